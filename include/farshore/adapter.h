@@ -1,0 +1,116 @@
+/* The adapter interface: a platform is four independent tables of functions (docs: DESIGN, section 8).
+ *
+ * Each table carries a version first and grows only at its end. A platform fills the tables it can serve and leaves the
+ * others NULL. Functions block, run on worker threads of the node, and may be called by several threads at once for
+ * different disks. They return an enum far_outcome; *ret_error (may be NULL) then holds the platform's own words. C11
+ * and libc only, so that an adapter can be built outside the tree. */
+#ifndef FARSHORE_ADAPTER_H
+#define FARSHORE_ADAPTER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FAR_ADAPTER_VERSION 0
+
+/* The numbers are those of `outcome` in the log. */
+enum far_adapter_outcome {
+    FAR_ADAPTER_OK = 1,
+    FAR_ADAPTER_RETRY = 2,
+    FAR_ADAPTER_SLOW_DOWN = 3,
+    FAR_ADAPTER_REFRESH_CREDENTIALS = 4,
+    FAR_ADAPTER_RESYNC = 5, /* the change list cannot be trusted: compare hashes */
+    FAR_ADAPTER_FATAL = 6,
+};
+
+/* What went wrong, in the platform's words. */
+struct far_adapter_error {
+    int klass; /* the error class of Farshore, negative: -2 not found, -10 io, … */
+    char message[400];
+};
+
+struct far_adapter_disk {
+    const char *name;    /* borrowed for the call */
+    const char *locator; /* where the platform keeps it; for `file` an absolute path */
+};
+
+struct far_adapter_found {
+    uint64_t size_bytes;
+    char identity[128]; /* another value means: another disk under the same name */
+};
+
+struct far_adapter_extent {
+    uint64_t offset; /* bytes */
+    uint64_t length;
+    bool zero; /* known to read as zeroes */
+};
+
+/* inventory: what exists. */
+struct far_adapter_inventory {
+    uint32_t version;
+    /* Size and identity of one disk as it is now. */
+    int (*probe)(void *platform, const struct far_adapter_disk *disk, struct far_adapter_found *ret_found,
+                 struct far_adapter_error *ret_error);
+};
+
+/* changes: freeze all disks of a workload at one instant; what changed since a base. */
+struct far_adapter_changes {
+    uint32_t version;
+    bool survives_node; /* a freeze outlives the node process that made it */
+    /* Freeze. ref_hint is unique to (job, attempt): whatever is created outside is named after it, so that a repeat finds
+     * it and release(ref) can always remove it. ret_fuzzy: nothing could be frozen, reads see the live disk. */
+    int (*freeze)(void *platform, const char *ref_hint, const struct far_adapter_disk *disks, size_t count,
+                  struct far_adapter_found *ret_found, char ret_ref[128], bool *ret_fuzzy,
+                  struct far_adapter_error *ret_error);
+    /* Release; releasing what is not there is FAR_ADAPTER_OK. */
+    int (*release)(void *platform, const char *ref, const struct far_adapter_disk *disks, size_t count,
+                   struct far_adapter_error *ret_error);
+    /* Extents that may differ from the last proven point, in ascending order: at most max from offset on; *ret_next is
+     * where to go on, or the disk's size. A hint, never a proof. An adapter without a list says FAR_ADAPTER_RESYNC. */
+    int (*changed)(void *platform, const char *ref, const struct far_adapter_disk *disk, const char *since,
+                   uint64_t offset, struct far_adapter_extent *ret_extents, size_t max, size_t *ret_count,
+                   uint64_t *ret_next, struct far_adapter_error *ret_error);
+};
+
+/* bytes: read frozen bytes; write recovered bytes. Handles are opaque and owned by the caller until close. */
+struct far_adapter_bytes {
+    uint32_t version;
+    const char *fence; /* "epoch", "lease", "credentials" or "none" */
+    int (*open_frozen)(void *platform, const char *ref, const struct far_adapter_disk *disk, void **ret_handle,
+                       struct far_adapter_error *ret_error);
+    /* Reads exactly length bytes; shorter is an error. */
+    int (*read)(void *handle, void *buffer, size_t length, uint64_t offset, struct far_adapter_error *ret_error);
+    /* A new disk of this size to write to; refuses one that exists (a block device: one that is too small). A repeat
+     * with the same ref goes on with what an earlier attempt of the same recovery made. */
+    int (*open_target)(void *platform, const char *ref, const char *locator, uint64_t size_bytes, void **ret_handle,
+                       struct far_adapter_error *ret_error);
+    int (*write)(void *handle, const void *buffer, size_t length, uint64_t offset,
+                 struct far_adapter_error *ret_error);
+    /* Everything written is on the device, and later reads come from the device, not from a cache. */
+    int (*flush)(void *handle, struct far_adapter_error *ret_error);
+    void (*close)(void *handle); /* NULL is allowed */
+};
+
+/* machines: comes with the first platform that runs any. */
+struct far_adapter_machines;
+
+struct far_adapter {
+    uint32_t version; /* FAR_ADAPTER_VERSION */
+    const char *name; /* "file" */
+    /* Opens the platform; config is "key=value" lines, may be empty. */
+    int (*open)(const char *config, void **ret_platform, struct far_adapter_error *ret_error);
+    void (*close)(void *platform);
+    const struct far_adapter_inventory *inventory;
+    const struct far_adapter_changes *changes;
+    const struct far_adapter_bytes *bytes;
+    const struct far_adapter_machines *machines; /* NULL: this platform runs none */
+};
+
+#ifdef __cplusplus
+}
+#endif
+#endif

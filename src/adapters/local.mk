@@ -1,0 +1,1 @@
+nobase_include_HEADERS += include/farshore/adapter.h

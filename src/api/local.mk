@@ -1,0 +1,1 @@
+# filled by the first code in this folder

@@ -1,0 +1,13 @@
+/* Clocks. Not for src/fsm/ and not for simulated code: what the simulator runs takes time from its environment. */
+#ifndef FAR_BASE_CLOCK_H
+#define FAR_BASE_CLOCK_H
+
+#include <stdint.h>
+
+/* CLOCK_MONOTONIC in nanoseconds; never runs backwards, means nothing on another machine. */
+uint64_t far_clock_monotonic_ns(void);
+uint64_t far_clock_monotonic_ms(void);
+/* CLOCK_REALTIME in milliseconds since 1970-01-01 UTC; may jump. */
+uint64_t far_clock_wall_ms(void);
+
+#endif

@@ -1,0 +1,13 @@
+noinst_LTLIBRARIES += libbase.la
+libbase_la_SOURCES = \
+	src/base/arena.c src/base/arena.h \
+	src/base/assert.h \
+	src/base/buf.c src/base/buf.h \
+	src/base/bytes.c src/base/bytes.h \
+	src/base/clock.c src/base/clock.h \
+	src/base/error.c src/base/error.h \
+	src/base/hash.c src/base/hash.h \
+	src/base/logging.c src/base/logging.h \
+	src/base/random.c src/base/random.h
+libbase_la_CFLAGS = $(AM_CFLAGS) $(XXHASH_CFLAGS)
+libbase_la_LIBADD = $(XXHASH_LIBS)

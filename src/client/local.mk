@@ -1,0 +1,1 @@
+pkgconfig_DATA += src/client/farshore.pc

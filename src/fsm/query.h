@@ -1,0 +1,19 @@
+/* Queries: what servers ask of a state beyond single rows. Read only, pure; slices live in the arena. */
+#ifndef FAR_FSM_QUERY_H
+#define FAR_FSM_QUERY_H
+
+#include "fsm/fsm.h"
+
+/* The id of the object with this name in the table (site, node, workload, plan, server); FAR_NOT_FOUND with a message. */
+int far_query_id(struct far_state *state, const struct far_schema *table, struct far_slice name, uint64_t *ret_id,
+                 struct far_error *err);
+/* The time of the earliest deadline, or UINT64_MAX: when the leader has to propose the next tick. */
+int far_query_next_deadline(struct far_state *state, uint64_t *ret_time_ms, struct far_error *err);
+/* What a node has to do now: every task that it holds, as orders, in the order of (job, task); at most max. */
+int far_query_orders(struct far_state *state, uint64_t node_id, size_t max, struct far_arena *arena,
+                     struct far_list *ret_orders, struct far_error *err);
+/* The token with this SHA-256 if it is good for the purpose at now_ms; FAR_DENIED with the reason otherwise. */
+int far_query_token(struct far_state *state, struct far_slice hash, uint64_t purpose, uint64_t now_ms,
+                    struct far_arena *arena, struct far_row_token *ret_token, struct far_error *err);
+
+#endif

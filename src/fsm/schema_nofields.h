@@ -1,0 +1,11 @@
+/* For readings of events.def that look only at FAR_BEGIN: see schema.h. No include guard, on purpose. */
+#define FAR_U64(number, name)
+#define FAR_BOOL(number, name)
+#define FAR_ENUM(number, name, values)
+#define FAR_STR(number, name, max)
+#define FAR_BYTES(number, name, max)
+#define FAR_SECRET(number, name, max)
+#define FAR_LIST(number, name, sub, max)
+#define FAR_STRS(number, name, max)
+#define FAR_U64S(number, name, max)
+#define FAR_END(klass, name)

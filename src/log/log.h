@@ -1,0 +1,119 @@
+/* The log: propose commands, read the state and the events, know who leads.
+ *
+ * far_log_open() starts the machinery of section 5 of the design on the caller's uv loop (the core thread): batcher, raft
+ * driver, peers' network; and two threads of its own: the WAL writer and the apply thread. Unless a function says "any
+ * thread", it is for the core thread. Callbacks run on the core thread, exactly once, never before the call that
+ * registered them returns. Disk errors other than a full disk abort the process (design, section 5). */
+#ifndef FAR_LOG_LOG_H
+#define FAR_LOG_LOG_H
+
+#include "fsm/fsm.h"
+
+#include <uv.h>
+
+struct far_log;
+struct far_net; /* net/net.h: identity and certificates of this server */
+
+struct far_log_config {
+    const char *dir;           /* its folder: WAL under dir/wal, LMDB under dir/state; flocked */
+    uint64_t server_id;        /* raft id: the id of its row in the state; never reused */
+    const char *address;       /* host:port where peers reach it (port 5001) */
+    struct far_net *net;       /* borrowed; the listener hands raft streams to far_log_accept() */
+    uint64_t election_ms;      /* the same on all servers; 0 = 1,000 */
+    uint64_t wal_bytes_max;    /* kept behind the durable index for slow peers; 0 = 32 MiB */
+    uint64_t reserve_bytes;    /* of the reserve file for a full disk; 0 = 64 MiB */
+    uint64_t low_space_bytes;  /* first watermark: user commands get `limit` below it; 0 = 256 MiB */
+    uint64_t full_space_bytes; /* second watermark: nothing but cluster commands below it; 0 = 64 MiB */
+    size_t map_bytes;          /* LMDB's address space; 0 = 1 TiB */
+};
+
+/* Bootstrap an empty folder as the first server of a new cluster: writes WAL and LMDB so that the first start leads a
+ * cluster of one. FAR_CONFLICT if the folder holds a log already. */
+int far_log_bootstrap(const struct far_log_config *config, struct far_error *err);
+
+/* Called after each commit of the apply thread with the new applied index and last event seq; coalesced. */
+typedef void (*far_log_commit_fn)(void *arg, uint64_t applied_index, uint64_t last_seq);
+/* Leadership moved; leader_id 0: nobody is known to lead. */
+typedef void (*far_log_leader_fn)(void *arg, uint64_t leader_id, uint64_t term, bool is_self);
+
+int far_log_open(const struct far_log_config *config, uv_loop_t *loop, far_log_commit_fn on_commit,
+                 far_log_leader_fn on_leader, void *arg, struct far_log **ret_log, struct far_error *err);
+/* Stops, waits for its threads, frees; done runs on the loop. Outstanding proposals end with FAR_UNKNOWN_OUTCOME. */
+void far_log_close(struct far_log *log, void (*done)(void *arg), void *arg);
+
+/* result is borrowed for the call. applied_index: what to pass as min_index to read one's own write. */
+typedef void (*far_log_done_fn)(void *arg, const struct far_result *result, uint64_t applied_index);
+
+/* Propose a command (copied) on any server: a follower passes it to the leader, whose answer comes back. The leader stamps
+ * proposed_at_ms. Answered when fsynced on a majority and decided; FAR_UNKNOWN_OUTCOME when leadership or the connection
+ * was lost after it was sent; FAR_BUSY when no leader is known or the queue is full (10,000 commands or 16 MiB);
+ * FAR_LIMIT below the watermarks; FAR_TIMEOUT after timeout_ms. */
+void far_log_propose(struct far_log *log, const struct far_command *command, uint64_t timeout_ms, far_log_done_fn done,
+                     void *arg);
+
+/* A consistent view of what is committed: any thread, never across turns of a loop. */
+struct far_log_view {
+    struct far_state state;      /* read only */
+    uint64_t applied_index;
+    uint64_t last_seq;           /* of the newest event; 0 = none */
+    uint64_t first_seq;          /* of the oldest one kept */
+    uint8_t head[32];            /* chain head after last_seq */
+    struct far_hash128 digest;   /* as kept incrementally */
+    void *transaction;           /* private */
+};
+int far_log_view_begin(struct far_log *log, struct far_log_view *ret_view, struct far_error *err);
+void far_log_view_end(struct far_log_view *view);
+/* The event with this seq, its payload in the arena; ret_head (may be NULL) the chain head after it. FAR_NOT_FOUND
+ * outside [first_seq, last_seq]; FAR_CORRUPT if its bytes are not what was written. */
+int far_log_view_event(struct far_log_view *view, uint64_t seq, struct far_arena *arena, struct far_event *ret_event,
+                       uint8_t ret_head[32], struct far_error *err);
+
+/* Calls done (result->klass 0) when this server has applied everything that was committed anywhere before the call. */
+void far_log_barrier(struct far_log *log, uint64_t timeout_ms, far_log_done_fn done, void *arg);
+/* Calls done when applied_index >= index. */
+void far_log_wait_index(struct far_log *log, uint64_t index, uint64_t timeout_ms, far_log_done_fn done, void *arg);
+
+enum { FAR_LOG_MEMBERS_MAX = 16 };
+struct far_log_member {
+    uint64_t id;
+    char address[256];
+    int role;             /* enum far_server_role: standby or voter */
+    bool connected;       /* this server has a stream to it */
+    uint64_t match_index; /* leader only: what it is known to hold */
+    uint64_t contact_age_ms;
+};
+struct far_log_status {
+    uint64_t server_id;
+    uint64_t leader_id; /* 0 = none known */
+    uint64_t term;
+    bool is_leader;
+    uint64_t commit_index;
+    uint64_t applied_index;
+    uint64_t durable_index;        /* of LMDB */
+    uint64_t leader_contact_age_ms; /* 0 on the leader */
+    bool stale;                    /* age beyond the election time-out */
+    uint64_t free_bytes;           /* of its disk */
+    size_t member_count;
+    struct far_log_member members[FAR_LOG_MEMBERS_MAX]; /* the configuration in force */
+};
+/* Any thread. */
+void far_log_status(struct far_log *log, struct far_log_status *ret_status);
+
+/* Membership (leader only, else FAR_NOT_LEADER), by the rules of reference/raft.md section 8: one change at a time,
+ * every voter reachable and up to date. add makes a standby; promote waits for catch-up; remove refuses the leader. */
+void far_log_member_add(struct far_log *log, uint64_t id, const char *address, far_log_done_fn done, void *arg);
+void far_log_member_promote(struct far_log *log, uint64_t id, far_log_done_fn done, void *arg);
+void far_log_member_remove(struct far_log *log, uint64_t id, far_log_done_fn done, void *arg);
+void far_log_transfer(struct far_log *log, uint64_t id, far_log_done_fn done, void *arg);
+
+/* An accepted stream of a server with this verified id, from the listener on port 5001; the log takes it. */
+struct far_stream;
+void far_log_accept(struct far_log *log, uint64_t peer_id, struct far_stream *stream);
+
+/* Offline, any thread: open a folder that no server has open, recompute the chain from the events, the state as their
+ * fold, the digest from the bytes, every checksum of the WAL; report is called with each finding in words. 0 = all
+ * equal; FAR_CORRUPT = at least one finding. */
+int far_log_verify(const char *dir, void (*report)(void *arg, bool good, const char *text), void *arg,
+                   struct far_error *err);
+
+#endif

@@ -1,0 +1,114 @@
+/* The network of servers and nodes: who we are, whom we believe, and greeted TLS 1.3 streams between us.
+ *
+ * struct far_net holds the identity of this process: certificate, key, CA, cluster uuid and incarnation epoch. Every
+ * connection on ports 5001 and 5002 is mutual TLS 1.3; the first bytes inside are a greeting {magic, version, cluster
+ * uuid, incarnation epoch, from, to, purpose}; the certificate must name `from` (subject "server:<id>" or "node:<id>"),
+ * the dialer checks that it names `to`; another cluster or incarnation is refused before any other byte.
+ *
+ * Two kinds of stream on the same handshake: struct far_stream on a uv loop (control plane: frames, bounded queues,
+ * callbacks) and struct far_bstream, blocking, for the worker threads of the data plane. */
+#ifndef FAR_NET_NET_H
+#define FAR_NET_NET_H
+
+#include "base/buf.h"
+
+#include <uv.h>
+
+enum far_party { FAR_PARTY_SERVER = 1, FAR_PARTY_NODE = 2 };
+enum far_purpose {
+    FAR_PURPOSE_RAFT = 1, /* server to server: frames of log/raft_net.h */
+    FAR_PURPOSE_LINK = 2, /* node to server: frames of fsm messages */
+    FAR_PURPOSE_DATA = 3, /* node to node */
+};
+
+struct far_peer {
+    enum far_party party;
+    uint64_t id;
+};
+
+struct far_net_config {
+    struct far_peer self;
+    uint8_t cluster_uuid[16];
+    uint64_t incarnation_epoch;
+    const char *ca_path;          /* PEM */
+    const char *certificate_path; /* PEM */
+    const char *key_path;         /* PEM, 0600 */
+};
+
+struct far_net;
+int far_net_new(const struct far_net_config *config, struct far_net **ret_net, struct far_error *err);
+void far_net_free(struct far_net *net); /* NULL is allowed */
+
+enum {
+    FAR_FRAME_MAX = 1024 * 1024,      /* payload of one frame on a far_stream */
+    FAR_STREAM_QUEUE_MAX = 4 * 1024 * 1024, /* bytes waiting to be written; beyond: FAR_BUSY */
+    FAR_HANDSHAKE_MS = 5000,
+    FAR_BACKOFF_MIN_MS = 50,
+    FAR_BACKOFF_MAX_MS = 2000,
+};
+
+/* ---- streams on a uv loop: frames {length u32, type u16, flags u16, payload} ---- */
+
+struct far_stream;
+struct far_stream_callbacks {
+    /* Greeted: peer is verified. */
+    void (*on_open)(void *arg, struct far_stream *stream, struct far_peer peer, enum far_purpose purpose);
+    /* One whole frame; payload is borrowed for the call. */
+    void (*on_frame)(void *arg, struct far_stream *stream, uint16_t type, struct far_slice payload);
+    /* The last callback, exactly once, whatever happened: also when a dial failed. The stream frees itself after it. */
+    void (*on_close)(void *arg, struct far_stream *stream, const struct far_error *why);
+};
+
+/* Dial host:port and greet `to`. on_open or on_close follows, never within the call. */
+int far_stream_dial(struct far_net *net, uv_loop_t *loop, const char *address, struct far_peer to,
+                    enum far_purpose purpose, const struct far_stream_callbacks *callbacks, void *arg,
+                    struct far_stream **ret_stream, struct far_error *err);
+/* Change who gets the callbacks from now on: a listener hands an opened stream on. */
+void far_stream_set_callbacks(struct far_stream *stream, const struct far_stream_callbacks *callbacks, void *arg);
+/* Copies the frame into the queue. FAR_BUSY: the queue is full, nothing was taken. FAR_CANCELED: it is closing. */
+int far_stream_send(struct far_stream *stream, uint16_t type, struct far_slice payload);
+size_t far_stream_queued(const struct far_stream *stream);
+/* Stop and go on reading: back-pressure. */
+void far_stream_pause(struct far_stream *stream);
+void far_stream_resume(struct far_stream *stream);
+/* Ends the stream; on_close follows. */
+void far_stream_close(struct far_stream *stream);
+
+struct far_listener;
+/* Listen on host:port (port 0: any; see far_listener_address). callbacks get the accepted streams. At most accept_max
+ * streams that are not greeted yet; beyond, the oldest is dropped. */
+int far_listener_new(struct far_net *net, uv_loop_t *loop, const char *address,
+                     const struct far_stream_callbacks *callbacks, void *arg, struct far_listener **ret_listener,
+                     struct far_error *err);
+const char *far_listener_address(const struct far_listener *listener);
+void far_listener_close(struct far_listener *listener, void (*done)(void *arg), void *arg);
+
+/* ---- blocking streams: one thread reads, one writes ---- */
+
+struct far_bstream;
+int far_bstream_dial(struct far_net *net, const char *address, struct far_peer to, uint64_t timeout_ms,
+                     struct far_bstream **ret_stream, struct far_error *err);
+/* A listening socket; accept blocks until a greeted FAR_PURPOSE_DATA stream is there or the listener is shut down
+ * (FAR_CANCELED). Handshakes run in the caller's thread. */
+struct far_blistener;
+int far_blistener_new(struct far_net *net, const char *address, struct far_blistener **ret_listener,
+                      struct far_error *err);
+const char *far_blistener_address(const struct far_blistener *listener);
+/* Accepts one TCP connection; the handshake is done by far_bstream_handshake on whichever thread serves it. */
+int far_blistener_accept(struct far_blistener *listener, struct far_bstream **ret_stream, struct far_error *err);
+int far_bstream_handshake(struct far_bstream *stream, uint64_t timeout_ms, struct far_peer *ret_peer,
+                          struct far_error *err);
+void far_blistener_shutdown(struct far_blistener *listener); /* any thread; wakes accept */
+void far_blistener_free(struct far_blistener *listener);
+/* Exactly length bytes, or an error; FAR_TIMEOUT when nothing moves for idle_ms. Reading and writing may run on two
+ * threads at once. */
+int far_bstream_read(struct far_bstream *stream, void *data, size_t length, uint64_t idle_ms, struct far_error *err);
+int far_bstream_write(struct far_bstream *stream, const void *data, size_t length, uint64_t idle_ms,
+                      struct far_error *err);
+/* Any thread: makes both directions fail from now on. */
+void far_bstream_shutdown(struct far_bstream *stream);
+void far_bstream_free(struct far_bstream *stream);
+uint64_t far_bstream_bytes_sent(const struct far_bstream *stream);     /* before TLS */
+uint64_t far_bstream_bytes_received(const struct far_bstream *stream); /* after TLS */
+
+#endif

@@ -1,0 +1,1 @@
+# one line a program: see docs/HACKING.md
