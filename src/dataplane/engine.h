@@ -1,0 +1,170 @@
+/* The data-plane engine of a node: takes orders, carries them out on threads of its own, and reports.
+ *
+ * An order is one attempt of a task: freeze, send, receive, seal, release, restore, verify or forget (DESIGN.md section
+ * 7). It is told by (job, task, attempt). At most one attempt of a (job, task) is active: an order with a newer attempt
+ * cancels the one that runs and takes its place, an older one is refused, the same one again changes nothing (one that
+ * has ended reports its end again, as long as it is remembered). The engine never decides; it knows no cluster state
+ * but its orders.
+ *
+ * Threads: any thread may call any function here, but not from within the report callback, except
+ * far_engine_data_address. Each active attempt has a thread, transfers have more; one ticker reports `running` for every
+ * active attempt once a second, also for those that wait for their turn or their peer. Lifetime: far_engine_free cancels
+ * everything, waits for it and reports nothing more. */
+#ifndef FAR_DATAPLANE_ENGINE_H
+#define FAR_DATAPLANE_ENGINE_H
+
+#include "base/error.h"
+#include "farshore/adapter.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct far_net;
+struct far_engine;
+
+enum {
+    FAR_ENGINE_ATTEMPTS_MAX = 1024,  /* active at once; beyond: FAR_LIMIT */
+    FAR_ENGINE_TRANSFERS_MAX = 16,   /* sends, and as many receives, that move data at once; others wait for their turn */
+    FAR_ENGINE_REMEMBERED_MAX = 512, /* ended attempts whose end can be reported again */
+    FAR_ENGINE_DISKS_MAX = 60,       /* of one order */
+};
+
+struct far_engine_config {
+    struct far_net *net;         /* borrowed until far_engine_free */
+    const char *listen_address;  /* data port, "host:0" = any; NULL: this node never receives */
+    const char *vault_dir;       /* NULL: not a target */
+    const char *cache_dir;       /* of leaf maps at the source; NULL: every cycle offers everything */
+    uint64_t memory_bytes;       /* all block buffers; 0 = 128 MiB, at least 16 MiB */
+    uint32_t worker_count;       /* hashing threads of one transfer; 0 = number of processors, at most 8 */
+    uint64_t checkpoint_bytes;   /* of an intermediate checkpoint at the target; 0 = 500 MB */
+    uint64_t checkpoint_ms;      /* or after this time; 0 = 10,000 */
+    uint64_t idle_ms;            /* a peer that says nothing for so long is gone; 0 = 20,000 */
+    const struct far_adapter *const *adapters; /* borrowed, ends with NULL; NULL: those of adapters/adapters.h */
+};
+
+/* The numbers are those of task_kind in the log. */
+enum far_engine_kind {
+    FAR_ENGINE_FREEZE = 1,
+    FAR_ENGINE_SEND = 2,
+    FAR_ENGINE_RECEIVE = 3,
+    FAR_ENGINE_SEAL = 4,
+    FAR_ENGINE_RELEASE = 5,
+    FAR_ENGINE_RESTORE = 6,
+    FAR_ENGINE_VERIFY = 7,
+    FAR_ENGINE_FORGET = 8,
+};
+
+struct far_engine_disk {
+    const char *name;
+    const char *locator;
+};
+
+struct far_engine_point_disk {
+    uint64_t disk_index;
+    uint64_t disk_id;
+    const char *name;
+    uint64_t size_bytes;
+    uint8_t root[32];
+};
+
+/* struct far_sub_order in plain C. Strings and lists are borrowed for far_engine_start; a NULL string is an empty one. */
+struct far_engine_order {
+    uint64_t job_id;
+    uint64_t task;
+    uint64_t attempt;
+    enum far_engine_kind kind;
+    uint64_t lease_ms; /* information only: whoever holds the lease calls far_engine_cancel when it ends */
+    uint64_t incarnation_epoch;
+    uint64_t plan_epoch;
+    uint64_t plan_id;
+    const char *plan;
+    uint64_t workload_id;
+    const char *workload;
+    const char *adapter;
+    const struct far_engine_disk *disks; /* freeze, release: all disks of the workload */
+    size_t disk_count;
+    uint64_t disk_index;
+    uint64_t disk_id;
+    const char *disk;
+    const char *locator;
+    uint64_t size_bytes;
+    bool has_base_root; /* false on the first cycle */
+    uint8_t base_root[32];
+    const char *freeze_ref;
+    uint64_t peer_node_id;
+    const char *peer_address; /* send */
+    uint64_t point_id;
+    const struct far_engine_point_disk *point_disks; /* seal */
+    size_t point_disk_count;
+    uint8_t root[32]; /* restore, verify */
+    const char *target_path;
+    uint64_t frozen_at_ms;
+    bool fuzzy;
+    uint64_t checkpoint_id;
+    const char *site;
+};
+
+/* The numbers are those of report_state in the log. */
+enum far_engine_state { FAR_ENGINE_RUNNING = 1, FAR_ENGINE_DONE = 2, FAR_ENGINE_FAILED = 3 };
+
+struct far_engine_found {
+    uint64_t disk_index;
+    uint64_t size_bytes;
+    char identity[128];
+};
+
+/* struct far_sub_report_item in plain C; counters are totals of the attempt. */
+struct far_engine_report {
+    uint64_t job_id;
+    uint64_t task;
+    uint64_t attempt;
+    enum far_engine_state state;
+    uint64_t bytes_total;
+    uint64_t bytes_done;
+    uint64_t bytes_changed;
+    uint64_t bytes_sent;
+    uint64_t duration_ms;
+    bool has_root;
+    uint8_t root[32];
+    uint64_t size_bytes;
+    char freeze_ref[128];
+    bool fuzzy;
+    uint64_t frozen_at_ms;
+    const struct far_engine_found *disks; /* freeze; borrowed for the callback */
+    size_t disk_count;
+    enum far_adapter_outcome outcome;
+    int error_class;         /* enum far_class; FAR_OK but on failed */
+    char error_message[400]; /* for the operator */
+    uint64_t blocks_damaged;
+    bool full;
+};
+
+/* Runs on a thread of the engine; the report is borrowed for the call. Reports of one attempt come one at a time and in
+ * order, the last is done or failed. An attempt that was canceled reports nothing more once far_engine_cancel returned. */
+typedef void far_engine_report_fn(void *arg, const struct far_engine_report *report);
+
+/* Opens the vault (recovering it after a crash), listens on the data port, starts the threads. The vault and the address
+ * belong to this engine until it is freed. FAR_LIMIT: not enough memory for the buffers; FAR_IO, FAR_CORRUPT, FAR_BUSY
+ * as the vault says. */
+int far_engine_new(const struct far_engine_config *config, far_engine_report_fn *report, void *arg,
+                   struct far_engine **ret_engine, struct far_error *err);
+
+/* Takes one attempt up; what becomes of it comes as reports, the first of them possibly before this returns. FAR_CONFLICT:
+ * a newer attempt of the same task was seen; FAR_INVALID: the order is not one; FAR_LIMIT: too many at once. */
+int far_engine_start(struct far_engine *engine, const struct far_engine_order *order, struct far_error *err);
+
+/* Ends an attempt (any older one too); waits until its last report is delivered, not until its threads are gone.
+ * Canceling what is not there is no error. */
+void far_engine_cancel(struct far_engine *engine, uint64_t job_id, uint64_t task, uint64_t attempt);
+
+/* host:port of the data listener; "" without one. */
+const char *far_engine_data_address(const struct far_engine *engine);
+
+struct far_vault;
+/* The vault of this node, NULL if it is not a target; for offline commands and tests. Lives as long as the engine. */
+struct far_vault *far_engine_vault(struct far_engine *engine);
+
+void far_engine_free(struct far_engine *engine); /* NULL is allowed */
+
+#endif
