@@ -1,1 +1,2 @@
 # filled by the first code in this folder
+noinst_HEADERS += src/api/api.h

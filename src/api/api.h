@@ -1,0 +1,99 @@
+/* The API of a server: REST and event streams over HTTPS (port 5000), DESIGN.md section 10.
+ *
+ * One thread of its own serves HTTP (http.h); everything it needs of the server are the hooks below, so nothing here
+ * knows the server. A request is checked (token, route, JSON), waits for the index it names, then reads a view or proposes
+ * a command; views never live across turns of the loop. Hooks are called on the API thread and must not block for
+ * longer than a read of LMDB. Their `done` may be called on any thread, also before the hook returns, exactly once.
+ *
+ * Lifetime: far_api_new() starts the thread; far_api_stop() ends it (open requests are cut off); afterwards every `done`
+ * that is still owed must be called (closing the log does that); then far_api_free(). */
+#ifndef FAR_API_API_H
+#define FAR_API_API_H
+
+#include "log/log.h"
+
+enum {
+    FAR_API_BODY_MAX = 1024 * 1024,  /* of a request; beyond: 413 */
+    FAR_API_CONNECTIONS_MAX = 1200,  /* 1,000 event consumers and some people; beyond: not accepted until one ends */
+    FAR_API_CALLS_MAX = 4096,        /* hook calls whose done is owed; beyond: busy */
+    FAR_API_TIMEOUT_MS = 15000,      /* of a proposal, a barrier, a wait for an index */
+    FAR_API_TOKEN_TEXT_MAX = 1024,
+};
+
+struct far_api_config {
+    const char *address;          /* host:port to listen on; port 0: any (far_api_port) */
+    const char *certificate_path; /* PEM chain of the server; its subjectAltName must name the host that clients use */
+    const char *key_path;         /* PEM */
+    uint64_t heartbeat_ms;        /* of event streams; 0 = 5,000 */
+    uint64_t stall_ms;            /* a consumer that takes nothing for so long is cut off; 0 = 30,000 */
+};
+
+/* What somebody who wants to join sent to POST /v1/join. Borrowed for the call. */
+struct far_api_join_request {
+    const char *token;        /* as in the body: the secret part of the join token, or the whole join token */
+    const char *csr;          /* PEM certificate signing request */
+    const char *name;
+    const char *api_address;  /* servers, else "" */
+    const char *peer_address; /* servers, else "" */
+    const char *data_address; /* nodes, else "" */
+    const char *party;        /* "server" or "node" */
+    uint8_t seal_key[32];     /* servers: X25519 public key; else zero */
+};
+
+/* The answer to it. Borrowed for the call. */
+struct far_api_join_answer {
+    uint64_t id; /* of the new server or node */
+    uint8_t cluster_uuid[16];
+    uint64_t incarnation_epoch;
+    const char *cluster;        /* its name */
+    const char *certificate;    /* PEM, signed by the cluster's CA */
+    const char *ca_certificate; /* PEM */
+    /* Peer addresses (host:port, port 5001) of all servers, and ids of them, in the same order. */
+    size_t server_count;
+    const char *server_addresses[FAR_LOG_MEMBERS_MAX];
+    uint64_t server_ids[FAR_LOG_MEMBERS_MAX];
+};
+/* klass 0 and an answer, or a class with a message; exactly once, any thread. */
+typedef void (*far_api_join_done_fn)(void *arg, const struct far_error *error, const struct far_api_join_answer *answer);
+
+/* Supplied by src/server (and by tests). Every function gets `arg` of far_api_new(). */
+struct far_api_hooks {
+    /* As far_log_view_begin, far_log_view_end, far_log_view_event, far_log_status. */
+    int (*view_begin)(void *arg, struct far_log_view *ret_view, struct far_error *err);
+    void (*view_end)(void *arg, struct far_log_view *view);
+    int (*view_event)(void *arg, struct far_log_view *view, uint64_t seq, struct far_arena *arena,
+                      struct far_event *ret_event, uint8_t ret_head[32], struct far_error *err);
+    void (*status)(void *arg, struct far_log_status *ret_status);
+    /* As far_log_propose (the command is borrowed: copy it), far_log_wait_index, far_log_barrier; the server carries the
+     * call to the core thread. FAR_BUSY through done when that is not possible. */
+    void (*propose)(void *arg, const struct far_command *command, uint64_t timeout_ms, far_log_done_fn done,
+                    void *done_arg);
+    void (*wait_index)(void *arg, uint64_t index, uint64_t timeout_ms, far_log_done_fn done, void *done_arg);
+    void (*barrier)(void *arg, uint64_t timeout_ms, far_log_done_fn done, void *done_arg);
+    /* The text that a person carries to a new server or node (it holds `secret`, the CA's hash, where to connect), at
+     * most FAR_API_TOKEN_TEXT_MAX bytes with its NUL, and the hash under which the state keeps the token. */
+    int (*join_token)(void *arg, uint64_t purpose, const char *name, const uint8_t secret[32], char *ret_text,
+                      uint8_t ret_hash[32], struct far_error *err);
+    /* Check the token, propose server_join or node_join, sign the request. */
+    void (*join)(void *arg, const struct far_api_join_request *request, far_api_join_done_fn done, void *done_arg);
+};
+
+struct far_api;
+
+/* Listen and start the thread. hooks and arg must outlive the API; config is copied. */
+int far_api_new(const struct far_api_config *config, const struct far_api_hooks *hooks, void *arg,
+                struct far_api **ret_api, struct far_error *err);
+/* The port that is listened on. */
+int far_api_port(const struct far_api *api);
+/* Something was committed: event streams look again. Any thread, cheap; call it from far_log_commit_fn. */
+void far_api_committed(struct far_api *api, uint64_t applied_index, uint64_t last_seq);
+/* Ends the thread and all connections. Not on the API thread. */
+void far_api_stop(struct far_api *api);
+/* After far_api_stop() and after every done that was owed. NULL is allowed. */
+void far_api_free(struct far_api *api);
+
+/* The hash under which the state keeps a bearer token: SHA-256 of its text exactly as it stands behind "Bearer ". What
+ * makes the first administrator token (cluster init) uses it too. */
+void far_api_token_hash(const char *text, uint8_t ret_hash[32]);
+
+#endif
