@@ -1,1 +1,15 @@
-# one line a program: see docs/HACKING.md
+# Fuzz targets: one a parser of outside bytes. Each links $(FUZZ_MAIN) with $(LINK_WITH_FUZZ): libFuzzer's main with
+# --enable-fuzz (clang), else fuzz_replay.c, which runs the kept corpus tests/fuzz/corpus/<name>/. For fuzz_<name>:
+#   FUZZ_TARGETS += tests/fuzz/fuzz_<name>
+#   tests_fuzz_fuzz_<name>_SOURCES = tests/fuzz/fuzz_<name>.c $(FUZZ_MAIN)
+#   tests_fuzz_fuzz_<name>_LDFLAGS = $(LINK_WITH_FUZZ)
+#   tests_fuzz_fuzz_<name>_LDADD = lib….la
+if ENABLE_FUZZ
+FUZZ_MAIN =
+LINK_WITH_FUZZ = $(AM_LDFLAGS) -fsanitize=fuzzer,address
+else
+FUZZ_MAIN = tests/fuzz/fuzz_replay.c
+LINK_WITH_FUZZ = $(AM_LDFLAGS)
+endif
+EXTRA_DIST += tests/fuzz/corpus tests/fuzz/fuzz_replay.c
+check_PROGRAMS += $(FUZZ_TARGETS)

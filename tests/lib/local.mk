@@ -1,1 +1,14 @@
-# one line a program: see docs/HACKING.md
+# What tests share. A unit test that fails allocations or system calls on purpose (faults.h) adds
+#   …_LDADD = … tests/lib/libfaults.la      …_LDFLAGS = $(LINK_WITH_FAULTS)
+noinst_HEADERS += tests/lib/cm.h tests/lib/faults.h
+check_LTLIBRARIES += tests/lib/libfaults.la
+tests_lib_libfaults_la_SOURCES = tests/lib/faults.c tests/lib/faults.h
+tests_lib_libfaults_la_CFLAGS = $(AM_CFLAGS) -fno-builtin
+far_wrap = -Wl,--wrap=
+LINK_WITH_FAULTS = $(AM_LDFLAGS) $(far_wrap)malloc $(far_wrap)calloc $(far_wrap)realloc $(far_wrap)reallocarray \
+	$(far_wrap)strdup $(far_wrap)strndup $(far_wrap)aligned_alloc $(far_wrap)posix_memalign \
+	$(far_wrap)open $(far_wrap)openat $(far_wrap)read $(far_wrap)pread $(far_wrap)preadv \
+	$(far_wrap)write $(far_wrap)pwrite $(far_wrap)writev $(far_wrap)pwritev \
+	$(far_wrap)ftruncate $(far_wrap)fallocate $(far_wrap)posix_fallocate \
+	$(far_wrap)fsync $(far_wrap)fdatasync $(far_wrap)rename $(far_wrap)renameat \
+	$(far_wrap)unlink $(far_wrap)unlinkat $(far_wrap)rmdir $(far_wrap)mkdir $(far_wrap)mkdirat $(far_wrap)fstat

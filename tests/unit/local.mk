@@ -8,3 +8,9 @@ UNIT_TESTS += tests/unit/test_schema
 tests_unit_test_schema_SOURCES = tests/unit/test_schema.c
 tests_unit_test_schema_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_schema_LDADD = libfsm.la $(CMOCKA_LIBS)
+
+UNIT_TESTS += tests/unit/test_faults
+tests_unit_test_faults_SOURCES = tests/unit/test_faults.c
+tests_unit_test_faults_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -fno-builtin
+tests_unit_test_faults_LDADD = tests/lib/libfaults.la $(CMOCKA_LIBS)
+tests_unit_test_faults_LDFLAGS = $(LINK_WITH_FAULTS)
