@@ -1,1 +1,1 @@
-noinst_HEADERS += src/net/net.h
+noinst_HEADERS += src/net/net.h src/net/pki.h src/net/token.h src/net/seal.h

@@ -42,7 +42,10 @@ void far_net_free(struct far_net *net); /* NULL is allowed */
 enum {
     FAR_FRAME_MAX = 1024 * 1024,      /* payload of one frame on a far_stream */
     FAR_STREAM_QUEUE_MAX = 4 * 1024 * 1024, /* bytes waiting to be written; beyond: FAR_BUSY */
-    FAR_HANDSHAKE_MS = 5000,
+    FAR_HANDSHAKE_MS = 5000,                /* from dial or accept to on_open */
+    FAR_DRAIN_MS = 1000,
+    FAR_USER_TIMEOUT_MS = 10 * 1000,        /* sent bytes not acknowledged for so long end the connection */
+    FAR_ACCEPT_MAX = 64,                    /* streams of one listener that are not greeted yet */
     FAR_BACKOFF_MIN_MS = 50,
     FAR_BACKOFF_MAX_MS = 2000,
 };
@@ -59,7 +62,8 @@ struct far_stream_callbacks {
     void (*on_close)(void *arg, struct far_stream *stream, const struct far_error *why);
 };
 
-/* Dial host:port and greet `to`. on_open or on_close follows, never within the call. */
+/* Dial host:port ("[v6]:port" too) and greet `to`; id 0 means any of that party. If this returns 0, on_open or on_close
+ * follows, never within the call; otherwise neither does. */
 int far_stream_dial(struct far_net *net, uv_loop_t *loop, const char *address, struct far_peer to,
                     enum far_purpose purpose, const struct far_stream_callbacks *callbacks, void *arg,
                     struct far_stream **ret_stream, struct far_error *err);
@@ -71,21 +75,26 @@ size_t far_stream_queued(const struct far_stream *stream);
 /* Stop and go on reading: back-pressure. */
 void far_stream_pause(struct far_stream *stream);
 void far_stream_resume(struct far_stream *stream);
-/* Ends the stream; on_close follows. */
+/* Ends the stream; on_close follows, with FAR_CANCELED. What was queued is still written, for FAR_DRAIN_MS at most. */
 void far_stream_close(struct far_stream *stream);
+/* SHA-256 of the certificate of an opened stream's peer: a joined party is known by it. */
+const uint8_t *far_stream_fingerprint(const struct far_stream *stream);
 
 struct far_listener;
-/* Listen on host:port (port 0: any; see far_listener_address). callbacks get the accepted streams. At most accept_max
- * streams that are not greeted yet; beyond, the oldest is dropped. */
+/* Listen on host:port (port 0: any; see far_listener_address). callbacks get the accepted streams, and on_close also
+ * those that never opened, for the log. Of streams that are not greeted yet at most FAR_ACCEPT_MAX; beyond, the oldest is
+ * dropped. */
 int far_listener_new(struct far_net *net, uv_loop_t *loop, const char *address,
                      const struct far_stream_callbacks *callbacks, void *arg, struct far_listener **ret_listener,
                      struct far_error *err);
 const char *far_listener_address(const struct far_listener *listener);
+/* Closes the socket and what is not greeted yet; then done. Opened streams stay with whoever has them. */
 void far_listener_close(struct far_listener *listener, void (*done)(void *arg), void *arg);
 
 /* ---- blocking streams: one thread reads, one writes ---- */
 
 struct far_bstream;
+/* Dials, shakes hands and greets `to` for FAR_PURPOSE_DATA within timeout_ms. */
 int far_bstream_dial(struct far_net *net, const char *address, struct far_peer to, uint64_t timeout_ms,
                      struct far_bstream **ret_stream, struct far_error *err);
 /* A listening socket; accept blocks until a greeted FAR_PURPOSE_DATA stream is there or the listener is shut down
