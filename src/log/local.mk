@@ -1,1 +1,10 @@
-noinst_HEADERS += src/log/log.h
+noinst_LTLIBRARIES += liblog.la
+liblog_la_SOURCES = \
+	src/log/apply.c src/log/apply.h \
+	src/log/chain.c src/log/chain.h \
+	src/log/envelope.c src/log/envelope.h \
+	src/log/log.h \
+	src/log/store.c src/log/store.h \
+	src/log/store_memory.c
+liblog_la_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS) $(LMDB_CFLAGS) $(UV_CFLAGS)
+liblog_la_LIBADD = libfsm.la $(OPENSSL_LIBS) $(LMDB_LIBS) $(UV_LIBS)

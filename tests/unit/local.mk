@@ -14,3 +14,9 @@ tests_unit_test_faults_SOURCES = tests/unit/test_faults.c
 tests_unit_test_faults_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -fno-builtin
 tests_unit_test_faults_LDADD = tests/lib/libfaults.la $(CMOCKA_LIBS)
 tests_unit_test_faults_LDFLAGS = $(LINK_WITH_FAULTS)
+
+# src/log
+UNIT_TESTS += tests/unit/test_envelope
+tests_unit_test_envelope_SOURCES = tests/unit/test_envelope.c
+tests_unit_test_envelope_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_envelope_LDADD = liblog.la $(CMOCKA_LIBS)

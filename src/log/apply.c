@@ -1,0 +1,70 @@
+/* Apply one committed entry to a store. See apply.h. */
+#include "log/apply.h"
+
+/* Move the applied index on to the next entry. */
+static int advance(struct far_store_txn *txn, uint64_t index, uint64_t term, struct far_error *err)
+{
+    struct far_store_meta *meta = far_store_meta(txn);
+    if (index != meta->applied_index + 1 || term < meta->applied_term) {
+        return far_fail(err, FAR_CORRUPT, "log entry %llu of term %llu cannot follow entry %llu of term %llu",
+                        (unsigned long long)index, (unsigned long long)term, (unsigned long long)meta->applied_index,
+                        (unsigned long long)meta->applied_term);
+    }
+    meta->applied_index = index;
+    meta->applied_term = term;
+    return 0;
+}
+
+static int append_event(void *arg, const struct far_event *event, struct far_error *err)
+{
+    return far_store_event_append(arg, event, err);
+}
+
+int far_apply_commands(struct far_store_txn *txn, uint64_t index, uint64_t term, struct far_slice entry,
+                       far_apply_fn on_result, void *arg, struct far_error *err)
+{
+    struct far_envelope envelope;
+    int rv = far_envelope_open(entry, &envelope, err);
+    if (rv != 0) {
+        return far_error_context(err, "apply entry %llu", (unsigned long long)index);
+    }
+    if (envelope.index != index || envelope.term != term) {
+        return far_fail(err, FAR_CORRUPT, "log entry %llu of term %llu lies where entry %llu of term %llu belongs",
+                        (unsigned long long)envelope.index, (unsigned long long)envelope.term,
+                        (unsigned long long)index, (unsigned long long)term);
+    }
+    rv = advance(txn, index, term, err);
+    struct far_state state = {.kv = far_store_kv(txn), .digest = far_store_meta(txn)->digest};
+    struct far_command command;
+    for (unsigned position = 0; rv == 0 && far_envelope_next(&envelope, &command); position++) {
+        struct far_result result = {0};
+        rv = far_fsm_apply(&state, index, &command, append_event, txn, &result, err);
+        if (rv == 0 && on_result != NULL) {
+            on_result(arg, position, &command, &result);
+        }
+    }
+    far_store_meta(txn)->digest = state.digest;
+    return rv;
+}
+
+int far_apply_barrier(struct far_store_txn *txn, uint64_t index, uint64_t term, struct far_error *err)
+{
+    return advance(txn, index, term, err);
+}
+
+int far_apply_configuration(struct far_store_txn *txn, uint64_t index, uint64_t term, struct far_slice configuration,
+                            struct far_error *err)
+{
+    struct far_store_meta *meta = far_store_meta(txn);
+    if (configuration.len > sizeof meta->configuration) {
+        return far_fail(err, FAR_LIMIT, "the cluster configuration has %zu bytes, the limit is %zu", configuration.len,
+                        sizeof meta->configuration);
+    }
+    int rv = advance(txn, index, term, err);
+    if (rv == 0) {
+        memcpy(meta->configuration, configuration.data, configuration.len);
+        meta->configuration_len = configuration.len;
+        meta->configuration_index = index;
+    }
+    return rv;
+}

@@ -1,0 +1,114 @@
+/* The chain of events: header, leaf, head, row. See chain.h. */
+#include "log/chain.h"
+
+#include "base/hash.h"
+
+#include <openssl/evp.h>
+#include <pthread.h>
+
+static EVP_MD *sha256;
+static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
+
+/* Fetched once: a fetch for each hash costs more than the hash. Lives as long as the process. */
+static void fetch_sha256(void)
+{
+    sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+}
+
+/* ret_hash = SHA-256(a ‖ b). */
+static int hash_two(struct far_slice a, struct far_slice b, uint8_t ret_hash[32], struct far_error *err)
+{
+    pthread_once(&sha256_once, fetch_sha256);
+    EVP_MD_CTX *context = sha256 == NULL ? NULL : EVP_MD_CTX_new();
+    bool good = context != NULL && EVP_DigestInit_ex2(context, sha256, NULL) == 1 &&
+                (a.len == 0 || EVP_DigestUpdate(context, a.data, a.len) == 1) &&
+                (b.len == 0 || EVP_DigestUpdate(context, b.data, b.len) == 1) &&
+                EVP_DigestFinal_ex(context, ret_hash, NULL) == 1;
+    EVP_MD_CTX_free(context);
+    return good ? 0 : far_fail(err, FAR_INTERNAL, "SHA-256 failed: out of memory?");
+}
+
+void far_event_header(const struct far_event *event, uint8_t ret_header[FAR_EVENT_HEADER])
+{
+    uint8_t *p = ret_header;
+    far_put_le64(p, event->seq);
+    far_put_le64(p + 8, event->index);
+    far_put_le16(p + 16, event->kind);
+    far_put_le16(p + 18, event->version);
+    far_put_le32(p + 20, event->flags);
+    memcpy(p + 24, event->command_id, 16);
+    far_put_le64(p + 40, event->actor);
+    far_put_le64(p + 48, event->time_ms);
+    far_put_le32(p + 56, (uint32_t)event->payload.len);
+    far_put_le32(p + 60, 0);
+}
+
+int far_event_leaf(const struct far_event *event, uint8_t ret_leaf[32], struct far_error *err)
+{
+    uint8_t header[FAR_EVENT_HEADER], payload_hash[32];
+    far_event_header(event, header);
+    int rv = hash_two(event->payload, far_slice(NULL, 0), payload_hash, err);
+    return rv != 0 ? rv : hash_two(far_slice(header, sizeof header), far_slice(payload_hash, 32), ret_leaf, err);
+}
+
+int far_chain_add(uint8_t head[FAR_HEAD_SIZE], const struct far_event *event, struct far_error *err)
+{
+    uint8_t leaf[32], next[FAR_HEAD_SIZE];
+    int rv = far_event_leaf(event, leaf, err);
+    rv = rv != 0 ? rv : hash_two(far_slice(head, FAR_HEAD_SIZE), far_slice(leaf, sizeof leaf), next, err);
+    if (rv == 0) {
+        memcpy(head, next, FAR_HEAD_SIZE);
+    }
+    return rv;
+}
+
+int far_event_row_encode(const struct far_event *event, const uint8_t head[FAR_HEAD_SIZE], struct far_buf *out,
+                         struct far_error *err)
+{
+    size_t payload_len = event->payload.len, len = FAR_EVENT_HEADER + payload_len + FAR_HEAD_SIZE;
+    uint8_t *p = payload_len > FAR_EVENT_PAYLOAD_MAX ? NULL : far_buf_reserve(out, len + 8);
+    if (p == NULL) {
+        return far_fail(err, FAR_LIMIT, "event %llu: no room for its %zu bytes", (unsigned long long)event->seq,
+                        payload_len);
+    }
+    far_event_header(event, p);
+    if (payload_len > 0) {
+        memcpy(p + FAR_EVENT_HEADER, event->payload.data, payload_len);
+    }
+    memcpy(p + FAR_EVENT_HEADER + payload_len, head, FAR_HEAD_SIZE);
+    far_put_le64(p + len, far_hash64(p, len));
+    out->len += len + 8;
+    return 0;
+}
+
+int far_event_row_decode(struct far_slice row, struct far_event *ret_event, uint8_t ret_head[FAR_HEAD_SIZE],
+                         struct far_error *err)
+{
+    const uint8_t *p = row.data;
+    if (row.len < FAR_EVENT_HEADER + FAR_HEAD_SIZE + 8 || row.len > FAR_EVENT_ROW_MAX) {
+        return far_fail(err, FAR_CORRUPT, "an event of %zu bytes", row.len);
+    }
+    size_t len = row.len - 8;
+    unsigned long long seq = far_get_le64(p);
+    if (far_get_le64(p + len) != far_hash64(p, len)) {
+        return far_fail(err, FAR_CORRUPT, "event %llu: its checksum is wrong", seq);
+    }
+    if (far_get_le32(p + 56) != len - FAR_EVENT_HEADER - FAR_HEAD_SIZE || far_get_le32(p + 60) != 0) {
+        return far_fail(err, FAR_CORRUPT, "event %llu: its length is wrong", seq);
+    }
+    *ret_event = (struct far_event){
+        .seq = far_get_le64(p),
+        .index = far_get_le64(p + 8),
+        .kind = far_get_le16(p + 16),
+        .version = far_get_le16(p + 18),
+        .flags = far_get_le32(p + 20),
+        .actor = far_get_le64(p + 40),
+        .time_ms = far_get_le64(p + 48),
+        .payload = far_slice(p + FAR_EVENT_HEADER, len - FAR_EVENT_HEADER - FAR_HEAD_SIZE),
+    };
+    memcpy(ret_event->command_id, p + 24, sizeof ret_event->command_id);
+    if (ret_head != NULL) {
+        memcpy(ret_head, p + len - FAR_HEAD_SIZE, FAR_HEAD_SIZE);
+    }
+    return 0;
+}
