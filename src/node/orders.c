@@ -1,0 +1,113 @@
+/* Orders: see orders.h. A string of a message is a slice, the engine's end with NUL, so each is copied once. */
+#include "node/orders.h"
+
+static const char *text(struct far_slice slice, struct far_arena *arena)
+{
+    char *copy = far_arena_alloc(arena, slice.len + 1);
+    if (copy != NULL && slice.len > 0) {
+        memcpy(copy, slice.data, slice.len);
+    }
+    return copy;
+}
+
+static bool root_from(struct far_slice slice, uint8_t root[32])
+{
+    if (slice.len == 32) {
+        memcpy(root, slice.data, 32);
+    }
+    return slice.len == 32;
+}
+
+static int convert_disks(const struct far_list *list, struct far_arena *arena, struct far_engine_order *out)
+{
+    const struct far_sub_disk_spec *specs = list->items;
+    struct far_engine_disk *disks = far_arena_alloc(arena, list->count * sizeof *disks);
+    if (disks == NULL) {
+        return FAR_LIMIT;
+    }
+    for (size_t i = 0; i < list->count; i++) {
+        disks[i].name = text(specs[i].name, arena);
+        disks[i].locator = text(specs[i].locator, arena);
+        if (disks[i].name == NULL || disks[i].locator == NULL) {
+            return FAR_LIMIT;
+        }
+    }
+    out->disks = disks;
+    out->disk_count = list->count;
+    return 0;
+}
+
+static int convert_point_disks(const struct far_list *list, struct far_arena *arena, struct far_engine_order *out)
+{
+    const struct far_sub_point_disk *rows = list->items;
+    struct far_engine_point_disk *disks = far_arena_alloc(arena, list->count * sizeof *disks);
+    if (disks == NULL) {
+        return FAR_LIMIT;
+    }
+    for (size_t i = 0; i < list->count; i++) {
+        disks[i].disk_index = rows[i].disk_index;
+        disks[i].disk_id = rows[i].disk_id;
+        disks[i].size_bytes = rows[i].size_bytes;
+        disks[i].name = text(rows[i].name, arena);
+        if (disks[i].name == NULL) {
+            return FAR_LIMIT;
+        }
+        if (!root_from(rows[i].root, disks[i].root)) {
+            return FAR_INVALID;
+        }
+    }
+    out->point_disks = disks;
+    out->point_disk_count = list->count;
+    return 0;
+}
+
+int far_orders_convert(const struct far_sub_order *order, struct far_arena *arena, struct far_engine_order *ret_order,
+                       struct far_error *err)
+{
+    struct far_engine_order out = {
+        .job_id = order->job_id,
+        .task = order->task,
+        .attempt = order->attempt,
+        .kind = (enum far_engine_kind)order->kind,
+        .lease_ms = order->lease_ms,
+        .incarnation_epoch = order->incarnation_epoch,
+        .plan_epoch = order->plan_epoch,
+        .plan_id = order->plan_id,
+        .plan = text(order->plan, arena),
+        .workload_id = order->workload_id,
+        .workload = text(order->workload, arena),
+        .adapter = text(order->adapter, arena),
+        .disk_index = order->disk_index,
+        .disk_id = order->disk_id,
+        .disk = text(order->disk, arena),
+        .locator = text(order->locator, arena),
+        .size_bytes = order->size_bytes,
+        .freeze_ref = text(order->freeze_ref, arena),
+        .peer_node_id = order->peer_node_id,
+        .peer_address = text(order->peer_address, arena),
+        .point_id = order->point_id,
+        .target_path = text(order->target_path, arena),
+        .frozen_at_ms = order->frozen_at_ms,
+        .fuzzy = order->fuzzy,
+        .checkpoint_id = order->checkpoint_id,
+        .site = text(order->site, arena),
+    };
+    if (out.plan == NULL || out.workload == NULL || out.adapter == NULL || out.disk == NULL || out.locator == NULL ||
+        out.freeze_ref == NULL || out.peer_address == NULL || out.target_path == NULL || out.site == NULL) {
+        return far_fail(err, FAR_LIMIT, "an order needs too much memory");
+    }
+    out.has_base_root = root_from(order->base_root, out.base_root);
+    if ((order->base_root.len != 0 && !out.has_base_root) ||
+        (order->root.len != 0 && !root_from(order->root, out.root))) {
+        return far_fail(err, FAR_INVALID, "an order has a root that is not 32 bytes");
+    }
+    int rc = convert_disks(&order->disks, arena, &out);
+    if (rc == 0) {
+        rc = convert_point_disks(&order->point_disks, arena, &out);
+    }
+    if (rc != 0) {
+        return far_fail(err, rc, "the disks of an order are %s", rc == FAR_LIMIT ? "too many" : "not well formed");
+    }
+    *ret_order = out;
+    return 0;
+}

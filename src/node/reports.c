@@ -1,0 +1,224 @@
+/* Reports: see reports.h. A fixed table under one mutex; the engine's threads hold it for a copy of a struct. */
+#include "node/reports.h"
+
+#include "fsm/schema.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+struct entry {
+    bool used;
+    bool fresh;    /* changed since it was last taken */
+    bool urgent;   /* a transition that nobody has been told */
+    bool in_batch; /* part of the batch that waits for its confirmation */
+    struct far_engine_report report;
+    struct far_engine_found *found; /* owned copy of report.disks */
+};
+
+struct far_reports {
+    pthread_mutex_t mutex;
+    struct entry entries[FAR_REPORTS_MAX];
+};
+
+int far_reports_new(struct far_reports **ret_reports, struct far_error *err)
+{
+    struct far_reports *reports = calloc(1, sizeof *reports);
+    if (reports == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory for the table of reports");
+    }
+    pthread_mutex_init(&reports->mutex, NULL);
+    *ret_reports = reports;
+    return 0;
+}
+
+static void entry_clear(struct entry *entry)
+{
+    free(entry->found);
+    *entry = (struct entry){0};
+}
+
+void far_reports_free(struct far_reports *reports)
+{
+    if (reports != NULL) {
+        far_reports_clear(reports);
+        pthread_mutex_destroy(&reports->mutex);
+        free(reports);
+    }
+}
+
+static struct entry *find(struct far_reports *reports, uint64_t job_id, uint64_t task, struct entry **ret_unused)
+{
+    for (size_t i = 0; i < FAR_REPORTS_MAX; i++) {
+        struct entry *e = &reports->entries[i];
+        if (e->used && e->report.job_id == job_id && e->report.task == task) {
+            return e;
+        }
+        if (!e->used && ret_unused != NULL && *ret_unused == NULL) {
+            *ret_unused = e;
+        }
+    }
+    return NULL;
+}
+
+static int store(struct entry *entry, const struct far_engine_report *report)
+{
+    struct far_engine_found *found = NULL;
+    if (report->disk_count > 0) {
+        found = calloc(report->disk_count, sizeof *found);
+        if (found == NULL) {
+            return FAR_LIMIT;
+        }
+        memcpy(found, report->disks, report->disk_count * sizeof *found);
+    }
+    free(entry->found);
+    entry->found = found;
+    entry->report = *report;
+    entry->report.disks = found;
+    return 0;
+}
+
+int far_reports_put(struct far_reports *reports, const struct far_engine_report *report, bool *ret_urgent)
+{
+    pthread_mutex_lock(&reports->mutex);
+    struct entry *unused = NULL;
+    struct entry *e = find(reports, report->job_id, report->task, &unused);
+    bool same_attempt = e != NULL && e->report.attempt == report->attempt;
+    int rc = 0;
+    bool urgent = false;
+    if (e == NULL) {
+        e = unused;
+    }
+    if (e == NULL) {
+        rc = FAR_LIMIT;
+    } else if (!e->used || report->attempt > e->report.attempt ||
+               (same_attempt && e->report.state == FAR_ENGINE_RUNNING) ||
+               (same_attempt && report->state != FAR_ENGINE_RUNNING)) {
+        rc = store(e, report);
+        if (rc == 0) {
+            urgent = !same_attempt || report->state != FAR_ENGINE_RUNNING;
+            e->used = true;
+            e->fresh = true;
+            e->urgent = e->urgent || urgent;
+            e->in_batch = e->in_batch && same_attempt && !urgent;
+        }
+    }
+    pthread_mutex_unlock(&reports->mutex);
+    *ret_urgent = urgent;
+    return rc;
+}
+
+void far_reports_drop(struct far_reports *reports, uint64_t job_id, uint64_t task, uint64_t attempt)
+{
+    pthread_mutex_lock(&reports->mutex);
+    struct entry *e = find(reports, job_id, task, NULL);
+    if (e != NULL && e->report.attempt <= attempt) {
+        entry_clear(e);
+    }
+    pthread_mutex_unlock(&reports->mutex);
+}
+
+bool far_reports_urgent(struct far_reports *reports)
+{
+    bool urgent = false;
+    pthread_mutex_lock(&reports->mutex);
+    for (size_t i = 0; i < FAR_REPORTS_MAX && !urgent; i++) {
+        urgent = reports->entries[i].urgent;
+    }
+    pthread_mutex_unlock(&reports->mutex);
+    return urgent;
+}
+
+/* The item borrows from the entry; disks goes into found (room for FAR_ENGINE_DISKS_MAX). */
+static struct far_sub_report_item to_item(const struct entry *e, struct far_sub_disk_found *found)
+{
+    const struct far_engine_report *r = &e->report;
+    for (size_t i = 0; i < r->disk_count && i < FAR_ENGINE_DISKS_MAX; i++) {
+        found[i] = (struct far_sub_disk_found){.disk_index = r->disks[i].disk_index,
+                                               .size_bytes = r->disks[i].size_bytes,
+                                               .identity = far_slice_str(r->disks[i].identity)};
+    }
+    return (struct far_sub_report_item){
+        .job_id = r->job_id,
+        .task = r->task,
+        .attempt = r->attempt,
+        .state = (uint64_t)r->state,
+        .bytes_total = r->bytes_total,
+        .bytes_done = r->bytes_done,
+        .bytes_changed = r->bytes_changed,
+        .bytes_sent = r->bytes_sent,
+        .duration_ms = r->duration_ms,
+        .root = far_slice(r->root, r->has_root ? 32 : 0),
+        .size_bytes = r->size_bytes,
+        .freeze_ref = far_slice_str(r->freeze_ref),
+        .fuzzy = r->fuzzy,
+        .frozen_at_ms = r->frozen_at_ms,
+        .disks = {.items = found, .count = r->disk_count},
+        .outcome = r->state == FAR_ENGINE_RUNNING ? 0 : (uint64_t)r->outcome,
+        .error_class = far_slice_str(r->state == FAR_ENGINE_FAILED ? far_class_info(r->error_class)->name : ""),
+        .error_message = far_slice_str(r->state == FAR_ENGINE_FAILED ? r->error_message : ""),
+        .blocks_damaged = r->blocks_damaged,
+        .full = r->full,
+    };
+}
+
+int far_reports_take(struct far_reports *reports, uint64_t sequence, struct far_buf *out, size_t *ret_items,
+                     struct far_error *err)
+{
+    struct far_arena arena;
+    far_arena_init(&arena, 4 * 1024 * 1024);
+    struct far_sub_report_item *items = far_arena_alloc(&arena, FAR_REPORT_BATCH_MAX * sizeof *items);
+    size_t count = 0;
+    int rc = items == NULL ? far_fail(err, FAR_LIMIT, "no memory for a report") : 0;
+    pthread_mutex_lock(&reports->mutex);
+    for (size_t i = 0; i < FAR_REPORTS_MAX && rc == 0 && count < FAR_REPORT_BATCH_MAX; i++) {
+        struct entry *e = &reports->entries[i];
+        e->in_batch = false;
+        if (!e->used || !e->fresh) {
+            continue;
+        }
+        struct far_sub_disk_found *found = NULL;
+        if (e->report.disk_count > 0) {
+            found = far_arena_alloc(&arena, e->report.disk_count * sizeof *found);
+            if (found == NULL) {
+                break; /* the next batch has room */
+            }
+        }
+        items[count++] = to_item(e, found);
+        e->in_batch = true;
+        e->fresh = false;
+        e->urgent = false;
+    }
+    if (rc == 0) {
+        struct far_msg_report message = {.sequence = sequence, .items = {.items = items, .count = count}};
+        rc = far_schema_encode(&far_schema_msg_report, &message, out, err);
+    }
+    pthread_mutex_unlock(&reports->mutex);
+    far_arena_done(&arena);
+    if (rc == 0) {
+        *ret_items = count;
+    }
+    return rc;
+}
+
+void far_reports_confirm(struct far_reports *reports)
+{
+    pthread_mutex_lock(&reports->mutex);
+    for (size_t i = 0; i < FAR_REPORTS_MAX; i++) {
+        struct entry *e = &reports->entries[i];
+        if (e->in_batch && !e->fresh && e->report.state != FAR_ENGINE_RUNNING) {
+            entry_clear(e);
+        } else {
+            e->in_batch = false;
+        }
+    }
+    pthread_mutex_unlock(&reports->mutex);
+}
+
+void far_reports_clear(struct far_reports *reports)
+{
+    pthread_mutex_lock(&reports->mutex);
+    for (size_t i = 0; i < FAR_REPORTS_MAX; i++) {
+        entry_clear(&reports->entries[i]);
+    }
+    pthread_mutex_unlock(&reports->mutex);
+}
