@@ -161,42 +161,67 @@ static struct far_sub_report_item to_item(const struct entry *e, struct far_sub_
     };
 }
 
-int far_reports_take(struct far_reports *reports, uint64_t sequence, struct far_buf *out, size_t *ret_items,
-                     struct far_error *err)
+/* What an item may become in msgpack, rounded up. */
+static size_t item_bytes(const struct entry *e)
 {
-    struct far_arena arena;
-    far_arena_init(&arena, 4 * 1024 * 1024);
-    struct far_sub_report_item *items = far_arena_alloc(&arena, FAR_REPORT_BATCH_MAX * sizeof *items);
+    return 300 + strlen(e->report.error_message) + e->report.disk_count * 170;
+}
+
+/* Fill items from what is fresh; arena holds the lists of disks. */
+static size_t gather(struct far_reports *reports, struct far_arena *arena, struct far_sub_report_item *items,
+                     struct far_report_key *keys)
+{
     size_t count = 0;
-    int rc = items == NULL ? far_fail(err, FAR_LIMIT, "no memory for a report") : 0;
-    pthread_mutex_lock(&reports->mutex);
-    for (size_t i = 0; i < FAR_REPORTS_MAX && rc == 0 && count < FAR_REPORT_BATCH_MAX; i++) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < FAR_REPORTS_MAX; i++) {
         struct entry *e = &reports->entries[i];
         e->in_batch = false;
-        if (!e->used || !e->fresh) {
+        if (!e->used || !e->fresh || count == FAR_REPORT_BATCH_MAX || bytes + item_bytes(e) > FAR_REPORT_BATCH_BYTES) {
             continue;
         }
-        struct far_sub_disk_found *found = NULL;
-        if (e->report.disk_count > 0) {
-            found = far_arena_alloc(&arena, e->report.disk_count * sizeof *found);
-            if (found == NULL) {
-                break; /* the next batch has room */
-            }
+        struct far_sub_disk_found *found = far_arena_alloc(arena, e->report.disk_count * sizeof *found);
+        if (found == NULL) {
+            continue; /* the next batch has room */
         }
+        bytes += item_bytes(e);
+        keys[count] = (struct far_report_key){e->report.job_id, e->report.task, e->report.attempt};
         items[count++] = to_item(e, found);
         e->in_batch = true;
-        e->fresh = false;
-        e->urgent = false;
     }
+    return count;
+}
+
+/* The batch was encoded: what is in it is no longer news. */
+static void settle(struct far_reports *reports)
+{
+    for (size_t i = 0; i < FAR_REPORTS_MAX; i++) {
+        struct entry *e = &reports->entries[i];
+        if (e->in_batch) {
+            e->fresh = false;
+            e->urgent = false;
+        }
+    }
+}
+
+int far_reports_take(struct far_reports *reports, uint64_t sequence, struct far_buf *out,
+                     struct far_report_key *ret_keys, size_t *ret_count, struct far_error *err)
+{
+    struct far_arena arena;
+    far_arena_init(&arena, 1024 * 1024);
+    struct far_sub_report_item *items = far_arena_alloc(&arena, FAR_REPORT_BATCH_MAX * sizeof *items);
+    if (items == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory for a report");
+    }
+    pthread_mutex_lock(&reports->mutex);
+    size_t count = gather(reports, &arena, items, ret_keys);
+    struct far_msg_report message = {.sequence = sequence, .items = {.items = items, .count = count}};
+    int rc = far_schema_encode(&far_schema_msg_report, &message, out, err);
     if (rc == 0) {
-        struct far_msg_report message = {.sequence = sequence, .items = {.items = items, .count = count}};
-        rc = far_schema_encode(&far_schema_msg_report, &message, out, err);
+        settle(reports);
+        *ret_count = count;
     }
     pthread_mutex_unlock(&reports->mutex);
     far_arena_done(&arena);
-    if (rc == 0) {
-        *ret_items = count;
-    }
     return rc;
 }
 

@@ -11,7 +11,15 @@
 
 struct far_reports;
 
-enum { FAR_REPORTS_MAX = 1024, FAR_REPORT_BATCH_MAX = 200 };
+/* A batch holds at most so many items, and so many bytes: it becomes one command (FAR_COMMAND_PAYLOAD_MAX). */
+enum { FAR_REPORTS_MAX = 1024, FAR_REPORT_BATCH_MAX = 200, FAR_REPORT_BATCH_BYTES = 60 * 1024 };
+
+/* Which attempt an item of a batch spoke of. */
+struct far_report_key {
+    uint64_t job_id;
+    uint64_t task;
+    uint64_t attempt;
+};
 
 int far_reports_new(struct far_reports **ret_reports, struct far_error *err);
 void far_reports_free(struct far_reports *reports); /* NULL is allowed */
@@ -22,9 +30,10 @@ int far_reports_put(struct far_reports *reports, const struct far_engine_report 
 void far_reports_drop(struct far_reports *reports, uint64_t job_id, uint64_t task, uint64_t attempt);
 /* Is there an end, or a first report of an attempt, that has not been sent? */
 bool far_reports_urgent(struct far_reports *reports);
-/* Append a `report` message with this sequence to out: what is new, at most FAR_REPORT_BATCH_MAX items. */
-int far_reports_take(struct far_reports *reports, uint64_t sequence, struct far_buf *out, size_t *ret_items,
-                     struct far_error *err);
+/* Append a `report` message with this sequence to out: what is new, as far as one batch holds it. ret_keys has room for
+ * FAR_REPORT_BATCH_MAX. On failure nothing counts as taken. */
+int far_reports_take(struct far_reports *reports, uint64_t sequence, struct far_buf *out,
+                     struct far_report_key *ret_keys, size_t *ret_count, struct far_error *err);
 /* The batch that was taken last is confirmed: ends in it are forgotten. */
 void far_reports_confirm(struct far_reports *reports);
 /* The node got a new boot number: everything is forgotten. */

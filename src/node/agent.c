@@ -1,0 +1,537 @@
+/* The agent: see agent.h. States: idle (waiting to dial), dialing, greeting (hello sent), live. */
+#include "node/agent.h"
+
+#include "base/assert.h"
+#include "base/logging.h"
+#include "base/random.h"
+#include "fsm/schema.h"
+#include "net/net.h"
+#include "node/leases.h"
+#include "node/orders.h"
+#include "node/reports.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define FARSHORE_NODE_VERSION PACKAGE_VERSION
+
+enum {
+    TICK_MS = 200,            /* how often leases and due reports are looked at */
+    PROGRESS_MS = 1000,       /* progress is coalesced to this */
+    HELLO_TIMEOUT_MS = 10000, /* for the welcome; a log without a leader answers late */
+    ACK_TIMEOUT_MS = 15000,   /* for a report's confirmation; then another server is asked */
+    ARENA_MAX = 8 * 1024 * 1024,
+    BATCH_MAX = 256 * 1024,
+};
+
+enum state { STATE_IDLE, STATE_DIALING, STATE_GREETING, STATE_LIVE, STATE_CLOSING };
+
+struct far_agent {
+    uv_loop_t *loop;
+    struct far_net *net;
+    struct far_engine *engine;
+    uint64_t node_id;
+    uint8_t nonce[16]; /* of this process: the same one gets the same boot number */
+    struct far_agent_server servers[FAR_AGENT_SERVERS_MAX];
+    size_t server_count;
+    size_t server_at; /* whom to dial next */
+    char *servers_path;
+
+    enum state state;
+    struct far_stream *stream;
+    uint64_t state_since_ms;
+    uint64_t backoff_ms;
+    uint64_t dial_at_ms;
+
+    uint64_t boot;            /* 0 before the first welcome */
+    uint64_t sequence;        /* of the last batch */
+    struct far_buf batch;     /* the `report` message that waits for its confirmation; empty = none */
+    struct far_report_key batch_keys[FAR_REPORT_BATCH_MAX];
+    size_t batch_count;
+    uint64_t batch_sent_ms;   /* when it was sent last */
+    bool batch_in_flight;     /* sent on the present stream */
+    uint64_t last_batch_ms;
+
+    struct far_reports *reports;
+    struct far_leases leases;
+
+    uv_timer_t timer;
+    uv_async_t wake;
+    int handles_open;
+    void (*close_done)(void *arg);
+    void *close_arg;
+};
+
+static void send_reports(struct far_agent *agent);
+
+/* ---- servers ---- */
+
+bool far_agent_parse_server(const char *text, struct far_agent_server *ret_server)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long long id = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || errno != 0 || id == 0 || *end != '@' || end[1] == '\0' ||
+        strlen(end + 1) >= sizeof ret_server->address) {
+        return false;
+    }
+    ret_server->id = id;
+    strcpy(ret_server->address, end + 1);
+    return true;
+}
+
+/* Keep the list for the next start. Losing it costs nothing but a dial to servers that are gone. */
+static void save_servers(const struct far_agent *agent)
+{
+    if (agent->servers_path == NULL) {
+        return;
+    }
+    char path[4096];
+    snprintf(path, sizeof path, "%s.new", agent->servers_path);
+    FILE *file = fopen(path, "we");
+    if (file == NULL) {
+        far_logf(FAR_LEVEL_WARN, "agent", "cannot write '%s': %s", path, strerror(errno));
+        return;
+    }
+    for (size_t i = 0; i < agent->server_count; i++) {
+        fprintf(file, "%llu@%s\n", (unsigned long long)agent->servers[i].id, agent->servers[i].address);
+    }
+    if (fclose(file) != 0 || rename(path, agent->servers_path) != 0) {
+        far_logf(FAR_LEVEL_WARN, "agent", "cannot keep '%s': %s", agent->servers_path, strerror(errno));
+    }
+}
+
+static void learn_servers(struct far_agent *agent, const struct far_list *list)
+{
+    struct far_agent_server told[FAR_AGENT_SERVERS_MAX];
+    size_t count = 0;
+    const struct far_slice *texts = list->items;
+    for (size_t i = 0; i < list->count && count < FAR_AGENT_SERVERS_MAX; i++) {
+        char text[300] = {0};
+        if (texts[i].len < sizeof text) {
+            memcpy(text, texts[i].data, texts[i].len);
+            count += far_agent_parse_server(text, &told[count]);
+        }
+    }
+    if (count == 0 || (count == agent->server_count && memcmp(told, agent->servers, count * sizeof told[0]) == 0)) {
+        return;
+    }
+    memset(agent->servers, 0, sizeof agent->servers);
+    for (size_t i = 0; i < count; i++) {
+        agent->servers[i].id = told[i].id;
+        strcpy(agent->servers[i].address, told[i].address);
+    }
+    agent->server_count = count;
+    save_servers(agent);
+}
+
+/* ---- the stream ---- */
+
+static void enter(struct far_agent *agent, enum state state)
+{
+    agent->state = state;
+    agent->state_since_ms = uv_now(agent->loop);
+}
+
+static void drop_stream(struct far_agent *agent)
+{
+    if (agent->stream != NULL) {
+        far_stream_close(agent->stream);
+    }
+}
+
+static void send_hello(struct far_agent *agent)
+{
+    struct far_msg_hello hello = {
+        .node_id = agent->node_id,
+        .nonce = far_slice(agent->nonce, sizeof agent->nonce),
+        .data_address = far_slice_str(far_engine_data_address(agent->engine)),
+        .version = far_slice_str(FARSHORE_NODE_VERSION),
+    };
+    struct far_buf out;
+    far_buf_init(&out, 4096);
+    int rc = far_schema_encode(&far_schema_msg_hello, &hello, &out, NULL);
+    FAR_ASSERT(rc == 0);
+    rc = far_stream_send(agent->stream, FAR_KIND_msg_hello, far_buf_slice(&out));
+    far_buf_done(&out);
+    if (rc != 0) {
+        drop_stream(agent);
+    }
+}
+
+static void on_open(void *arg, struct far_stream *stream, struct far_peer peer, enum far_purpose purpose)
+{
+    struct far_agent *agent = arg;
+    agent->stream = stream;
+    if (agent->state == STATE_CLOSING) {
+        drop_stream(agent);
+        return;
+    }
+    enter(agent, STATE_GREETING);
+    send_hello(agent);
+}
+
+static void try_close_done(struct far_agent *agent)
+{
+    if (agent->state != STATE_CLOSING || agent->stream != NULL || agent->handles_open > 0) {
+        return;
+    }
+    void (*done)(void *) = agent->close_done;
+    void *arg = agent->close_arg;
+    far_buf_done(&agent->batch);
+    far_reports_free(agent->reports);
+    free(agent->servers_path);
+    free(agent);
+    done(arg);
+}
+
+static void on_close(void *arg, struct far_stream *stream, const struct far_error *why)
+{
+    struct far_agent *agent = arg;
+    agent->stream = NULL;
+    agent->batch_in_flight = false;
+    if (agent->state == STATE_CLOSING) {
+        try_close_done(agent);
+        return;
+    }
+    const struct far_agent_server *server = &agent->servers[agent->server_at % agent->server_count];
+    far_logf(FAR_LEVEL_INFO, "agent", "no stream to server %llu at %s: %s", (unsigned long long)server->id,
+             server->address, why != NULL ? why->message : "it ended");
+    agent->server_at = (agent->server_at + 1) % agent->server_count;
+    agent->dial_at_ms = uv_now(agent->loop) + agent->backoff_ms;
+    agent->backoff_ms = agent->backoff_ms * 2 > FAR_BACKOFF_MAX_MS ? FAR_BACKOFF_MAX_MS : agent->backoff_ms * 2;
+    enter(agent, STATE_IDLE);
+}
+
+static void on_frame(void *arg, struct far_stream *stream, uint16_t type, struct far_slice payload);
+
+static const struct far_stream_callbacks stream_callbacks = {
+    .on_open = on_open,
+    .on_frame = on_frame,
+    .on_close = on_close,
+};
+
+static void dial(struct far_agent *agent)
+{
+    agent->server_at %= agent->server_count;
+    const struct far_agent_server *server = &agent->servers[agent->server_at];
+    struct far_peer to = {.party = FAR_PARTY_SERVER, .id = server->id};
+    struct far_error err = {0};
+    enter(agent, STATE_DIALING);
+    int rc = far_stream_dial(agent->net, agent->loop, server->address, to, FAR_PURPOSE_LINK, &stream_callbacks, agent,
+                             &agent->stream, &err);
+    if (rc != 0) {
+        agent->stream = NULL;
+        on_close(agent, NULL, &err);
+    }
+}
+
+/* ---- orders ---- */
+
+/* The engine would not take an order: the servers must hear of it, or they would wait for the lease to end. */
+static void report_refusal(struct far_agent *agent, const struct far_sub_order *order, const struct far_error *err)
+{
+    struct far_engine_report report = {
+        .job_id = order->job_id,
+        .task = order->task,
+        .attempt = order->attempt,
+        .state = FAR_ENGINE_FAILED,
+        .outcome = err->klass == FAR_INVALID ? FAR_ADAPTER_FATAL : FAR_ADAPTER_RETRY,
+        .error_class = err->klass,
+    };
+    memcpy(report.error_message, err->message, sizeof report.error_message - 1);
+    far_agent_report(agent, &report);
+}
+
+static void start_order(struct far_agent *agent, const struct far_sub_order *order)
+{
+    struct far_arena arena;
+    far_arena_init(&arena, 1024 * 1024);
+    struct far_engine_order converted;
+    struct far_error err = {0};
+    int rc = far_orders_convert(order, &arena, &converted, &err);
+    if (rc == 0) {
+        rc = far_leases_add(&agent->leases, order->job_id, order->task, order->attempt,
+                            uv_now(agent->loop), order->lease_ms, &err);
+    }
+    if (rc == 0) {
+        rc = far_engine_start(agent->engine, &converted, &err);
+    }
+    far_arena_done(&arena);
+    if (rc == 0) {
+        return;
+    }
+    far_logf(FAR_LEVEL_WARN, "agent", "order job %llu task %llu attempt %llu refused: %s",
+             (unsigned long long)order->job_id, (unsigned long long)order->task, (unsigned long long)order->attempt,
+             err.message);
+    if (rc != FAR_CONFLICT) {
+        far_leases_remove(&agent->leases, order->job_id, order->task, order->attempt);
+        report_refusal(agent, order, &err);
+    }
+}
+
+static void stop_order(struct far_agent *agent, uint64_t job_id, uint64_t task, uint64_t attempt)
+{
+    far_leases_remove(&agent->leases, job_id, task, attempt);
+    far_engine_cancel(agent->engine, job_id, task, attempt);
+    far_reports_drop(agent->reports, job_id, task, attempt);
+}
+
+static int take_orders(struct far_agent *agent, struct far_slice payload, struct far_arena *arena,
+                       struct far_error *err)
+{
+    struct far_msg_orders orders;
+    int rc = far_schema_decode(&far_schema_msg_orders, payload, arena, &orders, err);
+    if (rc != 0) {
+        return rc;
+    }
+    const struct far_sub_order_key *stops = orders.stop.items;
+    for (size_t i = 0; i < orders.stop.count; i++) {
+        stop_order(agent, stops[i].job_id, stops[i].task, stops[i].attempt);
+    }
+    const struct far_sub_order *starts = orders.start.items;
+    for (size_t i = 0; i < orders.start.count; i++) {
+        start_order(agent, &starts[i]);
+    }
+    return 0;
+}
+
+/* ---- frames ---- */
+
+/* Another boot number than before: the servers gave this process up, whatever it held is somebody else's. */
+static void forget_everything(struct far_agent *agent)
+{
+    const struct far_lease *lease;
+    while ((lease = far_leases_first(&agent->leases)) != NULL) {
+        stop_order(agent, lease->job_id, lease->task, lease->attempt);
+    }
+    far_reports_clear(agent->reports);
+    far_buf_reset(&agent->batch);
+    agent->batch_count = 0;
+    agent->sequence = 0;
+}
+
+static int take_welcome(struct far_agent *agent, struct far_slice payload, struct far_arena *arena,
+                        struct far_error *err)
+{
+    struct far_msg_welcome welcome;
+    int rc = far_schema_decode(&far_schema_msg_welcome, payload, arena, &welcome, err);
+    if (rc != 0) {
+        return rc;
+    }
+    if (agent->boot != 0 && agent->boot != welcome.boot) {
+        forget_everything(agent);
+    }
+    agent->boot = welcome.boot;
+    agent->backoff_ms = FAR_BACKOFF_MIN_MS;
+    far_logf(FAR_LEVEL_INFO, "agent", "connected to server %llu, boot %llu",
+             (unsigned long long)agent->servers[agent->server_at].id, (unsigned long long)welcome.boot);
+    learn_servers(agent, &welcome.servers);
+    enter(agent, STATE_LIVE);
+    send_reports(agent);
+    return 0;
+}
+
+static int take_ack(struct far_agent *agent, struct far_slice payload, struct far_arena *arena, struct far_error *err)
+{
+    struct far_msg_report_ack ack;
+    int rc = far_schema_decode(&far_schema_msg_report_ack, payload, arena, &ack, err);
+    if (rc != 0 || ack.sequence != agent->sequence || agent->batch.len == 0) {
+        return rc; /* an answer to an earlier sending of a batch that is settled */
+    }
+    if (ack.error_class.len > 0) {
+        return far_fail(err, FAR_BUSY, "report %llu was not taken: %.*s: %.*s", (unsigned long long)ack.sequence,
+                        (int)ack.error_class.len, (const char *)ack.error_class.data, (int)ack.error_message.len,
+                        (const char *)ack.error_message.data);
+    }
+    for (size_t i = 0; i < agent->batch_count; i++) {
+        const struct far_report_key *key = &agent->batch_keys[i];
+        far_leases_renew(&agent->leases, key->job_id, key->task, key->attempt, agent->batch_sent_ms);
+    }
+    far_reports_confirm(agent->reports);
+    far_buf_reset(&agent->batch);
+    agent->batch_count = 0;
+    agent->batch_in_flight = false;
+    send_reports(agent);
+    return 0;
+}
+
+static int take_refused(struct far_slice payload, struct far_arena *arena, struct far_error *err)
+{
+    struct far_msg_refused refused;
+    int rc = far_schema_decode(&far_schema_msg_refused, payload, arena, &refused, err);
+    if (rc != 0) {
+        return rc;
+    }
+    return far_fail(err, FAR_DENIED, "the server refused this node: %.*s", (int)refused.error_message.len,
+                    (const char *)refused.error_message.data);
+}
+
+static void on_frame(void *arg, struct far_stream *stream, uint16_t type, struct far_slice payload)
+{
+    struct far_agent *agent = arg;
+    struct far_arena arena;
+    struct far_error err = {0};
+    int rc = 0;
+    far_arena_init(&arena, ARENA_MAX);
+    if (agent->state == STATE_GREETING && type == FAR_KIND_msg_welcome) {
+        rc = take_welcome(agent, payload, &arena, &err);
+    } else if (agent->state == STATE_GREETING && type == FAR_KIND_msg_refused) {
+        rc = take_refused(payload, &arena, &err);
+    } else if (agent->state == STATE_LIVE && type == FAR_KIND_msg_orders) {
+        rc = take_orders(agent, payload, &arena, &err);
+    } else if (agent->state == STATE_LIVE && type == FAR_KIND_msg_report_ack) {
+        rc = take_ack(agent, payload, &arena, &err);
+    } else if (agent->state != STATE_CLOSING) {
+        rc = far_fail(&err, FAR_INVALID, "message %u does not belong here", type);
+    }
+    far_arena_done(&arena);
+    if (rc != 0) {
+        far_logf(FAR_LEVEL_WARN, "agent", "stream given up: %s", err.message);
+        drop_stream(agent);
+    }
+}
+
+/* ---- reports ---- */
+
+static void send_batch(struct far_agent *agent)
+{
+    if (far_stream_send(agent->stream, FAR_KIND_msg_report, far_buf_slice(&agent->batch)) != 0) {
+        return; /* the queue is full; the next tick tries again */
+    }
+    agent->batch_sent_ms = uv_now(agent->loop);
+    agent->batch_in_flight = true;
+}
+
+/* Send what is due: the batch that a broken stream left behind, else a new one. */
+static void send_reports(struct far_agent *agent)
+{
+    if (agent->state != STATE_LIVE || agent->batch_in_flight) {
+        return;
+    }
+    uint64_t now_ms = uv_now(agent->loop);
+    if (agent->batch.len == 0) {
+        bool due = now_ms - agent->last_batch_ms >= PROGRESS_MS || far_reports_urgent(agent->reports);
+        struct far_error err = {0};
+        if (!due) {
+            return;
+        }
+        if (far_reports_take(agent->reports, agent->sequence + 1, &agent->batch, agent->batch_keys,
+                             &agent->batch_count, &err) != 0) {
+            far_logf(FAR_LEVEL_WARN, "agent", "no report: %s", err.message);
+            return;
+        }
+        agent->sequence++;
+        agent->last_batch_ms = now_ms;
+    }
+    send_batch(agent);
+}
+
+void far_agent_report(void *arg, const struct far_engine_report *report)
+{
+    struct far_agent *agent = arg;
+    bool urgent = false;
+    if (far_reports_put(agent->reports, report, &urgent) != 0) {
+        far_logf(FAR_LEVEL_WARN, "agent", "a report of job %llu task %llu is dropped: too many wait",
+                 (unsigned long long)report->job_id, (unsigned long long)report->task);
+    }
+    if (urgent) {
+        uv_async_send(&agent->wake);
+    }
+}
+
+/* ---- time ---- */
+
+static void on_wake(uv_async_t *wake)
+{
+    send_reports(wake->data);
+}
+
+static void end_late_leases(struct far_agent *agent, uint64_t now_ms)
+{
+    const struct far_lease *lease;
+    while ((lease = far_leases_late(&agent->leases, now_ms)) != NULL) {
+        far_logf(FAR_LEVEL_WARN, "agent", "job %llu task %llu attempt %llu: the lease was not renewed, stopped",
+                 (unsigned long long)lease->job_id, (unsigned long long)lease->task,
+                 (unsigned long long)lease->attempt);
+        stop_order(agent, lease->job_id, lease->task, lease->attempt);
+    }
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct far_agent *agent = timer->data;
+    uint64_t now_ms = uv_now(agent->loop);
+    end_late_leases(agent, now_ms);
+    if (agent->state == STATE_IDLE && now_ms >= agent->dial_at_ms) {
+        dial(agent);
+    } else if ((agent->state == STATE_GREETING || agent->state == STATE_DIALING) &&
+               now_ms - agent->state_since_ms > HELLO_TIMEOUT_MS) {
+        drop_stream(agent);
+    } else if (agent->state == STATE_LIVE && agent->batch_in_flight &&
+               now_ms - agent->batch_sent_ms > ACK_TIMEOUT_MS) {
+        drop_stream(agent);
+    } else {
+        send_reports(agent);
+    }
+}
+
+/* ---- life ---- */
+
+int far_agent_new(const struct far_agent_config *config, uv_loop_t *loop, struct far_agent **ret_agent,
+                  struct far_error *err)
+{
+    FAR_ASSERT(config->server_count >= 1 && config->server_count <= FAR_AGENT_SERVERS_MAX);
+    struct far_agent *agent = calloc(1, sizeof *agent);
+    if (agent == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory for the agent");
+    }
+    int rc = far_reports_new(&agent->reports, err);
+    if (rc != 0) {
+        free(agent);
+        return rc;
+    }
+    agent->loop = loop;
+    agent->net = config->net;
+    agent->node_id = config->node_id;
+    agent->backoff_ms = FAR_BACKOFF_MIN_MS;
+    agent->server_count = config->server_count;
+    memcpy(agent->servers, config->servers, config->server_count * sizeof config->servers[0]);
+    agent->servers_path = config->servers_path == NULL ? NULL : strdup(config->servers_path);
+    far_buf_init(&agent->batch, BATCH_MAX);
+    far_random_bytes(agent->nonce, sizeof agent->nonce);
+    rc = uv_timer_init(loop, &agent->timer);
+    FAR_ASSERT(rc == 0);
+    rc = uv_async_init(loop, &agent->wake, on_wake);
+    FAR_ASSERT(rc == 0);
+    agent->timer.data = agent;
+    agent->wake.data = agent;
+    agent->handles_open = 2;
+    *ret_agent = agent;
+    return 0;
+}
+
+void far_agent_start(struct far_agent *agent, struct far_engine *engine)
+{
+    agent->engine = engine;
+    uv_update_time(agent->loop);
+    agent->dial_at_ms = uv_now(agent->loop);
+    uv_timer_start(&agent->timer, on_timer, 0, TICK_MS);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct far_agent *agent = handle->data;
+    agent->handles_open--;
+    try_close_done(agent);
+}
+
+void far_agent_close(struct far_agent *agent, void (*done)(void *arg), void *arg)
+{
+    agent->close_done = done;
+    agent->close_arg = arg;
+    enter(agent, STATE_CLOSING);
+    uv_close((uv_handle_t *)&agent->timer, on_handle_closed);
+    uv_close((uv_handle_t *)&agent->wake, on_handle_closed);
+    drop_stream(agent);
+}

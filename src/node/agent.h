@@ -1,0 +1,50 @@
+/* The agent: a node's stream to the servers.
+ *
+ * On a good day it dials one server, says hello, gets its boot number and orders, hands them to the engine, and sends
+ * the engine's reports back in batches: transitions at once, progress and with it the renewal of the leases once a
+ * second. One batch is on its way at a time; it keeps its sequence number until a server confirms it.
+ *
+ * When the stream ends it dials the next server, with back-off, and goes on under the same boot number: nothing is
+ * restarted. An order whose lease was not renewed in time (counted from sending the last confirmed renewal) is
+ * canceled before the lease ends, connected or not. Everything here runs on the caller's uv loop, except
+ * far_agent_report. */
+#ifndef FAR_NODE_AGENT_H
+#define FAR_NODE_AGENT_H
+
+#include "base/error.h"
+#include "dataplane/engine.h"
+
+#include <uv.h>
+
+struct far_net;
+struct far_agent;
+
+enum { FAR_AGENT_SERVERS_MAX = 16 };
+
+struct far_agent_server {
+    uint64_t id;
+    char address[256]; /* host:port of its port 5001 */
+};
+
+struct far_agent_config {
+    struct far_net *net; /* borrowed */
+    uint64_t node_id;
+    const struct far_agent_server *servers; /* copied; at least one */
+    size_t server_count;
+    const char *servers_path; /* where the list that the servers tell is kept for the next start; NULL = nowhere */
+};
+
+/* "<id>@<host>:<port>"; false if text is anything else. */
+bool far_agent_parse_server(const char *text, struct far_agent_server *ret_server);
+
+int far_agent_new(const struct far_agent_config *config, uv_loop_t *loop, struct far_agent **ret_agent,
+                  struct far_error *err);
+/* The engine's callback, with the agent as its argument; any thread, also before far_agent_start. */
+void far_agent_report(void *agent, const struct far_engine_report *report);
+/* Dial. The engine is borrowed until the agent is closed. */
+void far_agent_start(struct far_agent *agent, struct far_engine *engine);
+/* Ends the stream; done runs on the loop when nothing of the agent is left there. The engine must be freed first: it
+ * must not report any more. */
+void far_agent_close(struct far_agent *agent, void (*done)(void *arg), void *arg);
+
+#endif
