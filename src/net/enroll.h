@@ -1,0 +1,49 @@
+/* Enrolment: how a new server or node gets its identity with a join token.
+ *
+ * Makes a key, asks a server of the token (POST /v1/join over HTTPS) to sign a request for it, and checks what comes
+ * back. The server is believed because its chain ends in the CA whose hash the token carries; its certificate file must
+ * therefore hold the chain: its own certificate, then the CA's. Blocking; any thread. */
+#ifndef FAR_NET_ENROLL_H
+#define FAR_NET_ENROLL_H
+
+#include "net/net.h"
+
+enum { FAR_ENROLL_SERVERS_MAX = 16 };
+
+struct far_enroll_request {
+    const char *token; /* text of the join token */
+    enum far_party party;
+    const char *name;
+    const char *api_address;   /* servers, else NULL */
+    const char *peer_address;  /* servers, else NULL */
+    const char *data_address;  /* nodes, else NULL */
+    const uint8_t *seal_key;   /* servers: 32 bytes, X25519 public key; else NULL */
+};
+
+struct far_enroll_server {
+    uint64_t id;
+    char address[256]; /* host:port of its port 5001 */
+};
+
+/* What the cluster said; ended with far_enroll_done. */
+struct far_enrolment {
+    uint64_t id;
+    char cluster[64];
+    uint8_t cluster_uuid[16];
+    uint64_t incarnation_epoch;
+    struct far_buf key_pem;         /* secret */
+    struct far_buf certificate_pem; /* its own certificate, then the CA's: the whole chain */
+    struct far_buf ca_pem;
+    struct far_enroll_server servers[FAR_ENROLL_SERVERS_MAX];
+    size_t server_count;
+};
+
+/* Tries each server of the token. FAR_INVALID: the token's text; FAR_DENIED: used, expired, revoked, or the server's
+ * chain is not the token's; FAR_CONFLICT: the name is taken; FAR_IO: no server could be reached. */
+int far_enroll(const struct far_enroll_request *request, struct far_enrolment *ret_enrolment, struct far_error *err);
+void far_enroll_done(struct far_enrolment *enrolment); /* NULL is allowed */
+
+/* The answer's JSON, checked but not yet compared with a key: pure, for enrolment and fuzzing. */
+int far_enroll_parse(const char *json, size_t len, struct far_enrolment *ret_enrolment, struct far_error *err);
+
+#endif
