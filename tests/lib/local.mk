@@ -12,3 +12,12 @@ LINK_WITH_FAULTS = $(AM_LDFLAGS) $(far_wrap)malloc $(far_wrap)calloc $(far_wrap)
 	$(far_wrap)ftruncate $(far_wrap)fallocate $(far_wrap)posix_fallocate \
 	$(far_wrap)fsync $(far_wrap)fdatasync $(far_wrap)rename $(far_wrap)renameat \
 	$(far_wrap)unlink $(far_wrap)unlinkat $(far_wrap)rmdir $(far_wrap)mkdir $(far_wrap)mkdirat $(far_wrap)fstat
+
+# The power-cut shim and tool: powercut_log.h, powercut_disk.h. The rpath only makes libtool build a shared object.
+noinst_HEADERS += tests/lib/powercut_log.h tests/lib/powercut_disk.h
+check_LTLIBRARIES += tests/lib/libpowercut.la
+tests_lib_libpowercut_la_SOURCES = tests/lib/powercut_shim.c
+tests_lib_libpowercut_la_CFLAGS = $(AM_CFLAGS) -fno-sanitize=all
+tests_lib_libpowercut_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere -fno-sanitize=all
+check_PROGRAMS += tests/lib/powercut
+tests_lib_powercut_SOURCES = tests/lib/powercut.c tests/lib/powercut_disk.c
