@@ -11,13 +11,13 @@
 #define FAR_API_API_H
 
 #include "log/log.h"
+#include "net/token.h"
 
 enum {
     FAR_API_BODY_MAX = 1024 * 1024,  /* of a request; beyond: 413 */
     FAR_API_CONNECTIONS_MAX = 1200,  /* 1,000 event consumers and some people; beyond: not accepted until one ends */
     FAR_API_CALLS_MAX = 4096,        /* hook calls whose done is owed; beyond: busy */
     FAR_API_TIMEOUT_MS = 15000,      /* of a proposal, a barrier, a wait for an index */
-    FAR_API_TOKEN_TEXT_MAX = 1024,
 };
 
 struct far_api_config {
@@ -30,7 +30,7 @@ struct far_api_config {
 
 /* What somebody who wants to join sent to POST /v1/join. Borrowed for the call. */
 struct far_api_join_request {
-    const char *token;        /* as in the body: the secret part of the join token, or the whole join token */
+    const char *token;        /* as in the body: the text of the join token */
     const char *csr;          /* PEM certificate signing request */
     const char *name;
     const char *api_address;  /* servers, else "" */
@@ -70,10 +70,10 @@ struct far_api_hooks {
                     void *done_arg);
     void (*wait_index)(void *arg, uint64_t index, uint64_t timeout_ms, far_log_done_fn done, void *done_arg);
     void (*barrier)(void *arg, uint64_t timeout_ms, far_log_done_fn done, void *done_arg);
-    /* The text that a person carries to a new server or node (it holds `secret`, the CA's hash, where to connect), at
-     * most FAR_API_TOKEN_TEXT_MAX bytes with its NUL, and the hash under which the state keeps the token. */
+    /* The join token (net/token.h) with this secret, as a person carries it to the machine called name; ret_text has room
+     * for FAR_JOIN_TOKEN_TEXT_MAX bytes. */
     int (*join_token)(void *arg, uint64_t purpose, const char *name, const uint8_t secret[32], char *ret_text,
-                      uint8_t ret_hash[32], struct far_error *err);
+                      struct far_error *err);
     /* Check the token, propose server_join or node_join, sign the request. */
     void (*join)(void *arg, const struct far_api_join_request *request, far_api_join_done_fn done, void *done_arg);
 };
@@ -91,9 +91,5 @@ void far_api_committed(struct far_api *api, uint64_t applied_index, uint64_t las
 void far_api_stop(struct far_api *api);
 /* After far_api_stop() and after every done that was owed. NULL is allowed. */
 void far_api_free(struct far_api *api);
-
-/* The hash under which the state keeps a bearer token: SHA-256 of its text exactly as it stands behind "Bearer ". What
- * makes the first administrator token (cluster init) uses it too. */
-void far_api_token_hash(const char *text, uint8_t ret_hash[32]);
 
 #endif
