@@ -5,6 +5,7 @@ libbase_la_SOURCES = \
 	src/base/buf.c src/base/buf.h \
 	src/base/bytes.c src/base/bytes.h \
 	src/base/clock.c src/base/clock.h \
+	src/base/config.c src/base/config.h \
 	src/base/error.c src/base/error.h \
 	src/base/hash.c src/base/hash.h \
 	src/base/logging.c src/base/logging.h \

@@ -2,6 +2,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/bytes.h"
+#include "base/config.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "../lib/cm.h"
@@ -83,6 +84,34 @@ static void digest_sums_do_not_depend_on_order(void **unused)
     assert_true(far_hash128_equal(far_hash128_sub(ab, a), b));
 }
 
+static int parse(const char *text, char name[8], uint64_t *number, struct far_error *err)
+{
+    const struct far_config_key keys[] = {
+        {.name = "name", .type = FAR_CONFIG_TEXT, .value = name, .size = 8, .required = true},
+        {.name = "number", .type = FAR_CONFIG_U64, .value = number, .min = 1, .max = 4096},
+    };
+    return far_config_parse(text, strlen(text), "test", keys, 2, err);
+}
+
+static void config_names_the_line_that_is_wrong(void **unused)
+{
+    char name[8] = "";
+    uint64_t number = 7;
+    struct far_error err;
+    assert_int_equal(parse("# a comment\n name =  web1 \nnumber = 4k\n", name, &number, &err), 0);
+    assert_string_equal(name, "web1");
+    assert_int_equal(number, 4096);
+    assert_int_equal(parse("number = 5", name, &number, &err), FAR_INVALID);
+    assert_string_equal(err.message, "test: 'name' is missing");
+    assert_int_equal(parse("name = a\nnmuber = 5", name, &number, &err), FAR_INVALID);
+    assert_string_equal(err.message, "test:2: 'nmuber' is no key of this program");
+    assert_int_equal(parse("name = a\nname = b", name, &number, &err), FAR_INVALID);
+    assert_int_equal(parse("name = a\nnumber = 5k", name, &number, &err), FAR_INVALID);
+    assert_int_equal(parse("name = a\nnumber = -1", name, &number, &err), FAR_INVALID);
+    assert_int_equal(parse("name = 12345678", name, &number, &err), FAR_INVALID);
+    assert_int_equal(parse("name", name, &number, &err), FAR_INVALID);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -91,6 +120,7 @@ int main(void)
         cmocka_unit_test(buf_stops_at_its_maximum),
         cmocka_unit_test(arena_hands_out_zeroes_up_to_its_maximum),
         cmocka_unit_test(hex_is_exact),
+        cmocka_unit_test(config_names_the_line_that_is_wrong),
         cmocka_unit_test(digest_sums_do_not_depend_on_order),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
