@@ -1,5 +1,13 @@
-noinst_HEADERS += src/net/net.h src/net/pki.h src/net/token.h src/net/seal.h
-# enroll.c is the client side of a join, used by both `farshored join` and `farshore-node join`: add it to libnet.la's
-# sources (with $(CURL_LIBS) $(JANSSON_LIBS)) in the commit that makes that library.
-noinst_HEADERS += src/net/enroll.h
-EXTRA_DIST += src/net/enroll.c
+noinst_LTLIBRARIES += libnet.la
+libnet_la_SOURCES = \
+	src/net/address.c src/net/address.h \
+	src/net/enroll.c src/net/enroll.h \
+	src/net/file.c \
+	src/net/greeting.c src/net/greeting.h \
+	src/net/net.c src/net/net.h \
+	src/net/pki.c src/net/pki.h \
+	src/net/seal.c src/net/seal.h \
+	src/net/tls.h \
+	src/net/token.c src/net/token.h
+libnet_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)
+libnet_la_LIBADD = libbase.la $(UV_LIBS) $(OPENSSL_LIBS) $(CURL_LIBS) $(JANSSON_LIBS)

@@ -21,3 +21,8 @@ tests_lib_libpowercut_la_CFLAGS = $(AM_CFLAGS) -fno-sanitize=all
 tests_lib_libpowercut_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere -fno-sanitize=all
 check_PROGRAMS += tests/lib/powercut
 tests_lib_powercut_SOURCES = tests/lib/powercut.c tests/lib/powercut_disk.c
+# A CA and identities for tests of whatever speaks TLS; link it before libnet.la.
+noinst_LTLIBRARIES += libtestpki.la
+libtestpki_la_SOURCES = tests/lib/pki.c tests/lib/pki.h
+libtestpki_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
+libtestpki_la_LIBADD = libnet.la

@@ -24,3 +24,11 @@ UNIT_TESTS += tests/unit/test_powercut
 tests_unit_test_powercut_SOURCES = tests/unit/test_powercut.c tests/lib/powercut_disk.c
 tests_unit_test_powercut_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_powercut_LDADD = $(CMOCKA_LIBS)
+# net
+UNIT_TESTS += tests/unit/test_pki tests/unit/test_seal
+tests_unit_test_pki_SOURCES = tests/unit/test_pki.c
+tests_unit_test_pki_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_pki_LDADD = libnet.la $(CMOCKA_LIBS)
+tests_unit_test_seal_SOURCES = tests/unit/test_seal.c
+tests_unit_test_seal_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_seal_LDADD = libnet.la $(CMOCKA_LIBS)
