@@ -5,6 +5,7 @@ liblog_la_SOURCES = \
 	src/log/envelope.c src/log/envelope.h \
 	src/log/log.h \
 	src/log/store.c src/log/store.h \
+	src/log/store_lmdb.c \
 	src/log/store_memory.c
 liblog_la_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS) $(LMDB_CFLAGS) $(UV_CFLAGS)
 liblog_la_LIBADD = libfsm.la $(OPENSSL_LIBS) $(LMDB_LIBS) $(UV_LIBS)

@@ -13,3 +13,9 @@ LINK_WITH_FUZZ = $(AM_LDFLAGS)
 endif
 EXTRA_DIST += tests/fuzz/corpus tests/fuzz/fuzz_replay.c
 check_PROGRAMS += $(FUZZ_TARGETS)
+
+# src/log
+FUZZ_TARGETS += tests/fuzz/fuzz_envelope
+tests_fuzz_fuzz_envelope_SOURCES = tests/fuzz/fuzz_envelope.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_envelope_LDFLAGS = $(LINK_WITH_FUZZ)
+tests_fuzz_fuzz_envelope_LDADD = liblog.la

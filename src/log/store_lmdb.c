@@ -1,0 +1,486 @@
+/* The store in LMDB: one environment with the databases meta, state0, state1 and events.
+ *
+ * A commit writes its pages, syncs them, then writes the meta page without a sync (MDB_NOMETASYNC): a power cut may undo
+ * the last commit, so what counts as durable is the commit before it, whose meta page was synced together with the pages
+ * of this one. At open everything is synced once. LMDB's own errors become FAR_LIMIT (disk, map or reader table full),
+ * FAR_CORRUPT (its structure is broken) or FAR_IO. */
+#include "log/store.h"
+
+#include "base/assert.h"
+
+#include <lmdb.h>
+#include <stdlib.h>
+
+enum { MAGIC = 0x54535246 /* "FRST" */, META_VERSION = 0, META_SIZE = 168, DATABASES = 4 };
+static const size_t MAP_BYTES_DEFAULT = (size_t)1 << 40;
+
+static const char META_KEY[] = "meta", CONFIGURATION_KEY[] = "configuration";
+
+struct lmdb_store {
+    struct far_store store; /* first */
+    MDB_env *env;
+    MDB_dbi meta, events, states[2];
+    uint64_t committed_index; /* applied index of the last commit */
+    bool read_only;
+};
+
+struct lmdb_kv {
+    struct far_kv kv; /* first */
+    MDB_txn *txn;
+    MDB_dbi dbi;
+    MDB_cursor *cursor; /* NULL until the first seek */
+};
+
+struct lmdb_txn {
+    struct far_store_txn txn; /* first */
+    MDB_txn *txn_lmdb;
+    int active;
+    struct lmdb_kv state, install;
+    struct far_slice configuration; /* as it lies in the store, borrowed from it */
+};
+
+static int fail(struct far_error *err, int code, const char *what)
+{
+    switch (code) {
+    case MDB_MAP_FULL:
+    case MDB_READERS_FULL:
+    case MDB_TXN_FULL:
+        return far_fail(err, FAR_LIMIT, "store: %s: %s", what, mdb_strerror(code));
+    case MDB_CORRUPTED:
+    case MDB_PAGE_NOTFOUND:
+    case MDB_INVALID:
+    case MDB_VERSION_MISMATCH:
+    case MDB_NOTFOUND:
+        return far_fail(err, FAR_CORRUPT, "store: %s: %s", what, mdb_strerror(code));
+    default:
+        return code > 0 ? far_fail_errno(err, FAR_IO, code, "store: %s", what)
+                        : far_fail(err, FAR_IO, "store: %s: %s", what, mdb_strerror(code));
+    }
+}
+
+static MDB_val val(struct far_slice slice)
+{
+    return (MDB_val){.mv_size = slice.len, .mv_data = (void *)(uintptr_t)slice.data};
+}
+
+static struct far_slice slice(MDB_val v)
+{
+    return far_slice(v.mv_data, v.mv_size);
+}
+
+/* ---- the key-value interface ---- */
+
+static int kv_get(struct far_kv *base, struct far_slice key, struct far_slice *ret_value, struct far_error *err)
+{
+    struct lmdb_kv *kv = (struct lmdb_kv *)base;
+    MDB_val k = val(key), v;
+    int rc = key.len == 0 ? MDB_NOTFOUND : mdb_get(kv->txn, kv->dbi, &k, &v);
+    if (rc != 0) {
+        return rc == MDB_NOTFOUND ? FAR_NOT_FOUND : fail(err, rc, "read a row");
+    }
+    *ret_value = slice(v);
+    return 0;
+}
+
+static int kv_put(struct far_kv *base, struct far_slice key, struct far_slice value, struct far_error *err)
+{
+    struct lmdb_kv *kv = (struct lmdb_kv *)base;
+    if (key.len == 0 || key.len > FAR_KV_KEY_MAX || value.len > FAR_KV_VALUE_MAX) {
+        return far_fail(err, FAR_LIMIT, "a row of %zu bytes under a key of %zu", value.len, key.len);
+    }
+    MDB_val k = val(key), v = val(value);
+    int rc = mdb_put(kv->txn, kv->dbi, &k, &v, 0);
+    return rc == 0 ? 0 : fail(err, rc, "write a row");
+}
+
+static int kv_del(struct far_kv *base, struct far_slice key, struct far_error *err)
+{
+    struct lmdb_kv *kv = (struct lmdb_kv *)base;
+    MDB_val k = val(key);
+    int rc = key.len == 0 ? MDB_NOTFOUND : mdb_del(kv->txn, kv->dbi, &k, NULL);
+    if (rc != 0) {
+        return rc == MDB_NOTFOUND ? FAR_NOT_FOUND : fail(err, rc, "remove a row");
+    }
+    return 0;
+}
+
+/* Position at the first pair >= key (an empty key: the first), or with `before` at the last pair < key. */
+static int kv_position(struct lmdb_kv *kv, struct far_slice key, bool before, MDB_val *ret_key, MDB_val *ret_value)
+{
+    int rc = kv->cursor != NULL ? 0 : mdb_cursor_open(kv->txn, kv->dbi, &kv->cursor);
+    if (rc != 0) {
+        return rc;
+    }
+    *ret_key = val(key);
+    if (key.len == 0) {
+        return before ? MDB_NOTFOUND : mdb_cursor_get(kv->cursor, ret_key, ret_value, MDB_FIRST);
+    }
+    rc = mdb_cursor_get(kv->cursor, ret_key, ret_value, MDB_SET_RANGE);
+    if (!before) {
+        return rc;
+    }
+    if (rc == MDB_NOTFOUND) {
+        return mdb_cursor_get(kv->cursor, ret_key, ret_value, MDB_LAST);
+    }
+    return rc != 0 ? rc : mdb_cursor_get(kv->cursor, ret_key, ret_value, MDB_PREV);
+}
+
+static int kv_seek_either(struct far_kv *base, struct far_slice key, bool before, struct far_slice *ret_key,
+                          struct far_slice *ret_value, struct far_error *err)
+{
+    MDB_val k, v;
+    int rc = kv_position((struct lmdb_kv *)base, key, before, &k, &v);
+    if (rc != 0) {
+        return rc == MDB_NOTFOUND ? FAR_NOT_FOUND : fail(err, rc, "look for a row");
+    }
+    *ret_key = slice(k);
+    *ret_value = slice(v);
+    return 0;
+}
+
+static int kv_seek(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key, struct far_slice *ret_value,
+                   struct far_error *err)
+{
+    return kv_seek_either(kv, key, false, ret_key, ret_value, err);
+}
+
+static int kv_seek_before(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key,
+                          struct far_slice *ret_value, struct far_error *err)
+{
+    return kv_seek_either(kv, key, true, ret_key, ret_value, err);
+}
+
+static const struct far_kv_ops kv_ops = {
+    .get = kv_get, .put = kv_put, .del = kv_del, .seek = kv_seek, .seek_before = kv_seek_before};
+
+static void kv_close_cursor(struct lmdb_kv *kv)
+{
+    if (kv->cursor != NULL) {
+        mdb_cursor_close(kv->cursor);
+        kv->cursor = NULL;
+    }
+}
+
+static void point_kvs(struct lmdb_store *store, struct lmdb_txn *txn)
+{
+    kv_close_cursor(&txn->state);
+    kv_close_cursor(&txn->install);
+    txn->state = (struct lmdb_kv){.kv = {.ops = &kv_ops}, .txn = txn->txn_lmdb, .dbi = store->states[txn->active]};
+    txn->install = (struct lmdb_kv){.kv = {.ops = &kv_ops}, .txn = txn->txn_lmdb, .dbi = store->states[1 - txn->active]};
+    txn->txn.kv = &txn->state.kv;
+    txn->txn.install_kv = txn->txn.write ? &txn->install.kv : NULL;
+}
+
+/* ---- the meta record ---- */
+
+static void meta_encode(const struct lmdb_txn *txn, uint8_t record[META_SIZE + 8])
+{
+    const struct far_store_meta *meta = &txn->txn.meta;
+    memset(record, 0, META_SIZE);
+    far_put_le32(record, MAGIC);
+    far_put_le16(record + 4, META_VERSION);
+    record[6] = (uint8_t)txn->active;
+    far_put_le64(record + 8, meta->applied_index);
+    far_put_le64(record + 16, meta->applied_term);
+    far_put_le64(record + 24, meta->first_seq);
+    far_put_le64(record + 32, meta->last_seq);
+    memcpy(record + 40, meta->base_head, FAR_HEAD_SIZE);
+    memcpy(record + 72, meta->head, FAR_HEAD_SIZE);
+    far_put_le64(record + 104, meta->digest.low);
+    far_put_le64(record + 112, meta->digest.high);
+    far_put_le64(record + 120, meta->stored_index);
+    far_put_le64(record + 128, meta->stored_term);
+    far_put_le64(record + 136, meta->configuration_index);
+    far_put_le32(record + 144, (uint32_t)meta->configuration_len);
+    far_put_le64(record + 152, far_hash64(meta->configuration, meta->configuration_len));
+    far_put_le64(record + META_SIZE, far_hash64(record, META_SIZE));
+}
+
+static int meta_decode(struct far_slice record, struct lmdb_txn *txn, struct far_error *err)
+{
+    struct far_store_meta *meta = &txn->txn.meta;
+    const uint8_t *p = record.data;
+    if (record.len != META_SIZE + 8 || far_get_le64(p + META_SIZE) != far_hash64(p, META_SIZE)) {
+        return far_fail(err, FAR_CORRUPT, "store, table meta, key 'meta': its checksum is wrong");
+    }
+    if (far_get_le32(p) != MAGIC || far_get_le16(p + 4) != META_VERSION || p[6] > 1) {
+        return far_fail(err, FAR_INVALID, "the store has format %u, this version of Farshore knows %d",
+                        far_get_le16(p + 4), META_VERSION);
+    }
+    txn->active = p[6];
+    meta->applied_index = far_get_le64(p + 8);
+    meta->applied_term = far_get_le64(p + 16);
+    meta->first_seq = far_get_le64(p + 24);
+    meta->last_seq = far_get_le64(p + 32);
+    memcpy(meta->base_head, p + 40, FAR_HEAD_SIZE);
+    memcpy(meta->head, p + 72, FAR_HEAD_SIZE);
+    meta->digest.low = far_get_le64(p + 104);
+    meta->digest.high = far_get_le64(p + 112);
+    meta->stored_index = far_get_le64(p + 120);
+    meta->stored_term = far_get_le64(p + 128);
+    meta->configuration_index = far_get_le64(p + 136);
+    meta->configuration_len = far_get_le32(p + 144);
+    struct far_slice configuration = txn->configuration;
+    if (configuration.len != meta->configuration_len || configuration.len > sizeof meta->configuration ||
+        far_get_le64(p + 152) != far_hash64(configuration.data, configuration.len)) {
+        return far_fail(err, FAR_CORRUPT, "store, table meta, key 'configuration': its checksum is wrong");
+    }
+    if (configuration.len > 0) {
+        memcpy(meta->configuration, configuration.data, configuration.len);
+    }
+    return 0;
+}
+
+static int meta_read(struct lmdb_store *store, struct lmdb_txn *txn, struct far_error *err)
+{
+    far_store_meta_init(&txn->txn.meta);
+    MDB_val key = {.mv_size = sizeof META_KEY - 1, .mv_data = (void *)(uintptr_t)META_KEY}, record, configuration = {0};
+    int rc = mdb_get(txn->txn_lmdb, store->meta, &key, &record);
+    if (rc == MDB_NOTFOUND) {
+        return 0; /* a new store */
+    }
+    if (rc == 0) {
+        key = (MDB_val){.mv_size = sizeof CONFIGURATION_KEY - 1, .mv_data = (void *)(uintptr_t)CONFIGURATION_KEY};
+        rc = mdb_get(txn->txn_lmdb, store->meta, &key, &configuration);
+    }
+    if (rc != 0 && rc != MDB_NOTFOUND) {
+        return fail(err, rc, "read the meta record");
+    }
+    txn->configuration = slice(configuration);
+    return meta_decode(slice(record), txn, err);
+}
+
+static int meta_write(struct lmdb_store *store, struct lmdb_txn *txn, struct far_error *err)
+{
+    uint8_t record[META_SIZE + 8];
+    meta_encode(txn, record);
+    MDB_val key = {.mv_size = sizeof CONFIGURATION_KEY - 1, .mv_data = (void *)(uintptr_t)CONFIGURATION_KEY};
+    struct far_slice configuration = far_slice(txn->txn.meta.configuration, txn->txn.meta.configuration_len);
+    MDB_val value = val(configuration);
+    int rc = far_slice_equal(configuration, txn->configuration) ? 0 : mdb_put(txn->txn_lmdb, store->meta, &key, &value, 0);
+    if (rc == 0) {
+        key = (MDB_val){.mv_size = sizeof META_KEY - 1, .mv_data = (void *)(uintptr_t)META_KEY};
+        value = val(far_slice(record, sizeof record));
+        rc = mdb_put(txn->txn_lmdb, store->meta, &key, &value, 0);
+    }
+    return rc == 0 ? 0 : fail(err, rc, "write the meta record");
+}
+
+/* ---- transactions ---- */
+
+/* Frees what is around an LMDB transaction that has ended. */
+static void txn_free(struct lmdb_txn *txn)
+{
+    free(txn);
+}
+
+static void close_cursors(struct lmdb_txn *txn)
+{
+    kv_close_cursor(&txn->state);
+    kv_close_cursor(&txn->install);
+}
+
+static void give_up(struct far_store_txn *base)
+{
+    struct lmdb_txn *txn = (struct lmdb_txn *)base;
+    close_cursors(txn);
+    mdb_txn_abort(txn->txn_lmdb);
+    txn_free(txn);
+}
+
+static int begin(struct far_store *base, bool write, struct far_store_txn **ret_txn, struct far_error *err)
+{
+    struct lmdb_store *store = (struct lmdb_store *)base;
+    struct lmdb_txn *txn = calloc(1, sizeof *txn);
+    if (txn == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory");
+    }
+    int rc = mdb_txn_begin(store->env, NULL, write ? 0 : MDB_RDONLY, &txn->txn_lmdb);
+    if (rc != 0) {
+        txn_free(txn);
+        return fail(err, rc, "begin a transaction");
+    }
+    txn->txn.store = base;
+    txn->txn.write = write;
+    int rv = meta_read(store, txn, err);
+    if (rv != 0) {
+        give_up(&txn->txn);
+        return rv;
+    }
+    point_kvs(store, txn);
+    *ret_txn = &txn->txn;
+    return 0;
+}
+
+static int commit(struct far_store_txn *base, struct far_error *err)
+{
+    struct lmdb_txn *txn = (struct lmdb_txn *)base;
+    struct lmdb_store *store = (struct lmdb_store *)base->store;
+    int rv = base->write ? meta_write(store, txn, err) : 0;
+    if (rv != 0) {
+        give_up(base);
+        return rv;
+    }
+    close_cursors(txn);
+    int rc = mdb_txn_commit(txn->txn_lmdb);
+    if (rc != 0) {
+        rv = fail(err, rc, "commit");
+    } else if (base->write) {
+        store->store.durable_index = store->committed_index;
+        store->committed_index = base->meta.applied_index;
+    }
+    txn_free(txn);
+    return rv;
+}
+
+static int event_put(struct far_store_txn *base, uint64_t seq, struct far_slice row, struct far_error *err)
+{
+    struct lmdb_store *store = (struct lmdb_store *)base->store;
+    uint8_t key[8];
+    far_put_be64(key, seq);
+    MDB_val k = val(far_slice(key, sizeof key)), v = val(row);
+    unsigned flags = seq > base->meta.last_seq ? MDB_APPEND : 0;
+    int rc = mdb_put(((struct lmdb_txn *)base)->txn_lmdb, store->events, &k, &v, flags);
+    return rc == 0 ? 0 : fail(err, rc, "write an event");
+}
+
+static int event_row(struct far_store_txn *base, uint64_t seq, struct far_slice *ret_row, struct far_error *err)
+{
+    struct lmdb_store *store = (struct lmdb_store *)base->store;
+    uint8_t key[8];
+    far_put_be64(key, seq);
+    MDB_val k = val(far_slice(key, sizeof key)), v;
+    int rc = mdb_get(((struct lmdb_txn *)base)->txn_lmdb, store->events, &k, &v);
+    if (rc != 0) {
+        return rc == MDB_NOTFOUND ? FAR_NOT_FOUND : fail(err, rc, "read an event");
+    }
+    *ret_row = slice(v);
+    return 0;
+}
+
+static int empty(struct lmdb_txn *txn, MDB_dbi dbi, struct far_error *err)
+{
+    int rc = mdb_drop(txn->txn_lmdb, dbi, 0);
+    return rc == 0 ? 0 : fail(err, rc, "empty a table");
+}
+
+static int install_clear(struct far_store_txn *base, struct far_error *err)
+{
+    struct lmdb_txn *txn = (struct lmdb_txn *)base;
+    return empty(txn, txn->install.dbi, err);
+}
+
+static int install_switch(struct far_store_txn *base, struct far_error *err)
+{
+    struct lmdb_txn *txn = (struct lmdb_txn *)base;
+    struct lmdb_store *store = (struct lmdb_store *)base->store;
+    close_cursors(txn);
+    int rv = empty(txn, txn->state.dbi, err);
+    rv = rv != 0 ? rv : empty(txn, store->events, err);
+    if (rv == 0) {
+        txn->active = 1 - txn->active;
+        point_kvs(store, txn);
+    }
+    return rv;
+}
+
+static int sync_all(struct far_store *base, struct far_error *err)
+{
+    struct lmdb_store *store = (struct lmdb_store *)base;
+    int rc = mdb_env_sync(store->env, 1);
+    if (rc != 0) {
+        return fail(err, rc, "sync");
+    }
+    base->durable_index = store->committed_index;
+    return 0;
+}
+
+/* ---- opening ---- */
+
+static void close_store(struct far_store *base)
+{
+    struct lmdb_store *store = (struct lmdb_store *)base;
+    if (store->env != NULL) {
+        if (!store->read_only) {
+            (void)mdb_env_sync(store->env, 1);
+        }
+        mdb_env_close(store->env);
+    }
+    free(store);
+}
+
+static const struct far_store_ops store_ops = {
+    .begin = begin,
+    .commit = commit,
+    .abort = give_up,
+    .event_put = event_put,
+    .event_row = event_row,
+    .install_clear = install_clear,
+    .install_switch = install_switch,
+    .sync = sync_all,
+    .close = close_store,
+};
+
+static int open_databases(struct lmdb_store *store, struct far_error *err)
+{
+    const char *const names[DATABASES] = {"meta", "events", "state0", "state1"};
+    MDB_dbi *const handles[DATABASES] = {&store->meta, &store->events, &store->states[0], &store->states[1]};
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(store->env, NULL, store->read_only ? MDB_RDONLY : 0, &txn);
+    if (rc != 0) {
+        return fail(err, rc, "begin a transaction");
+    }
+    for (int i = 0; rc == 0 && i < DATABASES; i++) {
+        rc = mdb_dbi_open(txn, names[i], store->read_only ? 0 : MDB_CREATE, handles[i]);
+    }
+    if (rc != 0) {
+        mdb_txn_abort(txn);
+        return fail(err, rc, "open its tables");
+    }
+    rc = mdb_txn_commit(txn);
+    return rc == 0 ? 0 : fail(err, rc, "open its tables");
+}
+
+static int open_environment(struct lmdb_store *store, const char *dir, size_t map_bytes, struct far_error *err)
+{
+    unsigned flags = MDB_NOTLS | (store->read_only ? MDB_RDONLY : MDB_NOMETASYNC);
+    int rc = mdb_env_create(&store->env);
+    rc = rc != 0 ? rc : mdb_env_set_maxdbs(store->env, DATABASES);
+    rc = rc != 0 ? rc : mdb_env_set_maxreaders(store->env, FAR_STORE_READERS_MAX);
+    rc = rc != 0 ? rc : mdb_env_set_mapsize(store->env, map_bytes == 0 ? MAP_BYTES_DEFAULT : map_bytes);
+    rc = rc != 0 ? rc : mdb_env_open(store->env, dir, flags, 0600);
+    if (rc != 0) {
+        fail(err, rc, "open");
+        return far_error_context(err, "folder '%s'", dir);
+    }
+    int dead;
+    (void)mdb_reader_check(store->env, &dead);
+    return 0;
+}
+
+int far_store_open_lmdb(const char *dir, size_t map_bytes, bool read_only, struct far_store **ret_store,
+                        struct far_error *err)
+{
+    struct lmdb_store *store = calloc(1, sizeof *store);
+    if (store == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory");
+    }
+    store->store.ops = &store_ops;
+    store->read_only = read_only;
+    struct far_store_txn *txn;
+    int rv = open_environment(store, dir, map_bytes, err);
+    rv = rv != 0 ? rv : open_databases(store, err);
+    rv = rv != 0 ? rv : begin(&store->store, false, &txn, err); /* checks the meta record */
+    if (rv == 0) {
+        store->committed_index = txn->meta.applied_index;
+        store->store.durable_index = read_only ? txn->meta.applied_index : 0;
+        give_up(txn);
+        rv = read_only ? 0 : sync_all(&store->store, err);
+    }
+    if (rv != 0) {
+        close_store(&store->store);
+        return rv;
+    }
+    *ret_store = &store->store;
+    return 0;
+}

@@ -1,0 +1,380 @@
+/* The two stores: LMDB and memory do the same; what was committed is there after opening again; damage is named. */
+#define _GNU_SOURCE
+#include "../lib/cm.h"
+
+#include "log/store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static char folder[256];
+
+static void make_folder(void)
+{
+    const char *base = getenv("TMPDIR");
+    snprintf(folder, sizeof folder, "%s/far-store-XXXXXX", base != NULL ? base : "/tmp");
+    assert_non_null(mkdtemp(folder));
+}
+
+static void remove_folder(void)
+{
+    char path[300];
+    const char *const names[] = {"data.mdb", "lock.mdb"};
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        unlink(path);
+    }
+    assert_int_equal(rmdir(folder), 0);
+}
+
+static struct far_store *open_lmdb(void)
+{
+    struct far_store *store = NULL;
+    struct far_error err = {0};
+    if (far_store_open_lmdb(folder, (size_t)1 << 28, false, &store, &err) != 0) {
+        fail_msg("%s", err.message);
+    }
+    return store;
+}
+
+static struct far_store *open_memory(void)
+{
+    struct far_store *store = NULL;
+    assert_int_equal(far_store_open_memory(&store, NULL), 0);
+    return store;
+}
+
+static uint64_t seed;
+static uint64_t next_random(void)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return seed;
+}
+
+/* The same call on both gives the same answer. */
+static void compare_seek(struct far_kv *a, struct far_kv *b, struct far_slice key, bool before)
+{
+    struct far_slice ka, va, kb, vb;
+    int ra = before ? a->ops->seek_before(a, key, &ka, &va, NULL) : a->ops->seek(a, key, &ka, &va, NULL);
+    int rb = before ? b->ops->seek_before(b, key, &kb, &vb, NULL) : b->ops->seek(b, key, &kb, &vb, NULL);
+    assert_int_equal(ra, rb);
+    if (ra == 0) {
+        assert_true(far_slice_equal(ka, kb));
+        assert_true(far_slice_equal(va, vb));
+    }
+}
+
+static void compare_all(struct far_store_txn *a, struct far_store_txn *b)
+{
+    struct far_kv *ka = far_store_kv(a), *kb = far_store_kv(b);
+    uint8_t at[FAR_KV_KEY_MAX + 1];
+    size_t at_len = 0, pairs = 0;
+    for (;;) {
+        struct far_slice key, value, other_key, other_value;
+        int rv = ka->ops->seek(ka, far_slice(at, at_len), &key, &value, NULL);
+        assert_int_equal(rv, kb->ops->seek(kb, far_slice(at, at_len), &other_key, &other_value, NULL));
+        if (rv != 0) {
+            break;
+        }
+        assert_true(far_slice_equal(key, other_key));
+        assert_true(far_slice_equal(value, other_value));
+        memcpy(at, key.data, key.len);
+        at[key.len] = 0; /* just behind it */
+        at_len = key.len + 1;
+        pairs++;
+    }
+    assert_memory_equal(far_store_meta(a)->head, far_store_meta(b)->head, FAR_HEAD_SIZE);
+    assert_int_equal(far_store_meta(a)->last_seq, far_store_meta(b)->last_seq);
+    assert_int_equal(far_store_meta(a)->applied_index, far_store_meta(b)->applied_index);
+}
+
+static void one_change(struct far_kv *a, struct far_kv *b)
+{
+    uint8_t key[FAR_KV_KEY_MAX], value[FAR_KV_VALUE_MAX];
+    size_t key_len = 1 + next_random() % 3, value_len = next_random() % 40;
+    for (size_t i = 0; i < key_len; i++) {
+        key[i] = (uint8_t)(next_random() % 8);
+    }
+    if (next_random() % 16 == 0) {
+        value_len = FAR_KV_VALUE_MAX;
+    }
+    memset(value, (int)next_random(), sizeof value);
+    struct far_slice k = far_slice(key, key_len), v = far_slice(value, value_len), va, vb;
+    switch (next_random() % 6) {
+    case 0:
+    case 1:
+        assert_int_equal(a->ops->put(a, k, v, NULL), 0);
+        assert_int_equal(b->ops->put(b, k, v, NULL), 0);
+        break;
+    case 2: {
+        int rv = a->ops->del(a, k, NULL);
+        assert_int_equal(rv, b->ops->del(b, k, NULL));
+        break;
+    }
+    case 3: {
+        int rv = a->ops->get(a, k, &va, NULL);
+        assert_int_equal(rv, b->ops->get(b, k, &vb, NULL));
+        assert_true(rv != 0 || far_slice_equal(va, vb));
+        break;
+    }
+    default:
+        compare_seek(a, b, next_random() % 20 == 0 ? far_slice(NULL, 0) : k, next_random() % 2 == 0);
+    }
+}
+
+static struct far_event event_of(uint64_t seq)
+{
+    static const char text[] = "the payload of an event";
+    return (struct far_event){.seq = seq, .index = seq + 3, .kind = 7, .actor = 1, .time_ms = seq * 10,
+                              .payload = far_slice(text, seq % sizeof text)};
+}
+
+static void random_operations_give_the_same_in_both(void **state)
+{
+    (void)state;
+    seed = (uint64_t)getpid() * 2654435761u + 88172645463325252u;
+    printf("# seed %llu\n", (unsigned long long)seed);
+    make_folder();
+    struct far_store *a = open_lmdb(), *b = open_memory();
+    for (int round = 0; round < 150; round++) {
+        struct far_store_txn *ta, *tb;
+        assert_int_equal(far_store_begin(a, true, &ta, NULL), 0);
+        assert_int_equal(far_store_begin(b, true, &tb, NULL), 0);
+        for (int i = 0; i < 30; i++) {
+            one_change(far_store_kv(ta), far_store_kv(tb));
+        }
+        struct far_event event = event_of(far_store_meta(ta)->last_seq + 1);
+        assert_int_equal(far_store_event_append(ta, &event, NULL), 0);
+        assert_int_equal(far_store_event_append(tb, &event, NULL), 0);
+        far_store_meta(ta)->applied_index = far_store_meta(tb)->applied_index = (uint64_t)round + 1;
+        if (next_random() % 4 == 0) {
+            far_store_abort(ta);
+            far_store_abort(tb);
+        } else {
+            assert_int_equal(far_store_commit(ta, NULL), 0);
+            assert_int_equal(far_store_commit(tb, NULL), 0);
+        }
+        if (round % 10 == 0) {
+            assert_int_equal(far_store_durable_index(a), far_store_durable_index(b));
+            assert_int_equal(far_store_begin(a, false, &ta, NULL), 0);
+            assert_int_equal(far_store_begin(b, false, &tb, NULL), 0);
+            compare_all(ta, tb);
+            far_store_abort(ta);
+            far_store_abort(tb);
+        }
+    }
+    far_store_close(a);
+    a = open_lmdb();
+    struct far_store_txn *ta, *tb;
+    assert_int_equal(far_store_begin(a, false, &ta, NULL), 0);
+    assert_int_equal(far_store_begin(b, false, &tb, NULL), 0);
+    compare_all(ta, tb);
+    far_store_abort(ta);
+    far_store_abort(tb);
+    far_store_close(a);
+    far_store_close(b);
+    remove_folder();
+}
+
+static void put_one(struct far_store *store, const char *key, const char *value, uint64_t index)
+{
+    struct far_store_txn *txn;
+    assert_int_equal(far_store_begin(store, true, &txn, NULL), 0);
+    struct far_kv *kv = far_store_kv(txn);
+    assert_int_equal(kv->ops->put(kv, far_slice_str(key), far_slice_str(value), NULL), 0);
+    far_store_meta(txn)->applied_index = index;
+    struct far_event event = event_of(far_store_meta(txn)->last_seq + 1);
+    assert_int_equal(far_store_event_append(txn, &event, NULL), 0);
+    assert_int_equal(far_store_commit(txn, NULL), 0);
+}
+
+static bool has(struct far_store *store, const char *key)
+{
+    struct far_store_txn *txn;
+    struct far_slice value;
+    assert_int_equal(far_store_begin(store, false, &txn, NULL), 0);
+    struct far_kv *kv = far_store_kv(txn);
+    int rv = kv->ops->get(kv, far_slice_str(key), &value, NULL);
+    far_store_abort(txn);
+    assert_true(rv == 0 || rv == FAR_NOT_FOUND);
+    return rv == 0;
+}
+
+static void a_power_cut_may_undo_the_last_commit_and_no_other(void **state)
+{
+    (void)state;
+    struct far_store *store = open_memory();
+    put_one(store, "a", "1", 1);
+    assert_int_equal(far_store_durable_index(store), 0);
+    put_one(store, "b", "2", 2);
+    assert_int_equal(far_store_durable_index(store), 1);
+    far_store_memory_power_cut(store, true);
+    assert_true(has(store, "a"));
+    assert_false(has(store, "b"));
+    assert_int_equal(far_store_durable_index(store), 1);
+    far_store_memory_power_cut(store, true);
+    assert_true(has(store, "a"));
+    put_one(store, "c", "3", 2);
+    assert_int_equal(far_store_sync(store, NULL), 0);
+    assert_int_equal(far_store_durable_index(store), 2);
+    far_store_memory_power_cut(store, true);
+    assert_true(has(store, "c"));
+    far_store_close(store);
+}
+
+static void a_reader_sees_the_store_as_it_was_at_its_begin(struct far_store *store)
+{
+    struct far_store_txn *txn;
+    struct far_slice value;
+    put_one(store, "x", "old", 1);
+    assert_int_equal(far_store_begin(store, false, &txn, NULL), 0);
+    put_one(store, "x", "new", 2);
+    struct far_kv *kv = far_store_kv(txn);
+    assert_int_equal(kv->ops->get(kv, far_slice_str("x"), &value, NULL), 0);
+    assert_true(far_slice_equal(value, far_slice_str("old")));
+    assert_int_equal(far_store_meta(txn)->applied_index, 1);
+    far_store_abort(txn);
+}
+
+static void readers_are_not_disturbed_by_writers(void **state)
+{
+    (void)state;
+    make_folder();
+    struct far_store *a = open_lmdb(), *b = open_memory();
+    a_reader_sees_the_store_as_it_was_at_its_begin(a);
+    a_reader_sees_the_store_as_it_was_at_its_begin(b);
+    far_store_close(a);
+    far_store_close(b);
+    remove_folder();
+}
+
+static void install(struct far_store *store)
+{
+    struct far_store_txn *txn;
+    put_one(store, "old", "1", 5);
+    assert_int_equal(far_store_begin(store, true, &txn, NULL), 0);
+    assert_int_equal(far_store_install_clear(txn, NULL), 0);
+    struct far_kv *kv = far_store_install_kv(txn);
+    assert_int_equal(kv->ops->put(kv, far_slice_str("new"), far_slice_str("2"), NULL), 0);
+    assert_int_equal(far_store_commit(txn, NULL), 0);
+    assert_true(has(store, "old"));
+    assert_false(has(store, "new"));
+    assert_int_equal(far_store_begin(store, true, &txn, NULL), 0);
+    assert_int_equal(far_store_install_switch(txn, NULL), 0);
+    far_store_meta(txn)->applied_index = 9;
+    far_store_meta(txn)->last_seq = 20;
+    far_store_meta(txn)->first_seq = 21;
+    assert_int_equal(far_store_commit(txn, NULL), 0);
+    assert_false(has(store, "old"));
+    assert_true(has(store, "new"));
+    struct far_event event;
+    assert_int_equal(far_store_begin(store, false, &txn, NULL), 0);
+    assert_int_equal(far_store_event_get(txn, 1, &event, NULL, NULL), FAR_NOT_FOUND);
+    far_store_abort(txn);
+}
+
+static void the_second_set_is_switched_in_by_one_transaction(void **state)
+{
+    (void)state;
+    make_folder();
+    struct far_store *a = open_lmdb(), *b = open_memory();
+    install(a);
+    install(b);
+    far_store_close(a);
+    a = open_lmdb();
+    assert_true(has(a, "new"));
+    far_store_close(a);
+    far_store_close(b);
+    remove_folder();
+}
+
+static void events_are_prepended_only_where_the_chain_leads(void **state)
+{
+    (void)state;
+    struct far_store *from = open_memory(), *to = open_memory();
+    for (uint64_t i = 1; i <= 5; i++) {
+        put_one(from, "k", "v", i);
+    }
+    struct far_store_txn *source, *sink;
+    struct far_event event, wrong;
+    uint8_t heads[6][FAR_HEAD_SIZE] = {0};
+    assert_int_equal(far_store_begin(from, false, &source, NULL), 0);
+    for (uint64_t seq = 1; seq <= 5; seq++) {
+        assert_int_equal(far_store_event_get(source, seq, &event, heads[seq], NULL), 0);
+    }
+    assert_int_equal(far_store_begin(to, true, &sink, NULL), 0);
+    far_store_meta(sink)->first_seq = 6;
+    far_store_meta(sink)->last_seq = 5;
+    memcpy(far_store_meta(sink)->head, heads[5], FAR_HEAD_SIZE);
+    memcpy(far_store_meta(sink)->base_head, heads[5], FAR_HEAD_SIZE);
+    for (uint64_t seq = 5; seq >= 1; seq--) {
+        assert_int_equal(far_store_event_get(source, seq, &event, NULL, NULL), 0);
+        wrong = event;
+        wrong.time_ms++;
+        assert_int_equal(far_store_event_prepend(sink, &wrong, heads[seq - 1], NULL), FAR_CORRUPT);
+        assert_int_equal(far_store_event_prepend(sink, &event, heads[seq - 1], NULL), 0);
+    }
+    assert_int_equal(far_store_meta(sink)->first_seq, 1);
+    assert_int_equal(far_store_event_get(sink, 3, &event, NULL, NULL), 0);
+    far_store_abort(source);
+    assert_int_equal(far_store_commit(sink, NULL), 0);
+    far_store_close(from);
+    far_store_close(to);
+}
+
+/* Flip one bit of the first place in the data file that holds the text. */
+static void damage(const char *text)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/data.mdb", folder);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    static char bytes[1 << 20];
+    size_t len = fread(bytes, 1, sizeof bytes, file);
+    char *at = NULL;
+    while ((at = memmem(at == NULL ? bytes : at + 1, at == NULL ? len : len - (size_t)(at + 1 - bytes), text,
+                        strlen(text))) != NULL) {
+        fseek(file, at - bytes, SEEK_SET);
+        fputc(*at ^ 1, file);
+    }
+    assert_int_equal(fclose(file), 0);
+}
+
+static void a_changed_event_is_named_and_never_returned(void **state)
+{
+    (void)state;
+    make_folder();
+    struct far_store *store = open_lmdb();
+    for (uint64_t i = 1; i <= 12; i++) {
+        put_one(store, "k", "v", i);
+    }
+    far_store_close(store);
+    damage("the paylo"); /* events 9 to 12 hold it */
+    store = open_lmdb();
+    struct far_store_txn *txn;
+    struct far_event event;
+    struct far_error err;
+    assert_int_equal(far_store_begin(store, false, &txn, NULL), 0);
+    assert_int_equal(far_store_event_get(txn, 8, &event, NULL, &err), 0);
+    assert_int_equal(far_store_event_get(txn, 9, &event, NULL, &err), FAR_CORRUPT);
+    assert_non_null(strstr(err.message, "table events, seq 9"));
+    far_store_abort(txn);
+    far_store_close(store);
+    remove_folder();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(random_operations_give_the_same_in_both),
+        cmocka_unit_test(a_power_cut_may_undo_the_last_commit_and_no_other),
+        cmocka_unit_test(readers_are_not_disturbed_by_writers),
+        cmocka_unit_test(the_second_set_is_switched_in_by_one_transaction),
+        cmocka_unit_test(events_are_prepended_only_where_the_chain_leads),
+        cmocka_unit_test(a_changed_event_is_named_and_never_returned),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
