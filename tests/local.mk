@@ -10,3 +10,20 @@ include tests/integration/local.mk
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS = $(UNIT_TESTS)
 AM_TESTS_ENVIRONMENT = CMOCKA_MESSAGE_OUTPUT=TAP; export CMOCKA_MESSAGE_OUTPUT;
+
+# What tests/run and ./check ask for.
+.PHONY: list-unit-tests list-fuzz-targets list-integration-tests list-parallel-integration-tests check-long bench
+list-unit-tests:
+	@echo $(UNIT_TESTS)
+list-fuzz-targets:
+	@echo $(FUZZ_TARGETS)
+list-integration-tests:
+	@echo $(INTEGRATION_TESTS)
+list-parallel-integration-tests:
+	@echo $(PARALLEL_INTEGRATION_TESTS)
+check-long:
+	cd $(top_srcdir) && tests/check_long
+bench:
+	cd $(top_srcdir) && tests/bench/run
+EXTRA_DIST += check tests/run tests/unit/test_tree.py tests/unit/fsm_symbols.allow tests/lib/tap.py tests/lib/build.sh \
+	tests/lib/install_deps.sh

@@ -22,8 +22,8 @@ enum powercut_mode {
     POWERCUT_MODES,
 };
 
-/* Reads log_path and the names under base_path (NULL: an empty folder). Exits with a message when the log is not what the shim writes, or holds
- * an operation that cannot be replayed. */
+/* Reads log_path and the names under base_path (NULL: an empty folder). Exits with a message when the log is not what the
+ * shim writes, or holds an operation that cannot be replayed. */
 struct powercut_disk *powercut_disk_new(const char *log_path, const char *base_path);
 void powercut_disk_free(struct powercut_disk *disk);
 size_t powercut_disk_records(const struct powercut_disk *disk);

@@ -1,0 +1,30 @@
+# Sourced by ./check, ./demo and tests/check_long: builds out of tree, safe to run again. The caller stands in the root.
+
+far_configure_script() { # make ./configure when it is not there or older than what it is made from
+    if [ ! -x configure ] || [ configure.ac -nt configure ] || [ ! -f Makefile.in ]; then
+        autoreconf -fi >autoreconf.log 2>&1 || { cat autoreconf.log; return 1; }
+        rm -f autoreconf.log
+    fi
+}
+
+far_build() { # folder, compiler, configure options…: everything and the test programs; quiet unless it fails
+    folder=$1 compiler=$2
+    shift 2
+    echo "building with $compiler $* in $folder"
+    mkdir -p "$folder" && far_configure_script || return 1
+    log=$folder/build.log
+    : >"$log" || return 1
+    if [ ! -f "$folder/Makefile" ] || [ "$(cat "$folder/configured-as" 2>/dev/null)" != "$compiler $*" ] ||
+        [ configure -nt "$folder/config.status" ]; then
+        (source=$(pwd) && cd "$folder" && "$source/configure" -q --enable-werror CC="$compiler" "$@") >>"$log" 2>&1 ||
+            { tail -n 15 "$log"; echo "FAIL configure with $compiler $*"; return 1; }
+        echo "$compiler $*" >"$folder/configured-as"
+    fi
+    make -C "$folder" -j2 all >>"$log" 2>&1 && make -C "$folder" -j2 check TESTS= >>"$log" 2>&1 ||
+        { grep -nE 'error|Error|warning|undefined' "$log" | head -n 30; tail -n 5 "$log"
+          echo "FAIL build with $compiler $* (all of it: $log)"; return 1; }
+}
+
+far_list() { # folder, unit-tests|fuzz-targets|integration-tests|parallel-integration-tests
+    make -s -C "$1" --no-print-directory "list-$2"
+}
