@@ -13,8 +13,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define FARSHORE_NODE_VERSION PACKAGE_VERSION
-
 enum {
     TICK_MS = 200,            /* how often leases and due reports are looked at */
     PROGRESS_MS = 1000,       /* progress is coalesced to this */
@@ -146,7 +144,7 @@ static void send_hello(struct far_agent *agent)
         .node_id = agent->node_id,
         .nonce = far_slice(agent->nonce, sizeof agent->nonce),
         .data_address = far_slice_str(far_engine_data_address(agent->engine)),
-        .version = far_slice_str(FARSHORE_NODE_VERSION),
+        .version = far_slice_str(FAR_VERSION),
     };
     struct far_buf out;
     far_buf_init(&out, 4096);
@@ -346,7 +344,11 @@ static int take_ack(struct far_agent *agent, struct far_slice payload, struct fa
     }
     for (size_t i = 0; i < agent->batch_count; i++) {
         const struct far_report_key *key = &agent->batch_keys[i];
-        far_leases_renew(&agent->leases, key->job_id, key->task, key->attempt, agent->batch_sent_ms);
+        if (key->ended) {
+            far_leases_remove(&agent->leases, key->job_id, key->task, key->attempt);
+        } else {
+            far_leases_renew(&agent->leases, key->job_id, key->task, key->attempt, agent->batch_sent_ms);
+        }
     }
     far_reports_confirm(agent->reports);
     far_buf_reset(&agent->batch);
@@ -449,12 +451,14 @@ static void on_wake(uv_async_t *wake)
 
 static void end_late_leases(struct far_agent *agent, uint64_t now_ms)
 {
-    const struct far_lease *lease;
-    while ((lease = far_leases_late(&agent->leases, now_ms)) != NULL) {
+    const struct far_lease *late;
+    while ((late = far_leases_late(&agent->leases, now_ms)) != NULL) {
+        struct far_lease lease = *late;
         far_logf(FAR_LEVEL_WARN, "agent", "job %llu task %llu attempt %llu: the lease was not renewed, stopped",
-                 (unsigned long long)lease->job_id, (unsigned long long)lease->task,
-                 (unsigned long long)lease->attempt);
-        stop_order(agent, lease->job_id, lease->task, lease->attempt);
+                 (unsigned long long)lease.job_id, (unsigned long long)lease.task, (unsigned long long)lease.attempt);
+        far_leases_remove(&agent->leases, lease.job_id, lease.task, lease.attempt);
+        far_engine_cancel(agent->engine, lease.job_id, lease.task, lease.attempt);
+        far_reports_drop_running(agent->reports, lease.job_id, lease.task, lease.attempt);
     }
 }
 

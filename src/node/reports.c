@@ -107,14 +107,24 @@ int far_reports_put(struct far_reports *reports, const struct far_engine_report 
     return rc;
 }
 
-void far_reports_drop(struct far_reports *reports, uint64_t job_id, uint64_t task, uint64_t attempt)
+static void drop(struct far_reports *reports, uint64_t job_id, uint64_t task, uint64_t attempt, bool ends_too)
 {
     pthread_mutex_lock(&reports->mutex);
     struct entry *e = find(reports, job_id, task, NULL);
-    if (e != NULL && e->report.attempt <= attempt) {
+    if (e != NULL && e->report.attempt <= attempt && (ends_too || e->report.state == FAR_ENGINE_RUNNING)) {
         entry_clear(e);
     }
     pthread_mutex_unlock(&reports->mutex);
+}
+
+void far_reports_drop(struct far_reports *reports, uint64_t job_id, uint64_t task, uint64_t attempt)
+{
+    drop(reports, job_id, task, attempt, true);
+}
+
+void far_reports_drop_running(struct far_reports *reports, uint64_t job_id, uint64_t task, uint64_t attempt)
+{
+    drop(reports, job_id, task, attempt, false);
 }
 
 bool far_reports_urgent(struct far_reports *reports)
@@ -184,7 +194,10 @@ static size_t gather(struct far_reports *reports, struct far_arena *arena, struc
             continue; /* the next batch has room */
         }
         bytes += item_bytes(e);
-        keys[count] = (struct far_report_key){e->report.job_id, e->report.task, e->report.attempt};
+        keys[count] = (struct far_report_key){.job_id = e->report.job_id,
+                                              .task = e->report.task,
+                                              .attempt = e->report.attempt,
+                                              .ended = e->report.state != FAR_ENGINE_RUNNING};
         items[count++] = to_item(e, found);
         e->in_batch = true;
     }

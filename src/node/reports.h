@@ -19,6 +19,7 @@ struct far_report_key {
     uint64_t job_id;
     uint64_t task;
     uint64_t attempt;
+    bool ended; /* it spoke of the attempt's end */
 };
 
 int far_reports_new(struct far_reports **ret_reports, struct far_error *err);
@@ -28,6 +29,8 @@ void far_reports_free(struct far_reports *reports); /* NULL is allowed */
 int far_reports_put(struct far_reports *reports, const struct far_engine_report *report, bool *ret_urgent);
 /* Forget what is known of an attempt that no longer holds (and older ones). */
 void far_reports_drop(struct far_reports *reports, uint64_t job_id, uint64_t task, uint64_t attempt);
+/* The same, but an end that was reached is still told: its lease ran out on the way, the servers judge. */
+void far_reports_drop_running(struct far_reports *reports, uint64_t job_id, uint64_t task, uint64_t attempt);
 /* Is there an end, or a first report of an attempt, that has not been sent? */
 bool far_reports_urgent(struct far_reports *reports);
 /* Append a `report` message with this sequence to out: what is new, as far as one batch holds it. ret_keys has room for

@@ -41,3 +41,8 @@ UNIT_TESTS += tests/unit/test_store
 tests_unit_test_store_SOURCES = tests/unit/test_store.c
 tests_unit_test_store_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_store_LDADD = liblog.la $(CMOCKA_LIBS)
+
+UNIT_TESTS += tests/unit/test_node
+tests_unit_test_node_SOURCES = tests/unit/test_node.c
+tests_unit_test_node_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_node_LDADD = libnode.la $(CMOCKA_LIBS)

@@ -1,0 +1,44 @@
+/* The commands of farshore-node, and what they share: the node's folder. Each command gets its own argv (argv[0] is its
+ * name) and returns the exit status. */
+#ifndef FAR_NODE_NODE_H
+#define FAR_NODE_NODE_H
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+int far_node_join(int argc, char **argv);
+int far_node_run(int argc, char **argv);
+int far_vault_cli(int argc, char **argv); /* vault_cli.c */
+
+enum { FAR_NODE_PATH_MAX = 3072 };
+
+/* The file `config` of a node's folder. */
+struct far_node_config {
+    uint64_t node_id;
+    char name[64];
+    char cluster[64];
+    uint8_t cluster_uuid[16];
+    uint64_t incarnation_epoch;
+    char data_address[256];     /* where to listen for other nodes */
+    char vault[FAR_NODE_PATH_MAX]; /* empty: vault/ in the folder */
+    char cache[FAR_NODE_PATH_MAX]; /* empty: cache/ in the folder */
+    uint64_t memory_bytes;      /* of block buffers */
+    uint64_t workers;           /* hashing threads of one transfer; 0 = one a processor */
+    uint64_t checkpoint_bytes;  /* between intermediate checkpoints of a transfer */
+    uint64_t checkpoint_ms;
+};
+
+void far_node_config_default(struct far_node_config *config);
+int far_node_config_load(const char *dir, struct far_node_config *ret_config, struct far_error *err);
+int far_node_config_save(const char *dir, const struct far_node_config *config, struct far_error *err);
+/* dir/name into path (FAR_NODE_PATH_MAX + 32 bytes). */
+void far_node_path(const char *dir, const char *name, char path[FAR_NODE_PATH_MAX + 32]);
+
+/* `--name value` options: each must be in names (closed by NULL) and is given at most once; values[i] is NULL if it is
+ * not there. FAR_INVALID names what is wrong. */
+int far_node_options(int argc, char **argv, const char *const *names, const char **ret_values, struct far_error *err);
+/* Prints the error and returns its exit status. */
+int far_node_failed(const struct far_error *err);
+
+#endif

@@ -1,0 +1,126 @@
+/* A node's folder and options: see node.h. */
+#include "node/node.h"
+
+#include "base/config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { KEY_COUNT = 12 };
+
+void far_node_config_default(struct far_node_config *config)
+{
+    *config = (struct far_node_config){
+        .memory_bytes = 128u << 20,
+        .checkpoint_bytes = 500000000,
+        .checkpoint_ms = 10000,
+    };
+}
+
+static void fill_keys(struct far_node_config *c, struct far_config_key keys[KEY_COUNT])
+{
+    const struct far_config_key table[KEY_COUNT] = {
+        {.name = "node_id", .type = FAR_CONFIG_U64, .value = &c->node_id, .min = 1, .max = UINT64_MAX, .required = true},
+        {.name = "name", .type = FAR_CONFIG_TEXT, .value = c->name, .size = sizeof c->name, .required = true},
+        {.name = "cluster", .type = FAR_CONFIG_TEXT, .value = c->cluster, .size = sizeof c->cluster},
+        {.name = "cluster_uuid", .type = FAR_CONFIG_HEX, .value = c->cluster_uuid, .size = 16, .required = true},
+        {.name = "incarnation_epoch", .type = FAR_CONFIG_U64, .value = &c->incarnation_epoch, .max = UINT64_MAX},
+        {.name = "data_address",
+         .type = FAR_CONFIG_TEXT,
+         .value = c->data_address,
+         .size = sizeof c->data_address,
+         .required = true,
+         .comment = "host:port where other nodes reach this one"},
+        {.name = "vault",
+         .type = FAR_CONFIG_TEXT,
+         .value = c->vault,
+         .size = sizeof c->vault,
+         .comment = "folder of the vault; empty: vault/ beside this file"},
+        {.name = "cache",
+         .type = FAR_CONFIG_TEXT,
+         .value = c->cache,
+         .size = sizeof c->cache,
+         .comment = "folder of the leaf maps of source disks; empty: cache/ beside this file"},
+        {.name = "memory_bytes",
+         .type = FAR_CONFIG_U64,
+         .value = &c->memory_bytes,
+         .min = 16u << 20,
+         .max = (uint64_t)1 << 40,
+         .comment = "of block buffers, allocated at start"},
+        {.name = "workers",
+         .type = FAR_CONFIG_U64,
+         .value = &c->workers,
+         .max = 64,
+         .comment = "hashing threads of one transfer; 0: one a processor"},
+        {.name = "checkpoint_bytes",
+         .type = FAR_CONFIG_U64,
+         .value = &c->checkpoint_bytes,
+         .min = 1u << 20,
+         .max = (uint64_t)1 << 40,
+         .comment = "an intermediate checkpoint is made after so many bytes"},
+        {.name = "checkpoint_ms",
+         .type = FAR_CONFIG_U64,
+         .value = &c->checkpoint_ms,
+         .min = 100,
+         .max = 3600000,
+         .comment = "or after so many milliseconds"},
+    };
+    memcpy(keys, table, sizeof table);
+}
+
+void far_node_path(const char *dir, const char *name, char path[FAR_NODE_PATH_MAX + 32])
+{
+    snprintf(path, FAR_NODE_PATH_MAX + 32, "%.*s/%s", FAR_NODE_PATH_MAX - 1, dir, name);
+}
+
+int far_node_config_load(const char *dir, struct far_node_config *ret_config, struct far_error *err)
+{
+    struct far_config_key keys[KEY_COUNT];
+    char path[FAR_NODE_PATH_MAX + 32];
+    far_node_config_default(ret_config);
+    fill_keys(ret_config, keys);
+    far_node_path(dir, "config", path);
+    int rc = far_config_load(path, keys, KEY_COUNT, err);
+    return rc == FAR_NOT_FOUND ? far_fail(err, rc, "'%s' is no folder of a node: run `farshore-node join` first", dir)
+                               : rc;
+}
+
+int far_node_config_save(const char *dir, const struct far_node_config *config, struct far_error *err)
+{
+    struct far_node_config copy = *config;
+    struct far_config_key keys[KEY_COUNT];
+    char path[FAR_NODE_PATH_MAX + 32];
+    fill_keys(&copy, keys);
+    far_node_path(dir, "config", path);
+    return far_config_save(path, keys, KEY_COUNT, err);
+}
+
+int far_node_options(int argc, char **argv, const char *const *names, const char **ret_values, struct far_error *err)
+{
+    for (size_t n = 0; names[n] != NULL; n++) {
+        ret_values[n] = NULL;
+    }
+    for (int i = 1; i < argc; i += 2) {
+        size_t n = 0;
+        while (names[n] != NULL && strcmp(names[n], argv[i]) != 0) {
+            n++;
+        }
+        if (names[n] == NULL) {
+            return far_fail(err, FAR_INVALID, "%s: unknown option '%s'", argv[0], argv[i]);
+        }
+        if (ret_values[n] != NULL) {
+            return far_fail(err, FAR_INVALID, "%s: '%s' is given twice", argv[0], argv[i]);
+        }
+        if (i + 1 == argc) {
+            return far_fail(err, FAR_INVALID, "%s: '%s' needs a value", argv[0], argv[i]);
+        }
+        ret_values[n] = argv[i + 1];
+    }
+    return 0;
+}
+
+int far_node_failed(const struct far_error *err)
+{
+    fprintf(stderr, "farshore-node: %s\n", err->message);
+    return far_class_info(err->klass)->exit_code;
+}

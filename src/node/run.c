@@ -1,0 +1,177 @@
+/* farshore-node run: the engine and the agent on one loop, until a signal.
+ *
+ * Start: read the folder, identity, agent, engine (which opens vault and data port), dial. Stop: free the engine first
+ * (it cancels and reports nothing more), then close the agent, then the loop is empty. */
+#include "node/node.h"
+
+#include "base/assert.h"
+#include "base/logging.h"
+#include "net/net.h"
+#include "node/agent.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+struct program {
+    uv_loop_t loop;
+    struct far_net *net;
+    struct far_agent *agent;
+    struct far_engine *engine;
+    uv_signal_t signals[2];
+    bool stopping;
+};
+
+static int load_servers(const char *dir, struct far_agent_server *servers, size_t *ret_count, struct far_error *err)
+{
+    char path[FAR_NODE_PATH_MAX + 32];
+    char line[300];
+    size_t count = 0;
+    far_node_path(dir, "servers", path);
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return far_fail_errno(err, FAR_IO, errno, "open '%s'", path);
+    }
+    while (count < FAR_AGENT_SERVERS_MAX && fgets(line, sizeof line, file) != NULL) {
+        line[strcspn(line, "\n")] = '\0';
+        count += far_agent_parse_server(line, &servers[count]);
+    }
+    fclose(file);
+    if (count == 0) {
+        return far_fail(err, FAR_INVALID, "'%s' names no server", path);
+    }
+    *ret_count = count;
+    return 0;
+}
+
+static int open_net(const char *dir, const struct far_node_config *config, struct far_net **ret_net,
+                    struct far_error *err)
+{
+    char ca[FAR_NODE_PATH_MAX + 32], certificate[FAR_NODE_PATH_MAX + 32], key[FAR_NODE_PATH_MAX + 32];
+    far_node_path(dir, "ca.crt", ca);
+    far_node_path(dir, "node.crt", certificate);
+    far_node_path(dir, "node.key", key);
+    struct far_net_config net = {
+        .self = {.party = FAR_PARTY_NODE, .id = config->node_id},
+        .incarnation_epoch = config->incarnation_epoch,
+        .ca_path = ca,
+        .certificate_path = certificate,
+        .key_path = key,
+    };
+    memcpy(net.cluster_uuid, config->cluster_uuid, sizeof net.cluster_uuid);
+    return far_net_new(&net, ret_net, err);
+}
+
+static int open_agent(struct program *program, const char *dir, const struct far_node_config *config,
+                      struct far_error *err)
+{
+    struct far_agent_server servers[FAR_AGENT_SERVERS_MAX] = {0};
+    char path[FAR_NODE_PATH_MAX + 32];
+    far_node_path(dir, "servers", path);
+    struct far_agent_config agent = {
+        .net = program->net, .node_id = config->node_id, .servers = servers, .servers_path = path};
+    int rc = load_servers(dir, servers, &agent.server_count, err);
+    return rc != 0 ? rc : far_agent_new(&agent, &program->loop, &program->agent, err);
+}
+
+static int open_engine(struct program *program, const char *dir, const struct far_node_config *config,
+                       struct far_error *err)
+{
+    char vault[FAR_NODE_PATH_MAX + 32], cache[FAR_NODE_PATH_MAX + 32];
+    far_node_path(dir, "vault", vault);
+    far_node_path(dir, "cache", cache);
+    struct far_engine_config engine = {
+        .net = program->net,
+        .listen_address = config->data_address,
+        .vault_dir = config->vault[0] != '\0' ? config->vault : vault,
+        .cache_dir = config->cache[0] != '\0' ? config->cache : cache,
+        .memory_bytes = config->memory_bytes,
+        .worker_count = (uint32_t)config->workers,
+        .checkpoint_bytes = config->checkpoint_bytes,
+        .checkpoint_ms = config->checkpoint_ms,
+    };
+    return far_engine_new(&engine, far_agent_report, program->agent, &program->engine, err);
+}
+
+static void on_agent_closed(void *arg)
+{
+    struct program *program = arg;
+    program->agent = NULL;
+}
+
+static void stop(struct program *program)
+{
+    if (program->stopping) {
+        return;
+    }
+    program->stopping = true;
+    far_engine_free(program->engine);
+    program->engine = NULL;
+    for (size_t i = 0; i < 2; i++) {
+        if (program->signals[i].loop != NULL) {
+            uv_close((uv_handle_t *)&program->signals[i], NULL);
+        }
+    }
+    if (program->agent != NULL) {
+        far_agent_close(program->agent, on_agent_closed, program);
+    }
+}
+
+static void on_signal(uv_signal_t *signal, int number)
+{
+    far_logf(FAR_LEVEL_INFO, "node", "stopping on signal %d", number);
+    stop(signal->data);
+}
+
+static void watch_signals(struct program *program)
+{
+    const int numbers[2] = {SIGTERM, SIGINT};
+    signal(SIGPIPE, SIG_IGN);
+    for (size_t i = 0; i < 2; i++) {
+        int rc = uv_signal_init(&program->loop, &program->signals[i]);
+        FAR_ASSERT(rc == 0);
+        program->signals[i].data = program;
+        uv_signal_start(&program->signals[i], on_signal, numbers[i]);
+    }
+}
+
+int far_node_run(int argc, char **argv)
+{
+    static const char *const names[] = {"--dir", NULL};
+    const char *dir = NULL;
+    struct far_error err = {0};
+    struct far_node_config config;
+    struct program program = {0};
+    int rc = far_node_options(argc, argv, names, &dir, &err);
+    if (rc == 0 && dir == NULL) {
+        rc = far_fail(&err, FAR_INVALID, "run: '--dir' is missing");
+    }
+    if (rc == 0) {
+        rc = far_node_config_load(dir, &config, &err);
+    }
+    if (rc == 0) {
+        rc = open_net(dir, &config, &program.net, &err);
+    }
+    if (rc != 0) {
+        return far_node_failed(&err);
+    }
+    uv_loop_init(&program.loop);
+    watch_signals(&program);
+    rc = open_agent(&program, dir, &config, &err);
+    if (rc == 0) {
+        rc = open_engine(&program, dir, &config, &err);
+    }
+    if (rc == 0) {
+        far_agent_start(program.agent, program.engine);
+        printf("ready data=%s\n", far_engine_data_address(program.engine));
+        fflush(stdout);
+    } else {
+        stop(&program);
+    }
+    uv_run(&program.loop, UV_RUN_DEFAULT);
+    int busy = uv_loop_close(&program.loop);
+    FAR_ASSERT(busy == 0);
+    far_net_free(program.net);
+    return rc == 0 ? 0 : far_node_failed(&err);
+}
