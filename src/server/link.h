@@ -1,0 +1,28 @@
+/* The link: the server's side of the streams of nodes (port 5001, FAR_PURPOSE_LINK).
+ *
+ * A node says hello; its boot is proposed, and with the answer it is welcome. After each commit what the state wants of
+ * the node (its tasks and their attempts) is compared with what it was sent, and the difference goes out as orders. A
+ * report is proposed as the node's command and answered when it is committed. A node that connects twice keeps the newer
+ * stream. Any server serves any node: nothing here is more than a cache of the state. Core thread only. */
+#ifndef FAR_SERVER_LINK_H
+#define FAR_SERVER_LINK_H
+
+#include "log/log.h"
+
+#include <uv.h>
+
+struct far_link;
+struct far_stream;
+
+enum { FAR_LINK_NODES_MAX = 1000 };
+
+int far_link_new(struct far_log *log, uv_loop_t *loop, struct far_link **ret_link, struct far_error *err);
+/* Takes a greeted stream of this node. */
+void far_link_accept(struct far_link *link, uint64_t node_id, struct far_stream *stream);
+/* Something was committed; cheap, looks a few milliseconds later. */
+void far_link_committed(struct far_link *link);
+/* Ends all streams; done runs on the loop when nothing of the link is left there. The proposals that it still waits for
+ * must be answered first or after: closing the log does that. */
+void far_link_close(struct far_link *link, void (*done)(void *arg), void *arg);
+
+#endif
