@@ -1,10 +1,24 @@
 noinst_LTLIBRARIES += libfsm.la
 libfsm_la_SOURCES = \
+	src/fsm/clock.c \
+	src/fsm/cluster.c \
+	src/fsm/command_memory.c \
+	src/fsm/deadline.c \
 	src/fsm/events.def \
-	src/fsm/fsm.h \
+	src/fsm/fsm.c src/fsm/fsm.h \
+	src/fsm/job.h \
 	src/fsm/kv.h \
-	src/fsm/query.h \
+	src/fsm/kv_memory.c src/fsm/kv_memory.h \
+	src/fsm/kv_overlay.c src/fsm/kv_overlay.h \
+	src/fsm/later.c \
+	src/fsm/machines.h \
+	src/fsm/query.c src/fsm/query.h \
 	src/fsm/schema.c src/fsm/schema.h src/fsm/schema_nofields.h src/fsm/schema_undef.h \
-	src/fsm/state.h
+	src/fsm/site.c \
+	src/fsm/state.c src/fsm/state.h \
+	src/fsm/step.c src/fsm/step.h \
+	src/fsm/table.h \
+	src/fsm/task.h \
+	src/fsm/token.c
 libfsm_la_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS)
 libfsm_la_LIBADD = libbase.la $(MSGPACK_LIBS)

@@ -46,3 +46,11 @@ UNIT_TESTS += tests/unit/test_node
 tests_unit_test_node_SOURCES = tests/unit/test_node.c
 tests_unit_test_node_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_node_LDADD = libnode.la $(CMOCKA_LIBS)
+# src/fsm
+UNIT_TESTS += tests/unit/test_kv tests/unit/test_state
+tests_unit_test_kv_SOURCES = tests/unit/test_kv.c
+tests_unit_test_kv_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_kv_LDADD = libfsm.la $(CMOCKA_LIBS)
+tests_unit_test_state_SOURCES = tests/unit/test_state.c
+tests_unit_test_state_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_state_LDADD = libfsm.la $(CMOCKA_LIBS)

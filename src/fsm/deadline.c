@@ -1,0 +1,130 @@
+/* Deadlines: what is to happen at a time. The earliest is the first row of the table; the leader proposes `tick` when it
+ * is due, and one tick handles at most 256. Each kind is answered by the file of the object it is about, whose events
+ * take the deadline away or move it; one that nobody answers to is dropped. */
+#include "fsm/machines.h"
+
+#include "fsm/job.h"
+#include "fsm/task.h"
+
+enum { AT_ONCE_MAX = 256 };
+
+enum { ABSENT, PENDING };
+enum { SET, CLEAR };
+static const char *const states[] = {"absent", "pending"};
+static const char *const inputs[] = {"set", "clear"};
+static const struct far_cell cells[2][2] = {
+    [ABSENT] = {[SET] = FAR_MOVE(PENDING), [CLEAR] = FAR_REJECT(FAR_INTERNAL, "is not there to be cleared")},
+    [PENDING] = {[SET] = FAR_REJECT(FAR_INTERNAL, "is set already"), [CLEAR] = FAR_MOVE(ABSENT)},
+};
+const struct far_table far_table_deadline = FAR_TABLE("deadline", states, inputs, cells);
+
+struct deadline {
+    uint64_t time_ms;
+    uint64_t kind;
+    uint64_t object_id;
+    uint64_t part;
+};
+
+static struct far_key key_of(const struct deadline *d)
+{
+    struct far_key key = far_key_id(&far_schema_row_deadline, d->time_ms);
+    far_key_u8(&key, (uint8_t)d->kind);
+    far_key_u64(&key, d->object_id);
+    far_key_u32(&key, (uint32_t)d->part);
+    return key;
+}
+
+static int change(struct far_step *step, const struct deadline *d, unsigned input)
+{
+    struct far_row_deadline row;
+    struct far_key key = key_of(d);
+    int rc = far_key_find(step, &far_schema_row_deadline, &key, &row);
+    if (rc != 0 && rc != FAR_NOT_FOUND) {
+        return rc;
+    }
+    FAR_TRY(far_move_id(step, &far_table_deadline, rc == 0 ? PENDING : ABSENT, input, d->object_id, NULL));
+    return input == SET ? far_key_put(step, &far_schema_row_deadline, &key, &row)
+                        : far_key_del(step, &far_schema_row_deadline, &key);
+}
+
+int far_deadline_move(struct far_step *step, uint64_t kind, uint64_t object_id, uint64_t part, uint64_t from_ms,
+                      uint64_t to_ms)
+{
+    struct deadline from = {from_ms, kind, object_id, part}, to = {to_ms, kind, object_id, part};
+    if (from_ms == to_ms) {
+        return 0;
+    }
+    FAR_TRY(from_ms != 0 ? change(step, &from, CLEAR) : 0);
+    return to_ms != 0 ? change(step, &to, SET) : 0;
+}
+
+int far_evolve_deadline_dropped(struct far_step *step, const struct far_ev_deadline_dropped *ev)
+{
+    struct deadline d = {ev->time_ms, ev->kind, ev->object_id, ev->part};
+    return change(step, &d, CLEAR);
+}
+
+/* The earliest deadline; FAR_NOT_FOUND if there is none. */
+static int earliest(struct far_step *step, struct deadline *ret)
+{
+    struct far_row_deadline row;
+    struct far_slice id;
+    struct far_key key = far_key(&far_schema_row_deadline);
+    FAR_TRY(far_next(step, &far_schema_row_deadline, &key, &id, &row));
+    if (id.len != 8 + 1 + 8 + 4) {
+        return far_reject(step, FAR_INTERNAL, "broken: a deadline's key has %zu bytes", id.len);
+    }
+    *ret = (struct deadline){far_get_be64(id.data), id.data[8], far_get_be64(id.data + 9), far_get_be32(id.data + 17)};
+    return 0;
+}
+
+static int act(struct far_step *step, const struct deadline *d)
+{
+    switch (d->kind) {
+    case FAR_deadline_kind_task_lease:
+        return far_task_lease_due(step, d->object_id, d->part);
+    case FAR_deadline_kind_task_retry:
+        return far_task_retry_due(step, d->object_id, d->part);
+    case FAR_deadline_kind_plan_due:
+        return far_plan_due(step, d->object_id);
+    case FAR_deadline_kind_node_lease:
+        return far_node_due(step, d->object_id);
+    case FAR_deadline_kind_token_expiry:
+        return far_token_due(step, d->object_id);
+    case FAR_deadline_kind_command_memory:
+        return far_memory_due(step, d->object_id);
+    case FAR_deadline_kind_job_tasks:
+        return far_job_due(step, d->object_id);
+    default:
+        return 0;
+    }
+}
+
+/* Drop a deadline that is still there after it acted. */
+static int drop(struct far_step *step, const struct deadline *d)
+{
+    struct far_row_deadline row;
+    struct far_key key = key_of(d);
+    int rc = far_key_find(step, &far_schema_row_deadline, &key, &row);
+    if (rc != 0) {
+        return rc == FAR_NOT_FOUND ? 0 : rc;
+    }
+    struct far_ev_deadline_dropped ev = {
+        .time_ms = d->time_ms, .kind = d->kind, .object_id = d->object_id, .part = d->part};
+    return far_emit(step, &far_schema_ev_deadline_dropped, &ev);
+}
+
+int far_decide_tick(struct far_step *step, const struct far_cmd_tick *cmd)
+{
+    for (unsigned i = 0; i < AT_ONCE_MAX; i++) {
+        struct deadline d = {0};
+        int rc = earliest(step, &d);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && d.time_ms > step->time_ms)) {
+            return 0;
+        }
+        FAR_TRY(rc);
+        FAR_TRY(act(step, &d));
+        FAR_TRY(drop(step, &d));
+    }
+    return 0;
+}

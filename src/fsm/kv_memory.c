@@ -1,0 +1,245 @@
+/* The memory map: see kv_memory.h. A skip list (Pugh 1990) with a quarter of the towers at each further level. Searching
+ * remembers, for every level, the last node before the key; everything else follows from that path. Only running out of
+ * memory can fail, with FAR_LIMIT and the map as it was. */
+#include "fsm/kv_memory.h"
+
+#include "base/hash.h"
+
+#include <stdlib.h>
+
+enum { LEVELS = 16, VALUE_MAX = FAR_KV_VALUE_MAX + 1 }; /* an overlay puts one byte in front */
+
+struct node {
+    uint8_t *value; /* owned */
+    size_t value_len;
+    size_t key_len;
+    uint8_t *key; /* behind the tower */
+    struct node *next[];
+};
+
+struct memory {
+    struct far_kv kv;
+    size_t count;
+    struct node *first[LEVELS];
+};
+
+static struct memory *memory_of(struct far_kv *kv)
+{
+    return (struct memory *)(void *)kv;
+}
+
+static struct far_slice key_of(const struct node *node)
+{
+    return far_slice(node->key, node->key_len);
+}
+
+static unsigned tower_of(struct far_slice key)
+{
+    uint64_t hash = far_hash64(key.data, key.len);
+    unsigned levels = 1;
+    while (levels < LEVELS && (hash & 3) == 0) {
+        levels++;
+        hash >>= 2;
+    }
+    return levels;
+}
+
+/* Fills path with the links that lead to the first node >= key, one a level, and returns the last node < key. */
+static struct node *find(struct memory *m, struct far_slice key, struct node **path[LEVELS])
+{
+    struct node *before = NULL;
+    for (int level = LEVELS - 1; level >= 0; level--) {
+        struct node **links = before == NULL ? m->first : before->next;
+        while (links[level] != NULL && far_slice_compare(key_of(links[level]), key) < 0) {
+            before = links[level];
+            links = before->next;
+        }
+        path[level] = &links[level];
+    }
+    return before;
+}
+
+static struct node *find_equal(struct memory *m, struct far_slice key, struct node **path[LEVELS])
+{
+    find(m, key, path);
+    struct node *node = *path[0];
+    return node != NULL && far_slice_equal(key_of(node), key) ? node : NULL;
+}
+
+static int memory_get(struct far_kv *kv, struct far_slice key, struct far_slice *ret_value, struct far_error *err)
+{
+    struct node **path[LEVELS];
+    const struct node *node = find_equal(memory_of(kv), key, path);
+    if (node == NULL) {
+        return FAR_NOT_FOUND;
+    }
+    *ret_value = far_slice(node->value, node->value_len);
+    return 0;
+}
+
+static struct node *node_new(struct far_slice key, struct far_slice value)
+{
+    unsigned levels = tower_of(key);
+    size_t tower = levels * sizeof(struct node *);
+    struct node *node = malloc(sizeof *node + tower + key.len);
+    uint8_t *copy = malloc(value.len + 1);
+    if (node == NULL || copy == NULL) {
+        free(node);
+        free(copy);
+        return NULL;
+    }
+    *node = (struct node){.value = copy, .value_len = value.len, .key_len = key.len};
+    node->key = (uint8_t *)(node->next + levels);
+    memcpy(node->key, key.data, key.len);
+    if (value.len > 0) {
+        memcpy(copy, value.data, value.len);
+    }
+    return node;
+}
+
+static int memory_put(struct far_kv *kv, struct far_slice key, struct far_slice value, struct far_error *err)
+{
+    struct memory *m = memory_of(kv);
+    if (key.len == 0 || key.len > FAR_KV_KEY_MAX || value.len > VALUE_MAX) {
+        return far_fail(err, FAR_LIMIT, "a key of %zu and a value of %zu bytes do not fit", key.len, value.len);
+    }
+    struct node **path[LEVELS];
+    struct node *node = find_equal(m, key, path);
+    if (node != NULL) {
+        uint8_t *copy = malloc(value.len + 1);
+        if (copy == NULL) {
+            return far_fail(err, FAR_LIMIT, "out of memory");
+        }
+        if (value.len > 0) {
+            memcpy(copy, value.data, value.len);
+        }
+        free(node->value);
+        node->value = copy;
+        node->value_len = value.len;
+        return 0;
+    }
+    node = node_new(key, value);
+    if (node == NULL) {
+        return far_fail(err, FAR_LIMIT, "out of memory");
+    }
+    unsigned levels = tower_of(key);
+    for (unsigned level = 0; level < levels; level++) {
+        node->next[level] = *path[level];
+        *path[level] = node;
+    }
+    m->count++;
+    return 0;
+}
+
+static void node_free(struct node *node)
+{
+    free(node->value);
+    free(node);
+}
+
+static int memory_del(struct far_kv *kv, struct far_slice key, struct far_error *err)
+{
+    struct memory *m = memory_of(kv);
+    struct node **path[LEVELS];
+    struct node *node = find_equal(m, key, path);
+    if (node == NULL) {
+        return FAR_NOT_FOUND;
+    }
+    unsigned levels = tower_of(key);
+    for (unsigned level = 0; level < levels; level++) {
+        *path[level] = node->next[level];
+    }
+    node_free(node);
+    m->count--;
+    return 0;
+}
+
+static int give(const struct node *node, struct far_slice *ret_key, struct far_slice *ret_value)
+{
+    if (node == NULL) {
+        return FAR_NOT_FOUND;
+    }
+    *ret_key = key_of(node);
+    *ret_value = far_slice(node->value, node->value_len);
+    return 0;
+}
+
+static int memory_seek(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key,
+                       struct far_slice *ret_value, struct far_error *err)
+{
+    struct node **path[LEVELS];
+    find(memory_of(kv), key, path);
+    return give(*path[0], ret_key, ret_value);
+}
+
+static int memory_seek_before(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key,
+                              struct far_slice *ret_value, struct far_error *err)
+{
+    struct node **path[LEVELS];
+    return give(find(memory_of(kv), key, path), ret_key, ret_value);
+}
+
+static const struct far_kv_ops memory_ops = {
+    .get = memory_get,
+    .put = memory_put,
+    .del = memory_del,
+    .seek = memory_seek,
+    .seek_before = memory_seek_before,
+};
+
+struct far_kv *far_kv_memory_new(void)
+{
+    struct memory *m = calloc(1, sizeof *m);
+    if (m == NULL) {
+        return NULL;
+    }
+    m->kv.ops = &memory_ops;
+    return &m->kv;
+}
+
+void far_kv_memory_free(struct far_kv *kv)
+{
+    if (kv == NULL) {
+        return;
+    }
+    struct memory *m = memory_of(kv);
+    for (struct node *node = m->first[0], *next; node != NULL; node = next) {
+        next = node->next[0];
+        node_free(node);
+    }
+    free(m);
+}
+
+struct far_kv *far_kv_memory_clone(const struct far_kv *kv)
+{
+    const struct memory *from = (const struct memory *)(const void *)kv;
+    struct far_kv *copy = far_kv_memory_new();
+    if (copy == NULL) {
+        return NULL;
+    }
+    struct memory *m = memory_of(copy);
+    struct node **tails[LEVELS];
+    for (unsigned level = 0; level < LEVELS; level++) {
+        tails[level] = &m->first[level];
+    }
+    for (const struct node *old = from->first[0]; old != NULL; old = old->next[0]) {
+        struct node *node = node_new(key_of(old), far_slice(old->value, old->value_len));
+        if (node == NULL) {
+            far_kv_memory_free(copy);
+            return NULL;
+        }
+        unsigned levels = tower_of(key_of(node));
+        for (unsigned level = 0; level < levels; level++) {
+            node->next[level] = NULL;
+            *tails[level] = node;
+            tails[level] = &node->next[level];
+        }
+        m->count++;
+    }
+    return copy;
+}
+
+size_t far_kv_memory_count(const struct far_kv *kv)
+{
+    return ((const struct memory *)(const void *)kv)->count;
+}

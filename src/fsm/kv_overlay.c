@@ -1,0 +1,188 @@
+/* The overlay: see kv_overlay.h. A memory map holds what was written, each value behind one byte that says whether it is
+ * there or deleted; walks merge both maps, the upper one winning. */
+#include "fsm/kv_overlay.h"
+
+#include "fsm/kv_memory.h"
+
+#include <stdlib.h>
+
+enum { DELETED = 0, PRESENT = 1 };
+
+struct overlay {
+    struct far_kv kv;
+    struct far_kv *below; /* borrowed */
+    struct far_kv *above; /* owned */
+};
+
+static struct overlay *overlay_of(struct far_kv *kv)
+{
+    return (struct overlay *)(void *)kv;
+}
+
+static struct far_slice payload_of(struct far_slice value)
+{
+    return far_slice(value.data + 1, value.len - 1);
+}
+
+static int overlay_get(struct far_kv *kv, struct far_slice key, struct far_slice *ret_value, struct far_error *err)
+{
+    struct overlay *o = overlay_of(kv);
+    struct far_slice value;
+    int rc = o->above->ops->get(o->above, key, &value, err);
+    if (rc == FAR_NOT_FOUND) {
+        return o->below->ops->get(o->below, key, ret_value, err);
+    }
+    if (rc == 0 && value.data[0] == DELETED) {
+        return FAR_NOT_FOUND;
+    }
+    if (rc == 0) {
+        *ret_value = payload_of(value);
+    }
+    return rc;
+}
+
+static int overlay_put(struct far_kv *kv, struct far_slice key, struct far_slice value, struct far_error *err)
+{
+    struct overlay *o = overlay_of(kv);
+    uint8_t bytes[1 + FAR_KV_VALUE_MAX];
+    if (value.len > FAR_KV_VALUE_MAX) {
+        return far_fail(err, FAR_LIMIT, "a value of %zu bytes does not fit", value.len);
+    }
+    bytes[0] = PRESENT;
+    if (value.len > 0) {
+        memcpy(bytes + 1, value.data, value.len);
+    }
+    return o->above->ops->put(o->above, key, far_slice(bytes, 1 + value.len), err);
+}
+
+static int overlay_del(struct far_kv *kv, struct far_slice key, struct far_error *err)
+{
+    struct overlay *o = overlay_of(kv);
+    struct far_slice value;
+    int rc = overlay_get(kv, key, &value, err);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = o->below->ops->get(o->below, key, &value, err);
+    if (rc == FAR_NOT_FOUND) {
+        return o->above->ops->del(o->above, key, err);
+    }
+    const uint8_t deleted = DELETED;
+    return rc != 0 ? rc : o->above->ops->put(o->above, key, far_slice(&deleted, 1), err);
+}
+
+struct pair {
+    struct far_slice key;
+    struct far_slice value;
+    int rc; /* 0 or FAR_NOT_FOUND */
+};
+
+/* Of two candidates the one that comes first (direction 1) or last (-1); the upper one if they are equal. */
+static bool upper_wins(const struct pair *up, const struct pair *low, int direction)
+{
+    return up->rc == 0 && (low->rc != 0 || far_slice_compare(up->key, low->key) * direction <= 0);
+}
+
+static int overlay_seek(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key,
+                        struct far_slice *ret_value, struct far_error *err)
+{
+    struct overlay *o = overlay_of(kv);
+    uint8_t from[FAR_KV_KEY_MAX + 2];
+    for (;;) {
+        struct pair up, low;
+        up.rc = o->above->ops->seek(o->above, key, &up.key, &up.value, err);
+        low.rc = o->below->ops->seek(o->below, key, &low.key, &low.value, err);
+        if (low.rc != 0 && low.rc != FAR_NOT_FOUND) {
+            return low.rc;
+        }
+        if (up.rc != 0 && low.rc != 0) {
+            return FAR_NOT_FOUND;
+        }
+        bool is_upper = upper_wins(&up, &low, 1);
+        if (!is_upper || up.value.data[0] == PRESENT) {
+            *ret_key = is_upper ? up.key : low.key;
+            *ret_value = is_upper ? payload_of(up.value) : low.value;
+            return 0;
+        }
+        memcpy(from, up.key.data, up.key.len);
+        from[up.key.len] = 0;
+        key = far_slice(from, up.key.len + 1);
+    }
+}
+
+static int overlay_seek_before(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key,
+                               struct far_slice *ret_value, struct far_error *err)
+{
+    struct overlay *o = overlay_of(kv);
+    uint8_t from[FAR_KV_KEY_MAX + 2];
+    for (;;) {
+        struct pair up, low;
+        up.rc = o->above->ops->seek_before(o->above, key, &up.key, &up.value, err);
+        low.rc = o->below->ops->seek_before(o->below, key, &low.key, &low.value, err);
+        if (low.rc != 0 && low.rc != FAR_NOT_FOUND) {
+            return low.rc;
+        }
+        if (up.rc != 0 && low.rc != 0) {
+            return FAR_NOT_FOUND;
+        }
+        bool is_upper = upper_wins(&up, &low, -1);
+        if (!is_upper || up.value.data[0] == PRESENT) {
+            *ret_key = is_upper ? up.key : low.key;
+            *ret_value = is_upper ? payload_of(up.value) : low.value;
+            return 0;
+        }
+        memcpy(from, up.key.data, up.key.len);
+        key = far_slice(from, up.key.len);
+    }
+}
+
+static const struct far_kv_ops overlay_ops = {
+    .get = overlay_get,
+    .put = overlay_put,
+    .del = overlay_del,
+    .seek = overlay_seek,
+    .seek_before = overlay_seek_before,
+};
+
+struct far_kv *far_kv_overlay_new(struct far_kv *below)
+{
+    struct overlay *o = calloc(1, sizeof *o);
+    if (o == NULL) {
+        return NULL;
+    }
+    *o = (struct overlay){.kv.ops = &overlay_ops, .below = below, .above = far_kv_memory_new()};
+    if (o->above == NULL) {
+        free(o);
+        return NULL;
+    }
+    return &o->kv;
+}
+
+void far_kv_overlay_free(struct far_kv *kv)
+{
+    if (kv != NULL) {
+        far_kv_memory_free(overlay_of(kv)->above);
+        free(overlay_of(kv));
+    }
+}
+
+int far_kv_overlay_flush(struct far_kv *kv, struct far_error *err)
+{
+    struct overlay *o = overlay_of(kv);
+    uint8_t from[FAR_KV_KEY_MAX + 2];
+    struct far_slice key = far_slice(from, 0), at, value;
+    while (o->above->ops->seek(o->above, key, &at, &value, err) == 0) {
+        int rc = value.data[0] == DELETED ? o->below->ops->del(o->below, at, err)
+                                          : o->below->ops->put(o->below, at, payload_of(value), err);
+        if (rc == FAR_NOT_FOUND) {
+            return far_fail(err, FAR_INTERNAL, "a key to delete is gone: the map below was changed");
+        }
+        if (rc != 0) {
+            return rc;
+        }
+        memcpy(from, at.data, at.len);
+        from[at.len] = 0;
+        key = far_slice(from, at.len + 1);
+    }
+    return 0;
+}

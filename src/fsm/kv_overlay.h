@@ -1,0 +1,17 @@
+/* The overlay: reads go to the map below, writes stay above it, until they are flushed or dropped.
+ *
+ * What makes a rejected command change nothing, and what a dry run or a what-if works on. The map below is borrowed and
+ * must not change while the overlay lives, other than by far_kv_overlay_flush(). One thread at a time. */
+#ifndef FAR_FSM_KV_OVERLAY_H
+#define FAR_FSM_KV_OVERLAY_H
+
+#include "fsm/kv.h"
+
+/* NULL without memory. */
+struct far_kv *far_kv_overlay_new(struct far_kv *below);
+void far_kv_overlay_free(struct far_kv *kv); /* NULL is allowed; what was not flushed is gone */
+/* Carry out every write on the map below, in the order of keys; the overlay is used up. A failure leaves some of them
+ * done: the caller gives the transaction of the map below up. */
+int far_kv_overlay_flush(struct far_kv *kv, struct far_error *err);
+
+#endif

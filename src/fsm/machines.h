@@ -1,0 +1,57 @@
+/* The state machines: for every command a decide, for every event an evolve, generated from events.def, so that none
+ * can be forgotten; and what their files ask of each other. Internal to src/fsm/. */
+#ifndef FAR_FSM_MACHINES_H
+#define FAR_FSM_MACHINES_H
+
+#include "fsm/step.h"
+
+/* int far_decide_site_create(struct far_step *, const struct far_cmd_site_create *); …
+ * int far_evolve_site_created(struct far_step *, const struct far_ev_site_created *); … */
+#include "fsm/schema_nofields.h"
+#define FAR_ENUM_BEGIN(name)
+#define FAR_VALUE(owner, number, name)
+#define FAR_ENUM_END(name)
+#define FAR_MACHINE_sub(name)
+#define FAR_MACHINE_row(name)
+#define FAR_MACHINE_msg(name)
+#define FAR_MACHINE_cmd(name) int far_decide_##name(struct far_step *step, const struct far_cmd_##name *cmd);
+#define FAR_MACHINE_ev(name) int far_evolve_##name(struct far_step *step, const struct far_ev_##name *ev);
+#define FAR_BEGIN(klass, name, kind, version) FAR_MACHINE_##klass(name)
+#include "fsm/events.def"
+#include "fsm/schema_undef.h"
+#undef FAR_MACHINE_cmd
+#undef FAR_MACHINE_ev
+
+/* ---- cluster.c ---- */
+enum { FAR_LEASE_MS_DEFAULT = 15000 };
+/* When a lease given now ends. */
+int far_lease_until(struct far_step *step, uint64_t *ret_until_ms);
+
+/* ---- deadline.c ---- */
+/* Moves a deadline from one time to another; 0 = none. */
+int far_deadline_move(struct far_step *step, uint64_t kind, uint64_t object_id, uint64_t part, uint64_t from_ms,
+                      uint64_t to_ms);
+
+/* ---- command_memory.c ---- */
+enum { FAR_MEMORY_COMMANDS_MAX = 100000 };
+#define FAR_MEMORY_MS_MAX (24ull * 3600 * 1000)
+uint64_t far_memory_body_hash(const struct far_command *command);
+/* Looks the command up: *ret_row.seq is 0 if it is new; a known id with another body is rejected. */
+int far_memory_find(struct far_step *step, const struct far_command *command, struct far_row_command *ret_row);
+int far_memory_keep(struct far_step *step, const struct far_command *command);
+int far_memory_due(struct far_step *step, uint64_t actor);
+
+/* ---- token.c ---- */
+/* A join token that is good for this name now; rejects with the reason otherwise. */
+int far_token_for_join(struct far_step *step, struct far_slice hash, uint64_t purpose, struct far_slice name,
+                       struct far_row_token *ret_token);
+int far_token_use(struct far_step *step, struct far_slice hash);
+int far_token_due(struct far_step *step, uint64_t token_id);
+/* Why this token is no good, or NULL. */
+const char *far_token_fault(const struct far_row_token *token, uint64_t purpose, uint64_t now_ms);
+
+/* ---- clock.c ---- */
+/* Rejects a time before the one of the state. */
+int far_clock_move(struct far_step *step, uint64_t time_ms);
+
+#endif

@@ -1,0 +1,268 @@
+/* The state: see state.h. Every write reads what was there, so that the digest can forget it; every read checks the
+ * trailer, so that a changed byte is named and never returned. */
+#include "fsm/state.h"
+
+enum { TRAILER = 8, OVERFLOW = FAR_KV_KEY_MAX + 1 };
+
+/* ---- keys ---- */
+
+struct far_key far_key(const struct far_schema *table)
+{
+    struct far_key key = {.len = 1};
+    key.bytes[0] = (uint8_t)table->kind;
+    return key;
+}
+
+/* Room for len more bytes, or NULL and the key is marked as overflown. */
+static uint8_t *extend(struct far_key *key, size_t len)
+{
+    if (key->len > FAR_KV_KEY_MAX || len > FAR_KV_KEY_MAX - key->len) {
+        key->len = OVERFLOW;
+        return NULL;
+    }
+    uint8_t *at = key->bytes + key->len;
+    key->len += len;
+    return at;
+}
+
+void far_key_u8(struct far_key *key, uint8_t v)
+{
+    uint8_t *at = extend(key, 1);
+    if (at != NULL) {
+        *at = v;
+    }
+}
+
+void far_key_u32(struct far_key *key, uint32_t v)
+{
+    uint8_t *at = extend(key, 4);
+    if (at != NULL) {
+        far_put_be32(at, v);
+    }
+}
+
+void far_key_u64(struct far_key *key, uint64_t v)
+{
+    uint8_t *at = extend(key, 8);
+    if (at != NULL) {
+        far_put_be64(at, v);
+    }
+}
+
+void far_key_bytes(struct far_key *key, struct far_slice bytes)
+{
+    uint8_t *at = extend(key, bytes.len);
+    if (at != NULL && bytes.len > 0) {
+        memcpy(at, bytes.data, bytes.len);
+    }
+}
+
+static int check_key(const struct far_key *key, struct far_error *err)
+{
+    return key->len >= 1 && key->len <= FAR_KV_KEY_MAX ? 0 : far_fail(err, FAR_INTERNAL, "a key is too long");
+}
+
+static struct far_slice slice_of(const struct far_key *key)
+{
+    return far_slice(key->bytes, key->len);
+}
+
+/* ---- values ---- */
+
+static const char *table_name(struct far_slice key)
+{
+    for (size_t i = 0; key.len > 0 && far_schemas[i] != NULL; i++) {
+        if (far_schemas[i]->klass == FAR_CLASS_row && far_schemas[i]->kind == key.data[0]) {
+            return far_schemas[i]->name;
+        }
+    }
+    return "unknown";
+}
+
+static int corrupt(struct far_slice key, const char *what, struct far_error *err)
+{
+    char text[2 * FAR_KV_KEY_MAX + 1];
+    size_t len = key.len > FAR_KV_KEY_MAX ? FAR_KV_KEY_MAX : key.len;
+    far_hex_encode(key.data, len, text);
+    return far_fail(err, FAR_CORRUPT, "table '%s', key %s: %s", table_name(key), text, what);
+}
+
+/* The msgpack of a value whose trailer is right. */
+static int check_value(struct far_slice key, struct far_slice value, struct far_slice *ret_body, struct far_error *err)
+{
+    if (value.len < TRAILER) {
+        return corrupt(key, "the value is cut off", err);
+    }
+    struct far_slice body = far_slice(value.data, value.len - TRAILER);
+    if (far_hash64_parts(key, body, far_slice(NULL, 0)) != far_get_le64(value.data + body.len)) {
+        return corrupt(key, "the value is not what was written (checksum)", err);
+    }
+    *ret_body = body;
+    return 0;
+}
+
+static int decode_row(const struct far_schema *table, struct far_slice key, struct far_slice value,
+                      struct far_arena *arena, void *ret_row, struct far_error *err)
+{
+    struct far_slice body;
+    int rc = check_value(key, value, &body, err);
+    if (rc != 0) {
+        return rc;
+    }
+    uint8_t *copy = far_arena_alloc(arena, body.len);
+    if (copy == NULL) {
+        return far_fail(err, FAR_LIMIT, "a row of table '%s' needs too much memory", table->name);
+    }
+    memcpy(copy, body.data, body.len);
+    struct far_error why;
+    rc = far_schema_decode(table, far_slice(copy, body.len), arena, ret_row, &why);
+    return rc == FAR_INVALID ? corrupt(key, why.message, err) : rc != 0 ? far_fail(err, rc, "%s", why.message) : 0;
+}
+
+int far_state_get(struct far_state *state, const struct far_schema *table, const struct far_key *key,
+                  struct far_arena *arena, void *ret_row, struct far_error *err)
+{
+    struct far_slice value;
+    int rc = check_key(key, err);
+    if (rc == 0) {
+        rc = state->kv->ops->get(state->kv, slice_of(key), &value, err);
+    }
+    return rc != 0 ? rc : decode_row(table, slice_of(key), value, arena, ret_row, err);
+}
+
+/* Take what is under key out of the digest; FAR_NOT_FOUND if nothing is. */
+static int forget(struct far_state *state, const struct far_key *key, struct far_hash128 *digest,
+                  struct far_slice *ret_old, struct far_error *err)
+{
+    struct far_slice body;
+    int rc = state->kv->ops->get(state->kv, slice_of(key), ret_old, err);
+    if (rc == 0) {
+        rc = check_value(slice_of(key), *ret_old, &body, err);
+    }
+    if (rc == 0) {
+        *digest = far_hash128_sub(*digest, far_hash128_parts(slice_of(key), *ret_old));
+    }
+    return rc;
+}
+
+static int put_bytes(struct far_state *state, const struct far_key *key, struct far_slice value,
+                     struct far_error *err)
+{
+    struct far_hash128 digest = state->digest;
+    struct far_slice old = far_slice(NULL, 0);
+    int rc = forget(state, key, &digest, &old, err);
+    if (rc != 0 && rc != FAR_NOT_FOUND) {
+        return rc;
+    }
+    if (rc == 0 && far_slice_equal(old, value)) {
+        return 0;
+    }
+    rc = state->kv->ops->put(state->kv, slice_of(key), value, err);
+    if (rc == 0) {
+        state->digest = far_hash128_add(digest, far_hash128_parts(slice_of(key), value));
+    }
+    return rc;
+}
+
+int far_state_put(struct far_state *state, const struct far_schema *table, const struct far_key *key, const void *row,
+                  struct far_error *err)
+{
+    struct far_buf value;
+    int rc = check_key(key, err);
+    if (rc != 0) {
+        return rc;
+    }
+    far_buf_init(&value, FAR_KV_VALUE_MAX);
+    uint8_t *room = far_buf_reserve(&value, FAR_KV_VALUE_MAX);
+    if (room == NULL) {
+        return far_fail(err, FAR_LIMIT, "out of memory");
+    }
+    value.max = FAR_KV_VALUE_MAX - TRAILER;
+    rc = far_schema_encode(table, row, &value, err);
+    if (rc == 0) {
+        uint64_t hash = far_hash64_parts(slice_of(key), far_buf_slice(&value), far_slice(NULL, 0));
+        far_put_le64(value.data + value.len, hash);
+        rc = put_bytes(state, key, far_slice(value.data, value.len + TRAILER), err);
+    }
+    far_buf_done(&value);
+    return rc;
+}
+
+int far_state_del(struct far_state *state, const struct far_key *key, struct far_error *err)
+{
+    struct far_hash128 digest = state->digest;
+    struct far_slice old;
+    int rc = check_key(key, err);
+    if (rc == 0) {
+        rc = forget(state, key, &digest, &old, err);
+    }
+    if (rc == 0) {
+        rc = state->kv->ops->del(state->kv, slice_of(key), err);
+    }
+    if (rc == 0) {
+        state->digest = digest;
+    }
+    return rc;
+}
+
+int far_state_next(struct far_state *state, const struct far_schema *table, struct far_key *key,
+                   struct far_arena *arena, struct far_slice *ret_id, void *ret_row, struct far_error *err)
+{
+    struct far_slice at, value;
+    int rc = check_key(key, err);
+    if (rc == 0) {
+        rc = state->kv->ops->seek(state->kv, slice_of(key), &at, &value, err);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    if (at.len == 0 || at.len >= FAR_KV_KEY_MAX || at.data[0] != table->kind) {
+        return FAR_NOT_FOUND;
+    }
+    struct far_key found = {.len = at.len};
+    memcpy(found.bytes, at.data, at.len);
+    rc = decode_row(table, slice_of(&found), value, arena, ret_row, err);
+    if (rc == 0 && ret_id != NULL) {
+        uint8_t *id = far_arena_alloc(arena, found.len);
+        if (id == NULL) {
+            return far_fail(err, FAR_LIMIT, "out of memory");
+        }
+        memcpy(id, found.bytes, found.len);
+        *ret_id = far_slice(id + 1, found.len - 1);
+    }
+    if (rc == 0) {
+        found.bytes[found.len++] = 0;
+        *key = found;
+    }
+    return rc;
+}
+
+int far_state_digest_walk(struct far_kv *kv, struct far_hash128 *ret_digest, uint64_t *ret_pairs,
+                          struct far_error *err)
+{
+    struct far_hash128 digest = {0};
+    uint64_t pairs = 0;
+    uint8_t from[FAR_KV_KEY_MAX + 2];
+    struct far_slice key = far_slice(from, 0), at, value, body;
+    int rc;
+    while ((rc = kv->ops->seek(kv, key, &at, &value, err)) == 0) {
+        if (at.len == 0 || at.len > FAR_KV_KEY_MAX) {
+            return far_fail(err, FAR_CORRUPT, "a key of %zu bytes", at.len);
+        }
+        rc = check_value(at, value, &body, err);
+        if (rc != 0) {
+            return rc;
+        }
+        digest = far_hash128_add(digest, far_hash128_parts(at, value));
+        pairs++;
+        memcpy(from, at.data, at.len);
+        from[at.len] = 0;
+        key = far_slice(from, at.len + 1);
+    }
+    if (rc != FAR_NOT_FOUND) {
+        return rc;
+    }
+    *ret_digest = digest;
+    *ret_pairs = pairs;
+    return 0;
+}
