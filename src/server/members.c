@@ -1,0 +1,252 @@
+/* Members: see members.h. */
+#include "server/members.h"
+
+#include "base/assert.h"
+#include "base/logging.h"
+
+#include <stdlib.h>
+
+enum {
+    LOOK_MS = 20,       /* after a change */
+    AGAIN_MS = 1000,    /* after a step that failed, and as a slow poll while something is left to do */
+    PROPOSE_TIMEOUT_MS = 8000,
+    ARENA_MAX = 256 * 1024,
+};
+
+enum step_kind { STEP_NONE, STEP_ADD, STEP_PROMOTE, STEP_TRANSFER, STEP_REMOVE, STEP_REPORT };
+
+struct step {
+    enum step_kind kind;
+    uint64_t id;       /* of the server it is about */
+    uint64_t role;     /* STEP_REPORT */
+    char address[256]; /* STEP_ADD */
+};
+
+struct far_members {
+    struct far_log *log;
+    uint64_t server_id;
+    uv_timer_t timer;
+    bool step_running;
+    struct step step;
+    bool closing;
+    bool timer_closed;
+    void (*done)(void *arg);
+    void *done_arg;
+};
+
+static const char *const step_names[] = {"nothing", "add", "promote", "hand leadership to", "remove", "report"};
+
+/* ---- what is left to do ---- */
+
+static const struct far_log_member *find_member(const struct far_log_status *status, uint64_t id)
+{
+    for (size_t i = 0; i < status->member_count; i++) {
+        if (status->members[i].id == id) {
+            return &status->members[i];
+        }
+    }
+    return NULL;
+}
+
+/* Another voter to lead, the most up to date. */
+static uint64_t find_successor(const struct far_log_status *status, uint64_t id)
+{
+    const struct far_log_member *best = NULL;
+    for (size_t i = 0; i < status->member_count; i++) {
+        const struct far_log_member *m = &status->members[i];
+        if (m->id != id && m->role == FAR_server_role_voter && m->connected &&
+            (best == NULL || m->match_index > best->match_index)) {
+            best = m;
+        }
+    }
+    return best == NULL ? 0 : best->id;
+}
+
+static struct step step_of(const struct far_row_server *row, const struct far_log_status *status)
+{
+    const struct far_log_member *member = find_member(status, row->id);
+    struct step step = {.id = row->id};
+    uint64_t wanted = row->wanted_role != 0 ? row->wanted_role : row->role;
+    if (wanted == FAR_server_role_removed) {
+        if (member == NULL) {
+            step.kind = row->role == FAR_server_role_removed ? STEP_NONE : STEP_REPORT;
+            step.role = FAR_server_role_removed;
+        } else if (row->id == status->server_id) {
+            step.kind = STEP_TRANSFER;
+            step.id = find_successor(status, row->id);
+        } else {
+            step.kind = STEP_REMOVE;
+        }
+        return step;
+    }
+    if (member == NULL) {
+        step.kind = row->peer_address.len < sizeof step.address ? STEP_ADD : STEP_NONE;
+        memcpy(step.address, row->peer_address.data, step.kind == STEP_ADD ? row->peer_address.len : 0);
+    } else if (wanted == FAR_server_role_voter && member->role == FAR_server_role_standby) {
+        step.kind = STEP_PROMOTE;
+    } else if ((uint64_t)member->role != row->role) {
+        step.kind = STEP_REPORT;
+        step.role = (uint64_t)member->role;
+    }
+    return step;
+}
+
+static int find_step(struct far_members *members, const struct far_log_status *status, struct step *ret_step,
+                     struct far_error *err)
+{
+    struct far_log_view view;
+    struct far_arena arena;
+    struct far_row_server row;
+    struct far_key key = far_key(&far_schema_row_server);
+    struct step step = {.kind = STEP_NONE};
+    int rc = far_log_view_begin(members->log, &view, err);
+    if (rc != 0) {
+        return rc;
+    }
+    far_arena_init(&arena, ARENA_MAX);
+    while (step.kind == STEP_NONE &&
+           (rc = far_state_next(&view.state, &far_schema_row_server, &key, &arena, NULL, &row, err)) == 0) {
+        step = step_of(&row, status);
+        far_arena_reset(&arena);
+    }
+    far_arena_done(&arena);
+    far_log_view_end(&view);
+    *ret_step = step;
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+/* ---- doing it ---- */
+
+static void look(struct far_members *members);
+
+static void try_done(struct far_members *members)
+{
+    if (members->closing && members->timer_closed && !members->step_running) {
+        void (*done)(void *) = members->done;
+        void *arg = members->done_arg;
+        free(members);
+        done(arg);
+    }
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    look(timer->data);
+}
+
+static void on_step_done(void *arg, const struct far_result *result, uint64_t applied_index)
+{
+    struct far_members *members = arg;
+    members->step_running = false;
+    if (members->closing) {
+        try_done(members);
+        return;
+    }
+    far_logf(result->klass == 0 ? FAR_LEVEL_INFO : FAR_LEVEL_WARN, "members", "%s server %llu: %s",
+             step_names[members->step.kind], (unsigned long long)members->step.id,
+             result->klass == 0 ? "done" : result->message);
+    uv_timer_start(&members->timer, on_timer, result->klass == 0 ? LOOK_MS : AGAIN_MS, 0);
+}
+
+static void report_role(struct far_members *members, const struct step *step)
+{
+    struct far_cmd_server_role_changed changed = {.server_id = step->id, .role = step->role};
+    struct far_buf payload;
+    far_buf_init(&payload, 256);
+    int rc = far_schema_encode(&far_schema_cmd_server_role_changed, &changed, &payload, NULL);
+    FAR_ASSERT(rc == 0);
+    struct far_command command = {.kind = FAR_KIND_cmd_server_role_changed,
+                                  .actor = far_actor(FAR_ACTOR_SYSTEM, members->server_id),
+                                  .payload = far_buf_slice(&payload)};
+    far_log_propose(members->log, &command, PROPOSE_TIMEOUT_MS, on_step_done, members);
+    far_buf_done(&payload);
+}
+
+static void run_step(struct far_members *members, const struct step *step)
+{
+    members->step = *step;
+    members->step_running = true;
+    switch (step->kind) {
+    case STEP_ADD:
+        far_log_member_add(members->log, step->id, step->address, on_step_done, members);
+        return;
+    case STEP_PROMOTE:
+        far_log_member_promote(members->log, step->id, on_step_done, members);
+        return;
+    case STEP_TRANSFER:
+        far_log_transfer(members->log, step->id, on_step_done, members);
+        return;
+    case STEP_REMOVE:
+        far_log_member_remove(members->log, step->id, on_step_done, members);
+        return;
+    case STEP_REPORT:
+        report_role(members, step);
+        return;
+    case STEP_NONE:
+        break;
+    }
+    members->step_running = false;
+}
+
+static void look(struct far_members *members)
+{
+    struct far_log_status status;
+    struct step step;
+    struct far_error err = {0};
+    if (members->closing || members->step_running) {
+        return;
+    }
+    far_log_status(members->log, &status);
+    if (!status.is_leader) {
+        return;
+    }
+    if (find_step(members, &status, &step, &err) != 0) {
+        far_logf(FAR_LEVEL_ERROR, "members", "cannot read the state: %s", err.message);
+        return;
+    }
+    if (step.kind == STEP_TRANSFER && step.id == 0) {
+        uv_timer_start(&members->timer, on_timer, AGAIN_MS, 0); /* nobody to hand over to yet */
+        return;
+    }
+    run_step(members, &step);
+}
+
+/* ---- life ---- */
+
+int far_members_new(struct far_log *log, uv_loop_t *loop, uint64_t server_id, struct far_members **ret_members,
+                    struct far_error *err)
+{
+    struct far_members *members = calloc(1, sizeof *members);
+    if (members == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory for the members");
+    }
+    members->log = log;
+    members->server_id = server_id;
+    int rc = uv_timer_init(loop, &members->timer);
+    FAR_ASSERT(rc == 0);
+    members->timer.data = members;
+    *ret_members = members;
+    return 0;
+}
+
+void far_members_changed(struct far_members *members)
+{
+    if (!members->closing && !members->step_running && !uv_is_active((uv_handle_t *)&members->timer)) {
+        uv_timer_start(&members->timer, on_timer, LOOK_MS, 0);
+    }
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    struct far_members *members = handle->data;
+    members->timer_closed = true;
+    try_done(members);
+}
+
+void far_members_close(struct far_members *members, void (*done)(void *arg), void *arg)
+{
+    members->closing = true;
+    members->done = done;
+    members->done_arg = arg;
+    uv_close((uv_handle_t *)&members->timer, on_timer_closed);
+}
