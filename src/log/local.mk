@@ -1,11 +1,14 @@
 noinst_LTLIBRARIES += liblog.la
 liblog_la_SOURCES = \
 	src/log/apply.c src/log/apply.h \
+	src/log/apply_thread.c src/log/apply_thread.h \
 	src/log/chain.c src/log/chain.h \
 	src/log/envelope.c src/log/envelope.h \
 	src/log/log.h \
+	src/log/snapshot.c src/log/snapshot.h \
 	src/log/store.c src/log/store.h \
 	src/log/store_lmdb.c \
-	src/log/store_memory.c
+	src/log/store_memory.c \
+	src/log/verify.c src/log/verify.h
 liblog_la_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS) $(LMDB_CFLAGS) $(UV_CFLAGS)
 liblog_la_LIBADD = libfsm.la $(OPENSSL_LIBS) $(LMDB_LIBS) $(UV_LIBS)

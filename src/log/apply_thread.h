@@ -1,0 +1,84 @@
+/* The apply thread: owns the store's write transactions and carries out jobs in the order in which they were pushed.
+ *
+ * One bounded queue. The thread takes what is there, applies it in one transaction, commits, posts what came of it to the
+ * core thread (uv_async), and takes again: entries that arrive during a commit share the next one. A full disk makes it
+ * wait and try again, after giving back the reserve; any other error of the store, and any entry that cannot be applied,
+ * aborts the process with a line on stderr (DESIGN.md section 5). Push, full and stop are for the core thread. */
+#ifndef FAR_LOG_APPLY_THREAD_H
+#define FAR_LOG_APPLY_THREAD_H
+
+#include "log/apply.h"
+#include "log/snapshot.h"
+
+#include <uv.h>
+
+enum {
+    FAR_APPLY_QUEUE_MAX = 1024,                   /* jobs */
+    FAR_APPLY_QUEUE_BYTES_MAX = 16 * 1024 * 1024, /* their data; one job may exceed it */
+    FAR_APPLY_GROUP_MAX = 128,                    /* jobs in one transaction */
+};
+
+enum far_apply_kind {
+    FAR_JOB_COMMANDS,
+    FAR_JOB_BARRIER,
+    FAR_JOB_CONFIGURATION,
+    FAR_JOB_INSTALL_BEGIN,  /* a snapshot comes */
+    FAR_JOB_INSTALL_PIECE,  /* data: the piece */
+    FAR_JOB_INSTALL_FINISH, /* data: the manifest */
+    FAR_JOB_HISTORY,        /* data: a batch of older events */
+    FAR_JOB_STORED,         /* index and term: the WAL's last entry; may go back (a truncation): durable when done */
+    FAR_JOB_SYNC,           /* make all durable */
+};
+
+/* The state of an index: what servers compare. */
+struct far_mark {
+    uint64_t index;
+    uint64_t last_seq;
+    struct far_hash128 digest;
+    uint8_t head[FAR_HEAD_SIZE];
+};
+
+struct far_apply_result {
+    uint64_t index;
+    uint64_t term;
+    unsigned position; /* in the entry */
+    struct far_result result;
+};
+
+/* What came of one commit. Fields that a job did not touch say how things are. */
+struct far_apply_outcome {
+    struct far_apply_outcome *next; /* private */
+    uint64_t applied_index;
+    uint64_t applied_term;
+    uint64_t durable_index;
+    uint64_t first_seq;
+    uint64_t last_seq;
+    uint64_t next_deadline_ms;   /* UINT64_MAX: none */
+    uint64_t time_ms;            /* of the state: the cluster time of the last command */
+    struct far_mark *marks;      /* one for each entry applied */
+    size_t mark_count;
+    struct far_apply_result *results; /* of the entries pushed with want_results */
+    size_t result_count;
+    unsigned jobs[FAR_JOB_SYNC + 1]; /* how many of each kind were done */
+    size_t bytes;                    /* of the jobs' data */
+    struct far_error job_error;      /* klass != 0: an install or history job failed; the store is as before it */
+};
+
+struct far_apply_thread;
+/* On the core thread, for each commit in order; borrowed for the call. */
+typedef void (*far_apply_outcome_fn)(void *arg, const struct far_apply_outcome *outcome);
+/* On the apply thread: the disk is full; give space back if there is some. May be called again and again. */
+typedef void (*far_apply_full_fn)(void *arg);
+
+int far_apply_thread_start(struct far_store *store, uv_loop_t *loop, far_apply_outcome_fn on_outcome,
+                           far_apply_full_fn on_full, void *arg, struct far_apply_thread **ret_thread,
+                           struct far_error *err);
+/* data is copied. FAR_BUSY: the queue is full; FAR_LIMIT: no memory. Nothing was taken then. */
+int far_apply_thread_push(struct far_apply_thread *thread, enum far_apply_kind kind, uint64_t index, uint64_t term,
+                          struct far_slice data, bool want_results);
+/* Would a job with this much data be refused now? */
+bool far_apply_thread_full(struct far_apply_thread *thread, size_t bytes);
+/* Does what is queued (unless the disk is full), ends the thread, delivers nothing more; done from the loop. Frees. */
+void far_apply_thread_stop(struct far_apply_thread *thread, void (*done)(void *arg), void *arg);
+
+#endif
