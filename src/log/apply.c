@@ -26,7 +26,8 @@ int far_apply_commands(struct far_store_txn *txn, uint64_t index, uint64_t term,
     struct far_envelope envelope;
     int rv = far_envelope_open(entry, &envelope, err);
     if (rv != 0) {
-        return far_error_context(err, "apply entry %llu", (unsigned long long)index);
+        far_error_context(err, "apply entry %llu", (unsigned long long)index);
+        return rv;
     }
     if (envelope.index != index || envelope.term != term) {
         return far_fail(err, FAR_CORRUPT, "log entry %llu of term %llu lies where entry %llu of term %llu belongs",

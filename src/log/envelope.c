@@ -123,8 +123,9 @@ static int check_commands(struct far_envelope envelope, struct far_error *err)
         size_t used;
         int rv = far_command_decode(envelope.rest, &command, &used, err);
         if (rv != 0) {
-            return far_error_context(err, "log entry %llu, command %u of %u", (unsigned long long)envelope.index, i + 1,
-                                     envelope.count);
+            far_error_context(err, "log entry %llu, command %u of %u", (unsigned long long)envelope.index, i + 1,
+                              envelope.count);
+            return rv;
         }
         envelope.rest = far_slice(envelope.rest.data + used, envelope.rest.len - used);
         if (!incompatible && ((command.flags & FAR_FLAGS_INCOMPATIBLE) != 0 ||

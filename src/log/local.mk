@@ -8,7 +8,6 @@ liblog_la_SOURCES = \
 	src/log/snapshot.c src/log/snapshot.h \
 	src/log/store.c src/log/store.h \
 	src/log/store_lmdb.c \
-	src/log/store_memory.c \
-	src/log/verify.c src/log/verify.h
+	src/log/store_memory.c
 liblog_la_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS) $(LMDB_CFLAGS) $(UV_CFLAGS)
 liblog_la_LIBADD = libfsm.la $(OPENSSL_LIBS) $(LMDB_LIBS) $(UV_LIBS)

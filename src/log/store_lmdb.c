@@ -450,8 +450,9 @@ static int open_environment(struct lmdb_store *store, const char *dir, size_t ma
     rc = rc != 0 ? rc : mdb_env_set_mapsize(store->env, map_bytes == 0 ? MAP_BYTES_DEFAULT : map_bytes);
     rc = rc != 0 ? rc : mdb_env_open(store->env, dir, flags, 0600);
     if (rc != 0) {
-        fail(err, rc, "open");
-        return far_error_context(err, "folder '%s'", dir);
+        int rv = fail(err, rc, "open");
+        far_error_context(err, "folder '%s'", dir);
+        return rv;
     }
     int dead;
     (void)mdb_reader_check(store->env, &dead);

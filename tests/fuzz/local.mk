@@ -19,3 +19,7 @@ FUZZ_TARGETS += tests/fuzz/fuzz_envelope
 tests_fuzz_fuzz_envelope_SOURCES = tests/fuzz/fuzz_envelope.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_envelope_LDFLAGS = $(LINK_WITH_FUZZ)
 tests_fuzz_fuzz_envelope_LDADD = liblog.la
+FUZZ_TARGETS += tests/fuzz/fuzz_snapshot
+tests_fuzz_fuzz_snapshot_SOURCES = tests/fuzz/fuzz_snapshot.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_snapshot_LDFLAGS = $(LINK_WITH_FUZZ)
+tests_fuzz_fuzz_snapshot_LDADD = liblog.la
