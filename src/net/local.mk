@@ -1,12 +1,16 @@
 noinst_LTLIBRARIES += libnet.la
 libnet_la_SOURCES = \
 	src/net/address.c src/net/address.h \
+	src/net/blistener.c \
+	src/net/bstream.c src/net/bstream_private.h \
 	src/net/enroll.c src/net/enroll.h \
 	src/net/file.c \
 	src/net/greeting.c src/net/greeting.h \
+	src/net/listener.c \
 	src/net/net.c src/net/net.h \
 	src/net/pki.c src/net/pki.h \
 	src/net/seal.c src/net/seal.h \
+	src/net/stream.c src/net/stream_private.h src/net/stream_tls.c \
 	src/net/tls.h \
 	src/net/token.c src/net/token.h
 libnet_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)

@@ -8,6 +8,9 @@
 
 #include <openssl/err.h>
 #include <openssl/x509.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
 #include <stdlib.h>
 
 int far_openssl_fail(struct far_error *err, int klass, const char *what)
@@ -68,6 +71,7 @@ int far_net_new(const struct far_net_config *config, struct far_net **ret_net, s
     if (net == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory for the network");
     }
+    signal(SIGPIPE, SIG_IGN); /* libuv and OpenSSL write to sockets whose other end may be gone */
     net->self = config->self;
     net->incarnation_epoch = config->incarnation_epoch;
     memcpy(net->cluster_uuid, config->cluster_uuid, sizeof net->cluster_uuid);
@@ -170,4 +174,18 @@ int far_tls_fail(SSL *ssl, struct far_error *err)
     }
     const char *text = code == 0 ? NULL : ERR_reason_error_string(code);
     return far_fail(err, FAR_IO, "TLS: %s", text != NULL ? text : "protocol error");
+}
+
+void far_tls_socket_options(int fd)
+{
+    /* best effort: a Unix socket of a test has none of them */
+    const int on = 1;
+    const int idle_s = FAR_USER_TIMEOUT_MS / 2000;
+    const int interval_s = 2;
+    const unsigned user_timeout_ms = FAR_USER_TIMEOUT_MS;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, sizeof user_timeout_ms);
 }

@@ -36,6 +36,7 @@ struct far_net_config {
 };
 
 struct far_net;
+/* Reads the files; FAR_INVALID if they do not fit each other or do not name self. The process ignores SIGPIPE from here on. */
 int far_net_new(const struct far_net_config *config, struct far_net **ret_net, struct far_error *err);
 void far_net_free(struct far_net *net); /* NULL is allowed */
 
@@ -97,14 +98,16 @@ struct far_bstream;
 /* Dials, shakes hands and greets `to` for FAR_PURPOSE_DATA within timeout_ms. */
 int far_bstream_dial(struct far_net *net, const char *address, struct far_peer to, uint64_t timeout_ms,
                      struct far_bstream **ret_stream, struct far_error *err);
-/* A listening socket; accept blocks until a greeted FAR_PURPOSE_DATA stream is there or the listener is shut down
- * (FAR_CANCELED). Handshakes run in the caller's thread. */
+/* A listening socket for one accepting thread. Handshakes run on whichever thread serves a stream, so that a slow dialer
+ * holds nobody up; the owner bounds how many there are. */
 struct far_blistener;
 int far_blistener_new(struct far_net *net, const char *address, struct far_blistener **ret_listener,
                       struct far_error *err);
 const char *far_blistener_address(const struct far_blistener *listener);
-/* Accepts one TCP connection; the handshake is done by far_bstream_handshake on whichever thread serves it. */
+/* Blocks until a TCP connection is there; FAR_CANCELED after a shutdown. Any other error (too many open files) may pass:
+ * wait a moment before the next call. */
 int far_blistener_accept(struct far_blistener *listener, struct far_bstream **ret_stream, struct far_error *err);
+/* Then only nodes that were greeted for FAR_PURPOSE_DATA come through; ret_peer is verified. */
 int far_bstream_handshake(struct far_bstream *stream, uint64_t timeout_ms, struct far_peer *ret_peer,
                           struct far_error *err);
 void far_blistener_shutdown(struct far_blistener *listener); /* any thread; wakes accept */

@@ -24,6 +24,8 @@ int far_tls_check_dialed(struct far_peer is, struct far_peer wanted, struct far_
 int far_tls_fail(SSL *ssl, struct far_error *err);
 /* The same for calls beside a connection: "<what>: <OpenSSL's reason>". */
 int far_openssl_fail(struct far_error *err, int klass, const char *what);
+/* Keep-alive probes and a user time-out (FAR_USER_TIMEOUT_MS) on a connected socket, and no delay. */
+void far_tls_socket_options(int fd);
 /* The greeting of this process to a peer. */
 struct far_greeting far_tls_greeting(const struct far_net *net, struct far_peer to, enum far_purpose purpose);
 

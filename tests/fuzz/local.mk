@@ -23,3 +23,13 @@ FUZZ_TARGETS += tests/fuzz/fuzz_snapshot
 tests_fuzz_fuzz_snapshot_SOURCES = tests/fuzz/fuzz_snapshot.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_snapshot_LDFLAGS = $(LINK_WITH_FUZZ)
 tests_fuzz_fuzz_snapshot_LDADD = liblog.la
+
+# net
+FUZZ_TARGETS += tests/fuzz/fuzz_greeting tests/fuzz/fuzz_join_token
+tests_fuzz_fuzz_greeting_SOURCES = tests/fuzz/fuzz_greeting.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_greeting_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
+tests_fuzz_fuzz_greeting_LDFLAGS = $(LINK_WITH_FUZZ)
+tests_fuzz_fuzz_greeting_LDADD = libnet.la
+tests_fuzz_fuzz_join_token_SOURCES = tests/fuzz/fuzz_join_token.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_join_token_LDFLAGS = $(LINK_WITH_FUZZ)
+tests_fuzz_fuzz_join_token_LDADD = libnet.la

@@ -1,0 +1,258 @@
+/* net/net.h, blocking streams: both directions at once, refusals, time-outs, shutdown. */
+#include "../lib/cm.h"
+#include "../lib/pki.h"
+#include "net/bstream_private.h"
+
+#include <stdlib.h>
+
+struct fixture {
+    struct far_test_pki pki;
+    struct far_net *three; /* node 3 */
+    struct far_net *four;  /* node 4 */
+    struct far_net *server;
+    struct far_blistener *listener; /* of node 4 */
+};
+
+/* The accepting side of one connection, on a thread of its own. */
+struct server {
+    struct fixture *f;
+    pthread_t thread;
+    struct far_bstream *stream;
+    struct far_peer peer;
+    int rc;
+    struct far_error err;
+};
+
+static void *serve(void *arg)
+{
+    struct server *s = arg;
+    s->rc = far_blistener_accept(s->f->listener, &s->stream, &s->err);
+    if (s->rc == 0) {
+        s->rc = far_bstream_handshake(s->stream, 5000, &s->peer, &s->err);
+    }
+    return NULL;
+}
+
+static int set_up(void **state)
+{
+    static struct fixture f;
+    char dir[] = "/tmp/far-net-XXXXXX";
+    struct far_error err;
+    assert_non_null(mkdtemp(dir));
+    far_test_pki_init(&f.pki, dir, 0xaa);
+    f.three = far_test_pki_net(&f.pki, FAR_PARTY_NODE, 3);
+    f.four = far_test_pki_net(&f.pki, FAR_PARTY_NODE, 4);
+    f.server = far_test_pki_net(&f.pki, FAR_PARTY_SERVER, 1);
+    assert_int_equal(far_blistener_new(f.four, "127.0.0.1:0", &f.listener, &err), 0);
+    *state = &f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    far_blistener_free(f->listener);
+    far_net_free(f->three);
+    far_net_free(f->four);
+    far_net_free(f->server);
+    far_test_pki_done(&f->pki);
+    return 0;
+}
+
+static const struct far_peer node_4 = {FAR_PARTY_NODE, 4};
+
+/* Dials from `net`; *ret_dialer is NULL if that failed. Joins the accepting thread. */
+static int connect_both(struct fixture *f, struct far_net *net, struct far_peer to, struct server *s,
+                        struct far_bstream **ret_dialer, struct far_error *err)
+{
+    memset(s, 0, sizeof *s);
+    *ret_dialer = NULL;
+    s->f = f;
+    assert_int_equal(pthread_create(&s->thread, NULL, serve, s), 0);
+    int rc = far_bstream_dial(net, far_blistener_address(f->listener), to, 5000, ret_dialer, err);
+    pthread_join(s->thread, NULL);
+    return rc;
+}
+
+static void only_the_dialed_node_of_this_incarnation_is_greeted(void **state)
+{
+    struct fixture *f = *state;
+    struct server s;
+    struct far_bstream *dialer;
+    struct far_error err;
+    assert_int_equal(connect_both(f, f->three, node_4, &s, &dialer, &err), 0);
+    assert_int_equal(s.rc, 0);
+    assert_int_equal(s.peer.id, 3);
+    assert_int_equal(far_bstream_bytes_sent(dialer), 0);
+    far_bstream_free(dialer);
+    far_bstream_free(s.stream);
+
+    assert_int_equal(connect_both(f, f->three, (struct far_peer){FAR_PARTY_NODE, 5}, &s, &dialer, &err), FAR_DENIED);
+    assert_int_not_equal(s.rc, 0);
+    far_bstream_free(s.stream);
+
+    assert_int_equal(connect_both(f, f->server, node_4, &s, &dialer, &err), FAR_DENIED); /* data is for nodes */
+    assert_int_equal(s.rc, FAR_DENIED);
+    far_bstream_free(s.stream);
+
+    struct far_test_pki old = f->pki;
+    old.incarnation_epoch = 0;
+    struct far_net *fenced = far_test_pki_net(&old, FAR_PARTY_NODE, 3);
+    assert_int_equal(connect_both(f, fenced, node_4, &s, &dialer, &err), FAR_DENIED);
+    assert_non_null(strstr(err.message, "another incarnation"));
+    far_bstream_free(s.stream);
+    far_net_free(fenced);
+}
+
+enum { PIECE = 1024 * 1024, PIECES = 24 };
+
+/* Pieces of growing odd sizes whose bytes follow from their place. */
+static size_t fill(uint8_t *piece, uint32_t number, uint32_t salt)
+{
+    size_t len = PIECE - (size_t)number * 7919;
+    for (size_t i = 0; i < len; i++) {
+        piece[i] = (uint8_t)((i * 31 + number + salt) >> (number % 3));
+    }
+    return len;
+}
+
+struct half {
+    pthread_t thread;
+    struct far_bstream *stream;
+    uint32_t salt;
+    int rc;
+    bool equal;
+};
+
+static void *write_all(void *arg)
+{
+    struct half *h = arg;
+    struct far_error err;
+    uint8_t *piece = malloc(PIECE);
+    for (uint32_t i = 0; i < PIECES && h->rc == 0; i++) {
+        h->rc = far_bstream_write(h->stream, piece, fill(piece, i, h->salt), 5000, &err);
+    }
+    free(piece);
+    return NULL;
+}
+
+static void *read_all(void *arg)
+{
+    struct half *h = arg;
+    struct far_error err;
+    uint8_t *piece = malloc(PIECE);
+    uint8_t *wanted = malloc(PIECE);
+    h->equal = true;
+    for (uint32_t i = 0; i < PIECES && h->rc == 0; i++) {
+        size_t len = fill(wanted, i, h->salt);
+        h->rc = far_bstream_read(h->stream, piece, len, 5000, &err);
+        h->equal = h->equal && memcmp(piece, wanted, len) == 0;
+    }
+    free(piece);
+    free(wanted);
+    return NULL;
+}
+
+static void both_directions_flow_at_once(void **state)
+{
+    struct fixture *f = *state;
+    struct server s;
+    struct far_bstream *dialer;
+    struct far_error err;
+    assert_int_equal(connect_both(f, f->three, node_4, &s, &dialer, &err), 0);
+    struct half halves[4] = {{.stream = dialer, .salt = 1}, {.stream = s.stream, .salt = 2},
+                             {.stream = s.stream, .salt = 1}, {.stream = dialer, .salt = 2}};
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(pthread_create(&halves[i].thread, NULL, i < 2 ? write_all : read_all, &halves[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(halves[i].thread, NULL);
+        assert_int_equal(halves[i].rc, 0);
+        assert_true(i < 2 || halves[i].equal);
+    }
+    assert_int_equal(far_bstream_bytes_sent(dialer), far_bstream_bytes_received(s.stream));
+    far_bstream_free(dialer);
+    far_bstream_free(s.stream);
+}
+
+static void a_change_of_key_goes_unnoticed(void **state)
+{
+    struct fixture *f = *state;
+    struct server s;
+    struct far_bstream *dialer;
+    struct far_error err;
+    assert_int_equal(connect_both(f, f->three, node_4, &s, &dialer, &err), 0);
+    dialer->key_bytes = 64ull * 1024 * 1024 * 1024;
+    char text[6];
+    assert_int_equal(far_bstream_write(dialer, "hello", 6, 1000, &err), 0);
+    assert_int_equal(far_bstream_read(s.stream, text, 6, 1000, &err), 0);
+    assert_string_equal(text, "hello");
+    assert_int_equal(dialer->key_bytes, 6);
+    far_bstream_free(dialer);
+    far_bstream_free(s.stream);
+}
+
+static void *shut_down(void *arg)
+{
+    far_bstream_shutdown(arg);
+    return NULL;
+}
+
+static void waiting_ends_by_timeout_shutdown_or_the_other_side(void **state)
+{
+    static uint8_t piece[PIECE];
+    struct fixture *f = *state;
+    struct server s;
+    struct far_bstream *dialer;
+    struct far_error err;
+    char byte;
+    assert_int_equal(connect_both(f, f->three, node_4, &s, &dialer, &err), 0);
+    assert_int_equal(far_bstream_read(dialer, &byte, 1, 20, &err), FAR_TIMEOUT);
+    int rc = 0;
+    for (int i = 0; i < 100 && rc == 0; i++) { /* nobody reads */
+        rc = far_bstream_write(dialer, piece, sizeof piece, 20, &err);
+    }
+    assert_int_equal(rc, FAR_TIMEOUT);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, shut_down, dialer), 0);
+    assert_int_equal(far_bstream_read(dialer, &byte, 1, 10000, &err), FAR_CANCELED);
+    pthread_join(thread, NULL);
+    far_bstream_free(dialer);
+    while ((rc = far_bstream_read(s.stream, piece, sizeof piece, 5000, &err)) == 0) {
+    }
+    assert_int_equal(rc, FAR_IO);
+    far_bstream_free(s.stream);
+}
+
+static void *shut_listener(void *arg)
+{
+    far_blistener_shutdown(arg);
+    return NULL;
+}
+
+static void accept_ends_when_the_listener_is_shut_down(void **state)
+{
+    struct fixture *f = *state;
+    struct far_error err;
+    struct far_blistener *listener;
+    struct far_bstream *stream = NULL;
+    pthread_t thread;
+    assert_int_equal(far_blistener_new(f->four, "127.0.0.1:0", &listener, &err), 0);
+    assert_int_equal(pthread_create(&thread, NULL, shut_listener, listener), 0);
+    assert_int_equal(far_blistener_accept(listener, &stream, &err), FAR_CANCELED);
+    pthread_join(thread, NULL);
+    assert_int_equal(far_bstream_dial(f->three, "127.0.0.1:1", node_4, 1000, &stream, &err), FAR_IO);
+    far_blistener_free(listener);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(only_the_dialed_node_of_this_incarnation_is_greeted),
+        cmocka_unit_test(both_directions_flow_at_once),
+        cmocka_unit_test(a_change_of_key_goes_unnoticed),
+        cmocka_unit_test(waiting_ends_by_timeout_shutdown_or_the_other_side),
+        cmocka_unit_test(accept_ends_when_the_listener_is_shut_down),
+    };
+    return cmocka_run_group_tests_name("net_blocking", tests, set_up, tear_down);
+}
