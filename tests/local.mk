@@ -6,6 +6,7 @@ include tests/fuzz/local.mk
 include tests/bench/local.mk
 include tests/lib/local.mk
 include tests/integration/local.mk
+include tests/e2e/local.mk
 
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS = $(UNIT_TESTS)

@@ -1,3 +1,14 @@
 # Integration tests: the real programs (farlib.py). Two of PARALLEL_… run at a time; the others alone.
-PARALLEL_INTEGRATION_TESTS =
-INTEGRATION_TESTS =
+PARALLEL_INTEGRATION_TESTS = \
+	tests/integration/test_kill.py:leader \
+	tests/integration/test_kill.py:source \
+	tests/integration/test_kill.py:follower \
+	tests/integration/test_kill.py:target \
+	tests/integration/test_cluster.py \
+	tests/integration/test_replicate.py \
+	tests/integration/test_bad_input.py \
+	tests/integration/test_allservers_kill.py
+INTEGRATION_TESTS = tests/integration/test_memory.py
+EXTRA_DIST += tests/integration/farlib.py tests/integration/test_kill.py tests/integration/test_cluster.py \
+	tests/integration/test_replicate.py tests/integration/test_bad_input.py \
+	tests/integration/test_allservers_kill.py tests/integration/test_memory.py

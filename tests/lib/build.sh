@@ -7,7 +7,7 @@ far_configure_script() { # make ./configure when it is not there or older than w
     fi
 }
 
-far_build() { # folder, compiler, configure options…: everything and the test programs; quiet unless it fails
+far_build() { # folder, compiler, configure options…: everything but the tests; quiet unless it fails
     folder=$1 compiler=$2
     shift 2
     echo "building with $compiler $* in $folder"
@@ -20,9 +20,17 @@ far_build() { # folder, compiler, configure options…: everything and the test 
             { tail -n 15 "$log"; echo "FAIL configure with $compiler $*"; return 1; }
         echo "$compiler $*" >"$folder/configured-as"
     fi
-    make -C "$folder" -j2 all >>"$log" 2>&1 && make -C "$folder" -j2 check TESTS= >>"$log" 2>&1 ||
+    far_make all
+}
+
+far_build_tests() { # the same, and the test programs
+    far_build "$@" && far_make check TESTS=
+}
+
+far_make() { # targets, in $folder
+    make -C "$folder" -j2 "$@" >>"$log" 2>&1 ||
         { grep -nE 'error|Error|warning|undefined' "$log" | head -n 30; tail -n 5 "$log"
-          echo "FAIL build with $compiler $* (all of it: $log)"; return 1; }
+          echo "FAIL make $* in $folder (all of it: $log)"; return 1; }
 }
 
 far_list() { # folder, unit-tests|fuzz-targets|integration-tests|parallel-integration-tests

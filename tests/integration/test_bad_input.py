@@ -1,0 +1,269 @@
+#!/usr/bin/env python3
+"""Bad input gets a clear error and changes nothing: each case compares the log's head before and after.
+
+far-timeout: 240
+"""
+import os
+import shutil
+import socket
+import ssl
+import time
+
+import farlib
+import tap
+
+cluster = other = seed = None
+
+
+def path(name):
+    return os.path.join(cluster.base, name)
+
+
+def head():
+    cluster.wait_same_heads()
+    return cluster.get("/v1/cluster")
+
+
+def rows():
+    """Everything that a bad request could have changed. Nodes and servers report all the time; these do not change by it."""
+    return {kind: cluster.get("/v1/%s?limit=1000" % kind)["items"] for kind in
+            ("sites", "workloads", "plans", "points", "checkpoints", "tokens")}
+
+
+def refused(words, code, method, where, body=None, token=None, headers=None):
+    """The request is refused with this code and these words in its detail, and no row changed."""
+    before = rows()
+    status, _, value = cluster.request(cluster.wait_leader(), method, where, body, headers, token)
+    wrong = []
+    if status < 400 or not isinstance(value, dict) or value.get("code") != code:
+        wrong.append("%s %s: got %d %r, wanted the code %s" % (method, where, status, value, code))
+    elif not any(word.lower() in value.get("detail", "").lower() for word in words.split("|")):
+        wrong.append("%s %s: the detail %r does not say %s" % (method, where, value.get("detail"), words))
+    if rows() != before:
+        wrong.append("%s %s changed the state" % (method, where))
+    return wrong
+
+
+def fails(words, *argv):
+    """The program refuses: not 0, no signal, a message with one of the words, and no trace of a crash."""
+    status, text = cluster.run_tool(*argv, check=False)
+    if status <= 0:
+        return ["%s: status %d" % (" ".join(argv[:3]), status)]
+    return [] if any(w in text.lower() for w in words.split("|")) else ["%s: said %r, wanted %s" % (argv[0], text, words)]
+
+
+def wrong_and_missing_tokens():
+    good = cluster.token
+    other_secret = good[:-4] + ("0000" if good[-4:] != "0000" else "1111")
+    return (refused("token", "denied", "GET", "/v1/sites", token=other_secret) +
+            refused("token", "denied", "GET", "/v1/sites", token="rubbish") +
+            refused("token", "denied", "POST", "/v1/sites", {"name": "x", "role": "recovery"}, token="far_" + "0" * 64))
+
+
+def a_used_join_token():
+    token = cluster.join_token("extra", "join_node", "recovery")
+    one, two = path("node-extra"), path("node-extra2")
+    arguments = ["--name", "extra", "--data", "127.0.0.1:1"]
+    cluster.run_tool("farshore-node", "join", "--dir", one, "--token", token, *arguments)
+    before = rows()
+    wrong = fails("used|conflict|denied", "farshore-node", "join", "--dir", two, "--token", token, *arguments)
+    wrong += ["a second use changed the state"] if rows() != before else []
+    cluster.call("DELETE", "/v1/nodes/extra")
+    return wrong
+
+
+def an_expired_join_token():
+    soon = int(time.time() * 1000) + 300
+    token = cluster.post("/v1/tokens", {"name": "late", "purpose": "join_node", "site": "recovery", "expires_ms": soon})["token"]
+    farlib.until(lambda: time.time() * 1000 > soon + 1500, 10, "the token is expired")
+    return fails("expired|denied", "farshore-node", "join", "--dir", path("late"), "--token", token, "--name", "late",
+                 "--data", "127.0.0.1:1")
+
+
+def a_malformed_join_token():
+    return (fails("token", "farshore-node", "join", "--dir", path("m1"), "--token", "rubbish", "--name", "m", "--data",
+                  "127.0.0.1:1") +
+            fails("token", "farshored", "join", "--dir", path("m2"), "--token", "AAAA", "--name", "m", "--api",
+                  "127.0.0.1:1", "--peer", "127.0.0.1:2"))
+
+
+def a_token_for_another_name_or_purpose():
+    token = cluster.join_token("onlyme", "join_node", "recovery")
+    return (fails("name|onlyme|denied", "farshore-node", "join", "--dir", path("n1"), "--token", token, "--name", "another",
+                  "--data", "127.0.0.1:1") +
+            fails("token|purpose|denied", "farshored", "join", "--dir", path("n2"), "--token", token, "--name", "onlyme",
+                  "--api", "127.0.0.1:1", "--peer", "127.0.0.1:2"))
+
+
+def a_certificate_of_another_cluster():
+    """A node of another cluster presents its certificate on port 5001: the handshake fails, nothing is logged."""
+    global other
+    other = farlib.Cluster(servers=("stranger",), nodes=False)
+    other.set_up()
+    before = rows()
+    wrong = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    folder = other.servers["stranger"].dir
+    context.load_cert_chain(os.path.join(folder, "server.crt"), os.path.join(folder, "server.key"))
+    host, port = cluster.wait_leader().peer.rsplit(":", 1)
+    try:
+        with socket.create_connection((host, int(port)), timeout=10) as raw:
+            with context.wrap_socket(raw) as tls:
+                tls.sendall(b"x" * 200)
+                tls.settimeout(10)
+                wrong += ["the stranger got an answer"] if tls.recv(1) else []
+    except (ssl.SSLError, ConnectionError):
+        pass
+    return wrong + (["the stranger changed the state"] if rows() != before else [])
+
+
+def a_client_of_another_ca_is_not_believed():
+    try:
+        cluster.context, mine = other.context, cluster.context
+        cluster.request(cluster.wait_leader(), "GET", "/v1/sites")
+        return ["a server of another CA was believed"]
+    except (ssl.SSLError, farlib.Failure):
+        return []
+    finally:
+        cluster.context = mine
+
+
+def names_that_are_taken():
+    return (refused("exist|taken|name", "conflict", "POST", "/v1/sites", {"name": "protected", "role": "protected"}) +
+            refused("exist|taken|name", "conflict", "POST", "/v1/workloads",
+                    {"name": "vm", "site": "protected", "adapter": "file", "disks": [{"name": "d", "locator": "/x"}]}))
+
+
+def a_plan_with_unknown_sites_or_workloads():
+    return (refused("nowhere", "not_found", "POST", "/v1/plans",
+                    {"name": "p2", "source_site": "nowhere", "target_site": "recovery", "workloads": ["vm"]}) +
+            refused("ghost", "not_found", "POST", "/v1/plans",
+                    {"name": "p2", "source_site": "protected", "target_site": "recovery", "workloads": ["ghost"]}))
+
+
+def malformed_and_oversized_json():
+    deep = "[" * 5000 + "]" * 5000
+    return (refused("json", "invalid", "POST", "/v1/sites", "{\"name\": ") +
+            refused("json|utf", "invalid", "POST", "/v1/sites", b"{\"name\": \"\xff\xfe\", \"role\": \"recovery\"}") +
+            refused("json|depth|deep", "invalid", "POST", "/v1/sites", deep) +
+            refused("field|unknown|colour", "invalid", "POST", "/v1/sites",
+                    {"name": "x", "role": "recovery", "colour": "blue"}) +
+            refused("role", "invalid", "POST", "/v1/sites", {"name": "x", "role": "king"}) +
+            refused("name", "invalid", "POST", "/v1/sites", {"name": "Not A Name!", "role": "recovery"}) +
+            refused("name", "invalid", "POST", "/v1/sites", {"name": 5, "role": "recovery"}) +
+            refused("name", "invalid", "POST", "/v1/sites", {"role": "recovery"}))
+
+
+def an_oversized_body_is_refused_early():
+    before = rows()
+    try:
+        status, _, value = cluster.request(cluster.wait_leader(), "POST", "/v1/sites", b" " * (3 << 20))
+    except OSError:
+        status, value = 413, {}  # the server hung up before it took everything
+    return ([] if status == 413 else ["got %d %r" % (status, value)]) + (["changed"] if rows() != before else [])
+
+
+def unknown_paths_and_methods():
+    return (refused("path|no such|/v1/nothing|there is", "not_found", "GET", "/v1/nothing") +
+            refused("no job|there is|job", "not_found", "GET", "/v1/jobs/999999"))
+
+
+def a_frame_with_a_wrong_length_on_the_server_port():
+    """Mutual TLS with a good certificate, then bytes that are no greeting: the stream ends, the server goes on."""
+    node = cluster.nodes["source"]
+    wrong = []
+    for garbage in (b"\xff" * 4096, b"\x00" * 64, os.urandom(3000)):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.load_verify_locations(cluster.ca_file)
+        context.load_cert_chain(os.path.join(node.dir, "node.crt"), os.path.join(node.dir, "node.key"))
+        for address in [s.peer for s in cluster.servers.values()] + [cluster.nodes["target"].data]:
+            host, port = address.rsplit(":", 1)
+            try:
+                with socket.create_connection((host, int(port)), timeout=10) as raw:
+                    with context.wrap_socket(raw, server_hostname="x") as tls:
+                        tls.settimeout(10)
+                        tls.sendall(garbage)
+                        while tls.recv(4096):
+                            pass
+            except (ssl.SSLError, ConnectionError):
+                pass
+            except socket.timeout:
+                wrong.append("%s kept a stream of garbage open" % address)
+    for process in list(cluster.servers.values()) + list(cluster.nodes.values()):
+        process.check()
+    return wrong
+
+
+def unknown_options_and_commands():
+    wrong = []
+    for name in ("farshored", "farshore-node", "farshore"):
+        wrong += fails("unknown|usage|no command|unrecognized", name, "--no-such-option")
+        wrong += fails("unknown|usage|no command|unrecognized", name, "frobnicate")
+    wrong += fails("unknown|option", "farshored", "run", "--dir", path("x"), "--no-such-option", "1")
+    wrong += fails("unknown|option", "farshore-node", "run", "--dir", path("x"), "--no-such-option", "1")
+    wrong += fails("folder|no such|not", "farshored", "run", "--dir", path("not-there"))
+    wrong += fails("folder|no such|not", "farshore-node", "run", "--dir", path("not-there"))
+    return wrong
+
+
+def failed_job(job_id, words):
+    job = cluster.finish(job_id, 90)
+    text = (job.get("error_message", "") + " " + " ".join(t["error_message"] for t in cluster.job(job_id)["tasks"])).lower()
+    wrong = [] if job["state"] in ("failed", "partial") else ["the job ended as %s" % job["state"]]
+    return wrong + ([] if any(w in text for w in words.split("|")) else ["the job says %r, wanted %s" % (text, words)])
+
+
+def a_recovery_target_that_exists():
+    with open(path("there.img"), "wb") as file:
+        file.write(b"precious")
+    wrong = failed_job(cluster.start_recovery("vm", [path("there.img")]), "exist")
+    with open(path("there.img"), "rb") as file:
+        return wrong + ([] if file.read() == b"precious" else ["the target was overwritten"])
+
+
+def a_disk_that_vanished():
+    points = cluster.get("/v1/points")["items"]
+    os.rename(path("disk.img"), path("disk.away"))
+    wrong = failed_job(cluster.start_cycle(), "disk.img|not found|no such|not there|gone|vanish")
+    os.rename(path("disk.away"), path("disk.img"))
+    return wrong + ([] if cluster.get("/v1/points")["items"] == points else ["points changed"])
+
+
+def a_disk_that_shrank():
+    points = cluster.get("/v1/points")["items"]
+    shutil.copyfile(path("disk.img"), path("disk.copy"))
+    os.truncate(path("disk.img"), os.path.getsize(path("disk.img")) // 2)
+    wrong = failed_job(cluster.start_cycle(), "shrank|smaller|size")
+    with open(path("disk.img"), "r+b") as file, open(path("disk.copy"), "rb") as copy:
+        shutil.copyfileobj(copy, file)
+    return wrong + ([] if cluster.get("/v1/points")["items"] == points else ["points changed"])
+
+
+def the_plan_still_works_after_all_that():
+    cluster.replicate()
+    cluster.recover("vm", [path("final.img")])
+    assert farlib.same_bytes(path("disk.img"), path("final.img"))
+    cluster.wait_same_heads()
+    cluster.verify_all_offline()
+
+
+if __name__ == "__main__":
+    seed = farlib.seed_of_run()
+    with farlib.Cluster() as cluster:
+        farlib.make_image(path("disk.img"), 8 * farlib.MIB, seed)
+        cluster.protect("vm", [path("disk.img")])
+        cluster.replicate()
+        try:
+            tap.run_all([
+                wrong_and_missing_tokens, a_used_join_token, an_expired_join_token, a_malformed_join_token,
+                a_token_for_another_name_or_purpose, a_certificate_of_another_cluster, a_client_of_another_ca_is_not_believed,
+                names_that_are_taken, a_plan_with_unknown_sites_or_workloads, malformed_and_oversized_json,
+                an_oversized_body_is_refused_early, unknown_paths_and_methods, a_frame_with_a_wrong_length_on_the_server_port,
+                unknown_options_and_commands, a_recovery_target_that_exists, a_disk_that_vanished, a_disk_that_shrank,
+                the_plan_still_works_after_all_that,
+            ])
+        finally:
+            if other is not None:
+                other.close()

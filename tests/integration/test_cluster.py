@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""Three servers as one: writes at any of them, a leader that dies, members that come and go.
+
+far-timeout: 180
+"""
+import os
+import shutil
+
+import farlib
+import tap
+
+cluster = None
+
+
+def a_write_at_a_follower_is_seen_at_every_server():
+    follower = cluster.followers()[0]
+    cluster.post("/v1/sites", {"name": "alpha", "role": "protected"}, server=follower)
+    for server in cluster.servers.values():
+        farlib.until(lambda s=server: cluster.get("/v1/sites/alpha", server=s)["name"] == "alpha", 10, "the site is there")
+    cluster.wait_same_heads()
+
+
+def the_same_command_twice_is_done_once():
+    server = cluster.wait_leader()
+    key = {"Idempotency-Key": "00112233445566778899aabbccddeeff"}
+    body = {"name": "beta", "role": "recovery"}
+    first = cluster.request(server, "POST", "/v1/sites", body, key)
+    again = cluster.request(server, "POST", "/v1/sites", body, key)
+    other = cluster.request(server, "POST", "/v1/sites", {"name": "gamma", "role": "recovery"}, key)
+    wrong = []
+    if first[0] != 201 or again[0] not in (200, 201) or first[2]["id"] != again[2]["id"]:
+        wrong.append("first %r, again %r" % (first[::2], again[::2]))
+    if other[2].get("code") != "conflict":
+        wrong.append("the same id with another body gave %r" % (other[2],))
+    return wrong
+
+
+def a_dead_leader_is_replaced_and_nothing_is_lost():
+    leader = cluster.wait_leader()
+    cluster.post("/v1/sites", {"name": "delta", "role": "recovery"})
+    leader.kill()
+    new = cluster.wait_leader()
+    assert new is not leader
+    assert cluster.get("/v1/sites/delta")["name"] == "delta"
+    cluster.post("/v1/sites", {"name": "epsilon", "role": "recovery"})
+    leader.start()
+    farlib.until(lambda: cluster.get("/v1/sites/epsilon", server=leader)["id"], 20, "the old leader catches up")
+    cluster.wait_same_heads()
+
+
+def reads_go_on_without_a_quorum_and_say_so():
+    followers = cluster.followers()
+    leader = cluster.wait_leader()
+    followers[0].kill()
+    leader.kill()
+    left = followers[1]
+
+    def stale():
+        status, headers, _ = cluster.request(left, "GET", "/v1/sites/alpha")
+        return status == 200 and headers.get("farshore-stale") == "true"
+    farlib.until(stale, 20, "the read is marked stale")
+    status, _, body = cluster.request(left, "POST", "/v1/sites", {"name": "never", "role": "recovery"}, timeout=30)
+    followers[0].start()
+    leader.start()
+    cluster.wait_leader()
+    cluster.wait_same_heads()
+    return [] if status >= 400 else ["a write without quorum answered %d %r" % (status, body)]
+
+
+def a_fourth_server_joins_is_promoted_and_removed():
+    cluster.add_server("fourth")
+    cluster.wait_same_heads()
+    cluster.call("DELETE", "/v1/servers/fourth")
+    farlib.until(lambda: cluster.get("/v1/servers/fourth", server=cluster.wait_leader())["role"] == "removed", 30,
+                 "the fourth server is out")
+    cluster.servers.pop("fourth").kill()
+    cluster.post("/v1/sites", {"name": "zeta", "role": "recovery"})
+
+
+def a_server_that_lost_its_memory_does_not_vote_under_its_old_id():
+    """Its raft log is gone: it must refuse to run, and comes back only as a new server."""
+    victim = cluster.followers()[0]
+    cluster.post("/v1/sites", {"name": "eta", "role": "recovery"})
+    cluster.wait_same_heads()
+    victim.kill()
+    shutil.rmtree(os.path.join(victim.dir, "wal"))
+    victim.start()
+    farlib.until(lambda: not victim.alive(), 20, "the server without its log refuses to run")
+    name = victim.name
+    victim.process = None
+    cluster.call("DELETE", "/v1/servers/" + name)
+    farlib.until(lambda: cluster.get("/v1/servers/" + name)["role"] == "removed", 30, "the old id is out")
+    del cluster.servers[name]
+    cluster.add_server(name + "-2")
+    cluster.wait_same_heads()
+
+
+def every_store_gives_the_same_digest_by_an_independent_walk():
+    cluster.verify_all_offline()
+
+
+if __name__ == "__main__":
+    with farlib.Cluster(nodes=False) as cluster:
+        tap.run_all([
+            a_write_at_a_follower_is_seen_at_every_server, the_same_command_twice_is_done_once,
+            a_dead_leader_is_replaced_and_nothing_is_lost, reads_go_on_without_a_quorum_and_say_so,
+            a_fourth_server_joins_is_promoted_and_removed, a_server_that_lost_its_memory_does_not_vote_under_its_old_id,
+            every_store_gives_the_same_digest_by_an_independent_walk,
+        ])
