@@ -13,7 +13,7 @@ TESTS = $(UNIT_TESTS)
 AM_TESTS_ENVIRONMENT = CMOCKA_MESSAGE_OUTPUT=TAP; export CMOCKA_MESSAGE_OUTPUT;
 
 # What tests/run and ./check ask for.
-.PHONY: list-unit-tests list-fuzz-targets list-integration-tests list-parallel-integration-tests check-long bench
+.PHONY: list-unit-tests list-fuzz-targets list-integration-tests list-parallel-integration-tests list-bench-tests check-long bench
 list-unit-tests:
 	@echo $(UNIT_TESTS)
 list-fuzz-targets:
@@ -28,3 +28,6 @@ bench:
 	cd $(top_srcdir) && tests/bench/run
 EXTRA_DIST += check tests/run tests/unit/test_tree.py tests/unit/fsm_symbols.allow tests/lib/tap.py tests/lib/build.sh \
 	tests/lib/install_deps.sh
+list-bench-tests:
+	@echo $(BENCH_TESTS)
+EXTRA_DIST += tests/check_long README.md LICENSE docs/HACKING.md .ci/run
