@@ -1,2 +1,22 @@
-# filled by the first code in this folder
-noinst_HEADERS += src/api/api.h
+noinst_LTLIBRARIES += libapi.la
+libapi_la_SOURCES = \
+	src/api/answer.c \
+	src/api/api.c src/api/api.h \
+	src/api/command.c \
+	src/api/events.c \
+	src/api/http.c src/api/http.h \
+	src/api/http_head.c src/api/http_head.h \
+	src/api/json.c src/api/json.h \
+	src/api/read.c \
+	src/api/request.h \
+	src/api/route.c src/api/route.h
+nodist_libapi_la_SOURCES = src/api/openapi.c
+libapi_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(LWS_CFLAGS) $(JANSSON_CFLAGS) $(OPENSSL_CFLAGS)
+libapi_la_LIBADD = libnet.la libfsm.la libbase.la $(LWS_LIBS) $(JANSSON_LIBS) $(OPENSSL_LIBS)
+
+# The OpenAPI document, served as it stands in docs/.
+EXTRA_DIST += docs/openapi.json
+CLEANFILES += src/api/openapi.c
+src/api/openapi.c: docs/openapi.json
+	$(AM_V_GEN)$(MKDIR_P) src/api && { echo 'extern const char far_openapi_json[];' && echo 'const char far_openapi_json[] =' && \
+	sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/"/' -e 's/$$/\\n"/' $(srcdir)/docs/openapi.json && echo ';'; } > $@.new && mv $@.new $@

@@ -26,3 +26,9 @@ noinst_LTLIBRARIES += libtestpki.la
 libtestpki_la_SOURCES = tests/lib/pki.c tests/lib/pki.h
 libtestpki_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
 libtestpki_la_LIBADD = libnet.la
+
+# A TLS client for tests of the API.
+check_LTLIBRARIES += tests/lib/libhttps.la
+tests_lib_libhttps_la_SOURCES = tests/lib/https.c tests/lib/https.h
+tests_lib_libhttps_la_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS)
+tests_lib_libhttps_la_LIBADD = $(OPENSSL_LIBS)

@@ -71,3 +71,9 @@ tests_unit_test_net_LDFLAGS = $(LINK_WITH_FAULTS)
 tests_unit_test_net_blocking_SOURCES = tests/unit/test_net_blocking.c
 tests_unit_test_net_blocking_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS)
 tests_unit_test_net_blocking_LDADD = libtestpki.la libnet.la $(UV_LIBS) $(OPENSSL_LIBS) $(CMOCKA_LIBS)
+
+# src/api
+UNIT_TESTS += tests/unit/test_api_http
+tests_unit_test_api_http_SOURCES = tests/unit/test_api_http.c
+tests_unit_test_api_http_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_api_http_LDADD = libapi.la libtestpki.la tests/lib/libhttps.la $(CMOCKA_LIBS) $(OPENSSL_LIBS)

@@ -1,0 +1,335 @@
+/* The way of a request: see api.h and request.h.
+ *
+ * On a good day: route and query are parsed, the token is looked up in a view, the index that the client names is waited
+ * for, then the action of the route runs. When it fails, at any step: problem+json with the class of the error. */
+#include "api/request.h"
+
+#include "base/assert.h"
+#include "base/random.h"
+#include "fsm/query.h"
+
+#include <stdlib.h>
+#include <strings.h>
+
+static void proceed(struct far_api_request *request);
+
+/* ---- views and tokens ---- */
+
+int far_api_view(struct far_api_request *request, struct far_log_view *ret_view, struct far_error *err)
+{
+    int rc = request->api->hooks.view_begin(request->api->arg, ret_view, err);
+    if (rc == 0) {
+        request->applied_index = ret_view->applied_index;
+    }
+    return rc;
+}
+
+void far_api_view_end(struct far_api_request *request, struct far_log_view *view)
+{
+    request->api->hooks.view_end(request->api->arg, view);
+}
+
+int far_api_authorize(struct far_api_request *request, struct far_log_view *view, uint64_t *ret_token_id,
+                      struct far_error *err)
+{
+    const char *text = far_http_exchange_request(request->exchange)->authorization;
+    uint8_t secret[32], hash[32];
+    if (strncasecmp(text, "Bearer ", 7) != 0 || !far_api_token_parse(text + 7, strlen(text + 7), secret)) {
+        return far_fail(err, FAR_DENIED, "a token is needed: send the header 'Authorization: Bearer <token>'");
+    }
+    far_token_hash(secret, hash);
+    struct far_key key = far_key(&far_schema_row_progress);
+    struct far_row_progress progress;
+    struct far_row_token token;
+    int rc = far_state_get(&view->state, &far_schema_row_progress, &key, &request->arena, &progress, err);
+    if (rc == FAR_NOT_FOUND) {
+        return far_fail(err, FAR_BUSY, "this server holds no state yet");
+    }
+    if (rc == 0) {
+        rc = far_query_token(&view->state, far_slice(hash, sizeof hash), FAR_token_purpose_api, progress.time_ms,
+                             &request->arena, &token, err);
+    }
+    if (rc == 0) {
+        *ret_token_id = token.id;
+    }
+    return rc;
+}
+
+/* ---- hooks that answer later ---- */
+
+static void release(struct far_api_request *request)
+{
+    if (request->exchange != NULL || request->waiting) {
+        return;
+    }
+    far_arena_done(&request->arena);
+    far_buf_done(&request->payload);
+    far_buf_done(&request->join_answer);
+    free(request);
+}
+
+/* Back on the API thread. */
+static void run(struct far_http_work *work, bool dropped)
+{
+    struct far_api_request *request = (struct far_api_request *)(void *)work;
+    request->waiting = false;
+    request->api->calls--;
+    if (!dropped && request->exchange != NULL) {
+        request->next(request);
+        return;
+    }
+    release(request);
+}
+
+int far_api_expect(struct far_api_request *request, void (*next)(struct far_api_request *request),
+                   struct far_error *err)
+{
+    FAR_ASSERT(!request->waiting);
+    if (request->api->calls >= FAR_API_CALLS_MAX) {
+        return far_fail(err, FAR_BUSY, "too many requests are waiting; try again in a moment");
+    }
+    request->api->calls++;
+    request->waiting = true;
+    request->next = next;
+    request->work.run = run;
+    return 0;
+}
+
+void far_api_done(void *arg, const struct far_result *result, uint64_t applied_index)
+{
+    struct far_api_request *request = arg;
+    request->result = *result;
+    request->applied_index = applied_index;
+    far_http_post(request->api->http, &request->work);
+}
+
+/* ---- the steps ---- */
+
+static void waited(struct far_api_request *request)
+{
+    if (request->result.klass != 0) {
+        struct far_error err;
+        far_fail(&err, request->result.klass, "%s", request->result.message[0] != '\0'
+                                                        ? request->result.message
+                                                        : "this server did not get there in time");
+        far_api_problem(request, 0, &err);
+        return;
+    }
+    proceed(request);
+}
+
+static void health(struct far_api_request *request)
+{
+    far_api_answer(request, 200, json_pack("{s:s}", "status", "ok"));
+}
+
+static void openapi(struct far_api_request *request)
+{
+    struct far_buf body;
+    far_buf_init(&body, FAR_API_ANSWER_MAX);
+    if (far_buf_append_str(&body, far_openapi_json) != 0) {
+        far_api_answer(request, 200, NULL);
+        return;
+    }
+    far_api_answer_bytes(request, 200, "application/json", &body);
+}
+
+static void act(struct far_api_request *request)
+{
+    static void (*const actions[])(struct far_api_request *) = {
+        [FAR_ROUTE_HEALTH] = health,           [FAR_ROUTE_READY] = far_api_ready,
+        [FAR_ROUTE_OPENAPI] = openapi,         [FAR_ROUTE_CLUSTER] = far_api_cluster,
+        [FAR_ROUTE_LOG_HEAD] = far_api_log_head, [FAR_ROUTE_EVENTS] = far_api_events,
+        [FAR_ROUTE_LIST] = far_api_list,       [FAR_ROUTE_OBJECT] = far_api_object,
+        [FAR_ROUTE_COMMAND] = far_api_command, [FAR_ROUTE_TOKEN] = far_api_token,
+        [FAR_ROUTE_JOIN] = far_api_join,
+    };
+    actions[request->route->action](request);
+}
+
+/* Waits for what the query asks for, then acts. */
+static void proceed(struct far_api_request *request)
+{
+    struct far_api *api = request->api;
+    struct far_error err;
+    if (request->query.min_index > 0 && !request->index_reached) {
+        request->index_reached = true;
+        if (far_api_expect(request, waited, &err) != 0) {
+            far_api_problem(request, 0, &err);
+            return;
+        }
+        api->hooks.wait_index(api->arg, request->query.min_index, FAR_API_TIMEOUT_MS, far_api_done, request);
+        return;
+    }
+    if (request->query.linearizable && !request->barrier_passed) {
+        request->barrier_passed = true;
+        if (far_api_expect(request, waited, &err) != 0) {
+            far_api_problem(request, 0, &err);
+            return;
+        }
+        api->hooks.barrier(api->arg, FAR_API_TIMEOUT_MS, far_api_done, request);
+        return;
+    }
+    act(request);
+}
+
+static int check_token(struct far_api_request *request, struct far_error *err)
+{
+    struct far_log_view view;
+    int rc = far_api_view(request, &view, err);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = far_api_authorize(request, &view, &request->token_id, err);
+    far_api_view_end(request, &view);
+    request->applied_index = 0;
+    return rc;
+}
+
+static void refuse(struct far_api_request *request, int status)
+{
+    struct far_error err;
+    if (status == 413) {
+        far_fail(&err, FAR_LIMIT, "the body is larger than %d bytes", FAR_API_BODY_MAX);
+    } else if (status == 411) {
+        far_fail(&err, FAR_INVALID, "send the body with Content-Length, not in chunks");
+    } else if (status == 405) {
+        far_fail(&err, FAR_INVALID, "the method is not known");
+    } else {
+        far_fail(&err, status == 400 ? FAR_INVALID : FAR_LIMIT, "path, query or a header is too long or malformed");
+    }
+    far_api_problem(request, status, &err);
+}
+
+/* Finds the route and checks who asks; 0 if the request was answered. */
+static bool admit(struct far_api_request *request)
+{
+    const struct far_http_request *http = far_http_exchange_request(request->exchange);
+    struct far_match match;
+    struct far_error err;
+    if (http->refuse_status != 0) {
+        refuse(request, http->refuse_status);
+        return false;
+    }
+    far_route_match(http->method, http->path, &match);
+    request->route = match.route;
+    memcpy(request->param, match.param, sizeof request->param);
+    if (match.route == NULL) {
+        far_fail(&err, match.path_known ? FAR_INVALID : FAR_NOT_FOUND,
+                 match.path_known ? "this path has no method %s" : "there is no such path (%s)",
+                 far_http_method_name(http->method));
+        far_api_problem(request, match.path_known ? 405 : 404, &err);
+        return false;
+    }
+    int rc = match.route->open ? 0 : check_token(request, &err);
+    if (rc == FAR_DENIED) {
+        far_api_problem(request, 401, &err);
+        return false;
+    }
+    if (rc == 0) {
+        rc = far_query_parse(http->query, http->query_count, &request->query, &err);
+    }
+    if (rc != 0) {
+        far_api_problem(request, 0, &err);
+    }
+    return rc == 0;
+}
+
+static void on_request(void *arg, struct far_http_exchange *exchange)
+{
+    struct far_api_request *request = calloc(1, sizeof *request);
+    if (request == NULL) {
+        struct far_buf nothing = {0};
+        far_http_answer(exchange, 503, "application/json", NULL, 0, &nothing);
+        return;
+    }
+    request->api = arg;
+    request->exchange = exchange;
+    far_arena_init(&request->arena, FAR_API_ARENA_MAX);
+    far_buf_init(&request->payload, FAR_COMMAND_PAYLOAD_MAX);
+    far_buf_init(&request->join_answer, FAR_API_ANSWER_MAX);
+    far_http_exchange_set_data(exchange, request);
+    if (admit(request)) {
+        proceed(request);
+    }
+}
+
+static void on_gone(void *arg, struct far_http_exchange *exchange)
+{
+    struct far_api_request *request = far_http_exchange_data(exchange);
+    if (request != NULL) {
+        far_api_events_gone(request);
+        request->exchange = NULL;
+        release(request);
+    }
+}
+
+static void on_tick(void *arg)
+{
+    far_api_events_tick(arg);
+}
+
+static void on_wake(void *arg)
+{
+    far_api_events_wake(arg);
+}
+
+/* ---- life ---- */
+
+int far_api_new(const struct far_api_config *config, const struct far_api_hooks *hooks, void *arg,
+                struct far_api **ret_api, struct far_error *err)
+{
+    static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake};
+    struct far_api *api = calloc(1, sizeof *api);
+    if (api == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory for the API");
+    }
+    api->hooks = *hooks;
+    api->arg = arg;
+    api->heartbeat_ms = config->heartbeat_ms != 0 ? config->heartbeat_ms : 5000;
+    struct far_http_config http = {
+        .address = config->address,
+        .certificate_path = config->certificate_path,
+        .key_path = config->key_path,
+        .body_max = FAR_API_BODY_MAX,
+        .connections_max = FAR_API_CONNECTIONS_MAX,
+        .stall_ms = config->stall_ms != 0 ? config->stall_ms : 30000,
+        .tick_ms = api->heartbeat_ms < FAR_API_TICK_MS ? api->heartbeat_ms : FAR_API_TICK_MS,
+    };
+    int rc = far_http_new(&http, &callbacks, api, &api->http, err);
+    if (rc == 0) {
+        rc = far_http_start(api->http, err);
+    }
+    if (rc != 0) {
+        far_api_free(api);
+        return rc;
+    }
+    *ret_api = api;
+    return 0;
+}
+
+int far_api_port(const struct far_api *api)
+{
+    return far_http_port(api->http);
+}
+
+void far_api_committed(struct far_api *api, uint64_t applied_index, uint64_t last_seq)
+{
+    far_http_wake(api->http);
+}
+
+void far_api_stop(struct far_api *api)
+{
+    far_http_stop(api->http);
+}
+
+void far_api_free(struct far_api *api)
+{
+    if (api == NULL) {
+        return;
+    }
+    far_http_free(api->http);
+    FAR_ASSERT(api->calls == 0); /* somebody called far_api_free before every done was called */
+    far_api_events_done(api);
+    free(api);
+}

@@ -1,0 +1,112 @@
+/* A request on its way through the API: private to src/api/.
+ *
+ * Made when HTTP delivers it, freed when both its exchange is gone and no hook owes it a done. Everything runs on the
+ * API thread but the functions that end in _done, which only keep the answer and post the request back to it. */
+#ifndef FAR_API_REQUEST_H
+#define FAR_API_REQUEST_H
+
+#include "api/api.h"
+#include "api/route.h"
+
+enum {
+    FAR_API_ARENA_MAX = 16 * 1024 * 1024, /* of one request */
+    FAR_API_ANSWER_MAX = 16 * 1024 * 1024,
+    FAR_API_EVENT_CACHE = 256,               /* encoded events that all streams share */
+    FAR_API_EVENT_CACHED_MAX = 16 * 1024,    /* a larger one is encoded for each */
+    FAR_API_EVENT_TEXT_MAX = 1024 * 1024,
+    FAR_API_TICK_MS = 1000,
+};
+
+struct far_event_stream;
+
+/* The JSON of one event, and the chain head after it. */
+struct far_event_text {
+    uint64_t seq; /* 0: empty */
+    uint16_t kind;
+    uint8_t head[8];
+    struct far_buf json;
+};
+
+struct far_api {
+    struct far_api_hooks hooks;
+    void *arg;
+    struct far_http *http;
+    uint64_t heartbeat_ms;
+    size_t calls; /* dones that hooks owe, API thread */
+    struct far_event_stream *streams;
+    struct far_event_text cache[FAR_API_EVENT_CACHE]; /* by seq modulo its length */
+};
+
+struct far_api_request {
+    struct far_http_work work; /* first: posted by the dones */
+    struct far_api *api;
+    struct far_http_exchange *exchange; /* NULL: the client is gone */
+    bool waiting;                       /* a hook owes a done */
+    const struct far_route *route;
+    char param[FAR_ROUTE_PARAM_MAX + 1];
+    struct far_query query;
+    uint64_t token_id; /* who asks; 0 on open routes */
+    bool index_reached;
+    bool barrier_passed;
+    uint64_t applied_index; /* of the view that was read, or behind the command; 0: ask the log */
+    struct far_arena arena;
+    /* What goes on when the done came. */
+    void (*next)(struct far_api_request *request);
+    struct far_result result;
+    struct far_command command;
+    struct far_buf payload; /* the command's */
+    struct far_buf join_answer;
+    char *token_text; /* TOKEN: answered once the command is accepted; in the arena */
+    struct far_event_stream *stream;
+};
+
+/* ---- answer.c ---- */
+
+/* Answer with status and JSON; takes body (NULL: the answer needed too much memory). */
+void far_api_answer(struct far_api_request *request, int status, json_t *body);
+void far_api_answer_bytes(struct far_api_request *request, int status, const char *type, struct far_buf *body);
+/* problem+json of an error; status 0: that of the class. */
+void far_api_problem(struct far_api_request *request, int status, const struct far_error *error);
+/* The object of a problem, without status: also sent at the end of a stream. */
+json_t *far_api_problem_json(const struct far_api_request *request, int status, const struct far_error *error);
+enum { FAR_API_HEADERS_MAX = 6 };
+/* The headers that every answer carries; returns how many. */
+size_t far_api_headers(struct far_api_request *request, char index_text[24],
+                       struct far_http_header headers[FAR_API_HEADERS_MAX]);
+
+/* ---- api.c ---- */
+
+/* Count a done that a hook will owe, and what goes on after it. FAR_BUSY: too many are owed. */
+int far_api_expect(struct far_api_request *request, void (*next)(struct far_api_request *request),
+                   struct far_error *err);
+/* A far_log_done_fn whose arg is the request. */
+void far_api_done(void *arg, const struct far_result *result, uint64_t applied_index);
+/* The bearer token of the request is good: its id. FAR_DENIED. */
+int far_api_authorize(struct far_api_request *request, struct far_log_view *view, uint64_t *ret_token_id,
+                      struct far_error *err);
+int far_api_view(struct far_api_request *request, struct far_log_view *ret_view, struct far_error *err);
+void far_api_view_end(struct far_api_request *request, struct far_log_view *view);
+
+/* ---- read.c ---- */
+void far_api_list(struct far_api_request *request);
+void far_api_object(struct far_api_request *request);
+void far_api_cluster(struct far_api_request *request);
+void far_api_log_head(struct far_api_request *request);
+void far_api_ready(struct far_api_request *request);
+
+/* ---- command.c ---- */
+void far_api_command(struct far_api_request *request);
+void far_api_token(struct far_api_request *request);
+void far_api_join(struct far_api_request *request);
+
+/* ---- events.c ---- */
+void far_api_events(struct far_api_request *request);
+void far_api_events_wake(struct far_api *api);
+void far_api_events_tick(struct far_api *api);
+void far_api_events_gone(struct far_api_request *request);
+void far_api_events_done(struct far_api *api);
+
+/* docs/openapi.json, made into C by the build. */
+extern const char far_openapi_json[];
+
+#endif

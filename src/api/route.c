@@ -1,0 +1,323 @@
+/* The table of routes and the parser of queries: see route.h. */
+#include "api/route.h"
+
+#include <stddef.h>
+
+#define GET_LIST(plural, table, text)                                                                     \
+    {.method = FAR_HTTP_GET, .pattern = "/v1/" plural, .action = FAR_ROUTE_LIST, .schema = &far_schema_row_##table, \
+     .summary = text}
+#define GET_ONE(plural, param, table, text)                                                                  \
+    {.method = FAR_HTTP_GET, .pattern = "/v1/" plural "/{" param "}", .action = FAR_ROUTE_OBJECT,           \
+     .schema = &far_schema_row_##table, .summary = text}
+#define COMMAND(http_method, path, command, ok, ...)                                                           \
+    {.method = FAR_HTTP_##http_method, .pattern = path, .action = FAR_ROUTE_COMMAND,                         \
+     .schema = &far_schema_cmd_##command, .status = ok, __VA_ARGS__}
+
+const struct far_route far_routes[] = {
+    {.method = FAR_HTTP_GET, .pattern = "/healthz", .action = FAR_ROUTE_HEALTH, .open = true,
+     .summary = "Is the process alive"},
+    {.method = FAR_HTTP_GET, .pattern = "/readyz", .action = FAR_ROUTE_READY, .open = true,
+     .summary = "Does this server know a leader and keep up with it"},
+    {.method = FAR_HTTP_GET, .pattern = "/v1/openapi.json", .action = FAR_ROUTE_OPENAPI, .open = true,
+     .summary = "This document"},
+    {.method = FAR_HTTP_GET, .pattern = "/v1/cluster", .action = FAR_ROUTE_CLUSTER,
+     .summary = "The cluster, this server's view of the log, and the members"},
+    {.method = FAR_HTTP_GET, .pattern = "/v1/log/head", .action = FAR_ROUTE_LOG_HEAD,
+     .summary = "Where the log stands on this server: last event, chain head, digest of the state"},
+    {.method = FAR_HTTP_GET, .pattern = "/v1/events", .action = FAR_ROUTE_EVENTS,
+     .summary = "Follow the events, as server-sent events or NDJSON"},
+    {.method = FAR_HTTP_POST, .pattern = "/v1/join", .action = FAR_ROUTE_JOIN, .open = true, .status = 201,
+     .summary = "Join as a server or node with a single-use token: get a certificate"},
+
+    GET_LIST("servers", server, "List servers"),
+    GET_ONE("servers", "name", server, "One server"),
+    COMMAND(POST, "/v1/servers/{name}/role", server_role_set, 202, .path_field = "name",
+            .rule = {"role", "role"}, .summary = "Promote a standby to voter, or take a server out"),
+    COMMAND(DELETE, "/v1/servers/{name}", server_role_set, 202, .path_field = "name", .rule = {"", NULL},
+            .fixed_field = "role", .fixed_value = FAR_server_role_removed, .summary = "Take a server out of the cluster"),
+
+    GET_LIST("sites", site, "List sites"),
+    COMMAND(POST, "/v1/sites", site_create, 201, .rule = {NULL, "name role"}, .summary = "Create a site"),
+    GET_ONE("sites", "name", site, "One site"),
+    COMMAND(DELETE, "/v1/sites/{name}", site_remove, 200, .path_field = "name", .rule = {"", NULL},
+            .summary = "Remove a site that nothing uses"),
+
+    GET_LIST("nodes", node, "List nodes"),
+    GET_ONE("nodes", "name", node, "One node"),
+    COMMAND(DELETE, "/v1/nodes/{name}", node_remove, 200, .path_field = "name", .rule = {"", NULL},
+            .summary = "Remove a node"),
+
+    GET_LIST("workloads", workload, "List workloads"),
+    COMMAND(POST, "/v1/workloads", workload_create, 201, .rule = {NULL, "name site adapter disks"},
+            .summary = "Register a workload with its disks"),
+    GET_ONE("workloads", "name", workload, "One workload, with its disks"),
+    COMMAND(DELETE, "/v1/workloads/{name}", workload_remove, 200, .path_field = "name", .rule = {"", NULL},
+            .summary = "Remove a workload that no plan protects"),
+
+    GET_LIST("plans", plan, "List plans"),
+    COMMAND(POST, "/v1/plans", plan_create, 201, .rule = {NULL, "name source_site target_site workloads"},
+            .summary = "Create a plan; it is stopped at first"),
+    GET_ONE("plans", "name", plan, "One plan, with its workloads"),
+    COMMAND(DELETE, "/v1/plans/{name}", plan_remove, 200, .path_field = "name", .rule = {"", NULL},
+            .summary = "Remove a stopped plan"),
+    COMMAND(POST, "/v1/plans/{name}/start", plan_start, 200, .path_field = "name", .rule = {"", NULL},
+            .summary = "Start the cycles of a plan"),
+    COMMAND(POST, "/v1/plans/{name}/stop", plan_stop, 200, .path_field = "name", .rule = {"", NULL},
+            .summary = "Stop the cycles of a plan"),
+    COMMAND(POST, "/v1/plans/{name}/replicate", plan_replicate, 202, .path_field = "name", .rule = {"", NULL},
+            .summary = "One cycle now; the answer's id is the job's"),
+    COMMAND(POST, "/v1/plans/{name}/recover", recover, 202, .path_field = "plan",
+            .rule = {"workload checkpoint_id disks", "workload disks"},
+            .summary = "Write a workload's recovery point out to raw disks; the answer's id is the job's"),
+
+    GET_LIST("jobs", job, "List jobs"),
+    GET_ONE("jobs", "id", job, "One job, with its tasks"),
+    COMMAND(POST, "/v1/jobs/{id}/cancel", job_cancel, 202, .path_field = "job_id", .rule = {"", NULL},
+            .summary = "Cancel a running job"),
+
+    GET_LIST("checkpoints", checkpoint, "List checkpoints"),
+    GET_ONE("checkpoints", "id", checkpoint, "One checkpoint, with its members and their points"),
+    COMMAND(DELETE, "/v1/checkpoints/{id}", checkpoint_remove, 200, .path_field = "checkpoint_id", .rule = {"", NULL},
+            .summary = "Remove a checkpoint"),
+    COMMAND(POST, "/v1/checkpoints/{id}/verify", checkpoint_verify, 202, .path_field = "checkpoint_id",
+            .rule = {"", NULL}, .summary = "Read every block of a checkpoint and compare; the answer's id is the job's"),
+
+    GET_LIST("points", point, "List recovery points"),
+    GET_ONE("points", "id", point, "One recovery point, with its disks"),
+
+    GET_LIST("tokens", token, "List tokens, never their secrets"),
+    {.method = FAR_HTTP_POST, .pattern = "/v1/tokens", .action = FAR_ROUTE_TOKEN,
+     .schema = &far_schema_cmd_token_create, .status = 201,
+     .rule = {"name purpose expires_ms site", "name purpose"},
+     .summary = "Create a token; its text is in this answer and nowhere else"},
+    COMMAND(DELETE, "/v1/tokens/{id}", token_revoke, 200, .path_field = "token_id", .rule = {"", NULL},
+            .summary = "Revoke a token"),
+    {.pattern = NULL},
+};
+
+/* ---- paths ---- */
+
+static bool is_name_byte(uint8_t c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+}
+
+/* Does path fit the pattern? Fills param with what stood for {…}. */
+static bool fits(const char *pattern, struct far_slice path, char param[FAR_ROUTE_PARAM_MAX + 1])
+{
+    size_t at = 0;
+    for (; *pattern != '\0'; pattern++) {
+        if (*pattern != '{') {
+            if (at >= path.len || path.data[at++] != (uint8_t)*pattern) {
+                return false;
+            }
+            continue;
+        }
+        size_t len = 0;
+        for (; at < path.len && is_name_byte(path.data[at]); at++) {
+            if (len >= FAR_ROUTE_PARAM_MAX) {
+                return false;
+            }
+            param[len++] = (char)path.data[at];
+        }
+        param[len] = '\0';
+        pattern = strchr(pattern, '}');
+        if (len == 0) {
+            return false;
+        }
+    }
+    return at == path.len;
+}
+
+void far_route_match(enum far_http_method method, struct far_slice path, struct far_match *ret_match)
+{
+    memset(ret_match, 0, sizeof *ret_match);
+    enum far_http_method wanted = method == FAR_HTTP_HEAD ? FAR_HTTP_GET : method;
+    for (const struct far_route *route = far_routes; route->pattern != NULL; route++) {
+        char param[FAR_ROUTE_PARAM_MAX + 1] = "";
+        if (!fits(route->pattern, path, param)) {
+            continue;
+        }
+        ret_match->path_known = true;
+        if (route->method == wanted) {
+            ret_match->route = route;
+            memcpy(ret_match->param, param, sizeof param);
+            return;
+        }
+    }
+}
+
+/* ---- numbers, cursors, ids ---- */
+
+static bool parse_u64(struct far_slice text, uint64_t *ret_value)
+{
+    uint64_t value = 0;
+    if (text.len == 0 || text.len > 18) {
+        return false;
+    }
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9') {
+            return false;
+        }
+        value = value * 10 + (uint64_t)(text.data[i] - '0');
+    }
+    *ret_value = value;
+    return true;
+}
+
+int far_cursor_parse(struct far_slice text, struct far_cursor *ret_cursor, struct far_error *err)
+{
+    struct far_cursor cursor = {0};
+    const uint8_t *dash = text.len == 0 ? NULL : memchr(text.data, '-', text.len);
+    size_t digits = dash == NULL ? text.len : (size_t)(dash - text.data);
+    cursor.has_head = dash != NULL;
+    bool good = parse_u64(far_slice(text.data, digits), &cursor.seq);
+    if (good && dash != NULL) {
+        good = far_hex_decode((const char *)dash + 1, text.len - digits - 1, cursor.head, sizeof cursor.head);
+    }
+    if (!good) {
+        return far_fail(err, FAR_INVALID, "the place in the events must be '<seq>' or '<seq>-<16 hexadecimal digits>'");
+    }
+    *ret_cursor = cursor;
+    return 0;
+}
+
+void far_cursor_format(const struct far_cursor *cursor, char text[FAR_CURSOR_TEXT_MAX])
+{
+    char hex[2 * sizeof cursor->head + 1] = "";
+    if (cursor->has_head) {
+        far_hex_encode(cursor->head, sizeof cursor->head, hex);
+    }
+    snprintf(text, FAR_CURSOR_TEXT_MAX, "%llu%s%s", (unsigned long long)cursor->seq, cursor->has_head ? "-" : "", hex);
+}
+
+int far_command_id_parse(const char *text, uint8_t ret_id[16], struct far_error *err)
+{
+    char digits[33];
+    size_t count = 0, len = strlen(text);
+    bool uuid = len == 36;
+    for (size_t i = 0; i < len && count < 33; i++) {
+        bool dash_place = i == 8 || i == 13 || i == 18 || i == 23;
+        if (uuid && dash_place) {
+            if (text[i] != '-') {
+                break;
+            }
+            continue;
+        }
+        digits[count++] = text[i];
+    }
+    uint8_t id[16];
+    static const uint8_t zero[16];
+    if (count != 32 || (len != 32 && len != 36) || !far_hex_decode(digits, 32, id, sizeof id) ||
+        memcmp(id, zero, sizeof id) == 0) {
+        return far_fail(err, FAR_INVALID, "Idempotency-Key must be a UUID or 32 hexadecimal digits, not all zero");
+    }
+    memcpy(ret_id, id, sizeof id);
+    return 0;
+}
+
+/* ---- queries ---- */
+
+enum argument_type { NUMBER, TEXT, FLAG_LINEARIZABLE, FLAG_FORMAT, FLAG_FOLLOW, PLACE };
+
+static const struct argument {
+    const char *name;
+    enum argument_type type;
+    size_t offset;
+} known_arguments[] = {
+    {"limit", NUMBER, offsetof(struct far_query, limit)},
+    {"cursor", NUMBER, offsetof(struct far_query, cursor)},
+    {"min_index", NUMBER, offsetof(struct far_query, min_index)},
+    {"consistency", FLAG_LINEARIZABLE, 0},
+    {"site", TEXT, offsetof(struct far_query, site)},
+    {"plan", TEXT, offsetof(struct far_query, plan)},
+    {"workload", TEXT, offsetof(struct far_query, workload)},
+    {"node", TEXT, offsetof(struct far_query, node)},
+    {"state", TEXT, offsetof(struct far_query, state)},
+    {"kind", TEXT, offsetof(struct far_query, kind)},
+    {"role", TEXT, offsetof(struct far_query, role)},
+    {"from", PLACE, 0},
+    {"format", FLAG_FORMAT, 0},
+    {"follow", FLAG_FOLLOW, 0},
+};
+
+static bool is(struct far_slice text, const char *word)
+{
+    return far_slice_equal(text, far_slice_str(word));
+}
+
+static int parse_place(struct far_slice value, struct far_query *query, struct far_error *err)
+{
+    if (is(value, "end")) {
+        query->from = FAR_FROM_END;
+        return 0;
+    }
+    int rc = far_cursor_parse(value, &query->from_cursor, err);
+    query->from = query->from_cursor.has_head ? FAR_FROM_CURSOR : FAR_FROM_SEQ;
+    return rc;
+}
+
+static int parse_value(const struct argument *argument, struct far_slice value, struct far_query *query,
+                       struct far_error *err)
+{
+    void *at = (uint8_t *)query + argument->offset;
+    bool good = true;
+    switch (argument->type) {
+    case NUMBER:
+        good = parse_u64(value, at);
+        break;
+    case TEXT:
+        good = value.len > 0 && value.len <= 63;
+        *(struct far_slice *)at = value;
+        break;
+    case FLAG_LINEARIZABLE:
+        good = is(value, "linearizable") || is(value, "local");
+        query->linearizable = is(value, "linearizable");
+        break;
+    case FLAG_FORMAT:
+        good = is(value, "ndjson") || is(value, "sse");
+        query->ndjson = is(value, "ndjson");
+        break;
+    case FLAG_FOLLOW:
+        good = is(value, "0") || is(value, "1");
+        query->bounded = is(value, "0");
+        break;
+    case PLACE:
+        return parse_place(value, query, err);
+    }
+    return good ? 0 : far_fail(err, FAR_INVALID, "argument '%s' has no such value", argument->name);
+}
+
+int far_query_parse(const struct far_slice *arguments, size_t count, struct far_query *ret_query,
+                    struct far_error *err)
+{
+    enum { KNOWN = sizeof known_arguments / sizeof known_arguments[0] };
+    bool seen[KNOWN] = {false};
+    struct far_query query = {.limit = FAR_QUERY_LIMIT_DEFAULT};
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *equal = arguments[i].len == 0 ? NULL : memchr(arguments[i].data, '=', arguments[i].len);
+        size_t len = equal == NULL ? arguments[i].len : (size_t)(equal - arguments[i].data);
+        struct far_slice name = far_slice(arguments[i].data, len), value = far_slice(equal, 0);
+        if (equal != NULL) {
+            value = far_slice(equal + 1, arguments[i].len - len - 1);
+        }
+        size_t k = 0;
+        while (k < KNOWN && !is(name, known_arguments[k].name)) {
+            k++;
+        }
+        if (k == KNOWN || seen[k]) {
+            return far_fail(err, FAR_INVALID, k == KNOWN ? "unknown argument '%.*s'" : "argument '%.*s' is given twice",
+                            len > 64 ? 64 : (int)len, len == 0 ? "" : (const char *)name.data);
+        }
+        seen[k] = true;
+        int rc = parse_value(&known_arguments[k], value, &query, err);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    if (query.limit == 0 || query.limit > FAR_QUERY_LIMIT_MAX) {
+        return far_fail(err, FAR_INVALID, "argument 'limit' must be from 1 to %d", FAR_QUERY_LIMIT_MAX);
+    }
+    *ret_query = query;
+    return 0;
+}

@@ -1,0 +1,87 @@
+/* The routes: one table from method and path to what is done; and the arguments of a query, parsed. Pure functions.
+ *
+ * docs/openapi.json describes the same table; a test holds the two against each other. */
+#ifndef FAR_API_ROUTE_H
+#define FAR_API_ROUTE_H
+
+#include "api/http.h"
+#include "api/json.h"
+
+enum far_route_action {
+    FAR_ROUTE_HEALTH,
+    FAR_ROUTE_READY,
+    FAR_ROUTE_OPENAPI,
+    FAR_ROUTE_CLUSTER,
+    FAR_ROUTE_LOG_HEAD,
+    FAR_ROUTE_EVENTS,
+    FAR_ROUTE_LIST,    /* rows of a table */
+    FAR_ROUTE_OBJECT,  /* one row by name or id, with its parts */
+    FAR_ROUTE_COMMAND, /* a body becomes a command */
+    FAR_ROUTE_TOKEN,   /* token_create, whose secret is made here */
+    FAR_ROUTE_JOIN,
+};
+
+struct far_route {
+    enum far_http_method method;
+    const char *pattern; /* one segment may be "{…}" */
+    enum far_route_action action;
+    const struct far_schema *schema; /* LIST, OBJECT: the table; COMMAND, TOKEN: the command */
+    bool open;                       /* needs no bearer token */
+    /* COMMAND, TOKEN: */
+    int status;                /* of success: 200, 201 (made), 202 (a job was started) */
+    const char *path_field;    /* which field the {…} of the path fills; NULL: none */
+    struct far_json_rule rule; /* of the body */
+    const char *fixed_field;   /* a field with one value on this route; NULL: none */
+    uint64_t fixed_value;
+    const char *summary; /* what it does, as in the OpenAPI document */
+};
+
+/* Closed by an entry without pattern. */
+extern const struct far_route far_routes[];
+
+enum { FAR_ROUTE_PARAM_MAX = 63 };
+
+struct far_match {
+    const struct far_route *route;        /* NULL: no such path, or not with this method */
+    bool path_known;                      /* the path exists with another method */
+    char param[FAR_ROUTE_PARAM_MAX + 1];  /* what stood for {…}: a name or an id, [A-Za-z0-9._-] */
+};
+void far_route_match(enum far_http_method method, struct far_slice path, struct far_match *ret_match);
+
+enum { FAR_QUERY_LIMIT_DEFAULT = 100, FAR_QUERY_LIMIT_MAX = 1000 };
+
+/* The place behind an event: its seq, and the first bytes of the chain head after it if they were given. */
+struct far_cursor {
+    uint64_t seq;
+    bool has_head;
+    uint8_t head[8];
+};
+/* "<seq>" or "<seq>-<16 hexadecimal digits>". */
+int far_cursor_parse(struct far_slice text, struct far_cursor *ret_cursor, struct far_error *err);
+enum { FAR_CURSOR_TEXT_MAX = 48 };
+void far_cursor_format(const struct far_cursor *cursor, char text[FAR_CURSOR_TEXT_MAX]);
+
+enum far_from { FAR_FROM_START, FAR_FROM_SEQ, FAR_FROM_CURSOR, FAR_FROM_END };
+
+/* The arguments of a query that any route knows. */
+struct far_query {
+    uint64_t limit;
+    uint64_t cursor; /* of lists: the id after which to go on */
+    uint64_t min_index;
+    bool linearizable;
+    /* Filters of lists; empty: none. Names of objects, or of a state, kind or role. */
+    struct far_slice site, plan, workload, node, state, kind, role;
+    /* Events. */
+    enum far_from from;
+    struct far_cursor from_cursor; /* FAR_FROM_SEQ: only seq, the first one wanted; FAR_FROM_CURSOR: the last one seen */
+    bool ndjson;
+    bool bounded; /* follow=0: end at what is there now */
+};
+/* FAR_INVALID names the argument: unknown, given twice, not a number, out of range. */
+int far_query_parse(const struct far_slice *arguments, size_t count, struct far_query *ret_query,
+                    struct far_error *err);
+
+/* An Idempotency-Key: 32 hexadecimal digits, also with the dashes of a UUID. */
+int far_command_id_parse(const char *text, uint8_t ret_id[16], struct far_error *err);
+
+#endif

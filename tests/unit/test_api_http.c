@@ -1,0 +1,330 @@
+/* HTTP: what comes in whole goes out whole; limits hold; a stream is pulled; a client that stalls is cut off. */
+#include "../lib/cm.h"
+
+#include "../lib/https.h"
+#include "../lib/pki.h"
+#include "api/http.h"
+#include "net/pki.h"
+
+#include <openssl/ssl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { BODY_MAX = 100 * 1000, STALL_MS = 1000 };
+
+static struct far_http *http;
+static struct far_test_pki pki;
+static char ca_path[512];
+static atomic_int gone, wakes, pulls;
+
+/* The handler echoes; /big answers with a megabyte; /later from another thread; /stream counts; /flood never ends. */
+
+struct later {
+    struct far_http_work work;
+    struct far_http_exchange *exchange;
+};
+
+static void answer_text(struct far_http_exchange *exchange, int status, const char *text)
+{
+    struct far_buf body;
+    far_buf_init(&body, 1 << 20);
+    far_buf_append_str(&body, text);
+    struct far_http_header header = {"farshore-index:", "7"};
+    far_http_answer(exchange, status, "text/plain", &header, 1, &body);
+}
+
+static void run_later(struct far_http_work *work, bool dropped)
+{
+    struct later *later = (struct later *)(void *)work;
+    if (!dropped) {
+        answer_text(later->exchange, 200, "later");
+    }
+    free(later);
+}
+
+static void *post_later(void *arg)
+{
+    far_http_post(http, arg);
+    return NULL;
+}
+
+static int pull(void *arg, struct far_http_exchange *exchange, struct far_buf *out, size_t room)
+{
+    bool flood = far_slice_equal(far_http_exchange_request(exchange)->path, far_slice_str("/flood"));
+    int n = atomic_fetch_add(&pulls, 1);
+    if (flood) {
+        static const char block[FAR_HTTP_CHUNK];
+        far_buf_append(out, block, sizeof block);
+        return 1;
+    }
+    far_buf_printf(out, "tick %d\n", n);
+    return n < 3 ? 1 : 0;
+}
+
+static void on_request(void *arg, struct far_http_exchange *exchange)
+{
+    const struct far_http_request *request = far_http_exchange_request(exchange);
+    if (request->refuse_status != 0) {
+        answer_text(exchange, request->refuse_status, "refused");
+    } else if (far_slice_equal(request->path, far_slice_str("/later"))) {
+        struct later *later = calloc(1, sizeof *later);
+        later->work.run = run_later;
+        later->exchange = exchange;
+        pthread_t thread;
+        pthread_create(&thread, NULL, post_later, later);
+        pthread_detach(thread);
+    } else if (far_slice_equal(request->path, far_slice_str("/stream")) ||
+               far_slice_equal(request->path, far_slice_str("/flood"))) {
+        atomic_store(&pulls, 0);
+        far_http_stream(exchange, "text/event-stream", NULL, 0, pull);
+    } else if (far_slice_equal(request->path, far_slice_str("/big"))) {
+        struct far_buf body;
+        far_buf_init(&body, 1 << 20);
+        memset(far_buf_reserve(&body, 1000000), 'b', 1000000);
+        body.len = 1000000;
+        far_http_answer(exchange, 200, "text/plain", NULL, 0, &body);
+    } else {
+        char text[4096];
+        int n = snprintf(text, sizeof text, "%s|%.*s|%zu|%s|%s|%s|%s|", far_http_method_name(request->method),
+                         (int)request->path.len, (const char *)request->path.data, request->body.len,
+                         request->authorization, request->idempotency_key, request->last_event_id, request->accept);
+        for (size_t i = 0; i < request->query_count; i++) {
+            n += snprintf(text + n, sizeof text - (size_t)n, "%.*s;", (int)request->query[i].len,
+                          (const char *)request->query[i].data);
+        }
+        answer_text(exchange, 200, text);
+    }
+}
+
+static void on_gone(void *arg, struct far_http_exchange *exchange)
+{
+    atomic_fetch_add(&gone, 1);
+}
+
+static void on_tick(void *arg)
+{
+}
+
+static void on_wake(void *arg)
+{
+    atomic_fetch_add(&wakes, 1);
+}
+
+static struct far_test_https *client(void)
+{
+    struct far_test_https *opened = far_test_https_open(far_http_port(http), ca_path, 0);
+    assert_non_null(opened);
+    return opened;
+}
+
+static void a_request_arrives_with_all_that_is_looked_at(void **unused)
+{
+    struct far_test_https *c = client();
+    assert_int_equal(far_test_https_request(c, "GET", "/v1/a%20b?x=1&y=a%26b", "Authorization: Bearer t\r\n"
+                                            "Idempotency-Key: k\r\nLast-Event-ID: 5\r\nAccept: text/x\r\n", NULL), 200);
+    assert_string_equal(far_test_https_body(c), "GET|/v1/a b|0|Bearer t|k|5|text/x|x=1;y=a&b;");
+    assert_non_null(strstr(far_test_https_text(c), "farshore-index: 7"));
+    /* the same connection goes on */
+    assert_int_equal(far_test_https_request(c, "POST", "/p", "", "{\"a\":1}"), 200);
+    assert_string_equal(far_test_https_body(c), "POST|/p|7|||||");
+    assert_int_equal(far_test_https_request(c, "POST", "/p", "", ""), 200);
+    assert_string_equal(far_test_https_body(c), "POST|/p|0|||||");
+    assert_int_equal(far_test_https_request(c, "DELETE", "/p", "", NULL), 200);
+    assert_string_equal(far_test_https_body(c), "DELETE|/p|0|||||");
+    assert_int_equal(far_test_https_request(c, "PUT", "/p", "", "abc"), 200);
+    assert_string_equal(far_test_https_body(c), "PUT|/p|3|||||");
+    far_test_https_close(c);
+    c = client();
+    assert_int_equal(far_test_https_request(c, "POST", "/p", "", NULL), 200);
+    assert_string_equal(far_test_https_body(c), "POST|/p|0|||||");
+    assert_non_null(strstr(far_test_https_text(c), "connection: close"));
+    far_test_https_close(c);
+}
+
+static void a_large_answer_arrives_whole(void **unused)
+{
+    struct far_test_https *c = client();
+    assert_int_equal(far_test_https_request(c, "GET", "/big", "", NULL), 200);
+    assert_int_equal(strlen(far_test_https_body(c)), 1000000);
+    far_test_https_close(c);
+}
+
+static void another_thread_answers_by_posting(void **unused)
+{
+    struct far_test_https *c = client();
+    assert_int_equal(far_test_https_request(c, "GET", "/later", "", NULL), 200);
+    assert_string_equal(far_test_https_body(c), "later");
+    far_test_https_close(c);
+}
+
+static void a_body_up_to_the_maximum_is_taken_and_a_byte_more_is_413(void **unused)
+{
+    char *body = calloc(1, BODY_MAX + 2);
+    memset(body, 'x', BODY_MAX);
+    struct far_test_https *c = client();
+    assert_int_equal(far_test_https_request(c, "POST", "/p", "", body), 200);
+    assert_string_equal(far_test_https_body(c), "POST|/p|100000|||||");
+    body[BODY_MAX] = 'x';
+    assert_int_equal(far_test_https_request(c, "POST", "/p", "", body), 413);
+    far_test_https_close(c);
+    free(body);
+    c = client();
+    const char *huge = "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999\r\n\r\n";
+    assert_true(far_test_https_send(c, huge, strlen(huge)));
+    assert_int_equal(far_test_https_answer(c), 413);
+    far_test_https_close(c);
+}
+
+static void limits_of_the_head_are_refused(void **unused)
+{
+    char path[1000] = "/";
+    memset(path + 1, 'a', 600);
+    struct far_test_https *c = client();
+    assert_int_equal(far_test_https_request(c, "GET", path, "", NULL), 414);
+    far_test_https_close(c);
+    c = client();
+    assert_int_equal(far_test_https_request(c, "GET", "/p?a=1&b=1&c=1&d=1&e=1&f=1&g=1&h=1&i=1&j=1&k=1&l=1&m=1&n=1&o=1&p=1"
+                                            "&q=1", "", NULL), 414);
+    far_test_https_close(c);
+    char header[1400] = "Authorization: Bearer ";
+    memset(header + strlen(header), 'a', 1200);
+    strcat(header, "\r\n");
+    c = client();
+    assert_int_equal(far_test_https_request(c, "GET", "/p", header, NULL), 431);
+    far_test_https_close(c);
+    c = client();
+    assert_int_equal(far_test_https_request(c, "POST", "/p", "Transfer-Encoding: chunked\r\n", NULL), 411);
+    far_test_https_close(c);
+    c = client();
+    assert_int_equal(far_test_https_request(c, "POST", "/p", "Content-Length: 1x\r\n", NULL), 400);
+    far_test_https_close(c);
+}
+
+static void what_is_no_http_is_survived(void **unused)
+{
+    static const char *const noise[] = {"\r\n\r\n", "GET\r\n\r\n", "\x16\x03\x01", "GET / HTTP/9.9\r\n\r\n",
+                                        "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab", "BREW /pot HTTP/1.1\r\n\r\n",
+                                        "GET /%00%ff%zz?%=&&&= HTTP/1.1\r\nHost: x\r\n\r\n"};
+    for (size_t i = 0; i < sizeof noise / sizeof noise[0]; i++) {
+        struct far_test_https *c = client();
+        far_test_https_send(c, noise[i], strlen(noise[i]));
+        far_test_https_expect(c, "HTTP", 50);
+        far_test_https_close(c);
+    }
+    struct far_test_https *c = client();
+    assert_int_equal(far_test_https_request(c, "GET", "/p", "", NULL), 200);
+    far_test_https_close(c);
+}
+
+static void a_stream_is_pulled_to_its_end(void **unused)
+{
+    struct far_test_https *c = client();
+    assert_int_equal(far_test_https_request(c, "GET", "/stream", "", NULL), 200);
+    assert_string_equal(far_test_https_body(c), "tick 0\ntick 1\ntick 2\ntick 3\n");
+    far_test_https_close(c);
+}
+
+static void a_client_that_takes_nothing_is_cut_off(void **unused)
+{
+    struct far_test_https *c = far_test_https_open_small(far_http_port(http), ca_path);
+    const char *request = "GET /flood HTTP/1.1\r\nHost: h\r\n\r\n";
+    int before = atomic_load(&gone);
+    assert_true(far_test_https_send(c, request, strlen(request)));
+    for (int i = 0; i < 1000 && atomic_load(&gone) == before; i++) {
+        usleep(10000);
+    }
+    assert_int_equal(atomic_load(&gone), before + 1);
+    far_test_https_close(c);
+}
+
+static void wake_runs_on_the_http_thread(void **unused)
+{
+    int before = atomic_load(&wakes);
+    far_http_wake(http);
+    for (int i = 0; i < 1000 && atomic_load(&wakes) == before; i++) {
+        usleep(1000);
+    }
+    assert_true(atomic_load(&wakes) > before);
+}
+
+static void tls_1_1_is_refused(void **unused)
+{
+    assert_null(far_test_https_open(far_http_port(http), ca_path, TLS1_1_VERSION));
+    struct far_test_https *c = far_test_https_open(far_http_port(http), ca_path, TLS1_2_VERSION);
+    assert_non_null(c);
+    far_test_https_close(c);
+}
+
+static void what_cannot_be_listened_on_is_said(void **unused)
+{
+    static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake};
+    char certificate[512], key[512], address[32];
+    snprintf(certificate, sizeof certificate, "%s/server-1.crt", pki.dir);
+    snprintf(key, sizeof key, "%s/server-1.key", pki.dir);
+    snprintf(address, sizeof address, "127.0.0.1:%d", far_http_port(http));
+    struct far_http_config config = {.address = address, .certificate_path = certificate, .key_path = key,
+                                     .body_max = BODY_MAX, .connections_max = 4, .stall_ms = 1000, .tick_ms = 1000};
+    struct far_http *other = NULL;
+    struct far_error err;
+    assert_int_equal(far_http_new(&config, &callbacks, NULL, &other, &err), FAR_IO);
+    config.address = "127.0.0.1:0";
+    config.certificate_path = "/nonexistent";
+    assert_int_equal(far_http_new(&config, &callbacks, NULL, &other, &err), FAR_IO);
+    assert_non_null(strstr(err.message, "/nonexistent"));
+    config.certificate_path = ca_path;
+    assert_int_equal(far_http_new(&config, &callbacks, NULL, &other, &err), FAR_IO);
+    config.certificate_path = certificate;
+    config.address = "no port";
+    assert_int_equal(far_http_new(&config, &callbacks, NULL, &other, &err), FAR_INVALID);
+    assert_null(other);
+}
+
+static int setup(void **unused)
+{
+    static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake};
+    static char dir[] = "/tmp/far-api-http-XXXXXX";
+    char certificate[512], key[512];
+    assert_non_null(mkdtemp(dir));
+    far_test_pki_init(&pki, dir, 1);
+    far_net_free(far_test_pki_net(&pki, FAR_PARTY_SERVER, 1));
+    snprintf(ca_path, sizeof ca_path, "%s/ca.crt", dir);
+    snprintf(certificate, sizeof certificate, "%s/server-1.crt", dir);
+    snprintf(key, sizeof key, "%s/server-1.key", dir);
+    struct far_http_config config = {.address = "127.0.0.1:0", .certificate_path = certificate, .key_path = key,
+                                     .body_max = BODY_MAX, .connections_max = 20, .stall_ms = STALL_MS, .tick_ms = 100};
+    struct far_error err = {0};
+    if (far_http_new(&config, &callbacks, NULL, &http, &err) != 0 || far_http_start(http, &err) != 0) {
+        fprintf(stderr, "%s\n", err.message);
+        return -1;
+    }
+    return 0;
+}
+
+static int teardown(void **unused)
+{
+    char command[300];
+    far_http_stop(http);
+    far_http_free(http);
+    snprintf(command, sizeof command, "rm -r '%s'", pki.dir);
+    return system(command);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_request_arrives_with_all_that_is_looked_at),
+        cmocka_unit_test(a_large_answer_arrives_whole),
+        cmocka_unit_test(another_thread_answers_by_posting),
+        cmocka_unit_test(a_body_up_to_the_maximum_is_taken_and_a_byte_more_is_413),
+        cmocka_unit_test(limits_of_the_head_are_refused),
+        cmocka_unit_test(what_is_no_http_is_survived),
+        cmocka_unit_test(a_stream_is_pulled_to_its_end),
+        cmocka_unit_test(a_client_that_takes_nothing_is_cut_off),
+        cmocka_unit_test(wake_runs_on_the_http_thread),
+        cmocka_unit_test(tls_1_1_is_refused),
+        cmocka_unit_test(what_cannot_be_listened_on_is_said),
+    };
+    return cmocka_run_group_tests_name("api_http", tests, setup, teardown);
+}
