@@ -1,0 +1,245 @@
+/* Reading and verifying one disk of a point: see vault.h. A point is a root; the walk goes down its pages. */
+#include "dataplane/vault_private.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct far_point {
+    struct far_vault *vault;
+    struct far_hash256 root;
+    struct far_hash256 top;
+    uint64_t size_bytes;
+    uint64_t blocks;
+    unsigned height;
+};
+
+int far_point_open(struct far_vault *vault, const struct far_hash256 *root, struct far_point **ret_point,
+                   struct far_error *err)
+{
+    uint64_t size;
+    struct far_hash256 top;
+    int rc = far_vault_root_load(vault, root, &size, &top, err);
+    if (rc != 0) {
+        return rc;
+    }
+    struct far_point *point = calloc(1, sizeof *point);
+    if (point == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory to open a point");
+    }
+    point->vault = vault;
+    point->root = *root;
+    point->top = top;
+    point->size_bytes = size;
+    point->blocks = far_map_block_count(size);
+    point->height = far_map_height(size);
+    *ret_point = point;
+    return 0;
+}
+
+int far_point_open_disk(struct far_vault *vault, uint64_t point_id, const char *disk, struct far_point **ret_point,
+                        struct far_error *err)
+{
+    struct far_manifest *manifest = malloc(sizeof *manifest);
+    if (manifest == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory to open a point");
+    }
+    int rc = far_vault_point(vault, point_id, manifest, err);
+    uint32_t i = 0;
+    while (rc == 0 && i < manifest->disk_count && strcmp(manifest->disks[i].name, disk) != 0) {
+        i++;
+    }
+    if (rc == 0 && i == manifest->disk_count) {
+        rc = far_fail(err, FAR_NOT_FOUND, "point %llu has no disk '%.63s'", (unsigned long long)point_id, disk);
+    }
+    if (rc == 0) {
+        rc = far_point_open(vault, &manifest->disks[i].root, ret_point, err);
+    }
+    free(manifest);
+    return rc;
+}
+
+void far_point_close(struct far_point *point)
+{
+    free(point);
+}
+
+uint64_t far_point_size(const struct far_point *point)
+{
+    return point->size_bytes;
+}
+
+void far_point_root(const struct far_point *point, struct far_hash256 *ret_root)
+{
+    *ret_root = point->root;
+}
+
+int far_point_leaf(struct far_point *point, uint64_t index, struct far_hash256 *ret_leaf, struct far_error *err)
+{
+    struct far_hash256 children[FAR_MAP_FANOUT];
+    struct far_hash256 id = point->top;
+    if (index >= point->blocks) {
+        return far_fail(err, FAR_INVALID, "block %llu is behind the end of the disk", (unsigned long long)index);
+    }
+    for (unsigned level = point->height; level-- > 0;) {
+        int rc = far_vault_page(point->vault, level, &id, children, err);
+        if (rc != 0) {
+            return rc == FAR_NOT_FOUND ? far_error_context(err, "a page of the tree is missing"), FAR_CORRUPT : rc;
+        }
+        id = children[(index >> (8 * level)) % FAR_MAP_FANOUT];
+    }
+    *ret_leaf = id;
+    return 0;
+}
+
+int far_point_read(struct far_point *point, uint64_t index, bool check_sha, void *ret_block, bool *ret_zero,
+                   struct far_error *err)
+{
+    struct far_hash256 leaf;
+    int rc = far_point_leaf(point, index, &leaf, err);
+    if (rc == 0) {
+        rc = far_vault_get(point->vault, &leaf, check_sha, ret_block, err);
+    }
+    if (rc == 0 && ret_zero != NULL) {
+        *ret_zero = far_hash256_equal(&leaf, far_zero_leaf());
+    }
+    if (rc == FAR_NOT_FOUND) { /* a point names only what is there: it was lost */
+        rc = FAR_CORRUPT;
+        if (err != NULL) {
+            err->klass = rc;
+        }
+    }
+    return rc;
+}
+
+/* ---- verification ---- */
+
+struct verify {
+    struct far_point *point;
+    void (*damage)(void *arg, const struct far_point_damage *damage);
+    int (*progress)(void *arg, uint64_t blocks_done, uint64_t blocks);
+    void *arg;
+    struct far_verify_result result;
+    uint8_t *block;
+};
+
+static void tell(struct verify *verify, uint64_t first, uint64_t count, const char *text)
+{
+    struct far_point_damage damage = {.first_block = first, .block_count = count};
+    verify->result.blocks_damaged += count;
+    if (verify->damage != NULL) {
+        snprintf(damage.text, sizeof damage.text, "%.319s", text);
+        verify->damage(verify->arg, &damage);
+    }
+}
+
+/* Blocks of the disk below a child of a page: 256^level from `first` on, cut at the end of the disk. */
+static uint64_t blocks_below(const struct verify *verify, unsigned level, uint64_t first)
+{
+    uint64_t count = 1ull << (8 * level);
+    uint64_t rest = first < verify->point->blocks ? verify->point->blocks - first : 0;
+    return rest < count ? rest : count;
+}
+
+/* Damage of any kind is told and the walk goes on; only what stops the walk is returned. */
+static int verdict(struct verify *verify, int rc, uint64_t first, uint64_t count, const struct far_error *cause,
+                   struct far_error *err)
+{
+    if (rc == FAR_CORRUPT || rc == FAR_NOT_FOUND) {
+        tell(verify, first, count, cause->message);
+        return 0;
+    }
+    if (rc != 0 && err != NULL) {
+        *err = *cause;
+    }
+    return rc;
+}
+
+static int verify_block(struct verify *verify, uint64_t index, const struct far_hash256 *leaf, struct far_error *err)
+{
+    struct far_error cause;
+    verify->result.blocks++;
+    if (far_hash256_equal(leaf, far_zero_leaf())) {
+        return 0;
+    }
+    int rc = far_vault_get(verify->point->vault, leaf, true, verify->block, &cause);
+    if (rc == 0) {
+        verify->result.bytes_read += FAR_BLOCK_BYTES;
+    }
+    return verdict(verify, rc, index, 1, &cause, err);
+}
+
+/* A page past the cache: what is on the disk is what counts. Its hash must be its name. */
+static int load_page(struct verify *verify, const struct far_hash256 *id,
+                     struct far_hash256 ret_children[FAR_MAP_FANOUT], struct far_error *err)
+{
+    struct far_hash256 computed;
+    int rc = far_vault_load(verify->point->vault, FAR_RECORD_PAGE, id, ret_children, FAR_MAP_PAGE_BYTES, err);
+    if (rc == 0) {
+        far_map_page_hash(ret_children, &computed);
+        if (!far_hash256_equal(&computed, id)) {
+            rc = far_vault_note_wrong(verify->point->vault, id, "the page is not the one of its id (SHA-256)", err);
+        }
+    }
+    return rc;
+}
+
+static int report_progress(struct verify *verify, struct far_error *err)
+{
+    if (verify->progress != NULL &&
+        verify->progress(verify->arg, verify->result.blocks, verify->point->blocks) != 0) {
+        return far_fail(err, FAR_CANCELED, "the verification was canceled");
+    }
+    return 0;
+}
+
+static int verify_page(struct verify *verify, unsigned level, uint64_t first, const struct far_hash256 *id,
+                       struct far_error *err)
+{
+    struct far_hash256 children[FAR_MAP_FANOUT];
+    struct far_error cause;
+    uint64_t below = blocks_below(verify, level + 1, first);
+    if (far_hash256_equal(id, far_map_zero(8 * (level + 1)))) {
+        verify->result.blocks += below;
+        return 0;
+    }
+    int rc = load_page(verify, id, children, &cause);
+    if (rc != 0) {
+        verify->result.blocks += below;
+        return verdict(verify, rc, first, below, &cause, err);
+    }
+    for (unsigned i = 0; rc == 0 && i < FAR_MAP_FANOUT; i++) {
+        uint64_t child_first = first + ((uint64_t)i << (8 * level));
+        if (child_first >= verify->point->blocks) {
+            break;
+        }
+        rc = level == 0 ? verify_block(verify, child_first, &children[i], err)
+                        : verify_page(verify, level - 1, child_first, &children[i], err);
+    }
+    return rc == 0 && level == 0 ? report_progress(verify, err) : rc;
+}
+
+int far_point_verify(struct far_point *point, void (*damage)(void *arg, const struct far_point_damage *damage),
+                     int (*progress)(void *arg, uint64_t blocks_done, uint64_t blocks), void *arg,
+                     struct far_verify_result *ret_result, struct far_error *err)
+{
+    struct verify verify = {.point = point, .damage = damage, .progress = progress, .arg = arg};
+    verify.block = malloc(FAR_BLOCK_BYTES);
+    if (verify.block == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory to verify a point");
+    }
+    int rc = verify_page(&verify, point->height - 1, 0, &point->top, err);
+    free(verify.block);
+    if (rc != 0) {
+        return rc;
+    }
+    if (verify.result.blocks_damaged == 0) {
+        /* Every block has the hash of its leaf, every page that of its parent's entry: the root follows from them. */
+        far_map_bind_root(point->size_bytes, &point->top, &verify.result.root);
+    }
+    *ret_result = verify.result;
+    if (verify.result.blocks_damaged != 0) {
+        return far_fail(err, FAR_CORRUPT, "%llu of %llu blocks cannot be given back",
+                        (unsigned long long)verify.result.blocks_damaged, (unsigned long long)point->blocks);
+    }
+    return 0;
+}

@@ -1,0 +1,129 @@
+/* Shared by the files of the vault only: what a vault is, and who guards which part of it.
+ *
+ * Order of locks: replicas_lock, a replica's lock, sync_lock, lock; pages.lock is taken alone. Reading a pack file needs none. */
+#ifndef FAR_DATAPLANE_VAULT_PRIVATE_H
+#define FAR_DATAPLANE_VAULT_PRIVATE_H
+
+#include "dataplane/pack.h"
+#include "dataplane/vault.h"
+#include "dataplane/vault_index.h"
+
+#include <pthread.h>
+
+enum {
+    FAR_WAITING_MAX = 16384,   /* names not yet in the index */
+    FAR_WAITING_SLOTS = 32768, /* of the table that holds them */
+    FAR_DAMAGED_MAX = 1024,    /* damaged places remembered; beyond, the oldest are forgotten */
+    FAR_PAGE_WAYS = 4,
+    FAR_DIR_MAX = 3000,
+};
+
+/* Names that wait for the index: a hash table with open addressing; place.pack 0 = free. */
+struct far_waiting {
+    struct far_index_entry *slots;
+    size_t count;
+};
+
+struct far_cached_page {
+    struct far_hash256 id;
+    uint64_t used_at; /* 0 = free */
+    struct far_hash256 children[FAR_MAP_FANOUT];
+};
+
+/* Clean pages by their hash; sets of four, the one not used for the longest time gives way. */
+struct far_pages {
+    pthread_mutex_t lock;
+    struct far_cached_page *slots;
+    size_t sets;
+    uint64_t tick;
+};
+
+struct far_vault {
+    char dir[FAR_DIR_MAX];
+    bool read_only;
+    int lock_fd;
+    uint8_t uuid[16];
+    uint8_t seed[32]; /* of the Ed25519 key */
+    uint8_t public_key[32];
+    struct far_index *index;
+    char index_dir[FAR_DIR_MAX + 64];
+    bool index_is_temporary;
+    pthread_mutex_t sync_lock; /* one sync at a time */
+    pthread_mutex_t lock;      /* everything below it */
+    struct far_packs packs;
+    struct far_waiting waiting;    /* put since the last sync began */
+    struct far_waiting committing; /* on their way into the index */
+    struct far_place committing_end;
+    struct far_place durable; /* everything before it is on the disk */
+    bool broken;              /* a sync failed: what was written may be gone */
+    struct far_place damaged[FAR_DAMAGED_MAX];
+    size_t damaged_count;
+    struct far_vault_stats stats;
+    struct far_pages pages;
+    uint64_t dirty_pages_max; /* of all replicas together */
+    uint64_t replicas_open;   /* atomic: they share dirty_pages_max */
+    pthread_mutex_t replicas_lock;
+    struct far_replica *replicas; /* open ones that are not fenced off */
+};
+
+/* vault.c */
+int far_waiting_init(struct far_waiting *waiting, struct far_error *err);
+/* Where the record is; ret_place->pack 0 if nowhere. */
+int far_vault_find(struct far_vault *vault, const struct far_hash256 *id, struct far_place *ret_place,
+                   struct far_error *err);
+/* Store a record unless it is there; sum is filled in. */
+int far_vault_store(struct far_vault *vault, struct far_record *record, const void *stored, struct far_error *err);
+/* Read and check a record of this type and id into raw_len bytes. Damage is noted and named. */
+int far_vault_load(struct far_vault *vault, uint8_t type, const struct far_hash256 *id, void *ret_raw, size_t raw_len,
+                   struct far_error *err);
+/* The record is there but not what its id says (SHA-256): note it; returns FAR_CORRUPT with a message that names it. */
+int far_vault_note_wrong(struct far_vault *vault, const struct far_hash256 *id, const char *what,
+                         struct far_error *err);
+void far_vault_note_damage(struct far_vault *vault, struct far_place place, const char *text);
+int far_vault_check_writable(struct far_vault *vault, struct far_error *err);
+
+/* vault_pages.c */
+int far_pages_init(struct far_pages *pages, uint64_t bytes_max, struct far_error *err);
+void far_pages_done(struct far_pages *pages);
+/* The children of a page at a level of pages (0: its children are leaves). */
+int far_vault_page(struct far_vault *vault, unsigned level, const struct far_hash256 *id,
+                   struct far_hash256 ret_children[FAR_MAP_FANOUT], struct far_error *err);
+int far_vault_store_page(struct far_vault *vault, unsigned level, const struct far_hash256 children[FAR_MAP_FANOUT],
+                         struct far_hash256 *ret_id, struct far_error *err);
+/* The size and the top page that belong to a root. */
+int far_vault_root_load(struct far_vault *vault, const struct far_hash256 *root, uint64_t *ret_size_bytes,
+                        struct far_hash256 *ret_top, struct far_error *err);
+int far_vault_root_store(struct far_vault *vault, uint64_t size_bytes, const struct far_hash256 *top,
+                         struct far_hash256 *ret_root, struct far_error *err);
+
+/* vault_key.c */
+int far_vault_key_make(uint8_t ret_seed[32], uint8_t ret_public[32], struct far_error *err);
+int far_vault_public_of(const uint8_t seed[32], uint8_t ret_public[32], struct far_error *err);
+
+/* replica_file.c */
+struct far_replica_file {
+    uint64_t disk_id;
+    struct far_fence fence; /* the highest ever */
+    uint64_t size_bytes;
+    struct far_hash256 top;
+    uint64_t job;
+    uint64_t frontier_blocks;
+    char freeze_ref[129];
+    struct far_place durable;
+};
+enum { FAR_REPLICA_FILE_BYTES = 320 };
+void far_replica_file_encode(const struct far_replica_file *file, uint8_t ret_bytes[FAR_REPLICA_FILE_BYTES]);
+int far_replica_file_decode(struct far_slice bytes, struct far_replica_file *ret_file, struct far_error *err);
+int far_replica_file_read(const struct far_vault *vault, uint64_t disk_id, struct far_replica_file *ret_file,
+                          struct far_error *err);
+int far_replica_file_write(const struct far_vault *vault, const struct far_replica_file *file, struct far_error *err);
+/* Calls each for every name in the vault's folder `sub` of the form <number><suffix>, ascending. */
+int far_vault_each_number(const char *dir, const char *suffix,
+                          int (*each)(void *arg, uint64_t number, struct far_error *err), void *arg,
+                          struct far_error *err);
+
+/* vault_seal.c */
+int far_vault_manifest_read(const struct far_vault *vault, uint64_t point_id, struct far_manifest *ret_manifest,
+                            struct far_error *err);
+
+#endif

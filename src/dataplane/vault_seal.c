@@ -1,0 +1,195 @@
+/* Sealed points: manifests in the vault's folder `points`; see vault.h. A manifest is written after everything that it
+ * names is durable, so a manifest that is there is complete. */
+#include "dataplane/vault_file.h"
+#include "dataplane/vault_private.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static void path_of(const struct far_vault *vault, uint64_t point_id, char *path, size_t len)
+{
+    snprintf(path, len, "%s/points/%" PRIu64 ".manifest", vault->dir, point_id);
+}
+
+static int check_manifest(const struct far_vault *vault, uint64_t point_id, struct far_slice file,
+                          struct far_manifest *ret_manifest, struct far_error *err)
+{
+    int rc = far_manifest_decode(file, ret_manifest, err);
+    if (rc == 0) {
+        rc = far_manifest_verify(file, vault->public_key, err);
+    }
+    if (rc == 0 && ret_manifest->point_id != point_id) {
+        rc = far_fail(err, FAR_CORRUPT, "it is the manifest of point %" PRIu64, ret_manifest->point_id);
+    }
+    return rc;
+}
+
+int far_vault_manifest_read(const struct far_vault *vault, uint64_t point_id, struct far_manifest *ret_manifest,
+                            struct far_error *err)
+{
+    char path[4096];
+    struct far_buf buf;
+    struct far_error cause;
+    path_of(vault, point_id, path, sizeof path);
+    far_buf_init(&buf, FAR_MANIFEST_BYTES_MAX);
+    int rc = far_file_read(path, &buf, err);
+    if (rc == FAR_NOT_FOUND) {
+        far_fail(err, rc, "vault '%s' has no point %" PRIu64, vault->dir, point_id);
+    } else if (rc == FAR_LIMIT) {
+        rc = far_fail(err, FAR_CORRUPT, "manifest '%s' is too long", path);
+    } else if (rc == 0) {
+        rc = check_manifest(vault, point_id, far_buf_slice(&buf), ret_manifest, &cause);
+        if (rc != 0) {
+            rc = far_fail(err, rc, "manifest '%.300s': %s", path, cause.message);
+        }
+    }
+    far_buf_done(&buf);
+    return rc;
+}
+
+int far_vault_point(struct far_vault *vault, uint64_t point_id, struct far_manifest *ret_manifest,
+                    struct far_error *err)
+{
+    struct far_manifest *manifest = malloc(sizeof *manifest);
+    if (manifest == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory to read a manifest");
+    }
+    int rc = far_vault_manifest_read(vault, point_id, manifest, err);
+    if (rc == 0) {
+        *ret_manifest = *manifest;
+    }
+    free(manifest);
+    return rc;
+}
+
+/* Every root is here, with the size that the manifest says. */
+static int check_roots(struct far_vault *vault, const struct far_manifest *manifest, struct far_error *err)
+{
+    for (uint32_t i = 0; i < manifest->disk_count; i++) {
+        const struct far_manifest_disk *disk = &manifest->disks[i];
+        uint64_t size;
+        struct far_hash256 top;
+        int rc = far_vault_root_load(vault, &disk->root, &size, &top, err);
+        if (rc != 0) {
+            far_error_context(err, "disk '%.63s' of point %" PRIu64, disk->name, manifest->point_id);
+            return rc;
+        }
+        if (size != disk->size_bytes) {
+            return far_fail(err, FAR_NOT_FOUND, "disk '%.63s' of point %" PRIu64 ": its root is of another size",
+                            disk->name, manifest->point_id);
+        }
+    }
+    return 0;
+}
+
+static int write_manifest(struct far_vault *vault, struct far_manifest *manifest, struct far_error *err)
+{
+    char path[4096];
+    struct far_buf buf;
+    manifest->created_at_ms = far_clock_wall_ms();
+    memcpy(manifest->vault_uuid, vault->uuid, 16);
+    pthread_mutex_lock(&vault->lock);
+    manifest->pack = vault->durable.pack;
+    manifest->pack_offset = vault->durable.offset;
+    pthread_mutex_unlock(&vault->lock);
+    far_buf_init(&buf, FAR_MANIFEST_BYTES_MAX);
+    int rc = far_manifest_sign(manifest, vault->seed, &buf, err);
+    if (rc == 0) {
+        path_of(vault, manifest->point_id, path, sizeof path);
+        rc = far_file_replace(path, buf.data, buf.len, 0600, err);
+    }
+    far_buf_done(&buf);
+    return rc;
+}
+
+/* 0: this very point is sealed already; FAR_NOT_FOUND: go on and write it. */
+static int already_sealed(struct far_vault *vault, const struct far_manifest *manifest, struct far_manifest *there,
+                          struct far_error *err)
+{
+    int rc = far_vault_manifest_read(vault, manifest->point_id, there, err);
+    if (rc == 0 && !far_manifest_same(manifest, there)) {
+        rc = far_fail(err, FAR_CONFLICT, "point %" PRIu64 " is sealed with another content", manifest->point_id);
+    }
+    return rc;
+}
+
+int far_vault_seal(struct far_vault *vault, const struct far_manifest *manifest, struct far_error *err)
+{
+    int rc = far_vault_check_writable(vault, err);
+    if (rc != 0) {
+        return rc;
+    }
+    struct far_manifest *copy = malloc(sizeof *copy);
+    if (copy == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory to seal a point");
+    }
+    rc = already_sealed(vault, manifest, copy, err);
+    if (rc == FAR_NOT_FOUND) {
+        *copy = *manifest;
+        rc = check_roots(vault, copy, err);
+        if (rc == 0) {
+            rc = far_vault_sync(vault, err);
+        }
+        if (rc == 0) {
+            rc = write_manifest(vault, copy, err);
+        }
+    }
+    free(copy);
+    return rc;
+}
+
+int far_vault_forget(struct far_vault *vault, uint64_t point_id, struct far_error *err)
+{
+    char path[4096];
+    char dir[4096];
+    int rc = far_vault_check_writable(vault, err);
+    if (rc != 0) {
+        return rc;
+    }
+    path_of(vault, point_id, path, sizeof path);
+    if (unlink(path) != 0 && errno != ENOENT) {
+        return far_fail_errno(err, FAR_IO, errno, "remove '%s'", path);
+    }
+    snprintf(dir, sizeof dir, "%s/points", vault->dir);
+    return far_file_sync_dir(dir, err);
+}
+
+struct each_point {
+    struct far_vault *vault;
+    far_vault_point_fn each;
+    void *arg;
+    struct far_manifest *manifest;
+};
+
+static int visit_point(void *arg, uint64_t point_id, struct far_error *err)
+{
+    struct each_point *visit = arg;
+    struct far_error cause;
+    int rc = far_vault_manifest_read(visit->vault, point_id, visit->manifest, &cause);
+    if (rc == 0) {
+        return visit->each(visit->arg, point_id, visit->manifest, NULL);
+    }
+    if (rc == FAR_NOT_FOUND) { /* forgotten meanwhile, or a name like 007 */
+        return 0;
+    }
+    return visit->each(visit->arg, point_id, NULL, cause.message);
+}
+
+int far_vault_points(struct far_vault *vault, far_vault_point_fn each, void *arg, struct far_error *err)
+{
+    char dir[4096];
+    struct each_point visit = {.vault = vault, .each = each, .arg = arg};
+    visit.manifest = malloc(sizeof *visit.manifest);
+    if (visit.manifest == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory to list points");
+    }
+    snprintf(dir, sizeof dir, "%s/points", vault->dir);
+    int rc = far_vault_each_number(dir, ".manifest", visit_point, &visit, err);
+    free(visit.manifest);
+    return rc;
+}
