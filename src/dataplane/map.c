@@ -2,6 +2,7 @@
  *
  * The flat form is one anonymous mapping, so that pages never touched cost nothing; 32 zero bytes in it stand for the
  * leaf of a block of zeroes. The cache file is in map_cache.c. */
+#define _GNU_SOURCE
 #include "dataplane/map.h"
 #include "dataplane/map_private.h"
 

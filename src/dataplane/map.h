@@ -62,6 +62,18 @@ void far_map_page_hash(const struct far_hash256 children[FAR_MAP_FANOUT], struct
 /* The root of a disk from the hash of its top page. */
 void far_map_bind_root(uint64_t size_bytes, const struct far_hash256 *top, struct far_hash256 *ret_root);
 
+/* The root of a disk whose leaves come in order, in 32 KiB of memory whatever the size of the disk. A value of the
+ * caller's; one thread at a time. */
+struct far_map_stream {
+    uint64_t size_bytes;
+    uint64_t next; /* index of the next leaf */
+    struct far_hash256 children[FAR_MAP_HEIGHT_MAX][FAR_MAP_FANOUT];
+};
+void far_map_stream_init(struct far_map_stream *stream, uint64_t size_bytes);
+void far_map_stream_add(struct far_map_stream *stream, const struct far_hash256 *leaf);
+/* All blocks of the disk have been added (asserted). */
+void far_map_stream_root(struct far_map_stream *stream, struct far_hash256 *ret_root);
+
 struct far_map;
 
 /* A map of a disk of zeroes. FAR_INVALID: size 0 or above FAR_DISK_BYTES_MAX; FAR_LIMIT: no memory. */

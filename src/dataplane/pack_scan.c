@@ -48,7 +48,7 @@ static void tell(struct scan *scan, uint64_t offset, const struct far_hash256 *i
     if (scan->visitor->damage == NULL) {
         return;
     }
-    char text[320];
+    char text[5000];
     char hex[65] = "unknown";
     if (id != NULL) {
         far_hex_encode(id->bytes, 32, hex);

@@ -45,7 +45,7 @@ struct far_vault_stats {
     uint64_t blocks_known;  /* puts of blocks that were there already, since open */
     uint64_t bytes_written; /* to packs since open */
     uint64_t damages;       /* damaged places seen since open (scan at open, reads, verifications) */
-    char damage[256];       /* the newest of them, in words; "" if none */
+    char damage[512];       /* the newest of them, in words; "" if none */
     bool index_rebuilt;     /* at this open */
     uint64_t tail_cut;      /* bytes of torn tail cut at this open */
 };
@@ -173,7 +173,7 @@ int far_point_read(struct far_point *point, uint64_t index, bool check_sha, void
 struct far_point_damage {
     uint64_t first_block; /* of the disk */
     uint64_t block_count; /* 1, or those below a damaged page of the tree */
-    char text[320];       /* names pack file, offset, id */
+    char text[512];       /* names pack file, offset, id */
 };
 struct far_verify_result {
     uint64_t blocks;         /* looked at, zero ones included */

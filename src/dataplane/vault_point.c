@@ -83,7 +83,7 @@ int far_point_leaf(struct far_point *point, uint64_t index, struct far_hash256 *
     for (unsigned level = point->height; level-- > 0;) {
         int rc = far_vault_page(point->vault, level, &id, children, err);
         if (rc != 0) {
-            return rc == FAR_NOT_FOUND ? far_error_context(err, "a page of the tree is missing"), FAR_CORRUPT : rc;
+            return rc;
         }
         id = children[(index >> (8 * level)) % FAR_MAP_FANOUT];
     }
@@ -127,7 +127,7 @@ static void tell(struct verify *verify, uint64_t first, uint64_t count, const ch
     struct far_point_damage damage = {.first_block = first, .block_count = count};
     verify->result.blocks_damaged += count;
     if (verify->damage != NULL) {
-        snprintf(damage.text, sizeof damage.text, "%.319s", text);
+        snprintf(damage.text, sizeof damage.text, "%.511s", text);
         verify->damage(verify->arg, &damage);
     }
 }

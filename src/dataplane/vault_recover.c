@@ -132,7 +132,7 @@ static int read_batch(const struct recover *recover, int fd, uint64_t offset, si
     return 0;
 }
 
-static int hash_all(struct recover *recover, int fd, struct far_map *map, struct far_error *err)
+static int hash_all(struct recover *recover, int fd, struct far_map_stream *map, struct far_error *err)
 {
     uint64_t size = far_point_size(recover->point);
     uint64_t blocks = far_map_block_count(size);
@@ -145,7 +145,7 @@ static int hash_all(struct recover *recover, int fd, struct far_map *map, struct
         for (uint64_t j = 0; rc == 0 && j < count; j++) {
             struct far_hash256 leaf;
             far_block_leaf(recover->buffer + j * FAR_BLOCK_BYTES, far_map_block_bytes(size, i + j), &leaf);
-            far_map_set(map, i + j, &leaf);
+            far_map_stream_add(map, &leaf);
         }
         if (i % PROGRESS_BLOCKS == 0) {
             report(recover, "prove", i);
@@ -159,17 +159,18 @@ static int prove(struct recover *recover, struct far_hash256 *ret_root, struct f
 {
     struct far_hash256 root;
     struct far_hash256 expected;
-    struct far_map *map = NULL;
     int fd = open_to_prove(recover, err);
     if (fd < 0) {
         return fd;
     }
-    int rc = far_map_new(far_point_size(recover->point), &map, err);
+    struct far_map_stream *map = malloc(sizeof *map);
+    int rc = map != NULL ? 0 : far_fail(err, FAR_LIMIT, "no memory to prove a disk");
     if (rc == 0) {
+        far_map_stream_init(map, far_point_size(recover->point));
         rc = hash_all(recover, fd, map, err);
     }
     if (rc == 0) {
-        far_map_root(map, &root);
+        far_map_stream_root(map, &root);
         far_point_root(recover->point, &expected);
         if (!far_hash256_equal(&root, &expected)) {
             rc = far_fail(err, FAR_CORRUPT, "'%s' reads back with another root than the point's", recover->target);
@@ -178,7 +179,7 @@ static int prove(struct recover *recover, struct far_hash256 *ret_root, struct f
     if (rc == 0 && ret_root != NULL) {
         *ret_root = root;
     }
-    far_map_free(map);
+    free(map);
     close(fd);
     return rc;
 }

@@ -77,3 +77,9 @@ UNIT_TESTS += tests/unit/test_api_http
 tests_unit_test_api_http_SOURCES = tests/unit/test_api_http.c
 tests_unit_test_api_http_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_api_http_LDADD = libapi.la libtestpki.la tests/lib/libhttps.la $(CMOCKA_LIBS) $(OPENSSL_LIBS)
+# the vault
+noinst_HEADERS += tests/lib/made_image.h
+UNIT_TESTS += tests/unit/test_map
+tests_unit_test_map_SOURCES = tests/unit/test_map.c
+tests_unit_test_map_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_map_LDADD = libdataplane.la $(CMOCKA_LIBS)
