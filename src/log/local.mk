@@ -2,9 +2,13 @@ noinst_LTLIBRARIES += liblog.la
 liblog_la_SOURCES = \
 	src/log/apply.c src/log/apply.h \
 	src/log/apply_thread.c src/log/apply_thread.h \
+	src/log/blob.h \
 	src/log/chain.c src/log/chain.h \
+	src/log/disk.h src/log/disk_posix.c \
 	src/log/envelope.c src/log/envelope.h \
 	src/log/log.h \
+	src/log/raft_core.h \
+	src/log/raft_wal.h \
 	src/log/snapshot.c src/log/snapshot.h \
 	src/log/store.c src/log/store.h \
 	src/log/store_lmdb.c \
