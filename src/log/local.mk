@@ -1,15 +1,19 @@
 noinst_LTLIBRARIES += liblog.la
 liblog_la_SOURCES = \
+	src/log/agreement.c src/log/agreement.h \
 	src/log/apply.c src/log/apply.h \
 	src/log/apply_thread.c src/log/apply_thread.h \
 	src/log/blob.h \
 	src/log/chain.c src/log/chain.h \
 	src/log/disk.h src/log/disk_posix.c \
 	src/log/envelope.c src/log/envelope.h \
+	src/log/frames.c src/log/frames.h \
 	src/log/log.h \
 	src/log/raft_core.h \
 	src/log/raft_wal.h \
+	src/log/proposals.c src/log/proposals.h \
 	src/log/snapshot.c src/log/snapshot.h \
+	src/log/space.c src/log/space.h \
 	src/log/store.c src/log/store.h \
 	src/log/store_lmdb.c \
 	src/log/store_memory.c
