@@ -1,6 +1,6 @@
 # What tests share. A unit test that fails allocations or system calls on purpose (faults.h) adds
 #   …_LDADD = … tests/lib/libfaults.la      …_LDFLAGS = $(LINK_WITH_FAULTS)
-noinst_HEADERS += tests/lib/cm.h tests/lib/faults.h
+noinst_HEADERS += tests/lib/cm.h tests/lib/faults.h tests/lib/until.h
 check_LTLIBRARIES += tests/lib/libfaults.la
 tests_lib_libfaults_la_SOURCES = tests/lib/faults.c tests/lib/faults.h
 tests_lib_libfaults_la_CFLAGS = $(AM_CFLAGS) -fno-builtin
@@ -14,13 +14,13 @@ LINK_WITH_FAULTS = $(AM_LDFLAGS) $(far_wrap)malloc $(far_wrap)calloc $(far_wrap)
 	$(far_wrap)unlink $(far_wrap)unlinkat $(far_wrap)rmdir $(far_wrap)mkdir $(far_wrap)mkdirat $(far_wrap)fstat
 
 # The power-cut shim and tool: powercut_log.h, powercut_disk.h. The rpath only makes libtool build a shared object.
-noinst_HEADERS += tests/lib/powercut_log.h tests/lib/powercut_disk.h
+noinst_HEADERS += tests/lib/powercut_log.h tests/lib/powercut_disk.h tests/lib/powercut_names.h
 check_LTLIBRARIES += tests/lib/libpowercut.la
 tests_lib_libpowercut_la_SOURCES = tests/lib/powercut_shim.c
 tests_lib_libpowercut_la_CFLAGS = $(AM_CFLAGS) -fno-sanitize=all
 tests_lib_libpowercut_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere -fno-sanitize=all
 check_PROGRAMS += tests/lib/powercut
-tests_lib_powercut_SOURCES = tests/lib/powercut.c tests/lib/powercut_disk.c
+tests_lib_powercut_SOURCES = tests/lib/powercut.c tests/lib/powercut_disk.c tests/lib/powercut_names.c
 # A CA and identities for tests of whatever speaks TLS; link it before libnet.la.
 noinst_LTLIBRARIES += libtestpki.la
 libtestpki_la_SOURCES = tests/lib/pki.c tests/lib/pki.h

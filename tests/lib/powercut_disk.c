@@ -1,16 +1,16 @@
 /* See powercut_disk.h. One pass over the log up to the cut gives: inodes with their data operations (and which of them
  * are durable), and the list of name operations (and how long a prefix of it is durable). Then the seed decides, and the
- * folder is written. Errors are the test's end: die(). */
+ * folder is written. Errors are the test's end: powercut_die(). */
 #define _GNU_SOURCE 1
 #include "powercut_disk.h"
 
 #include "powercut_log.h"
+#include "powercut_names.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HANDLES = 1 << 16, BEGINS = 256, SECTOR = 512, PAGE = 4096, NONE = -1, ROOT = 0 };
+enum { HANDLES = 1 << 16, BEGINS = 256, SECTOR = 512, PAGE = 4096 };
 
 struct view { /* a record in the mapped log */
     struct powercut_record head;
@@ -40,18 +40,6 @@ struct inode {
     size_t count;
     size_t capacity;
     size_t synced; /* this many of them, from the first, are covered by a sync */
-};
-
-struct entry { /* a name in a folder; inode NONE: free slot */
-    int parent;
-    int inode;
-    char name[NAME_MAX + 1];
-};
-
-struct names {
-    struct entry *list;
-    size_t count;
-    size_t capacity;
 };
 
 struct name_op {
@@ -84,31 +72,6 @@ struct powercut_disk {
     } handles[HANDLES];
 };
 
-__attribute__((format(printf, 1, 2), noreturn)) static void die(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    fprintf(stderr, "powercut: ");
-    vfprintf(stderr, format, arguments);
-    fprintf(stderr, "%s%s\n", errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
-    va_end(arguments);
-    exit(2);
-}
-
-/* Room for one more element of an array. */
-static void *grow(void *list, size_t count, size_t *capacity, size_t element)
-{
-    if (count < *capacity) {
-        return list;
-    }
-    *capacity = *capacity != 0 ? *capacity * 2 : 64;
-    list = realloc(list, *capacity * element);
-    if (list == NULL) {
-        die("out of memory");
-    }
-    return list;
-}
-
 static uint64_t next_random(uint64_t *state) /* splitmix64 */
 {
     uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
@@ -119,69 +82,24 @@ static uint64_t next_random(uint64_t *state) /* splitmix64 */
 
 /* ---- names ---- */
 
-static int lookup(const struct names *names, int parent, const char *name)
-{
-    for (size_t i = 0; i < names->count; i++) {
-        const struct entry *entry = &names->list[i];
-        if (entry->inode != NONE && entry->parent == parent && strcmp(entry->name, name) == 0) {
-            return (int)i;
-        }
-    }
-    return NONE;
-}
-
-static void add_name(struct names *names, int parent, const char *name, int inode)
-{
-    int taken = lookup(names, parent, name);
-    if (taken != NONE) {
-        names->list[taken].inode = inode;
-        return;
-    }
-    names->list = grow(names->list, names->count, &names->capacity, sizeof *names->list);
-    struct entry *entry = &names->list[names->count++];
-    entry->parent = parent;
-    entry->inode = inode;
-    snprintf(entry->name, sizeof entry->name, "%s", name);
-}
-
-/* Walks path (length bytes, relative to the root); ret_parent and last are those of its last part. Returns the inode or
- * NONE; *ret_parent is NONE when a folder on the way is missing. */
-static int resolve(const struct names *names, const char *path, size_t length, int *ret_parent, char last[NAME_MAX + 1])
-{
-    int inode = ROOT;
-    *ret_parent = ROOT;
-    last[0] = '\0';
-    const char *end = path + length;
-    while (path < end) {
-        const char *slash = memchr(path, '/', (size_t)(end - path));
-        size_t part = slash != NULL ? (size_t)(slash - path) : (size_t)(end - path);
-        *ret_parent = inode;
-        snprintf(last, NAME_MAX + 1, "%.*s", (int)part, path);
-        int found = inode != NONE ? lookup(names, inode, last) : NONE;
-        inode = found != NONE ? names->list[found].inode : NONE;
-        path += part + (slash != NULL);
-    }
-    return inode;
-}
-
 static void apply_name_op(struct names *names, const struct name_op *op)
 {
-    int at = lookup(names, op->parent, op->name);
+    int at = powercut_lookup(names, op->parent, op->name);
     switch (op->type) {
     case POWERCUT_OPEN:
     case POWERCUT_MKDIR:
-        add_name(names, op->parent, op->name, op->inode);
+        powercut_add_name(names, op->parent, op->name, op->inode);
         break;
     case POWERCUT_UNLINK:
-        if (at != NONE) {
-            names->list[at].inode = NONE;
+        if (at != POWERCUT_NONE) {
+            names->list[at].inode = POWERCUT_NONE;
         }
         break;
     case POWERCUT_RENAME:
-        if (at != NONE) {
+        if (at != POWERCUT_NONE) {
             int inode = names->list[at].inode;
-            names->list[at].inode = NONE;
-            add_name(names, op->parent2, op->name2, inode);
+            names->list[at].inode = POWERCUT_NONE;
+            powercut_add_name(names, op->parent2, op->name2, inode);
         }
         break;
     default:
@@ -189,22 +107,11 @@ static void apply_name_op(struct names *names, const struct name_op *op)
     }
 }
 
-static struct names copy_names(const struct names *from)
-{
-    struct names copy = {.count = from->count, .capacity = from->count + 64};
-    copy.list = calloc(copy.capacity, sizeof *copy.list);
-    if (copy.list == NULL) {
-        die("out of memory");
-    }
-    memcpy(copy.list, from->list, from->count * sizeof *copy.list);
-    return copy;
-}
-
 /* ---- reading ---- */
 
 static int new_inode(struct powercut_disk *disk, const char *base, bool folder)
 {
-    disk->inodes = grow(disk->inodes, disk->inode_count, &disk->inode_capacity, sizeof *disk->inodes);
+    disk->inodes = powercut_grow(disk->inodes, disk->inode_count, &disk->inode_capacity, sizeof *disk->inodes);
     struct inode *inode = &disk->inodes[disk->inode_count];
     memset(inode, 0, sizeof *inode);
     inode->base = base != NULL ? strdup(base) : NULL;
@@ -216,7 +123,7 @@ static void scan(struct powercut_disk *disk, const char *path, int parent)
 {
     DIR *dir = opendir(path);
     if (dir == NULL) {
-        die("open folder '%s'", path);
+        powercut_die("open folder '%s'", path);
     }
     for (struct dirent *item = readdir(dir); item != NULL; item = readdir(dir)) {
         char inner[PATH_MAX];
@@ -229,7 +136,7 @@ static void scan(struct powercut_disk *disk, const char *path, int parent)
             continue;
         }
         int inode = new_inode(disk, inner, S_ISDIR(info.st_mode));
-        add_name(&disk->base, parent, item->d_name, inode);
+        powercut_add_name(&disk->base, parent, item->d_name, inode);
         if (S_ISDIR(info.st_mode)) {
             scan(disk, inner, inode);
         }
@@ -261,12 +168,12 @@ static void index_records(struct powercut_disk *disk)
         size_t whole = sizeof head + head.path_len + head.path2_len + head.data_len;
         if (head.magic != POWERCUT_MAGIC || head.type == 0 || head.type >= POWERCUT_TYPE_MAX) {
             errno = 0;
-            die("the log is damaged at byte %zu", offset);
+            powercut_die("the log is damaged at byte %zu", offset);
         }
         if (disk->size - offset < whole) {
             break;
         }
-        disk->at = grow(disk->at, disk->records, &capacity, sizeof *disk->at);
+        disk->at = powercut_grow(disk->at, disk->records, &capacity, sizeof *disk->at);
         disk->at[disk->records++] = offset;
         offset += whole;
     }
@@ -278,18 +185,18 @@ struct powercut_disk *powercut_disk_new(const char *log_path, const char *base_p
     int fd = open(log_path, O_RDONLY | O_CLOEXEC);
     struct stat info;
     if (disk == NULL || fd < 0 || fstat(fd, &info) != 0) {
-        die("open log '%s'", log_path);
+        powercut_die("open log '%s'", log_path);
     }
     disk->size = (size_t)info.st_size;
     disk->map = disk->size > 0 ? mmap(NULL, disk->size, PROT_READ, MAP_PRIVATE, fd, 0) : "";
     close(fd);
     if (disk->map == MAP_FAILED) {
-        die("map log '%s'", log_path);
+        powercut_die("map log '%s'", log_path);
     }
     index_records(disk);
-    new_inode(disk, NULL, true); /* ROOT */
+    new_inode(disk, NULL, true); /* POWERCUT_ROOT */
     if (base_path != NULL) {
-        scan(disk, base_path, ROOT);
+        scan(disk, base_path, POWERCUT_ROOT);
     }
     disk->base_inodes = disk->inode_count;
     return disk;
@@ -335,12 +242,12 @@ static int *handle_slot(struct powercut_disk *disk, uint64_t handle)
     for (size_t tried = 0; disk->handles[slot].handle != 0 && disk->handles[slot].handle != handle; tried++) {
         slot = (slot + 1) % HANDLES;
         if (tried == HANDLES) {
-            die("too many open files in the log");
+            powercut_die("too many open files in the log");
         }
     }
     if (disk->handles[slot].handle == 0) {
         disk->handles[slot].handle = handle;
-        disk->handles[slot].inode = NONE;
+        disk->handles[slot].inode = POWERCUT_NONE;
     }
     return &disk->handles[slot].inode;
 }
@@ -349,21 +256,21 @@ static struct inode *inode_of(struct powercut_disk *disk, uint64_t handle)
 {
     int inode = *handle_slot(disk, handle);
     errno = 0;
-    if (inode == NONE) {
-        die("the log uses a file that it never opened");
+    if (inode == POWERCUT_NONE) {
+        powercut_die("the log uses a file that it never opened");
     }
     return &disk->inodes[inode];
 }
 
 static void add_data_op(struct inode *inode, size_t record, bool durable)
 {
-    inode->ops = grow(inode->ops, inode->count, &inode->capacity, sizeof *inode->ops);
+    inode->ops = powercut_grow(inode->ops, inode->count, &inode->capacity, sizeof *inode->ops);
     inode->ops[inode->count++] = (struct data_op){.record = record, .durable = durable};
 }
 
 static struct name_op *add_name_op(struct powercut_disk *disk, uint32_t type, size_t record)
 {
-    disk->name_ops = grow(disk->name_ops, disk->name_count, &disk->name_capacity, sizeof *disk->name_ops);
+    disk->name_ops = powercut_grow(disk->name_ops, disk->name_count, &disk->name_capacity, sizeof *disk->name_ops);
     struct name_op *op = &disk->name_ops[disk->name_count++];
     memset(op, 0, sizeof *op);
     op->type = type;
@@ -375,8 +282,8 @@ static void on_open(struct powercut_disk *disk, struct names *now, size_t record
 {
     int parent;
     char last[NAME_MAX + 1];
-    int inode = resolve(now, view->path, view->head.path_len, &parent, last);
-    if (inode == NONE || (view->head.flags & POWERCUT_CREATED) != 0) {
+    int inode = powercut_resolve(now, view->path, view->head.path_len, &parent, last);
+    if (inode == POWERCUT_NONE || (view->head.flags & POWERCUT_CREATED) != 0) {
         inode = new_inode(disk, NULL, (view->head.flags & POWERCUT_FOLDER) != 0);
         struct name_op *op = add_name_op(disk, POWERCUT_OPEN, record);
         op->inode = inode;
@@ -393,13 +300,13 @@ static void on_name(struct powercut_disk *disk, struct names *now, size_t record
 {
     int parent;
     char last[NAME_MAX + 1];
-    int inode = resolve(now, view->path, view->head.path_len, &parent, last);
+    int inode = powercut_resolve(now, view->path, view->head.path_len, &parent, last);
     struct name_op *op = add_name_op(disk, view->head.type, record);
     op->inode = view->head.type == POWERCUT_MKDIR ? new_inode(disk, NULL, true) : inode;
     op->parent = parent;
     snprintf(op->name, sizeof op->name, "%s", last);
     if (view->head.type == POWERCUT_RENAME) {
-        resolve(now, view->path2, view->head.path2_len, &op->parent2, last);
+        powercut_resolve(now, view->path2, view->head.path2_len, &op->parent2, last);
         snprintf(op->name2, sizeof op->name2, "%s", last);
     }
     apply_name_op(now, op);
@@ -470,7 +377,7 @@ static void one_record(struct powercut_disk *disk, struct names *now, size_t rec
         break;
     case POWERCUT_UNSUPPORTED:
         errno = 0;
-        die("the program did what the shim cannot record: %.*s", (int)view.head.data_len, view.data);
+        powercut_die("the program did what the shim cannot record: %.*s", (int)view.head.data_len, view.data);
     default:
         break;
     }
@@ -486,7 +393,7 @@ static void replay(struct powercut_disk *disk, size_t cut)
     disk->inode_count = disk->base_inodes;
     disk->name_count = disk->name_durable = 0;
     memset(disk->handles, 0, sizeof disk->handles);
-    struct names now = copy_names(&disk->base);
+    struct names now = powercut_copy_names(&disk->base);
     for (size_t i = 0; i < disk->records && i < cut; i++) {
         one_record(disk, &now, i);
     }
@@ -506,7 +413,7 @@ static void put(int fd, const char *data, size_t size, uint64_t offset)
     while (size > 0) {
         ssize_t done = pwrite(fd, data, size, (off_t)offset);
         if (done <= 0) {
-            die("write");
+            powercut_die("write");
         }
         data += done;
         offset += (uint64_t)done;
@@ -544,7 +451,7 @@ static void put_whole(int fd, const struct view *view)
     struct stat info;
     uint64_t end = view->head.offset + view->head.length;
     if (fstat(fd, &info) != 0) {
-        die("stat");
+        powercut_die("stat");
     }
     uint64_t size = (uint64_t)info.st_size;
     int rc = 0;
@@ -567,7 +474,7 @@ static void put_whole(int fd, const struct view *view)
         put(fd, view->data, view->head.data_len, view->head.offset);
     }
     if (rc != 0) {
-        die("truncate");
+        powercut_die("truncate");
     }
 }
 
@@ -593,7 +500,7 @@ static void copy_base(const char *from, int to)
     int fd = open(from, O_RDONLY | O_CLOEXEC);
     struct stat info;
     if (fd < 0 || fstat(fd, &info) != 0 || ftruncate(to, info.st_size) != 0) {
-        die("open '%s'", from);
+        powercut_die("open '%s'", from);
     }
     static char buffer[1 << 20];
     off_t at = lseek(fd, 0, SEEK_DATA);
@@ -603,7 +510,7 @@ static void copy_base(const char *from, int to)
             size_t piece = (size_t)(end - at) < sizeof buffer ? (size_t)(end - at) : sizeof buffer;
             ssize_t got = pread(fd, buffer, piece, at);
             if (got <= 0) {
-                die("read '%s'", from);
+                powercut_die("read '%s'", from);
             }
             put(to, buffer, (size_t)got, (uint64_t)at);
             at += got;
@@ -618,11 +525,11 @@ static void write_file(const struct powercut_disk *disk, const struct inode *ino
 {
     struct stat info = {.st_mode = 0600};
     if (inode->base != NULL && stat(inode->base, &info) != 0) {
-        die("stat '%s'", inode->base);
+        powercut_die("stat '%s'", inode->base);
     }
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, info.st_mode & 0777);
     if (fd < 0) {
-        die("create '%s'", path);
+        powercut_die("create '%s'", path);
     }
     if (inode->base != NULL) {
         copy_base(inode->base, fd);
@@ -642,12 +549,12 @@ static void write_folder(const struct powercut_disk *disk, const struct names *n
                          struct fate *fate)
 {
     if (mkdir(path, 0700) != 0) {
-        die("create folder '%s'", path);
+        powercut_die("create folder '%s'", path);
     }
     for (size_t i = 0; i < names->count; i++) {
         const struct entry *entry = &names->list[i];
         char inner[PATH_MAX];
-        if (entry->inode == NONE || entry->parent != folder) {
+        if (entry->inode == POWERCUT_NONE || entry->parent != folder) {
             continue;
         }
         snprintf(inner, sizeof inner, "%s/%s", path, entry->name);
@@ -670,12 +577,13 @@ int powercut_disk_build(struct powercut_disk *disk, size_t cut, uint64_t seed, i
     uint64_t back = next_random(&fate.random) % 32;
     fate.moment = cut > back ? cut - back : 0;
     size_t keep = disk->name_durable + next_random(&fate.random) % (disk->name_count - disk->name_durable + 1);
-    keep = fate.mode == POWERCUT_LOSE_ALL ? disk->name_durable : fate.mode == POWERCUT_KEEP_ALL ? disk->name_count : keep;
-    struct names names = copy_names(&disk->base);
+    keep = fate.mode == POWERCUT_LOSE_ALL ? disk->name_durable : keep;
+    keep = fate.mode == POWERCUT_KEEP_ALL ? disk->name_count : keep;
+    struct names names = powercut_copy_names(&disk->base);
     for (size_t i = 0; i < keep; i++) {
         apply_name_op(&names, &disk->name_ops[i]);
     }
-    write_folder(disk, &names, ROOT, out_path, &fate);
+    write_folder(disk, &names, POWERCUT_ROOT, out_path, &fate);
     free(names.list);
     return fate.mode;
 }

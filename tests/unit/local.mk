@@ -21,7 +21,7 @@ tests_unit_test_envelope_SOURCES = tests/unit/test_envelope.c
 tests_unit_test_envelope_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_envelope_LDADD = liblog.la $(CMOCKA_LIBS)
 UNIT_TESTS += tests/unit/test_powercut
-tests_unit_test_powercut_SOURCES = tests/unit/test_powercut.c tests/lib/powercut_disk.c
+tests_unit_test_powercut_SOURCES = tests/unit/test_powercut.c tests/lib/powercut_disk.c tests/lib/powercut_names.c
 tests_unit_test_powercut_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_powercut_LDADD = $(CMOCKA_LIBS)
 # net

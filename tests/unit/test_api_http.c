@@ -3,6 +3,7 @@
 
 #include "../lib/https.h"
 #include "../lib/pki.h"
+#include "../lib/until.h"
 #include "api/http.h"
 #include "net/pki.h"
 
@@ -232,9 +233,7 @@ static void a_client_that_takes_nothing_is_cut_off(void **unused)
     const char *request = "GET /flood HTTP/1.1\r\nHost: h\r\n\r\n";
     int before = atomic_load(&gone);
     assert_true(far_test_https_send(c, request, strlen(request)));
-    for (int i = 0; i < 1000 && atomic_load(&gone) == before; i++) {
-        usleep(10000);
-    }
+    assert_true(FAR_UNTIL(atomic_load(&gone) != before, 10000));
     assert_int_equal(atomic_load(&gone), before + 1);
     far_test_https_close(c);
 }
@@ -243,10 +242,7 @@ static void wake_runs_on_the_http_thread(void **unused)
 {
     int before = atomic_load(&wakes);
     far_http_wake(http);
-    for (int i = 0; i < 1000 && atomic_load(&wakes) == before; i++) {
-        usleep(1000);
-    }
-    assert_true(atomic_load(&wakes) > before);
+    assert_true(FAR_UNTIL(atomic_load(&wakes) > before, 1000));
 }
 
 static void tls_1_1_is_refused(void **unused)
