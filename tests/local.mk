@@ -30,4 +30,4 @@ EXTRA_DIST += check tests/run tests/unit/test_tree.py tests/unit/fsm_symbols.all
 	tests/lib/install_deps.sh
 list-bench-tests:
 	@echo $(BENCH_TESTS)
-EXTRA_DIST += tests/check_long README.md LICENSE docs/HACKING.md .ci/run
+EXTRA_DIST += tests/check_long README.md LICENSE docs/HACKING.md docs/ARCHITECTURE.md .ci/run
