@@ -123,6 +123,18 @@ struct far_greeting far_tls_greeting(const struct far_net *net, struct far_peer 
     return greeting;
 }
 
+int far_tls_key_fingerprint(X509 *certificate, uint8_t ret_fingerprint[32], struct far_error *err)
+{
+    unsigned char *der = NULL;
+    int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der);
+    if (len <= 0) {
+        return far_openssl_fail(err, FAR_LIMIT, "fingerprint of a public key");
+    }
+    far_pki_fingerprint(far_slice(der, (size_t)len), ret_fingerprint);
+    OPENSSL_free(der);
+    return 0;
+}
+
 int far_tls_peer(SSL *ssl, struct far_peer *ret_peer, uint8_t ret_fingerprint[32], struct far_error *err)
 {
     X509 *certificate = SSL_get0_peer_certificate(ssl);
@@ -135,9 +147,9 @@ int far_tls_peer(SSL *ssl, struct far_peer *ret_peer, uint8_t ret_fingerprint[32
     if (len < 0 || !far_peer_parse(name, (size_t)len, &named)) {
         return far_fail(err, FAR_DENIED, "the certificate of the other side names no server or node");
     }
-    unsigned int fingerprint_len = 0;
-    if (X509_digest(certificate, EVP_sha256(), ret_fingerprint, &fingerprint_len) != 1) {
-        return far_openssl_fail(err, FAR_INTERNAL, "fingerprint of a certificate");
+    int rc = far_tls_key_fingerprint(certificate, ret_fingerprint, err);
+    if (rc != 0) {
+        return rc;
     }
     *ret_peer = named;
     return 0;

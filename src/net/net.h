@@ -78,7 +78,7 @@ void far_stream_pause(struct far_stream *stream);
 void far_stream_resume(struct far_stream *stream);
 /* Ends the stream; on_close follows, with FAR_CANCELED. What was queued is still written, for FAR_DRAIN_MS at most. */
 void far_stream_close(struct far_stream *stream);
-/* SHA-256 of the certificate of an opened stream's peer: a joined party is known by it. */
+/* SHA-256 of the public key of an opened stream's peer, as far_pki_key_fingerprint() (net/pki.h). */
 const uint8_t *far_stream_fingerprint(const struct far_stream *stream);
 
 struct far_listener;

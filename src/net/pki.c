@@ -113,6 +113,17 @@ void far_pki_fingerprint(struct far_slice certificate_der, uint8_t ret_fingerpri
     SHA256(certificate_der.data, certificate_der.len, ret_fingerprint);
 }
 
+int far_pki_key_fingerprint(struct far_slice certificate_der, uint8_t ret_fingerprint[32], struct far_error *err)
+{
+    X509 *certificate = certificate_from_der(certificate_der, err);
+    if (certificate == NULL) {
+        return FAR_INVALID;
+    }
+    int rc = far_tls_key_fingerprint(certificate, ret_fingerprint, err);
+    X509_free(certificate);
+    return rc;
+}
+
 /* ---- names ---- */
 
 static const char *const party_names[] = {[FAR_PARTY_SERVER] = "server", [FAR_PARTY_NODE] = "node"};

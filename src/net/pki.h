@@ -32,6 +32,9 @@ int far_pki_sign(struct far_slice ca_key_pem, struct far_slice ca_certificate_de
                  struct far_error *err);
 /* SHA-256 of a certificate's DER. */
 void far_pki_fingerprint(struct far_slice certificate_der, uint8_t ret_fingerprint[32]);
+/* SHA-256 of a certificate's public key (DER of SubjectPublicKeyInfo), the same as of its request: what the state keeps
+ * of a joined party, known before its certificate is signed. */
+int far_pki_key_fingerprint(struct far_slice certificate_der, uint8_t ret_fingerprint[32], struct far_error *err);
 /* Does the key belong to the certificate, and was that issued by the CA for `who`? What a joiner checks before it
  * writes anything. FAR_DENIED if not. */
 int far_pki_check(struct far_slice key_pem, struct far_slice certificate_der, struct far_slice ca_certificate_der,

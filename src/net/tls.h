@@ -16,8 +16,10 @@ struct far_net {
 
 /* A fresh TLS state over two memory or custom BIOs, which it takes on success. */
 SSL *far_tls_new(struct far_net *net, bool is_dialer);
-/* Who the verified certificate of the peer names, and its fingerprint. FAR_DENIED if it names no party of a cluster. */
+/* Who the verified certificate of the peer names, and the fingerprint of its key. FAR_DENIED if it names no party of a cluster. */
 int far_tls_peer(SSL *ssl, struct far_peer *ret_peer, uint8_t ret_fingerprint[32], struct far_error *err);
+/* As far_pki_key_fingerprint. */
+int far_tls_key_fingerprint(X509 *certificate, uint8_t ret_fingerprint[32], struct far_error *err);
 /* Is `is` the party that was dialed? An id of 0 in `wanted` is any of its party. */
 int far_tls_check_dialed(struct far_peer is, struct far_peer wanted, struct far_error *err);
 /* The cause of a failed call on the TLS state, in words; empties OpenSSL's error queue. */

@@ -232,7 +232,7 @@ static void remember_sent(struct session *session, const struct far_list *wanted
 static void push_orders(struct session *session, struct far_log_view *view)
 {
     struct far_arena arena;
-    struct far_list wanted;
+    struct far_list wanted = {0};
     struct far_error err = {0};
     far_arena_init(&arena, ARENA_MAX);
     int rc = wanted_keys(&view->state, session->node_id, &arena, &wanted, &err);

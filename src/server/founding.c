@@ -1,0 +1,129 @@
+/* Founding: see founding.h. A loop of its own; a timer starts the next command, tries a busy one again under the same id,
+ * and is the deadline. */
+#include "server/founding.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/random.h"
+
+enum { AGAIN_MS = 20, PROPOSE_TIMEOUT_MS = 5000, PATIENCE_MS = 30000 };
+
+struct founding {
+    uv_loop_t loop;
+    uv_timer_t timer;
+    struct far_log *log;
+    const struct far_founding_command *commands;
+    size_t count;
+    size_t next;
+    uint64_t server_id;
+    uint8_t command_id[16];
+    uint64_t deadline_ms;
+    bool waiting;
+    int rc;
+    struct far_error err;
+};
+
+static void on_closed(void *arg)
+{
+    struct founding *f = arg;
+    uv_close((uv_handle_t *)&f->timer, NULL);
+}
+
+static void finish(struct founding *f)
+{
+    uv_timer_stop(&f->timer);
+    far_log_close(f->log, on_closed, f);
+}
+
+/* Later may work, under the same id. */
+static bool is_passing(int klass)
+{
+    return klass == FAR_BUSY || klass == FAR_NOT_LEADER || klass == FAR_UNKNOWN_OUTCOME || klass == FAR_TIMEOUT;
+}
+
+static void on_proposed(void *arg, const struct far_result *result, uint64_t applied_index)
+{
+    struct founding *f = arg;
+    f->waiting = false;
+    if (result->klass == 0) {
+        f->next++;
+        f->deadline_ms = far_clock_monotonic_ms() + PATIENCE_MS;
+        far_random_bytes(f->command_id, sizeof f->command_id);
+    } else if (!is_passing(result->klass)) {
+        f->rc = far_fail(&f->err, result->klass, "%s", result->message);
+        f->next = f->count;
+    }
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct founding *f = timer->data;
+    if (f->waiting) {
+        return;
+    }
+    if (f->next == f->count) {
+        finish(f);
+        return;
+    }
+    if (far_clock_monotonic_ms() > f->deadline_ms) {
+        f->rc = far_fail(&f->err, FAR_TIMEOUT, "the new cluster's log does not come up");
+        finish(f);
+        return;
+    }
+    struct far_command command = {
+        .kind = f->commands[f->next].kind,
+        .actor = far_actor(FAR_ACTOR_SERVER, f->server_id),
+        .payload = far_buf_slice(&f->commands[f->next].payload),
+    };
+    memcpy(command.id, f->command_id, sizeof command.id);
+    f->waiting = true;
+    far_log_propose(f->log, &command, PROPOSE_TIMEOUT_MS, on_proposed, f);
+}
+
+static void on_commit(void *arg, uint64_t applied_index, uint64_t last_seq)
+{
+}
+
+static void on_leader(void *arg, uint64_t leader_id, uint64_t term, bool is_self)
+{
+}
+
+static int run(const struct far_log_config *log_config, struct founding *f)
+{
+    uv_loop_init(&f->loop);
+    uv_timer_init(&f->loop, &f->timer);
+    f->timer.data = f;
+    f->rc = far_log_open(log_config, &f->loop, on_commit, on_leader, f, &f->log, &f->err);
+    if (f->rc == 0) {
+        f->deadline_ms = far_clock_monotonic_ms() + PATIENCE_MS;
+        far_random_bytes(f->command_id, sizeof f->command_id);
+        uv_timer_start(&f->timer, on_timer, 0, AGAIN_MS);
+    } else {
+        uv_close((uv_handle_t *)&f->timer, NULL);
+    }
+    uv_run(&f->loop, UV_RUN_DEFAULT);
+    int busy = uv_loop_close(&f->loop);
+    FAR_ASSERT(busy == 0);
+    return f->rc;
+}
+
+int far_founding_run(const char *dir, const struct far_server_config *config,
+                     const struct far_founding_command *commands, size_t count, struct far_error *err)
+{
+    struct far_net *net = NULL;
+    struct founding f = {.commands = commands, .count = count, .server_id = config->server_id};
+    int rc = far_server_net_open(dir, config, &net, err);
+    if (rc != 0) {
+        return rc;
+    }
+    struct far_log_config log_config = far_server_log_config(dir, config, net);
+    rc = far_log_bootstrap(&log_config, err);
+    if (rc == 0) {
+        rc = run(&log_config, &f);
+        if (rc != 0 && err != NULL) {
+            *err = f.err;
+        }
+    }
+    far_net_free(net);
+    return rc;
+}

@@ -1,0 +1,17 @@
+/* Founding: the first run of a new cluster's log, inside `farshored init`, which carries the first commands into it. */
+#ifndef FAR_SERVER_FOUNDING_H
+#define FAR_SERVER_FOUNDING_H
+
+#include "server/server.h"
+
+struct far_founding_command {
+    uint16_t kind;
+    struct far_buf payload;
+};
+
+/* Bootstraps the log of dir as that of a cluster of one, runs it until each command is accepted, one after the other, and
+ * closes it. Blocking. FAR_TIMEOUT after 30 s without progress. */
+int far_founding_run(const char *dir, const struct far_server_config *config,
+                     const struct far_founding_command *commands, size_t count, struct far_error *err);
+
+#endif

@@ -1,0 +1,268 @@
+/* Hooks: see hooks.h. Views, events and status are for any thread and go straight to the log; proposals, waits, barriers
+ * and joins become calls of the core thread. */
+#include "server/hooks.h"
+
+#include "base/assert.h"
+#include "net/pki.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { ARENA_MAX = 256 * 1024 };
+
+static int view_begin(void *arg, struct far_log_view *ret_view, struct far_error *err)
+{
+    const struct far_hooks_context *context = arg;
+    return far_log_view_begin(context->log, ret_view, err);
+}
+
+static void view_end(void *arg, struct far_log_view *view)
+{
+    far_log_view_end(view);
+}
+
+static int view_event(void *arg, struct far_log_view *view, uint64_t seq, struct far_arena *arena,
+                      struct far_event *ret_event, uint8_t ret_head[32], struct far_error *err)
+{
+    return far_log_view_event(view, seq, arena, ret_event, ret_head, err);
+}
+
+static void status(void *arg, struct far_log_status *ret_status)
+{
+    const struct far_hooks_context *context = arg;
+    far_log_status(context->log, ret_status);
+}
+
+/* ---- proposals, waits, barriers ---- */
+
+enum log_call_kind { CALL_PROPOSE, CALL_WAIT_INDEX, CALL_BARRIER };
+
+struct log_call {
+    struct far_call call; /* first */
+    enum log_call_kind kind;
+    struct far_log *log;
+    uint64_t timeout_ms;
+    uint64_t index;
+    far_log_done_fn done;
+    void *done_arg;
+    struct far_command command; /* its payload is behind the struct */
+    uint8_t payload[];
+};
+
+static void fail_done(far_log_done_fn done, void *done_arg, int klass, const char *message)
+{
+    struct far_result result = {.klass = klass};
+    snprintf(result.message, sizeof result.message, "%s", message);
+    done(done_arg, &result, 0);
+}
+
+static void run_log_call(struct far_call *call, bool canceled)
+{
+    struct log_call *c = (struct log_call *)call;
+    if (canceled) {
+        fail_done(c->done, c->done_arg, FAR_CANCELED, "the server stops");
+    } else if (c->kind == CALL_PROPOSE) {
+        far_log_propose(c->log, &c->command, c->timeout_ms, c->done, c->done_arg);
+    } else if (c->kind == CALL_WAIT_INDEX) {
+        far_log_wait_index(c->log, c->index, c->timeout_ms, c->done, c->done_arg);
+    } else {
+        far_log_barrier(c->log, c->timeout_ms, c->done, c->done_arg);
+    }
+    free(c);
+}
+
+static void post_log_call(struct far_hooks_context *context, enum log_call_kind kind,
+                          const struct far_command *command, uint64_t index, uint64_t timeout_ms,
+                          far_log_done_fn done, void *done_arg)
+{
+    size_t payload_len = command == NULL ? 0 : command->payload.len;
+    struct log_call *c = malloc(sizeof *c + payload_len);
+    if (c == NULL) {
+        fail_done(done, done_arg, FAR_LIMIT, "no memory for a call");
+        return;
+    }
+    *c = (struct log_call){.call.run = run_log_call,
+                           .kind = kind,
+                           .log = context->log,
+                           .timeout_ms = timeout_ms,
+                           .index = index,
+                           .done = done,
+                           .done_arg = done_arg};
+    if (command != NULL) {
+        c->command = *command;
+        c->command.payload = far_slice(c->payload, payload_len);
+        memcpy(c->payload, command->payload.data, payload_len);
+    }
+    int rc = far_calls_post(context->calls, &c->call);
+    if (rc != 0) {
+        free(c);
+        fail_done(done, done_arg, rc, rc == FAR_BUSY ? "too many calls wait" : "the server stops");
+    }
+}
+
+static void propose(void *arg, const struct far_command *command, uint64_t timeout_ms, far_log_done_fn done,
+                    void *done_arg)
+{
+    post_log_call(arg, CALL_PROPOSE, command, 0, timeout_ms, done, done_arg);
+}
+
+static void wait_index(void *arg, uint64_t index, uint64_t timeout_ms, far_log_done_fn done, void *done_arg)
+{
+    post_log_call(arg, CALL_WAIT_INDEX, NULL, index, timeout_ms, done, done_arg);
+}
+
+static void barrier(void *arg, uint64_t timeout_ms, far_log_done_fn done, void *done_arg)
+{
+    post_log_call(arg, CALL_BARRIER, NULL, 0, timeout_ms, done, done_arg);
+}
+
+/* ---- join tokens ---- */
+
+static void add_address(struct far_join_token *token, const struct far_row_server *row)
+{
+    if (row->role == FAR_server_role_removed || row->api_address.len == 0 ||
+        row->api_address.len > FAR_JOIN_TOKEN_ADDRESS_BYTES_MAX ||
+        token->address_count == FAR_JOIN_TOKEN_ADDRESSES_MAX) {
+        return;
+    }
+    memcpy(token->addresses[token->address_count++], row->api_address.data, row->api_address.len);
+}
+
+/* This server first: it is known to answer. */
+static int add_addresses(struct far_state *state, uint64_t self, struct far_join_token *token, struct far_arena *arena,
+                         struct far_error *err)
+{
+    for (int others = 0; others <= 1; others++) {
+        struct far_row_server row;
+        struct far_key key = far_key(&far_schema_row_server);
+        int rc;
+        while ((rc = far_state_next(state, &far_schema_row_server, &key, arena, NULL, &row, err)) == 0) {
+            if ((row.id != self) == (others == 1)) {
+                add_address(token, &row);
+            }
+        }
+        if (rc != FAR_NOT_FOUND) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static int join_token(void *arg, uint64_t purpose, const char *name, const uint8_t secret[32], char *ret_text,
+                      struct far_error *err)
+{
+    struct far_hooks_context *context = arg;
+    struct far_join_token token = {0};
+    struct far_log_view view;
+    struct far_arena arena;
+    struct far_row_cluster cluster;
+    struct far_key key = far_key(&far_schema_row_cluster);
+    int rc = far_log_view_begin(context->log, &view, err);
+    if (rc != 0) {
+        return rc;
+    }
+    far_arena_init(&arena, ARENA_MAX);
+    rc = far_state_get(&view.state, &far_schema_row_cluster, &key, &arena, &cluster, err);
+    if (rc == FAR_NOT_FOUND) {
+        far_fail(err, rc, "this server does not hold the cluster's state yet; try again in a moment");
+    }
+    if (rc == 0) {
+        far_pki_fingerprint(cluster.ca_certificate, token.ca_hash);
+        rc = add_addresses(&view.state, context->server_id, &token, &arena, err);
+    }
+    if (rc == 0) {
+        memcpy(token.secret, secret, sizeof token.secret);
+        rc = far_join_token_print(&token, ret_text, err);
+    }
+    far_arena_done(&arena);
+    far_log_view_end(&view);
+    explicit_bzero(&token, sizeof token);
+    return rc;
+}
+
+/* ---- joins ---- */
+
+enum { JOIN_TEXTS = 7 };
+
+struct join_call {
+    struct far_call call; /* first */
+    struct far_admission *admission;
+    struct far_api_join_request request; /* its texts are behind the struct */
+    far_api_join_done_fn done;
+    void *done_arg;
+    char texts[];
+};
+
+static void fail_join(far_api_join_done_fn done, void *done_arg, int klass, const char *message)
+{
+    struct far_error err;
+    far_fail(&err, klass, "%s", message);
+    done(done_arg, &err, NULL);
+}
+
+static void run_join_call(struct far_call *call, bool canceled)
+{
+    struct join_call *c = (struct join_call *)call;
+    if (canceled) {
+        fail_join(c->done, c->done_arg, FAR_CANCELED, "the server stops");
+    } else {
+        far_admission_join(c->admission, &c->request, c->done, c->done_arg);
+    }
+    free(c);
+}
+
+/* The request's texts, one after the other. */
+static void text_fields(struct far_api_join_request *request, const char **fields[JOIN_TEXTS])
+{
+    const char **const all[JOIN_TEXTS] = {&request->token,       &request->csr,
+                                          &request->name,        &request->api_address,
+                                          &request->peer_address, &request->data_address,
+                                          &request->party};
+    memcpy(fields, all, sizeof all);
+}
+
+static void join(void *arg, const struct far_api_join_request *request, far_api_join_done_fn done, void *done_arg)
+{
+    struct far_hooks_context *context = arg;
+    struct far_api_join_request copy = *request;
+    const char **fields[JOIN_TEXTS];
+    size_t bytes = 0;
+    text_fields(&copy, fields);
+    for (size_t i = 0; i < JOIN_TEXTS; i++) {
+        bytes += strlen(*fields[i]) + 1;
+    }
+    struct join_call *c = malloc(sizeof *c + bytes);
+    if (c == NULL) {
+        fail_join(done, done_arg, FAR_LIMIT, "no memory for a join");
+        return;
+    }
+    char *at = c->texts;
+    for (size_t i = 0; i < JOIN_TEXTS; i++) {
+        size_t len = strlen(*fields[i]) + 1;
+        memcpy(at, *fields[i], len);
+        *fields[i] = at;
+        at += len;
+    }
+    c->call = (struct far_call){.run = run_join_call};
+    c->admission = context->admission;
+    c->request = copy;
+    c->done = done;
+    c->done_arg = done_arg;
+    int rc = far_calls_post(context->calls, &c->call);
+    if (rc != 0) {
+        free(c);
+        fail_join(done, done_arg, rc, rc == FAR_BUSY ? "too many calls wait" : "the server stops");
+    }
+}
+
+const struct far_api_hooks far_server_hooks = {
+    .view_begin = view_begin,
+    .view_end = view_end,
+    .view_event = view_event,
+    .status = status,
+    .propose = propose,
+    .wait_index = wait_index,
+    .barrier = barrier,
+    .join_token = join_token,
+    .join = join,
+};

@@ -1,0 +1,101 @@
+/* farshored join: an identity for this machine. Nothing is written before the cluster has answered and everything fits
+ * together; the file `config` is written last, so a folder without it was never joined and can be joined again. The log
+ * begins empty: the leader fills it. */
+#include "net/enroll.h"
+#include "net/pki.h"
+#include "net/seal.h"
+#include "server/server.h"
+
+#include <stdio.h>
+
+enum { OPT_DIR, OPT_TOKEN, OPT_NAME, OPT_API, OPT_PEER, OPT_COUNT };
+static const char *const option_names[] = {"--dir", "--token", "--name", "--api", "--peer", NULL};
+
+static int write_folder(const char *dir, const struct far_enrolment *enrolment, const uint8_t seal_key[32],
+                        struct far_server_config *config, struct far_error *err)
+{
+    config->server_id = enrolment->id;
+    config->incarnation_epoch = enrolment->incarnation_epoch;
+    memcpy(config->cluster_uuid, enrolment->cluster_uuid, sizeof config->cluster_uuid);
+    snprintf(config->cluster, sizeof config->cluster, "%s", enrolment->cluster);
+    int rc = far_server_file_write(dir, "server.key", far_buf_slice(&enrolment->key_pem), 0600, err);
+    if (rc == 0) {
+        rc = far_server_file_write(dir, "server.crt", far_buf_slice(&enrolment->certificate_pem), 0644, err);
+    }
+    if (rc == 0) {
+        rc = far_server_file_write(dir, "ca.crt", far_buf_slice(&enrolment->ca_pem), 0644, err);
+    }
+    if (rc == 0) {
+        rc = far_server_seal_key_save(dir, seal_key, err);
+    }
+    return rc == 0 ? far_server_config_save(dir, config, err) : rc;
+}
+
+/* A log without a config is what is left of a server that was here: its files may not be given to another id. */
+static int refuse_old_log(const char *dir, struct far_error *err)
+{
+    char path[FAR_SERVER_FILE_MAX];
+    far_server_path(dir, "state", path);
+    FILE *state = fopen(path, "re");
+    if (state == NULL) {
+        return 0;
+    }
+    fclose(state);
+    return far_fail(err, FAR_CONFLICT, "'%s' holds the log of a server that was here before; give a new folder", dir);
+}
+
+static int enroll(const char *const *options, const struct far_server_config *config, uint8_t seal_private[32],
+                  struct far_enrolment *ret_enrolment, struct far_error *err)
+{
+    uint8_t seal_public[32];
+    int rc = far_seal_keypair(seal_public, seal_private, err);
+    if (rc != 0) {
+        return rc;
+    }
+    struct far_enroll_request request = {
+        .token = options[OPT_TOKEN],
+        .party = FAR_PARTY_SERVER,
+        .name = options[OPT_NAME],
+        .api_address = config->api_address,
+        .peer_address = config->peer_address,
+        .seal_key = seal_public,
+    };
+    return far_enroll(&request, ret_enrolment, err);
+}
+
+int far_server_join(int argc, char **argv)
+{
+    const char *options[OPT_COUNT];
+    struct far_error err = {0};
+    struct far_enrolment enrolment;
+    struct far_server_config config = {0};
+    uint8_t seal_private[32];
+    int rc = far_server_options(argc, argv, option_names, OPT_COUNT, options, &err);
+    if (rc == 0) {
+        rc = far_server_folder_prepare(options[OPT_DIR], &err);
+    }
+    if (rc == 0) {
+        rc = refuse_old_log(options[OPT_DIR], &err);
+    }
+    if (rc == 0) {
+        rc = far_server_address_settle(options[OPT_API], config.api_address, &err);
+    }
+    if (rc == 0) {
+        rc = far_server_address_settle(options[OPT_PEER], config.peer_address, &err);
+    }
+    if (rc == 0) {
+        snprintf(config.name, sizeof config.name, "%s", options[OPT_NAME]);
+        rc = enroll(options, &config, seal_private, &enrolment, &err);
+    }
+    if (rc != 0) {
+        return far_server_failed(&err);
+    }
+    rc = write_folder(options[OPT_DIR], &enrolment, seal_private, &config, &err);
+    if (rc == 0) {
+        printf("server '%s' joined cluster '%s' as number %llu; start it with: farshored run --dir %s\n",
+               options[OPT_NAME], enrolment.cluster, (unsigned long long)enrolment.id, options[OPT_DIR]);
+    }
+    far_enroll_done(&enrolment);
+    explicit_bzero(seal_private, sizeof seal_private);
+    return rc == 0 ? 0 : far_server_failed(&err);
+}

@@ -1,0 +1,56 @@
+/* farshored: a management server.
+ *
+ *   farshored init --dir D --cluster N --name S --api H:P --peer H:P   make a new cluster with this as its first server
+ *   farshored join --dir D --token T --name S --api H:P --peer H:P     become a server of a cluster
+ *   farshored run --dir D                                              serve until SIGTERM or SIGINT
+ *   farshored log-verify --dir D                                       check the log of a server that does not run
+ *
+ * A server's folder holds config, server.key, server.crt, ca.crt, seal.key, wal/, state/, and on the first server
+ * admin.token. */
+#include "server/server.h"
+
+#include <stdio.h>
+#include <sys/stat.h>
+
+static void usage(FILE *out)
+{
+    fputs("usage: farshored init --dir DIR --cluster NAME --name NAME --api HOST:PORT --peer HOST:PORT [--lease-ms N]\n"
+          "       farshored join --dir DIR --token TOKEN --name NAME --api HOST:PORT --peer HOST:PORT\n"
+          "       farshored run --dir DIR\n"
+          "       farshored log-verify --dir DIR\n"
+          "       farshored --help | --version\n",
+          out);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        int (*run)(int argc, char **argv);
+    } commands[] = {
+        {"init", far_server_init},
+        {"join", far_server_join},
+        {"run", far_server_run},
+        {"log-verify", far_server_log_verify},
+    };
+    umask(077);
+    const char *command = argc > 1 ? argv[1] : "";
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        if (strcmp(command, commands[i].name) == 0) {
+            return commands[i].run(argc - 1, argv + 1);
+        }
+    }
+    if (strcmp(command, "--help") == 0 || strcmp(command, "help") == 0) {
+        usage(stdout);
+        return 0;
+    }
+    if (strcmp(command, "--version") == 0) {
+        puts("farshored " FAR_VERSION);
+        return 0;
+    }
+    if (*command != '\0') {
+        fprintf(stderr, "farshored: '%s' is no command\n", command);
+    }
+    usage(stderr);
+    return far_class_info(FAR_INVALID)->exit_code;
+}

@@ -1,0 +1,314 @@
+/* farshored run: log, links, members, admission and API on one loop, until a signal.
+ *
+ * Start: read the folder, then open from the inside out; `ready` (the file and the line on stdout) comes last and names the
+ * ports. Stop: the API first (its thread ends), then the calls that it left, then listener, link, members and log
+ * together; the log answers what is still owed; when all of them are gone the loop is empty. */
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/logging.h"
+#include "net/address.h"
+#include "server/hooks.h"
+#include "server/link.h"
+#include "server/members.h"
+#include "server/server.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum { SIGNALS = 2, REFUSAL_LOG_MS = 1000 };
+
+struct program {
+    const char *dir;
+    struct far_server_config config;
+    uv_loop_t loop;
+    uv_signal_t signals[SIGNALS];
+    struct far_net *net;
+    struct far_calls *calls;
+    struct far_log *log;
+    struct far_link *link;
+    struct far_members *members;
+    struct far_admission *admission;
+    struct far_listener *listener;
+    struct far_api *api;
+    struct far_hooks_context hooks;
+    bool stopping;
+    uint64_t refusal_logged_ms; /* monotonic; refused connections are counted between two lines */
+    uint64_t refusals;
+};
+
+/* ---- what the log says ---- */
+
+static void on_commit(void *arg, uint64_t applied_index, uint64_t last_seq)
+{
+    struct program *p = arg;
+    if (p->api != NULL) {
+        far_api_committed(p->api, applied_index, last_seq);
+    }
+    if (p->link != NULL) {
+        far_link_committed(p->link);
+    }
+    if (p->members != NULL) {
+        far_members_changed(p->members);
+    }
+}
+
+static void on_leader(void *arg, uint64_t leader_id, uint64_t term, bool is_self)
+{
+    struct program *p = arg;
+    if (leader_id == 0) {
+        far_logf(FAR_LEVEL_INFO, "server", "term %llu: no leader is known", (unsigned long long)term);
+    } else {
+        far_logf(FAR_LEVEL_INFO, "server", "term %llu: %s %llu leads", (unsigned long long)term,
+                 is_self ? "this server, number" : "server number", (unsigned long long)leader_id);
+    }
+    if (p->members != NULL) {
+        far_members_changed(p->members);
+    }
+}
+
+/* ---- streams on port 5001 ---- */
+
+/* A server whose removal this one knows of is not heard. One that it does not know may be newer than its own state. */
+static bool is_removed(struct program *p, uint64_t server_id)
+{
+    struct far_log_view view;
+    struct far_arena arena;
+    struct far_row_server row;
+    struct far_key key = far_key(&far_schema_row_server);
+    far_key_u64(&key, server_id);
+    if (far_log_view_begin(p->log, &view, NULL) != 0) {
+        return false;
+    }
+    far_arena_init(&arena, 16 * 1024);
+    int rc = far_state_get(&view.state, &far_schema_row_server, &key, &arena, &row, NULL);
+    bool removed = rc == 0 && row.role == FAR_server_role_removed;
+    far_arena_done(&arena);
+    far_log_view_end(&view);
+    return removed;
+}
+
+static void on_stream_open(void *arg, struct far_stream *stream, struct far_peer peer, enum far_purpose purpose)
+{
+    struct program *p = arg;
+    if (p->stopping) {
+        far_stream_close(stream);
+    } else if (purpose == FAR_PURPOSE_LINK) {
+        far_link_accept(p->link, peer.id, stream);
+    } else if (is_removed(p, peer.id)) {
+        far_logf(FAR_LEVEL_WARN, "server", "server %llu was removed and is not heard", (unsigned long long)peer.id);
+        far_stream_close(stream);
+    } else {
+        far_log_accept(p->log, peer.id, stream);
+    }
+}
+
+/* Only a stream that nobody has taken: it is closing. */
+static void on_stream_frame(void *arg, struct far_stream *stream, uint16_t type, struct far_slice payload)
+{
+}
+
+/* A connection that was never greeted, or that nobody took. */
+static void on_stream_close(void *arg, struct far_stream *stream, const struct far_error *why)
+{
+    struct program *p = arg;
+    uint64_t now_ms = far_clock_monotonic_ms();
+    if (why->klass == FAR_CANCELED) {
+        return;
+    }
+    p->refusals++;
+    if (p->refusal_logged_ms != 0 && now_ms - p->refusal_logged_ms < REFUSAL_LOG_MS) {
+        return;
+    }
+    far_logf(FAR_LEVEL_WARN, "server", "a connection was refused: %s (%llu since the last such line)", why->message,
+             (unsigned long long)p->refusals);
+    p->refusal_logged_ms = now_ms;
+    p->refusals = 0;
+}
+
+static const struct far_stream_callbacks stream_callbacks = {on_stream_open, on_stream_frame, on_stream_close};
+
+/* ---- start ---- */
+
+static int open_log(struct program *p, struct far_error *err)
+{
+    struct far_log_config config = far_server_log_config(p->dir, &p->config, p->net);
+    int rc = far_log_open(&config, &p->loop, on_commit, on_leader, p, &p->log, err);
+    if (rc == 0) {
+        rc = far_link_new(p->log, &p->loop, &p->link, err);
+    }
+    if (rc == 0) {
+        rc = far_members_new(p->log, &p->loop, p->config.server_id, &p->members, err);
+    }
+    return rc;
+}
+
+static int open_admission(struct program *p, struct far_error *err)
+{
+    struct far_admission_config config = {.log = p->log, .server_id = p->config.server_id};
+    int rc = far_server_seal_key_load(p->dir, config.seal_key, err);
+    if (rc == 0) {
+        rc = far_admission_new(&config, &p->admission, err);
+    }
+    explicit_bzero(config.seal_key, sizeof config.seal_key);
+    return rc;
+}
+
+static const char *api_listen(const struct program *p)
+{
+    return p->config.api_listen[0] != '\0' ? p->config.api_listen : p->config.api_address;
+}
+
+static int open_ports(struct program *p, struct far_error *err)
+{
+    const char *peer = p->config.peer_listen[0] != '\0' ? p->config.peer_listen : p->config.peer_address;
+    int rc = far_listener_new(p->net, &p->loop, peer, &stream_callbacks, p, &p->listener, err);
+    if (rc != 0) {
+        return rc;
+    }
+    char certificate[FAR_SERVER_FILE_MAX];
+    char key[FAR_SERVER_FILE_MAX];
+    far_server_path(p->dir, "server.crt", certificate);
+    far_server_path(p->dir, "server.key", key);
+    p->hooks = (struct far_hooks_context){
+        .log = p->log, .calls = p->calls, .admission = p->admission, .server_id = p->config.server_id};
+    struct far_api_config config = {.address = api_listen(p), .certificate_path = certificate, .key_path = key};
+    return far_api_new(&config, &far_server_hooks, &p->hooks, &p->api, err);
+}
+
+static int tell_ready(struct program *p, struct far_error *err)
+{
+    struct far_address api;
+    char text[1024];
+    int rc = far_address_parse(api_listen(p), &api, err);
+    if (rc != 0) {
+        return rc;
+    }
+    bool v6 = strchr(api.host, ':') != NULL;
+    int n = snprintf(text, sizeof text, "api=%s%s%s:%d peer=%s\n", v6 ? "[" : "", api.host, v6 ? "]" : "",
+                     far_api_port(p->api), far_listener_address(p->listener));
+    rc = far_server_file_write(p->dir, "ready", far_slice(text, (size_t)n), 0600, err);
+    if (rc == 0) {
+        printf("ready %s", text);
+        fflush(stdout);
+    }
+    return rc;
+}
+
+static int start(struct program *p, struct far_error *err)
+{
+    int rc = far_calls_new(&p->loop, &p->calls, err);
+    if (rc == 0) {
+        rc = open_log(p, err);
+    }
+    if (rc == 0) {
+        rc = open_admission(p, err);
+    }
+    if (rc == 0) {
+        rc = open_ports(p, err);
+    }
+    return rc == 0 ? tell_ready(p, err) : rc;
+}
+
+/* ---- stop ---- */
+
+static void forget_ready(const struct program *p)
+{
+    char path[FAR_SERVER_FILE_MAX];
+    far_server_path(p->dir, "ready", path);
+    unlink(path);
+}
+
+static void on_part_closed(void *arg)
+{
+}
+
+static void stop(struct program *p)
+{
+    if (p->stopping) {
+        return;
+    }
+    p->stopping = true;
+    forget_ready(p);
+    for (size_t i = 0; i < SIGNALS; i++) {
+        uv_close((uv_handle_t *)&p->signals[i], NULL);
+    }
+    if (p->api != NULL) {
+        far_api_stop(p->api);
+    }
+    if (p->calls != NULL) {
+        far_calls_close(p->calls);
+    }
+    if (p->listener != NULL) {
+        far_listener_close(p->listener, on_part_closed, p);
+    }
+    if (p->link != NULL) {
+        far_link_close(p->link, on_part_closed, p);
+        p->link = NULL;
+    }
+    if (p->members != NULL) {
+        far_members_close(p->members, on_part_closed, p);
+        p->members = NULL;
+    }
+    if (p->log != NULL) {
+        far_log_close(p->log, on_part_closed, p);
+    }
+}
+
+static void on_signal(uv_signal_t *signal, int number)
+{
+    far_logf(FAR_LEVEL_INFO, "server", "stopping on signal %d", number);
+    stop(signal->data);
+}
+
+static void watch_signals(struct program *p)
+{
+    const int numbers[SIGNALS] = {SIGTERM, SIGINT};
+    for (size_t i = 0; i < SIGNALS; i++) {
+        uv_signal_init(&p->loop, &p->signals[i]);
+        p->signals[i].data = p;
+        uv_signal_start(&p->signals[i], on_signal, numbers[i]);
+    }
+}
+
+/* ---- the command ---- */
+
+static int serve(struct program *p, struct far_error *err)
+{
+    int rc = far_server_net_open(p->dir, &p->config, &p->net, err);
+    if (rc != 0) {
+        return rc;
+    }
+    far_logf(FAR_LEVEL_INFO, "server", "server %llu '%s' of cluster '%s' starts",
+             (unsigned long long)p->config.server_id, p->config.name, p->config.cluster);
+    uv_loop_init(&p->loop);
+    watch_signals(p);
+    forget_ready(p);
+    rc = start(p, err);
+    if (rc != 0) {
+        stop(p);
+    }
+    uv_run(&p->loop, UV_RUN_DEFAULT);
+    int busy = uv_loop_close(&p->loop);
+    FAR_ASSERT(busy == 0);
+    far_api_free(p->api);
+    far_admission_free(p->admission);
+    far_calls_free(p->calls);
+    far_net_free(p->net);
+    return rc;
+}
+
+int far_server_run(int argc, char **argv)
+{
+    static const char *const names[] = {"--dir", NULL};
+    struct far_error err = {0};
+    struct program p = {0};
+    int rc = far_server_options(argc, argv, names, 1, &p.dir, &err);
+    if (rc == 0) {
+        rc = far_server_config_load(p.dir, &p.config, &err);
+    }
+    if (rc == 0) {
+        rc = serve(&p, &err);
+    }
+    return rc == 0 ? 0 : far_server_failed(&err);
+}

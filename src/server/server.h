@@ -1,0 +1,63 @@
+/* The commands of farshored, and what they share: a server's folder. Each command gets its own argv (argv[0] is its
+ * name) and returns the exit status. */
+#ifndef FAR_SERVER_SERVER_H
+#define FAR_SERVER_SERVER_H
+
+#include "log/log.h"
+#include "net/net.h"
+
+int far_server_init(int argc, char **argv);
+int far_server_join(int argc, char **argv);
+int far_server_run(int argc, char **argv);
+int far_server_log_verify(int argc, char **argv);
+
+enum { FAR_SERVER_PATH_MAX = 3072, FAR_SERVER_FILE_MAX = FAR_SERVER_PATH_MAX + 32 };
+
+/* The file `config` of a server's folder. */
+struct far_server_config {
+    uint64_t server_id;
+    char name[64];
+    char cluster[64];
+    uint8_t cluster_uuid[16];
+    uint64_t incarnation_epoch;
+    char api_address[256];  /* where users reach it, as the state has it */
+    char peer_address[256]; /* where servers and nodes reach it, as the state has it */
+    char api_listen[256];   /* empty: as api_address */
+    char peer_listen[256];  /* empty: as peer_address */
+    uint64_t election_ms;   /* these go to the log; 0 = its own value */
+    uint64_t wal_bytes_max;
+    uint64_t reserve_bytes;
+    uint64_t low_space_bytes;
+    uint64_t full_space_bytes;
+    uint64_t map_bytes;
+};
+
+/* FAR_NOT_FOUND: dir is no folder of a server. */
+int far_server_config_load(const char *dir, struct far_server_config *ret_config, struct far_error *err);
+int far_server_config_save(const char *dir, const struct far_server_config *config, struct far_error *err);
+
+/* What a folder's files make: the network's identity, and the log's settings (which borrow dir, config and net). */
+int far_server_net_open(const char *dir, const struct far_server_config *config, struct far_net **ret_net,
+                        struct far_error *err);
+struct far_log_config far_server_log_config(const char *dir, const struct far_server_config *config,
+                                            struct far_net *net);
+/* The private half of the server's seal key. */
+int far_server_seal_key_load(const char *dir, uint8_t ret_private[32], struct far_error *err);
+int far_server_seal_key_save(const char *dir, const uint8_t private_key[32], struct far_error *err);
+
+/* dir/name into path. */
+void far_server_path(const char *dir, const char *name, char path[FAR_SERVER_FILE_MAX]);
+int far_server_file_write(const char *dir, const char *name, struct far_slice data, int mode, struct far_error *err);
+/* dir is made if it is not there, ours to write, and no server's yet (no file config): known before anything is spent. */
+int far_server_folder_prepare(const char *dir, struct far_error *err);
+/* An address whose port is 0 gets a free one (out has 256 bytes), for tests and trials: the state needs the real one. */
+int far_server_address_settle(const char *address, char out[256], struct far_error *err);
+
+/* `--name value` options: each must be in names (closed by NULL) and is given at most once; values[i] is NULL if it is
+ * not there. The first required_count of them must be there. FAR_INVALID names what is wrong. */
+int far_server_options(int argc, char **argv, const char *const *names, size_t required_count,
+                       const char **ret_values, struct far_error *err);
+/* Prints the error and returns its exit status. */
+int far_server_failed(const struct far_error *err);
+
+#endif

@@ -1,0 +1,291 @@
+/* A server's folder and options: see server.h. */
+#include "server/server.h"
+
+#include "base/config.h"
+#include "net/address.h"
+#include "net/pki.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { KEY_COUNT = 15 };
+
+static void fill_keys(struct far_server_config *c, struct far_config_key keys[KEY_COUNT])
+{
+    const uint64_t any = UINT64_MAX;
+    const struct far_config_key table[KEY_COUNT] = {
+        {.name = "server_id", .type = FAR_CONFIG_U64, .value = &c->server_id, .min = 1, .max = any, .required = true},
+        {.name = "name", .type = FAR_CONFIG_TEXT, .value = c->name, .size = sizeof c->name, .required = true},
+        {.name = "cluster", .type = FAR_CONFIG_TEXT, .value = c->cluster, .size = sizeof c->cluster},
+        {.name = "cluster_uuid", .type = FAR_CONFIG_HEX, .value = c->cluster_uuid, .size = 16, .required = true},
+        {.name = "incarnation_epoch", .type = FAR_CONFIG_U64, .value = &c->incarnation_epoch, .max = any},
+        {.name = "api_address",
+         .type = FAR_CONFIG_TEXT,
+         .value = c->api_address,
+         .size = sizeof c->api_address,
+         .required = true,
+         .comment = "host:port where users reach this server (HTTPS)"},
+        {.name = "peer_address",
+         .type = FAR_CONFIG_TEXT,
+         .value = c->peer_address,
+         .size = sizeof c->peer_address,
+         .required = true,
+         .comment = "host:port where servers and nodes reach this one (mutual TLS)"},
+        {.name = "api_listen",
+         .type = FAR_CONFIG_TEXT,
+         .value = c->api_listen,
+         .size = sizeof c->api_listen,
+         .comment = "host:port to listen on for users; empty: api_address"},
+        {.name = "peer_listen",
+         .type = FAR_CONFIG_TEXT,
+         .value = c->peer_listen,
+         .size = sizeof c->peer_listen,
+         .comment = "host:port to listen on for servers and nodes; empty: peer_address"},
+        {.name = "election_ms",
+         .type = FAR_CONFIG_U64,
+         .value = &c->election_ms,
+         .max = 60000,
+         .comment = "election time-out, the same on all servers; 0: 1000"},
+        {.name = "wal_bytes_max",
+         .type = FAR_CONFIG_U64,
+         .value = &c->wal_bytes_max,
+         .max = any,
+         .comment = "of the log kept for servers that fell behind; 0: 32m"},
+        {.name = "reserve_bytes",
+         .type = FAR_CONFIG_U64,
+         .value = &c->reserve_bytes,
+         .max = any,
+         .comment = "of the file that is given up when the disk is full; 0: 64m"},
+        {.name = "low_space_bytes",
+         .type = FAR_CONFIG_U64,
+         .value = &c->low_space_bytes,
+         .max = any,
+         .comment = "free space below which commands of users are refused; 0: 256m"},
+        {.name = "full_space_bytes",
+         .type = FAR_CONFIG_U64,
+         .value = &c->full_space_bytes,
+         .max = any,
+         .comment = "free space below which all but commands of the cluster are refused; 0: 64m"},
+        {.name = "map_bytes",
+         .type = FAR_CONFIG_U64,
+         .value = &c->map_bytes,
+         .max = any,
+         .comment = "address space of the state's map; 0: 1024g"},
+    };
+    memcpy(keys, table, sizeof table);
+}
+
+int far_server_config_load(const char *dir, struct far_server_config *ret_config, struct far_error *err)
+{
+    struct far_config_key keys[KEY_COUNT];
+    char path[FAR_SERVER_FILE_MAX];
+    *ret_config = (struct far_server_config){0};
+    fill_keys(ret_config, keys);
+    far_server_path(dir, "config", path);
+    int rc = far_config_load(path, keys, KEY_COUNT, err);
+    return rc != FAR_NOT_FOUND
+               ? rc
+               : far_fail(err, rc, "'%s' is no folder of a server: run `farshored init` or `farshored join` first", dir);
+}
+
+int far_server_config_save(const char *dir, const struct far_server_config *config, struct far_error *err)
+{
+    struct far_server_config copy = *config;
+    struct far_config_key keys[KEY_COUNT];
+    char path[FAR_SERVER_FILE_MAX];
+    fill_keys(&copy, keys);
+    far_server_path(dir, "config", path);
+    return far_config_save(path, keys, KEY_COUNT, err);
+}
+
+int far_server_net_open(const char *dir, const struct far_server_config *config, struct far_net **ret_net,
+                        struct far_error *err)
+{
+    char ca[FAR_SERVER_FILE_MAX];
+    char certificate[FAR_SERVER_FILE_MAX];
+    char key[FAR_SERVER_FILE_MAX];
+    far_server_path(dir, "ca.crt", ca);
+    far_server_path(dir, "server.crt", certificate);
+    far_server_path(dir, "server.key", key);
+    struct far_net_config net = {
+        .self = {.party = FAR_PARTY_SERVER, .id = config->server_id},
+        .incarnation_epoch = config->incarnation_epoch,
+        .ca_path = ca,
+        .certificate_path = certificate,
+        .key_path = key,
+    };
+    memcpy(net.cluster_uuid, config->cluster_uuid, sizeof net.cluster_uuid);
+    return far_net_new(&net, ret_net, err);
+}
+
+struct far_log_config far_server_log_config(const char *dir, const struct far_server_config *config,
+                                            struct far_net *net)
+{
+    return (struct far_log_config){
+        .dir = dir,
+        .server_id = config->server_id,
+        .address = config->peer_address,
+        .net = net,
+        .election_ms = config->election_ms,
+        .wal_bytes_max = config->wal_bytes_max,
+        .reserve_bytes = config->reserve_bytes,
+        .low_space_bytes = config->low_space_bytes,
+        .full_space_bytes = config->full_space_bytes,
+        .map_bytes = config->map_bytes,
+    };
+}
+
+/* ---- the seal key: 64 hexadecimal digits and a newline ---- */
+
+enum { SEAL_TEXT_BYTES = 65 };
+
+int far_server_seal_key_load(const char *dir, uint8_t ret_private[32], struct far_error *err)
+{
+    char path[FAR_SERVER_FILE_MAX];
+    struct far_buf text;
+    far_server_path(dir, "seal.key", path);
+    far_buf_init(&text, SEAL_TEXT_BYTES);
+    int rc = far_file_read(path, &text, err);
+    if (rc == 0 && (text.len != SEAL_TEXT_BYTES || !far_hex_decode((const char *)text.data, 64, ret_private, 32))) {
+        rc = far_fail(err, FAR_CORRUPT, "'%s' does not hold a key", path);
+    }
+    far_secret_done(&text);
+    return rc;
+}
+
+int far_server_seal_key_save(const char *dir, const uint8_t private_key[32], struct far_error *err)
+{
+    char text[SEAL_TEXT_BYTES + 1];
+    far_hex_encode(private_key, 32, text);
+    text[64] = '\n';
+    int rc = far_server_file_write(dir, "seal.key", far_slice(text, SEAL_TEXT_BYTES), 0600, err);
+    explicit_bzero(text, sizeof text);
+    return rc;
+}
+
+/* ---- files ---- */
+
+void far_server_path(const char *dir, const char *name, char path[FAR_SERVER_FILE_MAX])
+{
+    snprintf(path, FAR_SERVER_FILE_MAX, "%.*s/%s", FAR_SERVER_PATH_MAX - 1, dir, name);
+}
+
+int far_server_file_write(const char *dir, const char *name, struct far_slice data, int mode, struct far_error *err)
+{
+    char path[FAR_SERVER_FILE_MAX];
+    far_server_path(dir, name, path);
+    return far_file_write(path, data, mode, err);
+}
+
+int far_server_folder_prepare(const char *dir, struct far_error *err)
+{
+    char path[FAR_SERVER_FILE_MAX];
+    if (strlen(dir) >= FAR_SERVER_PATH_MAX) {
+        return far_fail(err, FAR_INVALID, "the path of the folder is too long");
+    }
+    if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
+        return far_fail_errno(err, FAR_IO, errno, "create '%s'", dir);
+    }
+    far_server_path(dir, "config", path);
+    if (access(path, F_OK) == 0) {
+        return far_fail(err, FAR_CONFLICT, "'%s' belongs to a server already", dir);
+    }
+    if (access(dir, W_OK | X_OK) != 0) {
+        return far_fail_errno(err, FAR_IO, errno, "write into '%s'", dir);
+    }
+    return 0;
+}
+
+/* ---- addresses ---- */
+
+static int free_port(const struct far_address *address, char out[256], struct far_error *err)
+{
+    struct addrinfo *list = NULL;
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    int rc = getaddrinfo(address->host, address->port, &hints, &list);
+    if (rc != 0) {
+        return far_fail(err, FAR_INVALID, "look up '%s': %s", address->host, gai_strerror(rc));
+    }
+    struct sockaddr_storage bound;
+    socklen_t len = sizeof bound;
+    char text[FAR_ADDRESS_TEXT_MAX];
+    int fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || bind(fd, list->ai_addr, list->ai_addrlen) != 0 ||
+        getsockname(fd, (struct sockaddr *)&bound, &len) != 0) {
+        rc = far_fail_errno(err, FAR_IO, errno, "find a free port of %s", address->host);
+    } else {
+        rc = far_address_print((struct sockaddr *)&bound, len, text, err);
+    }
+    if (rc == 0) {
+        bool v6 = strchr(address->host, ':') != NULL;
+        snprintf(out, 256, v6 ? "[%.240s]:%s" : "%.240s:%s", address->host, strrchr(text, ':') + 1);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    freeaddrinfo(list);
+    return rc;
+}
+
+int far_server_address_settle(const char *address, char out[256], struct far_error *err)
+{
+    struct far_address parsed;
+    int rc = far_address_parse(address, &parsed, err);
+    if (rc == 0 && strlen(address) > 255) {
+        rc = far_fail(err, FAR_INVALID, "the address '%.60s…' is too long", address);
+    }
+    if (rc != 0 || strcmp(parsed.port, "0") == 0) {
+        return rc != 0 ? rc : free_port(&parsed, out, err);
+    }
+    snprintf(out, 256, "%s", address);
+    return 0;
+}
+
+/* ---- options ---- */
+
+static int take_option(char **argv, int i, int argc, const char *const *names, const char **values,
+                       struct far_error *err)
+{
+    size_t n = 0;
+    while (names[n] != NULL && strcmp(names[n], argv[i]) != 0) {
+        n++;
+    }
+    if (names[n] == NULL) {
+        return far_fail(err, FAR_INVALID, "%s: unknown option '%s'", argv[0], argv[i]);
+    }
+    if (values[n] != NULL) {
+        return far_fail(err, FAR_INVALID, "%s: '%s' is given twice", argv[0], argv[i]);
+    }
+    if (i + 1 == argc) {
+        return far_fail(err, FAR_INVALID, "%s: '%s' needs a value", argv[0], argv[i]);
+    }
+    values[n] = argv[i + 1];
+    return 0;
+}
+
+int far_server_options(int argc, char **argv, const char *const *names, size_t required_count,
+                       const char **ret_values, struct far_error *err)
+{
+    int rc = 0;
+    for (size_t n = 0; names[n] != NULL; n++) {
+        ret_values[n] = NULL;
+    }
+    for (int i = 1; i < argc && rc == 0; i += 2) {
+        rc = take_option(argv, i, argc, names, ret_values, err);
+    }
+    for (size_t n = 0; n < required_count && rc == 0; n++) {
+        if (ret_values[n] == NULL) {
+            rc = far_fail(err, FAR_INVALID, "%s: '%s' is missing", argv[0], names[n]);
+        }
+    }
+    return rc;
+}
+
+int far_server_failed(const struct far_error *err)
+{
+    fprintf(stderr, "farshored: %s\n", err->message);
+    return far_class_info(err->klass)->exit_code;
+}
