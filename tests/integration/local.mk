@@ -15,4 +15,5 @@ PARALLEL_INTEGRATION_TESTS = \
 INTEGRATION_TESTS = tests/integration/test_memory.py
 EXTRA_DIST += tests/integration/farlib.py tests/integration/test_kill.py tests/integration/test_cluster.py \
 	tests/integration/test_replicate.py tests/integration/test_bad_input.py \
-	tests/integration/test_allservers_kill.py tests/integration/test_memory.py
+	tests/integration/test_allservers_kill.py tests/integration/test_memory.py \
+	tests/integration/test_powercut.py tests/integration/test_disks.py
