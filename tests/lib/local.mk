@@ -32,3 +32,8 @@ check_LTLIBRARIES += tests/lib/libhttps.la
 tests_lib_libhttps_la_SOURCES = tests/lib/https.c tests/lib/https.h
 tests_lib_libhttps_la_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS)
 tests_lib_libhttps_la_LIBADD = $(OPENSSL_LIBS)
+
+# What the power-cut test of the vault drives.
+check_PROGRAMS += tests/lib/vault_driver
+tests_lib_vault_driver_SOURCES = tests/lib/vault_driver.c tests/lib/vault_kit.h
+tests_lib_vault_driver_LDADD = libdataplane.la

@@ -1,0 +1,312 @@
+/* farshore-node vault …: look at a vault and recover from it with nothing but its folder. No cluster, no network, no key
+ * beside the vault's own; works beside a running node and after it is gone.
+ *
+ *   vault list --vault DIR
+ *   vault recover [--offline] --vault DIR --point ID --disk NAME --target PATH [--overwrite-device]
+ *   vault verify --vault DIR --point ID [--disk NAME]
+ */
+#include "dataplane/vault.h"
+#include "node/node.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static void print_usage(FILE *out)
+{
+    fputs("usage: farshore-node vault list --vault DIR\n"
+          "       farshore-node vault recover [--offline] --vault DIR --point ID --disk NAME --target PATH"
+          " [--overwrite-device]\n"
+          "       farshore-node vault verify --vault DIR --point ID [--disk NAME]\n",
+          out);
+}
+
+static int fail_usage(const struct far_error *err)
+{
+    int status = far_node_failed(err);
+    print_usage(stderr);
+    return status;
+}
+
+/* Takes a flag without a value out of the arguments; true if it was there. */
+static bool take_flag(int *argc, char **argv, const char *flag)
+{
+    for (int i = 1; i < *argc; i++) {
+        if (strcmp(argv[i], flag) == 0) {
+            memmove(argv + i, argv + i + 1, (size_t)(*argc - i - 1) * sizeof *argv);
+            (*argc)--;
+            return true;
+        }
+    }
+    return false;
+}
+
+static int parse_point(const char *text, uint64_t *ret_point, struct far_error *err)
+{
+    char *end = NULL;
+    errno = 0;
+    *ret_point = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end != '\0' || errno != 0) {
+        return far_fail(err, FAR_INVALID, "'%s' is not the number of a point", text);
+    }
+    return 0;
+}
+
+static int require(const char *const *names, const char *const *values, size_t count, struct far_error *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (values[i] == NULL) {
+            return far_fail(err, FAR_INVALID, "%s is missing", names[i]);
+        }
+    }
+    return 0;
+}
+
+static int open_vault(const char *dir, struct far_vault **ret_vault, struct far_error *err)
+{
+    struct far_vault_options options = {.read_only = true};
+    return far_vault_open(dir, &options, ret_vault, err);
+}
+
+/* ---- list ---- */
+
+struct listing {
+    uint64_t points;
+    uint64_t damaged;
+};
+
+static void print_disks(const struct far_manifest *manifest)
+{
+    char when[32] = "?";
+    char root[65];
+    time_t seconds = (time_t)(manifest->frozen_at_ms / 1000);
+    struct tm tm;
+    if (gmtime_r(&seconds, &tm) != NULL) {
+        strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    }
+    for (uint32_t i = 0; i < manifest->disk_count; i++) {
+        const struct far_manifest_disk *disk = &manifest->disks[i];
+        far_hex_encode(disk->root.bytes, 32, root);
+        printf("%-8" PRIu64 " %-20s %-12s %-12s %-12s %-12s %14" PRIu64 "  %.16s  %s\n", manifest->point_id, when,
+               manifest->site, manifest->plan, manifest->workload, disk->name, disk->size_bytes, root,
+               manifest->fuzzy ? "fuzzy" : "");
+    }
+}
+
+static int list_point(void *arg, uint64_t point_id, const struct far_manifest *manifest, const char *problem)
+{
+    struct listing *listing = arg;
+    if (manifest == NULL) {
+        listing->damaged++;
+        fprintf(stderr, "farshore-node: point %" PRIu64 " is damaged: %s\n", point_id, problem);
+        return 0;
+    }
+    listing->points++;
+    print_disks(manifest);
+    return 0;
+}
+
+static int list(int argc, char **argv)
+{
+    static const char *const names[] = {"--vault", NULL};
+    const char *values[1];
+    struct far_error err;
+    struct far_vault *vault = NULL;
+    struct listing listing = {0};
+    take_flag(&argc, argv, "--offline");
+    if (far_node_options(argc, argv, names, values, &err) != 0 || require(names, values, 1, &err) != 0) {
+        return fail_usage(&err);
+    }
+    int rc = open_vault(values[0], &vault, &err);
+    if (rc == 0) {
+        printf("%-8s %-20s %-12s %-12s %-12s %-12s %14s  %-16s\n", "POINT", "FROZEN AT", "SITE", "PLAN", "WORKLOAD",
+               "DISK", "BYTES", "ROOT");
+        rc = far_vault_points(vault, list_point, &listing, &err);
+    }
+    far_vault_close(vault);
+    if (rc == 0 && listing.damaged > 0) {
+        rc = far_fail(&err, FAR_CORRUPT, "%" PRIu64 " manifests are damaged, %" PRIu64 " disks' points are good",
+                      listing.damaged, listing.points);
+    }
+    return rc == 0 ? 0 : far_node_failed(&err);
+}
+
+/* ---- recover ---- */
+
+struct bar {
+    bool shown; /* a terminal looks at it */
+    int percent;
+    const char *phase;
+};
+
+static void draw_bar(struct bar *bar, const char *phase, uint64_t done, uint64_t total)
+{
+    enum { WIDTH = 40 };
+    static const char full[] = "########################################";
+    int percent = total == 0 ? 100 : (int)(done * 100 / total);
+    if (bar->phase != NULL && percent == bar->percent && strcmp(bar->phase, phase) == 0) {
+        return;
+    }
+    bool step = percent % 10 == 0;
+    bar->percent = percent;
+    bar->phase = phase;
+    if (bar->shown) {
+        fprintf(stderr, "\r%-6s [%-*.*s] %3d %%", phase, WIDTH, percent * WIDTH / 100, full, percent);
+        if (percent == 100) {
+            fputc('\n', stderr);
+        }
+    } else if (step) {
+        fprintf(stderr, "%s %d %%\n", phase, percent);
+    }
+}
+
+static void draw_recovery(void *arg, const struct far_recover_progress *progress)
+{
+    draw_bar(arg, progress->phase, progress->bytes_done, progress->bytes_total);
+}
+
+/* A fuzzy point is no snapshot: say so before anybody relies on it. */
+static void warn_if_fuzzy(const char *dir, uint64_t point_id)
+{
+    struct far_vault *vault = NULL;
+    struct far_manifest *manifest = malloc(sizeof *manifest);
+    if (manifest != NULL && open_vault(dir, &vault, NULL) == 0 && far_vault_point(vault, point_id, manifest, NULL) == 0 &&
+        manifest->fuzzy) {
+        fprintf(stderr,
+                "farshore-node: point %" PRIu64 " is fuzzy: the disk was not frozen while it was read, its blocks may be "
+                "of different moments\n",
+                point_id);
+    }
+    far_vault_close(vault);
+    free(manifest);
+}
+
+static int recover(int argc, char **argv)
+{
+    static const char *const names[] = {"--vault", "--point", "--disk", "--target", NULL};
+    const char *values[4];
+    uint64_t point;
+    char hex[65];
+    struct far_error err;
+    struct far_hash256 root;
+    struct bar bar = {.shown = isatty(STDERR_FILENO) == 1};
+    struct far_recover_options options = {.progress = draw_recovery, .arg = &bar};
+    take_flag(&argc, argv, "--offline"); /* there is no other way here; it is said for clarity */
+    options.overwrite_device = take_flag(&argc, argv, "--overwrite-device");
+    if (far_node_options(argc, argv, names, values, &err) != 0 || require(names, values, 4, &err) != 0 ||
+        parse_point(values[1], &point, &err) != 0) {
+        return fail_usage(&err);
+    }
+    int rc = far_vault_recover_offline(values[0], point, values[2], values[3], &options, &root, &err);
+    if (rc != 0) {
+        if (bar.shown && bar.phase != NULL) {
+            fputc('\n', stderr);
+        }
+        return far_node_failed(&err);
+    }
+    warn_if_fuzzy(values[0], point);
+    far_hex_encode(root.bytes, 32, hex);
+    printf("recovered disk '%s' of point %" PRIu64 " to '%s'\nroot %s, read back and equal to the signed manifest's\n",
+           values[2], point, values[3], hex);
+    return 0;
+}
+
+/* ---- verify ---- */
+
+static void print_damage(void *arg, const struct far_point_damage *damage)
+{
+    (void)arg;
+    printf("damaged: block %" PRIu64 ", %" PRIu64 " blocks: %s\n", damage->first_block, damage->block_count,
+           damage->text);
+}
+
+static int draw_verification(void *arg, uint64_t done, uint64_t total)
+{
+    draw_bar(arg, "verify", done, total);
+    return 0;
+}
+
+static int verify_disk(struct far_vault *vault, uint64_t point_id, const char *disk, struct far_error *err)
+{
+    struct far_point *point = NULL;
+    struct far_verify_result result = {0};
+    struct bar bar = {.shown = isatty(STDERR_FILENO) == 1};
+    char hex[65];
+    int rc = far_point_open_disk(vault, point_id, disk, &point, err);
+    if (rc == 0) {
+        rc = far_point_verify(point, print_damage, draw_verification, &bar, &result, err);
+    }
+    far_point_close(point);
+    if (rc == 0) {
+        far_hex_encode(result.root.bytes, 32, hex);
+        printf("good: disk '%s' of point %" PRIu64 ": %" PRIu64 " blocks, root %s\n", disk, point_id, result.blocks, hex);
+    }
+    return rc;
+}
+
+/* One disk, or (disk NULL) all of the point; a damaged one does not keep the others from being looked at. */
+static int verify_point(const char *dir, uint64_t point_id, const char *disk, struct far_manifest *manifest,
+                        struct far_error *err)
+{
+    struct far_vault *vault = NULL;
+    struct far_error other;
+    int rc = open_vault(dir, &vault, err);
+    if (rc == 0) {
+        rc = far_vault_point(vault, point_id, manifest, err);
+    }
+    if (rc == 0 && disk != NULL) {
+        rc = verify_disk(vault, point_id, disk, err);
+    }
+    uint32_t count = rc == 0 && disk == NULL ? manifest->disk_count : 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (verify_disk(vault, point_id, manifest->disks[i].name, &other) != 0) {
+            *err = other;
+            rc = other.klass;
+        }
+    }
+    far_vault_close(vault);
+    return rc;
+}
+
+static int verify(int argc, char **argv)
+{
+    static const char *const names[] = {"--vault", "--point", "--disk", NULL};
+    const char *values[3];
+    uint64_t point;
+    struct far_error err;
+    take_flag(&argc, argv, "--offline");
+    if (far_node_options(argc, argv, names, values, &err) != 0 || require(names, values, 2, &err) != 0 ||
+        parse_point(values[1], &point, &err) != 0) {
+        return fail_usage(&err);
+    }
+    struct far_manifest *manifest = malloc(sizeof *manifest);
+    int rc = manifest != NULL ? verify_point(values[0], point, values[2], manifest, &err)
+                              : far_fail(&err, FAR_LIMIT, "no memory to verify a point");
+    free(manifest);
+    return rc == 0 ? 0 : far_node_failed(&err);
+}
+
+int far_vault_cli(int argc, char **argv)
+{
+    struct far_error err;
+    const char *command = argc > 1 ? argv[1] : "";
+    if (strcmp(command, "list") == 0) {
+        return list(argc - 1, argv + 1);
+    }
+    if (strcmp(command, "recover") == 0) {
+        return recover(argc - 1, argv + 1);
+    }
+    if (strcmp(command, "verify") == 0) {
+        return verify(argc - 1, argv + 1);
+    }
+    if (strcmp(command, "--help") == 0 || strcmp(command, "help") == 0) {
+        print_usage(stdout);
+        return 0;
+    }
+    far_fail(&err, FAR_INVALID, "vault: '%s' is no command", command);
+    return fail_usage(&err);
+}
