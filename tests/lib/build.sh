@@ -7,7 +7,7 @@ far_configure_script() { # make ./configure when it is not there or older than w
     fi
 }
 
-far_build() { # folder, compiler, configure options…: everything but the tests; quiet unless it fails
+far_configure() { # folder, compiler, configure options…; sets $folder and $log; quiet unless it fails
     folder=$1 compiler=$2
     shift 2
     echo "building with $compiler $* in $folder"
@@ -20,7 +20,14 @@ far_build() { # folder, compiler, configure options…: everything but the tests
             { tail -n 15 "$log"; echo "FAIL configure with $compiler $*"; return 1; }
         echo "$compiler $*" >"$folder/configured-as"
     fi
-    far_make all
+}
+
+far_build() { # the same, and everything but the tests
+    far_configure "$@" && far_make all
+}
+
+far_build_fuzz() { # folder: the fuzz targets and what they need
+    far_configure "$1" clang --enable-fuzz && far_make $(far_list "$1" fuzz-targets)
 }
 
 far_build_tests() { # the same, and the test programs
