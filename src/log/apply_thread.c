@@ -18,8 +18,7 @@ struct job {
     uint64_t index;
     uint64_t term;
     bool want_results;
-    size_t len;
-    uint8_t data[];
+    struct far_blob *blob; /* counted, NULL: no data */
 };
 
 struct far_apply_thread {
@@ -62,6 +61,11 @@ static void outcome_free(struct far_apply_outcome *outcome)
 }
 
 /* ---- on the apply thread ---- */
+
+static struct far_slice data_of(const struct job *job)
+{
+    return job->blob == NULL ? far_slice(NULL, 0) : far_blob_slice(job->blob);
+}
 
 struct work {
     struct far_apply_thread *thread;
@@ -111,10 +115,19 @@ static bool in_shared_transaction(enum far_apply_kind kind)
     return kind <= FAR_JOB_CONFIGURATION || kind == FAR_JOB_STORED;
 }
 
+/* In the order of logs: a later term counts more than a longer log. */
+static void note_stored(struct far_store_meta *meta, const struct job *job)
+{
+    if (job->term > meta->stored_term || (job->term == meta->stored_term && job->index > meta->stored_index)) {
+        meta->stored_index = job->index;
+        meta->stored_term = job->term;
+    }
+}
+
 static int apply_one(struct work *work, struct far_store_txn *txn, struct far_error *err)
 {
     const struct job *job = work->job;
-    struct far_slice data = far_slice(job->data, job->len);
+    struct far_slice data = data_of(job);
     int rv = 0;
     switch (job->kind) {
     case FAR_JOB_COMMANDS:
@@ -127,8 +140,7 @@ static int apply_one(struct work *work, struct far_store_txn *txn, struct far_er
         rv = far_apply_configuration(txn, job->index, job->term, data, err);
         break;
     default:
-        far_store_meta(txn)->stored_index = job->index;
-        far_store_meta(txn)->stored_term = job->term;
+        note_stored(far_store_meta(txn), job);
         return 0;
     }
     if (rv == 0) {
@@ -162,11 +174,8 @@ static int apply_shared(struct work *work, struct job *jobs, struct far_error *e
     if (rv != 0) {
         return rv;
     }
-    bool lowered = false;
     work->outcome->result_count = work->outcome->mark_count = 0;
     for (struct job *job = jobs; rv == 0 && job != NULL; job = job->next) {
-        const struct far_store_meta *meta = far_store_meta(txn);
-        lowered = lowered || (job->kind == FAR_JOB_STORED && (job->term < meta->stored_term || job->index < meta->stored_index));
         work->job = job;
         rv = apply_one(work, txn, err);
     }
@@ -175,8 +184,7 @@ static int apply_shared(struct work *work, struct job *jobs, struct far_error *e
         far_store_abort(txn);
         return rv;
     }
-    rv = far_store_commit(txn, err);
-    return rv == 0 && lowered ? far_store_sync(work->thread->store, err) : rv;
+    return far_store_commit(txn, err);
 }
 
 static int apply_history(struct far_apply_thread *thread, const struct job *job, struct far_error *err)
@@ -186,7 +194,7 @@ static int apply_history(struct far_apply_thread *thread, const struct job *job,
     if (rv != 0) {
         return rv;
     }
-    rv = far_history_apply(txn, far_slice(job->data, job->len), err);
+    rv = far_history_apply(txn, data_of(job), err);
     if (rv != 0) {
         far_store_abort(txn);
         return rv;
@@ -197,7 +205,7 @@ static int apply_history(struct far_apply_thread *thread, const struct job *job,
 static int install_finish(struct far_apply_thread *thread, const struct job *job, struct far_error *err)
 {
     struct far_manifest manifest;
-    int rv = far_manifest_decode(far_slice(job->data, job->len), &manifest, err);
+    int rv = far_manifest_decode(data_of(job), &manifest, err);
     rv = rv != 0 ? rv : far_install_finish(&thread->install, &manifest, err);
     thread->installing = rv != 0;
     return rv;
@@ -214,7 +222,7 @@ static int apply_alone(struct work *work, const struct job *job, struct far_erro
         thread->installing = true;
         return far_install_begin(thread->store, &thread->install, err);
     case FAR_JOB_INSTALL_PIECE:
-        return far_install_piece(&thread->install, far_slice(job->data, job->len), err);
+        return far_install_piece(&thread->install, data_of(job), err);
     case FAR_JOB_INSTALL_FINISH:
         return install_finish(thread, job, err);
     case FAR_JOB_HISTORY:
@@ -328,6 +336,7 @@ static void free_jobs(struct job *job)
 {
     while (job != NULL) {
         struct job *next = job->next;
+        far_blob_unref(job->blob);
         free(job);
         job = next;
     }
@@ -348,7 +357,7 @@ static void run(void *arg)
         struct work work = {.thread = thread, .outcome = outcome};
         for (struct job *job = group; job != NULL; job = job->next) {
             outcome->jobs[job->kind]++;
-            outcome->bytes += job->len;
+            outcome->bytes += data_of(job).len;
         }
         bool done = carry_out(&work, group);
         free_jobs(group);
@@ -433,25 +442,24 @@ bool far_apply_thread_full(struct far_apply_thread *thread, size_t bytes)
 }
 
 int far_apply_thread_push(struct far_apply_thread *thread, enum far_apply_kind kind, uint64_t index, uint64_t term,
-                          struct far_slice data, bool want_results)
+                          struct far_blob *data, bool want_results)
 {
-    if (far_apply_thread_full(thread, data.len)) {
+    size_t len = data == NULL ? 0 : data->len;
+    if (far_apply_thread_full(thread, len)) {
         return FAR_BUSY;
     }
-    struct job *job = malloc(sizeof *job + data.len);
+    struct job *job = malloc(sizeof *job);
     if (job == NULL) {
         return FAR_LIMIT;
     }
-    *job = (struct job){.kind = kind, .index = index, .term = term, .want_results = want_results, .len = data.len};
-    if (data.len > 0) {
-        memcpy(job->data, data.data, data.len);
-    }
+    *job = (struct job){.kind = kind, .index = index, .term = term, .want_results = want_results,
+                        .blob = data == NULL ? NULL : far_blob_ref(data)};
     uv_mutex_lock(&thread->mutex);
     FAR_ASSERT(!thread->stopping);
     *thread->last = job;
     thread->last = &job->next;
     thread->count++;
-    thread->bytes += data.len;
+    thread->bytes += len;
     uv_cond_signal(&thread->cond);
     uv_mutex_unlock(&thread->mutex);
     return 0;

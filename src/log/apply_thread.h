@@ -8,6 +8,7 @@
 #define FAR_LOG_APPLY_THREAD_H
 
 #include "log/apply.h"
+#include "log/blob.h"
 #include "log/snapshot.h"
 
 #include <uv.h>
@@ -26,7 +27,7 @@ enum far_apply_kind {
     FAR_JOB_INSTALL_PIECE,  /* data: the piece */
     FAR_JOB_INSTALL_FINISH, /* data: the manifest */
     FAR_JOB_HISTORY,        /* data: a batch of older events */
-    FAR_JOB_STORED,         /* index and term: the WAL's last entry; may go back (a truncation): durable when done */
+    FAR_JOB_STORED,         /* index and term of the last entry that the WAL reported stored */
     FAR_JOB_SYNC,           /* make all durable */
 };
 
@@ -73,9 +74,9 @@ typedef void (*far_apply_full_fn)(void *arg);
 int far_apply_thread_start(struct far_store *store, uv_loop_t *loop, far_apply_outcome_fn on_outcome,
                            far_apply_full_fn on_full, void *arg, struct far_apply_thread **ret_thread,
                            struct far_error *err);
-/* data is copied. FAR_BUSY: the queue is full; FAR_LIMIT: no memory. Nothing was taken then. */
+/* Takes a reference of its own to the data (NULL: none). FAR_BUSY: the queue is full; FAR_LIMIT: no memory. */
 int far_apply_thread_push(struct far_apply_thread *thread, enum far_apply_kind kind, uint64_t index, uint64_t term,
-                          struct far_slice data, bool want_results);
+                          struct far_blob *data, bool want_results);
 /* Would a job with this much data be refused now? */
 bool far_apply_thread_full(struct far_apply_thread *thread, size_t bytes);
 /* Does what is queued (unless the disk is full), ends the thread, delivers nothing more; done from the loop. Frees. */

@@ -11,11 +11,13 @@ liblog_la_SOURCES = \
 	src/log/log.h \
 	src/log/raft_core.h \
 	src/log/raft_wal.h \
+	src/log/peers.c src/log/peers.h \
 	src/log/proposals.c src/log/proposals.h \
 	src/log/snapshot.c src/log/snapshot.h \
 	src/log/space.c src/log/space.h \
 	src/log/store.c src/log/store.h \
 	src/log/store_lmdb.c \
-	src/log/store_memory.c
+	src/log/store_memory.c \
+	src/log/writer.c src/log/writer.h
 liblog_la_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS) $(LMDB_CFLAGS) $(UV_CFLAGS)
-liblog_la_LIBADD = libfsm.la $(OPENSSL_LIBS) $(LMDB_LIBS) $(UV_LIBS)
+liblog_la_LIBADD = libfsm.la libnet.la $(OPENSSL_LIBS) $(LMDB_LIBS) $(UV_LIBS)

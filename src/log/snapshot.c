@@ -248,6 +248,7 @@ static int take_over(struct far_store_txn *txn, const struct far_manifest *manif
     meta->configuration_index = manifest->configuration_index;
     meta->configuration_len = manifest->configuration.len;
     memcpy(meta->configuration, manifest->configuration.data, manifest->configuration.len);
+    meta->installed_index = manifest->index;
     meta->stored_index = manifest->index; /* the log begins anew behind the snapshot */
     meta->stored_term = manifest->term;
     return 0;

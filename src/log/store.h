@@ -25,6 +25,7 @@ struct far_store_meta {
     struct far_hash128 digest;        /* of the state, kept incrementally */
     uint64_t stored_index; /* with stored_term: the last entry of the highest (term, index) that the WAL reported stored; */
     uint64_t stored_term;  /* a WAL that ends before it must not vote (DESIGN.md section 5) */
+    uint64_t installed_index; /* the state came from another server at this index; 0 = it grew here */
     uint64_t configuration_index; /* of the raft entry that the configuration came with; 0 = none */
     size_t configuration_len;
     uint8_t configuration[FAR_STORE_CONFIGURATION_MAX]; /* as raft encodes it; opaque here */

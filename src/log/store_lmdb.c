@@ -193,6 +193,7 @@ static void meta_encode(const struct lmdb_txn *txn, uint8_t record[META_SIZE + 8
     far_put_le64(record + 136, meta->configuration_index);
     far_put_le32(record + 144, (uint32_t)meta->configuration_len);
     far_put_le64(record + 152, far_hash64(meta->configuration, meta->configuration_len));
+    far_put_le64(record + 160, meta->installed_index);
     far_put_le64(record + META_SIZE, far_hash64(record, META_SIZE));
 }
 
@@ -220,6 +221,7 @@ static int meta_decode(struct far_slice record, struct lmdb_txn *txn, struct far
     meta->stored_term = far_get_le64(p + 128);
     meta->configuration_index = far_get_le64(p + 136);
     meta->configuration_len = far_get_le32(p + 144);
+    meta->installed_index = far_get_le64(p + 160);
     struct far_slice configuration = txn->configuration;
     if (configuration.len != meta->configuration_len || configuration.len > sizeof meta->configuration ||
         far_get_le64(p + 152) != far_hash64(configuration.data, configuration.len)) {

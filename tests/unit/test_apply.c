@@ -175,7 +175,9 @@ static void the_thread_applies_everything_in_order_and_answers(void **state)
     assert_int_equal(far_apply_thread_start(by_thread, &loop, on_outcome, NULL, &watch, &thread, NULL), 0);
     for (uint64_t i = 1; i <= COUNT; i++) {
         struct far_slice bytes = nth_entry(i);
-        assert_int_equal(far_apply_thread_push(thread, FAR_JOB_COMMANDS, i, 1, bytes, i % 2 == 0), 0);
+        struct far_blob *blob = far_blob_new(bytes.data, bytes.len);
+        assert_int_equal(far_apply_thread_push(thread, FAR_JOB_COMMANDS, i, 1, blob, i % 2 == 0), 0);
+        far_blob_unref(blob);
         assert_int_equal(apply_at(by_hand, i, bytes, &seen, NULL), 0);
     }
     uv_run(&loop, UV_RUN_DEFAULT);
