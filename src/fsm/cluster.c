@@ -58,13 +58,13 @@ int far_decide_cluster_init(struct far_step *step, const struct far_cmd_cluster_
         .lease_ms = cmd->lease_ms != 0 ? cmd->lease_ms : FAR_LEASE_MS_DEFAULT,
         .ca_certificate = cmd->ca_certificate,
         .recovery_key = cmd->recovery_key,
-        .server_id = step->next_id,
+        .server_id = step->progress.next_id,
         .server_name = cmd->server_name,
         .api_address = cmd->api_address,
         .peer_address = cmd->peer_address,
         .seal_key = cmd->seal_key,
         .fingerprint = cmd->fingerprint,
-        .token_id = step->next_id + 1,
+        .token_id = step->progress.next_id + 1,
         .token_hash = cmd->admin_token_hash,
     };
     step->object_id = ev.server_id;

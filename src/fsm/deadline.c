@@ -61,7 +61,13 @@ int far_deadline_move(struct far_step *step, uint64_t kind, uint64_t object_id, 
 int far_evolve_deadline_dropped(struct far_step *step, const struct far_ev_deadline_dropped *ev)
 {
     struct deadline d = {ev->time_ms, ev->kind, ev->object_id, ev->part};
-    return change(step, &d, CLEAR);
+    struct far_row_job job;
+    int rc = ev->kind == FAR_deadline_kind_job_tasks ? far_row_find(step, &far_schema_row_job, ev->object_id, &job)
+                                                     : FAR_NOT_FOUND;
+    if (rc == 0 && job.wake_ms == ev->time_ms) {
+        return far_job_wake_at(step, &job, 0);
+    }
+    return rc == 0 || rc == FAR_NOT_FOUND ? change(step, &d, CLEAR) : rc;
 }
 
 /* The earliest deadline; FAR_NOT_FOUND if there is none. */

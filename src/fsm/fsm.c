@@ -213,7 +213,6 @@ static int run(struct far_step *step, const struct far_command *command, struct 
                           FAR_COMMAND_PAYLOAD_MAX);
     }
     FAR_TRY(load_progress(step));
-    step->next_id = step->progress.next_id;
     step->time_ms = command->proposed_at_ms > step->progress.time_ms ? command->proposed_at_ms
                                                                      : step->progress.time_ms;
     if (is_remembered(command)) {

@@ -6,19 +6,32 @@ libfsm_la_SOURCES = \
 	src/fsm/deadline.c \
 	src/fsm/events.def \
 	src/fsm/fsm.c src/fsm/fsm.h \
-	src/fsm/job.h \
+	src/fsm/invariants.c \
+	src/fsm/job.c src/fsm/job.h \
+	src/fsm/job_create.c \
+	src/fsm/job_finish.c \
+	src/fsm/job_replicate.c \
+	src/fsm/job_simple.c \
 	src/fsm/kv.h \
 	src/fsm/kv_memory.c src/fsm/kv_memory.h \
 	src/fsm/kv_overlay.c src/fsm/kv_overlay.h \
-	src/fsm/later.c \
 	src/fsm/machines.h \
+	src/fsm/node.c \
+	src/fsm/plan.c \
+	src/fsm/point.c \
 	src/fsm/query.c src/fsm/query.h \
+	src/fsm/query_orders.c \
 	src/fsm/schema.c src/fsm/schema.h src/fsm/schema_nofields.h src/fsm/schema_undef.h \
+	src/fsm/server.c \
 	src/fsm/site.c \
 	src/fsm/state.c src/fsm/state.h \
 	src/fsm/step.c src/fsm/step.h \
-	src/fsm/table.h \
-	src/fsm/task.h \
-	src/fsm/token.c
+	src/fsm/table.c src/fsm/table.h \
+	src/fsm/task.c src/fsm/task.h \
+	src/fsm/task_assign.c \
+	src/fsm/task_group.c \
+	src/fsm/task_work.c \
+	src/fsm/token.c \
+	src/fsm/workload.c
 libfsm_la_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS)
 libfsm_la_LIBADD = libbase.la $(MSGPACK_LIBS)

@@ -31,7 +31,7 @@ int far_decide_site_create(struct far_step *step, const struct far_cmd_site_crea
     }
     FAR_TRY(look(step, cmd->name, &state, &id));
     FAR_TRY(far_move(step, &far_table_site, state, CREATE, cmd->name, NULL));
-    struct far_ev_site_created ev = {.id = step->next_id, .name = cmd->name, .role = cmd->role};
+    struct far_ev_site_created ev = {.id = step->progress.next_id, .name = cmd->name, .role = cmd->role};
     step->object_id = ev.id;
     return far_emit(step, &far_schema_ev_site_created, &ev);
 }

@@ -39,13 +39,6 @@ int far_step_copy(struct far_step *step, struct far_slice bytes, struct far_slic
 
 /* ---- tables ---- */
 
-const struct far_cell *far_table_cell(const struct far_table *table, size_t state, size_t input)
-{
-    static const struct far_cell unlisted = {.kind = FAR_CELL_UNLISTED};
-    return state < table->state_count && input < table->input_count ? &table->cells[state * table->input_count + input]
-                                                                    : &unlisted;
-}
-
 int far_move(struct far_step *step, const struct far_table *table, size_t state, size_t input, struct far_slice name,
              unsigned *ret_next)
 {

@@ -26,8 +26,7 @@ struct far_step {
     uint64_t time_ms; /* cluster time of the step */
     uint64_t actor;
     const uint8_t *command_id; /* 16 bytes */
-    struct far_row_progress progress;
-    uint64_t next_id; /* decide takes ids from here */
+    struct far_row_progress progress; /* decide takes the next id from here */
     uint64_t lease_ms;
     uint64_t object_id; /* of the answer */
     struct far_emitted *first;

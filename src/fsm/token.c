@@ -122,7 +122,7 @@ int far_decide_token_create(struct far_step *step, const struct far_cmd_token_cr
         }
         FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
     }
-    struct far_ev_token_created ev = {.id = step->next_id,
+    struct far_ev_token_created ev = {.id = step->progress.next_id,
                                       .name = cmd->name,
                                       .purpose = cmd->purpose,
                                       .hash = cmd->hash,

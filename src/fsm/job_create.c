@@ -1,0 +1,318 @@
+/* The tasks of a job: whole workloads at a time, at most 256 tasks at once; the job's row says which workload is next,
+ * and its deadline brings the rest. What can be assigned at once is, in the same event. */
+#include "fsm/job.h"
+#include "fsm/task.h"
+
+struct batch {
+    struct far_sub_task_new items[FAR_TASKS_AT_ONCE_MAX];
+    size_t count;
+};
+
+static struct far_sub_task_new *add(struct batch *batch, struct far_sub_task_new item)
+{
+    batch->items[batch->count] = item;
+    return &batch->items[batch->count++];
+}
+
+static void hold(struct far_sub_task_new *item, struct far_candidate *node)
+{
+    if (node != NULL) {
+        item->node_id = node->node_id;
+        item->boot = node->boot;
+        node->held++;
+    }
+}
+
+static int emit(struct far_step *step, const struct far_row_job *job, const struct batch *batch,
+                uint64_t next_workload_id)
+{
+    struct far_ev_tasks_created ev = {.job_id = job->id,
+                                      .first_task = job->task_count + 1,
+                                      .next_workload_id = next_workload_id,
+                                      .items = {.items = batch->items, .count = batch->count}};
+    FAR_TRY(far_lease_until(step, &ev.lease_until_ms));
+    return far_emit(step, &far_schema_ev_tasks_created, &ev);
+}
+
+/* ---- a replication ---- */
+
+static int add_replicated(struct far_step *step, struct batch *batch, const struct far_row_workload *workload,
+                          uint64_t point_id)
+{
+    struct far_candidate *node;
+    struct far_sub_task_new item = {.kind = FAR_task_kind_freeze, .ready = true, .workload_id = workload->id};
+    FAR_TRY(far_candidate_site(step, workload->site_id, &node));
+    hold(add(batch, item), node);
+    item.ready = false;
+    item.kind = FAR_task_kind_seal;
+    item.point_id = point_id;
+    add(batch, item);
+    item.kind = FAR_task_kind_release;
+    item.point_id = 0;
+    add(batch, item);
+    for (uint64_t d = 0; d < workload->disk_count; d++) {
+        item.disk_index = d;
+        item.kind = FAR_task_kind_send;
+        add(batch, item);
+        item.kind = FAR_task_kind_receive;
+        add(batch, item);
+    }
+    return 0;
+}
+
+static int create_replicated(struct far_step *step, const struct far_row_job *job, struct batch *batch)
+{
+    struct far_key key = far_key_pair(&far_schema_row_plan_workload, job->plan_id, job->next_workload_id);
+    uint64_t point_id = step->progress.next_id;
+    for (;;) {
+        struct far_row_plan_workload member;
+        struct far_row_workload workload;
+        int rc = far_next(step, &far_schema_row_plan_workload, &key, NULL, &member);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && member.plan_id != job->plan_id)) {
+            return emit(step, job, batch, 0);
+        }
+        FAR_TRY(rc);
+        FAR_TRY(far_row_need(step, &far_schema_row_workload, member.workload_id, &workload));
+        if (batch->count + 3 + 2 * workload.disk_count > FAR_TASKS_AT_ONCE_MAX) {
+            return emit(step, job, batch, member.workload_id);
+        }
+        FAR_TRY(add_replicated(step, batch, &workload, point_id++));
+    }
+}
+
+/* ---- tasks on points ---- */
+
+static int add_point(struct far_step *step, struct batch *batch, const struct far_row_job *job,
+                     const struct far_row_point *point)
+{
+    bool is_verify = job->kind == FAR_job_kind_verify;
+    uint64_t count = is_verify ? point->disk_count : 1;
+    for (uint64_t d = 0; d < count; d++) {
+        struct far_candidate *node;
+        struct far_sub_task_new item = {.kind = is_verify ? FAR_task_kind_verify : FAR_task_kind_forget,
+                                        .ready = true,
+                                        .workload_id = point->workload_id,
+                                        .disk_index = d,
+                                        .point_id = point->id};
+        FAR_TRY(far_candidate_node(step, point->node_id, &node));
+        hold(add(batch, item), node);
+    }
+    return 0;
+}
+
+/* A verification reads the points that are there; forgetting takes the manifests of those that are removed. */
+static int create_on_points(struct far_step *step, const struct far_row_job *job, struct batch *batch)
+{
+    struct far_key key = far_key_pair(&far_schema_row_checkpoint_member, job->checkpoint_id, job->next_workload_id);
+    for (;;) {
+        struct far_row_checkpoint_member member;
+        struct far_row_point point;
+        int rc = far_next(step, &far_schema_row_checkpoint_member, &key, NULL, &member);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && member.checkpoint_id != job->checkpoint_id)) {
+            return emit(step, job, batch, 0);
+        }
+        FAR_TRY(rc);
+        if (member.point_id == 0) {
+            continue;
+        }
+        FAR_TRY(far_row_need(step, &far_schema_row_point, member.point_id, &point));
+        if ((point.state == FAR_point_state_removed) != (job->kind == FAR_job_kind_forget)) {
+            continue;
+        }
+        if (batch->count + point.disk_count > FAR_TASKS_AT_ONCE_MAX) {
+            return emit(step, job, batch, member.workload_id);
+        }
+        FAR_TRY(add_point(step, batch, job, &point));
+    }
+}
+
+int far_job_create_tasks(struct far_step *step, uint64_t job_id)
+{
+    struct far_row_job job;
+    struct batch *batch = far_step_alloc(step, sizeof *batch);
+    if (batch == NULL) {
+        return FAR_LIMIT;
+    }
+    FAR_TRY(far_row_need(step, &far_schema_row_job, job_id, &job));
+    return job.kind == FAR_job_kind_replicate ? create_replicated(step, &job, batch)
+                                              : create_on_points(step, &job, batch);
+}
+
+/* ---- recover ---- */
+
+/* Does this checkpoint hold an available point of the workload? */
+static int point_in(struct far_step *step, uint64_t checkpoint_id, uint64_t workload_id, struct far_row_point *ret)
+{
+    struct far_row_checkpoint_member member;
+    struct far_key key = far_key_pair(&far_schema_row_checkpoint_member, checkpoint_id, workload_id);
+    int rc = far_key_find(step, &far_schema_row_checkpoint_member, &key, &member);
+    if (rc != 0 || member.point_id == 0) {
+        return rc != 0 ? rc : FAR_NOT_FOUND;
+    }
+    FAR_TRY(far_row_need(step, &far_schema_row_point, member.point_id, ret));
+    return ret->state == FAR_point_state_available ? 0 : FAR_NOT_FOUND;
+}
+
+/* The newest checkpoint of the plan that holds an available point of the workload. */
+static int newest_point(struct far_step *step, const struct far_row_plan *plan, uint64_t workload_id,
+                        uint64_t *ret_checkpoint_id, struct far_row_point *ret)
+{
+    uint64_t id = plan->last_checkpoint_id;
+    while (id != 0) {
+        struct far_row_checkpoint checkpoint;
+        struct far_slice at, value;
+        int rc = far_row_find(step, &far_schema_row_checkpoint, id, &checkpoint);
+        if (rc == 0 && checkpoint.plan_id == plan->id && checkpoint.state != FAR_point_state_removed) {
+            rc = point_in(step, id, workload_id, ret);
+            *ret_checkpoint_id = id;
+            if (rc != FAR_NOT_FOUND) {
+                return rc;
+            }
+        }
+        FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+        struct far_key key = far_key_id(&far_schema_row_checkpoint, id);
+        rc = step->state->kv->ops->seek_before(step->state->kv, far_slice(key.bytes, key.len), &at, &value, step->err);
+        FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+        bool is_checkpoint = rc == 0 && at.len == 9 && at.data[0] == FAR_KIND_row_checkpoint;
+        id = is_checkpoint ? far_get_be64(at.data + 1) : 0;
+    }
+    return FAR_NOT_FOUND;
+}
+
+static const struct far_sub_restore_spec *spec_of(const struct far_cmd_recover *cmd, struct far_slice disk)
+{
+    const struct far_sub_restore_spec *specs = cmd->disks.items;
+    for (size_t i = 0; i < cmd->disks.count; i++) {
+        if (far_slice_equal(specs[i].disk, disk)) {
+            return &specs[i];
+        }
+    }
+    return NULL;
+}
+
+static int check_specs(struct far_step *step, const struct far_cmd_recover *cmd)
+{
+    const struct far_sub_restore_spec *specs = cmd->disks.items;
+    for (size_t i = 0; i < cmd->disks.count; i++) {
+        if (specs[i].path.len == 0 || specs[i].path.data[0] != '/') {
+            return far_reject(step, FAR_INVALID, "disk '%.*s' needs an absolute path to be recovered to",
+                              FAR_TEXT(specs[i].disk));
+        }
+        for (size_t k = 0; k < i; k++) {
+            if (far_slice_equal(specs[k].disk, specs[i].disk) || far_slice_equal(specs[k].path, specs[i].path)) {
+                return far_reject(step, FAR_INVALID, "disk '%.*s' or its path is named twice", FAR_TEXT(specs[i].disk));
+            }
+        }
+    }
+    return 0;
+}
+
+static int add_restores(struct far_step *step, const struct far_cmd_recover *cmd, const struct far_row_point *point,
+                        struct batch *batch)
+{
+    for (uint64_t d = 0; d < point->disk_count; d++) {
+        struct far_row_point_disk disk;
+        struct far_candidate *node;
+        struct far_key key = far_key_part(&far_schema_row_point_disk, point->id, d);
+        FAR_TRY(far_key_need(step, &far_schema_row_point_disk, &key, &disk));
+        const struct far_sub_restore_spec *spec = spec_of(cmd, disk.name);
+        if (spec == NULL) {
+            return far_reject(step, FAR_INVALID, "no path is given for disk '%.*s' of workload '%.*s'; name every disk",
+                              FAR_TEXT(disk.name), FAR_TEXT(cmd->workload));
+        }
+        struct far_sub_task_new item = {.kind = FAR_task_kind_restore,
+                                        .ready = true,
+                                        .workload_id = point->workload_id,
+                                        .disk_index = d,
+                                        .point_id = point->id,
+                                        .target_path = spec->path,
+                                        .size_bytes = disk.size_bytes};
+        FAR_TRY(far_candidate_node(step, point->node_id, &node));
+        hold(add(batch, item), node);
+    }
+    return cmd->disks.count == point->disk_count
+               ? 0
+               : far_reject(step, FAR_INVALID, "workload '%.*s' has %llu disks, %zu are named; name every disk once",
+                            FAR_TEXT(cmd->workload), FAR_LLU(point->disk_count), cmd->disks.count);
+}
+
+/* The point to recover, and its checkpoint. */
+static int choose_point(struct far_step *step, const struct far_cmd_recover *cmd, const struct far_row_plan *plan,
+                        uint64_t workload_id, uint64_t *ret_checkpoint_id, struct far_row_point *ret_point)
+{
+    *ret_checkpoint_id = cmd->checkpoint_id;
+    if (cmd->checkpoint_id == 0) {
+        int rc = newest_point(step, plan, workload_id, ret_checkpoint_id, ret_point);
+        return rc != FAR_NOT_FOUND ? rc
+                                   : far_reject(step, FAR_NOT_FOUND,
+                                                "no checkpoint of plan '%.*s' has an available recovery point of "
+                                                "workload '%.*s'; replicate first",
+                                                FAR_TEXT(cmd->plan), FAR_TEXT(cmd->workload));
+    }
+    struct far_row_checkpoint checkpoint;
+    FAR_TRY(far_checkpoint_read(step, cmd->checkpoint_id, &checkpoint));
+    if (checkpoint.plan_id != plan->id) {
+        return far_reject(step, FAR_INVALID, "checkpoint %llu is not of plan '%.*s'", FAR_LLU(cmd->checkpoint_id),
+                          FAR_TEXT(cmd->plan));
+    }
+    int rc = point_in(step, cmd->checkpoint_id, workload_id, ret_point);
+    return rc != FAR_NOT_FOUND ? rc
+                               : far_reject(step, FAR_NOT_FOUND,
+                                            "checkpoint %llu has no available recovery point of workload '%.*s'; "
+                                            "choose another",
+                                            FAR_LLU(cmd->checkpoint_id), FAR_TEXT(cmd->workload));
+}
+
+int far_decide_recover(struct far_step *step, const struct far_cmd_recover *cmd)
+{
+    struct far_row_plan plan;
+    struct far_row_workload workload;
+    struct far_row_point point;
+    struct far_row_node node;
+    uint64_t workload_id, checkpoint_id;
+    struct batch *batch = far_step_alloc(step, sizeof *batch);
+    if (batch == NULL) {
+        return FAR_LIMIT;
+    }
+    FAR_TRY(far_plan_for_recover(step, cmd->plan, &plan));
+    FAR_TRY(far_name_need(step, &far_schema_row_workload, cmd->workload, &workload_id));
+    FAR_TRY(far_row_need(step, &far_schema_row_workload, workload_id, &workload));
+    if (workload.plan_id != plan.id) {
+        return far_reject(step, FAR_INVALID, "workload '%.*s' is not in plan '%.*s'", FAR_TEXT(cmd->workload),
+                          FAR_TEXT(cmd->plan));
+    }
+    FAR_TRY(check_specs(step, cmd));
+    FAR_TRY(choose_point(step, cmd, &plan, workload_id, &checkpoint_id, &point));
+    int rc = far_row_find(step, &far_schema_row_node, point.node_id, &node);
+    if (rc == FAR_NOT_FOUND) {
+        return far_reject(step, FAR_NOT_FOUND, "the node whose vault held recovery point %llu was removed",
+                          FAR_LLU(point.id));
+    }
+    FAR_TRY(rc);
+    for (size_t i = 0; i < cmd->disks.count; i++) {
+        const struct far_sub_restore_spec *spec = (const struct far_sub_restore_spec *)cmd->disks.items + i;
+        bool is_known = false;
+        for (uint64_t d = 0; d < point.disk_count && !is_known; d++) {
+            struct far_row_point_disk disk;
+            struct far_key key = far_key_part(&far_schema_row_point_disk, point.id, d);
+            FAR_TRY(far_key_need(step, &far_schema_row_point_disk, &key, &disk));
+            is_known = far_slice_equal(disk.name, spec->disk);
+        }
+        if (!is_known) {
+            return far_reject(step, FAR_INVALID, "workload '%.*s' has no disk '%.*s'", FAR_TEXT(cmd->workload),
+                              FAR_TEXT(spec->disk));
+        }
+    }
+    FAR_TRY(add_restores(step, cmd, &point, batch));
+    struct far_row_job job = {.id = step->progress.next_id};
+    struct far_ev_job_started ev = {.id = job.id,
+                                    .kind = FAR_job_kind_recover,
+                                    .plan_id = plan.id,
+                                    .workload_id = workload_id,
+                                    .checkpoint_id = checkpoint_id,
+                                    .actor = step->actor,
+                                    .fuzzy = point.fuzzy};
+    step->object_id = job.id;
+    FAR_TRY(far_emit(step, &far_schema_ev_job_started, &ev));
+    return emit(step, &job, batch, 0);
+}

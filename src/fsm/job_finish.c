@@ -1,0 +1,122 @@
+/* The end of a job: what became of it, and for a replication the checkpoint of what its cycle made. A member that failed
+ * keeps its last good point and is named with the reason. */
+#include "fsm/job.h"
+#include "fsm/task.h"
+
+struct sum {
+    struct far_sub_member *members; /* by workload id */
+    size_t count;
+    size_t capacity;
+    size_t good; /* members with a new point */
+    uint64_t first_freeze_ms;
+    uint64_t last_freeze_ms;
+};
+
+static int finish(struct far_step *step, const struct far_row_job *job, uint64_t state)
+{
+    struct far_ev_job_finished ev = {.job_id = job->id, .state = state};
+    return far_emit(step, &far_schema_ev_job_finished, &ev);
+}
+
+/* The member of a workload that is part of the plan. */
+static struct far_sub_member *member_of(struct sum *sum, uint64_t workload_id)
+{
+    for (size_t i = 0; i < sum->count; i++) {
+        if (sum->members[i].workload_id == workload_id) {
+            return &sum->members[i];
+        }
+    }
+    return NULL;
+}
+
+/* Every workload of the plan, as if it had failed. */
+static int list_members(struct far_step *step, const struct far_row_job *job, struct sum *sum)
+{
+    struct far_key key = far_key_id(&far_schema_row_plan_workload, job->plan_id);
+    for (;;) {
+        struct far_row_plan_workload row;
+        struct far_row_workload workload;
+        int rc = far_next(step, &far_schema_row_plan_workload, &key, NULL, &row);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && row.plan_id != job->plan_id)) {
+            return 0;
+        }
+        FAR_TRY(rc);
+        FAR_TRY(far_row_need(step, &far_schema_row_workload, row.workload_id, &workload));
+        if (sum->count == sum->capacity) {
+            return far_reject(step, FAR_INTERNAL, "broken: plan %llu has more than %zu workloads",
+                              FAR_LLU(job->plan_id), sum->capacity);
+        }
+        sum->members[sum->count++] = (struct far_sub_member){
+            .workload_id = row.workload_id, .point_id = workload.last_point_id, .failed = true};
+    }
+}
+
+static int add_point(struct far_step *step, struct sum *sum, struct far_sub_member *member, uint64_t point_id)
+{
+    struct far_row_point point;
+    FAR_TRY(far_row_need(step, &far_schema_row_point, point_id, &point));
+    *member = (struct far_sub_member){.workload_id = member->workload_id, .point_id = point_id};
+    bool is_first = sum->good++ == 0;
+    sum->first_freeze_ms = is_first || point.frozen_at_ms < sum->first_freeze_ms ? point.frozen_at_ms
+                                                                                 : sum->first_freeze_ms;
+    sum->last_freeze_ms = point.frozen_at_ms > sum->last_freeze_ms ? point.frozen_at_ms : sum->last_freeze_ms;
+    return 0;
+}
+
+static int sum_up(struct far_step *step, const struct far_row_job *job, struct sum *sum)
+{
+    struct far_key key = far_key_id(&far_schema_row_task, job->id);
+    for (;;) {
+        struct far_row_task task;
+        int rc = far_next(step, &far_schema_row_task, &key, NULL, &task);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && task.job_id != job->id)) {
+            return 0;
+        }
+        FAR_TRY(rc);
+        struct far_sub_member *member = member_of(sum, task.workload_id);
+        if (member == NULL || task.kind == FAR_task_kind_release) {
+            continue;
+        }
+        if (task.kind == FAR_task_kind_seal && task.state == FAR_task_state_done) {
+            FAR_TRY(add_point(step, sum, member, task.point_id));
+        } else if (task.state == FAR_task_state_failed && member->error_message.len == 0) {
+            member->error_message = task.error_message;
+        }
+    }
+}
+
+static int finish_replicate(struct far_step *step, const struct far_row_job *job)
+{
+    struct sum sum = {.capacity = 256};
+    sum.members = far_step_alloc(step, sum.capacity * sizeof *sum.members);
+    if (sum.members == NULL) {
+        return FAR_LIMIT;
+    }
+    FAR_TRY(list_members(step, job, &sum));
+    FAR_TRY(sum_up(step, job, &sum));
+    if (sum.good > 0) {
+        struct far_ev_checkpoint_created ev = {.id = job->checkpoint_id,
+                                               .plan_id = job->plan_id,
+                                               .job_id = job->id,
+                                               .skew_ms = sum.last_freeze_ms - sum.first_freeze_ms,
+                                               .members = {.items = sum.members, .count = sum.count}};
+        FAR_TRY(far_emit(step, &far_schema_ev_checkpoint_created, &ev));
+    }
+    if (sum.good == sum.count) {
+        return finish(step, job, FAR_job_state_succeeded);
+    }
+    return finish(step, job, job->cancel      ? FAR_job_state_canceled
+                             : sum.good == 0 ? FAR_job_state_failed
+                                             : FAR_job_state_partial);
+}
+
+int far_job_finish(struct far_step *step, const struct far_row_job *job)
+{
+    if (job->kind == FAR_job_kind_replicate) {
+        return finish_replicate(step, job);
+    }
+    if (job->tasks_done == job->task_count) {
+        return finish(step, job, FAR_job_state_succeeded);
+    }
+    return finish(step, job, job->tasks_failed == 0 ? FAR_job_state_canceled : FAR_job_state_failed);
+}

@@ -1,0 +1,327 @@
+/* Replication of one workload: freeze, then per disk send and receive, then seal, then release.
+ *
+ * advance() looks at the group as it is and does whatever can be done next; it is called after anything happened to the
+ * group or to a node it needs, and calling it once more changes nothing. The rules, in order:
+ *   1. A failed task (other than release) or a canceled job cancels the rest; the frozen view is still released.
+ *   2. All receives of a workload are on one node: the one whose vault holds its points, else the one first chosen. Where
+ *      that is gone for good, or is down before there is any point and another is up, the pairs move and start again.
+ *   3. A view whose node booted anew, is gone, or is down while another could freeze, is lost: unless all disks are
+ *      proven, freeze again; every send and receive waits for it with its next attempt.
+ *   4. Freeze: the up node of the workload's site with the fewest tasks.
+ *   5. Pairs: send where the view is, receive on the target, both at once, when both nodes are up.
+ *   6. Seal, when every disk's two roots are equal.
+ *   7. Release, where the view is, when the seal is over; canceled when that node is not up, which drops what it froze by
+ *      itself. */
+#include "fsm/task.h"
+
+static size_t disk_count(const struct far_group *g)
+{
+    return (g->count - FAR_AT_PAIRS) / 2;
+}
+
+static bool is_done(const struct far_row_task *row)
+{
+    return row->state == FAR_task_state_done;
+}
+
+static bool has_failed(const struct far_group *g)
+{
+    for (size_t i = 0; i < g->count; i++) {
+        if (i != FAR_AT_RELEASE && g->tasks[i].state == FAR_task_state_failed) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool all_proven(const struct far_group *g)
+{
+    for (size_t i = FAR_AT_PAIRS; i < g->count; i++) {
+        if (!is_done(&g->tasks[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- 1: the end ---- */
+
+static int cancel_rest(struct far_step *step, struct far_group *g)
+{
+    for (size_t i = 0; i < g->count; i++) {
+        if (i != FAR_AT_RELEASE && !far_task_over(&g->tasks[i])) {
+            FAR_TRY(far_group_step(step, g, i, FAR_task_step_cancel));
+        }
+    }
+    return 0;
+}
+
+/* ---- 2: the target ---- */
+
+/* Where the receives go now; NULL: nowhere yet. */
+static int target_of(struct far_step *step, struct far_group *g, struct far_candidate **ret)
+{
+    struct far_row_node node;
+    uint64_t chosen_id = 0;
+    if (g->workload.target_node_id != 0) {
+        int rc = far_row_find(step, &far_schema_row_node, g->workload.target_node_id, &node);
+        if (rc != FAR_NOT_FOUND) {
+            return rc != 0 ? rc : far_candidate_node(step, g->workload.target_node_id, ret);
+        }
+    }
+    for (size_t d = 0; d < disk_count(g) && chosen_id == 0; d++) {
+        chosen_id = g->tasks[far_at_receive(d)].node_id;
+    }
+    *ret = NULL;
+    if (chosen_id != 0) {
+        FAR_TRY(far_candidate_node(step, chosen_id, ret));
+    }
+    return *ret != NULL ? 0 : far_candidate_site(step, g->plan.target_site_id, ret);
+}
+
+static int redo_pair(struct far_step *step, struct far_group *g, size_t disk, uint64_t step_kind)
+{
+    struct far_sub_task_change change = {.step = step_kind, .attempt = g->tasks[far_at_send(disk)].attempt + 1};
+    FAR_TRY(far_group_change(step, g, far_at_send(disk), change));
+    return far_group_change(step, g, far_at_receive(disk), change);
+}
+
+static int move_pairs(struct far_step *step, struct far_group *g, const struct far_candidate *target)
+{
+    for (size_t d = 0; target != NULL && d < disk_count(g); d++) {
+        const struct far_row_task *receive = &g->tasks[far_at_receive(d)];
+        if ((far_task_held(receive) || is_done(receive)) && receive->node_id != target->node_id) {
+            FAR_TRY(redo_pair(step, g, d, FAR_task_step_redo));
+        }
+    }
+    return 0;
+}
+
+/* ---- 3: the view ---- */
+
+static int view_lost(struct far_step *step, const struct far_group *g, bool *ret)
+{
+    const struct far_row_task *freeze = &g->tasks[FAR_AT_FREEZE];
+    struct far_row_node node;
+    struct far_candidate *other = NULL;
+    int rc = far_row_find(step, &far_schema_row_node, freeze->node_id, &node);
+    if (rc != 0 && rc != FAR_NOT_FOUND) {
+        return rc;
+    }
+    if (rc == FAR_NOT_FOUND || node.boot != freeze->boot) {
+        *ret = true;
+        return 0;
+    }
+    if (node.state != FAR_node_state_up) {
+        FAR_TRY(far_candidate_site(step, g->workload.site_id, &other));
+    }
+    *ret = other != NULL;
+    return 0;
+}
+
+static int check_view(struct far_step *step, struct far_group *g)
+{
+    struct far_row_task *freeze = &g->tasks[FAR_AT_FREEZE];
+    bool is_lost = false;
+    if (!is_done(freeze) || all_proven(g)) {
+        return 0;
+    }
+    FAR_TRY(view_lost(step, g, &is_lost));
+    if (!is_lost) {
+        return 0;
+    }
+    for (size_t d = 0; d < disk_count(g); d++) {
+        if (g->tasks[far_at_send(d)].state != FAR_task_state_waiting) {
+            FAR_TRY(redo_pair(step, g, d, FAR_task_step_suspend));
+        }
+    }
+    return far_group_change(step, g, FAR_AT_FREEZE,
+                            (struct far_sub_task_change){.step = FAR_task_step_redo, .attempt = freeze->attempt + 1});
+}
+
+/* ---- 4 to 7 ---- */
+
+static int assign_freeze(struct far_step *step, struct far_group *g)
+{
+    struct far_candidate *node;
+    if (!far_task_assignable(&g->tasks[FAR_AT_FREEZE])) {
+        return 0;
+    }
+    FAR_TRY(far_candidate_site(step, g->workload.site_id, &node));
+    return node != NULL ? far_group_assign(step, g, FAR_AT_FREEZE, node) : 0;
+}
+
+static int assign_pairs(struct far_step *step, struct far_group *g, struct far_candidate *target)
+{
+    const struct far_row_task *freeze = &g->tasks[FAR_AT_FREEZE];
+    struct far_candidate *source = NULL;
+    if (!is_done(freeze) || target == NULL) {
+        return 0;
+    }
+    FAR_TRY(far_candidate_node(step, freeze->node_id, &source));
+    for (size_t d = 0; source != NULL && source->boot == freeze->boot && d < disk_count(g); d++) {
+        if (far_task_assignable(&g->tasks[far_at_send(d)]) && far_task_assignable(&g->tasks[far_at_receive(d)])) {
+            FAR_TRY(far_group_assign(step, g, far_at_receive(d), target));
+            FAR_TRY(far_group_assign(step, g, far_at_send(d), source));
+        }
+    }
+    return 0;
+}
+
+static int assign_seal(struct far_step *step, struct far_group *g, struct far_candidate *target)
+{
+    struct far_row_task *seal = &g->tasks[FAR_AT_SEAL];
+    if (!all_proven(g)) {
+        return 0;
+    }
+    if (seal->state == FAR_task_state_waiting) {
+        FAR_TRY(far_group_step(step, g, FAR_AT_SEAL, FAR_task_step_ready));
+    }
+    return far_task_assignable(seal) && target != NULL ? far_group_assign(step, g, FAR_AT_SEAL, target) : 0;
+}
+
+static int release(struct far_step *step, struct far_group *g)
+{
+    const struct far_row_task *freeze = &g->tasks[FAR_AT_FREEZE], *row = &g->tasks[FAR_AT_RELEASE];
+    struct far_candidate *node = NULL;
+    if (!far_task_over(&g->tasks[FAR_AT_SEAL]) || far_task_over(row) || far_task_held(row)) {
+        return 0;
+    }
+    if (is_done(freeze)) {
+        FAR_TRY(far_candidate_node(step, freeze->node_id, &node));
+    }
+    if (node == NULL) {
+        return far_group_step(step, g, FAR_AT_RELEASE, FAR_task_step_cancel);
+    }
+    bool is_paused = row->state == FAR_task_state_ready && row->retry_ms != 0;
+    return is_paused ? 0 : far_group_assign(step, g, FAR_AT_RELEASE, node);
+}
+
+int far_replicate_advance(struct far_step *step, struct far_group *g)
+{
+    struct far_candidate *target = NULL;
+    if (g->job.cancel || has_failed(g)) {
+        FAR_TRY(cancel_rest(step, g));
+    } else if (!far_task_over(&g->tasks[FAR_AT_SEAL])) {
+        FAR_TRY(target_of(step, g, &target));
+        if (!far_task_held(&g->tasks[FAR_AT_SEAL])) {
+            FAR_TRY(move_pairs(step, g, target));
+            FAR_TRY(check_view(step, g));
+        }
+        FAR_TRY(assign_freeze(step, g));
+        FAR_TRY(assign_pairs(step, g, target));
+        FAR_TRY(assign_seal(step, g, target));
+    }
+    return release(step, g);
+}
+
+/* ---- what a finished task means ---- */
+
+/* What the freeze found of a disk must fit what was proven of it last. */
+static int check_found(struct far_step *step, struct far_group *g, const struct far_row_disk *disk,
+                       const struct far_sub_disk_found *found)
+{
+    if (found == NULL || found->size_bytes == 0) {
+        return far_group_fail(step, g, FAR_AT_FREEZE, FAR_NOT_FOUND,
+                              "disk '%.*s' at '%.*s' is gone or empty; bring it back, or remove it from the workload",
+                              FAR_TEXT(disk->name), FAR_TEXT(disk->locator));
+    }
+    if (found->size_bytes < disk->size_bytes) {
+        return far_group_fail(step, g, FAR_AT_FREEZE, FAR_CONFLICT,
+                              "disk '%.*s' shrank from %llu to %llu bytes; its recovery points stay as they are, "
+                              "register the new disk as another workload",
+                              FAR_TEXT(disk->name), FAR_LLU(disk->size_bytes), FAR_LLU(found->size_bytes));
+    }
+    if (disk->identity.len != 0 && !far_slice_equal(disk->identity, found->identity)) {
+        return far_group_fail(step, g, FAR_AT_FREEZE, FAR_CONFLICT,
+                              "disk '%.*s' is another one now ('%.*s' instead of '%.*s'); bring the old one back, or "
+                              "register the new disk as another workload",
+                              FAR_TEXT(disk->name), FAR_TEXT(found->identity), FAR_TEXT(disk->identity));
+    }
+    return 0;
+}
+
+static const struct far_sub_disk_found *found_of(const struct far_sub_report_item *item, size_t disk)
+{
+    const struct far_sub_disk_found *found = item->disks.items;
+    for (size_t i = 0; i < item->disks.count; i++) {
+        if (found[i].disk_index == disk) {
+            return &found[i];
+        }
+    }
+    return NULL;
+}
+
+static struct far_sub_task_change finish_of(const struct far_sub_report_item *item)
+{
+    return (struct far_sub_task_change){
+        .step = FAR_task_step_finish,
+        .bytes_total = item->bytes_total,
+        .bytes_done = item->bytes_done,
+        .bytes_changed = item->bytes_changed,
+        .bytes_sent = item->bytes_sent,
+        .full = item->full,
+    };
+}
+
+static int freeze_done(struct far_step *step, struct far_group *g, const struct far_sub_report_item *item)
+{
+    for (size_t d = 0; d < disk_count(g); d++) {
+        struct far_row_disk disk;
+        struct far_key key = far_key_part(&far_schema_row_disk, g->workload_id, d);
+        FAR_TRY(far_key_need(step, &far_schema_row_disk, &key, &disk));
+        FAR_TRY(check_found(step, g, &disk, found_of(item, d)));
+        if (has_failed(g)) {
+            return 0;
+        }
+    }
+    struct far_sub_task_change finish = finish_of(item);
+    finish.freeze_ref = item->freeze_ref;
+    finish.fuzzy = item->fuzzy;
+    finish.frozen_at_ms = item->frozen_at_ms != 0 ? item->frozen_at_ms : step->time_ms;
+    FAR_TRY(far_group_change(step, g, FAR_AT_FREEZE, finish));
+    for (size_t d = 0; d < disk_count(g); d++) {
+        const struct far_sub_disk_found *found = found_of(item, d);
+        struct far_sub_task_change ready = {
+            .step = FAR_task_step_ready, .size_bytes = found->size_bytes, .identity = found->identity};
+        FAR_TRY(far_group_change(step, g, far_at_receive(d), ready));
+        FAR_TRY(far_group_change(step, g, far_at_send(d), ready));
+    }
+    return 0;
+}
+
+static int disk_done(struct far_step *step, struct far_group *g, size_t at, const struct far_sub_report_item *item)
+{
+    const struct far_row_task *row = &g->tasks[at];
+    bool is_send = row->kind == FAR_task_kind_send;
+    size_t disk = (size_t)row->disk_index;
+    const struct far_row_task *peer = &g->tasks[is_send ? far_at_receive(disk) : far_at_send(disk)];
+    if (item->root.len != 32) {
+        return far_group_fail(step, g, at, FAR_CORRUPT, "the %s side reported no root", is_send ? "source" : "target");
+    }
+    if (is_done(peer) && !far_slice_equal(peer->root, item->root)) {
+        char own[65], other[65];
+        far_hex_encode(item->root.data, 32, own);
+        far_hex_encode(peer->root.data, 32, other);
+        return far_group_fail(step, g, at, FAR_CORRUPT,
+                              "the copy is not the source: root %s at the source, %s at the target",
+                              is_send ? own : other, is_send ? other : own);
+    }
+    struct far_sub_task_change finish = finish_of(item);
+    finish.root = item->root;
+    return far_group_change(step, g, at, finish);
+}
+
+int far_replicate_done(struct far_step *step, struct far_group *g, size_t at, const struct far_sub_report_item *item)
+{
+    switch (g->tasks[at].kind) {
+    case FAR_task_kind_freeze:
+        return freeze_done(step, g, item);
+    case FAR_task_kind_send:
+    case FAR_task_kind_receive:
+        return disk_done(step, g, at, item);
+    default:
+        g->is_sealed = g->is_sealed || at == FAR_AT_SEAL;
+        return far_group_change(step, g, at, finish_of(item));
+    }
+}

@@ -1,0 +1,83 @@
+/* Jobs whose tasks stand side by side, one a disk or one a workload, on the node whose vault holds the point: recover
+ * (restore), verify, forget. A failed restore ends the others of its workload; a failed verification does not, so that all
+ * damage is found. */
+#include "fsm/task.h"
+
+static int assign(struct far_step *step, struct far_group *g, size_t at)
+{
+    struct far_row_point point;
+    struct far_row_node node;
+    struct far_candidate *candidate;
+    FAR_TRY(far_row_need(step, &far_schema_row_point, g->tasks[at].point_id, &point));
+    int rc = far_row_find(step, &far_schema_row_node, point.node_id, &node);
+    if (rc == FAR_NOT_FOUND) {
+        return far_group_fail(step, g, at, FAR_NOT_FOUND, "the node whose vault held recovery point %llu was removed",
+                              FAR_LLU(point.id));
+    }
+    FAR_TRY(rc);
+    FAR_TRY(far_candidate_node(step, point.node_id, &candidate));
+    return candidate != NULL ? far_group_assign(step, g, at, candidate) : 0;
+}
+
+static bool is_to_end(const struct far_group *g)
+{
+    bool has_failed = false;
+    for (size_t i = 0; i < g->count; i++) {
+        has_failed = has_failed || g->tasks[i].state == FAR_task_state_failed;
+    }
+    return g->job.cancel || (has_failed && g->job.kind == FAR_job_kind_recover);
+}
+
+int far_simple_advance(struct far_step *step, struct far_group *g)
+{
+    for (size_t i = 0; !is_to_end(g) && i < g->count; i++) {
+        FAR_TRY(far_task_assignable(&g->tasks[i]) ? assign(step, g, i) : 0);
+    }
+    for (size_t i = 0; is_to_end(g) && i < g->count; i++) {
+        FAR_TRY(!far_task_over(&g->tasks[i]) ? far_group_step(step, g, i, FAR_task_step_cancel) : 0);
+    }
+    return 0;
+}
+
+/* The root read back must be the one that was proven. */
+static int check_root(struct far_step *step, struct far_group *g, size_t at, struct far_slice root)
+{
+    struct far_row_point_disk disk;
+    struct far_key key = far_key_part(&far_schema_row_point_disk, g->tasks[at].point_id, g->tasks[at].disk_index);
+    FAR_TRY(far_key_need(step, &far_schema_row_point_disk, &key, &disk));
+    if (far_slice_equal(disk.root, root)) {
+        return 0;
+    }
+    char proven[65] = "none", found[65] = "none";
+    if (disk.root.len == 32) {
+        far_hex_encode(disk.root.data, 32, proven);
+    }
+    if (root.len == 32) {
+        far_hex_encode(root.data, 32, found);
+    }
+    return far_group_fail(step, g, at, FAR_CORRUPT, "what was read back is not what was proven: root %s instead of %s",
+                          found, proven);
+}
+
+int far_simple_done(struct far_step *step, struct far_group *g, size_t at, const struct far_sub_report_item *item)
+{
+    const struct far_row_task *row = &g->tasks[at];
+    if (row->kind == FAR_task_kind_verify && item->blocks_damaged != 0) {
+        return far_group_fail(step, g, at, FAR_CORRUPT, "%llu blocks are damaged in the vault",
+                              FAR_LLU(item->blocks_damaged));
+    }
+    if (row->kind != FAR_task_kind_forget) {
+        FAR_TRY(check_root(step, g, at, item->root));
+    }
+    if (far_task_over(row)) {
+        return 0;
+    }
+    return far_group_change(step, g, at,
+                            (struct far_sub_task_change){.step = FAR_task_step_finish,
+                                                         .bytes_total = item->bytes_total,
+                                                         .bytes_done = item->bytes_done,
+                                                         .bytes_changed = item->bytes_changed,
+                                                         .bytes_sent = item->bytes_sent,
+                                                         .root = item->root,
+                                                         .full = item->full});
+}

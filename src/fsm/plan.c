@@ -1,0 +1,349 @@
+/* Plans: which workloads go from which site to which, and how often. A started plan with an interval has a deadline; when
+ * it is due a cycle begins, unless the one before still runs: then this one is skipped. */
+#include "fsm/machines.h"
+
+#include "fsm/job.h"
+
+enum { ABSENT, STOPPED, STOPPED_RUNNING, ACTIVE, ACTIVE_RUNNING };
+enum { CREATE, REMOVE, START, STOP, REPLICATE, DUE, RECOVER, FINISH };
+static const char *const states[] = {"absent", "stopped", "stopped, a cycle running", "active", "active, a cycle running"};
+static const char *const inputs[] = {"plan_create", "plan_remove", "plan_start", "plan_stop", "plan_replicate", "due",
+                                     "recover", "cycle finished"};
+#define GONE FAR_REJECT(FAR_NOT_FOUND, "does not exist")
+#define TAKEN FAR_REJECT(FAR_CONFLICT, "exists already; choose another name")
+#define RUNS FAR_REJECT(FAR_CONFLICT, "runs a replication cycle already; wait for it or cancel its job")
+#define BUSY FAR_REJECT(FAR_CONFLICT, "runs a replication cycle; wait for it or cancel its job, then remove the plan")
+#define IDLE FAR_REJECT(FAR_INTERNAL, "runs no cycle")
+#define NO_DUE FAR_REJECT(FAR_INTERNAL, "is stopped and has no deadline")
+static const struct far_cell cells[5][8] = {
+    [ABSENT] = {[CREATE] = FAR_MOVE(STOPPED),
+                [REMOVE] = GONE,
+                [START] = GONE,
+                [STOP] = GONE,
+                [REPLICATE] = GONE,
+                [DUE] = GONE,
+                [RECOVER] = GONE,
+                [FINISH] = GONE},
+    [STOPPED] = {[CREATE] = TAKEN,
+                 [REMOVE] = FAR_MOVE(ABSENT),
+                 [START] = FAR_MOVE(ACTIVE),
+                 [STOP] = FAR_MOVE(STOPPED),
+                 [REPLICATE] = FAR_MOVE(STOPPED_RUNNING),
+                 [DUE] = NO_DUE,
+                 [RECOVER] = FAR_MOVE(STOPPED),
+                 [FINISH] = IDLE},
+    [STOPPED_RUNNING] = {[CREATE] = TAKEN,
+                         [REMOVE] = BUSY,
+                         [START] = FAR_MOVE(ACTIVE_RUNNING),
+                         [STOP] = FAR_MOVE(STOPPED_RUNNING),
+                         [REPLICATE] = RUNS,
+                         [DUE] = NO_DUE,
+                         [RECOVER] = FAR_MOVE(STOPPED_RUNNING),
+                         [FINISH] = FAR_MOVE(STOPPED)},
+    [ACTIVE] = {[CREATE] = TAKEN,
+                [REMOVE] = FAR_MOVE(ABSENT),
+                [START] = FAR_MOVE(ACTIVE),
+                [STOP] = FAR_MOVE(STOPPED),
+                [REPLICATE] = FAR_MOVE(ACTIVE_RUNNING),
+                [DUE] = FAR_MOVE(ACTIVE_RUNNING),
+                [RECOVER] = FAR_MOVE(ACTIVE),
+                [FINISH] = IDLE},
+    [ACTIVE_RUNNING] = {[CREATE] = TAKEN,
+                        [REMOVE] = BUSY,
+                        [START] = FAR_MOVE(ACTIVE_RUNNING),
+                        [STOP] = FAR_MOVE(STOPPED_RUNNING),
+                        [REPLICATE] = RUNS,
+                        [DUE] = FAR_MOVE(ACTIVE_RUNNING),
+                        [RECOVER] = FAR_MOVE(ACTIVE_RUNNING),
+                        [FINISH] = FAR_MOVE(ACTIVE)},
+};
+const struct far_table far_table_plan = FAR_TABLE("plan", states, inputs, cells);
+
+#define INTERVAL_S_MAX (366ull * 24 * 3600)
+
+static unsigned state_of(const struct far_row_plan *row)
+{
+    if (row->id == 0) {
+        return ABSENT;
+    }
+    unsigned state = row->state == FAR_plan_state_active ? ACTIVE : STOPPED;
+    return state + (row->running_job_id != 0);
+}
+
+/* The row with this id; all zero if there is none. */
+static int look(struct far_step *step, uint64_t id, struct far_row_plan *ret_row)
+{
+    int rc = far_row_find(step, &far_schema_row_plan, id, ret_row);
+    if (rc == FAR_NOT_FOUND) {
+        *ret_row = (struct far_row_plan){.id = 0};
+        return 0;
+    }
+    return rc;
+}
+
+static int look_name(struct far_step *step, struct far_slice name, struct far_row_plan *ret_row)
+{
+    uint64_t id = 0;
+    int rc = far_name_find(step, &far_schema_row_plan, name, &id);
+    return rc != 0 && rc != FAR_NOT_FOUND ? rc : look(step, id, ret_row);
+}
+
+/* Put the row, its deadline moved from where it was. */
+static int store(struct far_step *step, const struct far_row_plan *row, uint64_t due_before_ms)
+{
+    FAR_TRY(far_deadline_move(step, FAR_deadline_kind_plan_due, row->id, 0, due_before_ms, row->due_ms));
+    return far_row_put(step, &far_schema_row_plan, row->id, row);
+}
+
+/* ---- create and remove ---- */
+
+static int plan_site(struct far_step *step, struct far_slice name, uint64_t *ret_id)
+{
+    struct far_row_site site;
+    FAR_TRY(far_name_need(step, &far_schema_row_site, name, ret_id));
+    FAR_TRY(far_row_need(step, &far_schema_row_site, *ret_id, &site));
+    return site.role != FAR_site_role_witness
+               ? 0
+               : far_reject(step, FAR_INVALID, "site '%.*s' is a witness: no plan can use it", FAR_TEXT(name));
+}
+
+static int plan_workloads(struct far_step *step, const struct far_cmd_plan_create *cmd, uint64_t site_id,
+                          uint64_t *ids)
+{
+    const struct far_slice *names = cmd->workloads.items;
+    for (size_t i = 0; i < cmd->workloads.count; i++) {
+        struct far_row_workload row;
+        FAR_TRY(far_workload_claimable(step, names[i], &row));
+        if (row.site_id != site_id) {
+            return far_reject(step, FAR_INVALID, "workload '%.*s' is not at site '%.*s', the source of plan '%.*s'",
+                              FAR_TEXT(names[i]), FAR_TEXT(cmd->source_site), FAR_TEXT(cmd->name));
+        }
+        for (size_t k = 0; k < i; k++) {
+            if (ids[k] == row.id) {
+                return far_reject(step, FAR_INVALID, "plan '%.*s' names workload '%.*s' twice", FAR_TEXT(cmd->name),
+                                  FAR_TEXT(names[i]));
+            }
+        }
+        ids[i] = row.id;
+    }
+    return 0;
+}
+
+int far_decide_plan_create(struct far_step *step, const struct far_cmd_plan_create *cmd)
+{
+    struct far_row_plan old;
+    struct far_ev_plan_created ev = {.id = step->progress.next_id, .name = cmd->name, .interval_s = cmd->interval_s};
+    FAR_TRY(far_name_check(step, "plan", cmd->name));
+    FAR_TRY(look_name(step, cmd->name, &old));
+    FAR_TRY(far_move(step, &far_table_plan, state_of(&old), CREATE, cmd->name, NULL));
+    FAR_TRY(plan_site(step, cmd->source_site, &ev.source_site_id));
+    FAR_TRY(plan_site(step, cmd->target_site, &ev.target_site_id));
+    if (ev.source_site_id == ev.target_site_id) {
+        return far_reject(step, FAR_INVALID, "plan '%.*s' would copy site '%.*s' to itself; name two sites",
+                          FAR_TEXT(cmd->name), FAR_TEXT(cmd->source_site));
+    }
+    if (cmd->workloads.count == 0) {
+        return far_reject(step, FAR_INVALID, "plan '%.*s' needs at least one workload", FAR_TEXT(cmd->name));
+    }
+    if (cmd->interval_s > INTERVAL_S_MAX) {
+        return far_reject(step, FAR_INVALID, "plan '%.*s': an interval is at most a year", FAR_TEXT(cmd->name));
+    }
+    uint64_t *ids = far_step_alloc(step, cmd->workloads.count * sizeof *ids);
+    if (ids == NULL) {
+        return FAR_LIMIT;
+    }
+    FAR_TRY(plan_workloads(step, cmd, ev.source_site_id, ids));
+    ev.workload_ids = (struct far_list){.items = ids, .count = cmd->workloads.count};
+    step->object_id = ev.id;
+    return far_emit(step, &far_schema_ev_plan_created, &ev);
+}
+
+int far_evolve_plan_created(struct far_step *step, const struct far_ev_plan_created *ev)
+{
+    const uint64_t *ids = ev->workload_ids.items;
+    struct far_row_plan row;
+    FAR_TRY(look_name(step, ev->name, &row));
+    FAR_TRY(far_move(step, &far_table_plan, state_of(&row), CREATE, ev->name, NULL));
+    row = (struct far_row_plan){.id = ev->id,
+                                .name = ev->name,
+                                .source_site_id = ev->source_site_id,
+                                .target_site_id = ev->target_site_id,
+                                .state = FAR_plan_state_stopped,
+                                .epoch = 1,
+                                .interval_s = ev->interval_s,
+                                .workload_count = ev->workload_ids.count,
+                                .created_ms = step->time_ms};
+    for (size_t i = 0; i < ev->workload_ids.count; i++) {
+        struct far_row_plan_workload member = {.plan_id = ev->id, .workload_id = ids[i]};
+        struct far_key key = far_key_pair(&far_schema_row_plan_workload, ev->id, ids[i]);
+        FAR_TRY(far_workload_claim(step, ids[i], ev->id));
+        FAR_TRY(far_key_put(step, &far_schema_row_plan_workload, &key, &member));
+    }
+    FAR_TRY(far_name_put(step, &far_schema_row_plan, row.name, row.id));
+    far_id_used(step, row.id);
+    return store(step, &row, 0);
+}
+
+int far_decide_plan_remove(struct far_step *step, const struct far_cmd_plan_remove *cmd)
+{
+    struct far_row_plan row;
+    FAR_TRY(look_name(step, cmd->name, &row));
+    FAR_TRY(far_move(step, &far_table_plan, state_of(&row), REMOVE, cmd->name, NULL));
+    if (row.job_count != 0) {
+        return far_reject(step, FAR_CONFLICT, "plan '%.*s' has %llu running jobs; wait for them or cancel them",
+                          FAR_TEXT(cmd->name), FAR_LLU(row.job_count));
+    }
+    struct far_ev_plan_removed ev = {.id = row.id};
+    step->object_id = row.id;
+    return far_emit(step, &far_schema_ev_plan_removed, &ev);
+}
+
+int far_evolve_plan_removed(struct far_step *step, const struct far_ev_plan_removed *ev)
+{
+    struct far_row_plan row;
+    struct far_row_plan_workload member;
+    FAR_TRY(look(step, ev->id, &row));
+    FAR_TRY(far_move_id(step, &far_table_plan, state_of(&row), REMOVE, ev->id, NULL));
+    for (uint64_t i = 0; i < row.workload_count; i++) {
+        struct far_key key = far_key_id(&far_schema_row_plan_workload, ev->id);
+        FAR_TRY(far_next(step, &far_schema_row_plan_workload, &key, NULL, &member));
+        key = far_key_pair(&far_schema_row_plan_workload, ev->id, member.workload_id);
+        FAR_TRY(far_key_del(step, &far_schema_row_plan_workload, &key));
+        FAR_TRY(far_workload_claim(step, member.workload_id, 0));
+    }
+    FAR_TRY(far_deadline_move(step, FAR_deadline_kind_plan_due, row.id, 0, row.due_ms, 0));
+    FAR_TRY(far_name_del(step, &far_schema_row_plan, row.name));
+    return far_row_del(step, &far_schema_row_plan, row.id);
+}
+
+/* ---- start and stop ---- */
+
+int far_decide_plan_start(struct far_step *step, const struct far_cmd_plan_start *cmd)
+{
+    struct far_row_plan row;
+    FAR_TRY(look_name(step, cmd->name, &row));
+    FAR_TRY(far_move(step, &far_table_plan, state_of(&row), START, cmd->name, NULL));
+    step->object_id = row.id;
+    if (row.state == FAR_plan_state_active) {
+        return 0;
+    }
+    struct far_ev_plan_started ev = {.plan_id = row.id, .due_ms = row.interval_s != 0 ? step->time_ms : 0};
+    return far_emit(step, &far_schema_ev_plan_started, &ev);
+}
+
+int far_evolve_plan_started(struct far_step *step, const struct far_ev_plan_started *ev)
+{
+    struct far_row_plan row;
+    FAR_TRY(look(step, ev->plan_id, &row));
+    FAR_TRY(far_move_id(step, &far_table_plan, state_of(&row), START, ev->plan_id, NULL));
+    uint64_t due_before_ms = row.due_ms;
+    row.state = FAR_plan_state_active;
+    row.due_ms = ev->due_ms;
+    return store(step, &row, due_before_ms);
+}
+
+int far_decide_plan_stop(struct far_step *step, const struct far_cmd_plan_stop *cmd)
+{
+    struct far_row_plan row;
+    FAR_TRY(look_name(step, cmd->name, &row));
+    FAR_TRY(far_move(step, &far_table_plan, state_of(&row), STOP, cmd->name, NULL));
+    step->object_id = row.id;
+    if (row.state == FAR_plan_state_stopped) {
+        return 0;
+    }
+    struct far_ev_plan_stopped ev = {.plan_id = row.id};
+    return far_emit(step, &far_schema_ev_plan_stopped, &ev);
+}
+
+int far_evolve_plan_stopped(struct far_step *step, const struct far_ev_plan_stopped *ev)
+{
+    struct far_row_plan row;
+    FAR_TRY(look(step, ev->plan_id, &row));
+    FAR_TRY(far_move_id(step, &far_table_plan, state_of(&row), STOP, ev->plan_id, NULL));
+    uint64_t due_before_ms = row.due_ms;
+    row.state = FAR_plan_state_stopped;
+    row.due_ms = 0;
+    return store(step, &row, due_before_ms);
+}
+
+/* ---- cycles ---- */
+
+int far_decide_plan_replicate(struct far_step *step, const struct far_cmd_plan_replicate *cmd)
+{
+    struct far_row_plan row;
+    FAR_TRY(look_name(step, cmd->name, &row));
+    FAR_TRY(far_move(step, &far_table_plan, state_of(&row), REPLICATE, cmd->name, NULL));
+    return far_job_replicate(step, &row);
+}
+
+int far_plan_due(struct far_step *step, uint64_t plan_id)
+{
+    struct far_row_plan row;
+    FAR_TRY(look(step, plan_id, &row));
+    FAR_TRY(far_move_id(step, &far_table_plan, state_of(&row), DUE, plan_id, NULL));
+    uint64_t interval_ms = row.interval_s * 1000;
+    if (interval_ms == 0 || row.due_ms == 0 || row.due_ms > step->time_ms) {
+        return 0; /* dropped by deadline.c */
+    }
+    uint64_t missed = (step->time_ms - row.due_ms) / interval_ms;
+    struct far_ev_plan_scheduled ev = {.plan_id = plan_id,
+                                       .due_ms = row.due_ms + (missed + 1) * interval_ms,
+                                       .skipped = row.running_job_id != 0};
+    FAR_TRY(far_emit(step, &far_schema_ev_plan_scheduled, &ev));
+    return ev.skipped ? 0 : far_job_replicate(step, &row);
+}
+
+int far_evolve_plan_scheduled(struct far_step *step, const struct far_ev_plan_scheduled *ev)
+{
+    struct far_row_plan row;
+    FAR_TRY(look(step, ev->plan_id, &row));
+    FAR_TRY(far_move_id(step, &far_table_plan, state_of(&row), DUE, ev->plan_id, NULL));
+    uint64_t due_before_ms = row.due_ms;
+    row.due_ms = ev->due_ms;
+    return store(step, &row, due_before_ms);
+}
+
+int far_plan_for_recover(struct far_step *step, struct far_slice name, struct far_row_plan *ret_plan)
+{
+    FAR_TRY(look_name(step, name, ret_plan));
+    return far_move(step, &far_table_plan, state_of(ret_plan), RECOVER, name, NULL);
+}
+
+/* ---- what jobs and checkpoints do to it, in evolve ---- */
+
+int far_plan_job_started(struct far_step *step, uint64_t plan_id, uint64_t job_id, bool is_cycle)
+{
+    struct far_row_plan row;
+    FAR_TRY(look(step, plan_id, &row));
+    if (row.id == 0 && !is_cycle) {
+        return 0; /* a job about a checkpoint whose plan was removed */
+    }
+    FAR_TRY(far_move_id(step, &far_table_plan, state_of(&row), is_cycle ? REPLICATE : RECOVER, plan_id, NULL));
+    row.running_job_id = is_cycle ? job_id : row.running_job_id;
+    row.job_count++;
+    return store(step, &row, row.due_ms);
+}
+
+int far_plan_job_finished(struct far_step *step, uint64_t plan_id, bool is_cycle)
+{
+    struct far_row_plan row;
+    FAR_TRY(look(step, plan_id, &row));
+    if (row.id == 0 && !is_cycle) {
+        return 0;
+    }
+    FAR_TRY(far_move_id(step, &far_table_plan, state_of(&row), is_cycle ? FINISH : RECOVER, plan_id, NULL));
+    if (row.job_count == 0) {
+        return far_reject(step, FAR_INTERNAL, "broken: plan %llu runs no job", FAR_LLU(plan_id));
+    }
+    row.running_job_id = is_cycle ? 0 : row.running_job_id;
+    row.job_count--;
+    return store(step, &row, row.due_ms);
+}
+
+int far_plan_checkpoint(struct far_step *step, uint64_t plan_id, uint64_t checkpoint_id)
+{
+    struct far_row_plan row;
+    FAR_TRY(far_row_need(step, &far_schema_row_plan, plan_id, &row));
+    row.last_checkpoint_id = checkpoint_id;
+    return store(step, &row, row.due_ms);
+}

@@ -1,0 +1,242 @@
+/* Orders: what a node has to do, composed from the rows of its tasks and what they are about. See query.h. */
+#include "fsm/query.h"
+
+#include "fsm/task.h"
+
+struct context {
+    struct far_step *step;
+    struct far_row_cluster cluster;
+    struct far_row_job job; /* of the task before: tasks of a job follow each other */
+    struct far_row_plan plan;
+    struct far_row_workload workload;
+};
+
+/* A row that may be gone: all zero then. */
+#define FIND_OR_ZERO(step, table, id, ret) \
+    find_or_zero(step, &far_schema_row_##table, id, ret, sizeof(struct far_row_##table))
+static int find_or_zero(struct far_step *step, const struct far_schema *table, uint64_t id, void *ret, size_t size)
+{
+    int rc = far_row_find(step, table, id, ret);
+    if (rc == FAR_NOT_FOUND) {
+        memset(ret, 0, size);
+        return 0;
+    }
+    return rc;
+}
+
+static int sibling(struct context *c, const struct far_row_task *task, size_t at, struct far_row_task *ret)
+{
+    struct far_key key = far_key_part(&far_schema_row_task, task->job_id, far_group_first(task) + at);
+    return far_key_need(c->step, &far_schema_row_task, &key, ret);
+}
+
+static int find_disk(struct context *c, uint64_t disk_index, struct far_row_disk *ret)
+{
+    struct far_key key = far_key_part(&far_schema_row_disk, c->workload.id, disk_index);
+    return far_key_need(c->step, &far_schema_row_disk, &key, ret);
+}
+
+static int list_disks(struct context *c, struct far_list *ret)
+{
+    size_t count = (size_t)c->workload.disk_count;
+    struct far_sub_disk_spec *disks = far_step_alloc(c->step, count * sizeof *disks);
+    if (disks == NULL) {
+        return FAR_LIMIT;
+    }
+    for (size_t d = 0; d < count; d++) {
+        struct far_row_disk row;
+        FAR_TRY(find_disk(c, d, &row));
+        disks[d] = (struct far_sub_disk_spec){.name = row.name, .locator = row.locator};
+    }
+    *ret = (struct far_list){.items = disks, .count = count};
+    return 0;
+}
+
+static int fill_view(struct context *c, const struct far_row_task *task, struct far_sub_order *order)
+{
+    FAR_TRY(list_disks(c, &order->disks));
+    if (task->kind == FAR_task_kind_release) {
+        struct far_row_task freeze;
+        FAR_TRY(sibling(c, task, FAR_AT_FREEZE, &freeze));
+        order->freeze_ref = freeze.freeze_ref;
+    }
+    return 0;
+}
+
+static int fill_copy(struct context *c, const struct far_row_task *task, struct far_sub_order *order)
+{
+    struct far_row_disk disk;
+    struct far_row_task freeze, peer;
+    struct far_row_node node;
+    bool is_send = task->kind == FAR_task_kind_send;
+    size_t d = (size_t)task->disk_index;
+    FAR_TRY(find_disk(c, d, &disk));
+    FAR_TRY(sibling(c, task, FAR_AT_FREEZE, &freeze));
+    FAR_TRY(sibling(c, task, is_send ? far_at_receive(d) : far_at_send(d), &peer));
+    FAR_TRY(FIND_OR_ZERO(c->step, node, peer.node_id, &node));
+    order->disk_id = disk.id;
+    order->disk = disk.name;
+    order->size_bytes = task->size_bytes;
+    order->peer_node_id = peer.node_id;
+    order->locator = disk.locator;
+    uint64_t target_id = is_send ? peer.node_id : task->node_id;
+    if (target_id == c->workload.target_node_id) {
+        order->base_root = disk.root; /* another target holds nothing to build on */
+    }
+    if (is_send) {
+        order->freeze_ref = freeze.freeze_ref;
+        order->peer_address = node.data_address;
+        order->fuzzy = freeze.fuzzy;
+    }
+    return 0;
+}
+
+static int fill_seal(struct context *c, const struct far_row_task *task, struct far_sub_order *order)
+{
+    size_t count = (size_t)c->workload.disk_count;
+    struct far_row_task freeze, send;
+    struct far_row_site site;
+    struct far_sub_point_disk *disks = far_step_alloc(c->step, count * sizeof *disks);
+    if (disks == NULL) {
+        return FAR_LIMIT;
+    }
+    FAR_TRY(sibling(c, task, FAR_AT_FREEZE, &freeze));
+    FAR_TRY(FIND_OR_ZERO(c->step, site, c->workload.site_id, &site));
+    for (size_t d = 0; d < count; d++) {
+        struct far_row_disk disk;
+        FAR_TRY(find_disk(c, d, &disk));
+        FAR_TRY(sibling(c, task, far_at_send(d), &send));
+        disks[d] = (struct far_sub_point_disk){.disk_index = d,
+                                               .disk_id = disk.id,
+                                               .name = disk.name,
+                                               .size_bytes = send.size_bytes,
+                                               .root = send.root};
+    }
+    order->point_disks = (struct far_list){.items = disks, .count = count};
+    order->frozen_at_ms = freeze.frozen_at_ms;
+    order->fuzzy = freeze.fuzzy;
+    order->checkpoint_id = c->job.checkpoint_id;
+    order->site = site.name;
+    return 0;
+}
+
+static int fill_point(struct context *c, const struct far_row_task *task, struct far_sub_order *order)
+{
+    struct far_row_point_disk disk;
+    struct far_row_point point;
+    struct far_key key = far_key_part(&far_schema_row_point_disk, task->point_id, task->disk_index);
+    FAR_TRY(far_row_need(c->step, &far_schema_row_point, task->point_id, &point));
+    order->fuzzy = point.fuzzy;
+    order->frozen_at_ms = point.frozen_at_ms;
+    order->checkpoint_id = point.checkpoint_id;
+    if (task->kind == FAR_task_kind_forget) {
+        return 0;
+    }
+    FAR_TRY(far_key_need(c->step, &far_schema_row_point_disk, &key, &disk));
+    order->disk_id = disk.disk_id;
+    order->disk = disk.name;
+    order->size_bytes = disk.size_bytes;
+    order->root = disk.root;
+    order->target_path = task->target_path;
+    return 0;
+}
+
+static int load_context(struct context *c, const struct far_row_task *task)
+{
+    if (c->job.id != task->job_id) {
+        FAR_TRY(far_row_need(c->step, &far_schema_row_job, task->job_id, &c->job));
+        FAR_TRY(FIND_OR_ZERO(c->step, plan, c->job.plan_id, &c->plan));
+    }
+    return c->workload.id != task->workload_id ? FIND_OR_ZERO(c->step, workload, task->workload_id, &c->workload) : 0;
+}
+
+static int compose(struct context *c, const struct far_row_task *task, struct far_sub_order *ret)
+{
+    FAR_TRY(load_context(c, task));
+    struct far_sub_order order = {
+        .job_id = task->job_id,
+        .task = task->task,
+        .attempt = task->attempt,
+        .kind = task->kind,
+        .lease_ms = c->cluster.lease_ms,
+        .incarnation_epoch = c->cluster.incarnation_epoch,
+        .plan_epoch = c->plan.epoch,
+        .plan_id = c->job.plan_id,
+        .plan = c->plan.name,
+        .workload_id = task->workload_id,
+        .workload = c->workload.name,
+        .adapter = c->workload.adapter,
+        .disk_index = task->disk_index,
+        .point_id = task->point_id,
+    };
+    int rc;
+    switch (task->kind) {
+    case FAR_task_kind_freeze:
+    case FAR_task_kind_release:
+        rc = fill_view(c, task, &order);
+        break;
+    case FAR_task_kind_send:
+    case FAR_task_kind_receive:
+        rc = fill_copy(c, task, &order);
+        break;
+    case FAR_task_kind_seal:
+        rc = fill_seal(c, task, &order);
+        break;
+    default:
+        rc = fill_point(c, task, &order);
+        break;
+    }
+    if (rc == 0) {
+        *ret = order;
+    }
+    return rc;
+}
+
+static int list_orders(struct far_step *step, uint64_t node_id, size_t max, struct far_list *ret_orders)
+{
+    struct far_key at = far_key_id(&far_schema_row_node_task, node_id), key = far_key(&far_schema_row_cluster);
+    struct far_row_node node;
+    struct context c = {.step = step};
+    FAR_TRY(far_key_need(step, &far_schema_row_cluster, &key, &c.cluster));
+    int rc = far_row_find(step, &far_schema_row_node, node_id, &node);
+    if (rc == FAR_NOT_FOUND) {
+        return far_reject(step, FAR_NOT_FOUND, "there is no node %llu", FAR_LLU(node_id));
+    }
+    FAR_TRY(rc);
+    size_t capacity = node.task_count < max ? (size_t)node.task_count : max, count = 0;
+    struct far_sub_order *orders = far_step_alloc(step, capacity * sizeof *orders);
+    if (orders == NULL) {
+        return FAR_LIMIT;
+    }
+    while (count < capacity) {
+        struct far_row_node_task held;
+        struct far_row_task task;
+        struct far_slice id;
+        rc = far_next(step, &far_schema_row_node_task, &at, &id, &held);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && far_get_be64(id.data) != node_id)) {
+            break;
+        }
+        FAR_TRY(rc);
+        key = far_key_part(&far_schema_row_task, far_get_be64(id.data + 8), far_get_be32(id.data + 16));
+        FAR_TRY(far_key_need(step, &far_schema_row_task, &key, &task));
+        FAR_TRY(compose(&c, &task, &orders[count]));
+        count++;
+    }
+    *ret_orders = (struct far_list){.items = orders, .count = count};
+    return 0;
+}
+
+int far_query_orders(struct far_state *state, uint64_t node_id, size_t max, struct far_arena *arena,
+                     struct far_list *ret_orders, struct far_error *err)
+{
+    struct far_error cause = {0};
+    struct far_step step = {.state = state, .arena = arena, .err = &cause};
+    int rc = list_orders(&step, node_id, max, ret_orders);
+    if (rc != 0 && step.is_rejected) {
+        return far_fail(err, rc, "%s", step.reject_message);
+    }
+    if (rc != 0 && err != NULL) {
+        *err = cause;
+    }
+    return rc;
+}

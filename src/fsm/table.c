@@ -1,0 +1,19 @@
+/* Every transition table, for the tests and the diagrams: see table.h. */
+#include "fsm/table.h"
+
+extern const struct far_table far_table_checkpoint, far_table_clock, far_table_cluster, far_table_command,
+    far_table_deadline, far_table_job, far_table_leader, far_table_node, far_table_plan, far_table_point,
+    far_table_server, far_table_site, far_table_task, far_table_token, far_table_workload;
+
+const struct far_table *const far_tables[] = {
+    &far_table_checkpoint, &far_table_clock, &far_table_cluster, &far_table_command, &far_table_deadline,
+    &far_table_job,        &far_table_leader, &far_table_node,   &far_table_plan,    &far_table_point,
+    &far_table_server,     &far_table_site,   &far_table_task,   &far_table_token,   &far_table_workload, NULL,
+};
+
+const struct far_cell *far_table_cell(const struct far_table *table, size_t state, size_t input)
+{
+    static const struct far_cell unlisted = {.kind = FAR_CELL_UNLISTED};
+    return state < table->state_count && input < table->input_count ? &table->cells[state * table->input_count + input]
+                                                                    : &unlisted;
+}

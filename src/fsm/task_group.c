@@ -1,0 +1,310 @@
+/* Groups: all tasks of one workload in one job, whose numbers follow each other. decide loads a group once, changes its
+ * rows in memory by the same far_task_apply() that evolve uses, and collects the steps; many of them, also of several
+ * groups of one job, become one event.
+ *
+ * The tasks of a replicated workload with disks 0, 1, …: freeze, seal, release, send 0, receive 0, send 1, receive 1, … */
+#include "fsm/task.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+enum { CHANGES_BYTES_MAX = 96 * 1024, ERROR_MAX = 400 };
+
+/* ---- what is collected ---- */
+
+int far_changes_new(struct far_step *step, uint64_t job_id, struct far_changes **ret)
+{
+    struct far_changes *changes = far_step_alloc(step, sizeof *changes);
+    if (changes == NULL) {
+        return FAR_LIMIT;
+    }
+    changes->job_id = job_id;
+    changes->capacity = 16;
+    changes->items = far_step_alloc(step, changes->capacity * sizeof *changes->items);
+    *ret = changes;
+    return changes->items != NULL ? 0 : FAR_LIMIT;
+}
+
+int far_changes_flush(struct far_step *step, struct far_changes *changes)
+{
+    if (changes->count == 0) {
+        return 0;
+    }
+    struct far_ev_tasks_changed ev = {.job_id = changes->job_id,
+                                      .items = {.items = changes->items, .count = changes->count}};
+    for (size_t i = 0; i < changes->count && ev.lease_until_ms == 0; i++) {
+        if (changes->items[i].step == FAR_task_step_assign) {
+            FAR_TRY(far_lease_until(step, &ev.lease_until_ms));
+        }
+    }
+    changes->count = 0;
+    changes->bytes = 0;
+    return far_emit(step, &far_schema_ev_tasks_changed, &ev);
+}
+
+/* A task that becomes ready and is assigned at once takes one step, not two. */
+static bool merge(struct far_changes *changes, const struct far_sub_task_change *change)
+{
+    struct far_sub_task_change *last = NULL;
+    for (size_t i = changes->count; i > 0 && last == NULL; i--) {
+        last = changes->items[i - 1].task == change->task ? &changes->items[i - 1] : NULL;
+    }
+    if (last == NULL || last->step != FAR_task_step_ready || change->step != FAR_task_step_assign) {
+        return false;
+    }
+    last->step = FAR_task_step_assign;
+    last->node_id = change->node_id;
+    last->boot = change->boot;
+    return true;
+}
+
+static int collect(struct far_step *step, struct far_changes *changes, const struct far_sub_task_change *change)
+{
+    size_t bytes = 160 + change->identity.len + change->freeze_ref.len + change->error_message.len +
+                   change->error_class.len;
+    if (merge(changes, change)) {
+        return 0;
+    }
+    if (changes->count == FAR_CHANGES_MAX || changes->bytes + bytes > CHANGES_BYTES_MAX) {
+        FAR_TRY(far_changes_flush(step, changes));
+    }
+    if (changes->count == changes->capacity) {
+        struct far_sub_task_change *items = far_step_alloc(step, 2 * changes->capacity * sizeof *items);
+        if (items == NULL) {
+            return FAR_LIMIT;
+        }
+        memcpy(items, changes->items, changes->count * sizeof *items);
+        changes->items = items;
+        changes->capacity *= 2;
+    }
+    changes->items[changes->count++] = *change;
+    changes->bytes += bytes;
+    return 0;
+}
+
+/* ---- loading ---- */
+
+uint64_t far_group_first(const struct far_row_task *task)
+{
+    switch (task->kind) {
+    case FAR_task_kind_seal:
+        return task->task - FAR_AT_SEAL;
+    case FAR_task_kind_release:
+        return task->task - FAR_AT_RELEASE;
+    case FAR_task_kind_send:
+        return task->task - far_at_send((size_t)task->disk_index);
+    case FAR_task_kind_receive:
+        return task->task - far_at_receive((size_t)task->disk_index);
+    case FAR_task_kind_restore:
+    case FAR_task_kind_verify:
+        return task->task - task->disk_index;
+    default:
+        return task->task;
+    }
+}
+
+static int load_rows(struct far_step *step, struct far_group *g, uint64_t first)
+{
+    struct far_key key = far_key_part(&far_schema_row_task, g->job.id, first);
+    struct far_row_task row;
+    int rc;
+    g->tasks = far_step_alloc(step, FAR_GROUP_TASKS_MAX * sizeof *g->tasks);
+    if (g->tasks == NULL) {
+        return FAR_LIMIT;
+    }
+    g->was_over = true;
+    for (;;) {
+        rc = g->count < FAR_GROUP_TASKS_MAX ? far_next(step, &far_schema_row_task, &key, NULL, &row) : FAR_NOT_FOUND;
+        if (rc == FAR_NOT_FOUND || (rc == 0 && (row.job_id != g->job.id || row.workload_id != g->workload_id))) {
+            return 0;
+        }
+        FAR_TRY(rc);
+        if (row.task != first + g->count) {
+            return far_reject(step, FAR_INTERNAL, "broken: job %llu has no task %llu", FAR_LLU(g->job.id),
+                              FAR_LLU(first + g->count));
+        }
+        g->was_over = g->was_over && far_task_over(&row);
+        g->tasks[g->count++] = row;
+    }
+}
+
+int far_group_load(struct far_step *step, const struct far_row_task *task, struct far_changes *changes,
+                   struct far_group **ret_group)
+{
+    struct far_group *g = far_step_alloc(step, sizeof *g);
+    if (g == NULL) {
+        return FAR_LIMIT;
+    }
+    g->changes = changes;
+    g->workload_id = task->workload_id;
+    FAR_TRY(far_row_need(step, &far_schema_row_job, task->job_id, &g->job));
+    int rc = far_row_find(step, &far_schema_row_workload, task->workload_id, &g->workload);
+    if (rc != 0 && rc != FAR_NOT_FOUND) {
+        return rc;
+    }
+    if (g->job.kind == FAR_job_kind_replicate) {
+        FAR_TRY(far_row_need(step, &far_schema_row_plan, g->job.plan_id, &g->plan));
+        FAR_TRY(rc == 0 ? 0 : far_reject(step, FAR_INTERNAL, "broken: there is no workload %llu",
+                                         FAR_LLU(task->workload_id)));
+    }
+    FAR_TRY(load_rows(step, g, far_group_first(task)));
+    if (g->job.kind == FAR_job_kind_replicate && g->count != FAR_AT_PAIRS + 2 * (size_t)g->workload.disk_count) {
+        return far_reject(step, FAR_INTERNAL, "broken: workload %llu has %zu tasks in job %llu",
+                          FAR_LLU(g->workload_id), g->count, FAR_LLU(g->job.id));
+    }
+    *ret_group = g;
+    return 0;
+}
+
+/* ---- steps ---- */
+
+int far_group_change(struct far_step *step, struct far_group *g, size_t at, struct far_sub_task_change change)
+{
+    struct far_row_task *row = &g->tasks[at];
+    bool was_held = far_task_held(row);
+    uint64_t lease_until_ms = 0;
+    change.task = row->task;
+    if (change.step == FAR_task_step_assign) {
+        FAR_TRY(far_lease_until(step, &lease_until_ms));
+    }
+    FAR_TRY(far_task_apply(step, row, &change, lease_until_ms));
+    if (was_held && !far_task_held(row)) {
+        struct far_candidate *node;
+        FAR_TRY(far_candidate_node(step, row->node_id, &node));
+        if (node != NULL && node->held > 0) {
+            node->held--;
+        }
+    }
+    return collect(step, g->changes, &change);
+}
+
+int far_group_step(struct far_step *step, struct far_group *g, size_t at, uint64_t step_kind)
+{
+    return far_group_change(step, g, at, (struct far_sub_task_change){.step = step_kind});
+}
+
+int far_group_assign(struct far_step *step, struct far_group *g, size_t at, struct far_candidate *node)
+{
+    node->held++;
+    return far_group_change(step, g, at,
+                            (struct far_sub_task_change){
+                                .step = FAR_task_step_assign, .node_id = node->node_id, .boot = node->boot});
+}
+
+/* At most max bytes, never half a character. */
+static struct far_slice cut(struct far_slice text, size_t max)
+{
+    if (text.len > max) {
+        text.len = max;
+        while (text.len > 0 && (text.data[text.len] & 0xc0) == 0x80) {
+            text.len--;
+        }
+    }
+    return text;
+}
+
+/* "workload 'web', disk 'root': " in front of the message. */
+static int describe(struct far_step *step, const struct far_group *g, size_t at, const char *message,
+                    struct far_slice *ret_text)
+{
+    const struct far_row_task *row = &g->tasks[at];
+    struct far_row_disk disk = {.name = {0}};
+    char text[2 * FAR_MESSAGE_MAX];
+    bool is_disk = row->kind == FAR_task_kind_send || row->kind == FAR_task_kind_receive ||
+                   row->kind == FAR_task_kind_restore || row->kind == FAR_task_kind_verify;
+    if (is_disk) {
+        struct far_key key = far_key_part(&far_schema_row_disk, g->workload_id, row->disk_index);
+        int rc = far_key_find(step, &far_schema_row_disk, &key, &disk);
+        FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+    }
+    int n = disk.name.len > 0 ? snprintf(text, sizeof text, "workload '%.*s', disk '%.*s': %s",
+                                         FAR_TEXT(g->workload.name), FAR_TEXT(disk.name), message)
+                              : snprintf(text, sizeof text, "workload '%.*s': %s", FAR_TEXT(g->workload.name), message);
+    size_t len = n < 0 ? 0 : (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
+    return far_step_copy(step, cut(far_slice(text, len), ERROR_MAX), ret_text);
+}
+
+static int fail_with(struct far_step *step, struct far_group *g, size_t at, struct far_slice klass,
+                     const char *message, uint64_t failures)
+{
+    struct far_sub_task_change change = {.step = FAR_task_step_fail, .error_class = klass, .failures = failures};
+    FAR_TRY(describe(step, g, at, message, &change.error_message));
+    return far_group_change(step, g, at, change);
+}
+
+int far_group_fail(struct far_step *step, struct far_group *g, size_t at, int klass, const char *format, ...)
+{
+    char message[FAR_MESSAGE_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    return fail_with(step, g, at, far_slice_str(far_class_info(klass)->name), message, 0);
+}
+
+static bool is_pair(const struct far_row_task *row)
+{
+    return row->kind == FAR_task_kind_send || row->kind == FAR_task_kind_receive;
+}
+
+static size_t peer_of(const struct far_row_task *row)
+{
+    size_t disk = (size_t)row->disk_index;
+    return row->kind == FAR_task_kind_send ? far_at_receive(disk) : far_at_send(disk);
+}
+
+int far_group_again(struct far_step *step, struct far_group *g, size_t at, struct far_sub_task_change change)
+{
+    change.attempt = g->tasks[at].attempt + 1;
+    FAR_TRY(far_group_change(step, g, at, change));
+    if (!is_pair(&g->tasks[at])) {
+        return 0;
+    }
+    return far_group_change(step, g, peer_of(&g->tasks[at]),
+                            (struct far_sub_task_change){
+                                .step = FAR_task_step_redo, .attempt = change.attempt, .retry_ms = change.retry_ms});
+}
+
+/* ---- a failed attempt ---- */
+
+static bool is_final(const struct far_sub_report_item *item)
+{
+    static const char *const classes[] = {"invalid", "denied", "conflict", "not_found", "corrupt"};
+    if (item->outcome == FAR_outcome_fatal) {
+        return true;
+    }
+    if (item->outcome > FAR_outcome_ok) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++) {
+        if (far_slice_equal(item->error_class, far_slice_str(classes[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int far_group_failed(struct far_step *step, struct far_group *g, size_t at, const struct far_sub_report_item *item)
+{
+    const struct far_row_task *row = &g->tasks[at];
+    uint64_t failures = row->failures + 1;
+    struct far_slice klass = item->error_class.len != 0 ? item->error_class : far_slice_str("io");
+    char message[ERROR_MAX + 64];
+    bool is_tired = failures >= FAR_TASK_FAILURES_MAX && !is_final(item);
+    snprintf(message, sizeof message, "%.*s%s", FAR_TEXT(item->error_message),
+             is_tired ? " (given up after 10 failed attempts)" : "");
+    if (is_final(item) || is_tired) {
+        return fail_with(step, g, at, klass, message, failures);
+    }
+    uint64_t pause_ms = FAR_TASK_BACKOFF_MS;
+    for (uint64_t i = 1; i < failures && pause_ms < FAR_TASK_BACKOFF_MS_MAX; i++) {
+        pause_ms *= 2;
+    }
+    pause_ms = pause_ms < FAR_TASK_BACKOFF_MS_MAX ? pause_ms : FAR_TASK_BACKOFF_MS_MAX;
+    struct far_sub_task_change change = {.step = FAR_task_step_retry,
+                                         .failures = failures,
+                                         .retry_ms = step->time_ms + pause_ms,
+                                         .error_class = klass};
+    FAR_TRY(describe(step, g, at, message, &change.error_message));
+    return far_group_again(step, g, at, change);
+}

@@ -1,0 +1,252 @@
+/* What happens to tasks: reports, lost nodes, leases and back-offs that end, nodes that come up, cancellation.
+ *
+ * Each is a piece of work on one job: load the groups it touches, change their rows, let each group do what it can do
+ * next, emit the steps of all of them together, then make the points of what was sealed and finish the job if that was
+ * all. */
+#include "fsm/task.h"
+
+enum { LOST_AT_ONCE_MAX = 1000 };
+
+struct work {
+    struct far_changes *changes;
+    struct far_group *first; /* groups touched */
+};
+
+static int begin(struct far_step *step, struct work *work, uint64_t job_id)
+{
+    *work = (struct work){0};
+    return far_changes_new(step, job_id, &work->changes);
+}
+
+/* The group of a task and its place there, loaded once in a piece of work. */
+static int touch(struct far_step *step, struct work *work, const struct far_row_task *task, struct far_group **ret,
+                 size_t *ret_at)
+{
+    struct far_group *g = work->first;
+    while (g != NULL && g->workload_id != task->workload_id) {
+        g = g->next;
+    }
+    if (g == NULL) {
+        FAR_TRY(far_group_load(step, task, work->changes, &g));
+        g->next = work->first;
+        work->first = g;
+    }
+    *ret = g;
+    *ret_at = (size_t)(task->task - g->tasks[0].task);
+    return *ret_at < g->count ? 0
+                              : far_reject(step, FAR_INTERNAL, "broken: task %llu of job %llu is in no group",
+                                           FAR_LLU(task->task), FAR_LLU(task->job_id));
+}
+
+static bool is_over(const struct far_group *g)
+{
+    for (size_t i = 0; i < g->count; i++) {
+        if (!far_task_over(&g->tasks[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int end(struct far_step *step, struct work *work)
+{
+    for (struct far_group *g = work->first; g != NULL; g = g->next) {
+        FAR_TRY(g->job.kind == FAR_job_kind_replicate ? far_replicate_advance(step, g) : far_simple_advance(step, g));
+    }
+    FAR_TRY(far_changes_flush(step, work->changes));
+    for (struct far_group *g = work->first; g != NULL; g = g->next) {
+        if (g->is_sealed) {
+            FAR_TRY(far_point_create(step, g));
+        } else if (g->job.kind == FAR_job_kind_verify && !g->was_over && is_over(g)) {
+            FAR_TRY(far_point_verified(step, g));
+        }
+    }
+    return far_job_settle(step, work->changes->job_id);
+}
+
+static int find_task(struct far_step *step, uint64_t job_id, uint64_t task, struct far_row_task *ret_row)
+{
+    struct far_key key = far_key_part(&far_schema_row_task, job_id, task);
+    return task <= UINT32_MAX ? far_key_find(step, &far_schema_row_task, &key, ret_row) : FAR_NOT_FOUND;
+}
+
+/* ---- reports ---- */
+
+static int report_one(struct far_step *step, struct work *work, const struct far_row_node *node,
+                      const struct far_row_task *task, const struct far_sub_report_item *item)
+{
+    struct far_group *g;
+    size_t at;
+    FAR_TRY(touch(step, work, task, &g, &at));
+    const struct far_row_task *row = &g->tasks[at];
+    if (!far_task_held(row) || row->node_id != node->id || row->boot != node->boot || row->attempt != item->attempt) {
+        return 0; /* stale: another attempt, node or boot holds it, or nobody */
+    }
+    if (item->state == FAR_report_state_failed) {
+        return far_group_failed(step, g, at, item);
+    }
+    return g->job.kind == FAR_job_kind_replicate ? far_replicate_done(step, g, at, item)
+                                                 : far_simple_done(step, g, at, item);
+}
+
+int far_tasks_report(struct far_step *step, const struct far_row_node *node, const struct far_list *items)
+{
+    const struct far_sub_report_item *item = items->items;
+    struct work work = {0};
+    for (size_t i = 0; i < items->count; i++) {
+        struct far_row_task task;
+        if (item[i].state != FAR_report_state_done && item[i].state != FAR_report_state_failed) {
+            continue;
+        }
+        int rc = find_task(step, item[i].job_id, item[i].task, &task);
+        if (rc == FAR_NOT_FOUND) {
+            continue;
+        }
+        FAR_TRY(rc);
+        if (work.changes != NULL && work.changes->job_id != item[i].job_id) {
+            FAR_TRY(end(step, &work));
+            work.changes = NULL;
+        }
+        FAR_TRY(work.changes == NULL ? begin(step, &work, item[i].job_id) : 0);
+        FAR_TRY(report_one(step, &work, node, &task, &item[i]));
+    }
+    return work.changes != NULL ? end(step, &work) : 0;
+}
+
+/* ---- losses ---- */
+
+static int lose(struct far_step *step, struct work *work, const struct far_row_task *task)
+{
+    struct far_group *g;
+    size_t at;
+    FAR_TRY(touch(step, work, task, &g, &at));
+    if (!far_task_held(&g->tasks[at]) || g->tasks[at].attempt != task->attempt) {
+        return 0; /* its peer's loss took it along */
+    }
+    return far_group_again(step, g, at, (struct far_sub_task_change){.step = FAR_task_step_lose});
+}
+
+/* The tasks that the node holds, at most LOST_AT_ONCE_MAX; the leases of any beyond run out by themselves. */
+static int held_by(struct far_step *step, uint64_t node_id, struct far_row_task **ret_tasks, size_t *ret_count)
+{
+    struct far_key at = far_key_id(&far_schema_row_node_task, node_id);
+    struct far_row_node_task held;
+    struct far_slice id;
+    size_t count = 0;
+    struct far_row_task *tasks = far_step_alloc(step, LOST_AT_ONCE_MAX * sizeof *tasks);
+    if (tasks == NULL) {
+        return FAR_LIMIT;
+    }
+    while (count < LOST_AT_ONCE_MAX) {
+        int rc = far_next(step, &far_schema_row_node_task, &at, &id, &held);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && far_get_be64(id.data) != node_id)) {
+            break;
+        }
+        FAR_TRY(rc);
+        struct far_key key = far_key_part(&far_schema_row_task, far_get_be64(id.data + 8), far_get_be32(id.data + 16));
+        FAR_TRY(far_key_need(step, &far_schema_row_task, &key, &tasks[count]));
+        count++;
+    }
+    *ret_tasks = tasks;
+    *ret_count = count;
+    return 0;
+}
+
+int far_tasks_lost(struct far_step *step, uint64_t node_id, uint64_t boot)
+{
+    struct far_row_task *tasks;
+    size_t count;
+    struct work work = {0};
+    FAR_TRY(held_by(step, node_id, &tasks, &count));
+    for (size_t i = 0; i < count; i++) {
+        if (tasks[i].boot == boot) {
+            continue;
+        }
+        if (work.changes != NULL && work.changes->job_id != tasks[i].job_id) {
+            FAR_TRY(end(step, &work));
+            work.changes = NULL;
+        }
+        FAR_TRY(work.changes == NULL ? begin(step, &work, tasks[i].job_id) : 0);
+        FAR_TRY(lose(step, &work, &tasks[i]));
+    }
+    return work.changes != NULL ? end(step, &work) : 0;
+}
+
+int far_task_lease_due(struct far_step *step, uint64_t job_id, uint64_t task)
+{
+    struct far_row_task row;
+    struct work work;
+    int rc = find_task(step, job_id, task, &row);
+    if (rc == FAR_NOT_FOUND || (rc == 0 && (!far_task_held(&row) || row.lease_until_ms > step->time_ms))) {
+        return 0;
+    }
+    FAR_TRY(rc);
+    FAR_TRY(begin(step, &work, job_id));
+    FAR_TRY(lose(step, &work, &row));
+    return end(step, &work);
+}
+
+int far_task_retry_due(struct far_step *step, uint64_t job_id, uint64_t task)
+{
+    struct far_row_task row;
+    struct far_group *g;
+    struct work work;
+    size_t at;
+    int rc = find_task(step, job_id, task, &row);
+    if (rc == FAR_NOT_FOUND) {
+        return 0;
+    }
+    FAR_TRY(rc);
+    FAR_TRY(begin(step, &work, job_id));
+    FAR_TRY(touch(step, &work, &row, &g, &at));
+    for (size_t i = 0; i < g->count; i++) {
+        const struct far_row_task *t = &g->tasks[i];
+        if (t->state == FAR_task_state_ready && t->retry_ms != 0 && t->retry_ms <= step->time_ms) {
+            FAR_TRY(far_group_step(step, g, i, FAR_task_step_ready));
+        }
+    }
+    return end(step, &work);
+}
+
+/* ---- looking again ---- */
+
+int far_tasks_assign(struct far_step *step, uint64_t job_id)
+{
+    struct far_key at = far_key_id(&far_schema_row_task_ready, job_id);
+    struct work work;
+    FAR_TRY(begin(step, &work, job_id));
+    for (;;) {
+        struct far_row_task_ready ready;
+        struct far_row_task task;
+        struct far_group *g;
+        struct far_slice id;
+        size_t place;
+        int rc = far_next(step, &far_schema_row_task_ready, &at, &id, &ready);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && far_get_be64(id.data) != job_id)) {
+            return end(step, &work);
+        }
+        FAR_TRY(rc);
+        struct far_key key = far_key_part(&far_schema_row_task, job_id, far_get_be32(id.data + 8));
+        FAR_TRY(far_key_need(step, &far_schema_row_task, &key, &task));
+        FAR_TRY(touch(step, &work, &task, &g, &place));
+    }
+}
+
+int far_tasks_cancel(struct far_step *step, uint64_t job_id)
+{
+    struct far_key at = far_key_id(&far_schema_row_task, job_id);
+    struct work work;
+    FAR_TRY(begin(step, &work, job_id));
+    for (;;) {
+        struct far_row_task task;
+        struct far_group *g;
+        size_t place;
+        int rc = far_next(step, &far_schema_row_task, &at, NULL, &task);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && task.job_id != job_id)) {
+            return end(step, &work);
+        }
+        FAR_TRY(rc);
+        FAR_TRY(touch(step, &work, &task, &g, &place));
+        at = far_key_part(&far_schema_row_task, job_id, g->tasks[0].task + g->count);
+    }
+}

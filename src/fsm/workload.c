@@ -1,0 +1,184 @@
+/* Workloads and their disks: registered by name at a site, protected by at most one plan. */
+#include "fsm/machines.h"
+
+#include "fsm/job.h"
+
+enum { ABSENT, FREE, PLANNED };
+enum { CREATE, REMOVE, CLAIM, UNCLAIM };
+static const char *const states[] = {"absent", "free", "planned"};
+static const char *const inputs[] = {"workload_create", "workload_remove", "plan_create", "plan_remove"};
+#define GONE FAR_REJECT(FAR_NOT_FOUND, "does not exist")
+#define TAKEN FAR_REJECT(FAR_CONFLICT, "exists already; choose another name")
+static const struct far_cell cells[3][4] = {
+    [ABSENT] = {[CREATE] = FAR_MOVE(FREE), [REMOVE] = GONE, [CLAIM] = GONE, [UNCLAIM] = GONE},
+    [FREE] = {[CREATE] = TAKEN,
+              [REMOVE] = FAR_MOVE(ABSENT),
+              [CLAIM] = FAR_MOVE(PLANNED),
+              [UNCLAIM] = FAR_REJECT(FAR_INTERNAL, "is in no plan")},
+    [PLANNED] = {[CREATE] = TAKEN,
+                 [REMOVE] = FAR_REJECT(FAR_CONFLICT, "is in a plan; remove the plan first"),
+                 [CLAIM] = FAR_REJECT(FAR_CONFLICT, "is in another plan; remove that first"),
+                 [UNCLAIM] = FAR_MOVE(FREE)},
+};
+const struct far_table far_table_workload = FAR_TABLE("workload", states, inputs, cells);
+
+static unsigned state_of(const struct far_row_workload *row)
+{
+    return row->id == 0 ? ABSENT : row->plan_id == 0 ? FREE : PLANNED;
+}
+
+/* The row with this id; all zero if there is none. */
+static int look(struct far_step *step, uint64_t id, struct far_row_workload *ret_row)
+{
+    int rc = far_row_find(step, &far_schema_row_workload, id, ret_row);
+    if (rc == FAR_NOT_FOUND) {
+        *ret_row = (struct far_row_workload){.id = 0};
+        return 0;
+    }
+    return rc;
+}
+
+static int look_name(struct far_step *step, struct far_slice name, struct far_row_workload *ret_row)
+{
+    uint64_t id = 0;
+    int rc = far_name_find(step, &far_schema_row_workload, name, &id);
+    return rc != 0 && rc != FAR_NOT_FOUND ? rc : look(step, id, ret_row);
+}
+
+/* ---- create ---- */
+
+static bool adapter_ok(struct far_slice adapter)
+{
+    bool ok = adapter.len > 0;
+    for (size_t i = 0; ok && i < adapter.len; i++) {
+        uint8_t b = adapter.data[i];
+        ok = (b >= 'a' && b <= 'z') || (b >= '0' && b <= '9') || b == ':' || b == '-' || b == '_' || b == '.';
+    }
+    return ok;
+}
+
+/* The file adapter, plain or wrapped, finds disks by absolute path. */
+static bool wants_path(struct far_slice adapter)
+{
+    return (adapter.len == 4 && memcmp(adapter.data, "file", 4) == 0) ||
+           (adapter.len > 5 && memcmp(adapter.data + adapter.len - 5, ":file", 5) == 0);
+}
+
+static int check_disk(struct far_step *step, const struct far_cmd_workload_create *cmd, size_t i)
+{
+    const struct far_sub_disk_spec *disks = cmd->disks.items;
+    FAR_TRY(far_name_check(step, "disk", disks[i].name));
+    if (disks[i].locator.len == 0 || (wants_path(cmd->adapter) && disks[i].locator.data[0] != '/')) {
+        return far_reject(step, FAR_INVALID, "disk '%.*s' of workload '%.*s' needs a locator: an absolute path",
+                          FAR_TEXT(disks[i].name), FAR_TEXT(cmd->name));
+    }
+    for (size_t k = 0; k < i; k++) {
+        if (far_slice_equal(disks[k].name, disks[i].name) || far_slice_equal(disks[k].locator, disks[i].locator)) {
+            return far_reject(step, FAR_INVALID, "workload '%.*s' names disk '%.*s' or its place twice",
+                              FAR_TEXT(cmd->name), FAR_TEXT(disks[i].name));
+        }
+    }
+    return 0;
+}
+
+int far_decide_workload_create(struct far_step *step, const struct far_cmd_workload_create *cmd)
+{
+    struct far_row_workload old;
+    struct far_row_site site;
+    uint64_t site_id;
+    FAR_TRY(far_name_check(step, "workload", cmd->name));
+    FAR_TRY(look_name(step, cmd->name, &old));
+    FAR_TRY(far_move(step, &far_table_workload, state_of(&old), CREATE, cmd->name, NULL));
+    FAR_TRY(far_name_need(step, &far_schema_row_site, cmd->site, &site_id));
+    FAR_TRY(far_row_need(step, &far_schema_row_site, site_id, &site));
+    if (site.role == FAR_site_role_witness) {
+        return far_reject(step, FAR_INVALID, "site '%.*s' is a witness and runs no workloads", FAR_TEXT(cmd->site));
+    }
+    if (!adapter_ok(cmd->adapter)) {
+        return far_reject(step, FAR_INVALID, "workload '%.*s' needs an adapter, as 'file'", FAR_TEXT(cmd->name));
+    }
+    if (cmd->disks.count == 0) {
+        return far_reject(step, FAR_INVALID, "workload '%.*s' needs at least one disk", FAR_TEXT(cmd->name));
+    }
+    for (size_t i = 0; i < cmd->disks.count; i++) {
+        FAR_TRY(check_disk(step, cmd, i));
+    }
+    struct far_ev_workload_created ev = {.id = step->progress.next_id,
+                                         .name = cmd->name,
+                                         .site_id = site_id,
+                                         .adapter = cmd->adapter,
+                                         .first_disk_id = step->progress.next_id + 1,
+                                         .disks = cmd->disks};
+    step->object_id = ev.id;
+    return far_emit(step, &far_schema_ev_workload_created, &ev);
+}
+
+int far_evolve_workload_created(struct far_step *step, const struct far_ev_workload_created *ev)
+{
+    const struct far_sub_disk_spec *disks = ev->disks.items;
+    struct far_row_workload row;
+    FAR_TRY(look_name(step, ev->name, &row));
+    FAR_TRY(far_move(step, &far_table_workload, state_of(&row), CREATE, ev->name, NULL));
+    row = (struct far_row_workload){.id = ev->id,
+                                    .name = ev->name,
+                                    .site_id = ev->site_id,
+                                    .adapter = ev->adapter,
+                                    .disk_count = ev->disks.count,
+                                    .created_ms = step->time_ms};
+    FAR_TRY(far_row_put(step, &far_schema_row_workload, row.id, &row));
+    FAR_TRY(far_name_put(step, &far_schema_row_workload, row.name, row.id));
+    far_id_used(step, row.id);
+    for (size_t i = 0; i < ev->disks.count; i++) {
+        struct far_row_disk disk = {.id = ev->first_disk_id + i,
+                                    .workload_id = row.id,
+                                    .disk_index = i,
+                                    .name = disks[i].name,
+                                    .locator = disks[i].locator};
+        struct far_key key = far_key_part(&far_schema_row_disk, row.id, i);
+        FAR_TRY(far_key_put(step, &far_schema_row_disk, &key, &disk));
+        far_id_used(step, disk.id);
+    }
+    return 0;
+}
+
+/* ---- remove ---- */
+
+int far_decide_workload_remove(struct far_step *step, const struct far_cmd_workload_remove *cmd)
+{
+    struct far_row_workload row;
+    FAR_TRY(look_name(step, cmd->name, &row));
+    FAR_TRY(far_move(step, &far_table_workload, state_of(&row), REMOVE, cmd->name, NULL));
+    struct far_ev_workload_removed ev = {.id = row.id};
+    step->object_id = row.id;
+    return far_emit(step, &far_schema_ev_workload_removed, &ev);
+}
+
+int far_evolve_workload_removed(struct far_step *step, const struct far_ev_workload_removed *ev)
+{
+    struct far_row_workload row;
+    FAR_TRY(look(step, ev->id, &row));
+    FAR_TRY(far_move_id(step, &far_table_workload, state_of(&row), REMOVE, ev->id, NULL));
+    for (uint64_t i = 0; i < row.disk_count; i++) {
+        struct far_key key = far_key_part(&far_schema_row_disk, row.id, i);
+        FAR_TRY(far_key_del(step, &far_schema_row_disk, &key));
+    }
+    FAR_TRY(far_name_del(step, &far_schema_row_workload, row.name));
+    return far_row_del(step, &far_schema_row_workload, row.id);
+}
+
+/* ---- plans ---- */
+
+int far_workload_claimable(struct far_step *step, struct far_slice name, struct far_row_workload *ret_row)
+{
+    FAR_TRY(look_name(step, name, ret_row));
+    return far_move(step, &far_table_workload, state_of(ret_row), CLAIM, name, NULL);
+}
+
+int far_workload_claim(struct far_step *step, uint64_t id, uint64_t plan_id)
+{
+    struct far_row_workload row;
+    FAR_TRY(look(step, id, &row));
+    FAR_TRY(far_move_id(step, &far_table_workload, state_of(&row), plan_id != 0 ? CLAIM : UNCLAIM, id, NULL));
+    row.plan_id = plan_id;
+    return far_row_put(step, &far_schema_row_workload, id, &row);
+}
