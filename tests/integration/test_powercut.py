@@ -188,11 +188,9 @@ def the_vault_is_written_under_the_shim():
     os.makedirs(live)
     os.makedirs(base)
     for part in range(2):
-        done = subprocess.Popen([DRIVER, "write", live, str(seed + part)], env=dict(os.environ, **shim(live)),
-                                stdout=subprocess.PIPE, text=True)
-        for line in done.stdout:
-            mark(line.rstrip("\n"))
-        if done.wait() != 0:
+        environment = dict(os.environ, FAR_POWERCUT_MARK_FD="1", **shim(live))
+        done = subprocess.run([DRIVER, "write", live, str(seed + part)], env=environment, stdout=subprocess.PIPE)
+        if done.returncode != 0:
             return ["the driver ended with status %d" % done.returncode]
     return []
 

@@ -3,11 +3,12 @@
  * Good day: libpowercut.so, preloaded into the real programs (FAR_POWERCUT_ROOT=folder, FAR_POWERCUT_LOG=file), appends
  * one record for each operation that changes the folder; the log of several processes is one file, in the order in which
  * the operations were done. The tool rebuilds from a copy of the folder taken before and a cut point what a disk may
- * hold after a power cut there (powercut.c says how). A test appends marks: "this was acknowledged by now".
+ * hold after a power cut there (powercut_disk.h). A test appends marks: "this was acknowledged by now"; a program can do
+ * it itself, one write(2) a mark, on the descriptor FAR_POWERCUT_MARK_FD.
  *
  * How it fails: an operation that the shim cannot record (a hard link, a copy inside the kernel) writes a record
  * `unsupported`, and the tool refuses the log. What it cannot see (stdio's own writes, mmap) is found by
- * `powercut check`, which rebuilds without a cut and compares with the folder. */
+ * rebuilding without a cut (keep-all) and comparing with the folder. */
 #ifndef FAR_TESTS_LIB_POWERCUT_LOG_H
 #define FAR_TESTS_LIB_POWERCUT_LOG_H
 

@@ -27,6 +27,7 @@ enum { FD_MAX = 65536 };
 static char root[PATH_MAX];
 static size_t root_len;
 static int log_fd = -1;
+static int mark_fd = -1; /* what the program writes there is a mark */
 static _Atomic uint64_t handles[FD_MAX]; /* 0: not ours; bit 63: opened O_DSYNC */
 static _Atomic uint64_t next_handle;
 static pthread_mutex_t names = PTHREAD_MUTEX_INITIALIZER;
@@ -52,6 +53,7 @@ __attribute__((constructor)) static void start(void)
         return;
     }
     root_len = strlen(root);
+    mark_fd = getenv("FAR_POWERCUT_MARK_FD") != NULL ? atoi(getenv("FAR_POWERCUT_MARK_FD")) : -1;
     log_fd = (int)syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
 }
 
@@ -250,6 +252,11 @@ ssize_t write(int fd, const void *data, size_t size)
     ssize_t done = REAL(write)(fd, data, size);
     struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
     wrote(fd, &part, 1, done, went_to(fd, done), false);
+    if (fd == mark_fd && log_fd >= 0 && done > 0) {
+        size_t length = (size_t)done - (((const char *)data)[done - 1] == '\n');
+        struct powercut_record record = {.type = POWERCUT_MARK, .data_len = (uint32_t)length};
+        append(&record, NULL, NULL, data);
+    }
     return done;
 }
 

@@ -11,6 +11,7 @@
 #include "vault_kit.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 
 enum { DISKS = 2, BLOCKS = 700, STEPS = 40, DISK_FIRST = 5, POINTS_MAX = 256, LINE_BYTES = 256 };
 
@@ -40,6 +41,19 @@ static struct far_vault *open_vault(const char *dir)
     return vault;
 }
 
+/* One line of output by one write(2): the power-cut shim notes it in its record at that moment (FAR_POWERCUT_MARK_FD). */
+__attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
+{
+    char line[LINE_BYTES];
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    if (write(STDOUT_FILENO, line, (size_t)length) != length) {
+        exit(2);
+    }
+}
+
 /* ---- write ---- */
 
 static int find_last_point(void *arg, uint64_t point_id, const struct far_manifest *found, const char *problem)
@@ -57,7 +71,7 @@ static void checkpoint(struct far_replica *replica, uint64_t disk, uint64_t fron
     must(far_replica_checkpoint(replica, frontier, "view", &err), "checkpoint");
     must(far_replica_root(replica, &root, &err), "root");
     far_hex_encode(root.bytes, 32, hex);
-    printf("checkpoint %" PRIu64 " %" PRIu64 " %s %" PRIu64 "\n", disk, frontier, hex, job);
+    say("checkpoint %" PRIu64 " %" PRIu64 " %s %" PRIu64 "\n", disk, frontier, hex, job);
 }
 
 static void seal(struct far_vault *vault, struct far_replica *replica, uint64_t disk, uint64_t point_id)
@@ -68,7 +82,7 @@ static void seal(struct far_vault *vault, struct far_replica *replica, uint64_t 
     kit_manifest(point_id, disk, far_replica_size(replica), &root, &manifest);
     must(far_vault_seal(vault, &manifest, &err), "seal");
     far_hex_encode(root.bytes, 32, hex);
-    printf("point %" PRIu64 " %" PRIu64 " %s\n", point_id, disk, hex);
+    say("point %" PRIu64 " %" PRIu64 " %s\n", point_id, disk, hex);
 }
 
 static int write_vault(const char *dir, uint64_t seed)
@@ -81,7 +95,7 @@ static int write_vault(const char *dir, uint64_t seed)
     struct far_replica *replicas[DISKS];
     for (uint64_t i = 0; i < DISKS; i++) {
         must(far_replica_open(vault, DISK_FIRST + i, BLOCKS * FAR_BLOCK_BYTES, &fence, &replicas[i], &err), "replica");
-        printf("fence %" PRIu64 " %" PRIu64 "\n", DISK_FIRST + i, seed);
+        say("fence %" PRIu64 " %" PRIu64 "\n", DISK_FIRST + i, seed);
     }
     for (int step = 0; step < STEPS; step++) {
         uint64_t which = next_random(&state) % DISKS;
@@ -99,9 +113,9 @@ static int write_vault(const char *dir, uint64_t seed)
             seal(vault, replica, DISK_FIRST + which, ++point_id);
         }
         if (action == 4 && point_id > 1) {
-            printf("forgetting %" PRIu64 "\n", point_id / 2); /* from now on it may be gone */
+            say("forgetting %" PRIu64 "\n", point_id / 2); /* from now on it may be gone */
             must(far_vault_forget(vault, point_id / 2, &err), "forget");
-            printf("forget %" PRIu64 "\n", point_id / 2);
+            say("forget %" PRIu64 "\n", point_id / 2);
         }
     }
     for (int i = 0; i < DISKS; i++) {
