@@ -5,6 +5,7 @@ liblog_la_SOURCES = \
 	src/log/apply_thread.c src/log/apply_thread.h \
 	src/log/blob.h \
 	src/log/chain.c src/log/chain.h \
+	src/log/cluster_clock.c src/log/cluster_clock.h \
 	src/log/disk.h src/log/disk_posix.c \
 	src/log/envelope.c src/log/envelope.h \
 	src/log/frames.c src/log/frames.h \

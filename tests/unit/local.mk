@@ -101,3 +101,8 @@ tests_unit_test_fsm_jobs_SOURCES = tests/unit/test_fsm_jobs.c tests/lib/fsm_worl
 tests_unit_test_fsm_jobs_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_unit_test_fsm_jobs_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_fsm_jobs_LDADD = libfsm.la $(CMOCKA_LIBS)
+# the cluster's clock
+UNIT_TESTS += tests/unit/test_cluster_clock
+tests_unit_test_cluster_clock_SOURCES = tests/unit/test_cluster_clock.c
+tests_unit_test_cluster_clock_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_cluster_clock_LDADD = liblog.la $(CMOCKA_LIBS)
