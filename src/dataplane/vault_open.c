@@ -32,6 +32,7 @@ enum {
     BOUND_LEAST = 1 << 20,
 };
 #define PACK_BYTES_MOST (1ull << 40)
+#define EVERYTHING UINT32_MAX /* as a position of the index: the packs need no walk */
 static const char meta_magic[8] = "FARVAULT";
 static const char key_magic[8] = "FARVKEY0";
 
@@ -399,20 +400,22 @@ static int note_number(void *arg, uint64_t number, struct far_error *err)
     return 0;
 }
 
-/* Missing packs at the end, and a vault whose packs are all gone. */
+/* Packs that were durable and are gone from the end. */
 static void note_missing(struct recovery *recovery)
 {
-    for (uint32_t number = recovery->vault->packs.last + 1; number <= recovery->durable.pack; number++) {
-        note(recovery, number, 0, "the pack is missing");
-        recovery->vault->packs.last = number; /* its number is never used again */
-        recovery->vault->packs.last_sealed = true;
+    struct far_packs *packs = &recovery->vault->packs;
+    if (packs->last < recovery->durable.pack) {
+        note(recovery, packs->last + 1, 0, "the pack is missing");
+        packs->last = recovery->durable.pack; /* the number of a lost pack is never used again */
+        packs->last_sealed = true;
     }
 }
 
 static int recover_packs(struct far_vault *vault, struct far_place indexed, struct far_error *err)
 {
     struct recovery recovery = {.vault = vault, .indexed = indexed, .expected = 1};
-    int rc = find_durable(vault, indexed, &recovery.durable, err);
+    bool trusted = indexed.pack == EVERYTHING;
+    int rc = find_durable(vault, trusted ? (struct far_place){0} : indexed, &recovery.durable, err);
     if (rc == 0) {
         rc = far_vault_each_number(vault->packs.dir, ".pack", note_number, &vault->packs, err);
     }
@@ -468,7 +471,7 @@ static int open_index_read_only(struct far_vault *vault, struct far_place *ret_p
     }
     if (good && !far_place_before(position, durable)) {
         /* What lies behind was never acknowledged: the packs need no walk. */
-        *ret_position = (struct far_place){.pack = UINT32_MAX};
+        *ret_position = (struct far_place){.pack = EVERYTHING};
         return 0;
     }
     far_index_close(vault->index);
