@@ -37,3 +37,8 @@ tests_lib_libhttps_la_LIBADD = $(OPENSSL_LIBS)
 check_PROGRAMS += tests/lib/vault_driver
 tests_lib_vault_driver_SOURCES = tests/lib/vault_driver.c tests/lib/vault_kit.h
 tests_lib_vault_driver_LDADD = libdataplane.la
+
+# A log of one server without raft; link it before liblog.la.
+noinst_LTLIBRARIES += liblogalone.la
+liblogalone_la_SOURCES = tests/lib/log_alone.c
+liblogalone_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)

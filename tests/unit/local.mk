@@ -111,3 +111,12 @@ tests_unit_test_vault_damage_SOURCES = tests/unit/test_vault_damage.c
 tests_unit_test_vault_damage_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -fno-builtin
 tests_unit_test_vault_damage_LDADD = libdataplane.la tests/lib/libfaults.la $(CMOCKA_LIBS)
 tests_unit_test_vault_damage_LDFLAGS = $(LINK_WITH_FAULTS)
+
+# server
+UNIT_TESTS += tests/unit/test_calls tests/unit/test_server
+tests_unit_test_calls_SOURCES = tests/unit/test_calls.c
+tests_unit_test_calls_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_calls_LDADD = libserver.la $(UV_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_server_SOURCES = tests/unit/test_server.c
+tests_unit_test_server_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS)
+tests_unit_test_server_LDADD = libtestpki.la liblogalone.la libserver.la $(UV_LIBS) $(OPENSSL_LIBS) $(CMOCKA_LIBS)
