@@ -42,3 +42,8 @@ tests_lib_vault_driver_LDADD = libdataplane.la
 noinst_LTLIBRARIES += liblogalone.la
 liblogalone_la_SOURCES = tests/lib/log_alone.c
 liblogalone_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
+# The API in the test's own process (api_fixture.h).
+check_LTLIBRARIES += tests/lib/libapifixture.la
+tests_lib_libapifixture_la_SOURCES = tests/lib/api_fixture.c tests/lib/api_fixture.h
+tests_lib_libapifixture_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS) -Wno-deprecated-declarations
+tests_lib_libapifixture_la_LIBADD = libapi.la libfsm.la libtestpki.la

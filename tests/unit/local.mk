@@ -120,3 +120,7 @@ tests_unit_test_calls_LDADD = libserver.la $(UV_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_server_SOURCES = tests/unit/test_server.c
 tests_unit_test_server_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS)
 tests_unit_test_server_LDADD = libtestpki.la liblogalone.la libserver.la $(UV_LIBS) $(OPENSSL_LIBS) $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_api
+tests_unit_test_api_SOURCES = tests/unit/test_api.c
+tests_unit_test_api_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(JANSSON_CFLAGS)
+tests_unit_test_api_LDADD = tests/lib/libapifixture.la tests/lib/libhttps.la $(CMOCKA_LIBS) $(JANSSON_LIBS)

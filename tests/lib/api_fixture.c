@@ -1,0 +1,297 @@
+/* The API in this process: see api_fixture.h. A mutex stands where the server has LMDB's read transactions. */
+#include "api_fixture.h"
+
+#include "base/assert.h"
+#include "base/random.h"
+#include "fsm/kv_memory.h"
+#include "pki.h"
+
+#include <openssl/sha.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+enum { EVENTS_MAX = 20000, HELD_MAX = 64 };
+
+struct kept_event {
+    struct far_event event; /* payload on the heap */
+    uint8_t head[32];
+};
+
+struct held {
+    far_log_done_fn done;
+    void *arg;
+    struct far_result result;
+};
+
+struct fixture {
+    struct far_test_api shown; /* first */
+    struct far_test_pki pki;
+    pthread_mutex_t lock;
+    struct far_state state;
+    struct kept_event *events;
+    uint64_t last_seq, first_seq, index;
+    int refuse;
+    bool hold, stale;
+    struct held held[HELD_MAX];
+    size_t held_count;
+};
+
+static void must(int rc, const struct far_error *err)
+{
+    if (rc != 0) {
+        fprintf(stderr, "api fixture: %s\n", err->message);
+        abort();
+    }
+}
+
+static int keep_event(void *arg, const struct far_event *event, struct far_error *err)
+{
+    struct fixture *f = arg;
+    FAR_ASSERT(event->seq < EVENTS_MAX);
+    struct kept_event *kept = &f->events[event->seq];
+    uint8_t *payload = malloc(event->payload.len + 1);
+    memcpy(payload, event->payload.data, event->payload.len);
+    kept->event = *event;
+    kept->event.payload = far_slice(payload, event->payload.len);
+    SHA256_CTX hash;
+    SHA256_Init(&hash);
+    SHA256_Update(&hash, f->events[event->seq - 1].head, 32);
+    SHA256_Update(&hash, payload, event->payload.len);
+    SHA256_Final(kept->head, &hash);
+    f->last_seq = event->seq;
+    return 0;
+}
+
+static struct far_result apply(struct fixture *f, const struct far_command *command)
+{
+    struct far_result result = {0};
+    struct far_error err = {0};
+    struct far_command stamped = *command;
+    pthread_mutex_lock(&f->lock);
+    stamped.proposed_at_ms = 1700000000000 + f->index;
+    if (f->refuse != 0) {
+        result.klass = f->refuse;
+        snprintf(result.message, sizeof result.message, "refused by the test");
+    } else {
+        f->index++;
+        must(far_fsm_apply(&f->state, f->index, &stamped, keep_event, f, &result, &err), &err);
+    }
+    uint64_t index = f->index, seq = f->last_seq;
+    pthread_mutex_unlock(&f->lock);
+    if (f->shown.api != NULL) {
+        far_api_committed(f->shown.api, index, seq);
+    }
+    return result;
+}
+
+/* ---- hooks ---- */
+
+static int view_begin(void *arg, struct far_log_view *ret_view, struct far_error *err)
+{
+    struct fixture *f = arg;
+    pthread_mutex_lock(&f->lock);
+    *ret_view = (struct far_log_view){.state = f->state, .applied_index = f->index, .last_seq = f->last_seq,
+                                      .first_seq = f->first_seq, .digest = f->state.digest};
+    memcpy(ret_view->head, f->events[f->last_seq].head, 32);
+    return 0;
+}
+
+static void view_end(void *arg, struct far_log_view *view)
+{
+    pthread_mutex_unlock(&((struct fixture *)arg)->lock);
+}
+
+static int view_event(void *arg, struct far_log_view *view, uint64_t seq, struct far_arena *arena,
+                      struct far_event *ret_event, uint8_t ret_head[32], struct far_error *err)
+{
+    struct fixture *f = arg;
+    if (seq < f->first_seq || seq > f->last_seq) {
+        return far_fail(err, FAR_NOT_FOUND, "no event %llu", (unsigned long long)seq);
+    }
+    *ret_event = f->events[seq].event;
+    memcpy(ret_head, f->events[seq].head, 32);
+    return 0;
+}
+
+static void status(void *arg, struct far_log_status *ret_status)
+{
+    struct fixture *f = arg;
+    memset(ret_status, 0, sizeof *ret_status);
+    ret_status->server_id = ret_status->leader_id = 1;
+    ret_status->term = 1;
+    ret_status->is_leader = true;
+    ret_status->stale = f->stale;
+    ret_status->applied_index = ret_status->commit_index = f->index;
+    ret_status->member_count = 1;
+    ret_status->members[0] = (struct far_log_member){.id = 1, .address = "127.0.0.1:1", .role = FAR_server_role_voter,
+                                                     .connected = true, .match_index = f->index};
+}
+
+static void propose(void *arg, const struct far_command *command, uint64_t timeout_ms, far_log_done_fn done,
+                    void *done_arg)
+{
+    struct fixture *f = arg;
+    struct far_result result = apply(f, command);
+    if (f->hold && f->held_count < HELD_MAX) {
+        f->held[f->held_count++] = (struct held){done, done_arg, result};
+        return;
+    }
+    done(done_arg, &result, f->index);
+}
+
+static void wait_index(void *arg, uint64_t index, uint64_t timeout_ms, far_log_done_fn done, void *done_arg)
+{
+    struct fixture *f = arg;
+    struct far_result result = {.klass = index <= f->index ? 0 : FAR_TIMEOUT};
+    done(done_arg, &result, f->index);
+}
+
+static void barrier(void *arg, uint64_t timeout_ms, far_log_done_fn done, void *done_arg)
+{
+    struct far_result result = {0};
+    done(done_arg, &result, ((struct fixture *)arg)->index);
+}
+
+static int join_token(void *arg, uint64_t purpose, const char *name, const uint8_t secret[32], char *ret_text,
+                      struct far_error *err)
+{
+    struct far_join_token token = {.address_count = 1};
+    memcpy(token.secret, secret, 32);
+    snprintf(token.addresses[0], sizeof token.addresses[0], "%s", ((struct fixture *)arg)->shown.url + 8);
+    return far_join_token_print(&token, ret_text, err);
+}
+
+static void join(void *arg, const struct far_api_join_request *request, far_api_join_done_fn done, void *done_arg)
+{
+    struct far_join_token token;
+    struct far_error err = {0};
+    struct far_api_join_answer answer = {.id = 9, .cluster = "test", .incarnation_epoch = 1,
+                                         .certificate = request->csr, .ca_certificate = "ca", .server_count = 1,
+                                         .server_addresses = {"127.0.0.1:5001"}, .server_ids = {1}};
+    int rc = far_join_token_parse(request->token, strlen(request->token), &token, &err);
+    done(done_arg, rc != 0 ? &err : NULL, rc != 0 ? NULL : &answer);
+}
+
+static const struct far_api_hooks hooks = {view_begin, view_end,   view_event, status, propose,
+                                           wait_index, barrier, join_token, join};
+
+/* ---- life ---- */
+
+int far_test_api_apply(struct far_test_api *shown, const struct far_schema *schema, const void *object)
+{
+    struct fixture *f = (struct fixture *)(void *)shown;
+    struct far_error err;
+    struct far_buf payload;
+    far_buf_init(&payload, FAR_COMMAND_PAYLOAD_MAX);
+    must(far_schema_encode(schema, object, &payload, &err), &err);
+    struct far_command command = {.kind = schema->kind, .version = schema->version,
+                                  .actor = far_actor(FAR_ACTOR_SYSTEM, 1), .payload = far_buf_slice(&payload)};
+    far_random_bytes(command.id, sizeof command.id);
+    struct far_result result = apply(f, &command);
+    far_buf_done(&payload);
+    return result.klass;
+}
+
+static void init_cluster(struct fixture *f)
+{
+    uint8_t secret[32], hash[32], bytes[32] = {7};
+    far_random_bytes(secret, sizeof secret);
+    far_token_hash(secret, hash);
+    far_api_token_print(secret, f->shown.token);
+    struct far_cmd_cluster_init init = {
+        .name = far_slice_str("test"), .uuid = far_slice(bytes, 16), .server_name = far_slice_str("s1"),
+        .api_address = far_slice_str("127.0.0.1:1"), .peer_address = far_slice_str("127.0.0.1:2"),
+        .seal_key = far_slice(bytes, 32), .fingerprint = far_slice(bytes, 32), .ca_certificate = far_slice("ca", 2),
+        .admin_token_hash = far_slice(hash, 32), .recovery_key = far_slice(bytes, 32),
+    };
+    FAR_ASSERT(far_test_api_apply(&f->shown, &far_schema_cmd_cluster_init, &init) == 0);
+    FILE *file = fopen(f->shown.token_path, "w");
+    fprintf(file, "%s\n", f->shown.token);
+    fclose(file);
+}
+
+struct far_test_api *far_test_api_start(uint64_t heartbeat_ms)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    struct far_error err;
+    char certificate[512], key[512];
+    snprintf(f->shown.dir, sizeof f->shown.dir, "/tmp/far-api-XXXXXX");
+    FAR_ASSERT(mkdtemp(f->shown.dir) != NULL);
+    pthread_mutex_init(&f->lock, NULL);
+    f->first_seq = 1;
+    f->events = calloc(EVENTS_MAX, sizeof *f->events);
+    f->state.kv = far_kv_memory_new();
+    snprintf(f->shown.ca_path, sizeof f->shown.ca_path, "%s/ca.crt", f->shown.dir);
+    snprintf(f->shown.token_path, sizeof f->shown.token_path, "%s/admin.token", f->shown.dir);
+    far_test_pki_init(&f->pki, f->shown.dir, 1);
+    far_net_free(far_test_pki_net(&f->pki, FAR_PARTY_SERVER, 1));
+    init_cluster(f);
+    snprintf(certificate, sizeof certificate, "%s/server-1.crt", f->shown.dir);
+    snprintf(key, sizeof key, "%s/server-1.key", f->shown.dir);
+    struct far_api_config config = {.address = "127.0.0.1:0", .certificate_path = certificate, .key_path = key,
+                                    .heartbeat_ms = heartbeat_ms};
+    struct far_api *api = NULL;
+    must(far_api_new(&config, &hooks, f, &api, &err), &err);
+    f->shown.port = far_api_port(api);
+    snprintf(f->shown.url, sizeof f->shown.url, "https://127.0.0.1:%d", f->shown.port);
+    f->shown.api = api;
+    return &f->shown;
+}
+
+void far_test_api_stop(struct far_test_api *shown)
+{
+    struct fixture *f = (struct fixture *)(void *)shown;
+    char command[128];
+    far_api_stop(shown->api);
+    far_test_api_hold(shown, false);
+    far_api_free(shown->api);
+    for (uint64_t seq = 1; seq <= f->last_seq; seq++) {
+        free((void *)f->events[seq].event.payload.data);
+    }
+    free(f->events);
+    far_kv_memory_free(f->state.kv);
+    pthread_mutex_destroy(&f->lock);
+    snprintf(command, sizeof command, "rm -r '%s'", f->shown.dir);
+    FAR_ASSERT(system(command) == 0);
+    free(f);
+}
+
+uint64_t far_test_api_last_seq(struct far_test_api *shown)
+{
+    struct fixture *f = (struct fixture *)(void *)shown;
+    pthread_mutex_lock(&f->lock);
+    uint64_t seq = f->last_seq;
+    pthread_mutex_unlock(&f->lock);
+    return seq;
+}
+
+void far_test_api_refuse(struct far_test_api *shown, int klass)
+{
+    struct fixture *f = (struct fixture *)(void *)shown;
+    pthread_mutex_lock(&f->lock);
+    f->refuse = klass;
+    pthread_mutex_unlock(&f->lock);
+}
+
+void far_test_api_hold(struct far_test_api *shown, bool hold)
+{
+    struct fixture *f = (struct fixture *)(void *)shown;
+    f->hold = hold;
+    for (size_t i = 0; !hold && i < f->held_count; i++) {
+        f->held[i].done(f->held[i].arg, &f->held[i].result, f->index);
+    }
+    f->held_count = hold ? f->held_count : 0;
+}
+
+void far_test_api_trim(struct far_test_api *shown, uint64_t first_seq)
+{
+    struct fixture *f = (struct fixture *)(void *)shown;
+    pthread_mutex_lock(&f->lock);
+    f->first_seq = first_seq;
+    pthread_mutex_unlock(&f->lock);
+}
+
+void far_test_api_stale(struct far_test_api *shown, bool stale)
+{
+    ((struct fixture *)(void *)shown)->stale = stale;
+}
