@@ -124,3 +124,8 @@ UNIT_TESTS += tests/unit/test_api
 tests_unit_test_api_SOURCES = tests/unit/test_api.c
 tests_unit_test_api_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(JANSSON_CFLAGS)
 tests_unit_test_api_LDADD = tests/lib/libapifixture.la tests/lib/libhttps.la $(CMOCKA_LIBS) $(JANSSON_LIBS)
+# src/cli; runs the program src/cli/farshore
+UNIT_TESTS += tests/unit/test_cli
+tests_unit_test_cli_SOURCES = tests/unit/test_cli.c
+tests_unit_test_cli_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(JANSSON_CFLAGS)
+tests_unit_test_cli_LDADD = libcli.la tests/lib/libapifixture.la $(CMOCKA_LIBS) $(JANSSON_LIBS)

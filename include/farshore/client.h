@@ -1,0 +1,74 @@
+/* The client library of Farshore: requests to a cluster over HTTPS, and following its events.
+ *
+ * A client knows the addresses of several servers and uses whichever answers: a request that could not be delivered, or
+ * whose outcome is not known, is repeated at the next one under the same command id, so it happens at most once. It
+ * remembers the log index of its last write and reads nothing older than that, at any server. JSON goes in and out as text.
+ *
+ * A client is used by one thread at a time; different clients by different threads. far_client_cancel() is for any thread
+ * and for signal handlers. Only C11 and libc are needed to include this. */
+#ifndef FARSHORE_CLIENT_H
+#define FARSHORE_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct far_client;
+
+struct far_client_config {
+    unsigned version;       /* FAR_CLIENT_CONFIG_VERSION */
+    const char *servers;    /* "https://host:port", several separated by commas; at most 16 */
+    const char *ca_path;    /* PEM of the cluster's CA: the only one that is believed. NULL: those of the system */
+    const char *token;      /* the bearer token; NULL: none is sent */
+    uint32_t timeout_ms;    /* of one request, with all its repetitions; 0 = 30,000 */
+};
+enum { FAR_CLIENT_CONFIG_VERSION = 1 };
+
+/* What went wrong. code is the stable name of the class ("invalid", "not_found", "conflict", "denied", "not_leader",
+ * "unknown_outcome", "busy", "limit", "timeout", "io", "corrupt", "canceled", "internal"), exit_code what a program
+ * should exit with. */
+struct far_client_error {
+    char code[32];
+    int exit_code;
+    int http_status; /* 0: no server answered */
+    char message[512];
+};
+
+/* Everything is copied. Returns 0, or -1 with *ret_error: an address that is none, a CA file that cannot be read. */
+int far_client_new(const struct far_client_config *config, struct far_client **ret_client,
+                   struct far_client_error *ret_error);
+void far_client_free(struct far_client *client); /* NULL is allowed */
+
+/* One request. method: "GET", "POST", "DELETE"; path with its query, as in the OpenAPI document: "/v1/sites?limit=10";
+ * body: JSON, or NULL for none. Returns 0 and the JSON of the answer in *ret_body (free it with free()), or -1 with
+ * *ret_error; *ret_body is untouched then. Answers of more than 64 MiB are "limit". Blocks at most timeout_ms. */
+int far_client_request(struct far_client *client, const char *method, const char *path, const char *body,
+                       char **ret_body, struct far_client_error *ret_error);
+
+/* The log index of the last write, which every later read waits for; 0: none yet. To hand it on to another client. */
+uint64_t far_client_index(const struct far_client *client);
+void far_client_set_index(struct far_client *client, uint64_t index);
+
+/* Called for each event with its JSON and the cursor behind it, and for each heartbeat with json NULL. Both texts are
+ * borrowed for the call. Not 0: stop following. */
+typedef int (*far_client_event_fn)(void *arg, const char *json, const char *cursor);
+
+/* Follow the events from a place: NULL: the oldest kept; "end": only new ones; "<seq>": from that event on;
+ * "<seq>-<hex>": a cursor, behind that event. follow false: until the newest event of now. A lost connection is resumed at the
+ * next server behind the last event, for as long as it takes; no event is given twice. Returns 0 when on_event said stop
+ * or the end was reached, else -1: refused, canceled, or the place is no longer kept. */
+int far_client_events(struct far_client *client, const char *from, bool follow, far_client_event_fn on_event, void *arg,
+                      struct far_client_error *ret_error);
+
+/* Makes the running call, and every later one, end with "canceled". */
+void far_client_cancel(struct far_client *client);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

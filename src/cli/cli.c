@@ -1,0 +1,71 @@
+/* The program farshore from its command line to its exit code: see cli.h. */
+#include "cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int fail_with(const struct cli *cli, const struct far_error *err)
+{
+    const struct far_class_info *info = far_class_info(err->klass);
+    if (cli->json) {
+        json_t *json = json_pack("{s:s, s:s, s:i}", "code", info->name, "detail", err->message, "exit_code", info->exit_code);
+        json_dumpf(json, stderr, JSON_COMPACT);
+        fputc('\n', stderr);
+        json_decref(json);
+    } else {
+        fprintf(stderr, "farshore: %s\n", err->message);
+    }
+    return info->exit_code;
+}
+
+static int show_help(const struct cli *cli)
+{
+    if (cli->parsed.command != NULL) {
+        cli_help_command(cli->out, cli->parsed.command);
+    } else {
+        cli_help(cli->out, cli->parsed.help_noun);
+    }
+    return 0;
+}
+
+static int check_output(struct cli *cli, struct far_error *err)
+{
+    const char *output = cli_value(&cli->parsed, "output");
+    cli->json = output != NULL && strcmp(output, "json") == 0;
+    return output == NULL || cli->json || strcmp(output, "table") == 0
+               ? 0
+               : far_fail(err, FAR_INVALID, "option '--output' must be table or json, not '%s'", output);
+}
+
+int cli_main(int argc, const char *const *argv)
+{
+    struct far_error err = {0};
+    struct cli *cli = calloc(1, sizeof *cli);
+    if (cli == NULL) {
+        fprintf(stderr, "farshore: no memory\n");
+        return far_class_info(FAR_LIMIT)->exit_code;
+    }
+    cli->out = stdout;
+    cli->terminal = isatty(STDERR_FILENO);
+    int code = 0;
+    int rc = cli_parse(argc, argv, &cli->parsed, &err);
+    rc = rc != 0 ? rc : check_output(cli, &err);
+    if (rc == 0 && cli->parsed.version) {
+        fprintf(cli->out, "farshore %s\n", FARSHORE_VERSION);
+    } else if (rc == 0 && cli->parsed.help) {
+        code = show_help(cli);
+    } else if (rc == 0) {
+        rc = cli_settings(cli, &err);
+        rc = rc != 0 ? rc : cli->parsed.command->run(cli, &err);
+    }
+    if (rc == 0 && (fflush(cli->out) != 0 || ferror(cli->out))) {
+        rc = far_fail(&err, FAR_IO, "the output could not be written");
+    }
+    if (rc != 0) {
+        code = fail_with(cli, &err);
+    }
+    cli_done(cli);
+    free(cli);
+    return code;
+}

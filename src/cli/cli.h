@@ -1,0 +1,144 @@
+/* The command farshore: private header of src/cli/.
+ *
+ * One table (table.c) lists every command with its arguments and options; parsing, help and most of the running come out of
+ * it. A run builds one request (or a few) for the client library and prints what comes back, as a table for people or as
+ * JSON for programs. Exit codes are those of the error classes; 2 is a wrong command line. One thread. */
+#ifndef FAR_CLI_CLI_H
+#define FAR_CLI_CLI_H
+
+#include "base/error.h"
+
+#include <farshore/client.h>
+#include <jansson.h>
+#include <stdio.h>
+
+enum { CLI_OPTIONS_MAX = 12, CLI_VALUES_MAX = 256 };
+
+/* How the value of an option becomes a field of a request's body. */
+enum cli_type {
+    CLI_TEXT,
+    CLI_NUMBER,
+    CLI_TEXTS,   /* may be given often, also with commas: a list of strings */
+    CLI_PAIRS,   /* may be given often: NAME=VALUE becomes {"<key>": NAME, "<value>": VALUE} */
+    CLI_SWITCH,  /* no value */
+};
+
+struct cli_option {
+    const char *name;  /* without dashes */
+    enum cli_type type;
+    const char *value; /* what help shows: "NAME" */
+    bool required;
+    const char *field; /* of the body; NULL: none */
+    const char *key_field, *value_field; /* PAIRS */
+    const char *help;
+};
+
+struct cli;
+struct cli_command {
+    const char *noun;
+    const char *verb;     /* NULL: the noun stands alone */
+    const char *argument; /* one positional argument: "NAME", "ID"; NULL: none */
+    const char *help;
+    int (*run)(struct cli *cli, struct far_error *err);
+    const char *method, *path; /* "%s" stands for the argument */
+    const char *columns;       /* list: "name:NAME state:STATE" */
+    const char *body;          /* JSON that the body starts from; NULL: {} */
+    const char *argument_field; /* the argument is also this field of the body; NULL: no */
+    const char *done;           /* what is said when it worked: "created" */
+    struct cli_option options[CLI_OPTIONS_MAX]; /* closed by name NULL */
+};
+extern const struct cli_command cli_commands[]; /* closed by noun NULL */
+/* Options that every command takes. */
+extern const struct cli_option cli_global_options[];
+
+struct cli_value {
+    const struct cli_option *option;
+    const char *text; /* borrowed from argv; "" for a switch */
+};
+
+/* What the command line says. */
+struct cli_parsed {
+    const struct cli_command *command; /* NULL: help or version is wanted */
+    bool help, version;
+    const char *help_noun; /* help about one noun; NULL: all */
+    const char *argument;
+    struct cli_value values[CLI_VALUES_MAX];
+    size_t value_count;
+};
+
+struct cli {
+    struct cli_parsed parsed;
+    bool json;
+    bool terminal; /* standard error is one: bars */
+    FILE *out;
+    struct far_client *client; /* made at the first use */
+    char *servers, *ca_path, *token; /* settings, owned; NULL: not given */
+    uint32_t timeout_ms;
+    char *state_path; /* where the index of the last write is kept; NULL: nowhere */
+};
+
+/* ---- parse.c ---- */
+/* Pure. FAR_INVALID names the word that is wrong and says what to type. */
+int cli_parse(int argc, const char *const *argv, struct cli_parsed *ret_parsed, struct far_error *err);
+const char *cli_value(const struct cli_parsed *parsed, const char *name); /* the last one, or NULL */
+void cli_help(FILE *out, const char *noun);
+void cli_help_command(FILE *out, const struct cli_command *command);
+/* The body that the options say; new reference. */
+int cli_body(const struct cli_parsed *parsed, json_t **ret_body, struct far_error *err);
+
+/* ---- settings.c ---- */
+/* From options, then environment, then ~/.config/farshore. */
+int cli_settings(struct cli *cli, struct far_error *err);
+/* One line of the file: "key = value"; false: neither that nor empty nor a comment. Pure. */
+bool cli_settings_line(char *line, char **ret_key, char **ret_value);
+/* A client for all servers, or with only != NULL for that one. */
+int cli_client(struct cli *cli, const char *only, struct far_client **ret_client, struct far_error *err);
+void cli_done(struct cli *cli);
+
+/* ---- request.c ---- */
+/* One request; *ret_json is the answer, new reference. */
+int cli_request(struct cli *cli, const char *method, const char *path, const json_t *body, json_t **ret_json,
+                struct far_error *err);
+/* All items of a list, page after page. */
+int cli_list(struct cli *cli, const char *path, json_t **ret_items, struct far_error *err);
+int cli_failed(const struct far_client_error *from, struct far_error *err);
+
+/* ---- output.c ---- */
+void cli_print_json(FILE *out, const json_t *json);
+void cli_print_table(FILE *out, const json_t *items, const char *columns);
+void cli_print_object(FILE *out, const json_t *object, int indent);
+/* "1.5 GiB" and the like; text has room for 32. */
+const char *cli_bytes(uint64_t bytes, char text[32]);
+/* "2026-11-20 14:00:05 UTC"; "-" for 0; text has room for 32. */
+const char *cli_time(uint64_t time_ms, char text[32]);
+/* "1:05" or "2:10:00"; text has room for 32. */
+const char *cli_duration(uint64_t ms, char text[32]);
+/* One cell of a table: numbers of bytes and times by the name of their field. */
+void cli_cell(const char *field, const json_t *value, char *text, size_t room);
+
+/* ---- wait.c ---- */
+/* Follows a job to its end, with a bar on a terminal. The job's own failure is the error. */
+int cli_wait_job(struct cli *cli, uint64_t job_id, struct far_error *err);
+/* The line or bar of a job; pure. */
+void cli_progress(const json_t *job, uint64_t elapsed_ms, char *text, size_t room);
+
+/* ---- the runs ---- */
+int cli_run_list(struct cli *cli, struct far_error *err);
+int cli_run_show(struct cli *cli, struct far_error *err);
+int cli_run_write(struct cli *cli, struct far_error *err); /* create, remove, start, stop … */
+int cli_run_job(struct cli *cli, struct far_error *err);   /* a write that starts a job; --wait */
+int cli_run_job_wait(struct cli *cli, struct far_error *err);
+int cli_run_token(struct cli *cli, struct far_error *err);
+int cli_run_status(struct cli *cli, struct far_error *err);
+int cli_run_events(struct cli *cli, struct far_error *err);
+int cli_run_log_verify(struct cli *cli, struct far_error *err);
+int cli_run_farshored(struct cli *cli, struct far_error *err); /* cluster init, cluster join */
+
+/* ---- spawn.c ---- */
+/* Run farshored, found beside this program or on PATH; its exit status. argv[0] is filled in. */
+int cli_spawn_farshored(const char **argv, int *ret_status, struct far_error *err);
+
+/* The whole program; the exit code. */
+int cli_main(int argc, const char *const *argv);
+
+#endif

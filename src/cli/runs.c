@@ -1,0 +1,291 @@
+/* What the commands do: see the table. */
+#include "cli.h"
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/random.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { PATH_MAX_BYTES = 1024, JOIN_TOKEN_SECONDS = 3600 };
+
+/* ---- paths ---- */
+
+/* Appends text percent-encoded. */
+static void append_encoded(char *path, size_t room, const char *text)
+{
+    size_t len = strlen(path);
+    for (; *text != '\0' && len + 4 < room; text++) {
+        unsigned char c = (unsigned char)*text;
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("._-", c) != NULL;
+        len += (size_t)snprintf(path + len, room - len, plain ? "%c" : "%%%02X", c);
+    }
+}
+
+/* The command's path with its argument in the place of %s. */
+static int path_of(const struct cli *cli, char path[PATH_MAX_BYTES], struct far_error *err)
+{
+    const char *pattern = cli->parsed.command->path, *argument = cli->parsed.argument;
+    const char *at = strstr(pattern, "%s");
+    if (argument != NULL && (strlen(argument) > 63 || strcmp(argument, ".") == 0 || strcmp(argument, "..") == 0)) {
+        return far_fail(err, FAR_INVALID, "'%s' is no name", argument);
+    }
+    snprintf(path, PATH_MAX_BYTES, "%.*s", at == NULL ? (int)strlen(pattern) : (int)(at - pattern), pattern);
+    if (at != NULL) {
+        append_encoded(path, PATH_MAX_BYTES, argument);
+        strncat(path, at + 2, PATH_MAX_BYTES - strlen(path) - 1);
+    }
+    return 0;
+}
+
+/* ---- lists and objects ---- */
+
+int cli_run_list(struct cli *cli, struct far_error *err)
+{
+    const struct cli_command *command = cli->parsed.command;
+    char path[PATH_MAX_BYTES];
+    json_t *items = NULL;
+    int rc = path_of(cli, path, err);
+    for (size_t i = 0; rc == 0 && command->options[i].name != NULL; i++) {
+        const char *value = cli_value(&cli->parsed, command->options[i].name);
+        if (value != NULL) {
+            size_t len = strlen(path);
+            snprintf(path + len, sizeof path - len, "%c%s=", strchr(path, '?') == NULL ? '?' : '&', command->options[i].name);
+            append_encoded(path, sizeof path, value);
+        }
+    }
+    rc = rc != 0 ? rc : cli_list(cli, path, &items, err);
+    if (rc != 0) {
+        return rc;
+    }
+    if (cli->json) {
+        cli_print_json(cli->out, items);
+    } else {
+        cli_print_table(cli->out, items, command->columns);
+    }
+    json_decref(items);
+    return 0;
+}
+
+int cli_run_show(struct cli *cli, struct far_error *err)
+{
+    char path[PATH_MAX_BYTES];
+    json_t *object = NULL;
+    int rc = path_of(cli, path, err);
+    rc = rc != 0 ? rc : cli_request(cli, "GET", path, NULL, &object, err);
+    if (rc != 0) {
+        return rc;
+    }
+    if (cli->json) {
+        cli_print_json(cli->out, object);
+    } else {
+        cli_print_object(cli->out, object, 0);
+    }
+    json_decref(object);
+    return 0;
+}
+
+/* ---- writes ---- */
+
+static int write_request(struct cli *cli, json_t *extra, json_t **ret_result, struct far_error *err)
+{
+    char path[PATH_MAX_BYTES];
+    json_t *body = NULL;
+    int rc = path_of(cli, path, err);
+    rc = rc != 0 ? rc : cli_body(&cli->parsed, &body, err);
+    if (rc == 0) {
+        json_object_update(body, extra);
+        rc = cli_request(cli, cli->parsed.command->method, path, json_object_size(body) > 0 ? body : NULL, ret_result, err);
+    }
+    json_decref(body);
+    return rc;
+}
+
+int cli_run_write(struct cli *cli, struct far_error *err)
+{
+    const struct cli_command *command = cli->parsed.command;
+    json_t *result = NULL;
+    int rc = write_request(cli, NULL, &result, err);
+    if (rc != 0) {
+        return rc;
+    }
+    if (cli->json) {
+        cli_print_json(cli->out, result);
+    } else {
+        bool repeated = json_is_true(json_object_get(result, "repeated"));
+        fprintf(cli->out, "%s '%s' %s (id %lld)%s\n", command->noun, cli->parsed.argument, command->done,
+                json_integer_value(json_object_get(result, "id")), repeated ? ", already before" : "");
+    }
+    json_decref(result);
+    return 0;
+}
+
+int cli_run_job(struct cli *cli, struct far_error *err)
+{
+    json_t *result = NULL;
+    int rc = write_request(cli, NULL, &result, err);
+    if (rc != 0) {
+        return rc;
+    }
+    uint64_t job_id = (uint64_t)json_integer_value(json_object_get(result, "id"));
+    bool wait = cli_value(&cli->parsed, "wait") != NULL;
+    if (cli->json && !wait) {
+        cli_print_json(cli->out, result);
+    } else if (!cli->json) {
+        fprintf(cli->out, "job %llu started\n", (unsigned long long)job_id);
+        fflush(cli->out);
+    }
+    json_decref(result);
+    return wait ? cli_wait_job(cli, job_id, err) : 0;
+}
+
+int cli_run_job_wait(struct cli *cli, struct far_error *err)
+{
+    const char *id = cli->parsed.argument;
+    if (strlen(id) > 18 || id[strspn(id, "0123456789")] != '\0') {
+        return far_fail(err, FAR_INVALID, "'%s' is no id of a job", id);
+    }
+    return cli_wait_job(cli, strtoull(id, NULL, 10), err);
+}
+
+/* The secret is drawn here, so that a repeated request makes the same token. */
+int cli_run_token(struct cli *cli, struct far_error *err)
+{
+    uint8_t secret[32];
+    char hex[65];
+    const char *valid = cli_value(&cli->parsed, "valid"), *purpose = cli_value(&cli->parsed, "purpose");
+    bool api = cli->parsed.command->body == NULL && (purpose == NULL || strcmp(purpose, "api") == 0);
+    uint64_t seconds = valid != NULL ? strtoull(valid, NULL, 10) : api ? 0 : JOIN_TOKEN_SECONDS;
+    far_random_bytes(secret, sizeof secret);
+    far_hex_encode(secret, sizeof secret, hex);
+    json_t *extra = json_pack("{s:s}", "secret", hex), *result = NULL;
+    if (cli->parsed.command->body == NULL && purpose == NULL) {
+        json_object_set_new(extra, "purpose", json_string("api"));
+    }
+    if (seconds > 0) {
+        json_object_set_new(extra, "expires_ms", json_integer((json_int_t)(far_clock_wall_ms() + seconds * 1000)));
+    }
+    int rc = write_request(cli, extra, &result, err);
+    json_decref(extra);
+    if (rc != 0) {
+        return rc;
+    }
+    if (cli->json) {
+        cli_print_json(cli->out, result);
+    } else {
+        fprintf(cli->out, "%s\n", json_string_value(json_object_get(result, "token")));
+        fprintf(stderr, "This token is shown only now%s.\n",
+                api ? "" : "; it is good for one machine. Pass it to 'farshore cluster join' or 'farshore-node join'");
+    }
+    json_decref(result);
+    return 0;
+}
+
+/* ---- the cluster ---- */
+
+int cli_run_status(struct cli *cli, struct far_error *err)
+{
+    json_t *status = NULL;
+    int rc = cli_request(cli, "GET", cli->parsed.command->path, NULL, &status, err);
+    if (rc != 0) {
+        return rc;
+    }
+    if (cli->json) {
+        cli_print_json(cli->out, status);
+        json_decref(status);
+        return 0;
+    }
+    const json_t *server = json_object_get(status, "server"), *log = json_object_get(status, "log");
+    const char *name = json_string_value(json_object_get(json_object_get(status, "cluster"), "name"));
+    fprintf(cli->out, "cluster %s, seen by server %lld%s\n", name == NULL ? "?" : name,
+            json_integer_value(json_object_get(server, "id")),
+            json_is_true(json_object_get(server, "stale")) ? " (STALE: no word from a leader lately)" : "");
+    fprintf(cli->out, "leader: server %lld in term %lld\n", json_integer_value(json_object_get(server, "leader_id")),
+            json_integer_value(json_object_get(server, "term")));
+    fprintf(cli->out, "log: index %lld applied, %lld events, head %.16s…, digest %s\n\n",
+            json_integer_value(json_object_get(log, "applied_index")), json_integer_value(json_object_get(log, "seq")),
+            json_string_value(json_object_get(log, "head")), json_string_value(json_object_get(log, "digest")));
+    cli_print_table(cli->out, json_object_get(status, "members"),
+                    "id:ID name:NAME role:ROLE address:ADDRESS connected:CONNECTED lag:LAG contact_age_ms:CONTACT_MS");
+    json_decref(status);
+    return 0;
+}
+
+int cli_run_farshored(struct cli *cli, struct far_error *err)
+{
+    const struct cli_command *command = cli->parsed.command;
+    const char *argv[2 * CLI_OPTIONS_MAX + 3] = {"farshored", command->path};
+    char names[CLI_OPTIONS_MAX][32];
+    size_t count = 2;
+    int status = 0;
+    for (size_t i = 0; command->options[i].name != NULL; i++) {
+        const char *value = cli_value(&cli->parsed, command->options[i].name);
+        if (value != NULL) {
+            snprintf(names[i], sizeof names[i], "--%s", command->options[i].name);
+            argv[count++] = names[i];
+            argv[count++] = value;
+        }
+    }
+    int rc = cli_spawn_farshored(argv, &status, err);
+    if (rc != 0 || status == 0) {
+        return rc;
+    }
+    for (int klass = -1; klass >= FAR_CLASS_MIN; klass--) {
+        if (far_class_info(klass)->exit_code == status) {
+            return far_fail(err, klass, "farshored %s failed; it says above why", command->path);
+        }
+    }
+    return far_fail(err, FAR_INTERNAL, "farshored %s ended with status %d", command->path, status);
+}
+
+/* ---- events ---- */
+
+struct printer {
+    struct cli *cli;
+    const char *kind;
+};
+
+static int print_event(void *arg, const char *json, const char *cursor)
+{
+    struct printer *printer = arg;
+    FILE *out = printer->cli->out;
+    json_t *event = json == NULL ? NULL : json_loads(json, 0, NULL);
+    if (event == NULL) {
+        return 0;
+    }
+    const char *kind = json_string_value(json_object_get(event, "kind"));
+    if (printer->kind == NULL || (kind != NULL && strcmp(kind, printer->kind) == 0)) {
+        if (printer->cli->json) {
+            fprintf(out, "%s\n", json);
+        } else {
+            char at[32], *data = json_dumps(json_object_get(event, "data"), JSON_COMPACT | JSON_ENCODE_ANY);
+            const char *actor = json_string_value(json_object_get(event, "actor"));
+            fprintf(out, "%s  %s  %-12s %s %s\n", cursor,
+                    cli_time((uint64_t)json_integer_value(json_object_get(event, "time_ms")), at), actor, kind,
+                    data == NULL ? "" : data);
+            free(data);
+        }
+        fflush(out);
+    }
+    json_decref(event);
+    return ferror(out);
+}
+
+int cli_run_events(struct cli *cli, struct far_error *err)
+{
+    struct far_client *client = NULL;
+    struct far_client_error why;
+    struct printer printer = {cli, cli_value(&cli->parsed, "kind")};
+    bool follow = cli_value(&cli->parsed, "follow") != NULL;
+    const char *from = cli_value(&cli->parsed, "from");
+    int rc = cli_client(cli, NULL, &client, err);
+    if (rc != 0) {
+        return rc;
+    }
+    if (from != NULL && strspn(from, "0123456789abcdef-") != strlen(from)) {
+        return far_fail(err, FAR_INVALID, "option '--from' needs the number of an event or a cursor, not '%s'", from);
+    }
+    from = from == NULL && follow ? "end" : from;
+    return far_client_events(client, from, follow, print_event, &printer, &why) == 0 ? 0 : cli_failed(&why, err);
+}

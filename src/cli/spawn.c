@@ -1,0 +1,56 @@
+/* Running farshored for what needs a server's own folder: cluster init, cluster join, log verify --dir. It is looked for
+ * beside this program (also in the build tree), then on PATH. */
+#include "cli.h"
+
+#include <errno.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { PATH_BYTES = 4096 };
+
+extern char **environ;
+
+static bool beside(char *path)
+{
+    static const char *const places[] = {"/farshored", "/../server/farshored", "/../../server/farshored"};
+    char dir[PATH_BYTES - 64];
+    ssize_t len = readlink("/proc/self/exe", dir, sizeof dir - 1);
+    if (len <= 0) {
+        return false;
+    }
+    dir[len] = '\0';
+    *strrchr(dir, '/') = '\0';
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        snprintf(path, PATH_BYTES, "%s%s", dir, places[i]);
+        if (access(path, X_OK) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int cli_spawn_farshored(const char **argv, int *ret_status, struct far_error *err)
+{
+    char path[PATH_BYTES] = "farshored";
+    pid_t child;
+    int status = 0;
+    if (!beside(path)) {
+        snprintf(path, sizeof path, "farshored");
+    }
+    argv[0] = path;
+    fflush(NULL);
+    int failed = posix_spawnp(&child, path, NULL, NULL, (char *const *)argv, environ);
+    if (failed != 0) {
+        return far_fail_errno(err, FAR_NOT_FOUND, failed, "run farshored (the server must be installed on this machine)");
+    }
+    while (waitpid(child, &status, 0) < 0) {
+        if (errno != EINTR) {
+            return far_fail_errno(err, FAR_INTERNAL, errno, "wait for farshored");
+        }
+    }
+    *ret_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return 0;
+}

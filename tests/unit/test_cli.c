@@ -1,0 +1,320 @@
+/* The command line: the parser by its table, and the program against the API in this process. */
+#include "../lib/cm.h"
+
+#include "../../src/cli/cli.h"
+#include "../lib/api_fixture.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct far_test_api *fixture;
+static char out[256 * 1024];
+
+/* ---- the parser ---- */
+
+#define PARSE(parsed, err, ...) parse(parsed, err, (const char *const[]){"farshore", __VA_ARGS__, NULL})
+static int parse(struct cli_parsed *parsed, struct far_error *err, const char *const *argv)
+{
+    int argc = 0;
+    while (argv[argc] != NULL) {
+        argc++;
+    }
+    memset(err, 0, sizeof *err);
+    return cli_parse(argc, argv, parsed, err);
+}
+
+static void words_and_options_may_be_mixed(void **unused)
+{
+    struct cli_parsed parsed;
+    struct far_error err;
+    assert_int_equal(PARSE(&parsed, &err, "--server", "https://a:1", "site", "-o", "json", "create", "--role=recovery", "x"),
+                     0);
+    assert_string_equal(parsed.command->noun, "site");
+    assert_string_equal(parsed.command->verb, "create");
+    assert_string_equal(parsed.argument, "x");
+    assert_string_equal(cli_value(&parsed, "role"), "recovery");
+    assert_string_equal(cli_value(&parsed, "output"), "json");
+    assert_string_equal(cli_value(&parsed, "server"), "https://a:1");
+    assert_int_equal(PARSE(&parsed, &err, "events", "--follow"), 0);
+    assert_int_equal(PARSE(&parsed, &err, "plan", "replicate", "p", "--wait"), 0);
+    assert_non_null(cli_value(&parsed, "wait"));
+}
+
+static void what_is_wrong_is_named(void **unused)
+{
+    static const struct {
+        const char *words[8];
+        const char *message;
+    } bad[] = {
+        {{"site", "create", "x"}, "needs the option --role"},
+        {{"site", "create", "--role", "witness"}, "needs an argument: NAME"},
+        {{"site", "create", "a", "b", "--role", "witness"}, "'b' is one word too many"},
+        {{"site", "create", "a", "--role"}, "'--role' needs a value"},
+        {{"site", "create", "a", "--role="}, "'--role' needs a value"},
+        {{"site", "create", "a", "--role=x", "--role=y"}, "given twice"},
+        {{"site", "create", "a", "--colour=x"}, "unknown option '--colour'"},
+        {{"site", "create", "a", "-x"}, "unknown option '-x'"},
+        {{"site", "list", "--wait"}, "unknown option '--wait'"},
+        {{"site", "paint"}, "there is no 'site paint'"},
+        {{"site"}, "'site' needs a verb"},
+        {{"sight", "list"}, "unknown command 'sight'"},
+        {{"plan", "replicate", "p", "--wait=1"}, "takes no value"},
+        {{"recover", "p", "--workload=w", "--disk=a"}, "'--disk' needs NAME=PATH"},
+        {{"recover", "p", "--workload=w", "--disk==a"}, "'--disk' needs NAME=PATH"},
+        {{"recover", "p", "--workload=w", "--disk=a=b", "--checkpoint=x"}, "needs a number"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct cli_parsed parsed;
+        struct far_error err;
+        const char *argv[10] = {"farshore"};
+        memcpy(argv + 1, bad[i].words, sizeof bad[i].words);
+        assert_int_equal(parse(&parsed, &err, argv), FAR_INVALID);
+        if (strstr(err.message, bad[i].message) == NULL) {
+            fail_msg("case %zu says: %s", i, err.message);
+        }
+        assert_int_equal(far_class_info(err.klass)->exit_code, 2);
+    }
+}
+
+static void help_wins_over_what_is_missing(void **unused)
+{
+    struct cli_parsed parsed;
+    struct far_error err;
+    assert_int_equal(PARSE(&parsed, &err, "site", "create", "--help"), 0);
+    assert_true(parsed.help);
+    assert_int_equal(PARSE(&parsed, &err, "help", "plan"), 0);
+    assert_true(parsed.help);
+    assert_string_equal(parsed.help_noun, "plan");
+    assert_int_equal(PARSE(&parsed, &err, "--version"), 0);
+    assert_true(parsed.version);
+}
+
+static void options_become_the_body(void **unused)
+{
+    struct cli_parsed parsed;
+    struct far_error err;
+    json_t *body = NULL;
+    assert_int_equal(PARSE(&parsed, &err, "plan", "create", "p", "--source", "a", "--target", "b", "--workload", "w1,w2",
+                           "--workload", "w3", "--interval", "60"), 0);
+    assert_int_equal(cli_body(&parsed, &body, &err), 0);
+    char *text = json_dumps(body, JSON_COMPACT);
+    assert_string_equal(text, "{\"name\":\"p\",\"source_site\":\"a\",\"target_site\":\"b\",\"workloads\":[\"w1\",\"w2\","
+                              "\"w3\"],\"interval_s\":60}");
+    free(text);
+    json_decref(body);
+    assert_int_equal(PARSE(&parsed, &err, "recover", "p", "--workload", "w", "--disk", "root=/a=b", "--disk", "d=/c"), 0);
+    assert_int_equal(cli_body(&parsed, &body, &err), 0);
+    text = json_dumps(body, JSON_COMPACT);
+    assert_string_equal(text, "{\"workload\":\"w\",\"disks\":[{\"disk\":\"root\",\"path\":\"/a=b\"},{\"disk\":\"d\",\"path\":"
+                              "\"/c\"}]}");
+    free(text);
+    json_decref(body);
+    assert_int_equal(PARSE(&parsed, &err, "site", "create", "\xff", "--role", "witness"), 0);
+    assert_int_equal(cli_body(&parsed, &body, &err), FAR_INVALID);
+}
+
+static void every_command_is_whole(void **unused)
+{
+    for (const struct cli_command *command = cli_commands; command->noun != NULL; command++) {
+        assert_non_null(command->help);
+        assert_non_null(command->run);
+        assert_true(command->run != cli_run_list || command->columns != NULL);
+        assert_true((command->path != NULL && strstr(command->path, "%s") != NULL) <= (command->argument != NULL));
+        assert_true(command->run != cli_run_write || command->done != NULL);
+    }
+}
+
+static void figures_are_for_people(void **unused)
+{
+    char text[512];
+    assert_string_equal(cli_bytes(0, text), "0 B");
+    assert_string_equal(cli_bytes(1536, text), "1.5 KiB");
+    assert_string_equal(cli_bytes(UINT64_MAX, text), "16.0 EiB");
+    assert_string_equal(cli_duration(65000, text), "1:05");
+    assert_string_equal(cli_duration(7200000, text), "2:00:00");
+    assert_string_equal(cli_time(0, text), "-");
+    assert_string_equal(cli_time(1700000000000, text), "2023-11-14 22:13:20 UTC");
+    json_t *job = json_pack("{s:i, s:s, s:[{s:s, s:i, s:i, s:i}, {s:s, s:i}]}", "id", 7, "kind", "replicate", "tasks", "kind",
+                            "send", "bytes_total", 1048576, "bytes_done", 524288, "bytes_sent", 1024, "kind", "receive",
+                            "bytes_total", 999);
+    cli_progress(job, 1000, text, sizeof text);
+    assert_string_equal(text, "replicate 7 [############............]  49%  512.0 KiB of 1.0 MiB  sent 1.0 KiB  512.0 KiB/s  "
+                              "ETA 0:01");
+    json_decref(job);
+    json_t *cell = json_string("a\033[31mb");
+    cli_cell("name", cell, text, sizeof text);
+    assert_string_equal(text, "a?[31mb");
+    json_decref(cell);
+}
+
+static void lines_of_the_settings_file_are_read(void **unused)
+{
+    char *key, *value;
+    char good[] = "  server =  https://a:1,https://b:2 \n", comment[] = "# x", bad[] = "server", empty[] = "\n";
+    assert_true(cli_settings_line(good, &key, &value));
+    assert_string_equal(key, "server");
+    assert_string_equal(value, "https://a:1,https://b:2");
+    assert_true(cli_settings_line(comment, &key, &value));
+    assert_null(key);
+    assert_true(cli_settings_line(empty, &key, &value));
+    assert_false(cli_settings_line(bad, &key, &value));
+}
+
+/* ---- the program ---- */
+
+/* Runs the program with these words; its exit code. What it prints is in out. */
+static int run(const char *words)
+{
+    char command[2048];
+    snprintf(command, sizeof command, "src/cli/farshore %s 2>&1", words);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    size_t len = fread(out, 1, sizeof out - 1, pipe);
+    out[len] = '\0';
+    int status = pclose(pipe);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void assert_says(const char *text)
+{
+    if (strstr(out, text) == NULL) {
+        fail_msg("'%s' is not in: %s", text, out);
+    }
+}
+
+static void what_is_created_is_listed_and_removed(void **unused)
+{
+    assert_int_equal(run("site create north --role protected"), 0);
+    assert_says("site 'north' created (id ");
+    assert_int_equal(run("site list"), 0);
+    assert_says("NAME");
+    assert_says("north");
+    assert_int_equal(run("site list -o json"), 0);
+    json_t *json = json_loads(out, 0, NULL);
+    assert_int_equal(json_array_size(json), 1);
+    json_decref(json);
+    assert_int_equal(run("site show north"), 0);
+    assert_says("role: protected");
+    assert_int_equal(run("site remove north -o json"), 0);
+    assert_says("\"repeated\": false");
+    assert_int_equal(run("cluster status"), 0);
+    assert_says("leader: server 1");
+    assert_int_equal(run("server list"), 0);
+    assert_says("s1");
+}
+
+static void failures_have_the_exit_code_of_their_class(void **unused)
+{
+    assert_int_equal(run("site show nowhere"), 3);
+    assert_says("farshore: ");
+    assert_int_equal(run("site create a --role boss"), 2);
+    assert_says("'role' must be one of");
+    assert_int_equal(run("site create twice --role witness"), 0);
+    assert_int_equal(run("site create twice --role witness"), 4);
+    assert_int_equal(run("site list --server https://127.0.0.1:1 --timeout 1"), 11);
+    assert_says("cannot reach https://127.0.0.1:1");
+    assert_int_equal(run("site list --ca /nonexistent"), 3);
+    assert_int_equal(run("site list --token-file /nonexistent"), 3);
+    assert_int_equal(run("site list --token-file /dev/null"), 2);
+    assert_int_equal(run("nonsense -o json"), 2);
+    assert_int_equal(run("site create x --role witness --unknown"), 2);
+    assert_says("unknown option");
+    char words[256];
+    snprintf(words, sizeof words, "site list --token-file %s", fixture->ca_path);
+    assert_int_equal(run(words), 5);
+}
+
+static void a_dead_server_in_the_list_is_passed_over(void **unused)
+{
+    char words[256];
+    snprintf(words, sizeof words, "site create over --role witness --server https://127.0.0.1:1,%s", fixture->url);
+    assert_int_equal(run(words), 0);
+}
+
+static void another_ca_is_not_believed(void **unused)
+{
+    struct far_test_api *other = far_test_api_start(0);
+    char words[256];
+    snprintf(words, sizeof words, "site list --timeout 1 --ca %s", other->ca_path);
+    assert_int_equal(run(words), 5);
+    assert_says("is not believed");
+    far_test_api_stop(other);
+}
+
+static void tokens_are_printed_once(void **unused)
+{
+    assert_int_equal(run("token create ci"), 0);
+    assert_says("far_");
+    assert_int_equal(run("token list"), 0);
+    assert_says("ci");
+    assert_null(strstr(out, "far_"));
+    assert_int_equal(run("site create ns --role recovery"), 0);
+    assert_int_equal(run("node create n1 --site ns -o json"), 0);
+    assert_says("\"token\"");
+}
+
+static void events_are_printed(void **unused)
+{
+    assert_int_equal(run("events --from 1"), 0);
+    assert_says("cluster_");
+    assert_int_equal(run("events -o json --kind site_created"), 0);
+    assert_says("\"north\"");
+    assert_int_equal(run("events --from nonsense"), 2);
+}
+
+static void the_log_of_all_servers_is_compared(void **unused)
+{
+    char words[512];
+    snprintf(words, sizeof words, "log verify --server %s,%s", fixture->url, fixture->url);
+    assert_int_equal(run(words), 0);
+    assert_says("all 2 alike");
+}
+
+static void a_job_that_is_not_there_is_said(void **unused)
+{
+    assert_int_equal(run("job wait 999"), 3);
+    assert_int_equal(run("job cancel 999"), 3);
+    assert_int_equal(run("plan replicate nothing --wait"), 3);
+    assert_int_equal(run("checkpoint verify abc"), 2);
+}
+
+static int setup(void **unused)
+{
+    fixture = far_test_api_start(0);
+    setenv("FARSHORE_SERVER", fixture->url, 1);
+    setenv("FARSHORE_CA", fixture->ca_path, 1);
+    setenv("FARSHORE_TOKEN_FILE", fixture->token_path, 1);
+    setenv("HOME", fixture->dir, 1);
+    unsetenv("XDG_CONFIG_HOME");
+    unsetenv("XDG_STATE_HOME");
+    return 0;
+}
+
+static int teardown(void **unused)
+{
+    far_test_api_stop(fixture);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(words_and_options_may_be_mixed),
+        cmocka_unit_test(what_is_wrong_is_named),
+        cmocka_unit_test(help_wins_over_what_is_missing),
+        cmocka_unit_test(options_become_the_body),
+        cmocka_unit_test(every_command_is_whole),
+        cmocka_unit_test(figures_are_for_people),
+        cmocka_unit_test(lines_of_the_settings_file_are_read),
+        cmocka_unit_test(what_is_created_is_listed_and_removed),
+        cmocka_unit_test(failures_have_the_exit_code_of_their_class),
+        cmocka_unit_test(a_dead_server_in_the_list_is_passed_over),
+        cmocka_unit_test(another_ca_is_not_believed),
+        cmocka_unit_test(tokens_are_printed_once),
+        cmocka_unit_test(events_are_printed),
+        cmocka_unit_test(the_log_of_all_servers_is_compared),
+        cmocka_unit_test(a_job_that_is_not_there_is_said),
+    };
+    return cmocka_run_group_tests_name("cli", tests, setup, teardown);
+}
