@@ -12,7 +12,8 @@ libapi_la_SOURCES = \
 	src/api/route.c src/api/route.h
 nodist_libapi_la_SOURCES = src/api/openapi.c
 libapi_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(LWS_CFLAGS) $(JANSSON_CFLAGS) $(OPENSSL_CFLAGS)
-libapi_la_LIBADD = libnet.la libfsm.la libbase.la $(LWS_LIBS) $(JANSSON_LIBS) $(OPENSSL_LIBS)
+# Without the other folders' libraries: programs link libapi.la libnet.la libfsm.la libbase.la.
+libapi_la_LIBADD = $(LWS_LIBS) $(JANSSON_LIBS) $(OPENSSL_LIBS)
 
 # The OpenAPI document, served as it stands in docs/.
 EXTRA_DIST += docs/openapi.json

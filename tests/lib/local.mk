@@ -46,4 +46,4 @@ liblogalone_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
 check_LTLIBRARIES += tests/lib/libapifixture.la
 tests_lib_libapifixture_la_SOURCES = tests/lib/api_fixture.c tests/lib/api_fixture.h
 tests_lib_libapifixture_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS) -Wno-deprecated-declarations
-tests_lib_libapifixture_la_LIBADD = libapi.la libfsm.la libtestpki.la
+API_FIXTURE = tests/lib/libapifixture.la libapi.la libtestpki.la libnet.la libfsm.la libbase.la

@@ -76,7 +76,7 @@ tests_unit_test_net_blocking_LDADD = libtestpki.la libnet.la $(UV_LIBS) $(OPENSS
 UNIT_TESTS += tests/unit/test_api_http
 tests_unit_test_api_http_SOURCES = tests/unit/test_api_http.c
 tests_unit_test_api_http_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
-tests_unit_test_api_http_LDADD = libapi.la libtestpki.la tests/lib/libhttps.la $(CMOCKA_LIBS) $(OPENSSL_LIBS)
+tests_unit_test_api_http_LDADD = libapi.la tests/lib/libhttps.la libtestpki.la libnet.la libbase.la $(CMOCKA_LIBS) $(OPENSSL_LIBS)
 # the vault
 noinst_HEADERS += tests/lib/made_image.h
 UNIT_TESTS += tests/unit/test_map
@@ -123,9 +123,9 @@ tests_unit_test_server_LDADD = libtestpki.la liblogalone.la libserver.la $(UV_LI
 UNIT_TESTS += tests/unit/test_api
 tests_unit_test_api_SOURCES = tests/unit/test_api.c
 tests_unit_test_api_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(JANSSON_CFLAGS)
-tests_unit_test_api_LDADD = tests/lib/libapifixture.la tests/lib/libhttps.la $(CMOCKA_LIBS) $(JANSSON_LIBS)
+tests_unit_test_api_LDADD = $(API_FIXTURE) tests/lib/libhttps.la $(CMOCKA_LIBS) $(JANSSON_LIBS)
 # src/cli; runs the program src/cli/farshore
 UNIT_TESTS += tests/unit/test_cli
 tests_unit_test_cli_SOURCES = tests/unit/test_cli.c
 tests_unit_test_cli_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(JANSSON_CFLAGS)
-tests_unit_test_cli_LDADD = libcli.la tests/lib/libapifixture.la $(CMOCKA_LIBS) $(JANSSON_LIBS)
+tests_unit_test_cli_LDADD = libcli.la $(API_FIXTURE) $(CMOCKA_LIBS) $(JANSSON_LIBS)
