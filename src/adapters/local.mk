@@ -1,1 +1,9 @@
-nobase_include_HEADERS += include/farshore/adapter.h
+# The adapters that are built in: one folder a platform.
+noinst_LTLIBRARIES += libadapters.la
+libadapters_la_SOURCES = \
+	src/adapters/adapters.c src/adapters/adapters.h \
+	src/adapters/file/file.c src/adapters/file/file.h \
+	src/adapters/file/file_bytes.c \
+	src/adapters/file/file_freeze.c \
+	src/adapters/fault/fault.c
+libadapters_la_LIBADD = libbase.la

@@ -9,7 +9,7 @@
  * Threads: any thread may call any function here, but not from within the report callback, except
  * far_engine_data_address. Each active attempt has a thread, transfers have more; one ticker reports `running` for every
  * active attempt once a second, also for those that wait for their turn or their peer. Lifetime: far_engine_free cancels
- * everything, waits for it and reports nothing more. */
+ * everything, waits for it and reports nothing more; it must not be called with a lock held that the callback takes. */
 #ifndef FAR_DATAPLANE_ENGINE_H
 #define FAR_DATAPLANE_ENGINE_H
 
@@ -30,6 +30,12 @@ enum {
     FAR_ENGINE_DISKS_MAX = 60,       /* of one order */
 };
 
+enum far_engine_compress {
+    FAR_ENGINE_COMPRESS_AUTO = 0, /* when the pipe is slower than the processor */
+    FAR_ENGINE_COMPRESS_ALWAYS = 1,
+    FAR_ENGINE_COMPRESS_NEVER = 2,
+};
+
 struct far_engine_config {
     struct far_net *net;         /* borrowed until far_engine_free */
     const char *listen_address;  /* data port, "host:0" = any; NULL: this node never receives */
@@ -40,7 +46,9 @@ struct far_engine_config {
     uint64_t checkpoint_bytes;   /* of an intermediate checkpoint at the target; 0 = 500 MB */
     uint64_t checkpoint_ms;      /* or after this time; 0 = 10,000 */
     uint64_t idle_ms;            /* a peer that says nothing for so long is gone; 0 = 20,000 */
-    const struct far_adapter *const *adapters; /* borrowed, ends with NULL; NULL: those of adapters/adapters.h */
+    uint8_t cluster_uuid[16];          /* into the manifests of points */
+    enum far_engine_compress compress; /* zstd on the wire and in the vault; incompressible blocks never */
+    const struct far_adapter *const *adapters; /* borrowed, ends with NULL; see adapters/adapters.h */
 };
 
 /* The numbers are those of task_kind in the log. */
@@ -81,7 +89,7 @@ struct far_engine_order {
     const char *plan;
     uint64_t workload_id;
     const char *workload;
-    const char *adapter;
+    const char *adapter; /* "file", or "fault:file?read_delay_us=500": name[:inner][?key=value&key=value] */
     const struct far_engine_disk *disks; /* freeze, release: all disks of the workload */
     size_t disk_count;
     uint64_t disk_index;
@@ -141,7 +149,7 @@ struct far_engine_report {
 };
 
 /* Runs on a thread of the engine; the report is borrowed for the call. Reports of one attempt come one at a time and in
- * order, the last is done or failed. An attempt that was canceled reports nothing more once far_engine_cancel returned. */
+ * order, the last is done or failed. Of a canceled attempt, at most the report that is being delivered still comes. */
 typedef void far_engine_report_fn(void *arg, const struct far_engine_report *report);
 
 /* Opens the vault (recovering it after a crash), listens on the data port, starts the threads. The vault and the address
@@ -154,8 +162,8 @@ int far_engine_new(const struct far_engine_config *config, far_engine_report_fn 
  * a newer attempt of the same task was seen; FAR_INVALID: the order is not one; FAR_LIMIT: too many at once. */
 int far_engine_start(struct far_engine *engine, const struct far_engine_order *order, struct far_error *err);
 
-/* Ends an attempt (any older one too); waits until its last report is delivered, not until its threads are gone.
- * Canceling what is not there is no error. */
+/* Ends an attempt (any older one too) without a report; does not wait for its threads, but a later attempt does before it
+ * touches anything. Canceling what is not there is no error. */
 void far_engine_cancel(struct far_engine *engine, uint64_t job_id, uint64_t task, uint64_t attempt);
 
 /* host:port of the data listener; "" without one. */

@@ -2,8 +2,27 @@
 noinst_LTLIBRARIES += libdataplane.la
 libdataplane_la_SOURCES =
 libdataplane_la_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS) $(LMDB_CFLAGS) $(ZSTD_CFLAGS) $(XXHASH_CFLAGS) $(UV_CFLAGS)
-libdataplane_la_LIBADD = libbase.la $(OPENSSL_LIBS) $(LMDB_LIBS) $(ZSTD_LIBS) $(UV_LIBS)
-noinst_HEADERS += src/dataplane/engine.h
+libdataplane_la_LIBADD = libnet.la libbase.la $(OPENSSL_LIBS) $(LMDB_LIBS) $(ZSTD_LIBS) $(UV_LIBS)
+
+# the engine
+libdataplane_la_SOURCES += \
+	src/dataplane/engine.c src/dataplane/engine.h src/dataplane/engine_local.h \
+	src/dataplane/engine_listen.c \
+	src/dataplane/engine_platforms.c \
+	src/dataplane/leaf_lanes.c src/dataplane/leaf_lanes.h \
+	src/dataplane/pool.c src/dataplane/pool.h \
+	src/dataplane/receive.c src/dataplane/receive_local.h \
+	src/dataplane/receive_frames.c \
+	src/dataplane/receive_worker.c \
+	src/dataplane/receive_writer.c \
+	src/dataplane/restore.c \
+	src/dataplane/send.c src/dataplane/send_local.h \
+	src/dataplane/send_cache.c \
+	src/dataplane/send_worker.c \
+	src/dataplane/send_writer.c \
+	src/dataplane/tasks.c \
+	src/dataplane/transfer_frames.c src/dataplane/transfer_frames.h \
+	src/dataplane/transfer_stream.c
 
 # the vault
 libdataplane_la_SOURCES += \

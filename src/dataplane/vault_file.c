@@ -107,7 +107,7 @@ int far_file_replace(const char *path, const void *data, size_t len, unsigned mo
     return far_file_sync_dir(dir, err);
 }
 
-int far_file_read(const char *path, struct far_buf *buf, struct far_error *err)
+int far_vault_file_read(const char *path, struct far_buf *buf, struct far_error *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {

@@ -17,7 +17,7 @@ void far_file_dir_of(const char *path, char *dir, size_t len);
  * one is there at any moment, whole. mode as in open(2). */
 int far_file_replace(const char *path, const void *data, size_t len, unsigned mode, struct far_error *err);
 /* The whole file appended to buf; FAR_NOT_FOUND without one, FAR_LIMIT above the buffer's maximum. */
-int far_file_read(const char *path, struct far_buf *buf, struct far_error *err);
+int far_vault_file_read(const char *path, struct far_buf *buf, struct far_error *err);
 /* mkdir if it is not there; the name is durable. */
 int far_file_make_dir(const char *path, struct far_error *err);
 

@@ -78,7 +78,7 @@ static int read_small(const struct far_vault *vault, const char *name, const cha
     struct far_buf buf;
     path_in(vault, name, path, sizeof path);
     far_buf_init(&buf, len);
-    int rc = far_file_read(path, &buf, err);
+    int rc = far_vault_file_read(path, &buf, err);
     bool good = rc == 0 && buf.len == len && memcmp(buf.data, magic, 8) == 0 && far_get_le32(buf.data + 8) == VERSION &&
                 far_get_le64(buf.data + len - 8) == far_hash64(buf.data, len - 8);
     if (good) {

@@ -1,3 +1,9 @@
 # Benchmarks: programs or scripts that print their figures and TAP against their marks; `make bench`.
 BENCH_TESTS = tests/bench/bench_command_latency.py
 EXTRA_DIST += tests/bench/run tests/bench/bench_command_latency.py
+
+# the first copy against nbdcopy
+check_PROGRAMS += tests/bench/first_copy
+tests_bench_first_copy_SOURCES = tests/bench/first_copy.c
+tests_bench_first_copy_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
+tests_bench_first_copy_LDADD = tests/lib/libenginepair.la libdataplane.la libadapters.la

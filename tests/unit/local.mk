@@ -129,3 +129,8 @@ UNIT_TESTS += tests/unit/test_cli
 tests_unit_test_cli_SOURCES = tests/unit/test_cli.c
 tests_unit_test_cli_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(JANSSON_CFLAGS)
 tests_unit_test_cli_LDADD = libcli.la $(API_FIXTURE) $(CMOCKA_LIBS) $(JANSSON_LIBS)
+# the engine
+UNIT_TESTS += tests/unit/test_engine
+tests_unit_test_engine_SOURCES = tests/unit/test_engine.c
+tests_unit_test_engine_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_engine_LDADD = tests/lib/libenginepair.la libdataplane.la libadapters.la $(CMOCKA_LIBS)

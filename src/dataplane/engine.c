@@ -1,0 +1,643 @@
+/* The engine: attempts come, run on a thread each, and end; see engine.h.
+ *
+ * On a good day: far_engine_start copies the order, cancels an older attempt of the task and starts a thread; the thread
+ * waits until every earlier attempt that writes the same thing is gone, runs the task and reports its end. A canceled
+ * attempt is silenced, its stream shut down, its waits woken; its thread finds out and leaves by itself.
+ *
+ * Locks, in this order: engine->mutex, attempt->mutex, pool. report_mutex is taken alone and held during the callback. */
+#include "dataplane/engine_local.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { ORDER_BYTES_MAX = 256 * 1024, STACK_BYTES = 512 * 1024, TICK_MS = 1000 };
+
+/* ---- waiting ---- */
+
+static struct timespec deadline_in(uint64_t timeout_ms)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_sec += (time_t)(timeout_ms / 1000);
+    at.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+    if (at.tv_nsec >= 1000000000) {
+        at.tv_sec++;
+        at.tv_nsec -= 1000000000;
+    }
+    return at;
+}
+
+static void cond_init(pthread_cond_t *cond)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+void far_engine_wait(struct far_engine *engine, uint64_t timeout_ms)
+{
+    struct timespec at = deadline_in(timeout_ms);
+    pthread_cond_timedwait(&engine->changed, &engine->mutex, &at);
+}
+
+void far_attempt_wait(struct far_attempt *attempt, uint64_t timeout_ms)
+{
+    if (!atomic_load(&attempt->canceled)) {
+        struct timespec at = deadline_in(timeout_ms);
+        pthread_cond_timedwait(&attempt->wake, &attempt->mutex, &at);
+    }
+}
+
+bool far_attempt_stopped(struct far_attempt *attempt)
+{
+    return atomic_load(&attempt->canceled);
+}
+
+int far_attempt_check(struct far_attempt *attempt, struct far_error *err)
+{
+    return far_attempt_stopped(attempt) ? far_fail(err, FAR_CANCELED, "canceled") : 0;
+}
+
+int far_attempt_use(struct far_attempt *attempt, struct far_bstream *stream, struct far_error *err)
+{
+    pthread_mutex_lock(&attempt->mutex);
+    int rc = stream != NULL ? far_attempt_check(attempt, err) : 0;
+    attempt->stream = rc == 0 ? stream : NULL;
+    pthread_mutex_unlock(&attempt->mutex);
+    return rc;
+}
+
+/* ---- reports ---- */
+
+static void report_key(const struct far_attempt *attempt, struct far_engine_report *report)
+{
+    report->job_id = attempt->order.job_id;
+    report->task = attempt->order.task;
+    report->attempt = attempt->order.attempt;
+    report->bytes_total = atomic_load(&attempt->bytes_total);
+    report->bytes_done = atomic_load(&attempt->bytes_done);
+    report->bytes_changed = atomic_load(&attempt->bytes_changed);
+    report->bytes_sent = atomic_load(&attempt->bytes_sent);
+    report->duration_ms = far_clock_monotonic_ms() - attempt->started_ms;
+}
+
+static void report_running(struct far_attempt *attempt)
+{
+    struct far_engine_report report = {.state = FAR_ENGINE_RUNNING, .outcome = FAR_ADAPTER_OK};
+    report_key(attempt, &report);
+    pthread_mutex_lock(&attempt->report_mutex);
+    if (!attempt->silent && !far_attempt_stopped(attempt)) {
+        attempt->engine->report(attempt->engine->report_arg, &report);
+    }
+    pthread_mutex_unlock(&attempt->report_mutex);
+}
+
+static enum far_adapter_outcome outcome_of(int klass)
+{
+    return far_class_info(klass)->retry == FAR_RETRY_NEVER ? FAR_ADAPTER_FATAL : FAR_ADAPTER_RETRY;
+}
+
+static void remember(struct far_engine *engine, const struct far_engine_report *report)
+{
+    pthread_mutex_lock(&engine->mutex);
+    struct far_engine_report *kept = &engine->remembered[engine->remembered_count++ % FAR_ENGINE_REMEMBERED_MAX];
+    free((void *)kept->disks);
+    *kept = *report;
+    kept->disks = NULL;
+    if (report->disk_count > 0) {
+        struct far_engine_found *disks = calloc(report->disk_count, sizeof *disks);
+        kept->disk_count = disks != NULL ? report->disk_count : 0;
+        if (disks != NULL) {
+            memcpy(disks, report->disks, report->disk_count * sizeof *disks);
+        }
+        kept->disks = disks;
+    }
+    pthread_mutex_unlock(&engine->mutex);
+}
+
+static void report_end(struct far_attempt *attempt, struct far_engine_report *report, int rc,
+                       const struct far_error *error)
+{
+    report_key(attempt, report);
+    report->state = rc == 0 ? FAR_ENGINE_DONE : FAR_ENGINE_FAILED;
+    if (rc == 0) {
+        report->outcome = FAR_ADAPTER_OK;
+    } else {
+        report->error_class = error->klass;
+        snprintf(report->error_message, sizeof report->error_message, "%.*s",
+                 (int)sizeof report->error_message - 1, error->message);
+        report->outcome = report->outcome != 0 && report->outcome != FAR_ADAPTER_OK ? report->outcome
+                                                                                   : outcome_of(error->klass);
+    }
+    if (!far_attempt_stopped(attempt)) {
+        remember(attempt->engine, report);
+    }
+    pthread_mutex_lock(&attempt->report_mutex);
+    if (!attempt->silent && !far_attempt_stopped(attempt)) {
+        attempt->engine->report(attempt->engine->report_arg, report);
+    }
+    attempt->silent = true;
+    pthread_mutex_unlock(&attempt->report_mutex);
+}
+
+/* The end of an attempt that was ordered again, from memory; true if it is known. engine->mutex is held and let go
+ * during the callback. */
+static bool report_again(struct far_engine *engine, const struct far_engine_order *order)
+{
+    uint64_t kept = engine->remembered_count < FAR_ENGINE_REMEMBERED_MAX ? engine->remembered_count
+                                                                         : FAR_ENGINE_REMEMBERED_MAX;
+    for (uint64_t i = 0; i < kept; i++) {
+        struct far_engine_report report = engine->remembered[i];
+        if (report.job_id != order->job_id || report.task != order->task || report.attempt != order->attempt) {
+            continue;
+        }
+        struct far_engine_found disks[FAR_ENGINE_DISKS_MAX];
+        if (report.disk_count > 0) {
+            memcpy(disks, report.disks, report.disk_count * sizeof disks[0]);
+            report.disks = disks;
+        }
+        pthread_mutex_unlock(&engine->mutex);
+        engine->report(engine->report_arg, &report);
+        pthread_mutex_lock(&engine->mutex);
+        return true;
+    }
+    return false;
+}
+
+static void *ticker_main(void *arg)
+{
+    struct far_engine *engine = arg;
+    struct far_attempt *batch[FAR_ENGINE_ATTEMPTS_MAX];
+    uint64_t due_ms = far_clock_monotonic_ms() + TICK_MS;
+    pthread_mutex_lock(&engine->mutex);
+    while (!engine->closing) {
+        uint64_t now_ms = far_clock_monotonic_ms();
+        if (now_ms < due_ms) {
+            far_engine_wait(engine, due_ms - now_ms);
+            continue;
+        }
+        due_ms = now_ms + TICK_MS;
+        size_t count = 0;
+        for (struct far_attempt *a = engine->attempts; a != NULL && count < FAR_ENGINE_ATTEMPTS_MAX; a = a->next) {
+            if (!atomic_load(&a->ended)) {
+                a->users++;
+                batch[count++] = a;
+            }
+        }
+        pthread_mutex_unlock(&engine->mutex);
+        for (size_t i = 0; i < count; i++) {
+            report_running(batch[i]);
+            far_attempt_unref(batch[i]);
+        }
+        pthread_mutex_lock(&engine->mutex);
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    return NULL;
+}
+
+/* ---- attempts ---- */
+
+static bool same_task(const struct far_attempt *attempt, uint64_t job_id, uint64_t task)
+{
+    return attempt->order.job_id == job_id && attempt->order.task == task;
+}
+
+/* Would both write the same thing? */
+static bool excludes(const struct far_attempt *a, const struct far_attempt *b)
+{
+    return same_task(a, b->order.job_id, b->order.task) ||
+           (a->order.kind == b->order.kind && a->order.disk_id == b->order.disk_id &&
+            (a->order.kind == FAR_ENGINE_SEND || a->order.kind == FAR_ENGINE_RECEIVE));
+}
+
+static void attempt_free(struct far_attempt *attempt)
+{
+    far_visitor_free(attempt->visitor);
+    pthread_cond_destroy(&attempt->wake);
+    pthread_mutex_destroy(&attempt->mutex);
+    pthread_mutex_destroy(&attempt->report_mutex);
+    far_arena_done(&attempt->arena);
+    free(attempt);
+}
+
+/* engine->mutex is held. */
+static void attempt_unref_locked(struct far_attempt *attempt)
+{
+    struct far_engine *engine = attempt->engine;
+    if (--attempt->users > 0) {
+        return;
+    }
+    for (struct far_attempt **at = &engine->attempts; *at != NULL; at = &(*at)->next) {
+        if (*at == attempt) {
+            *at = attempt->next;
+            break;
+        }
+    }
+    engine->attempt_count--;
+    attempt_free(attempt);
+    pthread_cond_broadcast(&engine->changed);
+}
+
+void far_attempt_unref(struct far_attempt *attempt)
+{
+    struct far_engine *engine = attempt->engine;
+    pthread_mutex_lock(&engine->mutex);
+    attempt_unref_locked(attempt);
+    pthread_mutex_unlock(&engine->mutex);
+}
+
+/* engine->mutex is held. */
+static void attempt_cancel_locked(struct far_attempt *attempt)
+{
+    pthread_mutex_lock(&attempt->mutex);
+    atomic_store(&attempt->canceled, true);
+    if (attempt->stream != NULL) {
+        far_bstream_shutdown(attempt->stream);
+    }
+    pthread_cond_broadcast(&attempt->wake);
+    pthread_mutex_unlock(&attempt->mutex);
+    far_pool_wake(attempt->engine->pool_in);
+    far_pool_wake(attempt->engine->pool_out);
+    pthread_cond_broadcast(&attempt->engine->changed);
+}
+
+struct far_attempt *far_engine_find_receive(struct far_engine *engine, uint64_t job_id, uint64_t disk_index,
+                                            uint64_t node_id)
+{
+    for (struct far_attempt *a = engine->attempts; a != NULL; a = a->next) {
+        if (a->order.kind == FAR_ENGINE_RECEIVE && a->order.job_id == job_id && a->order.disk_index == disk_index &&
+            a->order.peer_node_id == node_id && !far_attempt_stopped(a) && !atomic_load(&a->ended)) {
+            a->users++;
+            return a;
+        }
+    }
+    return NULL;
+}
+
+/* Wait until those that exclude this one, and came earlier, are gone. */
+static int wait_for_turn(struct far_attempt *attempt, struct far_error *err)
+{
+    struct far_engine *engine = attempt->engine;
+    pthread_mutex_lock(&engine->mutex);
+    for (;;) {
+        bool excluded = false;
+        for (struct far_attempt *a = engine->attempts; a != NULL; a = a->next) {
+            excluded = excluded || (a->turn < attempt->turn && !atomic_load(&a->ended) && excludes(a, attempt));
+        }
+        if (!excluded || far_attempt_stopped(attempt)) {
+            break;
+        }
+        far_engine_wait(engine, TICK_MS);
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    return far_attempt_check(attempt, err);
+}
+
+int far_transfer_slot_take(struct far_attempt *attempt, size_t *slots, struct far_error *err)
+{
+    struct far_engine *engine = attempt->engine;
+    pthread_mutex_lock(&engine->mutex);
+    while (*slots >= FAR_ENGINE_TRANSFERS_MAX && !far_attempt_stopped(attempt)) {
+        far_engine_wait(engine, TICK_MS);
+    }
+    int rc = far_attempt_check(attempt, err);
+    if (rc == 0) {
+        (*slots)++;
+        atomic_store(&engine->sending_hint, engine->sending);
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    return rc;
+}
+
+void far_transfer_slot_give(struct far_engine *engine, size_t *slots)
+{
+    pthread_mutex_lock(&engine->mutex);
+    (*slots)--;
+    atomic_store(&engine->sending_hint, engine->sending);
+    pthread_cond_broadcast(&engine->changed);
+    pthread_mutex_unlock(&engine->mutex);
+}
+
+static int run(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
+{
+    static int (*const tasks[])(struct far_attempt *, struct far_engine_report *, struct far_error *) = {
+        [FAR_ENGINE_FREEZE] = far_run_freeze,   [FAR_ENGINE_SEND] = far_run_send,
+        [FAR_ENGINE_RECEIVE] = far_run_receive, [FAR_ENGINE_SEAL] = far_run_seal,
+        [FAR_ENGINE_RELEASE] = far_run_release, [FAR_ENGINE_RESTORE] = far_run_restore,
+        [FAR_ENGINE_VERIFY] = far_run_verify,   [FAR_ENGINE_FORGET] = far_run_forget,
+    };
+    int rc = wait_for_turn(attempt, err);
+    return rc == 0 ? tasks[attempt->order.kind](attempt, result, err) : rc;
+}
+
+static void *attempt_main(void *arg)
+{
+    struct far_attempt *attempt = arg;
+    struct far_engine *engine = attempt->engine;
+    struct far_engine_found disks[FAR_ENGINE_DISKS_MAX];
+    struct far_engine_report result = {.disks = disks};
+    struct far_error error = {0};
+    report_running(attempt);
+    int rc = run(attempt, &result, &error);
+    report_end(attempt, &result, rc, &error);
+    pthread_mutex_lock(&engine->mutex);
+    atomic_store(&attempt->ended, true);
+    pthread_cond_broadcast(&engine->changed);
+    attempt_unref_locked(attempt);
+    pthread_mutex_unlock(&engine->mutex);
+    return NULL;
+}
+
+/* ---- orders ---- */
+
+static const char *copy_string(struct far_arena *arena, const char *text)
+{
+    size_t len = text != NULL ? strlen(text) : 0;
+    char *copy = far_arena_alloc(arena, len + 1);
+    if (copy != NULL && len > 0) {
+        memcpy(copy, text, len);
+    }
+    return copy;
+}
+
+static int copy_lists(struct far_arena *arena, struct far_engine_order *order, struct far_error *err)
+{
+    struct far_engine_disk *disks = far_arena_alloc(arena, (order->disk_count + 1) * sizeof *disks);
+    struct far_engine_point_disk *points = far_arena_alloc(arena, (order->point_disk_count + 1) * sizeof *points);
+    bool complete = disks != NULL && points != NULL;
+    for (size_t i = 0; complete && i < order->disk_count; i++) {
+        disks[i].name = copy_string(arena, order->disks[i].name);
+        disks[i].locator = copy_string(arena, order->disks[i].locator);
+        complete = disks[i].name != NULL && disks[i].locator != NULL;
+    }
+    for (size_t i = 0; complete && i < order->point_disk_count; i++) {
+        points[i] = order->point_disks[i];
+        points[i].name = copy_string(arena, order->point_disks[i].name);
+        complete = points[i].name != NULL;
+    }
+    order->disks = disks;
+    order->point_disks = points;
+    return complete ? 0 : far_fail(err, FAR_LIMIT, "no memory for an order");
+}
+
+static int copy_order(struct far_attempt *attempt, const struct far_engine_order *order, struct far_error *err)
+{
+    struct far_arena *arena = &attempt->arena;
+    attempt->order = *order;
+    const char **const strings[] = {&attempt->order.plan,        &attempt->order.workload,   &attempt->order.adapter,
+                                    &attempt->order.disk,        &attempt->order.locator,    &attempt->order.freeze_ref,
+                                    &attempt->order.peer_address, &attempt->order.target_path, &attempt->order.site};
+    for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
+        *strings[i] = copy_string(arena, *strings[i]);
+        if (*strings[i] == NULL) {
+            return far_fail(err, FAR_LIMIT, "no memory for an order");
+        }
+    }
+    return copy_lists(arena, &attempt->order, err);
+}
+
+static int check_order(const struct far_engine *engine, const struct far_engine_order *order, struct far_error *err)
+{
+    if (order->kind < FAR_ENGINE_FREEZE || order->kind > FAR_ENGINE_FORGET) {
+        return far_fail(err, FAR_INVALID, "an order of unknown kind %d", (int)order->kind);
+    }
+    if (order->disk_count > FAR_ENGINE_DISKS_MAX || order->point_disk_count > FAR_ENGINE_DISKS_MAX) {
+        return far_fail(err, FAR_INVALID, "an order with more than %d disks", FAR_ENGINE_DISKS_MAX);
+    }
+    if (order->freeze_ref != NULL && strlen(order->freeze_ref) > FAR_TRANSFER_REF_MAX) {
+        return far_fail(err, FAR_INVALID, "an order whose freeze reference is too long");
+    }
+    bool source = order->kind == FAR_ENGINE_FREEZE || order->kind == FAR_ENGINE_SEND ||
+                  order->kind == FAR_ENGINE_RELEASE;
+    if (!source && engine->vault == NULL) {
+        return far_fail(err, FAR_INVALID, "this node has no vault, it cannot be a target");
+    }
+    return 0;
+}
+
+static struct far_attempt *attempt_new(struct far_engine *engine, const struct far_engine_order *order,
+                                       struct far_error *err)
+{
+    struct far_attempt *attempt = calloc(1, sizeof *attempt);
+    if (attempt == NULL) {
+        far_fail(err, FAR_LIMIT, "no memory for an order");
+        return NULL;
+    }
+    attempt->engine = engine;
+    attempt->started_ms = far_clock_monotonic_ms();
+    attempt->users = 1;
+    far_arena_init(&attempt->arena, ORDER_BYTES_MAX);
+    pthread_mutex_init(&attempt->report_mutex, NULL);
+    pthread_mutex_init(&attempt->mutex, NULL);
+    cond_init(&attempt->wake);
+    if (copy_order(attempt, order, err) != 0) {
+        attempt_free(attempt);
+        return NULL;
+    }
+    return attempt;
+}
+
+/* Older attempts of the same task are canceled; a newer one refuses. engine->mutex is held. *ret_same: it runs already. */
+static int make_way(struct far_engine *engine, const struct far_engine_order *order, bool *ret_same,
+                    struct far_error *err)
+{
+    for (struct far_attempt *a = engine->attempts; a != NULL; a = a->next) {
+        if (!same_task(a, order->job_id, order->task) || (far_attempt_stopped(a) && a->order.attempt <= order->attempt)) {
+            continue;
+        }
+        if (a->order.attempt > order->attempt) {
+            return far_fail(err, FAR_CONFLICT, "attempt %llu of this task was replaced by attempt %llu",
+                            (unsigned long long)order->attempt, (unsigned long long)a->order.attempt);
+        }
+        if (a->order.attempt == order->attempt) {
+            *ret_same = true;
+            return 0;
+        }
+        attempt_cancel_locked(a);
+    }
+    *ret_same = report_again(engine, order);
+    return 0;
+}
+
+static int start_thread(struct far_attempt *attempt, struct far_error *err)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    int failed = pthread_create(&thread, &attr, attempt_main, attempt);
+    pthread_attr_destroy(&attr);
+    return failed == 0 ? 0 : far_fail_errno(err, FAR_LIMIT, failed, "start a thread for a task");
+}
+
+int far_engine_start(struct far_engine *engine, const struct far_engine_order *order, struct far_error *err)
+{
+    int rc = check_order(engine, order, err);
+    if (rc != 0) {
+        return rc;
+    }
+    struct far_attempt *attempt = attempt_new(engine, order, err);
+    if (attempt == NULL) {
+        return FAR_LIMIT;
+    }
+    bool same = false;
+    pthread_mutex_lock(&engine->mutex);
+    rc = engine->closing ? far_fail(err, FAR_CANCELED, "the engine ends") : make_way(engine, order, &same, err);
+    if (rc == 0 && !same && engine->attempt_count >= FAR_ENGINE_ATTEMPTS_MAX) {
+        rc = far_fail(err, FAR_LIMIT, "this node carries out %d orders already", FAR_ENGINE_ATTEMPTS_MAX);
+    }
+    if (rc == 0 && !same) {
+        attempt->turn = engine->next_turn++;
+        attempt->next = engine->attempts;
+        engine->attempts = attempt;
+        engine->attempt_count++;
+        rc = start_thread(attempt, err);
+        if (rc != 0) {
+            engine->attempts = attempt->next;
+            engine->attempt_count--;
+        } else {
+            attempt = NULL;
+            pthread_cond_broadcast(&engine->changed);
+        }
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    if (attempt != NULL) {
+        attempt_free(attempt);
+    }
+    return rc;
+}
+
+void far_engine_cancel(struct far_engine *engine, uint64_t job_id, uint64_t task, uint64_t attempt)
+{
+    pthread_mutex_lock(&engine->mutex);
+    for (struct far_attempt *a = engine->attempts; a != NULL; a = a->next) {
+        if (same_task(a, job_id, task) && a->order.attempt <= attempt && !far_attempt_stopped(a)) {
+            attempt_cancel_locked(a);
+        }
+    }
+    pthread_mutex_unlock(&engine->mutex);
+}
+
+/* ---- the engine ---- */
+
+static int open_stores(struct far_engine *engine, struct far_error *err)
+{
+    const struct far_engine_config *config = &engine->config;
+    struct far_vault_options options = {.create = true};
+    int rc = config->vault_dir != NULL ? far_vault_open(config->vault_dir, &options, &engine->vault, err) : 0;
+    /* Half for what leaves the node, half for what comes in. */
+    size_t buffers = (size_t)(config->memory_bytes / 2 / FAR_ENGINE_CHUNK);
+    if (rc == 0) {
+        rc = far_pool_new(FAR_ENGINE_CHUNK, buffers, &engine->pool_out, err);
+    }
+    if (rc == 0) {
+        rc = far_pool_new(FAR_ENGINE_CHUNK, buffers, &engine->pool_in, err);
+    }
+    if (rc == 0 && config->cache_dir != NULL && (engine->cache_dir = strdup(config->cache_dir)) == NULL) {
+        rc = far_fail(err, FAR_LIMIT, "no memory");
+    }
+    return rc;
+}
+
+static void config_defaults(struct far_engine_config *config)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t workers = config->worker_count != 0 ? config->worker_count : (uint32_t)(processors > 0 ? processors : 1);
+    config->worker_count = workers < FAR_ENGINE_WORKERS_MAX ? workers : FAR_ENGINE_WORKERS_MAX;
+    config->memory_bytes = config->memory_bytes != 0 ? config->memory_bytes : 128ull << 20;
+    config->memory_bytes = config->memory_bytes > 16ull << 20 ? config->memory_bytes : 16ull << 20;
+    config->checkpoint_bytes = config->checkpoint_bytes != 0 ? config->checkpoint_bytes : 500ull * 1000 * 1000;
+    config->checkpoint_ms = config->checkpoint_ms != 0 ? config->checkpoint_ms : 10000;
+    config->idle_ms = config->idle_ms != 0 ? config->idle_ms : 20000;
+}
+
+int far_engine_new(const struct far_engine_config *config, far_engine_report_fn *report, void *arg,
+                   struct far_engine **ret_engine, struct far_error *err)
+{
+    struct far_engine *engine = calloc(1, sizeof *engine);
+    if (engine == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory for the engine");
+    }
+    engine->config = *config;
+    config_defaults(&engine->config);
+    engine->report = report;
+    engine->report_arg = arg;
+    pthread_mutex_init(&engine->mutex, NULL);
+    pthread_mutex_init(&engine->platforms_mutex, NULL);
+    cond_init(&engine->changed);
+    engine->remembered = calloc(FAR_ENGINE_REMEMBERED_MAX, sizeof engine->remembered[0]);
+    int rc = engine->remembered == NULL ? far_fail(err, FAR_LIMIT, "no memory for the engine") : open_stores(engine, err);
+    if (rc == 0) {
+        int failed = pthread_create(&engine->ticker, NULL, ticker_main, engine);
+        engine->ticker_runs = failed == 0;
+        rc = failed == 0 ? 0 : far_fail_errno(err, FAR_LIMIT, failed, "start a thread");
+    }
+    if (rc == 0 && config->listen_address != NULL) {
+        rc = far_engine_listen(engine, config->listen_address, err);
+    }
+    if (rc != 0) {
+        far_engine_free(engine);
+        return rc;
+    }
+    *ret_engine = engine;
+    return 0;
+}
+
+const char *far_engine_data_address(const struct far_engine *engine)
+{
+    return engine->data_address;
+}
+
+struct far_vault *far_engine_vault(struct far_engine *engine)
+{
+    return engine->vault;
+}
+
+static void stop_everything(struct far_engine *engine)
+{
+    pthread_mutex_lock(&engine->mutex);
+    engine->closing = true;
+    for (struct far_attempt *a = engine->attempts; a != NULL; a = a->next) {
+        attempt_cancel_locked(a);
+    }
+    pthread_cond_broadcast(&engine->changed);
+    pthread_mutex_unlock(&engine->mutex);
+    far_engine_listen_stop(engine);
+    if (engine->ticker_runs) {
+        pthread_join(engine->ticker, NULL);
+    }
+    pthread_mutex_lock(&engine->mutex);
+    while (engine->attempts != NULL) {
+        far_engine_wait(engine, TICK_MS);
+    }
+    pthread_mutex_unlock(&engine->mutex);
+}
+
+void far_engine_free(struct far_engine *engine)
+{
+    if (engine == NULL) {
+        return;
+    }
+    stop_everything(engine);
+    far_engine_platforms_close(engine);
+    far_vault_close(engine->vault);
+    far_pool_free(engine->pool_in);
+    far_pool_free(engine->pool_out);
+    for (size_t i = 0; engine->remembered != NULL && i < FAR_ENGINE_REMEMBERED_MAX; i++) {
+        free((void *)engine->remembered[i].disks);
+    }
+    free(engine->remembered);
+    free(engine->cache_dir);
+    pthread_cond_destroy(&engine->changed);
+    pthread_mutex_destroy(&engine->platforms_mutex);
+    pthread_mutex_destroy(&engine->mutex);
+    free(engine);
+}

@@ -1,0 +1,146 @@
+/* What the files of the engine share: the engine, an attempt, and how tasks reach platforms, vault and peers. */
+#ifndef FAR_DATAPLANE_ENGINE_LOCAL_H
+#define FAR_DATAPLANE_ENGINE_LOCAL_H
+
+#include "base/arena.h"
+#include "dataplane/engine.h"
+#include "dataplane/pool.h"
+#include "dataplane/transfer_frames.h"
+#include "dataplane/vault.h"
+#include "net/net.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum {
+    FAR_ENGINE_PLATFORMS_MAX = 64,
+    FAR_ENGINE_WORKERS_MAX = 8,
+    FAR_ENGINE_WINDOW_BYTES = 32 * 1024 * 1024, /* bytes of a disk to be sent, DESIGN.md section 1 */
+    FAR_ENGINE_WINDOW = FAR_ENGINE_WINDOW_BYTES / FAR_TRANSFER_BULK_MAX,
+    FAR_ENGINE_CHUNK = FAR_TRANSFER_BULK_MAX,
+    FAR_ENGINE_GREETINGS_MAX = 16, /* connections that have not been matched with a receive yet */
+    FAR_ENGINE_MATCH_MS = 3000,    /* a sender may be this much ahead of the receiver's order */
+};
+
+/* A platform that was opened: kept until the engine ends. */
+struct far_platform {
+    char name[64];
+    const struct far_adapter *adapter;
+    void *platform;
+};
+
+/* A sender's connection after its hello, waiting to be taken by a receive. */
+struct far_visitor {
+    struct far_bstream *stream;
+    struct far_transfer_hello hello;
+};
+
+struct far_attempt {
+    struct far_engine *engine;
+    struct far_attempt *next; /* in engine->attempts, newest first */
+    struct far_arena arena;   /* holds the strings of order */
+    struct far_engine_order order;
+    uint64_t started_ms;
+    uint64_t turn; /* grows with each start: who came first */
+
+    atomic_bool canceled; /* stop: a newer attempt, far_engine_cancel, or the end of the engine */
+    atomic_bool ended;    /* its thread touches nothing any more */
+    unsigned users;       /* of this struct; under engine->mutex */
+
+    pthread_mutex_t report_mutex; /* one report at a time; nothing after the end */
+    bool silent;
+    _Atomic uint64_t bytes_total, bytes_done, bytes_changed, bytes_sent;
+
+    pthread_mutex_t mutex; /* below: who may interrupt what it blocks in */
+    pthread_cond_t wake;
+    struct far_bstream *stream;  /* in use by the session; shut down by a cancel */
+    struct far_visitor *visitor; /* receive: a newer connection, owned */
+};
+
+struct far_engine {
+    struct far_engine_config config;
+    far_engine_report_fn *report;
+    void *report_arg;
+    struct far_vault *vault; /* NULL: not a target */
+    struct far_pool *pool_out; /* buffers of sends and verifications */
+    struct far_pool *pool_in;  /* buffers of receives and restores: apart, or two nodes could starve each other */
+    struct far_blistener *listener;
+    char data_address[300];
+    char *cache_dir;
+
+    pthread_mutex_t mutex;
+    pthread_cond_t changed; /* an attempt ended, a transfer slot came free, a greeting ended */
+    struct far_attempt *attempts;
+    size_t attempt_count;
+    uint64_t next_turn;
+    size_t sending, receiving; /* transfer slots in use */
+    atomic_size_t sending_hint; /* the same as sending, to be read without the mutex */
+    size_t greetings;
+    bool closing;
+    struct far_engine_report *remembered; /* ring of FAR_ENGINE_REMEMBERED_MAX ends */
+    uint64_t remembered_count;
+
+    pthread_mutex_t platforms_mutex;
+    struct far_platform platforms[FAR_ENGINE_PLATFORMS_MAX];
+    size_t platform_count;
+
+    pthread_t ticker, acceptor;
+    bool ticker_runs, acceptor_runs;
+};
+
+/* A task: fills result's own fields (root, disks, …) on success; on failure err and, where an adapter said so,
+ * result->outcome. Runs on the attempt's thread. */
+int far_run_freeze(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+int far_run_release(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+int far_run_send(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+int far_run_receive(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+int far_run_seal(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+int far_run_forget(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+int far_run_restore(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+int far_run_verify(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+
+/* engine.c */
+bool far_attempt_stopped(struct far_attempt *attempt);
+int far_attempt_check(struct far_attempt *attempt, struct far_error *err); /* FAR_CANCELED once stopped */
+/* Waits until attempt->wake is signaled, it is stopped, or the time is over; attempt->mutex is held. */
+void far_attempt_wait(struct far_attempt *attempt, uint64_t timeout_ms);
+/* The stream that a cancel interrupts; NULL takes it back (the caller frees it). FAR_CANCELED: too late, it was stopped. */
+int far_attempt_use(struct far_attempt *attempt, struct far_bstream *stream, struct far_error *err);
+/* A slot among those that move data; waits for its turn. */
+int far_transfer_slot_take(struct far_attempt *attempt, size_t *slots, struct far_error *err);
+void far_transfer_slot_give(struct far_engine *engine, size_t *slots);
+void far_engine_wait(struct far_engine *engine, uint64_t timeout_ms); /* on engine->changed; mutex held */
+/* The attempt that receives this disk from that node, referenced, or NULL. */
+struct far_attempt *far_engine_find_receive(struct far_engine *engine, uint64_t job_id, uint64_t disk_index,
+                                            uint64_t node_id);
+void far_attempt_unref(struct far_attempt *attempt);
+
+/* engine_platforms.c */
+int far_engine_platform(struct far_engine *engine, const char *name, struct far_platform **ret_platform,
+                        struct far_error *err);
+void far_engine_platforms_close(struct far_engine *engine);
+/* The adapter's answer as an error of ours: 0 for FAR_ADAPTER_OK, else err is filled and *ret_outcome set. */
+int far_adapter_result(int outcome, const struct far_adapter_error *said, enum far_adapter_outcome *ret_outcome,
+                       struct far_error *err);
+
+/* engine_listen.c */
+int far_engine_listen(struct far_engine *engine, const char *address, struct far_error *err);
+void far_engine_listen_stop(struct far_engine *engine);
+void far_visitor_free(struct far_visitor *visitor); /* NULL is allowed */
+
+/* transfer_stream.c: frames on a far_bstream */
+struct far_frame {
+    struct far_transfer_header header;
+    uint8_t head[FAR_TRANSFER_HEAD_MAX];
+};
+int far_frame_read(struct far_bstream *stream, uint64_t idle_ms, struct far_frame *ret_frame, struct far_error *err);
+int far_frame_write(struct far_bstream *stream, enum far_transfer_type type, const uint8_t *head, size_t head_len,
+                    uint32_t bulk_len, uint64_t idle_ms, struct far_error *err);
+static inline struct far_slice far_frame_head(const struct far_frame *frame)
+{
+    return far_slice(frame->head, frame->header.head_len);
+}
+/* An ERROR frame as an error of ours: what the peer said. */
+int far_frame_error(const struct far_frame *frame, struct far_error *err);
+
+#endif

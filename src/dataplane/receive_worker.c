@@ -1,0 +1,113 @@
+/* A worker of a receive: takes one DATA frame at a time, checks the XXH3 of each stored block, decompresses, checks
+ * SHA-256 against the offered id, puts the block into the vault as it came and sets the leaf in the replica. A block that
+ * is not what was offered ends the attempt: the source or the link is broken, and nothing of it is kept. */
+#include "dataplane/receive_local.h"
+
+#include "base/hash.h"
+#include "dataplane/leaf_lanes.h"
+
+#include <zstd.h>
+
+/* Stored blocks as whole ones: raw where they lie, others decompressed. */
+static int unpack(struct receive_worker *worker, const struct receive_item *item, const uint8_t **ret_stored,
+                  const uint8_t **ret_plain, struct far_error *err)
+{
+    const uint8_t *at = item->buffer;
+    for (size_t i = 0; i < item->data.count; i++) {
+        const struct far_transfer_stored *stored = &item->data.stored[i];
+        ret_stored[i] = ret_plain[i] = at;
+        if (far_hash64(at, stored->length) != stored->hash) {
+            return far_fail(err, FAR_CORRUPT, "block %llu was damaged on its way from the source node",
+                            (unsigned long long)item->group.blocks[stored->slot]);
+        }
+        if (stored->codec == FAR_TRANSFER_ZSTD) {
+            uint8_t *plain = worker->plain + i * FAR_BLOCK_BYTES;
+            size_t length = ZSTD_decompressDCtx(worker->zstd, plain, FAR_BLOCK_BYTES, at, stored->length);
+            if (ZSTD_isError(length) || length != FAR_BLOCK_BYTES) {
+                return far_fail(err, FAR_CORRUPT, "block %llu from the source node cannot be decompressed",
+                                (unsigned long long)item->group.blocks[stored->slot]);
+            }
+            ret_plain[i] = plain;
+        }
+        at += stored->length;
+    }
+    return 0;
+}
+
+static int store(struct far_receive *receive, const struct receive_item *item, const uint8_t *const *stored,
+                 const struct far_hash256 *leaves, struct far_error *err)
+{
+    for (size_t i = 0; i < item->data.count; i++) {
+        const struct far_transfer_stored *s = &item->data.stored[i];
+        const struct far_hash256 *id = &item->group.ids[s->slot];
+        uint64_t block = item->group.blocks[s->slot];
+        if (!far_hash256_equal(&leaves[i], id)) {
+            return far_fail(err, FAR_CORRUPT, "block %llu from the source node is not the one it offered: its SHA-256 "
+                            "differs", (unsigned long long)block);
+        }
+        enum far_codec codec = s->codec == FAR_TRANSFER_ZSTD ? FAR_CODEC_ZSTD : FAR_CODEC_RAW;
+        int rc = far_vault_put(receive->vault, id, codec, stored[i], s->length, err);
+        rc = rc == 0 ? far_replica_set(receive->replica, block, id, err) : rc;
+        if (rc != 0) {
+            return far_error_context(err, "store block %llu", (unsigned long long)block);
+        }
+    }
+    return 0;
+}
+
+static int do_item(struct receive_worker *worker, const struct receive_item *item, struct far_error *err)
+{
+    const uint8_t *stored[FAR_TRANSFER_GROUP], *plain[FAR_TRANSFER_GROUP];
+    struct far_hash256 leaves[FAR_TRANSFER_GROUP];
+    int rc = unpack(worker, item, stored, plain, err);
+    if (rc == 0) {
+        far_block_leaves(plain, item->data.count, leaves);
+        rc = store(worker->receive, item, stored, leaves, err);
+    }
+    return rc;
+}
+
+/* The buffer is credit again, unless others wait for one and this transfer has more than it needs to go on. */
+static void recycle(struct far_receive *receive, struct receive_item *item)
+{
+    item->in_work = false;
+    receive->in_work--;
+    if (receive->buffers > 2 && far_pool_waited_for(receive->engine->pool_in)) {
+        far_pool_give(receive->engine->pool_in, item->buffer);
+        item->buffer = NULL;
+        receive->buffers--;
+    } else {
+        receive->credit.datas++;
+    }
+    receive_grant(receive);
+}
+
+void *receive_worker_main(void *arg)
+{
+    struct receive_worker *worker = arg;
+    struct far_receive *receive = worker->receive;
+    pthread_mutex_lock(&receive->mutex);
+    while (!receive->stop) {
+        struct receive_item *item = receive->first;
+        if (item == NULL) {
+            pthread_cond_wait(&receive->work, &receive->mutex);
+            continue;
+        }
+        receive->first = item->next;
+        receive->last = receive->first != NULL ? receive->last : NULL;
+        pthread_mutex_unlock(&receive->mutex);
+        struct far_error error;
+        int rc = do_item(worker, item, &error);
+        pthread_mutex_lock(&receive->mutex);
+        receive->stored_bytes += (uint64_t)item->data.count * FAR_BLOCK_BYTES;
+        recycle(receive, item);
+        if (rc != 0) {
+            receive_stop(receive, rc, &error, true);
+        } else {
+            receive_settle(receive);
+        }
+        pthread_cond_signal(&receive->out);
+    }
+    pthread_mutex_unlock(&receive->mutex);
+    return NULL;
+}

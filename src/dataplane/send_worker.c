@@ -1,0 +1,363 @@
+/* A worker of a send: reads chunks of the frozen view, finds zeroes, hashes, compares with the base, and forms groups to
+ * offer; packs (compresses, checks) the blocks of a group that the target wants. Packing comes first: it frees buffers.
+ *
+ * A chunk with many candidates becomes a group of its own and keeps its buffer, nothing is copied. Few candidates of many
+ * chunks are gathered into one open group, so that scattered changes fill a group too. */
+#include "dataplane/send_local.h"
+
+#include "base/hash.h"
+#include "dataplane/leaf_lanes.h"
+
+#include <time.h>
+#include <zstd.h>
+
+enum { POOL_POLL_MS = 5, SAMPLE_BYTES = 4096, COMPRESS_QUEUE = 6, LEVEL = 1 };
+
+/* What a chunk turned out to hold. */
+struct chunk {
+    uint64_t first_block;
+    size_t count;
+    uint16_t candidates; /* bit set: to be offered */
+    uint16_t zeroes;     /* bit set: now zero, to be told */
+    struct far_hash256 leaves[FAR_TRANSFER_GROUP];
+};
+
+/* ---- hashing ---- */
+
+static int read_chunk(struct send_worker *worker, const struct chunk *chunk, struct far_error *err)
+{
+    struct far_send *send = worker->send;
+    uint64_t offset = chunk->first_block * FAR_BLOCK_BYTES;
+    uint64_t rest = send->size_bytes - offset;
+    size_t whole = chunk->count * FAR_BLOCK_BYTES;
+    size_t length = rest < whole ? (size_t)rest : whole;
+    struct far_adapter_error said = {0};
+    enum far_adapter_outcome outcome = FAR_ADAPTER_OK;
+    int answer = send->platform->adapter->bytes->read(send->handle, worker->buffer, length, offset, &said);
+    int rc = far_adapter_result(answer, &said, &outcome, err);
+    if (rc != 0) {
+        pthread_mutex_lock(&send->mutex);
+        send->outcome = outcome;
+        pthread_mutex_unlock(&send->mutex);
+        return rc;
+    }
+    memset(worker->buffer + length, 0, whole - length);
+    return 0;
+}
+
+static void hash_chunk(struct send_worker *worker, struct chunk *chunk)
+{
+    const uint8_t *blocks[FAR_TRANSFER_GROUP];
+    struct far_hash256 leaves[FAR_TRANSFER_GROUP];
+    size_t index[FAR_TRANSFER_GROUP], count = 0;
+    for (size_t i = 0; i < chunk->count; i++) {
+        const uint8_t *block = worker->buffer + i * FAR_BLOCK_BYTES;
+        if (far_block_is_zero(block, FAR_BLOCK_BYTES)) {
+            chunk->leaves[i] = *far_zero_leaf();
+            chunk->zeroes |= (uint16_t)(1u << i);
+        } else {
+            index[count] = i;
+            blocks[count++] = block;
+        }
+    }
+    far_block_leaves(blocks, count, leaves);
+    for (size_t i = 0; i < count; i++) {
+        chunk->leaves[index[i]] = leaves[i];
+        chunk->candidates |= (uint16_t)(1u << index[i]);
+    }
+}
+
+/* Keep the leaves, and drop what the target is known to have. */
+static void compare_chunk(struct far_send *send, struct chunk *chunk)
+{
+    uint64_t changed = 0;
+    for (size_t i = 0; i < chunk->count; i++) {
+        uint64_t block = chunk->first_block + i;
+        struct far_hash256 before;
+        far_map_set(send->map, block, &chunk->leaves[i]);
+        if (send->base == NULL) {
+            continue;
+        }
+        far_map_get(send->base, block, &before);
+        bool equal = far_hash256_equal(&before, &chunk->leaves[i]);
+        changed += !equal;
+        if (equal && send->skip_equal) {
+            chunk->candidates &= (uint16_t)~(1u << i);
+            chunk->zeroes &= (uint16_t)~(1u << i);
+        }
+    }
+    atomic_fetch_add(&send->attempt->bytes_changed, changed * FAR_BLOCK_BYTES);
+}
+
+/* ---- groups ---- */
+
+static void add_zeroes(struct send_group *group, const struct chunk *chunk)
+{
+    struct far_transfer_offer *offer = &group->offer;
+    for (size_t i = 0; i < chunk->count; i++) {
+        uint64_t block = chunk->first_block + i;
+        if ((chunk->zeroes >> i & 1) == 0) {
+            continue;
+        }
+        struct far_transfer_run *last = offer->run_count > 0 ? &offer->runs[offer->run_count - 1] : NULL;
+        if (last != NULL && last->first_block + last->count == block) {
+            last->count++;
+        } else {
+            offer->runs[offer->run_count++] = (struct far_transfer_run){.first_block = block, .count = 1};
+        }
+    }
+}
+
+static void add_slot(struct send_group *group, const struct chunk *chunk, size_t i, unsigned place)
+{
+    struct far_transfer_offer *offer = &group->offer;
+    offer->blocks[offer->block_count] = chunk->first_block + i;
+    memcpy(offer->ids[offer->block_count], chunk->leaves[i].bytes, 32);
+    group->place[offer->block_count++] = (uint8_t)place;
+    group->places_used |= (uint16_t)(1u << place);
+}
+
+static struct send_group *open_spare(struct send_worker *worker, const struct chunk *chunk)
+{
+    struct send_group *group = worker->spare;
+    worker->spare = NULL;
+    group->low_block = chunk->first_block;
+    group->open_chunk = chunk->first_block / FAR_TRANSFER_GROUP;
+    return group;
+}
+
+static void submit(struct far_send *send, struct send_group *group)
+{
+    pthread_mutex_lock(&send->mutex);
+    group->state = SEND_OFFERING;
+    send_queue_push(&send->to_offer, group);
+    pthread_cond_signal(&send->out);
+    pthread_mutex_unlock(&send->mutex);
+}
+
+/* Candidates of a sparse chunk join the open group; it keeps the chunk's buffer if it has none, else they are copied. */
+static void gather(struct send_worker *worker, const struct chunk *chunk)
+{
+    unsigned count = (unsigned)__builtin_popcount(chunk->candidates);
+    if (worker->open != NULL && worker->open->offer.block_count + count > FAR_TRANSFER_GROUP) {
+        submit(worker->send, worker->open);
+        worker->open = NULL;
+    }
+    if (worker->open == NULL) {
+        worker->open = open_spare(worker, chunk);
+    }
+    struct send_group *group = worker->open;
+    bool in_place = count > 0 && group->buffer == NULL;
+    if (in_place) {
+        group->buffer = worker->buffer;
+    }
+    for (size_t i = 0; i < chunk->count; i++) {
+        if ((chunk->candidates >> i & 1) == 0) {
+            continue;
+        }
+        unsigned place = in_place ? (unsigned)i : (unsigned)__builtin_ctz((unsigned)~group->places_used);
+        if (!in_place) {
+            memcpy(group->buffer + place * FAR_BLOCK_BYTES, worker->buffer + i * FAR_BLOCK_BYTES, FAR_BLOCK_BYTES);
+        }
+        add_slot(group, chunk, i, place);
+    }
+    if (in_place) {
+        worker->buffer = NULL;
+    }
+    add_zeroes(group, chunk);
+}
+
+static void offer_chunk(struct send_worker *worker, const struct chunk *chunk)
+{
+    struct far_send *send = worker->send;
+    uint64_t number = chunk->first_block / FAR_TRANSFER_GROUP;
+    if (__builtin_popcount(chunk->candidates) >= SEND_DIRECT_MIN) {
+        struct send_group *group = open_spare(worker, chunk);
+        group->buffer = worker->buffer;
+        worker->buffer = NULL;
+        for (size_t i = 0; i < chunk->count; i++) {
+            if ((chunk->candidates >> i & 1) != 0) {
+                add_slot(group, chunk, i, (unsigned)i);
+            }
+        }
+        add_zeroes(group, chunk);
+        submit(send, group);
+    } else if ((chunk->candidates | chunk->zeroes) != 0) {
+        gather(worker, chunk);
+    }
+    struct send_group *open = worker->open;
+    if (open != NULL && (open->offer.block_count == FAR_TRANSFER_GROUP || number - open->open_chunk >= SEND_OPEN_CHUNKS ||
+                         open->offer.run_count > FAR_TRANSFER_RUNS_MAX - FAR_TRANSFER_GROUP)) {
+        submit(send, open);
+        worker->open = NULL;
+    }
+}
+
+static int do_chunk(struct send_worker *worker, uint64_t number, struct far_error *err)
+{
+    struct far_send *send = worker->send;
+    struct chunk chunk = {.first_block = number * FAR_TRANSFER_GROUP};
+    uint64_t rest = send->blocks - chunk.first_block;
+    chunk.count = rest < FAR_TRANSFER_GROUP ? (size_t)rest : FAR_TRANSFER_GROUP;
+    int rc = read_chunk(worker, &chunk, err);
+    if (rc == 0) {
+        hash_chunk(worker, &chunk);
+        compare_chunk(send, &chunk);
+        if (!send->local) {
+            offer_chunk(worker, &chunk);
+        }
+    }
+    return rc;
+}
+
+/* ---- packing ---- */
+
+/* Does compression pay? When the pipe is the bottleneck, finished groups queue up in front of it, and the processor has
+ * time; when the queue is short, the processor is the bottleneck and compression would only slow it. */
+static bool compression_pays(struct far_send *send)
+{
+    enum far_engine_compress way = send->engine->config.compress;
+    if (way != FAR_ENGINE_COMPRESS_AUTO) {
+        return way == FAR_ENGINE_COMPRESS_ALWAYS;
+    }
+    pthread_mutex_lock(&send->mutex);
+    bool pays = send->to_send.count >= COMPRESS_QUEUE;
+    pthread_mutex_unlock(&send->mutex);
+    return pays;
+}
+
+/* Compress a block where it lies; the stored length, or 0 where it stays as it is. A sample says whether to try. */
+static uint32_t compress_block(struct send_worker *worker, uint8_t *block)
+{
+    size_t bound = ZSTD_compressBound(FAR_BLOCK_BYTES);
+    const uint8_t *sample = block + FAR_BLOCK_BYTES / 2;
+    size_t length = ZSTD_compressCCtx(worker->zstd, worker->scratch, bound, sample, SAMPLE_BYTES, LEVEL);
+    if (ZSTD_isError(length) || length > SAMPLE_BYTES - SAMPLE_BYTES / 8) {
+        return 0;
+    }
+    length = ZSTD_compressCCtx(worker->zstd, worker->scratch, bound, block, FAR_BLOCK_BYTES, LEVEL);
+    if (ZSTD_isError(length) || length > FAR_BLOCK_BYTES - FAR_BLOCK_BYTES / 8) {
+        return 0;
+    }
+    memcpy(block, worker->scratch, length);
+    return (uint32_t)length;
+}
+
+static void pack(struct send_worker *worker, struct send_group *group)
+{
+    struct far_transfer_data *data = &group->data;
+    bool compress = compression_pays(worker->send);
+    *data = (struct far_transfer_data){.group = group->offer.group};
+    for (unsigned slot = 0; slot < group->offer.block_count; slot++) {
+        if ((group->wanted >> slot & 1) == 0) {
+            continue;
+        }
+        uint8_t *block = group->buffer + group->place[slot] * FAR_BLOCK_BYTES;
+        uint32_t length = compress ? compress_block(worker, block) : 0;
+        struct far_transfer_stored *stored = &data->stored[data->count++];
+        stored->slot = (uint8_t)slot;
+        stored->codec = length != 0 ? FAR_TRANSFER_ZSTD : FAR_TRANSFER_RAW;
+        stored->length = length != 0 ? length : FAR_BLOCK_BYTES;
+        stored->hash = far_hash64(block, stored->length);
+    }
+}
+
+/* ---- the thread ---- */
+
+/* The mutex is held. Has the worker what one more chunk may need? */
+static bool ready(struct far_send *send, struct send_worker *worker, bool *ret_pool_empty)
+{
+    size_t share = far_pool_count(send->engine->pool_out) / (send->engine->sending_hint > 0 ? send->engine->sending_hint : 1);
+    size_t most = share < SEND_BUFFERS_MIN ? SEND_BUFFERS_MIN : share < SEND_BUFFERS_MAX ? share : SEND_BUFFERS_MAX;
+    if (worker->buffer == NULL && send->buffers < most) {
+        worker->buffer = far_pool_try(send->engine->pool_out);
+        send->buffers += worker->buffer != NULL;
+        *ret_pool_empty = worker->buffer == NULL;
+    }
+    for (size_t i = 0; worker->spare == NULL && i < SEND_GROUPS && send->groups_used < SEND_GROUPS; i++) {
+        struct send_group *group = &send->groups[i];
+        if (group->state == SEND_FREE) {
+            group->state = SEND_OPEN;
+            group->buffer = NULL;
+            group->places_used = 0;
+            group->low_block = UINT64_MAX;
+            group->offer.group = (uint32_t)i;
+            group->offer.block_count = group->offer.run_count = 0;
+            send->groups_used++;
+            worker->spare = group;
+        }
+    }
+    return worker->buffer != NULL && worker->spare != NULL;
+}
+
+static void next_chunk(struct far_send *send, struct send_worker *worker)
+{
+    uint64_t number = send->next_chunk++;
+    uint64_t first = number * FAR_TRANSFER_GROUP;
+    worker->low_block = worker->open != NULL ? worker->open->low_block : first;
+    send->busy++;
+    pthread_mutex_unlock(&send->mutex);
+    struct far_error error;
+    int rc = do_chunk(worker, number, &error);
+    pthread_mutex_lock(&send->mutex);
+    send->busy--;
+    worker->low_block = worker->open != NULL ? worker->open->low_block : UINT64_MAX;
+    if (rc != 0) {
+        send_stop(send, rc, &error, true);
+    }
+    if (send_all_hashed(send)) {
+        pthread_cond_broadcast(&send->work); /* open groups are to be offered as they are */
+        pthread_cond_signal(&send->out);
+    }
+}
+
+static void finish_open(struct far_send *send, struct send_worker *worker)
+{
+    struct send_group *group = worker->open;
+    worker->open = NULL;
+    worker->low_block = UINT64_MAX;
+    group->state = SEND_OFFERING;
+    send_queue_push(&send->to_offer, group);
+    pthread_cond_signal(&send->out);
+}
+
+static void wait_for_pool(struct far_send *send)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_nsec += POOL_POLL_MS * 1000000;
+    if (at.tv_nsec >= 1000000000) {
+        at.tv_sec++;
+        at.tv_nsec -= 1000000000;
+    }
+    pthread_cond_timedwait(&send->work, &send->mutex, &at);
+}
+
+void *send_worker_main(void *arg)
+{
+    struct send_worker *worker = arg;
+    struct far_send *send = worker->send;
+    pthread_mutex_lock(&send->mutex);
+    while (!send->stop) {
+        struct send_group *group = send_queue_pop(&send->to_pack);
+        bool pool_empty = false;
+        if (group != NULL) {
+            pthread_mutex_unlock(&send->mutex);
+            pack(worker, group);
+            pthread_mutex_lock(&send->mutex);
+            group->state = SEND_SENDING;
+            send_queue_push(&send->to_send, group);
+            pthread_cond_signal(&send->out);
+        } else if (send->next_chunk < send->chunks && ready(send, worker, &pool_empty)) {
+            next_chunk(send, worker);
+        } else if (send->next_chunk >= send->chunks && worker->open != NULL) {
+            finish_open(send, worker);
+        } else if (pool_empty) {
+            wait_for_pool(send);
+        } else {
+            pthread_cond_wait(&send->work, &send->mutex);
+        }
+    }
+    pthread_mutex_unlock(&send->mutex);
+    return NULL;
+}

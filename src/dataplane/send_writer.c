@@ -1,0 +1,131 @@
+/* The writer of a send: marks when they are due; offers, they keep the target busy; data as far as credit reaches; a ping
+ * when there is nothing else to say; FIN when everything is hashed and answered. */
+#include "dataplane/send_local.h"
+
+#include "base/clock.h"
+
+#include <time.h>
+
+enum { MARK_MS = 500 };
+
+static int write_offer(struct far_send *send, const struct send_group *group, struct far_error *err)
+{
+    uint8_t head[FAR_TRANSFER_HEAD_MAX];
+    size_t len = far_transfer_offer_encode(&group->offer, head);
+    return far_frame_write(send->stream, FAR_TRANSFER_OFFER, head, len, 0, send->engine->config.idle_ms, err);
+}
+
+/* Head, then the stored blocks: neighbours in the buffer go out in one write. */
+static int write_data(struct far_send *send, const struct send_group *group, struct far_error *err)
+{
+    const struct far_transfer_data *data = &group->data;
+    uint64_t idle_ms = send->engine->config.idle_ms;
+    uint8_t head[FAR_TRANSFER_HEAD_MAX];
+    uint32_t bulk = 0;
+    for (size_t i = 0; i < data->count; i++) {
+        bulk += data->stored[i].length;
+    }
+    size_t len = far_transfer_data_encode(data, head);
+    int rc = far_frame_write(send->stream, FAR_TRANSFER_DATA, head, len, bulk, idle_ms, err);
+    for (size_t i = 0; rc == 0 && i < data->count;) {
+        const uint8_t *start = group->buffer + group->place[data->stored[i].slot] * FAR_BLOCK_BYTES;
+        size_t length = 0;
+        while (i < data->count &&
+               group->buffer + group->place[data->stored[i].slot] * FAR_BLOCK_BYTES == start + length) {
+            length += data->stored[i++].length;
+        }
+        rc = far_bstream_write(send->stream, start, length, idle_ms, err);
+    }
+    return rc;
+}
+
+static int write_block(struct far_send *send, enum far_transfer_type type, uint64_t block, struct far_error *err)
+{
+    uint8_t head[FAR_TRANSFER_HEAD_MAX];
+    size_t len = far_transfer_block_encode(block, head);
+    return far_frame_write(send->stream, type, head, len, 0, send->engine->config.idle_ms, err);
+}
+
+static bool mark_due(const struct far_send *send, uint64_t low, uint64_t since_ms)
+{
+    return low >= send->marked_block + SEND_MARK_BLOCKS || (low > send->marked_block && since_ms >= MARK_MS);
+}
+
+static void wait_for_more(struct far_send *send)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    uint64_t ms = send->engine->config.idle_ms / 4;
+    ms = ms < MARK_MS ? ms : MARK_MS;
+    at.tv_nsec += (long)ms * 1000000;
+    if (at.tv_nsec >= 1000000000) {
+        at.tv_sec++;
+        at.tv_nsec -= 1000000000;
+    }
+    pthread_cond_timedwait(&send->out, &send->mutex, &at);
+}
+
+struct writer {
+    uint64_t written_ms; /* when something was written last */
+    uint64_t marked_ms;
+};
+
+/* One frame, or a wait. The mutex is held, and let go while writing. */
+static int write_next(struct far_send *send, struct writer *writer, struct far_error *err)
+{
+    int rc = 0;
+    uint64_t now_ms = far_clock_monotonic_ms();
+    uint64_t low = send_low_block(send);
+    struct send_group *group;
+    if (!send->fin_sent && mark_due(send, low, now_ms - writer->marked_ms)) {
+        send->marked_block = low;
+        writer->marked_ms = now_ms;
+        pthread_mutex_unlock(&send->mutex);
+        rc = write_block(send, FAR_TRANSFER_MARK, low, err);
+        pthread_mutex_lock(&send->mutex);
+    } else if (send->spent.offers < send->credit.offers && (group = send_queue_pop(&send->to_offer)) != NULL) {
+        send->spent.offers++;
+        group->state = SEND_OFFERED; /* before it is written: the answer may be fast */
+        pthread_mutex_unlock(&send->mutex);
+        rc = write_offer(send, group, err);
+        pthread_mutex_lock(&send->mutex);
+    } else if (send->spent.datas < send->credit.datas && (group = send_queue_pop(&send->to_send)) != NULL) {
+        send->spent.datas++;
+        pthread_mutex_unlock(&send->mutex);
+        rc = write_data(send, group, err);
+        pthread_mutex_lock(&send->mutex);
+        send_group_free(send, group);
+    } else if (low == send->blocks && !send->fin_sent) {
+        send->fin_sent = true;
+        pthread_mutex_unlock(&send->mutex);
+        rc = write_block(send, FAR_TRANSFER_FIN, low, err);
+        pthread_mutex_lock(&send->mutex);
+    } else if (now_ms - writer->written_ms >= send->engine->config.idle_ms / 4) {
+        pthread_mutex_unlock(&send->mutex);
+        rc = far_frame_write(send->stream, FAR_TRANSFER_PING, NULL, 0, 0, send->engine->config.idle_ms, err);
+        pthread_mutex_lock(&send->mutex);
+    } else {
+        wait_for_more(send);
+        return 0;
+    }
+    writer->written_ms = now_ms;
+    return rc;
+}
+
+void *send_writer_main(void *arg)
+{
+    struct far_send *send = arg;
+    struct writer writer = {.written_ms = far_clock_monotonic_ms()};
+    uint64_t sent_before = atomic_load(&send->attempt->bytes_sent);
+    pthread_mutex_lock(&send->mutex);
+    while (!send->stop) {
+        struct far_error error;
+        int rc = write_next(send, &writer, &error);
+        atomic_store(&send->attempt->bytes_sent, sent_before + far_bstream_bytes_sent(send->stream));
+        if (rc != 0) {
+            send_stop(send, rc, &error, false);
+        }
+    }
+    pthread_mutex_unlock(&send->mutex);
+    return NULL;
+}

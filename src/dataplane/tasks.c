@@ -1,0 +1,173 @@
+/* The short tasks: freeze and release at the source, seal, forget and verify at the target. */
+#include "dataplane/engine_local.h"
+
+#include "base/clock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- source ---- */
+
+static void disks_of(const struct far_engine_order *order, struct far_adapter_disk disks[FAR_ENGINE_DISKS_MAX])
+{
+    for (size_t i = 0; i < order->disk_count; i++) {
+        disks[i] = (struct far_adapter_disk){.name = order->disks[i].name, .locator = order->disks[i].locator};
+    }
+}
+
+int far_run_freeze(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
+{
+    const struct far_engine_order *order = &attempt->order;
+    struct far_adapter_disk disks[FAR_ENGINE_DISKS_MAX];
+    struct far_adapter_found found[FAR_ENGINE_DISKS_MAX] = {0};
+    struct far_adapter_error said = {0};
+    struct far_platform *platform;
+    char hint[64], ref[128] = "";
+    if (order->disk_count == 0) {
+        return far_fail(err, FAR_INVALID, "an order to freeze no disks");
+    }
+    int rc = far_engine_platform(attempt->engine, order->adapter, &platform, err);
+    if (rc != 0) {
+        return rc;
+    }
+    disks_of(order, disks);
+    snprintf(hint, sizeof hint, "%llu-%llu-%llu", (unsigned long long)order->job_id, (unsigned long long)order->task,
+             (unsigned long long)order->attempt);
+    result->frozen_at_ms = far_clock_wall_ms();
+    int answer = platform->adapter->changes->freeze(platform->platform, hint, disks, order->disk_count, found, ref,
+                                                    &result->fuzzy, &said);
+    rc = far_adapter_result(answer, &said, &result->outcome, err);
+    if (rc != 0) {
+        return rc;
+    }
+    struct far_engine_found *list = (struct far_engine_found *)result->disks;
+    for (size_t i = 0; i < order->disk_count; i++) {
+        list[i].disk_index = i;
+        list[i].size_bytes = found[i].size_bytes;
+        memcpy(list[i].identity, found[i].identity, sizeof list[i].identity);
+        result->size_bytes += found[i].size_bytes;
+    }
+    result->disk_count = order->disk_count;
+    memcpy(result->freeze_ref, ref, sizeof result->freeze_ref);
+    result->freeze_ref[sizeof result->freeze_ref - 1] = '\0';
+    return 0;
+}
+
+int far_run_release(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
+{
+    const struct far_engine_order *order = &attempt->order;
+    struct far_adapter_disk disks[FAR_ENGINE_DISKS_MAX];
+    struct far_adapter_error said = {0};
+    struct far_platform *platform;
+    int rc = far_engine_platform(attempt->engine, order->adapter, &platform, err);
+    if (rc != 0 || order->freeze_ref[0] == '\0') {
+        return rc;
+    }
+    disks_of(order, disks);
+    int answer = platform->adapter->changes->release(platform->platform, order->freeze_ref, disks, order->disk_count,
+                                                     &said);
+    return far_adapter_result(answer, &said, &result->outcome, err);
+}
+
+/* ---- target ---- */
+
+static void copy_text(char *to, size_t size, const char *from)
+{
+    size_t len = strnlen(from, size - 1);
+    memcpy(to, from, len);
+    to[len] = '\0';
+}
+
+int far_run_seal(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
+{
+    const struct far_engine_order *order = &attempt->order;
+    struct far_manifest *manifest = calloc(1, sizeof *manifest);
+    if (manifest == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory for a manifest");
+    }
+    manifest->incarnation_epoch = order->incarnation_epoch;
+    manifest->plan_id = order->plan_id;
+    manifest->plan_epoch = order->plan_epoch;
+    manifest->workload_id = order->workload_id;
+    manifest->point_id = order->point_id;
+    manifest->checkpoint_id = order->checkpoint_id;
+    manifest->job_id = order->job_id;
+    manifest->frozen_at_ms = order->frozen_at_ms;
+    manifest->fuzzy = order->fuzzy;
+    copy_text(manifest->plan, sizeof manifest->plan, order->plan);
+    copy_text(manifest->site, sizeof manifest->site, order->site);
+    copy_text(manifest->workload, sizeof manifest->workload, order->workload);
+    memcpy(manifest->cluster_uuid, attempt->engine->config.cluster_uuid, sizeof manifest->cluster_uuid);
+    manifest->disk_count = (uint32_t)order->point_disk_count;
+    for (size_t i = 0; i < order->point_disk_count; i++) {
+        const struct far_engine_point_disk *from = &order->point_disks[i];
+        struct far_manifest_disk *to = &manifest->disks[i];
+        to->disk_index = from->disk_index;
+        to->disk_id = from->disk_id;
+        to->size_bytes = from->size_bytes;
+        memcpy(to->root.bytes, from->root, sizeof to->root.bytes);
+        copy_text(to->name, sizeof to->name, from->name);
+    }
+    int rc = far_vault_seal(attempt->engine->vault, manifest, err);
+    free(manifest);
+    return rc;
+}
+
+int far_run_forget(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
+{
+    return far_vault_forget(attempt->engine->vault, attempt->order.point_id, err);
+}
+
+struct verification {
+    struct far_attempt *attempt;
+    uint64_t size_bytes;
+    char first_damage[320];
+};
+
+static void on_damage(void *arg, const struct far_point_damage *damage)
+{
+    struct verification *verification = arg;
+    if (verification->first_damage[0] == '\0') {
+        copy_text(verification->first_damage, sizeof verification->first_damage, damage->text);
+    }
+}
+
+static int on_progress(void *arg, uint64_t blocks_done, uint64_t blocks)
+{
+    struct verification *verification = arg;
+    uint64_t bytes = blocks_done * FAR_BLOCK_BYTES;
+    atomic_store(&verification->attempt->bytes_done,
+                 bytes < verification->size_bytes ? bytes : verification->size_bytes);
+    return far_attempt_stopped(verification->attempt) ? FAR_CANCELED : 0;
+}
+
+/* Damage is a result, not a failure: the report is done, with the number of damaged blocks and no root. */
+int far_run_verify(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
+{
+    struct verification verification = {.attempt = attempt};
+    struct far_verify_result found = {0};
+    struct far_hash256 root;
+    struct far_point *point;
+    memcpy(root.bytes, attempt->order.root, sizeof root.bytes);
+    int rc = far_point_open(attempt->engine->vault, &root, &point, err);
+    if (rc != 0) {
+        return rc;
+    }
+    verification.size_bytes = far_point_size(point);
+    atomic_store(&attempt->bytes_total, verification.size_bytes);
+    rc = far_point_verify(point, on_damage, on_progress, &verification, &found, err);
+    far_point_close(point);
+    result->blocks_damaged = found.blocks_damaged;
+    result->size_bytes = verification.size_bytes;
+    if (rc == FAR_CORRUPT && found.blocks_damaged > 0) {
+        copy_text(result->error_message, sizeof result->error_message,
+                  verification.first_damage[0] != '\0' ? verification.first_damage : err != NULL ? err->message : "");
+        return 0;
+    }
+    if (rc == 0) {
+        memcpy(result->root, found.root.bytes, sizeof result->root);
+        result->has_root = true;
+        atomic_store(&attempt->bytes_done, verification.size_bytes);
+    }
+    return rc;
+}

@@ -1,0 +1,152 @@
+/* The frames of a transfer between two nodes (docs/FORMATS.md, "transfer"): pure encoding and decoding.
+ *
+ * A frame is a header of 24 bytes, a head (fixed little-endian fields, checked by XXH3 in the header) and, for DATA only, a
+ * bulk: the stored bytes of at most 16 blocks, each with an XXH3 of its own in the head. The source speaks first: HELLO;
+ * the target answers WELCOME or ERROR. Then both sides talk without turns:
+ *
+ *   source -> target  OFFER  a group: at most 16 changed blocks with their ids, and runs of blocks that read as zero
+ *   target -> source  WANT   which slots of a group the target lacks
+ *   source -> target  DATA   the wanted blocks of one group
+ *   source -> target  MARK   everything below this block was offered, and what was wanted of it sent
+ *   target -> source  DURABLE everything below this block survives a crash of the target
+ *   target -> source  CREDIT how many groups may have been offered, and how many DATA frames sent, since the hello
+ *   either way        PING   I am alive; ERROR: why I stop
+ *   source -> target  FIN, target -> source FIN_ACK: complete and durable
+ *
+ * No frame carries a root: each side tells its own to the log. Values only, no allocation, any thread. Decoders accept
+ * any bytes and answer FAR_INVALID on those that are no frame. */
+#ifndef FAR_DATAPLANE_TRANSFER_FRAMES_H
+#define FAR_DATAPLANE_TRANSFER_FRAMES_H
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+enum {
+    FAR_TRANSFER_VERSION = 0,
+    FAR_TRANSFER_BLOCK = 64 * 1024,
+    FAR_TRANSFER_GROUP = 16,      /* blocks of one offer, and of one DATA frame */
+    FAR_TRANSFER_RUNS_MAX = 1024, /* zero runs of one offer */
+    FAR_TRANSFER_WANTS_MAX = 256, /* answers in one WANT frame */
+    FAR_TRANSFER_HEADER = 24,
+    FAR_TRANSFER_HEAD_MAX = 16 * 1024,
+    FAR_TRANSFER_BULK_MAX = FAR_TRANSFER_GROUP * FAR_TRANSFER_BLOCK,
+    FAR_TRANSFER_REF_MAX = 128,
+};
+
+enum far_transfer_type {
+    FAR_TRANSFER_HELLO = 1,
+    FAR_TRANSFER_WELCOME = 2,
+    FAR_TRANSFER_CREDIT = 3,
+    FAR_TRANSFER_OFFER = 4,
+    FAR_TRANSFER_WANT = 5,
+    FAR_TRANSFER_DATA = 6,
+    FAR_TRANSFER_MARK = 7,
+    FAR_TRANSFER_DURABLE = 8,
+    FAR_TRANSFER_FIN = 9,
+    FAR_TRANSFER_FIN_ACK = 10,
+    FAR_TRANSFER_ERROR = 11,
+    FAR_TRANSFER_PING = 12,
+};
+
+struct far_transfer_header {
+    enum far_transfer_type type;
+    uint32_t head_len;
+    uint32_t bulk_len; /* not 0 only for DATA */
+    uint64_t head_hash;
+};
+
+struct far_transfer_hello {
+    uint64_t job_id;
+    uint64_t disk_index;
+    uint64_t disk_id;
+    uint64_t task;
+    uint64_t attempt; /* of the send task */
+    uint64_t incarnation_epoch;
+    uint64_t plan_epoch;
+    uint64_t size_bytes;
+    uint64_t frontier_block; /* the source knows the leaves of the frozen view below this block */
+    bool has_base;
+    uint8_t base_root[32];
+    char freeze_ref[FAR_TRANSFER_REF_MAX + 1];
+};
+
+struct far_transfer_welcome {
+    uint64_t resume_block; /* nothing below it is needed any more; at most the hello's frontier_block */
+    bool pristine;         /* the target starts from the base: blocks that equal it need not be offered */
+    bool complete;         /* the target has everything of this view already: nothing is to be offered */
+};
+
+/* Totals since the hello. */
+struct far_transfer_credit {
+    uint64_t offers;
+    uint64_t datas;
+};
+
+struct far_transfer_run {
+    uint64_t first_block;
+    uint32_t count;
+};
+
+struct far_transfer_offer {
+    uint32_t group;
+    uint16_t block_count;
+    uint16_t run_count;
+    uint64_t blocks[FAR_TRANSFER_GROUP]; /* within 2^32 of the first, ascending */
+    uint8_t ids[FAR_TRANSFER_GROUP][32];
+    struct far_transfer_run runs[FAR_TRANSFER_RUNS_MAX];
+};
+
+struct far_transfer_want {
+    uint32_t group;
+    uint16_t mask; /* bit i: slot i of the offer is wanted */
+};
+
+enum far_transfer_codec { FAR_TRANSFER_RAW = 0, FAR_TRANSFER_ZSTD = 1 };
+
+struct far_transfer_data {
+    uint32_t group;
+    uint16_t count;
+    struct far_transfer_stored {
+        uint8_t slot;
+        uint8_t codec;   /* enum far_transfer_codec */
+        uint32_t length; /* stored bytes; raw: FAR_TRANSFER_BLOCK */
+        uint64_t hash;   /* XXH3 of the stored bytes */
+    } stored[FAR_TRANSFER_GROUP];
+};
+
+struct far_transfer_error {
+    int klass;
+    char message[401];
+};
+
+/* The header of a frame whose head is there; out has room for FAR_TRANSFER_HEADER bytes. */
+void far_transfer_header_encode(enum far_transfer_type type, struct far_slice head, uint32_t bulk_len, uint8_t *out);
+int far_transfer_header_decode(const uint8_t *bytes, struct far_transfer_header *ret_header, struct far_error *err);
+/* The head is what the header promised; FAR_CORRUPT if not. */
+int far_transfer_head_check(const struct far_transfer_header *header, const uint8_t *header_bytes,
+                            struct far_slice head, struct far_error *err);
+
+/* Encoders write a head (room for FAR_TRANSFER_HEAD_MAX bytes) and return its length. */
+size_t far_transfer_hello_encode(const struct far_transfer_hello *hello, uint8_t *out);
+size_t far_transfer_welcome_encode(const struct far_transfer_welcome *welcome, uint8_t *out);
+size_t far_transfer_credit_encode(const struct far_transfer_credit *credit, uint8_t *out);
+size_t far_transfer_offer_encode(const struct far_transfer_offer *offer, uint8_t *out);
+size_t far_transfer_wants_encode(const struct far_transfer_want *wants, size_t count, uint8_t *out);
+size_t far_transfer_data_encode(const struct far_transfer_data *data, uint8_t *out);
+size_t far_transfer_block_encode(uint64_t block, uint8_t *out); /* MARK, DURABLE, FIN */
+size_t far_transfer_error_encode(const struct far_error *error, uint8_t *out);
+
+int far_transfer_hello_decode(struct far_slice head, struct far_transfer_hello *ret_hello, struct far_error *err);
+int far_transfer_welcome_decode(struct far_slice head, struct far_transfer_welcome *ret_welcome, struct far_error *err);
+int far_transfer_credit_decode(struct far_slice head, struct far_transfer_credit *ret_credit, struct far_error *err);
+/* block_total: blocks of the disk; nothing offered may lie beyond it. */
+int far_transfer_offer_decode(struct far_slice head, uint64_t block_total, struct far_transfer_offer *ret_offer,
+                              struct far_error *err);
+int far_transfer_wants_decode(struct far_slice head, struct far_transfer_want *ret_wants, size_t *ret_count,
+                              struct far_error *err);
+int far_transfer_data_decode(struct far_slice head, uint32_t bulk_len, struct far_transfer_data *ret_data,
+                             struct far_error *err);
+int far_transfer_block_decode(struct far_slice head, uint64_t block_total, uint64_t *ret_block, struct far_error *err);
+int far_transfer_error_decode(struct far_slice head, struct far_transfer_error *ret_error, struct far_error *err);
+
+#endif

@@ -1,0 +1,314 @@
+/* Source and target engine against each other over real TLS: cycles, restores, cancels, what goes wrong. */
+#include "../lib/cm.h"
+#include "../lib/engine_disk.h"
+
+#include "dataplane/vault.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MIB = 1 << 20 };
+
+static struct engine_pair pair;
+static const struct far_engine_config small = {.memory_bytes = 32 * MIB, .worker_count = 2, .idle_ms = 5000};
+
+static int setup(void **state)
+{
+    pair_init(&pair, "unit", &small);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    pair_done(&pair);
+    return 0;
+}
+
+static void remove_cache(void)
+{
+    char command[400], path[300];
+    snprintf(command, sizeof command, "rm -f '%s'/*", pair_path(&pair, "source/cache", path, sizeof path));
+    assert_int_equal(system(command), 0);
+}
+
+static void a_first_copy_gives_equal_roots_and_restores_bit_for_bit(void **state)
+{
+    struct engine_disk disk;
+    disk_make(&disk, &pair, "disk", 40 * MIB + 12345, 7);
+    assert_true(disk_cycle(&disk));
+    assert_true(disk.send.has_root && disk.receive.has_root);
+    assert_true(disk.freeze.fuzzy || strncmp(disk.freeze.freeze_ref, "clone:", 6) == 0);
+    assert_int_equal(disk.freeze.disks[0].size_bytes, disk.size_bytes);
+    assert_int_equal(disk.send.bytes_done, disk.size_bytes);
+    assert_true(disk.send.full);
+    assert_true(disk_restore(&disk, "restored"));
+}
+
+static void a_second_cycle_sends_little_more_than_what_changed(void **state)
+{
+    struct engine_disk disk;
+    disk_make(&disk, &pair, "disk", 64 * MIB, 8);
+    assert_true(disk_cycle(&disk));
+    disk_accept(&disk);
+    uint64_t changed = disk_change(&disk, 20); /* 2 % */
+    assert_true(disk_cycle(&disk));
+    assert_int_equal(disk.send.bytes_changed, changed);
+    assert_int_equal(disk.receive.bytes_changed, changed);
+    assert_true(disk.send.bytes_sent <= changed + changed / 10);
+    assert_true(disk_restore(&disk, "restored"));
+}
+
+static void a_source_that_lost_its_maps_still_sends_only_what_changed(void **state)
+{
+    struct engine_disk disk;
+    disk_make(&disk, &pair, "disk", 64 * MIB, 9);
+    assert_true(disk_cycle(&disk));
+    disk_accept(&disk);
+    uint64_t changed = disk_change(&disk, 20);
+    remove_cache();
+    assert_true(disk_cycle(&disk));
+    assert_int_equal(disk.receive.bytes_changed, changed);
+    assert_true(disk.send.bytes_sent <= changed + changed / 10);
+}
+
+static void a_target_that_went_further_than_the_base_is_brought_back(void **state)
+{
+    struct engine_disk disk;
+    disk_make(&disk, &pair, "disk", 16 * MIB, 10);
+    assert_true(disk_cycle(&disk));
+    disk_accept(&disk);
+    disk_change(&disk, 8);
+    assert_true(disk_cycle(&disk)); /* never proven: the log keeps the first base */
+    disk_change(&disk, 8);
+    assert_true(disk_cycle(&disk));
+    assert_true(disk_restore(&disk, "restored"));
+}
+
+static void an_unchanged_disk_moves_nothing(void **state)
+{
+    struct engine_disk disk;
+    disk_make(&disk, &pair, "disk", 16 * MIB, 11);
+    assert_true(disk_cycle(&disk));
+    disk_accept(&disk);
+    assert_true(disk_cycle(&disk));
+    assert_int_equal(disk.send.bytes_changed, 0);
+    assert_true(disk.send.bytes_sent < 2000);
+    assert_memory_equal(disk.send.root, disk.base_root, 32);
+}
+
+static void a_disk_that_grew_is_copied_on(void **state)
+{
+    struct engine_disk disk;
+    disk_make(&disk, &pair, "disk", 8 * MIB, 12);
+    assert_true(disk_cycle(&disk));
+    disk_accept(&disk);
+    disk.size_bytes = 12 * MIB;
+    assert_int_equal(truncate(disk.path, 12 * MIB), 0);
+    disk_change(&disk, 6);
+    assert_true(disk_cycle(&disk));
+    assert_true(disk_restore(&disk, "restored"));
+}
+
+static void a_disk_of_zeroes_costs_nothing(void **state)
+{
+    struct engine_disk disk;
+    disk_make(&disk, &pair, "disk", MIB, 13);
+    disk.size_bytes = 100 * MIB;
+    assert_int_equal(truncate(disk.path, 0), 0);
+    assert_int_equal(truncate(disk.path, 100 * MIB), 0);
+    assert_true(disk_cycle(&disk));
+    assert_true(disk.send.bytes_sent < 2000);
+    assert_true(disk_restore(&disk, "restored"));
+}
+
+static void compressed_blocks_arrive_as_they_left(void **state)
+{
+    struct engine_disk disk;
+    pair_stop_source(&pair);
+    pair.config.compress = FAR_ENGINE_COMPRESS_ALWAYS;
+    pair_start_source(&pair);
+    disk_make(&disk, &pair, "disk", 32 * MIB, 14);
+    assert_true(disk_cycle(&disk));
+    assert_true(disk.send.bytes_sent < disk.send.bytes_changed * 3 / 4);
+    assert_true(disk_restore(&disk, "restored"));
+}
+
+static void a_disk_that_shrank_or_vanished_is_refused(void **state)
+{
+    struct engine_disk disk;
+    disk_make(&disk, &pair, "disk", 4 * MIB, 15);
+    snprintf(disk.freeze.freeze_ref, sizeof disk.freeze.freeze_ref, "live:x");
+    assert_int_equal(truncate(disk.path, 2 * MIB), 0);
+    struct far_engine_order send = disk_order(&disk, FAR_ENGINE_SEND, 500, TASK_SEND, 1);
+    disk_start(&disk, &send);
+    struct far_engine_report report = pair_wait(&pair, 500, TASK_SEND, 1);
+    assert_int_equal(report.state, FAR_ENGINE_FAILED);
+    assert_int_equal(report.error_class, FAR_CONFLICT);
+    assert_non_null(strstr(report.error_message, "shrank"));
+    unlink(disk.path);
+    assert_false(disk_cycle(&disk));
+    assert_int_equal(disk.freeze.error_class, FAR_NOT_FOUND);
+    assert_int_equal(disk.freeze.outcome, FAR_ADAPTER_FATAL);
+    assert_non_null(strstr(disk.freeze.error_message, disk.path));
+}
+
+static void a_read_error_ends_the_send_with_the_platforms_words(void **state)
+{
+    struct engine_disk disk;
+    disk_make(&disk, &pair, "disk", 8 * MIB, 16);
+    disk.adapter = "fault:file?fr=4";
+    snprintf(disk.freeze.freeze_ref, sizeof disk.freeze.freeze_ref, "live:x");
+    struct far_engine_order send = disk_order(&disk, FAR_ENGINE_SEND, 501, TASK_SEND, 1);
+    struct far_engine_order receive = disk_order(&disk, FAR_ENGINE_RECEIVE, 501, TASK_RECEIVE, 1);
+    disk_start(&disk, &receive);
+    disk_start(&disk, &send);
+    struct far_engine_report report = pair_wait(&pair, 501, TASK_SEND, 1);
+    assert_int_equal(report.state, FAR_ENGINE_FAILED);
+    assert_int_equal(report.outcome, FAR_ADAPTER_RETRY);
+    assert_non_null(strstr(report.error_message, "on purpose"));
+    send.attempt = 2; /* the fault happens once; the receive is still waiting */
+    disk_start(&disk, &send);
+    struct far_engine_report sent = pair_wait(&pair, 501, TASK_SEND, 2);
+    struct far_engine_report received = pair_wait(&pair, 501, TASK_RECEIVE, 1);
+    assert_int_equal(sent.state, FAR_ENGINE_DONE);
+    assert_memory_equal(sent.root, received.root, 32);
+}
+
+static void an_existing_recovery_target_is_refused_and_kept(void **state)
+{
+    struct engine_disk disk;
+    struct stat st;
+    char path[300];
+    disk_make(&disk, &pair, "disk", 2 * MIB, 17);
+    assert_true(disk_cycle(&disk));
+    pair_path(&pair, "taken", path, sizeof path);
+    int fd = open(path, O_WRONLY | O_CREAT, 0600);
+    assert_int_equal(write(fd, "mine", 4), 4);
+    close(fd);
+    assert_false(disk_restore(&disk, "taken"));
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_size, 4);
+    struct far_engine_report report = pair_wait(&pair, pair.job, TASK_RESTORE, 1);
+    assert_int_equal(report.error_class, FAR_CONFLICT);
+}
+
+static void a_repeated_restore_goes_on_with_its_own_target(void **state)
+{
+    struct engine_disk disk;
+    char path[300];
+    disk_make(&disk, &pair, "disk", 8 * MIB, 18);
+    assert_true(disk_cycle(&disk));
+    struct far_engine_order restore = disk_order(&disk, FAR_ENGINE_RESTORE, 502, TASK_RESTORE, 1);
+    memcpy(restore.root, disk.receive.root, 32);
+    restore.target_path = pair_path(&pair, "restored", path, sizeof path);
+    restore.adapter = "fault:file?fw=3";
+    disk_start(&disk, &restore);
+    assert_int_equal(pair_wait(&pair, 502, TASK_RESTORE, 1).state, FAR_ENGINE_FAILED);
+    restore.attempt = 2;
+    disk_start(&disk, &restore);
+    struct far_engine_report report = pair_wait(&pair, 502, TASK_RESTORE, 2);
+    assert_int_equal(report.state, FAR_ENGINE_DONE);
+    assert_memory_equal(report.root, disk.receive.root, 32);
+    restore.job_id = 503; /* another recovery may not */
+    disk_start(&disk, &restore);
+    assert_int_equal(pair_wait(&pair, 503, TASK_RESTORE, 2).error_class, FAR_CONFLICT);
+}
+
+static void a_point_is_sealed_verified_and_a_flipped_byte_found(void **state)
+{
+    struct engine_disk disk;
+    char path[300], pack[600];
+    disk_make(&disk, &pair, "disk", 8 * MIB, 19);
+    assert_true(disk_cycle(&disk));
+    struct far_engine_point_disk points[] = {{.disk_id = 22, .name = "disk", .size_bytes = disk.size_bytes}};
+    memcpy(points[0].root, disk.receive.root, 32);
+    struct far_engine_order seal = disk_order(&disk, FAR_ENGINE_SEAL, pair.job, TASK_SEAL, 1);
+    seal.point_id = 900;
+    seal.checkpoint_id = 901;
+    seal.point_disks = points;
+    seal.point_disk_count = 1;
+    disk_start(&disk, &seal);
+    assert_int_equal(pair_wait(&pair, pair.job, TASK_SEAL, 1).state, FAR_ENGINE_DONE);
+    struct far_manifest manifest;
+    assert_int_equal(far_vault_point(far_engine_vault(pair.target), 900, &manifest, NULL), 0);
+    assert_string_equal(manifest.workload, "workload");
+
+    struct far_engine_order verify = disk_order(&disk, FAR_ENGINE_VERIFY, 504, TASK_VERIFY, 1);
+    memcpy(verify.root, disk.receive.root, 32);
+    disk_start(&disk, &verify);
+    struct far_engine_report report = pair_wait(&pair, 504, TASK_VERIFY, 1);
+    assert_int_equal(report.state, FAR_ENGINE_DONE);
+    assert_int_equal(report.blocks_damaged, 0);
+    assert_memory_equal(report.root, disk.receive.root, 32);
+
+    pair_stop_target(&pair);
+    snprintf(pack, sizeof pack, "find '%s' -name '*.pack' | head -1", pair_path(&pair, "target/vault", path, sizeof path));
+    FILE *found = popen(pack, "r");
+    assert_non_null(fgets(pack, sizeof pack, found));
+    pclose(found);
+    pack[strcspn(pack, "\n")] = '\0';
+    int fd = open(pack, O_RDWR);
+    uint8_t byte;
+    assert_int_equal(pread(fd, &byte, 1, 2 * MIB), 1);
+    byte ^= 4;
+    assert_int_equal(pwrite(fd, &byte, 1, 2 * MIB), 1);
+    close(fd);
+    pair_start_target(&pair);
+    verify.attempt = 2;
+    disk_start(&disk, &verify);
+    report = pair_wait(&pair, 504, TASK_VERIFY, 2);
+    assert_int_equal(report.state, FAR_ENGINE_DONE);
+    assert_int_equal(report.blocks_damaged, 1);
+    assert_false(report.has_root);
+    assert_non_null(strstr(report.error_message, ".pack"));
+    assert_false(disk_restore(&disk, "restored"));
+
+    struct far_engine_order forget = disk_order(&disk, FAR_ENGINE_FORGET, 505, TASK_SEAL, 1);
+    forget.point_id = 900;
+    disk_start(&disk, &forget);
+    assert_int_equal(pair_wait(&pair, 505, TASK_SEAL, 1).state, FAR_ENGINE_DONE);
+    assert_int_equal(far_vault_point(far_engine_vault(pair.target), 900, &manifest, NULL), FAR_NOT_FOUND);
+}
+
+static void orders_that_make_no_sense_are_refused(void **state)
+{
+    struct engine_disk disk;
+    struct far_error err;
+    disk_make(&disk, &pair, "disk", 2 * MIB, 20);
+    struct far_engine_order order = disk_order(&disk, (enum far_engine_kind)99, 1, 1, 1);
+    assert_int_equal(far_engine_start(pair.source, &order, &err), FAR_INVALID);
+    order = disk_order(&disk, FAR_ENGINE_RECEIVE, 1, 1, 1);
+    assert_int_equal(far_engine_start(pair.source, &order, &err), FAR_INVALID); /* no vault there */
+    order = disk_order(&disk, FAR_ENGINE_RESTORE, 1, 1, 1); /* no such root */
+    order.target_path = "/nonexistent/disk";
+    disk_start(&disk, &order);
+    assert_int_equal(pair_wait(&pair, 1, 1, 1).error_class, FAR_NOT_FOUND);
+    disk.adapter = "nosuch";
+    assert_false(disk_cycle(&disk));
+    assert_int_equal(disk.freeze.error_class, FAR_NOT_FOUND);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_first_copy_gives_equal_roots_and_restores_bit_for_bit, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_second_cycle_sends_little_more_than_what_changed, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_source_that_lost_its_maps_still_sends_only_what_changed, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_target_that_went_further_than_the_base_is_brought_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_unchanged_disk_moves_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_disk_that_grew_is_copied_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_disk_of_zeroes_costs_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(compressed_blocks_arrive_as_they_left, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_disk_that_shrank_or_vanished_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_read_error_ends_the_send_with_the_platforms_words, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_existing_recovery_target_is_refused_and_kept, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_repeated_restore_goes_on_with_its_own_target, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_point_is_sealed_verified_and_a_flipped_byte_found, setup, teardown),
+        cmocka_unit_test_setup_teardown(orders_that_make_no_sense_are_refused, setup, teardown),
+    };
+    return cmocka_run_group_tests_name("engine", tests, NULL, NULL);
+}
