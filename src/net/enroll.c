@@ -29,6 +29,17 @@ static bool is_token_ca(X509 *certificate, const uint8_t hash[32])
     return memcmp(digest, hash, 32) == 0;
 }
 
+/* Nodes hold certificates of the same CA, but a join is answered by servers only. */
+static bool is_server(X509 *certificate)
+{
+    char name[64] = "";
+    struct far_peer named;
+    int len = certificate == NULL ? -1
+                                  : X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, name,
+                                                              sizeof name);
+    return len > 0 && far_peer_parse(name, (size_t)len, &named) && named.party == FAR_PARTY_SERVER;
+}
+
 /* Replaces the default verification of the handshake: the only trusted root is the one that the token names. */
 static int verify_chain(X509_STORE_CTX *context, void *arg)
 {
@@ -41,7 +52,7 @@ static int verify_chain(X509_STORE_CTX *context, void *arg)
         }
     }
     X509_STORE_CTX_set0_trusted_stack(context, roots);
-    int ok = sk_X509_num(roots) > 0 ? X509_verify_cert(context) : 0;
+    int ok = sk_X509_num(roots) > 0 && is_server(X509_STORE_CTX_get0_cert(context)) ? X509_verify_cert(context) : 0;
     if (ok <= 0 && X509_STORE_CTX_get_error(context) == X509_V_OK) {
         X509_STORE_CTX_set_error(context, X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN);
     }

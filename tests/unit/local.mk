@@ -134,3 +134,7 @@ UNIT_TESTS += tests/unit/test_engine
 tests_unit_test_engine_SOURCES = tests/unit/test_engine.c
 tests_unit_test_engine_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_engine_LDADD = tests/lib/libenginepair.la libdataplane.la libadapters.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_enroll
+tests_unit_test_enroll_SOURCES = tests/unit/test_enroll.c
+tests_unit_test_enroll_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_enroll_LDADD = libnet.la $(CMOCKA_LIBS)
