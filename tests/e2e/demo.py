@@ -136,7 +136,7 @@ class Demo:
         return None
 
     def newest_job(self, server="protected"):
-        jobs = self.far("job", "list", show=False, as_json=True, server=server)["items"]
+        jobs = self.far("job", "list", show=False, as_json=True, server=server)
         return max(jobs, key=lambda job: job["id"])
 
     # ---- the steps ----
@@ -171,7 +171,7 @@ class Demo:
         self.far("node", "list")
         step("4. A plan", "It says what is protected, and where to.")
         self.far("workload", "create", "web", "--site", "protected", "--adapter", "file", "--disk", "root=" + self.image)
-        self.far("plan", "create", "gold", "--from", "protected", "--to", "recovery", "--workload", "web")
+        self.far("plan", "create", "gold", "--source", "protected", "--target", "recovery", "--workload", "web")
         self.far("plan", "start", "gold")
         cluster.plan = "gold"
 
@@ -288,6 +288,7 @@ class Demo:
         with open(self.path(MARKER), "w", encoding="ascii"):
             pass
         self.cluster = farlib.Cluster(self.path("cluster"))
+        os.environ["XDG_STATE_HOME"] = os.environ["XDG_CONFIG_HOME"] = self.path("cli")  # nothing outside the folder
         watch = MemoryWatch(self.cluster)
         self.make_disk()
         watch.start()

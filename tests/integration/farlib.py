@@ -181,6 +181,7 @@ class Cluster:
         self.token_file = self.ca_file = None
         self.context = None
         os.makedirs(os.path.join(self.base, "logs"), exist_ok=True)
+        os.environ["XDG_STATE_HOME"] = os.environ["XDG_CONFIG_HOME"] = os.path.join(self.base, "cli")
         atexit.register(self.kill_all)
 
     # ---- life ----
@@ -340,8 +341,8 @@ class Cluster:
 
     def cli(self, *argv, check=True, as_json=True, timeout=120):
         """The farshore command: its JSON, or (status, text) with check=False."""
-        everywhere = [a for s in self.servers.values() for a in ("--server", "https://" + s.api)][:2]
-        status, text = self.run_tool("farshore", *everywhere, "--token-file", self.token_file, "--ca", self.ca_file,
+        everywhere = ",".join("https://" + s.api for s in self.servers.values())
+        status, text = self.run_tool("farshore", "--server", everywhere, "--token-file", self.token_file, "--ca", self.ca_file,
                                      *argv, *(["-o", "json"] if as_json else []), check=check, timeout=timeout)
         return (status, text) if not check else json.loads(text) if as_json else text
 

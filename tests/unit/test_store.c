@@ -71,7 +71,7 @@ static void compare_all(struct far_store_txn *a, struct far_store_txn *b)
 {
     struct far_kv *ka = far_store_kv(a), *kb = far_store_kv(b);
     uint8_t at[FAR_KV_KEY_MAX + 1];
-    size_t at_len = 0, pairs = 0;
+    size_t at_len = 0;
     for (;;) {
         struct far_slice key, value, other_key, other_value;
         int rv = ka->ops->seek(ka, far_slice(at, at_len), &key, &value, NULL);
@@ -84,7 +84,6 @@ static void compare_all(struct far_store_txn *a, struct far_store_txn *b)
         memcpy(at, key.data, key.len);
         at[key.len] = 0; /* just behind it */
         at_len = key.len + 1;
-        pairs++;
     }
     assert_memory_equal(far_store_meta(a)->head, far_store_meta(b)->head, FAR_HEAD_SIZE);
     assert_int_equal(far_store_meta(a)->last_seq, far_store_meta(b)->last_seq);
