@@ -1,7 +1,383 @@
-/* Invariants: see fsm.h. */
-#include "fsm/fsm.h"
+/* Invariants: what must hold between rows, checked by walking every table once. See fsm.h. Each walk hands row after row
+ * to a function, which looks up what the row refers to; sums are compared at the end. */
+#include "fsm/task.h"
+
+struct sums {
+    uint64_t deadlines; /* that rows ask for */
+    uint64_t ready;     /* tasks that should be listed as ready */
+    uint64_t held;      /* tasks that nodes should hold */
+    uint64_t names;
+    uint64_t commands;
+    uint64_t holds; /* of points by checkpoints, as the points say */
+    uint64_t members;
+    uint64_t plan_jobs;
+    uint64_t readers;
+    uint64_t planned; /* workloads in plans */
+    uint64_t counted; /* rows of the table walked last */
+};
+
+typedef int (*row_fn)(struct far_step *step, struct sums *sums, struct far_slice id, const void *row);
+
+/* Nothing of the step's arena outlives a call of check. */
+static int walk(struct far_step *step, const struct far_schema *table, struct sums *sums, row_fn check)
+{
+    struct far_key key = far_key(table);
+    sums->counted = 0;
+    for (;;) {
+        struct far_slice id;
+        far_arena_reset(step->arena);
+        void *row = far_step_alloc(step, table->size);
+        if (row == NULL) {
+            return FAR_LIMIT;
+        }
+        int rc = far_next(step, table, &key, &id, row);
+        if (rc == FAR_NOT_FOUND) {
+            return 0;
+        }
+        FAR_TRY(rc);
+        sums->counted++;
+        FAR_TRY(check != NULL ? check(step, sums, id, row) : 0);
+    }
+}
+
+static int broken(struct far_step *step, const char *object, uint64_t id, const char *what)
+{
+    return far_reject(step, FAR_INTERNAL, "%s %llu: %s", object, FAR_LLU(id), what);
+}
+
+static int equal(struct far_step *step, const char *what, uint64_t is, uint64_t should)
+{
+    return is == should ? 0
+                        : far_reject(step, FAR_INTERNAL, "%s: %llu instead of %llu", what, FAR_LLU(is), FAR_LLU(should));
+}
+
+/* An id that was given out, and the time of a deadline that must be there. */
+static int known(struct far_step *step, const char *object, uint64_t id)
+{
+    return id != 0 && id < step->progress.next_id ? 0 : broken(step, object, id, "has an id never given out");
+}
+
+static int deadline(struct far_step *step, struct sums *sums, uint64_t kind, uint64_t id, uint64_t part,
+                    uint64_t time_ms)
+{
+    if (time_ms == 0) {
+        return 0;
+    }
+    struct far_row_deadline row;
+    struct far_key key = far_key_id(&far_schema_row_deadline, time_ms);
+    far_key_u8(&key, (uint8_t)kind);
+    far_key_u64(&key, id);
+    far_key_u32(&key, (uint32_t)part);
+    sums->deadlines++;
+    int rc = far_key_find(step, &far_schema_row_deadline, &key, &row);
+    return rc == FAR_NOT_FOUND ? broken(step, far_enum_name(&far_enum_deadline_kind, kind), id, "has no deadline") : rc;
+}
+
+static int named(struct far_step *step, struct sums *sums, const struct far_schema *table, struct far_slice name,
+                 uint64_t id)
+{
+    uint64_t found = 0;
+    sums->names++;
+    int rc = far_name_find(step, table, name, &found);
+    if (rc != 0 && rc != FAR_NOT_FOUND) {
+        return rc;
+    }
+    return found == id ? known(step, table->name, id) : broken(step, table->name, id, "is not found by its name");
+}
+
+/* ---- what stands there ---- */
+
+static int check_server(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_server *row = object;
+    return row->role == FAR_server_role_removed ? known(step, "server", row->id)
+                                                : named(step, sums, &far_schema_row_server, row->name, row->id);
+}
+
+static int check_site(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_site *row = object;
+    return named(step, sums, &far_schema_row_site, row->name, row->id);
+}
+
+static int check_token(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_token *row = object;
+    FAR_TRY(known(step, "token", row->id));
+    FAR_TRY(deadline(step, sums, FAR_deadline_kind_token_expiry, row->id, 0, row->expires_ms));
+    return row->purpose == FAR_token_purpose_api && !row->revoked
+               ? named(step, sums, &far_schema_row_token, row->name, row->id)
+               : 0;
+}
+
+static int check_node(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_node *row = object;
+    struct far_key key = far_key_id(&far_schema_row_node_task, row->id);
+    uint64_t count = 0;
+    FAR_TRY(named(step, sums, &far_schema_row_node, row->name, row->id));
+    FAR_TRY(deadline(step, sums, FAR_deadline_kind_node_lease, row->id, 0, row->lease_until_ms));
+    if ((row->state == FAR_node_state_up) != (row->lease_until_ms != 0)) {
+        return broken(step, "node", row->id, "is up without a lease, or has one without being up");
+    }
+    for (;;) {
+        struct far_row_node_task held;
+        struct far_slice at;
+        int rc = far_next(step, &far_schema_row_node_task, &key, &at, &held);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && far_get_be64(at.data) != row->id)) {
+            break;
+        }
+        FAR_TRY(rc);
+        count++;
+    }
+    return equal(step, "tasks that a node holds", row->task_count, count);
+}
+
+static int check_workload(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_workload *row = object;
+    struct far_row_plan_workload member;
+    struct far_row_point point;
+    struct far_key key = far_key_pair(&far_schema_row_plan_workload, row->plan_id, row->id);
+    FAR_TRY(named(step, sums, &far_schema_row_workload, row->name, row->id));
+    if (row->plan_id != 0) {
+        FAR_TRY(far_key_need(step, &far_schema_row_plan_workload, &key, &member));
+    }
+    if ((row->target_node_id != 0) != (row->point_count != 0)) {
+        return broken(step, "workload", row->id, "has points and no target, or the reverse");
+    }
+    if (row->last_point_id == 0) {
+        return 0;
+    }
+    FAR_TRY(far_row_need(step, &far_schema_row_point, row->last_point_id, &point));
+    return point.state != FAR_point_state_removed ? 0 : broken(step, "workload", row->id, "builds on a removed point");
+}
+
+static int check_plan(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_plan *row = object;
+    struct far_row_job job;
+    FAR_TRY(named(step, sums, &far_schema_row_plan, row->name, row->id));
+    FAR_TRY(deadline(step, sums, FAR_deadline_kind_plan_due, row->id, 0, row->due_ms));
+    sums->plan_jobs += row->job_count;
+    sums->planned += row->workload_count;
+    if (row->state != FAR_plan_state_active && row->due_ms != 0) {
+        return broken(step, "plan", row->id, "is stopped and due");
+    }
+    if (row->running_job_id == 0) {
+        return 0;
+    }
+    FAR_TRY(far_row_need(step, &far_schema_row_job, row->running_job_id, &job));
+    return job.state == FAR_job_state_running && job.plan_id == row->id && job.kind == FAR_job_kind_replicate
+               ? 0
+               : broken(step, "plan", row->id, "runs a job that does not run");
+}
+
+static int check_member(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_plan_workload *row = object;
+    struct far_row_workload workload;
+    FAR_TRY(far_row_need(step, &far_schema_row_workload, row->workload_id, &workload));
+    return equal(step, "the plan of a workload", workload.plan_id, row->plan_id);
+}
+
+/* ---- work ---- */
+
+static bool carries(uint64_t kind)
+{
+    return kind == FAR_task_kind_send || kind == FAR_task_kind_restore || kind == FAR_task_kind_verify;
+}
+
+static int check_job(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_job *row = object;
+    struct far_row_job sum = {.id = 0};
+    struct far_key key = far_key_id(&far_schema_row_task, row->id);
+    bool is_running = row->state == FAR_job_state_running;
+    FAR_TRY(known(step, "job", row->id));
+    FAR_TRY(deadline(step, sums, FAR_deadline_kind_job_tasks, row->id, 0, row->wake_ms));
+    for (;;) {
+        struct far_row_task task;
+        int rc = far_next(step, &far_schema_row_task, &key, NULL, &task);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && task.job_id != row->id)) {
+            break;
+        }
+        FAR_TRY(rc);
+        FAR_TRY(equal(step, "the number of a task", task.task, ++sum.task_count));
+        sum.tasks_done += task.state == FAR_task_state_done;
+        sum.tasks_failed += task.state == FAR_task_state_failed;
+        sum.tasks_canceled += task.state == FAR_task_state_canceled;
+        sum.bytes_total += carries(task.kind) ? task.bytes_total : 0;
+        sum.bytes_done += carries(task.kind) ? task.bytes_done : 0;
+        sum.bytes_changed += carries(task.kind) ? task.bytes_changed : 0;
+    }
+    FAR_TRY(equal(step, "tasks of a job", row->task_count, sum.task_count));
+    FAR_TRY(equal(step, "done tasks of a job", row->tasks_done, sum.tasks_done));
+    FAR_TRY(equal(step, "failed tasks of a job", row->tasks_failed, sum.tasks_failed));
+    FAR_TRY(equal(step, "canceled tasks of a job", row->tasks_canceled, sum.tasks_canceled));
+    FAR_TRY(equal(step, "bytes of a job", row->bytes_total, sum.bytes_total));
+    FAR_TRY(equal(step, "done bytes of a job", row->bytes_done, sum.bytes_done));
+    FAR_TRY(equal(step, "changed bytes of a job", row->bytes_changed, sum.bytes_changed));
+    bool is_over = sum.tasks_done + sum.tasks_failed + sum.tasks_canceled == sum.task_count;
+    if (is_running == (is_over && row->next_workload_id == 0) || (!is_running && row->finished_ms == 0)) {
+        return broken(step, "job", row->id, "is over and runs, or the reverse");
+    }
+    struct far_row_plan plan;
+    int rc = far_row_find(step, &far_schema_row_plan, row->plan_id, &plan);
+    FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+    sums->plan_jobs -= is_running && rc == 0;
+    sums->readers += is_running && row->kind != FAR_job_kind_replicate;
+    return 0;
+}
+
+static int check_lease(struct far_step *step, struct sums *sums, const struct far_row_task *row)
+{
+    struct far_row_node node;
+    struct far_row_node_task held;
+    struct far_key key = far_key_pair(&far_schema_row_node_task, row->node_id, row->job_id);
+    far_key_u32(&key, (uint32_t)row->task);
+    FAR_TRY(far_row_need(step, &far_schema_row_node, row->node_id, &node));
+    FAR_TRY(far_key_need(step, &far_schema_row_node_task, &key, &held));
+    sums->held++;
+    if (row->boot > node.boot || row->lease_until_ms == 0) {
+        return broken(step, "task", row->task, "is held by a boot to come, or without a lease");
+    }
+    return equal(step, "the attempt that a node holds", held.attempt, row->attempt);
+}
+
+static int check_task(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_task *row = object;
+    struct far_row_task_ready ready;
+    struct far_row_job job;
+    struct far_key key = far_key_part(&far_schema_row_task_ready, row->job_id, row->task);
+    bool is_paused = row->state == FAR_task_state_ready && row->retry_ms != 0;
+    FAR_TRY(far_row_need(step, &far_schema_row_job, row->job_id, &job));
+    FAR_TRY(deadline(step, sums, FAR_deadline_kind_task_lease, row->job_id, row->task, row->lease_until_ms));
+    FAR_TRY(deadline(step, sums, FAR_deadline_kind_task_retry, row->job_id, row->task, is_paused ? row->retry_ms : 0));
+    if (row->state < FAR_task_state_waiting || row->state > FAR_task_state_canceled || row->attempt == 0 ||
+        (!far_task_held(row) && row->lease_until_ms != 0)) {
+        return broken(step, "task", row->task, "has no state, no attempt, or a lease that nobody holds");
+    }
+    if (far_task_assignable(row)) {
+        sums->ready++;
+        FAR_TRY(far_key_need(step, &far_schema_row_task_ready, &key, &ready));
+    }
+    if (row->kind == FAR_task_kind_send) {
+        struct far_row_task receive;
+        key = far_key_part(&far_schema_row_task, row->job_id, row->task + 1);
+        FAR_TRY(far_key_need(step, &far_schema_row_task, &key, &receive));
+        FAR_TRY(equal(step, "the attempt of a receive", receive.attempt, row->attempt));
+    }
+    return far_task_held(row) ? check_lease(step, sums, row) : 0;
+}
+
+/* ---- points ---- */
+
+static int check_point(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_point *row = object;
+    struct far_row_job job;
+    FAR_TRY(known(step, "point", row->id));
+    sums->holds += row->holds;
+    for (uint64_t d = 0; d < row->disk_count; d++) {
+        struct far_row_point_disk disk;
+        struct far_key key = far_key_part(&far_schema_row_point_disk, row->id, d);
+        FAR_TRY(far_key_need(step, &far_schema_row_point_disk, &key, &disk));
+        FAR_TRY(disk.root.len == 32 ? 0 : broken(step, "point", row->id, "has a disk without a root"));
+    }
+    if ((row->state == FAR_point_state_removed) != (row->holds != 0)) {
+        return 0;
+    }
+    FAR_TRY(far_row_need(step, &far_schema_row_job, row->job_id, &job));
+    return row->state != FAR_point_state_removed && job.state == FAR_job_state_running
+               ? 0
+               : broken(step, "point", row->id, "is named by no checkpoint and there, or the reverse");
+}
+
+static int check_checkpoint(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_checkpoint *row = object;
+    struct far_key key = far_key_id(&far_schema_row_checkpoint_member, row->id);
+    uint64_t count = 0, failed = 0;
+    FAR_TRY(known(step, "checkpoint", row->id));
+    sums->readers -= row->readers;
+    for (;;) {
+        struct far_row_checkpoint_member member;
+        int rc = far_next(step, &far_schema_row_checkpoint_member, &key, NULL, &member);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && member.checkpoint_id != row->id)) {
+            break;
+        }
+        FAR_TRY(rc);
+        count++;
+        failed += member.failed;
+        sums->holds -= member.point_id != 0 && row->state != FAR_point_state_removed;
+    }
+    FAR_TRY(equal(step, "members of a checkpoint", row->member_count, count));
+    return equal(step, "failed members of a checkpoint", row->failed_count, failed);
+}
+
+/* ---- commands ---- */
+
+static int check_actor(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_actor *row = object;
+    sums->commands += row->count;
+    return deadline(step, sums, FAR_deadline_kind_command_memory, far_get_be64(id.data), 0, row->forget_ms);
+}
+
+static int walk_all(struct far_step *step)
+{
+    struct sums sums = {0};
+    struct far_key key = far_key(&far_schema_row_progress);
+    int rc = far_key_find(step, &far_schema_row_progress, &key, &step->progress);
+    if (rc == FAR_NOT_FOUND) {
+        return 0; /* no cluster yet */
+    }
+    FAR_TRY(rc);
+    FAR_TRY(walk(step, &far_schema_row_server, &sums, check_server));
+    FAR_TRY(walk(step, &far_schema_row_site, &sums, check_site));
+    FAR_TRY(walk(step, &far_schema_row_token, &sums, check_token));
+    FAR_TRY(walk(step, &far_schema_row_node, &sums, check_node));
+    FAR_TRY(walk(step, &far_schema_row_workload, &sums, check_workload));
+    FAR_TRY(walk(step, &far_schema_row_plan, &sums, check_plan));
+    FAR_TRY(walk(step, &far_schema_row_plan_workload, &sums, check_member));
+    FAR_TRY(equal(step, "workloads in plans", sums.counted, sums.planned));
+    FAR_TRY(walk(step, &far_schema_row_job, &sums, check_job));
+    FAR_TRY(equal(step, "running jobs of plans", sums.plan_jobs, 0));
+    FAR_TRY(walk(step, &far_schema_row_task, &sums, check_task));
+    FAR_TRY(walk(step, &far_schema_row_point, &sums, check_point));
+    FAR_TRY(walk(step, &far_schema_row_checkpoint, &sums, check_checkpoint));
+    FAR_TRY(equal(step, "points named by checkpoints", sums.holds, 0));
+    FAR_TRY(equal(step, "jobs that read checkpoints", sums.readers, 0));
+    FAR_TRY(walk(step, &far_schema_row_actor, &sums, check_actor));
+    FAR_TRY(walk(step, &far_schema_row_command, &sums, NULL));
+    FAR_TRY(equal(step, "remembered commands", sums.counted, sums.commands));
+    FAR_TRY(walk(step, &far_schema_row_command_order, &sums, NULL));
+    FAR_TRY(equal(step, "the order of remembered commands", sums.counted, sums.commands));
+    FAR_TRY(walk(step, &far_schema_row_name, &sums, NULL));
+    FAR_TRY(equal(step, "names", sums.counted, sums.names));
+    FAR_TRY(walk(step, &far_schema_row_task_ready, &sums, NULL));
+    FAR_TRY(equal(step, "ready tasks", sums.counted, sums.ready));
+    FAR_TRY(walk(step, &far_schema_row_node_task, &sums, NULL));
+    FAR_TRY(equal(step, "held tasks", sums.counted, sums.held));
+    FAR_TRY(walk(step, &far_schema_row_deadline, &sums, NULL));
+    return equal(step, "deadlines", sums.counted, sums.deadlines);
+}
 
 int far_fsm_invariants(struct far_state *state, struct far_error *err)
 {
-    return 0;
+    struct far_arena arena;
+    struct far_error cause = {0};
+    far_arena_init(&arena, 64 * 1024 * 1024);
+    struct far_step step = {.state = state, .arena = &arena, .err = &cause};
+    int rc = walk_all(&step);
+    far_arena_done(&arena);
+    if (rc != 0 && step.is_rejected) {
+        return far_fail(err, FAR_INTERNAL, "%s", step.reject_message);
+    }
+    if (rc != 0 && err != NULL) {
+        *err = cause;
+    }
+    return rc;
 }

@@ -1,1 +1,6 @@
-# one line a program: see docs/HACKING.md
+# The core under random commands: FAR_SEED=<n> replays one seed.
+UNIT_TESTS += tests/model/test_fsm_model
+tests_model_test_fsm_model_SOURCES = tests/model/test_fsm_model.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_model_test_fsm_model_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_model_test_fsm_model_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_model_test_fsm_model_LDADD = libfsm.la $(CMOCKA_LIBS)

@@ -1,0 +1,400 @@
+/* Random commands against the whole core, invariants after every step.
+ *
+ * Each seed draws a world of two source and two target nodes, workloads and plans, and then commands, boots, reports
+ * (good, bad, stale), silent nodes, ticks, changes of leader, cancellations, removals. After every command: invariants
+ * hold, a second state that only evolves the events has the same digest, a rejection changed nothing, and the dry run
+ * said the same. In the end everything heals, and every job must come to its end. FAR_SEED=<n> replays one seed. */
+#include "lib/fsm_world.h"
+
+#include "lib/cm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { SEEDS = 40, STEPS = 500, NODES = 4, WORKLOADS = 3, PLANS = 2 };
+
+static uint64_t random_state;
+static uint64_t tally[3]; /* accepted, rejected, without effect */
+static uint64_t ends[5][6]; /* jobs by kind and state */
+static uint64_t retried;    /* tasks that needed more than one attempt */
+
+static uint64_t draw(uint64_t below)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state % below;
+}
+
+struct model {
+    struct world w;
+    uint64_t nodes[NODES];
+    uint8_t nonce[NODES];
+    bool silent[NODES];
+};
+
+static const char *const workload_names[WORKLOADS] = {"web", "db", "mail"};
+static const char *const plan_names[PLANS] = {"gold", "iron"};
+
+/* Apply, and hold the outcome against the dry run and the digest before. */
+static int act(struct model *m, const struct far_schema *schema, const void *command)
+{
+    struct world *w = &m->w;
+    struct far_hash128 before = w->state.digest;
+    uint64_t events = w->events;
+    if (draw(3) == 0) {
+        w->id[0] = (uint8_t)(1 + draw(40));
+    }
+    struct far_result dry;
+    struct far_buf payload;
+    far_buf_init(&payload, 1 << 20);
+    assert_int_equal(far_schema_encode(schema, command, &payload, &w->err), 0);
+    struct far_command c = {.kind = schema->kind,
+                            .actor = w->actor != 0 ? w->actor : far_actor(FAR_ACTOR_TOKEN, 2),
+                            .proposed_at_ms = w->now_ms,
+                            .payload = far_buf_slice(&payload)};
+    memcpy(c.id, w->id, sizeof c.id);
+    assert_int_equal(far_fsm_check(&w->state, &c, &dry, &w->err), 0);
+    assert_true(far_hash128_equal(before, w->state.digest));
+    far_buf_done(&payload);
+
+    int klass = world_apply(w, schema, command);
+    assert_int_equal(klass, dry.klass);
+    assert_string_equal(w->result.message, dry.message);
+    if (klass == FAR_INTERNAL) {
+        fprintf(stderr, "# %s: %s\n", schema->name, w->result.message);
+    }
+    assert_int_not_equal(klass, FAR_INTERNAL);
+    bool is_changed = !far_hash128_equal(before, w->state.digest);
+    assert_int_equal(is_changed, w->events != events);
+    assert_true(klass == 0 || !is_changed);
+    assert_true(far_hash128_equal(w->fold.digest, w->state.digest));
+    int rc = far_fsm_invariants(&w->state, &w->err);
+    if (rc != 0) {
+        fprintf(stderr, "# after %s: %s\n", schema->name, w->err.message);
+    }
+    assert_int_equal(rc, 0);
+    tally[klass != 0 ? 1 : is_changed ? 0 : 2]++;
+    far_arena_reset(&w->arena);
+    return klass;
+}
+#define ACT(m, name, ...) act(m, &far_schema_cmd_##name, &(struct far_cmd_##name){__VA_ARGS__})
+
+static void boot(struct model *m, size_t i, bool is_new)
+{
+    m->nonce[i] = (uint8_t)(m->nonce[i] + is_new);
+    uint8_t nonce[16] = {m->nonce[i], (uint8_t)i, 9};
+    m->w.actor = far_actor(FAR_ACTOR_NODE, m->nodes[i]);
+    ACT(m, node_boot, .node_id = m->nodes[i], .nonce = far_slice(nonce, 16), .data_address = S("127.0.0.1:9"));
+    m->w.actor = 0;
+}
+
+static void join(struct model *m, size_t i)
+{
+    char name[16];
+    uint8_t hash[32];
+    for (size_t k = 0; k < sizeof hash; k++) {
+        hash[k] = (uint8_t)draw(256);
+    }
+    snprintf(name, sizeof name, "n%zu", i);
+    ACT(m, token_create, .name = S(name), .purpose = FAR_token_purpose_join_node, .hash = far_slice(hash, 32),
+        .expires_ms = m->w.now_ms + 1 + draw(1000000), .site = S(i < 2 ? "paris" : "lyon"));
+    if (ACT(m, node_join, .token_hash = far_slice(hash, 32), .name = S(name), .data_address = S("127.0.0.1:8"),
+            .fingerprint = far_slice(hash, 32)) == 0) {
+        m->nodes[i] = m->w.result.object_id;
+        boot(m, i, true);
+    }
+}
+
+/* ---- reports ---- */
+
+static void draw_failure(struct far_sub_report_item *item)
+{
+    static const char *const classes[] = {"io", "timeout", "busy", "not_found", "corrupt", "limit"};
+    item->state = FAR_report_state_failed;
+    item->outcome = draw(4) == 0 ? draw(7) : (uint64_t)FAR_outcome_retry;
+    item->error_class = S(classes[draw(6)]);
+    item->error_message = S("das Laufwerk sagt n\xc3\xb6");
+}
+
+static void draw_success(struct model *m, const struct far_sub_order *order, struct far_sub_report_item *item)
+{
+    struct world *w = &m->w;
+    item->state = FAR_report_state_done;
+    item->bytes_total = draw(1 << 20);
+    item->bytes_done = draw(1 << 20);
+    item->bytes_sent = draw(1 << 20);
+    item->full = draw(2);
+    uint8_t *root = far_arena_alloc(&w->arena, 32);
+    far_put_be64(root, order->job_id);
+    far_put_be64(root + 8, order->disk_id);
+    root[31] = draw(200) == 0; /* sometimes the copy is not the source */
+    item->root = order->root.len != 0 && draw(20) != 0 ? order->root : far_slice(root, draw(200) == 0 ? 0 : 32);
+    if (order->kind == FAR_task_kind_verify) {
+        item->blocks_damaged = draw(5) == 0;
+    }
+    if (order->kind == FAR_task_kind_freeze) {
+        size_t count = order->disks.count - (draw(100) == 0);
+        struct far_sub_disk_found *found = far_arena_alloc(&w->arena, (count + 1) * sizeof *found);
+        for (size_t d = 0; d < count; d++) {
+            found[d] = (struct far_sub_disk_found){.disk_index = d,
+                                                   .size_bytes = 1000000 - (draw(100) == 0),
+                                                   .identity = S(draw(100) == 0 ? "other" : "same")};
+        }
+        item->disks = (struct far_list){.items = found, .count = count};
+        item->freeze_ref = S("view");
+        item->fuzzy = draw(2);
+        item->frozen_at_ms = w->now_ms;
+    }
+}
+
+static void report(struct model *m, size_t i, unsigned good_percent)
+{
+    struct world *w = &m->w;
+    struct far_sub_report_item items[200];
+    struct far_list orders;
+    size_t count = 0;
+    struct far_row_node node = world_row_node(w, m->nodes[i]);
+    if (node.id == 0 || far_query_orders(&w->state, node.id, 200, &w->arena, &orders, &w->err) != 0) {
+        return;
+    }
+    for (size_t k = 0; k < orders.count; k++) {
+        const struct far_sub_order *order = (const struct far_sub_order *)orders.items + k;
+        struct far_sub_report_item *item = &items[count];
+        *item = (struct far_sub_report_item){.job_id = order->job_id, .task = order->task, .attempt = order->attempt};
+        if (good_percent < 100 && draw(3) == 0) {
+            continue; /* not named: its lease goes on ageing */
+        }
+        count++;
+        if (draw(100) < good_percent) {
+            draw_success(m, order, item);
+        } else if (draw(2) == 0) {
+            item->state = FAR_report_state_running;
+            item->bytes_done = draw(1000);
+            item->bytes_sent = draw(1000);
+        } else {
+            draw_failure(item);
+        }
+        if (good_percent < 100 && draw(20) == 0) {
+            item->attempt -= 1; /* an attempt that is over */
+        }
+        if (good_percent < 100 && draw(40) == 0) {
+            item->task = draw(1000);
+        }
+    }
+    w->actor = far_actor(FAR_ACTOR_NODE, node.id);
+    uint64_t boot_number = node.boot - (good_percent < 100 && draw(30) == 0);
+    uint64_t sequence = node.sequence + (good_percent < 100 && draw(20) == 0 ? 0 : 1);
+    ACT(m, node_report, .node_id = node.id, .boot = boot_number, .sequence = sequence,
+        .items = {.items = items, .count = count});
+    w->actor = 0;
+}
+
+/* ---- users ---- */
+
+static void use(struct model *m)
+{
+    struct far_slice plan = S(plan_names[draw(PLANS)]), workload = S(workload_names[draw(WORKLOADS)]);
+    struct far_slice both[2] = {S(workload_names[draw(WORKLOADS)]), workload};
+    struct far_row_plan row = {.id = 0};
+    uint64_t plan_id = 0, workload_id = 0, disk_count = 1;
+    if (far_query_id(&m->w.state, &far_schema_row_workload, workload, &workload_id, NULL) == 0) {
+        disk_count = world_row_workload(&m->w, workload_id).disk_count;
+    }
+    if (far_query_id(&m->w.state, &far_schema_row_plan, plan, &plan_id, NULL) == 0) {
+        row = world_row_plan(&m->w, plan_id);
+    }
+    struct far_sub_disk_spec disks[3] = {{S("root"), S("/a")}, {S("data"), S("/b")}, {S("log"), S("/c")}};
+    struct far_sub_restore_spec specs[3] = {
+        {S("root"), S("/out/a")}, {S("data"), S("/out/b")}, {S("log"), S("/out/c")}};
+    uint64_t checkpoint_id = row.last_checkpoint_id;
+    switch (draw(16)) {
+    case 0:
+    case 13:
+        ACT(m, workload_create, .name = workload, .site = S("paris"), .adapter = S("file"),
+            .disks = {disks, 1 + draw(3)});
+        break;
+    case 1:
+        ACT(m, plan_create, .name = plan, .source_site = S("paris"), .target_site = S("lyon"),
+            .workloads = {both, 1 + draw(2)}, .interval_s = draw(3) * 60);
+        break;
+    case 2:
+        ACT(m, plan_start, .name = plan);
+        break;
+    case 3:
+        ACT(m, plan_stop, .name = plan);
+        break;
+    case 4:
+    case 5:
+    case 6:
+        ACT(m, plan_replicate, .name = plan);
+        break;
+    case 7:
+    case 8:
+        ACT(m, recover, .plan = plan, .workload = workload, .checkpoint_id = draw(2) * checkpoint_id,
+            .disks = {specs, draw(6) == 0 ? draw(4) : disk_count});
+        break;
+    case 9:
+        ACT(m, checkpoint_verify, .checkpoint_id = checkpoint_id);
+        break;
+    case 10:
+        ACT(m, checkpoint_remove, .checkpoint_id = checkpoint_id - (checkpoint_id > 0 && draw(2) ? draw(40) : 0));
+        break;
+    case 11:
+        ACT(m, job_cancel, .job_id = draw(8) == 0 && row.running_job_id != 0 ? row.running_job_id : draw(200));
+        break;
+    case 12:
+        if (draw(6) == 0) {
+            ACT(m, plan_remove, .name = plan);
+            ACT(m, workload_remove, .name = workload);
+        }
+        break;
+    case 14:
+        ACT(m, site_remove, .name = S(draw(2) == 0 ? "paris" : "nice"));
+        break;
+    default:
+        ACT(m, site_create, .name = S("nice"), .role = 1 + draw(4));
+        break;
+    }
+}
+
+static void tick(struct model *m)
+{
+    m->w.actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+    act(m, &far_schema_cmd_tick, &(struct far_cmd_tick){});
+    m->w.actor = 0;
+}
+
+static void one_step(struct model *m)
+{
+    size_t i = (size_t)draw(NODES);
+    m->w.now_ms += draw(60) == 0 ? draw(30000) : draw(300);
+    switch (draw(20)) {
+    case 0:
+        if (draw(4) == 0) {
+            boot(m, i, draw(2) == 0);
+        }
+        break;
+    case 1:
+        m->silent[i] = draw(8) == 0;
+        break;
+    case 2:
+        m->w.actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+        ACT(m, leader_started, .server_id = 1, .term = m->w.index / 50);
+        m->w.actor = 0;
+        break;
+    case 3:
+        if (draw(8) == 0) {
+            char name[16];
+            snprintf(name, sizeof name, "n%zu", i);
+            ACT(m, node_remove, .name = S(name));
+        } else {
+            join(m, i);
+        }
+        break;
+    case 4:
+    case 5:
+    case 6:
+    case 7:
+        use(m);
+        break;
+    case 8:
+    case 9:
+    case 10:
+    case 11:
+        tick(m);
+        break;
+    default:
+        for (i = 0; i < NODES; i++) {
+            if (!m->silent[i] && draw(2) == 0) {
+                report(m, i, 50 + (unsigned)draw(49));
+            }
+        }
+        break;
+    }
+}
+
+/* Everything comes back and works: every job must end. */
+static void heal(struct model *m)
+{
+    for (size_t p = 0; p < PLANS; p++) {
+        ACT(m, plan_stop, .name = S(plan_names[p]));
+    }
+    for (size_t i = 0; i < NODES; i++) {
+        join(m, i);
+        boot(m, i, true);
+    }
+    for (unsigned round = 0; round < 60; round++) {
+        m->w.now_ms += 1500;
+        tick(m);
+        for (size_t i = 0; i < NODES; i++) {
+            report(m, i, 100);
+        }
+    }
+    struct far_key key = far_key(&far_schema_row_job);
+    struct far_row_job job;
+    while (far_state_next(&m->w.state, &far_schema_row_job, &key, &m->w.arena, NULL, &job, &m->w.err) == 0) {
+        if (job.state == FAR_job_state_running) {
+            fprintf(stderr, "# job %llu of kind %llu still runs\n", (unsigned long long)job.id,
+                    (unsigned long long)job.kind);
+        }
+        assert_int_not_equal(job.state, FAR_job_state_running);
+        ends[job.kind][job.state]++;
+    }
+    struct far_row_task task;
+    key = far_key(&far_schema_row_task);
+    while (far_state_next(&m->w.state, &far_schema_row_task, &key, &m->w.arena, NULL, &task, &m->w.err) == 0) {
+        retried += task.attempt > 1;
+    }
+}
+
+static void run_seed(uint64_t seed)
+{
+    struct model m = {0};
+    random_state = seed * 0x9e3779b97f4a7c15u + 1;
+    fprintf(stderr, "# FAR_SEED=%llu\n", (unsigned long long)seed);
+    world_init(&m.w);
+    m.w.check_fold = true;
+    m.w.fold.kv = far_kv_memory_new();
+    world_cluster(&m.w);
+    for (size_t i = 0; i < NODES; i++) {
+        join(&m, i);
+    }
+    for (size_t i = 0; i < WORKLOADS; i++) {
+        world_workload(&m.w, workload_names[i], i + 1);
+    }
+    world_plan(&m.w, "gold", workload_names, 2);
+    world_plan(&m.w, "iron", workload_names + 2, 1);
+    for (unsigned i = 0; i < STEPS; i++) {
+        one_step(&m);
+    }
+    heal(&m);
+    world_verify(&m.w);
+    world_done(&m.w);
+}
+
+static void random_commands_break_nothing_and_every_job_ends(void **unused)
+{
+    const char *text = getenv("FAR_SEED");
+    uint64_t first = text != NULL ? strtoull(text, NULL, 0) : 1;
+    uint64_t count = text != NULL ? 1 : SEEDS;
+    for (uint64_t seed = first; seed < first + count; seed++) {
+        run_seed(seed);
+    }
+    printf("# commands: %llu with effect, %llu rejected, %llu without effect\n", (unsigned long long)tally[0],
+           (unsigned long long)tally[1], (unsigned long long)tally[2]);
+    for (unsigned kind = 1; kind < 5; kind++) {
+        printf("# %s: %llu succeeded, %llu failed, %llu canceled, %llu partial\n",
+               far_enum_name(&far_enum_job_kind, kind), (unsigned long long)ends[kind][2],
+               (unsigned long long)ends[kind][3], (unsigned long long)ends[kind][4], (unsigned long long)ends[kind][5]);
+        assert_true(text != NULL || ends[kind][FAR_job_state_succeeded] > 0);
+    }
+    printf("# tasks with more than one attempt: %llu\n", (unsigned long long)retried);
+    assert_true(text != NULL || (retried > 0 && ends[1][FAR_job_state_partial] > 0));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(random_commands_break_nothing_and_every_job_ends)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
