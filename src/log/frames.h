@@ -6,17 +6,20 @@
 #include "log/agreement.h"
 #include "log/envelope.h"
 
-/* Types of frames; those below 64 are raft's (log/raft_net.h). */
+/* Types of frames; those below 64 are of log/peers.h. */
 enum far_frame_type {
     FAR_FRAME_FORWARD = 64,      /* request u64, timeout in ms u32, kind u32 (0 command, 1 barrier), the command */
     FAR_FRAME_ANSWER = 65,       /* request u64, applied index u64, the result */
     FAR_FRAME_MARK = 66,         /* wall clock in ms u64, count u64, so many marks of 64 bytes */
-    FAR_FRAME_PIECE = 67,        /* index of the snapshot u64, the piece */
-    FAR_FRAME_HISTORY_WANT = 68, /* the newest seq wanted u64 */
-    FAR_FRAME_HISTORY = 69,      /* a batch of far_history_encode() */
+    FAR_FRAME_STATE_WANT = 67,   /* send the state, at least as of this index u64 */
+    FAR_FRAME_STATE = 68,        /* what comes: the manifest (snapshot.h); then pieces */
+    FAR_FRAME_PIECE = 69,        /* a piece (snapshot.h) */
+    FAR_FRAME_PIECE_TAKEN = 70,  /* that many pieces are in the store u64: more may come */
+    FAR_FRAME_HISTORY_WANT = 71, /* the newest seq wanted u64 */
+    FAR_FRAME_HISTORY = 72,      /* a batch of far_history_encode(); empty: there is nothing older */
 };
 
-enum { FAR_FRAME_MARKS_MAX = 4, FAR_FRAME_HISTORY_MAX = 512 * 1024 };
+enum { FAR_FRAME_MARKS_MAX = 4, FAR_FRAME_HISTORY_MAX = 512 * 1024, FAR_FRAME_PIECES_AHEAD = 6 };
 
 struct far_forward {
     uint64_t request;

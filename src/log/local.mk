@@ -9,7 +9,8 @@ liblog_la_SOURCES = \
 	src/log/disk.h src/log/disk_posix.c \
 	src/log/envelope.c src/log/envelope.h \
 	src/log/frames.c src/log/frames.h \
-	src/log/log.h \
+	src/log/log.c src/log/log.h src/log/log_private.h \
+	src/log/log_members.c src/log/log_peers.c src/log/log_propose.c src/log/log_turn.c \
 	src/log/raft_core.h \
 	src/log/raft_wal.h \
 	src/log/peers.c src/log/peers.h \
@@ -19,6 +20,7 @@ liblog_la_SOURCES = \
 	src/log/store.c src/log/store.h \
 	src/log/store_lmdb.c \
 	src/log/store_memory.c \
+	src/log/verify.c \
 	src/log/writer.c src/log/writer.h
 liblog_la_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS) $(LMDB_CFLAGS) $(UV_CFLAGS)
 liblog_la_LIBADD = libfsm.la libnet.la $(OPENSSL_LIBS) $(LMDB_LIBS) $(UV_LIBS)

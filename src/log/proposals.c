@@ -90,6 +90,18 @@ struct far_proposal *far_proposals_add(struct far_proposals *proposals, const st
     return proposal;
 }
 
+struct far_proposal *far_proposals_add_first(struct far_proposals *proposals, const struct far_command *command,
+                                             uint64_t deadline_ms)
+{
+    struct far_proposal_list others;
+    list_assign(&others, list_take(&proposals->queued));
+    struct far_proposal *first = far_proposals_add(proposals, command, deadline_ms);
+    for (struct far_proposal *p; (p = list_pop(&others)) != NULL;) {
+        list_push(&proposals->queued, p);
+    }
+    return first;
+}
+
 static void answer(struct far_proposals *proposals, struct far_proposal *proposal, const struct far_result *result,
                    uint64_t applied_index)
 {
@@ -107,6 +119,23 @@ static void answer_list(struct far_proposals *proposals, struct far_proposal *li
         struct far_proposal *next = list->next;
         answer(proposals, list, &result, 0);
         list = next;
+    }
+}
+
+void far_proposals_screen(struct far_proposals *proposals, far_proposal_screen_fn screen, void *arg,
+                          uint64_t applied_index)
+{
+    struct far_proposal_list all;
+    list_assign(&all, list_take(&proposals->queued));
+    for (struct far_proposal *p; (p = list_pop(&all)) != NULL;) {
+        struct far_result result = {0};
+        bool is_refused = !p->is_screened && !p->is_barrier && screen(arg, p, &result);
+        p->is_screened = true;
+        if (is_refused) {
+            answer(proposals, p, &result, applied_index);
+        } else {
+            list_push(&proposals->queued, p);
+        }
     }
 }
 

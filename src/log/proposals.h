@@ -14,7 +14,8 @@ struct far_proposal {
     struct far_proposal *next; /* private */
     uint64_t deadline_ms;      /* of the loop's clock */
     bool is_barrier;           /* no command: wants to know an index that covers all commits until now */
-    bool is_own;               /* of the log itself (tick, leader_started): not held back by watermarks */
+    bool is_own;               /* of the log itself (tick, leader_started): not screened */
+    bool is_screened;
     uint64_t peer_id;          /* whose frame it came with; 0: a local caller */
     uint64_t request;          /* the peer's number for it, or ours once it was sent to the leader */
     void (*done)(void *arg, const struct far_result *result, uint64_t applied_index); /* of a local caller */
@@ -54,6 +55,14 @@ void far_proposals_init(struct far_proposals *proposals, far_proposal_answer_fn 
 /* Queue a copy; command NULL: a barrier. NULL: the bounds are reached or there is no memory. */
 struct far_proposal *far_proposals_add(struct far_proposals *proposals, const struct far_command *command,
                                        uint64_t deadline_ms);
+
+/* The same, in front of the queue. */
+struct far_proposal *far_proposals_add_first(struct far_proposals *proposals, const struct far_command *command,
+                                             uint64_t deadline_ms);
+/* Show each queued command, once, to screen; true: it is answered with *ret_result and gone. */
+typedef bool (*far_proposal_screen_fn)(void *arg, struct far_proposal *proposal, struct far_result *ret_result);
+void far_proposals_screen(struct far_proposals *proposals, far_proposal_screen_fn screen, void *arg,
+                          uint64_t applied_index);
 
 /* Build an entry of as much of the queue as fits, stamped with now_ms, into out (inited with FAR_ENVELOPE_MAX), for this
  * place; its proposals wait for it. FAR_NOT_FOUND: nothing is queued; FAR_BUSY: the window is full. */

@@ -230,6 +230,11 @@ int far_install_piece(struct far_install *install, struct far_slice piece, struc
     return rv;
 }
 
+bool far_piece_is_last(struct far_slice piece)
+{
+    return piece.len >= PIECE_HEADER && (far_get_le32(piece.data + 12) & PIECE_LAST) != 0;
+}
+
 /* The meta after the switch. */
 static int take_over(struct far_store_txn *txn, const struct far_manifest *manifest, struct far_error *err)
 {

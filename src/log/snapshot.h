@@ -60,6 +60,8 @@ struct far_install {
 int far_install_begin(struct far_store *store, struct far_install *ret_install, struct far_error *err);
 /* Put a piece, in one transaction. FAR_CORRUPT: damaged or out of order. */
 int far_install_piece(struct far_install *install, struct far_slice piece, struct far_error *err);
+/* Does the header of these bytes call them the last piece? (They are checked when they are put.) */
+bool far_piece_is_last(struct far_slice piece);
 /* Check and switch; durable on return. FAR_CORRUPT: the rows do not give the manifest's digest; nothing changed. */
 int far_install_finish(struct far_install *install, const struct far_manifest *manifest, struct far_error *err);
 

@@ -1,0 +1,203 @@
+/* The log from inside: shared by log.c (life, views), log_turn.c (raft and apply), log_propose.c (proposals, leadership),
+ * log_peers.c (frames, state transfer) and log_members.c. Core thread, but for what says otherwise. */
+#ifndef FAR_LOG_PRIVATE_H
+#define FAR_LOG_PRIVATE_H
+
+#include "log/agreement.h"
+#include "log/apply_thread.h"
+#include "log/cluster_clock.h"
+#include "log/frames.h"
+#include "log/log.h"
+#include "log/peers.h"
+#include "log/proposals.h"
+#include "log/raft_core.h"
+#include "log/space.h"
+#include "log/writer.h"
+
+enum {
+    FAR_LOG_BEAT_MS = 100,     /* of the timer that looks at deadlines */
+    FAR_LOG_SLOW_BEAT = 10,    /* every so many beats: marks, space, history */
+    FAR_LOG_CONFIGURATIONS = 8,
+    FAR_LOG_POINTS = 8,
+    FAR_LOG_WAITERS_MAX = 10000,
+    FAR_LOG_OWN_TIMEOUT_MS = 30 * 1000,
+    FAR_LOG_MEMBER_TIMEOUT_MS = 120 * 1000,
+    FAR_LOG_INSTALL_STALL_MS = 5000,
+    FAR_LOG_FULL_RETRY_MS = 500,
+};
+
+/* Somebody waits for an applied index. */
+struct far_waiter {
+    struct far_waiter *next;
+    uint64_t index;
+    uint64_t deadline_ms;
+    far_log_done_fn done;
+    void *arg;
+};
+
+/* A committed entry that the apply thread has no room for yet. */
+struct far_backlog {
+    struct far_backlog *next;
+    struct far_wal_entry entry; /* its blob counted */
+};
+
+struct far_configuration_at {
+    uint64_t index;
+    struct far_blob *blob; /* counted */
+};
+
+/* A commit of the store. */
+struct far_commit_point {
+    uint64_t index;
+    uint64_t term;
+};
+
+/* The state comes from a peer. */
+struct far_log_install {
+    bool is_wanted;       /* by raft */
+    bool is_receiving;    /* the manifest came */
+    bool is_finishing;    /* all pieces are pushed */
+    uint64_t from_id;
+    uint64_t least_index;
+    uint64_t pieces_taken;
+    uint64_t moved_ms;    /* last progress */
+    struct far_blob *manifest; /* counted, as it came */
+};
+
+/* The state goes to a peer. */
+struct far_log_send {
+    uint64_t peer_id; /* 0: none */
+    struct far_dump dump;
+    uint64_t pieces_sent;
+    uint64_t pieces_taken;
+    uint64_t moved_ms;
+};
+
+enum far_member_change { FAR_MEMBER_NONE, FAR_MEMBER_ADD, FAR_MEMBER_PROMOTE, FAR_MEMBER_REMOVE, FAR_MEMBER_TRANSFER };
+struct far_member_op {
+    enum far_member_change change;
+    uint64_t id;
+    char address[256];
+    bool is_begun;
+    uint64_t deadline_ms;
+    far_log_done_fn done;
+    void *arg;
+    char why[FAR_MESSAGE_MAX]; /* it could not begin yet */
+};
+
+/* An operation that was refused at once: answered in the next turn. */
+struct far_refusal {
+    struct far_refusal *next;
+    struct far_result result;
+    far_log_done_fn done;
+    void *arg;
+};
+
+struct far_log {
+    struct far_log_config config; /* strings are owned copies */
+    uv_loop_t *loop;
+    far_log_commit_fn on_commit;
+    far_log_leader_fn on_leader;
+    void *arg;
+
+    int lock_fd;
+    struct far_store *store;
+    struct far_disk *disk;
+    struct far_apply_thread *apply;
+    struct far_writer *writer;
+    struct far_raft *raft;
+    struct far_peers *peers;
+    struct far_space space;
+    struct far_proposals proposals;
+    struct far_agreement agreement;
+    struct far_cluster_clock clock;
+    struct far_buf scratch; /* an entry, or a frame */
+
+    uv_timer_t raft_timer, beat, tick_timer;
+    uv_idle_t idle; /* keeps the loop from sleeping before the turn */
+    uv_check_t check;
+    bool is_kicked;
+    unsigned beats;
+    unsigned handles; /* not closed yet */
+
+    uint64_t leader_id, term;
+    bool is_leader;
+    bool leader_moved;    /* to be looked at in the turn */
+    bool leader_named;    /* leader_started of this term was accepted */
+    bool leader_naming;   /* it is on its way */
+    bool tick_is_pending;
+
+    uint64_t applied_index, applied_term, durable_index, told_durable_index;
+    uint64_t first_seq, last_seq;
+    uint64_t next_deadline_ms;
+    struct far_commit_point points[FAR_LOG_POINTS]; /* newest last */
+    struct far_configuration_at configurations[FAR_LOG_CONFIGURATIONS]; /* newest last */
+    struct far_backlog *backlog, **backlog_last;
+    uint64_t told_stored_index, told_stored_term;
+    struct far_waiter *waiters;
+    size_t waiter_count;
+    struct far_refusal *refusals;
+    uint64_t full_since_ms; /* raft waits for space; 0: no */
+
+    struct far_log_install install;
+    struct far_log_send send;
+    bool history_is_pending;
+    uint64_t history_asked_ms;
+    struct far_member_op member;
+
+    uv_mutex_t status_mutex;
+    struct far_log_status status; /* ages not filled */
+    uint64_t leader_heard_ms;
+    uint64_t member_heard_ms[FAR_LOG_MEMBERS_MAX];
+
+    bool is_closing;
+    void (*closed)(void *arg);
+    void *closed_arg;
+};
+
+/* log.c */
+void far_log_stop_server(const char *area, const char *why) __attribute__((noreturn));
+/* Do the turn at the end of this turn of the loop. */
+void far_log_kick(struct far_log *log);
+/* Answer a call in the next turn. */
+void far_log_refuse(struct far_log *log, int klass, const char *why, far_log_done_fn done, void *arg);
+
+/* log_turn.c */
+extern const struct far_raft_env far_log_env;
+void far_log_turn(struct far_log *log);
+void far_log_on_beat(struct far_log *log);
+void far_log_on_outcome(void *arg, const struct far_apply_outcome *outcome);
+void far_log_note_configuration(struct far_log *log, uint64_t index, struct far_blob *blob);
+/* The manifest that raft gets for a commit of the store; its slices live as long as `log` is not changed. */
+struct far_raft_manifest far_log_raft_manifest(const struct far_log *log, uint64_t index, uint64_t term);
+void far_log_fill_status(struct far_log *log);
+/* Answer those whose index is applied, or whose time is over. */
+void far_log_run_waiters(struct far_log *log);
+void far_log_free_backlog(struct far_log *log);
+
+/* log_propose.c */
+void far_log_answer(void *arg, const struct far_proposal *proposal, const struct far_result *result,
+                    uint64_t applied_index);
+void far_log_leadership(struct far_log *log); /* what follows from leader_moved */
+void far_log_flush_proposals(struct far_log *log);
+void far_log_schedule_tick(struct far_log *log);
+void far_log_on_forward(struct far_log *log, uint64_t peer_id, struct far_slice frame);
+void far_log_on_answer(struct far_log *log, struct far_slice frame);
+uint64_t far_log_cluster_now(struct far_log *log);
+
+/* log_peers.c */
+void far_log_on_frame(void *arg, uint64_t peer_id, const char *address, uint16_t type, struct far_slice payload);
+void far_log_on_peer(void *arg, uint64_t peer_id, bool is_connected);
+void far_log_send_marks(struct far_log *log);
+void far_log_judge(struct far_log *log);
+void far_log_ask_history(struct far_log *log);
+void far_log_install_beat(struct far_log *log);
+void far_log_install_outcome(struct far_log *log, const struct far_apply_outcome *outcome);
+void far_log_want_state(struct far_log *log);
+void far_log_end_send(struct far_log *log);
+
+/* log_members.c */
+void far_log_member_beat(struct far_log *log);
+void far_log_member_end(struct far_log *log, int klass, const char *why);
+
+#endif
