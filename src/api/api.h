@@ -11,7 +11,7 @@
 #define FAR_API_API_H
 
 #include "log/log.h"
-#include "net/token.h"
+#include "net/join_token.h"
 
 enum {
     FAR_API_BODY_MAX = 1024 * 1024,  /* of a request; beyond: 413 */
@@ -70,7 +70,7 @@ struct far_api_hooks {
                     void *done_arg);
     void (*wait_index)(void *arg, uint64_t index, uint64_t timeout_ms, far_log_done_fn done, void *done_arg);
     void (*barrier)(void *arg, uint64_t timeout_ms, far_log_done_fn done, void *done_arg);
-    /* The join token (net/token.h) with this secret, as a person carries it to the machine called name; ret_text has room
+    /* The join token (net/join_token.h) with this secret, as a person carries it to the machine called name; ret_text has room
      * for FAR_JOIN_TOKEN_TEXT_MAX bytes. */
     int (*join_token)(void *arg, uint64_t purpose, const char *name, const uint8_t secret[32], char *ret_text,
                       struct far_error *err);

@@ -3,7 +3,7 @@
 #include "net/enroll.h"
 
 #include "net/pki.h"
-#include "net/token.h"
+#include "net/join_token.h"
 
 #include <curl/curl.h>
 #include <jansson.h>

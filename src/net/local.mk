@@ -4,14 +4,14 @@ libnet_la_SOURCES = \
 	src/net/blistener.c \
 	src/net/bstream.c src/net/bstream_private.h \
 	src/net/enroll.c src/net/enroll.h \
-	src/net/file.c \
 	src/net/greeting.c src/net/greeting.h \
+	src/net/join_token.c src/net/join_token.h \
 	src/net/listener.c \
 	src/net/net.c src/net/net.h \
 	src/net/pki.c src/net/pki.h \
 	src/net/seal.c src/net/seal.h \
+	src/net/small_file.c \
 	src/net/stream.c src/net/stream_private.h src/net/stream_tls.c \
-	src/net/tls.h \
-	src/net/token.c src/net/token.h
+	src/net/tls.h
 libnet_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)
 libnet_la_LIBADD = libbase.la $(UV_LIBS) $(OPENSSL_LIBS) $(CURL_LIBS) $(JANSSON_LIBS)

@@ -4,7 +4,7 @@
 #include "base/logging.h"
 #include "fsm/query.h"
 #include "net/pki.h"
-#include "net/token.h"
+#include "net/join_token.h"
 #include "server/secrets.h"
 
 #include <openssl/pem.h>

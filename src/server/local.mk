@@ -3,19 +3,18 @@ noinst_LTLIBRARIES += libserver.la
 libserver_la_SOURCES = \
 	src/server/admission.c src/server/admission.h \
 	src/server/calls.c src/server/calls.h \
+	src/server/cluster_init.c \
 	src/server/founding.c src/server/founding.h \
 	src/server/hooks.c src/server/hooks.h \
-	src/server/init.c \
-	src/server/join.c \
 	src/server/link.c src/server/link.h \
 	src/server/log_verify.c \
 	src/server/members.c src/server/members.h \
-	src/server/run.c \
 	src/server/secrets.c src/server/secrets.h \
 	src/server/server.h \
-	src/server/server_config.c
+	src/server/server_config.c \
+	src/server/server_join.c \
+	src/server/server_run.c
 libserver_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS)
-libserver_la_LIBADD = libapi.la liblog.la libnet.la libfsm.la libbase.la
 
-# main.c becomes farshored in the commit that brings far_log_open().
-EXTRA_DIST += src/server/main.c
+# farshored.c becomes the program in the commit that brings far_log_open().
+EXTRA_DIST += src/server/farshored.c

@@ -1,6 +1,6 @@
 /* Join tokens: a text that parses has one print, which parses to the same; the recovery key's text likewise. */
 #include "net/seal.h"
-#include "net/token.h"
+#include "net/join_token.h"
 
 #include "base/assert.h"
 

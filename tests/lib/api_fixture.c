@@ -4,7 +4,7 @@
 #include "base/assert.h"
 #include "base/random.h"
 #include "fsm/kv_memory.h"
-#include "pki.h"
+#include "made_pki.h"
 
 #include <openssl/sha.h>
 #include <pthread.h>

@@ -7,7 +7,7 @@
 
 #include "dataplane/engine.h"
 #include "net/net.h"
-#include "pki.h"
+#include "made_pki.h"
 
 #include <pthread.h>
 

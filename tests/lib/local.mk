@@ -23,7 +23,7 @@ check_PROGRAMS += tests/lib/powercut
 tests_lib_powercut_SOURCES = tests/lib/powercut.c tests/lib/powercut_disk.c tests/lib/powercut_names.c
 # A CA and identities for tests of whatever speaks TLS; link it before libnet.la.
 noinst_LTLIBRARIES += libtestpki.la
-libtestpki_la_SOURCES = tests/lib/pki.c tests/lib/pki.h
+libtestpki_la_SOURCES = tests/lib/made_pki.c tests/lib/made_pki.h
 libtestpki_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
 libtestpki_la_LIBADD = libnet.la
 

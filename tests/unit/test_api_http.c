@@ -2,7 +2,7 @@
 #include "../lib/cm.h"
 
 #include "../lib/https.h"
-#include "../lib/pki.h"
+#include "../lib/made_pki.h"
 #include "../lib/until.h"
 #include "api/http.h"
 #include "net/pki.h"

@@ -1,7 +1,7 @@
 /* net/net.h on a uv loop: handshake, greeting, frames, bounds, and an end that comes exactly once. */
 #include "../lib/cm.h"
 #include "../lib/faults.h"
-#include "../lib/pki.h"
+#include "../lib/made_pki.h"
 #include "net/stream_private.h"
 
 #include <arpa/inet.h>

@@ -1,6 +1,6 @@
 /* net/net.h, blocking streams: both directions at once, refusals, time-outs, shutdown. */
 #include "../lib/cm.h"
-#include "../lib/pki.h"
+#include "../lib/made_pki.h"
 #include "net/bstream_private.h"
 
 #include <stdlib.h>

@@ -1,8 +1,8 @@
-/* net/pki.h, net/token.h: keys, certificates, small files, join and API tokens. */
+/* net/pki.h, net/join_token.h: keys, certificates, small files, join and API tokens. */
 #include "../lib/cm.h"
 #include "net/address.h"
 #include "net/pki.h"
-#include "net/token.h"
+#include "net/join_token.h"
 
 #include <stdlib.h>
 #include <sys/stat.h>

@@ -3,11 +3,11 @@
 #define _GNU_SOURCE /* nftw */
 #endif
 #include "../lib/cm.h"
-#include "../lib/pki.h"
+#include "../lib/made_pki.h"
 #include "base/logging.h"
 #include "net/pki.h"
 #include "net/seal.h"
-#include "net/token.h"
+#include "net/join_token.h"
 #include "server/admission.h"
 #include "server/link.h"
 #include "server/members.h"

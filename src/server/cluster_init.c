@@ -13,7 +13,7 @@
 #include "net/address.h"
 #include "net/pki.h"
 #include "net/seal.h"
-#include "net/token.h"
+#include "net/join_token.h"
 #include "server/founding.h"
 #include "server/secrets.h"
 

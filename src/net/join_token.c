@@ -1,5 +1,5 @@
-/* Join and API tokens: see token.h. */
-#include "net/token.h"
+/* Join and API tokens: see join_token.h. */
+#include "net/join_token.h"
 
 #include <openssl/crypto.h>
 #include <openssl/sha.h>

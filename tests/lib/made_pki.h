@@ -2,8 +2,8 @@
  *
  * Files: <dir>/ca.key, <dir>/ca.crt, and for each identity <dir>/<party>-<id>.key and .crt (party: server, node). Aborts the
  * test program if anything fails. */
-#ifndef FAR_TESTS_LIB_PKI_H
-#define FAR_TESTS_LIB_PKI_H
+#ifndef FAR_TESTS_LIB_MADE_PKI_H
+#define FAR_TESTS_LIB_MADE_PKI_H
 
 #include "net/net.h"
 

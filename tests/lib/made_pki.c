@@ -1,5 +1,5 @@
-/* Test helper: see pki.h. */
-#include "pki.h"
+/* Test helper: see made_pki.h. */
+#include "made_pki.h"
 
 #include "base/assert.h"
 #include "net/pki.h"

@@ -4,8 +4,8 @@
  * addresses of servers, and a secret of 32 bytes that only proves itself by its hash in the state. One use, short life.
  * Text: base64url without padding of {version u8 = 0, CA hash 32, secret 32, count u8, count × (length u8, host:port),
  * first 4 bytes of the SHA-256 of all before}. Parsing is pure. Any thread. */
-#ifndef FAR_NET_TOKEN_H
-#define FAR_NET_TOKEN_H
+#ifndef FAR_NET_JOIN_TOKEN_H
+#define FAR_NET_JOIN_TOKEN_H
 
 #include "base/buf.h"
 
