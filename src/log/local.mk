@@ -11,10 +11,15 @@ liblog_la_SOURCES = \
 	src/log/frames.c src/log/frames.h \
 	src/log/log.c src/log/log.h src/log/log_private.h \
 	src/log/log_members.c src/log/log_peers.c src/log/log_propose.c src/log/log_turn.c \
-	src/log/raft_core.h \
-	src/log/raft_wal.h \
 	src/log/peers.c src/log/peers.h \
 	src/log/proposals.c src/log/proposals.h \
+	src/log/raft_cache.c src/log/raft_cache.h \
+	src/log/raft_codec.c src/log/raft_codec.h \
+	src/log/raft_core.c src/log/raft_core.h src/log/raft_core_local.h \
+	src/log/raft_core_life.c src/log/raft_core_members.c \
+	src/log/raft_wal.c src/log/raft_wal.h \
+	src/log/raft_wal_format.c src/log/raft_wal_format.h \
+	src/log/raft_wal_load.c src/log/raft_wal_load.h \
 	src/log/snapshot.c src/log/snapshot.h \
 	src/log/space.c src/log/space.h \
 	src/log/store.c src/log/store.h \
@@ -22,5 +27,5 @@ liblog_la_SOURCES = \
 	src/log/store_memory.c \
 	src/log/verify.c \
 	src/log/writer.c src/log/writer.h
-liblog_la_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS) $(LMDB_CFLAGS) $(UV_CFLAGS)
-liblog_la_LIBADD = libfsm.la libnet.la $(OPENSSL_LIBS) $(LMDB_LIBS) $(UV_LIBS)
+liblog_la_CFLAGS = $(AM_CFLAGS) $(RAFT_CFLAGS) $(OPENSSL_CFLAGS) $(LMDB_CFLAGS) $(UV_CFLAGS)
+liblog_la_LIBADD = libfsm.la libnet.la $(RAFT_LIBS) $(OPENSSL_LIBS) $(LMDB_LIBS) $(UV_LIBS)

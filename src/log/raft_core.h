@@ -69,8 +69,11 @@ struct far_raft_config {
     uint64_t cache_bytes_max; /* of entries kept for slow peers; 0 = 24 MiB */
 };
 
-/* Write an empty folder so that the first start leads a cluster of one; the state must then be at index 1, term 1 with
- * ret_configuration (appended, at most FAR_RAFT_MANIFEST_MAX). FAR_CONFLICT: there is a log. Blocking. */
+/* Write an empty folder so that the first start leads a cluster of one; the state must then be at index (and
+ * configuration_index) FAR_RAFT_BOOTSTRAP_INDEX, term 1, with ret_configuration (appended, at most
+ * FAR_RAFT_MANIFEST_MAX). Not index 1: libraft takes a snapshot at 1 for an entry that it could send. FAR_CONFLICT: there
+ * is a log. Blocking. */
+enum { FAR_RAFT_BOOTSTRAP_INDEX = 2, FAR_RAFT_BOOTSTRAP_TERM = 1 };
 int far_raft_bootstrap(struct far_disk *disk, uint64_t id, const char *address, struct far_buf *ret_configuration,
                        struct far_error *err);
 

@@ -75,6 +75,8 @@ struct far_wal_loaded {
 /* Blocking. Cuts a torn tail off. */
 int far_wal_open(const struct far_wal_config *config, struct far_wal **ret_wal, struct far_wal_loaded *ret_loaded,
                  struct far_error *err);
+/* Begin nothing new; a job under way still ends, unnoticed. */
+void far_wal_stop(struct far_wal *wal);
 /* Only when no job is under way (see far_wal_busy). */
 void far_wal_close(struct far_wal *wal);
 bool far_wal_busy(const struct far_wal *wal);

@@ -138,3 +138,7 @@ UNIT_TESTS += tests/unit/test_enroll
 tests_unit_test_enroll_SOURCES = tests/unit/test_enroll.c
 tests_unit_test_enroll_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_enroll_LDADD = libnet.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_raft_core
+tests_unit_test_raft_core_SOURCES = tests/unit/test_raft_core.c
+tests_unit_test_raft_core_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_raft_core_LDADD = liblog.la $(CMOCKA_LIBS)
