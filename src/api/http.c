@@ -509,7 +509,6 @@ static int check_files(const struct far_http *http, struct far_error *err)
 int far_http_new(const struct far_http_config *config, const struct far_http_callbacks *callbacks, void *arg,
                  struct far_http **ret_http, struct far_error *err)
 {
-    int rc = 0;
     struct far_http *http = calloc(1, sizeof *http);
     if (http == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory for the HTTP server");
@@ -525,7 +524,7 @@ int far_http_new(const struct far_http_config *config, const struct far_http_cal
     far_buf_init(&http->scratch, LWS_PRE + FAR_HTTP_PULL_MAX + FAR_HTTP_CHUNK);
     snprintf(http->certificate_path, sizeof http->certificate_path, "%s", config->certificate_path);
     snprintf(http->key_path, sizeof http->key_path, "%s", config->key_path);
-    rc = far_address_parse(config->address, &http->address, err);
+    int rc = far_address_parse(config->address, &http->address, err);
     if (rc == 0) {
         rc = check_files(http, err);
     }

@@ -1,6 +1,6 @@
 /* The command farshore: private header of src/cli/.
  *
- * One table (table.c) lists every command with its arguments and options; parsing, help and most of the running come out of
+ * One table (commands.c) lists every command with its arguments and options; parsing, help and most of the running come out of
  * it. A run builds one request (or a few) for the client library and prints what comes back, as a table for people or as
  * JSON for programs. Exit codes are those of the error classes; 2 is a wrong command line. One thread. */
 #ifndef FAR_CLI_CLI_H
@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 
-#include <farshore/client.h>
+#include "farshore/client.h"
 #include <jansson.h>
 #include <stdio.h>
 

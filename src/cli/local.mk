@@ -7,13 +7,13 @@ libcli_la_SOURCES = \
 	src/cli/runs.c \
 	src/cli/settings.c \
 	src/cli/spawn.c \
-	src/cli/table.c \
+	src/cli/commands.c \
 	src/cli/verify.c \
 	src/cli/wait.c
 libcli_la_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS) -DFARSHORE_VERSION=\"$(PACKAGE_VERSION)\"
 libcli_la_LIBADD = libfarshore.la libbase.la $(JANSSON_LIBS)
 
 bin_PROGRAMS += src/cli/farshore
-src_cli_farshore_SOURCES = src/cli/main.c
+src_cli_farshore_SOURCES = src/cli/farshore.c
 src_cli_farshore_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 src_cli_farshore_LDADD = libcli.la

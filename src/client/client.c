@@ -3,48 +3,27 @@
  * On a good day: one libcurl handle, one request to the server that answered last. When it fails: the next server, the
  * same command id, a short pause after each round, until the time is over. Which failures are worth a repetition is what
  * the server's problem says (retry), or, without an answer, whatever can be said of the connection. */
-#include "farshore/client.h"
+#include "client/transfer.h"
 
-#include "base/buf.h"
 #include "base/clock.h"
 #include "base/random.h"
 
-#include <curl/curl.h>
 #include <jansson.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <strings.h>
 #include <unistd.h>
 
 enum {
-    SERVERS_MAX = 16,
     ANSWER_MAX = 64 * 1024 * 1024,
-    LINE_MAX_BYTES = 2 * 1024 * 1024, /* of an event stream */
     TIMEOUT_MS = 30000,
     CONNECT_MS = 3000,
     ATTEMPT_MS = 17000, /* a little more than what a server gives a command */
-    PAUSE_MIN_MS = 50,
-    PAUSE_MAX_MS = 1000,
-    SILENCE_S = 30, /* an event stream without a heartbeat for so long is dead */
-    CURSOR_MAX = 64,
-};
-
-struct far_client {
-    CURL *curl;
-    char *servers[SERVERS_MAX];
-    size_t server_count;
-    size_t current; /* which server answered last */
-    char *ca_path;
-    char *authorization; /* header, or NULL */
-    uint64_t timeout_ms;
-    uint64_t index;
-    atomic_bool canceled;
 };
 
 /* ---- errors ---- */
 
-static int give(struct far_client_error *ret_error, const struct far_error *err, int http_status)
+int client_give(struct far_client_error *ret_error, const struct far_error *err, int http_status)
 {
     const struct far_class_info *info = far_class_info(err->klass);
     if (ret_error != NULL) {
@@ -135,7 +114,7 @@ int far_client_new(const struct far_client_config *config, struct far_client **r
     int rc = client == NULL ? far_fail(&err, FAR_LIMIT, "no memory for the client") : set_up(client, config, &err);
     if (rc != 0) {
         far_client_free(client);
-        return give(ret_error, &err, 0);
+        return client_give(ret_error, &err, 0);
     }
     *ret_client = client;
     return 0;
@@ -175,16 +154,6 @@ void far_client_cancel(struct far_client *client)
 
 /* ---- one exchange with one server ---- */
 
-/* What a running transfer fills. */
-struct answer {
-    struct far_client *client;
-    struct far_buf body;
-    bool too_large;
-    uint64_t index; /* of the header Farshore-Index */
-    long status;
-    char words[CURL_ERROR_SIZE];
-};
-
 static size_t on_header(char *data, size_t size, size_t count, void *arg)
 {
     struct answer *answer = arg;
@@ -210,7 +179,7 @@ static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl
     return atomic_load(&((struct far_client *)arg)->canceled);
 }
 
-static void prepare(struct far_client *client, const char *url, struct curl_slist *headers, char *words)
+void client_prepare(struct far_client *client, const char *url, struct curl_slist *headers, char *words)
 {
     CURL *curl = client->curl;
     curl_easy_reset(curl);
@@ -231,8 +200,7 @@ static void prepare(struct far_client *client, const char *url, struct curl_slis
     }
 }
 
-/* The class of what libcurl says when no answer came. *ret_sent: the request may have reached the server. */
-static int transport_failed(struct far_client *client, const char *server, CURLcode code, const char *words,
+int client_transport_failed(struct far_client *client, const char *server, CURLcode code, const char *words,
                             bool *ret_sent, struct far_error *err)
 {
     const char *what = words[0] != '\0' ? words : curl_easy_strerror(code);
@@ -251,8 +219,7 @@ static int transport_failed(struct far_client *client, const char *server, CURLc
     return far_fail(err, FAR_IO, "cannot reach %s: %s", server, what);
 }
 
-/* The class and words of a problem+json. *ret_retry: "never", "later", "elsewhere", "same_id". */
-static int refused(const struct answer *answer, char ret_retry[16], struct far_error *err)
+int client_refused(const struct answer *answer, char ret_retry[16], struct far_error *err)
 {
     json_t *problem = json_loadb((const char *)answer->body.data, answer->body.len, 0, NULL);
     const char *code = json_string_value(json_object_get(problem, "code"));
@@ -272,13 +239,6 @@ static int refused(const struct answer *answer, char ret_retry[16], struct far_e
 
 /* ---- a request with its repetitions ---- */
 
-struct attempt {
-    const char *method, *path, *body;
-    char id_header[64];
-    uint64_t deadline_ms;
-    bool may_have_happened; /* an earlier attempt reached a server and its outcome is unknown */
-};
-
 static char *url_of(const struct far_client *client, const struct attempt *attempt)
 {
     const char *server = client->servers[client->current];
@@ -297,7 +257,7 @@ static char *url_of(const struct far_client *client, const struct attempt *attem
     return url;
 }
 
-static struct curl_slist *headers_of(const struct far_client *client, const struct attempt *attempt)
+struct curl_slist *client_headers(const struct far_client *client, const struct attempt *attempt)
 {
     struct curl_slist *headers = curl_slist_append(NULL, "Expect:");
     if (client->authorization != NULL) {
@@ -313,14 +273,14 @@ static struct curl_slist *headers_of(const struct far_client *client, const stru
 static CURLcode transfer(struct far_client *client, const struct attempt *attempt, const char *url,
                          struct answer *answer)
 {
-    struct curl_slist *headers = headers_of(client, attempt);
+    struct curl_slist *headers = client_headers(client, attempt);
     uint64_t now_ms = far_clock_monotonic_ms();
     long left = attempt->deadline_ms > now_ms ? (long)(attempt->deadline_ms - now_ms) : 1;
     if (client->server_count > 1 && left > ATTEMPT_MS) {
         left = ATTEMPT_MS; /* a server that hangs leaves time for the others */
     }
     CURL *curl = client->curl;
-    prepare(client, url, headers, answer->words);
+    client_prepare(client, url, headers, answer->words);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, left);
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(curl, CURLOPT_HEADERDATA, answer);
@@ -336,8 +296,6 @@ static CURLcode transfer(struct far_client *client, const struct attempt *attemp
     return code;
 }
 
-enum verdict { DONE, GIVE_UP, TRY_AGAIN };
-
 static enum verdict judge(struct far_client *client, struct attempt *attempt, struct answer *answer, CURLcode code,
                           struct far_error *err)
 {
@@ -347,7 +305,7 @@ static enum verdict judge(struct far_client *client, struct attempt *attempt, st
     }
     if (code != CURLE_OK) {
         bool sent = false;
-        int klass = transport_failed(client, client->servers[client->current], code, answer->words, &sent, err);
+        int klass = client_transport_failed(client, client->servers[client->current], code, answer->words, &sent, err);
         attempt->may_have_happened = attempt->may_have_happened || sent;
         answer->status = 0;
         return klass == FAR_CANCELED ? GIVE_UP : TRY_AGAIN;
@@ -356,14 +314,13 @@ static enum verdict judge(struct far_client *client, struct attempt *attempt, st
         return DONE;
     }
     char retry[16];
-    int klass = refused(answer, retry, err);
+    int klass = client_refused(answer, retry, err);
     attempt->may_have_happened = attempt->may_have_happened || klass == FAR_UNKNOWN_OUTCOME || klass == FAR_TIMEOUT;
     bool no_space = klass == FAR_LIMIT;
     return strcmp(retry, "never") == 0 || no_space ? GIVE_UP : TRY_AGAIN;
 }
 
-/* Waits a little before the next round; false: the time is over. */
-static bool pause_for(struct far_client *client, uint64_t pause_ms, uint64_t deadline_ms)
+bool client_pause(struct far_client *client, uint64_t pause_ms, uint64_t deadline_ms)
 {
     for (uint64_t waited = 0; waited < pause_ms; waited += 10) {
         if (atomic_load(&client->canceled) || far_clock_monotonic_ms() >= deadline_ms) {
@@ -402,7 +359,7 @@ static int perform(struct far_client *client, struct attempt *attempt, struct an
         }
         client->current = (client->current + 1) % client->server_count;
         bool round_over = tries % client->server_count == 0;
-        if (round_over && !pause_for(client, pause_ms, attempt->deadline_ms)) {
+        if (round_over && !client_pause(client, pause_ms, attempt->deadline_ms)) {
             break;
         }
         if (round_over && pause_ms < PAUSE_MAX_MS) {
@@ -455,155 +412,5 @@ int far_client_request(struct far_client *client, const char *method, const char
         *ret_body = text;
     }
     far_buf_done(&answer.body);
-    return rc == 0 ? 0 : give(ret_error, &err, (int)answer.status);
-}
-
-/* ---- events ---- */
-
-struct follower {
-    struct answer answer; /* its body collects a refusal, or the line being received */
-    far_client_event_fn on_event;
-    void *arg;
-    char cursor[CURSOR_MAX]; /* behind the last event; "" before the first */
-    char id[CURSOR_MAX];     /* of the frame being received */
-    bool heartbeat, problem; /* what the frame being received is */
-    bool stopped;            /* on_event said so */
-    bool ended;              /* a problem ended the stream: see err */
-    struct far_error err;
-};
-
-static void take_problem(struct follower *follower, const char *json)
-{
-    char retry[16];
-    struct answer problem = {.status = 200};
-    far_buf_init(&problem.body, LINE_MAX_BYTES);
-    far_buf_append_str(&problem.body, json);
-    refused(&problem, retry, &follower->err);
-    far_buf_done(&problem.body);
-    follower->ended = true;
-}
-
-static void take_data(struct follower *follower, const char *json)
-{
-    if (follower->problem) {
-        take_problem(follower, json);
-        return;
-    }
-    memcpy(follower->cursor, follower->id, sizeof follower->cursor);
-    follower->stopped = follower->on_event(follower->arg, follower->heartbeat ? NULL : json, follower->cursor) != 0;
-}
-
-/* One line of a server-sent event, without its end. */
-static void take_line(struct follower *follower, const char *line)
-{
-    if (strncmp(line, "event: ", 7) == 0) {
-        follower->heartbeat = strcmp(line + 7, "heartbeat") == 0;
-        follower->problem = strcmp(line + 7, "problem") == 0;
-    } else if (strncmp(line, "id: ", 4) == 0) {
-        snprintf(follower->id, sizeof follower->id, "%s", line + 4);
-    } else if (strncmp(line, "data: ", 6) == 0) {
-        take_data(follower, line + 6);
-    } else if (line[0] == '\0') {
-        follower->heartbeat = follower->problem = false;
-    }
-}
-
-static size_t on_stream(char *data, size_t size, size_t count, void *arg)
-{
-    struct follower *follower = arg;
-    struct far_buf *line = &follower->answer.body;
-    long status = 0;
-    curl_easy_getinfo(follower->answer.client->curl, CURLINFO_RESPONSE_CODE, &status);
-    for (size_t i = 0; i < size * count; i++) {
-        bool end = status == 200 && data[i] == '\n';
-        if (far_buf_append(line, end ? "" : data + i, 1) != 0) {
-            follower->answer.too_large = true;
-            return 0;
-        }
-        if (end) {
-            take_line(follower, (const char *)line->data);
-            far_buf_reset(line);
-        }
-        if (follower->stopped || follower->ended) {
-            return 0;
-        }
-    }
-    return size * count;
-}
-
-static CURLcode stream_once(struct far_client *client, struct follower *follower, const char *from, bool follow)
-{
-    char url[512];
-    const char *place = follower->cursor[0] != '\0' ? follower->cursor : from;
-    struct attempt nothing = {0};
-    struct curl_slist *headers = headers_of(client, &nothing);
-    int n = snprintf(url, sizeof url, "%s/v1/events?follow=%d%s%s", client->servers[client->current], follow ? 1 : 0,
-                     place != NULL ? "&from=" : "", place != NULL ? place : "");
-    if (client->index > 0) {
-        snprintf(url + n, sizeof url - (size_t)n, "&min_index=%llu", (unsigned long long)client->index);
-    }
-    prepare(client, url, headers, follower->answer.words);
-    curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_TIME, (long)SILENCE_S);
-    curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, on_stream);
-    curl_easy_setopt(client->curl, CURLOPT_WRITEDATA, follower);
-    far_buf_reset(&follower->answer.body);
-    follower->answer.words[0] = '\0';
-    follower->heartbeat = follower->problem = false;
-    CURLcode code = curl_easy_perform(client->curl);
-    curl_easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE, &follower->answer.status);
-    curl_slist_free_all(headers);
-    return code;
-}
-
-/* After a stream ended by itself: go on elsewhere, or is that all? */
-static enum verdict judge_stream(struct far_client *client, struct follower *follower, CURLcode code, bool follow)
-{
-    char retry[16] = "later";
-    if (follower->stopped) {
-        return DONE;
-    }
-    if (atomic_load(&client->canceled)) {
-        far_fail(&follower->err, FAR_CANCELED, "canceled");
-        return GIVE_UP;
-    }
-    if (follower->ended || follower->answer.too_large) {
-        return follower->err.klass == FAR_BUSY ? TRY_AGAIN : GIVE_UP;
-    }
-    if (follower->answer.status >= 400) {
-        refused(&follower->answer, retry, &follower->err);
-        return strcmp(retry, "never") == 0 ? GIVE_UP : TRY_AGAIN;
-    }
-    if (code == CURLE_OK && !follow && follower->answer.status == 200) {
-        return DONE;
-    }
-    bool sent = false;
-    return transport_failed(client, client->servers[client->current], code, follower->answer.words, &sent,
-                            &follower->err) == FAR_DENIED
-               ? GIVE_UP
-               : TRY_AGAIN;
-}
-
-int far_client_events(struct far_client *client, const char *from, bool follow, far_client_event_fn on_event, void *arg,
-                      struct far_client_error *ret_error)
-{
-    struct follower follower = {.answer = {.client = client}, .on_event = on_event, .arg = arg};
-    enum verdict verdict = TRY_AGAIN;
-    size_t failures = 0;
-    far_buf_init(&follower.answer.body, LINE_MAX_BYTES);
-    while (verdict == TRY_AGAIN) {
-        char before[CURSOR_MAX];
-        memcpy(before, follower.cursor, sizeof before);
-        follower.ended = false;
-        CURLcode code = stream_once(client, &follower, from, follow);
-        verdict = judge_stream(client, &follower, code, follow);
-        failures = memcmp(before, follower.cursor, sizeof before) != 0 ? 0 : failures + 1;
-        client->current = verdict == TRY_AGAIN ? (client->current + 1) % client->server_count : client->current;
-        bool lost = failures > 2 * client->server_count && follower.cursor[0] == '\0';
-        if (verdict == TRY_AGAIN && (lost || !pause_for(client, failures > 4 ? PAUSE_MAX_MS : PAUSE_MIN_MS, UINT64_MAX))) {
-            verdict = GIVE_UP;
-        }
-    }
-    far_buf_done(&follower.answer.body);
-    return verdict == DONE ? 0 : give(ret_error, &follower.err, (int)follower.answer.status);
+    return rc == 0 ? 0 : client_give(ret_error, &err, (int)answer.status);
 }

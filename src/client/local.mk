@@ -1,5 +1,5 @@
 lib_LTLIBRARIES += libfarshore.la
-libfarshore_la_SOURCES = src/client/client.c
+libfarshore_la_SOURCES = src/client/client.c src/client/follow.c src/client/transfer.h
 libfarshore_la_CFLAGS = $(AM_CFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)
 libfarshore_la_LDFLAGS = $(AM_LDFLAGS) -version-info 0:0:0 -export-symbols-regex '^far_client_'
 libfarshore_la_LIBADD = libbase.la $(CURL_LIBS) $(JANSSON_LIBS)

@@ -55,3 +55,14 @@ tests_fuzz_fuzz_map_cache_LDADD = libdataplane.la
 tests_fuzz_fuzz_pack_SOURCES = tests/fuzz/fuzz_pack.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_pack_LDFLAGS = $(LINK_WITH_FUZZ)
 tests_fuzz_fuzz_pack_LDADD = libdataplane.la
+
+# src/api
+FUZZ_TARGETS += tests/fuzz/fuzz_json_command tests/fuzz/fuzz_http_query
+tests_fuzz_fuzz_json_command_SOURCES = tests/fuzz/fuzz_json_command.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_json_command_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
+tests_fuzz_fuzz_json_command_LDFLAGS = $(LINK_WITH_FUZZ)
+tests_fuzz_fuzz_json_command_LDADD = libapi.la libfsm.la libbase.la $(JANSSON_LIBS)
+tests_fuzz_fuzz_http_query_SOURCES = tests/fuzz/fuzz_http_query.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_http_query_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
+tests_fuzz_fuzz_http_query_LDFLAGS = $(LINK_WITH_FUZZ)
+tests_fuzz_fuzz_http_query_LDADD = libapi.la libfsm.la libbase.la $(JANSSON_LIBS)

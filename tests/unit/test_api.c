@@ -420,7 +420,7 @@ static void a_client_that_leaves_before_its_answer_costs_nothing(void **unused)
         uint64_t seq = far_test_api_last_seq(fixture);
         assert_true(far_test_https_send(f, request, (size_t)n));
         for (int wait = 0; wait < 1000 && far_test_api_last_seq(fixture) == seq; wait++) {
-            usleep(1000);
+            usleep(1000); /* far-poll */
         }
         far_test_https_close(f);
     }
