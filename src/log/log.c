@@ -74,7 +74,9 @@ static int bootstrap_store(struct far_store *store, struct far_slice configurati
         return rv;
     }
     struct far_store_meta *meta = far_store_meta(txn);
-    rv = meta->applied_index == 0 ? far_apply_configuration(txn, 1, 1, configuration, err) : 0;
+    rv = meta->applied_index == 0 ? far_apply_configuration(txn, FAR_RAFT_BOOTSTRAP_INDEX, FAR_RAFT_BOOTSTRAP_TERM,
+                                                            configuration, err)
+                                  : 0;
     if (rv != 0) {
         far_store_abort(txn);
         return rv;

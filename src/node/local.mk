@@ -7,3 +7,14 @@ libnode_la_SOURCES = \
 	src/node/reports.c src/node/reports.h
 libnode_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
 libnode_la_LIBADD = libfsm.la libbase.la
+
+bin_PROGRAMS += src/node/farshore-node
+src_node_farshore_node_SOURCES = \
+	src/node/join.c \
+	src/node/main.c \
+	src/node/node.h \
+	src/node/node_config.c \
+	src/node/run.c \
+	src/node/vault_cli.c
+src_node_farshore_node_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
+src_node_farshore_node_LDADD = libnode.la libdataplane.la libadapters.la libfsm.la libnet.la libbase.la $(UV_LIBS)
