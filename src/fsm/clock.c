@@ -38,7 +38,8 @@ int far_decide_leader_started(struct far_step *step, const struct far_cmd_leader
     struct far_ev_leader_started ev = {.server_id = cmd->server_id, .term = cmd->term};
     FAR_TRY(far_lease_until(step, &ev.lease_until_ms));
     step->object_id = cmd->server_id;
-    return far_emit(step, &far_schema_ev_leader_started, &ev);
+    FAR_TRY(far_emit(step, &far_schema_ev_leader_started, &ev));
+    return far_jobs_wake(step);
 }
 
 int far_evolve_leader_started(struct far_step *step, const struct far_ev_leader_started *ev)

@@ -136,6 +136,12 @@ int far_evolve_node_removed(struct far_step *step, const struct far_ev_node_remo
 
 /* ---- boot ---- */
 
+/* Nothing could be assigned to it until now: it was down, or its lease had ended before a tick could say so. */
+static bool was_idle(const struct far_step *step, const struct far_row_node *row)
+{
+    return row->state != FAR_node_state_up || row->lease_until_ms <= step->time_ms;
+}
+
 static unsigned boot_input(const struct far_row_node *row, struct far_slice nonce)
 {
     return row->nonce.len != 0 && far_slice_equal(row->nonce, nonce) ? BOOT_SAME : BOOT_NEW;
@@ -161,7 +167,7 @@ int far_decide_node_boot(struct far_step *step, const struct far_cmd_node_boot *
     if (input == BOOT_NEW) {
         FAR_TRY(far_tasks_lost(step, row.id, ev.boot));
     }
-    return input == BOOT_NEW || row.state == FAR_node_state_down ? far_jobs_wake(step) : 0;
+    return input == BOOT_NEW || was_idle(step, &row) ? far_jobs_wake(step) : 0;
 }
 
 int far_evolve_node_booted(struct far_step *step, const struct far_ev_node_booted *ev)
@@ -238,7 +244,7 @@ int far_decide_node_report(struct far_step *step, const struct far_cmd_node_repo
     FAR_TRY(sample(step, &row, &cmd->items, &ev.samples));
     FAR_TRY(far_emit(step, &far_schema_ev_node_reported, &ev));
     FAR_TRY(far_tasks_report(step, &row, &cmd->items));
-    return row.state == FAR_node_state_down ? far_jobs_wake(step) : 0;
+    return was_idle(step, &row) ? far_jobs_wake(step) : 0;
 }
 
 int far_evolve_node_reported(struct far_step *step, const struct far_ev_node_reported *ev)

@@ -41,7 +41,9 @@ static int load(struct far_step *step)
         return FAR_LIMIT;
     }
     while ((rc = far_next(step, &far_schema_row_node, &key, NULL, &row)) == 0) {
-        FAR_TRY(row.state == FAR_node_state_up ? add(step, c, &row) : 0);
+        /* a node whose lease ends now is as good as down, whichever deadline of this tick comes first */
+        bool is_live = row.state == FAR_node_state_up && row.lease_until_ms > step->time_ms;
+        FAR_TRY(is_live ? add(step, c, &row) : 0);
     }
     if (rc == FAR_NOT_FOUND) {
         step->candidates = c;

@@ -9,7 +9,8 @@ enum { LOST_AT_ONCE_MAX = 1000 };
 
 struct work {
     struct far_changes *changes;
-    struct far_group *first; /* groups touched */
+    struct far_group *first; /* groups touched, in the order of the first touch */
+    struct far_group *last;
 };
 
 static int begin(struct far_step *step, struct work *work, uint64_t job_id)
@@ -28,8 +29,8 @@ static int touch(struct far_step *step, struct work *work, const struct far_row_
     }
     if (g == NULL) {
         FAR_TRY(far_group_load(step, task, work->changes, &g));
-        g->next = work->first;
-        work->first = g;
+        *(work->last != NULL ? &work->last->next : &work->first) = g;
+        work->last = g;
     }
     *ret = g;
     *ret_at = (size_t)(task->task - g->tasks[0].task);
