@@ -42,6 +42,12 @@ tests_lib_vault_driver_LDADD = libdataplane.la
 noinst_LTLIBRARIES += liblogalone.la
 liblogalone_la_SOURCES = tests/lib/log_alone.c
 liblogalone_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
+# A server without its program on that log.
+noinst_LTLIBRARIES += libserveralone.la
+libserveralone_la_SOURCES = tests/lib/server_alone.c tests/lib/server_alone.h
+libserveralone_la_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS)
+SERVER_ALONE = libserveralone.la libtestpki.la liblogalone.la libserver.la libapi.la liblog.la $(UV_LIBS) $(OPENSSL_LIBS) \
+	$(CMOCKA_LIBS)
 # The API in the test's own process (api_fixture.h).
 check_LTLIBRARIES += tests/lib/libapifixture.la
 tests_lib_libapifixture_la_SOURCES = tests/lib/api_fixture.c tests/lib/api_fixture.h

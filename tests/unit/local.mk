@@ -113,13 +113,16 @@ tests_unit_test_vault_damage_LDADD = libdataplane.la tests/lib/libfaults.la $(CM
 tests_unit_test_vault_damage_LDFLAGS = $(LINK_WITH_FAULTS)
 
 # server
-UNIT_TESTS += tests/unit/test_calls tests/unit/test_server
+UNIT_TESTS += tests/unit/test_calls tests/unit/test_server tests/unit/test_server_link
 tests_unit_test_calls_SOURCES = tests/unit/test_calls.c
 tests_unit_test_calls_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_calls_LDADD = libserver.la libbase.la $(UV_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_server_SOURCES = tests/unit/test_server.c
-tests_unit_test_server_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS)
-tests_unit_test_server_LDADD = libtestpki.la liblogalone.la libserver.la libapi.la liblog.la $(UV_LIBS) $(OPENSSL_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_server_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_server_LDADD = $(SERVER_ALONE)
+tests_unit_test_server_link_SOURCES = tests/unit/test_server_link.c
+tests_unit_test_server_link_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_server_link_LDADD = $(SERVER_ALONE)
 UNIT_TESTS += tests/unit/test_api
 tests_unit_test_api_SOURCES = tests/unit/test_api.c
 tests_unit_test_api_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(JANSSON_CFLAGS)

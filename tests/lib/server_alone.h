@@ -1,0 +1,64 @@
+/* A server without its program, for tests: admission, link, members and a listener on a log of one server
+ * (log_alone.c), with a cluster "north", a site "west" and the secrets in its state. Aborts the test if anything fails. */
+#ifndef FAR_TESTS_LIB_SERVER_ALONE_H
+#define FAR_TESTS_LIB_SERVER_ALONE_H
+
+#include "cm.h"
+#include "made_pki.h"
+#include "server/admission.h"
+#include "server/link.h"
+#include "server/members.h"
+#include "server/secrets.h"
+#include "server/server.h"
+
+struct fixture {
+    char dir[32];
+    char pki_dir[32];
+    struct far_test_pki pki;
+    struct far_net *net; /* server 1 */
+    uv_loop_t loop;
+    struct far_log *log;
+    struct far_link *link;
+    struct far_members *members;
+    struct far_admission *admission;
+    struct far_listener *listener;
+    uint8_t seal_public[32];
+    uint8_t seal_private[32];
+    struct far_buf ca; /* DER */
+    unsigned secrets_made;
+    unsigned left_open;
+    /* of the last proposal or join */
+    bool answered;
+    struct far_result result;
+    struct far_error error;
+    uint64_t joined_id;
+    char certificate[4096];
+    char cluster[64];
+};
+
+/* Turns the loop until the condition holds; fails the test after ten seconds. */
+#define RUN_UNTIL(f, condition)                                          \
+    do {                                                                 \
+        uint64_t deadline_ns = uv_hrtime() + 10ull * 1000 * 1000 * 1000; \
+        while (!(condition)) {                                           \
+            assert_true(uv_hrtime() < deadline_ns);                      \
+            uv_run(&(f)->loop, UV_RUN_NOWAIT);                           \
+        }                                                                \
+    } while (0)
+
+/* cmocka's set-up and tear-down of a group: *state is the struct fixture. */
+int server_alone_set_up(void **state);
+int server_alone_tear_down(void **state);
+/* Proposes and waits; the object of the answer, which must be a good one. */
+uint64_t server_alone_command(struct fixture *f, const struct far_schema *schema, const void *object);
+
+/* A token for a party with this name; its text, as POST /v1/tokens would give it. */
+void server_alone_token(struct fixture *f, const char *name, uint64_t purpose, char *text);
+/* A certificate request for the key. */
+void server_alone_request(struct far_slice key, char pem[4096]);
+/* The class of the answer; f->joined_id, certificate and cluster if it is 0. */
+int server_alone_join(struct fixture *f, const char *token, const char *party, const char *name, const char *csr,
+                      const uint8_t seal_key[32]);
+uint64_t server_alone_join_node(struct fixture *f, const char *name);
+
+#endif

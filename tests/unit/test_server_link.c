@@ -1,0 +1,190 @@
+/* server/link.h as a node sees it: welcome, reports, two streams, and who is cut off. */
+#include "../lib/server_alone.h"
+
+struct node {
+    struct fixture *f;
+    struct far_net *net;
+    struct far_stream *stream;
+    uint64_t id;
+    bool opened;
+    bool closed;
+    bool refused;
+    char error_class[33];
+    uint64_t boot;
+    uint64_t lease_ms;
+    size_t servers;
+    uint64_t acked;
+};
+
+static void node_opened(void *arg, struct far_stream *stream, struct far_peer peer, enum far_purpose purpose)
+{
+    struct node *n = arg;
+    n->opened = true;
+}
+
+static void copy_class(struct node *n, struct far_slice text)
+{
+    memset(n->error_class, 0, sizeof n->error_class);
+    memcpy(n->error_class, text.data, text.len < 32 ? text.len : 32);
+}
+
+static void node_got_frame(void *arg, struct far_stream *stream, uint16_t type, struct far_slice payload)
+{
+    struct node *n = arg;
+    struct far_arena arena;
+    struct far_error err;
+    far_arena_init(&arena, 1 << 20);
+    if (type == FAR_KIND_msg_welcome) {
+        struct far_msg_welcome welcome;
+        assert_int_equal(far_schema_decode(&far_schema_msg_welcome, payload, &arena, &welcome, &err), 0);
+        n->boot = welcome.boot;
+        n->lease_ms = welcome.lease_ms;
+        n->servers = welcome.servers.count;
+    } else if (type == FAR_KIND_msg_report_ack) {
+        struct far_msg_report_ack ack;
+        assert_int_equal(far_schema_decode(&far_schema_msg_report_ack, payload, &arena, &ack, &err), 0);
+        n->acked = ack.sequence;
+        copy_class(n, ack.error_class);
+    } else if (type == FAR_KIND_msg_refused) {
+        struct far_msg_refused refused;
+        assert_int_equal(far_schema_decode(&far_schema_msg_refused, payload, &arena, &refused, &err), 0);
+        n->refused = true;
+        copy_class(n, refused.error_class);
+    }
+    far_arena_done(&arena);
+}
+
+static void node_closed(void *arg, struct far_stream *stream, const struct far_error *why)
+{
+    struct node *n = arg;
+    n->closed = true;
+    n->stream = NULL;
+}
+
+static const struct far_stream_callbacks node_callbacks = {node_opened, node_got_frame, node_closed};
+
+static void connect_node(struct fixture *f, uint64_t id, struct node *n)
+{
+    struct far_error err;
+    *n = (struct node){.f = f, .id = id};
+    n->net = far_test_pki_net(&f->pki, FAR_PARTY_NODE, id);
+    assert_int_equal(far_stream_dial(n->net, &f->loop, far_listener_address(f->listener),
+                                     (struct far_peer){FAR_PARTY_SERVER, 0}, FAR_PURPOSE_LINK, &node_callbacks, n,
+                                     &n->stream, &err),
+                     0);
+    RUN_UNTIL(f, n->opened);
+}
+
+static void send_message(struct node *n, const struct far_schema *schema, const void *message)
+{
+    struct far_buf payload;
+    far_buf_init(&payload, 8192);
+    assert_int_equal(far_schema_encode(schema, message, &payload, NULL), 0);
+    assert_int_equal(far_stream_send(n->stream, schema->kind, far_buf_slice(&payload)), 0);
+    far_buf_done(&payload);
+}
+
+static void say_hello(struct node *n, uint64_t id, uint8_t nonce_byte)
+{
+    uint8_t nonce[16];
+    memset(nonce, nonce_byte, sizeof nonce);
+    struct far_msg_hello hello = {.node_id = id,
+                                  .nonce = far_slice(nonce, 16),
+                                  .data_address = far_slice_str("127.0.0.1:6002"),
+                                  .version = far_slice_str("test")};
+    send_message(n, &far_schema_msg_hello, &hello);
+}
+
+static void disconnect(struct node *n)
+{
+    if (n->stream != NULL) {
+        far_stream_close(n->stream);
+    }
+    RUN_UNTIL(n->f, n->closed);
+    far_net_free(n->net);
+}
+
+static void a_node_is_welcomed_and_its_reports_are_answered(void **state)
+{
+    struct fixture *f = *state;
+    struct node n;
+    uint64_t id = server_alone_join_node(f, "n2");
+    connect_node(f, id, &n);
+    say_hello(&n, id, 7);
+    RUN_UNTIL(f, n.boot != 0);
+    assert_int_equal(n.lease_ms, 15000);
+    assert_int_equal(n.servers, 1);
+    struct far_msg_report report = {.sequence = 1};
+    send_message(&n, &far_schema_msg_report, &report);
+    RUN_UNTIL(f, n.acked == 1);
+    assert_string_equal(n.error_class, "");
+    uint64_t boot = n.boot;
+    disconnect(&n);
+
+    connect_node(f, id, &n); /* the same process again: the same boot */
+    say_hello(&n, id, 7);
+    RUN_UNTIL(f, n.boot != 0);
+    assert_int_equal(n.boot, boot);
+    disconnect(&n);
+    connect_node(f, id, &n); /* another process */
+    say_hello(&n, id, 8);
+    RUN_UNTIL(f, n.boot != 0);
+    assert_true(n.boot > boot);
+    disconnect(&n);
+}
+
+static void the_newer_of_two_streams_of_a_node_stays(void **state)
+{
+    struct fixture *f = *state;
+    struct node first;
+    struct node second;
+    uint64_t id = server_alone_join_node(f, "n3");
+    connect_node(f, id, &first);
+    say_hello(&first, id, 1);
+    RUN_UNTIL(f, first.boot != 0);
+    connect_node(f, id, &second);
+    say_hello(&second, id, 1);
+    RUN_UNTIL(f, second.boot != 0 && first.closed);
+    assert_false(second.closed);
+    disconnect(&second);
+    disconnect(&first);
+}
+
+static void whoever_is_unknown_or_out_of_turn_is_cut_off(void **state)
+{
+    struct fixture *f = *state;
+    struct node n;
+    connect_node(f, 4711, &n); /* a certificate, but no row */
+    say_hello(&n, 4711, 1);
+    RUN_UNTIL(f, n.refused && n.closed);
+    assert_string_equal(n.error_class, "not_found");
+    disconnect(&n);
+
+    uint64_t id = server_alone_join_node(f, "n4");
+    connect_node(f, id, &n);
+    say_hello(&n, id + 1, 1); /* in the name of somebody else */
+    RUN_UNTIL(f, n.closed);
+    assert_int_equal(n.boot, 0);
+    disconnect(&n);
+
+    connect_node(f, id, &n);
+    struct far_msg_report report = {.sequence = 1};
+    send_message(&n, &far_schema_msg_report, &report); /* before the hello */
+    RUN_UNTIL(f, n.closed);
+    disconnect(&n);
+
+    connect_node(f, id, &n);
+    assert_int_equal(far_stream_send(n.stream, FAR_KIND_msg_hello, far_slice("\xff\xff", 2)), 0);
+    RUN_UNTIL(f, n.closed);
+    disconnect(&n);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_node_is_welcomed_and_its_reports_are_answered),
+        cmocka_unit_test(the_newer_of_two_streams_of_a_node_stays),
+        cmocka_unit_test(whoever_is_unknown_or_out_of_turn_is_cut_off),
+    };
+    return cmocka_run_group_tests_name("server_link", tests, server_alone_set_up, server_alone_tear_down);
+}
