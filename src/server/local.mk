@@ -16,5 +16,7 @@ libserver_la_SOURCES = \
 	src/server/server_run.c
 libserver_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS)
 
-# farshored.c becomes the program in the commit that brings far_log_open().
-EXTRA_DIST += src/server/farshored.c
+bin_PROGRAMS += src/server/farshored
+src_server_farshored_SOURCES = src/server/farshored.c
+src_server_farshored_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
+src_server_farshored_LDADD = libserver.la libapi.la liblog.la libnet.la libfsm.la libbase.la $(UV_LIBS) $(OPENSSL_LIBS)
