@@ -74,9 +74,10 @@ static int bootstrap_store(struct far_store *store, struct far_slice configurati
         return rv;
     }
     struct far_store_meta *meta = far_store_meta(txn);
-    rv = meta->applied_index == 0 ? far_apply_configuration(txn, FAR_RAFT_BOOTSTRAP_INDEX, FAR_RAFT_BOOTSTRAP_TERM,
-                                                            configuration, err)
-                                  : 0;
+    if (meta->applied_index == 0) {
+        meta->applied_index = FAR_RAFT_BOOTSTRAP_INDEX - 1; /* nothing was before the first configuration */
+        rv = far_apply_configuration(txn, FAR_RAFT_BOOTSTRAP_INDEX, FAR_RAFT_BOOTSTRAP_TERM, configuration, err);
+    }
     if (rv != 0) {
         far_store_abort(txn);
         return rv;
