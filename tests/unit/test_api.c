@@ -104,8 +104,8 @@ static void everything_is_denied_without_a_good_token(void **unused)
 {
     static const char *const bad[] = {"", "Authorization: Bearer\r\n", "Authorization: Basic YTpi\r\n",
                                       "Authorization: Bearer far_00\r\n",
-                                      "Authorization: Bearer far_0123456789012345678901234567890123456789012345678901"
-                                      "234567890123\r\n"};
+                                      ("Authorization: Bearer far_0123456789012345678901234567890123456789012345678901"
+                                       "234567890123\r\n")};
     uint64_t seq = far_test_api_last_seq(fixture);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         assert_problem(far_test_https_request(c, "GET", "/v1/cluster", bad[i], NULL), 401, "denied", "");

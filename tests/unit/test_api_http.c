@@ -7,6 +7,7 @@
 #include "api/http.h"
 #include "net/pki.h"
 
+#include <arpa/inet.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -259,7 +260,13 @@ static void what_cannot_be_listened_on_is_said(void **unused)
     char certificate[512], key[512], address[32];
     snprintf(certificate, sizeof certificate, "%s/server-1.crt", pki.dir);
     snprintf(key, sizeof key, "%s/server-1.key", pki.dir);
-    snprintf(address, sizeof address, "127.0.0.1:%d", far_http_port(http));
+    struct sockaddr_in taken = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof taken;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&taken, sizeof taken), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&taken, &len), 0);
+    snprintf(address, sizeof address, "127.0.0.1:%d", ntohs(taken.sin_port));
     struct far_http_config config = {.address = address, .certificate_path = certificate, .key_path = key,
                                      .body_max = BODY_MAX, .connections_max = 4, .stall_ms = 1000, .tick_ms = 1000};
     struct far_http *other = NULL;
@@ -275,19 +282,25 @@ static void what_cannot_be_listened_on_is_said(void **unused)
     config.address = "no port";
     assert_int_equal(far_http_new(&config, &callbacks, NULL, &other, &err), FAR_INVALID);
     assert_null(other);
+    close(fd);
+}
+
+static int make_identity(void **unused)
+{
+    static char dir[] = "/tmp/far-api-http-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    far_test_pki_init(&pki, dir, 1);
+    far_net_free(far_test_pki_net(&pki, FAR_PARTY_SERVER, 1));
+    snprintf(ca_path, sizeof ca_path, "%s/ca.crt", dir);
+    return 0;
 }
 
 static int setup(void **unused)
 {
     static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake};
-    static char dir[] = "/tmp/far-api-http-XXXXXX";
     char certificate[512], key[512];
-    assert_non_null(mkdtemp(dir));
-    far_test_pki_init(&pki, dir, 1);
-    far_net_free(far_test_pki_net(&pki, FAR_PARTY_SERVER, 1));
-    snprintf(ca_path, sizeof ca_path, "%s/ca.crt", dir);
-    snprintf(certificate, sizeof certificate, "%s/server-1.crt", dir);
-    snprintf(key, sizeof key, "%s/server-1.key", dir);
+    snprintf(certificate, sizeof certificate, "%s/server-1.crt", pki.dir);
+    snprintf(key, sizeof key, "%s/server-1.key", pki.dir);
     struct far_http_config config = {.address = "127.0.0.1:0", .certificate_path = certificate, .key_path = key,
                                      .body_max = BODY_MAX, .connections_max = 20, .stall_ms = STALL_MS, .tick_ms = 100};
     struct far_error err = {0};
@@ -310,7 +323,9 @@ static int teardown(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_request_arrives_with_all_that_is_looked_at),
+        /* First: libwebsockets loses a little memory where two of its contexts live at once. */
+        cmocka_unit_test(what_cannot_be_listened_on_is_said),
+        cmocka_unit_test_setup(a_request_arrives_with_all_that_is_looked_at, setup),
         cmocka_unit_test(a_large_answer_arrives_whole),
         cmocka_unit_test(another_thread_answers_by_posting),
         cmocka_unit_test(a_body_up_to_the_maximum_is_taken_and_a_byte_more_is_413),
@@ -320,7 +335,6 @@ int main(void)
         cmocka_unit_test(a_client_that_takes_nothing_is_cut_off),
         cmocka_unit_test(wake_runs_on_the_http_thread),
         cmocka_unit_test(tls_1_1_is_refused),
-        cmocka_unit_test(what_cannot_be_listened_on_is_said),
     };
-    return cmocka_run_group_tests_name("api_http", tests, setup, teardown);
+    return cmocka_run_group_tests_name("api_http", tests, make_identity, teardown);
 }

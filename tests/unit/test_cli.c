@@ -3,9 +3,11 @@
 
 #include "../../src/cli/cli.h"
 #include "../lib/api_fixture.h"
+#include "../lib/made_pki.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static struct far_test_api *fixture;
@@ -234,12 +236,14 @@ static void a_dead_server_in_the_list_is_passed_over(void **unused)
 
 static void another_ca_is_not_believed(void **unused)
 {
-    struct far_test_api *other = far_test_api_start(0);
-    char words[256];
-    snprintf(words, sizeof words, "site list --timeout 1 --ca %s", other->ca_path);
+    struct far_test_pki other;
+    char dir[256], words[512];
+    snprintf(dir, sizeof dir, "%s/other", fixture->dir);
+    assert_int_equal(mkdir(dir, 0700), 0);
+    far_test_pki_init(&other, dir, 2);
+    snprintf(words, sizeof words, "site list --timeout 1 --ca %s/ca.crt", dir);
     assert_int_equal(run(words), 5);
     assert_says("is not believed");
-    far_test_api_stop(other);
 }
 
 static void tokens_are_printed_once(void **unused)
