@@ -1,6 +1,7 @@
 /* Shared by the files of the vault only: what a vault is, and who guards which part of it.
  *
- * Order of locks: replicas_lock, a replica's lock, sync_lock, lock; pages.lock is taken alone. Reading a pack file needs none. */
+ * Order of locks: replicas_lock, a replica's lock, sync_lock, lock; pages.lock is taken alone. Reading a pack file needs
+ * none. */
 #ifndef FAR_DATAPLANE_VAULT_PRIVATE_H
 #define FAR_DATAPLANE_VAULT_PRIVATE_H
 
@@ -81,6 +82,14 @@ int far_vault_note_wrong(struct far_vault *vault, const struct far_hash256 *id, 
                          struct far_error *err);
 void far_vault_note_damage(struct far_vault *vault, struct far_place place, const char *text);
 int far_vault_check_writable(struct far_vault *vault, struct far_error *err);
+
+/* vault_repair.c */
+#define FAR_INDEX_COMPLETE UINT32_MAX /* as the pack of an index's position: the packs need no walk */
+/* The highest position before which everything is known to have been durable, at least `indexed`. */
+int far_vault_find_durable(struct far_vault *vault, struct far_place indexed, struct far_place *ret_durable,
+                           struct far_error *err);
+/* Cut the torn tail, note damage, bring the index up to date from `indexed` on, make ready to write. */
+int far_vault_repair(struct far_vault *vault, struct far_place indexed, struct far_error *err);
 
 /* vault_pages.c */
 int far_pages_init(struct far_pages *pages, uint64_t bytes_max, struct far_error *err);
