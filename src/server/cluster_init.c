@@ -9,6 +9,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* nftw */
 #endif
+#include "base/logging.h"
 #include "base/random.h"
 #include "net/address.h"
 #include "net/pki.h"
@@ -345,6 +346,7 @@ int far_server_init(int argc, char **argv)
     struct far_error err = {0};
     struct material m;
     material_init(&m);
+    far_log_level_set(FAR_LEVEL_WARN); /* the log's first steps are not news here */
     int rc = far_server_options(argc, argv, option_names, OPT_REQUIRED, options, &err);
     if (rc == 0) {
         rc = take_options(&m, options, &err);

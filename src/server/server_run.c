@@ -56,12 +56,6 @@ static void on_commit(void *arg, uint64_t applied_index, uint64_t last_seq)
 static void on_leader(void *arg, uint64_t leader_id, uint64_t term, bool is_self)
 {
     struct program *p = arg;
-    if (leader_id == 0) {
-        far_logf(FAR_LEVEL_INFO, "server", "term %llu: no leader is known", (unsigned long long)term);
-    } else {
-        far_logf(FAR_LEVEL_INFO, "server", "term %llu: %s %llu leads", (unsigned long long)term,
-                 is_self ? "this server, number" : "server number", (unsigned long long)leader_id);
-    }
     if (p->members != NULL) {
         far_members_changed(p->members);
     }
