@@ -74,14 +74,15 @@ static int bootstrap_store(struct far_store *store, struct far_slice configurati
         return rv;
     }
     struct far_store_meta *meta = far_store_meta(txn);
-    if (meta->applied_index == 0) {
-        meta->applied_index = FAR_RAFT_BOOTSTRAP_INDEX - 1; /* nothing was before the first configuration */
-        rv = far_apply_configuration(txn, FAR_RAFT_BOOTSTRAP_INDEX, FAR_RAFT_BOOTSTRAP_TERM, configuration, err);
-    }
-    if (rv != 0) {
+    if (meta->applied_index != 0) {
         far_store_abort(txn);
-        return rv;
+        return far_fail(err, FAR_CONFLICT, "the folder holds the state of a server already");
     }
+    FAR_ASSERT(configuration.len <= sizeof meta->configuration);
+    meta->applied_index = meta->configuration_index = meta->stored_index = FAR_RAFT_BOOTSTRAP_INDEX;
+    meta->applied_term = meta->stored_term = FAR_RAFT_BOOTSTRAP_TERM;
+    meta->configuration_len = configuration.len;
+    memcpy(meta->configuration, configuration.data, configuration.len);
     rv = far_store_commit(txn, err);
     return rv != 0 ? rv : far_store_sync(store, err);
 }

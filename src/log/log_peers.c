@@ -292,6 +292,7 @@ static void installed(struct far_log *log)
     struct far_raft_manifest told = far_log_raft_manifest(log, manifest.index, manifest.term);
     far_logf(FAR_LEVEL_INFO, "log", "the state at entry %llu is here", (unsigned long long)manifest.index);
     far_raft_installed(log->raft, &told);
+    far_log_ask_history(log);
 }
 
 void far_log_install_outcome(struct far_log *log, const struct far_apply_outcome *outcome)
