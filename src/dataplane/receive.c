@@ -115,6 +115,7 @@ static void read_frames(struct far_receive *receive)
     int rc = 0;
     bool own = false;
     while (rc == 0) {
+        own = false;
         rc = far_frame_read(receive->stream, receive->engine->config.idle_ms, &frame, &error);
         rc = rc == 0 ? receive_take_frame(receive, &frame, &own, &error) : rc;
         pthread_mutex_lock(&receive->mutex);
