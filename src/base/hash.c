@@ -2,7 +2,11 @@
 #include "base/hash.h"
 
 #define XXH_STATIC_LINKING_ONLY
+#if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h> /* picks AVX2 or AVX-512 at run time; the values are the same */
+#else
 #include <xxhash.h>
+#endif
 
 uint64_t far_hash64(const void *data, size_t len)
 {

@@ -57,5 +57,6 @@ API_FIXTURE = tests/lib/libapifixture.la libapi.la libtestpki.la libnet.la libfs
 check_LTLIBRARIES += tests/lib/libenginepair.la
 tests_lib_libenginepair_la_SOURCES = tests/lib/engine_pair.c tests/lib/engine_pair.h \
 	tests/lib/engine_disk.c tests/lib/engine_disk.h
+tests_lib_libenginepair_la_SOURCES += tests/lib/cut_proxy.c tests/lib/cut_proxy.h
 tests_lib_libenginepair_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
 tests_lib_libenginepair_la_LIBADD = libdataplane.la libadapters.la libtestpki.la

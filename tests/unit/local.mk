@@ -154,3 +154,7 @@ UNIT_TESTS += tests/unit/test_log_cluster
 tests_unit_test_log_cluster_SOURCES = tests/unit/test_log_cluster.c
 tests_unit_test_log_cluster_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_log_cluster_LDADD = liblog.la libtestpki.la libnet.la libfsm.la libbase.la $(UV_LIBS) $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_transfer
+tests_unit_test_transfer_SOURCES = tests/unit/test_transfer.c
+tests_unit_test_transfer_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_transfer_LDADD = tests/lib/libenginepair.la libdataplane.la libadapters.la $(CMOCKA_LIBS)
