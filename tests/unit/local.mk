@@ -158,3 +158,7 @@ UNIT_TESTS += tests/unit/test_transfer
 tests_unit_test_transfer_SOURCES = tests/unit/test_transfer.c
 tests_unit_test_transfer_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_transfer_LDADD = tests/lib/libenginepair.la libdataplane.la libadapters.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_log_verify
+tests_unit_test_log_verify_SOURCES = tests/unit/test_log_verify.c
+tests_unit_test_log_verify_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_log_verify_LDADD = liblog.la libnet.la libfsm.la libbase.la $(UV_LIBS) $(CMOCKA_LIBS)
