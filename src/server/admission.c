@@ -386,6 +386,40 @@ static int encode_join(const struct join *join, struct far_buf *out, struct far_
     return far_schema_encode(&far_schema_cmd_node_join, &command, out, err);
 }
 
+static void propose_join(struct join *join)
+{
+    struct far_error err = {0};
+    struct far_buf payload;
+    far_buf_init(&payload, FAR_COMMAND_PAYLOAD_MAX);
+    int rc = check_token(join, &err);
+    if (rc == 0) {
+        rc = encode_join(join, &payload, &err);
+    }
+    if (rc != 0) {
+        join_fail(join, &err);
+    } else {
+        struct far_command command = {
+            .kind = join->party == FAR_PARTY_SERVER ? FAR_KIND_cmd_server_join : FAR_KIND_cmd_node_join,
+            .actor = far_actor(FAR_ACTOR_SERVER, join->admission->config.server_id),
+            .payload = far_buf_slice(&payload)};
+        far_log_propose(join->admission->config.log, &command, PROPOSE_TIMEOUT_MS, on_joined, join);
+    }
+    far_buf_done(&payload);
+}
+
+static void on_up_to_date(void *arg, const struct far_result *result, uint64_t applied_index)
+{
+    struct join *join = arg;
+    if (result->klass != 0) {
+        struct far_error err;
+        far_fail(&err, result->klass, "%s", result->message);
+        join_fail(join, &err);
+        return;
+    }
+    propose_join(join);
+}
+
+/* The token may be younger than this server's state, and so may the secrets that it needs: it catches up first. */
 void far_admission_join(struct far_admission *admission, const struct far_api_join_request *request,
                         far_api_join_done_fn done, void *arg)
 {
@@ -399,25 +433,11 @@ void far_admission_join(struct far_admission *admission, const struct far_api_jo
     *join = (struct join){.admission = admission, .done = done, .arg = arg};
     far_buf_init(&join->csr_der, FAR_PKI_BYTES_MAX);
     far_buf_init(&join->certificate_pem, FAR_PKI_BYTES_MAX);
-    struct far_buf payload;
-    far_buf_init(&payload, FAR_COMMAND_PAYLOAD_MAX);
-    int rc = take_request(join, request, &err);
-    if (rc == 0) {
-        rc = check_token(join, &err);
-    }
-    if (rc == 0) {
-        rc = encode_join(join, &payload, &err);
-    }
-    if (rc != 0) {
+    if (take_request(join, request, &err) != 0) {
         join_fail(join, &err);
-    } else {
-        struct far_command command = {
-            .kind = join->party == FAR_PARTY_SERVER ? FAR_KIND_cmd_server_join : FAR_KIND_cmd_node_join,
-            .actor = far_actor(FAR_ACTOR_SERVER, admission->config.server_id),
-            .payload = far_buf_slice(&payload)};
-        far_log_propose(admission->config.log, &command, PROPOSE_TIMEOUT_MS, on_joined, join);
+        return;
     }
-    far_buf_done(&payload);
+    far_log_barrier(admission->config.log, PROPOSE_TIMEOUT_MS, on_up_to_date, join);
 }
 
 /* ---- life ---- */
