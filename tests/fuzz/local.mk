@@ -66,3 +66,9 @@ tests_fuzz_fuzz_http_query_SOURCES = tests/fuzz/fuzz_http_query.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_http_query_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 tests_fuzz_fuzz_http_query_LDFLAGS = $(LINK_WITH_FUZZ)
 tests_fuzz_fuzz_http_query_LDADD = libapi.la libfsm.la libbase.la $(JANSSON_LIBS)
+
+# the transfer
+FUZZ_TARGETS += tests/fuzz/fuzz_transfer
+tests_fuzz_fuzz_transfer_SOURCES = tests/fuzz/fuzz_transfer.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_transfer_LDFLAGS = $(LINK_WITH_FUZZ)
+tests_fuzz_fuzz_transfer_LDADD = libdataplane.la
