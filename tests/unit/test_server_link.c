@@ -25,7 +25,9 @@ static void node_opened(void *arg, struct far_stream *stream, struct far_peer pe
 static void copy_class(struct node *n, struct far_slice text)
 {
     memset(n->error_class, 0, sizeof n->error_class);
-    memcpy(n->error_class, text.data, text.len < 32 ? text.len : 32);
+    if (text.len > 0) {
+        memcpy(n->error_class, text.data, text.len < 32 ? text.len : 32);
+    }
 }
 
 static void node_got_frame(void *arg, struct far_stream *stream, uint16_t type, struct far_slice payload)
