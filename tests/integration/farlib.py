@@ -33,7 +33,7 @@ sys.path.insert(0, os.path.join(SOURCE, "tests/lib"))
 
 BLOCK = 65536
 MIB = 1 << 20
-SERVERS = ("protected", "recovery", "witness")
+SITES = SERVERS = ("protected", "recovery", "witness")
 
 
 class Failure(Exception):
@@ -178,6 +178,7 @@ class Cluster:
         self.base = base or tempfile.mkdtemp(prefix="far-cluster-")
         self.names, self.want_nodes, self.lease_ms, self.adapter = servers, nodes, lease_ms, adapter
         self.servers, self.nodes, self.plan = {}, {}, None
+        self.index = 0  # of the last write
         self.token_file = self.ca_file = None
         self.context = None
         os.makedirs(os.path.join(self.base, "logs"), exist_ok=True)
@@ -199,10 +200,10 @@ class Cluster:
 
     def set_up(self):
         self.found()
+        self.add_sites()
         for name in self.names[1:]:
             self.add_server(name)
         if self.want_nodes:
-            self.add_sites()
             self.add_node("source", "protected")
             self.add_node("target", "recovery")
             self.wait_nodes()
@@ -257,16 +258,16 @@ class Cluster:
             self.token = file.read().strip()
         self.context = ssl.create_default_context(cafile=self.ca_file)
 
-    def join_token(self, name, purpose, site=""):
-        body = {"name": name, "purpose": purpose, "expires_ms": int(time.time() * 1000) + 3600 * 1000}
-        if site:
-            body["site"] = site
+    def join_token(self, name, purpose, site):
+        body = {"name": name, "purpose": purpose, "expires_ms": int(time.time() * 1000) + 3600 * 1000, "site": site}
         return self.post("/v1/tokens", body)["token"]
 
-    def add_server(self, name):
+    def add_server(self, name, site=None):
+        """A standby that becomes a voter; site: the one of its name, else the witness's."""
         server = self.new_server(name)
-        self.run_tool("farshored", "join", "--dir", server.dir, "--token", self.join_token(name, "join_server"), "--name",
-                      name, "--api", server.api, "--peer", server.peer)
+        token = self.join_token(name, "join_server", site or (name if name in SITES else "witness"))
+        self.run_tool("farshored", "join", "--dir", server.dir, "--token", token, "--name", name, "--api", server.api,
+                      "--peer", server.peer)
         server.start()
         until(lambda: self.voter(name), 30, "server %s is a voter" % name)
         return server
@@ -277,8 +278,8 @@ class Cluster:
         return self.get("/v1/servers/" + name)["role"] == "voter"
 
     def add_sites(self):
-        self.post("/v1/sites", {"name": "protected", "role": "protected"})
-        self.post("/v1/sites", {"name": "recovery", "role": "recovery"})
+        for name in SITES:
+            self.post("/v1/sites", {"name": name, "role": name})
 
     def add_node(self, name, site, start=True):
         node = Node(self, name, site, free_ports(1)[0])
@@ -325,6 +326,8 @@ class Cluster:
                     problem = error
                     continue
                 if status < 300:
+                    if method != "GET" and isinstance(value, dict):
+                        self.index = max(self.index, value.get("index", 0))
                     return value
                 problem = Problem(status, value)
                 if problem.code not in ("busy", "not_leader", "unknown_outcome", "timeout"):
@@ -334,6 +337,8 @@ class Cluster:
             time.sleep(0.05)  # far-poll
 
     def get(self, path, server=None):
+        """Sees at least what was written through this harness: the index of the last write is sent along."""
+        path += ("&" if "?" in path else "?") + "min_index=%d" % self.index
         return self.call("GET", path, server=server)
 
     def post(self, path, body=None, server=None):
@@ -349,7 +354,7 @@ class Cluster:
     # ---- the log ----
 
     def status(self, server):
-        return self.get("/v1/cluster", server=server)
+        return self.call("GET", "/v1/cluster", server=server)
 
     def leader(self):
         """The server that leads, as the live servers see it, or None."""
@@ -357,7 +362,7 @@ class Cluster:
             if server.alive():
                 with contextlib.suppress(Exception):
                     status, _, value = self.request(server, "GET", "/v1/cluster", timeout=3)
-                    if status == 200 and value["log"]["is_leader"]:
+                    if status == 200 and value["server"]["is_leader"]:
                         return server
         return None
 
@@ -376,8 +381,8 @@ class Cluster:
         found = {}
         for name, server in self.servers.items():
             if server.alive():
-                value = self.get("/v1/log/head", server=server)
-                found[name] = tuple(value.get(k) for k in ("index", "seq", "head", "digest"))
+                value = self.call("GET", "/v1/log/head", server=server)
+                found[name] = tuple(value.get(k) for k in ("applied_index", "seq", "head", "digest"))
         return found
 
     def wait_same_heads(self, seconds=30):

@@ -67,13 +67,19 @@ def reads_go_on_without_a_quorum_and_say_so():
     return [] if status >= 400 else ["a write without quorum answered %d %r" % (status, body)]
 
 
+def remove(name):
+    server_id = cluster.get("/v1/servers/" + name)["id"]
+    cluster.call("DELETE", "/v1/servers/" + name)
+    farlib.until(lambda: cluster.get("/v1/servers/%d" % server_id)["role"] == "removed", 30, "server %s is out" % name)
+    server = cluster.servers.pop(name)
+    server.kill()
+    shutil.rmtree(server.dir)
+
+
 def a_fourth_server_joins_is_promoted_and_removed():
     cluster.add_server("fourth")
     cluster.wait_same_heads()
-    cluster.call("DELETE", "/v1/servers/fourth")
-    farlib.until(lambda: cluster.get("/v1/servers/fourth", server=cluster.wait_leader())["role"] == "removed", 30,
-                 "the fourth server is out")
-    cluster.servers.pop("fourth").kill()
+    remove("fourth")
     cluster.post("/v1/sites", {"name": "zeta", "role": "recovery"})
 
 
@@ -88,10 +94,8 @@ def a_server_that_lost_its_memory_does_not_vote_under_its_old_id():
     farlib.until(lambda: not victim.alive(), 20, "the server without its log refuses to run")
     name = victim.name
     victim.process = None
-    cluster.call("DELETE", "/v1/servers/" + name)
-    farlib.until(lambda: cluster.get("/v1/servers/" + name)["role"] == "removed", 30, "the old id is out")
-    del cluster.servers[name]
-    cluster.add_server(name + "-2")
+    remove(name)
+    cluster.add_server(name)  # the name is free again, the id is another
     cluster.wait_same_heads()
 
 

@@ -122,7 +122,6 @@ def a_full_server_refuses_users_early_and_recovers():
 def main():
     global cluster
     with farlib.Cluster(servers=farlib.SERVERS[:1], nodes=False) as cluster:
-        cluster.add_sites()
         cluster.add_node("source", "protected")
         try:
             tap.run_all([a_full_vault_fails_the_cycle_and_goes_on_when_there_is_space,
