@@ -4,6 +4,7 @@
  * (it cancels and reports nothing more), then close the agent, then the loop is empty. */
 #include "node/node.h"
 
+#include "adapters/adapters.h"
 #include "base/assert.h"
 #include "base/logging.h"
 #include "net/net.h"
@@ -90,6 +91,7 @@ static int open_engine(struct program *program, const char *dir, const struct fa
         .worker_count = (uint32_t)config->workers,
         .checkpoint_bytes = config->checkpoint_bytes,
         .checkpoint_ms = config->checkpoint_ms,
+        .adapters = far_adapters(),
     };
     return far_engine_new(&engine, far_agent_report, program->agent, &program->engine, err);
 }
