@@ -4,7 +4,7 @@
 
 enum { ABSENT, PRESENT };
 static const char *const states[] = {"absent", "present"};
-static const char *const inputs[] = {"cluster_init", "secret_set"};
+static const char *const inputs[] = {"cluster_init", "any other command"};
 static const struct far_cell cells[2][2] = {
     [ABSENT] = {FAR_MOVE(PRESENT), FAR_REJECT(FAR_CONFLICT, "does not exist yet; create it first")},
     [PRESENT] = {FAR_REJECT(FAR_CONFLICT, "exists already; a log holds one cluster"), FAR_MOVE(PRESENT)},
@@ -15,6 +15,12 @@ static int find_cluster(struct far_step *step, struct far_row_cluster *ret_row)
 {
     struct far_key key = far_key(&far_schema_row_cluster);
     return far_key_find(step, &far_schema_row_cluster, &key, ret_row);
+}
+
+int far_cluster_need(struct far_step *step)
+{
+    const struct far_cell *cell = far_table_cell(&far_table_cluster, ABSENT, 1);
+    return step->progress.next_seq > 1 ? 0 : far_reject(step, cell->klass, "the cluster %s", cell->why);
 }
 
 int far_lease_until(struct far_step *step, uint64_t *ret_until_ms)
@@ -127,7 +133,6 @@ static struct far_key secret_key(uint64_t recipient_id, struct far_slice name)
 
 int far_decide_secret_set(struct far_step *step, const struct far_cmd_secret_set *cmd)
 {
-    FAR_TRY(far_move(step, &far_table_cluster, PRESENT, 1, cmd->name, NULL));
     FAR_TRY(far_name_check(step, "secret", cmd->name));
     struct far_row_server server;
     int rc = cmd->recipient_id == 0 ? 0 : far_row_find(step, &far_schema_row_server, cmd->recipient_id, &server);

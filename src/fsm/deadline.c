@@ -1,6 +1,7 @@
 /* Deadlines: what is to happen at a time. The earliest is the first row of the table; the leader proposes `tick` when it
  * is due, and one tick handles at most 256. Each kind is answered by the file of the object it is about, whose events
  * take the deadline away or move it; one that nobody answers to is dropped. */
+#include "fsm/kv_overlay.h"
 #include "fsm/machines.h"
 
 #include "fsm/job.h"
@@ -120,6 +121,34 @@ static int drop(struct far_step *step, const struct deadline *d)
     return far_emit(step, &far_schema_ev_deadline_dropped, &ev);
 }
 
+/* Let one deadline act by itself: if its object is broken, only that deadline is lost, not every later one with it. */
+static int act_alone(struct far_step *step, const struct deadline *d)
+{
+    struct far_state *below = step->state, above = {.kv = far_kv_overlay_new(below->kv), .digest = below->digest};
+    struct far_row_progress progress = step->progress;
+    struct far_emitted *last = step->last;
+    if (above.kv == NULL) {
+        return far_fail(step->err, FAR_LIMIT, "out of memory");
+    }
+    step->state = &above;
+    int rc = act(step, d);
+    rc = rc == 0 ? drop(step, d) : rc;
+    step->state = below;
+    if (rc == 0) {
+        rc = far_kv_overlay_flush(above.kv, step->err);
+        below->digest = above.digest;
+    } else if (step->is_rejected) {
+        step->is_rejected = false;
+        step->candidates = NULL;
+        step->progress = progress;
+        step->last = last;
+        *(last != NULL ? &last->next : &step->first) = NULL;
+        rc = drop(step, d);
+    }
+    far_kv_overlay_free(above.kv);
+    return rc;
+}
+
 int far_decide_tick(struct far_step *step, const struct far_cmd_tick *cmd)
 {
     for (unsigned i = 0; i < AT_ONCE_MAX; i++) {
@@ -129,8 +158,7 @@ int far_decide_tick(struct far_step *step, const struct far_cmd_tick *cmd)
             return 0;
         }
         FAR_TRY(rc);
-        FAR_TRY(act(step, &d));
-        FAR_TRY(drop(step, &d));
+        FAR_TRY(act_alone(step, &d));
     }
     return 0;
 }

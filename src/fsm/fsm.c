@@ -226,9 +226,7 @@ static int run(struct far_step *step, const struct far_command *command, struct 
             return 0;
         }
     }
-    if (command->kind != FAR_KIND_cmd_cluster_init && step->progress.next_seq == 1) {
-        return far_reject(step, FAR_CONFLICT, "there is no cluster yet; create it first");
-    }
+    FAR_TRY(command->kind != FAR_KIND_cmd_cluster_init ? far_cluster_need(step) : 0);
     FAR_TRY(decide(step, handler, command));
     *ret_result = (struct far_result){
         .object_id = step->object_id,

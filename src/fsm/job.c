@@ -46,9 +46,10 @@ static int look(struct far_step *step, uint64_t id, struct far_row_job *ret_row)
     return rc;
 }
 
-int far_job_open(struct far_step *step, const struct far_row_job *job)
+int far_job_open(struct far_step *step, uint64_t job_id, struct far_row_job *ret_job)
 {
-    return far_move_id(step, &far_table_job, state_of(job), TASKS, job->id, NULL);
+    FAR_TRY(look(step, job_id, ret_job));
+    return far_move_id(step, &far_table_job, state_of(ret_job), TASKS, job_id, NULL);
 }
 
 int far_job_wake_at(struct far_step *step, struct far_row_job *job, uint64_t wake_ms)
@@ -214,8 +215,7 @@ int far_evolve_jobs_woken(struct far_step *step, const struct far_ev_jobs_woken 
     const uint64_t *ids = ev->job_ids.items;
     for (size_t i = 0; i < ev->job_ids.count; i++) {
         struct far_row_job row;
-        FAR_TRY(far_row_need(step, &far_schema_row_job, ids[i], &row));
-        FAR_TRY(far_job_open(step, &row));
+        FAR_TRY(far_job_open(step, ids[i], &row));
         FAR_TRY(row.wake_ms == 0 ? far_job_wake_at(step, &row, step->time_ms + 1) : 0);
     }
     return 0;

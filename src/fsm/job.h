@@ -11,8 +11,8 @@ int far_job_replicate(struct far_step *step, const struct far_row_plan *plan);
 int far_job_settle(struct far_step *step, uint64_t job_id);
 /* A node came up: every job with ready tasks looks at them again. */
 int far_jobs_wake(struct far_step *step);
-/* Ask job.c's table: may this job's tasks change? */
-int far_job_open(struct far_step *step, const struct far_row_job *job);
+/* The job, if its tasks may change. */
+int far_job_open(struct far_step *step, uint64_t job_id, struct far_row_job *ret_job);
 /* Evolve: put the job, its deadline moved. */
 int far_job_wake_at(struct far_step *step, struct far_row_job *job, uint64_t wake_ms);
 

@@ -24,6 +24,8 @@
 
 /* ---- cluster.c ---- */
 enum { FAR_LEASE_MS_DEFAULT = 15000 };
+/* Rejects as long as there is no cluster. */
+int far_cluster_need(struct far_step *step);
 /* When a lease given now ends. */
 int far_lease_until(struct far_step *step, uint64_t *ret_until_ms);
 

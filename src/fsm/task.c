@@ -268,9 +268,8 @@ int far_evolve_tasks_created(struct far_step *step, const struct far_ev_tasks_cr
 {
     const struct far_sub_task_new *items = ev->items.items;
     struct far_row_job job;
-    FAR_TRY(far_row_need(step, &far_schema_row_job, ev->job_id, &job));
-    FAR_TRY(far_job_open(step, &job));
-    if (ev->first_task != job.task_count + 1) {
+    FAR_TRY(far_job_open(step, ev->job_id, &job));
+    if (ev->first_task > job.task_count + 1) {
         return far_reject(step, FAR_INTERNAL, "broken: task %llu of job %llu is not the next", FAR_LLU(ev->first_task),
                           FAR_LLU(ev->job_id));
     }
@@ -285,8 +284,7 @@ int far_evolve_tasks_changed(struct far_step *step, const struct far_ev_tasks_ch
 {
     const struct far_sub_task_change *items = ev->items.items;
     struct far_row_job job;
-    FAR_TRY(far_row_need(step, &far_schema_row_job, ev->job_id, &job));
-    FAR_TRY(far_job_open(step, &job));
+    FAR_TRY(far_job_open(step, ev->job_id, &job));
     for (size_t i = 0; i < ev->items.count; i++) {
         struct far_row_task row;
         struct far_key key = far_key_part(&far_schema_row_task, ev->job_id, items[i].task);
