@@ -1,0 +1,241 @@
+/* The checkers: they see what servers deliver, apply and answer, and know nothing else of them. See sim.h.
+ *
+ * - one leader a term;
+ * - equal prefixes: what any server ever delivered at an index is the same everywhere, and for ever;
+ * - equal digests of state and equal heads of the chain at equal index;
+ * - no acknowledged command is lost, none takes effect twice: at the end the committed log is replayed into a fresh store,
+ *   and each server's digest is computed anew from the bytes of its rows. */
+#include "sim.h"
+
+#include "base/assert.h"
+
+struct spot { /* one index of the log */
+    bool is_committed;
+    bool is_applied;
+    uint64_t term;
+    uint8_t type;
+    uint64_t by; /* who delivered it first */
+    struct far_blob *blob;
+    struct far_hash128 digest;
+    uint8_t head[FAR_HEAD_SIZE];
+};
+
+struct leader {
+    uint64_t term;
+    uint64_t id;
+};
+
+struct answer {
+    uint64_t command;
+    uint64_t index;
+};
+
+struct sim_check {
+    struct sim *sim;
+    struct spot *spots; /* by index */
+    size_t spot_cap;
+    uint64_t last_index;
+    struct leader *leaders;
+    size_t leader_count, leader_cap;
+    struct answer *answers;
+    size_t answer_count, answer_cap;
+};
+
+struct sim_check *sim_check_new(struct sim *sim)
+{
+    struct sim_check *check = calloc(1, sizeof *check);
+    FAR_ASSERT(check != NULL);
+    check->sim = sim;
+    return check;
+}
+
+void sim_check_free(struct sim_check *check)
+{
+    for (size_t i = 0; i < check->spot_cap; i++) {
+        far_blob_unref(check->spots[i].blob);
+    }
+    free(check->spots);
+    free(check->leaders);
+    free(check->answers);
+    free(check);
+}
+
+uint64_t sim_check_last_index(const struct sim_check *check)
+{
+    return check->last_index;
+}
+
+uint64_t sim_check_answers(const struct sim_check *check)
+{
+    return check->answer_count;
+}
+
+static struct spot *spot_at(struct sim_check *check, uint64_t index)
+{
+    if (index >= check->spot_cap) {
+        size_t cap = (size_t)index * 2 + 64;
+        check->spots = realloc(check->spots, cap * sizeof *check->spots);
+        FAR_ASSERT(check->spots != NULL);
+        memset(check->spots + check->spot_cap, 0, (cap - check->spot_cap) * sizeof *check->spots);
+        check->spot_cap = cap;
+    }
+    return &check->spots[index];
+}
+
+void sim_check_leader(struct sim_check *check, uint64_t id, uint64_t term)
+{
+    for (size_t i = 0; i < check->leader_count; i++) {
+        if (check->leaders[i].term == term && check->leaders[i].id != id) {
+            sim_fail(check->sim, "two leaders in term %llu: %llu and %llu", (unsigned long long)term,
+                     (unsigned long long)check->leaders[i].id, (unsigned long long)id);
+        }
+    }
+    if (check->leader_count == check->leader_cap) {
+        check->leader_cap = check->leader_cap * 2 + 64;
+        check->leaders = realloc(check->leaders, check->leader_cap * sizeof *check->leaders);
+        FAR_ASSERT(check->leaders != NULL);
+    }
+    check->leaders[check->leader_count++] = (struct leader){.term = term, .id = id};
+}
+
+void sim_check_commit(struct sim_check *check, uint64_t id, const struct far_wal_entry *entry)
+{
+    struct spot *spot = spot_at(check, entry->index);
+    if (!spot->is_committed) {
+        spot->is_committed = true;
+        spot->term = entry->term;
+        spot->type = entry->type;
+        spot->by = id;
+        spot->blob = far_blob_ref(entry->blob);
+        check->last_index = entry->index > check->last_index ? entry->index : check->last_index;
+    } else if (spot->term != entry->term || spot->type != entry->type ||
+               !far_slice_equal(far_blob_slice(spot->blob), far_blob_slice(entry->blob))) {
+        sim_fail(check->sim, "entry %llu: server %llu committed it in term %llu, server %llu another one in term %llu",
+                 (unsigned long long)entry->index, (unsigned long long)spot->by, (unsigned long long)spot->term,
+                 (unsigned long long)id, (unsigned long long)entry->term);
+    }
+}
+
+void sim_check_applied(struct sim_check *check, uint64_t id, uint64_t index, struct far_hash128 digest,
+                       const uint8_t head[FAR_HEAD_SIZE])
+{
+    struct spot *spot = spot_at(check, index);
+    if (!spot->is_applied) {
+        spot->is_applied = true;
+        spot->digest = digest;
+        memcpy(spot->head, head, FAR_HEAD_SIZE);
+    } else if (!far_hash128_equal(spot->digest, digest)) {
+        sim_fail(check->sim, "server %llu has another state at index %llu", (unsigned long long)id,
+                 (unsigned long long)index);
+    } else if (memcmp(spot->head, head, FAR_HEAD_SIZE) != 0) {
+        sim_fail(check->sim, "server %llu has another chain at index %llu", (unsigned long long)id,
+                 (unsigned long long)index);
+    }
+}
+
+void sim_check_answered(struct sim_check *check, uint64_t command, uint64_t index)
+{
+    if (check->answer_count == check->answer_cap) {
+        check->answer_cap = check->answer_cap * 2 + 256;
+        check->answers = realloc(check->answers, check->answer_cap * sizeof *check->answers);
+        FAR_ASSERT(check->answers != NULL);
+    }
+    check->answers[check->answer_count++] = (struct answer){.command = command, .index = index};
+}
+
+/* ---- the end ---- */
+
+static void replay_entry(struct sim_check *check, struct far_store *store, uint64_t index)
+{
+    struct spot *spot = spot_at(check, index);
+    struct far_error err = {0};
+    struct far_store_txn *txn;
+    int rc;
+    if (!spot->is_committed) {
+        sim_fail(check->sim, "entry %llu was passed over", (unsigned long long)index);
+        return;
+    }
+    FAR_ASSERT(far_store_begin(store, true, &txn, NULL) == 0);
+    if (spot->type == FAR_RAFT_COMMAND) {
+        rc = far_apply_commands(txn, index, spot->term, far_blob_slice(spot->blob), NULL, NULL, &err);
+    } else if (spot->type == FAR_RAFT_BARRIER) {
+        rc = far_apply_barrier(txn, index, spot->term, &err);
+    } else {
+        rc = far_apply_configuration(txn, index, spot->term, far_blob_slice(spot->blob), &err);
+    }
+    struct far_store_meta *meta = far_store_meta(txn);
+    if (rc != 0) {
+        sim_fail(check->sim, "replay of entry %llu: %s", (unsigned long long)index, err.message);
+    } else if (spot->is_applied && !far_hash128_equal(meta->digest, spot->digest)) {
+        sim_fail(check->sim, "replay gives another state at index %llu", (unsigned long long)index);
+    }
+    FAR_ASSERT(far_store_commit(txn, NULL) == 0);
+}
+
+/* Which commands took effect, and where; twice is an alarm. */
+static void read_effects(struct sim_check *check, struct far_store *store, uint64_t *effects, uint64_t count)
+{
+    struct far_store_txn *txn;
+    FAR_ASSERT(far_store_begin(store, false, &txn, NULL) == 0);
+    uint64_t last = far_store_meta(txn)->last_seq;
+    for (uint64_t seq = 1; seq <= last; seq++) {
+        struct far_event event;
+        FAR_ASSERT(far_store_event_get(txn, seq, &event, NULL, NULL) == 0);
+        uint64_t command = far_get_le64(event.command_id);
+        if (event.command_id[15] != 1 || command > count) {
+            continue;
+        }
+        if (effects[command] != 0 && effects[command] != event.index) {
+            sim_fail(check->sim, "command %llu took effect twice, at %llu and %llu", (unsigned long long)command,
+                     (unsigned long long)effects[command], (unsigned long long)event.index);
+        }
+        effects[command] = event.index;
+    }
+    far_store_abort(txn);
+}
+
+static void check_server(struct sim_check *check, struct sim_server *server)
+{
+    struct far_store_txn *txn;
+    struct far_hash128 digest;
+    uint64_t pairs;
+    struct far_error err = {0};
+    FAR_ASSERT(far_store_begin(server->store, false, &txn, NULL) == 0);
+    const struct far_store_meta *meta = far_store_meta(txn);
+    struct spot *spot = spot_at(check, meta->applied_index);
+    if (far_state_digest_walk(far_store_kv(txn), &digest, &pairs, &err) != 0) {
+        sim_fail(check->sim, "server %llu: %s", (unsigned long long)server->id, err.message);
+    } else if (!far_hash128_equal(digest, meta->digest) || !spot->is_applied ||
+               !far_hash128_equal(digest, spot->digest)) {
+        sim_fail(check->sim, "server %llu: its rows do not give the digest of index %llu", (unsigned long long)server->id,
+                 (unsigned long long)meta->applied_index);
+    }
+    far_store_abort(txn);
+}
+
+void sim_check_end(struct sim_check *check)
+{
+    struct sim *sim = check->sim;
+    struct far_store *store;
+    uint64_t *effects = calloc((size_t)sim->next_command + 1, sizeof *effects);
+    FAR_ASSERT(effects != NULL && far_store_open_memory(&store, NULL) == 0);
+    for (uint64_t index = 1; index <= check->last_index && !sim->failed; index++) {
+        replay_entry(check, store, index);
+    }
+    if (!sim->failed) {
+        read_effects(check, store, effects, sim->next_command);
+    }
+    for (size_t i = 0; i < check->answer_count && !sim->failed; i++) {
+        if (effects[check->answers[i].command] == 0) {
+            sim_fail(sim, "command %llu was acknowledged at index %llu and is lost",
+                     (unsigned long long)check->answers[i].command, (unsigned long long)check->answers[i].index);
+        }
+    }
+    for (unsigned i = 0; i < SIM_MACHINES && !sim->failed; i++) {
+        if (sim->servers[i].alive) {
+            check_server(check, &sim->servers[i]);
+        }
+    }
+    free(effects);
+    far_store_close(store);
+}

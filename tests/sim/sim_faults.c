@@ -1,0 +1,307 @@
+/* What goes wrong, and the administrator who repairs: all from the seed. See sim.h. */
+#include "sim.h"
+
+#include "base/assert.h"
+
+enum { ADMIN_US = 300 * SIM_MS };
+
+/* ---- faults ---- */
+
+static void restart_due(struct sim *sim, void *object, uint64_t id, uint64_t unused, struct far_blob *blob)
+{
+    struct sim_server *server = object;
+    if (!server->alive && server->id == id && id != 0) {
+        sim_server_start(server);
+    }
+}
+
+static struct sim_server *any_server(struct sim *sim)
+{
+    struct sim_server *server = &sim->servers[sim_random(sim, SIM_MACHINES)];
+    if (sim_chance(sim, 30) && sim_leader(sim) != NULL) {
+        server = sim_leader(sim);
+    }
+    return server->alive ? server : NULL;
+}
+
+static void crash(struct sim *sim, struct sim_server *server, bool power_cut)
+{
+    uint64_t id = server->id;
+    sim_server_crash(server, power_cut);
+    sim_after(sim, 50 * SIM_MS + sim_random(sim, 4 * SIM_SECOND), restart_due, server, id, 0, NULL);
+}
+
+static void crash_all(struct sim *sim)
+{
+    for (unsigned i = 0; i < SIM_MACHINES; i++) {
+        if (sim->servers[i].alive) {
+            crash(sim, &sim->servers[i], true);
+        }
+    }
+}
+
+static void block(struct sim *sim, unsigned from, unsigned to, bool blocked)
+{
+    if (sim->links[from][to].blocked != blocked) {
+        sim->links[from][to].blocked = blocked;
+        sim_net_break(sim, from, to);
+        sim->breaks++;
+    }
+}
+
+static void unblock_due(struct sim *sim, void *object, uint64_t from, uint64_t to, struct far_blob *blob)
+{
+    block(sim, (unsigned)from, (unsigned)to, false);
+}
+
+/* One machine alone, or one direction of one pair. */
+static void cut_off(struct sim *sim)
+{
+    unsigned machine = (unsigned)sim_random(sim, SIM_MACHINES);
+    uint64_t for_us = 200 * SIM_MS + sim_random(sim, 6 * SIM_SECOND);
+    unsigned which = (unsigned)sim_random(sim, 4); /* both ways, in, out, one pair */
+    unsigned only = (unsigned)sim_random(sim, SIM_MACHINES);
+    for (unsigned i = 0; i < SIM_MACHINES; i++) {
+        if (i == machine || (which == 3 && i != only)) {
+            continue;
+        }
+        if (which != 2) {
+            block(sim, i, machine, true);
+            sim_after(sim, for_us, unblock_due, NULL, i, machine, NULL);
+        }
+        if (which == 0 || which == 2) {
+            block(sim, machine, i, true);
+            sim_after(sim, for_us, unblock_due, NULL, machine, i, NULL);
+        }
+    }
+}
+
+static void not_full_due(struct sim *sim, void *object, uint64_t a, uint64_t b, struct far_blob *blob)
+{
+    struct sim_server *server = object;
+    sim_disk_set_full(server->disk, false);
+    server->slow_us = 0;
+}
+
+/* One machine loses its disk, or bits of it; never a second one before the first has been replaced. */
+static void lose_memory(struct sim *sim, struct sim_server *server)
+{
+    if (!sim->admin_idle || sim->options.broken == SIM_BROKEN_OLD_ID) {
+        return;
+    }
+    sim->admin_idle = false;
+    sim->memory_lost++;
+    if (sim_chance(sim, 50)) {
+        sim_say(sim, "server %llu loses its memory", (unsigned long long)server->id);
+        sim_server_forget(server);
+        return;
+    }
+    uint64_t id = server->id;
+    sim_server_crash(server, false);
+    if (sim_disk_flip(server->disk)) {
+        sim_say(sim, "server %llu: a bit of its log is flipped", (unsigned long long)id);
+        server->damaged = true;
+    }
+    sim_after(sim, SIM_SECOND, restart_due, server, id, 0, NULL);
+}
+
+static void one_fault(struct sim *sim)
+{
+    struct sim_server *server = any_server(sim);
+    unsigned kind = (unsigned)sim_random(sim, 100);
+    if (kind < 25) {
+        cut_off(sim);
+    } else if (kind < 35) {
+        sim_net_break(sim, (unsigned)sim_random(sim, SIM_MACHINES), (unsigned)sim_random(sim, SIM_MACHINES));
+    } else if (kind < 38) {
+        crash_all(sim);
+    } else if (kind < 43) {
+        static const uint64_t delays[] = {SIM_MS, 5 * SIM_MS, 20 * SIM_MS, 100 * SIM_MS};
+        sim->delay_us = delays[sim_random(sim, 4)];
+    } else if (server == NULL) {
+        return;
+    } else if (kind < 55) {
+        crash(sim, server, false);
+    } else if (kind < 65) {
+        crash(sim, server, true);
+    } else if (kind < 77) { /* bury() finds it dead; it comes back later */
+        sim_disk_die_after(server->disk, 1 + sim_random(sim, 12));
+    } else if (kind < 84) {
+        server->slow_us = 300 * SIM_MS;
+        sim_after(sim, 3 * SIM_SECOND, not_full_due, server, 0, 0, NULL);
+    } else if (kind < 90) {
+        sim_disk_set_full(server->disk, true);
+        sim_after(sim, 3 * SIM_SECOND, not_full_due, server, 0, 0, NULL);
+    } else if (kind < 94) {
+        server->wall_off_ms += (int64_t)sim_random(sim, 120000) - 60000;
+    } else {
+        lose_memory(sim, server);
+    }
+}
+
+static void fault_due(struct sim *sim, void *object, uint64_t a, uint64_t b, struct far_blob *blob)
+{
+    if (!sim->trouble) {
+        return;
+    }
+    one_fault(sim);
+    sim_after(sim, 50 * SIM_MS + sim_random(sim, 1500 * SIM_MS), fault_due, NULL, 0, 0, NULL);
+}
+
+/* Whoever died by its disk comes back. */
+static void watch_due(struct sim *sim, void *object, uint64_t a, uint64_t b, struct far_blob *blob)
+{
+    for (unsigned i = 0; i < SIM_MACHINES; i++) {
+        struct sim_server *server = &sim->servers[i];
+        if (!server->alive && server->id != 0 && sim_chance(sim, 40)) {
+            sim_server_start(server);
+        }
+    }
+    sim_after(sim, SIM_SECOND, watch_due, NULL, 0, 0, NULL);
+}
+
+void sim_faults_start(struct sim *sim)
+{
+    sim->trouble = true;
+    sim_after(sim, SIM_SECOND, fault_due, NULL, 0, 0, NULL);
+}
+
+void sim_faults_heal(struct sim *sim)
+{
+    sim->trouble = false;
+    sim->delay_us = 5 * SIM_MS;
+    sim_net_heal(sim);
+    for (unsigned i = 0; i < SIM_MACHINES; i++) {
+        sim_disk_set_full(sim->servers[i].disk, false);
+        sim_disk_die_after(sim->servers[i].disk, 0);
+        sim->servers[i].slow_us = 0;
+        if (!sim->servers[i].alive && sim->servers[i].id != 0) {
+            sim_server_start(&sim->servers[i]);
+        }
+    }
+}
+
+/* ---- the administrator ---- */
+
+static bool is_member(const struct far_raft_status *status, uint64_t id)
+{
+    for (size_t i = 0; i < status->member_count; i++) {
+        if (status->members[i].id == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A member whose machine is gone for good, or a voter too many: out. */
+static bool remove_one(struct sim *sim, struct sim_server *leader, const struct far_raft_status *status, unsigned voters)
+{
+    struct far_error err = {0};
+    for (size_t i = 0; i < status->member_count; i++) {
+        const struct far_raft_member *member = &status->members[i];
+        bool is_gone = sim_server_of(sim, member->id) == NULL;
+        if (!is_gone && (voters <= sim->voters_wanted || !member->voter)) {
+            continue;
+        }
+        if (member->id == leader->id) {
+            far_raft_transfer(leader->raft, 0, &err);
+            return true;
+        }
+        if (far_raft_remove(leader->raft, member->id, &err) == 0) {
+            sim_say(sim, "remove server %llu", (unsigned long long)member->id);
+            sim->changes++;
+        }
+        return true;
+    }
+    return false;
+}
+
+static bool promote_one(struct sim *sim, struct sim_server *leader, const struct far_raft_status *status)
+{
+    struct far_error err = {0};
+    for (size_t i = 0; i < status->member_count; i++) {
+        if (!status->members[i].voter) {
+            if (far_raft_promote(leader->raft, status->members[i].id, &err) == 0) {
+                sim_say(sim, "promote server %llu", (unsigned long long)status->members[i].id);
+                sim->changes++;
+            }
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool add_one(struct sim *sim, struct sim_server *leader, const struct far_raft_status *status)
+{
+    struct far_error err = {0};
+    if (status->member_count >= sim->voters_wanted) {
+        return false;
+    }
+    struct sim_server *found = NULL;
+    for (unsigned i = 0; i < SIM_MACHINES; i++) {
+        struct sim_server *server = &sim->servers[i];
+        if (server->id != 0 && !is_member(status, server->id)) {
+            found = server; /* made, but not in yet */
+        }
+    }
+    for (unsigned i = 0; i < SIM_MACHINES && found == NULL; i++) {
+        if (sim->servers[i].id == 0) {
+            found = &sim->servers[i];
+            sim_server_create(sim, i, false);
+        }
+    }
+    if (found != NULL && far_raft_add(leader->raft, found->id, found->address, &err) == 0) {
+        sim_say(sim, "add server %llu", (unsigned long long)found->id);
+        sim->changes++;
+    }
+    return true;
+}
+
+/* A server that was removed, as a leader in office says, is switched off. */
+static void retire(struct sim *sim, const struct far_raft_status *status)
+{
+    for (unsigned i = 0; i < SIM_MACHINES; i++) {
+        struct sim_server *server = &sim->servers[i];
+        if (server->id != 0 && !is_member(status, server->id) && server->meta->applied_index > 1) {
+            sim_say(sim, "server %llu is retired", (unsigned long long)server->id);
+            sim_server_forget(server);
+            return;
+        }
+    }
+}
+
+static void admin_due(struct sim *sim, void *object, uint64_t a, uint64_t b, struct far_blob *blob)
+{
+    struct sim_server *leader = sim_leader(sim);
+    struct far_raft_status status;
+    sim_after(sim, ADMIN_US, admin_due, NULL, 0, 0, NULL);
+    if (leader == NULL) {
+        return;
+    }
+    far_raft_status(leader->raft, &status);
+    if (!status.ready || leader->meta->applied_index < status.commit_index || leader->fatal) {
+        return;
+    }
+    unsigned voters = 0;
+    for (size_t i = 0; i < status.member_count; i++) {
+        voters += status.members[i].voter;
+    }
+    if (remove_one(sim, leader, &status, voters) || promote_one(sim, leader, &status) ||
+        add_one(sim, leader, &status)) {
+        return;
+    }
+    retire(sim, &status);
+    sim->admin_idle = voters == sim->voters_wanted;
+    if (sim->trouble && sim_chance(sim, 3)) { /* another number of voters, now and then */
+        sim->voters_wanted = 3 + (unsigned)sim_random(sim, 3);
+    } else if (sim->trouble && sim_chance(sim, 3)) {
+        struct far_error err = {0};
+        far_raft_transfer(leader->raft, 0, &err);
+    }
+}
+
+void sim_admin_start(struct sim *sim)
+{
+    sim_after(sim, ADMIN_US, admin_due, NULL, 0, 0, NULL);
+    sim_after(sim, SIM_SECOND, watch_due, NULL, 0, 0, NULL);
+}

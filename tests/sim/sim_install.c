@@ -1,0 +1,136 @@
+/* How a simulated server fetches the state of another one, piece by piece, with the real snapshot code. See sim.h. */
+#include "sim.h"
+
+#include "base/assert.h"
+
+enum { PIECE_US = 2 * SIM_MS, ASK_AGAIN_US = 2 * SIM_SECOND };
+
+static void ask_again(struct sim *sim, void *object, uint64_t life, uint64_t number, struct far_blob *blob);
+
+static void ask(struct sim_server *server)
+{
+    struct sim *sim = server->sim;
+    server->fetch_number = ++sim->next_order;
+    server->fetch_heard_us = sim->now_us;
+    FAR_ASSERT(far_install_begin(server->store, &server->install, NULL) == 0);
+    sim_net_send(server, server->fetch_from, SIM_STATE_WANT, server->fetch_number, far_slice(NULL, 0));
+    sim_after(sim, ASK_AGAIN_US, ask_again, server, server->life, server->fetch_number, NULL);
+}
+
+static void ask_again(struct sim *sim, void *object, uint64_t life, uint64_t number, struct far_blob *blob)
+{
+    struct sim_server *server = object;
+    if (!server->alive || server->life != life || !server->fetching || server->fetch_number != number) {
+        return;
+    }
+    if (sim->now_us - server->fetch_heard_us < ASK_AGAIN_US) {
+        sim_after(sim, ASK_AGAIN_US, ask_again, server, life, number, NULL);
+        return;
+    }
+    struct sim_server *other = &sim->servers[sim_random(sim, SIM_MACHINES)]; /* any that is ahead will do */
+    if (other->alive && other != server) {
+        server->fetch_from = other->id;
+    }
+    ask(server);
+}
+
+void sim_install_begin(struct sim_server *server, uint64_t from_id, uint64_t min_index)
+{
+    sim_say(server->sim, "server %llu wants the state of %llu", (unsigned long long)server->id,
+            (unsigned long long)from_id);
+    server->fetching = true;
+    server->fetch_from = from_id;
+    server->fetch_min_index = min_index;
+    ask(server);
+}
+
+/* ---- who sends ---- */
+
+static void piece_due(struct sim *sim, void *object, uint64_t life, uint64_t number, struct far_blob *blob)
+{
+    struct sim_server *server = object;
+    if (!server->alive || server->life != life || server->dump_number != number || server->dump.txn == NULL) {
+        return;
+    }
+    far_buf_reset(&sim->scratch);
+    FAR_ASSERT(far_dump_next(&server->dump, &sim->scratch, NULL) == 0);
+    sim_net_send(server, server->dump_to, SIM_STATE_PIECE, number, far_buf_slice(&sim->scratch));
+    if (!server->dump.ended) {
+        sim_after(sim, PIECE_US, piece_due, server, life, number, NULL);
+        return;
+    }
+    far_buf_reset(&sim->scratch);
+    FAR_ASSERT(far_manifest_encode(&server->dump.manifest, &sim->scratch, NULL) == 0);
+    sim_net_send(server, server->dump_to, SIM_STATE_END, number, far_buf_slice(&sim->scratch));
+    far_dump_end(&server->dump);
+}
+
+static void start_dump(struct sim_server *server, uint64_t to_id, uint64_t number)
+{
+    far_dump_end(&server->dump);
+    memset(&server->dump, 0, sizeof server->dump);
+    FAR_ASSERT(far_dump_begin(server->store, &server->dump, NULL) == 0);
+    server->dump_to = to_id;
+    server->dump_number = number;
+    sim_after(server->sim, PIECE_US, piece_due, server, server->life, number, NULL);
+}
+
+/* ---- who receives ---- */
+
+static void finish(struct sim_server *server, struct far_slice bytes)
+{
+    struct sim *sim = server->sim;
+    struct far_manifest manifest;
+    struct far_error err = {0};
+    if (!server->install.ended) {
+        return; /* a piece was lost: ask again */
+    }
+    FAR_ASSERT(far_manifest_decode(bytes, &manifest, NULL) == 0);
+    if (manifest.index < server->fetch_min_index) {
+        return; /* that server is behind, too */
+    }
+    sim_server_apply_all(server);
+    if (far_install_finish(&server->install, &manifest, &err) != 0) {
+        sim_fail(sim, "server %llu could not install: %s", (unsigned long long)server->id, err.message);
+        return;
+    }
+    server->fetching = false;
+    sim->installs++;
+    sim_server_read_meta(server);
+    *server->before = *server->meta;
+    server->told_durable = server->meta->applied_index;
+    sim_say(sim, "server %llu has installed the state at %llu", (unsigned long long)server->id,
+            (unsigned long long)server->meta->applied_index);
+    sim_check_applied(sim->check, server->id, server->meta->applied_index, server->meta->digest, server->meta->head);
+    if (sim->trouble && sim_chance(sim, 15)) { /* a crash between the switch and what raft learns of it */
+        sim_server_crash(server, true);
+        return;
+    }
+    struct far_raft_manifest raft_manifest = sim_manifest_of(server->meta);
+    far_raft_installed(server->raft, &raft_manifest);
+}
+
+void sim_install_message(struct sim_server *server, uint64_t from_id, enum sim_message kind, uint64_t number,
+                         struct far_slice bytes)
+{
+    if (kind == SIM_STATE_WANT) {
+        start_dump(server, from_id, number);
+        return;
+    }
+    if (!server->fetching || number != server->fetch_number) {
+        return;
+    }
+    server->fetch_heard_us = server->sim->now_us;
+    if (kind == SIM_STATE_END) {
+        finish(server, bytes);
+    } else if (far_install_piece(&server->install, bytes, NULL) != 0) {
+        server->fetch_heard_us = 0; /* one before it was lost */
+    }
+}
+
+void sim_install_end(struct sim_server *server)
+{
+    server->fetching = false;
+    far_dump_end(&server->dump);
+    memset(&server->dump, 0, sizeof server->dump);
+}

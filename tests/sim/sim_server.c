@@ -1,0 +1,462 @@
+/* One simulated server: what log.c does around the raft driver, in virtual time. See sim.h.
+ *
+ * Committed entries are queued and applied a little later in groups, one transaction each; what the commit before left is
+ * durable then. A crash drops memory, and with a power cut also what disk and store had not made durable. */
+#include "sim.h"
+
+#include "base/assert.h"
+
+enum { APPLY_GROUP = 64, ELECTION_MS = 500, INIT_TIME_MS = 1700000 };
+
+static uint64_t now_ms(void *arg)
+{
+    struct sim_server *server = arg;
+    return server->sim->now_us / SIM_MS + 1000;
+}
+
+/* ---- timer ---- */
+
+static void timer_due(struct sim *sim, void *object, uint64_t life, uint64_t unused, struct far_blob *blob)
+{
+    struct sim_server *server = object;
+    if (server->alive && server->life == life && server->timer_order == unused) {
+        far_raft_timeout(server->raft);
+    }
+}
+
+static void set_timer(void *arg, uint64_t at_ms)
+{
+    struct sim_server *server = arg;
+    uint64_t now = now_ms(arg);
+    uint64_t us = at_ms > now ? (at_ms - now) * SIM_MS : 1;
+    sim_after(server->sim, us, timer_due, server, server->life, ++server->timer_order, NULL);
+}
+
+/* ---- the writer ---- */
+
+static void job_due(struct sim *sim, void *object, uint64_t life, uint64_t unused, struct far_blob *blob)
+{
+    struct sim_server *server = object;
+    if (!server->alive || server->life != life || server->job == NULL) {
+        return;
+    }
+    struct far_wal_job *job = server->job;
+    server->job = NULL;
+    job->run(job);
+    job->done(job);
+}
+
+static void submit(void *arg, struct far_wal_job *job)
+{
+    struct sim_server *server = arg;
+    FAR_ASSERT(server->job == NULL);
+    server->job = job;
+    uint64_t us = 100 + sim_random(server->sim, 2000) + sim_random(server->sim, server->slow_us + 1);
+    sim_after(server->sim, us, job_due, server, server->life, 0, NULL);
+}
+
+/* ---- what the driver wants ---- */
+
+static void env_send(void *arg, uint64_t peer_id, const char *address, struct far_slice message)
+{
+    sim_net_send(arg, peer_id, SIM_RAFT, 0, message);
+}
+
+static void apply_due(struct sim *sim, void *object, uint64_t life, uint64_t unused, struct far_blob *blob);
+
+static void plan_apply(struct sim_server *server)
+{
+    if (!server->apply_planned && server->queue_count > 0) {
+        server->apply_planned = true;
+        sim_after(server->sim, 50 + sim_random(server->sim, 3000), apply_due, server, server->life, 0, NULL);
+    }
+}
+
+static void env_commit(void *arg, const struct far_wal_entry *entry)
+{
+    struct sim_server *server = arg;
+    FAR_ASSERT(server->queue_count < SIM_QUEUE_MAX);
+    size_t at = (server->queue_head + server->queue_count++) % SIM_QUEUE_MAX;
+    server->queued[at] = *entry;
+    far_blob_ref(entry->blob);
+    sim_check_commit(server->sim->check, server->id, entry);
+    plan_apply(server);
+}
+
+static void env_leader(void *arg, uint64_t leader_id, uint64_t term, bool is_self)
+{
+    struct sim_server *server = arg;
+    sim_say(server->sim, "server %llu: term %llu, leader %llu", (unsigned long long)server->id, (unsigned long long)term,
+            (unsigned long long)leader_id);
+    if (server->is_leader && !is_self) {
+        sim_clients_lost(server);
+    }
+    server->is_leader = is_self;
+    server->term = term;
+    if (is_self) {
+        sim_check_leader(server->sim->check, server->id, term);
+    }
+}
+
+static void env_install(void *arg, uint64_t from_id, const struct far_raft_manifest *manifest)
+{
+    sim_install_begin(arg, from_id, manifest->index);
+}
+
+static void env_fatal(void *arg, const struct far_error *err)
+{
+    struct sim_server *server = arg;
+    server->fatal = true;
+    server->fatal_err = *err;
+}
+
+static void retry_due(struct sim *sim, void *object, uint64_t life, uint64_t unused, struct far_blob *blob)
+{
+    struct sim_server *server = object;
+    if (server->alive && server->life == life) {
+        far_raft_retry(server->raft);
+    }
+}
+
+static void env_full(void *arg, const struct far_error *err)
+{
+    struct sim_server *server = arg;
+    sim_after(server->sim, 500 * SIM_MS, retry_due, server, server->life, 0, NULL);
+}
+
+/* ---- applying ---- */
+
+struct decided {
+    struct sim_server *server;
+    uint64_t index;
+    uint64_t term;
+};
+
+static void note_result(void *arg, unsigned position, const struct far_command *command, const struct far_result *result)
+{
+    struct decided *decided = arg;
+    sim_clients_decided(decided->server, decided->index, decided->term, position, command, result);
+}
+
+static int apply_one(struct sim_server *server, struct far_store_txn *txn, const struct far_wal_entry *entry,
+                     struct far_error *err)
+{
+    struct decided decided = {.server = server, .index = entry->index, .term = entry->term};
+    struct far_slice data = far_blob_slice(entry->blob);
+    int rc;
+    if (entry->type == FAR_RAFT_COMMAND) {
+        rc = far_apply_commands(txn, entry->index, entry->term, data, note_result, &decided, err);
+    } else if (entry->type == FAR_RAFT_BARRIER) {
+        rc = far_apply_barrier(txn, entry->index, entry->term, err);
+    } else {
+        rc = far_apply_configuration(txn, entry->index, entry->term, data, err);
+    }
+    if (rc == 0) {
+        struct far_store_meta *meta = far_store_meta(txn);
+        if (server->sim->options.broken == SIM_BROKEN_APPLY && server->machine == 1 && entry->index % 100 == 99) {
+            meta->digest.low++;
+        }
+        sim_check_applied(server->sim->check, server->id, entry->index, meta->digest, meta->head);
+    }
+    return rc;
+}
+
+struct far_raft_manifest sim_manifest_of(const struct far_store_meta *meta)
+{
+    return (struct far_raft_manifest){.index = meta->applied_index,
+                                      .term = meta->applied_term,
+                                      .configuration_index = meta->configuration_index,
+                                      .configuration = far_slice(meta->configuration, meta->configuration_len),
+                                      .data = far_slice(meta->head, FAR_HEAD_SIZE)};
+}
+
+void sim_server_tell_durable(struct sim_server *server)
+{
+    uint64_t durable = far_store_durable_index(server->store);
+    const struct far_store_meta *meta = server->meta->applied_index == durable ? server->meta : server->before;
+    if (durable > server->told_durable && meta->applied_index == durable) {
+        struct far_raft_manifest manifest = sim_manifest_of(meta);
+        server->told_durable = durable;
+        far_raft_durable(server->raft, &manifest);
+    }
+}
+
+void sim_server_read_meta(struct sim_server *server)
+{
+    struct far_store_txn *txn;
+    FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
+    *server->meta = *far_store_meta(txn);
+    far_store_abort(txn);
+}
+
+/* One transaction of at most APPLY_GROUP entries. */
+static void apply_group(struct sim_server *server)
+{
+    struct far_store_txn *txn;
+    struct far_error err = {0};
+    struct far_raft_status status;
+    FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
+    for (unsigned i = 0; i < APPLY_GROUP && server->queue_count > 0; i++) {
+        struct far_wal_entry *entry = &server->queued[server->queue_head];
+        if (apply_one(server, txn, entry, &err) != 0) {
+            sim_fail(server->sim, "server %llu cannot apply entry %llu: %s", (unsigned long long)server->id,
+                     (unsigned long long)entry->index, err.message);
+            far_store_abort(txn);
+            return;
+        }
+        far_blob_unref(entry->blob);
+        server->queue_head = (server->queue_head + 1) % SIM_QUEUE_MAX;
+        server->queue_count--;
+    }
+    far_raft_status(server->raft, &status);
+    if (status.stored_index > 0) {
+        far_store_meta(txn)->stored_index = status.stored_index;
+        far_store_meta(txn)->stored_term = status.stored_term;
+    }
+    struct far_store_meta *old = server->before;
+    server->before = server->meta;
+    server->meta = old;
+    *server->meta = *far_store_meta(txn);
+    FAR_ASSERT(far_store_commit(txn, NULL) == 0);
+}
+
+void sim_server_apply_all(struct sim_server *server)
+{
+    while (server->queue_count > 0 && !server->sim->failed) {
+        apply_group(server);
+    }
+}
+
+static void apply_due(struct sim *sim, void *object, uint64_t life, uint64_t unused, struct far_blob *blob)
+{
+    struct sim_server *server = object;
+    if (!server->alive || server->life != life) {
+        return;
+    }
+    server->apply_planned = false;
+    if (server->queue_count == 0) {
+        return;
+    }
+    apply_group(server);
+    if (sim_chance(sim, 10)) {
+        FAR_ASSERT(far_store_sync(server->store, NULL) == 0);
+    }
+    if (!sim->failed) {
+        sim_server_tell_durable(server);
+        sim_server_pump(server);
+        plan_apply(server);
+    }
+}
+
+/* ---- messages ---- */
+
+void sim_server_receive(struct sim_server *server, uint64_t from_id, enum sim_message kind, uint64_t number,
+                        struct far_slice bytes)
+{
+    struct far_error err = {0};
+    char address[32];
+    if (kind == SIM_CLOCK) {
+        uint64_t mono = now_ms(server);
+        far_cluster_clock_sample(&server->clock, from_id, number, mono, mono);
+        return;
+    }
+    if (kind != SIM_RAFT) {
+        sim_install_message(server, from_id, kind, number, bytes);
+        return;
+    }
+    snprintf(address, sizeof address, "server-%llu", (unsigned long long)from_id);
+    if (far_raft_receive(server->raft, from_id, address, bytes, &err) != 0) {
+        sim_fail(server->sim, "server %llu could not read a message of %llu: %s", (unsigned long long)server->id,
+                 (unsigned long long)from_id, err.message);
+    }
+    if (server->alive && !server->fatal) {
+        sim_server_pump(server);
+    }
+}
+
+/* ---- lives ---- */
+
+static struct far_raft_env make_env(struct sim_server *server)
+{
+    return (struct far_raft_env){.arg = server,
+                                 .now_ms = now_ms,
+                                 .set_timer = set_timer,
+                                 .send = env_send,
+                                 .on_commit = env_commit,
+                                 .on_leader = env_leader,
+                                 .on_install = env_install,
+                                 .on_fatal = env_fatal,
+                                 .on_full = env_full};
+}
+
+void sim_server_start(struct sim_server *server)
+{
+    struct sim *sim = server->sim;
+    struct far_error err = {0};
+    FAR_ASSERT(!server->alive && server->id != 0 && server->store != NULL);
+    server->life++;
+    server->fatal = false;
+    server->is_leader = false;
+    server->told_durable = 0;
+    sim_server_read_meta(server);
+    *server->before = *server->meta;
+    server->env = make_env(server);
+    far_cluster_clock_init(&server->clock);
+    struct far_raft_config config = {
+        .id = server->id,
+        .address = server->address,
+        .election_ms = ELECTION_MS,
+        .seed = (uint32_t)sim_random(sim, UINT32_MAX) | 1,
+        .disk = sim_disk_base(server->disk),
+        .executor = {.arg = server, .submit = submit},
+        .manifest = sim_manifest_of(server->meta),
+        .installed = server->meta->installed_index != 0 && server->meta->installed_index == server->meta->applied_index,
+        .trusted_index = server->meta->stored_index,
+        .trusted_term = server->meta->stored_term,
+        .cache_bytes_max = 64 * 1024,
+    };
+    server->alive = true;
+    int rc = far_raft_open(&config, &server->env, &server->raft, &err);
+    if (rc == 0) {
+        sim_say(sim, "server %llu starts at index %llu", (unsigned long long)server->id,
+                (unsigned long long)server->meta->applied_index);
+        return;
+    }
+    server->alive = false;
+    server->raft = NULL;
+    if (rc == FAR_CORRUPT && server->damaged) {
+        sim_say(sim, "server %llu refuses its damaged log: %s", (unsigned long long)server->id, err.message);
+        sim->refused++;
+        sim_server_forget(server);
+    } else if (!sim_disk_dead(server->disk)) {
+        sim_fail(sim, "server %llu does not start: %s", (unsigned long long)server->id, err.message);
+    }
+}
+
+/* Work under way meets a dead disk and ends; then everything in memory goes. */
+static void end_life(struct sim_server *server)
+{
+    server->alive = false;
+    server->life++;
+    if (server->raft != NULL) {
+        far_raft_stop(server->raft);
+        sim_disk_die(server->disk);
+        if (server->job != NULL) {
+            struct far_wal_job *job = server->job;
+            server->job = NULL;
+            job->run(job);
+            job->done(job);
+        }
+        far_raft_close(server->raft);
+        server->raft = NULL;
+    }
+    server->job = NULL;
+    for (; server->queue_count > 0; server->queue_count--) {
+        far_blob_unref(server->queued[server->queue_head].blob);
+        server->queue_head = (server->queue_head + 1) % SIM_QUEUE_MAX;
+    }
+    server->apply_planned = false;
+    server->is_leader = false;
+    server->waiting_count = 0;
+    sim_install_end(server);
+}
+
+void sim_server_crash(struct sim_server *server, bool power_cut)
+{
+    struct sim *sim = server->sim;
+    if (!server->alive) {
+        return;
+    }
+    sim_say(sim, "server %llu: %s", (unsigned long long)server->id, power_cut ? "power cut" : "killed");
+    end_life(server);
+    sim_disk_crash(server->disk, power_cut);
+    if (power_cut) {
+        far_store_memory_power_cut(server->store, sim_chance(sim, 50));
+    }
+    sim->crashes++;
+    sim->cuts += power_cut;
+    for (unsigned i = 0; i < SIM_MACHINES; i++) {
+        sim_net_break(sim, i, server->machine);
+        sim_net_break(sim, server->machine, i);
+    }
+}
+
+void sim_server_bury(struct sim_server *server)
+{
+    if (!server->alive) {
+        return;
+    }
+    if (sim_disk_dead(server->disk)) {
+        sim_server_crash(server, true);
+    } else if (server->fatal) {
+        sim_fail(server->sim, "server %llu aborted: %s", (unsigned long long)server->id, server->fatal_err.message);
+    }
+}
+
+void sim_server_forget(struct sim_server *server)
+{
+    if (server->alive) {
+        end_life(server);
+    }
+    far_store_close(server->store);
+    server->store = NULL;
+    free(server->meta);
+    free(server->before);
+    free(server->waiting);
+    server->meta = NULL;
+    server->before = NULL;
+    server->waiting = NULL;
+    server->waiting_cap = 0;
+    server->id = 0;
+    server->damaged = false;
+    sim_disk_wipe(server->disk);
+}
+
+static void note_made(struct sim_server *server, struct far_store_txn *txn, uint64_t index, uint8_t type,
+                      struct far_slice data)
+{
+    struct far_blob *blob = far_blob_new(data.data, data.len);
+    struct far_wal_entry entry = {.index = index, .term = FAR_RAFT_BOOTSTRAP_TERM, .type = type, .blob = blob};
+    struct far_error err = {0};
+    sim_check_commit(server->sim->check, server->id, &entry);
+    FAR_ASSERT(apply_one(server, txn, &entry, &err) == 0);
+    far_blob_unref(blob);
+}
+
+/* The first entry of a new cluster, applied as far_log_bootstrap() does. */
+static void make_cluster(struct sim_server *server)
+{
+    static const uint8_t zeros[8];
+    struct far_buf configuration;
+    struct far_error err = {0};
+    struct far_store_txn *txn;
+    far_buf_init(&configuration, FAR_RAFT_MANIFEST_MAX);
+    if (far_raft_bootstrap(sim_disk_base(server->disk), server->id, server->address, &configuration, &err) != 0) {
+        sim_fail(server->sim, "bootstrap: %s", err.message);
+    }
+    FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
+    for (uint64_t index = 1; index < FAR_RAFT_BOOTSTRAP_INDEX; index++) {
+        note_made(server, txn, index, FAR_RAFT_BARRIER, far_slice(zeros, sizeof zeros));
+    }
+    note_made(server, txn, FAR_RAFT_BOOTSTRAP_INDEX, FAR_RAFT_CHANGE, far_buf_slice(&configuration));
+    FAR_ASSERT(far_store_commit(txn, NULL) == 0);
+    FAR_ASSERT(far_store_sync(server->store, NULL) == 0);
+    far_buf_done(&configuration);
+}
+
+void sim_server_create(struct sim *sim, unsigned machine, bool first)
+{
+    struct sim_server *server = &sim->servers[machine];
+    FAR_ASSERT(server->id == 0);
+    sim_disk_wipe(server->disk);
+    server->id = sim->next_id++;
+    snprintf(server->address, sizeof server->address, "server-%llu", (unsigned long long)server->id);
+    FAR_ASSERT(far_store_open_memory(&server->store, NULL) == 0);
+    server->meta = calloc(1, sizeof *server->meta);
+    server->before = calloc(1, sizeof *server->before);
+    FAR_ASSERT(server->meta != NULL && server->before != NULL);
+    if (first) {
+        make_cluster(server);
+    }
+    sim_server_start(server);
+}
