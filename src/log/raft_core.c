@@ -61,28 +61,6 @@ static int do_entries(struct far_raft *raft, uint64_t index, struct raft_entry *
     return rc == 0 ? 0 : far_raft_die(raft, rc, "entries cannot be kept", err.message);
 }
 
-static int do_install(struct far_raft *raft, struct raft_update *update)
-{
-    struct raft_snapshot_metadata *metadata = &update->snapshot.metadata;
-    struct raft_buffer conf = {0};
-    if (raft_configuration_encode(&metadata->configuration, &conf) != 0) {
-        return far_raft_die(raft, FAR_LIMIT, "a snapshot's configuration cannot be read", "no memory");
-    }
-    struct far_raft_manifest manifest = {
-        .index = metadata->index,
-        .term = metadata->term,
-        .configuration_index = metadata->configuration_index,
-        .configuration = far_slice(conf.base, conf.len),
-        .data = far_slice(update->snapshot.chunk.base, update->snapshot.chunk.len),
-    };
-    raft->installing = true;
-    raft->env.on_install(raft->env.arg, raft->installing_from, &manifest);
-    raft_free(conf.base);
-    raft_free(update->snapshot.chunk.base);
-    raft_configuration_close(&metadata->configuration);
-    return 0;
-}
-
 /* Entries from index on, at most max, as many as fit one frame. */
 static unsigned gather_entries(struct far_raft *raft, uint64_t index, unsigned max,
                                struct far_raft_codec_entry *entries)
@@ -146,7 +124,7 @@ static int send_append(struct far_raft *raft, struct raft_message *message)
     return rc;
 }
 
-static int do_message(struct far_raft *raft, struct raft_message *message)
+int far_raft_send_message(struct far_raft *raft, struct raft_message *message)
 {
     if (message->type == RAFT_APPEND_ENTRIES) {
         return send_append(raft, message);
@@ -166,10 +144,15 @@ static void queue_configuration(struct far_raft *raft, uint64_t index)
     raft->pending_configurations[raft->pending_count++] = index;
 }
 
+/* An entry is handed on when it is committed and in our own WAL: the state must never be ahead of that, or a power cut
+ * would leave a log that ends before its state, as one that was lost does. Nothing while a state is being fetched, for
+ * that will be of a later index. */
 static int do_commit(struct far_raft *raft)
 {
     uint64_t commit = raft_commit_index(&raft->raft);
-    while (raft->delivered_index < commit && !raft->dead) {
+    commit = raft->raft.last_stored < commit ? raft->raft.last_stored : commit;
+    commit = raft->installing ? 0 : commit;
+    while (raft->delivered_index < commit && !raft->dead && raft->pending_count < FAR_RAFT_PENDING_MAX) {
         const struct far_wal_entry *entry = far_raft_cache_get(&raft->cache, raft->delivered_index + 1);
         if (entry == NULL) {
             return far_raft_die(raft, FAR_INTERNAL, "a committed entry is gone", "broken invariant");
@@ -218,18 +201,16 @@ static int do_update(struct far_raft *raft, struct raft_update *update)
     if (rc == 0 && (update->flags & (RAFT_UPDATE_ENTRIES))) {
         rc = do_entries(raft, update->entries.index, update->entries.batch, update->entries.n);
     }
-    if (rc == 0 && (update->flags & (RAFT_UPDATE_SNAPSHOT))) {
-        rc = do_install(raft, update);
-    }
+    FAR_ASSERT((update->flags & (RAFT_UPDATE_SNAPSHOT)) == 0); /* see raft_core_receive.c */
     if (rc == 0 && (update->flags & (RAFT_UPDATE_MESSAGES))) {
         for (unsigned i = 0; i < update->messages.n && rc == 0; i++) {
-            rc = do_message(raft, &update->messages.batch[i]);
+            rc = far_raft_send_message(raft, &update->messages.batch[i]);
         }
     }
     if (rc == 0) {
         tell_leader(raft);
     }
-    if (rc == 0 && (update->flags & (RAFT_UPDATE_COMMIT_INDEX))) {
+    if (rc == 0) {
         rc = do_commit(raft);
     }
     if (rc == 0) {
@@ -240,11 +221,18 @@ static int do_update(struct far_raft *raft, struct raft_update *update)
 
 /* ---- steps ---- */
 
+/* What the disk can take for sure, in KiB, as peers are told (4.9). We refuse proposals ourselves (4.13). */
+uint16_t far_raft_capacity(const struct far_raft *raft)
+{
+    uint64_t kib = raft->full ? 0 : raft->disk->ops->free_bytes(raft->disk) / 1024;
+    return kib > UINT16_MAX ? UINT16_MAX : (uint16_t)kib;
+}
+
 static int step_one(struct far_raft *raft, struct raft_event *event)
 {
     struct raft_update update = {0};
     event->time = raft->env.now_ms(raft->env.arg);
-    event->capacity = UINT16_MAX; /* we refuse proposals on a full disk ourselves (4.13) */
+    event->capacity = far_raft_capacity(raft);
     int rv = raft_step(&raft->raft, event, &update);
     if (rv != 0) {
         if (event->type == RAFT_SUBMIT || event->type == RAFT_TRANSFER) {
@@ -300,6 +288,10 @@ void far_raft_timeout(struct far_raft *raft)
     if (raft->dead || raft->stopped) {
         return;
     }
+    if (raft->installing) { /* no candidate: its log is about to go */
+        raft->env.set_timer(raft->env.arg, raft->env.now_ms(raft->env.arg) + raft->election_ms);
+        return;
+    }
     if (raft->env.now_ms(raft->env.arg) < raft_timeout(&raft->raft)) {
         raft->env.set_timer(raft->env.arg, raft_timeout(&raft->raft));
         return;
@@ -327,7 +319,8 @@ void far_raft_on_stored(void *arg, const struct far_wal_stored *stored)
         far_raft_finish_install(raft);
         return;
     }
-    if (n == 0 || raft->installing || index <= raft->raft.last_stored) {
+    raft->full = false;
+    if (n == 0 || raft->reset_wanted || index <= raft->raft.last_stored) {
         return;
     }
     raft->stored_index = index;
@@ -345,6 +338,7 @@ void far_raft_on_wal_fatal(void *arg, const struct far_error *err)
 void far_raft_on_wal_full(void *arg, const struct far_error *err)
 {
     struct far_raft *raft = arg;
+    raft->full = true;
     raft->env.on_full(raft->env.arg, err);
 }
 
@@ -353,120 +347,4 @@ void far_raft_retry(struct far_raft *raft)
     if (!raft->stopped && !raft->dead) {
         far_wal_retry(raft->wal);
     }
-}
-
-/* ---- what peers say ---- */
-
-static void hear(struct far_raft *raft, uint64_t from_id, const struct raft_message *message)
-{
-    uint64_t now = raft->env.now_ms(raft->env.arg);
-    struct far_raft_heard *slot = NULL;
-    for (size_t i = 0; i < FAR_RAFT_MEMBERS_MAX; i++) {
-        if (raft->heard[i].id == from_id) {
-            slot = &raft->heard[i];
-            break;
-        }
-        if (slot == NULL || raft->heard[i].at_ms < slot->at_ms) {
-            slot = &raft->heard[i];
-        }
-    }
-    *slot = (struct far_raft_heard){.id = from_id, .at_ms = now};
-    if (message->type == RAFT_APPEND_ENTRIES && message->append_entries.term >= raft_current_term(&raft->raft)) {
-        raft->leader_heard_ms = now;
-    }
-}
-
-/* Part of a message: entries [from, from + n), with their data copied into a batch of their own. */
-static int receive_part(struct far_raft *raft, const struct raft_message *whole, unsigned from, unsigned n)
-{
-    const struct raft_append_entries *all = &whole->append_entries;
-    struct raft_message part = *whole;
-    struct raft_append_entries *m = &part.append_entries;
-    m->prev_log_index = all->prev_log_index + from;
-    m->prev_log_term = from == 0 ? all->prev_log_term : all->entries[from - 1].term;
-    m->n_entries = n;
-    m->entries = NULL;
-    if (n > 0) {
-        size_t bytes = 0;
-        for (unsigned i = 0; i < n; i++) {
-            bytes += all->entries[from + i].buf.len;
-        }
-        m->entries = raft_calloc(n, sizeof *m->entries);
-        uint8_t *batch = raft_malloc(bytes + 8);
-        if (m->entries == NULL || batch == NULL) {
-            raft_free(m->entries);
-            raft_free(batch);
-            return far_raft_die(raft, FAR_LIMIT, "entries cannot be taken", "no memory");
-        }
-        uint8_t *at = batch;
-        for (unsigned i = 0; i < n; i++) {
-            m->entries[i] = all->entries[from + i];
-            m->entries[i].buf.base = memcpy(at, all->entries[from + i].buf.base, all->entries[from + i].buf.len);
-            m->entries[i].batch = batch;
-            at += m->entries[i].buf.len;
-        }
-    }
-    /* guard: the commit index must not go back, nor past what this message vouches for */
-    if (m->leader_commit > m->prev_log_index + n) {
-        m->leader_commit = m->prev_log_index + n;
-    }
-    struct raft_event event = {.type = RAFT_RECEIVE};
-    event.receive.message = &part;
-    int rc = far_raft_step(raft, &event);
-    raft_free(m->entries);
-    return rc;
-}
-
-/* guard: libraft notes a membership change under the index of the batch's first entry, so each one comes first. */
-static void receive_append(struct far_raft *raft, const struct raft_message *message)
-{
-    const struct raft_append_entries *m = &message->append_entries;
-    if (m->prev_log_index == 0 && m->n_entries > 0 && raft->cache.base_index > 0) {
-        return; /* guard: entries from 1 on would be appended to the end of a log that starts later */
-    }
-    unsigned from = 0;
-    do {
-        unsigned n = m->n_entries - from;
-        for (unsigned i = 1; i < n; i++) {
-            if (m->entries[from + i].type == RAFT_CHANGE) {
-                n = i;
-            }
-        }
-        if (receive_part(raft, message, from, n) != 0) {
-            return;
-        }
-        from += n;
-    } while (from < m->n_entries);
-}
-
-int far_raft_receive(struct far_raft *raft, uint64_t from_id, const char *from_address, struct far_slice message,
-                     struct far_error *err)
-{
-    struct raft_message decoded;
-    if (raft->dead || raft->stopped) {
-        return 0;
-    }
-    int rc = far_raft_message_decode(message, &decoded, err);
-    if (rc != 0) {
-        return rc;
-    }
-    decoded.server_id = from_id;
-    decoded.server_address = from_address;
-    hear(raft, from_id, &decoded);
-    if (decoded.type == RAFT_APPEND_ENTRIES) {
-        receive_append(raft, &decoded);
-        far_raft_message_done(&decoded, true);
-        return 0;
-    }
-    if (decoded.type == RAFT_INSTALL_SNAPSHOT) {
-        if (raft->installing) {
-            far_raft_message_done(&decoded, true); /* guard: the leader sends it again */
-            return 0;
-        }
-        raft->installing_from = from_id;
-    }
-    struct raft_event event = {.type = RAFT_RECEIVE};
-    event.receive.message = &decoded;
-    far_raft_step(raft, &event); /* takes an InstallSnapshot's configuration and data */
-    return 0;
 }

@@ -113,31 +113,24 @@ void far_raft_installed(struct far_raft *raft, const struct far_raft_manifest *m
     }
 }
 
+/* Term and vote stay; everything else of libraft starts anew, as after a crash. */
 void far_raft_finish_install(struct far_raft *raft)
 {
-    struct far_raft_manifest manifest = {.index = raft->snapshot_index,
-                                         .term = raft->snapshot_term,
-                                         .configuration_index = raft->snapshot_conf_index,
-                                         .configuration = far_buf_slice(&raft->snapshot_conf),
-                                         .data = far_buf_slice(&raft->snapshot_data)};
-    struct raft_event event = {.type = RAFT_PERSISTED_SNAPSHOT};
-    if (decode_metadata(&manifest, &event.persisted_snapshot.metadata) != 0) {
-        far_raft_die(raft, FAR_CORRUPT, "an installed configuration cannot be read", "malformed");
-        return;
-    }
-    far_raft_cache_reset(&raft->cache, manifest.index);
-    raft->delivered_index = manifest.index;
-    raft->stored_index = manifest.index;
-    raft->stored_term = manifest.term;
+    struct far_error err = {0};
+    uint64_t term = raft_current_term(&raft->raft), vote = raft_voted_for(&raft->raft);
+    far_raft_cache_reset(&raft->cache, raft->snapshot_index);
+    raft->delivered_index = raft->snapshot_index;
+    raft->stored_index = raft->snapshot_index;
+    raft->stored_term = raft->snapshot_term;
+    raft->pending_count = 0;
     raft->installing = false;
-    /* The state that was streamed is of a later index than the message that began it named, and libraft keeps that one as
-     * where its (empty) log starts: what its TrailRestore() did then is done again for the index that we have. */
-    FAR_ASSERT(raft->raft.trail.front == raft->raft.trail.back && manifest.index >= raft->raft.trail.snapshot.index);
-    raft->raft.trail.snapshot.index = manifest.index;
-    raft->raft.trail.snapshot.term = manifest.term;
-    raft->raft.trail.offset = manifest.index;
-    event.persisted_snapshot.last = true;
-    far_raft_step(raft, &event);
+    raft_close(&raft->raft, NULL);
+    raft->seed++;
+    int rc = far_raft_init_library(raft, &err);
+    rc = rc == 0 ? far_raft_load(raft, term, vote, &err) : rc;
+    if (rc != 0) {
+        far_raft_die(raft, rc, "raft cannot start from an installed state", err.message);
+    }
 }
 
 /* ---- start ---- */
@@ -168,9 +161,12 @@ static int check_fit(const struct far_raft_manifest *manifest, const struct far_
 }
 
 /* The entries as libraft wants to see them at its start; the data stays ours. */
-static int start(struct far_raft *raft, const struct far_raft_config *config, const struct far_wal_loaded *log,
-                 struct far_error *err)
+int far_raft_load(struct far_raft *raft, uint64_t term, uint64_t vote, struct far_error *err)
 {
+    struct far_raft_manifest manifest = {.index = raft->snapshot_index,
+                                         .term = raft->snapshot_term,
+                                         .configuration_index = raft->snapshot_conf_index,
+                                         .configuration = far_buf_slice(&raft->snapshot_conf)};
     struct raft_snapshot_metadata metadata;
     struct raft_event event = {.type = RAFT_START};
     size_t count = raft->cache.count;
@@ -185,14 +181,14 @@ static int start(struct far_raft *raft, const struct far_raft_config *config, co
         entries[i].buf = (struct raft_buffer){.base = entry->blob->data, .len = entry->blob->len};
         entries[i].batch = entry->blob->data;
     }
-    event.start.term = log->term;
-    event.start.voted_for = log->vote;
+    event.start.term = term;
+    event.start.voted_for = vote;
     event.start.start_index = raft->cache.base_index + 1;
     event.start.entries = entries;
     event.start.n_entries = (unsigned)count;
     int rc = 0;
-    if (config->manifest.index > 0) {
-        rc = decode_metadata(&config->manifest, &metadata);
+    if (manifest.index > 0) {
+        rc = decode_metadata(&manifest, &metadata);
         event.start.metadata = &metadata; /* the library takes its configuration */
     }
     rc = rc == 0 ? far_raft_step(raft, &event) : FAR_CORRUPT;
@@ -200,18 +196,17 @@ static int start(struct far_raft *raft, const struct far_raft_config *config, co
     return rc == 0 ? 0 : far_fail(err, FAR_CORRUPT, "raft cannot start from this log");
 }
 
-static int init_library(struct far_raft *raft, const struct far_raft_config *config, struct far_error *err)
+int far_raft_init_library(struct far_raft *raft, struct far_error *err)
 {
-    uint64_t election_ms = config->election_ms != 0 ? config->election_ms : 1000;
     raft->tracer = (struct raft_tracer){.version = 2, .emit = drop_trace};
-    if (raft_init(&raft->raft, NULL, NULL, config->id, config->address) != 0) {
+    if (raft_init(&raft->raft, NULL, NULL, raft->id, raft->address) != 0) {
         return far_fail(err, FAR_LIMIT, "no memory for raft");
     }
     raft->raft.tracer = &raft->tracer;
-    raft_seed(&raft->raft, config->seed);
+    raft_seed(&raft->raft, raft->seed);
     raft_set_pre_vote(&raft->raft, true);
-    raft_set_election_timeout(&raft->raft, (unsigned)election_ms);
-    raft_set_heartbeat_timeout(&raft->raft, (unsigned)(election_ms / HEARTBEAT_PART));
+    raft_set_election_timeout(&raft->raft, (unsigned)raft->election_ms);
+    raft_set_heartbeat_timeout(&raft->raft, (unsigned)(raft->election_ms / HEARTBEAT_PART));
     raft_set_install_snapshot_timeout(&raft->raft, INSTALL_AGAIN_MS);
     raft_set_max_inflight_entries(&raft->raft, FAR_RAFT_INFLIGHT);
     return 0;
@@ -225,12 +220,15 @@ int far_raft_open(const struct far_raft_config *config, const struct far_raft_en
     if (raft == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory for raft");
     }
-    int rc = init_library(raft, config, err);
+    raft->id = config->id;
+    snprintf(raft->address, sizeof raft->address, "%s", config->address);
+    raft->election_ms = config->election_ms != 0 ? config->election_ms : 1000;
+    raft->seed = config->seed;
+    int rc = far_raft_init_library(raft, err);
     if (rc != 0) {
         free(raft);
         return rc;
     }
-    raft->id = config->id;
     raft->env = *env;
     raft->disk = config->disk;
     raft->cache_bytes_max = config->cache_bytes_max != 0 ? config->cache_bytes_max : CACHE_BYTES_DEFAULT;
@@ -259,7 +257,7 @@ int far_raft_open(const struct far_raft_config *config, const struct far_raft_en
         raft->stored_index = log.base_index + log.count;
         raft->stored_term = log.count > 0 ? log.entries[log.count - 1].term : config->manifest.term;
         far_raft_cache_init(&raft->cache, &log);
-        rc = start(raft, config, &log, err);
+        rc = far_raft_load(raft, log.term, log.vote, err);
     }
     far_wal_loaded_done(&log);
     if (rc != 0) {

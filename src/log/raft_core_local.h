@@ -15,12 +15,17 @@ enum { FAR_RAFT_PENDING_MAX = 64 };
 struct far_raft_heard {
     uint64_t id;
     uint64_t at_ms;
+    uint16_t capacity; /* KiB that it can store for sure, as it said last */
+    bool has_capacity;
 };
 
 struct far_raft {
     struct raft raft;
     struct raft_tracer tracer;
     uint64_t id;
+    char address[256];
+    uint64_t election_ms;
+    uint32_t seed;
     struct far_raft_env env;
     struct far_disk *disk;
     struct far_wal *wal;
@@ -52,19 +57,26 @@ struct far_raft {
     struct far_buf snapshot_conf;
     struct far_buf snapshot_data;
 
-    bool installing;
-    uint64_t installing_from;
+    bool installing;   /* a state is being fetched, or switched in; libraft does not know of it */
     bool reset_wanted; /* the WAL is being emptied for what was installed */
+    bool full;         /* the WAL waits for space */
 };
 
 /* The process must end; returns klass. */
 int far_raft_die(struct far_raft *raft, int klass, const char *what, const char *why);
+uint16_t far_raft_capacity(const struct far_raft *raft);
+/* Fill in what libraft leaves to us, encode, send. Not 0: dead. */
+int far_raft_send_message(struct far_raft *raft, struct raft_message *message);
 /* Step, carry out, and step what follows from it. Not 0: a code of libraft (SUBMIT, TRANSFER), or dead. */
 int far_raft_step(struct far_raft *raft, struct raft_event *event);
 void far_raft_on_stored(void *arg, const struct far_wal_stored *stored);
 void far_raft_on_wal_fatal(void *arg, const struct far_error *err);
 void far_raft_on_wal_full(void *arg, const struct far_error *err);
-/* The WAL is empty for the installed state: tell raft. */
+/* A new struct raft; far_raft_load() then starts it. FAR_LIMIT: no memory. */
+int far_raft_init_library(struct far_raft *raft, struct far_error *err);
+/* START from the manifest that is kept (index 0: none), the cache, and this term and vote. */
+int far_raft_load(struct far_raft *raft, uint64_t term, uint64_t vote, struct far_error *err);
+/* The WAL is empty for the installed state: start libraft again from it. */
 void far_raft_finish_install(struct far_raft *raft);
 /* Copy a manifest into snapshot_*. FAR_LIMIT. */
 int far_raft_keep_manifest(struct far_raft *raft, const struct far_raft_manifest *manifest);

@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { CAUGHT_UP_ENTRIES = 32 };
+enum { CAUGHT_UP_ENTRIES = 32, CAPACITY_MIN_KIB = 8 * 1024 };
 
 static int not_leader(struct far_raft *raft, struct far_error *err)
 {
@@ -21,6 +21,16 @@ static bool leads(struct far_raft *raft)
            raft_transferee(&raft->raft) == 0;
 }
 
+static const struct far_raft_heard *find_heard(const struct far_raft *raft, uint64_t id)
+{
+    for (size_t i = 0; i < FAR_RAFT_MEMBERS_MAX; i++) {
+        if (raft->heard[i].id == id) {
+            return &raft->heard[i];
+        }
+    }
+    return NULL;
+}
+
 /* ---- proposing ---- */
 
 size_t far_raft_in_flight(const struct far_raft *raft)
@@ -29,10 +39,28 @@ size_t far_raft_in_flight(const struct far_raft *raft)
     return last > raft->delivered_index ? (size_t)(last - raft->delivered_index) : 0;
 }
 
+/* Can the disks of this server and of a majority of the voters (as far as they said) take more (4.13)? */
+static bool has_room(const struct far_raft *raft)
+{
+    unsigned voters = 0, low = 0;
+    for (unsigned i = 0; i < raft->raft.configuration.n; i++) {
+        const struct raft_server *server = &raft->raft.configuration.servers[i];
+        const struct far_raft_heard *heard = find_heard(raft, server->id);
+        if (server->role == RAFT_VOTER) {
+            voters++;
+            low += heard != NULL && heard->has_capacity && heard->capacity < CAPACITY_MIN_KIB;
+        }
+    }
+    return far_raft_capacity(raft) >= CAPACITY_MIN_KIB && 2 * low < voters;
+}
+
 int far_raft_next(struct far_raft *raft, uint64_t *ret_index, uint64_t *ret_term, struct far_error *err)
 {
     if (!leads(raft)) {
         return not_leader(raft, err);
+    }
+    if (!has_room(raft)) {
+        return far_fail(err, FAR_LIMIT, "the disk of the leader, or of a majority of the servers, is nearly full");
     }
     *ret_index = raft_last_index(&raft->raft) + 1;
     *ret_term = raft_current_term(&raft->raft);
@@ -84,12 +112,8 @@ int far_raft_submit(struct far_raft *raft, struct far_slice data, struct far_err
 
 static uint64_t heard_at(const struct far_raft *raft, uint64_t id)
 {
-    for (size_t i = 0; i < FAR_RAFT_MEMBERS_MAX; i++) {
-        if (raft->heard[i].id == id) {
-            return raft->heard[i].at_ms;
-        }
-    }
-    return 0;
+    const struct far_raft_heard *heard = find_heard(raft, id);
+    return heard == NULL ? 0 : heard->at_ms;
 }
 
 static bool reachable(const struct far_raft *raft, uint64_t id)
@@ -98,14 +122,25 @@ static bool reachable(const struct far_raft *raft, uint64_t id)
     return at != 0 && raft->env.now_ms(raft->env.arg) - at <= 2 * (uint64_t)raft->raft.election_timeout;
 }
 
+/* guard: a new leader whose log was clean has nothing of its own term to commit: give it something. */
+static void commit_own_term(struct far_raft *raft)
+{
+    struct far_error err = {0};
+    struct raft_buffer bytes = {.base = raft_calloc(1, 8), .len = 8};
+    if (far_raft_in_flight(raft) > 0 || bytes.base == NULL || submit(raft, RAFT_BARRIER, bytes, &err) != 0) {
+        raft_free(bytes.base);
+    }
+}
+
 /* May the configuration change now? Every voter must know the last one, and be there (rules 2 and 3). */
-static int may_change(struct far_raft *raft, struct far_error *err)
+static int may_change(struct far_raft *raft, uint64_t except_id, struct far_error *err)
 {
     const struct raft *r = &raft->raft;
     if (!leads(raft)) {
         return not_leader(raft, err);
     }
     if (!raft->own_term_committed) {
+        commit_own_term(raft);
         return far_fail(err, FAR_BUSY, "the leader has not committed an entry of its term yet");
     }
     if (r->configuration_uncommitted_index != 0) {
@@ -114,7 +149,7 @@ static int may_change(struct far_raft *raft, struct far_error *err)
     for (unsigned i = 0; i < r->configuration.n; i++) {
         const struct raft_server *server = &r->configuration.servers[i];
         raft_index match = 0;
-        if (server->role != RAFT_VOTER || server->id == raft->id) {
+        if (server->role != RAFT_VOTER || server->id == raft->id || server->id == except_id) {
             continue;
         }
         if (!reachable(raft, server->id)) {
@@ -171,7 +206,7 @@ static int propose(struct far_raft *raft, uint64_t without, uint64_t add_id, con
 
 int far_raft_add(struct far_raft *raft, uint64_t id, const char *address, struct far_error *err)
 {
-    int rc = may_change(raft, err);
+    int rc = may_change(raft, 0, err);
     if (rc != 0) {
         return rc;
     }
@@ -187,7 +222,7 @@ int far_raft_add(struct far_raft *raft, uint64_t id, const char *address, struct
 int far_raft_promote(struct far_raft *raft, uint64_t id, struct far_error *err)
 {
     raft_index match = 0;
-    int rc = may_change(raft, err);
+    int rc = may_change(raft, 0, err);
     if (rc != 0) {
         return rc;
     }
@@ -209,13 +244,9 @@ int far_raft_promote(struct far_raft *raft, uint64_t id, struct far_error *err)
 
 int far_raft_remove(struct far_raft *raft, uint64_t id, struct far_error *err)
 {
-    int rc = may_change(raft, err);
-    /* A voter that is gone must not keep itself in: being unreachable is why it is removed. */
+    /* A voter that is gone must not keep itself in: being out of reach is why it is removed. */
+    int rc = may_change(raft, id, err);
     int at = find(raft, id);
-    if (rc == FAR_BUSY && at >= 0 && !reachable(raft, id) && raft->own_term_committed &&
-        raft->raft.configuration_uncommitted_index == 0) {
-        rc = 0;
-    }
     if (rc != 0) {
         return rc;
     }

@@ -193,27 +193,38 @@ static bool is_member(const struct far_raft_status *status, uint64_t id)
     return false;
 }
 
-/* A member whose machine is gone for good, or a voter too many: out. */
+/* A member whose machine is gone for good, or else a voter too many. */
+static const struct far_raft_member *pick_leaver(struct sim *sim, const struct far_raft_status *status, unsigned voters)
+{
+    const struct far_raft_member *surplus = NULL;
+    for (size_t i = 0; i < status->member_count; i++) {
+        const struct far_raft_member *member = &status->members[i];
+        if (sim_server_of(sim, member->id) == NULL) {
+            return member;
+        }
+        if (voters > sim->voters_wanted && member->voter && surplus == NULL) {
+            surplus = member;
+        }
+    }
+    return surplus;
+}
+
 static bool remove_one(struct sim *sim, struct sim_server *leader, const struct far_raft_status *status, unsigned voters)
 {
     struct far_error err = {0};
-    for (size_t i = 0; i < status->member_count; i++) {
-        const struct far_raft_member *member = &status->members[i];
-        bool is_gone = sim_server_of(sim, member->id) == NULL;
-        if (!is_gone && (voters <= sim->voters_wanted || !member->voter)) {
-            continue;
-        }
-        if (member->id == leader->id) {
-            far_raft_transfer(leader->raft, 0, &err);
-            return true;
-        }
-        if (far_raft_remove(leader->raft, member->id, &err) == 0) {
-            sim_say(sim, "remove server %llu", (unsigned long long)member->id);
-            sim->changes++;
-        }
-        return true;
+    const struct far_raft_member *member = pick_leaver(sim, status, voters);
+    if (member == NULL) {
+        return false;
     }
-    return false;
+    if (member->id == leader->id) {
+        far_raft_transfer(leader->raft, 0, &err);
+    } else if (far_raft_remove(leader->raft, member->id, &err) == 0) {
+        sim_say(sim, "remove server %llu", (unsigned long long)member->id);
+        sim->changes++;
+    } else {
+        sim_say(sim, "not removed: %s", err.message);
+    }
+    return true;
 }
 
 static bool promote_one(struct sim *sim, struct sim_server *leader, const struct far_raft_status *status)
@@ -292,6 +303,9 @@ static void admin_due(struct sim *sim, void *object, uint64_t a, uint64_t b, str
     }
     retire(sim, &status);
     sim->admin_idle = voters == sim->voters_wanted;
+    for (unsigned i = 0; i < SIM_MACHINES; i++) {
+        sim->admin_idle = sim->admin_idle && !sim->servers[i].damaged;
+    }
     if (sim->trouble && sim_chance(sim, 3)) { /* another number of voters, now and then */
         sim->voters_wanted = 3 + (unsigned)sim_random(sim, 3);
     } else if (sim->trouble && sim_chance(sim, 3)) {

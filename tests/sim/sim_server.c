@@ -388,6 +388,8 @@ void sim_server_bury(struct sim_server *server)
     }
     if (sim_disk_dead(server->disk)) {
         sim_server_crash(server, true);
+    } else if (server->fatal && server->fatal_err.klass == FAR_LIMIT) {
+        sim_server_crash(server, false); /* term or vote on a full disk: the supervisor starts it again */
     } else if (server->fatal) {
         sim_fail(server->sim, "server %llu aborted: %s", (unsigned long long)server->id, server->fatal_err.message);
     }
