@@ -155,7 +155,11 @@ static int do_commit(struct far_raft *raft)
     while (raft->delivered_index < commit && !raft->dead && raft->pending_count < FAR_RAFT_PENDING_MAX) {
         const struct far_wal_entry *entry = far_raft_cache_get(&raft->cache, raft->delivered_index + 1);
         if (entry == NULL) {
-            return far_raft_die(raft, FAR_INTERNAL, "a committed entry is gone", "broken invariant");
+            char where[160];
+            snprintf(where, sizeof where,
+                     "entry %" PRIu64 " of %" PRIu64 " committed ones, the log holds %" PRIu64 " to %" PRIu64,
+                     raft->delivered_index + 1, commit, raft->cache.base_index + 1, far_raft_cache_last(&raft->cache));
+            return far_raft_die(raft, FAR_INTERNAL, "a committed entry is gone", where);
         }
         raft->delivered_index++;
         if (raft_state(&raft->raft) == RAFT_LEADER && entry->term == raft_current_term(&raft->raft)) {

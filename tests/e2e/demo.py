@@ -158,13 +158,13 @@ class Demo:
              "place. They agree on one event log; any one of them may die. (Here: three processes.)")
         cluster = self.cluster
         cluster.found()
+        for name in farlib.SERVERS:
+            self.far("site", "create", name, "--role", name)
         for name in farlib.SERVERS[1:]:
             cluster.add_server(name)
         self.far("cluster", "status")
-        step("3. Two sites and two nodes", "The nodes move the data: one reads at the protected site, one keeps a vault at",
-             "the recovery site. They join with single-use tokens and talk mutual TLS.")
-        self.far("site", "create", "protected", "--role", "protected")
-        self.far("site", "create", "recovery", "--role", "recovery")
+        step("3. Two nodes", "They move the data: one reads at the protected site, one keeps a vault at the recovery",
+             "site. They join with single-use tokens and talk mutual TLS.")
         cluster.add_node("source", "protected")
         cluster.add_node("target", "recovery")
         cluster.wait_nodes()
