@@ -6,3 +6,19 @@ UNIT_TESTS += tests/golden/golden_vault
 tests_golden_golden_vault_SOURCES = tests/golden/golden_vault.c
 tests_golden_golden_vault_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(ZSTD_CFLAGS) -DFAR_SRCDIR='"$(srcdir)"'
 tests_golden_golden_vault_LDADD = libdataplane.la $(ZSTD_LIBS) $(CMOCKA_LIBS)
+
+# Commands, events, rows, messages and a recorded log. After a change of format, in the commit that makes it:
+#   make tests/golden/make_golden && tests/golden/make_golden <source tree>/tests/golden/fsm
+EXTRA_DIST += tests/golden/fsm/kinds.txt tests/golden/fsm/log.txt
+UNIT_TESTS += tests/golden/golden_fsm
+far_golden_fsm = tests/golden/golden_fsm_made.c tests/golden/golden_fsm_made.h tests/lib/fsm_world.c \
+	tests/lib/fsm_world.h
+tests_golden_golden_fsm_SOURCES = tests/golden/golden_fsm.c $(far_golden_fsm)
+tests_golden_golden_fsm_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests -DFAR_SRCDIR='"$(srcdir)"'
+tests_golden_golden_fsm_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_golden_golden_fsm_LDADD = libfsm.la $(CMOCKA_LIBS)
+check_PROGRAMS += tests/golden/make_golden
+tests_golden_make_golden_SOURCES = tests/golden/make_golden.c $(far_golden_fsm)
+tests_golden_make_golden_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_golden_make_golden_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_golden_make_golden_LDADD = libfsm.la $(CMOCKA_LIBS)

@@ -22,10 +22,45 @@ void world_done(struct world *w)
     far_buf_done(&w->log);
 }
 
+static void write_hex(FILE *file, const void *data, size_t len)
+{
+    fputc(' ', file);
+    if (len == 0) {
+        fputc('-', file);
+    }
+    for (size_t i = 0; i < len; i++) {
+        fprintf(file, "%02x", ((const uint8_t *)data)[i]);
+    }
+}
+
+/* "C kind version actor time id payload" and "E seq kind version actor time id payload", numbers decimal, bytes hex. */
+static void write_command(const struct world *w, const struct far_command *c)
+{
+    if (w->transcript != NULL) {
+        fprintf(w->transcript, "C %u %u %llu %llu", c->kind, c->version, (unsigned long long)c->actor,
+                (unsigned long long)c->proposed_at_ms);
+        write_hex(w->transcript, c->id, sizeof c->id);
+        write_hex(w->transcript, c->payload.data, c->payload.len);
+        fputc('\n', w->transcript);
+    }
+}
+
+static void write_event(const struct world *w, const struct far_event *e)
+{
+    if (w->transcript != NULL) {
+        fprintf(w->transcript, "E %llu %u %u %llu %llu", (unsigned long long)e->seq, e->kind, e->version,
+                (unsigned long long)e->actor, (unsigned long long)e->time_ms);
+        write_hex(w->transcript, e->command_id, sizeof e->command_id);
+        write_hex(w->transcript, e->payload.data, e->payload.len);
+        fputc('\n', w->transcript);
+    }
+}
+
 static int record(void *arg, const struct far_event *event, struct far_error *err)
 {
     struct world *w = arg;
     w->events++;
+    write_event(w, event);
     if (w->check_fold) {
         assert_int_equal(far_fsm_evolve(&w->fold, event, err), 0);
     }
@@ -46,6 +81,7 @@ int world_apply(struct world *w, const struct far_schema *schema, const void *co
                             .payload = far_buf_slice(&payload)};
     memcpy(c.id, w->id, sizeof c.id);
     memset(w->id, 0, sizeof w->id);
+    write_command(w, &c);
     int rc = far_fsm_apply(&w->state, ++w->index, &c, record, w, &w->result, &w->err);
     if (rc != 0) {
         fprintf(stderr, "# %s: %s\n", schema->name, w->err.message);

@@ -7,6 +7,8 @@
 #include "fsm/kv_memory.h"
 #include "fsm/query.h"
 
+#include <stdio.h>
+
 struct world {
     struct far_state state;
     struct far_arena arena; /* what queries return; reset by the test when it likes */
@@ -19,6 +21,7 @@ struct world {
     struct far_result result;
     struct far_error err;
     uint64_t sequence[16]; /* of nodes, by id modulo 16 */
+    FILE *transcript;      /* every command and event as a line of text; NULL = none */
     bool check_fold;       /* keep a second state that only evolves */
     struct far_state fold;
 };

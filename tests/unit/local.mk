@@ -179,4 +179,5 @@ UNIT_TESTS += tests/unit/test_fsm_commands
 tests_unit_test_fsm_commands_SOURCES = tests/unit/test_fsm_commands.c tests/lib/fsm_world.c tests/lib/fsm_world.h
 tests_unit_test_fsm_commands_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_unit_test_fsm_commands_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_unit_test_fsm_commands_LDADD = libfsm.la $(CMOCKA_LIBS)
+tests_unit_test_fsm_commands_LDADD = libfsm.la tests/lib/libfaults.la $(CMOCKA_LIBS)
+tests_unit_test_fsm_commands_LDFLAGS = $(LINK_WITH_FAULTS)

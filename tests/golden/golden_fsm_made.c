@@ -1,0 +1,164 @@
+/* See golden_fsm_made.h. */
+#include "golden/golden_fsm_made.h"
+
+#include "lib/fsm_world.h"
+
+#include "lib/cm.h"
+
+/* ---- kinds ---- */
+
+static struct far_arena arena;
+
+static void fill(const struct far_schema *schema, uint8_t *object, uint64_t salt);
+
+static struct far_slice bytes_of(uint64_t salt, size_t max, bool is_text)
+{
+    size_t len = 1 + salt * 7 % 20;
+    len = len < max ? len : max;
+    uint8_t *bytes = far_arena_alloc(&arena, len);
+    assert_non_null(bytes);
+    for (size_t i = 0; i < len; i++) {
+        bytes[i] = (uint8_t)(is_text ? 'a' + (salt + i) % 26 : salt * 31 + i);
+    }
+    return far_slice(bytes, len);
+}
+
+static struct far_list list_of(const struct far_field *field, uint64_t salt)
+{
+    size_t size = field->type == FAR_TYPE_LIST ? field->element->size
+                  : field->type == FAR_TYPE_STRS ? sizeof(struct far_slice)
+                                                 : sizeof(uint64_t);
+    uint8_t *items = far_arena_alloc(&arena, 2 * size);
+    assert_non_null(items);
+    for (size_t i = 0; i < 2; i++) {
+        if (field->type == FAR_TYPE_LIST) {
+            fill(field->element, items + i * size, salt + i);
+        } else if (field->type == FAR_TYPE_STRS) {
+            *(struct far_slice *)(void *)(items + i * size) = bytes_of(salt + i, 63, true);
+        } else {
+            *(uint64_t *)(void *)(items + i * size) = salt * 1000 + i;
+        }
+    }
+    return (struct far_list){.items = items, .count = 2};
+}
+
+static void fill(const struct far_schema *schema, uint8_t *object, uint64_t salt)
+{
+    for (const struct far_field *f = schema->fields(); f->type != FAR_TYPE_END; f++) {
+        void *at = object + f->offset;
+        salt = salt * 3 + f->number;
+        switch (f->type) {
+        case FAR_TYPE_U64:
+        case FAR_TYPE_ENUM:
+            *(uint64_t *)at = salt % 5 == 0 ? UINT64_MAX - salt % 97 : 1 + salt % 70000;
+            break;
+        case FAR_TYPE_BOOL:
+            *(bool *)at = true;
+            break;
+        case FAR_TYPE_STR:
+        case FAR_TYPE_BYTES:
+        case FAR_TYPE_SECRET:
+            *(struct far_slice *)at = bytes_of(salt % 1000, f->max, f->type == FAR_TYPE_STR);
+            break;
+        default:
+            *(struct far_list *)at = list_of(f, salt % 1000);
+            break;
+        }
+    }
+}
+
+void golden_write_kinds(FILE *file)
+{
+    static const char *const classes[] = {"sub", "cmd", "ev", "row", "msg"};
+    struct far_error err;
+    far_arena_init(&arena, 1 << 20);
+    for (size_t i = 0; far_schemas[i] != NULL; i++) {
+        const struct far_schema *schema = far_schemas[i];
+        if (schema->klass == FAR_CLASS_sub) {
+            continue;
+        }
+        struct far_buf buf;
+        uint8_t *object = far_arena_alloc(&arena, schema->size);
+        far_buf_init(&buf, 1 << 20);
+        fill(schema, object, schema->kind);
+        assert_int_equal(far_schema_encode(schema, object, &buf, &err), 0);
+        fprintf(file, "%s %s %u %u ", classes[schema->klass], schema->name, schema->kind, schema->version);
+        for (size_t k = 0; k < buf.len; k++) {
+            fprintf(file, "%02x", buf.data[k]);
+        }
+        fputc('\n', file);
+        far_buf_done(&buf);
+        far_arena_reset(&arena);
+    }
+    far_arena_done(&arena);
+}
+
+/* ---- a log ---- */
+
+static void live(struct world *w, const uint64_t *nodes)
+{
+    struct far_sub_restore_spec specs[2] = {{S("root"), S("/o/1")}, {S("data"), S("/o/2")}};
+    struct far_slice names[2] = {S("web"), S("db")};
+    uint8_t secret[40] = {1, 2, 3};
+    w->id[0] = 1;
+    MUST(w, secret_set, .name = S("ca-key"), .sealed = far_slice(secret, sizeof secret));
+    world_workload(w, "web", 2);
+    world_workload(w, "db", 3);
+    w->id[0] = 2;
+    MUST(w, plan_create, .name = S("p"), .source_site = S("paris"), .target_site = S("lyon"), .workloads = {names, 2},
+         .interval_s = 60);
+    MUST(w, plan_start, .name = S("p"));
+    world_pass(w, 1);
+    world_work_all(w, nodes, 3);
+    uint64_t plan_id = 0;
+    assert_int_equal(far_query_id(&w->state, &far_schema_row_plan, S("p"), &plan_id, &w->err), 0);
+    uint64_t first = world_row_plan(w, plan_id).last_checkpoint_id;
+    w->actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+    MUST(w, leader_started, .server_id = 1, .term = 4);
+    w->actor = 0;
+    uint64_t job = MUST(w, plan_replicate, .name = S("p"));
+    world_work(w, nodes[0]);
+    world_boot(w, nodes[0], 2);
+    struct far_row_task freeze = world_row_task(w, job, 1);
+    world_report(w, &freeze, (struct far_sub_report_item){.state = FAR_report_state_failed,
+                                                          .outcome = FAR_outcome_fatal,
+                                                          .error_class = S("not_found"),
+                                                          .error_message = S("no such disk")});
+    world_work_all(w, nodes, 3);
+    MUST(w, recover, .plan = S("p"), .workload = S("web"), .disks = {specs, 2});
+    world_work_all(w, nodes, 3);
+    MUST(w, checkpoint_verify, .checkpoint_id = first);
+    world_work_all(w, nodes, 3);
+    job = MUST(w, plan_replicate, .name = S("p"));
+    world_work(w, nodes[0]);
+    MUST(w, job_cancel, .job_id = job);
+    world_pass(w, 50000);
+    MUST(w, plan_stop, .name = S("p"));
+    for (size_t i = 0; i < 3; i++) {
+        world_boot(w, nodes[i], 7);
+    }
+    world_work_all(w, nodes, 3);
+    MUST(w, checkpoint_remove, .checkpoint_id = first);
+    world_work_all(w, nodes, 3);
+    world_pass(w, 3600 * 1000);
+    MUST(w, server_site_set, .name = S("s1"), .site = S("nice"));
+    APPLY(w, site_remove, .name = S("paris"));
+    MUST(w, plan_remove, .name = S("p"));
+    MUST(w, workload_remove, .name = S("db"));
+    MUST(w, node_remove, .name = S("b"));
+    world_pass(w, 25ull * 3600 * 1000);
+}
+
+void golden_write_log(FILE *file)
+{
+    struct world w;
+    world_init(&w);
+    w.transcript = file;
+    world_cluster(&w);
+    uint64_t nodes[3] = {world_node(&w, "a", "paris"), world_node(&w, "b", "lyon"), world_node(&w, "c", "lyon")};
+    live(&w, nodes);
+    world_verify(&w);
+    fprintf(file, "D %016llx%016llx\n", (unsigned long long)w.state.digest.high,
+            (unsigned long long)w.state.digest.low);
+    world_done(&w);
+}
