@@ -10,7 +10,7 @@
 
 #include <stdlib.h>
 
-enum { FULL_RETRY_MS = 500, ROW_ARENA_MAX = 64 * 1024 };
+enum { FULL_RETRY_MS = 500, ROW_ARENA_MAX = 64 * 1024, NS_PER_MS = 1000000 };
 
 struct job {
     struct job *next;
@@ -31,6 +31,8 @@ struct far_apply_thread {
 
     uv_mutex_t mutex; /* of what follows */
     uv_cond_t cond;
+    uv_cond_t committed; /* broadcast when committed_index moves */
+    uint64_t committed_index;
     struct job *first, **last;
     size_t count, bytes; /* queued, and being worked on */
     bool stopping;
@@ -166,6 +168,42 @@ static int read_clock(struct far_store_txn *txn, struct far_apply_outcome *outco
     return far_query_next_deadline(&state, &outcome->next_deadline_ms, err);
 }
 
+static void post(struct far_apply_thread *thread, struct far_apply_outcome *outcome, size_t jobs)
+{
+    uv_mutex_lock(&thread->mutex);
+    thread->count -= jobs;
+    thread->bytes -= outcome->bytes;
+    *thread->outcomes_last = outcome;
+    thread->outcomes_last = &outcome->next;
+    uv_mutex_unlock(&thread->mutex);
+    uv_async_send(&thread->async);
+}
+
+/* What was decided needs no commit of ours to be final: the entry is on a majority's disks, and a commit that fails is
+ * done again, with the same results. So the answers go out while the store writes. */
+static void post_results(struct work *work)
+{
+    struct far_apply_outcome *early = work->outcome->result_count == 0 ? NULL : calloc(1, sizeof *early);
+    if (early == NULL) {
+        return;
+    }
+    early->is_early = true;
+    early->results = work->outcome->results;
+    early->result_count = work->outcome->result_count;
+    work->outcome->results = NULL;
+    work->outcome->result_count = 0;
+    work->thread->results_cap = 0;
+    post(work->thread, early, 0);
+}
+
+static void note_committed(struct far_apply_thread *thread, uint64_t index)
+{
+    uv_mutex_lock(&thread->mutex);
+    thread->committed_index = index;
+    uv_cond_broadcast(&thread->committed);
+    uv_mutex_unlock(&thread->mutex);
+}
+
 /* All shared jobs of the group in one transaction. */
 static int apply_shared(struct work *work, struct job *jobs, struct far_error *err)
 {
@@ -184,7 +222,13 @@ static int apply_shared(struct work *work, struct job *jobs, struct far_error *e
         far_store_abort(txn);
         return rv;
     }
-    return far_store_commit(txn, err);
+    post_results(work);
+    uint64_t index = far_store_meta(txn)->applied_index;
+    rv = far_store_commit(txn, err);
+    if (rv == 0) {
+        note_committed(work->thread, index);
+    }
+    return rv;
 }
 
 static int apply_history(struct far_apply_thread *thread, const struct job *job, struct far_error *err)
@@ -241,7 +285,7 @@ static bool wait_for_space(struct far_apply_thread *thread, const struct far_err
     }
     uv_mutex_lock(&thread->mutex);
     if (!thread->stopping) {
-        (void)uv_cond_timedwait(&thread->cond, &thread->mutex, FULL_RETRY_MS * UINT64_C(1000000));
+        (void)uv_cond_timedwait(&thread->cond, &thread->mutex, (uint64_t)FULL_RETRY_MS * NS_PER_MS);
     }
     bool go_on = !thread->stopping;
     uv_mutex_unlock(&thread->mutex);
@@ -288,6 +332,7 @@ static void describe(struct far_apply_thread *thread, struct far_apply_outcome *
     outcome->first_seq = meta->first_seq;
     outcome->last_seq = meta->last_seq;
     outcome->durable_index = far_store_durable_index(thread->store);
+    note_committed(thread, meta->applied_index);
     if (outcome->mark_count == 0 && read_clock(txn, outcome, &err) != 0) {
         stop_server(&err);
     }
@@ -295,17 +340,6 @@ static void describe(struct far_apply_thread *thread, struct far_apply_outcome *
         note_mark(&(struct work){.thread = thread, .outcome = outcome}, meta);
     }
     far_store_abort(txn);
-}
-
-static void post(struct far_apply_thread *thread, struct far_apply_outcome *outcome, size_t jobs)
-{
-    uv_mutex_lock(&thread->mutex);
-    thread->count -= jobs;
-    thread->bytes -= outcome->bytes;
-    *thread->outcomes_last = outcome;
-    thread->outcomes_last = &outcome->next;
-    uv_mutex_unlock(&thread->mutex);
-    uv_async_send(&thread->async);
 }
 
 /* Take the next group off the queue: shared jobs together, any other by itself. NULL: the thread is to stop. */
@@ -401,8 +435,10 @@ static int init_sync(struct far_apply_thread *thread, uv_loop_t *loop)
         uv_mutex_destroy(&thread->mutex);
         return rc;
     }
+    FAR_ASSERT(uv_cond_init(&thread->committed) == 0);
     rc = uv_async_init(loop, &thread->async, on_async);
     if (rc != 0) {
+        uv_cond_destroy(&thread->committed);
         uv_cond_destroy(&thread->cond);
         uv_mutex_destroy(&thread->mutex);
     }
@@ -430,6 +466,18 @@ int far_apply_thread_start(struct far_store *store, uv_loop_t *loop, far_apply_o
     FAR_ASSERT(uv_thread_create(&thread->thread, run, thread) == 0);
     *ret_thread = thread;
     return 0;
+}
+
+bool far_apply_thread_wait(struct far_apply_thread *thread, uint64_t index, uint64_t timeout_ms)
+{
+    uint64_t deadline_ns = uv_hrtime() + timeout_ms * NS_PER_MS;
+    uv_mutex_lock(&thread->mutex);
+    for (uint64_t now_ns; thread->committed_index < index && (now_ns = uv_hrtime()) < deadline_ns;) {
+        (void)uv_cond_timedwait(&thread->committed, &thread->mutex, deadline_ns - now_ns);
+    }
+    bool is_there = thread->committed_index >= index;
+    uv_mutex_unlock(&thread->mutex);
+    return is_there;
 }
 
 bool far_apply_thread_full(struct far_apply_thread *thread, size_t bytes)
@@ -476,6 +524,7 @@ static void on_closed(uv_handle_t *handle)
         thread->outcomes = next;
     }
     free_jobs(thread->first);
+    uv_cond_destroy(&thread->committed);
     uv_cond_destroy(&thread->cond);
     uv_mutex_destroy(&thread->mutex);
     free(thread);

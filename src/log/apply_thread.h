@@ -46,9 +46,11 @@ struct far_apply_result {
     struct far_result result;
 };
 
-/* What came of one commit. Fields that a job did not touch say how things are. */
+/* What came of one commit. Fields that a job did not touch say how things are. Results come before their commit, in an
+ * outcome that says is_early and holds nothing else: they are decided, and durable in the log, whatever the store does. */
 struct far_apply_outcome {
     struct far_apply_outcome *next; /* private */
+    bool is_early;
     uint64_t applied_index;
     uint64_t applied_term;
     uint64_t durable_index;
@@ -79,6 +81,8 @@ int far_apply_thread_push(struct far_apply_thread *thread, enum far_apply_kind k
                           struct far_blob *data, bool want_results);
 /* Would a job with this much data be refused now? */
 bool far_apply_thread_full(struct far_apply_thread *thread, size_t bytes);
+/* Any thread: wait until the store has committed this index, at most timeout_ms; whether it has. */
+bool far_apply_thread_wait(struct far_apply_thread *thread, uint64_t index, uint64_t timeout_ms);
 /* Does what is queued (unless the disk is full), ends the thread, delivers nothing more; done from the loop. Frees. */
 void far_apply_thread_stop(struct far_apply_thread *thread, void (*done)(void *arg), void *arg);
 

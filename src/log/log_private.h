@@ -24,6 +24,7 @@ enum {
     FAR_LOG_MEMBER_TIMEOUT_MS = 120 * 1000,
     FAR_LOG_INSTALL_STALL_MS = 5000,
     FAR_LOG_FULL_RETRY_MS = 500,
+    FAR_LOG_VIEW_WAIT_MS = 50, /* for the commit of what was answered */
 };
 
 /* Somebody waits for an applied index. */
@@ -129,6 +130,7 @@ struct far_log {
 
     uint64_t applied_index, applied_term, durable_index, told_durable_index;
     uint64_t first_seq, last_seq;
+    _Atomic uint64_t answered_index; /* of the newest command answered here, perhaps before its commit */
     uint64_t next_deadline_ms;
     struct far_commit_point points[FAR_LOG_POINTS]; /* newest last */
     struct far_configuration_at configurations[FAR_LOG_CONFIGURATIONS]; /* newest last */

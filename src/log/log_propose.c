@@ -245,7 +245,7 @@ struct screening {
     struct far_log *log;
     struct far_log_view view;
     bool has_view;
-    bool is_sure; /* we have heard from a majority lately: our state is the cluster's */
+    bool is_sure; /* we have heard from a majority lately and committed what we answered: our state is the cluster's */
 };
 
 /* Spend no entry on what the state refuses now, or has answered already. */
@@ -277,7 +277,9 @@ static void screen_queue(struct far_log *log)
 {
     uint64_t now = far_clock_monotonic_ms();
     struct screening screening = {
-        .log = log, .is_sure = log->leader_heard_ms != 0 && now < log->leader_heard_ms + log->config.election_ms / 2};
+        .log = log,
+        .is_sure = log->leader_heard_ms != 0 && now < log->leader_heard_ms + log->config.election_ms / 2 &&
+                   log->applied_index >= log->answered_index};
     far_proposals_screen(&log->proposals, screen, &screening, log->applied_index);
     if (screening.has_view) {
         far_log_view_end(&screening.view);

@@ -235,10 +235,25 @@ static void tell_durable(struct far_log *log)
     }
 }
 
+static void answer_results(struct far_log *log, const struct far_apply_outcome *outcome)
+{
+    for (size_t i = 0; i < outcome->result_count; i++) {
+        const struct far_apply_result *result = &outcome->results[i];
+        log->answered_index = result->index;
+        far_proposals_decided(&log->proposals, result->index, result->term, result->position, &result->result,
+                              result->index);
+    }
+}
+
 void far_log_on_outcome(void *arg, const struct far_apply_outcome *outcome)
 {
     struct far_log *log = arg;
     if (log->is_closing) {
+        return;
+    }
+    answer_results(log, outcome);
+    if (outcome->is_early) {
+        far_log_kick(log);
         return;
     }
     log->applied_index = outcome->applied_index;
@@ -254,11 +269,6 @@ void far_log_on_outcome(void *arg, const struct far_apply_outcome *outcome)
     }
     for (size_t i = 0; i < outcome->mark_count; i++) {
         far_agreement_note(&log->agreement, &outcome->marks[i]);
-    }
-    for (size_t i = 0; i < outcome->result_count; i++) {
-        const struct far_apply_result *result = &outcome->results[i];
-        far_proposals_decided(&log->proposals, result->index, result->term, result->position, &result->result,
-                              outcome->applied_index);
     }
     far_proposals_applied(&log->proposals, outcome->applied_index);
     far_log_install_outcome(log, outcome);
