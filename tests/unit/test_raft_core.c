@@ -27,6 +27,7 @@ struct server {
     bool cut_off;
     bool installed;
     uint64_t install_from;
+    uint64_t install_at_ms; /* a state takes its time: heartbeats come meanwhile */
 };
 
 struct message {
@@ -88,6 +89,7 @@ static void env_install(void *arg, uint64_t from, const struct far_raft_manifest
 {
     struct server *s = arg;
     s->install_from = from;
+    s->install_at_ms = now + 700;
 }
 
 static void env_fatal(void *arg, const struct far_error *err)
@@ -143,7 +145,7 @@ static void finish_installs(void)
 {
     for (size_t i = 0; i < SERVERS; i++) {
         struct server *s = &servers[i];
-        if (s->install_from == 0 || s->raft == NULL) {
+        if (s->install_from == 0 || s->raft == NULL || now < s->install_at_ms) {
             continue;
         }
         struct server *from = by_id(s->install_from);
