@@ -108,7 +108,7 @@ void pair_init(struct engine_pair *pair, const char *name, const struct far_engi
     pthread_cond_init(&pair->reported, NULL);
     pair->config = *config;
     pair->config.adapters = far_adapters();
-    pair->job = 100;
+    pair->job = 1000; /* above the numbers that tests use by themselves: a fence knows the newest job */
     pair_start_target(pair);
     pair_start_source(pair);
 }
