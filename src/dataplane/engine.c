@@ -1,10 +1,11 @@
 /* The engine: attempts come, run on a thread each, and end; see engine.h.
  *
- * On a good day: far_engine_start copies the order, cancels an older attempt of the task and starts a thread; the thread
- * waits until every earlier attempt that writes the same thing is gone, runs the task and reports its end. A canceled
- * attempt is silenced, its stream shut down, its waits woken; its thread finds out and leaves by itself.
+ * On a good day: far_engine_start copies the order, cancels an older attempt of the task and starts a thread; the
+ * thread waits until every earlier attempt that writes the same thing is gone, runs the task and reports its end. A
+ * canceled attempt is silenced, its stream shut down, its waits woken; its thread finds out and leaves by itself.
  *
- * Locks, in this order: engine->mutex, attempt->mutex, pool. report_mutex is taken alone and held during the callback. */
+ * Locks, in this order: engine->mutex, attempt->mutex, pool. report_mutex is taken alone and held during the
+ * callback. */
 #include "dataplane/engine_local.h"
 
 #include "base/assert.h"
@@ -15,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ORDER_BYTES_MAX = 256 * 1024, STACK_BYTES = 512 * 1024, TICK_MS = 1000 };
+enum { ORDER_BYTES_MAX = 256 * 1024, STACK_BYTES = 512 * 1024, WAIT_MS = 1000 };
 
 /* ---- waiting ---- */
 
@@ -72,134 +73,6 @@ int far_attempt_use(struct far_attempt *attempt, struct far_bstream *stream, str
     attempt->stream = rc == 0 ? stream : NULL;
     pthread_mutex_unlock(&attempt->mutex);
     return rc;
-}
-
-/* ---- reports ---- */
-
-static void report_key(const struct far_attempt *attempt, struct far_engine_report *report)
-{
-    report->job_id = attempt->order.job_id;
-    report->task = attempt->order.task;
-    report->attempt = attempt->order.attempt;
-    report->bytes_total = atomic_load(&attempt->bytes_total);
-    report->bytes_done = atomic_load(&attempt->bytes_done);
-    report->bytes_changed = atomic_load(&attempt->bytes_changed);
-    report->bytes_sent = atomic_load(&attempt->bytes_sent);
-    report->duration_ms = far_clock_monotonic_ms() - attempt->started_ms;
-}
-
-static void report_running(struct far_attempt *attempt)
-{
-    struct far_engine_report report = {.state = FAR_ENGINE_RUNNING, .outcome = FAR_ADAPTER_OK};
-    report_key(attempt, &report);
-    pthread_mutex_lock(&attempt->report_mutex);
-    if (!attempt->silent && !far_attempt_stopped(attempt)) {
-        attempt->engine->report(attempt->engine->report_arg, &report);
-    }
-    pthread_mutex_unlock(&attempt->report_mutex);
-}
-
-static enum far_adapter_outcome outcome_of(int klass)
-{
-    return far_class_info(klass)->retry == FAR_RETRY_NEVER ? FAR_ADAPTER_FATAL : FAR_ADAPTER_RETRY;
-}
-
-static void remember(struct far_engine *engine, const struct far_engine_report *report)
-{
-    pthread_mutex_lock(&engine->mutex);
-    struct far_engine_report *kept = &engine->remembered[engine->remembered_count++ % FAR_ENGINE_REMEMBERED_MAX];
-    free((void *)kept->disks);
-    *kept = *report;
-    kept->disks = NULL;
-    if (report->disk_count > 0) {
-        struct far_engine_found *disks = calloc(report->disk_count, sizeof *disks);
-        kept->disk_count = disks != NULL ? report->disk_count : 0;
-        if (disks != NULL) {
-            memcpy(disks, report->disks, report->disk_count * sizeof *disks);
-        }
-        kept->disks = disks;
-    }
-    pthread_mutex_unlock(&engine->mutex);
-}
-
-static void report_end(struct far_attempt *attempt, struct far_engine_report *report, int rc,
-                       const struct far_error *error)
-{
-    report_key(attempt, report);
-    report->state = rc == 0 ? FAR_ENGINE_DONE : FAR_ENGINE_FAILED;
-    if (rc == 0) {
-        report->outcome = FAR_ADAPTER_OK;
-    } else {
-        report->error_class = error->klass;
-        snprintf(report->error_message, sizeof report->error_message, "%.*s",
-                 (int)sizeof report->error_message - 1, error->message);
-        report->outcome = report->outcome != 0 && report->outcome != FAR_ADAPTER_OK ? report->outcome
-                                                                                   : outcome_of(error->klass);
-    }
-    if (!far_attempt_stopped(attempt)) {
-        remember(attempt->engine, report);
-    }
-    pthread_mutex_lock(&attempt->report_mutex);
-    if (!attempt->silent && !far_attempt_stopped(attempt)) {
-        attempt->engine->report(attempt->engine->report_arg, report);
-    }
-    attempt->silent = true;
-    pthread_mutex_unlock(&attempt->report_mutex);
-}
-
-/* The end of an attempt that was ordered again, from memory; true if it is known. engine->mutex is held and let go
- * during the callback. */
-static bool report_again(struct far_engine *engine, const struct far_engine_order *order)
-{
-    uint64_t kept = engine->remembered_count < FAR_ENGINE_REMEMBERED_MAX ? engine->remembered_count
-                                                                         : FAR_ENGINE_REMEMBERED_MAX;
-    for (uint64_t i = 0; i < kept; i++) {
-        struct far_engine_report report = engine->remembered[i];
-        if (report.job_id != order->job_id || report.task != order->task || report.attempt != order->attempt) {
-            continue;
-        }
-        struct far_engine_found disks[FAR_ENGINE_DISKS_MAX];
-        if (report.disk_count > 0) {
-            memcpy(disks, report.disks, report.disk_count * sizeof disks[0]);
-            report.disks = disks;
-        }
-        pthread_mutex_unlock(&engine->mutex);
-        engine->report(engine->report_arg, &report);
-        pthread_mutex_lock(&engine->mutex);
-        return true;
-    }
-    return false;
-}
-
-static void *ticker_main(void *arg)
-{
-    struct far_engine *engine = arg;
-    struct far_attempt *batch[FAR_ENGINE_ATTEMPTS_MAX];
-    uint64_t due_ms = far_clock_monotonic_ms() + TICK_MS;
-    pthread_mutex_lock(&engine->mutex);
-    while (!engine->closing) {
-        uint64_t now_ms = far_clock_monotonic_ms();
-        if (now_ms < due_ms) {
-            far_engine_wait(engine, due_ms - now_ms);
-            continue;
-        }
-        due_ms = now_ms + TICK_MS;
-        size_t count = 0;
-        for (struct far_attempt *a = engine->attempts; a != NULL && count < FAR_ENGINE_ATTEMPTS_MAX; a = a->next) {
-            if (!atomic_load(&a->ended)) {
-                a->users++;
-                batch[count++] = a;
-            }
-        }
-        pthread_mutex_unlock(&engine->mutex);
-        for (size_t i = 0; i < count; i++) {
-            report_running(batch[i]);
-            far_attempt_unref(batch[i]);
-        }
-        pthread_mutex_lock(&engine->mutex);
-    }
-    pthread_mutex_unlock(&engine->mutex);
-    return NULL;
 }
 
 /* ---- attempts ---- */
@@ -294,7 +167,7 @@ static int wait_for_turn(struct far_attempt *attempt, struct far_error *err)
         if (!excluded || far_attempt_stopped(attempt)) {
             break;
         }
-        far_engine_wait(engine, TICK_MS);
+        far_engine_wait(engine, WAIT_MS);
     }
     pthread_mutex_unlock(&engine->mutex);
     return far_attempt_check(attempt, err);
@@ -305,7 +178,7 @@ int far_transfer_slot_take(struct far_attempt *attempt, size_t *slots, struct fa
     struct far_engine *engine = attempt->engine;
     pthread_mutex_lock(&engine->mutex);
     while (*slots >= FAR_ENGINE_TRANSFERS_MAX && !far_attempt_stopped(attempt)) {
-        far_engine_wait(engine, TICK_MS);
+        far_engine_wait(engine, WAIT_MS);
     }
     int rc = far_attempt_check(attempt, err);
     if (rc == 0) {
@@ -344,9 +217,9 @@ static void *attempt_main(void *arg)
     struct far_engine_found disks[FAR_ENGINE_DISKS_MAX];
     struct far_engine_report result = {.disks = disks};
     struct far_error error = {0};
-    report_running(attempt);
+    far_attempt_report_running(attempt);
     int rc = run(attempt, &result, &error);
-    report_end(attempt, &result, rc, &error);
+    far_attempt_report_end(attempt, &result, rc, &error);
     pthread_mutex_lock(&engine->mutex);
     atomic_store(&attempt->ended, true);
     pthread_cond_broadcast(&engine->changed);
@@ -356,71 +229,6 @@ static void *attempt_main(void *arg)
 }
 
 /* ---- orders ---- */
-
-static const char *copy_string(struct far_arena *arena, const char *text)
-{
-    size_t len = text != NULL ? strlen(text) : 0;
-    char *copy = far_arena_alloc(arena, len + 1);
-    if (copy != NULL && len > 0) {
-        memcpy(copy, text, len);
-    }
-    return copy;
-}
-
-static int copy_lists(struct far_arena *arena, struct far_engine_order *order, struct far_error *err)
-{
-    struct far_engine_disk *disks = far_arena_alloc(arena, (order->disk_count + 1) * sizeof *disks);
-    struct far_engine_point_disk *points = far_arena_alloc(arena, (order->point_disk_count + 1) * sizeof *points);
-    bool complete = disks != NULL && points != NULL;
-    for (size_t i = 0; complete && i < order->disk_count; i++) {
-        disks[i].name = copy_string(arena, order->disks[i].name);
-        disks[i].locator = copy_string(arena, order->disks[i].locator);
-        complete = disks[i].name != NULL && disks[i].locator != NULL;
-    }
-    for (size_t i = 0; complete && i < order->point_disk_count; i++) {
-        points[i] = order->point_disks[i];
-        points[i].name = copy_string(arena, order->point_disks[i].name);
-        complete = points[i].name != NULL;
-    }
-    order->disks = disks;
-    order->point_disks = points;
-    return complete ? 0 : far_fail(err, FAR_LIMIT, "no memory for an order");
-}
-
-static int copy_order(struct far_attempt *attempt, const struct far_engine_order *order, struct far_error *err)
-{
-    struct far_arena *arena = &attempt->arena;
-    attempt->order = *order;
-    const char **const strings[] = {&attempt->order.plan,        &attempt->order.workload,   &attempt->order.adapter,
-                                    &attempt->order.disk,        &attempt->order.locator,    &attempt->order.freeze_ref,
-                                    &attempt->order.peer_address, &attempt->order.target_path, &attempt->order.site};
-    for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
-        *strings[i] = copy_string(arena, *strings[i]);
-        if (*strings[i] == NULL) {
-            return far_fail(err, FAR_LIMIT, "no memory for an order");
-        }
-    }
-    return copy_lists(arena, &attempt->order, err);
-}
-
-static int check_order(const struct far_engine *engine, const struct far_engine_order *order, struct far_error *err)
-{
-    if (order->kind < FAR_ENGINE_FREEZE || order->kind > FAR_ENGINE_FORGET) {
-        return far_fail(err, FAR_INVALID, "an order of unknown kind %d", (int)order->kind);
-    }
-    if (order->disk_count > FAR_ENGINE_DISKS_MAX || order->point_disk_count > FAR_ENGINE_DISKS_MAX) {
-        return far_fail(err, FAR_INVALID, "an order with more than %d disks", FAR_ENGINE_DISKS_MAX);
-    }
-    if (order->freeze_ref != NULL && strlen(order->freeze_ref) > FAR_TRANSFER_REF_MAX) {
-        return far_fail(err, FAR_INVALID, "an order whose freeze reference is too long");
-    }
-    bool source = order->kind == FAR_ENGINE_FREEZE || order->kind == FAR_ENGINE_SEND ||
-                  order->kind == FAR_ENGINE_RELEASE;
-    if (!source && engine->vault == NULL) {
-        return far_fail(err, FAR_INVALID, "this node has no vault, it cannot be a target");
-    }
-    return 0;
-}
 
 static struct far_attempt *attempt_new(struct far_engine *engine, const struct far_engine_order *order,
                                        struct far_error *err)
@@ -437,14 +245,15 @@ static struct far_attempt *attempt_new(struct far_engine *engine, const struct f
     pthread_mutex_init(&attempt->report_mutex, NULL);
     pthread_mutex_init(&attempt->mutex, NULL);
     cond_init(&attempt->wake);
-    if (copy_order(attempt, order, err) != 0) {
+    if (far_attempt_copy_order(attempt, order, err) != 0) {
         attempt_free(attempt);
         return NULL;
     }
     return attempt;
 }
 
-/* Older attempts of the same task are canceled; a newer one refuses. engine->mutex is held. *ret_same: it runs already. */
+/* Older attempts of the same task are canceled; a newer one refuses. engine->mutex is held. *ret_same: it runs
+ * already. */
 static int make_way(struct far_engine *engine, const struct far_engine_order *order, bool *ret_same,
                     struct far_error *err)
 {
@@ -462,7 +271,7 @@ static int make_way(struct far_engine *engine, const struct far_engine_order *or
         }
         attempt_cancel_locked(a);
     }
-    *ret_same = report_again(engine, order);
+    *ret_same = far_engine_report_again(engine, order);
     return 0;
 }
 
@@ -480,7 +289,7 @@ static int start_thread(struct far_attempt *attempt, struct far_error *err)
 
 int far_engine_start(struct far_engine *engine, const struct far_engine_order *order, struct far_error *err)
 {
-    int rc = check_order(engine, order, err);
+    int rc = far_engine_check_order(engine, order, err);
     if (rc != 0) {
         return rc;
     }
@@ -576,7 +385,7 @@ int far_engine_new(const struct far_engine_config *config, far_engine_report_fn 
     engine->remembered = calloc(FAR_ENGINE_REMEMBERED_MAX, sizeof engine->remembered[0]);
     int rc = engine->remembered == NULL ? far_fail(err, FAR_LIMIT, "no memory for the engine") : open_stores(engine, err);
     if (rc == 0) {
-        int failed = pthread_create(&engine->ticker, NULL, ticker_main, engine);
+        int failed = pthread_create(&engine->ticker, NULL, far_engine_ticker_main, engine);
         engine->ticker_runs = failed == 0;
         rc = failed == 0 ? 0 : far_fail_errno(err, FAR_LIMIT, failed, "start a thread");
     }
@@ -616,7 +425,7 @@ static void stop_everything(struct far_engine *engine)
     }
     pthread_mutex_lock(&engine->mutex);
     while (engine->attempts != NULL) {
-        far_engine_wait(engine, TICK_MS);
+        far_engine_wait(engine, WAIT_MS);
     }
     pthread_mutex_unlock(&engine->mutex);
 }

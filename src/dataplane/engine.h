@@ -7,9 +7,10 @@
  * but its orders.
  *
  * Threads: any thread may call any function here, but not from within the report callback, except
- * far_engine_data_address. Each active attempt has a thread, transfers have more; one ticker reports `running` for every
- * active attempt once a second, also for those that wait for their turn or their peer. Lifetime: far_engine_free cancels
- * everything, waits for it and reports nothing more; it must not be called with a lock held that the callback takes. */
+ * far_engine_data_address. Each active attempt has a thread, transfers have more; one ticker reports `running` for
+ * every active attempt once a second, also for those that wait for their turn or their peer. Lifetime: far_engine_free
+ * cancels everything, waits for it and reports nothing more; it must not be called with a lock held that the callback
+ * takes. */
 #ifndef FAR_DATAPLANE_ENGINE_H
 #define FAR_DATAPLANE_ENGINE_H
 
@@ -76,7 +77,8 @@ struct far_engine_point_disk {
     uint8_t root[32];
 };
 
-/* struct far_sub_order in plain C. Strings and lists are borrowed for far_engine_start; a NULL string is an empty one. */
+/* struct far_sub_order in plain C. Strings and lists are borrowed for far_engine_start; a NULL string is an empty
+ * one. */
 struct far_engine_order {
     uint64_t job_id;
     uint64_t task;
@@ -152,18 +154,19 @@ struct far_engine_report {
  * order, the last is done or failed. Of a canceled attempt, at most the report that is being delivered still comes. */
 typedef void far_engine_report_fn(void *arg, const struct far_engine_report *report);
 
-/* Opens the vault (recovering it after a crash), listens on the data port, starts the threads. The vault and the address
- * belong to this engine until it is freed. FAR_LIMIT: not enough memory for the buffers; FAR_IO, FAR_CORRUPT, FAR_BUSY
- * as the vault says. */
+/* Opens the vault (recovering it after a crash), listens on the data port, starts the threads. The vault and the
+ * address belong to this engine until it is freed. FAR_LIMIT: not enough memory for the buffers; FAR_IO, FAR_CORRUPT,
+ * FAR_BUSY as the vault says. */
 int far_engine_new(const struct far_engine_config *config, far_engine_report_fn *report, void *arg,
                    struct far_engine **ret_engine, struct far_error *err);
 
-/* Takes one attempt up; what becomes of it comes as reports, the first of them possibly before this returns. FAR_CONFLICT:
- * a newer attempt of the same task was seen; FAR_INVALID: the order is not one; FAR_LIMIT: too many at once. */
+/* Takes one attempt up; what becomes of it comes as reports, the first of them possibly before this returns.
+ * FAR_CONFLICT: a newer attempt of the same task was seen; FAR_INVALID: the order is not one; FAR_LIMIT: too many at
+ * once. */
 int far_engine_start(struct far_engine *engine, const struct far_engine_order *order, struct far_error *err);
 
-/* Ends an attempt (any older one too) without a report; does not wait for its threads, but a later attempt does before it
- * touches anything. Canceling what is not there is no error. */
+/* Ends an attempt (any older one too) without a report; does not wait for its threads, but a later attempt does before
+ * it touches anything. Canceling what is not there is no error. */
 void far_engine_cancel(struct far_engine *engine, uint64_t job_id, uint64_t task, uint64_t attempt);
 
 /* host:port of the data listener; "" without one. */

@@ -104,7 +104,8 @@ bool far_attempt_stopped(struct far_attempt *attempt);
 int far_attempt_check(struct far_attempt *attempt, struct far_error *err); /* FAR_CANCELED once stopped */
 /* Waits until attempt->wake is signaled, it is stopped, or the time is over; attempt->mutex is held. */
 void far_attempt_wait(struct far_attempt *attempt, uint64_t timeout_ms);
-/* The stream that a cancel interrupts; NULL takes it back (the caller frees it). FAR_CANCELED: too late, it was stopped. */
+/* The stream that a cancel interrupts; NULL takes it back (the caller frees it). FAR_CANCELED: too late, it was
+ * stopped. */
 int far_attempt_use(struct far_attempt *attempt, struct far_bstream *stream, struct far_error *err);
 /* A slot among those that move data; waits for its turn. */
 int far_transfer_slot_take(struct far_attempt *attempt, size_t *slots, struct far_error *err);
@@ -114,6 +115,21 @@ void far_engine_wait(struct far_engine *engine, uint64_t timeout_ms); /* on engi
 struct far_attempt *far_engine_find_receive(struct far_engine *engine, uint64_t job_id, uint64_t disk_index,
                                             uint64_t node_id);
 void far_attempt_unref(struct far_attempt *attempt);
+
+/* engine_orders.c */
+int far_engine_check_order(const struct far_engine *engine, const struct far_engine_order *order,
+                           struct far_error *err);
+int far_attempt_copy_order(struct far_attempt *attempt, const struct far_engine_order *order, struct far_error *err);
+
+/* engine_reports.c */
+void far_attempt_report_running(struct far_attempt *attempt);
+/* rc and error: how the task ended; nothing is reported after it. */
+void far_attempt_report_end(struct far_attempt *attempt, struct far_engine_report *report, int rc,
+                            const struct far_error *error);
+/* The end of an attempt that was ordered again, from memory; true if it is known. engine->mutex is held, and let go
+ * during the callback. */
+bool far_engine_report_again(struct far_engine *engine, const struct far_engine_order *order);
+void *far_engine_ticker_main(void *arg);
 
 /* engine_platforms.c */
 int far_engine_platform(struct far_engine *engine, const char *name, struct far_platform **ret_platform,

@@ -11,7 +11,8 @@
 /* Leaves of `count` whole blocks of FAR_BLOCK_BYTES each. */
 void far_block_leaves(const uint8_t *const *blocks, size_t count, struct far_hash256 *ret_leaves);
 
-/* Which way is taken: "plain", "sha-ni", "avx512"; force one that the processor has (tests, benchmarks): false if not. */
+/* Which way is taken: "plain", "sha-ni", "avx512"; force one that the processor has (tests, benchmarks): false if
+ * not. */
 const char *far_leaf_lanes_name(void);
 bool far_leaf_lanes_force(const char *name);
 

@@ -8,7 +8,9 @@ libdataplane_la_LIBADD = libnet.la libbase.la $(OPENSSL_LIBS) $(LMDB_LIBS) $(ZST
 libdataplane_la_SOURCES += \
 	src/dataplane/engine.c src/dataplane/engine.h src/dataplane/engine_local.h \
 	src/dataplane/engine_listen.c \
+	src/dataplane/engine_orders.c \
 	src/dataplane/engine_platforms.c \
+	src/dataplane/engine_reports.c \
 	src/dataplane/leaf_lanes.c src/dataplane/leaf_lanes.h \
 	src/dataplane/pool.c src/dataplane/pool.h \
 	src/dataplane/receive.c src/dataplane/receive_local.h \

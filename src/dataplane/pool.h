@@ -1,7 +1,8 @@
 /* A pool of equal buffers, allocated at once and never grown: all bytes of disks that a node has in its hands.
  *
  * Buffers are taken and given back by any thread; a buffer belongs to who took it. Who finds the pool empty waits until
- * one comes back or its stop flag is set (set the flag, then far_pool_wake). Memory is counted only once it was used. */
+ * one comes back or its stop flag is set (set the flag, then far_pool_wake). Memory is counted only once it was
+ * used. */
 #ifndef FAR_DATAPLANE_POOL_H
 #define FAR_DATAPLANE_POOL_H
 

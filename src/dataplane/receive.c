@@ -1,9 +1,9 @@
 /* A receive: keep the replica of one disk equal to what the source's frozen view is, and report the replica's root.
  *
- * The attempt opens the replica under its fence, waits for the sender's hello, and serves sessions until one is complete.
- * A session that breaks costs nothing: the replica stays open, the next hello goes on from the durable frontier. Errors of
- * this side (full disk, a block that is not what was offered, a newer fence) end the attempt and are told to the source.
- * An attempt that finds the whole view of its job durable already reports its root at once. */
+ * The attempt opens the replica under its fence, waits for the sender's hello, and serves sessions until one is
+ * complete. A session that breaks costs nothing: the replica stays open, the next hello goes on from the durable
+ * frontier. Errors of this side (full disk, a block that is not what was offered, a newer fence) end the attempt and
+ * are told to the source. An attempt that finds the whole view of its job durable already reports its root at once. */
 #include "dataplane/receive_local.h"
 
 #include <stdio.h>

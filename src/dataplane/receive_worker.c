@@ -1,6 +1,6 @@
 /* A worker of a receive: takes one DATA frame at a time, checks the XXH3 of each stored block, decompresses, checks
- * SHA-256 against the offered id, puts the block into the vault as it came and sets the leaf in the replica. A block that
- * is not what was offered ends the attempt: the source or the link is broken, and nothing of it is kept. */
+ * SHA-256 against the offered id, puts the block into the vault as it came and sets the leaf in the replica. A block
+ * that is not what was offered ends the attempt: the source or the link is broken, and nothing of it is kept. */
 #include "dataplane/receive_local.h"
 
 #include "base/hash.h"

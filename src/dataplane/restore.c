@@ -1,10 +1,10 @@
-/* A restore: write one disk of a point to a new device or file of this site, read it back from the device, and report the
- * root of what was read back.
+/* A restore: write one disk of a point to a new device or file of this site, read it back from the device, and report
+ * the root of what was read back.
  *
  * Two passes, each by several workers over 1 MiB pieces: write (blocks from the vault, zero runs left out where the
- * adapter can leave them out), flush, then read and hash into a map of its own. Nothing of the first pass is used for the
- * second: the root proves the device. A repeat of the same restore goes on with the target that an earlier attempt made
- * and writes it again; a target that exists otherwise is refused by the adapter. */
+ * adapter can leave them out), flush, then read and hash into a map of its own. Nothing of the first pass is used for
+ * the second: the root proves the device. A repeat of the same restore goes on with the target that an earlier attempt
+ * made and writes it again; a target that exists otherwise is refused by the adapter. */
 #include "dataplane/engine_local.h"
 
 #include "dataplane/leaf_lanes.h"

@@ -4,8 +4,8 @@
  *   disk-<id>.next   leaves of the last view sent; the log will tell whether it became a point
  *   disk-<id>.work   leaves of a view in transfer below its durable frontier, and disk-<id>.view says which view
  *
- * All of it is only a cache: load checks the root against the log's, and the loss of a file costs offers, or reading and
- * hashing again, never a wrong block. So errors of these files are not errors of the transfer. */
+ * All of it is only a cache: load checks the root against the log's, and the loss of a file costs offers, or reading
+ * and hashing again, never a wrong block. So errors of these files are not errors of the transfer. */
 #include "dataplane/send_local.h"
 
 #include "base/hash.h"

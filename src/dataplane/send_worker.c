@@ -1,8 +1,9 @@
-/* A worker of a send: reads chunks of the frozen view, finds zeroes, hashes, compares with the base, and forms groups to
- * offer; packs (compresses, checks) the blocks of a group that the target wants. Packing comes first: it frees buffers.
+/* A worker of a send: reads chunks of the frozen view, finds zeroes, hashes, compares with the base, and forms groups
+ * to offer; packs (compresses, checks) the blocks of a group that the target wants. Packing comes first: it frees
+ * buffers.
  *
- * A chunk with many candidates becomes a group of its own and keeps its buffer, nothing is copied. Few candidates of many
- * chunks are gathered into one open group, so that scattered changes fill a group too. */
+ * A chunk with many candidates becomes a group of its own and keeps its buffer, nothing is copied. Few candidates of
+ * many chunks are gathered into one open group, so that scattered changes fill a group too. */
 #include "dataplane/send_local.h"
 
 #include "base/hash.h"
@@ -135,7 +136,8 @@ static void submit(struct far_send *send, struct send_group *group)
     pthread_mutex_unlock(&send->mutex);
 }
 
-/* Candidates of a sparse chunk join the open group; it keeps the chunk's buffer if it has none, else they are copied. */
+/* Candidates of a sparse chunk join the open group; it keeps the chunk's buffer if it has none, else they are
+ * copied. */
 static void gather(struct send_worker *worker, const struct chunk *chunk)
 {
     unsigned count = (unsigned)__builtin_popcount(chunk->candidates);

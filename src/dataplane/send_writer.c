@@ -1,5 +1,5 @@
-/* The writer of a send: marks when they are due; offers, they keep the target busy; data as far as credit reaches; a ping
- * when there is nothing else to say; FIN when everything is hashed and answered. */
+/* The writer of a send: marks when they are due; offers, they keep the target busy; data as far as credit reaches; a
+ * ping when there is nothing else to say; FIN when everything is hashed and answered. */
 #include "dataplane/send_local.h"
 
 #include "base/clock.h"

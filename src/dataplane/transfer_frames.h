@@ -1,8 +1,8 @@
 /* The frames of a transfer between two nodes (docs/FORMATS.md, "transfer"): pure encoding and decoding.
  *
- * A frame is a header of 24 bytes, a head (fixed little-endian fields, checked by XXH3 in the header) and, for DATA only, a
- * bulk: the stored bytes of at most 16 blocks, each with an XXH3 of its own in the head. The source speaks first: HELLO;
- * the target answers WELCOME or ERROR. Then both sides talk without turns:
+ * A frame is a header of 24 bytes, a head (fixed little-endian fields, checked by XXH3 in the header) and, for DATA
+ * only, a bulk: the stored bytes of at most 16 blocks, each with an XXH3 of its own in the head. The source speaks
+ * first: HELLO; the target answers WELCOME or ERROR. Then both sides talk without turns:
  *
  *   source -> target  OFFER  a group: at most 16 changed blocks with their ids, and runs of blocks that read as zero
  *   target -> source  WANT   which slots of a group the target lacks

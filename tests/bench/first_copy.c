@@ -1,7 +1,8 @@
 /* One first copy of an image between two nodes' engines over TLS on loopback: the program behind bench_first_copy.py.
  *
- * first_copy <image>: everything else is made in $TMPDIR and removed. Prints the seconds from the start of send and receive
- * to the end of both: every block read, hashed, sent, checked, stored and durable, and both roots known and equal. */
+ * first_copy <image>: everything else is made in $TMPDIR and removed. Prints the seconds from the start of send and
+ * receive to the end of both: every block read, hashed, sent, checked, stored and durable, and both roots known and
+ * equal. */
 #include "../lib/engine_pair.h"
 
 #include "base/clock.h"

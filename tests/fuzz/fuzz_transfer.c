@@ -1,5 +1,5 @@
-/* Frames of the data port, as a bad node may send them: the first byte picks the frame, the rest is header or head. What is
- * accepted must be encodable again into the same bytes. */
+/* Frames of the data port, as a bad node may send them: the first byte picks the frame, the rest is header or head.
+ * What is accepted must be encodable again into the same bytes. */
 #include "dataplane/transfer_frames.h"
 
 #include "base/assert.h"

@@ -26,7 +26,8 @@ uint64_t disk_change(struct engine_disk *disk, uint64_t count);
 struct far_engine_order disk_order(const struct engine_disk *disk, enum far_engine_kind kind, uint64_t job, uint64_t task,
                                    uint64_t attempt);
 void disk_start(struct engine_disk *disk, const struct far_engine_order *order);
-/* freeze, send and receive of the pair's next job; waits for all; the reports are in disk. True: both done, roots equal. */
+/* freeze, send and receive of the pair's next job; waits for all; the reports are in disk. True: both done, roots
+ * equal. */
 bool disk_cycle(struct engine_disk *disk);
 /* The base of the next cycle is what this one proved. */
 void disk_accept(struct engine_disk *disk);

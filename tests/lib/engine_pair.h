@@ -1,7 +1,8 @@
 /* Test helper: a source and a target engine in one process, over real TLS on loopback, and the reports of both.
  *
- * Everything lives in one folder that is removed at the end: source/cache, target/vault, pki. Engines can be stopped and
- * started again in between, as nodes are. Node ids: source 11, target 12. Aborts the program when it cannot set up. */
+ * Everything lives in one folder that is removed at the end: source/cache, target/vault, pki. Engines can be stopped
+ * and started again in between, as nodes are. Node ids: source 11, target 12. Aborts the program when it cannot set
+ * up. */
 #ifndef FAR_TESTS_LIB_ENGINE_PAIR_H
 #define FAR_TESTS_LIB_ENGINE_PAIR_H
 

@@ -46,7 +46,7 @@ static int teardown(void **state)
 static void nap(uint64_t us)
 {
     struct timespec ts = {.tv_sec = (time_t)(us / 1000000), .tv_nsec = (long)(us % 1000000) * 1000};
-    nanosleep(&ts, NULL);
+    nanosleep(&ts, NULL); /* far-poll: picks the moment of a disturbance, nothing waits for anything */
 }
 
 static void start_both(struct engine_disk *disk, uint64_t job, uint64_t send_attempt, uint64_t receive_attempt)

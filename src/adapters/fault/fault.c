@@ -1,7 +1,7 @@
 /* The fault adapter: wraps another one and fails on purpose, to test an installation where it stands.
  *
- * "fault:file?rd=500&fr=100" (at most 32 bytes in a workload) reads through `file`, each read 500 µs late, and the 100th
- * read fails. Keys, long or short, numbers only:
+ * "fault:file?rd=500&fr=100" (at most 32 bytes in a workload) reads through `file`, each read 500 µs late, and the
+ * 100th read fails. Keys, long or short, numbers only:
  *
  *   read_delay_us  rd   each read is so late          write_delay_us wd   each write is so late
  *   fail_read      fr   the n-th read fails once      fail_write     fw   the n-th write fails once

@@ -1,11 +1,12 @@
 /* Bytes of files and block devices: frozen ones to read, recovered ones to write and to read back.
  *
- * A new target file is made under a name of its own, gets its size and its mark, and only then its real name, by link(2),
- * which refuses a name that is taken. The mark is the extended attribute user.farshore.recovery with the reference of the
- * recovery, or, where the file system has none, a file <target>.farshore-recovery beside it, written before the target
- * appears. So a target that bears the mark of this recovery is an earlier attempt's, and everything else is refused.
- * Pieces of zeroes are not written to a file: it began as one hole, and every attempt of a recovery writes the same. */
-#include "adapters/file/file.h"
+ * A new target file is made under a name of its own, gets its size and its mark, and only then its real name, by
+ * link(2), which refuses a name that is taken. The mark is the extended attribute user.farshore.recovery with the
+ * reference of the recovery, or, where the file system has none, a file <target>.farshore-recovery beside it, written
+ * before the target appears. So a target that bears the mark of this recovery is an earlier attempt's, and everything
+ * else is refused. Pieces of zeroes are not written to a file: it began as one hole, and every attempt of a recovery
+ * writes the same. */
+#include "adapters/file/file_adapter.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,10 +1,10 @@
 /* Freezing files: a reflink clone beside each image where the file system can (btrfs, XFS), else the live disk, marked
  * fuzzy. A clone is exact for one disk; several are cloned one after the other, so more than one disk is fuzzy too.
  *
- * References: "clone:<hint>" and "live:<hint>". A clone is called <image>.farshore-<hint>; it is made under that name with
- * O_EXCL, so a repeat of the same freeze finds what an earlier one left, removes it and clones anew: nobody has read it
- * yet. Release removes it; what is not there is released. */
-#include "adapters/file/file.h"
+ * References: "clone:<hint>" and "live:<hint>". A clone is called <image>.farshore-<hint>; it is made under that name
+ * with O_EXCL, so a repeat of the same freeze finds what an earlier one left, removes it and clones anew: nobody has
+ * read it yet. Release removes it; what is not there is released. */
+#include "adapters/file/file_adapter.h"
 
 #include <errno.h>
 #include <fcntl.h>

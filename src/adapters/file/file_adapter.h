@@ -1,6 +1,6 @@
 /* What the files of the file adapter share. */
-#ifndef FAR_ADAPTERS_FILE_FILE_H
-#define FAR_ADAPTERS_FILE_FILE_H
+#ifndef FAR_ADAPTERS_FILE_FILE_ADAPTER_H
+#define FAR_ADAPTERS_FILE_FILE_ADAPTER_H
 
 #include "adapters/adapters.h"
 #include "base/error.h"

@@ -3,7 +3,7 @@
  * Identity is device, inode and birth time of the file (device number of a block device): another file under the same
  * path is another disk. There is no change list: changed() says RESYNC, the engine compares hashes. */
 #define _GNU_SOURCE /* statx */
-#include "adapters/file/file.h"
+#include "adapters/file/file_adapter.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,0 +1,67 @@
+/* Orders: is it one, and a copy of it that the attempt owns. */
+#include "dataplane/engine_local.h"
+
+int far_engine_check_order(const struct far_engine *engine, const struct far_engine_order *order, struct far_error *err)
+{
+    if (order->kind < FAR_ENGINE_FREEZE || order->kind > FAR_ENGINE_FORGET) {
+        return far_fail(err, FAR_INVALID, "an order of unknown kind %d", (int)order->kind);
+    }
+    if (order->disk_count > FAR_ENGINE_DISKS_MAX || order->point_disk_count > FAR_ENGINE_DISKS_MAX) {
+        return far_fail(err, FAR_INVALID, "an order with more than %d disks", FAR_ENGINE_DISKS_MAX);
+    }
+    if (order->freeze_ref != NULL && strlen(order->freeze_ref) > FAR_TRANSFER_REF_MAX) {
+        return far_fail(err, FAR_INVALID, "an order whose freeze reference is too long");
+    }
+    bool source = order->kind == FAR_ENGINE_FREEZE || order->kind == FAR_ENGINE_SEND ||
+                  order->kind == FAR_ENGINE_RELEASE;
+    if (!source && engine->vault == NULL) {
+        return far_fail(err, FAR_INVALID, "this node has no vault, it cannot be a target");
+    }
+    return 0;
+}
+
+static const char *copy_string(struct far_arena *arena, const char *text)
+{
+    size_t len = text != NULL ? strlen(text) : 0;
+    char *copy = far_arena_alloc(arena, len + 1);
+    if (copy != NULL && len > 0) {
+        memcpy(copy, text, len);
+    }
+    return copy;
+}
+
+static int copy_lists(struct far_arena *arena, struct far_engine_order *order, struct far_error *err)
+{
+    struct far_engine_disk *disks = far_arena_alloc(arena, (order->disk_count + 1) * sizeof *disks);
+    struct far_engine_point_disk *points = far_arena_alloc(arena, (order->point_disk_count + 1) * sizeof *points);
+    bool complete = disks != NULL && points != NULL;
+    for (size_t i = 0; complete && i < order->disk_count; i++) {
+        disks[i].name = copy_string(arena, order->disks[i].name);
+        disks[i].locator = copy_string(arena, order->disks[i].locator);
+        complete = disks[i].name != NULL && disks[i].locator != NULL;
+    }
+    for (size_t i = 0; complete && i < order->point_disk_count; i++) {
+        points[i] = order->point_disks[i];
+        points[i].name = copy_string(arena, order->point_disks[i].name);
+        complete = points[i].name != NULL;
+    }
+    order->disks = disks;
+    order->point_disks = points;
+    return complete ? 0 : far_fail(err, FAR_LIMIT, "no memory for an order");
+}
+
+int far_attempt_copy_order(struct far_attempt *attempt, const struct far_engine_order *order, struct far_error *err)
+{
+    struct far_arena *arena = &attempt->arena;
+    attempt->order = *order;
+    const char **const strings[] = {&attempt->order.plan,        &attempt->order.workload,   &attempt->order.adapter,
+                                    &attempt->order.disk,        &attempt->order.locator,    &attempt->order.freeze_ref,
+                                    &attempt->order.peer_address, &attempt->order.target_path, &attempt->order.site};
+    for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
+        *strings[i] = copy_string(arena, *strings[i]);
+        if (*strings[i] == NULL) {
+            return far_fail(err, FAR_LIMIT, "no memory for an order");
+        }
+    }
+    return copy_lists(arena, &attempt->order, err);
+}
