@@ -35,3 +35,4 @@ libfsm_la_SOURCES = \
 	src/fsm/workload.c
 libfsm_la_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS)
 libfsm_la_LIBADD = libbase.la $(MSGPACK_LIBS)
+EXTRA_DIST += docs/STATE.md
