@@ -117,22 +117,23 @@ class Demo:
 
     # ---- the farshore command, as a user types it ----
 
-    def far(self, *argv, show=True, as_json=False, server="protected"):
-        """Runs `farshore …`; its bars and tables go to the screen, with as_json its answer comes back."""
+    def far(self, *argv, show=True, as_json=False, hide=None, server="protected"):
+        """Runs `farshore …`; its bars and tables go to the screen, with as_json its answer comes back. hide: a secret that
+        is not shown."""
         if show:
-            say("   %s$ farshore %s%s" % (DIM, " ".join(argv), OFF))
+            say("   %s$ farshore %s%s" % (DIM, " ".join("…" if hide and a == hide else a for a in argv), OFF))
         whole = [farlib.program("farshore"), "--server", "https://" + self.cluster.servers[server].api, "--token-file",
                  self.cluster.token_file, "--ca", self.cluster.ca_file, *argv]
         if as_json:
             done = subprocess.run(whole + ["-o", "json"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                                   timeout=120)
             if done.returncode != 0:
-                raise Fail("farshore %s: %s" % (" ".join(argv), (done.stderr or done.stdout).strip()))
+                raise Fail("farshore %s: %s" % (" ".join(argv[:2]), (done.stderr or done.stdout).strip()))
             return json.loads(done.stdout)
         sys.stdout.flush()
         done = subprocess.run(whole, stdin=subprocess.DEVNULL, timeout=1200)
         if done.returncode != 0:
-            raise Fail("farshore %s ended with status %d" % (" ".join(argv), done.returncode))
+            raise Fail("farshore %s ended with status %d" % (" ".join(argv[:2]), done.returncode))
         return None
 
     def newest_job(self, server="protected"):
@@ -153,20 +154,53 @@ class Demo:
         say("   %d files, %s. The SHA-256 of each is kept: at the end every file must be as it was." %
             (len(self.sums), human(total)))
 
+    def found(self, first):
+        """The recovery key is printed once, by this command: it goes into a file of the demo."""
+        argv = ["cluster", "init", "--dir", first.dir, "--cluster", "demo", "--name", first.name, "--api", first.api,
+                "--peer", first.peer]
+        say("   %s$ farshore %s%s" % (DIM, " ".join(argv), OFF))
+        done = subprocess.run([farlib.program("farshore"), *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise Fail("farshore cluster init: %s" % done.stderr.strip())
+        with open(os.open(self.path("recovery-key"), os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
+            file.write(done.stdout)
+        say("   The administrator's token and the recovery key are in files that only you can read.")
+
+    def join_server(self, name):
+        server = self.cluster.new_server(name)
+        token = self.far("server", "create", name, "--site", name, as_json=True)["token"]
+        self.far("cluster", "join", "--dir", server.dir, "--token", token, "--name", name, "--api", server.api, "--peer",
+                 server.peer, hide=token)
+        server.start()
+        farlib.until(lambda: self.cluster.voter(name), 30, "server %s votes" % name)
+
+    def join_node(self, name, site):
+        node = farlib.Node(self.cluster, name, site, farlib.free_ports(1)[0])
+        self.cluster.nodes[name] = node
+        token = self.far("node", "create", name, "--site", site, as_json=True)["token"]
+        say("   %s$ farshore-node join --dir %s --token … --name %s --data %s%s" % (DIM, node.dir, name, node.data, OFF))
+        self.cluster.run_tool("farshore-node", "join", "--dir", node.dir, "--token", token, "--name", name, "--data", node.data)
+        node.start()
+
     def start_cluster(self):
         step("2. Three management servers", "One at the protected site, one at the recovery site, and a witness at a third",
              "place. They agree on one event log; any one of them may die. (Here: three processes.)")
         cluster = self.cluster
-        cluster.found()
-        for name in farlib.SERVERS:
+        first = cluster.new_server("protected")
+        cluster.token_file, cluster.ca_file = os.path.join(first.dir, "admin.token"), os.path.join(first.dir, "ca.crt")
+        self.found(first)
+        cluster.use_credentials()
+        first.start()
+        cluster.wait_leader()
+        for name in farlib.SITES:
             self.far("site", "create", name, "--role", name)
         for name in farlib.SERVERS[1:]:
-            cluster.add_server(name)
+            self.join_server(name)
         self.far("cluster", "status")
         step("3. Two nodes", "They move the data: one reads at the protected site, one keeps a vault at the recovery",
              "site. They join with single-use tokens and talk mutual TLS.")
-        cluster.add_node("source", "protected")
-        cluster.add_node("target", "recovery")
+        self.join_node("source", "protected")
+        self.join_node("target", "recovery")
         cluster.wait_nodes()
         self.far("node", "list")
         step("4. A plan", "It says what is protected, and where to.")
