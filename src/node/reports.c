@@ -165,7 +165,8 @@ static struct far_sub_report_item to_item(const struct entry *e, struct far_sub_
         .disks = {.items = found, .count = r->disk_count},
         .outcome = r->state == FAR_ENGINE_RUNNING ? 0 : (uint64_t)r->outcome,
         .error_class = far_slice_str(r->state == FAR_ENGINE_FAILED ? far_class_info(r->error_class)->name : ""),
-        .error_message = far_slice_str(r->state == FAR_ENGINE_FAILED ? r->error_message : ""),
+        .error_message =
+            far_slice_str(r->state == FAR_ENGINE_FAILED || r->blocks_damaged > 0 ? r->error_message : ""),
         .blocks_damaged = r->blocks_damaged,
         .full = r->full,
     };

@@ -18,6 +18,7 @@ import farlib
 import tap
 
 SIZE = 24 * farlib.MIB
+READ_DELAY_US = 400000  # each read of the source disk is so late
 victim_kind = sys.argv[1] if len(sys.argv) > 1 else "leader"
 kills = int(sys.argv[2]) if len(sys.argv) > 2 else int(os.environ.get("FAR_KILLS", "8"))
 cluster = seed = None
@@ -104,6 +105,6 @@ def all_servers_agree_and_an_independent_walk_too():
 
 if __name__ == "__main__":
     seed = farlib.seed_of_run()
-    with farlib.Cluster(adapter="fault:file") as cluster:
+    with farlib.Cluster(adapter="fault:file?rd=%d" % READ_DELAY_US) as cluster:
         tap.run_all([a_cycle_takes_five_seconds_or_more, every_cycle_completes_by_itself, the_recovered_disk_is_bit_exact,
                      all_servers_agree_and_an_independent_walk_too])
