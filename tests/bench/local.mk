@@ -1,6 +1,6 @@
 # Benchmarks: programs or scripts that print their figures and TAP against their marks; `make bench`.
-BENCH_TESTS = tests/bench/bench_command_latency.py
-EXTRA_DIST += tests/bench/run tests/bench/bench_command_latency.py
+BENCH_TESTS = tests/bench/bench_command_latency.py tests/bench/bench_first_copy.py
+EXTRA_DIST += tests/bench/run $(BENCH_TESTS)
 
 # the first copy against nbdcopy
 check_PROGRAMS += tests/bench/first_copy
