@@ -394,6 +394,7 @@ static int open_all(struct far_log *log, struct far_error *err)
     struct far_store_meta meta;
     const struct far_peers_callbacks callbacks = {.on_frame = far_log_on_frame, .on_change = far_log_on_peer};
     int rv = open_folder(log->config.dir, &log->lock_fd, err);
+    rv = rv != 0 ? rv : far_log_check_made(log, err);
     rv = rv != 0 ? rv : far_space_init(&log->space, log->config.dir, log->config.reserve_bytes,
                                        log->config.low_space_bytes, log->config.full_space_bytes, err);
     rv = rv != 0 ? rv : open_store(&log->config, &log->store, err);

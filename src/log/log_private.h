@@ -101,7 +101,8 @@ struct far_log {
     far_log_leader_fn on_leader;
     void *arg;
 
-    int lock_fd;
+    int lock_fd;    /* of the folder */
+    bool is_marked; /* log.made is there */
     struct far_store *store;
     struct far_disk *disk;
     struct far_apply_thread *apply;
@@ -163,6 +164,11 @@ void far_log_stop_server(const char *area, const char *why) __attribute__((noret
 void far_log_kick(struct far_log *log);
 /* Answer a call in the next turn. */
 void far_log_refuse(struct far_log *log, int klass, const char *why, far_log_done_fn done, void *arg);
+
+/* log_made.c */
+/* FAR_CORRUPT: there was a log in this folder, and it is gone. */
+int far_log_check_made(struct far_log *log, struct far_error *err);
+void far_log_mark_made(struct far_log *log);
 
 /* log_turn.c */
 extern const struct far_raft_env far_log_env;

@@ -387,6 +387,7 @@ static void slow_beat(struct far_log *log)
     far_log_judge(log);
     far_log_ask_history(log);
     push_stored(log);
+    far_log_mark_made(log);
     if (log->durable_index < log->applied_index && log->backlog == NULL) {
         (void)far_apply_thread_push(log->apply, FAR_JOB_SYNC, 0, 0, NULL, false);
     }

@@ -60,3 +60,9 @@ tests_lib_libenginepair_la_SOURCES = tests/lib/engine_pair.c tests/lib/engine_pa
 tests_lib_libenginepair_la_SOURCES += tests/lib/cut_proxy.c tests/lib/cut_proxy.h
 tests_lib_libenginepair_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
 tests_lib_libenginepair_la_LIBADD = libdataplane.la libadapters.la libtestpki.la
+
+# Three logs in one process (log_kit.h).
+noinst_LTLIBRARIES += liblogkit.la
+liblogkit_la_SOURCES = tests/lib/log_kit.c tests/lib/log_kit.h tests/lib/entries.h
+liblogkit_la_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
+LOG_KIT = liblogkit.la liblog.la libtestpki.la libnet.la libfsm.la libbase.la $(UV_LIBS) $(CMOCKA_LIBS)
