@@ -1,6 +1,5 @@
 noinst_LTLIBRARIES += libfsm.la
 libfsm_la_SOURCES = \
-	src/fsm/clock.c \
 	src/fsm/cluster.c \
 	src/fsm/command_memory.c \
 	src/fsm/deadline.c \
@@ -25,6 +24,7 @@ libfsm_la_SOURCES = \
 	src/fsm/server.c \
 	src/fsm/site.c \
 	src/fsm/state.c src/fsm/state.h \
+	src/fsm/state_clock.c \
 	src/fsm/step.c src/fsm/step.h \
 	src/fsm/table.c src/fsm/table.h \
 	src/fsm/task.c src/fsm/task.h \

@@ -52,7 +52,7 @@ int far_token_due(struct far_step *step, uint64_t token_id);
 /* Why this token is no good, or NULL. */
 const char *far_token_fault(const struct far_row_token *token, uint64_t purpose, uint64_t now_ms);
 
-/* ---- clock.c ---- */
+/* ---- state_clock.c ---- */
 /* Rejects a time before the one of the state. */
 int far_clock_move(struct far_step *step, uint64_t time_ms);
 
