@@ -47,12 +47,21 @@ static int look_name(struct far_step *step, struct far_slice name, struct far_ro
 
 /* ---- create ---- */
 
+/* The name in "name?setting=number&…": what stands before the settings. */
+static struct far_slice adapter_name(struct far_slice adapter)
+{
+    const uint8_t *mark = adapter.len > 0 ? memchr(adapter.data, '?', adapter.len) : NULL;
+    return far_slice(adapter.data, mark != NULL ? (size_t)(mark - adapter.data) : adapter.len);
+}
+
 static bool adapter_ok(struct far_slice adapter)
 {
-    bool ok = adapter.len > 0;
+    size_t name_len = adapter_name(adapter).len;
+    bool ok = name_len > 0;
     for (size_t i = 0; ok && i < adapter.len; i++) {
         uint8_t b = adapter.data[i];
-        ok = (b >= 'a' && b <= 'z') || (b >= '0' && b <= '9') || b == ':' || b == '-' || b == '_' || b == '.';
+        bool word = (b >= 'a' && b <= 'z') || (b >= '0' && b <= '9') || b == '-' || b == '_' || b == '.';
+        ok = word || (i < name_len ? b == ':' : b == '=' || b == '&' || (b == '?' && i == name_len));
     }
     return ok;
 }
@@ -60,8 +69,9 @@ static bool adapter_ok(struct far_slice adapter)
 /* The file adapter, plain or wrapped, finds disks by absolute path. */
 static bool wants_path(struct far_slice adapter)
 {
-    return (adapter.len == 4 && memcmp(adapter.data, "file", 4) == 0) ||
-           (adapter.len > 5 && memcmp(adapter.data + adapter.len - 5, ":file", 5) == 0);
+    struct far_slice name = adapter_name(adapter);
+    return (name.len == 4 && memcmp(name.data, "file", 4) == 0) ||
+           (name.len > 5 && memcmp(name.data + name.len - 5, ":file", 5) == 0);
 }
 
 static int check_disk(struct far_step *step, const struct far_cmd_workload_create *cmd, size_t i)

@@ -18,7 +18,7 @@ import farlib
 import tap
 
 SIZE = 24 * farlib.MIB
-READ_DELAY_US = 400000  # each read of the source disk is so late
+READ_DELAY_US = 500000  # each read of the source disk is so late
 victim_kind = sys.argv[1] if len(sys.argv) > 1 else "leader"
 kills = int(sys.argv[2]) if len(sys.argv) > 2 else int(os.environ.get("FAR_KILLS", "8"))
 cluster = seed = None
