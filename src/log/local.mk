@@ -25,7 +25,7 @@ liblog_la_SOURCES = \
 	src/log/store.c src/log/store.h \
 	src/log/store_lmdb.c \
 	src/log/store_memory.c \
-	src/log/verify.c \
+	src/log/log_verify.c \
 	src/log/writer.c src/log/writer.h
 liblog_la_CFLAGS = $(AM_CFLAGS) $(RAFT_CFLAGS) $(OPENSSL_CFLAGS) $(LMDB_CFLAGS) $(UV_CFLAGS)
 liblog_la_LIBADD = libfsm.la libnet.la $(RAFT_LIBS) $(OPENSSL_LIBS) $(LMDB_LIBS) $(UV_LIBS)

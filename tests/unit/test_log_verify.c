@@ -11,7 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SITES = 40, WAIT_MS = 20000, FLIPS = 60, META_PAGES = 8192 /* of LMDB: there a flip may undo the last commit */, FILE_MAX = 32 * 1024 * 1024 };
+enum { SITES = 40, WAIT_MS = 20000, FLIPS = 60, FILE_MAX = 32 * 1024 * 1024 };
+enum { META_PAGES = 8192 }; /* of LMDB: there a flip may undo the last commit */
 
 static char dir[256], wal_name[1000];
 static struct far_buf payload;
