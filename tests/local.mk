@@ -26,8 +26,11 @@ check-long:
 	cd $(top_srcdir) && tests/check_long
 bench:
 	cd $(top_srcdir) && tests/bench/run
-EXTRA_DIST += check tests/run tests/unit/test_tree.py tests/unit/fsm_symbols.allow tests/lib/tap.py tests/lib/build.sh \
+EXTRA_DIST += tests/run tests/unit/test_tree.py tests/unit/fsm_symbols.allow tests/lib/tap.py tests/lib/build.sh \
 	tests/lib/install_deps.sh
 list-bench-tests:
 	@echo $(BENCH_TESTS)
-EXTRA_DIST += tests/check_long README.md LICENSE docs/HACKING.md docs/ARCHITECTURE.md .ci/run
+EXTRA_DIST += tests/check_long README.md LICENSE docs/HACKING.md docs/ARCHITECTURE.md docs/FORMATS.md .ci/run
+# Not in EXTRA_DIST: there the script's name would be the target `check`, and `make dist` would run the tests.
+dist-hook:
+	cp -p $(srcdir)/check $(distdir)/check

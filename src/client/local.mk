@@ -3,5 +3,6 @@ libfarshore_la_SOURCES = src/client/client.c src/client/follow.c src/client/tran
 libfarshore_la_CFLAGS = $(AM_CFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)
 libfarshore_la_LDFLAGS = $(AM_LDFLAGS) -version-info 0:0:0 -export-symbols-regex '^far_client_'
 libfarshore_la_LIBADD = libbase.la $(CURL_LIBS) $(JANSSON_LIBS)
-nobase_include_HEADERS += include/farshore/client.h
+farshoreincludedir = $(includedir)/farshore
+farshoreinclude_HEADERS = include/farshore/adapter.h include/farshore/client.h
 pkgconfig_DATA += src/client/farshore.pc
