@@ -1,11 +1,13 @@
-/* The simulation of log, WAL and driver: sim --seeds FROM-TO [--seconds N] [--broken KIND] [--verbose]. See sim.h.
+/* The simulation of log, WAL and driver; docs/SIMULATION.md. Without options: the scenarios, what is broken on purpose, and
+ * 500 seeds. sim --seeds FROM-TO [--seconds N] [--servers N] [--broken sync|vote|apply] [--verbose]: only those.
  *
- * Prints TAP. A seed is printed before it runs; a failing one replays exactly with --seeds N-N --verbose. */
+ * Prints TAP. Seeds are printed before they run; a failing one replays exactly with --seeds N-N --verbose. */
 #include "sim.h"
 
 #include "base/assert.h"
 
 #include <getopt.h>
+#include <stdarg.h>
 
 enum { BLOCK = 50, HEAL_S = 90 };
 
@@ -68,14 +70,23 @@ static void explain(struct sim *sim)
     }
 }
 
+/* No progress. With servers that refuse their logs because something is broken on purpose this is no news: what must be
+ * seen then is that a promise was broken. */
+static void stuck(struct sim *sim, const char *what)
+{
+    if (!sim->failed && sim->options.broken == SIM_SOUND) {
+        sim_fail(sim, "%s", what);
+    }
+}
+
 static void run(struct sim *sim)
 {
     sim->voters_wanted = sim->options.servers != 0 ? sim->options.servers : 3 + 2 * (unsigned)sim_random(sim, 2);
     sim_server_create(sim, 0, true);
     sim_clients_start(sim);
     sim_admin_start(sim);
-    if (!sim_run_until(sim, 60 * SIM_SECOND, is_formed) && !sim->failed) {
-        sim_fail(sim, "the cluster was not formed within a minute");
+    if (!sim_run_until(sim, 60 * SIM_SECOND, is_formed)) {
+        stuck(sim, "the cluster was not formed within a minute");
     }
     uint64_t until = sim->now_us + sim->options.seconds * SIM_SECOND;
     sim_faults_start(sim);
@@ -83,12 +94,12 @@ static void run(struct sim *sim)
     sim_faults_heal(sim);
     uint64_t answers = sim_check_answers(sim->check);
     sim_run_until(sim, sim->now_us + 15 * SIM_SECOND, NULL);
-    if (!sim->failed && sim_check_answers(sim->check) == answers) {
-        sim_fail(sim, "no command got through in 15 s after everything was healed");
+    if (sim_check_answers(sim->check) == answers) {
+        stuck(sim, "no command got through in 15 s after everything was healed");
     }
     sim->calm = true;
-    if (!sim_run_until(sim, sim->now_us + HEAL_S * (uint64_t)SIM_SECOND, is_quiet) && !sim->failed) {
-        sim_fail(sim, "no rest within %d s after everything was healed", HEAL_S);
+    if (!sim_run_until(sim, sim->now_us + HEAL_S * (uint64_t)SIM_SECOND, is_quiet)) {
+        stuck(sim, "no rest within 90 s after everything was healed");
     }
     if (!sim->failed) {
         sim_check_end(sim->check);
@@ -139,32 +150,89 @@ static void print_totals(const struct totals *t)
            (unsigned long long)t->refused);
 }
 
-static int run_sound(struct sim_options options, uint64_t from, uint64_t to)
+static unsigned tests, failures;
+
+static void report(bool good, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    printf("%s %u - ", good ? "ok" : "not ok", ++tests);
+    vprintf(format, args);
+    printf("\n");
+    fflush(stdout);
+    va_end(args);
+    failures += !good;
+}
+
+static void run_seeds(struct sim_options options, uint64_t from, uint64_t to)
 {
     struct totals totals = {0};
-    unsigned tests = 0, bad = 0;
     for (uint64_t first = from; first <= to; first += BLOCK) {
         uint64_t last = first + BLOCK - 1 < to ? first + BLOCK - 1 : to;
         bool good = true;
         printf("# seeds %llu-%llu\n", (unsigned long long)first, (unsigned long long)last);
         fflush(stdout);
-        for (options.seed = first; options.seed <= last; options.seed++) {
-            if (!run_seed(&options, &totals)) {
-                good = false;
+        for (options.seed = first; options.seed <= last && good; options.seed++) {
+            good = run_seed(&options, &totals);
+            if (!good) {
                 printf("# replay: tests/sim/sim --seeds %llu-%llu --seconds %llu --verbose\n",
                        (unsigned long long)options.seed, (unsigned long long)options.seed,
                        (unsigned long long)options.seconds);
-                break;
             }
         }
-        printf("%s %u - seeds %llu to %llu keep every promise\n", good ? "ok" : "not ok", ++tests,
-               (unsigned long long)first, (unsigned long long)last);
-        fflush(stdout);
-        bad += !good;
+        report(good, "seeds %llu to %llu keep every promise", (unsigned long long)first, (unsigned long long)last);
     }
-    printf("1..%u\n", tests);
     print_totals(&totals);
-    return bad != 0;
+}
+
+/* The alarm must be raised within so many seeds. */
+static void expect_alarm(struct sim_options options, enum sim_broken broken, const char *what, uint64_t seeds)
+{
+    struct totals totals = {0};
+    options.broken = broken;
+    printf("# broken on purpose: %s, seeds 1-%llu until the alarm\n", what, (unsigned long long)seeds);
+    for (options.seed = 1; options.seed <= seeds; options.seed++) {
+        if (!run_seed(&options, &totals)) {
+            report(true, "the alarm is raised when a server %s (seed %llu)", what, (unsigned long long)options.seed);
+            return;
+        }
+    }
+    report(false, "the alarm is raised when a server %s", what);
+}
+
+static void run_scenarios(void)
+{
+    char alarm[FAR_MESSAGE_MAX];
+    bool raised = sim_scenario_old_memory(true, alarm, sizeof alarm);
+    printf("# %s\n", alarm);
+    report(raised && strstr(alarm, "committed it in term") != NULL,
+           "a server that lost its memory and keeps its id loses acknowledged commands");
+    raised = sim_scenario_old_memory(false, alarm, sizeof alarm);
+    printf("# %s\n", raised ? alarm : "nothing was lost");
+    report(!raised, "a server that lost its memory and comes back under a new id loses nothing");
+}
+
+static int run_all(struct sim_options options)
+{
+    run_scenarios();
+    expect_alarm(options, SIM_BROKEN_APPLY, "applies something else", 5);
+    expect_alarm(options, SIM_BROKEN_SYNC, "answers before its fsync", 100);
+    expect_alarm(options, SIM_BROKEN_VOTE, "forgets a vote", 200);
+    run_seeds(options, 1, 500);
+    printf("1..%u\n", tests);
+    return failures != 0;
+}
+
+static bool broken_of(const char *name, enum sim_broken *ret)
+{
+    static const char *const names[] = {"none", "sync", "vote", "apply"};
+    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(names[i], name) == 0) {
+            *ret = (enum sim_broken)i;
+            return true;
+        }
+    }
+    return false;
 }
 
 int main(int argc, char **argv)
@@ -173,21 +241,31 @@ int main(int argc, char **argv)
                                           {"servers", required_argument, NULL, 'n'}, {"broken", required_argument, NULL, 'b'},
                                           {"verbose", no_argument, NULL, 'v'}, {NULL, 0, NULL, 0}};
     struct sim_options options = {.seconds = 30};
-    unsigned long long from = 1, to = 500;
+    unsigned long long from = 0, to = 0;
     int option;
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        if (option == 's' && sscanf(optarg, "%llu-%llu", &from, &to) == 2) {
-            continue;
+        bool good = true;
+        if (option == 's') {
+            good = sscanf(optarg, "%llu-%llu", &from, &to) == 2 && from > 0;
         } else if (option == 't') {
             options.seconds = strtoull(optarg, NULL, 10);
         } else if (option == 'n') {
             options.servers = (unsigned)strtoul(optarg, NULL, 10);
+        } else if (option == 'b') {
+            good = broken_of(optarg, &options.broken);
         } else if (option == 'v') {
             options.verbose = true;
-        } else {
-            fprintf(stderr, "usage: sim [--seeds FROM-TO] [--seconds N] [--servers N] [--verbose]\n");
+        }
+        if (!good || option == '?') {
+            fprintf(stderr, "usage: sim [--seeds FROM-TO] [--seconds N] [--servers N] [--broken sync|vote|apply] "
+                            "[--verbose]\n");
             return 2;
         }
     }
-    return run_sound(options, from, to);
+    if (from == 0) {
+        return run_all(options);
+    }
+    run_seeds(options, from, to);
+    printf("1..%u\n", tests);
+    return failures != 0;
 }

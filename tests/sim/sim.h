@@ -19,10 +19,9 @@ enum { SIM_MS = 1000, SIM_SECOND = 1000 * 1000 }; /* in microseconds of virtual 
 /* What is broken on purpose, so that the checkers can be seen to raise the alarm. */
 enum sim_broken {
     SIM_SOUND,
-    SIM_BROKEN_SYNC,     /* "answer before fsync": syncs of segments do nothing */
-    SIM_BROKEN_VOTE,     /* "forget a vote": syncs of the vote files do nothing */
-    SIM_BROKEN_OLD_ID,   /* a server that lost its memory keeps its id */
-    SIM_BROKEN_APPLY,    /* one server applies a command twice now and then */
+    SIM_BROKEN_SYNC,  /* "answer before fsync": every second sync of a segment does nothing, and says that it did */
+    SIM_BROKEN_VOTE,  /* "forget a vote": every second sync of a vote file does nothing */
+    SIM_BROKEN_APPLY, /* one server comes to another state now and then */
 };
 
 struct sim;
@@ -51,6 +50,8 @@ bool sim_disk_dead(const struct sim_disk *disk);
 /* power_cut: of what was not synced any subset is lost; else all of it is kept. Works again afterwards. */
 void sim_disk_crash(struct sim_disk *disk, bool power_cut);
 void sim_disk_wipe(struct sim_disk *disk);
+/* What is durable on one disk becomes all that is on another. */
+void sim_disk_copy(struct sim_disk *to, const struct sim_disk *from);
 void sim_disk_set_full(struct sim_disk *disk, bool full);
 /* Flip a bit of the n-th byte of a durable file that holds records. false: nothing to flip. */
 bool sim_disk_flip(struct sim_disk *disk);
@@ -180,6 +181,7 @@ struct sim {
     struct far_buf payload, entry, scratch;
     uint64_t crashes, cuts, breaks, installs, changes, refused;
     unsigned voters_wanted;
+    bool admin_off;
     bool admin_idle; /* nothing left to do when it last looked */
     uint64_t memory_lost;
 };
@@ -212,6 +214,14 @@ struct far_raft_manifest sim_manifest_of(const struct far_store_meta *meta);
 /* A new server with a new id on an empty machine; first: it makes the cluster. */
 void sim_server_create(struct sim *sim, unsigned machine, bool first);
 void sim_server_forget(struct sim_server *server);
+/* The same server as it was once: an older copy of its folder. */
+struct sim_copy {
+    uint64_t id;
+    struct sim_disk *disk;
+    struct far_store *store;
+};
+struct sim_copy sim_server_copy(struct sim_server *server);
+void sim_server_return(struct sim *sim, unsigned machine, struct sim_copy *copy);
 
 /* sim_install.c */
 void sim_install_begin(struct sim_server *server, uint64_t from_id, uint64_t min_index);
@@ -226,9 +236,15 @@ void sim_clients_decided(struct sim_server *server, uint64_t index, uint64_t ter
                          const struct far_command *command, const struct far_result *result);
 void sim_clients_lost(struct sim_server *server);
 
+/* sim_scenarios.c: each true if it went as it must; says why not with sim_fail(). */
+bool sim_scenario_old_memory(bool keeps_id, char *ret_alarm, size_t size);
+
 /* sim_faults.c */
 void sim_faults_start(struct sim *sim);
 void sim_faults_heal(struct sim *sim);
+/* Faults at the worst moment, now and then. */
+void sim_faults_elected(struct sim_server *server);
+void sim_faults_answered(struct sim *sim);
 void sim_admin_start(struct sim *sim);
 
 #endif

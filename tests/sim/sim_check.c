@@ -232,7 +232,7 @@ void sim_check_end(struct sim_check *check)
         }
     }
     for (unsigned i = 0; i < SIM_MACHINES && !sim->failed; i++) {
-        if (sim->servers[i].alive) {
+        if (sim->servers[i].alive && sim->servers[i].meta->applied_index > 0) {
             check_server(check, &sim->servers[i]);
         }
     }

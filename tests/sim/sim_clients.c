@@ -180,6 +180,7 @@ static void answer(struct sim *sim, void *object, uint64_t attempt, uint64_t com
     }
     if (index != 0) {
         sim_check_answered(sim->check, command, index);
+        sim_faults_answered(sim);
     }
     sim->last_command_answered = command;
     next_command(client, sim);

@@ -235,11 +235,12 @@ static int disk_truncate(struct far_disk *base, struct far_file *file, uint64_t 
     return 0;
 }
 
-static bool sync_is_broken(const struct sim_disk *disk, const struct far_file *file)
+static bool sync_is_broken(struct sim_disk *disk, const struct far_file *file)
 {
     bool is_segment = strstr(file->name, ".wal") != NULL;
-    return (disk->sim->options.broken == SIM_BROKEN_SYNC && is_segment) ||
-           (disk->sim->options.broken == SIM_BROKEN_VOTE && !is_segment);
+    enum sim_broken broken = disk->sim->options.broken;
+    return ((broken == SIM_BROKEN_SYNC && is_segment) || (broken == SIM_BROKEN_VOTE && !is_segment)) &&
+           sim_chance(disk->sim, 50);
 }
 
 static int disk_sync(struct far_disk *base, struct far_file *file, struct far_error *err)
@@ -371,6 +372,21 @@ void sim_disk_wipe(struct sim_disk *disk)
     }
     disk->dead = false;
     disk->die_after = 0;
+}
+
+void sim_disk_copy(struct sim_disk *to, const struct sim_disk *from)
+{
+    sim_disk_wipe(to);
+    for (unsigned i = 0; i < FILES_MAX; i++) {
+        const struct far_file *file = &from->files[i];
+        if (!file->used || !file->exists_durable) {
+            continue;
+        }
+        to->files[i].used = to->files[i].exists = to->files[i].exists_durable = true;
+        memcpy(to->files[i].name, file->name, sizeof file->name);
+        version_assign(&to->files[i].now, &file->durable);
+        version_assign(&to->files[i].durable, &file->durable);
+    }
 }
 
 /* percent: how much of what was not synced gets through by luck. */

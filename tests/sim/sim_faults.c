@@ -86,7 +86,7 @@ static void not_full_due(struct sim *sim, void *object, uint64_t a, uint64_t b, 
 /* One machine loses its disk, or bits of it; never a second one before the first has been replaced. */
 static void lose_memory(struct sim *sim, struct sim_server *server)
 {
-    if (!sim->admin_idle || sim->options.broken == SIM_BROKEN_OLD_ID) {
+    if (!sim->admin_idle) {
         return;
     }
     sim->admin_idle = false;
@@ -139,12 +139,66 @@ static void one_fault(struct sim *sim)
     }
 }
 
+/* ---- faults at the worst moment ---- */
+
+/* Somebody has just been elected: it is cut off, and those who may have voted for it lose what they did not sync. */
+static void coup_due(struct sim *sim, void *object, uint64_t id, uint64_t unused, struct far_blob *blob)
+{
+    struct sim_server *leader = object;
+    if (!sim->trouble || leader->id != id) {
+        return;
+    }
+    sim_say(sim, "a coup against server %llu", (unsigned long long)id);
+    for (unsigned i = 0; i < SIM_MACHINES; i++) {
+        struct sim_server *server = &sim->servers[i];
+        if (server == leader) {
+            continue;
+        }
+        block(sim, leader->machine, i, true);
+        block(sim, i, leader->machine, true);
+        sim_after(sim, 3 * SIM_SECOND, unblock_due, NULL, leader->machine, i, NULL);
+        sim_after(sim, 3 * SIM_SECOND, unblock_due, NULL, i, leader->machine, NULL);
+        if (server->alive) {
+            uint64_t voter = server->id;
+            sim_server_crash(server, true);
+            sim_after(sim, 20 * SIM_MS, restart_due, server, voter, 0, NULL);
+        }
+    }
+}
+
+void sim_faults_elected(struct sim_server *server)
+{
+    struct sim *sim = server->sim;
+    if (sim->trouble && sim_chance(sim, sim->options.broken == SIM_BROKEN_VOTE ? 60 : 4)) {
+        sim_after(sim, sim_random(sim, 5 * SIM_MS), coup_due, server, server->id, 0, NULL);
+    }
+}
+
+static void blackout_due(struct sim *sim, void *object, uint64_t a, uint64_t b, struct far_blob *blob)
+{
+    if (sim->trouble) {
+        crash_all(sim);
+    }
+}
+
+/* A client has just got its answer: the power goes everywhere. */
+void sim_faults_answered(struct sim *sim)
+{
+    if (sim->trouble && sim_random(sim, 1000) < (sim->options.broken == SIM_BROKEN_SYNC ? 20 : 2)) {
+        sim_after(sim, sim_random(sim, SIM_MS), blackout_due, NULL, 0, 0, NULL);
+    }
+}
+
 static void fault_due(struct sim *sim, void *object, uint64_t a, uint64_t b, struct far_blob *blob)
 {
     if (!sim->trouble) {
         return;
     }
-    one_fault(sim);
+    if (sim->options.broken == SIM_SOUND || sim->options.broken == SIM_BROKEN_APPLY) {
+        one_fault(sim);
+    } else {
+        cut_off(sim);
+    }
     sim_after(sim, 50 * SIM_MS + sim_random(sim, 1500 * SIM_MS), fault_due, NULL, 0, 0, NULL);
 }
 
@@ -286,7 +340,7 @@ static void admin_due(struct sim *sim, void *object, uint64_t a, uint64_t b, str
     struct sim_server *leader = sim_leader(sim);
     struct far_raft_status status;
     sim_after(sim, ADMIN_US, admin_due, NULL, 0, 0, NULL);
-    if (leader == NULL) {
+    if (leader == NULL || sim->admin_off) {
         return;
     }
     far_raft_status(leader->raft, &status);

@@ -95,6 +95,7 @@ static void env_leader(void *arg, uint64_t leader_id, uint64_t term, bool is_sel
     server->term = term;
     if (is_self) {
         sim_check_leader(server->sim->check, server->id, term);
+        sim_faults_elected(server);
     }
 }
 
@@ -324,7 +325,8 @@ void sim_server_start(struct sim_server *server)
     }
     server->alive = false;
     server->raft = NULL;
-    if (rc == FAR_CORRUPT && server->damaged) {
+    bool may_refuse = server->damaged || sim->options.broken != SIM_SOUND; /* then it is for the checkers to see */
+    if (rc == FAR_CORRUPT && may_refuse) {
         sim_say(sim, "server %llu refuses its damaged log: %s", (unsigned long long)server->id, err.message);
         sim->refused++;
         sim_server_forget(server);
@@ -460,5 +462,49 @@ void sim_server_create(struct sim *sim, unsigned machine, bool first)
     if (first) {
         make_cluster(server);
     }
+    sim_server_start(server);
+}
+
+/* ---- an older copy of a server ---- */
+
+/* The state by way of a dump, as if copied file by file while the server stood still. */
+static struct far_store *copy_store(struct sim_server *server)
+{
+    struct sim *sim = server->sim;
+    struct far_store *store;
+    struct far_dump dump = {0};
+    struct far_install install;
+    FAR_ASSERT(far_store_open_memory(&store, NULL) == 0 && far_dump_begin(server->store, &dump, NULL) == 0);
+    FAR_ASSERT(far_install_begin(store, &install, NULL) == 0);
+    while (!dump.ended) {
+        far_buf_reset(&sim->scratch);
+        FAR_ASSERT(far_dump_next(&dump, &sim->scratch, NULL) == 0);
+        FAR_ASSERT(far_install_piece(&install, far_buf_slice(&sim->scratch), NULL) == 0);
+    }
+    FAR_ASSERT(far_install_finish(&install, &dump.manifest, NULL) == 0);
+    far_dump_end(&dump);
+    return store;
+}
+
+struct sim_copy sim_server_copy(struct sim_server *server)
+{
+    struct sim_copy copy = {.id = server->id, .disk = sim_disk_new(server->sim), .store = copy_store(server)};
+    sim_disk_copy(copy.disk, server->disk);
+    return copy;
+}
+
+void sim_server_return(struct sim *sim, unsigned machine, struct sim_copy *copy)
+{
+    struct sim_server *server = &sim->servers[machine];
+    FAR_ASSERT(server->id == 0);
+    server->id = copy->id;
+    snprintf(server->address, sizeof server->address, "server-%llu", (unsigned long long)server->id);
+    sim_disk_copy(server->disk, copy->disk);
+    sim_disk_free(copy->disk);
+    server->store = copy->store;
+    server->meta = calloc(1, sizeof *server->meta);
+    server->before = calloc(1, sizeof *server->before);
+    FAR_ASSERT(server->meta != NULL && server->before != NULL);
+    *copy = (struct sim_copy){0};
     sim_server_start(server);
 }

@@ -130,7 +130,9 @@ bool sim_run_until(struct sim *sim, uint64_t at_us, bool (*done)(struct sim *sim
             return !sim->failed;
         }
     }
-    sim->now_us = sim->now_us < at_us ? at_us : sim->now_us;
+    if (!sim->failed && sim->now_us < at_us) {
+        sim->now_us = at_us;
+    }
     return !sim->failed && done == NULL;
 }
 
