@@ -137,6 +137,7 @@ def point_servers_at(folder):
 
 def open_and_ask(out, marks):
     """Starts the servers on the rebuilt folders; returns what is wrong."""
+    cluster.index = 0  # the cut took the later ones back
     point_servers_at(out)
     try:
         for server in cluster.servers.values():
