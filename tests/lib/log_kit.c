@@ -68,7 +68,7 @@ struct far_log_config kit_config_of(struct kit_server *server)
                                    .server_id = server->id,
                                    .address = server->address,
                                    .net = server->net,
-                                   .election_ms = 500,
+                                   .election_ms = 1000,
                                    .wal_bytes_max = 64 * 1024,
                                    .reserve_bytes = 4096,
                                    .low_space_bytes = kit_low_space_bytes,
@@ -170,16 +170,19 @@ void kit_must_propose(struct kit_server *server, uint64_t number)
 
 struct kit_server *kit_leader(void)
 {
+    struct kit_server *found = NULL;
+    uint64_t term = 0;
     for (int i = 1; i <= KIT_SERVERS; i++) {
-        struct far_log_status status;
+        struct far_log_status status = {0};
         if (kit_servers[i].log != NULL) {
             far_log_status(kit_servers[i].log, &status);
-            if (status.is_leader && !status.stale) {
-                return &kit_servers[i];
-            }
+        }
+        if (status.is_leader && status.term > term) { /* an older one has not noticed yet */
+            found = &kit_servers[i];
+            term = status.term;
         }
     }
-    return NULL;
+    return found;
 }
 
 struct kit_server *kit_follower(void)
@@ -245,24 +248,29 @@ bool kit_are_equal(void)
 
 void kit_must_change(kit_member_fn change, uint64_t id)
 {
-    WAIT_FOR(kit_leader() != NULL);
-    struct kit_call call = {0};
-    change(kit_leader()->log, id, kit_on_done, &call);
-    WAIT_FOR(call.is_done);
+    uint64_t give_up = far_clock_monotonic_ms() + KIT_WAIT_MS;
+    struct kit_call call;
+    do {
+        WAIT_FOR(kit_leader() != NULL);
+        call = (struct kit_call){0};
+        change(kit_leader()->log, id, kit_on_done, &call);
+        WAIT_FOR(call.is_done);
+    } while ((call.result.klass == FAR_NOT_LEADER || call.result.klass == FAR_UNKNOWN_OUTCOME) &&
+             far_clock_monotonic_ms() < give_up);
     if (call.result.klass != 0) {
         fail_msg("server %d: %s", (int)id, call.result.message);
     }
 }
 
+static void add(struct far_log *log, uint64_t id, far_log_done_fn done, void *arg)
+{
+    far_log_member_add(log, id, kit_servers[id].address, done, arg);
+}
+
 void kit_add_server(uint64_t id)
 {
     kit_make_server(id);
-    struct kit_call call = {0};
-    far_log_member_add(kit_leader()->log, id, kit_servers[id].address, kit_on_done, &call);
-    WAIT_FOR(call.is_done);
-    if (call.result.klass != 0) {
-        fail_msg("add server %d: %s", (int)id, call.result.message);
-    }
+    kit_must_change(add, id);
     kit_must_change(far_log_member_promote, id);
 }
 
