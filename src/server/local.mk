@@ -7,13 +7,13 @@ libserver_la_SOURCES = \
 	src/server/founding.c src/server/founding.h \
 	src/server/hooks.c src/server/hooks.h \
 	src/server/link.c src/server/link.h \
-	src/server/log_verify.c \
 	src/server/members.c src/server/members.h \
 	src/server/secrets.c src/server/secrets.h \
 	src/server/server.h \
 	src/server/server_config.c \
 	src/server/server_join.c \
-	src/server/server_run.c
+	src/server/server_run.c \
+	src/server/server_verify.c
 libserver_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS)
 
 bin_PROGRAMS += src/server/farshored
