@@ -140,6 +140,31 @@ int far_raft_message_encode(const struct raft_message *message, const struct far
 
 /* ---- reading ---- */
 
+enum { CONFIGURATION_FORMAT = 1, CONFIGURATION_SERVERS_MAX = 64, ADDRESS_MAX = 255 };
+
+bool far_raft_configuration_good(struct far_slice bytes)
+{
+    struct reader r = {.rest = bytes};
+    uint8_t format = take_u8(&r);
+    uint64_t count = take_u64(&r);
+    if (r.bad || format != CONFIGURATION_FORMAT || count == 0 || count > CONFIGURATION_SERVERS_MAX) {
+        return false;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t id = take_u64(&r);
+        const uint8_t *end = r.rest.len == 0 ? NULL : memchr(r.rest.data, 0, r.rest.len);
+        size_t len = end == NULL ? 0 : (size_t)(end - r.rest.data);
+        if (r.bad || id == 0 || len == 0 || len > ADDRESS_MAX) {
+            return false;
+        }
+        take(&r, len + 1);
+        if (take_u8(&r) > RAFT_SPARE || r.bad) {
+            return false;
+        }
+    }
+    return r.rest.len < 8;
+}
+
 /* All entries' data in one allocation, as libraft wants it; it must not be empty, or there would be no batch. */
 static bool decode_entries(struct reader *r, struct raft_append_entries *m)
 {
@@ -175,7 +200,8 @@ static bool decode_entries(struct reader *r, struct raft_append_entries *m)
         entry->batch = batch;
         at += (len + 7) / 8 * 8;
         good = good && entry->term > 0 && entry->term <= m->term && entry->type >= RAFT_COMMAND &&
-               entry->type <= RAFT_CHANGE && len > 0 && len % 8 == 0;
+               entry->type <= RAFT_CHANGE && len > 0 && len % 8 == 0 &&
+               (entry->type != RAFT_CHANGE || far_raft_configuration_good(data));
     }
     if (!good) {
         raft_free(batch);
@@ -211,7 +237,7 @@ static void decode_install(struct reader *r, struct raft_install_snapshot *m)
     struct far_slice conf = take(r, take_u32(r));
     struct far_slice data = take(r, take_u32(r));
     r->bad = r->bad || m->term == 0 || m->last_index == 0 || m->last_term == 0 || m->conf_index == 0 ||
-             conf.len == 0 || data.len == 0;
+             !far_raft_configuration_good(conf) || data.len == 0;
     if (r->bad) {
         return;
     }

@@ -19,6 +19,8 @@ struct far_raft_codec_entry {
     struct far_slice data;
 };
 
+/* Is this a configuration that libraft may decode (it reads without looking at the end)? Pure. */
+bool far_raft_configuration_good(struct far_slice bytes);
 /* Append the message to out. FAR_LIMIT: out is full. entries: n_entries of an AppendEntries, else NULL. */
 int far_raft_message_encode(const struct raft_message *message, const struct far_raft_codec_entry *entries,
                             struct far_buf *out, struct far_error *err);

@@ -46,6 +46,9 @@ static int decode_metadata(const struct far_raft_manifest *manifest, struct raft
 {
     struct raft_buffer buffer = {.base = (void *)(uintptr_t)manifest->configuration.data,
                                  .len = manifest->configuration.len};
+    if (!far_raft_configuration_good(manifest->configuration)) {
+        return RAFT_MALFORMED;
+    }
     ret->index = manifest->index;
     ret->term = manifest->term;
     ret->configuration_index = manifest->configuration_index;
@@ -233,11 +236,12 @@ int far_raft_open(const struct far_raft_config *config, const struct far_raft_en
     raft->disk = config->disk;
     raft->cache_bytes_max = config->cache_bytes_max != 0 ? config->cache_bytes_max : CACHE_BYTES_DEFAULT;
     far_buf_init(&raft->out, (size_t)FAR_RAFT_MESSAGE_MAX + FAR_WAL_ENTRY_MAX);
+    bool trusts_state = config->manifest.index > config->trusted_index; /* it was applied, so it was stored */
     struct far_wal_config wal = {
         .disk = config->disk,
         .executor = config->executor,
-        .trusted_index = config->trusted_index,
-        .trusted_term = config->trusted_term,
+        .trusted_index = trusts_state ? config->manifest.index : config->trusted_index,
+        .trusted_term = trusts_state ? config->manifest.term : config->trusted_term,
         .installed_index = config->installed ? config->manifest.index : 0,
         .installed_term = config->installed ? config->manifest.term : 0,
         .on_stored = far_raft_on_stored,

@@ -189,6 +189,9 @@ int far_raft_receive(struct far_raft *raft, uint64_t from_id, const char *from_a
     if (rc != 0) {
         return rc;
     }
+    if (decoded.type == RAFT_REQUEST_VOTE && decoded.request_vote.candidate_id != from_id) {
+        return far_fail(err, FAR_INVALID, "server %llu asks for a vote for another one", (unsigned long long)from_id);
+    }
     decoded.server_id = from_id;
     decoded.server_address = from_address;
     hear(raft, from_id, &decoded);

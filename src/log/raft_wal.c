@@ -447,18 +447,61 @@ static int resume_segment(struct far_wal *wal, uint64_t offset, struct far_error
     return wal->config.disk->ops->open(wal->config.disk, name, false, &wal->file, err);
 }
 
-/* Does the log end before what was once told to be stored? */
-static int check_trust(const struct far_wal_config *config, const struct far_wal_loaded *log, struct far_error *err)
+/* A state was installed (LMDB has it) and the log knows nothing of it: it is to be emptied after that index. */
+static bool is_behind_install(const struct far_wal_config *config, const struct far_wal_loaded *log)
 {
+    uint64_t index = config->installed_index;
+    if (index > log->base_index && index <= log->base_index + log->count) {
+        return log->entries[index - log->base_index - 1].term != config->installed_term;
+    }
+    return index > log->base_index + log->count;
+}
+
+/* Does the log end before what was once told to be stored? Replaced since then is not lost. */
+static int check_trust(const struct far_wal_config *config, const struct far_wal_scan *scan,
+                       const struct far_wal_votes *votes, struct far_error *err)
+{
+    const struct far_wal_loaded *log = &scan->log;
     uint64_t last_index = log->base_index + log->count;
     uint64_t last_term = log->count > 0 ? log->entries[log->count - 1].term : log->base_term;
-    if (config->trusted_index == 0 || last_term > config->trusted_term || last_index >= config->trusted_index) {
+    if (config->installed_index > 0 && votes->counter == 0) {
+        return far_fail(err, FAR_CORRUPT, "term and vote are gone: this server lost its memory and must rejoin under a "
+                                          "new id");
+    }
+    if (config->trusted_index == 0 || last_index >= config->trusted_index || scan->trusted_seen ||
+        is_behind_install(config, log)) {
         return 0;
     }
     return far_fail(err, FAR_CORRUPT,
                     "the log ends at entry %" PRIu64 " of term %" PRIu64 ", but entry %" PRIu64 " of term %" PRIu64
                     " was stored: this server lost its memory and must rejoin under a new id",
                     last_index, last_term, config->trusted_index, config->trusted_term);
+}
+
+/* Read and judge everything, and only then mend what a crash left. */
+static int load(struct far_wal *wal, struct far_wal_scan *scan, struct far_error *err)
+{
+    const struct far_wal_config *config = &wal->config;
+    struct far_wal_votes votes = {0};
+    scan->trusted_index = config->trusted_index;
+    scan->trusted_term = config->trusted_term;
+    int rc = far_wal_scan_read(config->disk, scan, err);
+    if (rc == 0) {
+        rc = far_wal_vote_read(config->disk, scan->segment_count > 0, &votes, err);
+    }
+    if (rc == 0) {
+        rc = check_trust(config, scan, &votes, err);
+    }
+    if (rc == 0) {
+        rc = mend_tail(config->disk, scan, err);
+    }
+    wal->vote_counter = votes.counter;
+    scan->log.term = votes.term;
+    scan->log.vote = votes.vote;
+    if (rc == 0 && votes.bad != NULL) {
+        rc = far_wal_set_vote(wal, votes.term, votes.vote, err);
+    }
+    return rc;
 }
 
 int far_wal_open(const struct far_wal_config *config, struct far_wal **ret_wal, struct far_wal_loaded *ret_loaded,
@@ -474,18 +517,7 @@ int far_wal_open(const struct far_wal_config *config, struct far_wal **ret_wal, 
     wal->job = (struct far_wal_job){.run = job_run, .done = job_done};
     batch_init(&wal->waiting);
     batch_init(&wal->writing);
-    int rc = far_wal_scan_read(config->disk, &scan, err);
-    if (rc == 0) {
-        rc = mend_tail(config->disk, &scan, err);
-    }
-    if (rc == 0) {
-        rc = far_wal_vote_read(config->disk, scan.segment_count > 0, &wal->vote_counter, &scan.log.term,
-                               &scan.log.vote, err);
-    }
-    bool behind_install = rc == 0 && scan.log.base_index + scan.log.count < config->installed_index;
-    if (rc == 0 && !behind_install) {
-        rc = check_trust(config, &scan.log, err);
-    }
+    int rc = load(wal, &scan, err);
     if (rc == 0) {
         wal->segments = scan.segments;
         wal->segment_count = scan.segment_count;
@@ -500,7 +532,7 @@ int far_wal_open(const struct far_wal_config *config, struct far_wal **ret_wal, 
     wal->next_ordinal = scan.next_ordinal;
     wal->next_number = scan.segment_count > 0 ? scan.segments[scan.segment_count - 1].number + 1 : 1;
     wal->last_index = scan.log.base_index + scan.log.count;
-    if (behind_install) {
+    if (is_behind_install(config, &scan.log)) {
         uint64_t term = scan.log.term, vote = scan.log.vote;
         far_wal_loaded_done(&scan.log);
         scan.log = (struct far_wal_loaded){.term = term,

@@ -111,6 +111,9 @@ static int add_entry(struct far_wal_scan *scan, const struct far_wal_item *item)
 static int take_item(struct far_wal_scan *scan, const struct far_wal_item *item, bool is_first)
 {
     struct far_wal_loaded *log = &scan->log;
+    if (item->index == scan->trusted_index && item->term == scan->trusted_term) {
+        scan->trusted_seen = true; /* it may have been replaced since: a truncation is no loss */
+    }
     if (item->type == FAR_WAL_TYPE_RESET) {
         drop_entries_from(scan, 0);
         log->base_index = item->index;
@@ -336,8 +339,7 @@ static int read_vote(struct far_disk *disk, const char *name, struct vote *ret, 
     return rc;
 }
 
-int far_wal_vote_read(struct far_disk *disk, bool has_log, uint64_t *ret_counter, uint64_t *ret_term,
-                      uint64_t *ret_vote, struct far_error *err)
+int far_wal_vote_read(struct far_disk *disk, bool has_log, struct far_wal_votes *ret_votes, struct far_error *err)
 {
     struct vote a, b;
     int rc = read_vote(disk, FAR_WAL_VOTE_A, &a, err);
@@ -352,26 +354,36 @@ int far_wal_vote_read(struct far_disk *disk, bool has_log, uint64_t *ret_counter
                         FAR_WAL_VOTE_A, FAR_WAL_VOTE_B);
     }
     const struct vote *newest = b.good && (!a.good || b.counter > a.counter) ? &b : &a;
-    *ret_counter = newest->counter;
-    *ret_term = newest->term;
-    *ret_vote = newest->vote;
+    *ret_votes = (struct far_wal_votes){.counter = newest->counter, .term = newest->term, .vote = newest->vote};
+    if (newest->good && (!a.good || !b.good)) {
+        ret_votes->bad = a.good ? FAR_WAL_VOTE_B : FAR_WAL_VOTE_A;
+    }
     return 0;
+}
+
+static int verify_votes(struct far_disk *disk, bool has_log, void (*report)(void *arg, bool good, const char *text),
+                        void *arg, struct far_error *err)
+{
+    struct far_wal_votes votes = {0};
+    int rc = far_wal_vote_read(disk, has_log, &votes, err);
+    if (rc == 0 && votes.bad != NULL) {
+        rc = far_fail(err, FAR_CORRUPT, "'%s' is damaged at offset 0; its other copy is whole", votes.bad);
+    }
+    report(arg, rc == 0, rc == 0 ? "term and vote are as they were written" : err->message);
+    return rc;
 }
 
 int far_wal_verify(struct far_disk *disk, void (*report)(void *arg, bool good, const char *text), void *arg,
                    struct far_error *err)
 {
     struct far_wal_scan scan = {.report = report, .report_arg = arg};
-    struct far_error local = {0};
-    uint64_t counter, term, vote;
+    struct far_error local = {0}, vote_err = {0};
     err = err == NULL ? &local : err;
     int rc = far_wal_scan_read(disk, &scan, err);
     if (rc != 0 && scan.segment_count == 0) {
         report(arg, false, err->message);
     }
-    struct far_error vote_err = {0};
-    int vote_rc = far_wal_vote_read(disk, scan.segment_count > 0, &counter, &term, &vote, &vote_err);
-    report(arg, vote_rc == 0, vote_rc == 0 ? "term and vote are as they were written" : vote_err.message);
+    int vote_rc = verify_votes(disk, scan.segment_count > 0, report, arg, &vote_err);
     far_wal_scan_done(&scan);
     if (rc == 0 && vote_rc != 0) {
         *err = vote_err;

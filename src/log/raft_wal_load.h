@@ -16,6 +16,9 @@ struct far_wal_scan {
     uint64_t next_ordinal;
     struct far_wal_loaded log;
     size_t log_cap;
+    uint64_t trusted_index; /* given: was this entry, with this term, ever written? */
+    uint64_t trusted_term;
+    bool trusted_seen;
     /* The torn tail: of the last segment from this offset on; 0 = none. */
     uint64_t torn_at;
     uint64_t end_offset; /* where the last segment's records end */
@@ -28,9 +31,14 @@ struct far_wal_scan {
 int far_wal_scan_read(struct far_disk *disk, struct far_wal_scan *scan, struct far_error *err);
 void far_wal_scan_done(struct far_wal_scan *scan);
 void far_wal_segment_name(uint64_t number, char name[FAR_DISK_NAME_MAX]);
-/* Term and vote; both 0 in a new log. FAR_CORRUPT: both copies are damaged, or missing though there is a log. */
-int far_wal_vote_read(struct far_disk *disk, bool has_log, uint64_t *ret_counter, uint64_t *ret_term,
-                      uint64_t *ret_vote, struct far_error *err);
+struct far_wal_votes {
+    uint64_t counter;
+    uint64_t term; /* 0 in a new log, as the vote */
+    uint64_t vote;
+    const char *bad; /* the copy that is missing or damaged while the other is whole; NULL: none */
+};
+/* FAR_CORRUPT: both copies are damaged, or missing though there is a log. */
+int far_wal_vote_read(struct far_disk *disk, bool has_log, struct far_wal_votes *ret_votes, struct far_error *err);
 
 #define FAR_WAL_VOTE_A "vote-a"
 #define FAR_WAL_VOTE_B "vote-b"
