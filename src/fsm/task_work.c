@@ -155,8 +155,8 @@ static int held_by(struct far_step *step, uint64_t node_id, struct far_row_task 
 
 int far_tasks_lost(struct far_step *step, uint64_t node_id, uint64_t boot)
 {
-    struct far_row_task *tasks;
-    size_t count;
+    struct far_row_task *tasks = NULL;
+    size_t count = 0;
     struct work work = {0};
     FAR_TRY(held_by(step, node_id, &tasks, &count));
     for (size_t i = 0; i < count; i++) {

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -258,8 +259,12 @@ static void report_to_pipe(void *arg, bool good, const char *text)
 
 static void child(const char *dir, int fd)
 {
+    static const int deadly[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
     struct verify verify = {.report = report_to_pipe, .arg = &fd};
     struct far_error err = {0};
+    for (size_t i = 0; i < sizeof deadly / sizeof deadly[0]; i++) {
+        signal(deadly[i], SIG_DFL); /* a handler of the parent's could jump back into the parent's code */
+    }
     if (verify_store(&verify, dir, &err) != 0) {
         say(&verify, false, "%s", err.message);
     }
