@@ -286,6 +286,7 @@ static int verify_in_child(struct verify *verify, const char *dir, struct far_er
     if (pipe(fds) != 0) {
         return far_fail_errno(err, FAR_IO, errno, "make a pipe");
     }
+    fflush(NULL); /* the child has copies of what is buffered */
     pid_t pid = fork();
     if (pid == 0) {
         close(fds[0]);

@@ -449,7 +449,9 @@ static int open_environment(struct lmdb_store *store, const char *dir, size_t ma
     int rc = mdb_env_create(&store->env);
     rc = rc != 0 ? rc : mdb_env_set_maxdbs(store->env, DATABASES);
     rc = rc != 0 ? rc : mdb_env_set_maxreaders(store->env, FAR_STORE_READERS_MAX);
-    rc = rc != 0 ? rc : mdb_env_set_mapsize(store->env, map_bytes == 0 ? MAP_BYTES_DEFAULT : map_bytes);
+    if (!store->read_only) { /* who only reads maps what is there, and not what a damaged page points to */
+        rc = rc != 0 ? rc : mdb_env_set_mapsize(store->env, map_bytes == 0 ? MAP_BYTES_DEFAULT : map_bytes);
+    }
     rc = rc != 0 ? rc : mdb_env_open(store->env, dir, flags, 0600);
     if (rc != 0) {
         int rv = fail(err, rc, "open");
