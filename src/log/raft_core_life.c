@@ -2,6 +2,7 @@
 #include "log/raft_core_local.h"
 
 #include "base/assert.h"
+#include "base/random.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -240,6 +241,7 @@ int far_raft_open(const struct far_raft_config *config, const struct far_raft_en
     struct far_wal_config wal = {
         .disk = config->disk,
         .executor = config->executor,
+        .salt = config->seed,
         .trusted_index = trusts_state ? config->manifest.index : config->trusted_index,
         .trusted_term = trusts_state ? config->manifest.term : config->trusted_term,
         .installed_index = config->installed ? config->manifest.index : 0,
@@ -338,7 +340,10 @@ int far_raft_bootstrap(struct far_disk *disk, uint64_t id, const char *address, 
     struct far_error failure = {0};
     struct far_wal *wal = NULL;
     struct far_wal_loaded log = {0};
+    uint32_t salt;
+    far_random_bytes(&salt, sizeof salt); /* also when simulated: nothing that happens depends on it */
     struct far_wal_config config = {.disk = disk,
+                                    .salt = salt,
                                     .executor = {.submit = run_at_once},
                                     .on_stored = note_stored,
                                     .on_full = note_failure,

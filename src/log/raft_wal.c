@@ -46,6 +46,7 @@ struct far_wal {
     struct far_file *file; /* of the last segment; NULL: the next record starts a new one */
     uint64_t file_offset;
     uint64_t file_bytes;
+    uint32_t file_salt;
     uint64_t new_number;    /* of a segment that this job made; 0 = none */
     uint64_t remove_before; /* segments with smaller numbers go */
     uint64_t remove_from;
@@ -122,7 +123,9 @@ static int start_segment(struct far_wal *wal, uint64_t number, size_t record_byt
     uint64_t bytes = FAR_WAL_HEADER_BYTES + record_bytes;
     bytes = bytes < wal->config.segment_bytes ? wal->config.segment_bytes : bytes;
     far_wal_segment_name(number, name);
-    far_wal_header_encode(header, number, wal->next_ordinal);
+    far_wal_header_encode(header, &(struct far_wal_header){.number = number,
+                                                           .first_ordinal = wal->next_ordinal,
+                                                           .salt = wal->config.salt});
     int rc = disk->ops->open(disk, name, true, &file, &wal->job_err);
     if (rc == 0) {
         rc = write_zeroes(wal, file, 0, bytes);
@@ -142,6 +145,7 @@ static int start_segment(struct far_wal *wal, uint64_t number, size_t record_byt
     }
     disk->ops->close(disk, wal->file);
     wal->file = file;
+    wal->file_salt = wal->config.salt;
     wal->file_offset = FAR_WAL_HEADER_BYTES;
     wal->file_bytes = bytes;
     wal->new_number = number;
@@ -161,7 +165,7 @@ static int write_record(struct far_wal *wal)
     if (rc == 0) {
         struct far_slice body = far_slice(payload->data + FAR_WAL_RECORD_HEADER_BYTES,
                                           bytes - FAR_WAL_RECORD_HEADER_BYTES);
-        far_wal_record_header(payload->data, wal->next_ordinal, wal->writing.count, body);
+        far_wal_record_header(payload->data, wal->next_ordinal, wal->writing.count, wal->file_salt, body);
         rc = disk->ops->write(disk, wal->file, wal->file_offset, payload->data, bytes, &wal->job_err);
     }
     if (rc == 0) {
@@ -530,6 +534,7 @@ int far_wal_open(const struct far_wal_config *config, struct far_wal **ret_wal, 
         return rc;
     }
     wal->next_ordinal = scan.next_ordinal;
+    wal->file_salt = scan.salt;
     wal->next_number = scan.segment_count > 0 ? scan.segments[scan.segment_count - 1].number + 1 : 1;
     wal->last_index = scan.log.base_index + scan.log.count;
     if (is_behind_install(config, &scan.log)) {

@@ -50,6 +50,7 @@ struct far_wal_config {
     struct far_disk *disk; /* borrowed */
     struct far_wal_executor executor;
     size_t segment_bytes;    /* 0 = FAR_WAL_SEGMENT_BYTES */
+    uint32_t salt;           /* random, of the segments made from now on (docs/FORMATS.md) */
     /* Highest index and term that were ever reported stored, as LMDB remembers them: a log that ends before is FAR_CORRUPT.
      * 0: nothing is known. */
     uint64_t trusted_index;

@@ -13,23 +13,24 @@ static size_t padded(size_t len)
     return (len + 7) / 8 * 8;
 }
 
-void far_wal_header_encode(uint8_t header[FAR_WAL_HEADER_BYTES], uint64_t number, uint64_t first_ordinal)
+void far_wal_header_encode(uint8_t bytes[FAR_WAL_HEADER_BYTES], const struct far_wal_header *header)
 {
-    memset(header, 0, FAR_WAL_HEADER_BYTES);
-    memcpy(header, segment_magic, 8);
-    far_put_le64(header + 16, number);
-    far_put_le64(header + 24, first_ordinal);
-    far_put_le64(header + 56, far_hash64(header, 56));
+    memset(bytes, 0, FAR_WAL_HEADER_BYTES);
+    memcpy(bytes, segment_magic, 8);
+    far_put_le64(bytes + 16, header->number);
+    far_put_le64(bytes + 24, header->first_ordinal);
+    far_put_le32(bytes + 32, header->salt);
+    far_put_le64(bytes + 56, far_hash64(bytes, 56));
 }
 
-bool far_wal_header_decode(const uint8_t header[FAR_WAL_HEADER_BYTES], uint64_t *ret_number,
-                           uint64_t *ret_first_ordinal)
+bool far_wal_header_decode(const uint8_t bytes[FAR_WAL_HEADER_BYTES], struct far_wal_header *ret_header)
 {
-    if (memcmp(header, segment_magic, 8) != 0 || far_get_le64(header + 56) != far_hash64(header, 56)) {
+    if (memcmp(bytes, segment_magic, 8) != 0 || far_get_le64(bytes + 56) != far_hash64(bytes, 56)) {
         return false;
     }
-    *ret_number = far_get_le64(header + 16);
-    *ret_first_ordinal = far_get_le64(header + 24);
+    *ret_header = (struct far_wal_header){.number = far_get_le64(bytes + 16),
+                                          .first_ordinal = far_get_le64(bytes + 24),
+                                          .salt = far_get_le32(bytes + 32)};
     return true;
 }
 
@@ -77,13 +78,14 @@ static uint64_t record_sum(const uint8_t header[FAR_WAL_RECORD_HEADER_BYTES], st
 }
 
 void far_wal_record_header(uint8_t header[FAR_WAL_RECORD_HEADER_BYTES], uint64_t ordinal, uint32_t count,
-                           struct far_slice payload)
+                           uint32_t salt, struct far_slice payload)
 {
     memset(header, 0, FAR_WAL_RECORD_HEADER_BYTES);
     far_put_le32(header, record_magic);
     far_put_le32(header + 4, (uint32_t)payload.len);
     far_put_le64(header + 8, ordinal);
     far_put_le32(header + 16, count);
+    far_put_le32(header + 20, salt);
     far_put_le64(header + 24, record_sum(header, payload));
 }
 
@@ -102,18 +104,19 @@ bool far_wal_record_decode(struct far_slice bytes, struct far_wal_record *ret_re
     }
     *ret_record = (struct far_wal_record){.ordinal = far_get_le64(bytes.data + 8),
                                           .count = far_get_le32(bytes.data + 16),
+                                          .salt = far_get_le32(bytes.data + 20),
                                           .payload = payload,
                                           .bytes = FAR_WAL_RECORD_HEADER_BYTES + len};
     return true;
 }
 
-bool far_wal_record_behind(struct far_slice bytes, uint64_t ordinal)
+bool far_wal_record_behind(struct far_slice bytes, uint64_t ordinal, const uint32_t *salt)
 {
     struct far_wal_record record;
     for (size_t at = 8; at + FAR_WAL_RECORD_HEADER_BYTES <= bytes.len; at += 8) {
         if (far_get_le32(bytes.data + at) == record_magic &&
             far_wal_record_decode(far_slice(bytes.data + at, bytes.len - at), &record) && record.ordinal >= ordinal &&
-            record.ordinal - ordinal < bytes.len) {
+            record.ordinal - ordinal < bytes.len && (salt == NULL || record.salt == *salt)) {
             return true;
         }
     }
@@ -143,11 +146,12 @@ bool far_wal_vote_decode(const uint8_t bytes[FAR_WAL_VOTE_BYTES], uint64_t *ret_
 
 int far_wal_parse_segment(struct far_slice bytes, struct far_error *err)
 {
-    uint64_t number, ordinal;
+    struct far_wal_header header;
     struct far_wal_record record;
-    if (bytes.len < FAR_WAL_HEADER_BYTES || !far_wal_header_decode(bytes.data, &number, &ordinal)) {
+    if (bytes.len < FAR_WAL_HEADER_BYTES || !far_wal_header_decode(bytes.data, &header)) {
         return far_fail(err, FAR_CORRUPT, "the segment's header is damaged");
     }
+    uint64_t ordinal = header.first_ordinal;
     size_t at = FAR_WAL_HEADER_BYTES;
     while (at < bytes.len && far_wal_record_decode(far_slice(bytes.data + at, bytes.len - at), &record)) {
         struct far_slice rest = record.payload;
@@ -156,7 +160,8 @@ int far_wal_parse_segment(struct far_slice bytes, struct far_error *err)
         while (rest.len > 0 && far_wal_item_decode(&rest, &item)) {
             count++;
         }
-        if (rest.len > 0 || count != record.count || record.ordinal != ordinal) {
+        if (rest.len > 0 || count != record.count || record.ordinal != ordinal ||
+            record.salt != header.salt) {
             return far_fail(err, FAR_CORRUPT, "the record at %zu is not well formed", at);
         }
         ordinal++;

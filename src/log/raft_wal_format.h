@@ -15,6 +15,7 @@ enum {
 struct far_wal_record {
     uint64_t ordinal; /* 1, 2, 3, … through all segments */
     uint32_t count;   /* of entries */
+    uint32_t salt;
     struct far_slice payload;
     size_t bytes; /* with its header */
 };
@@ -26,9 +27,13 @@ struct far_wal_item {
     struct far_slice data;
 };
 
-void far_wal_header_encode(uint8_t header[FAR_WAL_HEADER_BYTES], uint64_t number, uint64_t first_ordinal);
-bool far_wal_header_decode(const uint8_t header[FAR_WAL_HEADER_BYTES], uint64_t *ret_number,
-                           uint64_t *ret_first_ordinal);
+struct far_wal_header {
+    uint64_t number;
+    uint64_t first_ordinal;
+    uint32_t salt; /* random; every record of the segment carries it, so that data of a client cannot pass for a record */
+};
+void far_wal_header_encode(uint8_t bytes[FAR_WAL_HEADER_BYTES], const struct far_wal_header *header);
+bool far_wal_header_decode(const uint8_t bytes[FAR_WAL_HEADER_BYTES], struct far_wal_header *ret_header);
 
 /* Append an entry to a payload. FAR_LIMIT: the buffer is full. */
 int far_wal_item_encode(struct far_buf *payload, const struct far_wal_item *item);
@@ -36,11 +41,11 @@ int far_wal_item_encode(struct far_buf *payload, const struct far_wal_item *item
 bool far_wal_item_decode(struct far_slice *rest, struct far_wal_item *ret_item);
 
 void far_wal_record_header(uint8_t header[FAR_WAL_RECORD_HEADER_BYTES], uint64_t ordinal, uint32_t count,
-                           struct far_slice payload);
+                           uint32_t salt, struct far_slice payload);
 /* The record at the start of bytes, its checksum verified; false if there is none. */
 bool far_wal_record_decode(struct far_slice bytes, struct far_wal_record *ret_record);
-/* Is there a valid record with at least this ordinal anywhere in bytes, at a multiple of 8? */
-bool far_wal_record_behind(struct far_slice bytes, uint64_t ordinal);
+/* Is there a valid record with at least this ordinal behind the start of bytes, at a multiple of 8? salt NULL: of any. */
+bool far_wal_record_behind(struct far_slice bytes, uint64_t ordinal, const uint32_t *salt);
 
 void far_wal_vote_encode(uint8_t bytes[FAR_WAL_VOTE_BYTES], uint64_t counter, uint64_t term, uint64_t vote);
 bool far_wal_vote_decode(const uint8_t bytes[FAR_WAL_VOTE_BYTES], uint64_t *ret_counter, uint64_t *ret_term,

@@ -175,7 +175,7 @@ static int take_end(struct far_wal_scan *scan, const struct far_wal_segment *seg
     if (all_zero(rest)) {
         return 0;
     }
-    if (!is_last || far_wal_record_behind(rest, scan->next_ordinal)) {
+    if (!is_last || far_wal_record_behind(rest, scan->next_ordinal, &scan->salt)) {
         return damage(err, segment->number, at, "a record that was stored is not there");
     }
     scan->torn_at = at;
@@ -185,20 +185,21 @@ static int take_end(struct far_wal_scan *scan, const struct far_wal_segment *seg
 static int take_header(struct far_wal_scan *scan, const struct far_wal_segment *segment, bool is_first, bool is_last,
                        struct far_slice bytes, struct far_error *err)
 {
-    uint64_t number = 0, ordinal = 0;
-    bool good = bytes.len >= FAR_WAL_HEADER_BYTES && far_wal_header_decode(bytes.data, &number, &ordinal);
-    if (!good && is_last && !far_wal_record_behind(bytes, scan->next_ordinal)) {
+    struct far_wal_header header = {0};
+    bool good = bytes.len >= FAR_WAL_HEADER_BYTES && far_wal_header_decode(bytes.data, &header);
+    if (!good && is_last && !far_wal_record_behind(bytes, scan->next_ordinal, NULL)) {
         scan->torn_header = true;
         return 0;
     }
-    if (!good || number != segment->number) {
+    if (!good || header.number != segment->number) {
         return damage(err, segment->number, 0, "its header");
     }
     if (is_first) {
-        scan->next_ordinal = ordinal;
-    } else if (ordinal != scan->next_ordinal) {
+        scan->next_ordinal = header.first_ordinal;
+    } else if (header.first_ordinal != scan->next_ordinal) {
         return damage(err, segment->number, 24, "records before it are missing");
     }
+    scan->salt = header.salt;
     return 0;
 }
 
@@ -214,7 +215,7 @@ static int take_segment(struct far_wal_scan *scan, size_t at_segment, struct far
     size_t at = FAR_WAL_HEADER_BYTES;
     struct far_wal_record record;
     while (far_wal_record_decode(far_slice(bytes.data + at, bytes.len - at), &record)) {
-        if (record.ordinal != scan->next_ordinal) {
+        if (record.ordinal != scan->next_ordinal || record.salt != scan->salt) {
             return damage(err, segment->number, at, "a record of another place");
         }
         rc = take_record(scan, segment, &record, is_first);

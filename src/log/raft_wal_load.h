@@ -14,6 +14,7 @@ struct far_wal_scan {
     struct far_wal_segment *segments; /* owned, in order */
     size_t segment_count;
     uint64_t next_ordinal;
+    uint32_t salt; /* of the last segment read */
     struct far_wal_loaded log;
     size_t log_cap;
     uint64_t trusted_index; /* given: was this entry, with this term, ever written? */

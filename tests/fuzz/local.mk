@@ -72,3 +72,13 @@ FUZZ_TARGETS += tests/fuzz/fuzz_transfer
 tests_fuzz_fuzz_transfer_SOURCES = tests/fuzz/fuzz_transfer.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_transfer_LDFLAGS = $(LINK_WITH_FUZZ)
 tests_fuzz_fuzz_transfer_LDADD = libdataplane.la
+
+# raft
+FUZZ_TARGETS += tests/fuzz/fuzz_raft_message tests/fuzz/fuzz_wal
+tests_fuzz_fuzz_raft_message_SOURCES = tests/fuzz/fuzz_raft_message.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_raft_message_CFLAGS = $(AM_CFLAGS) $(RAFT_CFLAGS)
+tests_fuzz_fuzz_raft_message_LDFLAGS = $(LINK_WITH_FUZZ)
+tests_fuzz_fuzz_raft_message_LDADD = liblog.la
+tests_fuzz_fuzz_wal_SOURCES = tests/fuzz/fuzz_wal.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_wal_LDFLAGS = $(LINK_WITH_FUZZ)
+tests_fuzz_fuzz_wal_LDADD = liblog.la
