@@ -44,8 +44,11 @@ static void last_step(const uint8_t *block, uint8_t step[STEP])
 enum { NI_LANES = 2 };
 
 __attribute__((target("sha,sse4.1,ssse3"))) static void
-ni_steps(__m128i abef[NI_LANES], __m128i cdgh[NI_LANES], const uint8_t *const messages[NI_LANES], size_t steps)
+ni_steps(__m128i states[2][NI_LANES], const uint8_t *const messages[NI_LANES], size_t steps)
 {
+    __m128i abef[NI_LANES], cdgh[NI_LANES]; /* of their own, so that they stay in registers */
+    memcpy(abef, states[0], sizeof abef);
+    memcpy(cdgh, states[1], sizeof cdgh);
     const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
     for (size_t step = 0; step < steps; step++) {
         __m128i abef_before[NI_LANES], cdgh_before[NI_LANES], words[NI_LANES][4];
@@ -78,6 +81,8 @@ ni_steps(__m128i abef[NI_LANES], __m128i cdgh[NI_LANES], const uint8_t *const me
             cdgh[lane] = _mm_add_epi32(cdgh[lane], cdgh_before[lane]);
         }
     }
+    memcpy(states[0], abef, sizeof abef);
+    memcpy(states[1], cdgh, sizeof cdgh);
 }
 
 __attribute__((target("sha,sse4.1,ssse3"))) static void ni_leaves(const uint8_t *const blocks[NI_LANES],
@@ -86,24 +91,24 @@ __attribute__((target("sha,sse4.1,ssse3"))) static void ni_leaves(const uint8_t 
     const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
     __m128i low = _mm_shuffle_epi32(_mm_loadu_si128((const void *)&start_values[0]), 0xb1);
     __m128i high = _mm_shuffle_epi32(_mm_loadu_si128((const void *)&start_values[4]), 0x1b);
-    __m128i abef[NI_LANES], cdgh[NI_LANES];
+    __m128i states[2][NI_LANES];
     uint8_t first[NI_LANES][STEP], last[NI_LANES][STEP];
     const uint8_t *firsts[NI_LANES], *middles[NI_LANES], *lasts[NI_LANES];
     for (int lane = 0; lane < NI_LANES; lane++) {
-        abef[lane] = _mm_alignr_epi8(low, high, 8);
-        cdgh[lane] = _mm_blend_epi16(high, low, 0xf0);
+        states[0][lane] = _mm_alignr_epi8(low, high, 8);
+        states[1][lane] = _mm_blend_epi16(high, low, 0xf0);
         first_step(blocks[lane], first[lane]);
         last_step(blocks[lane], last[lane]);
         firsts[lane] = first[lane];
         middles[lane] = blocks[lane] + STEP - 1;
         lasts[lane] = last[lane];
     }
-    ni_steps(abef, cdgh, firsts, 1);
-    ni_steps(abef, cdgh, middles, MIDDLE_STEPS);
-    ni_steps(abef, cdgh, lasts, 1);
+    ni_steps(states, firsts, 1);
+    ni_steps(states, middles, MIDDLE_STEPS);
+    ni_steps(states, lasts, 1);
     for (int lane = 0; lane < NI_LANES; lane++) {
-        __m128i feba = _mm_shuffle_epi32(abef[lane], 0x1b);
-        __m128i dchg = _mm_shuffle_epi32(cdgh[lane], 0xb1);
+        __m128i feba = _mm_shuffle_epi32(states[0][lane], 0x1b);
+        __m128i dchg = _mm_shuffle_epi32(states[1][lane], 0xb1);
         uint8_t *out = ret_leaves[lane].bytes;
         _mm_storeu_si128((void *)out, _mm_shuffle_epi8(_mm_blend_epi16(feba, dchg, 0xf0), swap));
         _mm_storeu_si128((void *)(out + 16), _mm_shuffle_epi8(_mm_alignr_epi8(dchg, feba, 8), swap));
@@ -112,7 +117,7 @@ __attribute__((target("sha,sse4.1,ssse3"))) static void ni_leaves(const uint8_t 
 
 /* ---- AVX-512, sixteen lanes: lane i of every vector belongs to block i ---- */
 
-enum { WIDE_LANES = 16 };
+enum { WIDE_LANES = 16, WIDE_WORTH = 12 };
 
 #define WIDE __attribute__((target("avx512f,avx512bw"), always_inline)) static inline
 
@@ -234,6 +239,18 @@ __attribute__((target("avx512f,avx512bw"))) static void wide_leaves(const uint8_
     }
 }
 
+/* 12 to 15 blocks: the lanes that are left over do the first block again. */
+static void wide_leaves_filled(const uint8_t *const *blocks, size_t count, struct far_hash256 *ret_leaves)
+{
+    const uint8_t *all[WIDE_LANES];
+    struct far_hash256 made[WIDE_LANES];
+    for (size_t lane = 0; lane < WIDE_LANES; lane++) {
+        all[lane] = blocks[lane < count ? lane : 0];
+    }
+    wide_leaves(all, made);
+    memcpy(ret_leaves, made, count * sizeof made[0]);
+}
+
 static bool can(enum way way)
 {
     switch (way) {
@@ -296,18 +313,12 @@ void far_block_leaves(const uint8_t *const *blocks, size_t count, struct far_has
     size_t i = 0;
 #if defined(__x86_64__)
     enum way way = choose();
-    /* Few blocks fill sixteen lanes badly; two lanes of the SHA extensions are then faster. */
     for (; way == WAY_AVX512 && count - i >= WIDE_LANES; i += WIDE_LANES) {
         wide_leaves(blocks + i, ret_leaves + i);
     }
-    if (way == WAY_AVX512 && count - i > 10) {
-        const uint8_t *filled[WIDE_LANES];
-        struct far_hash256 leaves[WIDE_LANES];
-        for (size_t lane = 0; lane < WIDE_LANES; lane++) {
-            filled[lane] = blocks[i + lane < count ? i + lane : i];
-        }
-        wide_leaves(filled, leaves);
-        memcpy(ret_leaves + i, leaves, (count - i) * sizeof leaves[0]);
+    /* Few blocks fill the lanes badly: below WIDE_WORTH two lanes of the SHA extensions are as fast. */
+    if (way == WAY_AVX512 && count - i >= WIDE_WORTH) {
+        wide_leaves_filled(blocks + i, count - i, ret_leaves + i);
         i = count;
     }
     bool pairs = way == WAY_SHA_NI || (way == WAY_AVX512 && can(WAY_SHA_NI));

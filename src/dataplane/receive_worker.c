@@ -1,4 +1,4 @@
-/* A worker of a receive: takes one DATA frame at a time, checks the XXH3 of each stored block, decompresses, checks
+/* A worker of a receive: takes one DATA frame at a time, checks and decompresses what is compressed, checks
  * SHA-256 against the offered id, puts the block into the vault as it came and sets the leaf in the replica. A block
  * that is not what was offered ends the attempt: the source or the link is broken, and nothing of it is kept. */
 #include "dataplane/receive_local.h"
@@ -16,11 +16,12 @@ static int unpack(struct receive_worker *worker, const struct receive_item *item
     for (size_t i = 0; i < item->data.count; i++) {
         const struct far_transfer_stored *stored = &item->data.stored[i];
         ret_stored[i] = ret_plain[i] = at;
-        if (far_hash64(at, stored->length) != stored->hash) {
+        bool compressed = stored->codec == FAR_TRANSFER_ZSTD;
+        if (compressed && far_hash64(at, stored->length) != stored->hash) {
             return far_fail(err, FAR_CORRUPT, "block %llu was damaged on its way from the source node",
                             (unsigned long long)item->group.blocks[stored->slot]);
         }
-        if (stored->codec == FAR_TRANSFER_ZSTD) {
+        if (compressed) {
             uint8_t *plain = worker->plain + i * FAR_BLOCK_BYTES;
             size_t length = ZSTD_decompressDCtx(worker->zstd, plain, FAR_BLOCK_BYTES, at, stored->length);
             if (ZSTD_isError(length) || length != FAR_BLOCK_BYTES) {

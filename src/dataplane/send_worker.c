@@ -260,7 +260,7 @@ static void pack(struct send_worker *worker, struct send_group *group)
         stored->slot = (uint8_t)slot;
         stored->codec = length != 0 ? FAR_TRANSFER_ZSTD : FAR_TRANSFER_RAW;
         stored->length = length != 0 ? length : FAR_BLOCK_BYTES;
-        stored->hash = far_hash64(block, stored->length);
+        stored->hash = length != 0 ? far_hash64(block, length) : 0;
     }
 }
 

@@ -338,7 +338,7 @@ int far_transfer_data_decode(struct far_slice head, uint32_t bulk_len, struct fa
         stored->hash = take64(&c);
         total += stored->length;
         valid = stored->slot < FAR_TRANSFER_GROUP && (i == 0 || stored->slot > data->stored[i - 1].slot) &&
-                (stored->codec == FAR_TRANSFER_RAW ? stored->length == FAR_TRANSFER_BLOCK
+                (stored->codec == FAR_TRANSFER_RAW ? stored->length == FAR_TRANSFER_BLOCK && stored->hash == 0
                                                    : stored->codec == FAR_TRANSFER_ZSTD && stored->length > 0 &&
                                                          stored->length < FAR_TRANSFER_BLOCK);
     }

@@ -110,7 +110,7 @@ struct far_transfer_data {
         uint8_t slot;
         uint8_t codec;   /* enum far_transfer_codec */
         uint32_t length; /* stored bytes; raw: FAR_TRANSFER_BLOCK */
-        uint64_t hash;   /* XXH3 of the stored bytes */
+        uint64_t hash;   /* zstd: XXH3 of the stored bytes; raw: 0, the block's SHA-256 is checked anyway */
     } stored[FAR_TRANSFER_GROUP];
 };
 
