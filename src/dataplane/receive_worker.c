@@ -8,6 +8,8 @@
 
 #include <zstd.h>
 
+enum { ITEMS = 2 };
+
 /* Stored blocks as whole ones: raw where they lie, others decompressed. */
 static int unpack(struct receive_worker *worker, const struct receive_item *item, const uint8_t **ret_stored,
                   const uint8_t **ret_plain, struct far_error *err)
@@ -56,16 +58,51 @@ static int store(struct far_receive *receive, const struct receive_item *item, c
     return 0;
 }
 
-static int do_item(struct receive_worker *worker, const struct receive_item *item, struct far_error *err)
+/* One frame, or two whose blocks are hashed together: that fills the lanes of leaf_lanes.h better. */
+static int do_items(struct receive_worker *worker, struct receive_item *const items[], size_t count,
+                    struct far_error *err)
 {
-    const uint8_t *stored[FAR_TRANSFER_GROUP], *plain[FAR_TRANSFER_GROUP];
-    struct far_hash256 leaves[FAR_TRANSFER_GROUP];
-    int rc = unpack(worker, item, stored, plain, err);
-    if (rc == 0) {
-        far_block_leaves(plain, item->data.count, leaves);
-        rc = store(worker->receive, item, stored, leaves, err);
+    const uint8_t *stored[ITEMS * FAR_TRANSFER_GROUP], *plain[ITEMS * FAR_TRANSFER_GROUP];
+    struct far_hash256 leaves[ITEMS * FAR_TRANSFER_GROUP];
+    size_t blocks = 0;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        rc = unpack(worker, items[i], stored + blocks, plain + blocks, err);
+        blocks += items[i]->data.count;
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    far_block_leaves(plain, blocks, leaves);
+    blocks = 0;
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        rc = store(worker->receive, items[i], stored + blocks, leaves + blocks, err);
+        blocks += items[i]->data.count;
     }
     return rc;
+}
+
+static bool all_raw(const struct receive_item *item)
+{
+    for (size_t i = 0; i < item->data.count; i++) {
+        if (item->data.stored[i].codec != FAR_TRANSFER_RAW) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The next frame, and the one after it if neither needs the room for decompressed blocks. The mutex is held. */
+static size_t take_items(struct far_receive *receive, struct receive_item *items[ITEMS])
+{
+    size_t count = 0;
+    while (receive->first != NULL && count < ITEMS &&
+           (count == 0 || (all_raw(items[0]) && all_raw(receive->first)))) {
+        items[count++] = receive->first;
+        receive->first = receive->first->next;
+    }
+    receive->last = receive->first != NULL ? receive->last : NULL;
+    return count;
 }
 
 /* The buffer is credit again, unless others wait for one and this transfer has more than it needs to go on. */
@@ -89,19 +126,20 @@ void *receive_worker_main(void *arg)
     struct far_receive *receive = worker->receive;
     pthread_mutex_lock(&receive->mutex);
     while (!receive->stop) {
-        struct receive_item *item = receive->first;
-        if (item == NULL) {
+        struct receive_item *items[ITEMS];
+        size_t count = take_items(receive, items);
+        if (count == 0) {
             pthread_cond_wait(&receive->work, &receive->mutex);
             continue;
         }
-        receive->first = item->next;
-        receive->last = receive->first != NULL ? receive->last : NULL;
         pthread_mutex_unlock(&receive->mutex);
         struct far_error error;
-        int rc = do_item(worker, item, &error);
+        int rc = do_items(worker, items, count, &error);
         pthread_mutex_lock(&receive->mutex);
-        receive->stored_bytes += (uint64_t)item->data.count * FAR_BLOCK_BYTES;
-        recycle(receive, item);
+        for (size_t i = 0; i < count; i++) {
+            receive->stored_bytes += (uint64_t)items[i]->data.count * FAR_BLOCK_BYTES;
+            recycle(receive, items[i]);
+        }
         if (rc != 0) {
             receive_stop(receive, rc, &error, true);
         } else {

@@ -254,10 +254,13 @@ static void session_done(struct far_send *send)
 {
     for (size_t i = 0; i < send->engine->config.worker_count; i++) {
         struct send_worker *worker = &send->workers[i];
-        far_pool_give(send->engine->pool_out, worker->buffer);
-        send->buffers -= worker->buffer != NULL;
-        worker->buffer = NULL;
-        worker->spare = worker->open = NULL;
+        for (size_t c = 0; c < SEND_CHUNKS; c++) {
+            far_pool_give(send->engine->pool_out, worker->buffers[c]);
+            send->buffers -= worker->buffers[c] != NULL;
+            worker->buffers[c] = NULL;
+            worker->spares[c] = NULL;
+        }
+        worker->open = NULL;
     }
     uint64_t low = send_low_block(send);
     send->known_block = low > send->known_block ? low : send->known_block;

@@ -8,12 +8,15 @@
 #include "dataplane/engine_local.h"
 
 enum {
+    SEND_CHUNKS = 2, /* hashed together: their blocks fill the lanes of leaf_lanes.h better */
     SEND_GROUPS = 96,       /* offered or about to be, at most */
     SEND_BUFFERS_MAX = 48,  /* the window, and offers that run ahead of it */
     SEND_BUFFERS_MIN = 4,
     SEND_DIRECT_MIN = 8,    /* so many candidates in one chunk: it is its own group, nothing is copied */
     SEND_OPEN_CHUNKS = 64,  /* a gathering group waits for so many chunks before it is offered as it is */
     SEND_MARK_BLOCKS = 512, /* between two marks */
+    SEND_RATE_BYTES = 8 * 1024 * 1024,        /* written between two measurements of the wire */
+    SEND_COMPRESS_BELOW = 200 * 1000 * 1000, /* bytes a second of the wire: slower, compression pays */
 };
 
 enum send_group_state {
@@ -47,8 +50,8 @@ struct send_worker {
     struct far_send *send;
     pthread_t thread;
     bool runs;
-    uint8_t *buffer;          /* to read into */
-    struct send_group *spare; /* reserved for the chunk in work */
+    uint8_t *buffers[SEND_CHUNKS];           /* to read into */
+    struct send_group *spares[SEND_CHUNKS]; /* reserved for the chunks in work */
     struct send_group *open;  /* gathers sparse candidates */
     uint64_t low_block;       /* nothing below it is in this worker's hands; under the mutex */
     uint8_t *scratch;         /* for compression */
@@ -84,6 +87,8 @@ struct far_send {
     struct far_transfer_credit credit, spent;
     struct send_queue to_offer, to_pack, to_send;
     uint64_t marked_block;
+    uint64_t wire_bytes, wire_ns; /* of the window being measured */
+    uint64_t wire_rate;           /* bytes a second that the stream took lately; 0 = not known yet */
     bool fin_sent, acked;
     struct send_group groups[SEND_GROUPS];
     struct send_worker workers[FAR_ENGINE_WORKERS_MAX];

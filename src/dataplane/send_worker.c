@@ -12,10 +12,11 @@
 #include <time.h>
 #include <zstd.h>
 
-enum { POOL_POLL_MS = 5, SAMPLE_BYTES = 4096, COMPRESS_QUEUE = 6, LEVEL = 1 };
+enum { POOL_POLL_MS = 5, SAMPLE_BYTES = 4096, LEVEL = 1 };
 
 /* What a chunk turned out to hold. */
 struct chunk {
+    size_t index; /* of its buffer and spare group in the worker */
     uint64_t first_block;
     size_t count;
     uint16_t candidates; /* bit set: to be offered */
@@ -28,13 +29,14 @@ struct chunk {
 static int read_chunk(struct send_worker *worker, const struct chunk *chunk, struct far_error *err)
 {
     struct far_send *send = worker->send;
+    uint8_t *buffer = worker->buffers[chunk->index];
     uint64_t offset = chunk->first_block * FAR_BLOCK_BYTES;
     uint64_t rest = send->size_bytes - offset;
     size_t whole = chunk->count * FAR_BLOCK_BYTES;
     size_t length = rest < whole ? (size_t)rest : whole;
     struct far_adapter_error said = {0};
     enum far_adapter_outcome outcome = FAR_ADAPTER_OK;
-    int answer = send->platform->adapter->bytes->read(send->handle, worker->buffer, length, offset, &said);
+    int answer = send->platform->adapter->bytes->read(send->handle, buffer, length, offset, &said);
     int rc = far_adapter_result(answer, &said, &outcome, err);
     if (rc != 0) {
         pthread_mutex_lock(&send->mutex);
@@ -42,29 +44,32 @@ static int read_chunk(struct send_worker *worker, const struct chunk *chunk, str
         pthread_mutex_unlock(&send->mutex);
         return rc;
     }
-    memset(worker->buffer + length, 0, whole - length);
+    memset(buffer + length, 0, whole - length);
     return 0;
 }
 
-static void hash_chunk(struct send_worker *worker, struct chunk *chunk)
+static void hash_chunks(struct send_worker *worker, struct chunk *chunks, size_t chunk_count)
 {
-    const uint8_t *blocks[FAR_TRANSFER_GROUP];
-    struct far_hash256 leaves[FAR_TRANSFER_GROUP];
-    size_t index[FAR_TRANSFER_GROUP], count = 0;
-    for (size_t i = 0; i < chunk->count; i++) {
-        const uint8_t *block = worker->buffer + i * FAR_BLOCK_BYTES;
-        if (far_block_is_zero(block, FAR_BLOCK_BYTES)) {
-            chunk->leaves[i] = *far_zero_leaf();
-            chunk->zeroes |= (uint16_t)(1u << i);
-        } else {
-            index[count] = i;
-            blocks[count++] = block;
+    const uint8_t *blocks[SEND_CHUNKS * FAR_TRANSFER_GROUP];
+    struct far_hash256 leaves[SEND_CHUNKS * FAR_TRANSFER_GROUP];
+    size_t count = 0;
+    for (size_t c = 0; c < chunk_count; c++) {
+        for (size_t i = 0; i < chunks[c].count; i++) {
+            const uint8_t *block = worker->buffers[chunks[c].index] + i * FAR_BLOCK_BYTES;
+            if (far_block_is_zero(block, FAR_BLOCK_BYTES)) {
+                chunks[c].zeroes |= (uint16_t)(1u << i);
+            } else {
+                chunks[c].candidates |= (uint16_t)(1u << i);
+                blocks[count++] = block;
+            }
         }
     }
     far_block_leaves(blocks, count, leaves);
-    for (size_t i = 0; i < count; i++) {
-        chunk->leaves[index[i]] = leaves[i];
-        chunk->candidates |= (uint16_t)(1u << index[i]);
+    const struct far_hash256 *next = leaves;
+    for (size_t c = 0; c < chunk_count; c++) {
+        for (size_t i = 0; i < chunks[c].count; i++) {
+            chunks[c].leaves[i] = (chunks[c].zeroes >> i & 1) != 0 ? *far_zero_leaf() : *next++;
+        }
     }
 }
 
@@ -120,8 +125,8 @@ static void add_slot(struct send_group *group, const struct chunk *chunk, size_t
 
 static struct send_group *open_spare(struct send_worker *worker, const struct chunk *chunk)
 {
-    struct send_group *group = worker->spare;
-    worker->spare = NULL;
+    struct send_group *group = worker->spares[chunk->index];
+    worker->spares[chunk->index] = NULL;
     group->low_block = chunk->first_block;
     group->open_chunk = chunk->first_block / FAR_TRANSFER_GROUP;
     return group;
@@ -151,7 +156,7 @@ static void gather(struct send_worker *worker, const struct chunk *chunk)
     struct send_group *group = worker->open;
     bool in_place = count > 0 && group->buffer == NULL;
     if (in_place) {
-        group->buffer = worker->buffer;
+        group->buffer = worker->buffers[chunk->index];
     }
     for (size_t i = 0; i < chunk->count; i++) {
         if ((chunk->candidates >> i & 1) == 0) {
@@ -159,12 +164,13 @@ static void gather(struct send_worker *worker, const struct chunk *chunk)
         }
         unsigned place = in_place ? (unsigned)i : (unsigned)__builtin_ctz((unsigned)~group->places_used);
         if (!in_place) {
-            memcpy(group->buffer + place * FAR_BLOCK_BYTES, worker->buffer + i * FAR_BLOCK_BYTES, FAR_BLOCK_BYTES);
+            memcpy(group->buffer + place * FAR_BLOCK_BYTES, worker->buffers[chunk->index] + i * FAR_BLOCK_BYTES,
+                   FAR_BLOCK_BYTES);
         }
         add_slot(group, chunk, i, place);
     }
     if (in_place) {
-        worker->buffer = NULL;
+        worker->buffers[chunk->index] = NULL;
     }
     add_zeroes(group, chunk);
 }
@@ -175,8 +181,8 @@ static void offer_chunk(struct send_worker *worker, const struct chunk *chunk)
     uint64_t number = chunk->first_block / FAR_TRANSFER_GROUP;
     if (__builtin_popcount(chunk->candidates) >= SEND_DIRECT_MIN) {
         struct send_group *group = open_spare(worker, chunk);
-        group->buffer = worker->buffer;
-        worker->buffer = NULL;
+        group->buffer = worker->buffers[chunk->index];
+        worker->buffers[chunk->index] = NULL;
         for (size_t i = 0; i < chunk->count; i++) {
             if ((chunk->candidates >> i & 1) != 0) {
                 add_slot(group, chunk, i, (unsigned)i);
@@ -195,18 +201,26 @@ static void offer_chunk(struct send_worker *worker, const struct chunk *chunk)
     }
 }
 
-static int do_chunk(struct send_worker *worker, uint64_t number, struct far_error *err)
+static int do_chunks(struct send_worker *worker, uint64_t number, size_t count, struct far_error *err)
 {
     struct far_send *send = worker->send;
-    struct chunk chunk = {.first_block = number * FAR_TRANSFER_GROUP};
-    uint64_t rest = send->blocks - chunk.first_block;
-    chunk.count = rest < FAR_TRANSFER_GROUP ? (size_t)rest : FAR_TRANSFER_GROUP;
-    int rc = read_chunk(worker, &chunk, err);
+    struct chunk chunks[SEND_CHUNKS] = {0};
+    int rc = 0;
+    for (size_t c = 0; rc == 0 && c < count; c++) {
+        uint64_t first = (number + c) * FAR_TRANSFER_GROUP;
+        uint64_t rest = send->blocks - first;
+        chunks[c].index = c;
+        chunks[c].first_block = first;
+        chunks[c].count = rest < FAR_TRANSFER_GROUP ? (size_t)rest : FAR_TRANSFER_GROUP;
+        rc = read_chunk(worker, &chunks[c], err);
+    }
     if (rc == 0) {
-        hash_chunk(worker, &chunk);
-        compare_chunk(send, &chunk);
+        hash_chunks(worker, chunks, count);
+    }
+    for (size_t c = 0; rc == 0 && c < count; c++) {
+        compare_chunk(send, &chunks[c]);
         if (!send->local) {
-            offer_chunk(worker, &chunk);
+            offer_chunk(worker, &chunks[c]);
         }
     }
     return rc;
@@ -214,8 +228,8 @@ static int do_chunk(struct send_worker *worker, uint64_t number, struct far_erro
 
 /* ---- packing ---- */
 
-/* Does compression pay? When the pipe is the bottleneck, finished groups queue up in front of it, and the processor has
- * time; when the queue is short, the processor is the bottleneck and compression would only slow it. */
+/* Does compression pay? Level 1 takes about as long for a block as a wire of SEND_COMPRESS_BELOW takes to carry what it
+ * saves; on a faster one the processor is the bottleneck, and compression would only slow it. */
 static bool compression_pays(struct far_send *send)
 {
     enum far_engine_compress way = send->engine->config.compress;
@@ -223,7 +237,7 @@ static bool compression_pays(struct far_send *send)
         return way == FAR_ENGINE_COMPRESS_ALWAYS;
     }
     pthread_mutex_lock(&send->mutex);
-    bool pays = send->to_send.count >= COMPRESS_QUEUE;
+    bool pays = send->wire_rate != 0 && send->wire_rate < SEND_COMPRESS_BELOW;
     pthread_mutex_unlock(&send->mutex);
     return pays;
 }
@@ -266,17 +280,9 @@ static void pack(struct send_worker *worker, struct send_group *group)
 
 /* ---- the thread ---- */
 
-/* The mutex is held. Has the worker what one more chunk may need? */
-static bool ready(struct far_send *send, struct send_worker *worker, bool *ret_pool_empty)
+static struct send_group *reserve_group(struct far_send *send)
 {
-    size_t share = far_pool_count(send->engine->pool_out) / (send->engine->sending_hint > 0 ? send->engine->sending_hint : 1);
-    size_t most = share < SEND_BUFFERS_MIN ? SEND_BUFFERS_MIN : share < SEND_BUFFERS_MAX ? share : SEND_BUFFERS_MAX;
-    if (worker->buffer == NULL && send->buffers < most) {
-        worker->buffer = far_pool_try(send->engine->pool_out);
-        send->buffers += worker->buffer != NULL;
-        *ret_pool_empty = worker->buffer == NULL;
-    }
-    for (size_t i = 0; worker->spare == NULL && i < SEND_GROUPS && send->groups_used < SEND_GROUPS; i++) {
+    for (size_t i = 0; i < SEND_GROUPS && send->groups_used < SEND_GROUPS; i++) {
         struct send_group *group = &send->groups[i];
         if (group->state == SEND_FREE) {
             group->state = SEND_OPEN;
@@ -286,21 +292,49 @@ static bool ready(struct far_send *send, struct send_worker *worker, bool *ret_p
             group->offer.group = (uint32_t)i;
             group->offer.block_count = group->offer.run_count = 0;
             send->groups_used++;
-            worker->spare = group;
+            return group;
         }
     }
-    return worker->buffer != NULL && worker->spare != NULL;
+    return NULL;
 }
 
-static void next_chunk(struct far_send *send, struct send_worker *worker)
+/* The mutex is held. For how many of the next chunks has the worker what they may need? */
+static size_t ready(struct far_send *send, struct send_worker *worker, bool *ret_pool_empty)
 {
-    uint64_t number = send->next_chunk++;
-    uint64_t first = number * FAR_TRANSFER_GROUP;
-    worker->low_block = worker->open != NULL ? worker->open->low_block : first;
+    size_t sending = atomic_load(&send->engine->sending_hint);
+    size_t share = far_pool_count(send->engine->pool_out) / (sending > 0 ? sending : 1);
+    size_t most = share < SEND_BUFFERS_MIN ? SEND_BUFFERS_MIN : share < SEND_BUFFERS_MAX ? share : SEND_BUFFERS_MAX;
+    uint64_t rest = send->chunks - send->next_chunk;
+    size_t wanted = rest < SEND_CHUNKS ? (size_t)rest : SEND_CHUNKS, have = 0;
+    if (worker->buffers[0] == NULL) { /* a chunk that was gathered leaves its buffer to the next one */
+        worker->buffers[0] = worker->buffers[1];
+        worker->buffers[1] = NULL;
+    }
+    for (; have < wanted; have++) {
+        if (worker->buffers[have] == NULL && send->buffers < most) {
+            worker->buffers[have] = far_pool_try(send->engine->pool_out);
+            send->buffers += worker->buffers[have] != NULL;
+            *ret_pool_empty = worker->buffers[have] == NULL;
+        }
+        if (worker->spares[have] == NULL) {
+            worker->spares[have] = reserve_group(send);
+        }
+        if (worker->buffers[have] == NULL || worker->spares[have] == NULL) {
+            break;
+        }
+    }
+    return have;
+}
+
+static void next_chunks(struct far_send *send, struct send_worker *worker, size_t count)
+{
+    uint64_t number = send->next_chunk;
+    send->next_chunk += count;
+    worker->low_block = worker->open != NULL ? worker->open->low_block : number * FAR_TRANSFER_GROUP;
     send->busy++;
     pthread_mutex_unlock(&send->mutex);
     struct far_error error;
-    int rc = do_chunk(worker, number, &error);
+    int rc = do_chunks(worker, number, count, &error);
     pthread_mutex_lock(&send->mutex);
     send->busy--;
     worker->low_block = worker->open != NULL ? worker->open->low_block : UINT64_MAX;
@@ -343,6 +377,7 @@ void *send_worker_main(void *arg)
     while (!send->stop) {
         struct send_group *group = send_queue_pop(&send->to_pack);
         bool pool_empty = false;
+        size_t chunks = group == NULL ? ready(send, worker, &pool_empty) : 0;
         if (group != NULL) {
             pthread_mutex_unlock(&send->mutex);
             pack(worker, group);
@@ -350,8 +385,8 @@ void *send_worker_main(void *arg)
             group->state = SEND_SENDING;
             send_queue_push(&send->to_send, group);
             pthread_cond_signal(&send->out);
-        } else if (send->next_chunk < send->chunks && ready(send, worker, &pool_empty)) {
-            next_chunk(send, worker);
+        } else if (chunks > 0) {
+            next_chunks(send, worker, chunks);
         } else if (send->next_chunk >= send->chunks && worker->open != NULL) {
             finish_open(send, worker);
         } else if (pool_empty) {

@@ -65,6 +65,18 @@ static void wait_for_more(struct far_send *send)
     pthread_cond_timedwait(&send->out, &send->mutex, &at);
 }
 
+/* How fast does the wire take data? The mutex is held. */
+static void measure(struct far_send *send, uint64_t bytes, uint64_t ns)
+{
+    send->wire_bytes += bytes;
+    send->wire_ns += ns;
+    if (send->wire_bytes >= SEND_RATE_BYTES) {
+        uint64_t us = send->wire_ns / 1000;
+        send->wire_rate = send->wire_bytes * 1000000 / (us > 0 ? us : 1);
+        send->wire_bytes = send->wire_ns = 0;
+    }
+}
+
 struct writer {
     uint64_t written_ms; /* when something was written last */
     uint64_t marked_ms;
@@ -90,10 +102,13 @@ static int write_next(struct far_send *send, struct writer *writer, struct far_e
         rc = write_offer(send, group, err);
         pthread_mutex_lock(&send->mutex);
     } else if (send->spent.datas < send->credit.datas && (group = send_queue_pop(&send->to_send)) != NULL) {
+        uint64_t began_ns = far_clock_monotonic_ns();
+        uint64_t before = far_bstream_bytes_sent(send->stream);
         send->spent.datas++;
         pthread_mutex_unlock(&send->mutex);
         rc = write_data(send, group, err);
         pthread_mutex_lock(&send->mutex);
+        measure(send, far_bstream_bytes_sent(send->stream) - before, far_clock_monotonic_ns() - began_ns);
         send_group_free(send, group);
     } else if (low == send->blocks && !send->fin_sent) {
         send->fin_sent = true;
