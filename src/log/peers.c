@@ -184,7 +184,9 @@ static void on_hello(struct conn *conn, struct far_slice payload)
     }
     char address[sizeof peer->address];
     snprintf(address, sizeof address, "%.*s", (int)payload.len, (const char *)payload.data);
-    far_peers_know(peer->peers, peer->id, address);
+    if (peer->address[0] == '\0') { /* what the configuration says of it counts more */
+        far_peers_know(peer->peers, peer->id, address);
+    }
 }
 
 static void on_frame(void *arg, struct far_stream *stream, uint16_t type, struct far_slice payload)
