@@ -141,11 +141,11 @@ static void attempt_cancel_locked(struct far_attempt *attempt)
     pthread_cond_broadcast(&attempt->engine->changed);
 }
 
-struct far_attempt *far_engine_find_receive(struct far_engine *engine, uint64_t job_id, uint64_t disk_index,
+struct far_attempt *far_engine_find_receive(struct far_engine *engine, uint64_t job_id, uint64_t disk_id,
                                             uint64_t node_id)
 {
     for (struct far_attempt *a = engine->attempts; a != NULL; a = a->next) {
-        if (a->order.kind == FAR_ENGINE_RECEIVE && a->order.job_id == job_id && a->order.disk_index == disk_index &&
+        if (a->order.kind == FAR_ENGINE_RECEIVE && a->order.job_id == job_id && a->order.disk_id == disk_id &&
             a->order.peer_node_id == node_id && !far_attempt_stopped(a) && !atomic_load(&a->ended)) {
             a->users++;
             return a;

@@ -45,7 +45,7 @@ static void answer_unmatched(struct far_engine *engine, const struct far_visitor
     }
     struct far_error error;
     far_fail(&error, FAR_NOT_FOUND, "nobody here waits for disk %llu of job %llu",
-             (unsigned long long)visitor->hello.disk_index, (unsigned long long)visitor->hello.job_id);
+             (unsigned long long)visitor->hello.disk_id, (unsigned long long)visitor->hello.job_id);
     size_t len = far_transfer_error_encode(&error, head);
     far_frame_write(visitor->stream, FAR_TRANSFER_ERROR, head, len, 0, idle_ms, NULL);
 }
@@ -58,7 +58,7 @@ static bool match(struct far_engine *engine, struct far_visitor *visitor, uint64
     pthread_mutex_lock(&engine->mutex);
     for (;;) {
         uint64_t now_ms = far_clock_monotonic_ms();
-        receive = far_engine_find_receive(engine, visitor->hello.job_id, visitor->hello.disk_index, node_id);
+        receive = far_engine_find_receive(engine, visitor->hello.job_id, visitor->hello.disk_id, node_id);
         if (receive != NULL || engine->closing || now_ms >= until_ms || has_all(engine, &visitor->hello)) {
             break;
         }

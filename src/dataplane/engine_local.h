@@ -112,7 +112,7 @@ int far_transfer_slot_take(struct far_attempt *attempt, size_t *slots, struct fa
 void far_transfer_slot_give(struct far_engine *engine, size_t *slots);
 void far_engine_wait(struct far_engine *engine, uint64_t timeout_ms); /* on engine->changed; mutex held */
 /* The attempt that receives this disk from that node, referenced, or NULL. */
-struct far_attempt *far_engine_find_receive(struct far_engine *engine, uint64_t job_id, uint64_t disk_index,
+struct far_attempt *far_engine_find_receive(struct far_engine *engine, uint64_t job_id, uint64_t disk_id,
                                             uint64_t node_id);
 void far_attempt_unref(struct far_attempt *attempt);
 

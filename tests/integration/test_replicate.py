@@ -79,6 +79,25 @@ def a_grown_disk_grows_its_map():
     assert farlib.same_bytes(path("b.img"), path("b.out"))
 
 
+def a_plan_of_several_workloads_keeps_their_disks_apart():
+    """Three workloads, five disks, one job: of one byte, of a byte more than a block, and larger ones."""
+    sizes = {"w0": (1, farlib.BLOCK + 1), "w1": (5 * farlib.MIB, farlib.BLOCK), "w2": (3 * farlib.MIB + 1,)}
+    for name, list_of in sizes.items():
+        disks = [{"name": "disk%d" % i, "locator": farlib.make_image(path("%s-%d.img" % (name, i)), size, seed + size)}
+                 for i, size in enumerate(list_of)]
+        cluster.post("/v1/workloads", {"name": name, "site": "protected", "adapter": "file", "disks": disks})
+    cluster.post("/v1/plans", {"name": "many", "source_site": "protected", "target_site": "recovery",
+                               "workloads": list(sizes)})
+    job = cluster.finish(cluster.start_cycle("many"))
+    assert job["state"] == "succeeded", job
+    for name, list_of in sizes.items():
+        outs = [path("%s-%d.out" % (name, i)) for i in range(len(list_of))]
+        job = cluster.finish(cluster.start_recovery(name, outs, "many"))
+        assert job["state"] == "succeeded", job
+        for i, out in enumerate(outs):
+            assert farlib.same_bytes(path("%s-%d.img" % (name, i)), out), out
+
+
 def verify_of_a_checkpoint_reads_every_block():
     newest = max(cluster.get("/v1/checkpoints")["items"], key=lambda c: c["id"])
     job = cluster.finish(cluster.post("/v1/checkpoints/%d/verify" % newest["id"])["id"])
@@ -124,6 +143,7 @@ if __name__ == "__main__":
     seed = farlib.seed_of_run()
     with farlib.Cluster() as cluster:
         tap.run_all([
+            a_plan_of_several_workloads_keeps_their_disks_apart,
             first_copy_makes_a_proven_point, second_cycle_sends_at_most_1_1_times_what_changed,
             a_cycle_without_a_change_sends_next_to_nothing, zeroed_blocks_are_recognized_and_not_sent,
             the_recovered_disks_are_bit_exact, an_older_checkpoint_is_still_what_it_was, a_grown_disk_grows_its_map,

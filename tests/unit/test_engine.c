@@ -137,6 +137,40 @@ static void compressed_blocks_arrive_as_they_left(void **state)
     assert_true(disk_restore(&disk, "restored"));
 }
 
+/* A plan of several workloads: each has a disk 0, all of one job. */
+static void disks_of_several_workloads_in_one_job_do_not_mix(void **state)
+{
+    struct engine_disk disks[2];
+    struct far_engine_order orders[2][2];
+    for (size_t i = 0; i < 2; i++) {
+        disk_make(&disks[i], &pair, i == 0 ? "one" : "two", (4 + 3 * i) * MIB, 30 + i);
+        struct far_engine_disk list[] = {{.name = "disk", .locator = disks[i].path}};
+        struct far_engine_order freeze = disk_order(&disks[i], FAR_ENGINE_FREEZE, pair.job + 1, 10 * (i + 1) + 2, 1);
+        freeze.disks = list;
+        freeze.disk_count = 1;
+        disk_start(&disks[i], &freeze);
+        disks[i].freeze = pair_wait(&pair, freeze.job_id, freeze.task, 1);
+        for (size_t k = 0; k < 2; k++) {
+            enum far_engine_kind kind = k == 0 ? FAR_ENGINE_RECEIVE : FAR_ENGINE_SEND;
+            orders[i][k] = disk_order(&disks[i], kind, pair.job + 1, 10 * (i + 1) + k, 1);
+            orders[i][k].workload_id += i;
+            orders[i][k].disk_id += i;
+        }
+    }
+    pair.job++;
+    for (size_t k = 0; k < 2; k++) { /* all receives wait before the first send begins */
+        disk_start(&disks[0], &orders[0][k]);
+        disk_start(&disks[1], &orders[1][k]);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        disks[i].receive = pair_wait(&pair, pair.job, orders[i][0].task, 1);
+        disks[i].send = pair_wait(&pair, pair.job, orders[i][1].task, 1);
+        assert_int_equal(disks[i].receive.state, FAR_ENGINE_DONE);
+        assert_int_equal(disks[i].send.state, FAR_ENGINE_DONE);
+        assert_memory_equal(disks[i].send.root, disks[i].receive.root, 32);
+    }
+}
+
 static void a_disk_that_shrank_or_vanished_is_refused(void **state)
 {
     struct engine_disk disk;
@@ -303,6 +337,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_disk_that_grew_is_copied_on, setup, teardown),
         cmocka_unit_test_setup_teardown(a_disk_of_zeroes_costs_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(compressed_blocks_arrive_as_they_left, setup, teardown),
+        cmocka_unit_test_setup_teardown(disks_of_several_workloads_in_one_job_do_not_mix, setup, teardown),
         cmocka_unit_test_setup_teardown(a_disk_that_shrank_or_vanished_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_read_error_ends_the_send_with_the_platforms_words, setup, teardown),
         cmocka_unit_test_setup_teardown(an_existing_recovery_target_is_refused_and_kept, setup, teardown),
