@@ -61,7 +61,7 @@ def the_recovered_disks_are_bit_exact():
 
 
 def an_older_checkpoint_is_still_what_it_was():
-    checkpoints = sorted(cluster.get("/v1/checkpoints")["items"], key=lambda c: c["id"])
+    checkpoints = sorted(cluster.get("/v1/checkpoints?plan=plan")["items"], key=lambda c: c["id"])
     body = {"workload": "vm", "checkpoint_id": checkpoints[0]["id"],
             "disks": [{"disk": "disk0", "path": path("a.old")}, {"disk": "disk1", "path": path("b.old")}]}
     job = cluster.finish(cluster.post("/v1/plans/plan/recover", body)["id"])
@@ -123,7 +123,7 @@ def a_flipped_byte_of_a_pack_is_found_named_and_never_returned():
         byte = file.read(1)[0]
         file.seek(-1, 1)
         file.write(bytes([byte ^ 0x10]))
-    checkpoints = sorted(cluster.get("/v1/checkpoints")["items"], key=lambda c: c["id"])
+    checkpoints = sorted(cluster.get("/v1/checkpoints?plan=plan")["items"], key=lambda c: c["id"])
     job = None
     for checkpoint in checkpoints:  # the block belongs to at least one of them
         job = cluster.finish(cluster.post("/v1/checkpoints/%d/verify" % checkpoint["id"])["id"])
