@@ -257,6 +257,7 @@ static struct far_attempt *attempt_new(struct far_engine *engine, const struct f
 static int make_way(struct far_engine *engine, const struct far_engine_order *order, bool *ret_same,
                     struct far_error *err)
 {
+    bool same = false;
     for (struct far_attempt *a = engine->attempts; a != NULL; a = a->next) {
         if (!same_task(a, order->job_id, order->task) || (far_attempt_stopped(a) && a->order.attempt <= order->attempt)) {
             continue;
@@ -266,12 +267,13 @@ static int make_way(struct far_engine *engine, const struct far_engine_order *or
                             (unsigned long long)order->attempt, (unsigned long long)a->order.attempt);
         }
         if (a->order.attempt == order->attempt) {
-            *ret_same = true;
-            return 0;
+            same = true;
+        } else {
+            attempt_cancel_locked(a);
         }
-        attempt_cancel_locked(a);
     }
-    *ret_same = far_engine_report_again(engine, order);
+    /* One whose thread has not left yet may have ended all the same. */
+    *ret_same = far_engine_report_again(engine, order) || same;
     return 0;
 }
 
