@@ -185,3 +185,8 @@ UNIT_TESTS += tests/unit/test_log_refusal
 tests_unit_test_log_refusal_SOURCES = tests/unit/test_log_refusal.c
 tests_unit_test_log_refusal_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_log_refusal_LDADD = $(LOG_KIT)
+# the WAL
+UNIT_TESTS += tests/unit/test_wal
+tests_unit_test_wal_SOURCES = tests/unit/test_wal.c
+tests_unit_test_wal_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_wal_LDADD = liblog.la $(CMOCKA_LIBS)
