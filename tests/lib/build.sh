@@ -41,5 +41,6 @@ far_make() { # targets, in $folder
 }
 
 far_list() { # folder, unit-tests|fuzz-targets|integration-tests|parallel-integration-tests
+    make -s -C "$1" Makefile >/dev/null 2>&1 # if it has to be made anew, that talks
     make -s -C "$1" --no-print-directory "list-$2"
 }

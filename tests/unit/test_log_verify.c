@@ -68,7 +68,7 @@ static void write_log(void)
 {
     struct far_log_config config = config_of();
     struct far_error err = {0};
-    struct far_log *log;
+    struct far_log *log = NULL;
     uv_timer_t waker;
     bool is_closed = false;
     assert_int_equal(uv_loop_init(&loop), 0);
