@@ -89,6 +89,16 @@ uint64_t send_low_block(const struct far_send *send)
     return low;
 }
 
+void send_note_progress(struct far_send *send)
+{
+    uint64_t bytes = send_low_block(send) * FAR_BLOCK_BYTES;
+    uint64_t before = atomic_load(&send->attempt->bytes_done);
+    bytes = bytes < send->size_bytes ? bytes : send->size_bytes;
+    if (bytes > before) {
+        atomic_store(&send->attempt->bytes_done, bytes);
+    }
+}
+
 /* ---- the reader ---- */
 
 static int take_want(struct far_send *send, const struct far_transfer_want *want, struct far_error *err)
@@ -122,6 +132,7 @@ static int take_wants(struct far_send *send, const struct far_frame *frame, stru
     for (size_t i = 0; rc == 0 && i < count; i++) {
         rc = take_want(send, &wants[i], err);
     }
+    send_note_progress(send);
     pthread_mutex_unlock(&send->mutex);
     return rc;
 }
@@ -149,8 +160,6 @@ static int take_durable(struct far_send *send, const struct far_frame *frame, st
     }
     pthread_mutex_unlock(&send->mutex);
     if (rc == 0) {
-        uint64_t bytes = block * FAR_BLOCK_BYTES;
-        atomic_store(&send->attempt->bytes_done, bytes < send->size_bytes ? bytes : send->size_bytes);
         send_cache_save_work(send, block);
     }
     return rc;
@@ -205,7 +214,7 @@ static void wait_hashed(struct far_send *send)
             send_stop(send, far_fail(&error, FAR_CANCELED, "canceled"), &error, true);
             break;
         }
-        atomic_store(&send->attempt->bytes_done, send_low_block(send) * FAR_BLOCK_BYTES);
+        send_note_progress(send);
         pthread_mutex_unlock(&send->mutex);
         pthread_mutex_lock(&send->attempt->mutex);
         far_attempt_wait(send->attempt, 50);

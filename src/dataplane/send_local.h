@@ -103,6 +103,8 @@ void send_stop(struct far_send *send, int rc, const struct far_error *error, boo
 bool send_all_hashed(const struct far_send *send);
 /* Everything below it is hashed, and what was wanted of it written to the stream. */
 uint64_t send_low_block(const struct far_send *send);
+/* Raises the attempt's bytes_done to what is behind it: hashed and, where wanted, on its way. The mutex is held. */
+void send_note_progress(struct far_send *send);
 
 void *send_worker_main(void *arg);
 void *send_writer_main(void *arg);

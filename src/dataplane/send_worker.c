@@ -387,6 +387,7 @@ void *send_worker_main(void *arg)
             pthread_cond_signal(&send->out);
         } else if (chunks > 0) {
             next_chunks(send, worker, chunks);
+            send_note_progress(send);
         } else if (send->next_chunk >= send->chunks && worker->open != NULL) {
             finish_open(send, worker);
         } else if (pool_empty) {
