@@ -290,7 +290,9 @@ static int open_replica(struct far_receive *receive, bool *ret_has_all, struct f
     receive->touched = true;
     receive->frontier_block = state.frontier_blocks;
     snprintf(receive->freeze_ref, sizeof receive->freeze_ref, "%s", state.freeze_ref);
-    *ret_has_all = state.frontier_blocks == receive->blocks && state.freeze_ref[0] != '\0';
+    /* Of the view that the sender reads now, not of one that was lost with its node: for that one no sender will come. */
+    *ret_has_all = state.frontier_blocks == receive->blocks && state.freeze_ref[0] != '\0' &&
+                   strcmp(state.freeze_ref, order->freeze_ref) == 0;
     uint64_t bytes = state.frontier_blocks * FAR_BLOCK_BYTES;
     atomic_store(&receive->attempt->bytes_done, bytes < receive->size_bytes ? bytes : receive->size_bytes);
     return 0;

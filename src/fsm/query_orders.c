@@ -83,8 +83,8 @@ static int fill_copy(struct context *c, const struct far_row_task *task, struct 
     if (target_id == c->workload.target_node_id) {
         order->base_root = disk.root; /* another target holds nothing to build on */
     }
+    order->freeze_ref = freeze.freeze_ref; /* a receive that has all of another view has nothing of this one */
     if (is_send) {
-        order->freeze_ref = freeze.freeze_ref;
         order->peer_address = node.data_address;
         order->fuzzy = freeze.fuzzy;
     }

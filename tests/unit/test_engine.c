@@ -171,6 +171,32 @@ static void disks_of_several_workloads_in_one_job_do_not_mix(void **state)
     }
 }
 
+/* The source died after this disk was received and before its workload's others were: everything is frozen anew. */
+static void a_disk_received_from_a_lost_view_is_received_again_from_the_new_one(void **state)
+{
+    struct engine_disk disk;
+    disk_make(&disk, &pair, "disk", 4 * MIB, 33);
+    assert_true(disk_cycle(&disk));
+    struct far_engine_disk list[] = {{.name = "disk", .locator = disk.path}};
+    struct far_engine_order freeze = disk_order(&disk, FAR_ENGINE_FREEZE, pair.job, TASK_FREEZE, 2);
+    freeze.disks = list;
+    freeze.disk_count = 1;
+    uint64_t changed = disk_change(&disk, 3);
+    disk_start(&disk, &freeze);
+    disk.freeze = pair_wait(&pair, pair.job, TASK_FREEZE, 2);
+    struct far_engine_order receive = disk_order(&disk, FAR_ENGINE_RECEIVE, pair.job, TASK_RECEIVE, 2);
+    struct far_engine_order send = disk_order(&disk, FAR_ENGINE_SEND, pair.job, TASK_SEND, 2);
+    disk_start(&disk, &receive);
+    disk_start(&disk, &send);
+    disk.receive = pair_wait(&pair, pair.job, TASK_RECEIVE, 2);
+    disk.send = pair_wait(&pair, pair.job, TASK_SEND, 2);
+    assert_int_equal(disk.receive.state, FAR_ENGINE_DONE);
+    assert_int_equal(disk.send.state, FAR_ENGINE_DONE);
+    assert_memory_equal(disk.send.root, disk.receive.root, 32);
+    assert_true(disk.send.bytes_sent < 2 * changed + 65536);
+    assert_true(disk_restore(&disk, "restored"));
+}
+
 static void a_disk_that_shrank_or_vanished_is_refused(void **state)
 {
     struct engine_disk disk;
@@ -338,6 +364,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_disk_of_zeroes_costs_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(compressed_blocks_arrive_as_they_left, setup, teardown),
         cmocka_unit_test_setup_teardown(disks_of_several_workloads_in_one_job_do_not_mix, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_disk_received_from_a_lost_view_is_received_again_from_the_new_one, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_disk_that_shrank_or_vanished_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_read_error_ends_the_send_with_the_platforms_words, setup, teardown),
         cmocka_unit_test_setup_teardown(an_existing_recovery_target_is_refused_and_kept, setup, teardown),
