@@ -183,6 +183,7 @@ struct sim {
     unsigned voters_wanted;
     bool admin_off;
     bool admin_idle; /* nothing left to do when it last looked */
+    uint64_t change_index; /* of the last change of membership, as the leader knew it */
     uint64_t memory_lost;
 };
 
