@@ -205,7 +205,7 @@ static size_t read_file(const char *name, uint8_t *bytes, size_t max)
 static void flip(const char *name, size_t at)
 {
     char path[128];
-    uint8_t byte;
+    uint8_t byte = 0;
     path_of(path, name);
     int fd = open(path, O_RDWR);
     assert_true(fd >= 0 && pread(fd, &byte, 1, (off_t)at) == 1);
