@@ -77,9 +77,10 @@ static struct far_result apply(struct fixture *f, const struct far_command *comm
         must(far_fsm_apply(&f->state, f->index, &stamped, keep_event, f, &result, &err), &err);
     }
     uint64_t index = f->index, seq = f->last_seq;
+    struct far_api *api = f->shown.api;
     pthread_mutex_unlock(&f->lock);
-    if (f->shown.api != NULL) {
-        far_api_committed(f->shown.api, index, seq);
+    if (api != NULL) {
+        far_api_committed(api, index, seq);
     }
     return result;
 }
@@ -132,11 +133,16 @@ static void propose(void *arg, const struct far_command *command, uint64_t timeo
 {
     struct fixture *f = arg;
     struct far_result result = apply(f, command);
-    if (f->hold && f->held_count < HELD_MAX) {
+    pthread_mutex_lock(&f->lock);
+    bool is_held = f->hold && f->held_count < HELD_MAX;
+    if (is_held) {
         f->held[f->held_count++] = (struct held){done, done_arg, result};
-        return;
     }
-    done(done_arg, &result, f->index);
+    uint64_t index = f->index;
+    pthread_mutex_unlock(&f->lock);
+    if (!is_held) {
+        done(done_arg, &result, index);
+    }
 }
 
 static void wait_index(void *arg, uint64_t index, uint64_t timeout_ms, far_log_done_fn done, void *done_arg)
@@ -234,7 +240,9 @@ struct far_test_api *far_test_api_start(uint64_t heartbeat_ms)
     must(far_api_new(&config, &hooks, f, &api, &err), &err);
     f->shown.port = far_api_port(api);
     snprintf(f->shown.url, sizeof f->shown.url, "https://127.0.0.1:%d", f->shown.port);
+    pthread_mutex_lock(&f->lock);
     f->shown.api = api;
+    pthread_mutex_unlock(&f->lock);
     return &f->shown;
 }
 
@@ -276,11 +284,17 @@ void far_test_api_refuse(struct far_test_api *shown, int klass)
 void far_test_api_hold(struct far_test_api *shown, bool hold)
 {
     struct fixture *f = (struct fixture *)(void *)shown;
+    struct held released[HELD_MAX];
+    pthread_mutex_lock(&f->lock);
     f->hold = hold;
-    for (size_t i = 0; !hold && i < f->held_count; i++) {
-        f->held[i].done(f->held[i].arg, &f->held[i].result, f->index);
+    size_t count = hold ? 0 : f->held_count;
+    memcpy(released, f->held, sizeof released);
+    f->held_count -= count;
+    uint64_t index = f->index;
+    pthread_mutex_unlock(&f->lock);
+    for (size_t i = 0; i < count; i++) {
+        released[i].done(released[i].arg, &released[i].result, index);
     }
-    f->held_count = hold ? f->held_count : 0;
 }
 
 void far_test_api_trim(struct far_test_api *shown, uint64_t first_seq)
