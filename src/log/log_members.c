@@ -69,13 +69,14 @@ static const struct far_raft_member *find(const struct far_raft_status *status, 
 static bool is_reached(const struct far_member_op *op, const struct far_raft_status *status)
 {
     const struct far_raft_member *member = find(status, op->id);
+    bool committed = !status->configuration_pending;
     switch (op->change) {
     case FAR_MEMBER_ADD:
-        return member != NULL;
-    case FAR_MEMBER_PROMOTE:
-        return member != NULL && member->voter;
+        return committed && member != NULL;
+    case FAR_MEMBER_PROMOTE: /* and it knows: were another voter lost before, it would not vote (raft.md, section 5) */
+        return committed && member != NULL && member->voter && member->match_index >= status->configuration_index;
     case FAR_MEMBER_REMOVE:
-        return member == NULL;
+        return committed && member == NULL;
     default:
         return status->leader_id == op->id;
     }

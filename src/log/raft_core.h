@@ -132,6 +132,8 @@ struct far_raft_status {
     uint64_t leader_heard_ms; /* env.now_ms of the last word of a leader; on the leader: when a majority last answered */
     uint64_t transferee; /* leadership is being handed to it; 0 = no */
     bool installing;
+    bool configuration_pending;   /* the members below are proposed, not committed yet */
+    uint64_t configuration_index; /* of the last committed membership */
     size_t member_count;
     struct far_raft_member members[FAR_RAFT_MEMBERS_MAX];
 };

@@ -308,6 +308,8 @@ void far_raft_status(struct far_raft *raft, struct far_raft_status *ret_status)
         .stored_term = raft->stored_term,
         .leader_heard_ms = raft->leader_heard_ms,
         .installing = raft->installing,
+        .configuration_pending = r->configuration_uncommitted_index != 0,
+        .configuration_index = r->configuration_committed_index,
     };
     status.ready = status.is_leader && raft->own_term_committed;
     if (status.is_leader) {

@@ -104,9 +104,13 @@ static int find_step(struct far_members *members, const struct far_log_status *s
         return rc;
     }
     far_arena_init(&arena, ARENA_MAX);
-    while (step.kind == STEP_NONE &&
+    /* Removals first: a voter that is gone keeps every other change from beginning. */
+    while (step.kind != STEP_REMOVE && step.kind != STEP_TRANSFER &&
            (rc = far_state_next(&view.state, &far_schema_row_server, &key, &arena, NULL, &row, err)) == 0) {
-        step = step_of(&row, status);
+        struct step next = step_of(&row, status);
+        if (step.kind == STEP_NONE || next.kind == STEP_REMOVE || next.kind == STEP_TRANSFER) {
+            step = next;
+        }
         far_arena_reset(&arena);
     }
     far_arena_done(&arena);
