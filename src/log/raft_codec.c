@@ -244,8 +244,7 @@ static void decode_install(struct reader *r, struct raft_install_snapshot *m)
     struct raft_buffer buffer = {.base = (void *)(uintptr_t)conf.data, .len = conf.len};
     raft_configuration_init(&m->conf);
     if (raft_configuration_decode(&buffer, &m->conf) != 0) {
-        raft_configuration_close(&m->conf);
-        r->bad = true;
+        r->bad = true; /* libraft has closed it: twice would free twice (fuzzed: two servers of one id) */
         return;
     }
     m->data = (struct raft_buffer){.base = raft_malloc(data.len), .len = data.len};
