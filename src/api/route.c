@@ -59,7 +59,7 @@ const struct far_route far_routes[] = {
             .summary = "Create a plan; it is stopped at first"),
     GET_ONE("plans", "name", plan, "One plan, with its workloads"),
     COMMAND(DELETE, "/v1/plans/{name}", plan_remove, 200, .path_field = "name", .rule = {"", NULL},
-            .summary = "Remove a stopped plan"),
+            .summary = "Remove a plan that runs no cycle"),
     COMMAND(POST, "/v1/plans/{name}/start", plan_start, 200, .path_field = "name", .rule = {"", NULL},
             .summary = "Start the cycles of a plan"),
     COMMAND(POST, "/v1/plans/{name}/stop", plan_stop, 200, .path_field = "name", .rule = {"", NULL},

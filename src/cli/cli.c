@@ -14,7 +14,12 @@ static int fail_with(const struct cli *cli, const struct far_error *err)
         fputc('\n', stderr);
         json_decref(json);
     } else {
-        fprintf(stderr, "farshore: %s\n", err->message);
+        char text[FAR_MESSAGE_MAX];
+        snprintf(text, sizeof text, "%s", err->message);
+        for (char *c = text; *c != '\0'; c++) {
+            *c = (unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c; /* a server's words hold names that others chose */
+        }
+        fprintf(stderr, "farshore: %s\n", text);
     }
     return info->exit_code;
 }

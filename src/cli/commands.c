@@ -95,7 +95,7 @@ const struct cli_command cli_commands[] = {
                  {"target", CLI_TEXT, "SITE", true, "target_site", NULL, NULL, "the recovery site"},
                  {"workload", CLI_TEXTS, "NAME[,NAME…]", true, "workloads", NULL, NULL, "what it protects"},
                  {"interval", CLI_NUMBER, "SECONDS", false, "interval_s", NULL, NULL, "a cycle so often (0: by hand)"}}},
-    REMOVE("plan", "NAME", "/v1/plans", "remove a stopped plan"),
+    REMOVE("plan", "NAME", "/v1/plans", "remove a plan that runs no cycle"),
     {.noun = "plan", .verb = "start", .argument = "NAME", .help = "start the cycles of a plan",
      .run = cli_run_write, .method = "POST", .path = "/v1/plans/%s/start", .done = "started"},
     {.noun = "plan", .verb = "stop", .argument = "NAME", .help = "stop the cycles of a plan",

@@ -58,7 +58,7 @@ int far_query_token(struct far_state *state, struct far_slice hash, uint64_t pur
     struct far_row_token row;
     int rc = far_state_get(state, &far_schema_row_token, &key, arena, &row, err);
     if (rc == FAR_NOT_FOUND) {
-        return far_fail(err, FAR_DENIED, "the token is not known");
+        return far_fail(err, FAR_DENIED, "the token is not known to this cluster, or has expired");
     }
     if (rc != 0) {
         return rc;

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -27,6 +28,7 @@ struct verify {
     void (*report)(void *arg, bool good, const char *text);
     void *arg;
     unsigned findings;
+    uint64_t trust[4]; /* of the store: stored index and term, installed index and term; the WAL must reach them */
 };
 
 __attribute__((format(printf, 3, 4))) static void say(struct verify *verify, bool good, const char *format, ...)
@@ -225,6 +227,17 @@ static int verify_txn(struct verify *verify, struct far_store_txn *txn, struct f
     return rv;
 }
 
+/* As the server does at its start. */
+static void take_trust(struct verify *verify, const struct far_store_meta *meta)
+{
+    bool by_state = meta->applied_index > meta->stored_index; /* it was applied, so it was stored */
+    bool installed = meta->installed_index != 0 && meta->installed_index == meta->applied_index;
+    verify->trust[0] = by_state ? meta->applied_index : meta->stored_index;
+    verify->trust[1] = by_state ? meta->applied_term : meta->stored_term;
+    verify->trust[2] = installed ? meta->applied_index : 0;
+    verify->trust[3] = installed ? meta->applied_term : 0;
+}
+
 static int verify_store(struct verify *verify, const char *dir, struct far_error *err)
 {
     struct far_store *store;
@@ -242,6 +255,7 @@ static int verify_store(struct verify *verify, const char *dir, struct far_error
         say(verify, false, "%s", cause.message);
         rv = 0;
     } else {
+        take_trust(verify, far_store_meta(txn));
         rv = verify_txn(verify, txn, err);
     }
     far_store_abort(txn);
@@ -251,7 +265,7 @@ static int verify_store(struct verify *verify, const char *dir, struct far_error
 
 /* ---- the child ---- */
 
-/* In the child: a line a report, '+' or '-' first; newlines inside would break it, none of ours has one. */
+/* In the child: a line a report, '+' or '-' first ('=': what the WAL must reach); newlines inside would break it, none of ours has one. */
 static void report_to_pipe(void *arg, bool good, const char *text)
 {
     dprintf(*(int *)arg, "%c%s\n", good ? '+' : '-', text);
@@ -268,6 +282,8 @@ static void child(const char *dir, int fd)
     if (verify_store(&verify, dir, &err) != 0) {
         say(&verify, false, "%s", err.message);
     }
+    dprintf(fd, "=%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", verify.trust[0], verify.trust[1], verify.trust[2],
+            verify.trust[3]);
     _exit(0);
 }
 
@@ -275,7 +291,11 @@ static void relay(struct verify *verify, FILE *pipe)
 {
     char line[LINE_MAX_BYTES + 2];
     while (fgets(line, sizeof line, pipe) != NULL) {
+        uint64_t *trust = verify->trust;
         line[strcspn(line, "\n")] = '\0';
+        if (sscanf(line, "=%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64, &trust[0], &trust[1], &trust[2], &trust[3]) == 4) {
+            continue;
+        }
         say(verify, line[0] == '+', "%s", line + 1);
     }
 }
@@ -328,7 +348,12 @@ static int verify_wal(struct verify *verify, const char *dir, struct far_error *
     }
     struct far_error found;
     unsigned before = verify->findings;
-    rv = far_wal_verify(disk, report_wal, verify, &found);
+    struct far_wal_config config = {.disk = disk,
+                                    .trusted_index = verify->trust[0],
+                                    .trusted_term = verify->trust[1],
+                                    .installed_index = verify->trust[2],
+                                    .installed_term = verify->trust[3]};
+    rv = far_wal_verify(&config, report_wal, verify, &found);
     if (rv != 0 && verify->findings == before) {
         say(verify, false, "%s", found.message);
     }

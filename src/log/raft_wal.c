@@ -462,8 +462,8 @@ static bool is_behind_install(const struct far_wal_config *config, const struct 
 }
 
 /* Does the log end before what was once told to be stored? Replaced since then is not lost. */
-static int check_trust(const struct far_wal_config *config, const struct far_wal_scan *scan,
-                       const struct far_wal_votes *votes, struct far_error *err)
+int far_wal_check_trust(const struct far_wal_config *config, const struct far_wal_scan *scan,
+                        const struct far_wal_votes *votes, struct far_error *err)
 {
     const struct far_wal_loaded *log = &scan->log;
     uint64_t last_index = log->base_index + log->count;
@@ -494,7 +494,7 @@ static int load(struct far_wal *wal, struct far_wal_scan *scan, struct far_error
         rc = far_wal_vote_read(config->disk, scan->segment_count > 0, &votes, err);
     }
     if (rc == 0) {
-        rc = check_trust(config, scan, &votes, err);
+        rc = far_wal_check_trust(config, scan, &votes, err);
     }
     if (rc == 0) {
         rc = mend_tail(config->disk, scan, err);

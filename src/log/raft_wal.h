@@ -96,9 +96,10 @@ void far_wal_retry(struct far_wal *wal);
 /* Bytes of its segments. */
 uint64_t far_wal_bytes(const struct far_wal *wal);
 
-/* Blocking, for a WAL that is not open: read everything, report each segment and every damage in words. FAR_CORRUPT if
+/* Blocking, for a WAL that is not open: read everything, report each segment and every damage in words, also a log that ends
+ * before what was stored. Of the config only disk, trusted_… and installed_… count. FAR_CORRUPT if
  * there was any. */
-int far_wal_verify(struct far_disk *disk, void (*report)(void *arg, bool good, const char *text), void *arg,
+int far_wal_verify(const struct far_wal_config *config, void (*report)(void *arg, bool good, const char *text), void *arg,
                    struct far_error *err);
 
 /* The records of one segment, for fuzzing: FAR_CORRUPT unless all of it is well formed. Pure. */

@@ -267,7 +267,12 @@ static void report_segment(struct far_wal_scan *scan, const struct far_wal_segme
     if (scan->report == NULL) {
         return;
     }
-    snprintf(text, sizeof text, "log segment %016" PRIx64 ".wal: every record is as it was written", segment->number);
+    if (rc == 0 && scan->torn_at != 0) { /* of the last segment only */
+        snprintf(text, sizeof text, "log segment %016" PRIx64 ".wal: every record up to offset %" PRIu64
+                 " is as it was written; one behind it is not whole", segment->number, scan->torn_at);
+    } else {
+        snprintf(text, sizeof text, "log segment %016" PRIx64 ".wal: every record is as it was written", segment->number);
+    }
     scan->report(scan->report_arg, rc == 0, rc == 0 ? text : err->message);
 }
 
@@ -362,29 +367,43 @@ int far_wal_vote_read(struct far_disk *disk, bool has_log, struct far_wal_votes 
     return 0;
 }
 
-static int verify_votes(struct far_disk *disk, bool has_log, void (*report)(void *arg, bool good, const char *text),
-                        void *arg, struct far_error *err)
+static int verify_votes(const struct far_wal_config *config, const struct far_wal_scan *scan, bool whole,
+                        struct far_error *err)
 {
     struct far_wal_votes votes = {0};
-    int rc = far_wal_vote_read(disk, has_log, &votes, err);
+    int rc = far_wal_vote_read(config->disk, scan->segment_count > 0, &votes, err);
+    bool is_read = rc == 0;
     if (rc == 0 && votes.bad != NULL) {
         rc = far_fail(err, FAR_CORRUPT, "'%s' is damaged at offset 0; its other copy is whole", votes.bad);
     }
-    report(arg, rc == 0, rc == 0 ? "term and vote are as they were written" : err->message);
-    return rc;
+    scan->report(scan->report_arg, rc == 0, rc == 0 ? "term and vote are as they were written" : err->message);
+    struct far_error lost = {0};
+    int lost_rc = is_read && whole ? far_wal_check_trust(config, scan, &votes, &lost) : 0;
+    if (lost_rc == FAR_CORRUPT && scan->torn_at != 0) { /* no tear of a crash, then: it was whole once */
+        far_error_context(&lost, "log segment %016" PRIx64 ".wal is damaged at offset %" PRIu64,
+                          scan->segments[scan->segment_count - 1].number, scan->torn_at);
+    }
+    if (lost_rc != 0) {
+        scan->report(scan->report_arg, false, lost.message);
+        *err = rc == 0 ? lost : *err;
+    }
+    return rc != 0 ? rc : lost_rc;
 }
 
-int far_wal_verify(struct far_disk *disk, void (*report)(void *arg, bool good, const char *text), void *arg,
+int far_wal_verify(const struct far_wal_config *config, void (*report)(void *arg, bool good, const char *text), void *arg,
                    struct far_error *err)
 {
-    struct far_wal_scan scan = {.report = report, .report_arg = arg};
+    struct far_wal_scan scan = {.report = report,
+                                .report_arg = arg,
+                                .trusted_index = config->trusted_index,
+                                .trusted_term = config->trusted_term};
     struct far_error local = {0}, vote_err = {0};
     err = err == NULL ? &local : err;
-    int rc = far_wal_scan_read(disk, &scan, err);
+    int rc = far_wal_scan_read(config->disk, &scan, err);
     if (rc != 0 && scan.segment_count == 0) {
         report(arg, false, err->message);
     }
-    int vote_rc = verify_votes(disk, scan.segment_count > 0, report, arg, &vote_err);
+    int vote_rc = verify_votes(config, &scan, rc == 0, &vote_err);
     far_wal_scan_done(&scan);
     if (rc == 0 && vote_rc != 0) {
         *err = vote_err;

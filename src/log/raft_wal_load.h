@@ -41,6 +41,10 @@ struct far_wal_votes {
 /* FAR_CORRUPT: both copies are damaged, or missing though there is a log. */
 int far_wal_vote_read(struct far_disk *disk, bool has_log, struct far_wal_votes *ret_votes, struct far_error *err);
 
+/* FAR_CORRUPT: the log ends before what was once told to be stored (trusted_… of the config). */
+int far_wal_check_trust(const struct far_wal_config *config, const struct far_wal_scan *scan,
+                        const struct far_wal_votes *votes, struct far_error *err);
+
 #define FAR_WAL_VOTE_A "vote-a"
 #define FAR_WAL_VOTE_B "vote-b"
 

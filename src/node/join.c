@@ -2,6 +2,7 @@
  * fits together; the file `config` is written last, so a folder without it was never joined and can be joined again. */
 #include "node/node.h"
 
+#include "net/address.h"
 #include "net/enroll.h"
 #include "net/pki.h"
 
@@ -91,6 +92,8 @@ int far_node_join(int argc, char **argv)
             rc = far_fail(&err, FAR_INVALID, "join: '%s' is missing", option_names[i]);
         }
     }
+    struct far_address data;
+    rc = rc == 0 ? far_address_parse(options[OPT_DATA], &data, &err) : rc;
     if (rc == 0) {
         rc = prepare_folder(options[OPT_DIR], &err);
     }

@@ -25,6 +25,10 @@ int main(int argc, char **argv)
 {
     umask(077);
     const char *command = argc > 1 ? argv[1] : "";
+    if (argc > 2 && strcmp(argv[2], "--help") == 0) {
+        usage(stdout);
+        return 0;
+    }
     if (strcmp(command, "join") == 0) {
         return far_node_join(argc - 1, argv + 1);
     }

@@ -3,6 +3,7 @@
 
 #include "base/logging.h"
 #include "fsm/query.h"
+#include "net/address.h"
 #include "net/pki.h"
 #include "net/join_token.h"
 #include "server/secrets.h"
@@ -67,6 +68,18 @@ static bool copy_text(const char *text, char out[NAME_MAX_BYTES])
     return true;
 }
 
+/* The addresses that this party must have are ones. */
+static int check_addresses(const struct join *join, struct far_error *err)
+{
+    struct far_address parsed;
+    int rc = 0;
+    if (join->party == FAR_PARTY_NODE) {
+        return far_address_parse(join->data_address, &parsed, err);
+    }
+    rc = far_address_parse(join->api_address, &parsed, err);
+    return rc == 0 ? far_address_parse(join->peer_address, &parsed, err) : rc;
+}
+
 /* PEM request to DER and the SHA-256 of its public key. */
 static int take_csr(struct join *join, const char *pem, struct far_error *err)
 {
@@ -105,7 +118,8 @@ static int take_request(struct join *join, const struct far_api_join_request *re
         return far_fail(err, FAR_INVALID, "who joins is a server or a node, not '%.32s'", request->party);
     }
     memcpy(join->seal_key, request->seal_key, sizeof join->seal_key);
-    int rc = far_join_token_parse(request->token, strlen(request->token), &token, err);
+    int rc = check_addresses(join, err);
+    rc = rc == 0 ? far_join_token_parse(request->token, strlen(request->token), &token, err) : rc;
     if (rc != 0) {
         return rc;
     }

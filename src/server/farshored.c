@@ -35,6 +35,10 @@ int main(int argc, char **argv)
     };
     umask(077);
     const char *command = argc > 1 ? argv[1] : "";
+    if (argc > 2 && strcmp(argv[2], "--help") == 0) {
+        usage(stdout);
+        return 0;
+    }
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         if (strcmp(command, commands[i].name) == 0) {
             return commands[i].run(argc - 1, argv + 1);

@@ -95,6 +95,16 @@ def a_token_for_another_name_or_purpose():
                   "--api", "127.0.0.1:1", "--peer", "127.0.0.1:2"))
 
 
+def a_node_whose_address_is_none():
+    token = cluster.join_token("homeless", "join_node", "recovery")
+    before = rows()
+    wrong = fails("address", "farshore-node", "join", "--dir", path("h1"), "--token", token, "--name", "homeless", "--data",
+                  "rubbish")
+    wrong += refused("address", "invalid", "POST", "/v1/join",
+                     {"token": token, "party": "node", "name": "homeless", "csr": "x", "data_address": "rubbish"})
+    return wrong + (["it changed the state"] if rows() != before else [])
+
+
 def a_certificate_of_another_cluster():
     """A node of another cluster presents its certificate on port 5001: the handshake fails, nothing is logged."""
     global other
@@ -258,7 +268,7 @@ if __name__ == "__main__":
         try:
             tap.run_all([
                 wrong_and_missing_tokens, a_used_join_token, an_expired_join_token, a_malformed_join_token,
-                a_token_for_another_name_or_purpose, a_certificate_of_another_cluster, a_client_of_another_ca_is_not_believed,
+                a_token_for_another_name_or_purpose, a_node_whose_address_is_none, a_certificate_of_another_cluster, a_client_of_another_ca_is_not_believed,
                 names_that_are_taken, a_plan_with_unknown_sites_or_workloads, malformed_and_oversized_json,
                 an_oversized_body_is_refused_early, unknown_paths_and_methods, a_frame_with_a_wrong_length_on_the_server_port,
                 unknown_options_and_commands, a_recovery_target_that_exists, a_disk_that_vanished, a_disk_that_shrank,

@@ -200,6 +200,24 @@ static void a_changed_byte_of_the_wal_is_named_with_its_file(void **state)
     assert_found(wal_name, "site-110", "-", base + 1);
 }
 
+/* What looks like the tear of a crash is damage when the record was stored: the state knows. */
+static void a_changed_byte_of_the_last_record_of_the_wal_is_found(void **state)
+{
+    (void)state;
+    struct bytes bytes = read_file(wal_name);
+    size_t last = bytes.len;
+    while (last > 0 && bytes.data[last - 1] == 0) {
+        last--;
+    }
+    free(bytes.data);
+    flip(wal_name, last - 1, 0x04);
+    assert_int_equal(verify(), FAR_CORRUPT);
+    assert_non_null(strstr(said.text, strrchr(wal_name, '/') + 1));
+    assert_non_null(strstr(said.text, "was stored"));
+    flip(wal_name, last - 1, 0x04);
+    assert_int_equal(verify(), 0);
+}
+
 static void no_flipped_byte_changes_what_is_read_unnoticed(void **state)
 {
     (void)state;
@@ -323,6 +341,7 @@ int main(void)
         cmocka_unit_test(a_changed_row_is_named_with_table_and_key),
         cmocka_unit_test(a_changed_event_is_named_with_its_seq),
         cmocka_unit_test(a_changed_byte_of_the_wal_is_named_with_its_file),
+        cmocka_unit_test(a_changed_byte_of_the_last_record_of_the_wal_is_found),
         cmocka_unit_test(no_flipped_byte_changes_what_is_read_unnoticed),
         cmocka_unit_test(a_running_server_is_not_disturbed),
         cmocka_unit_test(a_server_that_lost_its_wal_does_not_start),

@@ -547,17 +547,18 @@ static void note_finding(void *arg, bool good, const char *text)
 static void verify_names_file_and_offset(void **state)
 {
     struct far_error err = {0};
+    struct far_wal_config verified = {.disk = &weak.disk};
     make_log(100);
     bad_findings = 0;
-    assert_int_equal(far_wal_verify(&weak.disk, note_finding, NULL, &err), 0);
+    assert_int_equal(far_wal_verify(&verified, note_finding, NULL, &err), 0);
     assert_int_equal(bad_findings, 0);
     flip("0000000000000002.wal", FAR_WAL_HEADER_BYTES + 40);
-    assert_int_equal(far_wal_verify(&weak.disk, note_finding, NULL, &err), FAR_CORRUPT);
+    assert_int_equal(far_wal_verify(&verified, note_finding, NULL, &err), FAR_CORRUPT);
     assert_non_null(strstr(bad_text, "0000000000000002.wal"));
     assert_non_null(strstr(bad_text, "offset 64"));
     flip("0000000000000002.wal", FAR_WAL_HEADER_BYTES + 40);
     flip("vote-b", 20);
-    assert_int_equal(far_wal_verify(&weak.disk, note_finding, NULL, &err), FAR_CORRUPT);
+    assert_int_equal(far_wal_verify(&verified, note_finding, NULL, &err), FAR_CORRUPT);
     assert_non_null(strstr(bad_text, "vote-b"));
 }
 
