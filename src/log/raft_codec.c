@@ -142,8 +142,21 @@ int far_raft_message_encode(const struct raft_message *message, const struct far
 
 enum { CONFIGURATION_FORMAT = 1, CONFIGURATION_SERVERS_MAX = 64, ADDRESS_MAX = 255 };
 
+/* Is the last of n servers another one than those before it? libraft takes a repeated id or address for its own mistake. */
+static bool is_new_server(const uint64_t *ids, const struct far_slice *addresses, uint64_t n)
+{
+    for (uint64_t i = 0; i + 1 < n; i++) {
+        if (ids[i] == ids[n - 1] || far_slice_equal(addresses[i], addresses[n - 1])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool far_raft_configuration_good(struct far_slice bytes)
 {
+    uint64_t ids[CONFIGURATION_SERVERS_MAX];
+    struct far_slice addresses[CONFIGURATION_SERVERS_MAX];
     struct reader r = {.rest = bytes};
     uint8_t format = take_u8(&r);
     uint64_t count = take_u64(&r);
@@ -155,6 +168,11 @@ bool far_raft_configuration_good(struct far_slice bytes)
         const uint8_t *end = r.rest.len == 0 ? NULL : memchr(r.rest.data, 0, r.rest.len);
         size_t len = end == NULL ? 0 : (size_t)(end - r.rest.data);
         if (r.bad || id == 0 || len == 0 || len > ADDRESS_MAX) {
+            return false;
+        }
+        ids[i] = id;
+        addresses[i] = far_slice(r.rest.data, len);
+        if (!is_new_server(ids, addresses, i + 1)) {
             return false;
         }
         take(&r, len + 1);

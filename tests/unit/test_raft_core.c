@@ -1,5 +1,6 @@
 /* The raft driver on real folders: three servers, a queue of messages, virtual time. The depth is in tests/sim; here is
  * what one looks at first when something breaks. */
+#include "log/raft_codec.h"
 #include "log/raft_core.h"
 #include "../lib/cm.h"
 
@@ -441,9 +442,39 @@ static void leadership_is_handed_over_and_the_former_leader_removed(void **unuse
     assert_int_equal(status.member_count, 2);
 }
 
+static bool good_pair(uint64_t id_a, const char *a, uint64_t id_b, const char *b)
+{
+    struct far_buf bytes;
+    uint8_t number[8];
+    far_buf_init(&bytes, 1024);
+    far_buf_append(&bytes, "\1", 1);
+    far_put_le64(number, 2);
+    far_buf_append(&bytes, number, 8);
+    far_put_le64(number, id_a);
+    far_buf_append(&bytes, number, 8);
+    far_buf_append(&bytes, a, strlen(a) + 1);
+    far_buf_append(&bytes, "\1", 1);
+    far_put_le64(number, id_b);
+    far_buf_append(&bytes, number, 8);
+    far_buf_append(&bytes, b, strlen(b) + 1);
+    far_buf_append(&bytes, "\1", 1);
+    bool good = far_raft_configuration_good(far_buf_slice(&bytes));
+    far_buf_done(&bytes);
+    return good;
+}
+
+static void a_membership_with_a_server_twice_is_refused(void **unused)
+{
+    assert_true(good_pair(1, "a:1", 2, "b:1"));
+    assert_false(good_pair(1, "a:1", 1, "b:1"));
+    assert_false(good_pair(1, "a:1", 2, "a:1"));
+    assert_false(good_pair(0, "a:1", 2, "b:1"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_membership_with_a_server_twice_is_refused),
         cmocka_unit_test_setup_teardown(a_cluster_grows_from_one_and_agrees, setup, teardown),
         cmocka_unit_test_setup_teardown(entries_of_the_greatest_size_pass, setup, teardown),
         cmocka_unit_test_setup_teardown(another_leads_when_the_leader_is_cut_off, setup, teardown),
