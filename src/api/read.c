@@ -458,6 +458,12 @@ static json_t *log_to_json(const struct far_log_view *view, uint64_t server_id)
                      "server_id", far_json_u64(server_id));
 }
 
+/* null: never. */
+static json_t *age_to_json(uint64_t age_ms)
+{
+    return age_ms == UINT64_MAX ? json_null() : far_json_u64(age_ms);
+}
+
 static json_t *status_to_json(const struct far_log_status *status)
 {
     return json_pack("{s:o, s:o, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o}", "id", far_json_u64(status->server_id),
@@ -465,7 +471,7 @@ static json_t *status_to_json(const struct far_log_status *status)
                      status->is_leader, "stale", status->stale, "commit_index", far_json_u64(status->commit_index),
                      "applied_index", far_json_u64(status->applied_index), "durable_index",
                      far_json_u64(status->durable_index), "leader_contact_age_ms",
-                     far_json_u64(status->leader_contact_age_ms), "free_bytes", far_json_u64(status->free_bytes));
+                     age_to_json(status->leader_contact_age_ms), "free_bytes", far_json_u64(status->free_bytes));
 }
 
 static int member_to_json(struct reader *reader, const struct far_log_status *status,
@@ -480,7 +486,7 @@ static int member_to_json(struct reader *reader, const struct far_log_status *st
                           far_enum_name(&far_enum_server_role, (uint64_t)member->role), "connected", member->connected,
                           "match_index", status->is_leader ? far_json_u64(member->match_index) : json_null(), "lag",
                           status->is_leader ? far_json_u64(lag) : json_null(), "contact_age_ms",
-                          far_json_u64(member->contact_age_ms));
+                          age_to_json(member->contact_age_ms));
     return rc;
 }
 

@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { SIGNALS = 2, REFUSAL_LOG_MS = 1000 };
+enum { SIGNALS = 2, REFUSAL_LOG_MS = 1000, REMOVED_LOG_MS = 60000 };
 
 struct program {
     const char *dir;
@@ -35,6 +35,7 @@ struct program {
     bool stopping;
     uint64_t refusal_logged_ms; /* monotonic; refused connections are counted between two lines */
     uint64_t refusals;
+    uint64_t removed_logged_ms; /* monotonic; a removed server dials for as long as it runs */
 };
 
 /* ---- what the log says ---- */
@@ -90,7 +91,11 @@ static void on_stream_open(void *arg, struct far_stream *stream, struct far_peer
     } else if (purpose == FAR_PURPOSE_LINK) {
         far_link_accept(p->link, peer.id, stream);
     } else if (is_removed(p, peer.id)) {
-        far_logf(FAR_LEVEL_WARN, "server", "server %llu was removed and is not heard", (unsigned long long)peer.id);
+        uint64_t now_ms = far_clock_monotonic_ms();
+        if (p->removed_logged_ms == 0 || now_ms - p->removed_logged_ms >= REMOVED_LOG_MS) {
+            p->removed_logged_ms = now_ms;
+            far_logf(FAR_LEVEL_WARN, "server", "server %llu was removed and is not heard", (unsigned long long)peer.id);
+        }
         far_stream_close(stream);
     } else {
         far_log_accept(p->log, peer.id, stream);
