@@ -53,6 +53,9 @@ int far_client_request(struct far_client *client, const char *method, const char
 uint64_t far_client_index(const struct far_client *client);
 void far_client_set_index(struct far_client *client, uint64_t index);
 
+/* Did the server that gave the last answer say that it has had no word from a leader lately? What it shows may be old. */
+bool far_client_is_stale(const struct far_client *client);
+
 /* Called for each event with its JSON and the cursor behind it, and for each heartbeat with json NULL. Both texts are
  * borrowed for the call. Not 0: stop following. */
 typedef int (*far_client_event_fn)(void *arg, const char *json, const char *cursor);

@@ -72,6 +72,7 @@ struct cli {
     bool terminal; /* standard error is one: bars */
     FILE *out;
     struct far_client *client; /* made at the first use */
+    bool told_stale;
     char *servers, *ca_path, *token; /* settings, owned; NULL: not given */
     uint32_t timeout_ms;
     char *state_path; /* where the index of the last write is kept; NULL: nowhere */

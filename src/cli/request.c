@@ -20,6 +20,10 @@ int cli_request(struct cli *cli, const char *method, const char *path, const jso
     }
     char *text = body == NULL ? NULL : json_dumps(body, JSON_COMPACT), *answer = NULL;
     rc = far_client_request(client, method, path, text, &answer, &why) != 0 ? cli_failed(&why, err) : 0;
+    if (rc == 0 && far_client_is_stale(client) && !cli->json && !cli->told_stale) {
+        cli->told_stale = true; /* once a command */
+        fprintf(stderr, "farshore: warning: this server has had no word from a leader lately; what it shows may be old\n");
+    }
     free(text);
     if (rc != 0) {
         return rc;

@@ -142,6 +142,11 @@ uint64_t far_client_index(const struct far_client *client)
     return client->index;
 }
 
+bool far_client_is_stale(const struct far_client *client)
+{
+    return client->is_stale;
+}
+
 void far_client_set_index(struct far_client *client, uint64_t index)
 {
     client->index = index;
@@ -162,6 +167,9 @@ static size_t on_header(char *data, size_t size, size_t count, void *arg)
         char text[32] = "";
         memcpy(text, data + 15, len - 15 < sizeof text - 1 ? len - 15 : sizeof text - 1);
         answer->index = strtoull(text, NULL, 10);
+    }
+    if (len > 15 && strncasecmp(data, "farshore-stale:", 15) == 0) {
+        answer->is_stale = true;
     }
     return len;
 }
@@ -341,6 +349,7 @@ static enum verdict try_once(struct far_client *client, struct attempt *attempt,
         return GIVE_UP;
     }
     far_buf_reset(&answer->body);
+    answer->is_stale = false;
     answer->words[0] = '\0';
     answer->status = 0;
     CURLcode code = transfer(client, attempt, url, answer);
@@ -377,11 +386,12 @@ static int perform(struct far_client *client, struct attempt *attempt, struct an
     return err->klass;
 }
 
-static void note_index(struct far_client *client, const struct attempt *attempt, const struct answer *answer)
+static void note_headers(struct far_client *client, const struct attempt *attempt, const struct answer *answer)
 {
     if (attempt->id_header[0] != '\0' && answer->index > client->index) {
         client->index = answer->index;
     }
+    client->is_stale = answer->is_stale;
 }
 
 int far_client_request(struct far_client *client, const char *method, const char *path, const char *body,
@@ -402,7 +412,7 @@ int far_client_request(struct far_client *client, const char *method, const char
     int rc = perform(client, &attempt, &answer, &err);
     char *text = NULL;
     if (rc == 0) {
-        note_index(client, &attempt, &answer);
+        note_headers(client, &attempt, &answer);
         text = malloc(answer.body.len + 1);
         rc = text == NULL ? far_fail(&err, FAR_LIMIT, "no memory for the answer") : 0;
     }

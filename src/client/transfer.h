@@ -19,6 +19,7 @@ struct far_client {
     char *authorization; /* header, or NULL */
     uint64_t timeout_ms;
     uint64_t index;
+    bool is_stale; /* the last answer said so */
     atomic_bool canceled;
 };
 
@@ -28,6 +29,7 @@ struct answer {
     struct far_buf body;
     bool too_large;
     uint64_t index; /* of the header Farshore-Index */
+    bool is_stale;  /* of the header Farshore-Stale */
     long status;
     char words[CURL_ERROR_SIZE];
 };
