@@ -2,12 +2,11 @@
 #include "base/config.h"
 
 #include "base/buf.h"
+#include "base/file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 struct parser {
     const char *name;
@@ -165,35 +164,16 @@ static int print(const struct far_config_key *key, struct far_buf *out)
     return rc == 0 ? far_buf_append_str(out, "\n") : rc;
 }
 
-static int write_new(const char *path, const struct far_buf *text, struct far_error *err)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0) {
-        return far_fail_errno(err, FAR_IO, errno, "create '%s'", path);
-    }
-    ssize_t n = write(fd, text->data, text->len);
-    int rc = n != (ssize_t)text->len || fsync(fd) != 0 ? far_fail_errno(err, FAR_IO, errno, "write '%s'", path) : 0;
-    close(fd);
-    return rc;
-}
-
 int far_config_save(const char *path, const struct far_config_key *keys, size_t count, struct far_error *err)
 {
-    char path_new[4096];
     struct far_buf text;
     far_buf_init(&text, FAR_CONFIG_BYTES_MAX);
-    int rc = snprintf(path_new, sizeof path_new, "%s.new", path) < (int)sizeof path_new ? 0 : FAR_LIMIT;
+    int rc = 0;
     for (size_t i = 0; i < count && rc == 0; i++) {
         rc = print(&keys[i], &text);
     }
-    if (rc != 0) {
-        far_fail(err, rc, "the configuration does not fit into '%s'", path);
-    } else {
-        rc = write_new(path_new, &text, err);
-    }
-    if (rc == 0 && rename(path_new, path) != 0) {
-        rc = far_fail_errno(err, FAR_IO, errno, "rename '%s'", path_new);
-    }
+    rc = rc == 0 ? far_file_replace(path, text.data, text.len, 0600, err)
+                 : far_fail(err, rc, "the configuration does not fit into '%s'", path);
     far_buf_done(&text);
     return rc;
 }

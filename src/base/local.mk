@@ -7,6 +7,7 @@ libbase_la_SOURCES = \
 	src/base/clock.c src/base/clock.h \
 	src/base/config.c src/base/config.h \
 	src/base/error.c src/base/error.h \
+	src/base/file.c src/base/file.h \
 	src/base/hash.c src/base/hash.h \
 	src/base/logging.c src/base/logging.h \
 	src/base/random.c src/base/random.h

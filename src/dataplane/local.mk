@@ -34,7 +34,6 @@ libdataplane_la_SOURCES += \
 	src/dataplane/pack.c src/dataplane/pack.h src/dataplane/pack_format.c src/dataplane/pack_scan.c \
 	src/dataplane/replica.c src/dataplane/replica_file.c \
 	src/dataplane/vault.c src/dataplane/vault.h src/dataplane/vault_private.h \
-	src/dataplane/vault_file.c src/dataplane/vault_file.h \
 	src/dataplane/vault_index.c src/dataplane/vault_index.h src/dataplane/vault_index_check.c \
 	src/dataplane/vault_key.c \
 	src/dataplane/vault_open.c \

@@ -1,8 +1,8 @@
 /* The cache file of a map: a header of 4 KiB, then pages of 4 KiB with 127 leaves, their number and an XXH3 each.
  * Only a cache: anything unexpected makes it worthless, and the caller goes on without. Bytes in docs/FORMATS.md. */
 #include "dataplane/map.h"
-#include "dataplane/vault_file.h"
 
+#include "base/file.h"
 #include "base/hash.h"
 
 #include <errno.h>

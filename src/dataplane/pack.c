@@ -2,9 +2,9 @@
  * synced here but a pack that is full. A failed write leaves the buffer as it is and is tried again by the next one. */
 #define _GNU_SOURCE
 #include "dataplane/pack.h"
-#include "dataplane/vault_file.h"
 
 #include "base/assert.h"
+#include "base/file.h"
 #include "base/hash.h"
 
 #include <errno.h>

@@ -4,8 +4,8 @@
  * The strict walk is for the tail that was never acknowledged: the first byte that is not good ends it. */
 #define _GNU_SOURCE
 #include "dataplane/pack.h"
-#include "dataplane/vault_file.h"
 
+#include "base/file.h"
 #include "base/hash.h"
 
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* The small file of a replica: replicas/<disk id>.replica, one block of bytes replaced as a whole at each checkpoint.
  * See vault_private.h; bytes in docs/FORMATS.md. */
-#include "dataplane/vault_file.h"
 #include "dataplane/vault_private.h"
 
+#include "base/file.h"
 #include "base/hash.h"
 
 #include <dirent.h>
@@ -78,7 +78,7 @@ int far_replica_file_read(const struct far_vault *vault, uint64_t disk_id, struc
     struct far_buf buf;
     path_of(vault, disk_id, path, sizeof path);
     far_buf_init(&buf, FAR_REPLICA_FILE_BYTES);
-    int rc = far_vault_file_read(path, &buf, err);
+    int rc = far_file_read(path, &buf, err);
     if (rc == FAR_LIMIT) {
         rc = FAR_CORRUPT;
     }

@@ -3,9 +3,9 @@
  * A put goes into the buffer of the last pack and its name into `waiting`. sync hands the buffer to the kernel, moves
  * `waiting` to `committing`, syncs the pack, and only then writes the names into the index: the index never knows more
  * than the disk. If the index cannot be written (no space), `committing` stays and the next sync goes on with it. */
-#include "dataplane/vault_file.h"
 #include "dataplane/vault_private.h"
 
+#include "base/file.h"
 #include "base/hash.h"
 
 #include <errno.h>

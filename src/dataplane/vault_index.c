@@ -1,7 +1,7 @@
 /* The index of the vault in LMDB: see vault_index.h. Its memory map grows by doubling; lookups hold `growing` shared. */
 #include "dataplane/vault_index.h"
-#include "dataplane/vault_file.h"
 
+#include "base/file.h"
 #include "base/hash.h"
 
 #include <errno.h>

@@ -2,8 +2,8 @@
  *
  * The format is that of LMDB 0.9 on a little-endian machine with 64-bit words (mdb.c: MDB_meta, MDB_db, MDB_page,
  * MDB_node). A file that looks otherwise is called damaged, which costs no more than a rebuild. */
+#include "base/file.h"
 #include "dataplane/vault_index.h"
-#include "dataplane/vault_file.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,10 +3,10 @@
  * Read-only: no lock is taken, nothing is repaired. The index is used if no process writes and it is complete; else one
  * is made from the packs in a temporary folder. */
 #define _GNU_SOURCE
-#include "dataplane/vault_file.h"
 #include "dataplane/vault_private.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/random.h"
 
@@ -72,7 +72,7 @@ static int read_small(const struct far_vault *vault, const char *name, const cha
     struct far_buf buf;
     path_in(vault, name, path, sizeof path);
     far_buf_init(&buf, len);
-    int rc = far_vault_file_read(path, &buf, err);
+    int rc = far_file_read(path, &buf, err);
     bool good = rc == 0 && buf.len == len && memcmp(buf.data, magic, 8) == 0 && far_get_le32(buf.data + 8) == VERSION &&
                 far_get_le64(buf.data + len - 8) == far_hash64(buf.data, len - 8);
     if (good) {

@@ -4,7 +4,7 @@
  * the kernel where the file system allows it (O_DIRECT, else POSIX_FADV_DONTNEED), hashed, its root compared with the
  * signed one. A file that does not get that far is removed. */
 #define _GNU_SOURCE
-#include "dataplane/vault_file.h"
+#include "base/file.h"
 #include "dataplane/vault_private.h"
 
 #include <errno.h>

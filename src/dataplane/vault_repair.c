@@ -4,7 +4,7 @@
  * packs before which everything was durable. Behind the highest of them the last pack is checked byte for byte and cut
  * at the first record that is not whole. Before it nothing is ever cut: damage there is named, and the rest stays
  * usable. What the index does not know yet is put into it. */
-#include "dataplane/vault_file.h"
+#include "base/file.h"
 #include "dataplane/vault_private.h"
 
 #include <errno.h>

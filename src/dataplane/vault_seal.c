@@ -1,9 +1,9 @@
 /* Sealed points: manifests in the vault's folder `points`; see vault.h. A manifest is written after everything that it
  * names is durable, so a manifest that is there is complete. */
-#include "dataplane/vault_file.h"
 #include "dataplane/vault_private.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -37,7 +37,7 @@ int far_vault_manifest_read(const struct far_vault *vault, uint64_t point_id, st
     struct far_error cause;
     path_of(vault, point_id, path, sizeof path);
     far_buf_init(&buf, FAR_MANIFEST_BYTES_MAX);
-    int rc = far_vault_file_read(path, &buf, err);
+    int rc = far_file_read(path, &buf, err);
     if (rc == FAR_NOT_FOUND) {
         far_fail(err, rc, "vault '%s' has no point %" PRIu64, vault->dir, point_id);
     } else if (rc == FAR_LIMIT) {

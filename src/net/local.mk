@@ -10,7 +10,6 @@ libnet_la_SOURCES = \
 	src/net/net.c src/net/net.h \
 	src/net/pki.c src/net/pki.h \
 	src/net/seal.c src/net/seal.h \
-	src/net/small_file.c \
 	src/net/stream.c src/net/stream_private.h src/net/stream_tls.c \
 	src/net/tls.h
 libnet_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)

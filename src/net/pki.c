@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <openssl/bio.h>
 #include <openssl/core_names.h>
+#include <openssl/crypto.h>
 #include <openssl/ec.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -403,4 +404,12 @@ out:
     X509_free(certificate);
     X509_free(ca);
     return rc;
+}
+
+void far_secret_done(struct far_buf *buf)
+{
+    if (buf != NULL && buf->data != NULL) {
+        OPENSSL_cleanse(buf->data, buf->cap);
+    }
+    far_buf_done(buf);
 }

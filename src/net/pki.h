@@ -3,7 +3,7 @@
  * Keys are EC P-256 and travel as PEM (PKCS#8) text; certificates and requests as DER, and as PEM in files. A
  * certificate's subject is the one name that counts inside the cluster, "server:<id>" or "node:<id>"; its alternative
  * names are the hosts under which a server answers HTTPS. Pure but for the clock and the random numbers that making keys
- * and certificates takes, and for the file functions. Any thread. Whoever holds a buffer with a key ends it with
+ * and certificates takes. Any thread. Whoever holds a buffer with a key ends it with
  * far_secret_done(). */
 #ifndef FAR_NET_PKI_H
 #define FAR_NET_PKI_H
@@ -47,10 +47,6 @@ enum { FAR_PEER_TEXT_MAX = 32 };
 void far_peer_print(struct far_peer peer, char *text);
 bool far_peer_parse(const char *text, size_t len, struct far_peer *ret_peer);
 
-/* Write a small file whole or not at all: a new file beside it, fsync, rename, fsync of the folder. mode 0600 for keys. */
-int far_file_write(const char *path, struct far_slice data, int mode, struct far_error *err);
-/* Read a small file whole. FAR_NOT_FOUND if it is not there; FAR_LIMIT beyond ret_data's maximum. */
-int far_file_read(const char *path, struct far_buf *ret_data, struct far_error *err);
 /* Overwrite and free a buffer that held a secret. */
 void far_secret_done(struct far_buf *buf);
 

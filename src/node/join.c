@@ -2,6 +2,7 @@
  * fits together; the file `config` is written last, so a folder without it was never joined and can be joined again. */
 #include "node/node.h"
 
+#include "base/file.h"
 #include "net/address.h"
 #include "net/enroll.h"
 #include "net/pki.h"
@@ -19,7 +20,7 @@ static int write_file(const char *dir, const char *name, struct far_slice data, 
 {
     char path[FAR_NODE_PATH_MAX + 32];
     far_node_path(dir, name, path);
-    return far_file_write(path, data, mode, err);
+    return far_file_replace(path, data.data, data.len, mode, err);
 }
 
 static int write_servers(const char *dir, const struct far_enrolment *enrolment, struct far_error *err)

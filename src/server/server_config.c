@@ -2,6 +2,7 @@
 #include "server/server.h"
 
 #include "base/config.h"
+#include "base/file.h"
 #include "net/address.h"
 #include "net/pki.h"
 
@@ -177,7 +178,7 @@ int far_server_file_write(const char *dir, const char *name, struct far_slice da
 {
     char path[FAR_SERVER_FILE_MAX];
     far_server_path(dir, name, path);
-    return far_file_write(path, data, mode, err);
+    return far_file_replace(path, data.data, data.len, mode, err);
 }
 
 int far_server_folder_prepare(const char *dir, struct far_error *err)

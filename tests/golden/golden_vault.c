@@ -4,7 +4,7 @@
 #include "../lib/cm.h"
 #include "../lib/vault_kit.h"
 
-#include "dataplane/vault_file.h"
+#include "base/file.h"
 #include "dataplane/vault_private.h"
 
 #include "base/hash.h"
@@ -108,9 +108,9 @@ static void every_file_is_written_as_it_was_written_then(void **state)
         far_buf_init(&then, 1 << 20);
         far_buf_init(&now, 1 << 20);
         path_in(golden, names[i], path);
-        assert_int_equal(far_vault_file_read(path, &then, &err), 0);
+        assert_int_equal(far_file_read(path, &then, &err), 0);
         path_in(folder, names[i], path);
-        assert_int_equal(far_vault_file_read(path, &now, &err), 0);
+        assert_int_equal(far_file_read(path, &now, &err), 0);
         assert_int_equal(now.len, then.len);
         assert_memory_equal(now.data, then.data, then.len);
         far_buf_done(&then);
@@ -170,7 +170,7 @@ static void copy_file(const char *from, const char *to, const char *name)
     far_buf_init(&buf, 1 << 20);
     path_in(from, name, source);
     path_in(to, name, target);
-    assert_int_equal(far_vault_file_read(source, &buf, &err), 0);
+    assert_int_equal(far_file_read(source, &buf, &err), 0);
     assert_int_equal(far_file_replace(target, buf.data, buf.len, 0600, &err), 0);
     far_buf_done(&buf);
 }

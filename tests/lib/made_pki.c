@@ -2,6 +2,7 @@
 #include "made_pki.h"
 
 #include "base/assert.h"
+#include "base/file.h"
 #include "net/pki.h"
 
 #include <dirent.h>
@@ -30,7 +31,7 @@ static void write_file(const struct far_test_pki *pki, const char *name, const c
     struct far_error err;
     char path[PATH_BYTES];
     path_of(pki, name, suffix, path);
-    must(far_file_write(path, data, mode, &err), &err);
+    must(far_file_replace(path, data.data, data.len, mode, &err), &err);
 }
 
 static void read_file(const struct far_test_pki *pki, const char *name, const char *suffix, struct far_buf *buf)

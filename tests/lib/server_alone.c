@@ -2,6 +2,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* nftw */
 #endif
+#include "base/file.h"
 #include "server_alone.h"
 
 #include "base/logging.h"

@@ -2,7 +2,7 @@
 #include "../lib/cm.h"
 #include "../lib/made_image.h"
 
-#include "dataplane/vault_file.h"
+#include "base/file.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -222,7 +222,7 @@ static void every_flipped_bit_of_a_cache_file_is_found(void **state)
     struct far_map *loaded;
     assert_int_equal(far_map_save(map, path, NULL), 0);
     far_buf_init(&file, 1 << 20);
-    assert_int_equal(far_vault_file_read(path, &file, NULL), 0);
+    assert_int_equal(far_file_read(path, &file, NULL), 0);
     uint64_t seed = 42;
     for (int i = 0; i < 2000; i++) {
         struct far_error err;

@@ -1,5 +1,6 @@
 /* net/pki.h, net/join_token.h: keys, certificates, small files, join and API tokens. */
 #include "../lib/cm.h"
+#include "base/file.h"
 #include "net/address.h"
 #include "net/pki.h"
 #include "net/join_token.h"
@@ -152,8 +153,8 @@ static void files_are_written_whole_with_their_mode(void **unused)
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof path, "%s/key", dir);
     assert_int_equal(far_file_read(path, &buf, &err), FAR_NOT_FOUND);
-    assert_int_equal(far_file_write(path, far_slice_str("first"), 0600, &err), 0);
-    assert_int_equal(far_file_write(path, far_slice_str("second"), 0600, &err), 0);
+    assert_int_equal(far_file_replace(path, "first", 5, 0600, &err), 0);
+    assert_int_equal(far_file_replace(path, "second", 6, 0600, &err), 0);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0600);
     assert_int_equal(far_file_read(path, &buf, &err), 0);
@@ -162,7 +163,7 @@ static void files_are_written_whole_with_their_mode(void **unused)
     far_secret_done(&buf);
     unlink(path);
     rmdir(dir);
-    assert_int_equal(far_file_write(path, far_slice_str("x"), 0600, &err), FAR_IO);
+    assert_int_equal(far_file_replace(path, "x", 1, 0600, &err), FAR_IO);
 }
 
 static struct far_join_token sample_token(void)

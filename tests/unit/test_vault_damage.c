@@ -3,7 +3,7 @@
 #include "../lib/faults.h"
 #include "../lib/vault_kit.h"
 
-#include "dataplane/vault_file.h"
+#include "base/file.h"
 #include "dataplane/pack.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* File helpers: see vault_file.h. Nothing here retries after a failed sync: what was dirty then may be gone. */
-#include "dataplane/vault_file.h"
+/* File helpers: see file.h. Nothing here retries after a failed sync: what was dirty then may be gone. */
+#include "base/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -75,12 +75,13 @@ void far_file_dir_of(const char *path, char *dir, size_t len)
 
 static int write_new(const char *path, const void *data, size_t len, unsigned mode, struct far_error *err)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, (mode_t)mode);
+    unlink(path); /* left by a process that died; never written through, it may be a link */
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, (mode_t)mode);
     if (fd < 0) {
         return far_fail_errno(err, FAR_IO, errno, "create '%s'", path);
     }
     int rc = far_file_pwrite(fd, data, len, 0, path, err);
-    if (rc == 0 && fdatasync(fd) != 0) {
+    if (rc == 0 && (fchmod(fd, (mode_t)mode) != 0 || fdatasync(fd) != 0)) {
         rc = far_fail_errno(err, FAR_IO, errno, "sync '%s'", path);
     }
     close(fd);
@@ -107,7 +108,7 @@ int far_file_replace(const char *path, const void *data, size_t len, unsigned mo
     return far_file_sync_dir(dir, err);
 }
 
-int far_vault_file_read(const char *path, struct far_buf *buf, struct far_error *err)
+int far_file_read(const char *path, struct far_buf *buf, struct far_error *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
