@@ -320,6 +320,19 @@ static int print_hosts(const char *const *hosts, size_t count, struct far_buf *o
     return 0;
 }
 
+int far_pki_request_check(struct far_slice request_der, const char *const *hosts, size_t host_count,
+                          struct far_error *err)
+{
+    struct far_buf names;
+    far_buf_init(&names, FAR_PKI_BYTES_MAX);
+    int rc = print_hosts(hosts, host_count, &names, err);
+    far_buf_done(&names);
+    EVP_PKEY *key = rc == 0 ? key_of_request(request_der, err) : NULL;
+    rc = rc == 0 && key == NULL ? FAR_INVALID : rc;
+    EVP_PKEY_free(key);
+    return rc;
+}
+
 static int sign_leaf(EVP_PKEY *ca_key, X509 *ca, EVP_PKEY *key, struct far_peer who, const char *hosts,
                      struct far_buf *ret_der, struct far_error *err)
 {

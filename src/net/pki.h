@@ -30,6 +30,9 @@ int far_pki_request_make(struct far_slice key_pem, struct far_buf *ret_request_d
 int far_pki_sign(struct far_slice ca_key_pem, struct far_slice ca_certificate_der, struct far_slice request_der,
                  struct far_peer who, const char *const *hosts, size_t host_count, struct far_buf *ret_certificate_der,
                  struct far_error *err);
+/* Would far_pki_sign take request and hosts? FAR_INVALID as there: to be known before anything is spent on it. */
+int far_pki_request_check(struct far_slice request_der, const char *const *hosts, size_t host_count,
+                          struct far_error *err);
 /* SHA-256 of a certificate's DER. */
 void far_pki_fingerprint(struct far_slice certificate_der, uint8_t ret_fingerprint[32]);
 /* SHA-256 of a certificate's public key (DER of SubjectPublicKeyInfo), the same as of its request: what the state keeps

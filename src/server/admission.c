@@ -68,6 +68,34 @@ static bool copy_text(const char *text, char out[NAME_MAX_BYTES])
     return true;
 }
 
+/* host of host:port, or of [host]:port, into host. */
+static void host_of(const char *address, char host[NAME_MAX_BYTES])
+{
+    const char *colon = strrchr(address, ':');
+    size_t len = colon == NULL ? strlen(address) : (size_t)(colon - address);
+    if (len >= 2 && address[0] == '[' && address[len - 1] == ']') {
+        address++;
+        len -= 2;
+    }
+    memcpy(host, address, len);
+    host[len] = '\0';
+}
+
+/* The hosts of the addresses that were given. */
+static size_t hosts_of(const struct join *join, char hosts[3][NAME_MAX_BYTES], const char *ret_names[3])
+{
+    size_t count = 0;
+    const char *const addresses[3] = {join->api_address, join->peer_address, join->data_address};
+    for (size_t i = 0; i < 3; i++) {
+        if (addresses[i][0] != '\0') {
+            host_of(addresses[i], hosts[count]);
+            ret_names[count] = hosts[count];
+            count++;
+        }
+    }
+    return count;
+}
+
 /* The addresses that this party must have are ones. */
 static int check_addresses(const struct join *join, struct far_error *err)
 {
@@ -124,7 +152,11 @@ static int take_request(struct join *join, const struct far_api_join_request *re
         return rc;
     }
     far_token_hash(token.secret, join->token_hash);
-    return take_csr(join, request->csr, err);
+    rc = take_csr(join, request->csr, err);
+    char hosts[3][NAME_MAX_BYTES];
+    const char *names[3];
+    size_t count = hosts_of(join, hosts, names);
+    return rc == 0 ? far_pki_request_check(far_buf_slice(&join->csr_der), names, count, err) : rc;
 }
 
 /* Is the token good now? The log has the last word; this spares it the entry. */
@@ -154,33 +186,12 @@ static int check_token(struct join *join, struct far_error *err)
 
 /* ---- signing ---- */
 
-/* host of host:port, or of [host]:port, into host. */
-static void host_of(const char *address, char host[NAME_MAX_BYTES])
-{
-    const char *colon = strrchr(address, ':');
-    size_t len = colon == NULL ? strlen(address) : (size_t)(colon - address);
-    if (len >= 2 && address[0] == '[' && address[len - 1] == ']') {
-        address++;
-        len -= 2;
-    }
-    memcpy(host, address, len);
-    host[len] = '\0';
-}
-
 static int sign(struct join *join, struct far_state *state, struct far_slice ca_der, struct far_error *err)
 {
     struct far_buf ca_key, der;
     char hosts[3][NAME_MAX_BYTES];
     const char *names[3];
-    size_t count = 0;
-    const char *const addresses[3] = {join->api_address, join->peer_address, join->data_address};
-    for (size_t i = 0; i < 3; i++) {
-        if (addresses[i][0] != '\0') {
-            host_of(addresses[i], hosts[count]);
-            names[count] = hosts[count];
-            count++;
-        }
-    }
+    size_t count = hosts_of(join, hosts, names);
     struct far_peer who = {.party = join->party, .id = join->id};
     far_buf_init(&ca_key, FAR_PKI_BYTES_MAX);
     far_buf_init(&der, FAR_PKI_BYTES_MAX);

@@ -102,6 +102,9 @@ def a_node_whose_address_is_none():
                   "rubbish")
     wrong += refused("address", "invalid", "POST", "/v1/join",
                      {"token": token, "party": "node", "name": "homeless", "csr": "x", "data_address": "rubbish"})
+    wrong += fails("host", "farshore-node", "join", "--dir", path("h1"), "--token", token, "--name", "homeless", "--data",
+                   "no host:1")
+    wrong += ["a refused join made a node"] if any(n["name"] == "homeless" for n in cluster.get("/v1/nodes")["items"]) else []
     return wrong + (["it changed the state"] if rows() != before else [])
 
 

@@ -24,6 +24,11 @@ static void a_node_joins_once_with_its_token(void **state)
     assert_int_equal(server_alone_join(f, token, "server", "n1", csr, f->seal_public), FAR_DENIED);
     assert_int_equal(server_alone_join(f, token, "node", "n1", "no request", NULL), FAR_INVALID);
     assert_int_equal(server_alone_join(f, token, "thing", "n1", csr, NULL), FAR_INVALID);
+    char bad[4096];
+    snprintf(bad, sizeof bad, "%s", csr);
+    char *in_signature = strstr(bad, "\n-----END") - 8;
+    *in_signature = *in_signature == 'A' ? 'B' : 'A';
+    assert_int_equal(server_alone_join(f, token, "node", "n1", bad, NULL), FAR_INVALID); /* and the token is not spent */
     assert_int_equal(server_alone_join(f, token, "node", "n1", csr, NULL), 0);
     assert_string_equal(f->cluster, "north");
     assert_int_equal(far_pki_pem_to_der(far_slice_str(f->certificate), &der, &err), 0);
