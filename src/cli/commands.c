@@ -36,7 +36,7 @@ const struct cli_command cli_commands[] = {
     {.noun = "cluster", .verb = "join", .help = "make this machine a further server of a cluster",
      .run = cli_run_farshored, .path = "join",
      .options = {{"dir", CLI_TEXT, "DIR", true, NULL, NULL, NULL, "folder of the server"},
-                 {"token", CLI_TEXT, "TOKEN", true, NULL, NULL, NULL, "join token (farshore server create)"},
+                 {"token", CLI_TEXT, "TOKEN", true, NULL, NULL, NULL, "join token (farshore server create), or @FILE"},
                  {"name", CLI_TEXT, "NAME", true, NULL, NULL, NULL, "name of the server, as in the token"},
                  {"api", CLI_TEXT, "HOST:PORT", true, NULL, NULL, NULL, "where users reach it over HTTPS"},
                  {"peer", CLI_TEXT, "HOST:PORT", true, NULL, NULL, NULL, "where servers and nodes reach it"}}},

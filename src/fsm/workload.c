@@ -82,6 +82,12 @@ static int check_disk(struct far_step *step, const struct far_cmd_workload_creat
         return far_reject(step, FAR_INVALID, "disk '%.*s' of workload '%.*s' needs a locator: an absolute path",
                           FAR_TEXT(disks[i].name), FAR_TEXT(cmd->name));
     }
+    for (size_t k = 0; k < disks[i].locator.len; k++) {
+        if (disks[i].locator.data[k] < 0x20 || disks[i].locator.data[k] == 0x7f) {
+            return far_reject(step, FAR_INVALID, "the locator of disk '%.*s' holds a control character",
+                              FAR_TEXT(disks[i].name));
+        }
+    }
     for (size_t k = 0; k < i; k++) {
         if (far_slice_equal(disks[k].name, disks[i].name) || far_slice_equal(disks[k].locator, disks[i].locator)) {
             return far_reject(step, FAR_INVALID, "workload '%.*s' names disk '%.*s' or its place twice",

@@ -1,8 +1,10 @@
 /* Join and API tokens: see join_token.h. */
 #include "net/join_token.h"
 
+#include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
+#include <stdio.h>
 
 enum {
     VERSION = 0,
@@ -158,6 +160,32 @@ int far_join_token_parse(const char *text, size_t len, struct far_join_token *re
     OPENSSL_cleanse(raw, sizeof raw);
     OPENSSL_cleanse(&token, sizeof token);
     return rc;
+}
+
+int far_join_token_argument(const char *argument, char *text, struct far_error *err)
+{
+    if (argument[0] != '@') {
+        if (strlen(argument) >= FAR_JOIN_TOKEN_TEXT_MAX) {
+            return far_fail(err, FAR_INVALID, "the join token is too long");
+        }
+        strcpy(text, argument);
+        return 0;
+    }
+    FILE *file = strcmp(argument, "@-") == 0 ? stdin : fopen(argument + 1, "re");
+    if (file == NULL) {
+        return far_fail_errno(err, errno == ENOENT ? FAR_NOT_FOUND : FAR_IO, errno, "read the join token from '%s'",
+                              argument + 1);
+    }
+    size_t len = fread(text, 1, FAR_JOIN_TOKEN_TEXT_MAX, file);
+    bool failed = ferror(file) != 0;
+    if (file != stdin) {
+        fclose(file);
+    }
+    if (failed || len == FAR_JOIN_TOKEN_TEXT_MAX) {
+        return far_fail(err, FAR_INVALID, "'%s' holds no join token", argument + 1);
+    }
+    text[len] = '\0';
+    return 0;
 }
 
 void far_token_hash(const uint8_t secret[32], uint8_t ret_hash[32])

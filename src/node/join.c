@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "net/address.h"
 #include "net/enroll.h"
+#include "net/join_token.h"
 #include "net/pki.h"
 
 #include <errno.h>
@@ -98,8 +99,10 @@ int far_node_join(int argc, char **argv)
     if (rc == 0) {
         rc = prepare_folder(options[OPT_DIR], &err);
     }
+    char token[FAR_JOIN_TOKEN_TEXT_MAX];
+    rc = rc == 0 ? far_join_token_argument(options[OPT_TOKEN], token, &err) : rc;
     if (rc == 0) {
-        struct far_enroll_request request = {.token = options[OPT_TOKEN],
+        struct far_enroll_request request = {.token = token,
                                              .party = FAR_PARTY_NODE,
                                              .name = options[OPT_NAME],
                                              .data_address = options[OPT_DATA]};

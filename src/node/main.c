@@ -13,7 +13,7 @@
 
 static void usage(FILE *out)
 {
-    fputs("usage: farshore-node join --dir DIR --token TOKEN --name NAME --data HOST:PORT\n"
+    fputs("usage: farshore-node join --dir DIR --token TOKEN|@FILE --name NAME --data HOST:PORT\n"
           "       farshore-node run --dir DIR\n"
           "       farshore-node vault list --vault DIR\n"
           "       farshore-node vault recover --offline --vault DIR --point ID --disk NAME --target PATH\n"

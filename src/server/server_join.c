@@ -2,6 +2,7 @@
  * together; the file `config` is written last, so a folder without it was never joined and can be joined again. The log
  * begins empty: the leader fills it. */
 #include "net/enroll.h"
+#include "net/join_token.h"
 #include "net/pki.h"
 #include "net/seal.h"
 #include "server/server.h"
@@ -48,12 +49,14 @@ static int enroll(const char *const *options, const struct far_server_config *co
                   struct far_enrolment *ret_enrolment, struct far_error *err)
 {
     uint8_t seal_public[32];
-    int rc = far_seal_keypair(seal_public, seal_private, err);
+    char token[FAR_JOIN_TOKEN_TEXT_MAX];
+    int rc = far_join_token_argument(options[OPT_TOKEN], token, err);
+    rc = rc == 0 ? far_seal_keypair(seal_public, seal_private, err) : rc;
     if (rc != 0) {
         return rc;
     }
     struct far_enroll_request request = {
-        .token = options[OPT_TOKEN],
+        .token = token,
         .party = FAR_PARTY_SERVER,
         .name = options[OPT_NAME],
         .api_address = config->api_address,

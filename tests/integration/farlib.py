@@ -266,7 +266,10 @@ class Cluster:
         """A standby that becomes a voter; site: the one of its name, else the witness's."""
         server = self.new_server(name)
         token = self.join_token(name, "join_server", site or (name if name in SITES else "witness"))
-        self.run_tool("farshored", "join", "--dir", server.dir, "--token", token, "--name", name, "--api", server.api,
+        token_file = os.path.join(self.base, "join-" + name)
+        with open(os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+            file.write(token + "\n")
+        self.run_tool("farshored", "join", "--dir", server.dir, "--token", "@" + token_file, "--name", name, "--api", server.api,
                       "--peer", server.peer)
         server.start()
         until(lambda: self.voter(name), 30, "server %s is a voter" % name)

@@ -312,6 +312,9 @@ static void workloads_and_plans_are_checked(void **unused)
             .disks = {twice, 2});
     REFUSED(FAR_INVALID, "twice", workload_create, .name = S("web"), .site = S("paris"), .adapter = S("file"),
             .disks = {same, 2});
+    struct far_sub_disk_spec escape[1] = {{S("a"), S("/a\x1b[2J")}};
+    REFUSED(FAR_INVALID, "control character", workload_create, .name = S("web"), .site = S("paris"),
+            .adapter = S("file"), .disks = {escape, 1});
     REFUSED(FAR_INVALID, "needs an adapter", workload_create, .name = S("web"), .site = S("paris"),
             .disks = {&good, 1});
     REFUSED(FAR_NOT_FOUND, "no site 'oslo'", workload_create, .name = S("web"), .site = S("oslo"),
