@@ -129,6 +129,10 @@ int far_raft_send_message(struct far_raft *raft, struct raft_message *message)
     if (message->type == RAFT_APPEND_ENTRIES) {
         return send_append(raft, message);
     }
+    if (message->type == RAFT_APPEND_ENTRIES_RESULT && message->append_entries_result.rejected > 0) {
+        /* libraft leaves this hint unset when it refuses an older term */
+        message->append_entries_result.last_log_index = raft_last_index(&raft->raft);
+    }
     if (message->type != RAFT_INSTALL_SNAPSHOT) {
         return send_one(raft, message, NULL);
     }
