@@ -176,7 +176,7 @@ static void proceed(struct far_api_request *request)
 static int check_token(struct far_api_request *request, struct far_error *err)
 {
     struct far_log_view view;
-    int rc = far_api_view(request, &view, err);
+    int rc = request->api->hooks.view_begin_now(request->api->arg, &view, err);
     if (rc != 0) {
         return rc;
     }

@@ -76,6 +76,8 @@ struct far_api_hooks {
                       struct far_error *err);
     /* Check the token, propose server_join or node_join, sign the request. */
     void (*join)(void *arg, const struct far_api_join_request *request, far_api_join_done_fn done, void *done_arg);
+    /* As far_log_view_begin_now: for tokens, which must not wait for the commit of what was just answered. */
+    int (*view_begin_now)(void *arg, struct far_log_view *ret_view, struct far_error *err);
 };
 
 struct far_api;

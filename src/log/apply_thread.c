@@ -342,11 +342,22 @@ static void describe(struct far_apply_thread *thread, struct far_apply_outcome *
     far_store_abort(txn);
 }
 
+/* What was stored is noted with the entries that follow it: alone it is not worth a commit, and whoever waits for those
+ * entries would wait for it. */
+static bool has_work(const struct far_apply_thread *thread)
+{
+    const struct job *job = thread->first;
+    while (job != NULL && job->kind == FAR_JOB_STORED) {
+        job = job->next;
+    }
+    return job != NULL;
+}
+
 /* Take the next group off the queue: shared jobs together, any other by itself. NULL: the thread is to stop. */
 static struct job *take_group(struct far_apply_thread *thread, size_t *ret_count)
 {
     uv_mutex_lock(&thread->mutex);
-    while (thread->first == NULL && !thread->stopping) {
+    while (!has_work(thread) && !thread->stopping) {
         uv_cond_wait(&thread->cond, &thread->mutex);
     }
     struct job *group = thread->first, **end = &group;

@@ -443,12 +443,17 @@ void far_log_accept(struct far_log *log, uint64_t peer_id, struct far_stream *st
 
 int far_log_view_begin(struct far_log *log, struct far_log_view *ret_view, struct far_error *err)
 {
-    struct far_store_txn *txn;
     /* Who was answered here sees it here, though the answer may have gone out while the store was still writing. On a full
      * disk that may take long: then the view is older. */
     if (!log->is_closing) {
         (void)far_apply_thread_wait(log->apply, log->answered_index, FAR_LOG_VIEW_WAIT_MS);
     }
+    return far_log_view_begin_now(log, ret_view, err);
+}
+
+int far_log_view_begin_now(struct far_log *log, struct far_log_view *ret_view, struct far_error *err)
+{
+    struct far_store_txn *txn;
     int rv = far_store_begin(log->store, false, &txn, err);
     if (rv != 0) {
         return rv;

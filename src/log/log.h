@@ -62,6 +62,9 @@ struct far_log_view {
     void *transaction;           /* private */
 };
 int far_log_view_begin(struct far_log *log, struct far_log_view *ret_view, struct far_error *err);
+/* The same without waiting for the commit of what was answered here: perhaps some milliseconds older. For the core thread
+ * after a commit, and for who asks (tokens), whom that does not matter. */
+int far_log_view_begin_now(struct far_log *log, struct far_log_view *ret_view, struct far_error *err);
 void far_log_view_end(struct far_log_view *view);
 /* The event with this seq, its payload in the arena; ret_head (may be NULL) the chain head after it. FAR_NOT_FOUND
  * outside [first_seq, last_seq]; FAR_CORRUPT if its bytes are not what was written. */

@@ -16,6 +16,12 @@ static int view_begin(void *arg, struct far_log_view *ret_view, struct far_error
     return far_log_view_begin(context->log, ret_view, err);
 }
 
+static int view_begin_now(void *arg, struct far_log_view *ret_view, struct far_error *err)
+{
+    const struct far_hooks_context *context = arg;
+    return far_log_view_begin_now(context->log, ret_view, err);
+}
+
 static void view_end(void *arg, struct far_log_view *view)
 {
     far_log_view_end(view);
@@ -257,6 +263,7 @@ static void join(void *arg, const struct far_api_join_request *request, far_api_
 
 const struct far_api_hooks far_server_hooks = {
     .view_begin = view_begin,
+    .view_begin_now = view_begin_now,
     .view_end = view_end,
     .view_event = view_event,
     .status = status,

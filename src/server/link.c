@@ -261,7 +261,7 @@ static void on_timer(uv_timer_t *timer)
     if (link->closing) {
         return;
     }
-    if (far_log_view_begin(link->log, &view, &err) != 0) {
+    if (far_log_view_begin_now(link->log, &view, &err) != 0) {
         far_logf(FAR_LEVEL_ERROR, "link", "cannot read the state: %s", err.message);
         return;
     }

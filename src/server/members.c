@@ -99,7 +99,7 @@ static int find_step(struct far_members *members, const struct far_log_status *s
     struct far_row_server row;
     struct far_key key = far_key(&far_schema_row_server);
     struct step step = {.kind = STEP_NONE};
-    int rc = far_log_view_begin(members->log, &view, err);
+    int rc = far_log_view_begin_now(members->log, &view, err);
     if (rc != 0) {
         return rc;
     }

@@ -179,7 +179,7 @@ static void join(void *arg, const struct far_api_join_request *request, far_api_
 }
 
 static const struct far_api_hooks hooks = {view_begin, view_end,   view_event, status, propose,
-                                           wait_index, barrier, join_token, join};
+                                           wait_index, barrier, join_token, join, view_begin};
 
 /* ---- life ---- */
 

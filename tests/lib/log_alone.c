@@ -271,6 +271,11 @@ int far_log_view_begin(struct far_log *log, struct far_log_view *ret_view, struc
     return 0;
 }
 
+int far_log_view_begin_now(struct far_log *log, struct far_log_view *ret_view, struct far_error *err)
+{
+    return far_log_view_begin(log, ret_view, err);
+}
+
 void far_log_view_end(struct far_log_view *view)
 {
     far_store_abort(view->transaction);
