@@ -5,6 +5,7 @@ process is sampled all the time. The last line is `demo: PASS` with the figures,
 the logs are.
 """
 import argparse
+import atexit
 import json
 import os
 import random
@@ -349,6 +350,7 @@ class Demo:
             process.start()
         self.cluster.wait_leader(30)
         self.save_pids()
+        atexit.unregister(self.cluster.kill_all)  # from here on they outlive this program
         server = self.cluster.servers["recovery"]
         say("   To look around:")
         for command in ("cluster status", "plan list", "job list", "checkpoint list", "events --follow"):
