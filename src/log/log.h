@@ -76,7 +76,7 @@ void far_log_barrier(struct far_log *log, uint64_t timeout_ms, far_log_done_fn d
 /* Calls done when applied_index >= index. */
 void far_log_wait_index(struct far_log *log, uint64_t index, uint64_t timeout_ms, far_log_done_fn done, void *arg);
 
-enum { FAR_LOG_MEMBERS_MAX = 16 };
+enum { FAR_LOG_MEMBERS_MAX = 16, FAR_LOG_REMOVED_ASK_MAX = 1024 };
 struct far_log_member {
     uint64_t id;
     char address[256];
@@ -109,8 +109,16 @@ void far_log_member_promote(struct far_log *log, uint64_t id, far_log_done_fn do
 void far_log_member_remove(struct far_log *log, uint64_t id, far_log_done_fn done, void *arg);
 void far_log_transfer(struct far_log *log, uint64_t id, far_log_done_fn done, void *arg);
 
-/* An accepted stream of a server with this verified id, from the listener on port 5001; the log takes it. */
 struct far_stream;
+/* A peer says that this server was removed from the cluster; ask: addresses of servers that users may ask, separated by
+ * commas. The log must not be closed within the call. Before the first stream. */
+typedef void (*far_log_removed_fn)(void *arg, const char *ask);
+void far_log_on_removed(struct far_log *log, far_log_removed_fn on_removed, void *arg);
+/* Tell a server that the state says is removed so, on its streams if it has any (and on this one, which it dialed and
+ * which is taken; NULL: none), end them and dial it no more. */
+void far_log_dismiss(struct far_log *log, uint64_t peer_id, struct far_stream *stream, const char *ask);
+
+/* An accepted stream of a server with this verified id, from the listener on port 5001; the log takes it. */
 void far_log_accept(struct far_log *log, uint64_t peer_id, struct far_stream *stream);
 
 /* Offline, any thread: open a folder that no server has open, recompute the chain from the events, the state as their

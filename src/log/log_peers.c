@@ -336,6 +336,38 @@ static void on_raft_message(struct far_log *log, uint64_t peer_id, const char *a
     }
 }
 
+/* ---- removal ---- */
+
+void far_log_on_removed(struct far_log *log, far_log_removed_fn on_removed, void *arg)
+{
+    log->on_removed = on_removed;
+    log->removed_arg = arg;
+}
+
+static void on_removed(struct far_log *log, uint64_t peer_id, struct far_slice payload)
+{
+    char ask[FAR_LOG_REMOVED_ASK_MAX];
+    if (payload.len >= sizeof ask || (payload.len > 0 && memchr(payload.data, 0, payload.len) != NULL)) {
+        far_peers_drop(log->peers, peer_id);
+        return;
+    }
+    snprintf(ask, sizeof ask, "%.*s", (int)payload.len, payload.len == 0 ? "" : (const char *)payload.data);
+    if (log->on_removed != NULL) {
+        log->on_removed(log->removed_arg, ask);
+    }
+}
+
+void far_log_dismiss(struct far_log *log, uint64_t peer_id, struct far_stream *stream, const char *ask)
+{
+    if (stream != NULL) {
+        (void)far_stream_send(stream, FAR_FRAME_REMOVED, far_slice_str(ask));
+        far_stream_close(stream);
+    }
+    if (!log->is_closing) {
+        far_peers_dismiss(log->peers, peer_id, FAR_FRAME_REMOVED, far_slice_str(ask));
+    }
+}
+
 void far_log_on_frame(void *arg, uint64_t peer_id, const char *address, uint16_t type, struct far_slice payload)
 {
     struct far_log *log = arg;
@@ -372,6 +404,9 @@ void far_log_on_frame(void *arg, uint64_t peer_id, const char *address, uint16_t
         break;
     case FAR_FRAME_HISTORY:
         on_history(log, payload);
+        break;
+    case FAR_FRAME_REMOVED:
+        on_removed(log, peer_id, payload);
         break;
     default: /* of a newer server */
         break;

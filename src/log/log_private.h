@@ -100,6 +100,8 @@ struct far_log {
     far_log_commit_fn on_commit;
     far_log_leader_fn on_leader;
     void *arg;
+    far_log_removed_fn on_removed;
+    void *removed_arg;
 
     int lock_fd;    /* of the folder */
     bool is_marked; /* log.made is there */

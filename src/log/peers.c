@@ -348,6 +348,17 @@ void far_peers_forget(struct far_peers *peers, uint64_t id)
     }
 }
 
+void far_peers_dismiss(struct far_peers *peers, uint64_t id, uint16_t type, struct far_slice payload)
+{
+    struct peer *peer = find(peers, id);
+    for (struct conn *conn = peer == NULL ? NULL : peer->conns; conn != NULL; conn = conn->next) {
+        if (conn->is_open) {
+            (void)far_stream_send(conn->stream, type, payload); /* closing writes what is queued */
+        }
+    }
+    far_peers_forget(peers, id);
+}
+
 void far_peers_accept(struct far_peers *peers, uint64_t id, struct far_stream *stream)
 {
     struct peer *peer = peers->is_closing || id == peers->self_id ? NULL : find_or_add(peers, id);

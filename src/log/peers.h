@@ -23,6 +23,7 @@ enum {
     FAR_FRAME_PEER_HELLO = 1, /* the dialer's own address */
     FAR_FRAME_RAFT = 2,       /* a raft message, or its last part */
     FAR_FRAME_RAFT_PART = 3,  /* a part that is not the last */
+    FAR_FRAME_REMOVED = 4,    /* the receiver was removed from the cluster; addresses of servers that users may ask */
 };
 
 struct far_peers;
@@ -40,6 +41,8 @@ int far_peers_new(struct far_net *net, uv_loop_t *loop, uint64_t self_id, const 
 void far_peers_know(struct far_peers *peers, uint64_t id, const char *address);
 /* Stop dialing it and end its streams. */
 void far_peers_forget(struct far_peers *peers, uint64_t id);
+/* Say frame of this type on every open stream of the peer, then as far_peers_forget(). */
+void far_peers_dismiss(struct far_peers *peers, uint64_t id, uint16_t type, struct far_slice payload);
 /* Takes an accepted stream. */
 void far_peers_accept(struct far_peers *peers, uint64_t id, struct far_stream *stream);
 /* A raft message; dropped when the queue is high or there is no stream. */

@@ -34,6 +34,8 @@ struct far_agent {
     size_t server_count;
     size_t server_at; /* whom to dial next */
     char *servers_path;
+    void (*on_removed)(void *arg);
+    void *removed_arg;
 
     enum state state;
     struct far_stream *stream;
@@ -358,12 +360,19 @@ static int take_ack(struct far_agent *agent, struct far_slice payload, struct fa
     return 0;
 }
 
-static int take_refused(struct far_slice payload, struct far_arena *arena, struct far_error *err)
+/* That the node does not exist is decided by the log, like every answer to a boot: no server's view is behind it. */
+static int take_refused(struct far_agent *agent, struct far_slice payload, struct far_arena *arena,
+                        struct far_error *err)
 {
     struct far_msg_refused refused;
     int rc = far_schema_decode(&far_schema_msg_refused, payload, arena, &refused, err);
     if (rc != 0) {
         return rc;
+    }
+    if (far_slice_equal(refused.error_class, far_slice_str(far_class_info(FAR_NOT_FOUND)->name)) &&
+        agent->on_removed != NULL) {
+        agent->on_removed(agent->removed_arg);
+        return 0;
     }
     return far_fail(err, FAR_DENIED, "the server refused this node: %.*s", (int)refused.error_message.len,
                     (const char *)refused.error_message.data);
@@ -379,7 +388,7 @@ static void on_frame(void *arg, struct far_stream *stream, uint16_t type, struct
     if (agent->state == STATE_GREETING && type == FAR_KIND_msg_welcome) {
         rc = take_welcome(agent, payload, &arena, &err);
     } else if (agent->state == STATE_GREETING && type == FAR_KIND_msg_refused) {
-        rc = take_refused(payload, &arena, &err);
+        rc = take_refused(agent, payload, &arena, &err);
     } else if (agent->state == STATE_LIVE && type == FAR_KIND_msg_orders) {
         rc = take_orders(agent, payload, &arena, &err);
     } else if (agent->state == STATE_LIVE && type == FAR_KIND_msg_report_ack) {
@@ -499,6 +508,8 @@ int far_agent_new(const struct far_agent_config *config, uv_loop_t *loop, struct
     agent->net = config->net;
     agent->node_id = config->node_id;
     agent->backoff_ms = FAR_BACKOFF_MIN_MS;
+    agent->on_removed = config->on_removed;
+    agent->removed_arg = config->removed_arg;
     agent->server_count = config->server_count;
     memcpy(agent->servers, config->servers, config->server_count * sizeof config->servers[0]);
     agent->servers_path = config->servers_path == NULL ? NULL : strdup(config->servers_path);

@@ -31,6 +31,9 @@ struct far_agent_config {
     uint64_t node_id;
     const struct far_agent_server *servers; /* copied; at least one */
     size_t server_count;
+    /* The cluster says that this node was removed; the agent may be closed within the call. NULL: it dials on. */
+    void (*on_removed)(void *arg);
+    void *removed_arg;
     const char *servers_path; /* where the list that the servers tell is kept for the next start; NULL = nowhere */
 };
 

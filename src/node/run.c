@@ -22,6 +22,8 @@ struct program {
     struct far_engine *engine;
     uv_signal_t signals[2];
     bool stopping;
+    const struct far_node_config *config;
+    struct far_error removal; /* why it stops by itself; klass 0: it does not */
 };
 
 static int load_servers(const char *dir, struct far_agent_server *servers, size_t *ret_count, struct far_error *err)
@@ -62,18 +64,6 @@ static int open_net(const char *dir, const struct far_node_config *config, struc
     };
     memcpy(net.cluster_uuid, config->cluster_uuid, sizeof net.cluster_uuid);
     return far_net_new(&net, ret_net, err);
-}
-
-static int open_agent(struct program *program, const char *dir, const struct far_node_config *config,
-                      struct far_error *err)
-{
-    struct far_agent_server servers[FAR_AGENT_SERVERS_MAX] = {0};
-    char path[FAR_NODE_PATH_MAX + 32];
-    far_node_path(dir, "servers", path);
-    struct far_agent_config agent = {
-        .net = program->net, .node_id = config->node_id, .servers = servers, .servers_path = path};
-    int rc = load_servers(dir, servers, &agent.server_count, err);
-    return rc != 0 ? rc : far_agent_new(&agent, &program->loop, &program->agent, err);
 }
 
 static int open_engine(struct program *program, const char *dir, const struct far_node_config *config,
@@ -120,6 +110,30 @@ static void stop(struct program *program)
     }
 }
 
+static void on_removed(void *arg)
+{
+    struct program *program = arg;
+    far_fail(&program->removal, FAR_DENIED,
+             "node '%s' (number %llu) was removed from cluster '%s' and stops. To use this machine again, join it as a new "
+             "node, with a new token and a new folder",
+             program->config->name, (unsigned long long)program->config->node_id, program->config->cluster);
+    far_logf(FAR_LEVEL_ERROR, "node", "%s", program->removal.message);
+    stop(program);
+}
+
+static int open_agent(struct program *program, const char *dir, const struct far_node_config *config,
+                      struct far_error *err)
+{
+    struct far_agent_server servers[FAR_AGENT_SERVERS_MAX] = {0};
+    char path[FAR_NODE_PATH_MAX + 32];
+    far_node_path(dir, "servers", path);
+    struct far_agent_config agent = {
+        .net = program->net, .node_id = config->node_id, .servers = servers, .servers_path = path,
+        .on_removed = on_removed, .removed_arg = program};
+    int rc = load_servers(dir, servers, &agent.server_count, err);
+    return rc != 0 ? rc : far_agent_new(&agent, &program->loop, &program->agent, err);
+}
+
 static void on_signal(uv_signal_t *signal, int number)
 {
     far_logf(FAR_LEVEL_INFO, "node", "stopping on signal %d", number);
@@ -160,6 +174,7 @@ int far_node_run(int argc, char **argv)
     }
     uv_loop_init(&program.loop);
     watch_signals(&program);
+    program.config = &config;
     rc = open_agent(&program, dir, &config, &err);
     if (rc == 0) {
         rc = open_engine(&program, dir, &config, &err);
@@ -175,5 +190,9 @@ int far_node_run(int argc, char **argv)
     int busy = uv_loop_close(&program.loop);
     FAR_ASSERT(busy == 0);
     far_net_free(program.net);
+    if (rc == 0 && program.removal.klass != 0) {
+        err = program.removal;
+        rc = err.klass;
+    }
     return rc == 0 ? 0 : far_node_failed(&err);
 }

@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "base/logging.h"
+#include "server/removed.h"
 
 #include <stdlib.h>
 
@@ -119,6 +120,28 @@ static int find_step(struct far_members *members, const struct far_log_status *s
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
+/* ---- on every server: who is removed hears it ---- */
+
+static void dismiss_removed(struct far_members *members)
+{
+    struct far_log_view view;
+    struct far_removed removed;
+    struct far_error err = {0};
+    int rc = far_log_view_begin_now(members->log, &view, &err);
+    if (rc == 0) {
+        rc = far_removed_look(&view.state, &removed, &err);
+        far_log_view_end(&view);
+    }
+    for (size_t i = 0; rc == 0 && i < removed.count; i++) {
+        if (removed.ids[i] != members->server_id) {
+            far_log_dismiss(members->log, removed.ids[i], NULL, removed.ask);
+        }
+    }
+    if (rc != 0) {
+        far_logf(FAR_LEVEL_ERROR, "members", "cannot read the state: %s", err.message);
+    }
+}
+
 /* ---- doing it ---- */
 
 static void look(struct far_members *members);
@@ -200,6 +223,7 @@ static void look(struct far_members *members)
     if (members->closing || members->step_running) {
         return;
     }
+    dismiss_removed(members);
     far_log_status(members->log, &status);
     if (!status.is_leader) {
         return;

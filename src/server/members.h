@@ -1,4 +1,5 @@
-/* Members: carries out on the leader what the state wants of raft's configuration.
+/* Members: carries out on the leader what the state wants of raft's configuration; on every server, tells those that are
+ * removed so.
  *
  * A server that joined is added as a standby; one whose wanted role is voter is promoted when it has caught up; one
  * that is to be removed is removed (the leader hands leadership over first). Each step that raft committed is reported

@@ -48,6 +48,11 @@ int far_server_seal_key_save(const char *dir, const uint8_t private_key[32], str
 /* dir/name into path. */
 void far_server_path(const char *dir, const char *name, char path[FAR_SERVER_FILE_MAX]);
 int far_server_file_write(const char *dir, const char *name, struct far_slice data, int mode, struct far_error *err);
+/* The message to whoever runs or asks this server after it was removed; ask: addresses of others, "" for none known. */
+int far_server_removed(const struct far_server_config *config, const char *ask, struct far_error *err);
+/* FAR_DENIED with that message if the folder says that the server was removed. */
+int far_server_removed_check(const char *dir, struct far_error *err);
+int far_server_removed_keep(const char *dir, const struct far_error *why, struct far_error *err);
 /* dir is made if it is not there, ours to write, and no server's yet (no file config): known before anything is spent. */
 int far_server_folder_prepare(const char *dir, struct far_error *err);
 /* An address whose port is 0 gets a free one (out has 256 bytes), for tests and trials: the state needs the real one. */

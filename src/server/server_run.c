@@ -2,7 +2,8 @@
  *
  * Start: read the folder, then open from the inside out; `ready` (the file and the line on stdout) comes last and names the
  * ports. Stop: the API first (its thread ends), then the calls that it left, then listener, link, members and log
- * together; the log answers what is still owed; when all of them are gone the loop is empty. */
+ * together; the log answers what is still owed; when all of them are gone the loop is empty. A server that hears that it
+ * was removed stops by itself, with a status that says so. */
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/logging.h"
@@ -10,6 +11,7 @@
 #include "server/hooks.h"
 #include "server/link.h"
 #include "server/members.h"
+#include "server/removed.h"
 #include "server/server.h"
 
 #include <signal.h>
@@ -19,6 +21,8 @@
 enum { SIGNALS = 2, REFUSAL_LOG_MS = 1000, REMOVED_LOG_MS = 60000 };
 
 struct program {
+    struct far_call stop_call; /* first */
+    struct far_error removal;  /* why it stops by itself; klass 0: it does not */
     const char *dir;
     struct far_server_config config;
     uv_loop_t loop;
@@ -37,6 +41,8 @@ struct program {
     uint64_t refusals;
     uint64_t removed_logged_ms; /* monotonic; a removed server dials for as long as it runs */
 };
+
+static void stop(struct program *p);
 
 /* ---- what the log says ---- */
 
@@ -62,25 +68,59 @@ static void on_leader(void *arg, uint64_t leader_id, uint64_t term, bool is_self
     }
 }
 
+/* ---- this server was removed ---- */
+
+/* Not in the call: the log must not be closed in what it calls. */
+static void on_removed_call(struct far_call *call, bool canceled)
+{
+    struct program *p = (struct program *)call;
+    if (!canceled) {
+        stop(p);
+    }
+}
+
+static void on_removed(void *arg, const char *ask)
+{
+    struct program *p = arg;
+    struct far_error unkept;
+    if (p->removal.klass != 0 || p->stopping) {
+        return;
+    }
+    far_server_removed(&p->config, ask, &p->removal);
+    far_logf(FAR_LEVEL_ERROR, "server", "%s", p->removal.message);
+    if (far_server_removed_keep(p->dir, &p->removal, &unkept) != 0) {
+        far_logf(FAR_LEVEL_WARN, "server", "it will have to be told again: %s", unkept.message);
+    }
+    p->stop_call.run = on_removed_call;
+    if (far_calls_post(p->calls, &p->stop_call) != 0) {
+        p->removal.klass = 0; /* its peers say it again */
+    }
+}
+
 /* ---- streams on port 5001 ---- */
 
-/* A server whose removal this one knows of is not heard. One that it does not know may be newer than its own state. */
-static bool is_removed(struct program *p, uint64_t server_id)
+/* A server whose removal this one knows of is told so and not heard. One that it does not know may be newer than its own
+ * state. */
+static bool dismissed(struct program *p, uint64_t server_id, struct far_stream *stream)
 {
     struct far_log_view view;
-    struct far_arena arena;
-    struct far_row_server row;
-    struct far_key key = far_key(&far_schema_row_server);
-    far_key_u64(&key, server_id);
+    struct far_removed removed;
     if (far_log_view_begin(p->log, &view, NULL) != 0) {
         return false;
     }
-    far_arena_init(&arena, 16 * 1024);
-    int rc = far_state_get(&view.state, &far_schema_row_server, &key, &arena, &row, NULL);
-    bool removed = rc == 0 && row.role == FAR_server_role_removed;
-    far_arena_done(&arena);
+    int rc = far_removed_look(&view.state, &removed, NULL);
     far_log_view_end(&view);
-    return removed;
+    if (rc != 0 || !far_removed_has(&removed, server_id)) {
+        return false;
+    }
+    uint64_t now_ms = far_clock_monotonic_ms();
+    if (p->removed_logged_ms == 0 || now_ms - p->removed_logged_ms >= REMOVED_LOG_MS) {
+        p->removed_logged_ms = now_ms;
+        far_logf(FAR_LEVEL_WARN, "server", "server %llu was removed, is told so and not heard",
+                 (unsigned long long)server_id);
+    }
+    far_log_dismiss(p->log, server_id, stream, removed.ask);
+    return true;
 }
 
 static void on_stream_open(void *arg, struct far_stream *stream, struct far_peer peer, enum far_purpose purpose)
@@ -90,14 +130,7 @@ static void on_stream_open(void *arg, struct far_stream *stream, struct far_peer
         far_stream_close(stream);
     } else if (purpose == FAR_PURPOSE_LINK) {
         far_link_accept(p->link, peer.id, stream);
-    } else if (is_removed(p, peer.id)) {
-        uint64_t now_ms = far_clock_monotonic_ms();
-        if (p->removed_logged_ms == 0 || now_ms - p->removed_logged_ms >= REMOVED_LOG_MS) {
-            p->removed_logged_ms = now_ms;
-            far_logf(FAR_LEVEL_WARN, "server", "server %llu was removed and is not heard", (unsigned long long)peer.id);
-        }
-        far_stream_close(stream);
-    } else {
+    } else if (!dismissed(p, peer.id, stream)) {
         far_log_accept(p->log, peer.id, stream);
     }
 }
@@ -134,6 +167,7 @@ static int open_log(struct program *p, struct far_error *err)
     struct far_log_config config = far_server_log_config(p->dir, &p->config, p->net);
     int rc = far_log_open(&config, &p->loop, on_commit, on_leader, p, &p->log, err);
     if (rc == 0) {
+        far_log_on_removed(p->log, on_removed, p);
         rc = far_link_new(p->log, &p->loop, &p->link, err);
     }
     if (rc == 0) {
@@ -294,6 +328,10 @@ static int serve(struct program *p, struct far_error *err)
     far_admission_free(p->admission);
     far_calls_free(p->calls);
     far_net_free(p->net);
+    if (rc == 0 && p->removal.klass != 0) {
+        *err = p->removal;
+        rc = err->klass;
+    }
     return rc;
 }
 
@@ -305,6 +343,9 @@ int far_server_run(int argc, char **argv)
     int rc = far_server_options(argc, argv, names, 1, &p.dir, &err);
     if (rc == 0) {
         rc = far_server_config_load(p.dir, &p.config, &err);
+    }
+    if (rc == 0) {
+        rc = far_server_removed_check(p.dir, &err);
     }
     if (rc == 0) {
         rc = serve(&p, &err);

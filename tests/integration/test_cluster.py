@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Three servers as one: writes at any of them, a leader that dies, members that come and go.
 
-far-timeout: 180
+far-timeout: 240
 """
 import os
 import shutil
@@ -10,6 +10,7 @@ import farlib
 import tap
 
 cluster = None
+DENIED = 5  # exit status
 
 
 def a_write_at_a_follower_is_seen_at_every_server():
@@ -76,11 +77,60 @@ def remove(name):
     shutil.rmtree(server.dir)
 
 
+def exit_status(process, seconds):
+    farlib.until(lambda: process.process.poll() is not None, seconds, "%s stops by itself" % process.name)
+    return process.process.returncode
+
+
+def log_of(process):
+    with open(process.log, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
 def a_fourth_server_joins_is_promoted_and_removed():
     cluster.add_server("fourth")
     cluster.wait_same_heads()
     remove("fourth")
     cluster.post("/v1/sites", {"name": "zeta", "role": "recovery"})
+
+
+def a_removed_server_stops_and_says_why_also_when_it_was_away():
+    """It must not serve what it holds as if it were the cluster's; nobody dials it and it dials nobody any more."""
+    wrong = []
+    for name, away in (("fifth", False), ("sixth", True)):
+        server = cluster.add_server(name)
+        if away:
+            server.kill()
+        cluster.call("DELETE", "/v1/servers/" + name)
+        farlib.until(lambda: cluster.get("/v1/servers")["items"] and all(
+            s["role"] == "removed" for s in cluster.get("/v1/servers")["items"] if s["name"] == name), 30, name + " is out")
+        if away:
+            server.start()
+        for start in ("told", "again"):  # the second time without asking anybody
+            status = exit_status(server, 20)
+            if status != DENIED or log_of(server).count("was removed from cluster 'test'") < 1:
+                wrong.append("%s, %s: status %d" % (name, start, status))
+            if cluster.servers["protected"].api not in log_of(server):
+                wrong.append("%s: the message does not say whom to ask" % name)
+            server.start()
+        server.kill()
+        cluster.servers.pop(name)
+    return wrong
+
+
+def a_removed_node_stops_and_says_why():
+    node = cluster.add_node("lonely", "protected")
+    farlib.until(lambda: cluster.get("/v1/nodes/lonely")["state"] == "up", 20, "the node is up")
+    cluster.call("DELETE", "/v1/nodes/lonely")
+    wrong = []
+    for _ in range(2):  # a removed node that is started again is told again
+        status = exit_status(node, 20)
+        if status != DENIED or "was removed from cluster 'test'" not in log_of(node):
+            wrong.append("status %d" % status)
+        node.start()
+    node.kill()
+    cluster.nodes.pop("lonely")
+    return wrong
 
 
 def a_server_that_lost_its_memory_does_not_vote_under_its_old_id():
@@ -108,6 +158,8 @@ if __name__ == "__main__":
         tap.run_all([
             a_write_at_a_follower_is_seen_at_every_server, the_same_command_twice_is_done_once,
             a_dead_leader_is_replaced_and_nothing_is_lost, reads_go_on_without_a_quorum_and_say_so,
-            a_fourth_server_joins_is_promoted_and_removed, a_server_that_lost_its_memory_does_not_vote_under_its_old_id,
+            a_fourth_server_joins_is_promoted_and_removed,
+            a_removed_server_stops_and_says_why_also_when_it_was_away, a_removed_node_stops_and_says_why,
+            a_server_that_lost_its_memory_does_not_vote_under_its_old_id,
             every_store_gives_the_same_digest_by_an_independent_walk,
         ])
