@@ -346,6 +346,17 @@ void far_log_transfer(struct far_log *log, uint64_t id, far_log_done_fn done, vo
     enqueue(log, NULL, done, arg)->result.klass = FAR_CONFLICT;
 }
 
+void far_log_on_removed(struct far_log *log, far_log_removed_fn on_removed, void *arg)
+{
+}
+
+void far_log_dismiss(struct far_log *log, uint64_t peer_id, struct far_stream *stream, const char *ask)
+{
+    if (stream != NULL) {
+        far_stream_close(stream);
+    }
+}
+
 void far_log_accept(struct far_log *log, uint64_t peer_id, struct far_stream *stream)
 {
     far_stream_close(stream);
