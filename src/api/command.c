@@ -82,6 +82,9 @@ static void proposed(struct far_api_request *request)
     if (answer != NULL && request->token_text != NULL) {
         json_object_set_new(answer, "token", json_string(request->token_text));
     }
+    if (answer != NULL && result->message[0] != '\0') {
+        json_object_set_new(answer, "warning", json_string(result->message));
+    }
     far_api_answer(request, request->route->status, answer);
 }
 

@@ -363,6 +363,11 @@ static int part_to_json(struct reader *reader, const struct far_schema *table, c
     if (rc == 0 && table == &far_schema_row_point_disk && id.len == 12) {
         json_object_set_new(*ret_json, "disk_index", far_json_u64(far_get_be32(id.data + 8)));
     }
+    if (rc == 0 && table == &far_schema_row_task) {
+        struct far_slice why = {0};
+        rc = far_query_wait(&reader->view.state, row, &reader->scratch, &why, err);
+        json_object_set_new(*ret_json, "waits_for", far_json_text(why));
+    }
     if (rc == 0 && table == &far_schema_row_checkpoint_member) {
         void *point = NULL;
         json_t *json = NULL;

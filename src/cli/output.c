@@ -143,6 +143,13 @@ void cli_print_object(FILE *out, const json_t *object, int indent)
         if (json_is_object(value)) {
             fprintf(out, "%*s%s:\n", indent, "", key);
             cli_print_object(out, value, indent + 2);
+        } else if (json_is_array(value) && !json_is_object(json_array_get(value, 0))) {
+            fprintf(out, "%*s%s:", indent, "", key);
+            for (size_t i = 0; i < json_array_size(value); i++) {
+                cli_cell(key, json_array_get(value, i), cell, sizeof cell);
+                fprintf(out, "%s %s", i > 0 ? "," : "", cell);
+            }
+            fputs(json_array_size(value) > 0 ? "\n" : " -\n", out);
         } else if (json_is_array(value)) {
             fprintf(out, "%*s%s: %zu\n", indent, "", key, json_array_size(value));
             for (size_t i = 0; i < json_array_size(value); i++) {

@@ -102,6 +102,17 @@ static int write_request(struct cli *cli, json_t *extra, json_t **ret_result, st
     return rc;
 }
 
+/* What an accepted command has to say beside its answer. */
+static void warn(const json_t *result)
+{
+    const char *warning = json_string_value(json_object_get(result, "warning"));
+    if (warning != NULL) {
+        char text[512];
+        cli_cell("warning", json_object_get(result, "warning"), text, sizeof text);
+        fprintf(stderr, "farshore: warning: %s\n", text);
+    }
+}
+
 int cli_run_write(struct cli *cli, struct far_error *err)
 {
     const struct cli_command *command = cli->parsed.command;
@@ -110,6 +121,7 @@ int cli_run_write(struct cli *cli, struct far_error *err)
     if (rc != 0) {
         return rc;
     }
+    warn(result);
     if (cli->json) {
         cli_print_json(cli->out, result);
     } else {
@@ -128,6 +140,7 @@ int cli_run_job(struct cli *cli, struct far_error *err)
     if (rc != 0) {
         return rc;
     }
+    warn(result);
     uint64_t job_id = (uint64_t)json_integer_value(json_object_get(result, "id"));
     bool wait = cli_value(&cli->parsed, "wait") != NULL;
     if (cli->json && !wait) {

@@ -233,6 +233,7 @@ static int run(struct far_step *step, const struct far_command *command, struct 
         .seq_first = step->first != NULL ? step->first->event.seq : 0,
         .seq_last = step->last != NULL ? step->last->event.seq : 0,
     };
+    memcpy(ret_result->message, step->warning, sizeof ret_result->message);
     return 0;
 }
 

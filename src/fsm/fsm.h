@@ -55,7 +55,7 @@ struct far_result {
     uint64_t object_id; /* what it made or changed: the job of plan_replicate, the boot number of node_boot, … */
     uint64_t seq_first; /* of its events; 0 = none */
     uint64_t seq_last;
-    char message[FAR_MESSAGE_MAX]; /* of the rejection */
+    char message[FAR_MESSAGE_MAX]; /* of the rejection; of an accepted command a warning, or empty */
 };
 
 /* Called for each event in order, after it was evolved. Not 0: stop, the transaction must be given up. */

@@ -41,7 +41,7 @@ static int add_replicated(struct far_step *step, struct batch *batch, const stru
 {
     struct far_candidate *node;
     struct far_sub_task_new item = {.kind = FAR_task_kind_freeze, .ready = true, .workload_id = workload->id};
-    FAR_TRY(far_candidate_site(step, workload->site_id, &node));
+    FAR_TRY(far_candidate_site(step, workload->site_id, workload->adapter, &node));
     hold(add(batch, item), node);
     item.ready = false;
     item.kind = FAR_task_kind_seal;

@@ -7,7 +7,7 @@
  *      that is gone for good, or is down before there is any point and another is up, the pairs move and start again.
  *   3. A view whose node booted anew, is gone, or is down while another could freeze, is lost: unless all disks are
  *      proven, freeze again; every send and receive waits for it with its next attempt.
- *   4. Freeze: the up node of the workload's site with the fewest tasks.
+ *   4. Freeze: the up node of the workload's site that has its adapter, with the fewest tasks.
  *   5. Pairs: send where the view is, receive on the target, both at once, when both nodes are up.
  *   6. Seal, when every disk's two roots are equal.
  *   7. Release, where the view is, when the seal is over; canceled when that node is not up, which drops what it froze by
@@ -76,7 +76,7 @@ static int target_of(struct far_step *step, struct far_group *g, struct far_cand
     if (chosen_id != 0) {
         FAR_TRY(far_candidate_node(step, chosen_id, ret));
     }
-    return *ret != NULL ? 0 : far_candidate_site(step, g->plan.target_site_id, ret);
+    return *ret != NULL ? 0 : far_candidate_site(step, g->plan.target_site_id, far_slice(NULL, 0), ret);
 }
 
 static int redo_pair(struct far_step *step, struct far_group *g, size_t disk, uint64_t step_kind)
@@ -113,7 +113,7 @@ static int view_lost(struct far_step *step, const struct far_group *g, bool *ret
         return 0;
     }
     if (node.state != FAR_node_state_up) {
-        FAR_TRY(far_candidate_site(step, g->workload.site_id, &other));
+        FAR_TRY(far_candidate_site(step, g->workload.site_id, g->workload.adapter, &other));
     }
     *ret = other != NULL;
     return 0;
@@ -147,7 +147,7 @@ static int assign_freeze(struct far_step *step, struct far_group *g)
     if (!far_task_assignable(&g->tasks[FAR_AT_FREEZE])) {
         return 0;
     }
-    FAR_TRY(far_candidate_site(step, g->workload.site_id, &node));
+    FAR_TRY(far_candidate_site(step, g->workload.site_id, g->workload.adapter, &node));
     return node != NULL ? far_group_assign(step, g, FAR_AT_FREEZE, node) : 0;
 }
 

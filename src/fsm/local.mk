@@ -16,6 +16,7 @@ libfsm_la_SOURCES = \
 	src/fsm/kv_overlay.c src/fsm/kv_overlay.h \
 	src/fsm/machines.h \
 	src/fsm/node.c \
+	src/fsm/offer.c src/fsm/offer.h \
 	src/fsm/plan.c \
 	src/fsm/point.c \
 	src/fsm/query.c src/fsm/query.h \

@@ -2,6 +2,7 @@
  * boot, and everything that the earlier boot held is lost), reports, and is down when it has not reported for a lease
  * time. A report renews the node's own lease and that of every attempt it names. */
 #include "fsm/job.h"
+#include "fsm/offer.h"
 #include "fsm/task.h"
 
 enum { ABSENT, JOINED, UP, DOWN };
@@ -157,10 +158,12 @@ int far_decide_node_boot(struct far_step *step, const struct far_cmd_node_boot *
     FAR_TRY(look(step, cmd->node_id, &row));
     unsigned input = boot_input(&row, cmd->nonce);
     FAR_TRY(far_move_id(step, &far_table_node, state_of(&row), input, cmd->node_id, NULL));
+    FAR_TRY(far_offer_check(step, &row, &cmd->adapters));
     struct far_ev_node_booted ev = {.node_id = row.id,
                                     .boot = row.boot + (input == BOOT_NEW),
                                     .nonce = cmd->nonce,
-                                    .data_address = cmd->data_address.len != 0 ? cmd->data_address : row.data_address};
+                                    .data_address = cmd->data_address.len != 0 ? cmd->data_address : row.data_address,
+                                    .adapters = cmd->adapters};
     FAR_TRY(far_lease_until(step, &ev.lease_until_ms));
     step->object_id = ev.boot;
     FAR_TRY(far_emit(step, &far_schema_ev_node_booted, &ev));
@@ -183,6 +186,7 @@ int far_evolve_node_booted(struct far_step *step, const struct far_ev_node_boote
     row.boot = ev->boot;
     row.nonce = ev->nonce;
     row.data_address = ev->data_address;
+    row.adapters = ev->adapters;
     row.seen_ms = step->time_ms;
     row.lease_until_ms = ev->lease_until_ms;
     return store(step, &row, lease_before_ms);

@@ -3,6 +3,7 @@
 #include "fsm/machines.h"
 
 #include "fsm/job.h"
+#include "fsm/offer.h"
 
 enum { ABSENT, STOPPED, STOPPED_RUNNING, ACTIVE, ACTIVE_RUNNING };
 enum { CREATE, REMOVE, START, STOP, REPLICATE, DUE, RECOVER, FINISH };
@@ -227,6 +228,7 @@ int far_decide_plan_start(struct far_step *step, const struct far_cmd_plan_start
     if (row.state == FAR_plan_state_active) {
         return 0;
     }
+    FAR_TRY(far_offer_warn(step, row.id));
     struct far_ev_plan_started ev = {.plan_id = row.id, .due_ms = row.interval_s != 0 ? step->time_ms : 0};
     return far_emit(step, &far_schema_ev_plan_started, &ev);
 }
@@ -273,6 +275,7 @@ int far_decide_plan_replicate(struct far_step *step, const struct far_cmd_plan_r
     struct far_row_plan row;
     FAR_TRY(look_name(step, cmd->name, &row));
     FAR_TRY(far_move(step, &far_table_plan, state_of(&row), REPLICATE, cmd->name, NULL));
+    FAR_TRY(far_offer_warn(step, row.id));
     return far_job_replicate(step, &row);
 }
 

@@ -15,6 +15,17 @@ int far_reject(struct far_step *step, int klass, const char *format, ...)
     return klass;
 }
 
+void far_warn(struct far_step *step, const char *format, ...)
+{
+    va_list args;
+    if (step->warning[0] != '\0') {
+        return;
+    }
+    va_start(args, format);
+    vsnprintf(step->warning, sizeof step->warning, format, args);
+    va_end(args);
+}
+
 void *far_step_alloc(struct far_step *step, size_t size)
 {
     void *p = far_arena_alloc(step->arena, size);

@@ -35,10 +35,13 @@ struct far_step {
     bool is_rejected;
     int reject_class;
     char reject_message[FAR_MESSAGE_MAX];
+    char warning[FAR_MESSAGE_MAX]; /* told with an accepted command's answer */
 };
 
 /* Reject the command; returns klass. */
 int far_reject(struct far_step *step, int klass, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Tell whoever gave the command, though it is accepted; the first warning of a step stays. */
+void far_warn(struct far_step *step, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Memory that lives as long as the step; NULL (with step->err filled) without memory. */
 void *far_step_alloc(struct far_step *step, size_t size);
 /* Copy bytes into memory of the step. */

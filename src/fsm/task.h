@@ -40,11 +40,13 @@ struct far_candidate {
     uint64_t boot;
     uint64_t site_id;
     uint64_t held; /* tasks, those being assigned in this step included */
+    struct far_list adapters; /* names of those it has */
 };
 /* The up node with this id; *ret is NULL if it is not up. */
 int far_candidate_node(struct far_step *step, uint64_t node_id, struct far_candidate **ret);
-/* The up node of a site that holds the fewest tasks, the lowest id among equals; NULL if none is up. */
-int far_candidate_site(struct far_step *step, uint64_t site_id, struct far_candidate **ret);
+/* The up node of a site that has the adapter (empty: any will do) and holds the fewest tasks, the lowest id among equals;
+ * NULL if none is up. */
+int far_candidate_site(struct far_step *step, uint64_t site_id, struct far_slice adapter, struct far_candidate **ret);
 
 /* ---- task_group.c: all tasks of one workload in one job ---- */
 struct far_changes {

@@ -1,5 +1,6 @@
 /* Candidates: the nodes that are up, and how much each has to do. Loaded once in a step when first asked for, and forgotten
  * when a node changes. Assignments of the step are counted in, so that work spreads within one command too. */
+#include "fsm/offer.h"
 #include "fsm/task.h"
 
 struct far_candidates {
@@ -23,7 +24,7 @@ static int add(struct far_step *step, struct far_candidates *c, const struct far
         c->capacity = capacity;
     }
     c->nodes[c->count++] = (struct far_candidate){
-        .node_id = row->id, .boot = row->boot, .site_id = row->site_id, .held = row->task_count};
+        .node_id = row->id, .boot = row->boot, .site_id = row->site_id, .held = row->task_count, .adapters = row->adapters};
     return 0;
 }
 
@@ -64,13 +65,14 @@ int far_candidate_node(struct far_step *step, uint64_t node_id, struct far_candi
     return 0;
 }
 
-int far_candidate_site(struct far_step *step, uint64_t site_id, struct far_candidate **ret)
+int far_candidate_site(struct far_step *step, uint64_t site_id, struct far_slice adapter, struct far_candidate **ret)
 {
     FAR_TRY(load(step));
     *ret = NULL;
     for (size_t i = 0; i < step->candidates->count; i++) {
         struct far_candidate *c = &step->candidates->nodes[i];
-        if (c->site_id == site_id && (*ret == NULL || c->held < (*ret)->held)) {
+        bool fits = c->site_id == site_id && (adapter.len == 0 || far_offer_holds(&c->adapters, adapter));
+        if (fits && (*ret == NULL || c->held < (*ret)->held)) {
             *ret = c;
         }
     }

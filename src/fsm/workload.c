@@ -2,6 +2,7 @@
 #include "fsm/machines.h"
 
 #include "fsm/job.h"
+#include "fsm/offer.h"
 
 enum { ABSENT, FREE, PLANNED };
 enum { CREATE, REMOVE, CLAIM, UNCLAIM };
@@ -47,16 +48,9 @@ static int look_name(struct far_step *step, struct far_slice name, struct far_ro
 
 /* ---- create ---- */
 
-/* The name in "name?setting=number&…": what stands before the settings. */
-static struct far_slice adapter_name(struct far_slice adapter)
-{
-    const uint8_t *mark = adapter.len > 0 ? memchr(adapter.data, '?', adapter.len) : NULL;
-    return far_slice(adapter.data, mark != NULL ? (size_t)(mark - adapter.data) : adapter.len);
-}
-
 static bool adapter_ok(struct far_slice adapter)
 {
-    size_t name_len = adapter_name(adapter).len;
+    size_t name_len = far_offer_name(adapter).len;
     bool ok = name_len > 0;
     for (size_t i = 0; ok && i < adapter.len; i++) {
         uint8_t b = adapter.data[i];
@@ -69,7 +63,7 @@ static bool adapter_ok(struct far_slice adapter)
 /* The file adapter, plain or wrapped, finds disks by absolute path. */
 static bool wants_path(struct far_slice adapter)
 {
-    struct far_slice name = adapter_name(adapter);
+    struct far_slice name = far_offer_name(adapter);
     return (name.len == 4 && memcmp(name.data, "file", 4) == 0) ||
            (name.len > 5 && memcmp(name.data + name.len - 5, ":file", 5) == 0);
 }
@@ -119,6 +113,7 @@ int far_decide_workload_create(struct far_step *step, const struct far_cmd_workl
     for (size_t i = 0; i < cmd->disks.count; i++) {
         FAR_TRY(check_disk(step, cmd, i));
     }
+    FAR_TRY(far_offer_need(step, site_id, cmd->site, cmd->adapter));
     struct far_ev_workload_created ev = {.id = step->progress.next_id,
                                          .name = cmd->name,
                                          .site_id = site_id,

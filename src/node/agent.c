@@ -20,6 +20,7 @@ enum {
     ACK_TIMEOUT_MS = 15000,   /* for a report's confirmation; then another server is asked */
     ARENA_MAX = 8 * 1024 * 1024,
     BATCH_MAX = 256 * 1024,
+    ADAPTERS_MAX = 32, /* that the hello names */
 };
 
 enum state { STATE_IDLE, STATE_DIALING, STATE_GREETING, STATE_LIVE, STATE_CLOSING };
@@ -36,6 +37,7 @@ struct far_agent {
     char *servers_path;
     void (*on_removed)(void *arg);
     void *removed_arg;
+    const struct far_adapter *const *adapters;
 
     enum state state;
     struct far_stream *stream;
@@ -142,11 +144,18 @@ static void drop_stream(struct far_agent *agent)
 
 static void send_hello(struct far_agent *agent)
 {
+    struct far_slice names[ADAPTERS_MAX];
+    size_t count = 0;
+    while (agent->adapters != NULL && count < ADAPTERS_MAX && agent->adapters[count] != NULL) {
+        names[count] = far_slice_str(agent->adapters[count]->name);
+        count++;
+    }
     struct far_msg_hello hello = {
         .node_id = agent->node_id,
         .nonce = far_slice(agent->nonce, sizeof agent->nonce),
         .data_address = far_slice_str(far_engine_data_address(agent->engine)),
         .version = far_slice_str(FAR_VERSION),
+        .adapters = {.items = names, .count = count},
     };
     struct far_buf out;
     far_buf_init(&out, 4096);
@@ -513,6 +522,7 @@ int far_agent_new(const struct far_agent_config *config, uv_loop_t *loop, struct
     agent->server_count = config->server_count;
     memcpy(agent->servers, config->servers, config->server_count * sizeof config->servers[0]);
     agent->servers_path = config->servers_path == NULL ? NULL : strdup(config->servers_path);
+    agent->adapters = config->adapters;
     far_buf_init(&agent->batch, BATCH_MAX);
     far_random_bytes(agent->nonce, sizeof agent->nonce);
     rc = uv_timer_init(loop, &agent->timer);

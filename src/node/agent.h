@@ -35,6 +35,7 @@ struct far_agent_config {
     void (*on_removed)(void *arg);
     void *removed_arg;
     const char *servers_path; /* where the list that the servers tell is kept for the next start; NULL = nowhere */
+    const struct far_adapter *const *adapters; /* what it tells the servers it has; ends with NULL; NULL = nothing */
 };
 
 /* "<id>@<host>:<port>"; false if text is anything else. */

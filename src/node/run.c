@@ -129,7 +129,7 @@ static int open_agent(struct program *program, const char *dir, const struct far
     far_node_path(dir, "servers", path);
     struct far_agent_config agent = {
         .net = program->net, .node_id = config->node_id, .servers = servers, .servers_path = path,
-        .on_removed = on_removed, .removed_arg = program};
+        .on_removed = on_removed, .removed_arg = program, .adapters = far_adapters()};
     int rc = load_servers(dir, servers, &agent.server_count, err);
     return rc != 0 ? rc : far_agent_new(&agent, &program->loop, &program->agent, err);
 }

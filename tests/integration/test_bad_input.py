@@ -148,6 +148,31 @@ def names_that_are_taken():
                     {"name": "vm", "site": "protected", "adapter": "file", "disks": [{"name": "d", "locator": "/x"}]}))
 
 
+def an_adapter_that_no_node_has():
+    """The source node told its adapters with its hello; a workload with another one is refused and told what there is."""
+    body = {"name": "odd", "site": "protected", "adapter": "nosuch", "disks": [{"name": "d", "locator": "/x"}]}
+    said = "no node of site 'protected' has the adapter 'nosuch'; there are: file, fault"
+    wrong = refused(said, "invalid", "POST", "/v1/workloads", body)
+    status, text = cluster.cli("workload", "create", "odd", "--site", "protected", "--adapter", "nosuch", "--disk", "d=/x",
+                               check=False)
+    wrong += [] if status > 0 and said in text else ["status %d: %s" % (status, text)]
+    told = cluster.get("/v1/nodes/source")["adapters"]
+    return wrong + ([] if told == ["file", "fault"] else ["the node told %r" % told])
+
+
+def an_adapter_that_cannot_be_judged_yet():
+    """A site without nodes: the workload is accepted with a warning, and a cycle of it says why it waits."""
+    for name, role in (("near", "protected"), ("far", "recovery")):
+        other.post("/v1/sites", {"name": name, "role": role})
+    status, text = other.cli("workload", "create", "vm", "--site", "near", "--adapter", "nosuch", "--disk", "d=/x", check=False)
+    wrong = [] if status == 0 and "warning: no node of site 'near'" in text else ["status %d: %s" % (status, text)]
+    other.post("/v1/plans", {"name": "p", "source_site": "near", "target_site": "far", "workloads": ["vm"]})
+    started = other.post("/v1/plans/p/replicate")
+    wrong += [] if "site 'near' has no node" in started.get("warning", "") else ["no warning: %r" % started]
+    freeze = other.get("/v1/jobs/%d" % started["id"])["tasks"][0]
+    return wrong + ([] if freeze["waits_for"] == "site 'near' has no node" else ["it does not say why it waits: %r" % freeze])
+
+
 def a_plan_with_unknown_sites_or_workloads():
     return (refused("nowhere", "not_found", "POST", "/v1/plans",
                     {"name": "p2", "source_site": "nowhere", "target_site": "recovery", "workloads": ["vm"]}) +
@@ -272,7 +297,7 @@ if __name__ == "__main__":
             tap.run_all([
                 wrong_and_missing_tokens, a_used_join_token, an_expired_join_token, a_malformed_join_token,
                 a_token_for_another_name_or_purpose, a_node_whose_address_is_none, a_certificate_of_another_cluster, a_client_of_another_ca_is_not_believed,
-                names_that_are_taken, a_plan_with_unknown_sites_or_workloads, malformed_and_oversized_json,
+                names_that_are_taken, an_adapter_that_no_node_has, an_adapter_that_cannot_be_judged_yet, a_plan_with_unknown_sites_or_workloads, malformed_and_oversized_json,
                 an_oversized_body_is_refused_early, unknown_paths_and_methods, a_frame_with_a_wrong_length_on_the_server_port,
                 unknown_options_and_commands, a_recovery_target_that_exists, a_disk_that_vanished, a_disk_that_shrank,
                 the_plan_still_works_after_all_that,

@@ -739,6 +739,82 @@ static void a_removed_checkpoint_is_forgotten_in_the_vault(void **unused)
     assert_int_equal(world_row_job(&w, job).state, FAR_job_state_succeeded);
 }
 
+/* ---- adapters ---- */
+
+static void boot_with(uint64_t node, uint8_t nonce, struct far_slice *names, size_t count)
+{
+    uint8_t bytes[16] = {nonce, 2};
+    w.actor = far_actor(FAR_ACTOR_NODE, node);
+    w.sequence[node % 16] = 0;
+    MUST(&w, node_boot, .node_id = node, .nonce = far_slice(bytes, 16), .adapters = {names, count});
+    w.actor = 0;
+}
+
+static int create(const char *name, const char *adapter)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/disks/%s", name);
+    struct far_sub_disk_spec disk = {S("root"), S(path)};
+    return APPLY(&w, workload_create, .name = S(name), .site = S("paris"), .adapter = S(adapter), .disks = {&disk, 1});
+}
+
+static void an_adapter_that_no_node_of_the_site_has_is_refused(void **unused)
+{
+    struct far_slice here[] = {S("file"), S("fault")}, there[] = {S("nosuch")}, bad[] = {S("a b")};
+    assert_int_equal(create("early", "nosuch"), 0); /* nobody has told yet */
+    assert_non_null(strstr(w.result.message, "whether 'nosuch' is one"));
+    boot_with(source, 9, here, 2);
+    boot_with(target, 9, there, 1); /* of another site */
+    assert_int_equal(create("vm", "nosuch"), FAR_INVALID);
+    assert_string_equal(w.result.message, "no node of site 'paris' has the adapter 'nosuch'; there are: file, fault");
+    assert_int_equal(create("vm", "fault:nosuch?rd=5"), FAR_INVALID);
+    assert_int_equal(create("vm", "fault:file?rd=5"), 0);
+    assert_string_equal(w.result.message, "");
+    assert_int_equal(world_row_node(&w, source).adapters.count, 2);
+    uint8_t nonce[16] = {1};
+    w.actor = far_actor(FAR_ACTOR_NODE, source);
+    assert_int_equal(APPLY(&w, node_boot, .node_id = source, .nonce = far_slice(nonce, 16), .adapters = {bad, 1}),
+                     FAR_INVALID);
+    w.actor = 0;
+}
+
+static void a_plan_says_which_workload_waits_for_an_adapter(void **unused)
+{
+    struct far_slice file[] = {S("file")}, both[] = {S("file"), S("special")}, why;
+    assert_int_equal(create("odd", "special"), 0);
+    boot_with(source, 9, file, 1);
+    world_plan(&w, "q", (const char *const[]){"odd"}, 1);
+    MUST(&w, plan_start, .name = S("q"));
+    assert_string_equal(w.result.message, "workload 'odd' waits: no node of site 'paris' has the adapter 'special'; there "
+                                          "are: file");
+    uint64_t job = MUST(&w, plan_replicate, .name = S("q"));
+    assert_non_null(strstr(w.result.message, "workload 'odd' waits: no node"));
+    assert_state(job, FREEZE, FAR_task_state_ready);
+    struct far_row_task row = task(job, FREEZE);
+    assert_int_equal(far_query_wait(&w.state, &row, &w.arena, &why, &w.err), 0);
+    assert_text(why, "no node of site 'paris' has the adapter 'special'; there are: file");
+    boot_with(source, 10, both, 2); /* it learned it */
+    world_pass(&w, 1);
+    assert_state(job, FREEZE, FAR_task_state_assigned);
+    row = task(job, FREEZE);
+    assert_int_equal(far_query_wait(&w.state, &row, &w.arena, &why, &w.err), 0);
+    assert_int_equal(why.len, 0);
+    work();
+    assert_int_equal(world_row_job(&w, job).state, FAR_job_state_succeeded);
+}
+
+static void a_freeze_goes_to_a_node_that_has_the_adapter(void **unused)
+{
+    struct far_slice file[] = {S("file")}, other[] = {S("other")};
+    uint64_t second = world_node(&w, "src2", "paris");
+    boot_with(source, 9, other, 1);
+    boot_with(second, 9, file, 1);
+    uint64_t job = replicate();
+    assert_int_equal(task(job, FREEZE).node_id, second);
+    world_work_all(&w, (const uint64_t[]){source, target, second}, 3);
+    assert_int_equal(world_row_job(&w, job).state, FAR_job_state_succeeded);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define TEST_LIVE(name) cmocka_unit_test_setup_teardown(name, setup_live, teardown)
 
@@ -775,6 +851,9 @@ int main(void)
         TEST(a_fuzzy_point_marks_its_recovery),
         TEST(a_damaged_point_is_marked_and_an_older_one_is_recovered),
         TEST(a_removed_checkpoint_is_forgotten_in_the_vault),
+        TEST(an_adapter_that_no_node_of_the_site_has_is_refused),
+        TEST(a_plan_says_which_workload_waits_for_an_adapter),
+        TEST(a_freeze_goes_to_a_node_that_has_the_adapter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

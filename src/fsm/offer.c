@@ -1,0 +1,191 @@
+/* Offers: see offer.h. */
+#include "fsm/offer.h"
+
+#include "fsm/query.h"
+#include "fsm/task.h"
+
+#include <stdio.h>
+
+enum { OFFERED_MAX = 160, ADAPTER_NAME_MAX = 32 };
+
+/* What the nodes of a site have. */
+struct offer {
+    size_t nodes;             /* of the site, up or not */
+    size_t told;              /* of them that named their adapters */
+    bool holds;               /* one of these has what is asked for */
+    bool ready;               /* one that is up has it, or does not tell */
+    char names[OFFERED_MAX];  /* "fault, file": of all that told */
+};
+
+struct far_slice far_offer_name(struct far_slice adapter)
+{
+    const uint8_t *mark = adapter.len > 0 ? memchr(adapter.data, '?', adapter.len) : NULL;
+    return far_slice(adapter.data, mark != NULL ? (size_t)(mark - adapter.data) : adapter.len);
+}
+
+static bool has(const struct far_list *adapters, struct far_slice name)
+{
+    const struct far_slice *names = adapters->items;
+    for (size_t i = 0; i < adapters->count; i++) {
+        if (far_slice_equal(names[i], name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool far_offer_holds(const struct far_list *adapters, struct far_slice adapter)
+{
+    struct far_slice rest = far_offer_name(adapter);
+    while (adapters->count > 0 && rest.len > 0) {
+        const uint8_t *colon = memchr(rest.data, ':', rest.len);
+        size_t len = colon != NULL ? (size_t)(colon - rest.data) : rest.len;
+        if (!has(adapters, far_slice(rest.data, len))) {
+            return false;
+        }
+        rest = colon != NULL ? far_slice(colon + 1, rest.len - len - 1) : far_slice(NULL, 0);
+    }
+    return true;
+}
+
+int far_offer_check(struct far_step *step, const struct far_row_node *node, const struct far_list *adapters)
+{
+    const struct far_slice *names = adapters->items;
+    for (size_t i = 0; i < adapters->count; i++) {
+        bool ok = names[i].len > 0 && names[i].len <= ADAPTER_NAME_MAX;
+        for (size_t k = 0; ok && k < names[i].len; k++) {
+            uint8_t b = names[i].data[k];
+            ok = (b >= 'a' && b <= 'z') || (b >= '0' && b <= '9') || b == '-' || b == '_' || b == '.';
+        }
+        if (!ok) {
+            return far_reject(step, FAR_INVALID, "node '%.*s' names an adapter in other characters than a-z 0-9 - _ .",
+                              FAR_TEXT(node->name));
+        }
+    }
+    return 0;
+}
+
+/* Add the names that are not yet there, as far as there is room. */
+static void add_names(struct offer *offer, const struct far_list *adapters, struct far_list *seen,
+                      struct far_slice *seen_names, size_t seen_max)
+{
+    const struct far_slice *names = adapters->items;
+    for (size_t i = 0; i < adapters->count; i++) {
+        size_t len = strlen(offer->names);
+        if (has(seen, names[i]) || seen->count == seen_max || len + names[i].len + 3 > sizeof offer->names) {
+            continue;
+        }
+        seen_names[seen->count++] = names[i];
+        snprintf(offer->names + len, sizeof offer->names - len, "%s%.*s", len > 0 ? ", " : "", FAR_TEXT(names[i]));
+    }
+}
+
+static int look(struct far_step *step, uint64_t site_id, struct far_slice adapter, struct offer *ret_offer)
+{
+    struct far_row_node row;
+    struct far_key key = far_key(&far_schema_row_node);
+    struct far_slice seen_names[OFFERED_MAX / 2];
+    struct far_list seen = {.items = seen_names};
+    int rc;
+    *ret_offer = (struct offer){.nodes = 0};
+    while ((rc = far_next(step, &far_schema_row_node, &key, NULL, &row)) == 0) {
+        if (row.site_id != site_id) {
+            continue;
+        }
+        ret_offer->nodes++;
+        ret_offer->told += row.adapters.count > 0;
+        bool fits = far_offer_holds(&row.adapters, adapter);
+        ret_offer->holds = ret_offer->holds || (fits && row.adapters.count > 0);
+        ret_offer->ready = ret_offer->ready || (fits && row.state == FAR_node_state_up);
+        add_names(ret_offer, &row.adapters, &seen, seen_names, OFFERED_MAX / 2);
+    }
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+int far_offer_need(struct far_step *step, uint64_t site_id, struct far_slice site, struct far_slice adapter)
+{
+    struct offer offer;
+    FAR_TRY(look(step, site_id, adapter, &offer));
+    if (offer.told == 0) {
+        far_warn(step, "no node of site '%.*s' has told yet which adapters it has: whether '%.*s' is one shows when one is up",
+                 FAR_TEXT(site), FAR_TEXT(far_offer_name(adapter)));
+        return 0;
+    }
+    return offer.holds ? 0
+                       : far_reject(step, FAR_INVALID, "no node of site '%.*s' has the adapter '%.*s'; there are: %s",
+                                    FAR_TEXT(site), FAR_TEXT(far_offer_name(adapter)), offer.names);
+}
+
+/* Why nobody at the site can freeze this workload now; empty if somebody can. */
+static int why_not(struct far_step *step, const struct far_row_workload *workload, char text[FAR_MESSAGE_MAX])
+{
+    struct offer offer;
+    struct far_row_site site;
+    text[0] = '\0';
+    FAR_TRY(look(step, workload->site_id, workload->adapter, &offer));
+    FAR_TRY(far_row_need(step, &far_schema_row_site, workload->site_id, &site));
+    if (offer.ready) {
+        return 0;
+    }
+    if (offer.nodes == 0) {
+        snprintf(text, FAR_MESSAGE_MAX, "site '%.*s' has no node", FAR_TEXT(site.name));
+    } else if (offer.told == offer.nodes && !offer.holds) {
+        snprintf(text, FAR_MESSAGE_MAX, "no node of site '%.*s' has the adapter '%.*s'; there are: %s", FAR_TEXT(site.name),
+                 FAR_TEXT(far_offer_name(workload->adapter)), offer.names);
+    } else {
+        snprintf(text, FAR_MESSAGE_MAX, "no node of site '%.*s' with the adapter '%.*s' is up", FAR_TEXT(site.name),
+                 FAR_TEXT(far_offer_name(workload->adapter)));
+    }
+    return 0;
+}
+
+int far_offer_warn(struct far_step *step, uint64_t plan_id)
+{
+    struct far_key key = far_key_id(&far_schema_row_plan_workload, plan_id);
+    while (step->warning[0] == '\0') {
+        struct far_row_plan_workload member;
+        struct far_row_workload workload;
+        char why[FAR_MESSAGE_MAX];
+        int rc = far_next(step, &far_schema_row_plan_workload, &key, NULL, &member);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && member.plan_id != plan_id)) {
+            return 0;
+        }
+        FAR_TRY(rc);
+        FAR_TRY(far_row_need(step, &far_schema_row_workload, member.workload_id, &workload));
+        FAR_TRY(why_not(step, &workload, why));
+        if (why[0] != '\0') {
+            far_warn(step, "workload '%.*s' waits: %s", FAR_TEXT(workload.name), why);
+        }
+    }
+    return 0;
+}
+
+/* ---- why a task waits ---- */
+
+static int wait_of(struct far_step *step, const struct far_row_task *task, struct far_slice *ret_why)
+{
+    struct far_row_workload workload;
+    char why[FAR_MESSAGE_MAX];
+    *ret_why = far_slice(NULL, 0);
+    if (!far_task_assignable(task) || task->kind != FAR_task_kind_freeze) {
+        return 0;
+    }
+    FAR_TRY(far_row_need(step, &far_schema_row_workload, task->workload_id, &workload));
+    FAR_TRY(why_not(step, &workload, why));
+    return far_step_copy(step, far_slice_str(why), ret_why);
+}
+
+int far_query_wait(struct far_state *state, const struct far_row_task *task, struct far_arena *arena,
+                   struct far_slice *ret_why, struct far_error *err)
+{
+    struct far_error cause = {0};
+    struct far_step step = {.state = state, .arena = arena, .err = &cause};
+    int rc = wait_of(&step, task, ret_why);
+    if (rc != 0 && step.is_rejected) {
+        return far_fail(err, rc, "%s", step.reject_message);
+    }
+    if (rc != 0 && err != NULL) {
+        *err = cause;
+    }
+    return rc;
+}
