@@ -25,7 +25,8 @@ struct far_event_stream {
     const struct far_schema *kind; /* only events of this kind; NULL: all */
     bool ndjson;
     uint64_t sent_ms;  /* monotonic */
-    uint64_t token_ms; /* when the token was last looked up */
+    uint64_t token_ms;    /* when the token was last looked up; monotonic */
+    uint64_t token_index; /* and in which state */
 };
 
 /* ---- the text of an event ---- */
@@ -250,14 +251,16 @@ static int send_events(struct far_event_stream *stream, struct far_log_view *vie
     return 0;
 }
 
+/* In each new state, so that nothing is sent behind a revocation, and now and then for a token's end. */
 static int check_token(struct far_event_stream *stream, struct far_log_view *view, uint64_t now_ms,
                        struct far_error *err)
 {
     struct far_api_request *request = stream->request;
-    if (now_ms - stream->token_ms < request->api->heartbeat_ms) {
+    if (view->applied_index == stream->token_index && now_ms - stream->token_ms < request->api->heartbeat_ms) {
         return 0;
     }
     stream->token_ms = now_ms;
+    stream->token_index = view->applied_index;
     far_arena_reset(&request->arena);
     return far_api_authorize(request, view, &request->token_id, err);
 }

@@ -68,6 +68,9 @@ static int look_id(struct far_step *step, uint64_t id, struct far_row_token *ret
 const char *far_token_fault(const struct far_row_token *token, uint64_t purpose, uint64_t now_ms)
 {
     unsigned state = state_of(token);
+    if (token->purpose == FAR_token_purpose_api && purpose == FAR_token_purpose_api && state == REVOKED) {
+        return "was revoked";
+    }
     if (state != GOOD) {
         return far_table_cell(&far_table_token, state, JOIN)->why;
     }

@@ -393,7 +393,7 @@ static void a_cursor_before_the_kept_history_is_refused(void **unused)
     far_test_api_trim(fixture, 1);
 }
 
-static void a_stream_ends_when_its_token_is_revoked(void **unused)
+static void a_stream_ends_at_once_when_its_token_is_revoked(void **unused)
 {
     char saved[sizeof auth], id[32], path[64];
     assert_int_equal(ask("POST", "/v1/tokens", "{\"name\":\"short\",\"purpose\":\"api\"}"), 201);
@@ -407,6 +407,8 @@ static void a_stream_ends_when_its_token_is_revoked(void **unused)
     assert_int_equal(ask("DELETE", path, NULL), 200);
     assert_true(far_test_https_expect(f, "event: problem", WAIT_MS));
     assert_non_null(strstr(far_test_https_text(f), "denied"));
+    assert_non_null(strstr(far_test_https_text(f), "token 'short' was revoked\""));
+    assert_null(strstr(far_test_https_text(f), "token_revoked")); /* nothing comes behind the revocation */
     far_test_https_close(f);
 }
 
@@ -463,7 +465,7 @@ int main(void)
         cmocka_unit_test(history_ends_where_it_was_asked_to),
         cmocka_unit_test(many_events_arrive_whole_and_in_order),
         cmocka_unit_test(a_cursor_before_the_kept_history_is_refused),
-        cmocka_unit_test(a_stream_ends_when_its_token_is_revoked),
+        cmocka_unit_test(a_stream_ends_at_once_when_its_token_is_revoked),
         cmocka_unit_test(a_client_that_leaves_before_its_answer_costs_nothing),
     };
     return cmocka_run_group_tests_name("api", tests, setup, teardown);
