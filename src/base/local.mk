@@ -10,6 +10,7 @@ libbase_la_SOURCES = \
 	src/base/file.c src/base/file.h \
 	src/base/hash.c src/base/hash.h \
 	src/base/logging.c src/base/logging.h \
+	src/base/new_folder.c src/base/new_folder.h \
 	src/base/random.c src/base/random.h
 libbase_la_CFLAGS = $(AM_CFLAGS) $(XXHASH_CFLAGS)
 libbase_la_LIBADD = $(XXHASH_LIBS)

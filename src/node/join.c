@@ -1,21 +1,21 @@
 /* farshore-node join: an identity for this machine. Nothing is written before the cluster has answered and everything
- * fits together; the file `config` is written last, so a folder without it was never joined and can be joined again. */
+ * fits together; the file `config` is written last, so a folder without it was never joined and can be joined again; a
+ * join that fails leaves nothing. */
 #include "node/node.h"
 
 #include "base/file.h"
+#include "base/new_folder.h"
 #include "net/address.h"
 #include "net/enroll.h"
 #include "net/join_token.h"
 #include "net/pki.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum { OPT_DIR, OPT_TOKEN, OPT_NAME, OPT_DATA, OPT_COUNT };
 static const char *const option_names[] = {"--dir", "--token", "--name", "--data", NULL};
+static const char *const file_names[] = {"node.key", "node.crt", "ca.crt", "servers", "config", NULL};
 
 static int write_file(const char *dir, const char *name, struct far_slice data, int mode, struct far_error *err)
 {
@@ -63,59 +63,52 @@ static int write_folder(const char *dir, const struct far_enrolment *enrolment, 
     return rc == 0 ? far_node_config_save(dir, &config, err) : rc;
 }
 
-/* The folder is there, ours to write, and not a node's yet: known before the token is spent. */
-static int prepare_folder(const char *dir, struct far_error *err)
+/* The folder is there and ours: known before the token is spent. */
+static int join(const char *const *options, struct far_error *err)
 {
-    char path[FAR_NODE_PATH_MAX + 32];
-    if (strlen(dir) >= FAR_NODE_PATH_MAX) {
-        return far_fail(err, FAR_INVALID, "the path of the folder is too long");
+    struct far_enrolment enrolment;
+    char token[FAR_JOIN_TOKEN_TEXT_MAX];
+    int rc = far_join_token_argument(options[OPT_TOKEN], token, err);
+    if (rc == 0) {
+        struct far_enroll_request request = {.token = token,
+                                             .party = FAR_PARTY_NODE,
+                                             .name = options[OPT_NAME],
+                                             .data_address = options[OPT_DATA]};
+        rc = far_enroll(&request, &enrolment, err);
     }
-    if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
-        return far_fail_errno(err, FAR_IO, errno, "create '%s'", dir);
+    if (rc != 0) {
+        return rc;
     }
-    far_node_path(dir, "config", path);
-    if (access(path, F_OK) == 0) {
-        return far_fail(err, FAR_CONFLICT, "'%s' belongs to a node already", dir);
+    rc = write_folder(options[OPT_DIR], &enrolment, options, err);
+    if (rc == 0) {
+        printf("node '%s' joined cluster '%s' as number %llu; start it with: farshore-node run --dir %s\n",
+               options[OPT_NAME], enrolment.cluster, (unsigned long long)enrolment.id, options[OPT_DIR]);
     }
-    if (access(dir, W_OK | X_OK) != 0) {
-        return far_fail_errno(err, FAR_IO, errno, "write into '%s'", dir);
-    }
-    return 0;
+    far_enroll_done(&enrolment);
+    return rc;
 }
 
 int far_node_join(int argc, char **argv)
 {
     const char *options[OPT_COUNT];
     struct far_error err = {0};
-    struct far_enrolment enrolment;
+    struct far_new_folder folder;
+    struct far_address data;
     int rc = far_node_options(argc, argv, option_names, options, &err);
     for (int i = 0; i < OPT_COUNT && rc == 0; i++) {
         if (options[i] == NULL) {
             rc = far_fail(&err, FAR_INVALID, "join: '%s' is missing", option_names[i]);
         }
     }
-    struct far_address data;
     rc = rc == 0 ? far_address_parse(options[OPT_DATA], &data, &err) : rc;
-    if (rc == 0) {
-        rc = prepare_folder(options[OPT_DIR], &err);
-    }
-    char token[FAR_JOIN_TOKEN_TEXT_MAX];
-    rc = rc == 0 ? far_join_token_argument(options[OPT_TOKEN], token, &err) : rc;
-    if (rc == 0) {
-        struct far_enroll_request request = {.token = token,
-                                             .party = FAR_PARTY_NODE,
-                                             .name = options[OPT_NAME],
-                                             .data_address = options[OPT_DATA]};
-        rc = far_enroll(&request, &enrolment, &err);
-    }
+    rc = rc == 0 ? far_new_folder_begin(options[OPT_DIR], "node", file_names, &folder, &err) : rc;
     if (rc != 0) {
         return far_node_failed(&err);
     }
-    rc = write_folder(options[OPT_DIR], &enrolment, options, &err);
-    if (rc == 0) {
-        printf("node '%s' joined cluster '%s' as number %llu; start it with: farshore-node run --dir %s\n",
-               options[OPT_NAME], enrolment.cluster, (unsigned long long)enrolment.id, options[OPT_DIR]);
+    rc = join(options, &err);
+    if (rc != 0) {
+        far_new_folder_undo(&folder);
+        return far_node_failed(&err);
     }
-    far_enroll_done(&enrolment);
-    return rc == 0 ? 0 : far_node_failed(&err);
+    return 0;
 }

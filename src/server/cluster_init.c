@@ -5,7 +5,8 @@
  * once. The CA's key and the master key exist only sealed, in the state.
  *
  * The file `init.unfinished` is there from before the first change until after `config` was written: a folder with it is
- * the rest of an init that was interrupted, and is made anew; a folder with a log and without it is refused. */
+ * the rest of an init that was interrupted, and is made anew; a folder with any of init's files and without it is
+ * refused. An init that fails leaves nothing. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* nftw */
 #endif
@@ -133,14 +134,16 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
     return remove(path);
 }
 
-/* The rest of an interrupted init: everything in it was made by it. */
-static int remove_rest(const char *dir, struct far_error *err)
+/* Everything that init makes, but the marker. */
+static const char *const made_names[] = {"wal",        "state",      "reserve", "admin.token", "server.key",
+                                         "server.crt", "ca.crt",     "seal.key", NULL};
+static const char *const marker_names[] = {marker_name, "config", NULL};
+
+static int remove_made(const char *dir, struct far_error *err)
 {
-    static const char *const names[] = {"wal", "state", "reserve", "admin.token", "server.key", "server.crt", "ca.crt",
-                                        "seal.key"};
     char path[FAR_SERVER_FILE_MAX];
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        far_server_path(dir, names[i], path);
+    for (size_t i = 0; made_names[i] != NULL; i++) {
+        far_server_path(dir, made_names[i], path);
         if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT) {
             return far_fail_errno(err, FAR_IO, errno, "remove '%s', left by an init that was interrupted", path);
         }
@@ -148,23 +151,28 @@ static int remove_rest(const char *dir, struct far_error *err)
     return 0;
 }
 
-static int prepare_folder(const char *dir, struct far_error *err)
+/* Nothing of somebody else's is there to be written over, or removed when this init fails. */
+static int refuse_others(const char *dir, struct far_error *err)
+{
+    char path[FAR_SERVER_FILE_MAX];
+    for (size_t i = 0; made_names[i] != NULL; i++) {
+        far_server_path(dir, made_names[i], path);
+        if (access(path, F_OK) == 0) {
+            return far_fail(err, FAR_CONFLICT, i < 2 ? "'%s' holds a log but no config; give a new folder"
+                                                     : "'%s' holds '%s' but no config; give a new folder",
+                            dir, made_names[i]);
+        }
+    }
+    return 0;
+}
+
+/* The folder was begun: make it empty but for the marker, from which on everything in it is this init's. */
+static int mark_folder(const char *dir, struct far_error *err)
 {
     char marker[FAR_SERVER_FILE_MAX];
-    char wal[FAR_SERVER_FILE_MAX];
-    char state[FAR_SERVER_FILE_MAX];
-    int rc = far_server_folder_prepare(dir, err);
-    if (rc != 0) {
-        return rc;
-    }
     far_server_path(dir, marker_name, marker);
-    far_server_path(dir, "wal", wal);
-    far_server_path(dir, "state", state);
     if (access(marker, F_OK) == 0) {
-        return remove_rest(dir, err);
-    }
-    if (access(wal, F_OK) == 0 || access(state, F_OK) == 0) {
-        return far_fail(err, FAR_CONFLICT, "'%s' holds a log but no config; give a new folder", dir);
+        return remove_made(dir, err);
     }
     return far_server_file_write(dir, marker_name, far_slice_str("farshored init did not finish\n"), 0600, err);
 }
@@ -315,18 +323,9 @@ static void print_founded(const struct material *m)
     explicit_bzero(recovery, sizeof recovery);
 }
 
-static int found(struct material *m, struct far_error *err)
+static int fill_folder(struct material *m, struct far_error *err)
 {
-    int rc = make_keys(m, err);
-    if (rc == 0) {
-        rc = encode_commands(m, err);
-    }
-    if (rc == 0) {
-        rc = prepare_folder(m->dir, err);
-    }
-    if (rc == 0) {
-        rc = write_identity(m, err);
-    }
+    int rc = write_identity(m, err);
     if (rc == 0) {
         rc = far_founding_run(m->dir, &m->config, m->commands, COMMAND_COUNT, err);
     }
@@ -338,6 +337,39 @@ static int found(struct material *m, struct far_error *err)
         rc = far_server_config_save(m->dir, &m->config, err);
     }
     return rc == 0 ? finish_folder(m->dir, err) : rc;
+}
+
+static int found(struct material *m, struct far_error *err)
+{
+    struct far_new_folder folder;
+    char marker[FAR_SERVER_FILE_MAX];
+    int rc = make_keys(m, err);
+    if (rc == 0) {
+        rc = encode_commands(m, err);
+    }
+    if (rc == 0) {
+        rc = far_new_folder_begin(m->dir, "server", marker_names, &folder, err);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    far_server_path(m->dir, marker_name, marker);
+    rc = access(marker, F_OK) == 0 ? 0 : refuse_others(m->dir, err);
+    bool is_ours = rc == 0;
+    if (rc == 0) {
+        rc = mark_folder(m->dir, err);
+    }
+    if (rc == 0) {
+        rc = fill_folder(m, err);
+    }
+    if (rc != 0 && is_ours) {
+        (void)remove_made(m->dir, NULL);
+        unlink(marker); /* also one that an earlier init left */
+    }
+    if (rc != 0) {
+        far_new_folder_undo(&folder);
+    }
+    return rc;
 }
 
 int far_server_init(int argc, char **argv)

@@ -3,6 +3,7 @@
 #ifndef FAR_SERVER_SERVER_H
 #define FAR_SERVER_SERVER_H
 
+#include "base/new_folder.h"
 #include "log/log.h"
 #include "net/net.h"
 
@@ -11,7 +12,7 @@ int far_server_join(int argc, char **argv);
 int far_server_run(int argc, char **argv);
 int far_server_log_verify(int argc, char **argv);
 
-enum { FAR_SERVER_PATH_MAX = 3072, FAR_SERVER_FILE_MAX = FAR_SERVER_PATH_MAX + 32 };
+enum { FAR_SERVER_PATH_MAX = FAR_NEW_FOLDER_PATH_MAX, FAR_SERVER_FILE_MAX = FAR_SERVER_PATH_MAX + 32 };
 
 /* The file `config` of a server's folder. */
 struct far_server_config {
@@ -53,8 +54,6 @@ int far_server_removed(const struct far_server_config *config, const char *ask, 
 /* FAR_DENIED with that message if the folder says that the server was removed. */
 int far_server_removed_check(const char *dir, struct far_error *err);
 int far_server_removed_keep(const char *dir, const struct far_error *why, struct far_error *err);
-/* dir is made if it is not there, ours to write, and no server's yet (no file config): known before anything is spent. */
-int far_server_folder_prepare(const char *dir, struct far_error *err);
 /* An address whose port is 0 gets a free one (out has 256 bytes), for tests and trials: the state needs the real one. */
 int far_server_address_settle(const char *address, char out[256], struct far_error *err);
 

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { KEY_COUNT = 15 };
@@ -179,25 +178,6 @@ int far_server_file_write(const char *dir, const char *name, struct far_slice da
     char path[FAR_SERVER_FILE_MAX];
     far_server_path(dir, name, path);
     return far_file_replace(path, data.data, data.len, mode, err);
-}
-
-int far_server_folder_prepare(const char *dir, struct far_error *err)
-{
-    char path[FAR_SERVER_FILE_MAX];
-    if (strlen(dir) >= FAR_SERVER_PATH_MAX) {
-        return far_fail(err, FAR_INVALID, "the path of the folder is too long");
-    }
-    if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
-        return far_fail_errno(err, FAR_IO, errno, "create '%s'", dir);
-    }
-    far_server_path(dir, "config", path);
-    if (access(path, F_OK) == 0) {
-        return far_fail(err, FAR_CONFLICT, "'%s' belongs to a server already", dir);
-    }
-    if (access(dir, W_OK | X_OK) != 0) {
-        return far_fail_errno(err, FAR_IO, errno, "write into '%s'", dir);
-    }
-    return 0;
 }
 
 /* ---- addresses ---- */

@@ -1,6 +1,6 @@
 /* farshored join: an identity for this machine. Nothing is written before the cluster has answered and everything fits
- * together; the file `config` is written last, so a folder without it was never joined and can be joined again. The log
- * begins empty: the leader fills it. */
+ * together; the file `config` is written last, so a folder without it was never joined and can be joined again; a join
+ * that fails leaves nothing. The log begins empty: the leader fills it. */
 #include "net/enroll.h"
 #include "net/join_token.h"
 #include "net/pki.h"
@@ -11,6 +11,7 @@
 
 enum { OPT_DIR, OPT_TOKEN, OPT_NAME, OPT_API, OPT_PEER, OPT_COUNT };
 static const char *const option_names[] = {"--dir", "--token", "--name", "--api", "--peer", NULL};
+static const char *const file_names[] = {"server.key", "server.crt", "ca.crt", "seal.key", "config", NULL};
 
 static int write_folder(const char *dir, const struct far_enrolment *enrolment, const uint8_t seal_key[32],
                         struct far_server_config *config, struct far_error *err)
@@ -66,39 +67,52 @@ static int enroll(const char *const *options, const struct far_server_config *co
     return far_enroll(&request, ret_enrolment, err);
 }
 
-int far_server_join(int argc, char **argv)
+/* The folder is there and ours: everything that is needed besides, then the token, then the files. */
+static int join(const char *const *options, struct far_error *err)
 {
-    const char *options[OPT_COUNT];
-    struct far_error err = {0};
     struct far_enrolment enrolment;
     struct far_server_config config = {0};
     uint8_t seal_private[32];
-    int rc = far_server_options(argc, argv, option_names, OPT_COUNT, options, &err);
+    int rc = refuse_old_log(options[OPT_DIR], err);
     if (rc == 0) {
-        rc = far_server_folder_prepare(options[OPT_DIR], &err);
+        rc = far_server_address_settle(options[OPT_API], config.api_address, err);
     }
     if (rc == 0) {
-        rc = refuse_old_log(options[OPT_DIR], &err);
-    }
-    if (rc == 0) {
-        rc = far_server_address_settle(options[OPT_API], config.api_address, &err);
-    }
-    if (rc == 0) {
-        rc = far_server_address_settle(options[OPT_PEER], config.peer_address, &err);
+        rc = far_server_address_settle(options[OPT_PEER], config.peer_address, err);
     }
     if (rc == 0) {
         snprintf(config.name, sizeof config.name, "%s", options[OPT_NAME]);
-        rc = enroll(options, &config, seal_private, &enrolment, &err);
+        rc = enroll(options, &config, seal_private, &enrolment, err);
     }
     if (rc != 0) {
-        return far_server_failed(&err);
+        return rc;
     }
-    rc = write_folder(options[OPT_DIR], &enrolment, seal_private, &config, &err);
+    rc = write_folder(options[OPT_DIR], &enrolment, seal_private, &config, err);
     if (rc == 0) {
         printf("server '%s' joined cluster '%s' as number %llu; start it with: farshored run --dir %s\n",
                options[OPT_NAME], enrolment.cluster, (unsigned long long)enrolment.id, options[OPT_DIR]);
     }
     far_enroll_done(&enrolment);
     explicit_bzero(seal_private, sizeof seal_private);
-    return rc == 0 ? 0 : far_server_failed(&err);
+    return rc;
+}
+
+int far_server_join(int argc, char **argv)
+{
+    const char *options[OPT_COUNT];
+    struct far_error err = {0};
+    struct far_new_folder folder;
+    int rc = far_server_options(argc, argv, option_names, OPT_COUNT, options, &err);
+    if (rc == 0) {
+        rc = far_new_folder_begin(options[OPT_DIR], "server", file_names, &folder, &err);
+    }
+    if (rc != 0) {
+        return far_server_failed(&err);
+    }
+    rc = join(options, &err);
+    if (rc != 0) {
+        far_new_folder_undo(&folder);
+        return far_server_failed(&err);
+    }
+    return 0;
 }

@@ -45,10 +45,13 @@ def refused(words, code, method, where, body=None, token=None, headers=None):
 
 
 def fails(words, *argv):
-    """The program refuses: not 0, no signal, a message with one of the words, and no trace of a crash."""
+    """The program refuses: not 0, no signal, a message with one of the words, no trace of a crash; a refused join leaves
+    no folder."""
     status, text = cluster.run_tool(*argv, check=False)
     if status <= 0:
         return ["%s: status %d" % (" ".join(argv[:3]), status)]
+    if "join" in argv and os.path.exists(argv[argv.index("--dir") + 1]):
+        return ["%s left its folder" % " ".join(argv[:2])]
     return [] if any(w in text.lower() for w in words.split("|")) else ["%s: said %r, wanted %s" % (argv[0], text, words)]
 
 

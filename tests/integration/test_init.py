@@ -133,9 +133,31 @@ def wrong_options_change_nothing():
     return wrong
 
 
+def a_refused_init_leaves_nothing_and_what_was_there():
+    """Refused by the log, when keys and log are made already."""
+    new, old = os.path.join(root, "new"), os.path.join(root, "old")
+    os.mkdir(old)
+    with open(os.path.join(old, "mine"), "w", encoding="ascii") as file:
+        file.write("mine")
+    wrong = []
+    for folder in (new, old):
+        status, _, err = run([a if a != "test" else "no name" for a in init(folder)])
+        if status != 2 or "no name" not in err:
+            wrong.append("status %d: %s" % (status, err))
+    if os.path.exists(new) or os.listdir(old) != ["mine"]:
+        wrong.append("left: %r %r" % (os.path.exists(new), os.listdir(old)))
+    with open(os.path.join(old, "server.key"), "w", encoding="ascii") as file:
+        file.write("somebody's")
+    status, _, err = run(init(old))
+    if status != CONFLICT or sorted(os.listdir(old)) != ["mine", "server.key"]:
+        wrong.append("another's key: status %d: %s, left %r" % (status, err, os.listdir(old)))
+    return wrong
+
+
 if __name__ == "__main__":
     try:
         tap.run_all([an_init_that_was_killed_can_be_run_again, a_folder_of_a_server_is_refused_and_left_as_it_was,
-                     secrets_are_for_the_owner_only, wrong_options_change_nothing])
+                     secrets_are_for_the_owner_only, wrong_options_change_nothing,
+                     a_refused_init_leaves_nothing_and_what_was_there])
     finally:
         shutil.rmtree(root)

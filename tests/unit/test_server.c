@@ -104,6 +104,7 @@ static void config_is_what_was_saved(void **state)
     struct far_error err;
     struct far_server_config config = {.server_id = 3, .incarnation_epoch = 2, .wal_bytes_max = 1 << 20};
     struct far_server_config back;
+    struct far_new_folder folder;
     uint8_t key[32];
     uint8_t key_back[32];
     char path[64];
@@ -115,7 +116,7 @@ static void config_is_what_was_saved(void **state)
     assert_int_equal(far_server_config_save(f->dir, &config, &err), 0);
     assert_int_equal(far_server_config_load(f->dir, &back, &err), 0);
     assert_memory_equal(&back, &config, sizeof back);
-    assert_int_equal(far_server_folder_prepare(f->dir, &err), FAR_CONFLICT);
+    assert_int_equal(far_new_folder_begin(f->dir, "server", (const char *const[]){NULL}, &folder, &err), FAR_CONFLICT);
     memset(key, 0x3c, sizeof key);
     assert_int_equal(far_server_seal_key_save(f->dir, key, &err), 0);
     assert_int_equal(far_server_seal_key_load(f->dir, key_back, &err), 0);
