@@ -93,6 +93,11 @@ struct far_adapter_bytes {
     /* Everything written is on the device, and later reads come from the device, not from a cache. */
     int (*flush)(void *handle, struct far_adapter_error *ret_error);
     void (*close)(void *handle); /* NULL is allowed */
+    /* Where a frozen disk holds data: extents from offset (inside the disk) on, ascending and without gaps, `zero` where it
+     * is known to read as zeroes; at most max (1 or more) of them, the last perhaps beyond the disk's end. What is `zero`
+     * is not read. NULL: nothing is known, everything is read. */
+    int (*extents)(void *handle, uint64_t offset, struct far_adapter_extent *ret_extents, size_t max, size_t *ret_count,
+                   struct far_adapter_error *ret_error);
 };
 
 /* machines: comes with the first platform that runs any. */

@@ -20,6 +20,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/restore.c \
 	src/dataplane/send.c src/dataplane/send_local.h \
 	src/dataplane/send_cache.c \
+	src/dataplane/send_read.c \
 	src/dataplane/send_worker.c \
 	src/dataplane/send_writer.c \
 	src/dataplane/tasks.c \

@@ -1,7 +1,7 @@
 /* Hashes of the Merkle map and its flat form: see map.h.
  *
- * The flat form is one anonymous mapping, so that pages never touched cost nothing; 32 zero bytes in it stand for the
- * leaf of a block of zeroes. The cache file is in map_cache.c. */
+ * The flat form is one anonymous mapping of small pages, so that what was never written costs nothing: regions of zeroes of
+ * any size, as 32 zero bytes stand for the leaf of a block of zeroes. The cache file is in map_cache.c. */
 #define _GNU_SOURCE
 #include "dataplane/map.h"
 #include "dataplane/map_private.h"
@@ -188,6 +188,7 @@ int far_map_new(uint64_t size_bytes, struct far_map **ret_map, struct far_error 
         return far_fail(err, FAR_LIMIT, "no memory for the map of a disk of %llu bytes",
                         (unsigned long long)size_bytes);
     }
+    madvise(map->leaves, map->mapped_bytes, MADV_NOHUGEPAGE); /* a huge page would be all resident for one leaf */
     *ret_map = map;
     return 0;
 }
@@ -238,7 +239,12 @@ int far_map_grow(struct far_map *map, uint64_t size_bytes, struct far_error *err
 void far_map_set(struct far_map *map, uint64_t index, const struct far_hash256 *leaf)
 {
     FAR_ASSERT(index < map->blocks);
-    map->leaves[index] = far_hash256_equal(leaf, far_zero_leaf()) ? stands_for_zero : *leaf;
+    struct far_hash256 *at = &map->leaves[index];
+    if (!far_hash256_equal(leaf, far_zero_leaf())) {
+        *at = *leaf;
+    } else if (!far_hash256_equal(at, &stands_for_zero)) { /* a page that was never written stays one */
+        *at = stands_for_zero;
+    }
 }
 
 void far_map_get(const struct far_map *map, uint64_t index, struct far_hash256 *ret_leaf)

@@ -1,4 +1,5 @@
-/* The cache file of a map: a header of 4 KiB, then pages of 4 KiB with 127 leaves, their number and an XXH3 each.
+/* The cache file of a map: a header of 4 KiB, then pages of 4 KiB with 127 leaves, their number and an XXH3 each; pages whose
+ * leaves are all of zero blocks are zeroes themselves, and holes of the file where many follow each other.
  * Only a cache: anything unexpected makes it worthless, and the caller goes on without. Bytes in docs/FORMATS.md. */
 #include "dataplane/map.h"
 
@@ -50,17 +51,25 @@ static void header_encode(const struct far_map *map, uint8_t page[CACHE_PAGE])
     page_finish(page);
 }
 
-static void page_encode(const struct far_map *map, uint64_t number, uint8_t page[CACHE_PAGE])
+/* False: all its leaves are of zero blocks, and the page is nothing but zeroes. */
+static bool page_encode(const struct far_map *map, uint64_t number, uint8_t page[CACHE_PAGE])
 {
+    bool zero = true;
     memset(page, 0, CACHE_PAGE);
     uint64_t first = number * CACHE_LEAVES;
     for (unsigned i = 0; i < CACHE_LEAVES && first + i < far_map_blocks(map); i++) {
         struct far_hash256 leaf;
         far_map_get(map, first + i, &leaf);
+        zero = zero && far_hash256_equal(&leaf, far_zero_leaf());
         memcpy(page + 32 * i, leaf.bytes, 32);
+    }
+    if (zero) {
+        memset(page, 0, CACHE_PAGE);
+        return false;
     }
     far_put_le64(page + CACHE_NUMBER_AT, number);
     page_finish(page);
+    return true;
 }
 
 static bool page_sum_good(const uint8_t page[CACHE_PAGE])
@@ -91,6 +100,9 @@ static int header_decode(const uint8_t page[CACHE_PAGE], struct cache_header *re
 
 static int page_decode(const uint8_t page[CACHE_PAGE], uint64_t number, struct far_map *map, struct far_error *err)
 {
+    if (far_block_is_zero(page, CACHE_PAGE)) {
+        return 0; /* the leaves of a new map */
+    }
     if (!page_sum_good(page) || far_get_le64(page + CACHE_NUMBER_AT) != number) {
         return far_fail(err, FAR_CORRUPT, "map cache: page %llu at offset %llu is damaged", (unsigned long long)number,
                         (unsigned long long)((number + 1) * CACHE_PAGE));
@@ -152,12 +164,16 @@ static int save_pages(const struct far_map *map, int fd, const char *path, struc
     uint64_t pages = pages_of(far_map_size(map));
     header_encode(map, batch);
     int rc = far_file_pwrite(fd, batch, CACHE_PAGE, 0, path, err);
+    if (rc == 0 && ftruncate(fd, (off_t)((pages + 1) * CACHE_PAGE)) != 0) {
+        rc = far_fail_errno(err, FAR_IO, errno, "give its size to '%s'", path);
+    }
     for (uint64_t i = 0; rc == 0 && i < pages; i += CACHE_BATCH) {
         uint64_t count = pages - i < CACHE_BATCH ? pages - i : CACHE_BATCH;
+        bool data = false;
         for (uint64_t j = 0; j < count; j++) {
-            page_encode(map, i + j, batch + j * CACHE_PAGE);
+            data |= page_encode(map, i + j, batch + j * CACHE_PAGE);
         }
-        rc = far_file_pwrite(fd, batch, (size_t)count * CACHE_PAGE, (i + 1) * CACHE_PAGE, path, err);
+        rc = data ? far_file_pwrite(fd, batch, (size_t)count * CACHE_PAGE, (i + 1) * CACHE_PAGE, path, err) : 0;
     }
     free(batch);
     if (rc == 0 && fdatasync(fd) != 0) {

@@ -54,6 +54,7 @@ struct send_worker {
     struct send_group *spares[SEND_CHUNKS]; /* reserved for the chunks in work */
     struct send_group *open;  /* gathers sparse candidates */
     uint64_t low_block;       /* nothing below it is in this worker's hands; under the mutex */
+    struct far_adapter_extent extent; /* of the frozen view, where it was asked for last */
     uint8_t *scratch;         /* for compression */
     void *zstd;               /* ZSTD_CCtx */
 };
@@ -105,6 +106,11 @@ bool send_all_hashed(const struct far_send *send);
 uint64_t send_low_block(const struct far_send *send);
 /* Raises the attempt's bytes_done to what is behind it: hashed and, where wanted, on its way. The mutex is held. */
 void send_note_progress(struct far_send *send);
+
+/* Reads length bytes of the view; what its adapter knows to be zeroes is not read. ret_hole: all of it is, and the buffer was
+ * not touched. send_read.c */
+int send_read(struct send_worker *worker, uint8_t *buffer, uint64_t offset, size_t length, bool *ret_hole,
+              struct far_error *err);
 
 void *send_worker_main(void *arg);
 void *send_writer_main(void *arg);

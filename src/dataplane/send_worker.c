@@ -21,12 +21,13 @@ struct chunk {
     size_t count;
     uint16_t candidates; /* bit set: to be offered */
     uint16_t zeroes;     /* bit set: now zero, to be told */
+    bool hole;           /* known to be all zero, nothing was read */
     struct far_hash256 leaves[FAR_TRANSFER_GROUP];
 };
 
 /* ---- hashing ---- */
 
-static int read_chunk(struct send_worker *worker, const struct chunk *chunk, struct far_error *err)
+static int read_chunk(struct send_worker *worker, struct chunk *chunk, struct far_error *err)
 {
     struct far_send *send = worker->send;
     uint8_t *buffer = worker->buffers[chunk->index];
@@ -34,18 +35,11 @@ static int read_chunk(struct send_worker *worker, const struct chunk *chunk, str
     uint64_t rest = send->size_bytes - offset;
     size_t whole = chunk->count * FAR_BLOCK_BYTES;
     size_t length = rest < whole ? (size_t)rest : whole;
-    struct far_adapter_error said = {0};
-    enum far_adapter_outcome outcome = FAR_ADAPTER_OK;
-    int answer = send->platform->adapter->bytes->read(send->handle, buffer, length, offset, &said);
-    int rc = far_adapter_result(answer, &said, &outcome, err);
-    if (rc != 0) {
-        pthread_mutex_lock(&send->mutex);
-        send->outcome = outcome;
-        pthread_mutex_unlock(&send->mutex);
-        return rc;
+    int rc = send_read(worker, buffer, offset, length, &chunk->hole, err);
+    if (rc == 0 && !chunk->hole) {
+        memset(buffer + length, 0, whole - length);
     }
-    memset(buffer + length, 0, whole - length);
-    return 0;
+    return rc;
 }
 
 static void hash_chunks(struct send_worker *worker, struct chunk *chunks, size_t chunk_count)
@@ -56,7 +50,7 @@ static void hash_chunks(struct send_worker *worker, struct chunk *chunks, size_t
     for (size_t c = 0; c < chunk_count; c++) {
         for (size_t i = 0; i < chunks[c].count; i++) {
             const uint8_t *block = worker->buffers[chunks[c].index] + i * FAR_BLOCK_BYTES;
-            if (far_block_is_zero(block, FAR_BLOCK_BYTES)) {
+            if (chunks[c].hole || far_block_is_zero(block, FAR_BLOCK_BYTES)) {
                 chunks[c].zeroes |= (uint16_t)(1u << i);
             } else {
                 chunks[c].candidates |= (uint16_t)(1u << i);

@@ -107,7 +107,7 @@ void pair_init(struct engine_pair *pair, const char *name, const struct far_engi
     pthread_mutex_init(&pair->mutex, NULL);
     pthread_cond_init(&pair->reported, NULL);
     pair->config = *config;
-    pair->config.adapters = far_adapters();
+    pair->config.adapters = config->adapters != NULL ? config->adapters : far_adapters();
     pair->job = 1000; /* above the numbers that tests use by themselves: a fence knows the newest job */
     pair_start_target(pair);
     pair_start_source(pair);

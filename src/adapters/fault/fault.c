@@ -265,6 +265,19 @@ static int fault_flush(void *opaque, struct far_adapter_error *ret_error)
     return handle->fault->inner->bytes->flush(handle->handle, ret_error);
 }
 
+static int fault_extents(void *opaque, uint64_t offset, struct far_adapter_extent *ret_extents, size_t max,
+                         size_t *ret_count, struct far_adapter_error *ret_error)
+{
+    struct fault_handle *handle = opaque;
+    const struct far_adapter_bytes *bytes = handle->fault->inner->bytes;
+    if (bytes->extents != NULL) {
+        return bytes->extents(handle->handle, offset, ret_extents, max, ret_count, ret_error);
+    }
+    ret_extents[0] = (struct far_adapter_extent){.offset = offset, .length = UINT64_MAX - offset};
+    *ret_count = 1;
+    return FAR_ADAPTER_OK;
+}
+
 static void fault_close_handle(void *opaque)
 {
     struct fault_handle *handle = opaque;
@@ -291,6 +304,7 @@ static const struct far_adapter_bytes bytes = {
     .write = fault_write,
     .flush = fault_flush,
     .close = fault_close_handle,
+    .extents = fault_extents,
 };
 
 const struct far_adapter far_adapter_fault = {

@@ -6,6 +6,7 @@
  * before the target appears. So a target that bears the mark of this recovery is an earlier attempt's, and everything
  * else is refused. Pieces of zeroes are not written to a file: it began as one hole, and every attempt of a recovery
  * writes the same. */
+#define _GNU_SOURCE /* SEEK_DATA */
 #include "adapters/file/file_adapter.h"
 
 #include <errno.h>
@@ -89,6 +90,34 @@ static int bytes_read(void *opaque, void *buffer, size_t length, uint64_t offset
         offset += (uint64_t)n;
         length -= (size_t)n;
     }
+    return FAR_ADAPTER_OK;
+}
+
+/* The file system says what is a hole. One that cannot says that everything is data, or nothing at all: then it is data. */
+static struct far_adapter_extent extent_at(int fd, uint64_t offset)
+{
+    off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
+    if (data < 0 && errno == ENXIO) { /* nothing but a hole up to the end, or offset is behind it */
+        off_t end = lseek(fd, 0, SEEK_END);
+        bool inside = end >= 0 && (uint64_t)end > offset;
+        return (struct far_adapter_extent){
+            .offset = offset, .length = inside ? (uint64_t)end - offset : UINT64_MAX - offset, .zero = inside};
+    }
+    if (data > (off_t)offset) {
+        return (struct far_adapter_extent){.offset = offset, .length = (uint64_t)data - offset, .zero = true};
+    }
+    off_t hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
+    return (struct far_adapter_extent){
+        .offset = offset, .length = hole > (off_t)offset ? (uint64_t)hole - offset : UINT64_MAX - offset};
+}
+
+static int bytes_extents(void *opaque, uint64_t offset, struct far_adapter_extent *ret_extents, size_t max,
+                         size_t *ret_count, struct far_adapter_error *ret_error)
+{
+    struct image *handle = opaque;
+    ret_extents[0] = handle->device ? (struct far_adapter_extent){.offset = offset, .length = UINT64_MAX - offset}
+                                    : extent_at(handle->fd, offset);
+    *ret_count = 1;
     return FAR_ADAPTER_OK;
 }
 
@@ -336,4 +365,5 @@ const struct far_adapter_bytes far_file_bytes = {
     .write = bytes_write,
     .flush = bytes_flush,
     .close = bytes_close,
+    .extents = bytes_extents,
 };
