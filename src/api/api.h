@@ -15,7 +15,7 @@
 
 enum {
     FAR_API_BODY_MAX = 1024 * 1024,  /* of a request; beyond: 413 */
-    FAR_API_CONNECTIONS_MAX = 1200,  /* 1,000 event consumers and some people; beyond: not accepted until one ends */
+    FAR_API_CONNECTIONS_MAX = 1200,  /* 1,000 event consumers and some people; beyond: idle ones give way (http_conns.h) */
     FAR_API_CALLS_MAX = 4096,        /* hook calls whose done is owed; beyond: busy */
     FAR_API_TIMEOUT_MS = 15000,      /* of a proposal, a barrier, a wait for an index */
 };

@@ -3,6 +3,7 @@
  * On a good day: LWS_CALLBACK_HTTP makes an exchange of the headers, HTTP_BODY fills its body, the owner answers, and each
  * HTTP_WRITEABLE sends one chunk until the transaction is complete. A stream pulls its next chunk when the socket
  * can take one. When it fails: the connection closes, CLOSED_HTTP or DROP_PROTOCOL discards the exchange. */
+#include "api/http_conns.h"
 #include "api/http_head.h"
 
 #include "base/assert.h"
@@ -56,6 +57,7 @@ struct far_http {
     char certificate_path[1024];
     char key_path[1024];
     struct lws_context *context;
+    struct far_http_conns conns;
     int port;
     struct timer timer;
     struct far_http_exchange *exchanges;
@@ -110,6 +112,7 @@ static void dispatch(struct far_http_exchange *x)
     x->known = true;
     x->request.body = far_buf_slice(&x->body);
     lws_set_timeout(x->wsi, NO_PENDING_TIMEOUT, 0);
+    far_http_conns_busy(&x->http->conns, x->wsi);
     x->http->callbacks.on_request(x->http->arg, x);
 }
 
@@ -257,6 +260,7 @@ static int complete(struct far_http_exchange *x)
 {
     struct lws *wsi = x->wsi;
     bool must_close = closes(x);
+    far_http_conns_idle(&x->http->conns, wsi);
     discard(x);
     return must_close || lws_http_transaction_completed(wsi) != 0 ? -1 : 0;
 }
@@ -344,9 +348,17 @@ static int on_writeable(struct far_http_exchange *x)
 static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
 {
     struct session *session = user;
+    struct far_http *http = lws_context_user(lws_get_context(wsi));
     switch (reason) {
+    case LWS_CALLBACK_FILTER_NETWORK_CONNECTION:
+        return far_http_conns_admit(&http->conns, (int)(intptr_t)in) ? 0 : -1;
+    case LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED:
+        return far_http_conns_add(&http->conns, wsi);
+    case LWS_CALLBACK_WSI_DESTROY:
+        far_http_conns_remove(&http->conns, wsi);
+        return 0;
     case LWS_CALLBACK_HTTP:
-        return on_head(lws_context_user(lws_get_context(wsi)), wsi, session);
+        return on_head(http, wsi, session);
     case LWS_CALLBACK_HTTP_BODY:
         return on_body(session->exchange, in, len);
     case LWS_CALLBACK_HTTP_BODY_COMPLETION:
@@ -405,6 +417,7 @@ static void *serve(void *arg)
         if (lws_service(http->context, 0) < 0) {
             break;
         }
+        far_http_conns_reap(&http->conns);
         run_work(http, false);
         if (atomic_exchange(&http->woken, false)) {
             http->callbacks.on_wake(http->arg);
@@ -465,10 +478,10 @@ static int listen_on(struct far_http *http, const struct far_http_config *config
         .user = http,
         .gid = (gid_t)-1,
         .uid = (uid_t)-1,
-        .fd_limit_per_thread = config->connections_max + 8, /* the listener, the wake-up pipe */
+        .fd_limit_per_thread = config->connections_max + FAR_HTTP_CONNS_SPARE + 8, /* the listener, the wake-up pipe */
         .max_http_header_data = FAR_HTTP_HEAD_MAX / 2,
         .max_http_header_pool = (unsigned short)(config->connections_max + 8),
-        .timeout_secs = 20,
+        .timeout_secs = 10, /* for the handshake, for a head, between two pieces of a body */
         .keepalive_timeout = 60,
     };
     http->context = lws_create_context(&info);
@@ -517,6 +530,7 @@ int far_http_new(const struct far_http_config *config, const struct far_http_cal
     pthread_mutex_init(&http->lock, NULL);
     http->callbacks = *callbacks;
     http->arg = arg;
+    http->conns.max = config->connections_max;
     http->body_max = config->body_max;
     http->stall_ms = config->stall_ms;
     http->tick_ms = config->tick_ms;

@@ -5,7 +5,8 @@
  * memory. Other threads may only far_http_post() work, which runs on the thread.
  *
  * An exchange (a request and its answer) lives until on_gone: the answer was sent, or the client went away. TLS is 1.2 or
- * newer. What fails: a request that is too large gets 413, a consumer that takes nothing for stall_ms is cut off. */
+ * newer. What fails: a request that is too large gets 413, a consumer that takes nothing for stall_ms is cut off, a
+ * connection that does not come to its request within 10 s is closed, or sooner where there are too many (http_conns.h). */
 #ifndef FAR_API_HTTP_H
 #define FAR_API_HTTP_H
 

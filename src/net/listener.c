@@ -1,4 +1,5 @@
-/* The listener: accepts streams and keeps those that are not greeted yet, the oldest first, at most FAR_ACCEPT_MAX.
+/* The listener: accepts streams and keeps those that are not greeted yet, the oldest first, at most FAR_ACCEPT_MAX
+ * and FAR_ACCEPT_PER_ADDRESS_MAX of one address.
  *
  * It ends when its socket is closed and all of those are gone; opened streams have left it. A connection for which there is
  * no memory is accepted and closed, for one that is left in the queue would be offered again and again. */
@@ -78,15 +79,54 @@ void far_listener_forget(struct far_listener *listener, struct far_stream *strea
     finish_if_done(listener);
 }
 
+static bool waits(const struct far_stream *stream)
+{
+    return stream->state != FAR_STREAM_CLOSING;
+}
+
 static void drop_oldest(struct far_listener *listener)
 {
     struct far_error why;
     far_fail(&why, FAR_LIMIT, "more than %d connections wait for their greeting", FAR_ACCEPT_MAX);
     for (struct far_stream *s = listener->oldest; s != NULL; s = s->newer) {
-        if (s->state != FAR_STREAM_CLOSING) {
+        if (waits(s)) {
             far_stream_end(s, &why);
             return;
         }
+    }
+}
+
+/* The address without the port; IPv4 stands at the front. All zero if it cannot be told. */
+static void note_address(struct far_stream *stream)
+{
+    struct sockaddr_storage peer;
+    int len = sizeof peer;
+    if (uv_tcp_getpeername(&stream->tcp, (struct sockaddr *)&peer, &len) != 0) {
+        return;
+    }
+    if (peer.ss_family == AF_INET) {
+        memcpy(stream->from, &((struct sockaddr_in *)&peer)->sin_addr, 4);
+    } else if (peer.ss_family == AF_INET6) {
+        memcpy(stream->from, &((struct sockaddr_in6 *)&peer)->sin6_addr, sizeof stream->from);
+    }
+}
+
+/* One address does not crowd out the others. */
+static void drop_oldest_of(struct far_listener *listener, const uint8_t from[16])
+{
+    struct far_stream *oldest = NULL;
+    size_t count = 0;
+    for (struct far_stream *s = listener->newest; s != NULL; s = s->older) {
+        if (waits(s) && memcmp(s->from, from, sizeof s->from) == 0) {
+            oldest = s;
+            count++;
+        }
+    }
+    if (count > FAR_ACCEPT_PER_ADDRESS_MAX) {
+        struct far_error why;
+        far_fail(&why, FAR_LIMIT, "more than %d connections of one address wait for their greeting",
+                 FAR_ACCEPT_PER_ADDRESS_MAX);
+        far_stream_end(oldest, &why);
     }
 }
 
@@ -143,6 +183,8 @@ static void on_connection(uv_stream_t *server, int status)
         far_stream_end(stream, &why);
         return;
     }
+    note_address(stream);
+    drop_oldest_of(listener, stream->from);
     far_stream_start_tls(stream);
 }
 

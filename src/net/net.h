@@ -47,6 +47,7 @@ enum {
     FAR_DRAIN_MS = 1000,
     FAR_USER_TIMEOUT_MS = 10 * 1000,        /* sent bytes not acknowledged for so long end the connection */
     FAR_ACCEPT_MAX = 64,                    /* streams of one listener that are not greeted yet */
+    FAR_ACCEPT_PER_ADDRESS_MAX = 32,        /* of them, from one address */
     FAR_BACKOFF_MIN_MS = 50,
     FAR_BACKOFF_MAX_MS = 2000,
 };
@@ -83,8 +84,8 @@ const uint8_t *far_stream_fingerprint(const struct far_stream *stream);
 
 struct far_listener;
 /* Listen on host:port (port 0: any; see far_listener_address). callbacks get the accepted streams, and on_close also
- * those that never opened, for the log. Of streams that are not greeted yet at most FAR_ACCEPT_MAX; beyond, the oldest is
- * dropped. */
+ * those that never opened, for the log. Of streams that are not greeted yet at most FAR_ACCEPT_MAX, and
+ * FAR_ACCEPT_PER_ADDRESS_MAX from one address; beyond, the oldest is dropped. */
 int far_listener_new(struct far_net *net, uv_loop_t *loop, const char *address,
                      const struct far_stream_callbacks *callbacks, void *arg, struct far_listener **ret_listener,
                      struct far_error *err);

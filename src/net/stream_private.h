@@ -59,6 +59,7 @@ struct far_stream {
     bool is_shut; /* our end of the connection was ended */
 
     struct far_listener *listener; /* until greeted */
+    uint8_t from[16];              /* the address of one that was accepted */
     struct far_stream *older;      /* in the listener's list */
     struct far_stream *newer;
 };

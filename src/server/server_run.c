@@ -16,9 +16,10 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-enum { SIGNALS = 2, REFUSAL_LOG_MS = 1000, REMOVED_LOG_MS = 60000 };
+enum { SIGNALS = 2, FILES_MAX = 8192, REFUSAL_LOG_MS = 1000, REMOVED_LOG_MS = 60000 };
 
 struct program {
     struct far_call stop_call; /* first */
@@ -306,6 +307,16 @@ static void watch_signals(struct program *p)
 
 /* ---- the command ---- */
 
+/* Each connection is an open file; the usual soft limit of 1,024 is less than FAR_API_CONNECTIONS_MAX. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < FILES_MAX) {
+        limit.rlim_cur = limit.rlim_max < FILES_MAX ? limit.rlim_max : FILES_MAX;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 static int serve(struct program *p, struct far_error *err)
 {
     int rc = far_server_net_open(p->dir, &p->config, &p->net, err);
@@ -314,6 +325,7 @@ static int serve(struct program *p, struct far_error *err)
     }
     far_logf(FAR_LEVEL_INFO, "server", "server %llu '%s' of cluster '%s' starts",
              (unsigned long long)p->config.server_id, p->config.name, p->config.cluster);
+    raise_file_limit();
     uv_loop_init(&p->loop);
     watch_signals(p);
     forget_ready(p);

@@ -8,20 +8,22 @@
 #include "net/pki.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { BODY_MAX = 100 * 1000, STALL_MS = 1000 };
+enum { BODY_MAX = 100 * 1000, STALL_MS = 1000, CONNECTIONS_MAX = 20, WAIT_MS = 10000 };
 
 static struct far_http *http;
 static struct far_test_pki pki;
 static char ca_path[512];
 static atomic_int gone, wakes, pulls;
 
-/* The handler echoes; /big answers with a megabyte; /later from another thread; /stream counts; /flood never ends. */
+/* The handler echoes; /big answers with a megabyte; /later from another thread; /stream counts; /flood never ends;
+ * nor does /quiet, which says one word. */
 
 struct later {
     struct far_http_work work;
@@ -54,6 +56,12 @@ static void *post_later(void *arg)
 
 static int pull(void *arg, struct far_http_exchange *exchange, struct far_buf *out, size_t room)
 {
+    if (far_slice_equal(far_http_exchange_request(exchange)->path, far_slice_str("/quiet"))) {
+        if (atomic_fetch_add(&pulls, 1) == 0) {
+            far_buf_append_str(out, "begun");
+        }
+        return 1;
+    }
     bool flood = far_slice_equal(far_http_exchange_request(exchange)->path, far_slice_str("/flood"));
     int n = atomic_fetch_add(&pulls, 1);
     if (flood) {
@@ -78,6 +86,7 @@ static void on_request(void *arg, struct far_http_exchange *exchange)
         pthread_create(&thread, NULL, post_later, later);
         pthread_detach(thread);
     } else if (far_slice_equal(request->path, far_slice_str("/stream")) ||
+               far_slice_equal(request->path, far_slice_str("/quiet")) ||
                far_slice_equal(request->path, far_slice_str("/flood"))) {
         atomic_store(&pulls, 0);
         far_http_stream(exchange, "text/event-stream", NULL, 0, pull);
@@ -239,6 +248,53 @@ static void a_client_that_takes_nothing_is_cut_off(void **unused)
     far_test_https_close(c);
 }
 
+/* ---- connections that ask nothing ---- */
+
+enum { IDLERS = 120 };
+
+static int open_silent(void)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)far_http_port(http)),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    return fd;
+}
+
+static size_t count_open(const int *fds, size_t count)
+{
+    size_t open = 0;
+    for (size_t i = 0; i < count; i++) {
+        char byte;
+        open += recv(fds[i], &byte, 1, MSG_DONTWAIT | MSG_PEEK) < 0 && errno == EAGAIN;
+    }
+    return open;
+}
+
+static void idle_connections_give_way_the_oldest_first(void **unused)
+{
+    int fds[IDLERS];
+    const char *request = "GET /quiet HTTP/1.1\r\nHost: h\r\n\r\n";
+    struct far_test_https *busy = client(); /* older than all of them, but not idle */
+    assert_true(far_test_https_send(busy, request, strlen(request)));
+    assert_true(far_test_https_expect(busy, "begun", WAIT_MS));
+    int before = atomic_load(&gone);
+    for (size_t i = 0; i < IDLERS; i++) {
+        fds[i] = open_silent();
+    }
+    assert_true(FAR_UNTIL(count_open(fds, IDLERS) < CONNECTIONS_MAX, WAIT_MS));
+    assert_int_equal(count_open(fds, IDLERS - CONNECTIONS_MAX), 0);
+    assert_int_equal(count_open(fds + IDLERS - 1, 1), 1); /* the newest may still say something */
+    struct far_test_https *c = client();
+    assert_int_equal(far_test_https_request(c, "GET", "/p", "", NULL), 200);
+    assert_true(atomic_load(&gone) <= before + 1); /* that request only, not the stream */
+    far_test_https_close(c);
+    far_test_https_close(busy);
+    for (size_t i = 0; i < IDLERS; i++) {
+        close(fds[i]);
+    }
+}
+
 static void wake_runs_on_the_http_thread(void **unused)
 {
     int before = atomic_load(&wakes);
@@ -302,7 +358,7 @@ static int setup(void **unused)
     snprintf(certificate, sizeof certificate, "%s/server-1.crt", pki.dir);
     snprintf(key, sizeof key, "%s/server-1.key", pki.dir);
     struct far_http_config config = {.address = "127.0.0.1:0", .certificate_path = certificate, .key_path = key,
-                                     .body_max = BODY_MAX, .connections_max = 20, .stall_ms = STALL_MS, .tick_ms = 100};
+                                     .body_max = BODY_MAX, .connections_max = CONNECTIONS_MAX, .stall_ms = STALL_MS, .tick_ms = 100};
     struct far_error err = {0};
     if (far_http_new(&config, &callbacks, NULL, &http, &err) != 0 || far_http_start(http, &err) != 0) {
         fprintf(stderr, "%s\n", err.message);
@@ -333,6 +389,7 @@ int main(void)
         cmocka_unit_test(what_is_no_http_is_survived),
         cmocka_unit_test(a_stream_is_pulled_to_its_end),
         cmocka_unit_test(a_client_that_takes_nothing_is_cut_off),
+        cmocka_unit_test(idle_connections_give_way_the_oldest_first),
         cmocka_unit_test(wake_runs_on_the_http_thread),
         cmocka_unit_test(tls_1_1_is_refused),
     };

@@ -451,14 +451,22 @@ static void an_address_where_nobody_listens_closes_with_an_error(void **state)
     end(f);
 }
 
-static int connect_raw(const char *address)
+/* From 127.0.0.<host>. */
+static int connect_raw_from(const char *address, unsigned host)
 {
     struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + host)};
     in.sin_port = htons((uint16_t)atoi(strrchr(address, ':') + 1));
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof from), 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof in), 0);
     return fd;
+}
+
+static int connect_raw(const char *address)
+{
+    return connect_raw_from(address, 1);
 }
 
 static void bytes_that_are_no_tls_are_refused(void **state)
@@ -481,7 +489,7 @@ static void the_oldest_of_too_many_silent_connections_is_dropped(void **state)
     int fds[FAR_ACCEPT_MAX + 3];
     begin(f);
     for (size_t i = 0; i < FAR_ACCEPT_MAX + 3; i++) {
-        fds[i] = connect_raw(far_listener_address(f->listener));
+        fds[i] = connect_raw_from(far_listener_address(f->listener), 1 + (unsigned)i % 3);
         uv_run(&f->loop, UV_RUN_NOWAIT);
     }
     RUN_UNTIL(f, f->accepted.closed == 3);
@@ -492,6 +500,30 @@ static void the_oldest_of_too_many_silent_connections_is_dropped(void **state)
     end(f);
     assert_int_equal(f->accepted.closed, FAR_ACCEPT_MAX + 3);
     for (size_t i = 0; i < FAR_ACCEPT_MAX + 3; i++) {
+        close(fds[i]);
+    }
+}
+
+static void one_address_does_not_crowd_out_the_others(void **state)
+{
+    struct fixture *f = *state;
+    int fds[FAR_ACCEPT_PER_ADDRESS_MAX + 4];
+    size_t count = sizeof fds / sizeof fds[0];
+    begin(f);
+    for (size_t i = 0; i < count; i++) {
+        fds[i] = connect_raw_from(far_listener_address(f->listener), i == 0 ? 2 : 1);
+        uv_run(&f->loop, UV_RUN_NOWAIT);
+    }
+    RUN_UNTIL(f, f->accepted.closed == 3);
+    assert_int_equal(f->accepted.why.klass, FAR_LIMIT);
+    char byte;
+    assert_int_equal(recv(fds[0], &byte, 1, MSG_DONTWAIT), -1); /* the oldest of all stays */
+    for (size_t i = 1; i <= 3; i++) {
+        assert_int_equal(read(fds[i], &byte, 1), 0);
+    }
+    f->dialer.closed = 1; /* there was none */
+    end(f);
+    for (size_t i = 0; i < count; i++) {
         close(fds[i]);
     }
 }
@@ -560,6 +592,7 @@ int main(void)
         cmocka_unit_test(an_address_where_nobody_listens_closes_with_an_error),
         cmocka_unit_test(bytes_that_are_no_tls_are_refused),
         cmocka_unit_test(the_oldest_of_too_many_silent_connections_is_dropped),
+        cmocka_unit_test(one_address_does_not_crowd_out_the_others),
         cmocka_unit_test(a_silent_connection_meets_its_deadline),
         cmocka_unit_test(without_memory_every_step_fails_cleanly),
     };

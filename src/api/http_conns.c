@@ -1,0 +1,139 @@
+/* Connections: see http_conns.h. */
+#include "api/http_conns.h"
+
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+enum { ADDRESS_BYTES = 16 };
+
+struct far_http_conn {
+    struct lws *wsi;
+    uint8_t address[ADDRESS_BYTES];
+    bool is_idle;
+    bool is_dying;
+    struct far_http_conn *older, *newer; /* while idle */
+    struct far_http_conn *next_dying;
+};
+
+/* Without the port; IPv4 stands at the front. All zero if it cannot be told. */
+static void address_of(int fd, uint8_t address[ADDRESS_BYTES])
+{
+    struct sockaddr_storage peer;
+    socklen_t len = sizeof peer;
+    memset(address, 0, ADDRESS_BYTES);
+    if (getpeername(fd, (struct sockaddr *)&peer, &len) != 0) {
+        return;
+    }
+    if (peer.ss_family == AF_INET) {
+        memcpy(address, &((struct sockaddr_in *)&peer)->sin_addr, 4);
+    } else if (peer.ss_family == AF_INET6) {
+        memcpy(address, &((struct sockaddr_in6 *)&peer)->sin6_addr, ADDRESS_BYTES);
+    }
+}
+
+static void take_out(struct far_http_conns *conns, struct far_http_conn *conn)
+{
+    if (!conn->is_idle) {
+        return;
+    }
+    *(conn->older != NULL ? &conn->older->newer : &conns->oldest) = conn->newer;
+    *(conn->newer != NULL ? &conn->newer->older : &conns->newest) = conn->older;
+    conn->older = conn->newer = NULL;
+    conn->is_idle = false;
+    conns->idle_count--;
+}
+
+static void put_newest(struct far_http_conns *conns, struct far_http_conn *conn)
+{
+    conn->older = conns->newest;
+    *(conns->newest != NULL ? &conns->newest->newer : &conns->oldest) = conn;
+    conns->newest = conn;
+    conn->is_idle = true;
+    conns->idle_count++;
+}
+
+static void give_way(struct far_http_conns *conns, struct far_http_conn *conn)
+{
+    take_out(conns, conn);
+    conn->is_dying = true;
+    conn->next_dying = conns->dying;
+    conns->dying = conn;
+    conns->count--;
+}
+
+void far_http_conns_reap(struct far_http_conns *conns)
+{
+    while (conns->dying != NULL) { /* its removal, on the way, takes it out */
+        lws_set_timeout(conns->dying->wsi, PENDING_TIMEOUT_KILLED_BY_PARENT, LWS_TO_KILL_SYNC);
+    }
+}
+
+bool far_http_conns_admit(struct far_http_conns *conns, int fd)
+{
+    uint8_t address[ADDRESS_BYTES];
+    unsigned same = 0;
+    struct far_http_conn *oldest_same = NULL;
+    address_of(fd, address);
+    for (struct far_http_conn *conn = conns->newest; conn != NULL; conn = conn->older) {
+        if (memcmp(conn->address, address, ADDRESS_BYTES) == 0) {
+            same++;
+            oldest_same = conn;
+        }
+    }
+    if (same >= FAR_HTTP_IDLE_PER_ADDRESS_MAX) {
+        give_way(conns, oldest_same);
+    } else if (conns->oldest != NULL && (conns->idle_count >= FAR_HTTP_IDLE_MAX || conns->count >= conns->max)) {
+        give_way(conns, conns->oldest);
+    }
+    return conns->count < conns->max;
+}
+
+int far_http_conns_add(struct far_http_conns *conns, struct lws *wsi)
+{
+    struct far_http_conn *conn = calloc(1, sizeof *conn);
+    if (conn == NULL) {
+        return -1;
+    }
+    conn->wsi = wsi;
+    address_of(lws_get_socket_fd(wsi), conn->address);
+    lws_set_opaque_user_data(wsi, conn);
+    conns->count++;
+    put_newest(conns, conn);
+    return 0;
+}
+
+void far_http_conns_remove(struct far_http_conns *conns, struct lws *wsi)
+{
+    struct far_http_conn *conn = lws_get_opaque_user_data(wsi);
+    if (conn != NULL) {
+        take_out(conns, conn);
+        conns->count -= !conn->is_dying;
+        for (struct far_http_conn **at = &conns->dying; *at != NULL; at = &(*at)->next_dying) {
+            if (*at == conn) {
+                *at = conn->next_dying;
+                break;
+            }
+        }
+        lws_set_opaque_user_data(wsi, NULL);
+        free(conn);
+    }
+}
+
+void far_http_conns_busy(struct far_http_conns *conns, struct lws *wsi)
+{
+    struct far_http_conn *conn = lws_get_opaque_user_data(wsi);
+    if (conn != NULL) {
+        take_out(conns, conn);
+    }
+}
+
+void far_http_conns_idle(struct far_http_conns *conns, struct lws *wsi)
+{
+    struct far_http_conn *conn = lws_get_opaque_user_data(wsi);
+    if (conn != NULL && !conn->is_dying) {
+        take_out(conns, conn);
+        put_newest(conns, conn);
+    }
+}

@@ -1,0 +1,41 @@
+/* The connections of the HTTP server, and which of them give way: private to http*.c, the HTTP thread.
+ *
+ * A connection is idle until its request is there whole (handshaking, between two requests, in the middle of one: it costs
+ * a client nothing to stay there), then busy until it is answered. Of idle ones there are at most FAR_HTTP_IDLE_MAX, and
+ * FAR_HTTP_IDLE_PER_ADDRESS_MAX of one address; beyond, the one that is idle for longest is closed. With busy ones there are
+ * at most `max`; beyond, an idle one gives way, and where all are busy the new one is closed. */
+#ifndef FAR_API_HTTP_CONNS_H
+#define FAR_API_HTTP_CONNS_H
+
+#include <libwebsockets.h>
+#include <stdbool.h>
+
+enum {
+    FAR_HTTP_IDLE_MAX = 256,
+    FAR_HTTP_IDLE_PER_ADDRESS_MAX = 64,
+    /* Room in libwebsockets' table for those that are being closed while new ones come; without it, it would accept
+     * nothing until they are gone. */
+    FAR_HTTP_CONNS_SPARE = 256,
+};
+
+struct far_http_conn;
+struct far_http_conns {
+    unsigned max;
+    unsigned count; /* without those that are being closed */
+    unsigned idle_count;
+    struct far_http_conn *oldest, *newest; /* of the idle ones */
+    struct far_http_conn *dying;           /* to be closed */
+};
+
+/* A connection was accepted as this socket: may it stay? Others may have to give way. */
+bool far_http_conns_admit(struct far_http_conns *conns, int fd);
+/* Closes those that gave way. Between two turns of libwebsockets only: it does not like another connection to go while it
+ * looks at one. */
+void far_http_conns_reap(struct far_http_conns *conns);
+/* It has become this wsi, and is idle. -1: no memory. */
+int far_http_conns_add(struct far_http_conns *conns, struct lws *wsi);
+void far_http_conns_remove(struct far_http_conns *conns, struct lws *wsi);
+void far_http_conns_busy(struct far_http_conns *conns, struct lws *wsi);
+void far_http_conns_idle(struct far_http_conns *conns, struct lws *wsi);
+
+#endif
