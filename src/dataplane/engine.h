@@ -103,6 +103,8 @@ struct far_engine_order {
     uint8_t base_root[32];
     const char *freeze_ref;
     uint64_t peer_node_id;
+    bool has_peer_fingerprint; /* then only the node with this key is believed to be the peer */
+    uint8_t peer_fingerprint[32];
     const char *peer_address; /* send */
     uint64_t point_id;
     const struct far_engine_point_disk *point_disks; /* seal */

@@ -33,6 +33,13 @@ static bool has_all(struct far_engine *engine, const struct far_transfer_hello *
            state.frontier_blocks == far_map_block_count(state.size_bytes);
 }
 
+static void answer_error(struct far_engine *engine, const struct far_visitor *visitor, const struct far_error *error)
+{
+    uint8_t head[FAR_TRANSFER_HEAD_MAX];
+    size_t len = far_transfer_error_encode(error, head);
+    far_frame_write(visitor->stream, FAR_TRANSFER_ERROR, head, len, 0, engine->config.idle_ms, NULL);
+}
+
 static void answer_unmatched(struct far_engine *engine, const struct far_visitor *visitor)
 {
     uint8_t head[FAR_TRANSFER_HEAD_MAX];
@@ -46,13 +53,13 @@ static void answer_unmatched(struct far_engine *engine, const struct far_visitor
     struct far_error error;
     far_fail(&error, FAR_NOT_FOUND, "nobody here waits for disk %llu of job %llu",
              (unsigned long long)visitor->hello.disk_id, (unsigned long long)visitor->hello.job_id);
-    size_t len = far_transfer_error_encode(&error, head);
-    far_frame_write(visitor->stream, FAR_TRANSFER_ERROR, head, len, 0, idle_ms, NULL);
+    answer_error(engine, visitor, &error);
 }
 
-/* Hands the visitor over (true: it is the receive's now). */
-static bool match(struct far_engine *engine, struct far_visitor *visitor, uint64_t node_id)
+/* Hands the visitor over; what is not the receive's then is answered and ended here. */
+static void match(struct far_engine *engine, struct far_visitor *visitor, uint64_t node_id)
 {
+    struct far_error error;
     uint64_t until_ms = far_clock_monotonic_ms() + FAR_ENGINE_MATCH_MS;
     struct far_attempt *receive = NULL;
     pthread_mutex_lock(&engine->mutex);
@@ -66,7 +73,15 @@ static bool match(struct far_engine *engine, struct far_visitor *visitor, uint64
     }
     pthread_mutex_unlock(&engine->mutex);
     if (receive == NULL) {
-        return false;
+        answer_unmatched(engine, visitor);
+        far_visitor_free(visitor);
+        return;
+    }
+    if (far_attempt_check_peer(receive, visitor->stream, &error) != 0) {
+        answer_error(engine, visitor, &error);
+        far_visitor_free(visitor);
+        far_attempt_unref(receive);
+        return;
     }
     pthread_mutex_lock(&receive->mutex);
     struct far_visitor *older = receive->visitor;
@@ -78,7 +93,6 @@ static bool match(struct far_engine *engine, struct far_visitor *visitor, uint64
     pthread_mutex_unlock(&receive->mutex);
     far_visitor_free(older);
     far_attempt_unref(receive);
-    return true;
 }
 
 static int read_hello(struct far_visitor *visitor, uint64_t *ret_node_id, struct far_error *err)
@@ -111,9 +125,8 @@ static void *greeting_main(void *arg)
         visitor->stream = greeting->stream;
         if (read_hello(visitor, &node_id, NULL) != 0) {
             far_visitor_free(visitor);
-        } else if (!match(engine, visitor, node_id)) {
-            answer_unmatched(engine, visitor);
-            far_visitor_free(visitor);
+        } else {
+            match(engine, visitor, node_id);
         }
     }
     free(greeting);

@@ -156,6 +156,8 @@ static inline struct far_slice far_frame_head(const struct far_frame *frame)
 {
     return far_slice(frame->head, frame->header.head_len);
 }
+/* Is it the order's peer who speaks on this stream? FAR_DENIED if it shows another key than the one that is registered. */
+int far_attempt_check_peer(const struct far_attempt *attempt, const struct far_bstream *stream, struct far_error *err);
 /* An ERROR frame as an error of ours: what the peer said. */
 int far_frame_error(const struct far_frame *frame, struct far_error *err);
 

@@ -359,8 +359,11 @@ static int connect_once(struct far_send *send, bool *ret_met, struct far_error *
     if (rc != 0) {
         return rc;
     }
-    rc = far_attempt_use(send->attempt, stream, err);
+    rc = far_attempt_check_peer(send->attempt, stream, err);
+    send->own = rc != 0; /* dialing again cannot help */
+    rc = rc == 0 ? far_attempt_use(send->attempt, stream, err) : rc;
     rc = rc == 0 ? say_hello(send, stream, &welcome, err) : rc;
+    send->own = send->own || rc == FAR_DENIED;
     if (rc == 0) {
         *ret_met = true;
         send->stream = stream;

@@ -31,3 +31,13 @@ int far_frame_error(const struct far_frame *frame, struct far_error *err)
     int rc = far_transfer_error_decode(far_frame_head(frame), &said, err);
     return rc == 0 ? far_fail(err, said.klass, "the other node: %s", said.message) : rc;
 }
+
+int far_attempt_check_peer(const struct far_attempt *attempt, const struct far_bstream *stream, struct far_error *err)
+{
+    const struct far_engine_order *order = &attempt->order;
+    if (!order->has_peer_fingerprint || memcmp(order->peer_fingerprint, far_bstream_fingerprint(stream), 32) == 0) {
+        return 0;
+    }
+    return far_fail(err, FAR_DENIED, "the certificate of node %llu is of another key than the one that joined",
+                    (unsigned long long)order->peer_node_id);
+}

@@ -78,6 +78,7 @@ static int fill_copy(struct context *c, const struct far_row_task *task, struct 
     order->disk = disk.name;
     order->size_bytes = task->size_bytes;
     order->peer_node_id = peer.node_id;
+    order->peer_fingerprint = node.fingerprint;
     order->locator = disk.locator;
     uint64_t target_id = is_send ? peer.node_id : task->node_id;
     if (target_id == c->workload.target_node_id) {

@@ -409,12 +409,11 @@ static int handshake(struct far_bstream *stream, struct far_peer to, uint64_t ti
                      struct far_error *err)
 {
     struct far_peer certificate;
-    uint8_t fingerprint[32];
     uint64_t deadline_ms = far_clock_monotonic_ms() + timeout_ms;
     far_tls_socket_options(stream->fd);
     int rc = shake_hands(stream, deadline_ms, err);
     if (rc == 0) {
-        rc = far_tls_peer(stream->ssl, &certificate, fingerprint, err);
+        rc = far_tls_peer(stream->ssl, &certificate, stream->fingerprint, err);
     }
     if (rc == 0) {
         rc = stream->is_dialer ? greet_as_dialer(stream, to, certificate, deadline_ms, err)
@@ -431,6 +430,11 @@ int far_bstream_handshake(struct far_bstream *stream, uint64_t timeout_ms, struc
                           struct far_error *err)
 {
     return handshake(stream, (struct far_peer){0}, timeout_ms, ret_peer, err);
+}
+
+const uint8_t *far_bstream_fingerprint(const struct far_bstream *stream)
+{
+    return stream->fingerprint;
 }
 
 /* ---- dialing ---- */

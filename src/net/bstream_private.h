@@ -11,6 +11,7 @@ struct far_bstream {
     struct far_net *net;
     int fd;
     bool is_dialer;
+    uint8_t fingerprint[32]; /* of the peer's key, after the handshake */
     _Atomic bool is_shut;
     pthread_mutex_t mutex; /* guards ssl and out; never held while waiting */
     SSL *ssl;

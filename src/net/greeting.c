@@ -126,6 +126,7 @@ int far_greeting_refused(enum far_verdict verdict, bool is_dialer, struct far_pe
         [FAR_VERDICT_OTHER_SENDER] = "the certificate names somebody else than the greeting",
         [FAR_VERDICT_OTHER_RECEIVER] = "somebody else was wanted at this address",
         [FAR_VERDICT_OTHER_PURPOSE] = "what was asked is not served here",
+        [FAR_VERDICT_OTHER_KEY] = "the key of the certificate is not the one that joined the cluster",
     };
     char name[FAR_PEER_TEXT_MAX];
     far_peer_print(peer, name);

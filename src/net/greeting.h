@@ -19,7 +19,8 @@ enum far_verdict {
     FAR_VERDICT_OTHER_SENDER = 4,   /* the certificate names somebody else than `from` */
     FAR_VERDICT_OTHER_RECEIVER = 5, /* `to` is not who answers here */
     FAR_VERDICT_OTHER_PURPOSE = 6,  /* not served to this party or on this port */
-    FAR_VERDICT_MAX = FAR_VERDICT_OTHER_PURPOSE,
+    FAR_VERDICT_OTHER_KEY = 7,      /* the key of the certificate is not the one that is registered */
+    FAR_VERDICT_MAX = FAR_VERDICT_OTHER_KEY,
 };
 
 struct far_greeting {

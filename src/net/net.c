@@ -101,6 +101,17 @@ void far_net_free(struct far_net *net)
     }
 }
 
+void far_net_check_keys(struct far_net *net, far_net_key_check_fn check, void *arg)
+{
+    net->check_key = check;
+    net->check_arg = arg;
+}
+
+int far_tls_check_key(const struct far_net *net, struct far_peer peer, const uint8_t fingerprint[32], struct far_error *err)
+{
+    return net->check_key == NULL ? 0 : net->check_key(net->check_arg, peer, fingerprint, err);
+}
+
 SSL *far_tls_new(struct far_net *net, bool is_dialer)
 {
     SSL *ssl = SSL_new(net->context);

@@ -40,6 +40,13 @@ struct far_net;
 int far_net_new(const struct far_net_config *config, struct far_net **ret_net, struct far_error *err);
 void far_net_free(struct far_net *net); /* NULL is allowed */
 
+/* Is this the key of that peer? 0, or FAR_DENIED with the reason. */
+typedef int (*far_net_key_check_fn)(void *arg, struct far_peer peer, const uint8_t fingerprint[32],
+                                    struct far_error *err);
+/* Asked in every handshake of a far_stream from now on, on its loop's thread, before the other side is believed; a dialer
+ * that is refused hears why. Without it, whatever the cluster's CA signed is good. NULL takes it away. */
+void far_net_check_keys(struct far_net *net, far_net_key_check_fn check, void *arg);
+
 enum {
     FAR_FRAME_MAX = 1024 * 1024,      /* payload of one frame on a far_stream */
     FAR_STREAM_QUEUE_MAX = 4 * 1024 * 1024, /* bytes waiting to be written; beyond: FAR_BUSY */
@@ -118,6 +125,8 @@ void far_blistener_free(struct far_blistener *listener);
 int far_bstream_read(struct far_bstream *stream, void *data, size_t length, uint64_t idle_ms, struct far_error *err);
 int far_bstream_write(struct far_bstream *stream, const void *data, size_t length, uint64_t idle_ms,
                       struct far_error *err);
+/* SHA-256 of the public key of the peer, after the handshake. */
+const uint8_t *far_bstream_fingerprint(const struct far_bstream *stream);
 /* Any thread: makes both directions fail from now on. */
 void far_bstream_shutdown(struct far_bstream *stream);
 void far_bstream_free(struct far_bstream *stream);

@@ -213,12 +213,18 @@ static bool judge(struct far_stream *stream, const struct far_greeting *theirs, 
     if (verdict == FAR_VERDICT_WELCOME && theirs->purpose == FAR_PURPOSE_DATA) {
         verdict = FAR_VERDICT_OTHER_PURPOSE; /* data streams come to a far_blistener */
     }
+    struct far_error other_key = {0};
+    if (verdict == FAR_VERDICT_WELCOME &&
+        far_tls_check_key(stream->net, stream->peer, stream->fingerprint, &other_key) != 0) {
+        verdict = FAR_VERDICT_OTHER_KEY;
+    }
     stream->purpose = theirs->purpose;
     if (!send_greeting(stream, stream->peer, verdict)) {
         return false;
     }
     if (verdict != FAR_VERDICT_WELCOME) {
         far_greeting_refused(verdict, false, stream->peer, why);
+        *why = verdict == FAR_VERDICT_OTHER_KEY ? other_key : *why;
         return false;
     }
     return true;
@@ -272,6 +278,7 @@ static void shake_hands(struct far_stream *stream)
     rc = far_tls_peer(stream->ssl, &stream->peer, stream->fingerprint, &why);
     if (rc == 0 && stream->is_dialer) {
         rc = far_tls_check_dialed(stream->peer, stream->wanted, &why);
+        rc = rc == 0 ? far_tls_check_key(stream->net, stream->peer, stream->fingerprint, &why) : rc;
     }
     if (rc != 0) {
         SSL_shutdown(stream->ssl);

@@ -12,6 +12,8 @@ struct far_net {
     struct far_peer self;
     uint8_t cluster_uuid[16];
     uint64_t incarnation_epoch;
+    far_net_key_check_fn check_key; /* NULL: none */
+    void *check_arg;
 };
 
 /* A fresh TLS state over two memory or custom BIOs, which it takes on success. */
@@ -20,6 +22,8 @@ SSL *far_tls_new(struct far_net *net, bool is_dialer);
 int far_tls_peer(SSL *ssl, struct far_peer *ret_peer, uint8_t ret_fingerprint[32], struct far_error *err);
 /* As far_pki_key_fingerprint. */
 int far_tls_key_fingerprint(X509 *certificate, uint8_t ret_fingerprint[32], struct far_error *err);
+/* Asks whoever knows the keys of peers; see far_net_check_keys. */
+int far_tls_check_key(const struct far_net *net, struct far_peer peer, const uint8_t fingerprint[32], struct far_error *err);
 /* Is `is` the party that was dialed? An id of 0 in `wanted` is any of its party. */
 int far_tls_check_dialed(struct far_peer is, struct far_peer wanted, struct far_error *err);
 /* The cause of a failed call on the TLS state, in words; empties OpenSSL's error queue. */

@@ -2,6 +2,7 @@
 #include "node/agent.h"
 
 #include "base/assert.h"
+#include "base/file.h"
 #include "base/logging.h"
 #include "base/random.h"
 #include "fsm/schema.h"
@@ -73,58 +74,84 @@ bool far_agent_parse_server(const char *text, struct far_agent_server *ret_serve
     char *end = NULL;
     errno = 0;
     unsigned long long id = strtoull(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || errno != 0 || id == 0 || *end != '@' || end[1] == '\0' ||
-        strlen(end + 1) >= sizeof ret_server->address) {
+    if (text[0] < '0' || text[0] > '9' || errno != 0 || id == 0 || *end != '@') {
         return false;
     }
-    ret_server->id = id;
-    strcpy(ret_server->address, end + 1);
+    const char *address = end + 1, *key = strchr(address, '#');
+    size_t len = key != NULL ? (size_t)(key - address) : strlen(address);
+    struct far_agent_server server = {.id = id, .has_fingerprint = key != NULL};
+    if (len == 0 || len >= sizeof server.address ||
+        (key != NULL && !far_hex_decode(key + 1, strlen(key + 1), server.fingerprint, sizeof server.fingerprint))) {
+        return false;
+    }
+    memcpy(server.address, address, len);
+    *ret_server = server;
     return true;
 }
 
 /* Keep the list for the next start. Losing it costs nothing but a dial to servers that are gone. */
 static void save_servers(const struct far_agent *agent)
 {
+    struct far_buf text;
+    struct far_error err = {0};
+    int rc = 0;
     if (agent->servers_path == NULL) {
         return;
     }
-    char path[4096];
-    snprintf(path, sizeof path, "%s.new", agent->servers_path);
-    FILE *file = fopen(path, "we");
-    if (file == NULL) {
-        far_logf(FAR_LEVEL_WARN, "agent", "cannot write '%s': %s", path, strerror(errno));
-        return;
+    far_buf_init(&text, FAR_AGENT_SERVERS_MAX * FAR_AGENT_SERVER_TEXT_MAX);
+    for (size_t i = 0; rc == 0 && i < agent->server_count; i++) {
+        const struct far_agent_server *server = &agent->servers[i];
+        char key[66] = "#";
+        far_hex_encode(server->fingerprint, sizeof server->fingerprint, key + 1);
+        rc = far_buf_printf(&text, "%llu@%s%s\n", (unsigned long long)server->id, server->address,
+                            server->has_fingerprint ? key : "");
     }
-    for (size_t i = 0; i < agent->server_count; i++) {
-        fprintf(file, "%llu@%s\n", (unsigned long long)agent->servers[i].id, agent->servers[i].address);
+    rc = rc == 0 ? far_file_replace(agent->servers_path, text.data, text.len, 0600, &err) : rc;
+    far_buf_done(&text);
+    if (rc != 0) {
+        far_logf(FAR_LEVEL_WARN, "agent", "the list of servers is not kept: %s", err.message);
     }
-    if (fclose(file) != 0 || rename(path, agent->servers_path) != 0) {
-        far_logf(FAR_LEVEL_WARN, "agent", "cannot keep '%s': %s", agent->servers_path, strerror(errno));
-    }
+}
+
+static bool same_server(const struct far_agent_server *a, const struct far_agent_server *b)
+{
+    return a->id == b->id && strcmp(a->address, b->address) == 0 && a->has_fingerprint == b->has_fingerprint &&
+           memcmp(a->fingerprint, b->fingerprint, sizeof a->fingerprint) == 0;
 }
 
 static void learn_servers(struct far_agent *agent, const struct far_list *list)
 {
     struct far_agent_server told[FAR_AGENT_SERVERS_MAX];
-    size_t count = 0;
+    size_t count = 0, same = 0;
     const struct far_slice *texts = list->items;
     for (size_t i = 0; i < list->count && count < FAR_AGENT_SERVERS_MAX; i++) {
-        char text[300] = {0};
+        char text[FAR_AGENT_SERVER_TEXT_MAX] = {0};
         if (texts[i].len < sizeof text) {
             memcpy(text, texts[i].data, texts[i].len);
             count += far_agent_parse_server(text, &told[count]);
         }
     }
-    if (count == 0 || (count == agent->server_count && memcmp(told, agent->servers, count * sizeof told[0]) == 0)) {
+    while (same < count && same < agent->server_count && same_server(&told[same], &agent->servers[same])) {
+        same++;
+    }
+    if (count == 0 || (same == count && count == agent->server_count)) {
         return;
     }
-    memset(agent->servers, 0, sizeof agent->servers);
-    for (size_t i = 0; i < count; i++) {
-        agent->servers[i].id = told[i].id;
-        strcpy(agent->servers[i].address, told[i].address);
-    }
+    memcpy(agent->servers, told, count * sizeof told[0]);
     agent->server_count = count;
     save_servers(agent);
+}
+
+/* A server is known by the key that it joined with, not only by its certificate. */
+static bool shows_its_key(const struct far_agent *agent, const struct far_stream *stream)
+{
+    const struct far_agent_server *server = &agent->servers[agent->server_at % agent->server_count];
+    if (!server->has_fingerprint || memcmp(server->fingerprint, far_stream_fingerprint(stream), 32) == 0) {
+        return true;
+    }
+    far_logf(FAR_LEVEL_ERROR, "agent", "the certificate of server %llu at %s is of another key than the one that joined",
+             (unsigned long long)server->id, server->address);
+    return false;
 }
 
 /* ---- the stream ---- */
@@ -172,7 +199,7 @@ static void on_open(void *arg, struct far_stream *stream, struct far_peer peer, 
 {
     struct far_agent *agent = arg;
     agent->stream = stream;
-    if (agent->state == STATE_CLOSING) {
+    if (agent->state == STATE_CLOSING || !shows_its_key(agent, stream)) {
         drop_stream(agent);
         return;
     }

@@ -24,7 +24,10 @@ enum { FAR_AGENT_SERVERS_MAX = 16 };
 struct far_agent_server {
     uint64_t id;
     char address[256]; /* host:port of its port 5001 */
+    bool has_fingerprint; /* then it must show this key */
+    uint8_t fingerprint[32];
 };
+enum { FAR_AGENT_SERVER_TEXT_MAX = 400 };
 
 struct far_agent_config {
     struct far_net *net; /* borrowed */
@@ -38,7 +41,8 @@ struct far_agent_config {
     const struct far_adapter *const *adapters; /* what it tells the servers it has; ends with NULL; NULL = nothing */
 };
 
-/* "<id>@<host>:<port>"; false if text is anything else. */
+/* "<id>@<host>:<port>", with "#<64 hexadecimal digits>" where the fingerprint of its key is known; false if text is anything
+ * else. */
 bool far_agent_parse_server(const char *text, struct far_agent_server *ret_server);
 
 int far_agent_new(const struct far_agent_config *config, uv_loop_t *loop, struct far_agent **ret_agent,

@@ -97,6 +97,7 @@ int far_orders_convert(const struct far_sub_order *order, struct far_arena *aren
         return far_fail(err, FAR_LIMIT, "an order needs too much memory");
     }
     out.has_base_root = root_from(order->base_root, out.base_root);
+    out.has_peer_fingerprint = root_from(order->peer_fingerprint, out.peer_fingerprint);
     if ((order->base_root.len != 0 && !out.has_base_root) ||
         (order->root.len != 0 && !root_from(order->root, out.root))) {
         return far_fail(err, FAR_INVALID, "an order has a root that is not 32 bytes");

@@ -29,7 +29,7 @@ struct program {
 static int load_servers(const char *dir, struct far_agent_server *servers, size_t *ret_count, struct far_error *err)
 {
     char path[FAR_NODE_PATH_MAX + 32];
-    char line[300];
+    char line[FAR_AGENT_SERVER_TEXT_MAX];
     size_t count = 0;
     far_node_path(dir, "servers", path);
     FILE *file = fopen(path, "re");

@@ -302,7 +302,7 @@ static void propose(struct session *session, const struct far_schema *schema, co
     far_buf_done(&out);
 }
 
-/* "<id>@<host>:<port>" of every server that is not removed. */
+/* "<id>@<host>:<port>#<fingerprint>" of every server that is not removed. */
 static int list_servers(struct far_state *state, struct far_arena *arena, struct far_slice *texts, size_t max,
                         size_t *ret_count, struct far_error *err)
 {
@@ -314,12 +314,17 @@ static int list_servers(struct far_state *state, struct far_arena *arena, struct
         if (row.role == FAR_server_role_removed || row.peer_address.len == 0) {
             continue;
         }
-        char *text = far_arena_alloc(arena, row.peer_address.len + 24);
+        char *text = far_arena_alloc(arena, row.peer_address.len + 24 + 66);
         if (text == NULL) {
             return far_fail(err, FAR_LIMIT, "no memory for the list of servers");
         }
         int n = sprintf(text, "%llu@%.*s", (unsigned long long)row.id, (int)row.peer_address.len,
                         (const char *)row.peer_address.data);
+        if (row.fingerprint.len == 32) {
+            text[n] = '#';
+            far_hex_encode(row.fingerprint.data, 32, text + n + 1);
+            n += 65;
+        }
         texts[count++] = far_slice(text, (size_t)n);
     }
     *ret_count = count;

@@ -8,6 +8,7 @@ libserver_la_SOURCES = \
 	src/server/hooks.c src/server/hooks.h \
 	src/server/link.c src/server/link.h \
 	src/server/members.c src/server/members.h \
+	src/server/peer_keys.c src/server/peer_keys.h \
 	src/server/removed.c src/server/removed.h \
 	src/server/secrets.c src/server/secrets.h \
 	src/server/server.h \

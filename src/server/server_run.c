@@ -11,6 +11,7 @@
 #include "server/hooks.h"
 #include "server/link.h"
 #include "server/members.h"
+#include "server/peer_keys.h"
 #include "server/removed.h"
 #include "server/server.h"
 
@@ -169,6 +170,7 @@ static int open_log(struct program *p, struct far_error *err)
     int rc = far_log_open(&config, &p->loop, on_commit, on_leader, p, &p->log, err);
     if (rc == 0) {
         far_log_on_removed(p->log, on_removed, p);
+        far_peer_keys_watch(p->net, p->log);
         rc = far_link_new(p->log, &p->loop, &p->link, err);
     }
     if (rc == 0) {
@@ -285,6 +287,7 @@ static void stop(struct program *p)
         p->members = NULL;
     }
     if (p->log != NULL) {
+        far_net_check_keys(p->net, NULL, NULL);
         far_log_close(p->log, on_part_closed, p);
     }
 }

@@ -134,6 +134,32 @@ def a_certificate_of_another_cluster():
     return wrong + (["the stranger changed the state"] if rows() != before else [])
 
 
+def a_server_with_another_key_than_the_node_knows():
+    """The node's list of servers holds the fingerprint of each key; a server that shows another is not talked to."""
+    node = cluster.nodes["source"]
+    node.stop()
+    servers = os.path.join(node.dir, "servers")
+    with open(servers) as file:
+        good = file.read()
+    wrong = [] if good.count("#") == 3 else ["the node did not keep the keys of the servers: %r" % good]
+    with open(servers, "w") as file:
+        file.write("".join(line[:-4] + ("0000" if line[-4:] != "0000" else "1111") + "\n" for line in good.split()))
+    node.start()
+
+    def refuses():
+        with open(node.log) as log:
+            return "is of another key than the one that joined" in log.read()
+    try:
+        farlib.until(refuses, 20, "the node refuses the servers")
+    finally:
+        node.stop()
+        with open(servers, "w") as file:
+            file.write(good)
+        node.start()
+    farlib.until(lambda: cluster.get("/v1/nodes/source")["state"] == "up", 30, "the node is up again")
+    return wrong
+
+
 def a_client_of_another_ca_is_not_believed():
     try:
         cluster.context, mine = other.context, cluster.context
@@ -299,7 +325,8 @@ if __name__ == "__main__":
         try:
             tap.run_all([
                 wrong_and_missing_tokens, a_used_join_token, an_expired_join_token, a_malformed_join_token,
-                a_token_for_another_name_or_purpose, a_node_whose_address_is_none, a_certificate_of_another_cluster, a_client_of_another_ca_is_not_believed,
+                a_token_for_another_name_or_purpose, a_node_whose_address_is_none, a_certificate_of_another_cluster,
+                a_server_with_another_key_than_the_node_knows, a_client_of_another_ca_is_not_believed,
                 names_that_are_taken, an_adapter_that_no_node_has, an_adapter_that_cannot_be_judged_yet, a_plan_with_unknown_sites_or_workloads, malformed_and_oversized_json,
                 an_oversized_body_is_refused_early, unknown_paths_and_methods, a_frame_with_a_wrong_length_on_the_server_port,
                 unknown_options_and_commands, a_recovery_target_that_exists, a_disk_that_vanished, a_disk_that_shrank,

@@ -117,6 +117,8 @@ static void on_stream_frame(void *arg, struct far_stream *stream, uint16_t type,
 
 static void on_stream_close(void *arg, struct far_stream *stream, const struct far_error *why)
 {
+    struct fixture *f = arg;
+    f->refused = *why;
 }
 
 static const struct far_stream_callbacks accept_callbacks = {on_stream_open, on_stream_frame, on_stream_close};
@@ -137,6 +139,7 @@ int server_alone_set_up(void **state)
     assert_int_equal(far_log_bootstrap(&config, &err), 0);
     assert_int_equal(far_log_open(&config, &f->loop, on_commit, on_leader, f, &f->log, &err), 0);
     found(f);
+    far_peer_keys_watch(f->net, f->log);
     struct far_admission_config admission = {.log = f->log, .server_id = 1};
     memcpy(admission.seal_key, f->seal_private, 32);
     assert_int_equal(far_admission_new(&admission, &f->admission, &err), 0);
@@ -161,6 +164,7 @@ int server_alone_tear_down(void **state)
 {
     struct fixture *f = *state;
     f->left_open = 4;
+    far_net_check_keys(f->net, NULL, NULL);
     far_listener_close(f->listener, on_part_closed, &f->left_open);
     far_link_close(f->link, on_part_closed, &f->left_open);
     far_members_close(f->members, on_part_closed, &f->left_open);
@@ -252,6 +256,16 @@ int server_alone_join(struct fixture *f, const char *token, const char *party, c
     return f->error.klass;
 }
 
+/* What joined last has its key and certificate where far_test_pki_net() looks for them. */
+static void keep_identity(struct fixture *f, const char *party, struct far_slice key)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s-%llu.key", f->pki_dir, party, (unsigned long long)f->joined_id);
+    assert_int_equal(far_file_replace(path, key.data, key.len, 0600, NULL), 0);
+    memcpy(path + strlen(path) - 4, ".crt", 4);
+    assert_int_equal(far_file_replace(path, f->certificate, strlen(f->certificate), 0644, NULL), 0);
+}
+
 uint64_t server_alone_join_node(struct fixture *f, const char *name)
 {
     struct far_error err;
@@ -262,6 +276,7 @@ uint64_t server_alone_join_node(struct fixture *f, const char *name)
     assert_int_equal(far_pki_key_make(&key, &err), 0);
     server_alone_request(far_buf_slice(&key), csr);
     assert_int_equal(server_alone_join(f, token, "node", name, csr, NULL), 0);
+    keep_identity(f, "node", far_buf_slice(&key));
     far_secret_done(&key);
     return f->joined_id;
 }

@@ -8,6 +8,7 @@
 #include "server/admission.h"
 #include "server/link.h"
 #include "server/members.h"
+#include "server/peer_keys.h"
 #include "server/secrets.h"
 #include "server/server.h"
 
@@ -31,6 +32,7 @@ struct fixture {
     bool answered;
     struct far_result result;
     struct far_error error;
+    struct far_error refused; /* why the last stream that was not accepted ended */
     uint64_t joined_id;
     char certificate[4096];
     char cluster[64];

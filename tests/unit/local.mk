@@ -45,7 +45,7 @@ tests_unit_test_store_LDADD = liblog.la $(CMOCKA_LIBS)
 UNIT_TESTS += tests/unit/test_node
 tests_unit_test_node_SOURCES = tests/unit/test_node.c
 tests_unit_test_node_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_unit_test_node_LDADD = libnode.la $(CMOCKA_LIBS)
+tests_unit_test_node_LDADD = libnode.la libdataplane.la libadapters.la libfsm.la libnet.la libbase.la $(CMOCKA_LIBS) $(UV_LIBS)
 # src/fsm
 UNIT_TESTS += tests/unit/test_kv tests/unit/test_state
 tests_unit_test_kv_SOURCES = tests/unit/test_kv.c

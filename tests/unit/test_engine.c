@@ -4,6 +4,8 @@
 
 #include "dataplane/vault.h"
 
+#include "base/file.h"
+#include "net/pki.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -334,6 +336,50 @@ static void a_point_is_sealed_verified_and_a_flipped_byte_found(void **state)
     assert_int_equal(far_vault_point(far_engine_vault(pair.target), 900, &manifest, NULL), FAR_NOT_FOUND);
 }
 
+/* Of the key in pki/node-<id>.crt. */
+static void fingerprint_of(uint64_t id, uint8_t fingerprint[32])
+{
+    char name[64], path[300];
+    struct far_buf pem, der;
+    far_buf_init(&pem, 8192);
+    far_buf_init(&der, 8192);
+    snprintf(name, sizeof name, "pki/node-%llu.crt", (unsigned long long)id);
+    assert_int_equal(far_file_read(pair_path(&pair, name, path, sizeof path), &pem, NULL), 0);
+    assert_int_equal(far_pki_pem_to_der(far_buf_slice(&pem), &der, NULL), 0);
+    assert_int_equal(far_pki_key_fingerprint(far_buf_slice(&der), fingerprint, NULL), 0);
+    far_buf_done(&pem);
+    far_buf_done(&der);
+}
+
+static void a_node_with_another_key_than_the_registered_one_is_refused_by_its_peer(void **state)
+{
+    struct engine_disk disk;
+    disk_make(&disk, &pair, "disk", 2 * MIB, 22);
+    snprintf(disk.freeze.freeze_ref, sizeof disk.freeze.freeze_ref, "live:x");
+    for (int wrong = 0; wrong < 3; wrong++) { /* nobody, the target, the source */
+        uint64_t job = 900 + (uint64_t)wrong;
+        struct far_engine_order send = disk_order(&disk, FAR_ENGINE_SEND, job, TASK_SEND, 1);
+        struct far_engine_order receive = disk_order(&disk, FAR_ENGINE_RECEIVE, job, TASK_RECEIVE, 1);
+        send.has_peer_fingerprint = receive.has_peer_fingerprint = true;
+        fingerprint_of(PAIR_TARGET, send.peer_fingerprint);
+        fingerprint_of(PAIR_SOURCE, receive.peer_fingerprint);
+        send.peer_fingerprint[31] ^= wrong == 1;
+        receive.peer_fingerprint[0] ^= wrong == 2;
+        disk_start(&disk, &receive);
+        disk_start(&disk, &send);
+        disk.send = pair_wait(&pair, job, TASK_SEND, 1);
+        if (wrong == 0) {
+            assert_int_equal(disk.send.state, FAR_ENGINE_DONE);
+            assert_int_equal(pair_wait(&pair, job, TASK_RECEIVE, 1).state, FAR_ENGINE_DONE);
+            continue;
+        }
+        assert_int_equal(disk.send.error_class, FAR_DENIED);
+        assert_non_null(strstr(disk.send.error_message, wrong == 1 ? "node 12 is of another key" : "node 11 is of another key"));
+        assert_false(pair_ended(&pair, job, TASK_RECEIVE, 1)); /* it waits for the right one */
+        far_engine_cancel(pair.target, job, TASK_RECEIVE, 1);
+    }
+}
+
 static void orders_that_make_no_sense_are_refused(void **state)
 {
     struct engine_disk disk;
@@ -371,6 +417,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_existing_recovery_target_is_refused_and_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(a_repeated_restore_goes_on_with_its_own_target, setup, teardown),
         cmocka_unit_test_setup_teardown(a_point_is_sealed_verified_and_a_flipped_byte_found, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_node_with_another_key_than_the_registered_one_is_refused_by_its_peer, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(orders_that_make_no_sense_are_refused, setup, teardown),
     };
     return cmocka_run_group_tests_name("engine", tests, NULL, NULL);

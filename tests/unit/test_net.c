@@ -250,6 +250,54 @@ static void certificate_of_another_ca_is_refused(void **state)
     far_net_free(stranger);
 }
 
+/* Knows one key of each peer: the first that was shown. */
+struct registry {
+    uint64_t id;
+    uint8_t fingerprint[32];
+    unsigned asked;
+};
+
+static int check_registered(void *arg, struct far_peer peer, const uint8_t fingerprint[32], struct far_error *err)
+{
+    struct registry *registry = arg;
+    registry->asked++;
+    return peer.id == registry->id && memcmp(fingerprint, registry->fingerprint, 32) != 0
+               ? far_fail(err, FAR_DENIED, "not the key of %llu", (unsigned long long)peer.id)
+               : 0;
+}
+
+static void another_key_under_a_good_certificate_is_refused_by_either_side(void **state)
+{
+    struct fixture *f = *state;
+    struct registry registry = {.id = 2};
+    open_both(f);
+    memcpy(registry.fingerprint, far_stream_fingerprint(f->accepted.stream), 32);
+    end(f);
+    far_net_check_keys(f->one, check_registered, &registry);
+    open_both(f); /* the registered key is welcome */
+    end(f);
+    far_test_pki_identity(&f->pki, FAR_PARTY_SERVER, 2); /* the same id, signed by the same CA */
+    struct far_net *impostor = far_test_pki_net(&f->pki, FAR_PARTY_SERVER, 2);
+    begin(f);
+    dial(f, impostor, server_1, FAR_PURPOSE_RAFT);
+    refused(f);
+    assert_string_equal(f->accepted.why.message, "not the key of 2");
+    assert_non_null(strstr(f->dialer.why.message, "the key of the certificate is not the one that joined"));
+    assert_int_equal(registry.asked, 2);
+
+    far_net_check_keys(f->one, NULL, NULL); /* now the dialer finds another key at server 1's address */
+    registry = (struct registry){.id = 1};
+    far_net_check_keys(f->two, check_registered, &registry);
+    begin(f);
+    dial(f, f->two, server_1, FAR_PURPOSE_RAFT);
+    RUN_UNTIL(f, f->dialer.closed && f->accepted.closed);
+    assert_int_equal(f->dialer.opened + f->accepted.opened, 0);
+    assert_string_equal(f->dialer.why.message, "not the key of 1");
+    end(f);
+    far_net_check_keys(f->two, NULL, NULL);
+    far_net_free(impostor);
+}
+
 static void another_cluster_or_incarnation_is_refused_on_both_sides(void **state)
 {
     struct fixture *f = *state;
@@ -579,6 +627,7 @@ int main(void)
         cmocka_unit_test(frames_of_every_size_arrive_whole),
         cmocka_unit_test(what_was_queued_before_a_close_still_arrives),
         cmocka_unit_test(certificate_of_another_ca_is_refused),
+        cmocka_unit_test(another_key_under_a_good_certificate_is_refused_by_either_side),
         cmocka_unit_test(another_cluster_or_incarnation_is_refused_on_both_sides),
         cmocka_unit_test(whoever_answers_must_be_who_was_dialed),
         cmocka_unit_test(purposes_are_for_their_parties),

@@ -188,6 +188,25 @@ static void orders_are_checked_before_the_engine_sees_them(void **unused)
     far_arena_done(&arena);
 }
 
+static void a_server_is_named_with_its_key_where_that_is_known(void **unused)
+{
+    static const char *const wrong[] = {"", "@a:1", "0@a:1", "x@a:1", "3", "3@", "3@#00", "3@a:1#", "3@a:1#00",
+                                        "3@a:1#zz23456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+                                        "99999999999999999999@a:1"};
+    struct far_agent_server server;
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        assert_false(far_agent_parse_server(wrong[i], &server));
+    }
+    assert_true(far_agent_parse_server("3@[::1]:5001", &server));
+    assert_int_equal(server.id, 3);
+    assert_string_equal(server.address, "[::1]:5001");
+    assert_false(server.has_fingerprint);
+    assert_true(far_agent_parse_server("4@a:1#0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", &server));
+    assert_string_equal(server.address, "a:1");
+    assert_true(server.has_fingerprint);
+    assert_int_equal(server.fingerprint[31], 0xef);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -199,6 +218,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_freeze_tells_its_disks, setup, teardown),
         cmocka_unit_test(a_lease_ends_before_its_time_unless_renewed),
         cmocka_unit_test(leases_stop_at_their_maximum),
+        cmocka_unit_test(a_server_is_named_with_its_key_where_that_is_known),
         cmocka_unit_test(orders_are_checked_before_the_engine_sees_them),
     };
     return cmocka_run_group_tests_name("node", tests, NULL, NULL);

@@ -14,6 +14,7 @@ struct node {
     uint64_t lease_ms;
     size_t servers;
     uint64_t acked;
+    struct far_error why;
 };
 
 static void node_opened(void *arg, struct far_stream *stream, struct far_peer peer, enum far_purpose purpose)
@@ -61,6 +62,7 @@ static void node_closed(void *arg, struct far_stream *stream, const struct far_e
     struct node *n = arg;
     n->closed = true;
     n->stream = NULL;
+    n->why = *why;
 }
 
 static const struct far_stream_callbacks node_callbacks = {node_opened, node_got_frame, node_closed};
@@ -152,6 +154,27 @@ static void the_newer_of_two_streams_of_a_node_stays(void **state)
     disconnect(&first);
 }
 
+static void a_node_with_another_key_than_it_joined_with_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct node n;
+    struct far_error err;
+    uint64_t id = server_alone_join_node(f, "twin");
+    far_test_pki_identity(&f->pki, FAR_PARTY_NODE, id); /* the same CA signs another key for the same id */
+    n = (struct node){.f = f, .id = id, .net = far_test_pki_net(&f->pki, FAR_PARTY_NODE, id)};
+    assert_int_equal(far_stream_dial(n.net, &f->loop, far_listener_address(f->listener),
+                                     (struct far_peer){FAR_PARTY_SERVER, 0}, FAR_PURPOSE_LINK, &node_callbacks, &n,
+                                     &n.stream, &err),
+                     0);
+    RUN_UNTIL(f, n.closed);
+    assert_false(n.opened);
+    assert_non_null(strstr(n.why.message, "the key of the certificate is not the one that joined"));
+    RUN_UNTIL(f, f->refused.klass != 0);
+    assert_int_equal(f->refused.klass, FAR_DENIED);
+    assert_non_null(strstr(f->refused.message, "node 'twin'"));
+    far_net_free(n.net);
+}
+
 static void whoever_is_unknown_or_out_of_turn_is_cut_off(void **state)
 {
     struct fixture *f = *state;
@@ -186,6 +209,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_node_is_welcomed_and_its_reports_are_answered),
         cmocka_unit_test(the_newer_of_two_streams_of_a_node_stays),
+        cmocka_unit_test(a_node_with_another_key_than_it_joined_with_is_refused),
         cmocka_unit_test(whoever_is_unknown_or_out_of_turn_is_cut_off),
     };
     return cmocka_run_group_tests_name("server_link", tests, server_alone_set_up, server_alone_tear_down);
