@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Real file systems and devices that are too small: a full vault, a full server, a target device that is too small.
+"""Real file systems and devices: a full vault, a full server; devices as sources and as recovery targets, too small, mounted.
 
 Needs root for tmpfs and loop devices; skipped elsewhere.
 
@@ -82,6 +82,66 @@ def a_target_device_that_is_too_small_is_refused():
     return wrong + ([] if untouched else ["the device was written to"])
 
 
+def said(job):
+    return job.get("error_message", "") + " ".join(t["error_message"] for t in cluster.job(job["id"])["tasks"])
+
+
+def a_target_device_that_is_mounted_or_held_is_refused():
+    """Refused at the first attempt, with the reason, and nothing is written; free again, it is recovered to."""
+    with open(path("busy"), "wb") as file:
+        file.truncate(80 * farlib.MIB)
+    tool("mke2fs", "-q", "-F", path("busy"))
+    with open(path("busy"), "rb") as file:
+        before = file.read()
+    device = tool("losetup", "--find", "--show", path("busy"))
+    os.makedirs(path("mnt"))
+    wrong = []
+    try:
+        tool("mount", "-o", "ro", device, path("mnt"))
+        mounted.append(path("mnt"))
+        job = cluster.finish(cluster.start_recovery("vm", [device]), 60)
+        wrong += [] if job["state"] == "failed" and "is in use: it is mounted" in said(job) else [said(job)]
+        tool("umount", path("mnt"))
+        mounted.remove(path("mnt"))
+        held = os.open(device, os.O_RDWR | os.O_EXCL)
+        job = cluster.finish(cluster.start_recovery("vm", [device]), 60)
+        os.close(held)
+        wrong += [] if job["state"] == "failed" and "another program holds it" in said(job) else [said(job)]
+        with open(path("busy"), "rb") as file:
+            wrong += [] if file.read() == before else ["the device in use was written to"]
+        cluster.recover("vm", [device])
+    finally:
+        subprocess.run(["losetup", "-d", device], capture_output=True)
+    with open(path("disk.img"), "rb") as one, open(path("busy"), "rb") as two:
+        return wrong + ([] if one.read() == two.read(64 * farlib.MIB) else ["the free device holds something else"])
+
+
+def a_device_is_source_and_target_and_what_was_on_it_is_gone():
+    """A source device with regions of zeroes, two cycles; a larger target device full of other bytes: the disk's part is bit
+    for bit the source's, zeroes included, what lies behind it is left alone."""
+    size, rest = 24 * farlib.MIB, 2 * farlib.MIB
+    farlib.make_image(path("from"), size, seed)
+    with open(path("to"), "wb") as file:
+        file.write(b"\xa5" * (size + rest))
+    source, target = (tool("losetup", "--find", "--show", path(name)) for name in ("from", "to"))
+    try:
+        cluster.protect("device", [source], plan="devices")
+        cluster.replicate()
+        with open(source, "r+b") as device:
+            device.seek(5 * farlib.MIB)
+            device.write(os.urandom(farlib.MIB))
+            os.fsync(device.fileno())
+        changed = cluster.replicate()["bytes_changed"]
+        cluster.recover("device", [target])
+    finally:
+        for device in (source, target):
+            subprocess.run(["losetup", "-d", device], capture_output=True)
+    with open(path("from"), "rb") as one, open(path("to"), "rb") as two:
+        wrong = [] if one.read() == two.read(size) else ["the recovered device is not the source"]
+        wrong += [] if two.read() == b"\xa5" * rest else ["what lies behind the disk was written to"]
+    return wrong + ([] if changed == farlib.MIB else ["%d bytes changed, 1 MiB was written" % changed])
+
+
 def a_device_that_is_large_enough_is_recovered_to():
     with open(path("large"), "wb") as file:
         file.truncate(80 * farlib.MIB)
@@ -120,12 +180,15 @@ def a_full_server_refuses_users_early_and_recovers():
 
 
 def main():
-    global cluster
+    global cluster, seed
+    seed = farlib.seed_of_run()
     with farlib.Cluster(servers=farlib.SERVERS[:1], nodes=False) as cluster:
         cluster.add_node("source", "protected")
         try:
             tap.run_all([a_full_vault_fails_the_cycle_and_goes_on_when_there_is_space,
-                         a_target_device_that_is_too_small_is_refused, a_device_that_is_large_enough_is_recovered_to,
+                         a_target_device_that_is_too_small_is_refused, a_target_device_that_is_mounted_or_held_is_refused,
+                         a_device_that_is_large_enough_is_recovered_to,
+                         a_device_is_source_and_target_and_what_was_on_it_is_gone,
                          a_full_server_refuses_users_early_and_recovers])
         finally:
             cluster.kill_all()

@@ -236,6 +236,11 @@ static int open_existing(const char *ref, const char *locator, uint64_t size_byt
     bool device = stat(locator, &st) == 0 && S_ISBLK(st.st_mode);
     /* O_EXCL on a block device: nobody has it mounted. */
     int fd = open(locator, O_RDWR | O_CLOEXEC | (device ? O_EXCL : 0));
+    if (fd < 0 && errno == EBUSY) {
+        return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_CONFLICT,
+                                "the recovery target '%s' is in use: it is mounted, or another program holds it; unmount it "
+                                "or name another device", locator);
+    }
     if (fd < 0) {
         return errno == EISDIR ? far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_CONFLICT,
                                                   "the recovery target '%s' is a folder", locator)
