@@ -26,8 +26,8 @@ check-long:
 	cd $(top_srcdir) && tests/check_long
 bench:
 	cd $(top_srcdir) && tests/bench/run
-EXTRA_DIST += tests/run tests/unit/test_tree.py tests/unit/fsm_symbols.allow tests/lib/tap.py tests/lib/build.sh \
-	tests/lib/install_deps.sh
+EXTRA_DIST += tests/run tests/unit/test_tree.py tests/unit/test_check.py tests/unit/fsm_symbols.allow tests/lib/tap.py \
+	tests/lib/build.sh tests/lib/install_deps.sh
 list-bench-tests:
 	@echo $(BENCH_TESTS)
 EXTRA_DIST += tests/check_long README.md LICENSE docs/HACKING.md docs/ARCHITECTURE.md docs/FORMATS.md .ci/run

@@ -16,6 +16,7 @@ import http.client
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -87,6 +88,7 @@ def program(name):
     raise Failure("%s is not built in %s" % (name, BUILD))
 
 
+DEFECT = re.compile(r"(Address|Leak|Thread|UndefinedBehavior)Sanitizer|runtime error: |: broken: ")
 DETACH = False  # the demo with --keep: what it starts outlives it
 
 
@@ -102,7 +104,7 @@ class Process:
 
     def __init__(self, name, argv, log, environment=None):
         self.name, self.argv, self.log, self.environment = name, argv, log, environment or {}
-        self.process, self.starts = None, 0
+        self.process, self.starts, self.wrong = None, 0, []
 
     def start(self):
         with open(self.log, "ab") as log:
@@ -128,7 +130,7 @@ class Process:
         if self.process is not None:
             if self.process.poll() is None:
                 self.process.kill()
-            self.process.wait()
+            self.ended(self.process.wait())
             self.process = None
 
     def stop(self, seconds=20):
@@ -143,8 +145,22 @@ class Process:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 status = self.process.wait()
+            if status != 0:
+                self.wrong.append("asked to end, it did so with status %d" % status)
+        self.ended(status)
         self.process = None
         return status
+
+    def ended(self, status):
+        if status < 0 and -status not in (signal.SIGKILL, signal.SIGTERM):
+            self.wrong.append("it died of signal %d" % -status)
+
+    def defects(self):
+        """What no test may have caused: it crashed, did not end when asked to, or a sanitizer spoke in its log."""
+        found = []
+        with contextlib.suppress(FileNotFoundError), open(self.log, encoding="utf-8", errors="replace") as log:
+            found = [line.strip() for line in log if DEFECT.search(line)]
+        return ["%s: %s" % (self.name, text) for text in self.wrong + found[:5]]
 
     def memory(self):
         """RssAnon + RssShmem in bytes."""
@@ -196,7 +212,11 @@ class Cluster:
         return self
 
     def __exit__(self, kind, value, trace):
-        self.close(keep=kind is not None and not (kind is SystemExit and not value.code))
+        passed = kind is None or (kind is SystemExit and not value.code)
+        defects = self.end_all() if passed else []
+        self.close(keep=not passed or bool(defects))
+        if defects:
+            raise Failure("; ".join(defects))
 
     def set_up(self):
         self.found()
@@ -215,8 +235,17 @@ class Cluster:
         if self.own_base:
             shutil.rmtree(self.base, ignore_errors=True)
 
+    def processes(self):
+        return list(self.nodes.values()) + list(self.servers.values())
+
+    def end_all(self):
+        """Asks all to end, nodes first; returns the defects of their whole lives."""
+        for process in self.processes():
+            process.stop()
+        return [defect for process in self.processes() for defect in process.defects()]
+
     def kill_all(self):
-        for process in list(self.nodes.values()) + list(self.servers.values()):
+        for process in self.processes():
             with contextlib.suppress(OSError):
                 process.kill()
 
@@ -232,7 +261,7 @@ class Cluster:
         """One of our programs to its end: (status, output)."""
         done = subprocess.run([program(argv[0]), *argv[1:]], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=timeout * SLOW, preexec_fn=die_with_parent)
-        if check and done.returncode != 0:
+        if done.returncode < 0 or DEFECT.search(done.stderr) or (check and done.returncode != 0):
             raise Failure("%s: status %d: %s%s" % (" ".join(argv), done.returncode, done.stdout, done.stderr))
         return done.returncode, done.stdout + done.stderr
 
@@ -398,21 +427,34 @@ class Cluster:
         """Offline, by the independent walk: (status, output)."""
         return self.run_tool("farshored", "log-verify", "--dir", server.dir, check=False, timeout=120)
 
+    def walk(self, server):
+        """The store of a stopped server by itself: (applied index, digest)."""
+        status, text = self.log_verify(server)
+        found = re.search(r"state at entry (\d+): .* digest ([0-9a-f]{32})", text)
+        if status != 0 or not found:
+            raise Failure("log-verify of %s: status %d: %s" % (server.name, status, text))
+        return int(found.group(1)), found.group(2)
+
     def verify_all_offline(self):
-        """Stops the servers, walks each one's store; returns the digests: one, and the one that the servers showed."""
-        shown = {head[3] for head in self.wait_same_heads().values()}
-        for server in self.servers.values():
-            server.stop()
-        digests = {}
-        for name, server in self.servers.items():
-            status, text = self.log_verify(server)
-            if status != 0:
-                raise Failure("log-verify of %s: %s" % (name, text))
-            lines = [line for line in text.splitlines() if "digest" in line]
-            digests[name] = lines[-1].split("digest")[-1].strip(" :") if lines else ""
-        if set(digests.values()) != shown:
-            raise Failure("the digests of the stores differ: %r, the servers showed %r" % (digests, shown))
-        return digests
+        """Stops the servers, walks each one's store; returns the digests: one, and the one that the servers showed.
+
+        An entry that the leader commits in between (a deadline passes) is no difference: only digests of the same index are
+        compared, and all start again until they stop at the index that they showed."""
+        for _ in range(5):
+            shown = {(head[0], head[3]) for head in self.wait_same_heads().values()}
+            for server in self.servers.values():
+                server.stop()
+            walked = {name: self.walk(server) for name, server in self.servers.items()}
+            everything = shown | set(walked.values())
+            if len({index for index, _ in everything}) != len(everything):
+                raise Failure("the digests of the stores differ: %r, the servers showed %r" % (walked, shown))
+            if len(everything) == 1:
+                return {name: digest for name, (_, digest) in walked.items()}
+            print("# entries came while the servers stopped: %r, shown %r" % (walked, shown), flush=True)
+            for server in self.servers.values():
+                server.start()
+            self.wait_leader(30)
+        raise Failure("the servers did not come to rest")
 
     # ---- protection ----
 

@@ -42,5 +42,24 @@ far_make() { # targets, in $folder
 
 far_list() { # folder, unit-tests|fuzz-targets|integration-tests|parallel-integration-tests
     make -s -C "$1" Makefile >/dev/null 2>&1 # if it has to be made anew, that talks
-    make -s -C "$1" --no-print-directory "list-$2"
+    list=$(make -s -C "$1" --no-print-directory "list-$2")
+    echo "${list:-no-list-of-$2}" # a test that cannot run, so that a list that cannot be had counts as a failure
+}
+
+far_failed() { # a step that failed before it could count anything; $counts is the caller's
+    echo "0 1 0" >>"$counts"
+}
+
+far_run() { # label, build folder, tests and options of tests/run, which adds its figures to $counts; if it dies, that counts
+    label=$1 build=$2
+    shift 2
+    before=$(wc -l <"$counts")
+    tests/run --build "$build" --label "$label" --counts "$counts" "$@" | sed '$d'
+    [ "$(wc -l <"$counts")" -gt "$before" ] || { echo "FAIL $label: tests/run did not come to its end"; far_failed; }
+}
+
+far_total() { # the last line of all, from $counts; false when something failed or nothing passed
+    awk '{ p += $1; f += $2; k += $3 }
+        END { if (p == 0 && f == 0) f = 1; printf "%d passed, %d failed", p, f; if (k) printf ", %d skipped", k; print ""
+            exit (f > 0) }' "$counts"
 }
