@@ -54,7 +54,7 @@ int far_decide_cluster_init(struct far_step *step, const struct far_cmd_cluster_
     FAR_TRY(length(step, "seal_key", cmd->seal_key, 32));
     FAR_TRY(length(step, "fingerprint", cmd->fingerprint, 32));
     FAR_TRY(length(step, "admin_token_hash", cmd->admin_token_hash, 32));
-    FAR_TRY(length(step, "recovery_key", cmd->recovery_key, 32));
+    FAR_TRY(length(step, "recovery_public_key", cmd->recovery_public_key, 32));
     if (cmd->lease_ms > 3600 * 1000) {
         return far_reject(step, FAR_INVALID, "a lease of more than an hour is of no use");
     }
@@ -63,7 +63,7 @@ int far_decide_cluster_init(struct far_step *step, const struct far_cmd_cluster_
         .uuid = cmd->uuid,
         .lease_ms = cmd->lease_ms != 0 ? cmd->lease_ms : FAR_LEASE_MS_DEFAULT,
         .ca_certificate = cmd->ca_certificate,
-        .recovery_key = cmd->recovery_key,
+        .recovery_public_key = cmd->recovery_public_key,
         .server_id = step->progress.next_id,
         .server_name = cmd->server_name,
         .api_address = cmd->api_address,
@@ -91,7 +91,7 @@ int far_evolve_cluster_created(struct far_step *step, const struct far_ev_cluste
         .feature_level = 1,
         .created_ms = step->time_ms,
         .ca_certificate = ev->ca_certificate,
-        .recovery_key = ev->recovery_key,
+        .recovery_public_key = ev->recovery_public_key,
         .lease_ms = ev->lease_ms,
     };
     struct far_row_server server = {

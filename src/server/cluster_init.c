@@ -244,7 +244,7 @@ static int encode_cluster_init(struct material *m, struct far_error *err)
         .fingerprint = far_slice(m->key_fingerprint, 32),
         .ca_certificate = far_buf_slice(&m->ca_certificate),
         .admin_token_hash = far_slice(token_hash, 32),
-        .recovery_key = far_slice(m->recovery_public, 32),
+        .recovery_public_key = far_slice(m->recovery_public, 32),
         .lease_ms = m->lease_ms,
     };
     m->commands[0].kind = FAR_KIND_cmd_cluster_init;

@@ -208,7 +208,7 @@ static void init_cluster(struct fixture *f)
         .name = far_slice_str("test"), .uuid = far_slice(bytes, 16), .server_name = far_slice_str("s1"),
         .api_address = far_slice_str("127.0.0.1:1"), .peer_address = far_slice_str("127.0.0.1:2"),
         .seal_key = far_slice(bytes, 32), .fingerprint = far_slice(bytes, 32), .ca_certificate = far_slice("ca", 2),
-        .admin_token_hash = far_slice(hash, 32), .recovery_key = far_slice(bytes, 32),
+        .admin_token_hash = far_slice(hash, 32), .recovery_public_key = far_slice(bytes, 32),
     };
     FAR_ASSERT(far_test_api_apply(&f->shown, &far_schema_cmd_cluster_init, &init) == 0);
     FILE *file = fopen(f->shown.token_path, "w");

@@ -34,7 +34,7 @@ static inline struct far_command far_test_cluster_init(struct far_buf *payload)
         .fingerprint = far_slice(key, 32),
         .ca_certificate = far_slice(key, 32),
         .admin_token_hash = far_slice(key, 32),
-        .recovery_key = far_slice(key, 32),
+        .recovery_public_key = far_slice(key, 32),
     };
     struct far_command command = far_test_command(&far_schema_cmd_cluster_init, &init, 1, payload);
     command.actor = far_actor(FAR_ACTOR_SYSTEM, 1);

@@ -107,7 +107,7 @@ void world_cluster(struct world *w)
          .api_address = S("127.0.0.1:5000"), .peer_address = S("127.0.0.1:5001"),
          .seal_key = far_slice(some_hash, 32), .fingerprint = far_slice(some_hash, 32),
          .ca_certificate = S("ca"), .admin_token_hash = far_slice(some_hash, 32),
-         .recovery_key = far_slice(some_hash, 32));
+         .recovery_public_key = far_slice(some_hash, 32));
     MUST(w, site_create, .name = S("paris"), .role = FAR_site_role_protected);
     MUST(w, site_create, .name = S("lyon"), .role = FAR_site_role_recovery);
     MUST(w, site_create, .name = S("nice"), .role = FAR_site_role_witness);

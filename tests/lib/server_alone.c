@@ -92,7 +92,7 @@ static void found(struct fixture *f)
         .fingerprint = far_slice(zero, 32),
         .ca_certificate = far_buf_slice(&f->ca),
         .admin_token_hash = far_slice(zero, 32),
-        .recovery_key = far_slice(f->seal_public, 32),
+        .recovery_public_key = far_slice(f->seal_public, 32),
     };
     server_alone_command(f, &far_schema_cmd_cluster_init, &init);
     far_buf_reset(&pem);

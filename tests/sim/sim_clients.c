@@ -33,7 +33,7 @@ static struct far_command command_of(struct sim *sim, uint64_t number)
             .server_name = far_slice_str("one"), .api_address = far_slice_str("127.0.0.1:5000"),
             .peer_address = far_slice_str("127.0.0.1:5001"), .seal_key = far_slice(key, 32),
             .fingerprint = far_slice(key, 32), .ca_certificate = far_slice(key, 32),
-            .admin_token_hash = far_slice(key, 32), .recovery_key = far_slice(key, 32)};
+            .admin_token_hash = far_slice(key, 32), .recovery_public_key = far_slice(key, 32)};
         command.actor = far_actor(FAR_ACTOR_SYSTEM, 1);
         rc = encode(sim, &far_schema_cmd_cluster_init, &init, &command);
     } else if (number % 2 == 0) {

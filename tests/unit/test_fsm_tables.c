@@ -96,7 +96,7 @@ static void give_cluster(unsigned state, unsigned input)
     }
     COMMAND(cluster_init, .name = S("c"), .uuid = far_slice(hash, 16), .server_name = S("s1"),
             .peer_address = S("a:1"), .seal_key = far_slice(hash, 32), .fingerprint = far_slice(hash, 32),
-            .admin_token_hash = far_slice(hash, 32), .recovery_key = far_slice(hash, 32));
+            .admin_token_hash = far_slice(hash, 32), .recovery_public_key = far_slice(hash, 32));
 }
 static unsigned see_cluster(void)
 {
