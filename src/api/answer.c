@@ -53,13 +53,28 @@ size_t far_api_headers(struct far_api_request *request, char index_text[24],
     return status.stale ? 4 : 3;
 }
 
+static void list_methods(unsigned methods, char text[64])
+{
+    size_t len = 0;
+    text[0] = '\0';
+    for (unsigned method = FAR_HTTP_GET; method <= FAR_HTTP_DELETE; method++) {
+        if ((methods & 1U << method) != 0) {
+            len += (size_t)snprintf(text + len, 64 - len, "%s%s", len == 0 ? "" : ", ",
+                                    far_http_method_name((enum far_http_method)method));
+        }
+    }
+}
+
 void far_api_answer_bytes(struct far_api_request *request, int status, const char *type, struct far_buf *body)
 {
     struct far_http_header headers[FAR_API_HEADERS_MAX];
-    char index_text[24];
+    char index_text[24], allowed[64];
     size_t count = far_api_headers(request, index_text, headers);
     if (status == 401) {
         headers[count++] = (struct far_http_header){"www-authenticate:", "Bearer"};
+    } else if (status == 405) {
+        list_methods(request->allowed, allowed);
+        headers[count++] = (struct far_http_header){"allow:", allowed[0] != '\0' ? allowed : FAR_HTTP_METHODS};
     } else if (status == 503) {
         headers[count++] = (struct far_http_header){"retry-after:", "1"};
     }
@@ -69,12 +84,14 @@ void far_api_answer_bytes(struct far_api_request *request, int status, const cha
 json_t *far_api_problem_json(const struct far_api_request *request, int status, const struct far_error *error)
 {
     const struct far_class_info *info = far_class_info(error->klass);
+    bool too_large = status == 413 || status == 414 || status == 431; /* and will be the next time */
     char type[64];
     snprintf(type, sizeof type, "urn:farshore:problem:%s", info->name);
     json_t *problem = json_pack("{s:s, s:s, s:i, s:s, s:o*, s:s}", "type", type, "title", title_of(error->klass),
                                 "status", status, "code", info->name, "detail",
-                                far_json_text(far_slice_str(error->message)), "retry", retry_name(info->retry));
-    if (problem != NULL && request->param[0] != '\0') {
+                                far_json_text(far_slice_str(error->message)), "retry",
+                                retry_name(too_large ? FAR_RETRY_NEVER : info->retry));
+    if (problem != NULL && request != NULL && request->param[0] != '\0') {
         json_object_set_new(problem, "object", json_string(request->param));
     }
     return problem;

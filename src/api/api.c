@@ -186,19 +186,23 @@ static int check_token(struct far_api_request *request, struct far_error *err)
     return rc;
 }
 
-static void refuse(struct far_api_request *request, int status)
+/* Breaks a limit of HTTP: said as it is; the same request will break it again. */
+static void refuse(struct far_api_request *request, const struct far_http_request *http)
 {
     struct far_error err;
-    if (status == 413) {
-        far_fail(&err, FAR_LIMIT, "the body is larger than %d bytes", FAR_API_BODY_MAX);
-    } else if (status == 411) {
-        far_fail(&err, FAR_INVALID, "send the body with Content-Length, not in chunks");
-    } else if (status == 405) {
-        far_fail(&err, FAR_INVALID, "the method is not known");
-    } else {
-        far_fail(&err, status == 400 ? FAR_INVALID : FAR_LIMIT, "path, query or a header is too long or malformed");
-    }
+    int status = http->refuse_status;
+    bool too_large = status == 413 || status == 414 || status == 431;
+    far_fail(&err, too_large ? FAR_LIMIT : FAR_INVALID, "%s", http->refuse_why);
     far_api_problem(request, status, &err);
+}
+
+static void on_stranger(void *arg, const struct far_http_request *http, struct far_buf *body)
+{
+    struct far_error err;
+    far_fail(&err, FAR_INVALID, "%s", http->refuse_why);
+    json_t *problem = far_api_problem_json(NULL, http->refuse_status, &err);
+    far_json_write(problem, body, NULL);
+    json_decref(problem);
 }
 
 /* Finds the route and checks who asks; 0 if the request was answered. */
@@ -208,17 +212,18 @@ static bool admit(struct far_api_request *request)
     struct far_match match;
     struct far_error err;
     if (http->refuse_status != 0) {
-        refuse(request, http->refuse_status);
+        refuse(request, http);
         return false;
     }
     far_route_match(http->method, http->path, &match);
     request->route = match.route;
+    request->allowed = match.methods;
     memcpy(request->param, match.param, sizeof request->param);
     if (match.route == NULL) {
-        far_fail(&err, match.path_known ? FAR_INVALID : FAR_NOT_FOUND,
-                 match.path_known ? "this path has no method %s" : "there is no such path (%s)",
+        far_fail(&err, match.methods != 0 ? FAR_INVALID : FAR_NOT_FOUND,
+                 match.methods != 0 ? "this path has no method %s" : "there is no such path (%s)",
                  far_http_method_name(http->method));
-        far_api_problem(request, match.path_known ? 405 : 404, &err);
+        far_api_problem(request, match.methods != 0 ? 405 : 404, &err);
         return false;
     }
     int rc = match.route->open ? 0 : check_token(request, &err);
@@ -279,7 +284,7 @@ static void on_wake(void *arg)
 int far_api_new(const struct far_api_config *config, const struct far_api_hooks *hooks, void *arg,
                 struct far_api **ret_api, struct far_error *err)
 {
-    static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake};
+    static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake, on_stranger};
     struct far_api *api = calloc(1, sizeof *api);
     if (api == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory for the API");

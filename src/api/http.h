@@ -22,6 +22,7 @@ enum {
 };
 
 enum far_http_method { FAR_HTTP_GET, FAR_HTTP_HEAD, FAR_HTTP_POST, FAR_HTTP_PUT, FAR_HTTP_PATCH, FAR_HTTP_DELETE };
+#define FAR_HTTP_METHODS "GET, HEAD, POST, PUT, PATCH, DELETE"
 /* "GET", … */
 const char *far_http_method_name(enum far_http_method method);
 
@@ -38,6 +39,7 @@ struct far_http_request {
     struct far_slice body;
     bool close_after;  /* its end cannot be told from what follows: the connection ends with the answer */
     int refuse_status; /* not 0: the request broke a limit of HTTP; answer with this status and nothing else */
+    char refuse_why[160]; /* then: what is wrong, and the limit */
 };
 
 struct far_http;
@@ -50,6 +52,9 @@ struct far_http_callbacks {
     /* Every tick_ms, and whenever far_http_wake() was called since. */
     void (*on_tick)(void *arg);
     void (*on_wake)(void *arg);
+    /* What came was no HTTP, or had a method that nobody knows: append the body of the answer to what request says (its
+     * refuse_status and refuse_why, nothing else). NULL: an empty body. */
+    void (*on_stranger)(void *arg, const struct far_http_request *request, struct far_buf *body);
 };
 
 struct far_http_config {

@@ -15,6 +15,11 @@ struct far_http_head {
     char text[FAR_HTTP_HEAD_MAX];
 };
 
+/* What came is no head that libwebsockets knows: refuse with 405 if it begins with the name of a method, else 400.
+ * Returns the status. */
+int far_http_head_stranger(struct far_slice data, struct far_http_request *request);
+/* Refuse the request for its body. */
+void far_http_refuse_body(struct far_http_request *request, size_t body_max);
 /* Fills *request from the connection; its texts live in *head. Returns 0, or the status with which to refuse the
  * request: 400, 405, 411 (a chunked body), 413 (a body larger than body_max), 414, 431. */
 int far_http_head_read(struct lws *wsi, size_t body_max, struct far_http_head *head, struct far_http_request *request,

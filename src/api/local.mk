@@ -6,6 +6,7 @@ libapi_la_SOURCES = \
 	src/api/events.c \
 	src/api/http.c src/api/http.h \
 	src/api/http_conns.c src/api/http_conns.h \
+	src/api/http_exchange.c src/api/http_private.h \
 	src/api/http_head.c src/api/http_head.h \
 	src/api/json.c src/api/json.h \
 	src/api/read.c \

@@ -44,6 +44,7 @@ struct far_api_request {
     bool waiting;                       /* a hook owes a done */
     const struct far_route *route;
     char param[FAR_ROUTE_PARAM_MAX + 1];
+    unsigned allowed; /* methods of the path, one bit each; 0: there is no such path */
     struct far_query query;
     uint64_t token_id; /* who asks; 0 on open routes */
     bool index_reached;
@@ -67,7 +68,7 @@ void far_api_answer(struct far_api_request *request, int status, json_t *body);
 void far_api_answer_bytes(struct far_api_request *request, int status, const char *type, struct far_buf *body);
 /* problem+json of an error; status 0: that of the class. */
 void far_api_problem(struct far_api_request *request, int status, const struct far_error *error);
-/* The object of a problem, without status: also sent at the end of a stream. */
+/* The object of a problem: also sent at the end of a stream. request may be NULL. */
 json_t *far_api_problem_json(const struct far_api_request *request, int status, const struct far_error *error);
 enum { FAR_API_HEADERS_MAX = 6 };
 /* The headers that every answer carries; returns how many. */

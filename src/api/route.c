@@ -138,7 +138,8 @@ void far_route_match(enum far_http_method method, struct far_slice path, struct 
         if (!fits(route->pattern, path, param)) {
             continue;
         }
-        ret_match->path_known = true;
+        ret_match->methods |= 1U << route->method;
+        ret_match->methods |= route->method == FAR_HTTP_GET ? 1U << FAR_HTTP_HEAD : 0;
         if (route->method == wanted) {
             ret_match->route = route;
             memcpy(ret_match->param, param, sizeof param);

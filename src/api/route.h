@@ -43,7 +43,7 @@ enum { FAR_ROUTE_PARAM_MAX = 63 };
 
 struct far_match {
     const struct far_route *route;        /* NULL: no such path, or not with this method */
-    bool path_known;                      /* the path exists with another method */
+    unsigned methods;                     /* without a route: those that the path has, one bit each; 0: no such path */
     char param[FAR_ROUTE_PARAM_MAX + 1];  /* what stood for {…}: a name or an id, [A-Za-z0-9._-] */
 };
 void far_route_match(enum far_http_method method, struct far_slice path, struct far_match *ret_match);

@@ -145,7 +145,8 @@ static void bad_bodies_are_named_and_change_nothing(void **unused)
     char *large = malloc(FAR_API_BODY_MAX + 2);
     memset(large, ' ', FAR_API_BODY_MAX + 1);
     large[FAR_API_BODY_MAX + 1] = '\0';
-    assert_problem(ask("POST", "/v1/sites", large), 413, "limit", "larger than");
+    assert_problem(ask("POST", "/v1/sites", large), 413, "limit", "larger than 1048576 bytes");
+    assert_string_equal(got("retry"), "never"); /* it will be as large the next time */
     free(large);
     far_test_https_close(c);
     c = far_test_https_open(fixture->port, fixture->ca_path, 0);
@@ -162,7 +163,30 @@ static void unknown_paths_and_methods_are_told_apart(void **unused)
     assert_problem(ask("GET", "/v1/sites/a/b", NULL), 404, "not_found", "");
     assert_problem(ask("GET", "/v1/sites/a%2fb", NULL), 404, "not_found", "");
     assert_problem(ask("PUT", "/v1/sites", "{}"), 405, "invalid", "PUT");
+    assert_non_null(strstr(far_test_https_text(c), "allow: GET, HEAD, POST\r\n"));
     assert_problem(ask("DELETE", "/v1/cluster", NULL), 405, "invalid", "DELETE");
+    assert_non_null(strstr(far_test_https_text(c), "allow: GET, HEAD\r\n"));
+}
+
+static void what_breaks_a_limit_of_http_is_told_the_limit(void **unused)
+{
+    static const char *const strange[] = {"BREW /pot HTTP/1.1\r\nHost: h\r\n\r\n", "OPTIONS /v1/sites HTTP/1.1\r\nHost: h\r\n\r\n"};
+    char headers[2000] = "Accept: ";
+    memset(headers + strlen(headers), 'a', 1200);
+    strcat(headers, "\r\n");
+    struct far_test_https *saved = c;
+    c = far_test_https_open(fixture->port, fixture->ca_path, 0);
+    assert_problem(far_test_https_request(c, "GET", "/v1/sites", headers, NULL), 431, "limit", "Accept is longer than 1100 bytes");
+    assert_string_equal(got("retry"), "never");
+    for (int i = 0; i < 2; i++) {
+        far_test_https_close(c);
+        c = far_test_https_open(fixture->port, fixture->ca_path, 0);
+        assert_true(far_test_https_send(c, strange[i], strlen(strange[i])));
+        assert_problem(far_test_https_answer(c), 405, "invalid", "is not known here");
+        assert_non_null(strstr(far_test_https_text(c), "allow: GET, HEAD, POST"));
+    }
+    far_test_https_close(c);
+    c = saved;
 }
 
 static void a_repeated_command_gets_its_first_answer(void **unused)
@@ -273,6 +297,8 @@ static void the_cluster_shows_its_members(void **unused)
 {
     assert_int_equal(ask("GET", "/v1/cluster", NULL), 200);
     assert_non_null(strstr(got("cluster"), "\"test\""));
+    assert_non_null(strstr(got("cluster"), "\"recovery_public_key\"")); /* not one to keep secret, nor named like one */
+    assert_null(strstr(got("cluster"), "\"recovery_key\""));
     assert_non_null(strstr(got("members"), "\"s1\""));
     assert_non_null(strstr(got("members"), "\"voter\""));
     assert_int_equal(ask("GET", "/v1/servers/s1", NULL), 200);
@@ -453,6 +479,7 @@ int main(void)
         cmocka_unit_test(everything_is_denied_without_a_good_token),
         cmocka_unit_test(bad_bodies_are_named_and_change_nothing),
         cmocka_unit_test(unknown_paths_and_methods_are_told_apart),
+        cmocka_unit_test(what_breaks_a_limit_of_http_is_told_the_limit),
         cmocka_unit_test(a_repeated_command_gets_its_first_answer),
         cmocka_unit_test(reads_wait_for_the_index_they_name),
         cmocka_unit_test(a_stale_server_says_so),

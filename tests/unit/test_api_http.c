@@ -213,6 +213,28 @@ static void limits_of_the_head_are_refused(void **unused)
     far_test_https_close(c);
 }
 
+static void on_stranger(void *arg, const struct far_http_request *request, struct far_buf *body)
+{
+    far_buf_printf(body, "{\"status\":%d,\"why\":\"%s\"}", request->refuse_status, request->refuse_why);
+}
+
+static void an_unknown_method_is_told_which_there_are(void **unused)
+{
+    static const char *const requests[] = {"BREW /pot HTTP/1.1\r\nHost: h\r\n\r\n", "what is this\r\n\r\n"};
+    for (int i = 0; i < 2; i++) {
+        struct far_test_https *c = client();
+        assert_true(far_test_https_send(c, requests[i], strlen(requests[i])));
+        assert_int_equal(far_test_https_answer(c), i == 0 ? 405 : 400);
+        assert_non_null(strstr(far_test_https_body(c), i == 0 ? "the method BREW is not known" : "no HTTP"));
+        assert_int_equal(strstr(far_test_https_text(c), "allow: GET, HEAD, POST") != NULL, i == 0);
+        assert_non_null(strstr(far_test_https_text(c), "application/problem+json"));
+        far_test_https_close(c);
+    }
+    struct far_test_https *c = client();
+    assert_int_equal(far_test_https_request(c, "OPTIONS", "/p", "", NULL), 405);
+    far_test_https_close(c);
+}
+
 static void what_is_no_http_is_survived(void **unused)
 {
     static const char *const noise[] = {"\r\n\r\n", "GET\r\n\r\n", "\x16\x03\x01", "GET / HTTP/9.9\r\n\r\n",
@@ -312,7 +334,7 @@ static void tls_1_1_is_refused(void **unused)
 
 static void what_cannot_be_listened_on_is_said(void **unused)
 {
-    static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake};
+    static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake, on_stranger};
     char certificate[512], key[512], address[32];
     snprintf(certificate, sizeof certificate, "%s/server-1.crt", pki.dir);
     snprintf(key, sizeof key, "%s/server-1.key", pki.dir);
@@ -353,7 +375,7 @@ static int make_identity(void **unused)
 
 static int setup(void **unused)
 {
-    static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake};
+    static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake, on_stranger};
     char certificate[512], key[512];
     snprintf(certificate, sizeof certificate, "%s/server-1.crt", pki.dir);
     snprintf(key, sizeof key, "%s/server-1.key", pki.dir);
@@ -386,6 +408,7 @@ int main(void)
         cmocka_unit_test(another_thread_answers_by_posting),
         cmocka_unit_test(a_body_up_to_the_maximum_is_taken_and_a_byte_more_is_413),
         cmocka_unit_test(limits_of_the_head_are_refused),
+        cmocka_unit_test(an_unknown_method_is_told_which_there_are),
         cmocka_unit_test(what_is_no_http_is_survived),
         cmocka_unit_test(a_stream_is_pulled_to_its_end),
         cmocka_unit_test(a_client_that_takes_nothing_is_cut_off),
