@@ -57,7 +57,7 @@ int far_fail(struct far_error *err, int klass, const char *format, ...)
 
 int far_fail_errno(struct far_error *err, int klass, int sys_errno, const char *format, ...)
 {
-    if (klass == FAR_IO && (sys_errno == ENOSPC || sys_errno == EDQUOT || sys_errno == ENOMEM)) {
+    if (klass == FAR_IO && (sys_errno == ENOSPC || sys_errno == EDQUOT || sys_errno == EFBIG || sys_errno == ENOMEM)) {
         klass = FAR_LIMIT;
     }
     if (err != NULL) {

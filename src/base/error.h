@@ -57,7 +57,7 @@ int far_class_from_name(const char *name);
 
 /* Set the cause; returns klass, so that `return far_fail(...)` reads well. Messages are cut at FAR_MESSAGE_MAX - 1. */
 int far_fail(struct far_error *err, int klass, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* The same with ": <text of sys_errno>" behind. ENOSPC, EDQUOT and ENOMEM turn FAR_IO into FAR_LIMIT. */
+/* The same with ": <text of sys_errno>" behind. ENOSPC, EDQUOT, EFBIG and ENOMEM turn FAR_IO into FAR_LIMIT. */
 int far_fail_errno(struct far_error *err, int klass, int sys_errno, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 /* Put "<context>: " in front of the message that is there; returns err's class (FAR_INTERNAL without err). */

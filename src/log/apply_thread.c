@@ -284,8 +284,9 @@ static bool wait_for_space(struct far_apply_thread *thread, const struct far_err
         thread->on_full(thread->arg);
     }
     uv_mutex_lock(&thread->mutex);
-    if (!thread->stopping) {
-        (void)uv_cond_timedwait(&thread->cond, &thread->mutex, (uint64_t)FULL_RETRY_MS * NS_PER_MS);
+    uint64_t now = uv_hrtime(), until = now + (uint64_t)FULL_RETRY_MS * NS_PER_MS;
+    for (; !thread->stopping && now < until; now = uv_hrtime()) { /* a push wakes it too: no reason to try again */
+        (void)uv_cond_timedwait(&thread->cond, &thread->mutex, until - now);
     }
     bool go_on = !thread->stopping;
     uv_mutex_unlock(&thread->mutex);

@@ -4,14 +4,21 @@
  * the last commit, so what counts as durable is the commit before it, whose meta page was synced together with the pages
  * of this one. At open everything is synced once. LMDB's own errors become FAR_LIMIT (disk, map or reader table full),
  * FAR_CORRUPT (its structure is broken) or FAR_IO. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* fallocate */
+#endif
 #include "log/store.h"
 
 #include "base/assert.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <lmdb.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-enum { MAGIC = 0x54535246 /* "FRST" */, META_VERSION = 0, META_SIZE = 168, DATABASES = 4 };
+enum { MAGIC = 0x54535246 /* "FRST" */, META_VERSION = 0, META_SIZE = 168, DATABASES = 4, PROBE_BYTES = 1024 * 1024 };
 static const size_t MAP_BYTES_DEFAULT = (size_t)1 << 40;
 
 static const char META_KEY[] = "meta", CONFIGURATION_KEY[] = "configuration";
@@ -58,6 +65,21 @@ static int fail(struct far_error *err, int code, const char *what)
     }
 }
 
+/* LMDB says EIO also when the disk took only a part of a write: the usual way in which it becomes full. Is it? Room is asked
+ * for behind the end of the file, and given back. */
+static int cause(MDB_env *env, int code)
+{
+    mdb_filehandle_t fd;
+    struct stat st;
+    if (code != EIO || mdb_env_get_fd(env, &fd) != 0 || fstat(fd, &st) != 0) {
+        return code;
+    }
+    if (fallocate(fd, 0, st.st_size, PROBE_BYTES) == 0) {
+        return ftruncate(fd, st.st_size) == 0 ? code : errno;
+    }
+    return errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? errno : code;
+}
+
 static MDB_val val(struct far_slice slice)
 {
     return (MDB_val){.mv_size = slice.len, .mv_data = (void *)(uintptr_t)slice.data};
@@ -90,7 +112,7 @@ static int kv_put(struct far_kv *base, struct far_slice key, struct far_slice va
     }
     MDB_val k = val(key), v = val(value);
     int rc = mdb_put(kv->txn, kv->dbi, &k, &v, 0);
-    return rc == 0 ? 0 : fail(err, rc, "write a row");
+    return rc == 0 ? 0 : fail(err, cause(mdb_txn_env(kv->txn), rc), "write a row");
 }
 
 static int kv_del(struct far_kv *base, struct far_slice key, struct far_error *err)
@@ -326,7 +348,7 @@ static int commit(struct far_store_txn *base, struct far_error *err)
     close_cursors(txn);
     int rc = mdb_txn_commit(txn->txn_lmdb);
     if (rc != 0) {
-        rv = fail(err, rc, "commit");
+        rv = fail(err, cause(store->env, rc), "commit");
     } else if (base->write) {
         store->store.durable_index = store->committed_index;
         store->committed_index = base->meta.applied_index;
@@ -343,7 +365,7 @@ static int event_put(struct far_store_txn *base, uint64_t seq, struct far_slice 
     MDB_val k = val(far_slice(key, sizeof key)), v = val(row);
     unsigned flags = seq > base->meta.last_seq ? MDB_APPEND : 0;
     int rc = mdb_put(((struct lmdb_txn *)base)->txn_lmdb, store->events, &k, &v, flags);
-    return rc == 0 ? 0 : fail(err, rc, "write an event");
+    return rc == 0 ? 0 : fail(err, cause(store->env, rc), "write an event");
 }
 
 static int event_row(struct far_store_txn *base, uint64_t seq, struct far_slice *ret_row, struct far_error *err)

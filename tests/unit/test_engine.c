@@ -336,6 +336,29 @@ static void a_point_is_sealed_verified_and_a_flipped_byte_found(void **state)
     assert_int_equal(far_vault_point(far_engine_vault(pair.target), 900, &manifest, NULL), FAR_NOT_FOUND);
 }
 
+static void a_source_without_a_place_for_its_maps_still_copies(void **state)
+{
+    struct engine_disk disk;
+    char cache[300], aside[300];
+    pair_path(&pair, "source/cache", cache, sizeof cache);
+    pair_path(&pair, "source/aside", aside, sizeof aside);
+    disk_make(&disk, &pair, "disk", 16 * MIB, 23);
+    assert_int_equal(rename(cache, aside), 0); /* its disk is gone, or full: no file can be made */
+    assert_true(disk_cycle(&disk));
+    disk_accept(&disk);
+    uint64_t changed = disk_change(&disk, 8);
+    assert_true(disk_cycle(&disk));
+    assert_true(disk.send.bytes_sent < changed + MIB);
+    disk_accept(&disk);
+    assert_int_equal(rename(aside, cache), 0); /* back again: the maps are kept from the next cycle on */
+    disk_change(&disk, 4);
+    assert_true(disk_cycle(&disk));
+    disk_accept(&disk);
+    assert_true(disk_cycle(&disk));
+    assert_int_equal(disk.send.bytes_changed, 0);
+    assert_true(disk_restore(&disk, "restored"));
+}
+
 /* Of the key in pki/node-<id>.crt. */
 static void fingerprint_of(uint64_t id, uint8_t fingerprint[32])
 {
@@ -417,6 +440,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_existing_recovery_target_is_refused_and_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(a_repeated_restore_goes_on_with_its_own_target, setup, teardown),
         cmocka_unit_test_setup_teardown(a_point_is_sealed_verified_and_a_flipped_byte_found, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_source_without_a_place_for_its_maps_still_copies, setup, teardown),
         cmocka_unit_test_setup_teardown(a_node_with_another_key_than_the_registered_one_is_refused_by_its_peer, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(orders_that_make_no_sense_are_refused, setup, teardown),

@@ -1,9 +1,11 @@
 /* The Merkle map: roots against an independent implementation, flat form, stream, cache file. */
 #include "../lib/cm.h"
+#include "../lib/faults.h"
 #include "../lib/made_image.h"
 
 #include "base/file.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -243,6 +245,72 @@ static void every_flipped_bit_of_a_cache_file_is_found(void **state)
     unlink(path);
 }
 
+/* Whatever fails while a map is saved: the error says so, the file of before is there whole, nothing is left beside it, and the
+ * next save is good. */
+static void a_failing_save_leaves_the_map_of_before(void **state)
+{
+    (void)state;
+    static const struct {
+        enum far_fault what;
+        int error, klass;
+    } faults[] = {
+        {FAR_FAULT_WRITE, ENOSPC, FAR_LIMIT}, {FAR_FAULT_WRITE, EIO, FAR_IO},     {FAR_FAULT_TRUNCATE, EFBIG, FAR_LIMIT},
+        {FAR_FAULT_SYNC, EIO, FAR_IO},        {FAR_FAULT_SYNC, ENOSPC, FAR_LIMIT}, {FAR_FAULT_OPEN, EMFILE, FAR_IO},
+        {FAR_FAULT_RENAME, EIO, FAR_IO},      {FAR_FAULT_ALLOC, ENOMEM, FAR_LIMIT},
+    };
+    char path[128], temporary[140];
+    path_in("cache", path);
+    snprintf(temporary, sizeof temporary, "%s.tmp", path);
+    struct far_map *map = some_map(1000), *changed = some_map(1000), *loaded;
+    struct far_hash256 before, after, leaf = {{9}};
+    struct far_error err;
+    far_map_set(changed, 999, &leaf);
+    far_map_root(map, &before);
+    far_map_root(changed, &after);
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+        unsigned struck = 0;
+        for (uint64_t n = 1;; n++) {
+            assert_int_equal(far_map_save(map, path, NULL), 0);
+            far_fault_arm(faults[i].what, n, faults[i].error);
+            int rc = far_map_save(changed, path, &err);
+            if (!far_fault_disarm()) {
+                assert_int_equal(rc, 0);
+                break;
+            }
+            struck++;
+            assert_int_equal(rc, faults[i].klass);
+            assert_true(access(temporary, F_OK) != 0);
+            /* the sync of the folder comes after the rename: then it is the new map that is there, whole */
+            rc = far_map_load(path, far_map_size(map), &before, &loaded, &err);
+            rc = rc == FAR_CONFLICT ? far_map_load(path, far_map_size(map), &after, &loaded, &err) : rc;
+            assert_int_equal(rc, 0);
+            far_map_free(loaded);
+        }
+        assert_true(struck > 0);
+    }
+    assert_int_equal(far_map_save(map, path, NULL), 0);
+    far_fault_arm_short_write(2, 5000); /* a part is written: the rest goes behind it */
+    assert_int_equal(far_map_save(changed, path, &err), 0);
+    assert_true(far_fault_disarm());
+    assert_int_equal(far_map_load(path, far_map_size(map), &after, &loaded, &err), 0);
+    far_map_free(loaded);
+    for (uint64_t n = 1;; n++) { /* loading: without memory or a readable file the caller goes on without */
+        far_fault_arm(n % 2 == 0 ? FAR_FAULT_ALLOC : FAR_FAULT_READ, (n + 1) / 2, n % 2 == 0 ? ENOMEM : EIO);
+        int rc = far_map_load(path, far_map_size(map), &after, &loaded, &err);
+        bool struck = far_fault_disarm();
+        assert_int_equal(rc == 0, !struck);
+        if (rc == 0) {
+            far_map_free(loaded);
+        }
+        if (!struck && n > 8) {
+            break;
+        }
+    }
+    far_map_free(map);
+    far_map_free(changed);
+    unlink(path);
+}
+
 static int make_folder(void **state)
 {
     (void)state;
@@ -269,6 +337,7 @@ int main(void)
         cmocka_unit_test(zero_blocks_are_recognized),
         cmocka_unit_test(a_saved_map_comes_back),
         cmocka_unit_test(every_flipped_bit_of_a_cache_file_is_found),
+        cmocka_unit_test(a_failing_save_leaves_the_map_of_before),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
