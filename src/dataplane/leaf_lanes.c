@@ -125,22 +125,26 @@ enum { WIDE_LANES = 16, WIDE_WORTH = 12 };
 WIDE void wide_transpose(__m512i r[16])
 {
     __m512i t[16];
+#pragma GCC unroll 16
     for (int i = 0; i < 16; i += 2) {
         t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
         t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
     }
+#pragma GCC unroll 16
     for (int i = 0; i < 16; i += 4) {
         r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
         r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
         r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
         r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
     }
+#pragma GCC unroll 16
     for (int i = 0; i < 4; i++) {
         t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
         t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
         t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
         t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
     }
+#pragma GCC unroll 16
     for (int i = 0; i < 4; i++) {
         r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
         r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
@@ -157,12 +161,16 @@ __attribute__((target("avx512f,avx512bw"))) static void
 wide_steps(__m512i state[8], const uint8_t *const messages[WIDE_LANES], size_t steps)
 {
     const __m512i swap = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL));
+    const uint32_t *constants = round_constants;
+    __asm__("" : "+r"(constants)); /* or the compiler makes each of them a move and a broadcast of their own */
     for (size_t step = 0; step < steps; step++) {
         __m512i w[16];
+#pragma GCC unroll 16
         for (int lane = 0; lane < WIDE_LANES; lane++) {
             w[lane] = _mm512_loadu_si512(messages[lane] + step * STEP);
             _mm_prefetch((const char *)messages[lane] + (step + 4) * STEP, _MM_HINT_T0);
         }
+#pragma GCC unroll 16
         for (int i = 0; i < 16; i++) {
             w[i] = _mm512_shuffle_epi8(w[i], swap);
         }
@@ -187,7 +195,7 @@ wide_steps(__m512i state[8], const uint8_t *const messages[WIDE_LANES], size_t s
                                                      _mm512_ror_epi32(a, 22), XOR3);
             __m512i choose = _mm512_ternarylogic_epi32(e, f, g, CHOOSE);
             __m512i majority = _mm512_ternarylogic_epi32(a, b, c, MAJORITY);
-            __m512i keyed = _mm512_add_epi32(word, _mm512_set1_epi32((int)round_constants[round]));
+            __m512i keyed = _mm512_add_epi32(word, _mm512_set1_epi32((int)constants[round]));
             __m512i t1 = _mm512_add_epi32(_mm512_add_epi32(h, keyed), _mm512_add_epi32(big1, choose));
             h = g;
             g = f;
