@@ -37,7 +37,7 @@ static void answer_error(struct far_engine *engine, const struct far_visitor *vi
 {
     uint8_t head[FAR_TRANSFER_HEAD_MAX];
     size_t len = far_transfer_error_encode(error, head);
-    far_frame_write(visitor->stream, FAR_TRANSFER_ERROR, head, len, 0, engine->config.idle_ms, NULL);
+    far_frame_write(visitor->stream, FAR_TRANSFER_ERROR, head, len, engine->config.idle_ms, NULL);
 }
 
 static void answer_unmatched(struct far_engine *engine, const struct far_visitor *visitor)
@@ -47,7 +47,7 @@ static void answer_unmatched(struct far_engine *engine, const struct far_visitor
     if (has_all(engine, &visitor->hello)) {
         struct far_transfer_welcome welcome = {.complete = true};
         size_t len = far_transfer_welcome_encode(&welcome, head);
-        far_frame_write(visitor->stream, FAR_TRANSFER_WELCOME, head, len, 0, idle_ms, NULL);
+        far_frame_write(visitor->stream, FAR_TRANSFER_WELCOME, head, len, idle_ms, NULL);
         return;
     }
     struct far_error error;

@@ -191,7 +191,7 @@ static int say_welcome(struct far_receive *receive, const struct far_visitor *vi
     size_t len = far_transfer_welcome_encode(&welcome, head);
     receive->frontier_block = resume;
     receive->touched = true;
-    return far_frame_write(visitor->stream, FAR_TRANSFER_WELCOME, head, len, 0, receive->engine->config.idle_ms, err);
+    return far_frame_write(visitor->stream, FAR_TRANSFER_WELCOME, head, len, receive->engine->config.idle_ms, err);
 }
 
 /* *ret_own: the attempt cannot succeed any more. */

@@ -52,7 +52,7 @@ void receive_say_error(struct far_bstream *stream, const struct far_error *error
 {
     uint8_t head[FAR_TRANSFER_HEAD_MAX];
     size_t len = far_transfer_error_encode(error, head);
-    far_frame_write(stream, FAR_TRANSFER_ERROR, head, len, 0, ERROR_MS, NULL);
+    far_frame_write(stream, FAR_TRANSFER_ERROR, head, len, ERROR_MS, NULL);
 }
 
 void *receive_writer_main(void *arg)
@@ -75,7 +75,7 @@ void *receive_writer_main(void *arg)
         written_ms = now_ms;
         pthread_mutex_unlock(&receive->mutex);
         struct far_error error;
-        int rc = far_frame_write(receive->stream, type, head, len, 0, idle_ms, &error);
+        int rc = far_frame_write(receive->stream, type, head, len, idle_ms, &error);
         pthread_mutex_lock(&receive->mutex);
         if (rc != 0 || type == FAR_TRANSFER_FIN_ACK) {
             receive_stop(receive, type == FAR_TRANSFER_FIN_ACK ? 0 : rc, rc != 0 ? &error : NULL, false);

@@ -331,7 +331,7 @@ static int say_hello(struct far_send *send, struct far_bstream *stream, struct f
     snprintf(hello.freeze_ref, sizeof hello.freeze_ref, "%s", order->freeze_ref);
     uint64_t idle_ms = send->engine->config.idle_ms;
     size_t len = far_transfer_hello_encode(&hello, frame.head);
-    int rc = far_frame_write(stream, FAR_TRANSFER_HELLO, frame.head, len, 0, idle_ms, err);
+    int rc = far_frame_write(stream, FAR_TRANSFER_HELLO, frame.head, len, idle_ms, err);
     do {
         rc = rc == 0 ? far_frame_read(stream, idle_ms, &frame, err) : rc;
     } while (rc == 0 && frame.header.type == FAR_TRANSFER_PING);

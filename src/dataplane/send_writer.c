@@ -12,38 +12,34 @@ static int write_offer(struct far_send *send, const struct send_group *group, st
 {
     uint8_t head[FAR_TRANSFER_HEAD_MAX];
     size_t len = far_transfer_offer_encode(&group->offer, head);
-    return far_frame_write(send->stream, FAR_TRANSFER_OFFER, head, len, 0, send->engine->config.idle_ms, err);
+    return far_frame_write(send->stream, FAR_TRANSFER_OFFER, head, len, send->engine->config.idle_ms, err);
 }
 
-/* Head, then the stored blocks: neighbours in the buffer go out in one write. */
+/* Head and the stored blocks, sent together; neighbours in the buffer are one piece. */
 static int write_data(struct far_send *send, const struct send_group *group, struct far_error *err)
 {
     const struct far_transfer_data *data = &group->data;
-    uint64_t idle_ms = send->engine->config.idle_ms;
+    struct far_slice bulk[FAR_TRANSFER_GROUP];
     uint8_t head[FAR_TRANSFER_HEAD_MAX];
-    uint32_t bulk = 0;
+    size_t pieces = 0;
     for (size_t i = 0; i < data->count; i++) {
-        bulk += data->stored[i].length;
+        const uint8_t *block = group->buffer + group->place[data->stored[i].slot] * FAR_BLOCK_BYTES;
+        if (pieces > 0 && bulk[pieces - 1].data + bulk[pieces - 1].len == block) {
+            bulk[pieces - 1].len += data->stored[i].length;
+        } else {
+            bulk[pieces++] = far_slice(block, data->stored[i].length);
+        }
     }
     size_t len = far_transfer_data_encode(data, head);
-    int rc = far_frame_write(send->stream, FAR_TRANSFER_DATA, head, len, bulk, idle_ms, err);
-    for (size_t i = 0; rc == 0 && i < data->count;) {
-        const uint8_t *start = group->buffer + group->place[data->stored[i].slot] * FAR_BLOCK_BYTES;
-        size_t length = 0;
-        while (i < data->count &&
-               group->buffer + group->place[data->stored[i].slot] * FAR_BLOCK_BYTES == start + length) {
-            length += data->stored[i++].length;
-        }
-        rc = far_bstream_write(send->stream, start, length, idle_ms, err);
-    }
-    return rc;
+    return far_frame_write_bulk(send->stream, FAR_TRANSFER_DATA, far_slice(head, len), bulk, pieces,
+                                send->engine->config.idle_ms, err);
 }
 
 static int write_block(struct far_send *send, enum far_transfer_type type, uint64_t block, struct far_error *err)
 {
     uint8_t head[FAR_TRANSFER_HEAD_MAX];
     size_t len = far_transfer_block_encode(block, head);
-    return far_frame_write(send->stream, type, head, len, 0, send->engine->config.idle_ms, err);
+    return far_frame_write(send->stream, type, head, len, send->engine->config.idle_ms, err);
 }
 
 static bool mark_due(const struct far_send *send, uint64_t low, uint64_t since_ms)
@@ -117,7 +113,7 @@ static int write_next(struct far_send *send, struct writer *writer, struct far_e
         pthread_mutex_lock(&send->mutex);
     } else if (now_ms - writer->written_ms >= send->engine->config.idle_ms / 4) {
         pthread_mutex_unlock(&send->mutex);
-        rc = far_frame_write(send->stream, FAR_TRANSFER_PING, NULL, 0, 0, send->engine->config.idle_ms, err);
+        rc = far_frame_write(send->stream, FAR_TRANSFER_PING, NULL, 0, send->engine->config.idle_ms, err);
         pthread_mutex_lock(&send->mutex);
     } else {
         wait_for_more(send);

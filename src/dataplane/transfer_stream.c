@@ -1,4 +1,4 @@
-/* Frames on a blocking stream: the header, the head and, written or read by the caller, the bulk. */
+/* Frames on a blocking stream: the header, the head and the bulk, which the caller reads by itself. */
 #include "dataplane/engine_local.h"
 
 int far_frame_read(struct far_bstream *stream, uint64_t idle_ms, struct far_frame *ret_frame, struct far_error *err)
@@ -14,15 +14,27 @@ int far_frame_read(struct far_bstream *stream, uint64_t idle_ms, struct far_fram
     return rc == 0 ? far_transfer_head_check(&ret_frame->header, header, far_frame_head(ret_frame), err) : rc;
 }
 
-int far_frame_write(struct far_bstream *stream, enum far_transfer_type type, const uint8_t *head, size_t head_len,
-                    uint32_t bulk_len, uint64_t idle_ms, struct far_error *err)
+int far_frame_write_bulk(struct far_bstream *stream, enum far_transfer_type type, struct far_slice head,
+                         const struct far_slice *bulk, size_t pieces, uint64_t idle_ms, struct far_error *err)
 {
     uint8_t bytes[FAR_TRANSFER_HEADER + FAR_TRANSFER_HEAD_MAX];
-    far_transfer_header_encode(type, far_slice(head, head_len), bulk_len, bytes);
-    if (head_len > 0) {
-        memcpy(bytes + FAR_TRANSFER_HEADER, head, head_len);
+    struct far_slice parts[1 + FAR_TRANSFER_GROUP];
+    uint32_t bulk_len = 0;
+    for (size_t i = 0; i < pieces; i++) {
+        parts[1 + i] = bulk[i];
+        bulk_len += (uint32_t)bulk[i].len;
     }
-    return far_bstream_write(stream, bytes, FAR_TRANSFER_HEADER + head_len, idle_ms, err);
+    far_transfer_header_encode(type, head, bulk_len, bytes);
+    memcpy(bytes + FAR_TRANSFER_HEADER, head.data, head.len);
+    parts[0] = far_slice(bytes, FAR_TRANSFER_HEADER + head.len);
+    return far_bstream_write_parts(stream, parts, 1 + pieces, idle_ms, err);
+}
+
+int far_frame_write(struct far_bstream *stream, enum far_transfer_type type, const uint8_t *head, size_t head_len,
+                    uint64_t idle_ms, struct far_error *err)
+{
+    static const uint8_t nothing[1];
+    return far_frame_write_bulk(stream, type, far_slice(head_len > 0 ? head : nothing, head_len), NULL, 0, idle_ms, err);
 }
 
 int far_frame_error(const struct far_frame *frame, struct far_error *err)

@@ -1,12 +1,10 @@
 /* Blocking streams for the worker threads of the data plane: see net.h.
  *
- * The socket never blocks; threads wait in poll(2), each direction on its own, and hold the mutex only while TLS turns bytes
- * into records or back. So reading and writing go on at once although the TLS state is not made for two threads. Records are
- * gathered and sent as up to OUT_BYTES at a time.
- *
- * Ciphertext to go is appended to `out` under the mutex (also by alerts that reading causes); the writer swaps it with
- * `sending` and sends that without the mutex. Ciphertext that came is in `in`, filled by the reader alone. After 64 GiB
- * the sender changes its key, well inside what AES-GCM allows (RFC 8446, section 5.5). */
+ * The socket never blocks; threads wait in poll(2), each direction on its own. libssl shakes hands over `in` and `out`;
+ * then the records of each direction are made and opened here (records.h), each by its one thread, without a lock: sealed
+ * from the caller's bytes into `out`, up to OUT_BYTES of them before they are sent, and opened from `in` to where the
+ * caller wants them. A reader that asks for much is woken when much has come. After FAR_RECORDS_PER_KEY records the
+ * sender changes its key. */
 #include "net/address.h"
 #include "net/bstream_private.h"
 
@@ -21,10 +19,14 @@
 
 enum {
     IN_BYTES = 256 * 1024,
-    OUT_BYTES = 256 * 1024,            /* plain bytes turned into records before they are sent */
-    OUT_ROOM = OUT_BYTES + 64 * 1024,  /* with headers, tags, and an alert */
+    OUT_RECORDS = 16, /* sent at once, and a small one */
+    OUT_BYTES = (OUT_RECORDS + 1) * (FAR_RECORD_PLAIN_MAX + FAR_RECORD_ADDED),
+    GATHER_MIN = 32 * 1024,   /* a reader that wants less is woken at once, */
+    GATHER_MAX = 512 * 1024,  /* one that wants much more once for so many, */
+    GATHER_MS = 20,           /* but it waits no longer for them */
+    KEY_UPDATE = 24,          /* RFC 8446, section 4.6.3 */
+    ALERT_CLOSE = 0,
 };
-static const uint64_t key_bytes_max = 64ull * 1024 * 1024 * 1024;
 
 /* ---- the two ends of the TLS state: a BIO on our buffers ---- */
 
@@ -47,7 +49,12 @@ static int bio_write(BIO *bio, const char *data, int len)
 {
     struct far_bstream *stream = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
-    return far_buf_append(&stream->out, data, (size_t)len) == 0 ? len : -1;
+    if ((size_t)len > OUT_BYTES - stream->out_len) {
+        return -1;
+    }
+    memcpy(stream->out + stream->out_len, data, (size_t)len);
+    stream->out_len += (size_t)len;
+    return len;
 }
 
 static long bio_ctrl(BIO *bio, int command, long num, void *ptr)
@@ -82,7 +89,7 @@ static SSL *new_tls(struct far_bstream *stream, struct far_net *net, bool is_dia
     BIO_set_data(bio, stream);
     BIO_set_init(bio, 1);
     SSL_set_bio(ssl, bio, bio);
-    SSL_clear_mode(ssl, SSL_MODE_RELEASE_BUFFERS); /* few streams, much traffic */
+    SSL_set_app_data(ssl, &stream->secrets);
     return ssl;
 }
 
@@ -92,15 +99,14 @@ struct far_bstream *far_bstream_new(struct far_net *net, int fd, bool is_dialer)
     if (stream == NULL) {
         return NULL;
     }
-    pthread_mutex_init(&stream->mutex, NULL);
     stream->net = net;
     stream->fd = fd;
     stream->is_dialer = is_dialer;
-    far_buf_init(&stream->out, OUT_ROOM);
-    far_buf_init(&stream->sending, OUT_ROOM);
     stream->in = malloc(IN_BYTES);
+    stream->out = malloc(OUT_BYTES);
+    stream->plain = malloc(FAR_RECORD_BODY_MAX);
     stream->ssl = new_tls(stream, net, is_dialer);
-    if (stream->in == NULL || stream->ssl == NULL) {
+    if (stream->in == NULL || stream->out == NULL || stream->plain == NULL || stream->ssl == NULL) {
         stream->fd = -1; /* stays the caller's */
         far_bstream_free(stream);
         return NULL;
@@ -114,13 +120,15 @@ void far_bstream_free(struct far_bstream *stream)
         return;
     }
     SSL_free(stream->ssl);
-    far_buf_done(&stream->out);
-    far_buf_done(&stream->sending);
+    far_records_done(&stream->sealed);
+    far_records_done(&stream->opened);
+    OPENSSL_cleanse(&stream->secrets, sizeof stream->secrets);
     free(stream->in);
+    free(stream->out);
+    free(stream->plain);
     if (stream->fd >= 0) {
         close(stream->fd);
     }
-    pthread_mutex_destroy(&stream->mutex);
     free(stream);
 }
 
@@ -194,14 +202,36 @@ static int send_all(struct far_bstream *stream, const uint8_t *data, size_t len,
     return 0;
 }
 
-/* Fills `in`, which is empty, with what has come; waits for something. */
-static int receive_some(struct far_bstream *stream, uint64_t idle_ms, struct far_error *err)
+/* The reader is woken when so many bytes have come; 1: at once. Only a hint: where it fails it is woken more often. */
+static void gather(struct far_bstream *stream, int bytes)
 {
+    if (stream->gathers != bytes && setsockopt(stream->fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes) == 0) {
+        stream->gathers = bytes;
+    }
+}
+
+/* Waits until something can be received; where much is sure to come, until much of it is there or a moment has passed:
+ * each wake-up costs a switch of threads. */
+static int wait_to_receive(struct far_bstream *stream, size_t wanted, uint64_t idle_ms, struct far_error *err)
+{
+    struct pollfd poller = {.fd = stream->fd, .events = POLLIN};
+    gather(stream, wanted < GATHER_MIN ? 1 : wanted < GATHER_MAX ? (int)wanted : GATHER_MAX);
+    if (stream->gathers > 1 && poll(&poller, 1, idle_ms < GATHER_MS ? (int)idle_ms : GATHER_MS) == 0) {
+        gather(stream, 1);
+    }
+    return wait_for(stream, POLLIN, idle_ms, err);
+}
+
+/* Receives behind what is in `in`; waits for something. wanted: so many bytes at least are still to come. */
+static int receive_some(struct far_bstream *stream, size_t wanted, uint64_t idle_ms, struct far_error *err)
+{
+    stream->in_end -= stream->in_start;
+    memmove(stream->in, stream->in + stream->in_start, stream->in_end);
+    stream->in_start = 0;
     for (;;) {
-        ssize_t n = recv(stream->fd, stream->in, IN_BYTES, MSG_DONTWAIT);
+        ssize_t n = recv(stream->fd, stream->in + stream->in_end, IN_BYTES - stream->in_end, MSG_DONTWAIT);
         if (n > 0) {
-            stream->in_start = 0;
-            stream->in_end = (size_t)n;
+            stream->in_end += (size_t)n;
             return 0;
         }
         if (n == 0) {
@@ -211,7 +241,7 @@ static int receive_some(struct far_bstream *stream, uint64_t idle_ms, struct far
         if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
             return fail_socket(stream, errno, "receive", err);
         }
-        int rc = wait_for(stream, POLLIN, idle_ms, err);
+        int rc = wait_to_receive(stream, wanted, idle_ms, err);
         if (rc != 0) {
             return rc;
         }
@@ -221,104 +251,164 @@ static int receive_some(struct far_bstream *stream, uint64_t idle_ms, struct far
 /* Sends what is in `out`. Only the writer, or the one thread of a handshake. */
 static int send_out(struct far_bstream *stream, uint64_t idle_ms, struct far_error *err)
 {
-    pthread_mutex_lock(&stream->mutex);
-    struct far_buf full = stream->out;
-    stream->out = stream->sending;
-    stream->sending = full;
-    pthread_mutex_unlock(&stream->mutex);
-    int rc = send_all(stream, stream->sending.data, stream->sending.len, idle_ms, err);
-    far_buf_reset(&stream->sending);
+    int rc = send_all(stream, stream->out, stream->out_len, idle_ms, err);
+    stream->out_len = 0;
     return rc;
 }
 
-/* ---- reading and writing ---- */
+/* ---- reading ---- */
 
-/* Decrypts what is in `in`; 0 bytes: more must come. */
-static int decrypt(struct far_bstream *stream, uint8_t *data, size_t len, size_t *ret_len, struct far_error *err)
+/* What the other side says in a record that is no data; `plain` holds its bytes. */
+static int take_message(struct far_bstream *stream, uint8_t type, size_t len, struct far_error *err)
 {
-    int rc = 0;
-    size_t done = 0;
-    pthread_mutex_lock(&stream->mutex);
-    while (rc == 0 && done < len) {
-        size_t n = 0;
-        ERR_clear_error();
-        if (SSL_read_ex(stream->ssl, data + done, len - done, &n) == 1) {
-            done += n;
-            continue;
-        }
-        int why = SSL_get_error(stream->ssl, 0);
-        if (why == SSL_ERROR_WANT_READ) {
-            break;
-        }
-        rc = why == SSL_ERROR_ZERO_RETURN ? far_fail(err, FAR_IO, "closed by the other side")
-                                          : far_tls_fail(stream->ssl, err);
+    const uint8_t *message = stream->plain;
+    if (type == FAR_RECORD_ALERT && len == 2) {
+        return message[1] == ALERT_CLOSE ? far_fail(err, FAR_IO, "closed by the other side")
+                                         : far_fail(err, FAR_DENIED, "the other side refused us: %s",
+                                                    SSL_alert_desc_string_long(message[1]));
     }
-    pthread_mutex_unlock(&stream->mutex);
-    *ret_len = done;
-    return rc;
+    if (type == FAR_RECORD_HANDSHAKE && len == 5 && memcmp(message, "\x18\0\0\1", 4) == 0 && message[4] <= 1) {
+        if (message[4] == 1) {
+            atomic_store(&stream->key_asked, true);
+        }
+        return far_records_next_key(&stream->opened, err);
+    }
+    return far_fail(err, FAR_IO, "TLS: a message that does not belong here");
+}
+
+/* A record of any type and padding, opened into `plain` but for its last byte. */
+static int take_record(struct far_bstream *stream, size_t len, uint8_t last, struct far_error *err)
+{
+    stream->plain[len++] = last;
+    while (len > 0 && stream->plain[len - 1] == 0) {
+        len--; /* RFC 8446, section 5.4 */
+    }
+    uint8_t type = len > 0 ? stream->plain[--len] : 0;
+    if (type != FAR_RECORD_DATA) {
+        return take_message(stream, type, len, err);
+    }
+    stream->plain_start = 0;
+    stream->plain_end = len;
+    return 0;
+}
+
+/* Opens the next record of `in`, straight to `data` where it is data and there is room for all of it. *ret_len: bytes
+ * in `data`; *ret_more: the record is not whole yet. */
+static int open_record(struct far_bstream *stream, uint8_t *data, size_t room, size_t *ret_len, bool *ret_more,
+                       struct far_error *err)
+{
+    const uint8_t *record = stream->in + stream->in_start;
+    size_t there = stream->in_end - stream->in_start;
+    size_t length = there >= FAR_RECORD_HEAD ? far_record_length(record) : FAR_RECORD_HEAD + 1;
+    if (length == 0) {
+        return far_fail(err, FAR_IO, "TLS: something that is no record");
+    }
+    *ret_more = there < length;
+    if (*ret_more) {
+        return 0;
+    }
+    size_t len = length - FAR_RECORD_ADDED;
+    uint8_t last, *to = len <= room ? data : stream->plain;
+    int rc = far_records_open(&stream->opened, record, length, to, &last, err);
+    stream->in_start += length;
+    if (rc != 0) {
+        return rc;
+    }
+    if (to == data && last == FAR_RECORD_DATA) {
+        *ret_len = len;
+        return 0;
+    }
+    if (to == data) {
+        memcpy(stream->plain, data, len);
+    }
+    return take_record(stream, len, last, err);
+}
+
+static size_t take_plain(struct far_bstream *stream, uint8_t *data, size_t room)
+{
+    size_t rest = stream->plain_end - stream->plain_start;
+    size_t n = room < rest ? room : rest;
+    memcpy(data, stream->plain + stream->plain_start, n);
+    stream->plain_start += n;
+    return n;
 }
 
 int far_bstream_read(struct far_bstream *stream, void *data, size_t length, uint64_t idle_ms, struct far_error *err)
 {
     uint8_t *at = data;
-    while (length > 0) {
-        size_t n = 0;
-        int rc = decrypt(stream, at, length, &n, err);
+    int rc = 0;
+    for (;;) {
+        bool more = false;
+        size_t n = take_plain(stream, at, length);
+        if (n == 0 && length > 0) {
+            rc = open_record(stream, at, length, &n, &more, err);
+        }
         at += n;
         length -= n;
-        atomic_fetch_add(&stream->bytes_received, n);
-        if (rc == 0 && length > 0) {
-            rc = receive_some(stream, idle_ms, err);
+        atomic_fetch_add_explicit(&stream->bytes_received, n, memory_order_relaxed);
+        if (rc == 0 && more) {
+            rc = receive_some(stream, length, idle_ms, err);
         }
-        if (rc != 0) {
+        if (rc != 0 || length == 0) {
             return rc;
         }
     }
-    return 0;
 }
 
-/* Turns up to OUT_BYTES into records. */
-static int encrypt(struct far_bstream *stream, const uint8_t *data, size_t len, struct far_error *err)
+/* ---- writing ---- */
+
+static int seal(struct far_bstream *stream, enum far_record_type type, const uint8_t *data, size_t len,
+                struct far_error *err)
+{
+    int rc = far_records_seal(&stream->sealed, type, data, len, stream->out + stream->out_len, err);
+    stream->out_len += rc == 0 ? len + FAR_RECORD_ADDED : 0;
+    return rc;
+}
+
+static int change_key(struct far_bstream *stream, struct far_error *err)
+{
+    static const uint8_t update[] = {KEY_UPDATE, 0, 0, 1, 0};
+    int rc = seal(stream, FAR_RECORD_HANDSHAKE, update, sizeof update, err);
+    return rc == 0 ? far_records_next_key(&stream->sealed, err) : rc;
+}
+
+/* One record into `out`, which is sent first where it is full. */
+static int write_record(struct far_bstream *stream, const uint8_t *data, size_t len, uint64_t idle_ms,
+                        struct far_error *err)
 {
     int rc = 0;
-    pthread_mutex_lock(&stream->mutex);
-    stream->key_bytes += len;
-    if (stream->key_bytes > key_bytes_max) {
-        stream->key_bytes = len;
-        SSL_key_update(stream->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
+    if (stream->sealed.number >= FAR_RECORDS_PER_KEY || atomic_exchange(&stream->key_asked, false)) {
+        rc = change_key(stream, err);
     }
-    while (rc == 0 && len > 0) {
-        size_t n = 0;
-        ERR_clear_error();
-        if (SSL_write_ex(stream->ssl, data, len, &n) == 1) {
-            data += n;
-            len -= n;
-        } else {
-            rc = far_tls_fail(stream->ssl, err);
+    if (rc == 0 && stream->out_len + len + 3 * FAR_RECORD_ADDED > OUT_BYTES) {
+        rc = send_out(stream, idle_ms, err);
+    }
+    rc = rc == 0 ? seal(stream, FAR_RECORD_DATA, data, len, err) : rc;
+    atomic_fetch_add_explicit(&stream->bytes_sent, rc == 0 ? len : 0, memory_order_relaxed);
+    return rc;
+}
+
+int far_bstream_write_parts(struct far_bstream *stream, const struct far_slice *parts, size_t count, uint64_t idle_ms,
+                            struct far_error *err)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        const uint8_t *at = parts[i].data;
+        for (size_t rest = parts[i].len; rc == 0 && rest > 0;) {
+            size_t n = rest < FAR_RECORD_PLAIN_MAX ? rest : FAR_RECORD_PLAIN_MAX;
+            rc = write_record(stream, at, n, idle_ms, err);
+            at += n;
+            rest -= n;
         }
     }
-    pthread_mutex_unlock(&stream->mutex);
-    return rc;
+    return rc == 0 ? send_out(stream, idle_ms, err) : rc;
 }
 
 int far_bstream_write(struct far_bstream *stream, const void *data, size_t length, uint64_t idle_ms,
                       struct far_error *err)
 {
-    const uint8_t *at = data;
-    while (length > 0) {
-        size_t n = length < OUT_BYTES ? length : OUT_BYTES;
-        int rc = encrypt(stream, at, n, err);
-        if (rc == 0) {
-            rc = send_out(stream, idle_ms, err);
-        }
-        if (rc != 0) {
-            return rc;
-        }
-        atomic_fetch_add(&stream->bytes_sent, n);
-        at += n;
-        length -= n;
-    }
-    return 0;
+    const struct far_slice all = far_slice(data, length);
+    return far_bstream_write_parts(stream, &all, 1, idle_ms, err);
 }
 
 /* ---- handshake and greeting ---- */
@@ -344,11 +434,29 @@ static int shake_hands(struct far_bstream *stream, uint64_t deadline_ms, struct 
         if (sent != 0 || done == 1) {
             return sent;
         }
-        rc = receive_some(stream, rest_until(deadline_ms), err);
+        rc = receive_some(stream, 1, rest_until(deadline_ms), err);
         if (rc != 0) {
             return rc;
         }
     }
+}
+
+/* From here on the records are ours. What came behind the handshake is still in `in`: libssl took whole records only. */
+static int take_over(struct far_bstream *stream, struct far_error *err)
+{
+    const struct far_traffic_secrets *secrets = &stream->secrets;
+    const uint8_t *ours = stream->is_dialer ? secrets->of_dialer : secrets->of_listener;
+    const uint8_t *theirs = stream->is_dialer ? secrets->of_listener : secrets->of_dialer;
+    size_t digest_bytes = (size_t)EVP_MD_get_size(SSL_CIPHER_get_handshake_digest(SSL_get_current_cipher(stream->ssl)));
+    if (secrets->len != digest_bytes || SSL_version(stream->ssl) != TLS1_3_VERSION) {
+        return far_fail(err, FAR_INTERNAL, "TLS: the keys of the connection are not known");
+    }
+    int rc = far_records_init(&stream->sealed, stream->ssl, ours, true, err);
+    rc = rc == 0 ? far_records_init(&stream->opened, stream->ssl, theirs, false, err) : rc;
+    OPENSSL_cleanse(&stream->secrets, sizeof stream->secrets);
+    SSL_free(stream->ssl);
+    stream->ssl = NULL;
+    return rc;
 }
 
 static int exchange(struct far_bstream *stream, const struct far_greeting *send, struct far_greeting *receive,
@@ -415,6 +523,7 @@ static int handshake(struct far_bstream *stream, struct far_peer to, uint64_t ti
     if (rc == 0) {
         rc = far_tls_peer(stream->ssl, &certificate, stream->fingerprint, err);
     }
+    rc = rc == 0 ? take_over(stream, err) : rc;
     if (rc == 0) {
         rc = stream->is_dialer ? greet_as_dialer(stream, to, certificate, deadline_ms, err)
                                : greet_as_listener(stream, certificate, deadline_ms, err);

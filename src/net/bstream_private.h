@@ -2,6 +2,7 @@
 #ifndef FAR_NET_BSTREAM_PRIVATE_H
 #define FAR_NET_BSTREAM_PRIVATE_H
 
+#include "net/records.h"
 #include "net/tls.h"
 
 #include <pthread.h>
@@ -13,16 +14,27 @@ struct far_bstream {
     bool is_dialer;
     uint8_t fingerprint[32]; /* of the peer's key, after the handshake */
     _Atomic bool is_shut;
-    pthread_mutex_t mutex; /* guards ssl and out; never held while waiting */
-    SSL *ssl;
-    struct far_buf out;     /* ciphertext to go */
-    struct far_buf sending; /* the same, owned by the writer */
-    uint8_t *in;            /* ciphertext that came, from in_start to in_end; the reader's */
+    SSL *ssl; /* shakes hands; NULL after it */
+    struct far_traffic_secrets secrets;
+
+    /* the writer's */
+    struct far_records sealed;
+    uint8_t *out; /* ciphertext to go */
+    size_t out_len;
+    _Atomic uint64_t bytes_sent;
+
+    /* the reader's */
+    struct far_records opened;
+    uint8_t *in; /* ciphertext that came, from in_start to in_end */
     size_t in_start;
     size_t in_end;
-    uint64_t key_bytes; /* encrypted with the present key; under the mutex */
-    _Atomic uint64_t bytes_sent;
+    uint8_t *plain; /* of the last record, what was not asked for yet, from plain_start to plain_end */
+    size_t plain_start;
+    size_t plain_end;
+    int gathers; /* SO_RCVLOWAT as set; 0 = never set */
     _Atomic uint64_t bytes_received;
+
+    _Atomic bool key_asked; /* the other side wants our next records under the next key; set by the reader */
 };
 
 /* Takes the connected socket on success; NULL without memory. */

@@ -2,6 +2,7 @@
  *
  * TLS 1.3 only, both sides verified against the cluster's own CA and nothing else; no sessions, tickets, renegotiation or
  * early data. AES-128-GCM first: the fastest where the processor helps. */
+#include "net/records.h"
 #include "net/tls.h"
 
 #include "net/pki.h"
@@ -54,6 +55,7 @@ static int set_options(SSL_CTX *context, struct far_error *err)
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                   SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    SSL_CTX_set_keylog_callback(context, far_traffic_secrets_note); /* only for streams that want them: records.h */
     SSL_CTX_set_verify_depth(context, 1); /* the CA signs directly */
     if (SSL_CTX_set_num_tickets(context, 0) != 1 || SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 ||
         SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) != 1 ||

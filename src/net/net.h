@@ -125,6 +125,9 @@ void far_blistener_free(struct far_blistener *listener);
 int far_bstream_read(struct far_bstream *stream, void *data, size_t length, uint64_t idle_ms, struct far_error *err);
 int far_bstream_write(struct far_bstream *stream, const void *data, size_t length, uint64_t idle_ms,
                       struct far_error *err);
+/* The same for several pieces, sent together. */
+int far_bstream_write_parts(struct far_bstream *stream, const struct far_slice *parts, size_t count, uint64_t idle_ms,
+                            struct far_error *err);
 /* SHA-256 of the public key of the peer, after the handshake. */
 const uint8_t *far_bstream_fingerprint(const struct far_bstream *stream);
 /* Any thread: makes both directions fail from now on. */

@@ -3,7 +3,10 @@
 #include "../lib/made_pki.h"
 #include "net/bstream_private.h"
 
+#include <netinet/in.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 struct fixture {
     struct far_test_pki pki;
@@ -182,12 +185,13 @@ static void a_change_of_key_goes_unnoticed(void **state)
     struct far_bstream *dialer;
     struct far_error err;
     assert_int_equal(connect_both(f, f->three, node_4, &s, &dialer, &err), 0);
-    dialer->key_bytes = 64ull * 1024 * 1024 * 1024;
+    dialer->sealed.number = s.stream->opened.number = FAR_RECORDS_PER_KEY; /* so many later */
     char text[6];
     assert_int_equal(far_bstream_write(dialer, "hello", 6, 1000, &err), 0);
     assert_int_equal(far_bstream_read(s.stream, text, 6, 1000, &err), 0);
     assert_string_equal(text, "hello");
-    assert_int_equal(dialer->key_bytes, 6);
+    assert_int_equal(dialer->sealed.number, 1);
+    assert_int_equal(s.stream->opened.number, 1);
     far_bstream_free(dialer);
     far_bstream_free(s.stream);
 }
@@ -224,6 +228,150 @@ static void waiting_ends_by_timeout_shutdown_or_the_other_side(void **state)
     far_bstream_free(s.stream);
 }
 
+/* ---- libssl on the other side ---- */
+
+/* A connection that libssl dialed as node 3, welcomed; s has the accepting side. */
+static SSL *dial_with_libssl(struct fixture *f, const char *suite, struct server *s)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    in.sin_port = htons((uint16_t)atoi(strrchr(far_blistener_address(f->listener), ':') + 1));
+    uint8_t bytes[FAR_GREETING_BYTES];
+    struct far_greeting answer, self = far_tls_greeting(f->three, node_4, FAR_PURPOSE_DATA);
+    struct far_error err;
+    memset(s, 0, sizeof *s);
+    s->f = f;
+    assert_int_equal(pthread_create(&s->thread, NULL, serve, s), 0);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof in), 0);
+    SSL *ssl = far_tls_new(f->three, true);
+    assert_int_equal(SSL_set_ciphersuites(ssl, suite), 1);
+    assert_int_equal(SSL_set_fd(ssl, fd), 1);
+    assert_int_equal(SSL_connect(ssl), 1);
+    far_greeting_encode(&self, bytes);
+    assert_int_equal(SSL_write(ssl, bytes, sizeof bytes), sizeof bytes);
+    assert_int_equal(SSL_read(ssl, bytes, sizeof bytes), sizeof bytes);
+    assert_int_equal(far_greeting_decode(bytes, &answer, &err), 0);
+    assert_int_equal(answer.verdict, FAR_VERDICT_WELCOME);
+    pthread_join(s->thread, NULL);
+    assert_int_equal(s->rc, 0);
+    return ssl;
+}
+
+static void end_libssl(SSL *ssl, struct server *s)
+{
+    close(SSL_get_fd(ssl));
+    SSL_free(ssl);
+    far_bstream_free(s->stream);
+}
+
+struct echo {
+    struct far_bstream *stream;
+    size_t len;
+    int rc;
+};
+
+static void *echo(void *arg)
+{
+    struct echo *e = arg;
+    struct far_error err;
+    uint8_t *piece = malloc(e->len);
+    e->rc = far_bstream_read(e->stream, piece, e->len, 5000, &err);
+    e->rc = e->rc == 0 ? far_bstream_write(e->stream, piece, e->len, 5000, &err) : e->rc;
+    free(piece);
+    return NULL;
+}
+
+/* What libssl wrote comes back to it as it was. */
+static void echoed(SSL *ssl, struct far_bstream *stream, const uint8_t *piece, uint8_t *back, size_t len)
+{
+    struct echo e = {.stream = stream, .len = len};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, echo, &e), 0);
+    for (size_t done = 0, n; done < len; done += n) {
+        assert_int_equal(SSL_write_ex(ssl, piece + done, len - done, &n), 1);
+    }
+    for (size_t done = 0, n; done < len; done += n) {
+        assert_int_equal(SSL_read_ex(ssl, back + done, len - done, &n), 1);
+    }
+    pthread_join(thread, NULL);
+    assert_int_equal(e.rc, 0);
+    assert_memory_equal(back, piece, len);
+}
+
+static void records_are_those_of_libssl_in_every_suite(void **state)
+{
+    static const char *const suites[] = {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384",
+                                         "TLS_CHACHA20_POLY1305_SHA256"};
+    static const size_t lengths[] = {1, 15, 16, 17, 16383, 16384, 16385, 100001, PIECE - 7919};
+    static uint8_t piece[PIECE], back[PIECE];
+    struct fixture *f = *state;
+    struct server s;
+    fill(piece, 1, 7);
+    for (size_t i = 0; i < sizeof suites / sizeof suites[0]; i++) {
+        SSL *ssl = dial_with_libssl(f, suites[i], &s);
+        for (size_t k = 0; k < sizeof lengths / sizeof lengths[0]; k++) {
+            echoed(ssl, s.stream, piece, back, lengths[k]);
+            SSL_set_block_padding(ssl, k % 3 == 1 ? 512 : 1); /* 1: none */
+            if (k % 2 == 1) { /* both change their keys */
+                assert_int_equal(SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+            }
+        }
+        end_libssl(ssl, &s);
+    }
+}
+
+static void what_libssl_says_beside_data_ends_the_stream_cleanly(void **state)
+{
+    struct fixture *f = *state;
+    struct server s;
+    struct far_error err;
+    uint8_t byte;
+    SSL *ssl = dial_with_libssl(f, "TLS_AES_128_GCM_SHA256", &s);
+    assert_int_equal(SSL_shutdown(ssl), 0);
+    assert_int_equal(far_bstream_read(s.stream, &byte, 1, 5000, &err), FAR_IO);
+    assert_non_null(strstr(err.message, "closed by the other side"));
+    end_libssl(ssl, &s);
+}
+
+/* The next record that libssl writes, changed at `at` and written to the socket of s. */
+static void write_damaged(SSL *ssl, size_t at, uint8_t change)
+{
+    uint8_t record[200];
+    int fd = SSL_get_fd(ssl);
+    BIO *memory = BIO_new(BIO_s_mem());
+    BIO_up_ref(SSL_get_wbio(ssl));
+    BIO *socket_bio = SSL_get_wbio(ssl);
+    SSL_set0_wbio(ssl, memory);
+    assert_int_equal(SSL_write(ssl, "hello", 6), 6);
+    assert_int_equal(BIO_read(memory, record, sizeof record), 6 + FAR_RECORD_ADDED);
+    SSL_set0_wbio(ssl, socket_bio);
+    record[at] ^= change;
+    assert_int_equal(write(fd, record, 6 + FAR_RECORD_ADDED), 6 + FAR_RECORD_ADDED);
+}
+
+static void a_record_that_was_changed_or_missed_is_refused(void **state)
+{
+    static const size_t places[] = {0, 1, 2, FAR_RECORD_HEAD, FAR_RECORD_HEAD + 6, 6 + FAR_RECORD_ADDED - 1};
+    struct fixture *f = *state;
+    struct server s;
+    struct far_error err;
+    char text[6];
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        SSL *ssl = dial_with_libssl(f, "TLS_AES_128_GCM_SHA256", &s);
+        write_damaged(ssl, 0, 0);
+        assert_int_equal(far_bstream_read(s.stream, text, 6, 5000, &err), 0);
+        assert_string_equal(text, "hello");
+        write_damaged(ssl, places[i], 0x40);
+        assert_int_equal(far_bstream_read(s.stream, text, 6, 5000, &err), FAR_IO);
+        end_libssl(ssl, &s);
+    }
+    SSL *ssl = dial_with_libssl(f, "TLS_AES_128_GCM_SHA256", &s);
+    s.stream->opened.number = 5; /* as if records before it had been dropped */
+    write_damaged(ssl, 0, 0);
+    assert_int_equal(far_bstream_read(s.stream, text, 6, 5000, &err), FAR_IO);
+    end_libssl(ssl, &s);
+}
+
 static void *shut_listener(void *arg)
 {
     far_blistener_shutdown(arg);
@@ -252,6 +400,9 @@ int main(void)
         cmocka_unit_test(both_directions_flow_at_once),
         cmocka_unit_test(a_change_of_key_goes_unnoticed),
         cmocka_unit_test(waiting_ends_by_timeout_shutdown_or_the_other_side),
+        cmocka_unit_test(records_are_those_of_libssl_in_every_suite),
+        cmocka_unit_test(what_libssl_says_beside_data_ends_the_stream_cleanly),
+        cmocka_unit_test(a_record_that_was_changed_or_missed_is_refused),
         cmocka_unit_test(accept_ends_when_the_listener_is_shut_down),
     };
     return cmocka_run_group_tests_name("net_blocking", tests, set_up, tear_down);
