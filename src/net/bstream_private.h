@@ -1,4 +1,4 @@
-/* A blocking stream from inside: shared by bstream.c and blistener.c. */
+/* A blocking stream from inside: shared by bstream.c, bdial.c and blistener.c. */
 #ifndef FAR_NET_BSTREAM_PRIVATE_H
 #define FAR_NET_BSTREAM_PRIVATE_H
 
@@ -39,5 +39,9 @@ struct far_bstream {
 
 /* Takes the connected socket on success; NULL without memory. */
 struct far_bstream *far_bstream_new(struct far_net *net, int fd, bool is_dialer);
+
+/* TLS and the greeting of either side within timeout_ms; a dialer's peer must be `to`. */
+int far_bstream_shake(struct far_bstream *stream, struct far_peer to, uint64_t timeout_ms, struct far_peer *ret_peer,
+                      struct far_error *err);
 
 #endif

@@ -1,7 +1,7 @@
 noinst_LTLIBRARIES += libnet.la
 libnet_la_SOURCES = \
 	src/net/address.c src/net/address.h \
-	src/net/blistener.c \
+	src/net/bdial.c src/net/blistener.c \
 	src/net/bstream.c src/net/bstream_private.h \
 	src/net/enroll.c src/net/enroll.h \
 	src/net/greeting.c src/net/greeting.h \
