@@ -24,14 +24,27 @@ static int fail_with(const struct cli *cli, const struct far_error *err)
     return info->exit_code;
 }
 
-static int show_help(const struct cli *cli)
+static int show_help(const struct cli *cli, struct far_error *err)
 {
     if (cli->parsed.command != NULL) {
         cli_help_command(cli->out, cli->parsed.command);
-    } else {
-        cli_help(cli->out, cli->parsed.help_noun);
+        return 0;
     }
-    return 0;
+    return cli_help(cli->out, cli->parsed.help_noun, err);
+}
+
+/* Was JSON wanted? Also of a command line that cannot be parsed. */
+static bool wants_json(int argc, const char *const *argv)
+{
+    bool json = false;
+    for (int i = 1; i < argc; i++) {
+        bool apart = strcmp(argv[i], "-o") == 0 || strcmp(argv[i], "--output") == 0;
+        const char *value = apart ? (i + 1 < argc ? argv[i + 1] : "") : argv[i] + 9;
+        if (apart || strncmp(argv[i], "--output=", 9) == 0) {
+            json = strcmp(value, "json") == 0;
+        }
+    }
+    return json;
 }
 
 static int check_output(struct cli *cli, struct far_error *err)
@@ -55,11 +68,12 @@ int cli_main(int argc, const char *const *argv)
     cli->terminal = isatty(STDERR_FILENO);
     int code = 0;
     int rc = cli_parse(argc, argv, &cli->parsed, &err);
+    cli->json = wants_json(argc, argv);
     rc = rc != 0 ? rc : check_output(cli, &err);
     if (rc == 0 && cli->parsed.version) {
         fprintf(cli->out, "farshore %s\n", FARSHORE_VERSION);
     } else if (rc == 0 && cli->parsed.help) {
-        code = show_help(cli);
+        rc = show_help(cli, &err);
     } else if (rc == 0) {
         rc = cli_settings(cli, &err);
         rc = rc != 0 ? rc : cli->parsed.command->run(cli, &err);

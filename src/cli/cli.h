@@ -82,7 +82,9 @@ struct cli {
 /* Pure. FAR_INVALID names the word that is wrong and says what to type. */
 int cli_parse(int argc, const char *const *argv, struct cli_parsed *ret_parsed, struct far_error *err);
 const char *cli_value(const struct cli_parsed *parsed, const char *name); /* the last one, or NULL */
-void cli_help(FILE *out, const char *noun);
+/* Of a noun's commands, of a topic, or of everything (NULL). FAR_INVALID: there is nothing of that name; near ones are named. */
+int cli_help(FILE *out, const char *word, struct far_error *err);
+bool cli_noun_exists(const char *noun); /* parse.c */
 void cli_help_command(FILE *out, const struct cli_command *command);
 /* The body that the options say; new reference. */
 int cli_body(const struct cli_parsed *parsed, json_t **ret_body, struct far_error *err);
@@ -122,12 +124,16 @@ void cli_cell(const char *field, const json_t *value, char *text, size_t room);
 int cli_wait_job(struct cli *cli, uint64_t job_id, struct far_error *err);
 /* The line or bar of a job; pure. */
 void cli_progress(const json_t *job, uint64_t elapsed_ms, char *text, size_t room);
+/* What the job does now, or why it waits: "receiving", "waiting: site 'a' has no node". silent_ms: how long no lease of a
+ * task that a node holds was renewed. now_ms: wall clock. Pure. */
+void cli_phase(const json_t *job, uint64_t now_ms, uint64_t silent_ms, char *text, size_t room);
 
 /* ---- the runs ---- */
 int cli_run_list(struct cli *cli, struct far_error *err);
 int cli_run_show(struct cli *cli, struct far_error *err);
 int cli_run_write(struct cli *cli, struct far_error *err); /* create, remove, start, stop … */
 int cli_run_job(struct cli *cli, struct far_error *err);   /* a write that starts a job; --wait */
+int cli_run_job_show(struct cli *cli, struct far_error *err);
 int cli_run_job_wait(struct cli *cli, struct far_error *err);
 int cli_run_token(struct cli *cli, struct far_error *err);
 int cli_run_status(struct cli *cli, struct far_error *err);

@@ -1,4 +1,4 @@
-/* The command line by the table: see cli.h. Pure but for the printing of help. */
+/* The command line by the table: see cli.h. Pure. */
 #include "cli.h"
 
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 
 /* ---- finding ---- */
 
-static bool noun_exists(const char *noun)
+bool cli_noun_exists(const char *noun)
 {
     for (const struct cli_command *command = cli_commands; command->noun != NULL; command++) {
         if (strcmp(command->noun, noun) == 0) {
@@ -162,7 +162,7 @@ static int choose(int argc, const char *const *argv, struct cli_parsed *parsed, 
         parsed->help_noun = verb;
         return 0;
     }
-    if (!noun_exists(noun)) {
+    if (!cli_noun_exists(noun)) {
         return far_fail(err, FAR_INVALID, "unknown command '%s'; 'farshore help' lists them", noun);
     }
     parsed->help_noun = noun;
@@ -302,66 +302,4 @@ int cli_body(const struct cli_parsed *parsed, json_t **ret_body, struct far_erro
     }
     *ret_body = body;
     return 0;
-}
-
-/* ---- help ---- */
-
-static void print_usage(FILE *out, const struct cli_command *command)
-{
-    fprintf(out, "farshore %s", command->noun);
-    if (command->verb != NULL) {
-        fprintf(out, " %s", command->verb);
-    }
-    if (command->argument != NULL) {
-        fprintf(out, " %s", command->argument);
-    }
-    for (size_t i = 0; i < CLI_OPTIONS_MAX && command->options[i].name != NULL; i++) {
-        const struct cli_option *option = &command->options[i];
-        bool often = option->type == CLI_PAIRS || option->type == CLI_TEXTS;
-        fprintf(out, option->required ? " --%s%s%s%s" : " [--%s%s%s]%s", option->name, option->value != NULL ? " " : "",
-                option->value != NULL ? option->value : "", often ? "…" : "");
-    }
-    fprintf(out, "\n");
-}
-
-static void print_options(FILE *out, const struct cli_option *options)
-{
-    for (size_t i = 0; i < CLI_OPTIONS_MAX && options[i].name != NULL; i++) {
-        char left[64];
-        snprintf(left, sizeof left, "--%s %s", options[i].name, options[i].value != NULL ? options[i].value : "");
-        fprintf(out, "  %-28s %s\n", left, options[i].help);
-    }
-}
-
-void cli_help_command(FILE *out, const struct cli_command *command)
-{
-    fprintf(out, "usage: ");
-    print_usage(out, command);
-    fprintf(out, "\n%s\n\n", command->help);
-    print_options(out, command->options);
-    fprintf(out, "\nand with every command:\n");
-    print_options(out, cli_global_options);
-}
-
-void cli_help(FILE *out, const char *noun)
-{
-    bool one = noun != NULL && noun_exists(noun);
-    fprintf(out, "farshore: disaster recovery on one replicated event log\n\n");
-    for (const struct cli_command *command = cli_commands; command->noun != NULL; command++) {
-        if (one && strcmp(command->noun, noun) != 0) {
-            continue;
-        }
-        if (one) {
-            fprintf(out, "  ");
-            print_usage(out, command);
-            fprintf(out, "      %s\n", command->help);
-        } else {
-            char words[64];
-            snprintf(words, sizeof words, "%s %s", command->noun, command->verb != NULL ? command->verb : "");
-            fprintf(out, "  %-20s %s\n", words, command->help);
-        }
-    }
-    fprintf(out, "\nwith every command:\n");
-    print_options(out, cli_global_options);
-    fprintf(out, "\n~/.config/farshore may hold lines 'server = …', 'token_file = …', 'ca = …'.\n");
 }

@@ -86,6 +86,60 @@ int cli_run_show(struct cli *cli, struct far_error *err)
     return 0;
 }
 
+/* A job for people: what it is, how far it is, and a line for each task. */
+static void print_job(FILE *out, json_t *job)
+{
+    static const char *const fields[] = {"id",         "kind",       "state",         "plan",        "workload",
+                                         "started_ms", "finished_ms", "checkpoint_id", "error_class", "error_message"};
+    json_t *head = json_object(), *tasks = json_object_get(job, "tasks"), *task;
+    char phase[320];
+    size_t i;
+    for (i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        const json_t *value = json_object_get(job, fields[i]);
+        bool is_empty = value == NULL || (json_is_string(value) && json_string_length(value) == 0) ||
+                        (json_is_integer(value) && json_integer_value(value) == 0);
+        if (!is_empty) {
+            json_object_set(head, fields[i], (json_t *)value);
+        }
+    }
+    if (strcmp(json_string_value(json_object_get(job, "state")), "running") == 0) {
+        cli_phase(job, far_clock_wall_ms(), 0, phase, sizeof phase);
+        json_object_set_new(head, "now", json_string(phase));
+    }
+    cli_print_object(out, head, 0);
+    json_decref(head);
+    json_array_foreach(tasks, i, task)
+    {
+        const char *waits = json_string_value(json_object_get(task, "waits_for"));
+        const char *error = json_string_value(json_object_get(task, "error_message"));
+        json_object_set_new(task, "note", json_string(error != NULL && error[0] != '\0' ? error
+                                                      : waits != NULL                    ? waits
+                                                                                         : ""));
+    }
+    fputc('\n', out);
+    cli_print_table(out, tasks, "task:TASK kind:KIND state:STATE workload:WORKLOAD node:NODE attempt:ATTEMPT "
+                                "bytes_done:DONE bytes_total:OF bytes_sent:SENT note:NOTE");
+    if (json_is_true(json_object_get(job, "more"))) {
+        fprintf(out, "and more tasks\n");
+    }
+}
+
+int cli_run_job_show(struct cli *cli, struct far_error *err)
+{
+    char path[PATH_MAX_BYTES];
+    json_t *job = NULL;
+    if (cli->json || cli_value(&cli->parsed, "all") != NULL) {
+        return cli_run_show(cli, err);
+    }
+    int rc = path_of(cli, path, err);
+    rc = rc != 0 ? rc : cli_request(cli, "GET", path, NULL, &job, err);
+    if (rc == 0) {
+        print_job(cli->out, job);
+        json_decref(job);
+    }
+    return rc;
+}
+
 /* ---- writes ---- */
 
 static int write_request(struct cli *cli, json_t *extra, json_t **ret_result, struct far_error *err)

@@ -1,4 +1,5 @@
-/* Waiting for a job: its figures twice a second, as a bar on a terminal, else as a line whenever something moved. */
+/* Waiting for a job: its figures and what it does or waits for, as a bar on a terminal, else as a line whenever something
+ * moved. */
 #include "cli.h"
 
 #include "base/clock.h"
@@ -7,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LOOK_MS = 300, LINE_EVERY_MS = 2000, BAR_WIDTH = 24 };
+enum { LOOK_MS = 300, LINE_EVERY_MS = 2000, BAR_WIDTH = 24, SILENT_MS = 4000 };
 
 static uint64_t number(const json_t *object, const char *name)
 {
@@ -66,6 +67,92 @@ void cli_progress(const json_t *job, uint64_t elapsed_ms, char *text, size_t roo
              cli_bytes((uint64_t)per_second, rate), eta);
 }
 
+/* ---- the phase ---- */
+
+static bool is_held(const json_t *task)
+{
+    return strcmp(text_of(task, "state"), "running") == 0 || strcmp(text_of(task, "state"), "assigned") == 0;
+}
+
+static const char *verb_of(const char *kind)
+{
+    static const char *const verbs[][2] = {
+        {"freeze", "freezing the disks"},  {"send", "sending"},         {"receive", "receiving"},
+        {"seal", "sealing the point"},     {"release", "releasing what was frozen"},
+        {"restore", "writing the disks"},  {"verify", "reading the vault"}, {"forget", "removing the point"},
+    };
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
+        if (strcmp(verbs[i][0], kind) == 0) {
+            return verbs[i][1];
+        }
+    }
+    return kind;
+}
+
+static void held_phase(const json_t *task, uint64_t now_ms, uint64_t silent_ms, char *text, size_t room)
+{
+    uint64_t total = number(task, "bytes_total"), done = number(task, "bytes_done"), lease = number(task, "lease_until_ms");
+    char share[32] = "";
+    if (silent_ms >= SILENT_MS) {
+        snprintf(text, room, "no word from node '%s' for %llu s; its lease runs out in %llu s", text_of(task, "node"),
+                 (unsigned long long)silent_ms / 1000, (unsigned long long)(lease > now_ms ? (lease - now_ms) / 1000 : 0));
+        return;
+    }
+    if (total > 0) {
+        snprintf(share, sizeof share, " %llu%%", (unsigned long long)(done >= total ? 100 : done / (total / 100 + 1)));
+    }
+    snprintf(text, room, "%s%s on node '%s'", verb_of(text_of(task, "kind")), share, text_of(task, "node"));
+}
+
+static void ready_phase(const json_t *task, uint64_t now_ms, char *text, size_t room)
+{
+    uint64_t retry = number(task, "retry_ms");
+    if (retry != 0) {
+        snprintf(text, room, "%s is tried again in %llu s: %s", text_of(task, "kind"),
+                 (unsigned long long)(retry > now_ms ? (retry - now_ms + 999) / 1000 : 0), text_of(task, "error_message"));
+    } else {
+        const char *waits = text_of(task, "waits_for");
+        snprintf(text, room, "waiting: %s", waits[0] != '\0' ? waits : "for a node");
+    }
+}
+
+void cli_phase(const json_t *job, uint64_t now_ms, uint64_t silent_ms, char *text, size_t room)
+{
+    const json_t *tasks = json_object_get(job, "tasks"), *held = NULL, *ready = NULL, *waiting = NULL;
+    for (size_t i = 0; i < json_array_size(tasks); i++) {
+        const json_t *task = json_array_get(tasks, i);
+        const char *state = text_of(task, "state");
+        bool receives = held != NULL && strcmp(text_of(held, "kind"), "send") == 0; /* says more than sending does */
+        held = is_held(task) && (held == NULL || receives) ? task : held;
+        ready = ready == NULL && strcmp(state, "ready") == 0 ? task : ready;
+        waiting = waiting == NULL && strcmp(state, "waiting") == 0 ? task : waiting;
+    }
+    text[0] = '\0';
+    if (ready != NULL && (held == NULL || number(ready, "retry_ms") == 0)) {
+        ready_phase(ready, now_ms, text, room); /* what keeps the job from its end, though others go on */
+    } else if (held != NULL) {
+        held_phase(held, now_ms, silent_ms, text, room);
+    } else if (waiting != NULL) {
+        snprintf(text, room, "%s waits for what comes before it", text_of(waiting, "kind"));
+    } else {
+        snprintf(text, room, json_array_size(tasks) == 0 ? "its tasks are being made" : "ending");
+    }
+    for (char *c = text; *c != '\0'; c++) {
+        *c = (unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c;
+    }
+}
+
+/* The sum of the leases' ends: it stands still while no node reports. */
+static uint64_t leases_of(const json_t *job)
+{
+    const json_t *tasks = json_object_get(job, "tasks");
+    uint64_t sum = 0;
+    for (size_t i = 0; i < json_array_size(tasks); i++) {
+        sum += is_held(json_array_get(tasks, i)) ? number(json_array_get(tasks, i), "lease_until_ms") : 0;
+    }
+    return sum;
+}
+
 static void summary(const json_t *job, uint64_t elapsed_ms, char *text, size_t room)
 {
     struct figures f = figures_of(job);
@@ -93,28 +180,43 @@ static int outcome(const json_t *job, struct far_error *err)
                                                           "tells which");
 }
 
-/* Shows where the job is; what was shown last is in last. */
-static void show(const struct cli *cli, const json_t *job, uint64_t elapsed_ms, char *last, size_t room,
-                 uint64_t *shown_ms)
+/* What was shown and seen last. */
+struct watch {
+    char line[768];
+    uint64_t shown_ms;
+    uint64_t leases, leases_ms; /* their sum, and since when it stands */
+};
+
+/* Shows where the job is and what it does or waits for. */
+static void show(const struct cli *cli, const json_t *job, uint64_t elapsed_ms, struct watch *watch)
 {
-    char text[512];
-    cli_progress(job, elapsed_ms, text, sizeof text);
+    char bar[384], phase[320], line[sizeof watch->line];
+    uint64_t leases = leases_of(job);
+    if (leases != watch->leases) {
+        watch->leases = leases;
+        watch->leases_ms = elapsed_ms;
+    }
+    cli_progress(job, elapsed_ms, bar, sizeof bar);
+    cli_phase(job, far_clock_wall_ms(), elapsed_ms - watch->leases_ms, phase, sizeof phase);
+    snprintf(line, sizeof line, "%s  %s", bar, phase);
     if (cli->terminal) {
-        fprintf(stderr, "\r%s\033[K", text);
+        fprintf(stderr, "\r%s\033[K", line);
         fflush(stderr);
         return;
     }
-    if (strcmp(text, last) != 0 && (last[0] == '\0' || elapsed_ms - *shown_ms >= LINE_EVERY_MS)) {
-        fprintf(stderr, "%s\n", text);
-        snprintf(last, room, "%s", text);
-        *shown_ms = elapsed_ms;
+    bool first = watch->line[0] == '\0', moved = strcmp(line, watch->line) != 0;
+    if (moved && (first || elapsed_ms - watch->shown_ms >= LINE_EVERY_MS)) {
+        fprintf(stderr, "%s\n", line);
+        memcpy(watch->line, line, sizeof line);
+        watch->shown_ms = elapsed_ms;
     }
 }
 
 int cli_wait_job(struct cli *cli, uint64_t job_id, struct far_error *err)
 {
-    char path[64], last[512] = "", text[512];
-    uint64_t start_ms = far_clock_monotonic_ms(), shown_ms = 0, elapsed_ms = 0;
+    char path[64], text[512];
+    struct watch watch = {0};
+    uint64_t start_ms = far_clock_monotonic_ms(), elapsed_ms = 0;
     json_t *job = NULL;
     snprintf(path, sizeof path, "/v1/jobs/%llu", (unsigned long long)job_id);
     for (;;) {
@@ -126,7 +228,7 @@ int cli_wait_job(struct cli *cli, uint64_t job_id, struct far_error *err)
         if (strcmp(text_of(job, "state"), "running") != 0) {
             break;
         }
-        show(cli, job, elapsed_ms, last, sizeof last, &shown_ms);
+        show(cli, job, elapsed_ms, &watch);
         json_decref(job);
         usleep(LOOK_MS * 1000);
     }

@@ -150,6 +150,43 @@ static void figures_are_for_people(void **unused)
     json_decref(cell);
 }
 
+static void a_wait_says_why(void **unused)
+{
+    static const struct {
+        const char *tasks;
+        uint64_t silent_ms;
+        const char *phase;
+    } cases[] = {
+        {"[{'kind':'freeze','state':'ready','retry_ms':0,'waits_for':\"site 'a' has no node\"}]", 0,
+         "waiting: site 'a' has no node"},
+        {"[{'kind':'send','state':'ready','retry_ms':12000,'error_message':'no such disk'}]", 0,
+         "send is tried again in 2 s: no such disk"},
+        {"[{'kind':'send','state':'running','node':'s','bytes_total':100,'bytes_done':43},"
+         "{'kind':'receive','state':'running','node':'t','bytes_total':1000,'bytes_done':473},"
+         "{'kind':'seal','state':'waiting'}]", 0, "receiving 43% on node 't'"},
+        {"[{'kind':'receive','state':'running','node':'t','lease_until_ms':18500}]", 5000,
+         "no word from node 't' for 5 s; its lease runs out in 8 s"},
+        {"[{'kind':'seal','state':'waiting'},{'kind':'freeze','state':'done'}]", 0, "seal waits for what comes before it"},
+        {"[{'kind':'seal','state':'done'}]", 0, "ending"},
+        {"[]", 0, "its tasks are being made"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[512], phase[320], json[600];
+        snprintf(text, sizeof text, "%s", cases[i].tasks);
+        bool quoted = false; /* JSON's quotes, but those within "…" */
+        for (char *c = text; *c != '\0'; c++) {
+            quoted = *c == '"' ? !quoted : quoted;
+            *c = *c == '\'' && !quoted ? '"' : *c;
+        }
+        snprintf(json, sizeof json, "{\"tasks\": %s}", text);
+        json_t *job = json_loads(json, 0, NULL);
+        assert_non_null(job);
+        cli_phase(job, 10000, cases[i].silent_ms, phase, sizeof phase);
+        assert_string_equal(phase, cases[i].phase);
+        json_decref(job);
+    }
+}
+
 static void lines_of_the_settings_file_are_read(void **unused)
 {
     char *key, *value;
@@ -275,6 +312,80 @@ static void the_log_of_all_servers_is_compared(void **unused)
     assert_says("all 2 alike");
 }
 
+static void a_server_that_is_not_reached_is_named_after_the_others_are_compared(void **unused)
+{
+    char words[512];
+    snprintf(words, sizeof words, "log verify --timeout 1 --server https://127.0.0.1:1,%s,%s", fixture->url, fixture->url);
+    assert_int_equal(run(words), 11);
+    assert_says("1 of 3 servers could not be verified: https://127.0.0.1:1; those that answered are alike");
+    assert_says(fixture->url); /* its row */
+    assert_says("cannot reach https://127.0.0.1:1");
+}
+
+static void a_job_is_shown_short_and_says_what_it_waits_for(void **unused)
+{
+    assert_int_equal(run("site create jobs-a --role protected"), 0);
+    assert_int_equal(run("site create jobs-b --role recovery"), 0);
+    assert_int_equal(run("workload create jobs-w --site jobs-a --adapter file --disk root=/nowhere/disk"), 0);
+    assert_int_equal(run("plan create jobs-p --source jobs-a --target jobs-b --workload jobs-w"), 0);
+    assert_int_equal(run("plan replicate jobs-p"), 0);
+    char words[64];
+    const char *end = strstr(out, " started\n"); /* "job 7 started", perhaps behind a warning */
+    assert_non_null(end);
+    while (end[-1] != ' ') {
+        end--;
+    }
+    int id = atoi(end);
+    snprintf(words, sizeof words, "job show %d", id);
+    assert_int_equal(run(words), 0);
+    assert_says("now: waiting: site 'jobs-a' has no node");
+    assert_says("KIND");
+    assert_says("freeze");
+    assert_null(strstr(out, "freeze_ref"));
+    size_t lines = 0;
+    for (const char *at = out; (at = strchr(at, '\n')) != NULL; at++) {
+        lines++;
+    }
+    assert_true(lines < 16);
+    snprintf(words, sizeof words, "job show %d --all", id);
+    assert_int_equal(run(words), 0);
+    assert_says("freeze_ref");
+    snprintf(words, sizeof words, "job show %d -o json", id);
+    assert_int_equal(run(words), 0);
+    assert_says("\"freeze_ref\"");
+}
+
+static void help_finds_topics_or_what_is_near(void **unused)
+{
+    assert_int_equal(run("help disaster"), 0);
+    assert_says("farshore recover PLAN");
+    assert_int_equal(run("help vault"), 0);
+    assert_says("farshore-node vault recover --offline");
+    assert_int_equal(run("help plan"), 0);
+    assert_says("plan replicate NAME");
+    assert_int_equal(run("help disastr"), 2);
+    assert_says("there is no help on 'disastr'");
+    assert_says("'disaster'");
+    assert_int_equal(run("help replicate"), 2);
+    assert_says("'plan'");
+    assert_int_equal(run("help xyzzy"), 2);
+    assert_int_equal(run("help"), 0);
+    assert_says("disaster, offline");
+}
+
+static void a_wrong_command_line_is_json_too_where_that_is_wanted(void **unused)
+{
+    static const char *const wrong[] = {"site list --colour red -o json", "-o json nonsense", "site --output=json",
+                                        "help xyzzy --output json", "site create -o json"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        assert_int_equal(run(wrong[i]), 2);
+        json_t *json = json_loads(out, 0, NULL);
+        assert_string_equal(json_string_value(json_object_get(json, "code")), "invalid");
+        assert_int_equal(json_integer_value(json_object_get(json, "exit_code")), 2);
+        json_decref(json);
+    }
+}
+
 static void a_job_that_is_not_there_is_said(void **unused)
 {
     assert_int_equal(run("job wait 999"), 3);
@@ -318,6 +429,11 @@ int main(void)
         cmocka_unit_test(tokens_are_printed_once),
         cmocka_unit_test(events_are_printed),
         cmocka_unit_test(the_log_of_all_servers_is_compared),
+        cmocka_unit_test(a_server_that_is_not_reached_is_named_after_the_others_are_compared),
+        cmocka_unit_test(a_job_is_shown_short_and_says_what_it_waits_for),
+        cmocka_unit_test(a_wait_says_why),
+        cmocka_unit_test(help_finds_topics_or_what_is_near),
+        cmocka_unit_test(a_wrong_command_line_is_json_too_where_that_is_wanted),
         cmocka_unit_test(a_job_that_is_not_there_is_said),
     };
     return cmocka_run_group_tests_name("cli", tests, setup, teardown);
