@@ -3,10 +3,13 @@
 #define FAR_BASE_CLOCK_H
 
 #include <stdint.h>
+#include <time.h>
 
 /* CLOCK_MONOTONIC in nanoseconds; never runs backwards, means nothing on another machine. */
 uint64_t far_clock_monotonic_ns(void);
 uint64_t far_clock_monotonic_ms(void);
+/* CLOCK_MONOTONIC so many milliseconds from now: for pthread_cond_timedwait on a condition of that clock. */
+struct timespec far_clock_monotonic_in(uint64_t ms);
 /* CLOCK_REALTIME in milliseconds since 1970-01-01 UTC; may jump. */
 uint64_t far_clock_wall_ms(void);
 

@@ -13,25 +13,11 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { ORDER_BYTES_MAX = 256 * 1024, STACK_BYTES = 512 * 1024, WAIT_MS = 1000 };
 
 /* ---- waiting ---- */
-
-static struct timespec deadline_in(uint64_t timeout_ms)
-{
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += (time_t)(timeout_ms / 1000);
-    at.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-    if (at.tv_nsec >= 1000000000) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000;
-    }
-    return at;
-}
 
 static void cond_init(pthread_cond_t *cond)
 {
@@ -44,14 +30,14 @@ static void cond_init(pthread_cond_t *cond)
 
 void far_engine_wait(struct far_engine *engine, uint64_t timeout_ms)
 {
-    struct timespec at = deadline_in(timeout_ms);
+    struct timespec at = far_clock_monotonic_in(timeout_ms);
     pthread_cond_timedwait(&engine->changed, &engine->mutex, &at);
 }
 
 void far_attempt_wait(struct far_attempt *attempt, uint64_t timeout_ms)
 {
     if (!atomic_load(&attempt->canceled)) {
-        struct timespec at = deadline_in(timeout_ms);
+        struct timespec at = far_clock_monotonic_in(timeout_ms);
         pthread_cond_timedwait(&attempt->wake, &attempt->mutex, &at);
     }
 }

@@ -3,20 +3,11 @@
 
 #include "base/clock.h"
 
-#include <time.h>
-
 enum { ERROR_MS = 1000 };
 
 static void wait_until(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t timeout_ms)
 {
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += (time_t)(timeout_ms / 1000);
-    at.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-    if (at.tv_nsec >= 1000000000) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000;
-    }
+    struct timespec at = far_clock_monotonic_in(timeout_ms);
     pthread_cond_timedwait(cond, mutex, &at);
 }
 

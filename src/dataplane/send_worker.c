@@ -6,10 +6,10 @@
  * many chunks are gathered into one open group, so that scattered changes fill a group too. */
 #include "dataplane/send_local.h"
 
+#include "base/clock.h"
 #include "base/hash.h"
 #include "dataplane/leaf_lanes.h"
 
-#include <time.h>
 #include <zstd.h>
 
 enum { POOL_POLL_MS = 5, SAMPLE_BYTES = 4096, LEVEL = 1 };
@@ -353,13 +353,7 @@ static void finish_open(struct far_send *send, struct send_worker *worker)
 
 static void wait_for_pool(struct far_send *send)
 {
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_nsec += POOL_POLL_MS * 1000000;
-    if (at.tv_nsec >= 1000000000) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000;
-    }
+    struct timespec at = far_clock_monotonic_in(POOL_POLL_MS);
     pthread_cond_timedwait(&send->work, &send->mutex, &at);
 }
 

@@ -4,8 +4,6 @@
 
 #include "base/clock.h"
 
-#include <time.h>
-
 enum { MARK_MS = 500 };
 
 static int write_offer(struct far_send *send, const struct send_group *group, struct far_error *err)
@@ -49,15 +47,8 @@ static bool mark_due(const struct far_send *send, uint64_t low, uint64_t since_m
 
 static void wait_for_more(struct far_send *send)
 {
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
     uint64_t ms = send->engine->config.idle_ms / 4;
-    ms = ms < MARK_MS ? ms : MARK_MS;
-    at.tv_nsec += (long)ms * 1000000;
-    if (at.tv_nsec >= 1000000000) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000;
-    }
+    struct timespec at = far_clock_monotonic_in(ms < MARK_MS ? ms : MARK_MS);
     pthread_cond_timedwait(&send->out, &send->mutex, &at);
 }
 

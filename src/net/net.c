@@ -12,7 +12,10 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+
+enum { PATH_MAX_BYTES = 4096 };
 
 int far_openssl_fail(struct far_error *err, int klass, const char *what)
 {
@@ -93,6 +96,26 @@ out:
     }
     *ret_net = net;
     return 0;
+}
+
+int far_net_open(const char *dir, struct far_peer self, const uint8_t cluster_uuid[16], uint64_t incarnation_epoch,
+                 struct far_net **ret_net, struct far_error *err)
+{
+    char ca[PATH_MAX_BYTES], certificate[PATH_MAX_BYTES], key[PATH_MAX_BYTES];
+    const char *party = self.party == FAR_PARTY_SERVER ? "server" : "node";
+    int n = snprintf(certificate, sizeof certificate, "%s/%s.crt", dir, party);
+    if (n < 0 || (size_t)n >= sizeof certificate) {
+        return far_fail(err, FAR_INVALID, "the path of the folder '%.200s' is too long", dir);
+    }
+    snprintf(key, sizeof key, "%s/%s.key", dir, party);
+    snprintf(ca, sizeof ca, "%s/ca.crt", dir);
+    struct far_net_config config = {.self = self,
+                                    .incarnation_epoch = incarnation_epoch,
+                                    .ca_path = ca,
+                                    .certificate_path = certificate,
+                                    .key_path = key};
+    memcpy(config.cluster_uuid, cluster_uuid, sizeof config.cluster_uuid);
+    return far_net_new(&config, ret_net, err);
 }
 
 void far_net_free(struct far_net *net)

@@ -38,6 +38,9 @@ struct far_net_config {
 struct far_net;
 /* Reads the files; FAR_INVALID if they do not fit each other or do not name self. The process ignores SIGPIPE from here on. */
 int far_net_new(const struct far_net_config *config, struct far_net **ret_net, struct far_error *err);
+/* The same with the files of a folder: ca.crt, and server.crt and server.key, or node.crt and node.key, as self is. */
+int far_net_open(const char *dir, struct far_peer self, const uint8_t cluster_uuid[16], uint64_t incarnation_epoch,
+                 struct far_net **ret_net, struct far_error *err);
 void far_net_free(struct far_net *net); /* NULL is allowed */
 
 /* Is this the key of that peer? 0, or FAR_DENIED with the reason. */

@@ -48,24 +48,6 @@ static int load_servers(const char *dir, struct far_agent_server *servers, size_
     return 0;
 }
 
-static int open_net(const char *dir, const struct far_node_config *config, struct far_net **ret_net,
-                    struct far_error *err)
-{
-    char ca[FAR_NODE_PATH_MAX + 32], certificate[FAR_NODE_PATH_MAX + 32], key[FAR_NODE_PATH_MAX + 32];
-    far_node_path(dir, "ca.crt", ca);
-    far_node_path(dir, "node.crt", certificate);
-    far_node_path(dir, "node.key", key);
-    struct far_net_config net = {
-        .self = {.party = FAR_PARTY_NODE, .id = config->node_id},
-        .incarnation_epoch = config->incarnation_epoch,
-        .ca_path = ca,
-        .certificate_path = certificate,
-        .key_path = key,
-    };
-    memcpy(net.cluster_uuid, config->cluster_uuid, sizeof net.cluster_uuid);
-    return far_net_new(&net, ret_net, err);
-}
-
 static int open_engine(struct program *program, const char *dir, const struct far_node_config *config,
                        struct far_error *err)
 {
@@ -167,7 +149,8 @@ int far_node_run(int argc, char **argv)
         rc = far_node_config_load(dir, &config, &err);
     }
     if (rc == 0) {
-        rc = open_net(dir, &config, &program.net, &err);
+        rc = far_net_open(dir, (struct far_peer){FAR_PARTY_NODE, config.node_id}, config.cluster_uuid,
+                          config.incarnation_epoch, &program.net, &err);
     }
     if (rc != 0) {
         return far_node_failed(&err);

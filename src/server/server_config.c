@@ -104,21 +104,8 @@ int far_server_config_save(const char *dir, const struct far_server_config *conf
 int far_server_net_open(const char *dir, const struct far_server_config *config, struct far_net **ret_net,
                         struct far_error *err)
 {
-    char ca[FAR_SERVER_FILE_MAX];
-    char certificate[FAR_SERVER_FILE_MAX];
-    char key[FAR_SERVER_FILE_MAX];
-    far_server_path(dir, "ca.crt", ca);
-    far_server_path(dir, "server.crt", certificate);
-    far_server_path(dir, "server.key", key);
-    struct far_net_config net = {
-        .self = {.party = FAR_PARTY_SERVER, .id = config->server_id},
-        .incarnation_epoch = config->incarnation_epoch,
-        .ca_path = ca,
-        .certificate_path = certificate,
-        .key_path = key,
-    };
-    memcpy(net.cluster_uuid, config->cluster_uuid, sizeof net.cluster_uuid);
-    return far_net_new(&net, ret_net, err);
+    struct far_peer self = {.party = FAR_PARTY_SERVER, .id = config->server_id};
+    return far_net_open(dir, self, config->cluster_uuid, config->incarnation_epoch, ret_net, err);
 }
 
 struct far_log_config far_server_log_config(const char *dir, const struct far_server_config *config,
