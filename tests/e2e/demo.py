@@ -22,8 +22,8 @@ import demo_disk  # noqa: E402
 import farlib  # noqa: E402
 
 MIB = 1 << 20
-DISK_BYTES = 1024 * MIB
-FILES_BYTES = 560 * MIB
+DISK_MIB, DISK_MIB_MIN = 1024, 64
+FILES_SHARE = 0.55  # of the disk
 CHANGED_SHARE = 0.018  # of the disk, as file content; in whole blocks it is about 2 %
 SERVER_MEMORY_MAX, NODE_MEMORY_MAX = 96 * MIB, 256 * MIB
 WIRE_FACTOR_MAX = 1.1
@@ -105,8 +105,8 @@ class MemoryWatch(threading.Thread):
 
 
 class Demo:
-    def __init__(self, base):
-        self.base = base
+    def __init__(self, base, disk_bytes):
+        self.base, self.disk_bytes = base, disk_bytes
         self.image = os.path.join(base, "source-disk.img")
         self.tree = os.path.join(base, "files")
         self.cluster = None
@@ -144,13 +144,13 @@ class Demo:
     # ---- the steps ----
 
     def make_disk(self):
-        step("1. A disk to protect", "A raw image of 1 GiB with an ext4 file system, full of real files of this",
+        step("1. A disk to protect", "A raw image of %s with an ext4 file system, full of real files of this" % human(self.disk_bytes),
              "machine's /usr. Nothing in it is made up for the demo.")
         bar = Bar("copying files")
-        self.sums, total = demo_disk.make_tree(self.tree, FILES_BYTES, bar)
+        self.sums, total = demo_disk.make_tree(self.tree, int(self.disk_bytes * FILES_SHARE), bar)
         seconds = bar.end()
-        demo_disk.make_image(self.image, self.tree, DISK_BYTES)
-        self.figures.append("disk: %s, %d files, %s, made in %.1f s" % (human(DISK_BYTES), len(self.sums), human(total),
+        demo_disk.make_image(self.image, self.tree, self.disk_bytes)
+        self.figures.append("disk: %s, %d files, %s, made in %.1f s" % (human(self.disk_bytes), len(self.sums), human(total),
                                                                        seconds))
         say("   %d files, %s. The SHA-256 of each is kept: at the end every file must be as it was." %
             (len(self.sums), human(total)))
@@ -226,19 +226,19 @@ class Demo:
         self.before = demo_disk.block_hashes(self.image, lambda *_: None)
         job, seconds = self.cycle("first copy")
         self.figures.append("first copy: %s of disk, %s on the wire, %.1f s" %
-                            (human(DISK_BYTES), human(job["bytes_sent"]), seconds))
+                            (human(self.disk_bytes), human(job["bytes_sent"]), seconds))
         say("   " + self.figures[-1])
 
     def change(self):
         step("6. Life goes on", "About 2 % of the disk changes, through its file system: files edited, removed, added.")
         seed = random.SystemRandom().randrange(1 << 32)
         edited, removed, added, written = demo_disk.change_files(self.image, self.tree, self.sums,
-                                                                 int(DISK_BYTES * CHANGED_SHARE), seed)
+                                                                 int(self.disk_bytes * CHANGED_SHARE), seed)
         demo_disk.check_file_system(self.image)
         after = demo_disk.block_hashes(self.image, lambda *_: None)
         self.changed = 65536 * sum(a != b for a, b in zip(self.before, after))
         say("   %d files edited, %d removed, %d added, %s written (seed %d): %s of the disk's blocks differ (%.1f %%)." %
-            (edited, removed, added, human(written), seed, human(self.changed), 100 * self.changed / DISK_BYTES))
+            (edited, removed, added, human(written), seed, human(self.changed), 100 * self.changed / self.disk_bytes))
 
     def second_cycle(self):
         step("7. The second cycle", "Only what changed crosses the wire.")
@@ -273,7 +273,7 @@ class Demo:
         job = self.newest_job("recovery")
         if job["state"] != "succeeded" or job["kind"] != "recover":
             raise Fail("the recovery ended as '%s': %s" % (job["state"], job.get("error_message")))
-        self.figures.append("recovery: %s in %.1f s from the disaster to the recovered disk" % (human(DISK_BYTES), seconds))
+        self.figures.append("recovery: %s in %.1f s from the disaster to the recovered disk" % (human(self.disk_bytes), seconds))
         say("   " + self.figures[-1])
         return target, job
 
@@ -397,15 +397,18 @@ def clear(base):
         raise Fail("the folder %s exists and was not made by this demo: choose another --dir" % base)
 
 
-def check_room(base):
-    room = shutil.disk_usage(os.path.dirname(base))
-    if room.free < 6 << 30:
-        raise Fail("the demo needs 6 GiB of free disk space at %s, there are %s" % (os.path.dirname(base), human(room.free)))
+def check_room(base, disk_bytes):
+    """The image, its files, their copies, the vault, and two recovered disks; the servers."""
+    room, needed = shutil.disk_usage(os.path.dirname(base)), 5 * disk_bytes + (1 << 30)
+    if room.free < needed:
+        raise Fail("the demo needs %s of free disk space at %s, there are %s" %
+                   (human(needed), os.path.dirname(base), human(room.free)))
 
 
 def main():
     parser = argparse.ArgumentParser(prog="./demo", description="A real disk protected, replicated, lost and recovered.")
     parser.add_argument("--dir", default=os.path.join(farlib.SOURCE, ".demo"), help="where everything lives")
+    parser.add_argument("--disk-mib", type=int, default=DISK_MIB, help="how large the disk is (%d)" % DISK_MIB)
     parser.add_argument("--keep", action="store_true", help="leave it running at the end")
     parser.add_argument("--down", action="store_true", help="stop what --keep left")
     options = parser.parse_args()
@@ -415,11 +418,13 @@ def main():
         return 0
     farlib.DETACH = options.keep
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    demo = Demo(base)
+    if options.disk_mib < DISK_MIB_MIN:
+        parser.error("--disk-mib is at least %d" % DISK_MIB_MIN)
+    demo = Demo(base, options.disk_mib * MIB)
     try:
         clear(base)
         os.makedirs(os.path.dirname(base), exist_ok=True)
-        check_room(base)
+        check_room(base, demo.disk_bytes)
         demo.run()
         if options.keep:
             demo.keep_running()
