@@ -22,7 +22,7 @@ tests_lib_libpowercut_la_LDFLAGS = -module -avoid-version -shared -rpath /nowher
 check_PROGRAMS += tests/lib/powercut
 tests_lib_powercut_SOURCES = tests/lib/powercut.c tests/lib/powercut_disk.c tests/lib/powercut_names.c
 # A CA and identities for tests of whatever speaks TLS; link it before libnet.la.
-noinst_LTLIBRARIES += libtestpki.la
+check_LTLIBRARIES += libtestpki.la
 libtestpki_la_SOURCES = tests/lib/made_pki.c tests/lib/made_pki.h
 libtestpki_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
 libtestpki_la_LIBADD = libnet.la
@@ -39,11 +39,11 @@ tests_lib_vault_driver_SOURCES = tests/lib/vault_driver.c tests/lib/vault_kit.h
 tests_lib_vault_driver_LDADD = libdataplane.la
 
 # A log of one server without raft; link it before liblog.la.
-noinst_LTLIBRARIES += liblogalone.la
+check_LTLIBRARIES += liblogalone.la
 liblogalone_la_SOURCES = tests/lib/log_alone.c
 liblogalone_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
 # A server without its program on that log.
-noinst_LTLIBRARIES += libserveralone.la
+check_LTLIBRARIES += libserveralone.la
 libserveralone_la_SOURCES = tests/lib/server_alone.c tests/lib/server_alone.h
 libserveralone_la_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS)
 SERVER_ALONE = libserveralone.la libtestpki.la liblogalone.la libserver.la libapi.la liblog.la $(UV_LIBS) $(OPENSSL_LIBS) \
@@ -62,7 +62,7 @@ tests_lib_libenginepair_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
 tests_lib_libenginepair_la_LIBADD = libdataplane.la libadapters.la libtestpki.la
 
 # Three logs in one process (log_kit.h).
-noinst_LTLIBRARIES += liblogkit.la
+check_LTLIBRARIES += liblogkit.la
 liblogkit_la_SOURCES = tests/lib/log_kit.c tests/lib/log_kit.h tests/lib/entries.h
 liblogkit_la_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
 LOG_KIT = liblogkit.la liblog.la libtestpki.la libnet.la libfsm.la libbase.la $(UV_LIBS) $(CMOCKA_LIBS)

@@ -120,6 +120,12 @@ def includes_follow_the_table():
     return wrong
 
 
+def what_only_tests_need_is_not_built_by_make_all():
+    """`./demo` builds without cmocka: in tests/ everything is check_…"""
+    return ["%s: %s" % (path, line) for path in FILES if path.startswith("tests/") and path.endswith("local.mk")
+            for line in text_of(path).split("\n") if re.match(r"(noinst|bin|lib)_(LTLIBRARIES|PROGRAMS)", line)]
+
+
 def objects_of(folder):
     return glob.glob(os.path.join(BUILD, "src", folder, "*.o")) + glob.glob(os.path.join(BUILD, "src", folder, ".libs/*.o"))
 
@@ -243,7 +249,8 @@ def every_header_says_what_it_is_for():
 def main():
     tap.run_all([
         includes_follow_the_table, core_calls_only_what_is_allowed, file_names_are_unique, files_stay_readable,
-        functions_fit_a_screen, lines_are_clean, tree_names_no_registry_and_no_machine, tests_do_not_sleep,
+        functions_fit_a_screen, lines_are_clean, what_only_tests_need_is_not_built_by_make_all,
+        tree_names_no_registry_and_no_machine, tests_do_not_sleep,
         installed_headers_compile_alone, every_header_says_what_it_is_for,
     ])
 
