@@ -138,6 +138,8 @@ static int post(const char *address, const char *body, const struct far_join_tok
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, words);
     curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L); /* the token names the CA; the host may be any of the cluster */
+    curl_easy_setopt(curl, CURLOPT_CAINFO, NULL); /* the machine's own are not asked, and may not be there */
+    curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
     curl_easy_setopt(curl, CURLOPT_SSL_CTX_FUNCTION, use_token_ca);
     curl_easy_setopt(curl, CURLOPT_SSL_CTX_DATA, token);
     CURLcode failed = curl_easy_perform(curl);

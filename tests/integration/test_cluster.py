@@ -5,6 +5,7 @@ far-timeout: 240
 """
 import os
 import shutil
+import subprocess
 
 import farlib
 import tap
@@ -149,6 +150,20 @@ def a_server_that_lost_its_memory_does_not_vote_under_its_old_id():
     cluster.wait_same_heads()
 
 
+def a_join_needs_no_certificates_of_the_machine():
+    """A base Debian has no /etc/ssl/certs/ca-certificates.crt."""
+    unshare = ["unshare", "--mount"] + ([] if os.getuid() == 0 else ["--map-root-user"])
+    empty = unshare + ["sh", "-c", "mount -t tmpfs none /etc/ssl/certs && exec \"$@\"", "sh"]
+    if not os.path.isdir("/etc/ssl/certs"):
+        empty = []
+    elif subprocess.run(empty + ["true"], capture_output=True).returncode != 0:
+        raise tap.Skip("no mounts of one's own here")
+    done = subprocess.run(empty + [farlib.program("farshore-node"), "join", "--dir", os.path.join(cluster.base, "node-bare"),
+                                   "--token", cluster.join_token("bare", "join_node", "recovery"), "--name", "bare",
+                                   "--data", "127.0.0.1:1"], capture_output=True, text=True)
+    return [] if done.returncode == 0 else ["status %d: %s" % (done.returncode, done.stderr)]
+
+
 def every_store_gives_the_same_digest_by_an_independent_walk():
     cluster.verify_all_offline()
 
@@ -161,5 +176,6 @@ if __name__ == "__main__":
             a_fourth_server_joins_is_promoted_and_removed,
             a_removed_server_stops_and_says_why_also_when_it_was_away, a_removed_node_stops_and_says_why,
             a_server_that_lost_its_memory_does_not_vote_under_its_old_id,
+            a_join_needs_no_certificates_of_the_machine,
             every_store_gives_the_same_digest_by_an_independent_walk,
         ])
