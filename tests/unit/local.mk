@@ -142,6 +142,12 @@ UNIT_TESTS += tests/unit/test_engine
 tests_unit_test_engine_SOURCES = tests/unit/test_engine.c
 tests_unit_test_engine_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_engine_LDADD = tests/lib/libenginepair.la libdataplane.la libadapters.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_engine_faults
+tests_unit_test_engine_faults_SOURCES = tests/unit/test_engine_faults.c
+tests_unit_test_engine_faults_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) -fno-builtin
+tests_unit_test_engine_faults_LDADD = tests/lib/libenginepair.la libdataplane.la libadapters.la tests/lib/libfaults.la \
+	$(CMOCKA_LIBS)
+tests_unit_test_engine_faults_LDFLAGS = $(LINK_WITH_FAULTS)
 UNIT_TESTS += tests/unit/test_sparse
 tests_unit_test_sparse_SOURCES = tests/unit/test_sparse.c
 tests_unit_test_sparse_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
