@@ -12,6 +12,7 @@ struct sums {
     uint64_t members;
     uint64_t plan_jobs;
     uint64_t readers;
+    uint64_t jobs; /* there and listed with their plans */
     uint64_t planned; /* workloads in plans */
     uint64_t counted; /* rows of the table walked last */
 };
@@ -225,6 +226,10 @@ static int check_job(struct far_step *step, struct sums *sums, struct far_slice 
     struct far_row_plan plan;
     int rc = far_row_find(step, &far_schema_row_plan, row->plan_id, &plan);
     FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+    struct far_row_plan_job listed;
+    struct far_key at = far_key_pair(&far_schema_row_plan_job, rc == 0 ? row->plan_id : 0, row->id);
+    FAR_TRY(far_key_need(step, &far_schema_row_plan_job, &at, &listed));
+    sums->jobs++;
     sums->plan_jobs -= is_running && rc == 0;
     sums->readers += is_running && row->kind != FAR_job_kind_replicate;
     return 0;
@@ -345,6 +350,8 @@ static int walk_all(struct far_step *step)
     FAR_TRY(equal(step, "workloads in plans", sums.counted, sums.planned));
     FAR_TRY(walk(step, &far_schema_row_job, &sums, check_job));
     FAR_TRY(equal(step, "running jobs of plans", sums.plan_jobs, 0));
+    FAR_TRY(walk(step, &far_schema_row_plan_job, &sums, NULL));
+    FAR_TRY(equal(step, "jobs listed with their plans", sums.counted, sums.jobs));
     FAR_TRY(walk(step, &far_schema_row_task, &sums, check_task));
     FAR_TRY(walk(step, &far_schema_row_point, &sums, check_point));
     FAR_TRY(walk(step, &far_schema_row_checkpoint, &sums, check_checkpoint));

@@ -5,22 +5,23 @@
 #include "fsm/task.h"
 
 enum { ABSENT, RUNNING, SUCCEEDED, FAILED, CANCELED, PARTIAL, CANCELING };
-enum { START, TASKS, CANCEL, FINISH };
+enum { START, TASKS, CANCEL, FINISH, PRUNE };
 static const char *const states[] = {"absent", "running", "succeeded", "failed", "canceled", "partial", "canceling"};
-static const char *const inputs[] = {"start", "task changes", "job_cancel", "finish"};
+static const char *const inputs[] = {"start", "task changes", "job_cancel", "finish", "prune"};
 #define GONE FAR_REJECT(FAR_NOT_FOUND, "does not exist")
 #define TAKEN FAR_REJECT(FAR_INTERNAL, "exists already")
 #define OVER FAR_REJECT(FAR_CONFLICT, "is over already")
-static const struct far_cell cells[7][4] = {
-    [ABSENT] = {[START] = FAR_MOVE(RUNNING), [TASKS] = GONE, [CANCEL] = GONE, [FINISH] = GONE},
+#define RUNS FAR_REJECT(FAR_INTERNAL, "still runs")
+static const struct far_cell cells[7][5] = {
+    [ABSENT] = {[START] = FAR_MOVE(RUNNING), [TASKS] = GONE, [CANCEL] = GONE, [FINISH] = GONE, [PRUNE] = GONE},
     [RUNNING] = {[START] = TAKEN, [TASKS] = FAR_MOVE(RUNNING), [CANCEL] = FAR_MOVE(CANCELING),
-                 [FINISH] = FAR_MOVE(SUCCEEDED)},
-    [SUCCEEDED] = {[START] = TAKEN, [TASKS] = OVER, [CANCEL] = OVER, [FINISH] = OVER},
-    [FAILED] = {[START] = TAKEN, [TASKS] = OVER, [CANCEL] = OVER, [FINISH] = OVER},
-    [CANCELED] = {[START] = TAKEN, [TASKS] = OVER, [CANCEL] = OVER, [FINISH] = OVER},
-    [PARTIAL] = {[START] = TAKEN, [TASKS] = OVER, [CANCEL] = OVER, [FINISH] = OVER},
+                 [FINISH] = FAR_MOVE(SUCCEEDED), [PRUNE] = RUNS},
+    [SUCCEEDED] = {[START] = TAKEN, [TASKS] = OVER, [CANCEL] = OVER, [FINISH] = OVER, [PRUNE] = FAR_MOVE(ABSENT)},
+    [FAILED] = {[START] = TAKEN, [TASKS] = OVER, [CANCEL] = OVER, [FINISH] = OVER, [PRUNE] = FAR_MOVE(ABSENT)},
+    [CANCELED] = {[START] = TAKEN, [TASKS] = OVER, [CANCEL] = OVER, [FINISH] = OVER, [PRUNE] = FAR_MOVE(ABSENT)},
+    [PARTIAL] = {[START] = TAKEN, [TASKS] = OVER, [CANCEL] = OVER, [FINISH] = OVER, [PRUNE] = FAR_MOVE(ABSENT)},
     [CANCELING] = {[START] = TAKEN, [TASKS] = FAR_MOVE(CANCELING), [CANCEL] = FAR_MOVE(CANCELING),
-                   [FINISH] = FAR_MOVE(CANCELED)},
+                   [FINISH] = FAR_MOVE(CANCELED), [PRUNE] = RUNS},
 };
 const struct far_table far_table_job = FAR_TABLE("job", states, inputs, cells);
 
@@ -98,6 +99,7 @@ int far_evolve_job_started(struct far_step *step, const struct far_ev_job_starte
                                .next_workload_id = ev->next_workload_id,
                                .fuzzy = ev->fuzzy};
     FAR_TRY(far_plan_job_started(step, ev->plan_id, ev->id, is_cycle));
+    FAR_TRY(far_plan_jobs_add(step, ev->plan_id, ev->id));
     FAR_TRY(is_cycle ? 0 : far_checkpoint_readers(step, ev->checkpoint_id, 1));
     far_id_used(step, ev->id);
     if (is_cycle) {
@@ -142,7 +144,9 @@ int far_job_settle(struct far_step *step, uint64_t job_id)
     if (row.state != FAR_job_state_running || row.next_workload_id != 0 || !is_over) {
         return 0;
     }
-    return far_job_finish(step, &row);
+    FAR_TRY(far_job_finish(step, &row));
+    FAR_TRY(row.plan_id != 0 ? far_jobs_prune(step, row.plan_id, row.id) : 0);
+    return far_jobs_prune(step, 0, row.id);
 }
 
 int far_evolve_job_finished(struct far_step *step, const struct far_ev_job_finished *ev)
@@ -160,6 +164,19 @@ int far_evolve_job_finished(struct far_step *step, const struct far_ev_job_finis
     FAR_TRY(far_plan_job_finished(step, row.plan_id, is_cycle));
     FAR_TRY(is_cycle ? 0 : far_checkpoint_readers(step, row.checkpoint_id, -1));
     return far_job_wake_at(step, &row, 0);
+}
+
+int far_evolve_job_pruned(struct far_step *step, const struct far_ev_job_pruned *ev)
+{
+    struct far_row_job row;
+    FAR_TRY(look(step, ev->job_id, &row));
+    FAR_TRY(far_move_id(step, &far_table_job, state_of(&row), PRUNE, ev->job_id, NULL));
+    for (uint64_t task = 1; task <= row.task_count; task++) {
+        struct far_key key = far_key_part(&far_schema_row_task, row.id, task);
+        FAR_TRY(far_key_del(step, &far_schema_row_task, &key));
+    }
+    FAR_TRY(far_plan_jobs_del(step, row.plan_id, row.id));
+    return far_row_del(step, &far_schema_row_job, row.id);
 }
 
 /* ---- going on ---- */

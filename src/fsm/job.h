@@ -27,6 +27,20 @@ int far_job_finish(struct far_step *step, const struct far_row_job *job);
 int far_plan_due(struct far_step *step, uint64_t plan_id);
 int far_plan_for_recover(struct far_step *step, struct far_slice name, struct far_row_plan *ret_plan);
 int far_plan_job_started(struct far_step *step, uint64_t plan_id, uint64_t job_id, bool is_cycle);
+/* job_prune.c: which jobs of a plan there are, and how long they are kept. */
+enum {
+    FAR_JOBS_KEPT = 100,         /* of a plan, running ones included; and of all plans that were removed */
+    FAR_JOBS_PRUNED_AT_ONCE = 4, /* at the end of a job; more than one, so that a backlog goes */
+    FAR_PRUNED_TASKS_MAX = 1024, /* at once, but for one job that has more */
+};
+/* Decide: forget the oldest jobs of this plan that are over, beyond FAR_JOBS_KEPT, but not kept_id. plan_id 0: of
+ * removed plans. */
+int far_jobs_prune(struct far_step *step, uint64_t plan_id, uint64_t kept_id);
+/* Evolve. */
+int far_plan_jobs_add(struct far_step *step, uint64_t plan_id, uint64_t job_id);
+int far_plan_jobs_del(struct far_step *step, uint64_t plan_id, uint64_t job_id);
+/* The plan is removed: its jobs become those of removed plans. */
+int far_plan_jobs_orphan(struct far_step *step, uint64_t plan_id);
 int far_plan_job_finished(struct far_step *step, uint64_t plan_id, bool is_cycle);
 int far_plan_checkpoint(struct far_step *step, uint64_t plan_id, uint64_t checkpoint_id);
 

@@ -9,6 +9,7 @@ libfsm_la_SOURCES = \
 	src/fsm/job.c src/fsm/job.h \
 	src/fsm/job_create.c \
 	src/fsm/job_finish.c \
+	src/fsm/job_prune.c \
 	src/fsm/job_replicate.c \
 	src/fsm/job_simple.c \
 	src/fsm/kv.h \

@@ -106,6 +106,11 @@ tests_unit_test_fsm_jobs_SOURCES = tests/unit/test_fsm_jobs.c tests/lib/fsm_worl
 tests_unit_test_fsm_jobs_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_unit_test_fsm_jobs_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_fsm_jobs_LDADD = libfsm.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_fsm_prune
+tests_unit_test_fsm_prune_SOURCES = tests/unit/test_fsm_prune.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_unit_test_fsm_prune_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_unit_test_fsm_prune_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_fsm_prune_LDADD = libfsm.la $(CMOCKA_LIBS)
 # the cluster's clock
 UNIT_TESTS += tests/unit/test_cluster_clock
 tests_unit_test_cluster_clock_SOURCES = tests/unit/test_cluster_clock.c

@@ -489,6 +489,9 @@ static void give_job(unsigned state, unsigned input)
     case 2:
         COMMAND(job_cancel, .job_id = object);
         break;
+    case 4:
+        EVENT(job_pruned, .job_id = object);
+        break;
     default:
         EVENT(job_finished, .job_id = object,
               .state = state == 6 ? FAR_job_state_canceled : FAR_job_state_succeeded);

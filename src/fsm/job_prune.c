@@ -1,0 +1,97 @@
+/* How many jobs are kept: the newest of each plan, and of all removed plans together. At the end of each job the oldest
+ * ones beyond that are dropped from the state, so that it is bounded; the events remain the history. A running job is
+ * never dropped, nor the one that ends just now: somebody waits for its end. Some more than one at a time, so that what a removed plan leaves shrinks faster than it grows. */
+#include "fsm/job.h"
+#include "fsm/task.h"
+
+/* Under which plan's number a job is listed. */
+static int group_of(struct far_step *step, uint64_t plan_id, uint64_t *ret_group)
+{
+    struct far_row_plan plan;
+    int rc = far_row_find(step, &far_schema_row_plan, plan_id, &plan);
+    *ret_group = rc == 0 ? plan_id : 0;
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+int far_plan_jobs_add(struct far_step *step, uint64_t plan_id, uint64_t job_id)
+{
+    uint64_t group;
+    FAR_TRY(group_of(step, plan_id, &group));
+    struct far_row_plan_job row = {.plan_id = group, .job_id = job_id};
+    struct far_key key = far_key_pair(&far_schema_row_plan_job, group, job_id);
+    return far_key_put(step, &far_schema_row_plan_job, &key, &row);
+}
+
+int far_plan_jobs_del(struct far_step *step, uint64_t plan_id, uint64_t job_id)
+{
+    uint64_t group;
+    FAR_TRY(group_of(step, plan_id, &group));
+    struct far_key key = far_key_pair(&far_schema_row_plan_job, group, job_id);
+    return far_key_del(step, &far_schema_row_plan_job, &key);
+}
+
+/* The next job of the plan behind key; FAR_NOT_FOUND after the last. */
+static int next_of(struct far_step *step, uint64_t plan_id, struct far_key *key, struct far_row_plan_job *ret_row)
+{
+    int rc = far_next(step, &far_schema_row_plan_job, key, NULL, ret_row);
+    return rc == 0 && ret_row->plan_id != plan_id ? FAR_NOT_FOUND : rc;
+}
+
+int far_plan_jobs_orphan(struct far_step *step, uint64_t plan_id)
+{
+    for (;;) {
+        struct far_row_plan_job row;
+        struct far_key key = far_key_id(&far_schema_row_plan_job, plan_id);
+        int rc = next_of(step, plan_id, &key, &row);
+        if (rc != 0) {
+            return rc == FAR_NOT_FOUND ? 0 : rc;
+        }
+        key = far_key_pair(&far_schema_row_plan_job, plan_id, row.job_id);
+        FAR_TRY(far_key_del(step, &far_schema_row_plan_job, &key));
+        row.plan_id = 0;
+        key = far_key_pair(&far_schema_row_plan_job, 0, row.job_id);
+        FAR_TRY(far_key_put(step, &far_schema_row_plan_job, &key, &row));
+    }
+}
+
+/* How many of them are too many, as far as can be pruned at once. */
+static int count_excess(struct far_step *step, uint64_t plan_id, size_t *ret_excess)
+{
+    struct far_row_plan_job row;
+    struct far_key key = far_key_id(&far_schema_row_plan_job, plan_id);
+    size_t count = 0;
+    int rc = 0;
+    while (count < FAR_JOBS_KEPT + FAR_JOBS_PRUNED_AT_ONCE && (rc = next_of(step, plan_id, &key, &row)) == 0) {
+        count++;
+    }
+    *ret_excess = count > FAR_JOBS_KEPT ? count - FAR_JOBS_KEPT : 0;
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+int far_jobs_prune(struct far_step *step, uint64_t plan_id, uint64_t kept_id)
+{
+    struct far_key key = far_key_id(&far_schema_row_plan_job, plan_id);
+    size_t excess;
+    uint64_t tasks = 0;
+    FAR_TRY(count_excess(step, plan_id, &excess));
+    for (size_t looked = 0; excess > 0 && looked < FAR_JOBS_KEPT && tasks <= FAR_PRUNED_TASKS_MAX; looked++) {
+        struct far_row_plan_job row;
+        struct far_row_job job;
+        int rc = next_of(step, plan_id, &key, &row);
+        if (rc == FAR_NOT_FOUND) {
+            return 0;
+        }
+        FAR_TRY(rc);
+        FAR_TRY(far_row_need(step, &far_schema_row_job, row.job_id, &job));
+        if (job.state == FAR_job_state_running || job.id == kept_id) {
+            continue;
+        }
+        tasks += job.task_count;
+        if (tasks <= FAR_PRUNED_TASKS_MAX || tasks == job.task_count) {
+            struct far_ev_job_pruned ev = {.job_id = row.job_id};
+            FAR_TRY(far_emit(step, &far_schema_ev_job_pruned, &ev));
+            excess--;
+        }
+    }
+    return 0;
+}
