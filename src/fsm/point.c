@@ -264,6 +264,14 @@ int far_evolve_checkpoint_created(struct far_step *step, const struct far_ev_che
     return far_plan_checkpoint(step, ev->plan_id, ev->id);
 }
 
+/* The member behind *key, which moves on; FAR_NOT_FOUND behind the last one of the checkpoint. */
+static int next_member(struct far_step *step, uint64_t checkpoint_id, struct far_key *key,
+                       struct far_row_checkpoint_member *ret_member)
+{
+    int rc = far_next(step, &far_schema_row_checkpoint_member, key, NULL, ret_member);
+    return rc == 0 && ret_member->checkpoint_id != checkpoint_id ? FAR_NOT_FOUND : rc;
+}
+
 /* The first workload of the checkpoint, and whether a point of it is there to be read. */
 static int survey(struct far_step *step, uint64_t checkpoint_id, uint64_t *ret_first_workload_id, size_t *ret_points)
 {
@@ -273,11 +281,10 @@ static int survey(struct far_step *step, uint64_t checkpoint_id, uint64_t *ret_f
     for (;;) {
         struct far_row_checkpoint_member member;
         struct far_row_point point;
-        int rc = far_next(step, &far_schema_row_checkpoint_member, &key, NULL, &member);
-        if (rc == FAR_NOT_FOUND || (rc == 0 && member.checkpoint_id != checkpoint_id)) {
-            return 0;
+        int rc = next_member(step, checkpoint_id, &key, &member);
+        if (rc != 0) {
+            return rc == FAR_NOT_FOUND ? 0 : rc;
         }
-        FAR_TRY(rc);
         *ret_first_workload_id = *ret_first_workload_id != 0 ? *ret_first_workload_id : member.workload_id;
         FAR_TRY(look_point(step, member.point_id, &point));
         *ret_points += point.state == FAR_point_state_available || point.state == FAR_point_state_damaged;
@@ -322,11 +329,10 @@ static int orphans(struct far_step *step, uint64_t checkpoint_id, uint64_t *ids,
     for (;;) {
         struct far_row_checkpoint_member member;
         struct far_row_point point;
-        int rc = far_next(step, &far_schema_row_checkpoint_member, &key, NULL, &member);
-        if (rc == FAR_NOT_FOUND || (rc == 0 && member.checkpoint_id != checkpoint_id)) {
-            return 0;
+        int rc = next_member(step, checkpoint_id, &key, &member);
+        if (rc != 0) {
+            return rc == FAR_NOT_FOUND ? 0 : rc;
         }
-        FAR_TRY(rc);
         if (member.point_id != 0) {
             FAR_TRY(far_row_need(step, &far_schema_row_point, member.point_id, &point));
             if (point.holds == 1 && *ret_count < 256) {
