@@ -117,7 +117,7 @@ __attribute__((target("sha,sse4.1,ssse3"))) static void ni_leaves(const uint8_t 
 
 /* ---- AVX-512, sixteen lanes: lane i of every vector belongs to block i ---- */
 
-enum { WIDE_LANES = 16, WIDE_WORTH = 12 };
+enum { WIDE_LANES = 16, WIDE_WORTH = 11 };
 
 #define WIDE __attribute__((target("avx512f,avx512bw"), always_inline)) static inline
 
@@ -247,7 +247,7 @@ __attribute__((target("avx512f,avx512bw"))) static void wide_leaves(const uint8_
     }
 }
 
-/* 12 to 15 blocks: the lanes that are left over do the first block again. */
+/* 11 to 15 blocks: the lanes that are left over do the first block again. */
 static void wide_leaves_filled(const uint8_t *const *blocks, size_t count, struct far_hash256 *ret_leaves)
 {
     const uint8_t *all[WIDE_LANES];

@@ -33,6 +33,7 @@ int far_pool_new(size_t buffer_bytes, size_t count, struct far_pool **ret_pool, 
         return far_fail_errno(err, FAR_LIMIT, sys_errno, "allocate %zu MiB of block buffers",
                               buffer_bytes * count >> 20);
     }
+    madvise(pool->memory, buffer_bytes * count, MADV_HUGEPAGE); /* where there are none: as it was */
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->given, NULL);
     pool->buffer_bytes = buffer_bytes;

@@ -8,7 +8,7 @@
 
 #include <zstd.h>
 
-enum { ITEMS = 2 };
+enum { ITEMS = 4 };
 
 /* Stored blocks as whole ones: raw where they lie, others decompressed. */
 static int unpack(struct receive_worker *worker, const struct receive_item *item, const uint8_t **ret_stored,
@@ -58,7 +58,7 @@ static int store(struct far_receive *receive, const struct receive_item *item, c
     return 0;
 }
 
-/* One frame, or two whose blocks are hashed together: that fills the lanes of leaf_lanes.h better. */
+/* One frame, or several whose blocks are hashed together: that fills the lanes of leaf_lanes.h better. */
 static int do_items(struct receive_worker *worker, struct receive_item *const items[], size_t count,
                     struct far_error *err)
 {
@@ -92,7 +92,7 @@ static bool all_raw(const struct receive_item *item)
     return true;
 }
 
-/* The next frame, and the one after it if neither needs the room for decompressed blocks. The mutex is held. */
+/* The next frame, and those after it if none needs the room for decompressed blocks. The mutex is held. */
 static size_t take_items(struct far_receive *receive, struct receive_item *items[ITEMS])
 {
     size_t count = 0;

@@ -8,7 +8,7 @@
 #include "dataplane/engine_local.h"
 
 enum {
-    SEND_CHUNKS = 2, /* hashed together: their blocks fill the lanes of leaf_lanes.h better */
+    SEND_CHUNKS = 4, /* hashed together: their blocks fill the lanes of leaf_lanes.h better */
     SEND_GROUPS = 96,       /* offered or about to be, at most */
     SEND_BUFFERS_MAX = 48,  /* the window, and offers that run ahead of it */
     SEND_BUFFERS_MIN = 4,

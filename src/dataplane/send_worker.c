@@ -300,9 +300,11 @@ static size_t ready(struct far_send *send, struct send_worker *worker, bool *ret
     size_t most = share < SEND_BUFFERS_MIN ? SEND_BUFFERS_MIN : share < SEND_BUFFERS_MAX ? share : SEND_BUFFERS_MAX;
     uint64_t rest = send->chunks - send->next_chunk;
     size_t wanted = rest < SEND_CHUNKS ? (size_t)rest : SEND_CHUNKS, have = 0;
-    if (worker->buffers[0] == NULL) { /* a chunk that was gathered leaves its buffer to the next one */
-        worker->buffers[0] = worker->buffers[1];
-        worker->buffers[1] = NULL;
+    for (size_t c = 0, kept = 0; c < SEND_CHUNKS; c++) { /* a chunk that was gathered leaves its buffer to the next ones */
+        uint8_t *buffer = worker->buffers[c];
+        worker->buffers[c] = NULL;
+        worker->buffers[kept] = buffer;
+        kept += buffer != NULL;
     }
     for (; have < wanted; have++) {
         if (worker->buffers[have] == NULL && send->buffers < most) {

@@ -345,7 +345,8 @@ int far_bstream_read(struct far_bstream *stream, void *data, size_t length, uint
         length -= n;
         atomic_fetch_add_explicit(&stream->bytes_received, n, memory_order_relaxed);
         if (rc == 0 && more) {
-            rc = receive_some(stream, length, idle_ms, err);
+            size_t there = stream->in_end - stream->in_start; /* of what is to come */
+            rc = receive_some(stream, length > there ? length - there : 1, idle_ms, err);
         }
         if (rc != 0 || length == 0) {
             return rc;
