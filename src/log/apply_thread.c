@@ -10,13 +10,16 @@
 
 #include <stdlib.h>
 
-enum { FULL_RETRY_MS = 500, ROW_ARENA_MAX = 64 * 1024, NS_PER_MS = 1000000 };
+/* What nobody waits for may lie for LINGER_MS, and a transaction stays open that long, or until somebody wants to read what is in it:
+ * each commit costs a sync, and the syncs of commits and of the WAL meet on one disk. Answers do not wait for it. */
+enum { FULL_RETRY_MS = 500, ROW_ARENA_MAX = 64 * 1024, NS_PER_MS = 1000000, LINGER_MS = 4 };
 
 struct job {
     struct job *next;
     enum far_apply_kind kind;
     uint64_t index;
     uint64_t term;
+    uint64_t pushed_ns;
     bool want_results;
     struct far_blob *blob; /* counted, NULL: no data */
 };
@@ -33,6 +36,7 @@ struct far_apply_thread {
     uv_cond_t cond;
     uv_cond_t committed; /* broadcast when committed_index moves */
     uint64_t committed_index;
+    uint64_t wanted_index; /* somebody waits until this one is committed */
     struct job *first, **last;
     size_t count, bytes; /* queued, and being worked on */
     bool stopping;
@@ -204,7 +208,61 @@ static void note_committed(struct far_apply_thread *thread, uint64_t index)
     uv_mutex_unlock(&thread->mutex);
 }
 
-/* All shared jobs of the group in one transaction. */
+/* Under the mutex: somebody waits for what is here to be committed, or there is much of it. */
+static bool is_urgent(const struct far_apply_thread *thread)
+{
+    return thread->stopping || thread->wanted_index > thread->committed_index || thread->count >= FAR_APPLY_GROUP_MAX / 2;
+}
+
+/* Under the mutex: a job of which somebody awaits the results, or that has a transaction of its own. */
+static bool is_awaited(const struct far_apply_thread *thread)
+{
+    const struct job *job = thread->first;
+    while (job != NULL && !job->want_results && in_shared_transaction(job->kind)) {
+        job = job->next;
+    }
+    return job != NULL;
+}
+
+/* Shared jobs that are there, at most max, or that come before until_ns; NULL: it is time to commit. */
+static struct job *take_more(struct far_apply_thread *thread, size_t max, uint64_t until_ns)
+{
+    struct job *more = NULL, **end = &more;
+    uv_mutex_lock(&thread->mutex);
+    for (uint64_t now_ns; !is_urgent(thread) && !is_awaited(thread) && max > 0 && (now_ns = uv_hrtime()) < until_ns;) {
+        (void)uv_cond_timedwait(&thread->cond, &thread->mutex, until_ns - now_ns);
+    }
+    for (; max > 0 && thread->first != NULL && in_shared_transaction(thread->first->kind); max--) {
+        *end = thread->first;
+        end = &thread->first->next;
+        thread->first = thread->first->next;
+    }
+    *end = NULL;
+    if (thread->first == NULL) {
+        thread->last = &thread->first;
+    }
+    uv_mutex_unlock(&thread->mutex);
+    return more;
+}
+
+/* Apply the jobs to the open transaction and let their answers go; returns the last job. */
+static int apply_jobs(struct work *work, struct far_store_txn *txn, struct job *jobs, struct job **ret_last,
+                      size_t *count, struct far_error *err)
+{
+    int rv = 0;
+    for (struct job *job = jobs; rv == 0 && job != NULL; job = job->next) {
+        work->job = job;
+        *ret_last = job;
+        (*count)++;
+        rv = apply_one(work, txn, err);
+    }
+    if (rv == 0) {
+        post_results(work);
+    }
+    return rv;
+}
+
+/* All shared jobs of the group in one transaction, and what else comes while it is open: that joins the group. */
 static int apply_shared(struct work *work, struct job *jobs, struct far_error *err)
 {
     struct far_store_txn *txn;
@@ -212,17 +270,24 @@ static int apply_shared(struct work *work, struct job *jobs, struct far_error *e
     if (rv != 0) {
         return rv;
     }
+    uint64_t until_ns = uv_hrtime() + (uint64_t)LINGER_MS * NS_PER_MS;
+    struct job *last = jobs;
+    size_t count = 0;
     work->outcome->result_count = work->outcome->mark_count = 0;
-    for (struct job *job = jobs; rv == 0 && job != NULL; job = job->next) {
-        work->job = job;
-        rv = apply_one(work, txn, err);
+    rv = apply_jobs(work, txn, jobs, &last, &count, err);
+    while (rv == 0 && count < FAR_APPLY_GROUP_MAX) {
+        struct job *more = take_more(work->thread, FAR_APPLY_GROUP_MAX - count, until_ns);
+        if (more == NULL) {
+            break;
+        }
+        last->next = more;
+        rv = apply_jobs(work, txn, more, &last, &count, err);
     }
     rv = rv != 0 ? rv : read_clock(txn, work->outcome, err);
     if (rv != 0) {
         far_store_abort(txn);
         return rv;
     }
-    post_results(work);
     uint64_t index = far_store_meta(txn)->applied_index;
     rv = far_store_commit(txn, err);
     if (rv == 0) {
@@ -345,22 +410,40 @@ static void describe(struct far_apply_thread *thread, struct far_apply_outcome *
 
 /* What was stored is noted with the entries that follow it: alone it is not worth a commit, and whoever waits for those
  * entries would wait for it. */
-static bool has_work(const struct far_apply_thread *thread)
+static const struct job *first_work(const struct far_apply_thread *thread)
 {
     const struct job *job = thread->first;
     while (job != NULL && job->kind == FAR_JOB_STORED) {
         job = job->next;
     }
-    return job != NULL;
+    return job;
+}
+
+/* Wait until there is something to do now. */
+static void wait_for_work(struct far_apply_thread *thread)
+{
+    for (;;) {
+        const struct job *job = first_work(thread);
+        if (thread->stopping || (job != NULL && (is_urgent(thread) || is_awaited(thread)))) {
+            return;
+        }
+        if (job == NULL) {
+            uv_cond_wait(&thread->cond, &thread->mutex);
+            continue;
+        }
+        uint64_t now_ns = uv_hrtime(), until_ns = job->pushed_ns + (uint64_t)LINGER_MS * NS_PER_MS;
+        if (now_ns >= until_ns) {
+            return;
+        }
+        (void)uv_cond_timedwait(&thread->cond, &thread->mutex, until_ns - now_ns);
+    }
 }
 
 /* Take the next group off the queue: shared jobs together, any other by itself. NULL: the thread is to stop. */
-static struct job *take_group(struct far_apply_thread *thread, size_t *ret_count)
+static struct job *take_group(struct far_apply_thread *thread)
 {
     uv_mutex_lock(&thread->mutex);
-    while (!has_work(thread) && !thread->stopping) {
-        uv_cond_wait(&thread->cond, &thread->mutex);
-    }
+    wait_for_work(thread);
     struct job *group = thread->first, **end = &group;
     size_t count = 0;
     while (*end != NULL && count < FAR_APPLY_GROUP_MAX &&
@@ -374,7 +457,6 @@ static struct job *take_group(struct far_apply_thread *thread, size_t *ret_count
         thread->last = &thread->first;
     }
     uv_mutex_unlock(&thread->mutex);
-    *ret_count = count;
     return group;
 }
 
@@ -391,9 +473,8 @@ static void free_jobs(struct job *job)
 static void run(void *arg)
 {
     struct far_apply_thread *thread = arg;
-    size_t count;
     struct job *group;
-    while ((group = take_group(thread, &count)) != NULL) {
+    while ((group = take_group(thread)) != NULL) {
         struct far_apply_outcome *outcome = calloc(1, sizeof *outcome);
         if (outcome == NULL) {
             stop_server(&(struct far_error){.message = "out of memory"});
@@ -401,11 +482,13 @@ static void run(void *arg)
         outcome->next_deadline_ms = UINT64_MAX;
         thread->results_cap = thread->marks_cap = 0;
         struct work work = {.thread = thread, .outcome = outcome};
+        bool done = carry_out(&work, group);
+        size_t count = 0;
         for (struct job *job = group; job != NULL; job = job->next) {
             outcome->jobs[job->kind]++;
             outcome->bytes += data_of(job).len;
+            count++;
         }
-        bool done = carry_out(&work, group);
         free_jobs(group);
         if (!done) {
             outcome_free(outcome);
@@ -480,10 +563,27 @@ int far_apply_thread_start(struct far_store *store, uv_loop_t *loop, far_apply_o
     return 0;
 }
 
+/* Under the mutex. */
+static void want(struct far_apply_thread *thread, uint64_t index)
+{
+    if (index > thread->wanted_index) {
+        thread->wanted_index = index;
+        uv_cond_signal(&thread->cond);
+    }
+}
+
+void far_apply_thread_want(struct far_apply_thread *thread, uint64_t index)
+{
+    uv_mutex_lock(&thread->mutex);
+    want(thread, index);
+    uv_mutex_unlock(&thread->mutex);
+}
+
 bool far_apply_thread_wait(struct far_apply_thread *thread, uint64_t index, uint64_t timeout_ms)
 {
     uint64_t deadline_ns = uv_hrtime() + timeout_ms * NS_PER_MS;
     uv_mutex_lock(&thread->mutex);
+    want(thread, index);
     for (uint64_t now_ns; thread->committed_index < index && (now_ns = uv_hrtime()) < deadline_ns;) {
         (void)uv_cond_timedwait(&thread->committed, &thread->mutex, deadline_ns - now_ns);
     }
@@ -513,7 +613,7 @@ int far_apply_thread_push(struct far_apply_thread *thread, enum far_apply_kind k
         return FAR_LIMIT;
     }
     *job = (struct job){.kind = kind, .index = index, .term = term, .want_results = want_results,
-                        .blob = data == NULL ? NULL : far_blob_ref(data)};
+                        .pushed_ns = uv_hrtime(), .blob = data == NULL ? NULL : far_blob_ref(data)};
     uv_mutex_lock(&thread->mutex);
     FAR_ASSERT(!thread->stopping);
     *thread->last = job;

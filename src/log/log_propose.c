@@ -42,6 +42,7 @@ void far_log_wait_index(struct far_log *log, uint64_t index, uint64_t timeout_ms
                                   .arg = arg};
     log->waiters = waiter;
     log->waiter_count++;
+    far_apply_thread_want(log->apply, index);
     far_log_kick(log);
 }
 

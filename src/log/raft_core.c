@@ -215,6 +215,9 @@ static int do_update(struct far_raft *raft, struct raft_update *update)
             rc = far_raft_send_message(raft, &update->messages.batch[i]);
         }
     }
+    if (rc == 0) { /* the peers' disks may work while ours does: an answer to the leader comes after its own on_stored */
+        far_wal_write(raft->wal);
+    }
     if (rc == 0) {
         tell_leader(raft);
     }

@@ -333,8 +333,12 @@ int far_wal_append(struct far_wal *wal, const struct far_wal_entry *entries, siz
             wal->last_index = item.index;
         }
     }
-    start_job(wal);
     return rc;
+}
+
+void far_wal_write(struct far_wal *wal)
+{
+    start_job(wal);
 }
 
 int far_wal_reset(struct far_wal *wal, uint64_t index, uint64_t term, struct far_error *err)

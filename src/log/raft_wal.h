@@ -85,8 +85,10 @@ void far_wal_loaded_done(struct far_wal_loaded *loaded);
 
 /* Blocking: durable when it returns. */
 int far_wal_set_vote(struct far_wal *wal, uint64_t term, uint64_t vote, struct far_error *err);
-/* Takes references of its own. on_stored follows. */
+/* Takes references of its own. far_wal_write() must follow, then on_stored does. */
 int far_wal_append(struct far_wal *wal, const struct far_wal_entry *entries, size_t count, struct far_error *err);
+/* Begin to write what was appended, unless a job is under way, whose end begins it. */
+void far_wal_write(struct far_wal *wal);
 /* The log is empty after index (of this term): a state was installed. Old segments go when that is durable. */
 int far_wal_reset(struct far_wal *wal, uint64_t index, uint64_t term, struct far_error *err);
 /* Entries up to index are not needed any more: whole segments before it go. */

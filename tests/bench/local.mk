@@ -7,3 +7,8 @@ check_PROGRAMS += tests/bench/first_copy
 tests_bench_first_copy_SOURCES = tests/bench/first_copy.c
 tests_bench_first_copy_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
 tests_bench_first_copy_LDADD = tests/lib/libenginepair.la libdataplane.la libadapters.la
+
+# one client's command
+check_PROGRAMS += tests/bench/command_latency
+tests_bench_command_latency_SOURCES = tests/bench/command_latency.c
+tests_bench_command_latency_LDADD = libfarshore.la libbase.la

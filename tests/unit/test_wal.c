@@ -139,6 +139,7 @@ static int append(struct far_wal *wal, uint64_t first, uint64_t last, uint64_t t
         struct far_wal_entry entry = {.index = index, .term = term, .type = 1,
                                       .blob = far_blob_new(words, sizeof words)};
         rc = far_wal_append(wal, &entry, 1, NULL);
+        far_wal_write(wal);
         far_blob_unref(entry.blob);
     }
     return rc;
@@ -524,6 +525,7 @@ static void data_that_looks_like_a_record_is_not_one(void **state)
     far_wal_set_vote(wal, 1, 0, NULL);
     struct far_wal_entry entry = {.index = 1, .term = 1, .type = 1, .blob = far_blob_new(data, sizeof data)};
     assert_int_equal(far_wal_append(wal, &entry, 1, NULL), 0);
+    far_wal_write(wal);
     work();
     far_blob_unref(entry.blob);
     far_wal_close(wal);
