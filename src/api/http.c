@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <openssl/ssl.h>
+#include <sched.h>
 #include <unistd.h>
 
 static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len);
@@ -94,9 +95,10 @@ static void *serve(void *arg)
         }
     }
     lws_sul_cancel(&http->timer.sul);
-    pthread_mutex_lock(&http->lock);
-    http->serving = false;
-    pthread_mutex_unlock(&http->lock);
+    atomic_store(&http->serving, false);
+    while (atomic_load(&http->kicking) > 0) {
+        sched_yield();
+    }
     lws_context_destroy(http->context);
     http->context = NULL;
     while (http->exchanges != NULL) {
@@ -106,35 +108,38 @@ static void *serve(void *arg)
     return NULL;
 }
 
+/* Any thread, without the lock: who is woken wants it at once. */
 static void kick(struct far_http *http)
 {
-    if (http->serving) {
+    atomic_fetch_add(&http->kicking, 1);
+    if (atomic_load(&http->serving)) {
         lws_cancel_service(http->context);
     }
+    atomic_fetch_sub(&http->kicking, 1);
 }
 
 void far_http_post(struct far_http *http, struct far_http_work *work)
 {
     work->next = NULL;
     pthread_mutex_lock(&http->lock);
-    if (http->last != NULL) {
-        http->last->next = work;
-    } else {
+    bool is_first = http->last == NULL;
+    if (is_first) {
         http->first = work;
-        kick(http);
+    } else {
+        http->last->next = work;
     }
     http->last = work;
     pthread_mutex_unlock(&http->lock);
+    if (is_first) {
+        kick(http);
+    }
 }
 
 void far_http_wake(struct far_http *http)
 {
-    if (atomic_exchange(&http->woken, true)) {
-        return;
+    if (!atomic_exchange(&http->woken, true)) {
+        kick(http);
     }
-    pthread_mutex_lock(&http->lock);
-    kick(http);
-    pthread_mutex_unlock(&http->lock);
 }
 
 /* ---- life ---- */
@@ -228,10 +233,10 @@ int far_http_new(const struct far_http_config *config, const struct far_http_cal
 
 int far_http_start(struct far_http *http, struct far_error *err)
 {
-    http->serving = true;
+    atomic_store(&http->serving, true);
     int failed = pthread_create(&http->thread, NULL, serve, http);
     if (failed != 0) {
-        http->serving = false;
+        atomic_store(&http->serving, false);
         return far_fail_errno(err, FAR_IO, failed, "start the HTTP thread");
     }
     http->started = true;
@@ -249,9 +254,7 @@ void far_http_stop(struct far_http *http)
         return;
     }
     atomic_store(&http->stopping, true);
-    pthread_mutex_lock(&http->lock);
     kick(http);
-    pthread_mutex_unlock(&http->lock);
     pthread_join(http->thread, NULL);
     http->started = false;
 }

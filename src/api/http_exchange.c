@@ -183,11 +183,10 @@ static int reset_scratch(struct far_http *http)
     return 0;
 }
 
-static int write_headers(struct far_http_exchange *x, bool last)
+static int write_headers(struct far_http_exchange *x)
 {
-    enum lws_write_protocol how = last ? LWS_WRITE_HTTP_HEADERS | LWS_WRITE_H2_STREAM_END : LWS_WRITE_HTTP_HEADERS;
     arm_stall(x);
-    int n = lws_write(x->wsi, x->headers.data + LWS_PRE, x->headers.len - LWS_PRE, how);
+    int n = lws_write(x->wsi, x->headers.data + LWS_PRE, x->headers.len - LWS_PRE, LWS_WRITE_HTTP_HEADERS);
     x->headers.len = 0;
     return n < 0 ? -1 : 0;
 }
@@ -201,25 +200,19 @@ static int complete(struct far_http_exchange *x)
     return must_close || lws_http_transaction_completed(wsi) != 0 ? -1 : 0;
 }
 
+/* Head and body together as far as they go: one record of TLS, one wake-up of the client, for a small answer. */
 static int write_answer(struct far_http_exchange *x)
 {
-    bool bodiless = x->request.method == FAR_HTTP_HEAD || x->answer.len == 0;
-    if (x->headers.len > 0) {
-        if (write_headers(x, bodiless) != 0) {
-            return -1;
-        }
-        if (bodiless) {
-            return complete(x);
-        }
-        lws_callback_on_writable(x->wsi);
-        return 0;
-    }
-    size_t left = x->answer.len - x->answer_sent;
+    size_t left = x->request.method == FAR_HTTP_HEAD ? 0 : x->answer.len - x->answer_sent;
     size_t len = left < FAR_HTTP_CHUNK ? left : FAR_HTTP_CHUNK;
-    if (reset_scratch(x->http) != 0 || far_buf_append(&x->http->scratch, x->answer.data + x->answer_sent, len) != 0 ||
+    struct far_buf *scratch = &x->http->scratch;
+    if (reset_scratch(x->http) != 0 ||
+        (x->headers.len > 0 && far_buf_append(scratch, x->headers.data + LWS_PRE, x->headers.len - LWS_PRE) != 0) ||
+        (len > 0 && far_buf_append(scratch, x->answer.data + x->answer_sent, len) != 0) ||
         write_scratch(x, len == left ? LWS_WRITE_HTTP_FINAL : LWS_WRITE_HTTP) != 0) {
         return -1;
     }
+    x->headers.len = 0;
     x->answer_sent += len;
     if (len == left) {
         return complete(x);
@@ -232,7 +225,7 @@ static int write_stream(struct far_http_exchange *x)
 {
     if (x->headers.len > 0) {
         lws_callback_on_writable(x->wsi);
-        return write_headers(x, false);
+        return write_headers(x);
     }
     if (lws_partial_buffered(x->wsi)) {
         lws_callback_on_writable(x->wsi);

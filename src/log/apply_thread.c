@@ -7,12 +7,13 @@
 #include "base/assert.h"
 #include "base/logging.h"
 #include "fsm/query.h"
+#include "net/wake.h"
 
 #include <stdlib.h>
 
 /* What nobody waits for may lie for LINGER_MS, and a transaction stays open that long, or until somebody wants to read what is in it:
  * each commit costs a sync, and the syncs of commits and of the WAL meet on one disk. Answers do not wait for it. */
-enum { FULL_RETRY_MS = 500, ROW_ARENA_MAX = 64 * 1024, NS_PER_MS = 1000000, LINGER_MS = 4 };
+enum { FULL_RETRY_MS = 500, ROW_ARENA_MAX = 64 * 1024, NS_PER_MS = 1000000, LINGER_MS = 20 };
 
 struct job {
     struct job *next;
@@ -29,7 +30,7 @@ struct far_apply_thread {
     far_apply_outcome_fn on_outcome;
     far_apply_full_fn on_full;
     void *arg;
-    uv_async_t async;
+    struct far_wake wake;
     uv_thread_t thread;
 
     uv_mutex_t mutex; /* of what follows */
@@ -180,7 +181,7 @@ static void post(struct far_apply_thread *thread, struct far_apply_outcome *outc
     *thread->outcomes_last = outcome;
     thread->outcomes_last = &outcome->next;
     uv_mutex_unlock(&thread->mutex);
-    uv_async_send(&thread->async);
+    far_wake_send(&thread->wake);
 }
 
 /* What was decided needs no commit of ours to be final: the entry is on a majority's disks, and a commit that fails is
@@ -501,9 +502,9 @@ static void run(void *arg)
 
 /* ---- on the core thread ---- */
 
-static void on_async(uv_async_t *async)
+static void on_wake(struct far_wake *wake)
 {
-    struct far_apply_thread *thread = async->data;
+    struct far_apply_thread *thread = wake->data;
     uv_mutex_lock(&thread->mutex);
     struct far_apply_outcome *outcome = thread->outcomes;
     thread->outcomes = NULL;
@@ -531,7 +532,7 @@ static int init_sync(struct far_apply_thread *thread, uv_loop_t *loop)
         return rc;
     }
     FAR_ASSERT(uv_cond_init(&thread->committed) == 0);
-    rc = uv_async_init(loop, &thread->async, on_async);
+    rc = far_wake_start(loop, &thread->wake, on_wake, thread);
     if (rc != 0) {
         uv_cond_destroy(&thread->committed);
         uv_cond_destroy(&thread->cond);
@@ -554,7 +555,6 @@ int far_apply_thread_start(struct far_store *store, uv_loop_t *loop, far_apply_o
     thread->on_outcome = on_outcome;
     thread->on_full = on_full;
     thread->arg = arg;
-    thread->async.data = thread;
     thread->last = &thread->first;
     thread->outcomes_last = &thread->outcomes;
     /* Without a thread the process cannot do anything: nothing to undo gracefully here. */
@@ -616,18 +616,23 @@ int far_apply_thread_push(struct far_apply_thread *thread, enum far_apply_kind k
                         .pushed_ns = uv_hrtime(), .blob = data == NULL ? NULL : far_blob_ref(data)};
     uv_mutex_lock(&thread->mutex);
     FAR_ASSERT(!thread->stopping);
+    bool was_idle = first_work(thread) == NULL; /* else the thread works, or waits until it is time for what lies here */
     *thread->last = job;
     thread->last = &job->next;
     thread->count++;
     thread->bytes += len;
-    uv_cond_signal(&thread->cond);
+    bool wakes = kind != FAR_JOB_STORED && (was_idle || is_urgent(thread) || is_awaited(thread));
     uv_mutex_unlock(&thread->mutex);
+    if (wakes) { /* after the mutex, which the woken thread wants */
+        uv_cond_signal(&thread->cond);
+    }
     return 0;
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_stopped(struct far_wake *wake)
 {
-    struct far_apply_thread *thread = handle->data;
+    struct far_apply_thread *thread = wake->data;
+    far_wake_done(wake);
     void (*done)(void *arg) = thread->done;
     void *arg = thread->done_arg;
     while (thread->outcomes != NULL) {
@@ -652,5 +657,5 @@ void far_apply_thread_stop(struct far_apply_thread *thread, void (*done)(void *a
     uv_cond_signal(&thread->cond);
     uv_mutex_unlock(&thread->mutex);
     FAR_ASSERT(uv_thread_join(&thread->thread) == 0);
-    uv_close((uv_handle_t *)&thread->async, on_closed);
+    far_wake_stop(&thread->wake, on_stopped);
 }

@@ -138,6 +138,7 @@ struct far_log {
     struct far_commit_point points[FAR_LOG_POINTS]; /* newest last */
     struct far_configuration_at configurations[FAR_LOG_CONFIGURATIONS]; /* newest last */
     struct far_backlog *backlog, **backlog_last;
+    bool has_committed; /* since the last turn */
     uint64_t told_stored_index, told_stored_term;
     struct far_waiter *waiters;
     size_t waiter_count;

@@ -43,9 +43,39 @@ static void send_message(void *arg, uint64_t peer_id, const char *address, struc
     far_peers_send_raft(log->peers, peer_id, message);
 }
 
+static enum far_apply_kind job_kind(uint8_t type)
+{
+    return type == FAR_RAFT_COMMAND ? FAR_JOB_COMMANDS : type == FAR_RAFT_CHANGE ? FAR_JOB_CONFIGURATION : FAR_JOB_BARRIER;
+}
+
+/* Somebody here waits for what comes of this entry. */
+static bool is_awaited(const struct far_log *log, const struct far_wal_entry *entry)
+{
+    for (unsigned i = 0; i < log->proposals.entry_count; i++) {
+        if (log->proposals.entries[i].index == entry->index) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int push_entry(struct far_log *log, const struct far_wal_entry *entry)
+{
+    return far_apply_thread_push(log->apply, job_kind(entry->type), entry->index, entry->term, entry->blob,
+                                 is_awaited(log, entry));
+}
+
 static void on_commit(void *arg, const struct far_wal_entry *entry)
 {
     struct far_log *log = arg;
+    if (entry->type == FAR_RAFT_CHANGE) {
+        far_log_note_configuration(log, entry->index, entry->blob);
+    }
+    far_log_kick(log);
+    log->has_committed = true;
+    if (log->backlog == NULL && push_entry(log, entry) == 0) { /* at once: somebody may wait for its answer */
+        return;
+    }
     struct far_backlog *item = malloc(sizeof *item);
     if (item == NULL) {
         far_log_stop_server("log", "out of memory");
@@ -54,10 +84,6 @@ static void on_commit(void *arg, const struct far_wal_entry *entry)
     far_blob_ref(item->entry.blob);
     *log->backlog_last = item;
     log->backlog_last = &item->next;
-    if (entry->type == FAR_RAFT_CHANGE) {
-        far_log_note_configuration(log, entry->index, entry->blob);
-    }
-    far_log_kick(log);
 }
 
 static void on_leader(void *arg, uint64_t leader_id, uint64_t term, bool is_self)
@@ -146,22 +172,6 @@ struct far_raft_manifest far_log_raft_manifest(const struct far_log *log, uint64
 
 /* ---- to the apply thread ---- */
 
-static enum far_apply_kind job_kind(uint8_t type)
-{
-    return type == FAR_RAFT_COMMAND ? FAR_JOB_COMMANDS : type == FAR_RAFT_CHANGE ? FAR_JOB_CONFIGURATION : FAR_JOB_BARRIER;
-}
-
-/* Somebody here waits for what comes of this entry. */
-static bool is_awaited(const struct far_log *log, const struct far_wal_entry *entry)
-{
-    for (unsigned i = 0; i < log->proposals.entry_count; i++) {
-        if (log->proposals.entries[i].index == entry->index) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void push_stored(struct far_log *log)
 {
     struct far_raft_status status;
@@ -175,15 +185,13 @@ static void push_stored(struct far_log *log)
 
 static void push_backlog(struct far_log *log)
 {
-    if (log->backlog != NULL) {
+    if (log->has_committed) { /* noted together with the entries */
+        log->has_committed = false;
         push_stored(log);
     }
     while (log->backlog != NULL) {
         struct far_backlog *item = log->backlog;
-        const struct far_wal_entry *entry = &item->entry;
-        int rv = far_apply_thread_push(log->apply, job_kind(entry->type), entry->index, entry->term, entry->blob,
-                                       is_awaited(log, entry));
-        if (rv != 0) {
+        if (push_entry(log, &item->entry) != 0) {
             return; /* the next outcome makes room */
         }
         log->backlog = item->next;

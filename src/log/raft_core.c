@@ -129,6 +129,12 @@ int far_raft_send_message(struct far_raft *raft, struct raft_message *message)
     if (message->type == RAFT_APPEND_ENTRIES) {
         return send_append(raft, message);
     }
+    if (message->type == RAFT_REQUEST_VOTE_RESULT && message->request_vote_result.pre_vote &&
+        message->request_vote_result.term < raft_current_term(&raft->raft)) {
+        /* guard: libraft repeats the candidate's term here even when it refuses because its own is higher. A candidate with
+         * the longer log would then never learn of that term, and nobody else may win */
+        message->request_vote_result.term = raft_current_term(&raft->raft);
+    }
     if (message->type == RAFT_APPEND_ENTRIES_RESULT && message->append_entries_result.rejected > 0) {
         /* libraft leaves this hint unset when it refuses an older term */
         message->append_entries_result.last_log_index = raft_last_index(&raft->raft);

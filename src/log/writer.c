@@ -2,10 +2,11 @@
 #include "log/writer.h"
 
 #include "base/assert.h"
+#include "net/wake.h"
 
 struct far_writer {
     uv_thread_t thread;
-    uv_async_t async;
+    struct far_wake wake;
     uv_mutex_t mutex; /* of what follows */
     uv_cond_t cond;
     struct far_wal_job *todo;
@@ -32,14 +33,16 @@ static void run(void *arg)
         uv_mutex_lock(&writer->mutex);
         writer->todo = NULL;
         writer->finished = job;
-        uv_async_send(&writer->async);
+        uv_mutex_unlock(&writer->mutex);
+        far_wake_send(&writer->wake); /* after the mutex, which the woken thread wants */
+        uv_mutex_lock(&writer->mutex);
     }
     uv_mutex_unlock(&writer->mutex);
 }
 
-static void on_async(uv_async_t *async)
+static void on_wake(struct far_wake *wake)
 {
-    struct far_writer *writer = async->data;
+    struct far_writer *writer = wake->data;
     uv_mutex_lock(&writer->mutex);
     struct far_wal_job *job = writer->finished;
     writer->finished = NULL;
@@ -55,8 +58,8 @@ static void submit(void *arg, struct far_wal_job *job)
     uv_mutex_lock(&writer->mutex);
     FAR_ASSERT(writer->todo == NULL && writer->finished == NULL && !writer->is_stopping);
     writer->todo = job;
-    uv_cond_signal(&writer->cond);
     uv_mutex_unlock(&writer->mutex);
+    uv_cond_signal(&writer->cond); /* after the mutex, which the woken thread wants */
 }
 
 struct far_wal_executor far_writer_executor(struct far_writer *writer)
@@ -70,18 +73,18 @@ int far_writer_start(uv_loop_t *loop, struct far_writer **ret_writer, struct far
     if (writer == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory");
     }
-    writer->async.data = writer;
     /* These fail only without memory or threads: nothing could run then. */
     FAR_ASSERT(uv_mutex_init(&writer->mutex) == 0 && uv_cond_init(&writer->cond) == 0);
-    FAR_ASSERT(uv_async_init(loop, &writer->async, on_async) == 0);
+    FAR_ASSERT(far_wake_start(loop, &writer->wake, on_wake, writer) == 0);
     FAR_ASSERT(uv_thread_create(&writer->thread, run, writer) == 0);
     *ret_writer = writer;
     return 0;
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_stopped(struct far_wake *wake)
 {
-    struct far_writer *writer = handle->data;
+    struct far_writer *writer = wake->data;
+    far_wake_done(wake);
     void (*done)(void *arg) = writer->done;
     void *arg = writer->done_arg;
     uv_cond_destroy(&writer->cond);
@@ -100,5 +103,5 @@ void far_writer_stop(struct far_writer *writer, void (*done)(void *arg), void *a
     uv_cond_signal(&writer->cond);
     uv_mutex_unlock(&writer->mutex);
     FAR_ASSERT(uv_thread_join(&writer->thread) == 0);
-    uv_close((uv_handle_t *)&writer->async, on_closed);
+    far_wake_stop(&writer->wake, on_stopped);
 }

@@ -12,6 +12,7 @@ libnet_la_SOURCES = \
 	src/net/records.c src/net/records.h \
 	src/net/seal.c src/net/seal.h \
 	src/net/stream.c src/net/stream_private.h src/net/stream_tls.c \
-	src/net/tls.h
+	src/net/tls.h \
+	src/net/wake.c src/net/wake.h
 libnet_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)
 libnet_la_LIBADD = libbase.la $(UV_LIBS) $(OPENSSL_LIBS) $(CURL_LIBS) $(JANSSON_LIBS)

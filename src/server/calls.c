@@ -2,6 +2,7 @@
 #include "server/calls.h"
 
 #include "base/assert.h"
+#include "net/wake.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@ struct far_calls {
     struct far_call **end;
     size_t count;
     bool closed;
-    uv_async_t wake;
+    struct far_wake wake;
 };
 
 static struct far_call *take_all(struct far_calls *calls, bool close)
@@ -36,7 +37,7 @@ static void run_all(struct far_call *call, bool canceled)
     }
 }
 
-static void on_wake(uv_async_t *wake)
+static void on_wake(struct far_wake *wake)
 {
     run_all(take_all(wake->data, false), false);
 }
@@ -47,13 +48,12 @@ int far_calls_new(uv_loop_t *loop, struct far_calls **ret_calls, struct far_erro
     if (calls == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory for the queue of calls");
     }
-    int rc = uv_async_init(loop, &calls->wake, on_wake);
+    int rc = far_wake_start(loop, &calls->wake, on_wake, calls);
     if (rc != 0) {
         free(calls);
         return far_fail_errno(err, FAR_IO, -rc, "make a wake-up");
     }
     pthread_mutex_init(&calls->mutex, NULL);
-    calls->wake.data = calls;
     calls->end = &calls->first;
     *ret_calls = calls;
     return 0;
@@ -72,22 +72,25 @@ int far_calls_post(struct far_calls *calls, struct far_call *call)
         *calls->end = call;
         calls->end = &call->next;
         calls->count++;
-        uv_async_send(&calls->wake); /* under the mutex: not after close */
     }
     pthread_mutex_unlock(&calls->mutex);
+    if (rc == 0) { /* after the mutex, which the woken thread wants */
+        far_wake_send(&calls->wake);
+    }
     return rc;
 }
 
 void far_calls_close(struct far_calls *calls)
 {
     run_all(take_all(calls, true), true);
-    uv_close((uv_handle_t *)&calls->wake, NULL);
+    far_wake_stop(&calls->wake, NULL);
 }
 
 void far_calls_free(struct far_calls *calls)
 {
     if (calls != NULL) {
         FAR_ASSERT(calls->first == NULL);
+        far_wake_done(&calls->wake);
         pthread_mutex_destroy(&calls->mutex);
         free(calls);
     }

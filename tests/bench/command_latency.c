@@ -103,8 +103,10 @@ int main(int argc, char **argv)
     if (commands == NULL || syncs == NULL) {
         fail("the figures", "no memory");
     }
+    const char *first = getenv("FAR_FIRST"); /* the number of the first site, for a second run on the same servers */
+    int from = first == NULL ? 0 : atoi(first);
     for (int i = 0; i < rounds + WARM_UP; i++) {
-        double command = one_command(client, i), sync = one_sync(fd, i);
+        double command = one_command(client, from + i), sync = one_sync(fd, i);
         if (i >= WARM_UP) {
             commands[i - WARM_UP] = command;
             syncs[i - WARM_UP] = sync;

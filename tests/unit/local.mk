@@ -123,10 +123,15 @@ tests_unit_test_vault_damage_LDADD = libdataplane.la tests/lib/libfaults.la $(CM
 tests_unit_test_vault_damage_LDFLAGS = $(LINK_WITH_FAULTS)
 
 # server
+UNIT_TESTS += tests/unit/test_wake
+tests_unit_test_wake_SOURCES = tests/unit/test_wake.c
+tests_unit_test_wake_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_wake_LDADD = libnet.la $(UV_LIBS) $(CMOCKA_LIBS)
+
 UNIT_TESTS += tests/unit/test_calls tests/unit/test_server tests/unit/test_server_link
 tests_unit_test_calls_SOURCES = tests/unit/test_calls.c
 tests_unit_test_calls_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
-tests_unit_test_calls_LDADD = libserver.la libbase.la $(UV_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_calls_LDADD = libserver.la libnet.la libbase.la $(UV_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_server_SOURCES = tests/unit/test_server.c
 tests_unit_test_server_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_server_LDADD = $(SERVER_ALONE)

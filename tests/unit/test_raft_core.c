@@ -471,6 +471,39 @@ static void a_membership_with_a_server_twice_is_refused(void **unused)
     assert_false(good_pair(0, "a:1", 2, "b:1"));
 }
 
+/* A candidate of a much later term asks s for its vote: s takes the term over and refuses. */
+static void raise_term(struct server *s, uint64_t from)
+{
+    struct far_error err = {0};
+    struct far_raft_status status;
+    struct far_buf bytes;
+    far_raft_status(s->raft, &status);
+    struct raft_message message = {.type = RAFT_REQUEST_VOTE, .server_id = s->id, .server_address = s->address};
+    message.request_vote = (struct raft_request_vote){
+        .version = 2, .term = status.term + 5, .candidate_id = from, .disrupt_leader = true};
+    far_buf_init(&bytes, 1024);
+    assert_int_equal(far_raft_message_encode(&message, NULL, &bytes, &err), 0);
+    assert_int_equal(far_raft_receive(s->raft, from, by_id(from)->address, far_buf_slice(&bytes), &err), 0);
+    far_buf_done(&bytes);
+    far_raft_status(s->raft, &status);
+    assert_int_equal(status.term, message.request_vote.term);
+}
+
+/* libraft's answers to pre-votes do not tell of a higher term: who has the longer log would ask in its old term for ever. */
+static void the_longer_log_wins_though_the_other_voter_is_terms_ahead(void **state)
+{
+    add_all();
+    struct server *old = leader(), *longer = by_id(old->id % SERVERS + 1), *ahead = by_id(longer->id % SERVERS + 1);
+    ahead->cut_off = true;
+    propose(77, 64);
+    run_ms(200);
+    assert_int_equal(longer->committed[longer->committed_count - 1], 77);
+    raise_term(ahead, old->id);
+    stop_server(old);
+    ahead->cut_off = false;
+    assert_ptr_equal(leader(), longer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -481,6 +514,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(restarts_lose_nothing_and_repeat_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(who_fell_far_behind_gets_the_state, setup, teardown),
         cmocka_unit_test_setup_teardown(leadership_is_handed_over_and_the_former_leader_removed, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_longer_log_wins_though_the_other_voter_is_terms_ahead, setup, teardown),
     };
     return cmocka_run_group_tests_name("raft_core", tests, NULL, NULL);
 }
