@@ -60,9 +60,9 @@ struct far_http {
     bool started;
     atomic_bool stopping;
     atomic_bool woken;
-    pthread_mutex_t lock; /* of what follows */
     atomic_bool serving;  /* lws_cancel_service is allowed */
     atomic_int kicking;   /* calls of it under way: the context outlives them */
+    pthread_mutex_t lock; /* of the work that waits */
     struct far_http_work *first, *last;
 };
 
