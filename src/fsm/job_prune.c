@@ -1,6 +1,7 @@
 /* How many jobs are kept: the newest of each plan, and of all removed plans together. At the end of each job the oldest
  * ones beyond that are dropped from the state, so that it is bounded; the events remain the history. A running job is
- * never dropped, nor the one that ends just now: somebody waits for its end. Some more than one at a time, so that what a removed plan leaves shrinks faster than it grows. */
+ * never dropped, nor the one that ends just now: somebody waits for its end. Some more than one at a time, so that what a
+ * removed plan leaves shrinks faster than it grows. */
 #include "fsm/job.h"
 #include "fsm/task.h"
 
