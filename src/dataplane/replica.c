@@ -22,6 +22,7 @@ struct dirty_page {
 
 struct far_replica {
     struct far_vault *vault;
+    uint64_t disk_id;         /* never changes; read by whoever takes the disk over, without the lock */
     struct far_replica *next; /* in vault->replicas, under replicas_lock */
     pthread_mutex_t lock;     /* everything below it */
     bool fenced;              /* another handle took over */
@@ -201,7 +202,7 @@ static int compare_fences(const struct far_fence *a, const struct far_fence *b)
 static int refuse_fenced(const struct far_replica *replica, struct far_error *err)
 {
     return replica->fenced ? far_fail(err, FAR_CONFLICT, "replica of disk %llu: a newer attempt has taken over",
-                                      (unsigned long long)replica->file.disk_id)
+                                      (unsigned long long)replica->disk_id)
                            : 0;
 }
 
@@ -211,7 +212,7 @@ static void fence_off(struct far_vault *vault, uint64_t disk_id)
     struct far_replica **link = &vault->replicas;
     while (*link != NULL) {
         struct far_replica *other = *link;
-        if (other->file.disk_id == disk_id) {
+        if (other->disk_id == disk_id) {
             pthread_mutex_lock(&other->lock);
             other->fenced = true;
             drop_dirty(other);
@@ -288,6 +289,7 @@ int far_replica_open(struct far_vault *vault, uint64_t disk_id, uint64_t size_by
         return far_fail(err, FAR_LIMIT, "no memory for a replica");
     }
     replica->vault = vault;
+    replica->disk_id = disk_id;
     replica->fence = *fence;
     pthread_mutex_init(&replica->lock, NULL);
     __atomic_add_fetch(&vault->replicas_open, 1, __ATOMIC_RELAXED);
@@ -373,7 +375,7 @@ static int check_range(const struct far_replica *replica, uint64_t first, uint64
 {
     if (first > replica->blocks || count > replica->blocks - first) {
         return far_fail(err, FAR_INVALID, "block %llu is behind the end of disk %llu",
-                        (unsigned long long)(first + count), (unsigned long long)replica->file.disk_id);
+                        (unsigned long long)(first + count), (unsigned long long)replica->disk_id);
     }
     return 0;
 }
@@ -437,7 +439,7 @@ int far_replica_set(struct far_replica *replica, uint64_t index, const struct fa
     }
     if (rc == 0 && !there) {
         rc = far_fail(err, FAR_NOT_FOUND, "block %llu of disk %llu: the vault does not hold its bytes",
-                      (unsigned long long)index, (unsigned long long)replica->file.disk_id);
+                      (unsigned long long)index, (unsigned long long)replica->disk_id);
     }
     if (rc != 0) {
         return rc;
@@ -537,7 +539,7 @@ int far_replica_checkpoint(struct far_replica *replica, uint64_t frontier_blocks
 {
     if (frontier_blocks > replica->blocks || strlen(freeze_ref) >= sizeof replica->file.freeze_ref) {
         return far_fail(err, FAR_INVALID, "a checkpoint of disk %llu behind its end, or with too long a name",
-                        (unsigned long long)replica->file.disk_id);
+                        (unsigned long long)replica->disk_id);
     }
     pthread_mutex_lock(&replica->lock);
     int rc = refuse_fenced(replica, err);
@@ -555,7 +557,7 @@ int far_replica_reset(struct far_replica *replica, const struct far_hash256 *roo
     int rc = far_vault_root_load(replica->vault, root, &size, &top, err);
     if (rc == 0 && size > replica->size_bytes) {
         rc = far_fail(err, FAR_CONFLICT, "disk %llu is smaller than the point it is to go back to",
-                      (unsigned long long)replica->file.disk_id);
+                      (unsigned long long)replica->disk_id);
     }
     if (rc != 0) {
         return rc;

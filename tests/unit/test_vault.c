@@ -282,6 +282,33 @@ static void a_checkpoint_says_where_to_resume(void **state)
     assert_int_equal(far_vault_replica_state(vault, 6, &resume, &err), FAR_NOT_FOUND);
 }
 
+static void *checkpoint_until_fenced(void *replica)
+{
+    struct far_error said = {0};
+    uint64_t frontier = 0;
+    while (far_replica_checkpoint(replica, frontier, "", &said) == 0) {
+        frontier = (frontier + 1) % 10;
+    }
+    return said.klass == FAR_CONFLICT ? replica : NULL;
+}
+
+static void a_disk_may_be_taken_over_in_the_middle_of_a_checkpoint(void **state)
+{
+    (void)state;
+    struct far_fence fence = first_fence;
+    for (unsigned attempt = 2; attempt < 12; attempt++) {
+        struct far_replica *old = open_replica(5, 10, fence);
+        pthread_t thread;
+        void *fenced = NULL;
+        assert_int_equal(pthread_create(&thread, NULL, checkpoint_until_fenced, old), 0);
+        fence.attempt = attempt;
+        far_replica_close(open_replica(5, 10, fence));
+        assert_int_equal(pthread_join(thread, &fenced), 0);
+        assert_ptr_equal(fenced, old);
+        far_replica_close(old);
+    }
+}
+
 static void older_fences_are_refused_also_after_reopening(void **state)
 {
     (void)state;
@@ -568,6 +595,7 @@ int main(void)
         vault_test(a_leaf_without_its_block_is_never_set),
         vault_test(a_checkpoint_says_where_to_resume),
         vault_test(older_fences_are_refused_also_after_reopening),
+        vault_test(a_disk_may_be_taken_over_in_the_middle_of_a_checkpoint),
         vault_test(a_newer_attempt_fences_off_the_handle_of_an_older_one),
         vault_test(a_disk_that_shrank_is_refused),
         vault_test(sealed_points_stay_readable_while_the_replica_goes_on),
