@@ -48,21 +48,14 @@ static enum far_apply_kind job_kind(uint8_t type)
     return type == FAR_RAFT_COMMAND ? FAR_JOB_COMMANDS : type == FAR_RAFT_CHANGE ? FAR_JOB_CONFIGURATION : FAR_JOB_BARRIER;
 }
 
-/* Somebody here waits for what comes of this entry. */
-static bool is_awaited(const struct far_log *log, const struct far_wal_entry *entry)
-{
-    for (unsigned i = 0; i < log->proposals.entry_count; i++) {
-        if (log->proposals.entries[i].index == entry->index) {
-            return true;
-        }
-    }
-    return false;
-}
-
+/* Results that somebody here waits for are told as soon as they are decided; a barrier is passed only with the commit. */
 static int push_entry(struct far_log *log, const struct far_wal_entry *entry)
 {
-    return far_apply_thread_push(log->apply, job_kind(entry->type), entry->index, entry->term, entry->blob,
-                                 is_awaited(log, entry));
+    bool has_barrier = false, is_awaited = far_proposals_await(&log->proposals, entry->index, &has_barrier);
+    if (has_barrier) {
+        far_apply_thread_want(log->apply, entry->index);
+    }
+    return far_apply_thread_push(log->apply, job_kind(entry->type), entry->index, entry->term, entry->blob, is_awaited);
 }
 
 static void on_commit(void *arg, const struct far_wal_entry *entry)

@@ -196,6 +196,21 @@ void far_proposals_refused(struct far_proposals *proposals, int klass, const cha
     }
 }
 
+bool far_proposals_await(const struct far_proposals *proposals, uint64_t index, bool *ret_has_barrier)
+{
+    *ret_has_barrier = false;
+    for (unsigned i = 0; i < proposals->entry_count; i++) {
+        if (proposals->entries[i].index != index) {
+            continue;
+        }
+        for (const struct far_proposal *p = proposals->entries[i].proposals.first; p != NULL; p = p->next) {
+            *ret_has_barrier = *ret_has_barrier || p->is_barrier;
+        }
+        return true;
+    }
+    return false;
+}
+
 void far_proposals_decided(struct far_proposals *proposals, uint64_t index, uint64_t term, unsigned position,
                            const struct far_result *result, uint64_t applied_index)
 {
@@ -212,6 +227,9 @@ void far_proposals_decided(struct far_proposals *proposals, uint64_t index, uint
                     entry->proposals.last = at;
                 }
                 answer(proposals, found, result, applied_index);
+                if (entry->proposals.first == NULL) { /* its place is free for the next, though it is not committed yet */
+                    (void)entry_remove(proposals, i);
+                }
                 return;
             }
         }

@@ -70,6 +70,8 @@ int far_proposals_take(struct far_proposals *proposals, uint64_t index, uint64_t
                        struct far_buf *out, struct far_error *err);
 /* The newest entry was not taken by raft: answer what is in it. */
 void far_proposals_refused(struct far_proposals *proposals, int klass, const char *why);
+/* Is somebody to be answered from this entry, and does it hold a barrier? */
+bool far_proposals_await(const struct far_proposals *proposals, uint64_t index, bool *ret_has_barrier);
 /* A command of an entry was decided and committed. */
 void far_proposals_decided(struct far_proposals *proposals, uint64_t index, uint64_t term, unsigned position,
                            const struct far_result *result, uint64_t applied_index);

@@ -56,6 +56,27 @@ static void add(uint64_t actor, size_t len, uint64_t deadline_ms)
     assert_non_null(far_proposals_add(&proposals, &command, deadline_ms));
 }
 
+static void an_entry_that_was_decided_makes_room_before_it_is_applied(void **state)
+{
+    (void)state;
+    struct far_result result = {0};
+    bool has_barrier = true;
+    for (uint64_t index = 1; index <= 3 * FAR_ENTRIES_IN_FLIGHT_MAX; index++) {
+        add(index, 10, 100);
+        assert_int_equal(far_proposals_take(&proposals, index, 3, 555, &out, NULL), 0);
+        assert_true(far_proposals_await(&proposals, index, &has_barrier));
+        assert_false(has_barrier);
+        far_proposals_decided(&proposals, index, 3, 0, &result, index);
+        assert_false(far_proposals_await(&proposals, index, &has_barrier));
+    }
+    assert_int_equal(answers.count, 3 * FAR_ENTRIES_IN_FLIGHT_MAX);
+    add(30, 10, 100);
+    far_proposals_add(&proposals, NULL, 100);
+    assert_int_equal(far_proposals_take(&proposals, 90, 3, 555, &out, NULL), 0);
+    assert_true(far_proposals_await(&proposals, 90, &has_barrier));
+    assert_true(has_barrier);
+}
+
 static void what_waits_becomes_one_entry_and_is_answered_by_position(void **state)
 {
     (void)state;
@@ -165,6 +186,7 @@ static void timeouts_strike_wherever_it_waits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(an_entry_that_was_decided_makes_room_before_it_is_applied, setup, teardown),
         cmocka_unit_test_setup_teardown(what_waits_becomes_one_entry_and_is_answered_by_position, setup, teardown),
         cmocka_unit_test_setup_teardown(an_entry_takes_what_fits_and_the_window_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(more_than_the_bound_is_not_taken, setup, teardown),
