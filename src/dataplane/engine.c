@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { ORDER_BYTES_MAX = 256 * 1024, STACK_BYTES = 512 * 1024, WAIT_MS = 1000 };
+enum { ORDER_BYTES_MAX = 256 * 1024, WAIT_MS = 1000 };
 
 /* ---- waiting ---- */
 
@@ -268,7 +268,7 @@ static int start_thread(struct far_attempt *attempt, struct far_error *err)
     pthread_attr_t attr;
     pthread_t thread;
     pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    pthread_attr_setstacksize(&attr, FAR_ENGINE_ATTEMPT_STACK_BYTES);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     int failed = pthread_create(&thread, &attr, attempt_main, attempt);
     pthread_attr_destroy(&attr);

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <zstd.h>
 
-enum { STACK_BYTES = 256 * 1024, WAIT_MS = 1000 };
+enum { WAIT_MS = 1000 };
 
 /* ---- shared; the mutex is held ---- */
 
@@ -73,7 +73,7 @@ static int start_threads(struct far_receive *receive, pthread_t threads[2], size
 {
     pthread_attr_t attr;
     pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    pthread_attr_setstacksize(&attr, FAR_ENGINE_WORKER_STACK_BYTES);
     int failed = pthread_create(&threads[0], &attr, receive_writer_main, receive);
     *ret_started = failed == 0;
     failed = failed == 0 ? pthread_create(&threads[1], &attr, receive_checkpoint_main, receive) : failed;

@@ -12,8 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { STACK_BYTES = 256 * 1024 };
-
 struct restore {
     struct far_attempt *attempt;
     struct far_point *point;
@@ -138,7 +136,7 @@ static int pass(struct restore *restore, struct far_error *err)
     int failed = 0;
     atomic_store(&restore->next_block, 0);
     pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    pthread_attr_setstacksize(&attr, FAR_ENGINE_WORKER_STACK_BYTES);
     while (failed == 0 && started < restore->attempt->engine->config.worker_count) {
         failed = pthread_create(&threads[started], &attr, worker_main, restore);
         started += failed == 0;

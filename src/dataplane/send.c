@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <zstd.h>
 
-enum { DIAL_MS = 5000, FAR_ENGINE_LONELY_MS = 120000, STACK_BYTES = 256 * 1024 };
+enum { DIAL_MS = 5000, FAR_ENGINE_LONELY_MS = 120000 };
 
 /* ---- shared by the threads; the mutex is held ---- */
 
@@ -231,7 +231,7 @@ static int start_workers(struct far_send *send, struct far_error *err)
 {
     pthread_attr_t attr;
     pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    pthread_attr_setstacksize(&attr, FAR_ENGINE_WORKER_STACK_BYTES);
     int failed = 0;
     for (size_t i = 0; failed == 0 && i < send->engine->config.worker_count; i++) {
         failed = pthread_create(&send->workers[i].thread, &attr, send_worker_main, &send->workers[i]);

@@ -41,6 +41,10 @@ class Failure(Exception):
     """Something did not become true, or a command failed."""
 
 
+class Ended(Failure):
+    """A process ended though nobody asked it to: no wait goes on after that."""
+
+
 class Problem(Exception):
     """The API refused: status, code (error class), detail."""
 
@@ -52,7 +56,7 @@ class Problem(Exception):
 
 
 def until(condition, seconds, what):
-    """Waits until condition() is true and returns its value; a Failure or Problem inside counts as not yet."""
+    """Waits until condition() is true and returns its value; a Failure or Problem inside counts as not yet, an Ended does not."""
     deadline = time.monotonic() + seconds * SLOW
     last = None
     while True:
@@ -60,6 +64,8 @@ def until(condition, seconds, what):
             value = condition()
             if value:
                 return value
+        except Ended:
+            raise
         except (Failure, Problem, OSError, http.client.HTTPException) as error:
             last = error
         if time.monotonic() > deadline:
@@ -121,9 +127,9 @@ class Process:
         return self.process is not None and self.process.poll() is None
 
     def check(self):
-        """A Failure when it is gone though nobody killed it."""
+        """Ended when it is gone though nobody killed it."""
         if self.process is not None and self.process.poll() is not None:
-            raise Failure("%s ended by itself with status %s; log: %s" % (self.name, self.process.returncode, self.log))
+            raise Ended("%s ended by itself with status %s; log: %s" % (self.name, self.process.returncode, self.log))
 
     def kill(self):
         """kill -9, and gone when this returns."""
