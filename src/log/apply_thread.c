@@ -1,29 +1,18 @@
 /* The apply thread. See apply_thread.h.
  *
- * Jobs lie in a list under the mutex; the thread moves up to FAR_APPLY_GROUP_MAX of them to its own list and works without
- * the mutex. Entries and marks of what was stored share a transaction; jobs of a snapshot have transactions of their own. */
+ * Jobs lie in a queue (apply_queue.h); the thread takes up to FAR_APPLY_GROUP_MAX of them and works without a lock. Entries
+ * and marks of what was stored share a transaction; jobs of a snapshot have transactions of their own. */
 #include "log/apply_thread.h"
 
 #include "base/assert.h"
 #include "base/logging.h"
 #include "fsm/query.h"
+#include "log/apply_queue.h"
 #include "net/wake.h"
 
 #include <stdlib.h>
 
-/* What nobody waits for may lie for LINGER_MS, and a transaction stays open that long, or until somebody wants to read what is in it:
- * each commit costs a sync, and the syncs of commits and of the WAL meet on one disk. Answers do not wait for it. */
-enum { FULL_RETRY_MS = 500, ROW_ARENA_MAX = 64 * 1024, NS_PER_MS = 1000000, LINGER_MS = 20 };
-
-struct job {
-    struct job *next;
-    enum far_apply_kind kind;
-    uint64_t index;
-    uint64_t term;
-    uint64_t pushed_ns;
-    bool want_results;
-    struct far_blob *blob; /* counted, NULL: no data */
-};
+enum { FULL_RETRY_MS = 500, ROW_ARENA_MAX = 64 * 1024 };
 
 struct far_apply_thread {
     struct far_store *store; /* borrowed; this thread alone writes it */
@@ -33,14 +22,9 @@ struct far_apply_thread {
     struct far_wake wake;
     uv_thread_t thread;
 
-    uv_mutex_t mutex; /* of what follows */
-    uv_cond_t cond;
-    uv_cond_t committed; /* broadcast when committed_index moves */
-    uint64_t committed_index;
-    uint64_t wanted_index; /* somebody waits until this one is committed */
-    struct job *first, **last;
-    size_t count, bytes; /* queued, and being worked on */
-    bool stopping;
+    struct far_apply_queue queue;
+
+    uv_mutex_t mutex; /* of the outcomes */
     struct far_apply_outcome *outcomes, **outcomes_last;
 
     /* the thread's own */
@@ -69,15 +53,10 @@ static void outcome_free(struct far_apply_outcome *outcome)
 
 /* ---- on the apply thread ---- */
 
-static struct far_slice data_of(const struct job *job)
-{
-    return job->blob == NULL ? far_slice(NULL, 0) : far_blob_slice(job->blob);
-}
-
 struct work {
     struct far_apply_thread *thread;
     struct far_apply_outcome *outcome;
-    const struct job *job;
+    const struct far_apply_job *job;
 };
 
 /* Memory for the answers must not fail half-way: without it the server cannot go on. */
@@ -117,13 +96,8 @@ static void note_mark(struct work *work, const struct far_store_meta *meta)
     memcpy(mark->head, meta->head, FAR_HEAD_SIZE);
 }
 
-static bool in_shared_transaction(enum far_apply_kind kind)
-{
-    return kind <= FAR_JOB_CONFIGURATION || kind == FAR_JOB_STORED;
-}
-
 /* In the order of logs: a later term counts more than a longer log. */
-static void note_stored(struct far_store_meta *meta, const struct job *job)
+static void note_stored(struct far_store_meta *meta, const struct far_apply_job *job)
 {
     if (job->term > meta->stored_term || (job->term == meta->stored_term && job->index > meta->stored_index)) {
         meta->stored_index = job->index;
@@ -133,8 +107,8 @@ static void note_stored(struct far_store_meta *meta, const struct job *job)
 
 static int apply_one(struct work *work, struct far_store_txn *txn, struct far_error *err)
 {
-    const struct job *job = work->job;
-    struct far_slice data = data_of(job);
+    const struct far_apply_job *job = work->job;
+    struct far_slice data = far_apply_job_data(job);
     int rv = 0;
     switch (job->kind) {
     case FAR_JOB_COMMANDS:
@@ -173,11 +147,9 @@ static int read_clock(struct far_store_txn *txn, struct far_apply_outcome *outco
     return far_query_next_deadline(&state, &outcome->next_deadline_ms, err);
 }
 
-static void post(struct far_apply_thread *thread, struct far_apply_outcome *outcome, size_t jobs)
+static void post(struct far_apply_thread *thread, struct far_apply_outcome *outcome)
 {
     uv_mutex_lock(&thread->mutex);
-    thread->count -= jobs;
-    thread->bytes -= outcome->bytes;
     *thread->outcomes_last = outcome;
     thread->outcomes_last = &outcome->next;
     uv_mutex_unlock(&thread->mutex);
@@ -198,60 +170,15 @@ static void post_results(struct work *work)
     work->outcome->results = NULL;
     work->outcome->result_count = 0;
     work->thread->results_cap = 0;
-    post(work->thread, early, 0);
-}
-
-static void note_committed(struct far_apply_thread *thread, uint64_t index)
-{
-    uv_mutex_lock(&thread->mutex);
-    thread->committed_index = index;
-    uv_cond_broadcast(&thread->committed);
-    uv_mutex_unlock(&thread->mutex);
-}
-
-/* Under the mutex: somebody waits for what is here to be committed, or there is much of it. */
-static bool is_urgent(const struct far_apply_thread *thread)
-{
-    return thread->stopping || thread->wanted_index > thread->committed_index || thread->count >= FAR_APPLY_GROUP_MAX / 2;
-}
-
-/* Under the mutex: a job of which somebody awaits the results, or that has a transaction of its own. */
-static bool is_awaited(const struct far_apply_thread *thread)
-{
-    const struct job *job = thread->first;
-    while (job != NULL && !job->want_results && in_shared_transaction(job->kind)) {
-        job = job->next;
-    }
-    return job != NULL;
-}
-
-/* Shared jobs that are there, at most max, or that come before until_ns; NULL: it is time to commit. */
-static struct job *take_more(struct far_apply_thread *thread, size_t max, uint64_t until_ns)
-{
-    struct job *more = NULL, **end = &more;
-    uv_mutex_lock(&thread->mutex);
-    for (uint64_t now_ns; !is_urgent(thread) && !is_awaited(thread) && max > 0 && (now_ns = uv_hrtime()) < until_ns;) {
-        (void)uv_cond_timedwait(&thread->cond, &thread->mutex, until_ns - now_ns);
-    }
-    for (; max > 0 && thread->first != NULL && in_shared_transaction(thread->first->kind); max--) {
-        *end = thread->first;
-        end = &thread->first->next;
-        thread->first = thread->first->next;
-    }
-    *end = NULL;
-    if (thread->first == NULL) {
-        thread->last = &thread->first;
-    }
-    uv_mutex_unlock(&thread->mutex);
-    return more;
+    post(work->thread, early);
 }
 
 /* Apply the jobs to the open transaction and let their answers go; returns the last job. */
-static int apply_jobs(struct work *work, struct far_store_txn *txn, struct job *jobs, struct job **ret_last,
+static int apply_jobs(struct work *work, struct far_store_txn *txn, struct far_apply_job *jobs, struct far_apply_job **ret_last,
                       size_t *count, struct far_error *err)
 {
     int rv = 0;
-    for (struct job *job = jobs; rv == 0 && job != NULL; job = job->next) {
+    for (struct far_apply_job *job = jobs; rv == 0 && job != NULL; job = job->next) {
         work->job = job;
         *ret_last = job;
         (*count)++;
@@ -264,20 +191,20 @@ static int apply_jobs(struct work *work, struct far_store_txn *txn, struct job *
 }
 
 /* All shared jobs of the group in one transaction, and what else comes while it is open: that joins the group. */
-static int apply_shared(struct work *work, struct job *jobs, struct far_error *err)
+static int apply_shared(struct work *work, struct far_apply_job *jobs, struct far_error *err)
 {
     struct far_store_txn *txn;
     int rv = far_store_begin(work->thread->store, true, &txn, err);
     if (rv != 0) {
         return rv;
     }
-    uint64_t until_ns = uv_hrtime() + (uint64_t)LINGER_MS * NS_PER_MS;
-    struct job *last = jobs;
+    uint64_t until_ns = uv_hrtime() + (uint64_t)FAR_APPLY_LINGER_MS * FAR_APPLY_NS_PER_MS;
+    struct far_apply_job *last = jobs;
     size_t count = 0;
     work->outcome->result_count = work->outcome->mark_count = 0;
     rv = apply_jobs(work, txn, jobs, &last, &count, err);
     while (rv == 0 && count < FAR_APPLY_GROUP_MAX) {
-        struct job *more = take_more(work->thread, FAR_APPLY_GROUP_MAX - count, until_ns);
+        struct far_apply_job *more = far_apply_queue_take_more(&work->thread->queue, FAR_APPLY_GROUP_MAX - count, until_ns);
         if (more == NULL) {
             break;
         }
@@ -292,19 +219,19 @@ static int apply_shared(struct work *work, struct job *jobs, struct far_error *e
     uint64_t index = far_store_meta(txn)->applied_index;
     rv = far_store_commit(txn, err);
     if (rv == 0) {
-        note_committed(work->thread, index);
+        far_apply_queue_committed(&work->thread->queue, index);
     }
     return rv;
 }
 
-static int apply_history(struct far_apply_thread *thread, const struct job *job, struct far_error *err)
+static int apply_history(struct far_apply_thread *thread, const struct far_apply_job *job, struct far_error *err)
 {
     struct far_store_txn *txn;
     int rv = far_store_begin(thread->store, true, &txn, err);
     if (rv != 0) {
         return rv;
     }
-    rv = far_history_apply(txn, data_of(job), err);
+    rv = far_history_apply(txn, far_apply_job_data(job), err);
     if (rv != 0) {
         far_store_abort(txn);
         return rv;
@@ -312,16 +239,16 @@ static int apply_history(struct far_apply_thread *thread, const struct job *job,
     return far_store_commit(txn, err);
 }
 
-static int install_finish(struct far_apply_thread *thread, const struct job *job, struct far_error *err)
+static int install_finish(struct far_apply_thread *thread, const struct far_apply_job *job, struct far_error *err)
 {
     struct far_manifest manifest;
-    int rv = far_manifest_decode(data_of(job), &manifest, err);
+    int rv = far_manifest_decode(far_apply_job_data(job), &manifest, err);
     rv = rv != 0 ? rv : far_install_finish(&thread->install, &manifest, err);
     thread->installing = rv != 0;
     return rv;
 }
 
-static int apply_alone(struct work *work, const struct job *job, struct far_error *err)
+static int apply_alone(struct work *work, const struct far_apply_job *job, struct far_error *err)
 {
     struct far_apply_thread *thread = work->thread;
     if (job->kind != FAR_JOB_INSTALL_BEGIN && job->kind < FAR_JOB_HISTORY && !thread->installing) {
@@ -332,7 +259,7 @@ static int apply_alone(struct work *work, const struct job *job, struct far_erro
         thread->installing = true;
         return far_install_begin(thread->store, &thread->install, err);
     case FAR_JOB_INSTALL_PIECE:
-        return far_install_piece(&thread->install, data_of(job), err);
+        return far_install_piece(&thread->install, far_apply_job_data(job), err);
     case FAR_JOB_INSTALL_FINISH:
         return install_finish(thread, job, err);
     case FAR_JOB_HISTORY:
@@ -349,27 +276,20 @@ static bool wait_for_space(struct far_apply_thread *thread, const struct far_err
     if (thread->on_full != NULL) {
         thread->on_full(thread->arg);
     }
-    uv_mutex_lock(&thread->mutex);
-    uint64_t now = uv_hrtime(), until = now + (uint64_t)FULL_RETRY_MS * NS_PER_MS;
-    for (; !thread->stopping && now < until; now = uv_hrtime()) { /* a push wakes it too: no reason to try again */
-        (void)uv_cond_timedwait(&thread->cond, &thread->mutex, until - now);
-    }
-    bool go_on = !thread->stopping;
-    uv_mutex_unlock(&thread->mutex);
-    return go_on;
+    return far_apply_queue_pause(&thread->queue, FULL_RETRY_MS);
 }
 
-static bool failure_is_of_the_sender(const struct job *job, int rv)
+static bool failure_is_of_the_sender(const struct far_apply_job *job, int rv)
 {
     return job->kind >= FAR_JOB_INSTALL_BEGIN && job->kind <= FAR_JOB_HISTORY && rv == FAR_CORRUPT;
 }
 
 /* Do a group until it is done. False: given up because the thread is to stop while the disk is full. */
-static bool carry_out(struct work *work, struct job *group)
+static bool carry_out(struct work *work, struct far_apply_job *group)
 {
     for (;;) {
         struct far_error err = {0};
-        int rv = in_shared_transaction(group->kind) ? apply_shared(work, group, &err) : apply_alone(work, group, &err);
+        int rv = far_apply_job_is_shared(group) ? apply_shared(work, group, &err) : apply_alone(work, group, &err);
         if (rv == 0) {
             return true;
         }
@@ -399,7 +319,7 @@ static void describe(struct far_apply_thread *thread, struct far_apply_outcome *
     outcome->first_seq = meta->first_seq;
     outcome->last_seq = meta->last_seq;
     outcome->durable_index = far_store_durable_index(thread->store);
-    note_committed(thread, meta->applied_index);
+    far_apply_queue_committed(&thread->queue, meta->applied_index);
     if (outcome->mark_count == 0 && read_clock(txn, outcome, &err) != 0) {
         stop_server(&err);
     }
@@ -409,73 +329,11 @@ static void describe(struct far_apply_thread *thread, struct far_apply_outcome *
     far_store_abort(txn);
 }
 
-/* What was stored is noted with the entries that follow it: alone it is not worth a commit, and whoever waits for those
- * entries would wait for it. */
-static const struct job *first_work(const struct far_apply_thread *thread)
-{
-    const struct job *job = thread->first;
-    while (job != NULL && job->kind == FAR_JOB_STORED) {
-        job = job->next;
-    }
-    return job;
-}
-
-/* Wait until there is something to do now. */
-static void wait_for_work(struct far_apply_thread *thread)
-{
-    for (;;) {
-        const struct job *job = first_work(thread);
-        if (thread->stopping || (job != NULL && (is_urgent(thread) || is_awaited(thread)))) {
-            return;
-        }
-        if (job == NULL) {
-            uv_cond_wait(&thread->cond, &thread->mutex);
-            continue;
-        }
-        uint64_t now_ns = uv_hrtime(), until_ns = job->pushed_ns + (uint64_t)LINGER_MS * NS_PER_MS;
-        if (now_ns >= until_ns) {
-            return;
-        }
-        (void)uv_cond_timedwait(&thread->cond, &thread->mutex, until_ns - now_ns);
-    }
-}
-
-/* Take the next group off the queue: shared jobs together, any other by itself. NULL: the thread is to stop. */
-static struct job *take_group(struct far_apply_thread *thread)
-{
-    uv_mutex_lock(&thread->mutex);
-    wait_for_work(thread);
-    struct job *group = thread->first, **end = &group;
-    size_t count = 0;
-    while (*end != NULL && count < FAR_APPLY_GROUP_MAX &&
-           (count == 0 || (in_shared_transaction(group->kind) && in_shared_transaction((*end)->kind)))) {
-        end = &(*end)->next;
-        count++;
-    }
-    thread->first = *end;
-    *end = NULL;
-    if (thread->first == NULL) {
-        thread->last = &thread->first;
-    }
-    uv_mutex_unlock(&thread->mutex);
-    return group;
-}
-
-static void free_jobs(struct job *job)
-{
-    while (job != NULL) {
-        struct job *next = job->next;
-        far_blob_unref(job->blob);
-        free(job);
-        job = next;
-    }
-}
-
 static void run(void *arg)
 {
     struct far_apply_thread *thread = arg;
-    struct job *group;
-    while ((group = take_group(thread)) != NULL) {
+    struct far_apply_job *group;
+    while ((group = far_apply_queue_take(&thread->queue)) != NULL) {
         struct far_apply_outcome *outcome = calloc(1, sizeof *outcome);
         if (outcome == NULL) {
             stop_server(&(struct far_error){.message = "out of memory"});
@@ -485,18 +343,19 @@ static void run(void *arg)
         struct work work = {.thread = thread, .outcome = outcome};
         bool done = carry_out(&work, group);
         size_t count = 0;
-        for (struct job *job = group; job != NULL; job = job->next) {
+        for (struct far_apply_job *job = group; job != NULL; job = job->next) {
             outcome->jobs[job->kind]++;
-            outcome->bytes += data_of(job).len;
+            outcome->bytes += far_apply_job_data(job).len;
             count++;
         }
-        free_jobs(group);
+        far_apply_jobs_free(group);
         if (!done) {
             outcome_free(outcome);
             return;
         }
         describe(thread, outcome);
-        post(thread, outcome, count);
+        far_apply_queue_release(&thread->queue, count, outcome->bytes);
+        post(thread, outcome);
     }
 }
 
@@ -522,21 +381,15 @@ static void on_wake(struct far_wake *wake)
 
 static int init_sync(struct far_apply_thread *thread, uv_loop_t *loop)
 {
-    int rc = uv_mutex_init(&thread->mutex);
+    int rc = far_apply_queue_init(&thread->queue);
     if (rc != 0) {
         return rc;
     }
-    rc = uv_cond_init(&thread->cond);
-    if (rc != 0) {
-        uv_mutex_destroy(&thread->mutex);
-        return rc;
-    }
-    FAR_ASSERT(uv_cond_init(&thread->committed) == 0);
+    FAR_ASSERT(uv_mutex_init(&thread->mutex) == 0);
     rc = far_wake_start(loop, &thread->wake, on_wake, thread);
     if (rc != 0) {
-        uv_cond_destroy(&thread->committed);
-        uv_cond_destroy(&thread->cond);
         uv_mutex_destroy(&thread->mutex);
+        far_apply_queue_done(&thread->queue);
     }
     return rc;
 }
@@ -555,7 +408,6 @@ int far_apply_thread_start(struct far_store *store, uv_loop_t *loop, far_apply_o
     thread->on_outcome = on_outcome;
     thread->on_full = on_full;
     thread->arg = arg;
-    thread->last = &thread->first;
     thread->outcomes_last = &thread->outcomes;
     /* Without a thread the process cannot do anything: nothing to undo gracefully here. */
     FAR_ASSERT(uv_thread_create(&thread->thread, run, thread) == 0);
@@ -563,70 +415,25 @@ int far_apply_thread_start(struct far_store *store, uv_loop_t *loop, far_apply_o
     return 0;
 }
 
-/* Under the mutex. */
-static void want(struct far_apply_thread *thread, uint64_t index)
-{
-    if (index > thread->wanted_index) {
-        thread->wanted_index = index;
-        uv_cond_signal(&thread->cond);
-    }
-}
-
 void far_apply_thread_want(struct far_apply_thread *thread, uint64_t index)
 {
-    uv_mutex_lock(&thread->mutex);
-    want(thread, index);
-    uv_mutex_unlock(&thread->mutex);
+    far_apply_queue_want(&thread->queue, index);
 }
 
 bool far_apply_thread_wait(struct far_apply_thread *thread, uint64_t index, uint64_t timeout_ms)
 {
-    uint64_t deadline_ns = uv_hrtime() + timeout_ms * NS_PER_MS;
-    uv_mutex_lock(&thread->mutex);
-    want(thread, index);
-    for (uint64_t now_ns; thread->committed_index < index && (now_ns = uv_hrtime()) < deadline_ns;) {
-        (void)uv_cond_timedwait(&thread->committed, &thread->mutex, deadline_ns - now_ns);
-    }
-    bool is_there = thread->committed_index >= index;
-    uv_mutex_unlock(&thread->mutex);
-    return is_there;
+    return far_apply_queue_wait(&thread->queue, index, timeout_ms);
 }
 
 bool far_apply_thread_full(struct far_apply_thread *thread, size_t bytes)
 {
-    uv_mutex_lock(&thread->mutex);
-    bool full = thread->count >= FAR_APPLY_QUEUE_MAX ||
-                (thread->count > 0 && thread->bytes + bytes > FAR_APPLY_QUEUE_BYTES_MAX);
-    uv_mutex_unlock(&thread->mutex);
-    return full;
+    return far_apply_queue_full(&thread->queue, bytes);
 }
 
 int far_apply_thread_push(struct far_apply_thread *thread, enum far_apply_kind kind, uint64_t index, uint64_t term,
                           struct far_blob *data, bool want_results)
 {
-    size_t len = data == NULL ? 0 : data->len;
-    if (far_apply_thread_full(thread, len)) {
-        return FAR_BUSY;
-    }
-    struct job *job = malloc(sizeof *job);
-    if (job == NULL) {
-        return FAR_LIMIT;
-    }
-    *job = (struct job){.kind = kind, .index = index, .term = term, .want_results = want_results,
-                        .pushed_ns = uv_hrtime(), .blob = data == NULL ? NULL : far_blob_ref(data)};
-    uv_mutex_lock(&thread->mutex);
-    FAR_ASSERT(!thread->stopping);
-    bool was_idle = first_work(thread) == NULL; /* else the thread works, or waits until it is time for what lies here */
-    *thread->last = job;
-    thread->last = &job->next;
-    thread->count++;
-    thread->bytes += len;
-    bool wakes = kind != FAR_JOB_STORED && (was_idle || is_urgent(thread) || is_awaited(thread));
-    uv_mutex_unlock(&thread->mutex);
-    if (wakes) { /* after the mutex, which the woken thread wants */
-        uv_cond_signal(&thread->cond);
-    }
-    return 0;
+    return far_apply_queue_push(&thread->queue, kind, index, term, data, want_results);
 }
 
 static void on_stopped(struct far_wake *wake)
@@ -640,9 +447,7 @@ static void on_stopped(struct far_wake *wake)
         outcome_free(thread->outcomes);
         thread->outcomes = next;
     }
-    free_jobs(thread->first);
-    uv_cond_destroy(&thread->committed);
-    uv_cond_destroy(&thread->cond);
+    far_apply_queue_done(&thread->queue);
     uv_mutex_destroy(&thread->mutex);
     free(thread);
     done(arg);
@@ -652,10 +457,7 @@ void far_apply_thread_stop(struct far_apply_thread *thread, void (*done)(void *a
 {
     thread->done = done;
     thread->done_arg = arg;
-    uv_mutex_lock(&thread->mutex);
-    thread->stopping = true;
-    uv_cond_signal(&thread->cond);
-    uv_mutex_unlock(&thread->mutex);
+    far_apply_queue_stop(&thread->queue);
     FAR_ASSERT(uv_thread_join(&thread->thread) == 0);
     far_wake_stop(&thread->wake, on_stopped);
 }

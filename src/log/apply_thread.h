@@ -81,7 +81,8 @@ int far_apply_thread_push(struct far_apply_thread *thread, enum far_apply_kind k
                           struct far_blob *data, bool want_results);
 /* Would a job with this much data be refused now? */
 bool far_apply_thread_full(struct far_apply_thread *thread, size_t bytes);
-/* Any thread: somebody waits until the store has committed this index, so that nothing up to it may lie about. */
+/* Any thread: somebody waits until the store has committed this index, so that nothing up to it may lie about. It counts only
+ * for what has been pushed. */
 void far_apply_thread_want(struct far_apply_thread *thread, uint64_t index);
 /* Any thread: wait until the store has committed this index, at most timeout_ms; whether it has. */
 bool far_apply_thread_wait(struct far_apply_thread *thread, uint64_t index, uint64_t timeout_ms);

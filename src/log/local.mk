@@ -2,6 +2,7 @@ noinst_LTLIBRARIES += liblog.la
 liblog_la_SOURCES = \
 	src/log/agreement.c src/log/agreement.h \
 	src/log/apply.c src/log/apply.h \
+	src/log/apply_queue.c src/log/apply_queue.h \
 	src/log/apply_thread.c src/log/apply_thread.h \
 	src/log/blob.h \
 	src/log/chain.c src/log/chain.h \

@@ -52,10 +52,11 @@ static enum far_apply_kind job_kind(uint8_t type)
 static int push_entry(struct far_log *log, const struct far_wal_entry *entry)
 {
     bool has_barrier = false, is_awaited = far_proposals_await(&log->proposals, entry->index, &has_barrier);
-    if (has_barrier) {
+    int rv = far_apply_thread_push(log->apply, job_kind(entry->type), entry->index, entry->term, entry->blob, is_awaited);
+    if (rv == 0 && (has_barrier || log->waiters != NULL)) {
         far_apply_thread_want(log->apply, entry->index);
     }
-    return far_apply_thread_push(log->apply, job_kind(entry->type), entry->index, entry->term, entry->blob, is_awaited);
+    return rv;
 }
 
 static void on_commit(void *arg, const struct far_wal_entry *entry)
