@@ -57,6 +57,16 @@ def nothing_at_all_is_a_failure():
     return expect(last_line(":"), ("0 passed, 1 failed", 1))
 
 
+def what_cmocka_skips_is_skipped():
+    program = "#!/bin/sh\necho 1..2; echo 'ok 1 - one'; echo 'not ok 2 # SKIP two'\n"
+    with tempfile.TemporaryDirectory() as folder:
+        os.makedirs(os.path.join(folder, "tests/unit"))
+        with open(os.path.join(folder, "tests/unit/test_x"), "w", encoding="ascii") as file:
+            file.write(program)
+        os.chmod(os.path.join(folder, "tests/unit/test_x"), 0o700)
+        return expect(last_line("far_run a %s tests/unit/test_x" % folder), ("1 passed, 0 failed, 1 skipped", 0))
+
+
 def an_unknown_part_is_refused():
     done = subprocess.run([os.path.join(SOURCE, "tests/check_long"), "asan", "nonsense"], capture_output=True, text=True)
     return expect((done.returncode, done.stderr.split()[0]), (2, "usage:"))
@@ -65,4 +75,4 @@ def an_unknown_part_is_refused():
 if __name__ == "__main__":
     tap.run_all([what_passes_is_counted, a_runner_that_dies_is_a_failure, a_run_without_tests_is_a_failure,
                  a_list_that_cannot_be_had_is_a_failure, a_test_that_cannot_run_is_a_failure, a_build_that_fails_is_a_failure,
-                 nothing_at_all_is_a_failure, an_unknown_part_is_refused])
+                 nothing_at_all_is_a_failure, what_cmocka_skips_is_skipped, an_unknown_part_is_refused])
