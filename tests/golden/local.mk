@@ -22,3 +22,13 @@ tests_golden_make_golden_SOURCES = tests/golden/make_golden.c $(far_golden_fsm)
 tests_golden_make_golden_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_golden_make_golden_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_golden_make_golden_LDADD = libfsm.la $(CMOCKA_LIBS)
+
+# The bytes of log, store and wire. After a change of format, in the commit that makes it:
+#   tests/golden/golden_formats <source tree>/tests/golden/formats/formats.txt
+EXTRA_DIST += tests/golden/formats/formats.txt
+UNIT_TESTS += tests/golden/golden_formats
+tests_golden_golden_formats_SOURCES = tests/golden/golden_formats.c tests/golden/golden_formats_log.c \
+	tests/golden/golden_formats.h tests/lib/entries.h
+tests_golden_golden_formats_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests -DFAR_SRCDIR='"$(srcdir)"'
+tests_golden_golden_formats_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(RAFT_CFLAGS) $(LMDB_CFLAGS) $(UV_CFLAGS)
+tests_golden_golden_formats_LDADD = liblog.la libdataplane.la libnet.la $(LMDB_LIBS) $(CMOCKA_LIBS)
