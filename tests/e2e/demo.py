@@ -54,7 +54,7 @@ def step(title, *words):
 
 
 class Bar:
-    """A bar on a terminal; elsewhere a line at each tenth."""
+    """A bar on a terminal; elsewhere a line at each quarter."""
 
     def __init__(self, label, unit=human):
         self.label, self.unit, self.began, self.last = label, unit, time.monotonic(), -1
@@ -77,6 +77,13 @@ class Bar:
         if sys.stdout.isatty() and self.last >= 0:
             say()
         return time.monotonic() - self.began
+
+
+def remove_files(tree):
+    """With a bar: where each removal is a discard on the device, tens of thousands take a minute."""
+    bar = Bar("removing files", lambda n: "%d" % n)
+    demo_disk.remove_tree(tree, bar)
+    bar.end()
 
 
 class MemoryWatch(threading.Thread):
@@ -250,15 +257,16 @@ class Demo:
         if share > WIRE_FACTOR_MAX:
             raise Fail("the second cycle sent %.2f times the changed bytes, the limit is %.1f" % (share, WIRE_FACTOR_MAX))
         self.image_hash = demo_disk.sha256_of(self.image)
+        say("   The files that the image was made of are removed: what comes back can only come from the vault.")
+        remove_files(self.tree)
 
     def disaster(self):
         step("8. The disaster", "The protected site is gone: kill -9 of its management server and of its node, and the",
              "disk itself is deleted.")
+        self.lost_at = time.monotonic()
         self.cluster.servers["protected"].kill()
         self.cluster.nodes["source"].kill()
         os.unlink(self.image)
-        shutil.rmtree(self.tree)
-        self.lost_at = time.monotonic()
         say("   Gone. From here on, only the recovery site and the witness are left.")
         token = self.path("admin.token")  # what the administrator carries; the CA's certificate likewise
         self.cluster.token_file, self.cluster.ca_file = token, self.path("ca.crt")
@@ -294,7 +302,7 @@ class Demo:
         bar = Bar("files", lambda n: "%d" % n)
         count = demo_disk.compare_files(target, self.path("read-back"), self.sums, bar)
         bar.end()
-        shutil.rmtree(self.path("read-back"))
+        remove_files(self.path("read-back"))
         say("   files equal:  all %d, by SHA-256, as they were at the recovery point" % count)
         self.figures.append("proof: root equal, e2fsck clean, %d of %d files equal" % (count, len(self.sums)))
         self.point_id = point_id
@@ -417,7 +425,7 @@ def main():
         say("stopped %d processes; the files are in %s" % (down(base), base))
         return 0
     farlib.DETACH = options.keep
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the last line is said in any case
     if options.disk_mib < DISK_MIB_MIN:
         parser.error("--disk-mib is at least %d" % DISK_MIB_MIN)
     demo = Demo(base, options.disk_mib * MIB)

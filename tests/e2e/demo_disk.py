@@ -64,6 +64,15 @@ def make_tree(tree, limit_bytes, progress):
     return sums, done
 
 
+def remove_tree(tree, progress):
+    """The folder and all in it; progress(files removed, files)."""
+    paths = [os.path.join(folder, name) for folder, _, names in os.walk(tree) for name in names]
+    for number, path in enumerate(paths, 1):
+        os.unlink(path)
+        progress(number, len(paths))
+    shutil.rmtree(tree)
+
+
 def make_image(image, tree, size):
     with open(image, "wb") as file:
         file.truncate(size)
