@@ -323,13 +323,21 @@ static json_t *write_list(const struct far_field *field, const struct far_list *
     return array;
 }
 
+/* A hash has all 64 bits, more than a JSON number may have here: hexadecimal. */
+static json_t *write_number(const struct far_field *field, uint64_t value)
+{
+    if (strcmp(field->name, "actor") == 0) {
+        return far_json_actor(value);
+    }
+    return strcmp(field->name, "body_hash") == 0 ? json_sprintf("%016llx", (unsigned long long)value) : far_json_u64(value);
+}
+
 static json_t *write_field(const struct far_field *field, const void *object)
 {
     const void *at = (const uint8_t *)object + field->offset;
     switch (field->type) {
     case FAR_TYPE_U64:
-        return strcmp(field->name, "actor") == 0 ? far_json_actor(*(const uint64_t *)at)
-                                                 : far_json_u64(*(const uint64_t *)at);
+        return write_number(field, *(const uint64_t *)at);
     case FAR_TYPE_ENUM:
         return *(const uint64_t *)at == 0 ? json_string("")
                                           : json_string(far_enum_name(field->values, *(const uint64_t *)at));

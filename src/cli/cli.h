@@ -127,6 +127,10 @@ void cli_progress(const json_t *job, uint64_t elapsed_ms, char *text, size_t roo
 /* What the job does now, or why it waits: "receiving", "waiting: site 'a' has no node". silent_ms: how long no lease of a
  * task that a node holds was renewed. now_ms: wall clock. Pure. */
 void cli_phase(const json_t *job, uint64_t now_ms, uint64_t silent_ms, char *text, size_t room);
+/* Progress and phase on one line of a terminal of so many columns (0: no terminal); where they do not fit, a shorter form,
+ * cut. room: 768. Pure. */
+void cli_progress_line(const json_t *job, uint64_t elapsed_ms, const char *phase, unsigned columns, char *text,
+                       size_t room);
 
 /* ---- the runs ---- */
 int cli_run_list(struct cli *cli, struct far_error *err);

@@ -49,7 +49,7 @@ const struct cli_command cli_commands[] = {
     {.noun = "server", .verb = "create", .argument = "NAME", .help = "make a join token for a new server",
      .run = cli_run_token, .method = "POST", .path = "/v1/tokens", .body = "{\"purpose\": \"join_server\"}",
      .argument_field = "name",
-     .options = {{"site", CLI_TEXT, "SITE", false, "site", NULL, NULL, "the site where it stands"},
+     .options = {{"site", CLI_TEXT, "SITE", true, "site", NULL, NULL, "the site where it stands"},
                  {"valid", CLI_NUMBER, "SECONDS", false, NULL, NULL, NULL, "how long the token is good (3600)"}}},
     {.noun = "server", .verb = "promote", .argument = "NAME", .help = "let a standby vote",
      .run = cli_run_write, .method = "POST", .path = "/v1/servers/%s/role", .body = "{\"role\": \"voter\"}",

@@ -6,9 +6,10 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { LOOK_MS = 300, LINE_EVERY_MS = 2000, BAR_WIDTH = 24, SILENT_MS = 4000 };
+enum { LOOK_MS = 300, LINE_EVERY_MS = 2000, BAR_WIDTH = 24, BAR_WIDTH_NARROW = 10, SILENT_MS = 4000 };
 
 static uint64_t number(const json_t *object, const char *name)
 {
@@ -47,24 +48,57 @@ static struct figures figures_of(const json_t *job)
     return sum;
 }
 
+/* What a line of progress is made of. */
+struct progress {
+    struct figures f;
+    unsigned long long percent;
+    char bar[BAR_WIDTH + 1], rate[32], eta[32];
+};
+
+static void progress_of(const json_t *job, uint64_t elapsed_ms, unsigned width, struct progress *ret)
+{
+    struct figures f = ret->f = figures_of(job);
+    uint64_t part = f.total == 0 ? 0 : f.done >= f.total ? width : (uint64_t)((double)f.done / (double)f.total * width);
+    double per_second = elapsed_ms == 0 ? 0 : (double)f.done * 1000 / (double)elapsed_ms;
+    for (uint64_t i = 0; i < width; i++) {
+        ret->bar[i] = i < part ? '#' : '.';
+    }
+    ret->bar[width] = '\0';
+    ret->percent = f.total == 0 ? 0 : f.done >= f.total ? 100 : f.done / (f.total / 100 + 1);
+    snprintf(ret->eta, sizeof ret->eta, "-");
+    if (per_second > 0 && f.done <= f.total) {
+        cli_duration((uint64_t)((double)(f.total - f.done) / per_second * 1000), ret->eta);
+    }
+    cli_bytes((uint64_t)per_second, ret->rate);
+}
+
 void cli_progress(const json_t *job, uint64_t elapsed_ms, char *text, size_t room)
 {
-    struct figures f = figures_of(job);
-    char done[32], total[32], sent[32], rate[32], eta[32] = "-", bar[BAR_WIDTH + 1];
-    uint64_t part = f.total == 0 ? 0 : f.done >= f.total ? BAR_WIDTH : (uint64_t)((double)f.done / (double)f.total * BAR_WIDTH);
-    double per_second = elapsed_ms == 0 ? 0 : (double)f.done * 1000 / (double)elapsed_ms;
-    for (uint64_t i = 0; i < BAR_WIDTH; i++) {
-        bar[i] = i < part ? '#' : '.';
-    }
-    bar[BAR_WIDTH] = '\0';
-    if (per_second > 0 && f.done <= f.total) {
-        cli_duration((uint64_t)((double)(f.total - f.done) / per_second * 1000), eta);
-    }
+    struct progress p;
+    char done[32], total[32], sent[32];
+    progress_of(job, elapsed_ms, BAR_WIDTH, &p);
     snprintf(text, room, "%s %llu [%s] %3llu%%  %s of %s  sent %s  %s/s  ETA %s", text_of(job, "kind"),
-             (unsigned long long)number(job, "id"), bar,
-             (unsigned long long)(f.total == 0 ? 0 : f.done >= f.total ? 100 : f.done / (f.total / 100 + 1)),
-             cli_bytes(f.done, done), cli_bytes(f.total, total), cli_bytes(f.sent, sent),
-             cli_bytes((uint64_t)per_second, rate), eta);
+             (unsigned long long)number(job, "id"), p.bar, p.percent, cli_bytes(p.f.done, done),
+             cli_bytes(p.f.total, total), cli_bytes(p.f.sent, sent), p.rate, p.eta);
+}
+
+void cli_progress_line(const json_t *job, uint64_t elapsed_ms, const char *phase, unsigned columns, char *text,
+                       size_t room)
+{
+    struct progress p;
+    char long_form[384];
+    cli_progress(job, elapsed_ms, long_form, sizeof long_form);
+    snprintf(text, room, "%s  %s", long_form, phase);
+    if (columns == 0 || strlen(text) < columns) {
+        return;
+    }
+    progress_of(job, elapsed_ms, BAR_WIDTH_NARROW, &p);
+    snprintf(text, room, "%s %llu [%s] %3llu%%  %s/s  ETA %s  %s", text_of(job, "kind"),
+             (unsigned long long)number(job, "id"), p.bar, p.percent, p.rate, p.eta, phase);
+    size_t len = strlen(text);
+    for (len = len < columns ? len : columns - 1; len > 0 && ((unsigned char)text[len] & 0xc0) == 0x80; len--) {
+    }
+    text[len] = '\0';
 }
 
 /* ---- the phase ---- */
@@ -98,7 +132,7 @@ static void held_phase(const json_t *task, uint64_t now_ms, uint64_t silent_ms, 
                  (unsigned long long)silent_ms / 1000, (unsigned long long)(lease > now_ms ? (lease - now_ms) / 1000 : 0));
         return;
     }
-    if (total > 0) {
+    if (total > 0 && done > 0) {
         snprintf(share, sizeof share, " %llu%%", (unsigned long long)(done >= total ? 100 : done / (total / 100 + 1)));
     }
     snprintf(text, room, "%s%s on node '%s'", verb_of(text_of(task, "kind")), share, text_of(task, "node"));
@@ -156,12 +190,16 @@ static uint64_t leases_of(const json_t *job)
 static void summary(const json_t *job, uint64_t elapsed_ms, char *text, size_t room)
 {
     struct figures f = figures_of(job);
-    char total[32], changed[32], sent[32];
+    char total[32], changed[32], sent[32], moved[96] = "";
     uint64_t started = number(job, "started_ms"), finished = number(job, "finished_ms");
     uint64_t took = finished > started ? finished - started : elapsed_ms;
-    snprintf(text, room, "%s %llu %s: %s looked at, %s changed, %s sent, in %llu.%llu s", text_of(job, "kind"),
-             (unsigned long long)number(job, "id"), text_of(job, "state"), cli_bytes(f.total, total),
-             cli_bytes(f.changed, changed), cli_bytes(f.sent, sent), (unsigned long long)took / 1000,
+    if (strcmp(text_of(job, "kind"), "replicate") == 0) {
+        snprintf(moved, sizeof moved, ", %s changed, %s sent", cli_bytes(f.changed, changed), cli_bytes(f.sent, sent));
+    }
+    bool recover = strcmp(text_of(job, "kind"), "recover") == 0;
+    snprintf(text, room, "%s %llu %s: %s %s%s, in %llu.%llu s", text_of(job, "kind"),
+             (unsigned long long)number(job, "id"), text_of(job, "state"), cli_bytes(recover ? f.total / 2 : f.total, total),
+             recover ? "written and read back" : "looked at", moved, (unsigned long long)took / 1000,
              (unsigned long long)took / 100 % 10);
 }
 
@@ -187,18 +225,23 @@ struct watch {
     uint64_t leases, leases_ms; /* their sum, and since when it stands */
 };
 
+static unsigned terminal_columns(void)
+{
+    struct winsize size = {0};
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
 /* Shows where the job is and what it does or waits for. */
 static void show(const struct cli *cli, const json_t *job, uint64_t elapsed_ms, struct watch *watch)
 {
-    char bar[384], phase[320], line[sizeof watch->line];
+    char phase[320], line[sizeof watch->line];
     uint64_t leases = leases_of(job);
     if (leases != watch->leases) {
         watch->leases = leases;
         watch->leases_ms = elapsed_ms;
     }
-    cli_progress(job, elapsed_ms, bar, sizeof bar);
     cli_phase(job, far_clock_wall_ms(), elapsed_ms - watch->leases_ms, phase, sizeof phase);
-    snprintf(line, sizeof line, "%s  %s", bar, phase);
+    cli_progress_line(job, elapsed_ms, phase, cli->terminal ? terminal_columns() : 0, line, sizeof line);
     if (cli->terminal) {
         fprintf(stderr, "\r%s\033[K", line);
         fflush(stderr);

@@ -87,6 +87,9 @@ static int check_join_name(struct far_step *step, const struct far_cmd_token_cre
     bool is_server = cmd->purpose == FAR_token_purpose_join_server;
     const struct far_schema *table = is_server ? &far_schema_row_server : &far_schema_row_node;
     uint64_t other;
+    if (cmd->site.len == 0) {
+        return far_reject(step, FAR_INVALID, "the join token of '%.*s' needs a site", FAR_TEXT(cmd->name));
+    }
     FAR_TRY(far_name_need(step, &far_schema_row_site, cmd->site, ret_site_id));
     int rc = far_name_find(step, table, cmd->name, &other);
     if (rc == 0) {

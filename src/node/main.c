@@ -16,7 +16,9 @@ static void usage(FILE *out)
     fputs("usage: farshore-node join --dir DIR --token TOKEN|@FILE --name NAME --data HOST:PORT\n"
           "       farshore-node run --dir DIR\n"
           "       farshore-node vault list --vault DIR\n"
-          "       farshore-node vault recover --offline --vault DIR --point ID --disk NAME --target PATH\n"
+          "       farshore-node vault recover [--offline] --vault DIR --point ID --disk NAME --target PATH"
+          " [--overwrite-device]\n"
+          "       farshore-node vault verify --vault DIR --point ID [--disk NAME]\n"
           "       farshore-node --help | --version\n",
           out);
 }

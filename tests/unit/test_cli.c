@@ -57,6 +57,7 @@ static void what_is_wrong_is_named(void **unused)
         {{"site", "create", "a", "--role=x", "--role=y"}, "given twice"},
         {{"site", "create", "a", "--colour=x"}, "unknown option '--colour'"},
         {{"site", "create", "a", "-x"}, "unknown option '-x'"},
+        {{"server", "create", "s9"}, "--site"},
         {{"site", "list", "--wait"}, "unknown option '--wait'"},
         {{"site", "paint"}, "there is no 'site paint'"},
         {{"site"}, "'site' needs a verb"},
@@ -143,6 +144,11 @@ static void figures_are_for_people(void **unused)
     cli_progress(job, 1000, text, sizeof text);
     assert_string_equal(text, "replicate 7 [############............]  49%  512.0 KiB of 1.0 MiB  sent 1.0 KiB  512.0 KiB/s  "
                               "ETA 0:01");
+    char line[768];
+    cli_progress_line(job, 1000, "sending", 200, line, sizeof line);
+    assert_string_equal(line + strlen(text), "  sending");
+    cli_progress_line(job, 1000, "receiving 43% on node 't\u00e4rget-of-a-long-name'", 80, line, sizeof line);
+    assert_string_equal(line, "replicate 7 [#####.....]  49%  512.0 KiB/s  ETA 0:01  receiving 43% on node 't");
     json_decref(job);
     json_t *cell = json_string("a\033[31mb");
     cli_cell("name", cell, text, sizeof text);
@@ -164,6 +170,8 @@ static void a_wait_says_why(void **unused)
         {"[{'kind':'send','state':'running','node':'s','bytes_total':100,'bytes_done':43},"
          "{'kind':'receive','state':'running','node':'t','bytes_total':1000,'bytes_done':473},"
          "{'kind':'seal','state':'waiting'}]", 0, "receiving 43% on node 't'"},
+        {"[{'kind':'restore','state':'running','node':'t','bytes_total':100,'bytes_done':0}]", 0,
+         "writing the disks on node 't'"},
         {"[{'kind':'receive','state':'running','node':'t','lease_until_ms':18500}]", 5000,
          "no word from node 't' for 5 s; its lease runs out in 8 s"},
         {"[{'kind':'seal','state':'waiting'},{'kind':'freeze','state':'done'}]", 0, "seal waits for what comes before it"},

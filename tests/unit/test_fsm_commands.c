@@ -285,6 +285,8 @@ static void the_last_voter_is_not_removed(void **unused)
     REFUSED(FAR_CONFLICT, "is the last voter", server_role_set, .name = S("s1"), .role = FAR_server_role_removed);
     REFUSED(FAR_NOT_FOUND, "server 's9' does not exist", server_role_set, .name = S("s9"), .role = 3);
     REFUSED(FAR_INVALID, "standby, voter or removed", server_role_set, .name = S("s1"), .role = 4);
+    REFUSED(FAR_INVALID, "needs a site", token_create, .name = S("s2"), .purpose = FAR_token_purpose_join_server,
+            .hash = far_slice(hash, 32), .expires_ms = w.now_ms + 100);
     MUST(&w, token_create, .name = S("s2"), .purpose = FAR_token_purpose_join_server, .hash = far_slice(hash, 32),
          .expires_ms = w.now_ms + 100, .site = S("lyon"));
     uint64_t id = MUST(&w, server_join, .token_hash = far_slice(hash, 32), .name = S("s2"), .peer_address = S("b:1"),

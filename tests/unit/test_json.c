@@ -140,6 +140,14 @@ static void secrets_and_hashes_of_tokens_are_never_written(void **unused)
     json_decref(sent);
 }
 
+static void a_hash_of_64_bits_is_written_whole(void **unused)
+{
+    struct far_ev_command_remembered event = {.body_hash = 0xfedcba9876543210, .object_id = 7};
+    json_t *json = far_json_from_struct(&far_schema_ev_command_remembered, &event);
+    assert_string_equal(json_string_value(json_object_get(json, "body_hash")), "fedcba9876543210");
+    json_decref(json);
+}
+
 static int read_workload(const char *text)
 {
     static const struct far_json_rule rule = {NULL, "name site disks"};
@@ -385,6 +393,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_command_survives_json_and_back, setup, teardown),
         cmocka_unit_test_setup_teardown(secrets_and_hashes_of_tokens_are_never_written, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_hash_of_64_bits_is_written_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_wrong_in_a_list_is_named_with_its_place, setup, teardown),
         cmocka_unit_test_setup_teardown(numbers_outside_of_the_range_are_refused, setup, teardown),
         cmocka_unit_test(bytes_that_are_no_utf8_still_make_json),
