@@ -231,6 +231,9 @@ static bool admit(struct far_api_request *request)
         far_api_problem(request, 401, &err);
         return false;
     }
+    if (rc == 0 && !match.route->open) {
+        far_http_exchange_known(request->exchange);
+    }
     if (rc == 0) {
         rc = far_query_parse(http->query, http->query_count, &request->query, &err);
     }

@@ -88,6 +88,8 @@ struct far_http_work {
 void far_http_post(struct far_http *http, struct far_http_work *work);
 
 const struct far_http_request *far_http_exchange_request(const struct far_http_exchange *exchange);
+/* Who asks was let in: the connection may stay idle for longer than those of strangers. */
+void far_http_exchange_known(struct far_http_exchange *exchange);
 void far_http_exchange_set_data(struct far_http_exchange *exchange, void *data);
 void *far_http_exchange_data(const struct far_http_exchange *exchange);
 

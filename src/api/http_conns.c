@@ -12,6 +12,7 @@ struct far_http_conn {
     struct lws *wsi;
     uint8_t address[ADDRESS_BYTES];
     bool is_idle;
+    bool is_known; /* a request on it was allowed */
     bool is_dying;
     struct far_http_conn *older, *newer; /* while idle */
     struct far_http_conn *next_dying;
@@ -35,23 +36,25 @@ static void address_of(int fd, uint8_t address[ADDRESS_BYTES])
 
 static void take_out(struct far_http_conns *conns, struct far_http_conn *conn)
 {
+    struct far_http_idle *idle = &conns->idle[conn->is_known];
     if (!conn->is_idle) {
         return;
     }
-    *(conn->older != NULL ? &conn->older->newer : &conns->oldest) = conn->newer;
-    *(conn->newer != NULL ? &conn->newer->older : &conns->newest) = conn->older;
+    *(conn->older != NULL ? &conn->older->newer : &idle->oldest) = conn->newer;
+    *(conn->newer != NULL ? &conn->newer->older : &idle->newest) = conn->older;
     conn->older = conn->newer = NULL;
     conn->is_idle = false;
-    conns->idle_count--;
+    idle->count--;
 }
 
 static void put_newest(struct far_http_conns *conns, struct far_http_conn *conn)
 {
-    conn->older = conns->newest;
-    *(conns->newest != NULL ? &conns->newest->newer : &conns->oldest) = conn;
-    conns->newest = conn;
+    struct far_http_idle *idle = &conns->idle[conn->is_known];
+    conn->older = idle->newest;
+    *(idle->newest != NULL ? &idle->newest->newer : &idle->oldest) = conn;
+    idle->newest = conn;
     conn->is_idle = true;
-    conns->idle_count++;
+    idle->count++;
 }
 
 static void give_way(struct far_http_conns *conns, struct far_http_conn *conn)
@@ -76,7 +79,8 @@ bool far_http_conns_admit(struct far_http_conns *conns, int fd)
     unsigned same = 0;
     struct far_http_conn *oldest_same = NULL;
     address_of(fd, address);
-    for (struct far_http_conn *conn = conns->newest; conn != NULL; conn = conn->older) {
+    const struct far_http_idle *strangers = &conns->idle[false], *known = &conns->idle[true];
+    for (struct far_http_conn *conn = strangers->newest; conn != NULL; conn = conn->older) {
         if (memcmp(conn->address, address, ADDRESS_BYTES) == 0) {
             same++;
             oldest_same = conn;
@@ -84,8 +88,10 @@ bool far_http_conns_admit(struct far_http_conns *conns, int fd)
     }
     if (same >= FAR_HTTP_IDLE_PER_ADDRESS_MAX) {
         give_way(conns, oldest_same);
-    } else if (conns->oldest != NULL && (conns->idle_count >= FAR_HTTP_IDLE_MAX || conns->count >= conns->max)) {
-        give_way(conns, conns->oldest);
+    } else if (strangers->oldest != NULL && (strangers->count >= FAR_HTTP_IDLE_MAX || conns->count >= conns->max)) {
+        give_way(conns, strangers->oldest);
+    } else if (known->oldest != NULL && conns->count >= conns->max) {
+        give_way(conns, known->oldest);
     }
     return conns->count < conns->max;
 }
@@ -135,5 +141,18 @@ void far_http_conns_idle(struct far_http_conns *conns, struct lws *wsi)
     if (conn != NULL && !conn->is_dying) {
         take_out(conns, conn);
         put_newest(conns, conn);
+    }
+}
+
+void far_http_conns_known(struct far_http_conns *conns, struct lws *wsi)
+{
+    struct far_http_conn *conn = lws_get_opaque_user_data(wsi);
+    if (conn != NULL && !conn->is_known) {
+        bool was_idle = conn->is_idle;
+        take_out(conns, conn);
+        conn->is_known = true;
+        if (was_idle) {
+            put_newest(conns, conn);
+        }
     }
 }

@@ -1,9 +1,10 @@
 /* The connections of the HTTP server, and which of them give way: private to http*.c, the HTTP thread.
  *
  * A connection is idle until its request is there whole (handshaking, between two requests, in the middle of one: it costs
- * a client nothing to stay there), then busy until it is answered. Of idle ones there are at most FAR_HTTP_IDLE_MAX, and
- * FAR_HTTP_IDLE_PER_ADDRESS_MAX of one address; beyond, the one that is idle for longest is closed. With busy ones there are
- * at most `max`; beyond, an idle one gives way, and where all are busy the new one is closed. */
+ * a client nothing to stay there), then busy until it is answered. It is a stranger's until a request on it was allowed. Of
+ * strangers' idle ones there are at most FAR_HTTP_IDLE_MAX, and FAR_HTTP_IDLE_PER_ADDRESS_MAX of one address; beyond, the one
+ * that is idle for longest is closed. In all there are at most `max`; beyond, an idle one gives way, strangers' first, and
+ * where all are busy the new one is closed. */
 #ifndef FAR_API_HTTP_CONNS_H
 #define FAR_API_HTTP_CONNS_H
 
@@ -22,8 +23,10 @@ struct far_http_conn;
 struct far_http_conns {
     unsigned max;
     unsigned count; /* without those that are being closed */
-    unsigned idle_count;
-    struct far_http_conn *oldest, *newest; /* of the idle ones */
+    struct far_http_idle {
+        struct far_http_conn *oldest, *newest;
+        unsigned count;
+    } idle[2]; /* the strangers', the known ones' */
     struct far_http_conn *dying;           /* to be closed */
 };
 
@@ -37,5 +40,7 @@ int far_http_conns_add(struct far_http_conns *conns, struct lws *wsi);
 void far_http_conns_remove(struct far_http_conns *conns, struct lws *wsi);
 void far_http_conns_busy(struct far_http_conns *conns, struct lws *wsi);
 void far_http_conns_idle(struct far_http_conns *conns, struct lws *wsi);
+/* It is no stranger's any more. */
+void far_http_conns_known(struct far_http_conns *conns, struct lws *wsi);
 
 #endif

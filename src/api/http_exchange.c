@@ -304,6 +304,11 @@ const struct far_http_request *far_http_exchange_request(const struct far_http_e
     return &x->request;
 }
 
+void far_http_exchange_known(struct far_http_exchange *x)
+{
+    far_http_conns_known(&x->http->conns, x->wsi);
+}
+
 void far_http_exchange_set_data(struct far_http_exchange *x, void *data)
 {
     x->data = data;

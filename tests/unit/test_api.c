@@ -471,11 +471,28 @@ static int teardown(void **unused)
     return 0;
 }
 
+/* More of them than a stranger may keep idle: who showed a token keeps his connections. */
+static void connections_of_known_clients_stay_however_many(void **unused)
+{
+    enum { MANY = 150 };
+    struct far_test_https *clients[MANY];
+    for (int i = 0; i < MANY; i++) {
+        clients[i] = far_test_https_open(fixture->port, fixture->ca_path, 0);
+        assert_non_null(clients[i]);
+        assert_int_equal(far_test_https_request(clients[i], "GET", "/v1/sites", auth, NULL), 200);
+    }
+    for (int i = 0; i < MANY; i++) {
+        assert_int_equal(far_test_https_request(clients[i], "GET", "/v1/sites", auth, NULL), 200);
+        far_test_https_close(clients[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_created_is_listed_shown_and_removed),
         cmocka_unit_test(lists_page_by_cursor),
+        cmocka_unit_test(connections_of_known_clients_stay_however_many),
         cmocka_unit_test(everything_is_denied_without_a_good_token),
         cmocka_unit_test(bad_bodies_are_named_and_change_nothing),
         cmocka_unit_test(unknown_paths_and_methods_are_told_apart),
