@@ -2,6 +2,7 @@
 #include "api/http_conns.h"
 
 #include <netinet/in.h>
+#include <openssl/ssl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,6 +15,7 @@ struct far_http_conn {
     bool is_idle;
     bool is_known; /* a request on it was allowed */
     bool is_dying;
+    uint64_t heard_bytes; /* read from the socket when the last answer went out; 0: none did yet */
     struct far_http_conn *older, *newer; /* while idle */
     struct far_http_conn *next_dying;
 };
@@ -32,6 +34,13 @@ static void address_of(int fd, uint8_t address[ADDRESS_BYTES])
     } else if (peer.ss_family == AF_INET6) {
         memcpy(address, &((struct sockaddr_in6 *)&peer)->sin6_addr, ADDRESS_BYTES);
     }
+}
+
+static uint64_t heard_bytes(struct lws *wsi)
+{
+    SSL *ssl = lws_get_ssl(wsi);
+    BIO *bio = ssl == NULL ? NULL : SSL_get_rbio(ssl);
+    return bio == NULL ? 0 : BIO_number_read(bio);
 }
 
 static void take_out(struct far_http_conns *conns, struct far_http_conn *conn)
@@ -141,6 +150,7 @@ void far_http_conns_idle(struct far_http_conns *conns, struct lws *wsi)
     if (conn != NULL && !conn->is_dying) {
         take_out(conns, conn);
         put_newest(conns, conn);
+        conn->heard_bytes = heard_bytes(wsi);
     }
 }
 
@@ -155,4 +165,10 @@ void far_http_conns_known(struct far_http_conns *conns, struct lws *wsi)
             put_newest(conns, conn);
         }
     }
+}
+
+bool far_http_conns_is_ahead(struct lws *wsi)
+{
+    const struct far_http_conn *conn = lws_get_opaque_user_data(wsi);
+    return conn != NULL && conn->heard_bytes != 0 && conn->heard_bytes == heard_bytes(wsi);
 }

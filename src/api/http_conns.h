@@ -42,5 +42,8 @@ void far_http_conns_busy(struct far_http_conns *conns, struct lws *wsi);
 void far_http_conns_idle(struct far_http_conns *conns, struct lws *wsi);
 /* It is no stranger's any more. */
 void far_http_conns_known(struct far_http_conns *conns, struct lws *wsi);
+/* A head came, and nothing was read from the socket since the answer before: it was sent ahead of that answer. What
+ * libwebsockets keeps back in this way it cannot take a body from: it reads the head again as the body, and then for ever. */
+bool far_http_conns_is_ahead(struct lws *wsi);
 
 #endif

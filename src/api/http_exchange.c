@@ -64,6 +64,9 @@ int far_http_on_head(struct far_http *http, struct lws *wsi, struct far_http_ses
     far_buf_init(&x->body, http->body_max);
     far_buf_init(&x->headers, LWS_PRE + HEADERS_MAX);
     x->request.refuse_status = far_http_head_read(wsi, http->body_max, &x->head, &x->request, &x->body_length);
+    if (lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH) > 0 && far_http_conns_is_ahead(wsi)) {
+        return -1; /* the client may ask again on a connection of its own */
+    }
     if (x->body_length == 0 || x->body_length > DISCARD_MAX) {
         dispatch(x);
     } else {
