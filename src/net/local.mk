@@ -4,6 +4,7 @@ libnet_la_SOURCES = \
 	src/net/bdial.c src/net/blistener.c \
 	src/net/bstream.c src/net/bstream_private.h \
 	src/net/enroll.c src/net/enroll.h \
+	src/net/gcm_wide.c src/net/gcm_wide.h \
 	src/net/greeting.c src/net/greeting.h \
 	src/net/join_token.c src/net/join_token.h \
 	src/net/listener.c \
@@ -14,5 +15,5 @@ libnet_la_SOURCES = \
 	src/net/stream.c src/net/stream_private.h src/net/stream_tls.c \
 	src/net/tls.h \
 	src/net/wake.c src/net/wake.h
-libnet_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)
-libnet_la_LIBADD = libbase.la $(UV_LIBS) $(OPENSSL_LIBS) $(CURL_LIBS) $(JANSSON_LIBS)
+libnet_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS) $(IPSEC_MB_CFLAGS)
+libnet_la_LIBADD = libbase.la $(UV_LIBS) $(OPENSSL_LIBS) $(CURL_LIBS) $(JANSSON_LIBS) $(IPSEC_MB_LIBS)

@@ -2,6 +2,7 @@
 #include "net/records.h"
 
 #include "base/bytes.h"
+#include "net/gcm_wide.h"
 #include "net/tls.h"
 
 #include <openssl/err.h>
@@ -55,6 +56,10 @@ static int use_secret(struct far_records *records, struct far_error *err)
     bool done = expand(records, "tls13 key", key, key_len) &&
                 expand(records, "tls13 iv", records->iv, sizeof records->iv) &&
                 EVP_CipherInit_ex(records->cipher, NULL, NULL, key, NULL, records->seals) == 1;
+    if (done && records->may_be_wide) {
+        far_gcm_wide_free(records->wide);
+        records->wide = far_gcm_wide_new(key, key_len); /* without memory for it libcrypto does as well */
+    }
     OPENSSL_cleanse(key, sizeof key);
     records->number = 0;
     return done ? 0 : far_openssl_fail(err, FAR_INTERNAL, "make the key of a connection");
@@ -74,6 +79,8 @@ int far_records_init(struct far_records *records, const SSL *ssl, const uint8_t 
         EVP_CIPHER_CTX_get_iv_length(records->cipher) != sizeof records->iv) {
         return far_openssl_fail(err, FAR_INTERNAL, "take over a connection");
     }
+    int nid = SSL_CIPHER_get_cipher_nid(suite);
+    records->may_be_wide = (nid == NID_aes_128_gcm || nid == NID_aes_256_gcm) && far_gcm_wide_pays();
     memcpy(records->secret, secret, (size_t)EVP_MD_get_size(records->digest));
     return use_secret(records, err);
 }
@@ -81,6 +88,7 @@ int far_records_init(struct far_records *records, const SSL *ssl, const uint8_t 
 void far_records_done(struct far_records *records)
 {
     EVP_CIPHER_CTX_free(records->cipher);
+    far_gcm_wide_free(records->wide);
     OPENSSL_cleanse(records, sizeof *records);
 }
 
@@ -98,16 +106,20 @@ int far_records_next_key(struct far_records *records, struct far_error *err)
 
 /* ---- records ---- */
 
-/* The nonce of the next record, and its head as additional data. */
-static bool begin(struct far_records *records, const uint8_t head[FAR_RECORD_HEAD])
+static void next_nonce(struct far_records *records, uint8_t nonce[FAR_GCM_NONCE])
 {
-    uint8_t nonce[sizeof records->iv], number[8];
-    int n;
-    memcpy(nonce, records->iv, sizeof nonce);
+    uint8_t number[8];
+    memcpy(nonce, records->iv, sizeof records->iv);
     far_put_be64(number, records->number++);
     for (size_t i = 0; i < sizeof number; i++) {
-        nonce[sizeof nonce - sizeof number + i] ^= number[i];
+        nonce[sizeof records->iv - sizeof number + i] ^= number[i];
     }
+}
+
+/* The nonce of a record, and its head as additional data. */
+static bool begin(struct far_records *records, const uint8_t nonce[FAR_GCM_NONCE], const uint8_t head[FAR_RECORD_HEAD])
+{
+    int n;
     return EVP_CipherInit_ex(records->cipher, NULL, NULL, NULL, nonce, records->seals) == 1 &&
            EVP_CipherUpdate(records->cipher, NULL, &n, head, FAR_RECORD_HEAD) == 1;
 }
@@ -115,14 +127,19 @@ static bool begin(struct far_records *records, const uint8_t head[FAR_RECORD_HEA
 int far_records_seal(struct far_records *records, enum far_record_type type, const void *plain, size_t len, uint8_t *out,
                      struct far_error *err)
 {
-    uint8_t last = (uint8_t)type, *body = out + FAR_RECORD_HEAD;
+    uint8_t last = (uint8_t)type, *body = out + FAR_RECORD_HEAD, nonce[sizeof records->iv];
     int n;
     out[0] = FAR_RECORD_DATA;
     out[1] = TLS1_2_VERSION >> 8; /* on the wire every record says so */
     out[2] = TLS1_2_VERSION & 0xff;
     out[3] = (uint8_t)((len + 1 + FAR_RECORD_TAG) >> 8);
     out[4] = (uint8_t)(len + 1 + FAR_RECORD_TAG);
-    if (!begin(records, out) || (len > 0 && EVP_CipherUpdate(records->cipher, body, &n, plain, (int)len) != 1) ||
+    next_nonce(records, nonce);
+    if (records->wide != NULL) {
+        far_gcm_wide_seal(records->wide, nonce, out, plain, len, last, body);
+        return 0;
+    }
+    if (!begin(records, nonce, out) || (len > 0 && EVP_CipherUpdate(records->cipher, body, &n, plain, (int)len) != 1) ||
         EVP_CipherUpdate(records->cipher, body + len, &n, &last, 1) != 1 ||
         EVP_CipherFinal_ex(records->cipher, body + len + 1, &n) != 1 ||
         EVP_CIPHER_CTX_ctrl(records->cipher, EVP_CTRL_AEAD_GET_TAG, FAR_RECORD_TAG, body + len + 1) != 1) {
@@ -142,11 +159,18 @@ int far_records_open(struct far_records *records, const uint8_t *record, size_t 
                      uint8_t *ret_last, struct far_error *err)
 {
     const uint8_t *body = record + FAR_RECORD_HEAD;
-    uint8_t tag[FAR_RECORD_TAG];
+    uint8_t tag[FAR_RECORD_TAG], nonce[sizeof records->iv];
     size_t len = length - FAR_RECORD_ADDED;
     int n;
     memcpy(tag, body + len + 1, sizeof tag);
-    if (!begin(records, record) || EVP_CIPHER_CTX_ctrl(records->cipher, EVP_CTRL_AEAD_SET_TAG, sizeof tag, tag) != 1 ||
+    next_nonce(records, nonce);
+    bool good = records->wide != NULL &&
+                far_gcm_wide_open(records->wide, nonce, record, body, len, plain, ret_last);
+    if (good) {
+        return 0;
+    }
+    if (records->wide != NULL || !begin(records, nonce, record) ||
+        EVP_CIPHER_CTX_ctrl(records->cipher, EVP_CTRL_AEAD_SET_TAG, sizeof tag, tag) != 1 ||
         (len > 0 && EVP_CipherUpdate(records->cipher, plain, &n, body, (int)len) != 1) ||
         EVP_CipherUpdate(records->cipher, ret_last, &n, body + len, 1) != 1 ||
         EVP_CipherFinal_ex(records->cipher, tag, &n) != 1) {

@@ -2,8 +2,9 @@
  *
  * libssl shakes hands, checks certificates and derives the traffic secrets; from there on a blocking stream seals its
  * records straight from the caller's bytes and opens them straight into the caller's buffer, each direction by itself.
- * libssl would copy every byte twice each way and allow only one thread at a time. The ciphers are those of libcrypto,
- * the bytes on the wire those of any TLS 1.3 peer. A value, of one thread at a time. */
+ * libssl would copy every byte twice each way and allow only one thread at a time. The ciphers are those of libcrypto
+ * (AES-GCM of libipsec-mb where that pays: gcm_wide.h), the bytes on the wire those of any TLS 1.3 peer. A value, of one
+ * thread at a time. */
 #ifndef FAR_NET_RECORDS_H
 #define FAR_NET_RECORDS_H
 
@@ -37,6 +38,8 @@ void far_traffic_secrets_note(const SSL *ssl, const char *line);
 
 struct far_records {
     EVP_CIPHER_CTX *cipher;
+    struct far_gcm_wide *wide; /* in its place where that pays: gcm_wide.h */
+    bool may_be_wide;
     const EVP_MD *digest;
     bool seals; /* else it opens */
     uint8_t secret[48];

@@ -2,6 +2,7 @@
 #include "../lib/cm.h"
 #include "../lib/made_pki.h"
 #include "net/bstream_private.h"
+#include "net/gcm_wide.h"
 
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -372,6 +373,51 @@ static void a_record_that_was_changed_or_missed_is_refused(void **state)
     end_libssl(ssl, &s);
 }
 
+/* Every length up to some strides, then some up to a record; both keys, both ways against libcrypto. */
+static void wide_gcm_is_that_of_libcrypto(void **state)
+{
+    static uint8_t plain[FAR_RECORD_PLAIN_MAX + 1], sealed[FAR_RECORD_PLAIN_MAX + 17], wanted[FAR_RECORD_PLAIN_MAX + 17],
+        back[FAR_RECORD_PLAIN_MAX + 1];
+    uint8_t key[32] = {0}, nonce[FAR_GCM_NONCE], head[FAR_GCM_HEAD], last;
+    int n;
+    if (!far_gcm_wide_can()) { /* without the library or the processor for it: there is no such key */
+        assert_null(far_gcm_wide_new(key, 16));
+        assert_false(far_gcm_wide_pays());
+        return;
+    }
+    srand(20261120);
+    EVP_CIPHER_CTX *cipher = EVP_CIPHER_CTX_new();
+    for (size_t round = 0; round < 2000; round++) {
+        size_t len = round <= 1601 ? round / 2 : round <= 1605 ? FAR_RECORD_PLAIN_MAX - (round - 1602) / 2
+                                                         : (size_t)rand() % FAR_RECORD_PLAIN_MAX;
+        size_t key_len = round % 2 == 0 ? 16 : 32;
+        for (size_t i = 0; i < sizeof key; i++) {
+            key[i] = (uint8_t)rand();
+            nonce[i % sizeof nonce] = (uint8_t)rand();
+            head[i % sizeof head] = (uint8_t)rand();
+        }
+        for (size_t i = 0; i <= len; i++) {
+            plain[i] = (uint8_t)(rand() >> 3);
+        }
+        const EVP_CIPHER *of = key_len == 16 ? EVP_aes_128_gcm() : EVP_aes_256_gcm();
+        assert_int_equal(EVP_EncryptInit_ex(cipher, of, NULL, key, nonce), 1);
+        assert_int_equal(EVP_EncryptUpdate(cipher, NULL, &n, head, sizeof head), 1);
+        assert_int_equal(EVP_EncryptUpdate(cipher, wanted, &n, plain, (int)len + 1), 1);
+        assert_int_equal(EVP_EncryptFinal_ex(cipher, wanted + len + 1, &n), 1);
+        assert_int_equal(EVP_CIPHER_CTX_ctrl(cipher, EVP_CTRL_AEAD_GET_TAG, FAR_GCM_TAG, wanted + len + 1), 1);
+        struct far_gcm_wide *gcm = far_gcm_wide_new(key, key_len);
+        far_gcm_wide_seal(gcm, nonce, head, plain, len, plain[len], sealed);
+        assert_memory_equal(sealed, wanted, len + 1 + FAR_GCM_TAG);
+        assert_true(far_gcm_wide_open(gcm, nonce, head, sealed, len, back, &last));
+        assert_memory_equal(back, plain, len);
+        assert_int_equal(last, plain[len]);
+        sealed[(size_t)rand() % (len + 1 + FAR_GCM_TAG)] ^= (uint8_t)(1 << rand() % 8);
+        assert_false(far_gcm_wide_open(gcm, nonce, head, sealed, len, back, &last));
+        far_gcm_wide_free(gcm);
+    }
+    EVP_CIPHER_CTX_free(cipher);
+}
+
 static void *shut_listener(void *arg)
 {
     far_blistener_shutdown(arg);
@@ -403,6 +449,7 @@ int main(void)
         cmocka_unit_test(records_are_those_of_libssl_in_every_suite),
         cmocka_unit_test(what_libssl_says_beside_data_ends_the_stream_cleanly),
         cmocka_unit_test(a_record_that_was_changed_or_missed_is_refused),
+        cmocka_unit_test(wide_gcm_is_that_of_libcrypto),
         cmocka_unit_test(accept_ends_when_the_listener_is_shut_down),
     };
     return cmocka_run_group_tests_name("net_blocking", tests, set_up, tear_down);

@@ -30,7 +30,7 @@ MAY = {
     "src/base": (set(), {"msgpack", "xxhash", "xxh_x86dispatch"}),
     "src/fsm": ({"base"}, {"msgpack"}),
     "src/log": ({"base", "fsm", "net"}, {"uv", "lmdb", "raft", "zstd", "xxhash", "openssl", "msgpack"}),
-    "src/net": ({"base"}, {"uv", "openssl", "curl", "jansson"}),
+    "src/net": ({"base"}, {"uv", "openssl", "curl", "jansson", "intel-ipsec-mb"}),
     "src/dataplane": ({"base", "net", "farshore/adapter.h"}, {"uv", "lmdb", "zstd", "xxhash", "openssl", "msgpack"}),
     "src/adapters": ({"base", "net", "farshore/adapter.h"}, {"uv", "openssl", "curl"}),
     "src/api": ({"base", "net", "fsm", "log"}, {"uv", "libwebsockets", "jansson", "openssl"}),
