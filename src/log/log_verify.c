@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -273,6 +274,7 @@ static void report_to_pipe(void *arg, bool good, const char *text)
 
 static void child(const char *dir, int fd)
 {
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* it has the folder's lock, too */
     static const int deadly[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
     struct verify verify = {.report = report_to_pipe, .arg = &fd};
     struct far_error err = {0};

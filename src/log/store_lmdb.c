@@ -161,6 +161,9 @@ static int kv_seek_either(struct far_kv *base, struct far_slice key, bool before
     }
     *ret_key = slice(k);
     *ret_value = slice(v);
+    if (key.len > 0 && before != (far_slice_compare(*ret_key, key) < 0)) { /* who walks by keys would walk in a circle */
+        return far_fail(err, FAR_CORRUPT, "store: look for a row: a page leads to another place than its key says");
+    }
     return 0;
 }
 

@@ -365,6 +365,95 @@ static void a_changed_event_is_named_and_never_returned(void **state)
     remove_folder();
 }
 
+enum { PAGE_BYTES = 4096, PAGE_HEADER = 16, NODE_HEADER = 8, BRANCH = 1 };
+
+static uint16_t le16(const uint8_t *at)
+{
+    return (uint16_t)(at[0] | at[1] << 8);
+}
+
+/* The n-th byte of the keys in the inner pages of the data file; 0: there are fewer. */
+static size_t inner_key_byte(const uint8_t *bytes, size_t len, size_t n)
+{
+    for (size_t page = 2 * PAGE_BYTES; page < len; page += PAGE_BYTES) {
+        const uint8_t *p = bytes + page;
+        size_t nodes = le16(p + 10) == BRANCH && le16(p + 12) >= PAGE_HEADER ? (le16(p + 12) - PAGE_HEADER) / 2u : 0;
+        for (size_t i = 0; i < nodes; i++) {
+            size_t node = le16(p + PAGE_HEADER + 2 * i), key_len = le16(p + node + 6);
+            if (n < key_len) {
+                return page + node + NODE_HEADER + n;
+            }
+            n -= key_len;
+        }
+    }
+    return 0;
+}
+
+static void write_byte(size_t at, int byte)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/data.mdb", folder);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    fseek(file, (long)at, SEEK_SET);
+    fputc(byte, file);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* How many rows a walk by keys finds until it ends; more than `most`: it does not. */
+static unsigned walk(unsigned most)
+{
+    struct far_store *store = open_lmdb();
+    struct far_store_txn *txn;
+    uint8_t at[FAR_KV_KEY_MAX + 1];
+    struct far_slice key = far_slice(at, 0), value;
+    unsigned rows = 0;
+    assert_int_equal(far_store_begin(store, false, &txn, NULL), 0);
+    struct far_kv *kv = far_store_kv(txn);
+    for (struct far_slice from = key; rows <= most && kv->ops->seek(kv, from, &key, &value, NULL) == 0; rows++) {
+        memcpy(at, key.data, key.len);
+        at[key.len] = 0;
+        from = far_slice(at, key.len + 1);
+    }
+    far_store_abort(txn);
+    far_store_close(store);
+    return rows;
+}
+
+static void a_walk_ends_though_a_key_of_an_inner_page_is_damaged(void **state)
+{
+    enum { ROWS = 300 };
+    static uint8_t bytes[1 << 20];
+    char path[300], key[32];
+    make_folder();
+    struct far_store *store = open_lmdb();
+    struct far_store_txn *txn;
+    assert_int_equal(far_store_begin(store, true, &txn, NULL), 0);
+    struct far_kv *kv = far_store_kv(txn);
+    for (int i = 1; i <= ROWS; i++) {
+        snprintf(key, sizeof key, "key-%04d-with-some-length", i);
+        assert_int_equal(kv->ops->put(kv, far_slice_str(key), far_slice_str(key), NULL), 0);
+    }
+    assert_int_equal(far_store_commit(txn, NULL), 0);
+    far_store_close(store);
+    assert_int_equal(walk(ROWS), ROWS);
+    snprintf(path, sizeof path, "%s/data.mdb", folder);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    size_t len = fread(bytes, 1, sizeof bytes, file);
+    assert_int_equal(fclose(file), 0);
+    size_t at, n = 0;
+    for (; (at = inner_key_byte(bytes, len, n)) != 0; n++) {
+        for (int bit = 0; bit < 8; bit++) {
+            write_byte(at, bytes[at] ^ 1 << bit);
+            assert_in_range(walk(ROWS), 0, ROWS);
+        }
+        write_byte(at, bytes[at]);
+    }
+    assert_true(n > 0);
+    remove_folder();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -374,6 +463,7 @@ int main(void)
         cmocka_unit_test(the_second_set_is_switched_in_by_one_transaction),
         cmocka_unit_test(events_are_prepended_only_where_the_chain_leads),
         cmocka_unit_test(a_changed_event_is_named_and_never_returned),
+        cmocka_unit_test(a_walk_ends_though_a_key_of_an_inner_page_is_damaged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
