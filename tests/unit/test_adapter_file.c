@@ -81,6 +81,10 @@ static void what_is_no_disk_is_refused_by_name(void **state)
     assert_int_equal(file->inventory->probe(NULL, &d, &found, &said), FAR_ADAPTER_FATAL);
     assert_int_equal(said.klass, FAR_NOT_FOUND);
     assert_non_null(strstr(said.message, "/nonexistent/disk"));
+    assert_int_equal(mkfifo(target, 0600), 0); /* whoever opens it waits for a writer */
+    d.locator = target;
+    assert_int_equal(file->inventory->probe(NULL, &d, &found, &said), FAR_ADAPTER_FATAL);
+    assert_int_equal(said.klass, FAR_INVALID);
     d.locator = image;
     assert_int_equal(truncate(image, 0), 0);
     assert_int_equal(file->inventory->probe(NULL, &d, &found, &said), FAR_ADAPTER_FATAL);
@@ -169,6 +173,15 @@ static void a_target_that_could_not_be_made_leaves_nothing(void **state)
     assert_true(far_fault_disarm());
 }
 
+static void a_target_whose_name_is_too_long_is_refused_at_once(void **state)
+{
+    void *handle;
+    char path[600];
+    snprintf(path, sizeof path, "%s/%0256d", dir, 0);
+    assert_int_equal(file->bytes->open_target(NULL, "restore-1-1", path, BLOCK, &handle, &said), FAR_ADAPTER_FATAL);
+    assert_int_equal(said.klass, FAR_INVALID);
+}
+
 static void faults_strike_when_and_how_they_are_told(void **state)
 {
     void *platform, *handle;
@@ -201,6 +214,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(files_have_no_list_of_changes, setup, teardown),
         cmocka_unit_test_setup_teardown(a_target_is_new_sparse_and_taken_up_by_its_own_recovery_only, setup, teardown),
         cmocka_unit_test_setup_teardown(a_target_that_could_not_be_made_leaves_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_target_whose_name_is_too_long_is_refused_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(faults_strike_when_and_how_they_are_told, setup, teardown),
     };
     return cmocka_run_group_tests_name("adapter_file", tests, NULL, NULL);

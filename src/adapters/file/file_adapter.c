@@ -33,6 +33,12 @@ int far_file_fail_errno(struct far_adapter_error *ret_error, int sys_errno, cons
         klass = FAR_DENIED;
         outcome = FAR_ADAPTER_FATAL;
         break;
+    case ENAMETOOLONG:
+    case ELOOP:
+    case EISDIR:
+        klass = FAR_INVALID;
+        outcome = FAR_ADAPTER_FATAL;
+        break;
     case EEXIST:
         klass = FAR_CONFLICT;
         outcome = FAR_ADAPTER_FATAL;
@@ -92,7 +98,7 @@ int far_file_probe_fd(int fd, const char *path, struct far_adapter_found *ret_fo
 int far_file_probe(void *platform, const struct far_adapter_disk *disk, struct far_adapter_found *ret_found,
                    struct far_adapter_error *ret_error)
 {
-    int fd = open(disk->locator, O_RDONLY | O_CLOEXEC);
+    int fd = open(disk->locator, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* of a pipe it would wait for a writer */
     if (fd < 0) {
         return far_file_fail_errno(ret_error, errno, "open the disk", disk->locator);
     }

@@ -57,7 +57,7 @@ static int bytes_open_frozen(void *platform, const char *ref, const struct far_a
     if (outcome != FAR_ADAPTER_OK) {
         return outcome;
     }
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) {
         return far_file_fail_errno(ret_error, errno, "open the frozen disk", path);
     }

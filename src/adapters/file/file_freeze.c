@@ -38,7 +38,7 @@ static bool clone_disk(const char *hint, const struct far_adapter_disk *disk)
     if (clone_path(hint, disk, path, NULL) != FAR_ADAPTER_OK) {
         return false;
     }
-    int from = open(disk->locator, O_RDONLY | O_CLOEXEC);
+    int from = open(disk->locator, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (from < 0) {
         return false;
     }
