@@ -35,7 +35,9 @@ int far_api_authorize(struct far_api_request *request, struct far_log_view *view
     const char *text = far_http_exchange_request(request->exchange)->authorization;
     uint8_t secret[32], hash[32];
     if (strncasecmp(text, "Bearer ", 7) != 0 || !far_api_token_parse(text + 7, strlen(text + 7), secret)) {
-        return far_fail(err, FAR_DENIED, "a token is needed: send the header 'Authorization: Bearer <token>'");
+        return far_fail(err, FAR_DENIED, "%s",
+                        text[0] == '\0' ? "a token is needed: send the header 'Authorization: Bearer <token>'"
+                                        : "this is no API token: those begin with 'far_'; a join token lets only servers and nodes join");
     }
     far_token_hash(secret, hash);
     struct far_key key = far_key(&far_schema_row_progress);

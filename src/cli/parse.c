@@ -187,6 +187,13 @@ static int no_verb(const struct cli_parsed *parsed, int argc, const char *const 
 {
     const char *noun, *verb;
     find_words(argc, argv, &noun, &verb);
+    if (verb != NULL && strcmp(noun, "job") == 0 && strcmp(verb, "create") == 0) {
+        return far_fail(err, FAR_INVALID, "jobs are made by 'plan replicate', 'recover' and 'checkpoint verify', and ended by "
+                                          "'job cancel'");
+    }
+    if (verb != NULL && strcmp(noun, "checkpoint") == 0 && strcmp(verb, "create") == 0) {
+        return far_fail(err, FAR_INVALID, "a checkpoint is made by a cycle: 'plan replicate'");
+    }
     return verb == NULL ? far_fail(err, FAR_INVALID, "'%s' needs a verb; 'farshore help %s' lists them", noun, noun)
                         : far_fail(err, FAR_INVALID, "there is no '%s %s'; 'farshore help %s' lists what there is", noun, verb,
                                    noun);

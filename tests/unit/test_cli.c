@@ -60,6 +60,8 @@ static void what_is_wrong_is_named(void **unused)
         {{"server", "create", "s9"}, "--site"},
         {{"site", "list", "--wait"}, "unknown option '--wait'"},
         {{"site", "paint"}, "there is no 'site paint'"},
+        {{"job", "create"}, "jobs are made by 'plan replicate'"},
+        {{"checkpoint", "create"}, "made by a cycle"},
         {{"site"}, "'site' needs a verb"},
         {{"sight", "list"}, "unknown command 'sight'"},
         {{"plan", "replicate", "p", "--wait=1"}, "takes no value"},
