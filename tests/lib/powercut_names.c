@@ -83,6 +83,8 @@ struct names powercut_copy_names(const struct names *from)
     if (copy.list == NULL) {
         powercut_die("out of memory");
     }
-    memcpy(copy.list, from->list, from->count * sizeof *copy.list);
+    if (from->count > 0) { /* an empty base has no list at all */
+        memcpy(copy.list, from->list, from->count * sizeof *copy.list);
+    }
     return copy;
 }
