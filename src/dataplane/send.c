@@ -250,6 +250,8 @@ static void session_init(struct far_send *send, const struct far_transfer_welcom
     uint64_t from = welcome->complete ? 0 : welcome->resume_block;
     send->next_chunk = from == send->blocks ? send->chunks : from / FAR_TRANSFER_GROUP;
     send->marked_block = from;
+    bool near = far_bstream_round_trip_us(send->stream) < SEND_NEAR_US;
+    send->buffers_max = near ? SEND_BUFFERS_NEAR : SEND_BUFFERS_MAX;
     send->busy = 0;
     send->credit = send->spent = (struct far_transfer_credit){0};
     send->to_offer = send->to_pack = send->to_send = (struct send_queue){0};

@@ -11,6 +11,8 @@ enum {
     SEND_CHUNKS = 4, /* hashed together: their blocks fill the lanes of leaf_lanes.h better */
     SEND_GROUPS = 96,       /* offered or about to be, at most */
     SEND_BUFFERS_MAX = 48,  /* the window, and offers that run ahead of it */
+    SEND_BUFFERS_NEAR = 12, /* the same on a path of less than SEND_NEAR_US: what is sent soon is still in the cache */
+    SEND_NEAR_US = 2000,
     SEND_BUFFERS_MIN = 4,
     SEND_DIRECT_MIN = 8,    /* so many candidates in one chunk: it is its own group, nothing is copied */
     SEND_OPEN_CHUNKS = 64,  /* a gathering group waits for so many chunks before it is offered as it is */
@@ -84,7 +86,7 @@ struct far_send {
     struct far_error error;
     uint64_t next_chunk;
     size_t busy; /* workers with a chunk in hand */
-    size_t buffers, groups_used;
+    size_t buffers, buffers_max, groups_used;
     struct far_transfer_credit credit, spent;
     struct send_queue to_offer, to_pack, to_send;
     uint64_t marked_block;

@@ -297,7 +297,7 @@ static size_t ready(struct far_send *send, struct send_worker *worker, bool *ret
 {
     size_t sending = atomic_load(&send->engine->sending_hint);
     size_t share = far_pool_count(send->engine->pool_out) / (sending > 0 ? sending : 1);
-    size_t most = share < SEND_BUFFERS_MIN ? SEND_BUFFERS_MIN : share < SEND_BUFFERS_MAX ? share : SEND_BUFFERS_MAX;
+    size_t most = share < SEND_BUFFERS_MIN ? SEND_BUFFERS_MIN : share < send->buffers_max ? share : send->buffers_max;
     uint64_t rest = send->chunks - send->next_chunk;
     size_t wanted = rest < SEND_CHUNKS ? (size_t)rest : SEND_CHUNKS, have = 0;
     for (size_t c = 0, kept = 0; c < SEND_CHUNKS; c++) { /* a chunk that was gathered leaves its buffer to the next ones */

@@ -8,6 +8,7 @@
 #include "net/bstream_private.h"
 
 #include "base/clock.h"
+#include "net/round_trip.h"
 
 #include <errno.h>
 #include <openssl/err.h>
@@ -134,6 +135,11 @@ void far_bstream_shutdown(struct far_bstream *stream)
 {
     atomic_store(&stream->is_shut, true);
     shutdown(stream->fd, SHUT_RDWR); /* wakes both polls */
+}
+
+uint32_t far_bstream_round_trip_us(const struct far_bstream *stream)
+{
+    return far_round_trip_us(stream->fd);
 }
 
 uint64_t far_bstream_bytes_sent(const struct far_bstream *stream)

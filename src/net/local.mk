@@ -11,6 +11,7 @@ libnet_la_SOURCES = \
 	src/net/net.c src/net/net.h \
 	src/net/pki.c src/net/pki.h \
 	src/net/records.c src/net/records.h \
+	src/net/round_trip.c src/net/round_trip.h \
 	src/net/seal.c src/net/seal.h \
 	src/net/stream.c src/net/stream_private.h src/net/stream_tls.c \
 	src/net/tls.h \

@@ -138,5 +138,7 @@ void far_bstream_shutdown(struct far_bstream *stream);
 void far_bstream_free(struct far_bstream *stream);
 uint64_t far_bstream_bytes_sent(const struct far_bstream *stream);     /* before TLS */
 uint64_t far_bstream_bytes_received(const struct far_bstream *stream); /* after TLS */
+/* The shortest round trip that the kernel saw, microseconds; UINT32_MAX: not known. */
+uint32_t far_bstream_round_trip_us(const struct far_bstream *stream);
 
 #endif
