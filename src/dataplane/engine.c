@@ -341,6 +341,10 @@ static int open_stores(struct far_engine *engine, struct far_error *err)
     if (rc == 0 && config->cache_dir != NULL && (engine->cache_dir = strdup(config->cache_dir)) == NULL) {
         rc = far_fail(err, FAR_LIMIT, "no memory");
     }
+    const char *own[] = {config->node_dir, config->vault_dir, config->cache_dir};
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
+        engine->own_dirs[i] = own[i] != NULL ? realpath(own[i], NULL) : NULL;
+    }
     return rc;
 }
 
@@ -433,6 +437,9 @@ void far_engine_free(struct far_engine *engine)
     }
     free(engine->remembered);
     free(engine->cache_dir);
+    for (size_t i = 0; i < sizeof engine->own_dirs / sizeof engine->own_dirs[0]; i++) {
+        free(engine->own_dirs[i]);
+    }
     pthread_cond_destroy(&engine->changed);
     pthread_mutex_destroy(&engine->platforms_mutex);
     pthread_mutex_destroy(&engine->mutex);

@@ -42,6 +42,7 @@ struct far_engine_config {
     const char *listen_address;  /* data port, "host:0" = any; NULL: this node never receives */
     const char *vault_dir;       /* NULL: not a target */
     const char *cache_dir;       /* of leaf maps at the source; NULL: every cycle offers everything */
+    const char *node_dir;        /* the node's own folder; NULL: none. Nothing is recovered into it, vault or cache */
     uint64_t memory_bytes;       /* all block buffers; 0 = 128 MiB, at least 16 MiB */
     uint32_t worker_count;       /* hashing threads of one transfer; 0 = number of processors, at most 8 */
     uint64_t checkpoint_bytes;   /* of an intermediate checkpoint at the target; 0 = 500 MB */

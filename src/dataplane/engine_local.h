@@ -79,6 +79,7 @@ struct far_engine {
     struct far_blistener *listener;
     char data_address[300];
     char *cache_dir;
+    char *own_dirs[3]; /* resolved; NULL: none there */
 
     pthread_mutex_t mutex;
     pthread_cond_t changed; /* an attempt ended, a transfer slot came free, a greeting ended */

@@ -7,8 +7,10 @@
  * made and writes it again; a target that exists otherwise is refused by the adapter. */
 #include "dataplane/engine_local.h"
 
+#include "base/file.h"
 #include "dataplane/leaf_lanes.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -156,6 +158,30 @@ static int pass(struct restore *restore, struct far_error *err)
     return rc;
 }
 
+static bool is_inside(const char *path, const char *dir)
+{
+    size_t len = strlen(dir);
+    return strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0');
+}
+
+/* What the node itself lives on is no place for a disk; a folder that cannot be resolved is the adapter's to refuse. */
+static int check_target(const struct far_engine *engine, const char *target, struct far_error *err)
+{
+    char dir[PATH_MAX];
+    far_file_dir_of(target, dir, sizeof dir);
+    char *resolved = realpath(dir, NULL);
+    int rc = 0;
+    for (size_t i = 0; resolved != NULL && i < sizeof engine->own_dirs / sizeof engine->own_dirs[0]; i++) {
+        if (engine->own_dirs[i] != NULL && is_inside(resolved, engine->own_dirs[i])) {
+            rc = far_fail(err, FAR_CONFLICT, "'%s' is inside this node's own folder '%s'; recover to another place", target,
+                          engine->own_dirs[i]);
+            break;
+        }
+    }
+    free(resolved);
+    return rc;
+}
+
 static int open_both(struct restore *restore, struct far_error *err)
 {
     const struct far_engine_order *order = &restore->attempt->order;
@@ -164,7 +190,12 @@ static int open_both(struct restore *restore, struct far_error *err)
     struct far_hash256 root;
     char ref[64];
     memcpy(root.bytes, order->root, sizeof root.bytes);
-    int rc = far_point_open(restore->attempt->engine->vault, &root, &restore->point, err);
+    int rc = check_target(restore->attempt->engine, order->target_path, err);
+    if (rc != 0) {
+        restore->outcome = FAR_ADAPTER_FATAL;
+        return rc;
+    }
+    rc = far_point_open(restore->attempt->engine->vault, &root, &restore->point, err);
     rc = rc == 0 ? far_engine_platform(restore->attempt->engine, order->adapter[0] != '\0' ? order->adapter : "file",
                                        &platform, err)
                  : rc;

@@ -3,6 +3,7 @@
 #include "log/raft_wal.h"
 
 #include "base/assert.h"
+#include "base/logging.h"
 #include "log/raft_wal_format.h"
 #include "log/raft_wal_load.h"
 
@@ -507,6 +508,7 @@ static int load(struct far_wal *wal, struct far_wal_scan *scan, struct far_error
     scan->log.term = votes.term;
     scan->log.vote = votes.vote;
     if (rc == 0 && votes.bad != NULL) {
+        far_logf(FAR_LEVEL_WARN, "wal", "'%s' was missing or damaged: it is written again from its whole copy", votes.bad);
         rc = far_wal_set_vote(wal, votes.term, votes.vote, err);
     }
     return rc;

@@ -2,6 +2,7 @@
  *
  * TLS 1.3 only, both sides verified against the cluster's own CA and nothing else; no sessions, tickets, renegotiation or
  * early data. AES-128-GCM first: the fastest where the processor helps. */
+#include "base/file.h"
 #include "net/records.h"
 #include "net/tls.h"
 
@@ -98,6 +99,36 @@ out:
     return 0;
 }
 
+static int read_der(const char *path, struct far_buf *ret_der, struct far_error *err)
+{
+    struct far_buf pem;
+    far_buf_init(&pem, 4 * FAR_PKI_BYTES_MAX); /* a chain */
+    int rc = far_file_read(path, &pem, err);
+    rc = rc == 0 ? far_pki_pem_to_der(far_buf_slice(&pem), ret_der, err) : rc;
+    far_buf_done(&pem);
+    return rc == 0 ? 0 : far_error_context(err, "%s", path);
+}
+
+/* A damaged file would otherwise show itself at the others, as their refusal. */
+static int check_identity(const struct far_net_config *config, struct far_error *err)
+{
+    struct far_buf key, own, ca;
+    far_buf_init(&key, FAR_PKI_BYTES_MAX);
+    far_buf_init(&own, FAR_PKI_BYTES_MAX);
+    far_buf_init(&ca, FAR_PKI_BYTES_MAX);
+    int rc = far_file_read(config->key_path, &key, err);
+    rc = rc == 0 ? read_der(config->certificate_path, &own, err) : rc;
+    rc = rc == 0 ? read_der(config->ca_path, &ca, err) : rc;
+    if (rc == 0) {
+        rc = far_pki_check(far_buf_slice(&key), far_buf_slice(&own), far_buf_slice(&ca), config->self, err);
+        rc = rc == 0 ? 0 : far_error_context(err, "%s, with its key and CA", config->certificate_path);
+    }
+    far_secret_done(&key);
+    far_buf_done(&own);
+    far_buf_done(&ca);
+    return rc;
+}
+
 int far_net_open(const char *dir, struct far_peer self, const uint8_t cluster_uuid[16], uint64_t incarnation_epoch,
                  struct far_net **ret_net, struct far_error *err)
 {
@@ -115,7 +146,8 @@ int far_net_open(const char *dir, struct far_peer self, const uint8_t cluster_uu
                                     .certificate_path = certificate,
                                     .key_path = key};
     memcpy(config.cluster_uuid, cluster_uuid, sizeof config.cluster_uuid);
-    return far_net_new(&config, ret_net, err);
+    int rc = check_identity(&config, err);
+    return rc == 0 ? far_net_new(&config, ret_net, err) : rc;
 }
 
 void far_net_free(struct far_net *net)

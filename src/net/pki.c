@@ -387,6 +387,15 @@ out:
     return rc;
 }
 
+/* A key file holds both halves: do they belong together? */
+static bool halves_fit(EVP_PKEY *key)
+{
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new(key, NULL);
+    bool fit = context != NULL && EVP_PKEY_pairwise_check(context) == 1;
+    EVP_PKEY_CTX_free(context);
+    return fit;
+}
+
 int far_pki_check(struct far_slice key_pem, struct far_slice certificate_der, struct far_slice ca_certificate_der,
                   struct far_peer who, struct far_error *err)
 {
@@ -407,6 +416,10 @@ int far_pki_check(struct far_slice key_pem, struct far_slice certificate_der, st
         rc = far_fail(err, FAR_DENIED, "the certificate names '%s'", name);
     } else if (X509_check_private_key(certificate, key) != 1) {
         rc = far_openssl_fail(err, FAR_DENIED, "the certificate is for another key");
+    } else if (!halves_fit(key)) {
+        rc = far_openssl_fail(err, FAR_DENIED, "the key is damaged");
+    } else if (X509_verify(ca, X509_get0_pubkey(ca)) != 1) {
+        rc = far_openssl_fail(err, FAR_DENIED, "the CA's certificate is damaged");
     } else if (X509_verify(certificate, X509_get0_pubkey(ca)) != 1) {
         rc = far_openssl_fail(err, FAR_DENIED, "the certificate was not issued by this CA");
     } else {

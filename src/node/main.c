@@ -1,7 +1,7 @@
 /* farshore-node: the data plane's program.
  *
  *   farshore-node join --dir D --token T --name N --data HOST:PORT   become a node of a cluster
- *   farshore-node run --dir D                                        serve until SIGTERM or SIGINT
+ *   farshore-node run --dir D                                        serve until SIGTERM, SIGINT or SIGHUP
  *   farshore-node vault list|recover …                               look at and recover from a vault, without a cluster
  *
  * A node's folder holds config, node.key, node.crt, ca.crt, servers, vault/ and cache/. */

@@ -15,12 +15,14 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { SIGNALS = 3 };
+
 struct program {
     uv_loop_t loop;
     struct far_net *net;
     struct far_agent *agent;
     struct far_engine *engine;
-    uv_signal_t signals[2];
+    uv_signal_t signals[SIGNALS];
     bool stopping;
     const struct far_node_config *config;
     struct far_error removal; /* why it stops by itself; klass 0: it does not */
@@ -59,6 +61,7 @@ static int open_engine(struct program *program, const char *dir, const struct fa
         .listen_address = config->data_address,
         .vault_dir = config->vault[0] != '\0' ? config->vault : vault,
         .cache_dir = config->cache[0] != '\0' ? config->cache : cache,
+        .node_dir = dir,
         .memory_bytes = config->memory_bytes,
         .worker_count = (uint32_t)config->workers,
         .checkpoint_bytes = config->checkpoint_bytes,
@@ -82,7 +85,7 @@ static void stop(struct program *program)
     program->stopping = true;
     far_engine_free(program->engine);
     program->engine = NULL;
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < SIGNALS; i++) {
         if (program->signals[i].loop != NULL) {
             uv_close((uv_handle_t *)&program->signals[i], NULL);
         }
@@ -124,9 +127,9 @@ static void on_signal(uv_signal_t *signal, int number)
 
 static void watch_signals(struct program *program)
 {
-    const int numbers[2] = {SIGTERM, SIGINT};
+    const int numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
     signal(SIGPIPE, SIG_IGN);
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < SIGNALS; i++) {
         int rc = uv_signal_init(&program->loop, &program->signals[i]);
         FAR_ASSERT(rc == 0);
         program->signals[i].data = program;

@@ -2,7 +2,7 @@
  *
  *   farshored init --dir D --cluster N --name S --api H:P --peer H:P   make a new cluster with this as its first server
  *   farshored join --dir D --token T --name S --api H:P --peer H:P     become a server of a cluster
- *   farshored run --dir D                                              serve until SIGTERM or SIGINT
+ *   farshored run --dir D                                              serve until SIGTERM, SIGINT or SIGHUP
  *   farshored log-verify --dir D                                       check the log of a server that does not run
  *
  * A server's folder holds config, server.key, server.crt, ca.crt, seal.key, wal/, state/, and on the first server

@@ -20,7 +20,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { SIGNALS = 2, FILES_MAX = 8192, REFUSAL_LOG_MS = 1000, REMOVED_LOG_MS = 60000 };
+enum { SIGNALS = 3, FILES_MAX = 8192, REFUSAL_LOG_MS = 1000, REMOVED_LOG_MS = 60000 };
 
 struct program {
     struct far_call stop_call; /* first */
@@ -300,7 +300,7 @@ static void on_signal(uv_signal_t *signal, int number)
 
 static void watch_signals(struct program *p)
 {
-    const int numbers[SIGNALS] = {SIGTERM, SIGINT};
+    const int numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
     for (size_t i = 0; i < SIGNALS; i++) {
         uv_signal_init(&p->loop, &p->signals[i]);
         p->signals[i].data = p;

@@ -123,6 +123,11 @@ tests_unit_test_vault_damage_LDADD = libdataplane.la tests/lib/libfaults.la $(CM
 tests_unit_test_vault_damage_LDFLAGS = $(LINK_WITH_FAULTS)
 
 # server
+UNIT_TESTS += tests/unit/test_net_folder
+tests_unit_test_net_folder_SOURCES = tests/unit/test_net_folder.c
+tests_unit_test_net_folder_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS)
+tests_unit_test_net_folder_LDADD = libtestpki.la libnet.la $(UV_LIBS) $(OPENSSL_LIBS) $(CMOCKA_LIBS)
+
 UNIT_TESTS += tests/unit/test_wake
 tests_unit_test_wake_SOURCES = tests/unit/test_wake.c
 tests_unit_test_wake_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)

@@ -258,6 +258,23 @@ static void an_existing_recovery_target_is_refused_and_kept(void **state)
     assert_int_equal(report.error_class, FAR_CONFLICT);
 }
 
+static void nothing_is_recovered_into_the_nodes_own_folders(void **state)
+{
+    static const char *const inside[] = {"target/vault/disk", "target/vault/packs/00000099.pack", "target/vault/../vault/disk"};
+    struct engine_disk disk;
+    disk_make(&disk, &pair, "disk", 2 * MIB, 19);
+    assert_true(disk_cycle(&disk));
+    for (size_t i = 0; i < sizeof inside / sizeof inside[0]; i++) {
+        char path[300];
+        assert_false(disk_restore(&disk, inside[i]));
+        struct far_engine_report report = pair_wait(&pair, pair.job, TASK_RESTORE, 1);
+        assert_int_equal(report.error_class, FAR_CONFLICT);
+        assert_int_equal(report.outcome, FAR_ADAPTER_FATAL);
+        assert_int_equal(access(pair_path(&pair, inside[i], path, sizeof path), F_OK), -1);
+    }
+    assert_true(disk_restore(&disk, "beside"));
+}
+
 static void a_repeated_restore_goes_on_with_its_own_target(void **state)
 {
     struct engine_disk disk;
@@ -438,6 +455,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_disk_that_shrank_or_vanished_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_read_error_ends_the_send_with_the_platforms_words, setup, teardown),
         cmocka_unit_test_setup_teardown(an_existing_recovery_target_is_refused_and_kept, setup, teardown),
+        cmocka_unit_test_setup_teardown(nothing_is_recovered_into_the_nodes_own_folders, setup, teardown),
         cmocka_unit_test_setup_teardown(a_repeated_restore_goes_on_with_its_own_target, setup, teardown),
         cmocka_unit_test_setup_teardown(a_point_is_sealed_verified_and_a_flipped_byte_found, setup, teardown),
         cmocka_unit_test_setup_teardown(a_source_without_a_place_for_its_maps_still_copies, setup, teardown),
