@@ -424,7 +424,7 @@ static void a_walk_ends_though_a_key_of_an_inner_page_is_damaged(void **state)
 {
     enum { ROWS = 300 };
     static uint8_t bytes[1 << 20];
-    char path[300], key[32];
+    char path[300], key[40];
     make_folder();
     struct far_store *store = open_lmdb();
     struct far_store_txn *txn;
