@@ -2,6 +2,7 @@
 #include "engine_pair.h"
 
 #include "adapters/adapters.h"
+#include "until.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,7 +67,7 @@ struct far_engine_report pair_wait(struct engine_pair *pair, uint64_t job, uint6
 {
     struct timespec at;
     clock_gettime(CLOCK_REALTIME, &at);
-    at.tv_sec += PAIR_WAIT_MS / 1000;
+    at.tv_sec += PAIR_WAIT_MS / 1000 * far_test_slow();
     pthread_mutex_lock(&pair->mutex);
     struct pair_report *end;
     while ((end = find(pair, job, task, attempt)) == NULL) {

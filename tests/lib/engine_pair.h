@@ -39,7 +39,7 @@ void pair_start_source(struct engine_pair *pair);
 void pair_start_target(struct engine_pair *pair);
 void pair_stop_source(struct engine_pair *pair);
 void pair_stop_target(struct engine_pair *pair);
-/* The end of an attempt; aborts after PAIR_WAIT_MS. */
+/* The end of an attempt; aborts after PAIR_WAIT_MS times FAR_SLOW. */
 struct far_engine_report pair_wait(struct engine_pair *pair, uint64_t job, uint64_t task, uint64_t attempt);
 /* Has it ended? */
 bool pair_ended(struct engine_pair *pair, uint64_t job, uint64_t task, uint64_t attempt);

@@ -4,6 +4,8 @@
 
 #include <poll.h>
 #include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* Looks every millisecond, at most timeout_ms times (an int); whether it became true. */
 #define FAR_UNTIL(condition, timeout_ms)                         \
@@ -14,5 +16,20 @@
         }                                                        \
         (condition) ? true : false;                              \
     })
+
+/* The factor on time limits that tests/run was given (--slow): sanitizers, valgrind. 1 or more. */
+static inline int far_test_slow(void)
+{
+    const char *slow = getenv("FAR_SLOW");
+    int factor = slow != NULL ? atoi(slow) : 1;
+    return factor > 1 ? factor : 1;
+}
+
+/* Whether the program runs under valgrind, which counts as its memory what valgrind remembers of it. */
+static inline bool far_test_on_valgrind(void)
+{
+    const char *preload = getenv("LD_PRELOAD");
+    return preload != NULL && strstr(preload, "vgpreload") != NULL;
+}
 
 #endif

@@ -1,6 +1,7 @@
 /* Sparse disks: what the file system knows to be a hole is not read, not hashed, and costs no memory. */
 #include "../lib/cm.h"
 #include "../lib/engine_disk.h"
+#include "../lib/until.h"
 
 #include "adapters/adapters.h"
 #include "base/file.h"
@@ -116,12 +117,13 @@ static void a_hole_of_100_gib_is_neither_read_nor_kept_in_memory(void **state)
     }
     assert_true(knows_holes(&disk));
     uint64_t before_kib = anon_kib();
+    uint64_t more_kib_max = far_test_on_valgrind() ? 64 * 1024 : 32 * 1024; /* it keeps 20 MB of what was freed */
     assert_true(cycle(&disk));
     assert_int_equal(disk.send.bytes_changed, 10 * MIB);
     assert_true(atomic_load(&bytes_read) <= 12 * MIB);
     print_message("# %llu KiB read, %llu KiB of memory more\n", (unsigned long long)atomic_load(&bytes_read) / 1024,
                   (unsigned long long)(atomic_load(&anon_most_kib) - before_kib));
-    assert_true(atomic_load(&anon_most_kib) < before_kib + 32 * 1024); /* leaves of all blocks were 50 MiB, three times */
+    assert_true(atomic_load(&anon_most_kib) < before_kib + more_kib_max); /* leaves of all blocks were 50 MiB, three times */
     disk_accept(&disk);
 
     put(&disk, 77 * GIB, BLOCK, 99); /* in a hole */
