@@ -101,6 +101,13 @@ static int check_site(struct far_step *step, struct sums *sums, struct far_slice
     return named(step, sums, &far_schema_row_site, row->name, row->id);
 }
 
+static int check_consumer(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_consumer *row = object;
+    FAR_TRY(named(step, sums, &far_schema_row_consumer, row->name, row->id));
+    return row->seq < step->progress.next_seq ? 0 : broken(step, "consumer", row->id, "is ahead of the events");
+}
+
 static int check_token(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
 {
     const struct far_row_token *row = object;
@@ -342,6 +349,7 @@ static int walk_all(struct far_step *step)
     FAR_TRY(rc);
     FAR_TRY(walk(step, &far_schema_row_server, &sums, check_server));
     FAR_TRY(walk(step, &far_schema_row_site, &sums, check_site));
+    FAR_TRY(walk(step, &far_schema_row_consumer, &sums, check_consumer));
     FAR_TRY(walk(step, &far_schema_row_token, &sums, check_token));
     FAR_TRY(walk(step, &far_schema_row_node, &sums, check_node));
     FAR_TRY(walk(step, &far_schema_row_workload, &sums, check_workload));

@@ -2,6 +2,7 @@ noinst_LTLIBRARIES += libfsm.la
 libfsm_la_SOURCES = \
 	src/fsm/cluster.c \
 	src/fsm/command_memory.c \
+	src/fsm/consumer.c \
 	src/fsm/deadline.c \
 	src/fsm/events.def \
 	src/fsm/fsm.c src/fsm/fsm.h \

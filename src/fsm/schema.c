@@ -32,6 +32,8 @@
      .element = &far_schema_sub_##sub_},
 #define FAR_STRS(number_, name_, max_) FAR_PLAIN(FAR_TYPE_STRS, number_, name_, max_)
 #define FAR_U64S(number_, name_, max_) FAR_PLAIN(FAR_TYPE_U64S, number_, name_, max_)
+#define FAR_SEVERITY(severity)
+#define FAR_SEVERITY_IF(field, value, severity)
 #define FAR_END(klass_, name_)        \
     {.type = FAR_TYPE_END, .offset = sizeof(owner)}}; \
     return table;                     \
@@ -39,6 +41,28 @@
 #include "fsm/events.def"
 #include "fsm/schema_undef.h"
 #undef FAR_PLAIN
+
+#include "fsm/schema_nofields.h"
+#undef FAR_SEVERITY
+#undef FAR_SEVERITY_IF
+#undef FAR_END
+#define FAR_ENUM_BEGIN(name_)
+#define FAR_VALUE(owner, number, name)
+#define FAR_ENUM_END(name)
+#define FAR_BEGIN(klass_, name_, kind_, version_)                        \
+    static uint64_t severity_of_##klass_##_##name_(const void *object)   \
+    {                                                                    \
+        const struct far_##klass_##_##name_ *owner = object;             \
+        uint64_t severity = 0;                                           \
+        (void)owner;
+#define FAR_SEVERITY(severity_) severity = FAR_severity_##severity_;
+#define FAR_SEVERITY_IF(field_, value_, severity_) \
+    severity = owner->field_ == (value_) ? (uint64_t)FAR_severity_##severity_ : severity;
+#define FAR_END(klass_, name_) \
+    return severity;           \
+    }
+#include "fsm/events.def"
+#include "fsm/schema_undef.h"
 
 #include "fsm/schema_nofields.h"
 #define FAR_ENUM_BEGIN(name_) const struct far_enum far_enum_##name_ = {.name = #name_, .values = enum_values_##name_};
@@ -50,7 +74,8 @@
                                                              .kind = kind_,                                    \
                                                              .version = version_,                              \
                                                              .size = sizeof(struct far_##klass_##_##name_),    \
-                                                             .fields = fields_of_##klass_##_##name_};
+                                                             .fields = fields_of_##klass_##_##name_,           \
+                                                             .severity = severity_of_##klass_##_##name_};
 #include "fsm/events.def"
 #include "fsm/schema_undef.h"
 

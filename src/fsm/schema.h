@@ -61,6 +61,8 @@ struct far_schema {
     /* The table of fields, closed by FAR_TYPE_END. A function, because only inside one can the table of events.def
      * name its own struct. */
     const struct far_field *(*fields)(void);
+    /* Of an event: its severity (enum far_severity); 0 for everything else. */
+    uint64_t (*severity)(const void *object);
 };
 
 /* The structs: struct far_cmd_site_create, struct far_row_plan, … */
@@ -77,6 +79,8 @@ struct far_schema {
 #define FAR_LIST(number, name, sub, max) struct far_list name;
 #define FAR_STRS(number, name, max) struct far_list name;
 #define FAR_U64S(number, name, max) struct far_list name;
+#define FAR_SEVERITY(severity)
+#define FAR_SEVERITY_IF(field, value, severity)
 #define FAR_END(klass, name) };
 #include "fsm/events.def"
 #include "fsm/schema_undef.h"

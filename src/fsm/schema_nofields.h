@@ -8,4 +8,6 @@
 #define FAR_LIST(number, name, sub, max)
 #define FAR_STRS(number, name, max)
 #define FAR_U64S(number, name, max)
+#define FAR_SEVERITY(severity)
+#define FAR_SEVERITY_IF(field, value, severity)
 #define FAR_END(klass, name)

@@ -12,4 +12,6 @@
 #undef FAR_LIST
 #undef FAR_STRS
 #undef FAR_U64S
+#undef FAR_SEVERITY
+#undef FAR_SEVERITY_IF
 #undef FAR_END

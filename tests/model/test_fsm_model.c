@@ -208,7 +208,19 @@ static void use(struct model *m)
     struct far_sub_restore_spec specs[3] = {
         {S("root"), S("/out/a")}, {S("data"), S("/out/b")}, {S("log"), S("/out/c")}};
     uint64_t checkpoint_id = row.last_checkpoint_id;
-    switch (draw(16)) {
+    struct far_slice consumer = S(draw(2) == 0 ? "audit" : "billing");
+    uint64_t seq = draw(m->w.events + 3);
+    switch (draw(18)) {
+    case 16:
+        ACT(m, consumer_ack, .name = consumer, .seq = seq, .head = far_slice("12345678", draw(10) == 0 ? 3 : 8));
+        break;
+    case 17:
+        if (draw(4) == 0) {
+            ACT(m, consumer_remove, .name = consumer);
+        } else {
+            ACT(m, consumer_create, .name = consumer, .seq = seq);
+        }
+        break;
     case 0:
     case 13:
         ACT(m, workload_create, .name = workload, .site = S("paris"), .adapter = S("file"),

@@ -81,6 +81,28 @@ static unsigned see_site(void)
     return far_query_id(&w.state, &far_schema_row_site, S("rome"), &id, NULL) == 0;
 }
 
+static void reach_consumer(unsigned state)
+{
+    if (state == 1) {
+        object = MUST(&w, consumer_create, .name = S("audit"), .from_end = true);
+    }
+}
+static void give_consumer(unsigned state, unsigned input)
+{
+    if (input == 0) {
+        COMMAND(consumer_create, .name = S("audit"), .seq = 1);
+    } else if (input == 1) {
+        COMMAND(consumer_ack, .name = S("audit"), .seq = w.events);
+    } else {
+        COMMAND(consumer_remove, .name = S("audit"));
+    }
+}
+static unsigned see_consumer(void)
+{
+    uint64_t id;
+    return far_query_id(&w.state, &far_schema_row_consumer, S("audit"), &id, NULL) == 0;
+}
+
 static void reach_cluster(unsigned state)
 {
     if (state == 0) {
@@ -635,6 +657,7 @@ static const struct driver {
     {"clock", reach_nothing, give_clock, see_nothing},
     {"cluster", reach_cluster, give_cluster, see_cluster},
     {"command", reach_command, give_command, see_command},
+    {"consumer", reach_consumer, give_consumer, see_consumer},
     {"deadline", reach_deadline, give_deadline, see_deadline},
     {"job", reach_job, give_job, see_job},
     {"node", reach_node, give_node, see_node},
