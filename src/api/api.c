@@ -145,6 +145,8 @@ static void act(struct far_api_request *request)
         [FAR_ROUTE_LIST] = far_api_list,       [FAR_ROUTE_OBJECT] = far_api_object,
         [FAR_ROUTE_COMMAND] = far_api_command, [FAR_ROUTE_TOKEN] = far_api_token,
         [FAR_ROUTE_JOIN] = far_api_join,
+        [FAR_ROUTE_CONSUMER_CREATE] = far_api_consumer_create,
+        [FAR_ROUTE_CONSUMER_ACK] = far_api_consumer_ack,
     };
     actions[request->route->action](request);
 }
@@ -277,6 +279,7 @@ static void on_gone(void *arg, struct far_http_exchange *exchange)
 static void on_tick(void *arg)
 {
     far_api_events_tick(arg);
+    far_api_acks_tick(arg);
 }
 
 static void on_wake(void *arg)
@@ -340,6 +343,7 @@ void far_api_free(struct far_api *api)
     }
     far_http_free(api->http);
     FAR_ASSERT(api->calls == 0); /* somebody called far_api_free before every done was called */
-    far_api_events_done(api);
+    far_event_cache_done(&api->cache);
+    far_api_acks_done(api);
     free(api);
 }

@@ -88,7 +88,7 @@ static void proposed(struct far_api_request *request)
     far_api_answer(request, request->route->status, answer);
 }
 
-static int propose(struct far_api_request *request, const void *object, struct far_error *err)
+int far_api_propose(struct far_api_request *request, const void *object, struct far_error *err)
 {
     const struct far_schema *schema = request->route->schema;
     const char *key = far_http_exchange_request(request->exchange)->idempotency_key;
@@ -122,12 +122,11 @@ static int command(struct far_api_request *request, const json_t *body, struct f
     }
     int rc = far_json_to_struct(route->schema, body, &route->rule, &request->arena, object, err);
     rc = rc != 0 ? rc : fill_from_route(request, object, err);
-    return rc != 0 ? rc : propose(request, object, err);
+    return rc != 0 ? rc : far_api_propose(request, object, err);
 }
 
-/* Parses the body and hands it to what makes a proposal of it; a failure is answered here. */
-static void with_body(struct far_api_request *request,
-                      int (*make)(struct far_api_request *request, const json_t *body, struct far_error *err))
+void far_api_with_body(struct far_api_request *request,
+                       int (*make)(struct far_api_request *request, const json_t *body, struct far_error *err))
 {
     struct far_error err;
     json_t *body = NULL;
@@ -143,7 +142,7 @@ static void with_body(struct far_api_request *request,
 
 void far_api_command(struct far_api_request *request)
 {
-    with_body(request, command);
+    far_api_with_body(request, command);
 }
 
 /* ---- tokens ---- */
@@ -197,12 +196,12 @@ static int token(struct far_api_request *request, const json_t *body, struct far
     }
     far_token_hash(secret, hash);
     object.hash = far_slice(hash, sizeof hash);
-    return propose(request, &object, err);
+    return far_api_propose(request, &object, err);
 }
 
 void far_api_token(struct far_api_request *request)
 {
-    with_body(request, token);
+    far_api_with_body(request, token);
 }
 
 /* ---- joining ---- */
@@ -334,5 +333,5 @@ static int join(struct far_api_request *request, const json_t *body, struct far_
 
 void far_api_join(struct far_api_request *request)
 {
-    with_body(request, join);
+    far_api_with_body(request, join);
 }

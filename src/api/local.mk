@@ -3,6 +3,9 @@ libapi_la_SOURCES = \
 	src/api/answer.c \
 	src/api/api.c src/api/api.h \
 	src/api/command.c \
+	src/api/consumers.c \
+	src/api/event_filter.c src/api/event_filter.h \
+	src/api/event_text.c src/api/event_text.h \
 	src/api/events.c \
 	src/api/http.c src/api/http.h \
 	src/api/http_conns.c src/api/http_conns.h \
@@ -14,7 +17,7 @@ libapi_la_SOURCES = \
 	src/api/route.c src/api/route.h
 nodist_libapi_la_SOURCES = src/api/openapi.c
 libapi_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(LWS_CFLAGS) $(JANSSON_CFLAGS) $(OPENSSL_CFLAGS)
-# Without the other folders' libraries: programs link libapi.la libnet.la libfsm.la libbase.la.
+# Without the other folders' libraries: programs link libapi.la liblog.la libnet.la libfsm.la libbase.la.
 libapi_la_LIBADD = $(LWS_LIBS) $(JANSSON_LIBS) $(OPENSSL_LIBS)
 
 # The OpenAPI document, served as it stands in docs/.

@@ -111,6 +111,10 @@ static int row_to_json(struct reader *reader, const struct far_schema *table, co
             json_object_set_new(json, references[i].name, name);
         }
     }
+    if (rc == 0 && table == &far_schema_row_consumer) {
+        uint64_t seq = ((const struct far_row_consumer *)row)->seq, last = reader->view.last_seq;
+        json_object_set_new(json, "lag", far_json_u64(last > seq ? last - seq : 0));
+    }
     if (rc != 0) {
         json_decref(json);
         return rc;
@@ -334,7 +338,7 @@ void far_api_list(struct far_api_request *request)
 static bool has_name_index(const struct far_schema *table)
 {
     return table == &far_schema_row_site || table == &far_schema_row_node || table == &far_schema_row_workload ||
-           table == &far_schema_row_plan || table == &far_schema_row_server;
+           table == &far_schema_row_plan || table == &far_schema_row_server || table == &far_schema_row_consumer;
 }
 
 /* By name where the table has names, else (or if no name fits) by id. */

@@ -6,26 +6,17 @@
 #define FAR_API_REQUEST_H
 
 #include "api/api.h"
+#include "api/event_text.h"
 #include "api/route.h"
 
 enum {
     FAR_API_ARENA_MAX = 16 * 1024 * 1024, /* of one request */
     FAR_API_ANSWER_MAX = 16 * 1024 * 1024,
-    FAR_API_EVENT_CACHE = 256,               /* encoded events that all streams share */
-    FAR_API_EVENT_CACHED_MAX = 16 * 1024,    /* a larger one is encoded for each */
-    FAR_API_EVENT_TEXT_MAX = 1024 * 1024,
     FAR_API_TICK_MS = 1000,
 };
 
 struct far_event_stream;
-
-/* The JSON of one event, and the chain head after it. */
-struct far_event_text {
-    uint64_t seq; /* 0: empty */
-    uint16_t kind;
-    uint8_t head[8];
-    struct far_buf json;
-};
+struct far_consumer_acks;
 
 struct far_api {
     struct far_api_hooks hooks;
@@ -34,7 +25,8 @@ struct far_api {
     uint64_t heartbeat_ms;
     size_t calls; /* dones that hooks owe, API thread */
     struct far_event_stream *streams;
-    struct far_event_text cache[FAR_API_EVENT_CACHE]; /* by seq modulo its length */
+    struct far_event_cache cache; /* of all streams */
+    struct far_consumer_acks *acks;
 };
 
 struct far_api_request {
@@ -99,13 +91,27 @@ void far_api_ready(struct far_api_request *request);
 void far_api_command(struct far_api_request *request);
 void far_api_token(struct far_api_request *request);
 void far_api_join(struct far_api_request *request);
+/* Parses the body and hands it to what makes a proposal of it; a failure is answered here. */
+void far_api_with_body(struct far_api_request *request,
+                       int (*make)(struct far_api_request *request, const json_t *body, struct far_error *err));
+/* Proposes the command of the route. */
+int far_api_propose(struct far_api_request *request, const void *object, struct far_error *err);
 
 /* ---- events.c ---- */
 void far_api_events(struct far_api_request *request);
 void far_api_events_wake(struct far_api *api);
 void far_api_events_tick(struct far_api *api);
 void far_api_events_gone(struct far_api_request *request);
-void far_api_events_done(struct far_api *api);
+
+/* ---- consumers.c ---- */
+void far_api_consumer_create(struct far_api_request *request);
+void far_api_consumer_ack(struct far_api_request *request);
+/* Proposes what is due of the acknowledgements that were taken. */
+void far_api_acks_tick(struct far_api *api);
+void far_api_acks_done(struct far_api *api);
+/* The consumer of this name, its head in the arena; FAR_NOT_FOUND with a message. */
+int far_api_consumer(struct far_state *state, struct far_slice name, struct far_arena *arena,
+                     struct far_row_consumer *ret_row, struct far_error *err);
 
 /* docs/openapi.json, made into C by the build. */
 extern const char far_openapi_json[];

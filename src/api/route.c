@@ -36,6 +36,17 @@ const struct far_route far_routes[] = {
     COMMAND(DELETE, "/v1/servers/{name}", server_role_set, 202, .path_field = "name", .rule = {"", NULL},
             .fixed_field = "role", .fixed_value = FAR_server_role_removed, .summary = "Take a server out of the cluster"),
 
+    GET_LIST("consumers", consumer, "List consumers of the events, with their lag"),
+    {.method = FAR_HTTP_POST, .pattern = "/v1/consumers", .action = FAR_ROUTE_CONSUMER_CREATE,
+     .schema = &far_schema_cmd_consumer_create, .status = 201, .rule = {"name", "name"},
+     .summary = "Create a named consumer at a place in the events"},
+    GET_ONE("consumers", "name", consumer, "One consumer"),
+    COMMAND(DELETE, "/v1/consumers/{name}", consumer_remove, 200, .path_field = "name", .rule = {"", NULL},
+            .summary = "Remove a consumer"),
+    {.method = FAR_HTTP_POST, .pattern = "/v1/consumers/{name}/ack", .action = FAR_ROUTE_CONSUMER_ACK,
+     .schema = &far_schema_cmd_consumer_ack, .status = 202, .path_field = "name",
+     .summary = "A consumer has done with everything up to a cursor"},
+
     GET_LIST("sites", site, "List sites"),
     COMMAND(POST, "/v1/sites", site_create, 201, .rule = {NULL, "name role"}, .summary = "Create a site"),
     GET_ONE("sites", "name", site, "One site"),
@@ -172,12 +183,14 @@ int far_cursor_parse(struct far_slice text, struct far_cursor *ret_cursor, struc
     const uint8_t *dash = text.len == 0 ? NULL : memchr(text.data, '-', text.len);
     size_t digits = dash == NULL ? text.len : (size_t)(dash - text.data);
     cursor.has_head = dash != NULL;
+    cursor.is_whole = dash != NULL && text.len - digits - 1 == 2 * sizeof cursor.head;
     bool good = parse_u64(far_slice(text.data, digits), &cursor.seq);
     if (good && dash != NULL) {
-        good = far_hex_decode((const char *)dash + 1, text.len - digits - 1, cursor.head, sizeof cursor.head);
+        good = far_hex_decode((const char *)dash + 1, text.len - digits - 1, cursor.head,
+                              cursor.is_whole ? sizeof cursor.head : FAR_CURSOR_HEAD);
     }
     if (!good) {
-        return far_fail(err, FAR_INVALID, "the place in the events must be '<seq>' or '<seq>-<16 hexadecimal digits>'");
+        return far_fail(err, FAR_INVALID, "a place in the events must be '<seq>' or '<seq>-<16 or 64 hexadecimal digits>'");
     }
     *ret_cursor = cursor;
     return 0;
@@ -187,9 +200,58 @@ void far_cursor_format(const struct far_cursor *cursor, char text[FAR_CURSOR_TEX
 {
     char hex[2 * sizeof cursor->head + 1] = "";
     if (cursor->has_head) {
-        far_hex_encode(cursor->head, sizeof cursor->head, hex);
+        far_hex_encode(cursor->head, cursor->is_whole ? sizeof cursor->head : FAR_CURSOR_HEAD, hex);
     }
     snprintf(text, FAR_CURSOR_TEXT_MAX, "%llu%s%s", (unsigned long long)cursor->seq, cursor->has_head ? "-" : "", hex);
+}
+
+/* ---- times ---- */
+
+/* Days from 1970-01-01 to a date of the Gregorian calendar; year from 1970. */
+static uint64_t days_of(uint64_t year, uint64_t month, uint64_t day)
+{
+    static const unsigned before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
+    uint64_t past = year - 1, leaps = past / 4 - past / 100 + past / 400 - (1969 / 4 - 1969 / 100 + 1969 / 400);
+    bool is_leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    return (year - 1970) * 365 + leaps + before[month - 1] + (month > 2 && is_leap) + day - 1;
+}
+
+bool far_time_parse(struct far_slice text, uint64_t *ret_ms)
+{
+    static const char shape[] = "0000-00-00T00:00:00";
+    static const struct {
+        size_t at, len;
+        uint64_t min, max;
+    } parts[] = {{0, 4, 1970, 9999}, {5, 2, 1, 12}, {8, 2, 1, 31}, {11, 2, 0, 23}, {14, 2, 0, 59}, {17, 2, 0, 60}};
+    uint64_t value[6], fraction = 0;
+    if (text.len > 1 && text.data[0] == '@') {
+        return parse_u64(far_slice(text.data + 1, text.len - 1), ret_ms);
+    }
+    size_t end = sizeof shape - 1;
+    if (text.len < end + 1 || text.len > end + 5 || text.data[text.len - 1] != 'Z') {
+        return false;
+    }
+    for (size_t i = 0; i < end; i++) {
+        if (shape[i] != '0' && text.data[i] != (uint8_t)shape[i]) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < 6; i++) {
+        bool good = parse_u64(far_slice(text.data + parts[i].at, parts[i].len), &value[i]);
+        if (!good || value[i] < parts[i].min || value[i] > parts[i].max) {
+            return false;
+        }
+    }
+    if (text.len > end + 1) {
+        size_t digits = text.len - end - 2;
+        if (text.data[end] != '.' || !parse_u64(far_slice(text.data + end + 1, digits), &fraction)) {
+            return false;
+        }
+        fraction *= digits == 1 ? 100 : digits == 2 ? 10 : 1;
+    }
+    uint64_t seconds = ((days_of(value[0], value[1], value[2]) * 24 + value[3]) * 60 + value[4]) * 60 + value[5];
+    *ret_ms = seconds * 1000 + fraction;
+    return true;
 }
 
 int far_command_id_parse(const char *text, uint8_t ret_id[16], struct far_error *err)
@@ -219,7 +281,8 @@ int far_command_id_parse(const char *text, uint8_t ret_id[16], struct far_error 
 
 /* ---- queries ---- */
 
-enum argument_type { NUMBER, TEXT, FLAG_LINEARIZABLE, FLAG_FORMAT, FLAG_FOLLOW, PLACE };
+enum argument_type { NUMBER, TEXT, SUBJECT, KINDS, FLAG_LINEARIZABLE, FLAG_FORMAT, FLAG_FOLLOW, FLAG_PROOF, PLACE, PLACE_TO };
+enum { TEXT_MAX = 63, SUBJECT_MAX = 80, KINDS_MAX = 1024 };
 
 static const struct argument {
     const char *name;
@@ -235,9 +298,14 @@ static const struct argument {
     {"workload", TEXT, offsetof(struct far_query, workload)},
     {"node", TEXT, offsetof(struct far_query, node)},
     {"state", TEXT, offsetof(struct far_query, state)},
-    {"kind", TEXT, offsetof(struct far_query, kind)},
+    {"kind", KINDS, offsetof(struct far_query, kind)},
     {"role", TEXT, offsetof(struct far_query, role)},
+    {"severity", TEXT, offsetof(struct far_query, severity)},
+    {"subject", SUBJECT, offsetof(struct far_query, subject)},
+    {"consumer", TEXT, offsetof(struct far_query, consumer)},
     {"from", PLACE, 0},
+    {"to", PLACE_TO, 0},
+    {"proof", FLAG_PROOF, 0},
     {"format", FLAG_FORMAT, 0},
     {"follow", FLAG_FOLLOW, 0},
 };
@@ -253,9 +321,35 @@ static int parse_place(struct far_slice value, struct far_query *query, struct f
         query->from = FAR_FROM_END;
         return 0;
     }
+    if (is(value, "start")) {
+        query->from = FAR_FROM_START;
+        return 0;
+    }
+    if (far_time_parse(value, &query->from_ms)) {
+        query->from = FAR_FROM_TIME;
+        return 0;
+    }
     int rc = far_cursor_parse(value, &query->from_cursor, err);
     query->from = query->from_cursor.has_head ? FAR_FROM_CURSOR : FAR_FROM_SEQ;
     return rc;
+}
+
+static int parse_to(struct far_slice value, struct far_query *query, struct far_error *err)
+{
+    struct far_cursor cursor = {0};
+    if (far_time_parse(value, &query->to_ms)) {
+        query->to = FAR_FROM_TIME;
+        return 0;
+    }
+    int rc = far_cursor_parse(value, &cursor, err);
+    query->to = FAR_FROM_SEQ;
+    query->to_seq = cursor.seq;
+    return rc;
+}
+
+static size_t text_max(enum argument_type type)
+{
+    return type == KINDS ? KINDS_MAX : type == SUBJECT ? SUBJECT_MAX : TEXT_MAX;
 }
 
 static int parse_value(const struct argument *argument, struct far_slice value, struct far_query *query,
@@ -266,9 +360,12 @@ static int parse_value(const struct argument *argument, struct far_slice value, 
     switch (argument->type) {
     case NUMBER:
         good = parse_u64(value, at);
+        query->has_limit = query->has_limit || strcmp(argument->name, "limit") == 0;
         break;
     case TEXT:
-        good = value.len > 0 && value.len <= 63;
+    case SUBJECT:
+    case KINDS:
+        good = value.len > 0 && value.len <= text_max(argument->type);
         *(struct far_slice *)at = value;
         break;
     case FLAG_LINEARIZABLE:
@@ -280,9 +377,15 @@ static int parse_value(const struct argument *argument, struct far_slice value, 
         query->ndjson = is(value, "ndjson");
         break;
     case FLAG_FOLLOW:
-        good = is(value, "0") || is(value, "1");
-        query->bounded = is(value, "0");
+        query->bounded = is(value, "0") || is(value, "false");
+        good = query->bounded || is(value, "1") || is(value, "true");
         break;
+    case FLAG_PROOF:
+        good = is(value, "none") || is(value, "headers") || is(value, "full");
+        query->proof = is(value, "full") ? FAR_STREAM_PROOF_FULL : is(value, "headers") ? FAR_STREAM_PROOF_HEADERS : FAR_STREAM_PROOF_NONE;
+        break;
+    case PLACE_TO:
+        return parse_to(value, query, err);
     case PLACE:
         return parse_place(value, query, err);
     }
@@ -294,7 +397,7 @@ int far_query_parse(const struct far_slice *arguments, size_t count, struct far_
 {
     enum { KNOWN = sizeof known_arguments / sizeof known_arguments[0] };
     bool seen[KNOWN] = {false};
-    struct far_query query = {.limit = FAR_QUERY_LIMIT_DEFAULT};
+    struct far_query query = {.limit = FAR_QUERY_LIMIT_DEFAULT, .to = FAR_FROM_END};
     for (size_t i = 0; i < count; i++) {
         const uint8_t *equal = arguments[i].len == 0 ? NULL : memchr(arguments[i].data, '=', arguments[i].len);
         size_t len = equal == NULL ? arguments[i].len : (size_t)(equal - arguments[i].data);

@@ -19,6 +19,8 @@ enum far_route_action {
     FAR_ROUTE_COMMAND, /* a body becomes a command */
     FAR_ROUTE_TOKEN,   /* token_create, whose secret is made here */
     FAR_ROUTE_JOIN,
+    FAR_ROUTE_CONSUMER_CREATE, /* consumer_create, whose place may be given in words */
+    FAR_ROUTE_CONSUMER_ACK,
 };
 
 struct far_route {
@@ -51,17 +53,22 @@ void far_route_match(enum far_http_method method, struct far_slice path, struct 
 enum { FAR_QUERY_LIMIT_DEFAULT = 100, FAR_QUERY_LIMIT_MAX = 1000 };
 
 /* The place behind an event: its seq, and the first bytes of the chain head after it if they were given. */
+enum { FAR_CURSOR_HEAD = 8 };
 struct far_cursor {
     uint64_t seq;
-    bool has_head;
-    uint8_t head[8];
+    bool has_head; /* FAR_CURSOR_HEAD bytes of it */
+    bool is_whole; /* all of it */
+    uint8_t head[32];
 };
-/* "<seq>" or "<seq>-<16 hexadecimal digits>". */
+/* "<seq>", "<seq>-<16 hexadecimal digits>" or "<seq>-<64 hexadecimal digits>". */
 int far_cursor_parse(struct far_slice text, struct far_cursor *ret_cursor, struct far_error *err);
-enum { FAR_CURSOR_TEXT_MAX = 48 };
+enum { FAR_CURSOR_TEXT_MAX = 96 };
 void far_cursor_format(const struct far_cursor *cursor, char text[FAR_CURSOR_TEXT_MAX]);
+/* "2026-11-20T17:04:05Z", also with a fraction of up to three digits, or "@<milliseconds since 1970>". */
+bool far_time_parse(struct far_slice text, uint64_t *ret_ms);
 
-enum far_from { FAR_FROM_START, FAR_FROM_SEQ, FAR_FROM_CURSOR, FAR_FROM_END };
+enum far_from { FAR_FROM_START, FAR_FROM_SEQ, FAR_FROM_CURSOR, FAR_FROM_TIME, FAR_FROM_END };
+enum far_stream_proof { FAR_STREAM_PROOF_NONE, FAR_STREAM_PROOF_HEADERS, FAR_STREAM_PROOF_FULL };
 
 /* The arguments of a query that any route knows. */
 struct far_query {
@@ -70,10 +77,17 @@ struct far_query {
     uint64_t min_index;
     bool linearizable;
     /* Filters of lists; empty: none. Names of objects, or of a state, kind or role. */
-    struct far_slice site, plan, workload, node, state, kind, role;
+    struct far_slice site, plan, workload, node, state, kind, role; /* kind of events: several, with commas */
     /* Events. */
     enum far_from from;
     struct far_cursor from_cursor; /* FAR_FROM_SEQ: only seq, the first one wanted; FAR_FROM_CURSOR: the last one seen */
+    uint64_t from_ms;    /* FAR_FROM_TIME */
+    enum far_from to;    /* FAR_FROM_END: no end but that of bounded */
+    uint64_t to_seq;     /* FAR_FROM_SEQ, FAR_FROM_CURSOR: the last one wanted */
+    uint64_t to_ms;      /* FAR_FROM_TIME: not after it */
+    enum far_stream_proof proof;
+    struct far_slice severity, subject, consumer; /* empty: none */
+    bool has_limit; /* it was given */
     bool ndjson;
     bool bounded; /* follow=0: end at what is there now */
 };

@@ -43,11 +43,16 @@ void far_event_header(const struct far_event *event, uint8_t ret_header[FAR_EVEN
     far_put_le32(p + 60, 0);
 }
 
+int far_event_payload_hash(struct far_slice payload, uint8_t ret_hash[32], struct far_error *err)
+{
+    return hash_two(payload, far_slice(NULL, 0), ret_hash, err);
+}
+
 int far_event_leaf(const struct far_event *event, uint8_t ret_leaf[32], struct far_error *err)
 {
     uint8_t header[FAR_EVENT_HEADER], payload_hash[32];
     far_event_header(event, header);
-    int rv = hash_two(event->payload, far_slice(NULL, 0), payload_hash, err);
+    int rv = far_event_payload_hash(event->payload, payload_hash, err);
     return rv != 0 ? rv : hash_two(far_slice(header, sizeof header), far_slice(payload_hash, 32), ret_leaf, err);
 }
 

@@ -18,7 +18,8 @@ enum {
 };
 
 void far_event_header(const struct far_event *event, uint8_t ret_header[FAR_EVENT_HEADER]);
-/* FAR_INTERNAL only when OpenSSL fails (no memory). */
+/* SHA-256 of a payload. FAR_INTERNAL only when OpenSSL fails (no memory), as the next two. */
+int far_event_payload_hash(struct far_slice payload, uint8_t ret_hash[32], struct far_error *err);
 int far_event_leaf(const struct far_event *event, uint8_t ret_leaf[32], struct far_error *err);
 /* head becomes the head after the event. */
 int far_chain_add(uint8_t head[FAR_HEAD_SIZE], const struct far_event *event, struct far_error *err);

@@ -468,6 +468,7 @@ int far_log_view_begin_now(struct far_log *log, struct far_log_view *ret_view, s
         .transaction = txn,
     };
     memcpy(ret_view->head, meta->head, FAR_HEAD_SIZE);
+    memcpy(ret_view->base_head, meta->base_head, FAR_HEAD_SIZE);
     return 0;
 }
 

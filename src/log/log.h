@@ -58,6 +58,7 @@ struct far_log_view {
     uint64_t last_seq;           /* of the newest event; 0 = none */
     uint64_t first_seq;          /* of the oldest one kept */
     uint8_t head[32];            /* chain head after last_seq */
+    uint8_t base_head[32];       /* chain head before first_seq */
     struct far_hash128 digest;   /* as kept incrementally */
     void *transaction;           /* private */
 };

@@ -4,9 +4,9 @@
 #include "base/assert.h"
 #include "base/random.h"
 #include "fsm/kv_memory.h"
+#include "log/chain.h"
 #include "made_pki.h"
 
-#include <openssl/sha.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -53,11 +53,8 @@ static int keep_event(void *arg, const struct far_event *event, struct far_error
     memcpy(payload, event->payload.data, event->payload.len);
     kept->event = *event;
     kept->event.payload = far_slice(payload, event->payload.len);
-    SHA256_CTX hash;
-    SHA256_Init(&hash);
-    SHA256_Update(&hash, f->events[event->seq - 1].head, 32);
-    SHA256_Update(&hash, payload, event->payload.len);
-    SHA256_Final(kept->head, &hash);
+    memcpy(kept->head, f->events[event->seq - 1].head, 32);
+    must(far_chain_add(kept->head, event, err), err);
     f->last_seq = event->seq;
     return 0;
 }
@@ -94,6 +91,7 @@ static int view_begin(void *arg, struct far_log_view *ret_view, struct far_error
     *ret_view = (struct far_log_view){.state = f->state, .applied_index = f->index, .last_seq = f->last_seq,
                                       .first_seq = f->first_seq, .digest = f->state.digest};
     memcpy(ret_view->head, f->events[f->last_seq].head, 32);
+    memcpy(ret_view->base_head, f->events[f->first_seq - 1].head, 32);
     return 0;
 }
 

@@ -52,7 +52,7 @@ SERVER_ALONE = libserveralone.la libtestpki.la liblogalone.la libserver.la libap
 check_LTLIBRARIES += tests/lib/libapifixture.la
 tests_lib_libapifixture_la_SOURCES = tests/lib/api_fixture.c tests/lib/api_fixture.h
 tests_lib_libapifixture_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS) -Wno-deprecated-declarations
-API_FIXTURE = tests/lib/libapifixture.la libapi.la libtestpki.la libnet.la libfsm.la libbase.la
+API_FIXTURE = tests/lib/libapifixture.la libapi.la liblog.la libtestpki.la libnet.la libfsm.la libbase.la
 # A source and a target engine in one process.
 check_LTLIBRARIES += tests/lib/libenginepair.la
 tests_lib_libenginepair_la_SOURCES = tests/lib/engine_pair.c tests/lib/engine_pair.h \

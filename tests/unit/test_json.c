@@ -291,6 +291,37 @@ static void a_cursor_reads_back_as_it_was_written(void **unused)
     assert_int_equal(back.seq, in.seq);
     assert_true(back.has_head);
     assert_memory_equal(in.head, back.head, sizeof in.head);
+    in.is_whole = true;
+    in.head[31] = 0xab;
+    far_cursor_format(&in, text);
+    assert_int_equal(far_cursor_parse(far_slice_str(text), &back, &err), 0);
+    assert_true(back.is_whole);
+    assert_memory_equal(in.head, back.head, sizeof in.head);
+}
+
+static void times_are_read_as_the_calendar_has_them(void **unused)
+{
+    static const struct {
+        const char *text;
+        uint64_t ms;
+    } good[] = {{"1970-01-01T00:00:00Z", 0},
+                {"@1700000000123", 1700000000123},
+                {"2023-11-14T22:13:20Z", 1700000000000},
+                {"2023-11-14T22:13:20.5Z", 1700000000500},
+                {"2000-02-29T23:59:59.999Z", 951868799999},
+                {"2024-03-01T00:00:00Z", 1709251200000},
+                {"2100-03-01T00:00:00Z", 4107542400000}};
+    static const char *const bad[] = {"@", "@x", "2023-11-14T22:13:20", "2023-13-14T22:13:20Z", "2023-11-14 22:13:20Z",
+                                      "2023-11-14T24:13:20Z", "1969-12-31T23:59:59Z", "2023-11-14T22:13:20.Z",
+                                      "2023-11-14T22:13:20.1234Z", "Z", ""};
+    uint64_t ms;
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        assert_true(far_time_parse(far_slice_str(good[i].text), &ms));
+        assert_int_equal(ms, good[i].ms);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_false(far_time_parse(far_slice_str(bad[i]), &ms));
+    }
 }
 
 /* ---- the OpenAPI document ---- */
@@ -401,6 +432,7 @@ int main(void)
         cmocka_unit_test(paths_find_their_route),
         cmocka_unit_test(arguments_are_checked),
         cmocka_unit_test(a_cursor_reads_back_as_it_was_written),
+        cmocka_unit_test(times_are_read_as_the_calendar_has_them),
         cmocka_unit_test(every_route_is_in_the_document_with_its_body),
         cmocka_unit_test(everything_in_the_document_is_a_route),
         cmocka_unit_test(fields_of_the_table_exist),
