@@ -56,16 +56,60 @@ void far_client_set_index(struct far_client *client, uint64_t index);
 /* Did the server that gave the last answer say that it has had no word from a leader lately? What it shows may be old. */
 bool far_client_is_stale(const struct far_client *client);
 
-/* Called for each event with its JSON and the cursor behind it, and for each heartbeat with json NULL. Both texts are
- * borrowed for the call. Not 0: stop following. */
+/* Called for each event with its JSON and the cursor behind it, and for each heartbeat (and at the end of a stream that has
+ * one) with json NULL. Both texts are borrowed for the call. Not 0: stop following. */
 typedef int (*far_client_event_fn)(void *arg, const char *json, const char *cursor);
 
-/* Follow the events from a place: NULL: the oldest kept; "end": only new ones; "<seq>": from that event on;
- * "<seq>-<hex>": a cursor, behind that event. follow false: until the newest event of now. A lost connection is resumed at the
- * next server behind the last event, for as long as it takes; no event is given twice. Returns 0 when on_event said stop
- * or the end was reached, else -1: refused, canceled, or the place is no longer kept. */
+/* What is proven of the events of a stream, by the client itself:
+ * HEADERS: that no event of the history was left out, changed, moved or given twice (every event's header and payload hash came
+ *   and gave, one after the other, each chain head that was told), and that whatever the filters of kind and severity let
+ *   pass was given. Filters by object cannot be checked from headers: there the server is believed.
+ * FULL: also that the payload of each event given is the one that the chain holds ("payload" in its JSON, base64; kinds that
+ *   hold a secret come without). "data" is the server's reading of it.
+ * What begins with the first event is proven from nothing; what begins elsewhere, from the head in the cursor, or from the one
+ * that the first server told. */
+enum far_client_proof { FAR_CLIENT_PROOF_NONE, FAR_CLIENT_PROOF_HEADERS, FAR_CLIENT_PROOF_FULL };
+
+/* Which events; NULL: no such filter. All texts are borrowed for the call. */
+struct far_client_stream {
+    unsigned version;     /* FAR_CLIENT_STREAM_VERSION */
+    const char *from;     /* NULL, "start": the oldest kept; "end": only new ones; "<seq>": from that event on;
+                             "<seq>-<hex>": a cursor, behind that event; "2026-11-20T17:04:05Z" or "@<ms>": a time */
+    const char *to;       /* the last one: a seq, a cursor or a time */
+    const char *consumer; /* begin at the place that this consumer acknowledged, unless from says otherwise */
+    const char *kinds;    /* separated by commas */
+    const char *severity; /* at least: "info", "notice", "warning", "error" */
+    const char *subject;  /* an object that the event names: an id, "plan:gold", "job:17" */
+    const char *plan;     /* about this plan, by name or id */
+    const char *site;     /* about this site */
+    enum far_client_proof proof;
+    bool follow;          /* false: until the newest event of now */
+    uint32_t limit;       /* at most so many events, up to 1,000; 0: any number */
+};
+enum { FAR_CLIENT_STREAM_VERSION = 1 };
+
+/* Follow the events. A lost connection is resumed at the next server behind the last event, for as long as it takes; no event
+ * is given twice. Returns 0 when on_event said stop or the end was reached, else -1: refused, canceled, the place is no longer
+ * kept, or "corrupt": a server lied or lost something, and the message says which and what; nothing behind that was given. */
+int far_client_stream(struct far_client *client, const struct far_client_stream *stream, far_client_event_fn on_event,
+                      void *arg, struct far_client_error *ret_error);
+/* The same without filters and proof. */
 int far_client_events(struct far_client *client, const char *from, bool follow, far_client_event_fn on_event, void *arg,
                       struct far_client_error *ret_error);
+
+/* How far the chain was computed in the last stream with a proof; also within on_event. */
+struct far_client_proven {
+    uint64_t seq;     /* of the last event */
+    uint8_t head[32]; /* after it, computed here */
+    uint64_t events;  /* given */
+    uint64_t skipped; /* proven, and left out by the filters */
+    bool from_start;  /* the chain begins with the first event there ever was */
+};
+void far_client_proven(const struct far_client *client, struct far_client_proven *ret_proven);
+
+/* The consumer has done with everything up to the cursor. Servers keep the newest of a second: call it as often as you like.
+ * Within on_event with another client only. */
+int far_client_ack(struct far_client *client, const char *consumer, const char *cursor, struct far_client_error *ret_error);
 
 /* Makes the running call, and every later one, end with "canceled". */
 void far_client_cancel(struct far_client *client);

@@ -1,6 +1,7 @@
 noinst_LTLIBRARIES += libcli.la
 libcli_la_SOURCES = \
 	src/cli/cli.c src/cli/cli.h \
+	src/cli/events_command.c \
 	src/cli/help.c \
 	src/cli/output.c \
 	src/cli/parse.c \

@@ -20,6 +20,7 @@ struct far_client {
     uint64_t timeout_ms;
     uint64_t index;
     bool is_stale; /* the last answer said so */
+    struct far_client_proven proven;
     atomic_bool canceled;
 };
 

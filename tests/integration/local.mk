@@ -6,6 +6,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_kill.py:target \
 	tests/integration/test_cluster.py \
 	tests/integration/test_init.py \
+	tests/integration/test_streams.py \
 	tests/integration/test_replicate.py \
 	tests/integration/test_bad_input.py \
 	tests/integration/test_allservers_kill.py \
@@ -19,4 +20,4 @@ EXTRA_DIST += tests/integration/farlib.py tests/integration/test_kill.py tests/i
 	tests/integration/test_replicate.py tests/integration/test_bad_input.py \
 	tests/integration/test_allservers_kill.py tests/integration/test_memory.py \
 	tests/integration/test_powercut.py tests/integration/test_disks.py
-EXTRA_DIST += tests/integration/test_init.py tests/integration/test_demo.py
+EXTRA_DIST += tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py

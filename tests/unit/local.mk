@@ -220,3 +220,14 @@ UNIT_TESTS += tests/unit/test_wal
 tests_unit_test_wal_SOURCES = tests/unit/test_wal.c
 tests_unit_test_wal_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_wal_LDADD = liblog.la $(CMOCKA_LIBS)
+# event streams
+UNIT_TESTS += tests/unit/test_streams
+tests_unit_test_streams_SOURCES = tests/unit/test_streams.c
+tests_unit_test_streams_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_unit_test_streams_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(JANSSON_CFLAGS) $(OPENSSL_CFLAGS)
+tests_unit_test_streams_LDADD = libfarshore.la $(API_FIXTURE) tests/lib/libhttps.la $(CMOCKA_LIBS) $(JANSSON_LIBS) $(OPENSSL_LIBS)
+UNIT_TESTS += tests/unit/test_fsm_consumers
+tests_unit_test_fsm_consumers_SOURCES = tests/unit/test_fsm_consumers.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_unit_test_fsm_consumers_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_unit_test_fsm_consumers_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_fsm_consumers_LDADD = libfsm.la $(CMOCKA_LIBS)

@@ -34,7 +34,7 @@ MAY = {
     "src/dataplane": ({"base", "net", "farshore/adapter.h"}, {"uv", "lmdb", "zstd", "xxhash", "openssl", "msgpack"}),
     "src/adapters": ({"base", "net", "farshore/adapter.h"}, {"uv", "openssl", "curl"}),
     "src/api": ({"base", "net", "fsm", "log"}, {"uv", "libwebsockets", "jansson", "openssl"}),
-    "src/client": ({"base", "farshore"}, {"curl", "jansson", "openssl"}),
+    "src/client": ({"base", "farshore", "fsm/events.def"}, {"curl", "jansson", "openssl"}),
     "src/cli": ({"base", "client", "farshore"}, {"jansson"}),
     "src/server": (None, None),
     "src/node": (None, None),
