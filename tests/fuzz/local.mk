@@ -67,6 +67,13 @@ tests_fuzz_fuzz_http_query_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 tests_fuzz_fuzz_http_query_LDFLAGS = $(LINK_WITH_FUZZ)
 tests_fuzz_fuzz_http_query_LDADD = libapi.la libfsm.la libbase.la $(JANSSON_LIBS)
 
+# src/client: the library hides its own parts, so its files are compiled here
+FUZZ_TARGETS += tests/fuzz/fuzz_proof
+tests_fuzz_fuzz_proof_SOURCES = tests/fuzz/fuzz_proof.c src/client/proof.c src/client/kinds.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_proof_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS) $(OPENSSL_CFLAGS)
+tests_fuzz_fuzz_proof_LDFLAGS = $(LINK_WITH_FUZZ)
+tests_fuzz_fuzz_proof_LDADD = libbase.la $(JANSSON_LIBS) $(OPENSSL_LIBS)
+
 # the transfer
 FUZZ_TARGETS += tests/fuzz/fuzz_transfer
 tests_fuzz_fuzz_transfer_SOURCES = tests/fuzz/fuzz_transfer.c $(FUZZ_MAIN)

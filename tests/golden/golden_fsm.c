@@ -63,6 +63,7 @@ static void every_kind_has_the_bytes_it_had(void **unused)
 static void a_life_gives_the_log_it_gave(void **unused)
 {
     assert_same("log.txt", golden_write_log);
+    assert_same("log_consumers.txt", golden_write_log_consumers);
 }
 
 static size_t unhex(const char *text, uint8_t *bytes, size_t max)
@@ -183,10 +184,10 @@ static void fold_line(struct far_state *state)
     assert_int_equal(far_fsm_evolve(state, &e, &err), 0);
 }
 
-static void a_recorded_log_is_decided_and_folded_to_the_same_digest(void **unused)
+static void replay_log(const char *name)
 {
     struct far_state decided = {.kv = far_kv_memory_new()}, folded = {.kv = far_kv_memory_new()};
-    FILE *golden = open_golden("log.txt");
+    FILE *golden = open_golden(name);
     bool has_digest = false;
     while (getline(&line, &line_size, golden) >= 0) {
         if (line[0] == 'C') {
@@ -210,6 +211,12 @@ static void a_recorded_log_is_decided_and_folded_to_the_same_digest(void **unuse
     fclose(golden);
     far_kv_memory_free(decided.kv);
     far_kv_memory_free(folded.kv);
+}
+
+static void a_recorded_log_is_decided_and_folded_to_the_same_digest(void **unused)
+{
+    replay_log("log.txt");
+    replay_log("log_consumers.txt");
     free(line);
 }
 

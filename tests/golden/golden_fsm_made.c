@@ -149,16 +149,41 @@ static void live(struct world *w, const uint64_t *nodes)
     world_pass(w, 25ull * 3600 * 1000);
 }
 
-void golden_write_log(FILE *file)
+static void consume(struct world *w, const uint64_t *nodes)
+{
+    uint8_t head[32] = {5, 6, 7};
+    MUST(w, consumer_create, .name = S("audit"), .seq = 3, .head = far_slice(head, 8));
+    w->id[0] = 9;
+    MUST(w, consumer_create, .name = S("billing"), .from_end = true);
+    MUST(w, consumer_ack, .name = S("audit"), .seq = 7, .head = far_slice(head, 32));
+    MUST(w, consumer_ack, .name = S("audit"), .seq = 5);
+    APPLY(w, consumer_ack, .name = S("nobody"), .seq = 5);
+    APPLY(w, consumer_create, .name = S("audit"), .seq = 1);
+    world_pass(w, 1000);
+    MUST(w, consumer_ack, .name = S("billing"), .seq = w->events);
+    MUST(w, consumer_remove, .name = S("audit"));
+}
+
+static void write_log(FILE *file, void (*life)(struct world *w, const uint64_t *nodes))
 {
     struct world w;
     world_init(&w);
     w.transcript = file;
     world_cluster(&w);
     uint64_t nodes[3] = {world_node(&w, "a", "paris"), world_node(&w, "b", "lyon"), world_node(&w, "c", "lyon")};
-    live(&w, nodes);
+    life(&w, nodes);
     world_verify(&w);
     fprintf(file, "D %016llx%016llx\n", (unsigned long long)w.state.digest.high,
             (unsigned long long)w.state.digest.low);
     world_done(&w);
+}
+
+void golden_write_log(FILE *file)
+{
+    write_log(file, live);
+}
+
+void golden_write_log_consumers(FILE *file)
+{
+    write_log(file, consume);
 }

@@ -8,5 +8,7 @@
 void golden_write_kinds(FILE *file);
 /* A log of some life: its commands, the events they gave, and the digest of the state in the end. */
 void golden_write_log(FILE *file);
+/* The same of named consumers, which came after the first version. */
+void golden_write_log_consumers(FILE *file);
 
 #endif

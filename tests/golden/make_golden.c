@@ -30,5 +30,6 @@ int main(int argc, char **argv)
     }
     write_file(argv[1], "kinds.txt", golden_write_kinds);
     write_file(argv[1], "log.txt", golden_write_log);
+    write_file(argv[1], "log_consumers.txt", golden_write_log_consumers);
     return 0;
 }
