@@ -6,6 +6,7 @@
 #include "api/event_text.h"
 
 #include "api/json.h"
+#include "api/route.h"
 
 enum { ARENA_MAX = 16 * 1024 * 1024, RELATED_MAX = 64 * 1024 };
 
@@ -182,6 +183,20 @@ static json_t *event_to_json(const struct far_event *event, const struct far_sch
                      data != NULL ? data : json_null());
 }
 
+static int write_frame(struct far_event_text *text, uint64_t seq, const json_t *json, struct far_error *err)
+{
+    char cursor_text[FAR_CURSOR_TEXT_MAX];
+    struct far_cursor cursor = {.seq = seq, .has_head = true};
+    memcpy(cursor.head, text->head, sizeof cursor.head);
+    far_cursor_format(&cursor, cursor_text);
+    int rc = far_buf_printf(&text->frame, "id: %s\ndata: ", cursor_text);
+    text->json_at = text->frame.len;
+    rc = rc != 0 ? rc : far_json_write(json, &text->frame, NULL);
+    text->json_len = text->frame.len - text->json_at;
+    rc = rc != 0 ? rc : far_buf_append_str(&text->frame, "\n\n");
+    return rc == 0 ? 0 : far_fail(err, FAR_LIMIT, "event %llu is too large to be sent", (unsigned long long)seq);
+}
+
 static int describe(struct far_event_text *text, const struct far_event *event, struct far_arena *arena,
                     struct far_error *err)
 {
@@ -200,7 +215,7 @@ static int describe(struct far_event_text *text, const struct far_event *event, 
         return far_fail(err, FAR_LIMIT, "event %llu is too large to be sent", (unsigned long long)event->seq);
     }
     json_t *json = event_to_json(event, schema, object, text->severity, text->head);
-    rc = far_json_write(json, &text->json, err);
+    rc = write_frame(text, event->seq, json, err);
     json_decref(json);
     return rc;
 }
@@ -210,7 +225,7 @@ static void clear(struct far_event_text *text)
     const struct {
         struct far_buf *buf;
         size_t max;
-    } bufs[] = {{&text->json, FAR_EVENT_TEXT_MAX},
+    } bufs[] = {{&text->frame, FAR_EVENT_TEXT_MAX},
                 {&text->payload, FAR_EVENT_PAYLOAD_MAX},
                 {&text->references, FAR_EVENT_REFERENCES_MAX},
                 {&text->related, RELATED_MAX}};
@@ -257,7 +272,7 @@ int far_event_text_hash(struct far_event_text *text, struct far_error *err)
 void far_event_cache_done(struct far_event_cache *cache)
 {
     for (size_t i = 0; i < FAR_EVENT_CACHE; i++) {
-        far_buf_done(&cache->texts[i].json);
+        far_buf_done(&cache->texts[i].frame);
         far_buf_done(&cache->texts[i].payload);
         far_buf_done(&cache->texts[i].references);
         far_buf_done(&cache->texts[i].related);

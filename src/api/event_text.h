@@ -30,7 +30,8 @@ struct far_event_text {
     bool is_hashed;          /* payload_hash is filled */
     bool is_secret;          /* its payload has a field that never leaves */
     bool is_related;         /* related is filled */
-    struct far_buf json;
+    struct far_buf frame; /* as a server-sent event with a short cursor: what most streams send, as it stands */
+    size_t json_at, json_len; /* in it */
     struct far_buf payload;
     struct far_buf references; /* struct far_event_reference */
     struct far_buf related;    /* uint64_t: plans and sites of what it names, by the state of that moment */
@@ -43,6 +44,10 @@ struct far_event_cache {
 /* The event with this seq. Errors of view_event; FAR_LIMIT without memory. */
 int far_event_text(struct far_event_cache *cache, const struct far_api_hooks *hooks, void *arg,
                    struct far_log_view *view, uint64_t seq, struct far_event_text **ret_text, struct far_error *err);
+static inline struct far_slice far_event_json(const struct far_event_text *text)
+{
+    return far_slice(text->frame.data + text->json_at, text->json_len);
+}
 /* Fill payload_hash. */
 int far_event_text_hash(struct far_event_text *text, struct far_error *err);
 /* Fill related. */

@@ -335,13 +335,15 @@ static int send_event(struct far_event_stream *stream, struct far_event_text *te
 {
     struct far_buf prefix;
     uint8_t head[32];
+    bool plain = stream->proof == FAR_STREAM_PROOF_NONE && !stream->ndjson;
     memcpy(head, stream->head, sizeof head);
     far_buf_init(&prefix, PREFIX_MAX);
     int rc = flush_skipped(stream, out, err);
     rc = rc != 0 ? rc : proof_prefix(stream, text, &prefix, err);
     if (rc == 0) {
         advance(stream, text);
-        *ret_full = frame(stream, NULL, far_buf_slice(&prefix), far_buf_slice(&text->json), out) != 0;
+        *ret_full = (plain ? append(out, far_buf_slice(&text->frame))
+                           : frame(stream, NULL, far_buf_slice(&prefix), far_event_json(text), out)) != 0;
         stream->sent += !*ret_full;
         if (*ret_full) {
             stream->next_seq--;
