@@ -314,6 +314,30 @@ static void events_are_printed(void **unused)
     assert_int_equal(run("events --from nonsense"), 2);
 }
 
+static void consumers_are_kept_and_events_proven(void **unused)
+{
+    assert_int_equal(run("consumer create audit --from start"), 0);
+    assert_says("consumer 'audit' created");
+    assert_int_equal(run("consumer list"), 0);
+    assert_says("LAG");
+    assert_says("audit");
+    assert_int_equal(run("events --consumer audit --proof full --kind site_created -o json"), 0);
+    assert_says("\"payload\"");
+    assert_int_equal(run("consumer show audit"), 0);
+    assert_says("lag");
+    assert_int_equal(run("events --kind site_created,node_lost --severity notice --limit 1 --to @9999999999999"), 0);
+    assert_says("site_created");
+    assert_int_equal(run("events --subject site:ns --kind node_joined"), 0);
+    assert_null(strstr(out, "site_created"));
+    assert_int_equal(run("events --proof some"), 2);
+    assert_says("none, headers and full");
+    assert_int_equal(run("events --severity loud"), 2);
+    assert_int_equal(run("events --to nonsense"), 2);
+    assert_int_equal(run("consumer remove audit"), 0);
+    assert_int_equal(run("events --consumer audit"), 3);
+    assert_says("there is no consumer 'audit'");
+}
+
 static void the_log_of_all_servers_is_compared(void **unused)
 {
     char words[512];
@@ -438,6 +462,7 @@ int main(void)
         cmocka_unit_test(another_ca_is_not_believed),
         cmocka_unit_test(tokens_are_printed_once),
         cmocka_unit_test(events_are_printed),
+        cmocka_unit_test(consumers_are_kept_and_events_proven),
         cmocka_unit_test(the_log_of_all_servers_is_compared),
         cmocka_unit_test(a_server_that_is_not_reached_is_named_after_the_others_are_compared),
         cmocka_unit_test(a_job_is_shown_short_and_says_what_it_waits_for),
