@@ -17,9 +17,17 @@ static void proceed(struct far_api_request *request);
 
 int far_api_view(struct far_api_request *request, struct far_log_view *ret_view, struct far_error *err)
 {
-    int rc = request->api->hooks.view_begin(request->api->arg, ret_view, err);
-    if (rc == 0) {
-        request->applied_index = ret_view->applied_index;
+    const struct far_api *api = request->api;
+    int rc = api->hooks.view_begin(api->arg, ret_view, err);
+    if (rc != 0) {
+        return rc;
+    }
+    request->applied_index = ret_view->applied_index;
+    if (request->query.at.kind != FAR_MOMENT_NOW) {
+        rc = api->hooks.view_past(api->arg, ret_view, &request->query.at, err);
+        if (rc != 0) {
+            api->hooks.view_end(api->arg, ret_view);
+        }
     }
     return rc;
 }
@@ -66,7 +74,7 @@ static void release(struct far_api_request *request)
     }
     far_arena_done(&request->arena);
     far_buf_done(&request->payload);
-    far_buf_done(&request->join_answer);
+    far_buf_done(&request->made);
     free(request);
 }
 
@@ -142,6 +150,8 @@ static void act(struct far_api_request *request)
         [FAR_ROUTE_HEALTH] = health,           [FAR_ROUTE_READY] = far_api_ready,
         [FAR_ROUTE_OPENAPI] = openapi,         [FAR_ROUTE_CLUSTER] = far_api_cluster,
         [FAR_ROUTE_LOG_HEAD] = far_api_log_head, [FAR_ROUTE_EVENTS] = far_api_events,
+        [FAR_ROUTE_LOG_DIFF] = far_api_log_diff, [FAR_ROUTE_LOG_EXPLAIN] = far_api_log_explain,
+        [FAR_ROUTE_LOG_EXPORT] = far_api_log_export,
         [FAR_ROUTE_LIST] = far_api_list,       [FAR_ROUTE_OBJECT] = far_api_object,
         [FAR_ROUTE_COMMAND] = far_api_command, [FAR_ROUTE_TOKEN] = far_api_token,
         [FAR_ROUTE_JOIN] = far_api_join,
@@ -209,6 +219,24 @@ static void on_stranger(void *arg, const struct far_http_request *http, struct f
     json_decref(problem);
 }
 
+/* Are the arguments about the past and about trying things out where they mean something? */
+static int check_fit(const struct far_route *route, const struct far_query *query, struct far_error *err)
+{
+    bool writes = route->method != FAR_HTTP_GET;
+    bool is_state = writes || (route->action >= FAR_ROUTE_CLUSTER && route->action != FAR_ROUTE_EVENTS);
+    if (query->dry_run && !writes) {
+        return far_fail(err, FAR_INVALID, "argument 'dry_run' does not fit: this request changes nothing");
+    }
+    if (query->at.kind != FAR_MOMENT_NOW && writes && !query->dry_run) {
+        return far_fail(err, FAR_INVALID, "the past does not change: argument 'at' needs 'dry_run=true' here");
+    }
+    if ((query->at.kind != FAR_MOMENT_NOW && !is_state) || (query->until.kind != FAR_MOMENT_NOW && !route->is_long)) {
+        return far_fail(err, FAR_INVALID, "argument '%s' does not fit here",
+                        query->until.kind != FAR_MOMENT_NOW ? "until" : "at");
+    }
+    return 0;
+}
+
 /* Finds the route and checks who asks; 0 if the request was answered. */
 static bool admit(struct far_api_request *request)
 {
@@ -241,6 +269,7 @@ static bool admit(struct far_api_request *request)
     if (rc == 0) {
         rc = far_query_parse(http->query, http->query_count, &request->query, &err);
     }
+    rc = rc != 0 ? rc : check_fit(match.route, &request->query, &err);
     if (rc != 0) {
         far_api_problem(request, 0, &err);
     }
@@ -259,7 +288,7 @@ static void on_request(void *arg, struct far_http_exchange *exchange)
     request->exchange = exchange;
     far_arena_init(&request->arena, FAR_API_ARENA_MAX);
     far_buf_init(&request->payload, FAR_COMMAND_PAYLOAD_MAX);
-    far_buf_init(&request->join_answer, FAR_API_ANSWER_MAX);
+    far_buf_init(&request->made, FAR_API_ANSWER_MAX);
     far_http_exchange_set_data(exchange, request);
     if (admit(request)) {
         proceed(request);
@@ -311,6 +340,9 @@ int far_api_new(const struct far_api_config *config, const struct far_api_hooks 
     };
     int rc = far_http_new(&http, &callbacks, api, &api->http, err);
     if (rc == 0) {
+        rc = far_api_worker_start(&api->worker, err);
+    }
+    if (rc == 0) {
         rc = far_http_start(api->http, err);
     }
     if (rc != 0) {
@@ -334,6 +366,8 @@ void far_api_committed(struct far_api *api, uint64_t applied_index, uint64_t las
 void far_api_stop(struct far_api *api)
 {
     far_http_stop(api->http);
+    far_api_worker_stop(api->worker);
+    api->worker = NULL;
 }
 
 void far_api_free(struct far_api *api)
@@ -341,6 +375,7 @@ void far_api_free(struct far_api *api)
     if (api == NULL) {
         return;
     }
+    far_api_worker_stop(api->worker);
     far_http_free(api->http);
     FAR_ASSERT(api->calls == 0); /* somebody called far_api_free before every done was called */
     far_event_cache_done(&api->cache);

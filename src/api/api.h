@@ -10,6 +10,7 @@
 #ifndef FAR_API_API_H
 #define FAR_API_API_H
 
+#include "base/moment.h"
 #include "log/log.h"
 #include "net/join_token.h"
 
@@ -78,6 +79,19 @@ struct far_api_hooks {
     void (*join)(void *arg, const struct far_api_join_request *request, far_api_join_done_fn done, void *done_arg);
     /* As far_log_view_begin_now: for tokens, which must not wait for the commit of what was just answered. */
     int (*view_begin_now)(void *arg, struct far_log_view *ret_view, struct far_error *err);
+    /* As far_log_view_past. On the API's worker thread, like the view. */
+    int (*view_past)(void *arg, struct far_log_view *view, const struct far_moment *moment, struct far_error *err);
+    /* As far_log_view_changed. */
+    int (*view_changed)(void *arg, struct far_log_view *view, struct far_slice key, uint64_t before, uint64_t *ret_from,
+                        uint64_t *ret_to, struct far_error *err);
+    /* As far_log_view_export. */
+    int (*view_export)(void *arg, struct far_log_view *view, uint64_t from, uint64_t until, size_t bytes_max,
+                       struct far_buf *out, uint64_t *ret_next, struct far_error *err);
+    /* The cluster time that a command would be stamped with now, as near as this server knows it. */
+    uint64_t (*now_ms)(void *arg);
+    /* The command that `join` would propose; its payload lies in *payload. Nothing is checked against the state. */
+    int (*join_command)(void *arg, const struct far_api_join_request *request, struct far_command *ret_command,
+                        struct far_buf *payload, struct far_error *err);
 };
 
 struct far_api;

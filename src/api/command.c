@@ -99,16 +99,20 @@ int far_api_propose(struct far_api_request *request, const void *object, struct 
     } else {
         far_random_bytes(command->id, sizeof command->id);
     }
+    command->kind = schema->kind;
+    command->version = schema->version;
+    command->actor = far_actor(FAR_ACTOR_TOKEN, request->token_id);
+    command->payload = far_buf_slice(&request->payload);
+    if (rc == 0 && request->query.dry_run) {
+        far_api_dry_run(request);
+        return 0;
+    }
     if (rc == 0) {
         rc = far_api_expect(request, proposed, err);
     }
     if (rc != 0) {
         return rc;
     }
-    command->kind = schema->kind;
-    command->version = schema->version;
-    command->actor = far_actor(FAR_ACTOR_TOKEN, request->token_id);
-    command->payload = far_buf_slice(&request->payload);
     request->api->hooks.propose(request->api->arg, command, FAR_API_TIMEOUT_MS, far_api_done, request);
     return 0;
 }
@@ -287,7 +291,7 @@ static void join_done(void *arg, const struct far_error *error, const struct far
         err = *error;
     } else {
         json_t *json = join_to_json(answer);
-        far_json_write(json, &request->join_answer, &err);
+        far_json_write(json, &request->made, &err);
         json_decref(json);
     }
     struct far_result result = {.klass = err.klass};
@@ -301,7 +305,7 @@ static void joined(struct far_api_request *request)
         answer_problem(request);
         return;
     }
-    far_api_answer_bytes(request, request->route->status, "application/json", &request->join_answer);
+    far_api_answer_bytes(request, request->route->status, "application/json", &request->made);
 }
 
 static int join(struct far_api_request *request, const json_t *body, struct far_error *err)
@@ -323,6 +327,13 @@ static int join(struct far_api_request *request, const json_t *body, struct far_
                    *texts[5] == '\0')) {
         return far_fail(err, FAR_INVALID, "a server needs 'api_address', 'peer_address' and 'seal_key' (64 "
                                           "hexadecimal digits)");
+    }
+    if (request->query.dry_run) {
+        rc = request->api->hooks.join_command(request->api->arg, &join_request, &request->command, &request->payload, err);
+        if (rc == 0) {
+            far_api_dry_run(request);
+        }
+        return rc;
     }
     rc = far_api_expect(request, joined, err);
     if (rc == 0) {

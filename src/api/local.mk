@@ -2,10 +2,17 @@ noinst_LTLIBRARIES += libapi.la
 libapi_la_SOURCES = \
 	src/api/answer.c \
 	src/api/api.c src/api/api.h \
+	src/api/change.c \
 	src/api/command.c \
 	src/api/consumers.c \
 	src/api/event_filter.c src/api/event_filter.h \
 	src/api/event_text.c src/api/event_text.h \
+	src/api/compute.c \
+	src/api/diff.c \
+	src/api/dry_run.c \
+	src/api/event_json.c \
+	src/api/explain.c \
+	src/api/export_piece.c \
 	src/api/events.c \
 	src/api/http.c src/api/http.h \
 	src/api/http_conns.c src/api/http_conns.h \

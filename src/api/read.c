@@ -316,21 +316,20 @@ static int list(struct reader *reader, json_t **ret_answer, struct far_error *er
     return 0;
 }
 
-void far_api_list(struct far_api_request *request)
+static int compute_list(struct far_api_request *request, json_t **ret_answer, struct far_error *err)
 {
     struct reader reader;
-    struct far_error err;
-    json_t *answer = NULL;
-    int rc = begin(&reader, request, &err);
+    int rc = begin(&reader, request, err);
     if (rc == 0) {
-        rc = list(&reader, &answer, &err);
+        rc = list(&reader, ret_answer, err);
         end(&reader);
     }
-    if (rc != 0) {
-        far_api_problem(request, 0, &err);
-        return;
-    }
-    far_api_answer(request, 200, answer);
+    return rc;
+}
+
+void far_api_list(struct far_api_request *request)
+{
+    far_api_compute(request, 200, compute_list);
 }
 
 /* ---- single objects ---- */
@@ -437,21 +436,20 @@ static int object(struct reader *reader, json_t **ret_answer, struct far_error *
     return 0;
 }
 
-void far_api_object(struct far_api_request *request)
+static int compute_object(struct far_api_request *request, json_t **ret_answer, struct far_error *err)
 {
     struct reader reader;
-    struct far_error err;
-    json_t *answer = NULL;
-    int rc = begin(&reader, request, &err);
+    int rc = begin(&reader, request, err);
     if (rc == 0) {
-        rc = object(&reader, &answer, &err);
+        rc = object(&reader, ret_answer, err);
         end(&reader);
     }
-    if (rc != 0) {
-        far_api_problem(request, 0, &err);
-        return;
-    }
-    far_api_answer(request, 200, answer);
+    return rc;
+}
+
+void far_api_object(struct far_api_request *request)
+{
+    far_api_compute(request, 200, compute_object);
 }
 
 /* ---- cluster and log ---- */
@@ -521,37 +519,44 @@ static int cluster(struct reader *reader, json_t **ret_answer, struct far_error 
     return rc;
 }
 
-void far_api_cluster(struct far_api_request *request)
+static int compute_cluster(struct far_api_request *request, json_t **ret_answer, struct far_error *err)
 {
     struct reader reader;
-    struct far_error err;
     json_t *answer = NULL;
-    int rc = begin(&reader, request, &err);
+    int rc = begin(&reader, request, err);
     if (rc == 0) {
-        rc = cluster(&reader, &answer, &err);
+        rc = cluster(&reader, &answer, err);
         end(&reader);
     }
     if (rc != 0) {
         json_decref(answer);
-        far_api_problem(request, 0, &err);
-        return;
+        return rc;
     }
-    far_api_answer(request, 200, answer);
+    *ret_answer = answer;
+    return 0;
+}
+
+void far_api_cluster(struct far_api_request *request)
+{
+    far_api_compute(request, 200, compute_cluster);
+}
+
+static int compute_log_head(struct far_api_request *request, json_t **ret_answer, struct far_error *err)
+{
+    struct far_log_view view;
+    struct far_log_status status;
+    int rc = far_api_view(request, &view, err);
+    if (rc == 0) {
+        request->api->hooks.status(request->api->arg, &status);
+        *ret_answer = log_to_json(&view, status.server_id);
+        far_api_view_end(request, &view);
+    }
+    return rc;
 }
 
 void far_api_log_head(struct far_api_request *request)
 {
-    struct far_log_view view;
-    struct far_log_status status;
-    struct far_error err;
-    if (far_api_view(request, &view, &err) != 0) {
-        far_api_problem(request, 0, &err);
-        return;
-    }
-    request->api->hooks.status(request->api->arg, &status);
-    json_t *answer = log_to_json(&view, status.server_id);
-    far_api_view_end(request, &view);
-    far_api_answer(request, 200, answer);
+    far_api_compute(request, 200, compute_log_head);
 }
 
 void far_api_ready(struct far_api_request *request)

@@ -17,6 +17,12 @@ enum {
 
 struct far_event_stream;
 struct far_consumer_acks;
+struct far_api_worker;
+struct far_api_request;
+
+/* Compute an answer from views: on the API's thread or on the worker's. It must not touch the exchange. */
+typedef int (*far_api_compute_fn)(struct far_api_request *request, json_t **ret_answer, struct far_error *err);
+
 
 struct far_api {
     struct far_api_hooks hooks;
@@ -27,6 +33,7 @@ struct far_api {
     struct far_event_stream *streams;
     struct far_event_cache cache; /* of all streams */
     struct far_consumer_acks *acks;
+    struct far_api_worker *worker;
 };
 
 struct far_api_request {
@@ -48,7 +55,10 @@ struct far_api_request {
     struct far_result result;
     struct far_command command;
     struct far_buf payload; /* the command's */
-    struct far_buf join_answer;
+    struct far_buf made; /* an answer that was made on another thread */
+    far_api_compute_fn compute;
+    int compute_status; /* of success */
+    struct far_api_request *next_computed;
     char *token_text; /* TOKEN: answered once the command is accepted; in the arena */
     struct far_event_stream *stream;
 };
@@ -79,6 +89,35 @@ int far_api_authorize(struct far_api_request *request, struct far_log_view *view
                       struct far_error *err);
 int far_api_view(struct far_api_request *request, struct far_log_view *ret_view, struct far_error *err);
 void far_api_view_end(struct far_api_request *request, struct far_log_view *view);
+
+/* ---- compute.c ---- */
+
+/* Compute the answer and send it with this status: at once, or on the worker if the query or the route needs the past. */
+void far_api_compute(struct far_api_request *request, int status, far_api_compute_fn compute);
+int far_api_worker_start(struct far_api_worker **ret_worker, struct far_error *err);
+/* Ends what runs, gives up what waits: every done is called. NULL is allowed. */
+void far_api_worker_stop(struct far_api_worker *worker);
+
+/* ---- dry_run.c ---- */
+/* The request's command is made; answers what it would do. */
+void far_api_dry_run(struct far_api_request *request);
+
+/* ---- event_json.c ---- */
+/* New reference, or NULL without memory; head (32 bytes) may be NULL. */
+json_t *far_api_event_json(const struct far_event *event, struct far_arena *arena, const uint8_t *head);
+
+/* ---- change.c ---- */
+/* One row before and after; a slice without data: it was or is not there. Fields that differ. New reference. */
+int far_api_change_json(struct far_slice key, struct far_slice before, struct far_slice after, json_t **ret_change,
+                        struct far_error *err);
+/* Every row that the overlay (fsm/kv_overlay.h) changes on the map below, at most max; ret_more: there are others. */
+int far_api_changes(struct far_kv *below, struct far_kv *overlay, size_t max, json_t **ret_changes, bool *ret_more,
+                    struct far_error *err);
+
+/* ---- diff.c, explain.c, export_piece.c ---- */
+void far_api_log_diff(struct far_api_request *request);
+void far_api_log_explain(struct far_api_request *request);
+void far_api_log_export(struct far_api_request *request);
 
 /* ---- read.c ---- */
 void far_api_list(struct far_api_request *request);

@@ -24,6 +24,12 @@ const struct far_route far_routes[] = {
      .summary = "The cluster, this server's view of the log, and the members"},
     {.method = FAR_HTTP_GET, .pattern = "/v1/log/head", .action = FAR_ROUTE_LOG_HEAD,
      .summary = "Where the log stands on this server: last event, chain head, digest of the state"},
+    {.method = FAR_HTTP_GET, .pattern = "/v1/log/diff", .action = FAR_ROUTE_LOG_DIFF, .is_long = true,
+     .summary = "What changed between two moments, row by row"},
+    {.method = FAR_HTTP_GET, .pattern = "/v1/log/explain", .action = FAR_ROUTE_LOG_EXPLAIN, .is_long = true,
+     .summary = "How an object came to be as it is: the events that changed it, newest first, and their causes"},
+    {.method = FAR_HTTP_GET, .pattern = "/v1/log/export", .action = FAR_ROUTE_LOG_EXPORT, .is_long = true,
+     .summary = "A piece of an export of the log (docs/FORMATS.md), as hexadecimal bytes"},
     {.method = FAR_HTTP_GET, .pattern = "/v1/events", .action = FAR_ROUTE_EVENTS,
      .summary = "Follow the events, as server-sent events or NDJSON"},
     {.method = FAR_HTTP_POST, .pattern = "/v1/join", .action = FAR_ROUTE_JOIN, .open = true, .status = 201,
@@ -281,7 +287,7 @@ int far_command_id_parse(const char *text, uint8_t ret_id[16], struct far_error 
 
 /* ---- queries ---- */
 
-enum argument_type { NUMBER, TEXT, SUBJECT, KINDS, FLAG_LINEARIZABLE, FLAG_FORMAT, FLAG_FOLLOW, FLAG_PROOF, PLACE, PLACE_TO };
+enum argument_type { NUMBER, TEXT, SUBJECT, KINDS, FLAG_LINEARIZABLE, FLAG_FORMAT, FLAG_FOLLOW, FLAG_PROOF, FLAG_DRY_RUN, PLACE, PLACE_TO, MOMENT };
 enum { TEXT_MAX = 63, SUBJECT_MAX = 80, KINDS_MAX = 1024 };
 
 static const struct argument {
@@ -308,6 +314,10 @@ static const struct argument {
     {"proof", FLAG_PROOF, 0},
     {"format", FLAG_FORMAT, 0},
     {"follow", FLAG_FOLLOW, 0},
+    {"at", MOMENT, offsetof(struct far_query, at)},
+    {"until", MOMENT, offsetof(struct far_query, until)},
+    {"object", TEXT, offsetof(struct far_query, object)},
+    {"dry_run", FLAG_DRY_RUN, 0},
 };
 
 static bool is(struct far_slice text, const char *word)
@@ -386,8 +396,14 @@ static int parse_value(const struct argument *argument, struct far_slice value, 
         break;
     case PLACE_TO:
         return parse_to(value, query, err);
+    case FLAG_DRY_RUN:
+        good = is(value, "true") || is(value, "false");
+        query->dry_run = is(value, "true");
+        break;
     case PLACE:
         return parse_place(value, query, err);
+    case MOMENT:
+        return far_moment_parse(value, at, err);
     }
     return good ? 0 : far_fail(err, FAR_INVALID, "argument '%s' has no such value", argument->name);
 }

@@ -6,6 +6,7 @@
 
 #include "api/http.h"
 #include "api/json.h"
+#include "base/moment.h"
 
 enum far_route_action {
     FAR_ROUTE_HEALTH,
@@ -13,6 +14,9 @@ enum far_route_action {
     FAR_ROUTE_OPENAPI,
     FAR_ROUTE_CLUSTER,
     FAR_ROUTE_LOG_HEAD,
+    FAR_ROUTE_LOG_DIFF,
+    FAR_ROUTE_LOG_EXPLAIN,
+    FAR_ROUTE_LOG_EXPORT,
     FAR_ROUTE_EVENTS,
     FAR_ROUTE_LIST,    /* rows of a table */
     FAR_ROUTE_OBJECT,  /* one row by name or id, with its parts */
@@ -35,6 +39,7 @@ struct far_route {
     struct far_json_rule rule; /* of the body */
     const char *fixed_field;   /* a field with one value on this route; NULL: none */
     uint64_t fixed_value;
+    bool is_long;        /* reads much: computed on the worker's thread */
     const char *summary; /* what it does, as in the OpenAPI document */
 };
 
@@ -90,6 +95,10 @@ struct far_query {
     bool has_limit; /* it was given */
     bool ndjson;
     bool bounded; /* follow=0: end at what is there now */
+    struct far_moment at;    /* the state of which moment */
+    struct far_moment until; /* differences: up to this one */
+    bool dry_run;            /* commands: tell what would happen, and do nothing */
+    struct far_slice object; /* "plan:web", "12" */
 };
 /* FAR_INVALID names the argument: unknown, given twice, not a number, out of range. */
 int far_query_parse(const struct far_slice *arguments, size_t count, struct far_query *ret_query,

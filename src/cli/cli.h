@@ -38,12 +38,14 @@ struct cli_command {
     const char *noun;
     const char *verb;     /* NULL: the noun stands alone */
     const char *argument; /* one positional argument: "NAME", "ID"; NULL: none */
+    const char *argument2; /* one more behind it */
     const char *help;
     int (*run)(struct cli *cli, struct far_error *err);
     const char *method, *path; /* "%s" stands for the argument */
     const char *columns;       /* list: "name:NAME state:STATE" */
     const char *body;          /* JSON that the body starts from; NULL: {} */
     const char *argument_field; /* the argument is also this field of the body; NULL: no */
+    bool takes_at;              /* reads a state, also of the past */
     const char *done;           /* what is said when it worked: "created" */
     struct cli_option options[CLI_OPTIONS_MAX]; /* closed by name NULL */
 };
@@ -61,7 +63,7 @@ struct cli_parsed {
     const struct cli_command *command; /* NULL: help or version is wanted */
     bool help, version;
     const char *help_noun; /* help about one noun; NULL: all */
-    const char *argument;
+    const char *argument, *argument2;
     struct cli_value values[CLI_VALUES_MAX];
     size_t value_count;
 };
@@ -132,7 +134,18 @@ void cli_phase(const json_t *job, uint64_t now_ms, uint64_t silent_ms, char *tex
 void cli_progress_line(const json_t *job, uint64_t elapsed_ms, const char *phase, unsigned columns, char *text,
                        size_t room);
 
+/* ---- changes.c ---- */
+void cli_print_changes(FILE *out, const json_t *changes, bool more);
+void cli_print_prediction(FILE *out, const json_t *prediction);
+/* ---- log_command.c ---- */
+int cli_run_log_explain(struct cli *cli, struct far_error *err);
+int cli_run_log_export(struct cli *cli, struct far_error *err);
+int cli_run_log_replay(struct cli *cli, struct far_error *err);
+int cli_run_log_diff(struct cli *cli, struct far_error *err);
+
 /* ---- the runs ---- */
+/* Appends text percent-encoded. */
+void cli_append_encoded(char *path, size_t room, const char *text);
 int cli_run_list(struct cli *cli, struct far_error *err);
 int cli_run_show(struct cli *cli, struct far_error *err);
 int cli_run_write(struct cli *cli, struct far_error *err); /* create, remove, start, stop … */

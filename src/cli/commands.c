@@ -5,10 +5,10 @@
 #define WAIT {"wait", CLI_SWITCH, NULL, false, NULL, NULL, NULL, "follow the job to its end, with progress"}
 #define LIST(noun_, path_, columns_, ...) \
     {.noun = noun_, .verb = "list", .help = "list all " noun_ "s", .run = cli_run_list, .path = path_, .columns = columns_, \
-     .options = {__VA_ARGS__}}
+     .takes_at = true, .options = {__VA_ARGS__}}
 #define SHOW(noun_, argument_, path_) \
     {.noun = noun_, .verb = "show", .argument = argument_, .help = "show one " noun_ " with its parts", \
-     .run = cli_run_show, .path = path_ "/%s"}
+     .run = cli_run_show, .path = path_ "/%s", .takes_at = true}
 #define REMOVE(noun_, argument_, path_, help_) \
     {.noun = noun_, .verb = "remove", .argument = argument_, .help = help_, .run = cli_run_write, .method = "DELETE", \
      .path = path_ "/%s", .done = "removed"}
@@ -20,6 +20,9 @@ const struct cli_option cli_global_options[] = {
     {"ca", CLI_TEXT, "FILE", false, NULL, NULL, NULL, "certificate of the cluster's CA (FARSHORE_CA)"},
     {"timeout", CLI_NUMBER, "SECONDS", false, NULL, NULL, NULL, "give up after so long (30)"},
     {"output", CLI_TEXT, "table|json", false, NULL, NULL, NULL, "-o: how to print"},
+    {"dry-run", CLI_SWITCH, NULL, false, NULL, NULL, NULL, "do nothing; show the events and differences that it would cause"},
+    {"at", CLI_TEXT, "SEQ|TIME", false, NULL, NULL, NULL,
+     "read or try out a moment's state: an event's number, or a time like 2026-11-20T17:30:00Z"},
     {"help", CLI_SWITCH, NULL, false, NULL, NULL, NULL, "-h: this help"},
     {"version", CLI_SWITCH, NULL, false, NULL, NULL, NULL, "print the version"},
     {.name = NULL},
@@ -109,7 +112,7 @@ const struct cli_command cli_commands[] = {
          FILTER("plan", "PLAN", "only of this plan"), FILTER("state", "STATE", "only in this state"),
          FILTER("kind", "KIND", "only of this kind")),
     {.noun = "job", .verb = "show", .argument = "ID", .help = "show one job with a short table of its tasks",
-     .run = cli_run_job_show, .path = "/v1/jobs/%s",
+     .run = cli_run_job_show, .path = "/v1/jobs/%s", .takes_at = true,
      .options = {{"all", CLI_SWITCH, NULL, false, NULL, NULL, NULL, "every field of the job and of each task"}}},
     {.noun = "job", .verb = "wait", .argument = "ID", .help = "follow a job to its end, with progress",
      .run = cli_run_job_wait, .path = "/v1/jobs/%s"},
@@ -166,5 +169,20 @@ const struct cli_command cli_commands[] = {
      .help = "prove that the log is whole: all servers alike, or offline everything in a server's folder",
      .run = cli_run_log_verify,
      .options = {{"dir", CLI_TEXT, "DIR", false, NULL, NULL, NULL, "folder of a server that is not running"}}},
+    {.noun = "log", .verb = "explain", .argument = "KIND:NAME|ID", .takes_at = true,
+     .help = "show how an object came to be as it is, back to the commands behind it", .run = cli_run_log_explain,
+     .options = {{"limit", CLI_NUMBER, "COUNT", false, NULL, NULL, NULL, "so many of its newest changes (100)"}}},
+    {.noun = "log", .verb = "export", .help = "write the events into a file that proves itself (farshore-verify)",
+     .run = cli_run_log_export,
+     .options = {{"out", CLI_TEXT, "FILE", true, NULL, NULL, NULL, "the file; it must not exist"},
+                 {"dir", CLI_TEXT, "DIR", false, NULL, NULL, NULL, "offline, from a server's folder"},
+                 {"to", CLI_TEXT, "SEQ|TIME", false, NULL, NULL, NULL, "with --dir: up to this moment"}}},
+    {.noun = "log", .verb = "replay", .help = "build the state anew from the events of a server's folder, chain checked",
+     .run = cli_run_log_replay,
+     .options = {{"dir", CLI_TEXT, "DIR", true, NULL, NULL, NULL, "folder of a server that is not running"},
+                 {"out", CLI_TEXT, "DIR", true, NULL, NULL, NULL, "folder to make"},
+                 {"to", CLI_TEXT, "SEQ|TIME", false, NULL, NULL, NULL, "up to this moment (all)"}}},
+    {.noun = "log", .verb = "diff", .argument = "SEQ|TIME", .argument2 = "SEQ|TIME",
+     .help = "show what changed between two moments, object by object", .run = cli_run_log_diff},
     {.noun = NULL},
 };

@@ -12,6 +12,9 @@ static void print_usage(FILE *out, const struct cli_command *command)
     if (command->argument != NULL) {
         fprintf(out, " %s", command->argument);
     }
+    if (command->argument2 != NULL) {
+        fprintf(out, " %s", command->argument2);
+    }
     for (size_t i = 0; i < CLI_OPTIONS_MAX && command->options[i].name != NULL; i++) {
         const struct cli_option *option = &command->options[i];
         bool often = option->type == CLI_PAIRS || option->type == CLI_TEXTS;

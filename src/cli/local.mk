@@ -1,8 +1,10 @@
 noinst_LTLIBRARIES += libcli.la
 libcli_la_SOURCES = \
+	src/cli/changes.c \
 	src/cli/cli.c src/cli/cli.h \
 	src/cli/events_command.c \
 	src/cli/help.c \
+	src/cli/log_command.c \
 	src/cli/output.c \
 	src/cli/parse.c \
 	src/cli/request.c \

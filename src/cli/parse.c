@@ -133,12 +133,35 @@ static int take_option(struct words *words, struct cli_parsed *parsed, struct fa
     return add_value(parsed, option, words->argv[++words->at], err);
 }
 
+/* --dry-run is for what changes something through a server, --at for what is read from one. */
+static int check_fit(const struct cli_parsed *parsed, struct far_error *err)
+{
+    const struct cli_command *command = parsed->command;
+    bool dry = cli_value(parsed, "dry-run") != NULL, writes = command->method != NULL;
+    bool reads = !writes && command->takes_at;
+    if (dry && !writes) {
+        return far_fail(err, FAR_INVALID, "option '--dry-run' does not fit: '%s%s%s' gives no command to a server",
+                        command->noun, command->verb != NULL ? " " : "", command->verb != NULL ? command->verb : "");
+    }
+    if (dry && cli_value(parsed, "wait") != NULL) {
+        return far_fail(err, FAR_INVALID, "options '--dry-run' and '--wait' do not fit together");
+    }
+    if (cli_value(parsed, "at") != NULL && !dry && !reads) {
+        return far_fail(err, FAR_INVALID, writes ? "the past does not change: option '--at' needs '--dry-run' here"
+                                                 : "option '--at' does not fit here");
+    }
+    return 0;
+}
+
 static int check_complete(const struct cli_parsed *parsed, struct far_error *err)
 {
     const struct cli_command *command = parsed->command;
     const char *space = command->verb != NULL ? " " : "", *verb = command->verb != NULL ? command->verb : "";
     if (command->argument != NULL && parsed->argument == NULL) {
         return far_fail(err, FAR_INVALID, "'%s%s%s' needs an argument: %s", command->noun, space, verb, command->argument);
+    }
+    if (command->argument2 != NULL && parsed->argument2 == NULL) {
+        return far_fail(err, FAR_INVALID, "'%s%s%s' needs a second argument: %s", command->noun, space, verb, command->argument2);
     }
     for (size_t i = 0; i < CLI_OPTIONS_MAX && command->options[i].name != NULL; i++) {
         const struct cli_option *option = &command->options[i];
@@ -173,13 +196,18 @@ static int choose(int argc, const char *const *argv, struct cli_parsed *parsed, 
 
 static int take_word(struct cli_parsed *parsed, const char *word, struct far_error *err)
 {
-    if (parsed->command->argument == NULL || parsed->argument != NULL) {
+    bool second = parsed->argument != NULL && parsed->command->argument2 != NULL && parsed->argument2 == NULL;
+    if (parsed->command->argument == NULL || (parsed->argument != NULL && !second)) {
         return far_fail(err, FAR_INVALID, "'%s' is one word too many", word);
     }
     if (word[0] == '\0') {
         return far_fail(err, FAR_INVALID, "the argument %s is empty", parsed->command->argument);
     }
-    parsed->argument = word;
+    if (second) {
+        parsed->argument2 = word;
+    } else {
+        parsed->argument = word;
+    }
     return 0;
 }
 
@@ -222,7 +250,11 @@ int cli_parse(int argc, const char *const *argv, struct cli_parsed *ret_parsed, 
     if (ret_parsed->help || ret_parsed->version) {
         return 0;
     }
-    return ret_parsed->command == NULL ? no_verb(ret_parsed, argc, argv, err) : check_complete(ret_parsed, err);
+    if (ret_parsed->command == NULL) {
+        return no_verb(ret_parsed, argc, argv, err);
+    }
+    rc = check_fit(ret_parsed, err);
+    return rc != 0 ? rc : check_complete(ret_parsed, err);
 }
 
 const char *cli_value(const struct cli_parsed *parsed, const char *name)

@@ -12,8 +12,7 @@ enum { PATH_MAX_BYTES = 1024, JOIN_TOKEN_SECONDS = 3600 };
 
 /* ---- paths ---- */
 
-/* Appends text percent-encoded. */
-static void append_encoded(char *path, size_t room, const char *text)
+void cli_append_encoded(char *path, size_t room, const char *text)
 {
     size_t len = strlen(path);
     for (; *text != '\0' && len + 4 < room; text++) {
@@ -33,8 +32,16 @@ static int path_of(const struct cli *cli, char path[PATH_MAX_BYTES], struct far_
     }
     snprintf(path, PATH_MAX_BYTES, "%.*s", at == NULL ? (int)strlen(pattern) : (int)(at - pattern), pattern);
     if (at != NULL) {
-        append_encoded(path, PATH_MAX_BYTES, argument);
+        cli_append_encoded(path, PATH_MAX_BYTES, argument);
         strncat(path, at + 2, PATH_MAX_BYTES - strlen(path) - 1);
+    }
+    const char *moment = cli_value(&cli->parsed, "at");
+    if (cli_value(&cli->parsed, "dry-run") != NULL) {
+        strncat(path, "?dry_run=true", PATH_MAX_BYTES - strlen(path) - 1);
+    }
+    if (moment != NULL) {
+        strncat(path, strchr(path, '?') == NULL ? "?at=" : "&at=", PATH_MAX_BYTES - strlen(path) - 1);
+        cli_append_encoded(path, PATH_MAX_BYTES, moment);
     }
     return 0;
 }
@@ -52,7 +59,7 @@ int cli_run_list(struct cli *cli, struct far_error *err)
         if (value != NULL) {
             size_t len = strlen(path);
             snprintf(path + len, sizeof path - len, "%c%s=", strchr(path, '?') == NULL ? '?' : '&', command->options[i].name);
-            append_encoded(path, sizeof path, value);
+            cli_append_encoded(path, sizeof path, value);
         }
     }
     rc = rc != 0 ? rc : cli_list(cli, path, &items, err);
@@ -167,6 +174,21 @@ static void warn(const json_t *result)
     }
 }
 
+/* A dry run's answer is shown here and taken; true: it was one. */
+static bool show_prediction(struct cli *cli, json_t *result)
+{
+    bool dry = cli_value(&cli->parsed, "dry-run") != NULL;
+    if (dry && cli->json) {
+        cli_print_json(cli->out, result);
+    } else if (dry) {
+        cli_print_prediction(cli->out, result);
+    }
+    if (dry) {
+        json_decref(result);
+    }
+    return dry;
+}
+
 int cli_run_write(struct cli *cli, struct far_error *err)
 {
     const struct cli_command *command = cli->parsed.command;
@@ -176,6 +198,9 @@ int cli_run_write(struct cli *cli, struct far_error *err)
         return rc;
     }
     warn(result);
+    if (show_prediction(cli, result)) {
+        return 0;
+    }
     if (cli->json) {
         cli_print_json(cli->out, result);
     } else {
@@ -195,6 +220,9 @@ int cli_run_job(struct cli *cli, struct far_error *err)
         return rc;
     }
     warn(result);
+    if (show_prediction(cli, result)) {
+        return 0;
+    }
     uint64_t job_id = (uint64_t)json_integer_value(json_object_get(result, "id"));
     bool wait = cli_value(&cli->parsed, "wait") != NULL;
     if (cli->json && !wait) {
@@ -235,7 +263,7 @@ int cli_run_token(struct cli *cli, struct far_error *err)
     }
     int rc = write_request(cli, extra, &result, err);
     json_decref(extra);
-    if (rc != 0) {
+    if (rc != 0 || show_prediction(cli, result)) {
         return rc;
     }
     if (cli->json) {

@@ -21,6 +21,7 @@ struct memory {
     struct far_kv kv;
     size_t count;
     struct node *first[LEVELS];
+    struct node *recent; /* the last one asked for by its key: rows are read, read again and then written */
 };
 
 static struct memory *memory_of(struct far_kv *kv)
@@ -66,13 +67,20 @@ static struct node *find_equal(struct memory *m, struct far_slice key, struct no
     return node != NULL && far_slice_equal(key_of(node), key) ? node : NULL;
 }
 
+static bool is_recent(const struct memory *m, struct far_slice key)
+{
+    return m->recent != NULL && far_slice_equal(key_of(m->recent), key);
+}
+
 static int memory_get(struct far_kv *kv, struct far_slice key, struct far_slice *ret_value, struct far_error *err)
 {
+    struct memory *m = memory_of(kv);
     struct node **path[LEVELS];
-    const struct node *node = find_equal(memory_of(kv), key, path);
+    struct node *node = is_recent(m, key) ? m->recent : find_equal(m, key, path);
     if (node == NULL) {
         return FAR_NOT_FOUND;
     }
+    m->recent = node;
     *ret_value = far_slice(node->value, node->value_len);
     return 0;
 }
@@ -104,7 +112,11 @@ static int memory_put(struct far_kv *kv, struct far_slice key, struct far_slice 
         return far_fail(err, FAR_LIMIT, "a key of %zu and a value of %zu bytes do not fit", key.len, value.len);
     }
     struct node **path[LEVELS];
-    struct node *node = find_equal(m, key, path);
+    struct node *node = is_recent(m, key) ? m->recent : find_equal(m, key, path);
+    if (node != NULL && node->value_len == value.len && value.len > 0) {
+        memmove(node->value, value.data, value.len);
+        return 0;
+    }
     if (node != NULL) {
         uint8_t *copy = malloc(value.len + 1);
         if (copy == NULL) {
@@ -149,6 +161,7 @@ static int memory_del(struct far_kv *kv, struct far_slice key, struct far_error 
     for (unsigned level = 0; level < levels; level++) {
         *path[level] = node->next[level];
     }
+    m->recent = NULL;
     node_free(node);
     m->count--;
     return 0;

@@ -186,3 +186,15 @@ int far_kv_overlay_flush(struct far_kv *kv, struct far_error *err)
     }
     return 0;
 }
+
+int far_kv_overlay_written(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key,
+                           struct far_slice *ret_value, struct far_error *err)
+{
+    struct overlay *o = overlay_of(kv);
+    struct far_slice value;
+    int rc = o->above->ops->seek(o->above, key, ret_key, &value, err);
+    if (rc == 0) {
+        *ret_value = value.data[0] == DELETED ? far_slice(NULL, 0) : payload_of(value);
+    }
+    return rc;
+}

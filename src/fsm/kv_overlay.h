@@ -13,5 +13,9 @@ void far_kv_overlay_free(struct far_kv *kv); /* NULL is allowed; what was not fl
 /* Carry out every write on the map below, in the order of keys; the overlay is used up. A failure leaves some of them
  * done: the caller gives the transaction of the map below up. */
 int far_kv_overlay_flush(struct far_kv *kv, struct far_error *err);
+/* The first pair written here whose key is >= the given one; ret_value has no data if the key was deleted. What was written
+ * may equal what is below. FAR_NOT_FOUND after the last. */
+int far_kv_overlay_written(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key,
+                           struct far_slice *ret_value, struct far_error *err);
 
 #endif

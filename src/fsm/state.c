@@ -69,14 +69,20 @@ static struct far_slice slice_of(const struct far_key *key)
 
 /* ---- values ---- */
 
-static const char *table_name(struct far_slice key)
+static const struct far_schema *table_of(struct far_slice key)
 {
     for (size_t i = 0; key.len > 0 && far_schemas[i] != NULL; i++) {
         if (far_schemas[i]->klass == FAR_CLASS_row && far_schemas[i]->kind == key.data[0]) {
-            return far_schemas[i]->name;
+            return far_schemas[i];
         }
     }
-    return "unknown";
+    return NULL;
+}
+
+static const char *table_name(struct far_slice key)
+{
+    const struct far_schema *table = table_of(key);
+    return table != NULL ? table->name : "unknown";
 }
 
 static int corrupt(struct far_slice key, const char *what, struct far_error *err)
@@ -128,6 +134,22 @@ int far_state_get(struct far_state *state, const struct far_schema *table, const
         rc = state->kv->ops->get(state->kv, slice_of(key), &value, err);
     }
     return rc != 0 ? rc : decode_row(table, slice_of(key), value, arena, ret_row, err);
+}
+
+int far_state_decode(struct far_slice key, struct far_slice value, struct far_arena *arena,
+                     const struct far_schema **ret_table, void **ret_row, struct far_error *err)
+{
+    const struct far_schema *table = table_of(key);
+    void *row = table == NULL ? NULL : far_arena_alloc(arena, table->size);
+    if (row == NULL) {
+        return table == NULL ? corrupt(key, "there is no such table", err) : far_fail(err, FAR_LIMIT, "out of memory");
+    }
+    int rc = decode_row(table, key, value, arena, row, err);
+    if (rc == 0) {
+        *ret_table = table;
+        *ret_row = row;
+    }
+    return rc;
 }
 
 /* Take what is under key out of the digest; FAR_NOT_FOUND if nothing is. */

@@ -42,6 +42,11 @@ int far_state_del(struct far_state *state, const struct far_key *key, struct far
 int far_state_next(struct far_state *state, const struct far_schema *table, struct far_key *key,
                    struct far_arena *arena, struct far_slice *ret_id, void *ret_row, struct far_error *err);
 
+/* Decode a pair of any table as it lies in the map: its schema and a new struct far_row_<table> in the arena, which holds
+ * copies of everything. FAR_CORRUPT as above. */
+int far_state_decode(struct far_slice key, struct far_slice value, struct far_arena *arena,
+                     const struct far_schema **ret_table, void **ret_row, struct far_error *err);
+
 /* The digest of the bytes that are there, walked pair by pair; also verifies each checksum. */
 int far_state_digest_walk(struct far_kv *kv, struct far_hash128 *ret_digest, uint64_t *ret_pairs,
                           struct far_error *err);

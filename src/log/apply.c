@@ -1,6 +1,8 @@
 /* Apply one committed entry to a store. See apply.h. */
 #include "log/apply.h"
 
+#include "log/history.h"
+
 /* Move the applied index on to the next entry. */
 static int advance(struct far_store_txn *txn, uint64_t index, uint64_t term, struct far_error *err)
 {
@@ -34,8 +36,11 @@ int far_apply_commands(struct far_store_txn *txn, uint64_t index, uint64_t term,
                         (unsigned long long)envelope.index, (unsigned long long)envelope.term,
                         (unsigned long long)index, (unsigned long long)term);
     }
-    rv = advance(txn, index, term, err);
-    struct far_state state = {.kv = far_store_kv(txn), .digest = far_store_meta(txn)->digest};
+    struct far_history history;
+    bool has_history = far_store_history(txn) != NULL;
+    rv = has_history ? far_history_begin(&history, txn, err) : 0;
+    rv = rv != 0 ? rv : advance(txn, index, term, err);
+    struct far_state state = {.kv = has_history ? &history.kv : far_store_kv(txn), .digest = far_store_meta(txn)->digest};
     struct far_command command;
     for (unsigned position = 0; rv == 0 && far_envelope_next(&envelope, &command); position++) {
         struct far_result result = {0};

@@ -9,9 +9,11 @@ liblog_la_SOURCES = \
 	src/log/cluster_clock.c src/log/cluster_clock.h \
 	src/log/disk.h src/log/disk_posix.c \
 	src/log/envelope.c src/log/envelope.h \
+	src/log/export.c src/log/export.h \
 	src/log/frames.c src/log/frames.h \
+	src/log/history.c src/log/history.h \
 	src/log/log.c src/log/log.h src/log/log_private.h \
-	src/log/log_made.c src/log/log_members.c src/log/log_peers.c src/log/log_propose.c src/log/log_turn.c \
+	src/log/log_made.c src/log/log_past.c src/log/log_members.c src/log/log_peers.c src/log/log_propose.c src/log/log_turn.c \
 	src/log/peers.c src/log/peers.h \
 	src/log/proposals.c src/log/proposals.h \
 	src/log/raft_cache.c src/log/raft_cache.h \
@@ -21,6 +23,7 @@ liblog_la_SOURCES = \
 	src/log/raft_wal.c src/log/raft_wal.h \
 	src/log/raft_wal_format.c src/log/raft_wal_format.h \
 	src/log/raft_wal_load.c src/log/raft_wal_load.h \
+	src/log/replay.c src/log/replay.h \
 	src/log/snapshot.c src/log/snapshot.h \
 	src/log/space.c src/log/space.h \
 	src/log/store.c src/log/store.h \

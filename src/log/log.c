@@ -7,6 +7,8 @@
  * servers does not share, ends the process with a line that says why. */
 #include "log/log_private.h"
 
+#include "log/history.h"
+
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/logging.h"
@@ -474,6 +476,8 @@ int far_log_view_begin_now(struct far_log *log, struct far_log_view *ret_view, s
 
 void far_log_view_end(struct far_log_view *view)
 {
+    far_past_close(view->past);
+    view->past = NULL;
     far_store_abort(view->transaction);
     view->transaction = NULL;
 }

@@ -12,6 +12,7 @@
 #include <uv.h>
 
 struct far_log;
+struct far_moment; /* base/moment.h */
 struct far_net; /* net/net.h: identity and certificates of this server */
 
 struct far_log_config {
@@ -61,12 +62,24 @@ struct far_log_view {
     uint8_t base_head[32];       /* chain head before first_seq */
     struct far_hash128 digest;   /* as kept incrementally */
     void *transaction;           /* private */
+    void *past;                  /* private */
 };
 int far_log_view_begin(struct far_log *log, struct far_log_view *ret_view, struct far_error *err);
 /* The same without waiting for the commit of what was answered here: perhaps some milliseconds older. For the core thread
  * after a commit, and for who asks (tokens), whom that does not matter. */
 int far_log_view_begin_now(struct far_log *log, struct far_log_view *ret_view, struct far_error *err);
 void far_log_view_end(struct far_log_view *view);
+/* Turn a view into one of the past: state, digest, head, applied_index and last_seq become those behind the moment's last
+ * event. Folds at most FAR_HISTORY_EPOCH events and some, in memory, so not for a thread that others wait for. FAR_NOT_FOUND:
+ * this server no longer holds what that needs, or the moment is yet to come. On failure only end it. */
+int far_log_view_past(struct far_log_view *view, const struct far_moment *moment, struct far_error *err);
+/* The newest stretch of events, from the first to the last inclusive, that begins before event `before` and in which the row
+ * under this key of the state changed. FAR_NOT_FOUND: none that is known here. */
+int far_log_view_changed(struct far_log_view *view, struct far_slice key, uint64_t before, uint64_t *ret_from,
+                         uint64_t *ret_to, struct far_error *err);
+/* As far_export_piece (log/export.h). */
+int far_log_view_export(struct far_log_view *view, uint64_t from, uint64_t until, size_t bytes_max, struct far_buf *out,
+                        uint64_t *ret_next, struct far_error *err);
 /* The event with this seq, its payload in the arena; ret_head (may be NULL) the chain head after it. FAR_NOT_FOUND
  * outside [first_seq, last_seq]; FAR_CORRUPT if its bytes are not what was written. */
 int far_log_view_event(struct far_log_view *view, uint64_t seq, struct far_arena *arena, struct far_event *ret_event,

@@ -5,6 +5,7 @@
  * in the store; each row's checksum and the digest, from the bytes; the rules between rows; each checksum of the WAL.
  * LMDB trusts its pages, so damage to its own structure may kill whoever walks it: a child process does the walk, and its
  * death is a finding like any other. */
+#include "log/history.h"
 #include "log/log.h"
 #include "log/raft_wal.h"
 #include "log/store.h"
@@ -200,6 +201,55 @@ static void compare_fold(struct verify *verify, struct far_kv *state, struct far
     }
 }
 
+/* ---- history ---- */
+
+/* What was kept of each row carries its checksum; the oldest state, which everything that is kept leads to, its digest. */
+static void verify_history(struct verify *verify, struct far_store_txn *txn)
+{
+    struct far_kv *kept = far_store_history(txn);
+    struct far_history_walk walk = {0};
+    struct far_hash128 digest;
+    struct far_epoch oldest = {0};
+    struct far_past *past = NULL;
+    struct far_error err = {0};
+    unsigned before = verify->findings;
+    uint64_t rows = 0;
+    char place[2 * FAR_KV_KEY_MAX + 80];
+    int rv = FAR_NOT_FOUND;
+    if (kept == NULL) {
+        return;
+    }
+    while ((rv = far_history_next(txn, &walk, &err)) == 0) {
+        if (!walk.is_whole) {
+            say(verify, false, "history of event %llu, %s: its checksum is wrong", (unsigned long long)walk.epoch,
+                place_of(walk.row, place));
+        }
+    }
+    if (rv != FAR_NOT_FOUND) {
+        say(verify, false, "%s", err.message);
+    }
+    rv = far_epoch_after(txn, UINT64_MAX, &oldest, &err);
+    if (rv != 0) {
+        bool empty = rv == FAR_NOT_FOUND && walk.at_len == 0; /* nothing was applied since the state came */
+        say(verify, empty, "history: %s", rv == FAR_NOT_FOUND ? "it has no beginning" : err.message);
+        return;
+    }
+    struct far_moment moment = {FAR_MOMENT_SEQ, oldest.seq};
+    rv = far_past_open(txn, &moment, &past, &err);
+    rv = rv != 0 ? rv : far_state_digest_walk(past->state.kv, &digest, &rows, &err);
+    if (rv != 0) {
+        say(verify, false, "history of event %llu: %s", (unsigned long long)oldest.seq, err.message);
+    } else if (!far_hash128_equal(digest, oldest.digest)) {
+        say(verify, false, "history of event %llu: its rows do not give the digest that was recorded then",
+            (unsigned long long)oldest.seq);
+    }
+    far_past_close(past);
+    if (verify->findings == before) {
+        say(verify, true, "history back to event %llu: every checksum is right, and the digest of the oldest state",
+            (unsigned long long)oldest.seq);
+    }
+}
+
 static int verify_txn(struct verify *verify, struct far_store_txn *txn, struct far_error *err)
 {
     struct far_store *memory = NULL;
@@ -211,6 +261,7 @@ static int verify_txn(struct verify *verify, struct far_store_txn *txn, struct f
         bool from_start = far_store_meta(txn)->first_seq == 1;
         bool whole = verify_events(verify, txn, from_start ? &fold : NULL);
         verify_rows(verify, txn);
+        verify_history(verify, txn);
         if (whole) {
             compare_fold(verify, far_store_kv(txn), fold.kv);
         } else if (!from_start) {

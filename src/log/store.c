@@ -42,6 +42,11 @@ struct far_kv *far_store_kv(struct far_store_txn *txn)
     return txn->kv;
 }
 
+struct far_kv *far_store_history(struct far_store_txn *txn)
+{
+    return txn->history;
+}
+
 /* Write the row of an event whose place in the chain is known. */
 static int put_event(struct far_store_txn *txn, const struct far_event *event, const uint8_t head[FAR_HEAD_SIZE],
                      struct far_error *err)

@@ -65,6 +65,9 @@ struct far_store_meta *far_store_meta(struct far_store_txn *txn);
 /* The rows of the state in force. */
 struct far_kv *far_store_kv(struct far_store_txn *txn);
 
+/* What rows were before they changed (history.h); NULL: this store keeps no history. */
+struct far_kv *far_store_history(struct far_store_txn *txn);
+
 /* Append the next event: meta->last_seq and head move on. FAR_INTERNAL if its seq is not the next one. */
 int far_store_event_append(struct far_store_txn *txn, const struct far_event *event, struct far_error *err);
 /* Put an older event in front of the oldest one: meta->first_seq and base_head move back. before: the head before it.
@@ -84,7 +87,7 @@ int far_store_event_row(struct far_store_txn *txn, uint64_t seq, struct far_slic
 int far_store_install_clear(struct far_store_txn *txn, struct far_error *err);
 /* Its rows, to be filled; valid until the transaction ends. */
 struct far_kv *far_store_install_kv(struct far_store_txn *txn);
-/* Make it the state in force, drop the old one and all events. The caller sets the whole meta. */
+/* Make it the state in force, drop the old one with its history and all events. The caller sets the whole meta. */
 int far_store_install_switch(struct far_store_txn *txn, struct far_error *err);
 
 /* ---- durability ---- */
@@ -113,6 +116,7 @@ struct far_store_ops {
 struct far_store {
     const struct far_store_ops *ops;
     _Atomic uint64_t durable_index;
+    uint64_t epoch_events; /* of the history; 0 = FAR_HISTORY_EPOCH. Tests make it short */
 };
 
 /* First member of each implementation's transaction. */
@@ -121,6 +125,7 @@ struct far_store_txn {
     bool write;
     struct far_kv *kv;
     struct far_kv *install_kv;
+    struct far_kv *history; /* NULL: none is kept */
     struct far_buf row; /* scratch for encoding events */
     struct far_store_meta meta;
 };

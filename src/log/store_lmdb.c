@@ -1,4 +1,4 @@
-/* The store in LMDB: one environment with the databases meta, state0, state1 and events.
+/* The store in LMDB: one environment with the databases meta, state0, state1, events and history.
  *
  * A commit writes its pages, syncs them, then writes the meta page without a sync (MDB_NOMETASYNC): a power cut may undo
  * the last commit, so what counts as durable is the commit before it, whose meta page was synced together with the pages
@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAGIC = 0x54535246 /* "FRST" */, META_VERSION = 0, META_SIZE = 168, DATABASES = 4, PROBE_BYTES = 1024 * 1024 };
+enum { MAGIC = 0x54535246 /* "FRST" */, META_VERSION = 0, META_SIZE = 168, DATABASES = 5, PROBE_BYTES = 1024 * 1024 };
 #ifdef __SANITIZE_THREAD__ /* of gcc: ThreadSanitizer leaves a program 1.5 TiB of addresses, often less in one piece */
 static const size_t MAP_BYTES_DEFAULT = (size_t)1 << 34;
 #else
@@ -30,7 +30,8 @@ static const char META_KEY[] = "meta", CONFIGURATION_KEY[] = "configuration";
 struct lmdb_store {
     struct far_store store; /* first */
     MDB_env *env;
-    MDB_dbi meta, events, states[2];
+    MDB_dbi meta, events, states[2], history;
+    bool has_history; /* a folder of an older version, opened for reading, has none */
     uint64_t committed_index; /* applied index of the last commit */
     bool read_only;
 };
@@ -46,7 +47,7 @@ struct lmdb_txn {
     struct far_store_txn txn; /* first */
     MDB_txn *txn_lmdb;
     int active;
-    struct lmdb_kv state, install;
+    struct lmdb_kv state, install, history;
     struct far_slice configuration; /* as it lies in the store, borrowed from it */
 };
 
@@ -194,10 +195,13 @@ static void point_kvs(struct lmdb_store *store, struct lmdb_txn *txn)
 {
     kv_close_cursor(&txn->state);
     kv_close_cursor(&txn->install);
+    kv_close_cursor(&txn->history);
     txn->state = (struct lmdb_kv){.kv = {.ops = &kv_ops}, .txn = txn->txn_lmdb, .dbi = store->states[txn->active]};
     txn->install = (struct lmdb_kv){.kv = {.ops = &kv_ops}, .txn = txn->txn_lmdb, .dbi = store->states[1 - txn->active]};
     txn->txn.kv = &txn->state.kv;
     txn->txn.install_kv = txn->txn.write ? &txn->install.kv : NULL;
+    txn->history = (struct lmdb_kv){.kv = {.ops = &kv_ops}, .txn = txn->txn_lmdb, .dbi = store->history};
+    txn->txn.history = store->has_history ? &txn->history.kv : NULL;
 }
 
 /* ---- the meta record ---- */
@@ -209,6 +213,7 @@ static void meta_encode(const struct lmdb_txn *txn, uint8_t record[META_SIZE + 8
     far_put_le32(record, MAGIC);
     far_put_le16(record + 4, META_VERSION);
     record[6] = (uint8_t)txn->active;
+    record[7] = ((const struct lmdb_store *)txn->txn.store)->has_history;
     far_put_le64(record + 8, meta->applied_index);
     far_put_le64(record + 16, meta->applied_term);
     far_put_le64(record + 24, meta->first_seq);
@@ -236,6 +241,9 @@ static int meta_decode(struct far_slice record, struct lmdb_txn *txn, struct far
     if (far_get_le32(p) != MAGIC || far_get_le16(p + 4) != META_VERSION || p[6] > 1) {
         return far_fail(err, FAR_INVALID, "the store has format %u, this version of Farshore knows %d",
                         far_get_le16(p + 4), META_VERSION);
+    }
+    if (p[7] != 0 && !((const struct lmdb_store *)txn->txn.store)->has_history) {
+        return far_fail(err, FAR_CORRUPT, "store, table history: missing");
     }
     txn->active = p[6];
     meta->applied_index = far_get_le64(p + 8);
@@ -309,6 +317,7 @@ static void close_cursors(struct lmdb_txn *txn)
 {
     kv_close_cursor(&txn->state);
     kv_close_cursor(&txn->install);
+    kv_close_cursor(&txn->history);
 }
 
 static void give_up(struct far_store_txn *base)
@@ -408,6 +417,7 @@ static int install_switch(struct far_store_txn *base, struct far_error *err)
     close_cursors(txn);
     int rv = empty(txn, txn->state.dbi, err);
     rv = rv != 0 ? rv : empty(txn, store->events, err);
+    rv = rv != 0 ? rv : empty(txn, store->history, err);
     if (rv == 0) {
         txn->active = 1 - txn->active;
         point_kvs(store, txn);
@@ -454,8 +464,9 @@ static const struct far_store_ops store_ops = {
 
 static int open_databases(struct lmdb_store *store, struct far_error *err)
 {
-    const char *const names[DATABASES] = {"meta", "events", "state0", "state1"};
-    MDB_dbi *const handles[DATABASES] = {&store->meta, &store->events, &store->states[0], &store->states[1]};
+    const char *const names[DATABASES] = {"meta", "events", "state0", "state1", "history"};
+    MDB_dbi *const handles[DATABASES] = {&store->meta, &store->events, &store->states[0], &store->states[1],
+                                         &store->history};
     MDB_txn *txn;
     int rc = mdb_txn_begin(store->env, NULL, store->read_only ? MDB_RDONLY : 0, &txn);
     if (rc != 0) {
@@ -463,6 +474,8 @@ static int open_databases(struct lmdb_store *store, struct far_error *err)
     }
     for (int i = 0; rc == 0 && i < DATABASES; i++) {
         rc = mdb_dbi_open(txn, names[i], store->read_only ? 0 : MDB_CREATE, handles[i]);
+        store->has_history = rc == 0;
+        rc = rc == MDB_NOTFOUND && i == DATABASES - 1 ? 0 : rc;
     }
     if (rc != 0) {
         mdb_txn_abort(txn);

@@ -411,22 +411,32 @@ static int encode_join(const struct join *join, struct far_buf *out, struct far_
     return far_schema_encode(&far_schema_cmd_node_join, &command, out, err);
 }
 
+static int command_of(const struct join *join, struct far_command *ret_command, struct far_buf *payload,
+                      struct far_error *err)
+{
+    int rc = encode_join(join, payload, err);
+    if (rc == 0) {
+        *ret_command = (struct far_command){
+            .kind = join->party == FAR_PARTY_SERVER ? FAR_KIND_cmd_server_join : FAR_KIND_cmd_node_join,
+            .actor = far_actor(FAR_ACTOR_SERVER, join->admission->config.server_id),
+            .payload = far_buf_slice(payload)};
+    }
+    return rc;
+}
+
 static void propose_join(struct join *join)
 {
     struct far_error err = {0};
     struct far_buf payload;
+    struct far_command command;
     far_buf_init(&payload, FAR_COMMAND_PAYLOAD_MAX);
     int rc = check_token(join, &err);
     if (rc == 0) {
-        rc = encode_join(join, &payload, &err);
+        rc = command_of(join, &command, &payload, &err);
     }
     if (rc != 0) {
         join_fail(join, &err);
     } else {
-        struct far_command command = {
-            .kind = join->party == FAR_PARTY_SERVER ? FAR_KIND_cmd_server_join : FAR_KIND_cmd_node_join,
-            .actor = far_actor(FAR_ACTOR_SERVER, join->admission->config.server_id),
-            .payload = far_buf_slice(&payload)};
         far_log_propose(join->admission->config.log, &command, PROPOSE_TIMEOUT_MS, on_joined, join);
     }
     far_buf_done(&payload);
@@ -463,6 +473,17 @@ void far_admission_join(struct far_admission *admission, const struct far_api_jo
         return;
     }
     far_log_barrier(admission->config.log, PROPOSE_TIMEOUT_MS, on_up_to_date, join);
+}
+
+int far_admission_command(struct far_admission *admission, const struct far_api_join_request *request,
+                          struct far_command *ret_command, struct far_buf *payload, struct far_error *err)
+{
+    struct join join = {.admission = admission};
+    far_buf_init(&join.csr_der, FAR_PKI_BYTES_MAX);
+    int rc = take_request(&join, request, err);
+    rc = rc != 0 ? rc : command_of(&join, ret_command, payload, err);
+    far_buf_done(&join.csr_der);
+    return rc;
 }
 
 /* ---- life ---- */

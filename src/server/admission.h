@@ -25,4 +25,8 @@ void far_admission_free(struct far_admission *admission); /* after every done wa
 void far_admission_join(struct far_admission *admission, const struct far_api_join_request *request,
                         far_api_join_done_fn done, void *arg);
 
+/* The command that such a request would propose; its payload lies in *payload. Looks at nothing but the request. Any thread. */
+int far_admission_command(struct far_admission *admission, const struct far_api_join_request *request,
+                          struct far_command *ret_command, struct far_buf *payload, struct far_error *err);
+
 #endif

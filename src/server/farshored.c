@@ -4,6 +4,8 @@
  *   farshored join --dir D --token T --name S --api H:P --peer H:P     become a server of a cluster
  *   farshored run --dir D                                              serve until SIGTERM, SIGINT or SIGHUP
  *   farshored log-verify --dir D                                       check the log of a server that does not run
+ *   farshored log-replay --dir D --out D2 [--to M]                     build its state anew from its events
+ *   farshored log-export --dir D --out F [--to M]                      write its events into a file that proves itself
  *
  * A server's folder holds config, server.key, server.crt, ca.crt, seal.key, wal/, state/, and on the first server
  * admin.token. */
@@ -18,6 +20,8 @@ static void usage(FILE *out)
           "       farshored join --dir DIR --token TOKEN|@FILE --name NAME --api HOST:PORT --peer HOST:PORT\n"
           "       farshored run --dir DIR\n"
           "       farshored log-verify --dir DIR\n"
+          "       farshored log-replay --dir DIR --out DIR [--to SEQ|TIME]\n"
+          "       farshored log-export --dir DIR --out FILE [--to SEQ|TIME]\n"
           "       farshored --help | --version\n",
           out);
 }
@@ -32,6 +36,8 @@ int main(int argc, char **argv)
         {"join", far_server_join},
         {"run", far_server_run},
         {"log-verify", far_server_log_verify},
+        {"log-replay", far_server_log_replay},
+        {"log-export", far_server_log_export},
     };
     umask(077);
     const char *command = argc > 1 ? argv[1] : "";

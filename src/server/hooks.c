@@ -3,6 +3,7 @@
 #include "server/hooks.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "net/pki.h"
 
 #include <stdio.h>
@@ -37,6 +38,29 @@ static void status(void *arg, struct far_log_status *ret_status)
 {
     const struct far_hooks_context *context = arg;
     far_log_status(context->log, ret_status);
+}
+
+static int view_past(void *arg, struct far_log_view *view, const struct far_moment *moment, struct far_error *err)
+{
+    return far_log_view_past(view, moment, err);
+}
+
+static int view_changed(void *arg, struct far_log_view *view, struct far_slice key, uint64_t before, uint64_t *ret_from,
+                        uint64_t *ret_to, struct far_error *err)
+{
+    return far_log_view_changed(view, key, before, ret_from, ret_to, err);
+}
+
+static int view_export(void *arg, struct far_log_view *view, uint64_t from, uint64_t until, size_t bytes_max,
+                       struct far_buf *out, uint64_t *ret_next, struct far_error *err)
+{
+    return far_log_view_export(view, from, until, bytes_max, out, ret_next, err);
+}
+
+/* The leader's stamp follows the wall clocks of all servers; this server's is the nearest that any thread may ask. */
+static uint64_t now_ms(void *arg)
+{
+    return far_clock_wall_ms();
 }
 
 /* ---- proposals, waits, barriers ---- */
@@ -261,6 +285,13 @@ static void join(void *arg, const struct far_api_join_request *request, far_api_
     }
 }
 
+static int join_command(void *arg, const struct far_api_join_request *request, struct far_command *ret_command,
+                        struct far_buf *payload, struct far_error *err)
+{
+    const struct far_hooks_context *context = arg;
+    return far_admission_command(context->admission, request, ret_command, payload, err);
+}
+
 const struct far_api_hooks far_server_hooks = {
     .view_begin = view_begin,
     .view_begin_now = view_begin_now,
@@ -272,4 +303,9 @@ const struct far_api_hooks far_server_hooks = {
     .barrier = barrier,
     .join_token = join_token,
     .join = join,
+    .view_past = view_past,
+    .view_changed = view_changed,
+    .view_export = view_export,
+    .now_ms = now_ms,
+    .join_command = join_command,
 };

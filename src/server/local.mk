@@ -14,6 +14,7 @@ libserver_la_SOURCES = \
 	src/server/server.h \
 	src/server/server_config.c \
 	src/server/server_join.c \
+	src/server/server_replay.c \
 	src/server/server_run.c \
 	src/server/server_verify.c
 libserver_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS)

@@ -11,6 +11,8 @@ int far_server_init(int argc, char **argv);
 int far_server_join(int argc, char **argv);
 int far_server_run(int argc, char **argv);
 int far_server_log_verify(int argc, char **argv);
+int far_server_log_replay(int argc, char **argv);
+int far_server_log_export(int argc, char **argv);
 
 enum { FAR_SERVER_PATH_MAX = FAR_NEW_FOLDER_PATH_MAX, FAR_SERVER_FILE_MAX = FAR_SERVER_PATH_MAX + 32 };
 

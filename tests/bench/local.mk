@@ -1,5 +1,5 @@
 # Benchmarks: programs or scripts that print their figures and TAP against their marks; `make bench`.
-BENCH_TESTS = tests/bench/bench_command_latency.py tests/bench/bench_first_copy.py
+BENCH_TESTS = tests/bench/bench_command_latency.py tests/bench/bench_first_copy.py tests/bench/bench_replay.py
 EXTRA_DIST += tests/bench/run $(BENCH_TESTS)
 
 # the first copy against nbdcopy
@@ -12,3 +12,9 @@ tests_bench_first_copy_LDADD = tests/lib/libenginepair.la libdataplane.la libada
 check_PROGRAMS += tests/bench/command_latency
 tests_bench_command_latency_SOURCES = tests/bench/command_latency.c
 tests_bench_command_latency_LDADD = libfarshore.la libbase.la
+
+# folding events
+check_PROGRAMS += tests/bench/replay_fold
+tests_bench_replay_fold_SOURCES = tests/bench/replay_fold.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_bench_replay_fold_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -I$(top_srcdir)/tests
+tests_bench_replay_fold_LDADD = liblog.la $(CMOCKA_LIBS)

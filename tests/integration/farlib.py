@@ -87,7 +87,7 @@ def free_ports(count):
 
 
 def program(name):
-    folder = {"farshored": "server", "farshore-node": "node", "farshore": "cli"}[name]
+    folder = {"farshored": "server", "farshore-node": "node", "farshore": "cli", "farshore-verify": "verify"}[name]
     for path in (os.path.join(BUILD, "src", folder, name), os.path.join(BUILD, name)):
         if os.access(path, os.X_OK):
             return path

@@ -4,6 +4,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_kill.py:source \
 	tests/integration/test_kill.py:follower \
 	tests/integration/test_kill.py:target \
+	tests/integration/test_audit.py \
 	tests/integration/test_cluster.py \
 	tests/integration/test_init.py \
 	tests/integration/test_streams.py \
@@ -16,7 +17,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_disks.py \
 	tests/integration/test_demo.py
 INTEGRATION_TESTS = tests/integration/test_memory.py
-EXTRA_DIST += tests/integration/farlib.py tests/integration/test_kill.py tests/integration/test_cluster.py \
+EXTRA_DIST += tests/integration/farlib.py tests/integration/test_audit.py tests/integration/test_kill.py tests/integration/test_cluster.py \
 	tests/integration/test_replicate.py tests/integration/test_bad_input.py \
 	tests/integration/test_allservers_kill.py tests/integration/test_memory.py \
 	tests/integration/test_powercut.py tests/integration/test_disks.py

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 enum { EVENTS_MAX = 20000, HELD_MAX = 64 };
+#define TIME_MS 1700000000000u /* of the first command; each is a millisecond later */
 
 struct kept_event {
     struct far_event event; /* payload on the heap */
@@ -65,7 +66,7 @@ static struct far_result apply(struct fixture *f, const struct far_command *comm
     struct far_error err = {0};
     struct far_command stamped = *command;
     pthread_mutex_lock(&f->lock);
-    stamped.proposed_at_ms = 1700000000000 + f->index;
+    stamped.proposed_at_ms = TIME_MS + f->index;
     if (f->refuse != 0) {
         result.klass = f->refuse;
         snprintf(result.message, sizeof result.message, "refused by the test");
@@ -95,8 +96,86 @@ static int view_begin(void *arg, struct far_log_view *ret_view, struct far_error
     return 0;
 }
 
+/* The past as the fold of all events from the first. */
+static int view_past(void *arg, struct far_log_view *view, const struct far_moment *moment, struct far_error *err)
+{
+    struct fixture *f = arg;
+    struct far_state state = {.kv = far_kv_memory_new()};
+    uint64_t seq = 0;
+    if (moment->kind == FAR_MOMENT_SEQ && moment->value > f->last_seq) {
+        far_kv_memory_free(state.kv);
+        return far_fail(err, FAR_NOT_FOUND, "event %llu is yet to come", (unsigned long long)moment->value);
+    }
+    while (seq < f->last_seq && (moment->kind == FAR_MOMENT_SEQ ? seq < moment->value
+                                                                : f->events[seq + 1].event.time_ms <= moment->value)) {
+        seq++;
+        must(far_fsm_evolve(&state, &f->events[seq].event, err), err);
+    }
+    view->state = state;
+    view->past = state.kv;
+    view->last_seq = seq;
+    view->applied_index = f->events[seq].event.index;
+    view->digest = state.digest;
+    memcpy(view->head, f->events[seq].head, 32);
+    return 0;
+}
+
+/* Was there ever such a row? */
+static bool was_there(struct fixture *f, struct far_slice key)
+{
+    struct far_state state = {.kv = far_kv_memory_new()};
+    struct far_slice value;
+    struct far_error err;
+    bool found = false;
+    for (uint64_t seq = 1; seq <= f->last_seq && !found; seq++) {
+        must(far_fsm_evolve(&state, &f->events[seq].event, &err), &err);
+        found = state.kv->ops->get(state.kv, key, &value, &err) == 0;
+    }
+    far_kv_memory_free(state.kv);
+    return found;
+}
+
+/* One stretch of all events. */
+static int view_changed(void *arg, struct far_log_view *view, struct far_slice key, uint64_t before, uint64_t *ret_from,
+                        uint64_t *ret_to, struct far_error *err)
+{
+    *ret_from = 1;
+    *ret_to = ((struct fixture *)arg)->last_seq;
+    return before > 1 && was_there(arg, key) ? 0 : FAR_NOT_FOUND;
+}
+
+static int view_export(void *arg, struct far_log_view *view, uint64_t from, uint64_t until, size_t bytes_max,
+                       struct far_buf *out, uint64_t *ret_next, struct far_error *err)
+{
+    return far_fail(err, FAR_NOT_FOUND, "this test has no store");
+}
+
+static uint64_t now_ms(void *arg)
+{
+    struct fixture *f = arg;
+    return TIME_MS + f->index;
+}
+
+static int join_command(void *arg, const struct far_api_join_request *request, struct far_command *ret_command,
+                        struct far_buf *payload, struct far_error *err)
+{
+    struct far_join_token token;
+    uint8_t hash[32], key[32] = {9};
+    int rc = far_join_token_parse(request->token, strlen(request->token), &token, err);
+    far_token_hash(token.secret, hash);
+    struct far_cmd_node_join join = {.token_hash = far_slice(hash, 32), .name = far_slice_str(request->name),
+                                     .data_address = far_slice_str(request->data_address),
+                                     .fingerprint = far_slice(key, 32)};
+    rc = rc != 0 ? rc : far_schema_encode(&far_schema_cmd_node_join, &join, payload, err);
+    *ret_command = (struct far_command){.kind = FAR_KIND_cmd_node_join, .actor = far_actor(FAR_ACTOR_SERVER, 1),
+                                        .payload = far_buf_slice(payload)};
+    return rc;
+}
+
 static void view_end(void *arg, struct far_log_view *view)
 {
+    far_kv_memory_free(view->past);
+    view->past = NULL;
     pthread_mutex_unlock(&((struct fixture *)arg)->lock);
 }
 
@@ -108,7 +187,9 @@ static int view_event(void *arg, struct far_log_view *view, uint64_t seq, struct
         return far_fail(err, FAR_NOT_FOUND, "no event %llu", (unsigned long long)seq);
     }
     *ret_event = f->events[seq].event;
-    memcpy(ret_head, f->events[seq].head, 32);
+    if (ret_head != NULL) {
+        memcpy(ret_head, f->events[seq].head, 32);
+    }
     return 0;
 }
 
@@ -177,7 +258,8 @@ static void join(void *arg, const struct far_api_join_request *request, far_api_
 }
 
 static const struct far_api_hooks hooks = {view_begin, view_end,   view_event, status, propose,
-                                           wait_index, barrier, join_token, join, view_begin};
+                                           wait_index, barrier, join_token, join, view_begin,
+                                           view_past,  view_changed, view_export, now_ms, join_command};
 
 /* ---- life ---- */
 
@@ -194,6 +276,34 @@ int far_test_api_apply(struct far_test_api *shown, const struct far_schema *sche
     struct far_result result = apply(f, &command);
     far_buf_done(&payload);
     return result.klass;
+}
+
+static void forget_all(struct fixture *f)
+{
+    for (uint64_t seq = 1; seq <= f->last_seq; seq++) {
+        free((void *)f->events[seq].event.payload.data);
+    }
+    far_kv_memory_free(f->state.kv);
+    f->last_seq = 0;
+    f->state = (struct far_state){.kv = far_kv_memory_new()};
+}
+
+void far_test_api_become(struct far_test_api *shown, struct far_slice recorded)
+{
+    struct fixture *f = (struct fixture *)(void *)shown;
+    struct far_error err;
+    pthread_mutex_lock(&f->lock);
+    forget_all(f);
+    for (size_t at = 0; at < recorded.len;) {
+        struct far_event event;
+        memcpy(&event, recorded.data + at, sizeof event);
+        event.payload = far_slice(recorded.data + at + sizeof event, event.payload.len);
+        must(far_fsm_evolve(&f->state, &event, &err), &err);
+        must(keep_event(f, &event, &err), &err);
+        f->index = event.index;
+        at += sizeof event + event.payload.len;
+    }
+    pthread_mutex_unlock(&f->lock);
 }
 
 static void init_cluster(struct fixture *f)
@@ -221,7 +331,11 @@ struct far_test_api *far_test_api_start(uint64_t heartbeat_ms)
     char certificate[512], key[512];
     snprintf(f->shown.dir, sizeof f->shown.dir, "/tmp/far-api-XXXXXX");
     FAR_ASSERT(mkdtemp(f->shown.dir) != NULL);
-    pthread_mutex_init(&f->lock, NULL);
+    pthread_mutexattr_t again; /* a thread may have two views at once, as LMDB allows */
+    pthread_mutexattr_init(&again);
+    pthread_mutexattr_settype(&again, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&f->lock, &again);
+    pthread_mutexattr_destroy(&again);
     f->first_seq = 1;
     f->events = calloc(EVENTS_MAX, sizeof *f->events);
     f->state.kv = far_kv_memory_new();
@@ -251,11 +365,9 @@ void far_test_api_stop(struct far_test_api *shown)
     far_api_stop(shown->api);
     far_test_api_hold(shown, false);
     far_api_free(shown->api);
-    for (uint64_t seq = 1; seq <= f->last_seq; seq++) {
-        free((void *)f->events[seq].event.payload.data);
-    }
-    free(f->events);
+    forget_all(f);
     far_kv_memory_free(f->state.kv);
+    free(f->events);
     pthread_mutex_destroy(&f->lock);
     snprintf(command, sizeof command, "rm -r '%s'", f->shown.dir);
     FAR_ASSERT(system(command) == 0);

@@ -21,6 +21,8 @@ struct far_test_api *far_test_api_start(uint64_t heartbeat_ms);
 void far_test_api_stop(struct far_test_api *fixture);
 /* Apply a command of the system as if it had come through the log; its class. */
 int far_test_api_apply(struct far_test_api *fixture, const struct far_schema *schema, const void *object);
+/* Instead of what it holds: these events and their fold, as fsm_world.h records them (struct far_event, payload, …). */
+void far_test_api_become(struct far_test_api *fixture, struct far_slice recorded);
 uint64_t far_test_api_last_seq(struct far_test_api *fixture);
 /* What the next proposals get instead of being applied; 0: apply again. */
 void far_test_api_refuse(struct far_test_api *fixture, int klass);

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "fsm/query.h"
 #include "log/apply.h"
+#include "log/history.h"
 #include "log/log.h"
 #include "net/net.h"
 
@@ -278,6 +279,7 @@ int far_log_view_begin_now(struct far_log *log, struct far_log_view *ret_view, s
 
 void far_log_view_end(struct far_log_view *view)
 {
+    far_past_close(view->past);
     far_store_abort(view->transaction);
 }
 

@@ -231,3 +231,12 @@ tests_unit_test_fsm_consumers_SOURCES = tests/unit/test_fsm_consumers.c tests/li
 tests_unit_test_fsm_consumers_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_unit_test_fsm_consumers_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_fsm_consumers_LDADD = libfsm.la $(CMOCKA_LIBS)
+# dry runs, the past
+UNIT_TESTS += tests/unit/test_dry_run
+tests_unit_test_dry_run_SOURCES = tests/unit/test_dry_run.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_unit_test_dry_run_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(JANSSON_CFLAGS) -I$(top_srcdir)/tests
+tests_unit_test_dry_run_LDADD = $(API_FIXTURE) tests/lib/libhttps.la $(CMOCKA_LIBS) $(JANSSON_LIBS)
+UNIT_TESTS += tests/unit/test_history
+tests_unit_test_history_SOURCES = tests/unit/test_history.c
+tests_unit_test_history_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_history_LDADD = liblog.la $(CMOCKA_LIBS)

@@ -59,6 +59,12 @@ static void what_is_wrong_is_named(void **unused)
         {{"site", "create", "a", "-x"}, "unknown option '-x'"},
         {{"server", "create", "s9"}, "--site"},
         {{"site", "list", "--wait"}, "unknown option '--wait'"},
+        {{"site", "list", "--dry-run"}, "'--dry-run' does not fit: 'site list' gives no command"},
+        {{"site", "remove", "x", "--at", "5"}, "the past does not change: option '--at' needs '--dry-run'"},
+        {{"events", "--at", "5"}, "'--at' does not fit here"},
+        {{"plan", "replicate", "x", "--dry-run", "--wait"}, "do not fit together"},
+        {{"log", "diff", "5"}, "needs a second argument"},
+        {{"log", "diff", "5", "7", "9"}, "'9' is one word too many"},
         {{"site", "paint"}, "there is no 'site paint'"},
         {{"job", "create"}, "jobs are made by 'plan replicate'"},
         {{"checkpoint", "create"}, "made by a cycle"},
@@ -197,6 +203,37 @@ static void a_wait_says_why(void **unused)
     }
 }
 
+static void every_command_to_a_server_can_be_tried_out(void **unused)
+{
+    struct far_error err;
+    unsigned count = 0;
+    for (const struct cli_command *command = cli_commands; command->noun != NULL; command++) {
+        const char *words[2 * CLI_OPTIONS_MAX + 8] = {"farshore", command->noun};
+        char names[CLI_OPTIONS_MAX][40];
+        struct cli_parsed parsed;
+        size_t n = 2;
+        if (command->verb != NULL) {
+            words[n++] = command->verb;
+        }
+        if (command->argument != NULL) {
+            words[n++] = "x";
+        }
+        for (size_t i = 0; i < CLI_OPTIONS_MAX && command->options[i].name != NULL; i++) {
+            if (command->options[i].required) {
+                snprintf(names[i], sizeof names[i], "--%s", command->options[i].name);
+                words[n++] = names[i];
+                words[n++] = command->options[i].type == CLI_PAIRS ? "a=b" : "x";
+            }
+        }
+        words[n++] = "--dry-run";
+        if (command->argument2 == NULL) {
+            assert_int_equal(parse(&parsed, &err, words), command->method != NULL ? 0 : FAR_INVALID);
+            count += command->method != NULL;
+        }
+    }
+    assert_true(count > 15);
+}
+
 static void lines_of_the_settings_file_are_read(void **unused)
 {
     char *key, *value;
@@ -230,6 +267,47 @@ static void assert_says(const char *text)
     if (strstr(out, text) == NULL) {
         fail_msg("'%s' is not in: %s", text, out);
     }
+}
+
+static void what_is_tried_out_does_not_happen(void **unused)
+{
+    uint64_t seq = far_test_api_last_seq(fixture);
+    assert_int_equal(run("site create dry --role witness --dry-run"), 0);
+    assert_says("nothing was done");
+    assert_says("site_created");
+    assert_says("'dry' created");
+    assert_says("+ role: witness");
+    assert_int_equal(run("token create dry --dry-run"), 0);
+    assert_null(strstr(out, "far_"));
+    assert_int_equal(run("plan replicate nowhere --dry-run"), far_class_info(FAR_NOT_FOUND)->exit_code);
+    assert_int_equal(run("site create dry --role witness --dry-run --at 1 -o json"), 0);
+    assert_says("\"dry_run\": true");
+    assert_int_equal(far_test_api_last_seq(fixture), seq);
+    assert_int_equal(run("site show dry"), far_class_info(FAR_NOT_FOUND)->exit_code);
+}
+
+static void the_past_is_shown_compared_and_explained(void **unused)
+{
+    char words[128];
+    uint64_t before = far_test_api_last_seq(fixture);
+    assert_int_equal(run("site create gone --role witness"), 0);
+    uint64_t with = far_test_api_last_seq(fixture);
+    assert_int_equal(run("log explain site:gone"), 0);
+    assert_says("site_created");
+    assert_says("a command of token:");
+    assert_int_equal(run("site remove gone"), 0);
+    snprintf(words, sizeof words, "site show gone --at %llu", (unsigned long long)with);
+    assert_int_equal(run(words), 0);
+    snprintf(words, sizeof words, "site list --at %llu", (unsigned long long)with);
+    assert_int_equal(run(words), 0);
+    assert_says("gone");
+    snprintf(words, sizeof words, "log diff %llu %llu", (unsigned long long)before, (unsigned long long)with);
+    assert_int_equal(run(words), 0);
+    assert_says("'gone' created");
+    snprintf(words, sizeof words, "log diff %llu 2999-01-01T00:00:00Z", (unsigned long long)before);
+    assert_int_equal(run(words), 0);
+    assert_says("no object differs");
+    assert_int_equal(run("site list --at yesterday"), 2);
 }
 
 static void what_is_created_is_listed_and_removed(void **unused)
@@ -455,7 +533,10 @@ int main(void)
         cmocka_unit_test(options_become_the_body),
         cmocka_unit_test(every_command_is_whole),
         cmocka_unit_test(figures_are_for_people),
+        cmocka_unit_test(every_command_to_a_server_can_be_tried_out),
         cmocka_unit_test(lines_of_the_settings_file_are_read),
+        cmocka_unit_test(what_is_tried_out_does_not_happen),
+        cmocka_unit_test(the_past_is_shown_compared_and_explained),
         cmocka_unit_test(what_is_created_is_listed_and_removed),
         cmocka_unit_test(failures_have_the_exit_code_of_their_class),
         cmocka_unit_test(a_dead_server_in_the_list_is_passed_over),

@@ -187,6 +187,24 @@ static void a_changed_row_is_named_with_table_and_key(void **state)
     assert_found("state/data.mdb", "site-110", "-state, table site, key", "its checksum is wrong");
 }
 
+/* The name of a site is part of a key that the history has, too: that the row was not there before. */
+static void a_changed_row_of_the_past_is_found(void **state)
+{
+    (void)state;
+    struct bytes bytes = read_file("state/data.mdb");
+    unsigned found = 0;
+    for (uint8_t *at = bytes.data; (at = memmem(at, bytes.len - (size_t)(at - bytes.data), "site-110", 8)) != NULL; at++) {
+        flip("state/data.mdb", (size_t)(at - bytes.data), 0x04);
+        (void)verify();
+        found += strstr(said.text, "-history of event") != NULL;
+        flip("state/data.mdb", (size_t)(at - bytes.data), 0x04);
+    }
+    free(bytes.data);
+    assert_int_equal(verify(), 0);
+    assert_non_null(strstr(said.text, "+history back to event 0"));
+    assert_true(found > 0);
+}
+
 static void a_changed_event_is_named_with_its_seq(void **state)
 {
     (void)state;
@@ -339,6 +357,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_good_folder_has_no_finding),
         cmocka_unit_test(a_changed_row_is_named_with_table_and_key),
+        cmocka_unit_test(a_changed_row_of_the_past_is_found),
         cmocka_unit_test(a_changed_event_is_named_with_its_seq),
         cmocka_unit_test(a_changed_byte_of_the_wal_is_named_with_its_file),
         cmocka_unit_test(a_changed_byte_of_the_last_record_of_the_wal_is_found),

@@ -36,6 +36,7 @@ MAY = {
     "src/api": ({"base", "net", "fsm", "log"}, {"uv", "libwebsockets", "jansson", "openssl"}),
     "src/client": ({"base", "farshore", "fsm/events.def"}, {"curl", "jansson", "openssl"}),
     "src/cli": ({"base", "client", "farshore"}, {"jansson"}),
+    "src/verify": (set(), {"openssl"}),
     "src/server": (None, None),
     "src/node": (None, None),
 }

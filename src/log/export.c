@@ -1,0 +1,131 @@
+/* Exports: see export.h. */
+#include "log/export.h"
+
+#include "base/arena.h"
+
+#include <openssl/evp.h>
+
+enum { VERSION = 0, SUM_AT = 96, ARENA_MAX = 1024 * 1024 };
+
+static int sha256(const void *data, size_t len, uint8_t ret_hash[32], struct far_error *err)
+{
+    return EVP_Digest(data, len, ret_hash, NULL, EVP_sha256(), NULL) == 1 ? 0
+                                                                          : far_fail(err, FAR_INTERNAL, "SHA-256 failed");
+}
+
+static int full(struct far_error *err)
+{
+    return far_fail(err, FAR_LIMIT, "no room for a piece of an export");
+}
+
+static int add_record(struct far_buf *out, enum far_export_type type, size_t len, uint8_t **ret_body, struct far_error *err)
+{
+    uint8_t *p = far_buf_reserve(out, FAR_EXPORT_RECORD + len);
+    if (p == NULL) {
+        return full(err);
+    }
+    far_put_le16(p, (uint16_t)type);
+    far_put_le16(p + 2, 0);
+    far_put_le32(p + 4, (uint32_t)len);
+    out->len += FAR_EXPORT_RECORD + len;
+    *ret_body = p + FAR_EXPORT_RECORD;
+    return 0;
+}
+
+static int add_header(struct far_store_txn *txn, uint64_t until, struct far_buf *out, struct far_error *err)
+{
+    const struct far_store_meta *meta = far_store_meta(txn);
+    struct far_state state = {.kv = far_store_kv(txn)};
+    struct far_key key = far_key(&far_schema_row_cluster);
+    struct far_row_cluster cluster;
+    struct far_arena arena;
+    uint8_t *p = far_buf_reserve(out, FAR_EXPORT_HEADER);
+    if (p == NULL) {
+        return full(err);
+    }
+    far_arena_init(&arena, ARENA_MAX);
+    int rc = far_state_get(&state, &far_schema_row_cluster, &key, &arena, &cluster, err);
+    if (rc == FAR_NOT_FOUND) {
+        far_fail(err, rc, "there is no cluster yet");
+    }
+    if (rc == 0) {
+        memset(p, 0, FAR_EXPORT_HEADER);
+        memcpy(p, "FAREXPT0", 8);
+        far_put_le32(p + 8, VERSION);
+        far_put_le32(p + 12, FAR_EXPORT_HEADER);
+        memcpy(p + 16, cluster.uuid.data, cluster.uuid.len > 16 ? 16 : cluster.uuid.len);
+        far_put_le64(p + 32, cluster.incarnation_epoch);
+        far_put_le64(p + 40, meta->first_seq);
+        far_put_le64(p + 48, until);
+        memcpy(p + 56, meta->base_head, FAR_HEAD_SIZE);
+        rc = sha256(p, SUM_AT, p + SUM_AT, err);
+        out->len += FAR_EXPORT_HEADER;
+    }
+    far_arena_done(&arena);
+    return rc;
+}
+
+/* Does it hold a secret, or is it of a kind that we do not know? */
+static bool is_secret(const struct far_event *event)
+{
+    const struct far_schema *schema = far_schema_find(FAR_CLASS_ev, event->kind, event->version);
+    struct far_arena arena;
+    far_arena_init(&arena, ARENA_MAX);
+    void *object = schema == NULL ? NULL : far_arena_alloc(&arena, schema->size);
+    bool secret = object == NULL || far_schema_decode(schema, event->payload, &arena, object, NULL) != 0;
+    for (const struct far_field *field = secret ? NULL : schema->fields(); field != NULL && field->type != FAR_TYPE_END; field++) {
+        const struct far_slice *bytes = (const void *)((const uint8_t *)object + field->offset);
+        secret = secret || (field->type == FAR_TYPE_SECRET && bytes->len > 0);
+    }
+    far_arena_done(&arena);
+    return secret;
+}
+
+static int add_event(const struct far_event *event, const uint8_t head[FAR_HEAD_SIZE], struct far_buf *out,
+                     struct far_error *err)
+{
+    bool secret = is_secret(event);
+    size_t len = secret ? 32 : event->payload.len;
+    uint8_t *p = NULL;
+    int rc = add_record(out, secret ? FAR_EXPORT_WITHHELD : FAR_EXPORT_EVENT, FAR_EVENT_HEADER + len + FAR_HEAD_SIZE, &p, err);
+    if (rc != 0) {
+        return rc;
+    }
+    far_event_header(event, p);
+    if (secret) {
+        rc = sha256(event->payload.data, event->payload.len, p + FAR_EVENT_HEADER, err);
+    } else if (len > 0) {
+        memcpy(p + FAR_EVENT_HEADER, event->payload.data, len);
+    }
+    memcpy(p + FAR_EVENT_HEADER + len, head, FAR_HEAD_SIZE);
+    return rc;
+}
+
+int far_export_piece(struct far_store_txn *txn, uint64_t from, uint64_t until, size_t bytes_max, struct far_buf *out,
+                     uint64_t *ret_next, struct far_error *err)
+{
+    uint8_t head[FAR_HEAD_SIZE];
+    uint8_t *p = NULL;
+    size_t start = out->len;
+    uint64_t seq = from == 0 ? far_store_meta(txn)->first_seq : from;
+    if (until > far_store_meta(txn)->last_seq || seq > until) {
+        return far_fail(err, FAR_NOT_FOUND, "there are no events from %llu to %llu here", (unsigned long long)seq,
+                        (unsigned long long)until);
+    }
+    int rc = from == 0 ? add_header(txn, until, out, err) : 0;
+    for (; rc == 0 && seq <= until && out->len - start <= bytes_max; seq++) {
+        struct far_event event;
+        rc = far_store_event_get(txn, seq, &event, head, err);
+        rc = rc != 0 ? rc : add_event(&event, head, out, err);
+    }
+    *ret_next = seq;
+    if (rc == 0 && seq > until) {
+        *ret_next = 0;
+        rc = add_record(out, FAR_EXPORT_END, 8 + FAR_HEAD_SIZE, &p, err);
+        if (rc == 0) {
+            far_put_le64(p, until);
+            memcpy(p + 8, head, FAR_HEAD_SIZE);
+        }
+    }
+    return rc;
+}

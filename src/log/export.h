@@ -1,0 +1,25 @@
+/* Exports: a stretch of the events as a file that proves itself (docs/FORMATS.md, "Export").
+ *
+ * A header with the cluster and the chain head before the first event, each event with its header, payload and the head after
+ * it, an end with the last head. Payloads that hold secrets stay here: only their hash goes out, which the chain needs. Made
+ * piece by piece, so that no transaction lasts long. Any thread. */
+#ifndef FAR_LOG_EXPORT_H
+#define FAR_LOG_EXPORT_H
+
+#include "log/store.h"
+
+enum { FAR_EXPORT_HEADER = 128, FAR_EXPORT_RECORD = 8 };
+enum far_export_type {
+    FAR_EXPORT_EVENT = 1,    /* header, payload, head */
+    FAR_EXPORT_WITHHELD = 2, /* header, SHA-256 of the payload, head */
+    FAR_EXPORT_SIGNED = 3,   /* for heads with signatures; none are written yet, readers skip it */
+    FAR_EXPORT_END = 255,    /* last seq, its head */
+};
+
+/* Append the piece that begins with event `from` (0: the file's beginning, with its header and the oldest event kept) and
+ * goes on to event `until`, or until it has more than bytes_max. *ret_next: `from` of the next piece, 0 when the end was
+ * written. FAR_NOT_FOUND: an event is not here. */
+int far_export_piece(struct far_store_txn *txn, uint64_t from, uint64_t until, size_t bytes_max, struct far_buf *out,
+                     uint64_t *ret_next, struct far_error *err);
+
+#endif

@@ -1,0 +1,524 @@
+/* The history: see history.h. Keys of the map: a row's key and the epoch (8 bytes, big endian); FF and an epoch: its record.
+ * Epochs are below 2^56, so their first byte is 0 and no name continues with it: a row's entries lie together. */
+#include "log/history.h"
+
+#include "fsm/kv_memory.h"
+#include "fsm/kv_overlay.h"
+
+#include <stdlib.h>
+
+enum { EPOCH_BYTES = 8, RECORDS = 0xff, FROM_START_MAX = 4 * FAR_HISTORY_EPOCH };
+
+typedef unsigned long long llu;
+
+/* ---- keys ---- */
+
+struct kept_key {
+    uint8_t bytes[FAR_KV_KEY_MAX + EPOCH_BYTES + 1];
+    size_t len;
+};
+
+static struct kept_key kept_key(struct far_slice row, uint64_t epoch)
+{
+    struct kept_key key = {.len = 0};
+    size_t len = row.len > FAR_KV_KEY_MAX ? FAR_KV_KEY_MAX : row.len;
+    memcpy(key.bytes, row.data, len);
+    far_put_be64(key.bytes + len, epoch);
+    key.len = len + EPOCH_BYTES;
+    return key;
+}
+
+static struct kept_key record_key(uint64_t epoch)
+{
+    const uint8_t records = RECORDS;
+    return kept_key(far_slice(&records, 1), epoch);
+}
+
+static struct far_slice slice_of(const struct kept_key *key)
+{
+    return far_slice(key->bytes, key->len);
+}
+
+static bool is_of_row(struct far_slice kept, struct far_slice row)
+{
+    return kept.len == row.len + EPOCH_BYTES && memcmp(kept.data, row.data, row.len) == 0;
+}
+
+/* A damaged page may give keys that do not go on: walks end there. */
+static int out_of_order(struct far_error *err)
+{
+    return far_fail(err, FAR_CORRUPT, "store: its keys are out of order");
+}
+
+/* ---- records ---- */
+
+static int record_decode(struct far_slice key, struct far_slice value, struct far_epoch *ret_epoch, struct far_error *err)
+{
+    const uint8_t *p = value.data;
+    if (key.len != 1 + EPOCH_BYTES || value.len != FAR_HISTORY_RECORD ||
+        far_get_le64(p + FAR_HISTORY_RECORD - 8) != far_hash64_parts(key, far_slice(p, FAR_HISTORY_RECORD - 8), far_slice(NULL, 0))) {
+        return far_fail(err, FAR_CORRUPT, "store, table history: the record of an epoch is not what was written");
+    }
+    *ret_epoch = (struct far_epoch){.seq = far_get_be64(key.data + 1),
+                                    .index = far_get_le64(p),
+                                    .term = far_get_le64(p + 8),
+                                    .digest = {.low = far_get_le64(p + 48), .high = far_get_le64(p + 56)}};
+    memcpy(ret_epoch->head, p + 16, FAR_HEAD_SIZE);
+    return 0;
+}
+
+int far_epoch_before(struct far_store_txn *txn, uint64_t seq, struct far_epoch *ret_epoch, struct far_error *err)
+{
+    struct far_kv *kept = far_store_history(txn);
+    struct kept_key key = record_key(seq + 1);
+    struct far_slice at, value;
+    int rc = kept == NULL ? FAR_NOT_FOUND : kept->ops->seek_before(kept, slice_of(&key), &at, &value, err);
+    if (rc != 0 || at.data[0] != RECORDS) {
+        return rc != 0 ? rc : FAR_NOT_FOUND;
+    }
+    return record_decode(at, value, ret_epoch, err);
+}
+
+int far_epoch_after(struct far_store_txn *txn, uint64_t seq, struct far_epoch *ret_epoch, struct far_error *err)
+{
+    struct far_kv *kept = far_store_history(txn);
+    struct kept_key key = record_key(seq + 1); /* behind UINT64_MAX comes 0 */
+    struct far_slice at, value;
+    int rc = kept == NULL ? FAR_NOT_FOUND : kept->ops->seek(kept, slice_of(&key), &at, &value, err);
+    return rc != 0 ? rc : record_decode(at, value, ret_epoch, err);
+}
+
+static int begin_epoch(struct far_store_txn *txn, struct far_error *err)
+{
+    const struct far_store_meta *meta = far_store_meta(txn);
+    struct far_kv *kept = far_store_history(txn);
+    struct kept_key key = record_key(meta->last_seq);
+    uint8_t p[FAR_HISTORY_RECORD] = {0};
+    far_put_le64(p, meta->applied_index);
+    far_put_le64(p + 8, meta->applied_term);
+    memcpy(p + 16, meta->head, FAR_HEAD_SIZE);
+    far_put_le64(p + 48, meta->digest.low);
+    far_put_le64(p + 56, meta->digest.high);
+    far_put_le64(p + 72, far_hash64_parts(slice_of(&key), far_slice(p, 72), far_slice(NULL, 0)));
+    return kept->ops->put(kept, slice_of(&key), far_slice(p, sizeof p), err);
+}
+
+/* ---- writing ---- */
+
+static struct far_history *history_of(struct far_kv *kv)
+{
+    return (struct far_history *)(void *)kv;
+}
+
+static int rows_get(struct far_kv *kv, struct far_slice key, struct far_slice *ret_value, struct far_error *err)
+{
+    struct far_kv *rows = history_of(kv)->rows;
+    return rows->ops->get(rows, key, ret_value, err);
+}
+
+static int rows_seek(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key, struct far_slice *ret_value,
+                     struct far_error *err)
+{
+    struct far_kv *rows = history_of(kv)->rows;
+    return rows->ops->seek(rows, key, ret_key, ret_value, err);
+}
+
+static int rows_seek_before(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key,
+                            struct far_slice *ret_value, struct far_error *err)
+{
+    struct far_kv *rows = history_of(kv)->rows;
+    return rows->ops->seek_before(rows, key, ret_key, ret_value, err);
+}
+
+/* Keep what is under key, unless that was done in this epoch. */
+static int keep(const struct far_history *history, struct far_slice key, struct far_error *err)
+{
+    struct kept_key kept = kept_key(key, history->epoch);
+    uint8_t copy[FAR_KV_VALUE_MAX];
+    struct far_slice value;
+    int rc = history->kept->ops->get(history->kept, slice_of(&kept), &value, err);
+    if (rc != FAR_NOT_FOUND) {
+        return rc;
+    }
+    rc = history->rows->ops->get(history->rows, key, &value, err);
+    if (rc == FAR_NOT_FOUND) {
+        value = far_slice(copy, 0);
+    } else if (rc != 0) {
+        return rc;
+    } else { /* what a read returned does not outlive a write */
+        value.len = value.len > sizeof copy ? sizeof copy : value.len;
+        memcpy(copy, value.data, value.len);
+        value.data = copy;
+    }
+    return history->kept->ops->put(history->kept, slice_of(&kept), value, err);
+}
+
+static int rows_put(struct far_kv *kv, struct far_slice key, struct far_slice value, struct far_error *err)
+{
+    const struct far_history *history = history_of(kv);
+    int rc = keep(history, key, err);
+    return rc != 0 ? rc : history->rows->ops->put(history->rows, key, value, err);
+}
+
+static int rows_del(struct far_kv *kv, struct far_slice key, struct far_error *err)
+{
+    const struct far_history *history = history_of(kv);
+    int rc = keep(history, key, err);
+    return rc != 0 ? rc : history->rows->ops->del(history->rows, key, err);
+}
+
+static const struct far_kv_ops keeping = {
+    .get = rows_get, .put = rows_put, .del = rows_del, .seek = rows_seek, .seek_before = rows_seek_before};
+
+int far_history_begin(struct far_history *history, struct far_store_txn *txn, struct far_error *err)
+{
+    struct far_epoch epoch = {0};
+    uint64_t seq = far_store_meta(txn)->last_seq;
+    uint64_t events = txn->store->epoch_events != 0 ? txn->store->epoch_events : FAR_HISTORY_EPOCH;
+    int rc = far_epoch_before(txn, seq, &epoch, err);
+    if (rc == FAR_NOT_FOUND || (rc == 0 && seq - epoch.seq >= events)) {
+        rc = begin_epoch(txn, err);
+        epoch.seq = seq;
+    }
+    *history = (struct far_history){
+        .kv = {.ops = &keeping}, .rows = far_store_kv(txn), .kept = far_store_history(txn), .epoch = epoch.seq};
+    return rc;
+}
+
+/* ---- the rows at the start of an epoch ---- */
+
+struct rows_then {
+    struct far_kv kv; /* first */
+    struct far_kv *rows;
+    struct far_kv *kept;
+    uint64_t epoch;
+    struct far_kv *empty; /* owned: instead of both, before the first event */
+};
+
+static struct rows_then *then_of(struct far_kv *kv)
+{
+    return (struct rows_then *)(void *)kv;
+}
+
+static int then_get(struct far_kv *kv, struct far_slice key, struct far_slice *ret_value, struct far_error *err)
+{
+    const struct rows_then *then = then_of(kv);
+    struct kept_key from = kept_key(key, then->epoch);
+    struct far_slice at, value;
+    int rc = then->kept->ops->seek(then->kept, slice_of(&from), &at, &value, err);
+    if (rc != 0 && rc != FAR_NOT_FOUND) {
+        return rc;
+    }
+    if (rc != 0 || !is_of_row(at, key)) {
+        return then->rows->ops->get(then->rows, key, ret_value, err);
+    }
+    if (value.len == 0) {
+        return FAR_NOT_FOUND;
+    }
+    *ret_value = value;
+    return 0;
+}
+
+/* The first row's key >= key of which something is kept. */
+static int kept_seek(const struct rows_then *then, struct far_slice key, struct far_slice *ret_key, struct far_error *err)
+{
+    struct far_slice at, value;
+    uint8_t behind[FAR_KV_KEY_MAX + EPOCH_BYTES + 1];
+    for (;;) {
+        int rc = then->kept->ops->seek(then->kept, key, &at, &value, err);
+        if (rc != 0 || at.data[0] == RECORDS || at.len <= EPOCH_BYTES) {
+            return rc != 0 ? rc : FAR_NOT_FOUND;
+        }
+        if (far_slice_compare(at, key) < 0 || at.len > FAR_KV_KEY_MAX + EPOCH_BYTES) {
+            return out_of_order(err);
+        }
+        struct far_slice row = far_slice(at.data, at.len - EPOCH_BYTES);
+        if (far_slice_compare(row, key) >= 0) {
+            *ret_key = row;
+            return 0;
+        }
+        memcpy(behind, row.data, row.len); /* key is the row's and more: behind its entries */
+        behind[row.len] = 1;
+        key = far_slice(behind, row.len + 1);
+    }
+}
+
+static int then_seek(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key, struct far_slice *ret_value,
+                     struct far_error *err)
+{
+    const struct rows_then *then = then_of(kv);
+    uint8_t from[FAR_KV_KEY_MAX + 2];
+    for (;;) {
+        struct far_slice now = {0}, kept = {0}, value;
+        int rc_now = then->rows->ops->seek(then->rows, key, &now, &value, err);
+        int rc_kept = kept_seek(then, key, &kept, err);
+        if ((rc_now != 0 && rc_now != FAR_NOT_FOUND) || (rc_kept != 0 && rc_kept != FAR_NOT_FOUND)) {
+            return rc_now != 0 && rc_now != FAR_NOT_FOUND ? rc_now : rc_kept;
+        }
+        if (rc_now != 0 && rc_kept != 0) {
+            return FAR_NOT_FOUND;
+        }
+        bool is_kept = rc_kept == 0 && (rc_now != 0 || far_slice_compare(kept, now) < 0);
+        *ret_key = is_kept ? kept : now;
+        if (far_slice_compare(*ret_key, key) < 0) {
+            return out_of_order(err);
+        }
+        int rc = then_get(kv, *ret_key, ret_value, err);
+        if (rc != FAR_NOT_FOUND) {
+            return rc;
+        }
+        if (ret_key->len > FAR_KV_KEY_MAX) {
+            return far_fail(err, FAR_CORRUPT, "a key of %zu bytes", ret_key->len);
+        }
+        memcpy(from, ret_key->data, ret_key->len);
+        from[ret_key->len] = 0;
+        key = far_slice(from, ret_key->len + 1);
+    }
+}
+
+/* The last row's key < key of which something is kept. */
+static int kept_seek_before(const struct rows_then *then, struct far_slice key, struct far_slice *ret_key,
+                            struct far_error *err)
+{
+    struct far_slice at, value;
+    int rc = then->kept->ops->seek(then->kept, key, &at, &value, err); /* entries of a row whose key begins this one */
+    if (rc == 0 && at.len > EPOCH_BYTES && at.data[0] != RECORDS &&
+        far_slice_compare(far_slice(at.data, at.len - EPOCH_BYTES), key) < 0) {
+        *ret_key = far_slice(at.data, at.len - EPOCH_BYTES);
+        return 0;
+    }
+    rc = rc != 0 && rc != FAR_NOT_FOUND ? rc : then->kept->ops->seek_before(then->kept, key, &at, &value, err);
+    if (rc == 0 && (at.len <= EPOCH_BYTES || at.data[0] == RECORDS)) {
+        rc = FAR_NOT_FOUND;
+    }
+    if (rc == 0) {
+        *ret_key = far_slice(at.data, at.len - EPOCH_BYTES);
+    }
+    return rc;
+}
+
+static int then_seek_before(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key,
+                            struct far_slice *ret_value, struct far_error *err)
+{
+    const struct rows_then *then = then_of(kv);
+    uint8_t from[FAR_KV_KEY_MAX + 2];
+    for (;;) {
+        struct far_slice now = {0}, kept = {0}, value;
+        int rc_now = then->rows->ops->seek_before(then->rows, key, &now, &value, err);
+        int rc_kept = kept_seek_before(then, key, &kept, err);
+        if ((rc_now != 0 && rc_now != FAR_NOT_FOUND) || (rc_kept != 0 && rc_kept != FAR_NOT_FOUND)) {
+            return rc_now != 0 && rc_now != FAR_NOT_FOUND ? rc_now : rc_kept;
+        }
+        if (rc_now != 0 && rc_kept != 0) {
+            return FAR_NOT_FOUND;
+        }
+        bool is_kept = rc_kept == 0 && (rc_now != 0 || far_slice_compare(kept, now) > 0);
+        *ret_key = is_kept ? kept : now;
+        if (far_slice_compare(*ret_key, key) >= 0) {
+            return out_of_order(err);
+        }
+        int rc = then_get(kv, *ret_key, ret_value, err);
+        if (rc != FAR_NOT_FOUND) {
+            return rc;
+        }
+        if (ret_key->len > FAR_KV_KEY_MAX) {
+            return far_fail(err, FAR_CORRUPT, "a key of %zu bytes", ret_key->len);
+        }
+        memcpy(from, ret_key->data, ret_key->len);
+        key = far_slice(from, ret_key->len);
+    }
+}
+
+static int then_put(struct far_kv *kv, struct far_slice key, struct far_slice value, struct far_error *err)
+{
+    return far_fail(err, FAR_INTERNAL, "the past does not change");
+}
+
+static int then_del(struct far_kv *kv, struct far_slice key, struct far_error *err)
+{
+    return far_fail(err, FAR_INTERNAL, "the past does not change");
+}
+
+static const struct far_kv_ops reading = {
+    .get = then_get, .put = then_put, .del = then_del, .seek = then_seek, .seek_before = then_seek_before};
+
+/* ---- moments ---- */
+
+static int time_of(struct far_store_txn *txn, uint64_t seq, uint64_t *ret_ms, struct far_error *err)
+{
+    struct far_event event;
+    int rc = far_store_event_get(txn, seq, &event, NULL, err);
+    *ret_ms = rc == 0 ? event.time_ms : 0;
+    return rc;
+}
+
+/* The last event at or before a time: time never runs backwards. */
+static int seq_of_time(struct far_store_txn *txn, uint64_t time_ms, uint64_t *ret_seq, struct far_error *err)
+{
+    const struct far_store_meta *meta = far_store_meta(txn);
+    uint64_t low = meta->first_seq - 1, high = meta->last_seq; /* low is in (or before all), high + 1 is not */
+    while (low < high) {
+        uint64_t middle = low + (high - low + 1) / 2, at_ms;
+        int rc = time_of(txn, middle, &at_ms, err);
+        if (rc != 0) {
+            return rc;
+        }
+        if (at_ms <= time_ms) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    *ret_seq = low;
+    return low >= meta->first_seq || meta->first_seq == 1
+               ? 0
+               : far_fail(err, FAR_NOT_FOUND, "that is before event %llu, the oldest that this server keeps",
+                          (llu)meta->first_seq);
+}
+
+static int seq_of(struct far_store_txn *txn, const struct far_moment *moment, uint64_t *ret_seq, struct far_error *err)
+{
+    uint64_t last = far_store_meta(txn)->last_seq;
+    if (moment->kind == FAR_MOMENT_TIME) {
+        return seq_of_time(txn, moment->value, ret_seq, err);
+    }
+    *ret_seq = moment->kind == FAR_MOMENT_NOW ? last : moment->value;
+    return *ret_seq <= last ? 0
+                            : far_fail(err, FAR_NOT_FOUND, "event %llu is yet to come; the newest here is %llu",
+                                       (llu)*ret_seq, (llu)last);
+}
+
+/* The rows at the start of the newest epoch at or before seq; or of nothing, where all events are here and few. */
+static int open_base(struct far_store_txn *txn, uint64_t seq, struct far_past *past, struct rows_then *base,
+                     struct far_error *err)
+{
+    struct far_epoch epoch = {0};
+    int rc = far_epoch_before(txn, seq, &epoch, err);
+    if (rc == 0) {
+        *base = (struct rows_then){.kv = {.ops = &reading}, .rows = far_store_kv(txn), .kept = far_store_history(txn),
+                                   .epoch = epoch.seq};
+    } else if (rc == FAR_NOT_FOUND && far_store_meta(txn)->first_seq == 1 && seq <= FROM_START_MAX) {
+        base->empty = far_kv_memory_new();
+        rc = base->empty != NULL ? 0 : far_fail(err, FAR_LIMIT, "no memory for the past");
+    } else if (rc == FAR_NOT_FOUND) {
+        bool some = far_epoch_after(txn, seq, &epoch, err) == 0;
+        far_fail(err, rc, some ? "the oldest state that this server can show is that of event %llu; another server may "
+                                 "have older ones" : "this server keeps no states of the past (asked for that of event %llu)",
+                 (llu)(some ? epoch.seq : seq));
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    past->seq = epoch.seq;
+    past->index = epoch.index;
+    past->state.digest = epoch.digest;
+    memcpy(past->head, epoch.head, sizeof past->head);
+    past->state.kv = far_kv_overlay_new(base->empty != NULL ? base->empty : &base->kv);
+    return past->state.kv != NULL ? 0 : far_fail(err, FAR_LIMIT, "no memory for the past");
+}
+
+int far_past_forward(struct far_past *past, struct far_store_txn *txn, uint64_t seq, struct far_error *err)
+{
+    uint8_t stored[FAR_HEAD_SIZE];
+    struct far_event event;
+    int rc = 0;
+    while (rc == 0 && past->seq < seq) {
+        rc = far_store_event_get(txn, past->seq + 1, &event, stored, err);
+        rc = rc != 0 ? rc : far_chain_add(past->head, &event, err);
+        if (rc == 0 && memcmp(past->head, stored, sizeof stored) != 0) {
+            rc = far_fail(err, FAR_CORRUPT, "event %llu: the chain does not lead to it", (llu)event.seq);
+        }
+        rc = rc != 0 ? rc : far_fsm_evolve(&past->state, &event, err);
+        if (rc == 0) {
+            past->seq = event.seq;
+            past->index = event.index;
+            past->folded++;
+        }
+    }
+    return rc;
+}
+
+int far_past_open(struct far_store_txn *txn, const struct far_moment *moment, struct far_past **ret_past,
+                  struct far_error *err)
+{
+    uint64_t seq = 0;
+    int rc = seq_of(txn, moment, &seq, err);
+    if (rc != 0) {
+        return rc;
+    }
+    struct far_past *past = calloc(1, sizeof *past);
+    struct rows_then *base = calloc(1, sizeof *base);
+    if (past == NULL || base == NULL) {
+        free(past);
+        free(base);
+        return far_fail(err, FAR_LIMIT, "no memory for the past");
+    }
+    past->base = base;
+    rc = open_base(txn, seq, past, base, err);
+    rc = rc != 0 ? rc : far_past_forward(past, txn, seq, err);
+    if (rc != 0) {
+        far_past_close(past);
+        return rc;
+    }
+    *ret_past = past;
+    return 0;
+}
+
+void far_past_close(struct far_past *past)
+{
+    if (past != NULL) {
+        struct rows_then *base = past->base;
+        far_kv_overlay_free(past->state.kv);
+        far_kv_memory_free(base->empty);
+        free(base);
+        free(past);
+    }
+}
+
+int far_history_changed(struct far_store_txn *txn, struct far_slice key, uint64_t before, uint64_t *ret_from,
+                        uint64_t *ret_to, struct far_error *err)
+{
+    struct far_kv *kept = far_store_history(txn);
+    struct kept_key limit = kept_key(key, before > 0 ? before - 1 : 0); /* epoch e begins with event e + 1 */
+    struct far_slice at, value;
+    struct far_epoch next;
+    int rc = kept == NULL ? FAR_NOT_FOUND : kept->ops->seek_before(kept, slice_of(&limit), &at, &value, err);
+    if (rc != 0 || !is_of_row(at, key)) {
+        return rc != 0 ? rc : FAR_NOT_FOUND;
+    }
+    uint64_t epoch = far_get_be64(at.data + key.len);
+    rc = far_epoch_after(txn, epoch, &next, err);
+    *ret_from = epoch + 1;
+    *ret_to = rc == 0 ? next.seq : far_store_meta(txn)->last_seq;
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+int far_history_next(struct far_store_txn *txn, struct far_history_walk *walk, struct far_error *err)
+{
+    struct far_kv *kept = far_store_history(txn);
+    struct far_slice at, value;
+    struct far_epoch epoch;
+    int rc = kept == NULL ? FAR_NOT_FOUND : kept->ops->seek(kept, far_slice(walk->at, walk->at_len), &at, &value, err);
+    if (rc != 0) {
+        return rc;
+    }
+    if (at.len <= EPOCH_BYTES || at.len >= sizeof walk->at) {
+        return far_fail(err, FAR_CORRUPT, "store, table history: a key of %zu bytes", at.len);
+    }
+    if (far_slice_compare(at, far_slice(walk->at, walk->at_len)) < 0) { /* damaged: a walk might never end */
+        return out_of_order(err);
+    }
+    memcpy(walk->at, at.data, at.len);
+    walk->at[at.len] = 0;
+    walk->at_len = at.len + 1;
+    walk->row = far_slice(at.data, at.len - EPOCH_BYTES);
+    walk->epoch = far_get_be64(at.data + walk->row.len);
+    if (at.data[0] == RECORDS) {
+        walk->is_whole = true;
+        return record_decode(at, value, &epoch, err);
+    }
+    walk->is_whole = value.len == 0 ||
+                     (value.len >= 8 && far_get_le64(value.data + value.len - 8) ==
+                                            far_hash64_parts(walk->row, far_slice(value.data, value.len - 8), far_slice(NULL, 0)));
+    return 0;
+}

@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Audit on a running cluster: dry runs, the past, differences, explanations, exports that prove themselves, replay.
+
+far-timeout: 240
+"""
+import os
+import subprocess
+
+import farlib
+import tap
+
+cluster = None
+
+
+def head(server=None):
+    return cluster.get("/v1/log/head", server=server)
+
+
+def what_a_dry_run_predicts_is_what_then_happens():
+    before = head()
+    predicted = cluster.cli("site", "create", "oslo", "--role", "witness", "--dry-run")
+    between = head()
+    wrong = []
+    if [e["kind"] for e in predicted["events"]] != ["site_created", "command_remembered"]:
+        wrong.append("predicted %r" % (predicted["events"],))
+    if between["seq"] == before["seq"] and between["digest"] != before["digest"]:
+        wrong.append("the dry run changed the state")
+    status, _, done = cluster.request(cluster.wait_leader(), "POST", "/v1/sites", {"name": "oslo", "role": "witness"},
+                                      {"Idempotency-Key": predicted["command_id"]})
+    diff = cluster.get("/v1/log/diff?at=%d&until=%d" % (done["seq_first"] - 1, done["seq_last"]))
+    want = [c for c in predicted["changes"] if not c.get("internal")]
+    got = [c for c in diff["changes"] if not c.get("internal")]
+    for change in want + got:
+        change["after"].pop("created_ms")
+    if status != 201 or (predicted["seq_first"] == done["seq_first"] and want != got):
+        wrong.append("predicted %r, happened %r" % (want, got))
+    refused = cluster.cli("site", "create", "oslo", "--role", "witness", "--dry-run", check=False)
+    if refused[0] == 0:
+        wrong.append("the same again was not refused")
+    return wrong
+
+
+def the_past_answers_on_every_server():
+    cluster.post("/v1/sites", {"name": "rome", "role": "witness"})
+    with_rome = head()["seq"]
+    cluster.call("DELETE", "/v1/sites/rome")
+    cluster.wait_same_heads()
+    wrong = []
+    for server in cluster.servers.values():
+        then = cluster.get("/v1/sites/rome?at=%d" % with_rome, server=server)
+        place = cluster.get("/v1/log/head?at=%d" % with_rome, server=server)
+        if then["name"] != "rome" or place["seq"] != with_rome:
+            wrong.append("%s: %r %r" % (server.name, then, place))
+        if any(site["name"] == "rome" for site in cluster.get("/v1/sites", server=server)["items"]):
+            wrong.append("rome is still there")
+    explained = cluster.cli("log", "explain", str(then["id"]))
+    if [c["event"]["kind"] for c in explained["changes"]] != ["site_removed", "site_created"]:
+        wrong.append("explained by %r" % (explained,))
+    if explained["because"]["origin"]["cause"]["name"] == "":
+        wrong.append("nobody is behind it: %r" % (explained["because"],))
+    return wrong
+
+
+def an_export_is_proven_by_a_head_of_another_server():
+    cluster.wait_same_heads()
+    path = os.path.join(cluster.base, "log.export")
+    cluster.cli("log", "export", "--out", path, as_json=False)
+    verify = [farlib.program("farshore-verify"), "--head"]
+    export_seq = int.from_bytes(open(path, "rb").read()[48:56], "little")
+    stated = cluster.get("/v1/log/head?at=%d" % export_seq, server=cluster.followers()[0])
+    good = subprocess.run(verify + [stated["head"], path], capture_output=True, text=True)
+    other = subprocess.run(verify + ["00" * 32, path], capture_output=True, text=True)
+    return [] if good.returncode == 0 and other.returncode == 1 else [good.stdout, other.stdout]
+
+
+def a_stopped_server_is_replayed_to_its_own_digest():
+    server = cluster.followers()[0]
+    place = head(server)
+    server.stop()
+    out = os.path.join(cluster.base, "replayed")
+    run = cluster.cli("log", "replay", "--dir", server.dir, "--out", out, "--to", str(place["seq"]), as_json=False)
+    server.start()
+    cluster.wait_same_heads()
+    return [] if place["digest"] in run and place["head"] in run else ["%r is not in %r" % (place, run)]
+
+
+if __name__ == "__main__":
+    with farlib.Cluster(nodes=False) as cluster:
+        tap.run_all([what_a_dry_run_predicts_is_what_then_happens, the_past_answers_on_every_server,
+                     an_export_is_proven_by_a_head_of_another_server, a_stopped_server_is_replayed_to_its_own_digest])

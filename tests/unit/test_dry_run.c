@@ -1,0 +1,452 @@
+/* Dry runs over HTTPS: of every route that changes something, what is predicted is what then happens, on the same state:
+ * the same events, the same differences, the same digest. */
+#include "../lib/cm.h"
+
+#include "api/route.h"
+#include "../lib/api_fixture.h"
+#include "../lib/fsm_world.h"
+#include "../lib/https.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+
+static struct far_test_api *fixture;
+static struct far_test_https *c;
+static struct world w;
+static char auth[256];
+static char job_path[64], checkpoint_path[64], verify_path[64], token_path[64];
+
+static const uint8_t secret[32] = {5}; /* of the token that the test shows */
+static const char key_header[] = "Idempotency-Key: 00112233445566778899aabbccddeeff\r\n";
+
+static int ask(const char *method, const char *path, const char *body)
+{
+    int status = far_test_https_request(c, method, path, auth, body);
+    if (status == 0) { /* the server ended the connection with the answer before */
+        far_test_https_close(c);
+        c = far_test_https_open(fixture->port, fixture->ca_path, 0);
+        status = far_test_https_request(c, method, path, auth, body);
+    }
+    return status;
+}
+
+static json_t *answer(void)
+{
+    json_t *json = json_loads(far_test_https_body(c), 0, NULL);
+    if (json == NULL) {
+        fail_msg("no JSON: %s", far_test_https_text(c));
+    }
+    return json;
+}
+
+static json_int_t number(const json_t *json, const char *name)
+{
+    return json_integer_value(json_object_get(json, name));
+}
+
+static void assert_same(const char *what, const json_t *a, const json_t *b)
+{
+    if (!json_equal(a, b)) {
+        char *text_a = json_dumps(a, JSON_INDENT(1) | JSON_ENCODE_ANY), *text_b = json_dumps(b, JSON_INDENT(1) | JSON_ENCODE_ANY);
+        fail_msg("%s differ: %s\n--- happened:\n%s", what, text_a, text_b);
+    }
+}
+
+/* Paris, lyon and nice, two nodes, plans "gold" (a job runs), "silver" (stopped, with a checkpoint), "iron" (active), an unused
+ * workload, site, node, standby and token. */
+static void make_world(void)
+{
+    static const char *const gold[] = {"web"}, *const silver[] = {"db"}, *const iron[] = {"mail"};
+    uint8_t hash[32], other[32] = {77};
+    uint64_t nodes[2];
+    world_init(&w);
+    world_cluster(&w);
+    nodes[0] = world_node(&w, "n1", "paris");
+    nodes[1] = world_node(&w, "n2", "lyon");
+    world_node(&w, "n3", "nice");
+    world_workload(&w, "web", 2);
+    world_workload(&w, "db", 1);
+    world_workload(&w, "mail", 1);
+    world_workload(&w, "free", 1);
+    world_plan(&w, "gold", gold, 1);
+    world_plan(&w, "silver", silver, 1);
+    world_plan(&w, "iron", iron, 1);
+    MUST(&w, plan_start, .name = S("iron"));
+    MUST(&w, plan_replicate, .name = S("silver"));
+    world_work_all(&w, nodes, 2);
+    uint64_t plan_id = 0;
+    assert_int_equal(far_query_id(&w.state, &far_schema_row_plan, S("silver"), &plan_id, &w.err), 0);
+    uint64_t checkpoint_id = world_row_plan(&w, plan_id).last_checkpoint_id;
+    assert_true(checkpoint_id != 0);
+    uint64_t job_id = MUST(&w, plan_replicate, .name = S("gold"));
+    MUST(&w, site_create, .name = S("spare"), .role = FAR_site_role_witness);
+    uint64_t token_id = MUST(&w, token_create, .name = S("old"), .purpose = FAR_token_purpose_api, .hash = far_slice(other, 32));
+    far_token_hash(secret, hash);
+    MUST(&w, token_create, .name = S("test"), .purpose = FAR_token_purpose_api, .hash = far_slice(hash, 32));
+    other[0] = 78;
+    MUST(&w, token_create, .name = S("s2"), .purpose = FAR_token_purpose_join_server, .hash = far_slice(other, 32),
+         .expires_ms = w.now_ms + 1000000000, .site = S("lyon"));
+    MUST(&w, server_join, .token_hash = far_slice(other, 32), .name = S("s2"), .api_address = S("127.0.0.1:7"),
+         .peer_address = S("127.0.0.1:8"), .seal_key = far_slice(other, 32), .fingerprint = far_slice(other, 32));
+    snprintf(job_path, sizeof job_path, "/v1/jobs/%llu/cancel", (unsigned long long)job_id);
+    snprintf(checkpoint_path, sizeof checkpoint_path, "/v1/checkpoints/%llu", (unsigned long long)checkpoint_id);
+    snprintf(verify_path, sizeof verify_path, "/v1/checkpoints/%llu/verify", (unsigned long long)checkpoint_id);
+    snprintf(token_path, sizeof token_path, "/v1/tokens/%llu", (unsigned long long)token_id);
+}
+
+/* Of each test: the API on that world. */
+static int start(void **unused)
+{
+    char text[FAR_API_TOKEN_TEXT_MAX];
+    fixture = far_test_api_start(0);
+    far_api_token_print(secret, text);
+    snprintf(auth, sizeof auth, "Authorization: Bearer %s\r\n%s", text, key_header);
+    far_test_api_become(fixture, far_buf_slice(&w.log));
+    c = far_test_https_open(fixture->port, fixture->ca_path, 0);
+    return c == NULL;
+}
+
+static int stop(void **unused)
+{
+    far_test_https_close(c);
+    far_test_api_stop(fixture);
+    return 0;
+}
+
+struct trial {
+    const char *method, *pattern; /* of the route */
+    const char *path, *body;
+};
+
+/* Every route that is a command, by something that is accepted in that world. */
+static const struct trial trials[] = {
+    {"POST", "/v1/servers/{name}/role", "/v1/servers/s2/role", "{\"role\":\"removed\"}"},
+    {"DELETE", "/v1/servers/{name}", "/v1/servers/s2", NULL},
+    {"POST", "/v1/sites", "/v1/sites", "{\"name\":\"berlin\",\"role\":\"protected\"}"},
+    {"DELETE", "/v1/sites/{name}", "/v1/sites/spare", NULL},
+    {"DELETE", "/v1/nodes/{name}", "/v1/nodes/n3", NULL},
+    {"POST", "/v1/workloads", "/v1/workloads",
+     "{\"name\":\"new\",\"site\":\"paris\",\"adapter\":\"file\",\"disks\":[{\"name\":\"a\",\"locator\":\"/d/a\"},"
+     "{\"name\":\"b\",\"locator\":\"/d/b\"}]}"},
+    {"DELETE", "/v1/workloads/{name}", "/v1/workloads/free", NULL},
+    {"POST", "/v1/plans", "/v1/plans",
+     "{\"name\":\"new\",\"source_site\":\"paris\",\"target_site\":\"lyon\",\"workloads\":[\"free\"],\"interval_s\":60}"},
+    {"DELETE", "/v1/plans/{name}", "/v1/plans/iron", NULL},
+    {"POST", "/v1/plans/{name}/start", "/v1/plans/silver/start", NULL},
+    {"POST", "/v1/plans/{name}/stop", "/v1/plans/iron/stop", NULL},
+    {"POST", "/v1/plans/{name}/replicate", "/v1/plans/silver/replicate", NULL},
+    {"POST", "/v1/plans/{name}/recover", "/v1/plans/silver/recover",
+     "{\"workload\":\"db\",\"disks\":[{\"disk\":\"root\",\"path\":\"/out/root\"}]}"},
+    {"POST", "/v1/jobs/{id}/cancel", job_path, NULL},
+    {"DELETE", "/v1/checkpoints/{id}", checkpoint_path, NULL},
+    {"POST", "/v1/checkpoints/{id}/verify", verify_path, NULL},
+    {"POST", "/v1/tokens", "/v1/tokens",
+     "{\"name\":\"t\",\"purpose\":\"api\","
+     "\"secret\":\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"}"},
+    {"DELETE", "/v1/tokens/{id}", token_path, NULL},
+};
+enum { TRIALS = sizeof trials / sizeof trials[0] };
+
+/* The events behind seq, each without its chain head, which no prediction has. */
+static json_t *events_since(json_int_t seq)
+{
+    char path[128];
+    json_t *list = json_array();
+    snprintf(path, sizeof path, "/v1/events?follow=0&format=ndjson&from=%lld", (long long)seq + 1);
+    assert_int_equal(ask("GET", path, NULL), 200);
+    for (const char *line = far_test_https_body(c); *line != '\0'; line += strcspn(line, "\n") + 1) {
+        json_t *event = json_loadb(line, strcspn(line, "\n"), 0, NULL);
+        json_object_del(event, "head");
+        json_array_append_new(list, event);
+    }
+    far_test_https_close(c);
+    c = far_test_https_open(fixture->port, fixture->ca_path, 0);
+    return list;
+}
+
+static json_t *diff_since(json_int_t seq)
+{
+    char path[128];
+    snprintf(path, sizeof path, "/v1/log/diff?at=%lld", (long long)seq);
+    assert_int_equal(ask("GET", path, NULL), 200);
+    json_t *diff = answer(), *changes = json_incref(json_object_get(diff, "changes"));
+    json_decref(diff);
+    return changes;
+}
+
+static json_t *head(void)
+{
+    assert_int_equal(ask("GET", "/v1/log/head", NULL), 200);
+    return answer();
+}
+
+static void predict(const struct trial *trial, const char *extra, json_t **ret_prediction)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s?dry_run=true%s", trial->path, extra);
+    int status = ask(trial->method, path, trial->body);
+    if (status != 200) {
+        fail_msg("%s %s: %d %s", trial->method, path, status, far_test_https_body(c));
+    }
+    *ret_prediction = answer();
+}
+
+static void try_both_ways(const struct trial *trial)
+{
+    start(NULL); /* a new one: streams may keep the text of an event */
+    json_t *before = head(), *predicted = NULL;
+    json_int_t seq = number(before, "seq");
+    predict(trial, "", &predicted);
+    json_t *between = head();
+    assert_same("a dry run changed the log: heads", before, between);
+    assert_null(json_object_get(predicted, "token"));
+
+    assert_true(ask(trial->method, trial->path, trial->body) / 100 == 2);
+    json_t *done = answer(), *after = head(), *events = events_since(seq), *changes = diff_since(seq);
+    static const char *const same[] = {"command_id", "id", "seq_first", "seq_last", "repeated"};
+    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
+        assert_same(same[i], json_object_get(predicted, same[i]), json_object_get(done, same[i]));
+    }
+    assert_true(json_array_size(events) > 0);
+    assert_same("events", json_object_get(predicted, "events"), events);
+    assert_true(json_array_size(changes) > 0);
+    assert_same("differences", json_object_get(predicted, "changes"), changes);
+    assert_same("digests", json_object_get(predicted, "digest"), json_object_get(after, "digest"));
+
+    /* and of the past: the same on the state as it was */
+    char at[64];
+    json_t *past = NULL;
+    snprintf(at, sizeof at, "&at=%lld", (long long)seq);
+    predict(trial, at, &past);
+    assert_int_equal(json_array_size(json_object_get(past, "events")), json_array_size(events));
+    assert_int_equal(number(past, "id"), number(done, "id"));
+    json_t *gone[] = {before, between, predicted, done, after, events, changes, past};
+    for (size_t i = 0; i < sizeof gone / sizeof gone[0]; i++) {
+        json_decref(gone[i]);
+    }
+    stop(NULL);
+}
+
+static void what_is_predicted_is_what_happens_on_every_route(void **unused)
+{
+    for (size_t i = 0; i < TRIALS; i++) {
+        print_message("# %s %s\n", trials[i].method, trials[i].path);
+        try_both_ways(&trials[i]);
+    }
+}
+
+static void no_command_is_without_a_trial(void **unused)
+{
+    for (const struct far_route *route = far_routes; route->pattern != NULL; route++) {
+        bool tried = route->action != FAR_ROUTE_COMMAND && route->action != FAR_ROUTE_TOKEN;
+        for (size_t i = 0; i < TRIALS && !tried; i++) {
+            tried = strcmp(trials[i].pattern, route->pattern) == 0 &&
+                    strcmp(trials[i].method, far_http_method_name(route->method)) == 0;
+        }
+        if (!tried) {
+            fail_msg("%s %s: add a trial", far_http_method_name(route->method), route->pattern);
+        }
+    }
+}
+
+static void a_rejection_is_predicted_as_it_comes(void **unused)
+{
+    static const struct trial bad[] = {
+        {"DELETE", "", "/v1/sites/paris", NULL},
+        {"POST", "", "/v1/plans/gold/replicate", NULL},
+        {"POST", "", "/v1/sites", "{\"name\":\"paris\",\"role\":\"recovery\"}"},
+        {"POST", "", "/v1/sites", "{\"name\":\"x\",\"role\":\"boss\"}"},
+        {"DELETE", "", "/v1/sites/nowhere", NULL},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char path[128], body[1024];
+        snprintf(path, sizeof path, "%s?dry_run=true", bad[i].path);
+        int status = ask(bad[i].method, path, bad[i].body);
+        snprintf(body, sizeof body, "%s", far_test_https_body(c));
+        assert_true(status >= 400);
+        assert_int_equal(ask(bad[i].method, bad[i].path, bad[i].body), status);
+        assert_string_equal(far_test_https_body(c), body);
+    }
+}
+
+static void a_join_is_predicted_without_a_token_of_a_user(void **unused)
+{
+    assert_int_equal(ask("POST", "/v1/tokens", "{\"name\":\"n9\",\"purpose\":\"join_node\",\"site\":\"lyon\"}"), 201);
+    json_t *made = answer();
+    char body[1024];
+    snprintf(body, sizeof body,
+             "{\"token\":\"%s\",\"csr\":\"x\",\"name\":\"n9\",\"party\":\"node\",\"data_address\":\"127.0.0.1:9\"}",
+             json_string_value(json_object_get(made, "token")));
+    uint64_t seq = far_test_api_last_seq(fixture);
+    assert_int_equal(far_test_https_request(c, "POST", "/v1/join?dry_run=true", "", body), 200);
+    assert_non_null(strstr(far_test_https_body(c), "\"node_joined\""));
+    assert_null(strstr(far_test_https_body(c), "certificate\":"));
+    assert_int_equal(far_test_api_last_seq(fixture), seq);
+    snprintf(body, sizeof body, "{\"token\":\"x\",\"csr\":\"x\",\"name\":\"n9\",\"party\":\"node\"}");
+    assert_int_equal(far_test_https_request(c, "POST", "/v1/join?dry_run=true", "", body) / 100, 4);
+    json_decref(made);
+}
+
+static void arguments_of_the_past_are_refused_where_they_mean_nothing(void **unused)
+{
+    assert_int_equal(ask("GET", "/v1/sites?dry_run=true", NULL), 400);
+    assert_int_equal(ask("DELETE", "/v1/sites/spare?at=5", NULL), 400);
+    assert_int_equal(ask("GET", "/v1/events?at=5", NULL), 400);
+    assert_int_equal(ask("GET", "/healthz?at=5", NULL), 400);
+    assert_int_equal(ask("GET", "/v1/sites?until=5", NULL), 400);
+    assert_int_equal(ask("GET", "/v1/sites?at=yesterday", NULL), 400);
+    assert_int_equal(ask("GET", "/v1/sites?at=99999999", NULL), 404);
+    assert_int_equal(ask("GET", "/v1/log/diff", NULL), 400);
+    assert_int_equal(ask("GET", "/v1/log/diff?at=9&until=7", NULL), 400);
+    assert_int_equal(ask("GET", "/v1/sites/spare", NULL), 200);
+}
+
+static void every_get_answers_from_the_past(void **unused)
+{
+    uint64_t seq = far_test_api_last_seq(fixture);
+    char path[128], at[64];
+    assert_int_equal(ask("DELETE", "/v1/sites/spare", NULL), 200);
+    assert_int_equal(ask("GET", "/v1/sites/spare", NULL), 404);
+    snprintf(path, sizeof path, "/v1/sites/spare?at=%llu", (unsigned long long)seq);
+    assert_int_equal(ask("GET", path, NULL), 200);
+    for (const struct far_route *route = far_routes; route->pattern != NULL; route++) {
+        if (route->action != FAR_ROUTE_LIST && route->action != FAR_ROUTE_CLUSTER && route->action != FAR_ROUTE_LOG_HEAD) {
+            continue;
+        }
+        snprintf(at, sizeof at, "%s", route->pattern);
+        snprintf(path, sizeof path, "%s?at=%llu", at, (unsigned long long)seq);
+        assert_int_equal(ask("GET", path, NULL), 200);
+    }
+    assert_int_equal(ask("GET", "/v1/sites?at=1970-01-01T00:00:00Z", NULL), 200);
+    assert_non_null(strstr(far_test_https_body(c), "\"items\":[]"));
+    assert_int_equal(ask("GET", "/v1/sites?at=2999-01-01T00:00:00%2B01:00", NULL), 200);
+    assert_null(strstr(far_test_https_body(c), "spare"));
+}
+
+/* ---- explanations ---- */
+
+static json_t *explain(const char *object)
+{
+    char path[128];
+    snprintf(path, sizeof path, "/v1/log/explain?object=%s", object);
+    if (ask("GET", path, NULL) != 200) {
+        fail_msg("%s: %s", path, far_test_https_body(c));
+    }
+    return answer();
+}
+
+/* "because.origin.event.kind": what lies there; texts only. */
+static const char *text_at(const json_t *json, const char *path)
+{
+    char name[64];
+    while (*path != '\0') {
+        size_t len = strcspn(path, ".");
+        snprintf(name, sizeof name, "%.*s", (int)len, path);
+        json = json_object_get(json, name);
+        path += len + (path[len] == '.');
+    }
+    return json_is_string(json) ? json_string_value(json) : "(none)";
+}
+
+static void an_object_is_explained_by_the_events_that_changed_it(void **unused)
+{
+    json_t *plan = explain("plan:iron");
+    json_t *changes = json_object_get(plan, "changes"), *newest = json_array_get(changes, 0);
+    assert_string_equal(text_at(plan, "row.state"), "active");
+    assert_string_equal(text_at(newest, "event.kind"), "plan_started");
+    assert_string_equal(text_at(newest, "before.state"), "stopped");
+    assert_string_equal(text_at(newest, "after.state"), "active");
+    assert_string_equal(text_at(newest, "cause.by"), "a command of");
+    assert_string_equal(text_at(newest, "cause.actor"), "token:2");
+    assert_string_equal(text_at(json_array_get(changes, json_array_size(changes) - 1), "event.kind"), "plan_created");
+    assert_string_equal(text_at(plan, "because.origin.event.kind"), "plan_created");
+    json_decref(plan);
+
+    json_t *checkpoint = explain(strrchr(checkpoint_path, '/') + 1);
+    assert_string_equal(text_at(checkpoint, "because.origin.event.kind"), "checkpoint_created");
+    assert_string_equal(text_at(checkpoint, "because.origin.cause.by"), "a report of");
+    assert_string_equal(text_at(checkpoint, "because.because.origin.event.kind"), "job_started");
+    assert_string_equal(text_at(checkpoint, "because.because.origin.cause.actor"), "token:2");
+    assert_string_equal(text_at(checkpoint, "because.because.because"), "(none)");
+    json_decref(checkpoint);
+}
+
+static void what_was_removed_is_explained_by_its_id(void **unused)
+{
+    assert_int_equal(ask("GET", "/v1/sites/spare", NULL), 200);
+    json_t *site = answer();
+    char id[32];
+    snprintf(id, sizeof id, "%lld", (long long)number(site, "id"));
+    assert_int_equal(ask("DELETE", "/v1/sites/spare", NULL), 200);
+    json_t *gone = explain(id);
+    assert_null(json_object_get(gone, "row"));
+    assert_string_equal(text_at(json_array_get(json_object_get(gone, "changes"), 0), "change"), "removed");
+    assert_string_equal(text_at(json_array_get(json_object_get(gone, "changes"), 0), "cause.name"), "test");
+    assert_string_equal(text_at(gone, "because.origin.event.kind"), "site_created");
+    assert_int_equal(ask("GET", "/v1/log/explain?object=site:spare", NULL), 404);
+    assert_int_equal(ask("GET", "/v1/log/explain?object=999999", NULL), 404);
+    assert_int_equal(ask("GET", "/v1/log/explain?object=colour:red", NULL), 400);
+    assert_int_equal(ask("GET", "/v1/log/explain", NULL), 400);
+    json_decref(site);
+    json_decref(gone);
+}
+
+static void a_job_of_the_schedule_leads_to_who_started_the_plan(void **unused)
+{
+    struct world v;
+    struct far_slice member = S("web");
+    uint8_t hash[32];
+    uint64_t plan_id = 0;
+    char id[32], wanted[32];
+    world_init(&v);
+    world_cluster(&v);
+    world_node(&v, "n1", "paris");
+    world_workload(&v, "web", 1);
+    plan_id = MUST(&v, plan_create, .name = S("clock"), .source_site = S("paris"), .target_site = S("lyon"),
+                   .workloads = {.items = &member, .count = 1}, .interval_s = 60);
+    MUST(&v, plan_start, .name = S("clock"));
+    far_token_hash(secret, hash);
+    MUST(&v, token_create, .name = S("test"), .purpose = FAR_token_purpose_api, .hash = far_slice(hash, 32));
+    world_pass(&v, 61000);
+    uint64_t job_id = world_row_plan(&v, plan_id).running_job_id;
+    assert_true(job_id != 0);
+    far_test_api_become(fixture, far_buf_slice(&v.log));
+    snprintf(id, sizeof id, "job:%llu", (unsigned long long)job_id);
+    snprintf(wanted, sizeof wanted, "plan:%llu", (unsigned long long)plan_id);
+    json_t *job = explain(id);
+    assert_string_equal(text_at(job, "because.origin.event.kind"), "job_started");
+    assert_string_equal(text_at(job, "because.origin.cause.by"), "the cluster itself, at its time");
+    assert_string_equal(text_at(job, "because.because.object"), wanted);
+    assert_string_equal(text_at(job, "because.because.origin.event.kind"), "plan_started");
+    assert_string_equal(text_at(job, "because.because.origin.cause.actor"), "token:2");
+    json_decref(job);
+    world_done(&v);
+}
+
+static int setup(void **unused)
+{
+    make_world();
+    return 0;
+}
+
+static int teardown(void **unused)
+{
+    world_done(&w);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_predicted_is_what_happens_on_every_route),
+        cmocka_unit_test(no_command_is_without_a_trial),
+        cmocka_unit_test_setup_teardown(a_rejection_is_predicted_as_it_comes, start, stop),
+        cmocka_unit_test_setup_teardown(a_join_is_predicted_without_a_token_of_a_user, start, stop),
+        cmocka_unit_test_setup_teardown(arguments_of_the_past_are_refused_where_they_mean_nothing, start, stop),
+        cmocka_unit_test_setup_teardown(every_get_answers_from_the_past, start, stop),
+        cmocka_unit_test_setup_teardown(an_object_is_explained_by_the_events_that_changed_it, start, stop),
+        cmocka_unit_test_setup_teardown(what_was_removed_is_explained_by_its_id, start, stop),
+        cmocka_unit_test_setup_teardown(a_job_of_the_schedule_leads_to_who_started_the_plan, start, stop),
+    };
+    return cmocka_run_group_tests_name("dry_run", tests, setup, teardown);
+}
