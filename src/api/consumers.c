@@ -192,6 +192,24 @@ static int check_ack(struct far_api_request *request, const struct far_cursor *c
     return rc;
 }
 
+/* What a proposal of this cursor would do. */
+static int try_ack(struct far_api_request *request, const struct far_cursor *cursor, struct far_error *err)
+{
+    struct far_cmd_consumer_ack object = {.name = far_slice_str(request->param), .seq = cursor->seq};
+    if (cursor->has_head) {
+        object.head = far_slice(cursor->head, cursor->is_whole ? sizeof cursor->head : FAR_CURSOR_HEAD);
+    }
+    int rc = far_schema_encode(&far_schema_cmd_consumer_ack, &object, &request->payload, err);
+    if (rc == 0) {
+        request->command = (struct far_command){.kind = far_schema_cmd_consumer_ack.kind,
+                                                .version = far_schema_cmd_consumer_ack.version,
+                                                .actor = far_actor(FAR_ACTOR_TOKEN, request->token_id),
+                                                .payload = far_buf_slice(&request->payload)};
+        far_api_dry_run(request);
+    }
+    return rc;
+}
+
 static int ack(struct far_api_request *request, const json_t *body, struct far_error *err)
 {
     struct far_cursor cursor;
@@ -200,6 +218,9 @@ static int ack(struct far_api_request *request, const json_t *body, struct far_e
     uint64_t now_ms = far_clock_monotonic_ms();
     int rc = cursor_of(body, &cursor, err);
     rc = rc != 0 ? rc : check_ack(request, &cursor, &row, err);
+    if (rc == 0 && request->query.dry_run) {
+        return try_ack(request, &cursor, err);
+    }
     rc = rc != 0 ? rc : acks_of(request->api, request->param, &acks, err);
     if (rc != 0) {
         return rc;

@@ -287,7 +287,9 @@ int far_command_id_parse(const char *text, uint8_t ret_id[16], struct far_error 
 
 /* ---- queries ---- */
 
-enum argument_type { NUMBER, TEXT, SUBJECT, KINDS, FLAG_LINEARIZABLE, FLAG_FORMAT, FLAG_FOLLOW, FLAG_PROOF, FLAG_DRY_RUN, PLACE, PLACE_TO, MOMENT };
+enum argument_type {
+    NUMBER, TEXT, SUBJECT, KINDS, FLAG_LINEARIZABLE, FLAG_FORMAT, FLAG_FOLLOW, FLAG_PROOF, FLAG_DRY_RUN, PLACE, PLACE_TO, MOMENT,
+};
 enum { TEXT_MAX = 63, SUBJECT_MAX = 80, KINDS_MAX = 1024 };
 
 static const struct argument {

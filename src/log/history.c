@@ -229,7 +229,8 @@ static int kept_seek(const struct rows_then *then, struct far_slice key, struct 
         if (rc != 0 || at.data[0] == RECORDS || at.len <= EPOCH_BYTES) {
             return rc != 0 ? rc : FAR_NOT_FOUND;
         }
-        if (far_slice_compare(at, key) < 0 || at.len > FAR_KV_KEY_MAX + EPOCH_BYTES) {
+        bool is_epoch = at.data[at.len - EPOCH_BYTES] == 0; /* else the step behind the row would not get behind it */
+        if (far_slice_compare(at, key) < 0 || at.len > FAR_KV_KEY_MAX + EPOCH_BYTES || !is_epoch) {
             return out_of_order(err);
         }
         struct far_slice row = far_slice(at.data, at.len - EPOCH_BYTES);
