@@ -2,7 +2,11 @@
 #define _GNU_SOURCE
 #include "../lib/cm.h"
 
+#include "base/bytes.h"
+#include "base/hash.h"
 #include "log/store.h"
+
+#include <lmdb.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -454,10 +458,75 @@ static void a_walk_ends_though_a_key_of_an_inner_page_is_damaged(void **state)
     remove_folder();
 }
 
+/* As 0.1.0 left it: no table history, and byte 7 of the meta record zero. */
+static void make_old(void)
+{
+    enum { META_BYTES = 168 };
+    uint8_t record[META_BYTES + 8];
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi meta, history;
+    MDB_val key = {4, "meta"}, value;
+    assert_int_equal(mdb_env_create(&env), 0);
+    assert_int_equal(mdb_env_set_maxdbs(env, 8), 0);
+    assert_int_equal(mdb_env_set_mapsize(env, (size_t)1 << 28), 0);
+    assert_int_equal(mdb_env_open(env, folder, 0, 0600), 0);
+    assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
+    assert_int_equal(mdb_dbi_open(txn, "meta", 0, &meta), 0);
+    assert_int_equal(mdb_dbi_open(txn, "history", 0, &history), 0);
+    assert_int_equal(mdb_get(txn, meta, &key, &value), 0);
+    assert_int_equal(value.mv_size, sizeof record);
+    memcpy(record, value.mv_data, sizeof record);
+    assert_int_equal(record[7], 1);
+    record[7] = 0;
+    far_put_le64(record + META_BYTES, far_hash64(record, META_BYTES));
+    value = (MDB_val){sizeof record, record};
+    assert_int_equal(mdb_put(txn, meta, &key, &value, 0), 0);
+    assert_int_equal(mdb_drop(txn, history, 1), 0);
+    assert_int_equal(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
+}
+
+static void write_row(struct far_store *store, uint8_t value)
+{
+    struct far_store_txn *txn;
+    assert_int_equal(far_store_begin(store, true, &txn, NULL), 0);
+    struct far_kv *kv = far_store_kv(txn);
+    assert_int_equal(kv->ops->put(kv, far_slice("row", 3), far_slice(&value, 1), NULL), 0);
+    far_store_meta(txn)->applied_index = value;
+    assert_int_equal(far_store_commit(txn, NULL), 0);
+}
+
+static void a_store_of_0_1_0_opens_and_goes_on(void **state)
+{
+    (void)state;
+    make_folder();
+    struct far_store *store = open_lmdb();
+    write_row(store, 7);
+    far_store_close(store);
+    make_old();
+    for (uint8_t value = 7; value <= 8; value++) {
+        struct far_store_txn *txn;
+        struct far_slice found;
+        store = open_lmdb();
+        assert_int_equal(far_store_begin(store, false, &txn, NULL), 0);
+        struct far_kv *kv = far_store_kv(txn);
+        assert_int_equal(far_store_meta(txn)->applied_index, value);
+        assert_int_equal(kv->ops->get(kv, far_slice("row", 3), &found, NULL), 0);
+        assert_int_equal(found.data[0], value);
+        assert_non_null(far_store_history(txn)); /* kept from now on */
+        far_store_abort(txn);
+        write_row(store, (uint8_t)(value + 1));
+        far_store_close(store);
+    }
+    remove_folder();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_operations_give_the_same_in_both),
+        cmocka_unit_test(a_store_of_0_1_0_opens_and_goes_on),
         cmocka_unit_test(a_power_cut_may_undo_the_last_commit_and_no_other),
         cmocka_unit_test(readers_are_not_disturbed_by_writers),
         cmocka_unit_test(the_second_set_is_switched_in_by_one_transaction),
