@@ -3,6 +3,7 @@
  * The same far_fsm_apply() that every server will run, on the same bytes: with the same time, what it predicts is what
  * happens, event for event, if nothing else comes between. The overlay is dropped; nothing enters the log. A rejection is
  * answered as the command itself would be. With ?at= the state and the time are those of the past. */
+#include "api/event_text.h"
 #include "api/request.h"
 
 #include "fsm/kv_overlay.h"
@@ -17,7 +18,7 @@ struct prediction {
 static int predict_event(void *arg, const struct far_event *event, struct far_error *err)
 {
     struct prediction *prediction = arg;
-    json_t *json = far_api_event_json(event, &prediction->request->arena, NULL);
+    json_t *json = far_event_as_json(event, &prediction->request->arena);
     return json_array_append_new(prediction->events, json) == 0 ? 0
                                                                : far_fail(err, FAR_LIMIT, "no memory for the events");
 }

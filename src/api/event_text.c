@@ -171,16 +171,36 @@ int far_event_text_relate(struct far_event_text *text, struct far_state *state, 
 
 /* ---- the text ---- */
 
+/* head NULL: it has no place in the chain (yet). */
 static json_t *event_to_json(const struct far_event *event, const struct far_schema *schema, const void *object,
-                             uint64_t severity, const uint8_t head[32])
+                             uint64_t severity, const uint8_t *head)
 {
     json_t *data = object != NULL ? far_json_from_struct(schema, object) : NULL;
     return json_pack("{s:o, s:o, s:s, s:i, s:s, s:o, s:o*, s:o*, s:o*, s:o}", "seq", far_json_u64(event->seq), "index",
                      far_json_u64(event->index), "kind", schema != NULL ? schema->name : "unknown", "version",
                      (int)event->version, "severity", far_enum_name(&far_enum_severity, severity), "time_ms",
                      far_json_u64(event->time_ms), "actor", far_json_actor(event->actor), "command_id",
-                     far_json_hex(event->command_id, sizeof event->command_id), "head", far_json_hex(head, 32), "data",
-                     data != NULL ? data : json_null());
+                     far_json_hex(event->command_id, sizeof event->command_id), "head",
+                     head != NULL ? far_json_hex(head, FAR_HEAD_SIZE) : NULL, "data", data != NULL ? data : json_null());
+}
+
+/* NULL: this program does not know the kind, or the payload is none of it. */
+static void *decode(const struct far_event *event, const struct far_schema *schema, struct far_arena *arena)
+{
+    void *object = schema == NULL ? NULL : far_arena_alloc(arena, schema->size);
+    return object != NULL && far_schema_decode(schema, event->payload, arena, object, NULL) == 0 ? object : NULL;
+}
+
+static uint64_t severity_of(const struct far_schema *schema, const void *object)
+{
+    return object != NULL ? schema->severity(object) : (uint64_t)FAR_severity_error;
+}
+
+json_t *far_event_as_json(const struct far_event *event, struct far_arena *arena)
+{
+    const struct far_schema *schema = far_schema_find(FAR_CLASS_ev, event->kind, event->version);
+    const void *object = decode(event, schema, arena);
+    return event_to_json(event, schema, object, severity_of(schema, object), NULL);
 }
 
 static int write_frame(struct far_event_text *text, uint64_t seq, const json_t *json, struct far_error *err)
@@ -201,12 +221,9 @@ static int describe(struct far_event_text *text, const struct far_event *event, 
                     struct far_error *err)
 {
     const struct far_schema *schema = far_schema_find(FAR_CLASS_ev, event->kind, event->version);
-    void *object = schema == NULL ? NULL : far_arena_alloc(arena, schema->size);
-    if (object != NULL && far_schema_decode(schema, event->payload, arena, object, NULL) != 0) {
-        object = NULL;
-    }
+    const void *object = decode(event, schema, arena);
     text->kind = event->kind;
-    text->severity = object != NULL ? schema->severity(object) : (uint64_t)FAR_severity_error;
+    text->severity = severity_of(schema, object);
     text->is_secret = object == NULL; /* who knows what is in it */
     far_event_header(event, text->header);
     int rc = object != NULL ? add_fields(&text->references, schema, object, &text->is_secret) : 0;

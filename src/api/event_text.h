@@ -5,6 +5,7 @@
 #define FAR_API_EVENT_TEXT_H
 
 #include "api/api.h"
+#include "api/json.h"
 #include "log/chain.h"
 
 enum {
@@ -53,5 +54,9 @@ int far_event_text_hash(struct far_event_text *text, struct far_error *err);
 /* Fill related. */
 int far_event_text_relate(struct far_event_text *text, struct far_state *state, struct far_error *err);
 void far_event_cache_done(struct far_event_cache *cache);
+
+/* An event that is in no stream (foreseen, or part of an explanation), with the same members but head; the caller's. What it
+ * decodes to lies in the arena. */
+json_t *far_event_as_json(const struct far_event *event, struct far_arena *arena);
 
 #endif

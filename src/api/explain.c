@@ -4,6 +4,7 @@
  * an eye on the row before and after each event. Who gave the command is in the event. A point or checkpoint was made by a
  * job, a job by a person's command or by its plan, a plan's cycles run because somebody started it: that is the chain
  * under "because", each link with the event that it hangs on. On the worker's thread. */
+#include "api/event_text.h"
 #include "api/request.h"
 
 #include "fsm/query.h"
@@ -69,7 +70,7 @@ static int note(struct watch *watch, const struct far_event *event, struct far_s
         return rc;
     }
     if (is_wanted(watch, change)) {
-        json_t *entry = json_pack("{s:o, s:O, s:O, s:O}", "event", far_api_event_json(event, arena, NULL), "change",
+        json_t *entry = json_pack("{s:o, s:O, s:O, s:O}", "event", far_event_as_json(event, arena), "change",
                                   json_object_get(change, "change"), "before", json_object_get(change, "before"), "after",
                                   json_object_get(change, "after"));
         json_array_append_new(watch->found, entry);

@@ -10,7 +10,6 @@ libapi_la_SOURCES = \
 	src/api/compute.c \
 	src/api/diff.c \
 	src/api/dry_run.c \
-	src/api/event_json.c \
 	src/api/explain.c \
 	src/api/export_piece.c \
 	src/api/events.c \

@@ -102,10 +102,6 @@ void far_api_worker_stop(struct far_api_worker *worker);
 /* The request's command is made; answers what it would do. */
 void far_api_dry_run(struct far_api_request *request);
 
-/* ---- event_json.c ---- */
-/* New reference, or NULL without memory; head (32 bytes) may be NULL. */
-json_t *far_api_event_json(const struct far_event *event, struct far_arena *arena, const uint8_t *head);
-
 /* ---- change.c ---- */
 /* One row before and after; a slice without data: it was or is not there. Fields that differ. New reference. */
 int far_api_change_json(struct far_slice key, struct far_slice before, struct far_slice after, json_t **ret_change,
