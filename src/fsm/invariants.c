@@ -1,5 +1,6 @@
 /* Invariants: what must hold between rows, checked by walking every table once. See fsm.h. Each walk hands row after row
  * to a function, which looks up what the row refers to; sums are compared at the end. */
+#include "fsm/machines.h"
 #include "fsm/task.h"
 
 struct sums {
@@ -14,6 +15,8 @@ struct sums {
     uint64_t readers;
     uint64_t jobs; /* there and listed with their plans */
     uint64_t planned; /* workloads in plans */
+    uint64_t answers; /* to heads, as the heads say */
+    uint64_t newest_head, signed_head;
     uint64_t counted; /* rows of the table walked last */
 };
 
@@ -338,6 +341,63 @@ static int check_actor(struct far_step *step, struct sums *sums, struct far_slic
     return deadline(step, sums, FAR_deadline_kind_command_memory, far_get_be64(id.data), 0, row->forget_ms);
 }
 
+/* ---- heads ---- */
+
+static int check_server_key(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_server_key *row = object;
+    struct far_row_server server;
+    struct far_row_server_key used;
+    int rc = far_row_find(step, &far_schema_row_server, row->server_id, &server);
+    FAR_TRY(rc == FAR_NOT_FOUND ? broken(step, "key of server", row->server_id, "there is no such server") : rc);
+    FAR_TRY(far_server_key_find(step, row->server_id, &used));
+    return row->until_seq != 0 || used.from_seq == row->from_seq
+               ? 0
+               : broken(step, "key of server", row->server_id, "two are in use at once");
+}
+
+static int check_head(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_head *row = object;
+    size_t majority = row->voters.count / 2 + 1;
+    sums->answers += row->signed_count + row->refused_count;
+    sums->newest_head = row->seq;
+    sums->signed_head = row->state == FAR_head_state_signed ? row->seq : sums->signed_head;
+    if (row->seq == 0 || row->seq >= step->progress.next_seq) {
+        return broken(step, "head", row->seq, "is not behind an event");
+    }
+    bool fits = row->state == FAR_head_state_proposed  ? row->signed_count < majority && row->refused_count < majority
+                : row->state == FAR_head_state_signed  ? row->signed_count >= majority
+                : row->state == FAR_head_state_refused ? row->refused_count >= majority
+                                                       : false;
+    return fits && (row->settled_ms != 0) == (row->state != FAR_head_state_proposed)
+               ? 0
+               : broken(step, "head", row->seq, "its answers do not fit its state");
+}
+
+static int check_answer(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_head_signature *row = object;
+    struct far_row_head head;
+    int rc = far_row_find(step, &far_schema_row_head, row->seq, &head);
+    return rc == FAR_NOT_FOUND ? broken(step, "answer to head", row->seq, "the head is not there") : rc;
+}
+
+static int check_heads(struct far_step *step, struct sums *sums)
+{
+    struct far_row_head_progress progress = {.proposed_seq = 0};
+    struct far_key key = far_key(&far_schema_row_head_progress);
+    int rc = far_key_find(step, &far_schema_row_head_progress, &key, &progress);
+    FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+    FAR_TRY(walk(step, &far_schema_row_server_key, sums, check_server_key));
+    FAR_TRY(walk(step, &far_schema_row_head, sums, check_head));
+    FAR_TRY(equal(step, "heads that are kept", sums->counted, progress.count));
+    FAR_TRY(equal(step, "the newest head", sums->newest_head, progress.proposed_seq));
+    FAR_TRY(equal(step, "the newest head that is signed", sums->signed_head, progress.signed_seq));
+    FAR_TRY(walk(step, &far_schema_row_head_signature, sums, check_answer));
+    return equal(step, "answers to heads", sums->counted, sums->answers);
+}
+
 static int walk_all(struct far_step *step)
 {
     struct sums sums = {0};
@@ -349,6 +409,7 @@ static int walk_all(struct far_step *step)
     FAR_TRY(rc);
     FAR_TRY(walk(step, &far_schema_row_server, &sums, check_server));
     FAR_TRY(walk(step, &far_schema_row_site, &sums, check_site));
+    FAR_TRY(check_heads(step, &sums));
     FAR_TRY(walk(step, &far_schema_row_consumer, &sums, check_consumer));
     FAR_TRY(walk(step, &far_schema_row_token, &sums, check_token));
     FAR_TRY(walk(step, &far_schema_row_node, &sums, check_node));

@@ -6,6 +6,7 @@ libfsm_la_SOURCES = \
 	src/fsm/deadline.c \
 	src/fsm/events.def \
 	src/fsm/fsm.c src/fsm/fsm.h \
+	src/fsm/head.c \
 	src/fsm/invariants.c \
 	src/fsm/job.c src/fsm/job.h \
 	src/fsm/job_create.c \
@@ -25,6 +26,7 @@ libfsm_la_SOURCES = \
 	src/fsm/query_orders.c \
 	src/fsm/schema.c src/fsm/schema.h src/fsm/schema_nofields.h src/fsm/schema_undef.h \
 	src/fsm/server.c \
+	src/fsm/server_key.c \
 	src/fsm/site.c \
 	src/fsm/state.c src/fsm/state.h \
 	src/fsm/state_clock.c \

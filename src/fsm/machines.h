@@ -52,6 +52,10 @@ int far_token_due(struct far_step *step, uint64_t token_id);
 /* Why this token is no good, or NULL. */
 const char *far_token_fault(const struct far_row_token *token, uint64_t purpose, uint64_t now_ms);
 
+/* ---- server_key.c ---- */
+/* The key that the server has in use; FAR_NOT_FOUND without a rejection. */
+int far_server_key_find(struct far_step *step, uint64_t server_id, struct far_row_server_key *ret_row);
+
 /* ---- state_clock.c ---- */
 /* Rejects a time before the one of the state. */
 int far_clock_move(struct far_step *step, uint64_t time_ms);

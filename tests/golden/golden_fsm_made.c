@@ -164,6 +164,35 @@ static void consume(struct world *w, const uint64_t *nodes)
     MUST(w, consumer_remove, .name = S("audit"));
 }
 
+static void sign_heads(struct world *w, const uint64_t *nodes)
+{
+    uint8_t head[32] = {5, 6, 7}, other[32] = {8}, signature[64] = {9}, keys[3][32] = {{1}, {2}, {3}}, hash[32] = {4};
+    MUST(w, server_key_set, .server_id = 1, .public_key = far_slice(keys[0], 32));
+    MUST(w, head_propose, .seq = w->events, .head = far_slice(head, 32));
+    uint64_t seq = w->result.object_id;
+    MUST(w, head_sign, .server_id = 1, .seq = seq, .signature = far_slice(signature, 64));
+    MUST(w, token_create, .name = S("s2"), .purpose = FAR_token_purpose_join_server, .hash = far_slice(hash, 32),
+         .expires_ms = w->now_ms + 1000, .site = S("lyon"));
+    uint64_t second = MUST(w, server_join, .token_hash = far_slice(hash, 32), .name = S("s2"), .peer_address = S("b:1"),
+                           .seal_key = far_slice(hash, 32), .fingerprint = far_slice(hash, 32));
+    MUST(w, server_key_set, .server_id = second, .public_key = far_slice(keys[1], 32));
+    APPLY(w, server_key_set, .server_id = 1, .public_key = far_slice(keys[1], 32));
+    MUST(w, server_role_changed, .server_id = second, .role = FAR_server_role_voter);
+    world_pass(w, 1000);
+    MUST(w, head_propose, .seq = w->events, .head = far_slice(head, 32));
+    seq = w->result.object_id;
+    APPLY(w, head_propose, .seq = seq, .head = far_slice(head, 32));
+    MUST(w, head_sign, .server_id = second, .seq = seq, .signature = far_slice(signature, 64));
+    MUST(w, head_sign, .server_id = second, .seq = seq, .signature = far_slice(signature, 64));
+    MUST(w, head_refuse, .server_id = 1, .seq = seq, .head = far_slice(other, 32));
+    APPLY(w, head_sign, .server_id = 1, .seq = seq, .signature = far_slice(signature, 64));
+    MUST(w, server_key_set, .server_id = second, .public_key = far_slice(keys[2], 32));
+    for (int i = 0; i < 34; i++) {
+        MUST(w, head_propose, .seq = w->events, .head = far_slice(head, 32));
+        MUST(w, head_refuse, .server_id = 1, .seq = w->result.object_id, .head = far_slice(other, 32));
+    }
+}
+
 static void write_log(FILE *file, void (*life)(struct world *w, const uint64_t *nodes))
 {
     struct world w;
@@ -186,4 +215,9 @@ void golden_write_log(FILE *file)
 void golden_write_log_consumers(FILE *file)
 {
     write_log(file, consume);
+}
+
+void golden_write_log_heads(FILE *file)
+{
+    write_log(file, sign_heads);
 }

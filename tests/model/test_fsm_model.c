@@ -190,6 +190,32 @@ static void report(struct model *m, size_t i, unsigned good_percent)
     w->actor = 0;
 }
 
+/* ---- heads ---- */
+
+/* The only server says something about a head, at last about the newest. */
+static void answer_head(struct model *m, uint64_t seq, const uint8_t bytes[64], const uint8_t other[32])
+{
+    uint8_t public_key[32] = {(uint8_t)draw(4)};
+    struct far_row_head_progress progress = {0};
+    struct far_key key = far_key(&far_schema_row_head_progress);
+    (void)far_state_get(&m->w.state, &far_schema_row_head_progress, &key, &m->w.arena, &progress, NULL);
+    seq = draw(3) == 0 ? seq : progress.proposed_seq;
+    switch (draw(6)) {
+    case 0:
+        ACT(m, server_key_set, .server_id = 1, .public_key = far_slice(public_key, 32));
+        break;
+    case 1:
+    case 2:
+        ACT(m, head_propose, .seq = m->w.events - draw(3), .head = far_slice(bytes, 32));
+        break;
+    case 3:
+        ACT(m, head_refuse, .server_id = 1, .seq = seq, .head = far_slice(other, 32));
+        break;
+    default:
+        ACT(m, head_sign, .server_id = 1, .seq = seq, .signature = far_slice(bytes, 64));
+    }
+}
+
 /* ---- users ---- */
 
 static void use(struct model *m)
@@ -210,7 +236,11 @@ static void use(struct model *m)
     uint64_t checkpoint_id = row.last_checkpoint_id;
     struct far_slice consumer = S(draw(2) == 0 ? "audit" : "billing");
     uint64_t seq = draw(m->w.events + 3);
-    switch (draw(18)) {
+    static uint8_t bytes[64] = {7}, other[32] = {8};
+    switch (draw(19)) {
+    case 18:
+        answer_head(m, seq, bytes, other);
+        break;
     case 16:
         ACT(m, consumer_ack, .name = consumer, .seq = seq, .head = far_slice("12345678", draw(10) == 0 ? 3 : 8));
         break;

@@ -231,6 +231,12 @@ tests_unit_test_fsm_consumers_SOURCES = tests/unit/test_fsm_consumers.c tests/li
 tests_unit_test_fsm_consumers_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_unit_test_fsm_consumers_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_fsm_consumers_LDADD = libfsm.la $(CMOCKA_LIBS)
+# signed heads
+UNIT_TESTS += tests/unit/test_fsm_heads
+tests_unit_test_fsm_heads_SOURCES = tests/unit/test_fsm_heads.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_unit_test_fsm_heads_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_unit_test_fsm_heads_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_fsm_heads_LDADD = libfsm.la $(CMOCKA_LIBS)
 # dry runs, the past
 UNIT_TESTS += tests/unit/test_dry_run
 tests_unit_test_dry_run_SOURCES = tests/unit/test_dry_run.c tests/lib/fsm_world.c tests/lib/fsm_world.h
