@@ -20,6 +20,7 @@ liblog_la_SOURCES = \
 	src/log/raft_codec.c src/log/raft_codec.h \
 	src/log/raft_core.c src/log/raft_core.h src/log/raft_core_local.h \
 	src/log/raft_core_life.c src/log/raft_core_members.c src/log/raft_core_receive.c \
+	src/log/raft_offline.c \
 	src/log/raft_wal.c src/log/raft_wal.h \
 	src/log/raft_wal_format.c src/log/raft_wal_format.h \
 	src/log/raft_wal_load.c src/log/raft_wal_load.h \

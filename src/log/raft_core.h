@@ -77,6 +77,34 @@ enum { FAR_RAFT_BOOTSTRAP_INDEX = 2, FAR_RAFT_BOOTSTRAP_TERM = 1 };
 int far_raft_bootstrap(struct far_disk *disk, uint64_t id, const char *address, struct far_buf *ret_configuration,
                        struct far_error *err);
 
+/* Where a log ends; who holds the most is the one with the greatest (last_term, last_index). */
+struct far_raft_end {
+    uint64_t last_term;
+    uint64_t last_index;
+    uint64_t term; /* the highest that the server knows of */
+};
+/* < 0, 0, > 0: a holds less, as much, more than b. */
+int far_raft_end_compare(const struct far_raft_end *a, const struct far_raft_end *b);
+/* The same as far_raft_bootstrap() for a state that is there already: the log begins after at->last_index (of last_term),
+ * the first leader leads in at->term or later. For a cluster that is restored. */
+int far_raft_found(struct far_disk *disk, uint64_t id, const char *address, const struct far_raft_end *at,
+                   struct far_buf *ret_configuration, struct far_error *err);
+
+/* Forced recovery (DESIGN.md section 6) of a log that nobody has open; of the config only id, address, disk, manifest,
+ * installed and trusted_… count. The caller has made the new incarnation durable before, and has every stream greet
+ * with it: nothing here keeps servers of the old one away.
+ *
+ * far_raft_find_end() reads only; each (may be NULL) gets the entries behind the manifest's index, in order, whether they
+ * were committed or not: they are what a recovery keeps. FAR_CORRUPT: the log must not be trusted, as in far_raft_open(). */
+typedef int (*far_raft_entry_fn)(void *arg, const struct far_wal_entry *entry, struct far_error *err);
+int far_raft_find_end(const struct far_raft_config *config, far_raft_entry_fn each, void *arg,
+                      struct far_raft_end *ret_end, struct far_error *err);
+/* The next start leads a cluster of this server alone, with all that is in its log, in start_term or a later one, which is
+ * the greatest far_raft_end.term of the survivors + FAR_RAFT_RECOVERY_TERMS. What an interrupted call left is finished by
+ * the next one with the same start_term; before, the log is the old one or (term and vote) one that does no harm. */
+enum { FAR_RAFT_RECOVERY_TERMS = 1000000 };
+int far_raft_recover(const struct far_raft_config *config, uint64_t start_term, struct far_error *err);
+
 /* Loads the WAL and starts. FAR_CORRUPT: the log must not be trusted; this server may not vote under its id again. */
 int far_raft_open(const struct far_raft_config *config, const struct far_raft_env *env, struct far_raft **ret_raft,
                   struct far_error *err);

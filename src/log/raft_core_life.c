@@ -2,7 +2,6 @@
 #include "log/raft_core_local.h"
 
 #include "base/assert.h"
-#include "base/random.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -139,8 +138,7 @@ void far_raft_finish_install(struct far_raft *raft)
 
 /* ---- start ---- */
 
-/* Do the log and the state fit together? */
-static int check_fit(const struct far_raft_manifest *manifest, const struct far_wal_loaded *log, struct far_error *err)
+int far_raft_check_fit(const struct far_raft_manifest *manifest, const struct far_wal_loaded *log, struct far_error *err)
 {
     uint64_t last = log->base_index + log->count;
     if (last < manifest->index) {
@@ -216,6 +214,20 @@ int far_raft_init_library(struct far_raft *raft, struct far_error *err)
     return 0;
 }
 
+struct far_wal_config far_raft_wal_config(const struct far_raft_config *config)
+{
+    bool trusts_state = config->manifest.index > config->trusted_index; /* it was applied, so it was stored */
+    return (struct far_wal_config){
+        .disk = config->disk,
+        .executor = config->executor,
+        .salt = config->seed,
+        .trusted_index = trusts_state ? config->manifest.index : config->trusted_index,
+        .trusted_term = trusts_state ? config->manifest.term : config->trusted_term,
+        .installed_index = config->installed ? config->manifest.index : 0,
+        .installed_term = config->installed ? config->manifest.term : 0,
+    };
+}
+
 int far_raft_open(const struct far_raft_config *config, const struct far_raft_env *env, struct far_raft **ret_raft,
                   struct far_error *err)
 {
@@ -237,23 +249,14 @@ int far_raft_open(const struct far_raft_config *config, const struct far_raft_en
     raft->disk = config->disk;
     raft->cache_bytes_max = config->cache_bytes_max != 0 ? config->cache_bytes_max : CACHE_BYTES_DEFAULT;
     far_buf_init(&raft->out, (size_t)FAR_RAFT_MESSAGE_MAX + FAR_WAL_ENTRY_MAX);
-    bool trusts_state = config->manifest.index > config->trusted_index; /* it was applied, so it was stored */
-    struct far_wal_config wal = {
-        .disk = config->disk,
-        .executor = config->executor,
-        .salt = config->seed,
-        .trusted_index = trusts_state ? config->manifest.index : config->trusted_index,
-        .trusted_term = trusts_state ? config->manifest.term : config->trusted_term,
-        .installed_index = config->installed ? config->manifest.index : 0,
-        .installed_term = config->installed ? config->manifest.term : 0,
-        .on_stored = far_raft_on_stored,
-        .on_full = far_raft_on_wal_full,
-        .on_fatal = far_raft_on_wal_fatal,
-        .arg = raft,
-    };
+    struct far_wal_config wal = far_raft_wal_config(config);
+    wal.on_stored = far_raft_on_stored;
+    wal.on_full = far_raft_on_wal_full;
+    wal.on_fatal = far_raft_on_wal_fatal;
+    wal.arg = raft;
     rc = far_wal_open(&wal, &raft->wal, &log, err);
     if (rc == 0) {
-        rc = check_fit(&config->manifest, &log, err);
+        rc = far_raft_check_fit(&config->manifest, &log, err);
     }
     if (rc == 0 && config->manifest.index > 0 && far_raft_keep_manifest(raft, &config->manifest) != 0) {
         rc = far_fail(err, FAR_LIMIT, "the state's configuration is too long");
@@ -298,78 +301,4 @@ void far_raft_close(struct far_raft *raft)
     far_buf_done(&raft->snapshot_conf);
     far_buf_done(&raft->snapshot_data);
     free(raft);
-}
-
-/* ---- bootstrap ---- */
-
-static void run_at_once(void *arg, struct far_wal_job *job)
-{
-    job->run(job);
-    job->done(job);
-}
-
-static void note_stored(void *arg, const struct far_wal_stored *stored)
-{
-}
-
-static void note_failure(void *arg, const struct far_error *err)
-{
-    *(struct far_error *)arg = *err;
-}
-
-static int first_configuration(uint64_t id, const char *address, struct far_buf *out, struct far_error *err)
-{
-    struct raft_configuration conf;
-    struct raft_buffer bytes = {0};
-    raft_configuration_init(&conf);
-    int rv = raft_configuration_add(&conf, id, address, RAFT_VOTER);
-    if (rv == 0) {
-        rv = raft_configuration_encode(&conf, &bytes);
-    }
-    int rc = rv != 0 || far_buf_append(out, bytes.base, bytes.len) != 0
-                 ? far_fail(err, FAR_INVALID, "the first configuration cannot be made: %s", raft_strerror(rv))
-                 : 0;
-    raft_free(bytes.base);
-    raft_configuration_close(&conf);
-    return rc;
-}
-
-int far_raft_bootstrap(struct far_disk *disk, uint64_t id, const char *address, struct far_buf *ret_configuration,
-                       struct far_error *err)
-{
-    struct far_error failure = {0};
-    struct far_wal *wal = NULL;
-    struct far_wal_loaded log = {0};
-    uint32_t salt;
-    far_random_bytes(&salt, sizeof salt); /* also when simulated: nothing that happens depends on it */
-    struct far_wal_config config = {.disk = disk,
-                                    .salt = salt,
-                                    .executor = {.submit = run_at_once},
-                                    .on_stored = note_stored,
-                                    .on_full = note_failure,
-                                    .on_fatal = note_failure,
-                                    .arg = &failure};
-    int rc = far_wal_open(&config, &wal, &log, err);
-    if (rc != 0) {
-        return rc;
-    }
-    if (log.term != 0 || log.count != 0 || log.base_index != 0) {
-        rc = far_fail(err, FAR_CONFLICT, "the folder holds a log already");
-    }
-    if (rc == 0) {
-        rc = first_configuration(id, address, ret_configuration, err);
-    }
-    if (rc == 0) {
-        rc = far_wal_set_vote(wal, FAR_RAFT_BOOTSTRAP_TERM, 0, err);
-    }
-    if (rc == 0) {
-        rc = far_wal_reset(wal, FAR_RAFT_BOOTSTRAP_INDEX, FAR_RAFT_BOOTSTRAP_TERM, err);
-    }
-    if (rc == 0 && failure.klass != 0) {
-        *err = failure;
-        rc = failure.klass;
-    }
-    far_wal_loaded_done(&log);
-    far_wal_close(wal);
-    return rc;
 }

@@ -72,6 +72,10 @@ int far_raft_step(struct far_raft *raft, struct raft_event *event);
 void far_raft_on_stored(void *arg, const struct far_wal_stored *stored);
 void far_raft_on_wal_fatal(void *arg, const struct far_error *err);
 void far_raft_on_wal_full(void *arg, const struct far_error *err);
+/* What a WAL has to know of the state, and its disk; who it tells is left out. */
+struct far_wal_config far_raft_wal_config(const struct far_raft_config *config);
+/* Do the log and the state fit together? FAR_CORRUPT. */
+int far_raft_check_fit(const struct far_raft_manifest *manifest, const struct far_wal_loaded *log, struct far_error *err);
 /* A new struct raft; far_raft_load() then starts it. FAR_LIMIT: no memory. */
 int far_raft_init_library(struct far_raft *raft, struct far_error *err);
 /* START from the manifest that is kept (index 0: none), the cache, and this term and vote. */

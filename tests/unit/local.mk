@@ -175,6 +175,10 @@ UNIT_TESTS += tests/unit/test_raft_core
 tests_unit_test_raft_core_SOURCES = tests/unit/test_raft_core.c
 tests_unit_test_raft_core_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(RAFT_CFLAGS)
 tests_unit_test_raft_core_LDADD = liblog.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_raft_offline
+tests_unit_test_raft_offline_SOURCES = tests/unit/test_raft_offline.c
+tests_unit_test_raft_offline_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_raft_offline_LDADD = liblog.la $(CMOCKA_LIBS)
 UNIT_TESTS += tests/unit/test_json
 tests_unit_test_json_SOURCES = tests/unit/test_json.c
 tests_unit_test_json_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS) -DSRCDIR=\"$(abs_top_srcdir)\" -fno-builtin
