@@ -488,12 +488,13 @@ static int member_to_json(struct reader *reader, const struct far_log_status *st
     far_arena_reset(&reader->scratch);
     int rc = name_of(reader, &far_schema_row_server, member->id, &name, err);
     uint64_t lag = status->commit_index > member->match_index ? status->commit_index - member->match_index : 0;
-    *ret_json = json_pack("{s:o, s:o, s:o, s:s, s:b, s:o, s:o, s:o}", "id", far_json_u64(member->id), "name", name,
+    *ret_json = json_pack("{s:o, s:o, s:o, s:s, s:b, s:o, s:o, s:o, s:o, s:s}", "id", far_json_u64(member->id), "name", name,
                           "address", far_json_text(far_slice_str(member->address)), "role",
                           far_enum_name(&far_enum_server_role, (uint64_t)member->role), "connected", member->connected,
                           "match_index", status->is_leader ? far_json_u64(member->match_index) : json_null(), "lag",
                           status->is_leader ? far_json_u64(lag) : json_null(), "contact_age_ms",
-                          age_to_json(member->contact_age_ms));
+                          age_to_json(member->contact_age_ms), "feature_level",
+                          far_json_u64(member->about.feature_level), "version", member->about.version);
     return rc;
 }
 

@@ -14,6 +14,8 @@ static const struct entry {
 #define FAR_VALUE(owner, number, name)
 #define FAR_ENUM_END(name)
 #define FAR_BEGIN(klass, name, kind, version) {CLASS_##klass, {#name, kind, 0
+#define FAR_SINCE(level)
+#define FAR_FIELD_SINCE(number, level)
 #define FAR_SEVERITY(severity) | TRAIT_##severity
 #define FAR_SEVERITY_IF(field, value, severity) | TRAIT_##severity
 #define FAR_U64(number, name)

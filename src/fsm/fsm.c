@@ -150,6 +150,7 @@ int far_emit(struct far_step *step, const struct far_schema *schema, const void 
     if (emitted == NULL) {
         return FAR_LIMIT;
     }
+    FAR_TRY(far_level_emit(step, schema, object));
     emitted->event = (struct far_event){
         .seq = step->progress.next_seq,
         .index = step->index,
@@ -194,6 +195,7 @@ static int decide(struct far_step *step, const struct handler *handler, const st
     if (rc != 0) {
         return far_fail(step->err, rc, "%s", why.message);
     }
+    FAR_TRY(far_level_admit(step, handler->schema, object));
     FAR_TRY(handler->call(step, object));
     return step->first != NULL && is_remembered(command) ? far_memory_keep(step, command) : 0;
 }

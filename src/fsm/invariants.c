@@ -398,6 +398,12 @@ static int check_heads(struct far_step *step, struct sums *sums)
     return equal(step, "answers to heads", sums->counted, sums->answers);
 }
 
+static int check_cluster(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_cluster *row = object;
+    return row->feature_level >= 1 ? 0 : broken(step, "cluster", 0, "has no feature level");
+}
+
 static int walk_all(struct far_step *step)
 {
     struct sums sums = {0};
@@ -407,6 +413,8 @@ static int walk_all(struct far_step *step)
         return 0; /* no cluster yet */
     }
     FAR_TRY(rc);
+    FAR_TRY(walk(step, &far_schema_row_cluster, &sums, check_cluster));
+    FAR_TRY(equal(step, "clusters", sums.counted, 1));
     FAR_TRY(walk(step, &far_schema_row_server, &sums, check_server));
     FAR_TRY(walk(step, &far_schema_row_site, &sums, check_site));
     FAR_TRY(check_heads(step, &sums));

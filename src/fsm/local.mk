@@ -17,6 +17,7 @@ libfsm_la_SOURCES = \
 	src/fsm/kv.h \
 	src/fsm/kv_memory.c src/fsm/kv_memory.h \
 	src/fsm/kv_overlay.c src/fsm/kv_overlay.h \
+	src/fsm/level.c \
 	src/fsm/machines.h \
 	src/fsm/node.c \
 	src/fsm/offer.c src/fsm/offer.h \

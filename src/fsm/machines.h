@@ -29,6 +29,14 @@ int far_cluster_need(struct far_step *step);
 /* When a lease given now ends. */
 int far_lease_until(struct far_step *step, uint64_t *ret_until_ms);
 
+/* ---- level.c ---- */
+/* Rejects a command that the cluster's feature level does not have yet. */
+int far_level_admit(struct far_step *step, const struct far_schema *schema, const void *command);
+/* Whether the cluster has reached this level: for a decide that may emit something of it. */
+int far_level_has(struct far_step *step, uint64_t level, bool *ret_has);
+/* An event of a level that the cluster has not reached is a broken invariant. */
+int far_level_emit(struct far_step *step, const struct far_schema *schema, const void *event);
+
 /* ---- deadline.c ---- */
 /* Moves a deadline from one time to another; 0 = none. */
 int far_deadline_move(struct far_step *step, uint64_t kind, uint64_t object_id, uint64_t part, uint64_t from_ms,

@@ -32,6 +32,8 @@
      .element = &far_schema_sub_##sub_},
 #define FAR_STRS(number_, name_, max_) FAR_PLAIN(FAR_TYPE_STRS, number_, name_, max_)
 #define FAR_U64S(number_, name_, max_) FAR_PLAIN(FAR_TYPE_U64S, number_, name_, max_)
+#define FAR_SINCE(level)
+#define FAR_FIELD_SINCE(number, level)
 #define FAR_SEVERITY(severity)
 #define FAR_SEVERITY_IF(field, value, severity)
 #define FAR_END(klass_, name_)        \
@@ -65,6 +67,43 @@
 #include "fsm/schema_undef.h"
 
 #include "fsm/schema_nofields.h"
+#undef FAR_SINCE
+#undef FAR_FIELD_SINCE
+#undef FAR_END
+#define FAR_ENUM_BEGIN(name_)
+#define FAR_VALUE(owner, number, name)
+#define FAR_ENUM_END(name)
+#define FAR_BEGIN(klass_, name_, kind_, version_)                         \
+    static uint16_t since_of_##klass_##_##name_(uint16_t number)          \
+    {                                                                     \
+        uint16_t since = 1;
+#define FAR_SINCE(level_) since = level_;
+#define FAR_FIELD_SINCE(number_, level_) since = number == (number_) ? level_ : since;
+#define FAR_END(klass_, name_) \
+    (void)number;              \
+    return since;              \
+    }
+#include "fsm/events.def"
+#include "fsm/schema_undef.h"
+
+/* Elements come before the lists of them. */
+#include "fsm/schema_nofields.h"
+#undef FAR_SINCE
+#undef FAR_FIELD_SINCE
+#undef FAR_LIST
+#undef FAR_END
+#define FAR_ENUM_BEGIN(name_)
+#define FAR_VALUE(owner, number, name)
+#define FAR_ENUM_END(name)
+#define FAR_BEGIN(klass_, name_, kind_, version_) enum { levels_of_##klass_##_##name_ = 1 << 1
+#define FAR_SINCE(level_) | 1 << (level_)
+#define FAR_FIELD_SINCE(number_, level_) | 1 << (level_)
+#define FAR_LIST(number_, name_, sub_, max_) | levels_of_sub_##sub_
+#define FAR_END(klass_, name_) };
+#include "fsm/events.def"
+#include "fsm/schema_undef.h"
+
+#include "fsm/schema_nofields.h"
 #define FAR_ENUM_BEGIN(name_) const struct far_enum far_enum_##name_ = {.name = #name_, .values = enum_values_##name_};
 #define FAR_VALUE(owner, number, name)
 #define FAR_ENUM_END(name)
@@ -75,7 +114,9 @@
                                                              .version = version_,                              \
                                                              .size = sizeof(struct far_##klass_##_##name_),    \
                                                              .fields = fields_of_##klass_##_##name_,           \
-                                                             .severity = severity_of_##klass_##_##name_};
+                                                             .severity = severity_of_##klass_##_##name_,       \
+                                                             .since = since_of_##klass_##_##name_,             \
+                                                             .levels = levels_of_##klass_##_##name_};
 #include "fsm/events.def"
 #include "fsm/schema_undef.h"
 
@@ -167,6 +208,27 @@ static bool field_empty(const struct far_field *field, const void *object)
         break;
     }
     return true;
+}
+
+uint16_t far_schema_level(const struct far_schema *schema, const void *object)
+{
+    uint16_t level = schema->since(0);
+    if (schema->levels == 1 << 1) {
+        return level;
+    }
+    for (const struct far_field *f = schema->fields(); f->type != FAR_TYPE_END; f++) {
+        if (field_empty(f, object)) {
+            continue;
+        }
+        uint16_t needed = schema->since(f->number);
+        level = needed > level ? needed : level;
+        const struct far_list *list = member(f, object);
+        for (size_t i = 0; f->type == FAR_TYPE_LIST && f->element->levels != 1 << 1 && i < list->count; i++) {
+            needed = far_schema_level(f->element, (const uint8_t *)list->items + i * f->element->size);
+            level = needed > level ? needed : level;
+        }
+    }
+    return level;
 }
 
 static int too_big(const struct far_field *field, struct far_error *err)

@@ -63,6 +63,9 @@ struct far_schema {
     const struct far_field *(*fields)(void);
     /* Of an event: its severity (enum far_severity); 0 for everything else. */
     uint64_t (*severity)(const void *object);
+    /* The feature level since which there is the field with this number; 0: the kind itself. */
+    uint16_t (*since)(uint16_t number);
+    uint64_t levels; /* bit n: something of it or of its elements is of level n */
 };
 
 /* The structs: struct far_cmd_site_create, struct far_row_plan, … */
@@ -79,6 +82,8 @@ struct far_schema {
 #define FAR_LIST(number, name, sub, max) struct far_list name;
 #define FAR_STRS(number, name, max) struct far_list name;
 #define FAR_U64S(number, name, max) struct far_list name;
+#define FAR_SINCE(level)
+#define FAR_FIELD_SINCE(number, level)
 #define FAR_SEVERITY(severity)
 #define FAR_SEVERITY_IF(field, value, severity)
 #define FAR_END(klass, name) };
@@ -119,6 +124,9 @@ int far_schema_encode(const struct far_schema *schema, const void *object, struc
  * the object. FAR_INVALID says which field is wrong; FAR_LIMIT: the arena is full. */
 int far_schema_decode(const struct far_schema *schema, struct far_slice payload, struct far_arena *arena,
                       void *ret_object, struct far_error *err);
+
+/* The feature level that a server needs to know this object: its kind's, or that of its newest field that is not empty. */
+uint16_t far_schema_level(const struct far_schema *schema, const void *object);
 
 /* The name of an enum's value, or "unknown". */
 const char *far_enum_name(const struct far_enum *values, uint64_t value);

@@ -8,6 +8,8 @@
 #define FAR_LIST(number, name, sub, max)
 #define FAR_STRS(number, name, max)
 #define FAR_U64S(number, name, max)
+#define FAR_SINCE(level)
+#define FAR_FIELD_SINCE(number, level)
 #define FAR_SEVERITY(severity)
 #define FAR_SEVERITY_IF(field, value, severity)
 #define FAR_END(klass, name)

@@ -12,6 +12,8 @@
 #undef FAR_LIST
 #undef FAR_STRS
 #undef FAR_U64S
+#undef FAR_SINCE
+#undef FAR_FIELD_SINCE
 #undef FAR_SEVERITY
 #undef FAR_SEVERITY_IF
 #undef FAR_END

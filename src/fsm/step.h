@@ -28,6 +28,7 @@ struct far_step {
     const uint8_t *command_id; /* 16 bytes */
     struct far_row_progress progress; /* decide takes the next id from here */
     uint64_t lease_ms;
+    uint64_t level; /* of the cluster; 0: not read yet */
     uint64_t object_id; /* of the answer */
     struct far_emitted *first;
     struct far_emitted *last;

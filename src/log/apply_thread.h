@@ -58,6 +58,7 @@ struct far_apply_outcome {
     uint64_t last_seq;
     uint64_t next_deadline_ms;   /* UINT64_MAX: none */
     uint64_t time_ms;            /* of the state: the cluster time of the last command */
+    uint64_t feature_level;      /* of the cluster; 0: there is none yet */
     struct far_mark *marks;      /* one for each entry applied */
     size_t mark_count;
     struct far_apply_result *results; /* of the entries pushed with want_results */

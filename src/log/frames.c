@@ -2,6 +2,7 @@
 #include "log/frames.h"
 
 enum { FORWARD_HEADER = 16, ANSWER_HEADER = 48, MARKS_HEADER = 16, MARK_SIZE = 64 };
+enum { ABOUT_SIZE = 80 + FAR_ABOUT_VERSION_MAX, ABOUT_IS_SAFE = 1 };
 
 static int damaged(struct far_error *err, const char *what)
 {
@@ -116,6 +117,51 @@ int far_marks_decode(struct far_slice frame, struct far_marks *ret_marks, struct
         mark->digest.low = far_get_le64(at + 16);
         mark->digest.high = far_get_le64(at + 24);
         memcpy(mark->head, at + 32, FAR_HEAD_SIZE);
+    }
+    return 0;
+}
+
+int far_about_encode(const struct far_about *about, struct far_buf *out)
+{
+    uint8_t *p = far_buf_reserve(out, ABOUT_SIZE);
+    if (p == NULL) {
+        return FAR_LIMIT;
+    }
+    memset(p, 0, ABOUT_SIZE);
+    far_put_le64(p, about->wall_ms);
+    far_put_le32(p + 8, about->feature_level);
+    far_put_le32(p + 12, about->is_safe ? ABOUT_IS_SAFE : 0);
+    far_put_le64(p + 16, about->applied_index);
+    far_put_le64(p + 24, about->durable_index);
+    far_put_le64(p + 32, about->first_seq);
+    far_put_le64(p + 40, about->last_seq);
+    far_put_le64(p + 48, about->digest_index);
+    far_put_le64(p + 56, about->digest.low);
+    far_put_le64(p + 64, about->digest.high);
+    far_put_le64(p + 72, about->free_bytes);
+    memcpy(p + 80, about->version, strnlen(about->version, FAR_ABOUT_VERSION_MAX - 1));
+    out->len += ABOUT_SIZE;
+    return 0;
+}
+
+int far_about_decode(struct far_slice frame, struct far_about *ret_about, struct far_error *err)
+{
+    const uint8_t *p = frame.data;
+    if (frame.len < ABOUT_SIZE) {
+        return damaged(err, "what it says of itself");
+    }
+    *ret_about = (struct far_about){.wall_ms = far_get_le64(p),
+                                    .feature_level = far_get_le32(p + 8),
+                                    .is_safe = (far_get_le32(p + 12) & ABOUT_IS_SAFE) != 0,
+                                    .applied_index = far_get_le64(p + 16),
+                                    .durable_index = far_get_le64(p + 24),
+                                    .first_seq = far_get_le64(p + 32),
+                                    .last_seq = far_get_le64(p + 40),
+                                    .digest_index = far_get_le64(p + 48),
+                                    .digest = {.low = far_get_le64(p + 56), .high = far_get_le64(p + 64)},
+                                    .free_bytes = far_get_le64(p + 72)};
+    for (size_t i = 0; i < FAR_ABOUT_VERSION_MAX - 1 && p[80 + i] >= ' ' && p[80 + i] <= '~'; i++) {
+        ret_about->version[i] = (char)p[80 + i];
     }
     return 0;
 }

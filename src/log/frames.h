@@ -3,6 +3,7 @@
 #ifndef FAR_LOG_FRAMES_H
 #define FAR_LOG_FRAMES_H
 
+#include "log/about.h"
 #include "log/agreement.h"
 #include "log/envelope.h"
 
@@ -17,6 +18,7 @@ enum far_frame_type {
     FAR_FRAME_PIECE_TAKEN = 70,  /* that many pieces are in the store u64: more may come */
     FAR_FRAME_HISTORY_WANT = 71, /* the newest seq wanted u64 */
     FAR_FRAME_HISTORY = 72,      /* a batch of far_history_encode(); empty: there is nothing older */
+    FAR_FRAME_ABOUT = 73,        /* what a server says of itself, once a second */
 };
 
 enum { FAR_FRAME_MARKS_MAX = 4, FAR_FRAME_HISTORY_MAX = 512 * 1024, FAR_FRAME_PIECES_AHEAD = 6 };

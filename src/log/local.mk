@@ -1,5 +1,6 @@
 noinst_LTLIBRARIES += liblog.la
 liblog_la_SOURCES = \
+	src/log/about.h \
 	src/log/agreement.c src/log/agreement.h \
 	src/log/apply.c src/log/apply.h \
 	src/log/apply_queue.c src/log/apply_queue.h \
@@ -13,7 +14,7 @@ liblog_la_SOURCES = \
 	src/log/frames.c src/log/frames.h \
 	src/log/history.c src/log/history.h \
 	src/log/log.c src/log/log.h src/log/log_private.h \
-	src/log/log_made.c src/log/log_past.c src/log/log_members.c src/log/log_peers.c src/log/log_propose.c src/log/log_turn.c \
+	src/log/log_about.c src/log/log_made.c src/log/log_past.c src/log/log_members.c src/log/log_peers.c src/log/log_propose.c src/log/log_turn.c \
 	src/log/peers.c src/log/peers.h \
 	src/log/proposals.c src/log/proposals.h \
 	src/log/raft_cache.c src/log/raft_cache.h \
@@ -32,5 +33,6 @@ liblog_la_SOURCES = \
 	src/log/store_memory.c \
 	src/log/log_verify.c \
 	src/log/writer.c src/log/writer.h
-liblog_la_CFLAGS = $(AM_CFLAGS) $(RAFT_CFLAGS) $(OPENSSL_CFLAGS) $(LMDB_CFLAGS) $(UV_CFLAGS)
+liblog_la_CFLAGS = $(AM_CFLAGS) $(RAFT_CFLAGS) $(OPENSSL_CFLAGS) $(LMDB_CFLAGS) $(UV_CFLAGS) \
+	-DFARSHORE_VERSION=\"$(PACKAGE_VERSION)\"
 liblog_la_LIBADD = libfsm.la libnet.la $(RAFT_LIBS) $(OPENSSL_LIBS) $(LMDB_LIBS) $(UV_LIBS)

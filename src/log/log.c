@@ -192,7 +192,7 @@ static int load(struct far_log *log, struct far_store_meta *meta, struct far_err
     struct far_mark mark = {.index = meta->applied_index, .last_seq = meta->last_seq, .digest = meta->digest};
     memcpy(mark.head, meta->head, FAR_HEAD_SIZE);
     far_agreement_note(&log->agreement, &mark);
-    return 0;
+    return far_log_load_level(log, err);
 }
 
 static void on_full(void *arg)
@@ -512,6 +512,9 @@ void far_log_status(struct far_log *log, struct far_log_status *ret_status)
                                            : member_heard == 0                      ? UINT64_MAX
                                            : now > member_heard                     ? now - member_heard
                                                                                     : 0;
+        if (status.members[i].about_age_ms != UINT64_MAX) { /* until here, when it was heard */
+            status.members[i].about_age_ms = now - status.members[i].about_age_ms;
+        }
     }
     uv_mutex_unlock(&log->status_mutex);
     status.leader_contact_age_ms = heard == 0 ? UINT64_MAX : now > heard ? now - heard : 0;

@@ -8,6 +8,7 @@
 #define FAR_LOG_LOG_H
 
 #include "fsm/fsm.h"
+#include "log/about.h"
 
 #include <uv.h>
 
@@ -26,6 +27,7 @@ struct far_log_config {
     uint64_t low_space_bytes;  /* first watermark: user commands get `limit` below it; 0 = 256 MiB */
     uint64_t full_space_bytes; /* second watermark: nothing but cluster commands below it; 0 = 64 MiB */
     size_t map_bytes;          /* LMDB's address space; 0 = 1 TiB */
+    uint64_t feature_level_max; /* what it says that it supports, to hold the cluster back; 0 = all that the program does */
 };
 
 /* Bootstrap an empty folder as the first server of a new cluster: writes WAL and LMDB so that the first start leads a
@@ -98,6 +100,8 @@ struct far_log_member {
     bool connected;       /* this server has a stream to it */
     uint64_t match_index; /* leader only: what it is known to hold */
     uint64_t contact_age_ms;
+    struct far_about about; /* what it said of itself last; wall_ms 0: nothing yet */
+    uint64_t about_age_ms;  /* UINT64_MAX: it never did */
 };
 struct far_log_status {
     uint64_t server_id;
@@ -110,6 +114,7 @@ struct far_log_status {
     uint64_t leader_contact_age_ms; /* 0 on the leader */
     bool stale;                    /* age beyond the election time-out */
     uint64_t free_bytes;           /* of its disk */
+    uint64_t feature_level;        /* of the cluster; 0: there is none yet */
     size_t member_count;
     struct far_log_member members[FAR_LOG_MEMBERS_MAX]; /* the configuration in force */
 };

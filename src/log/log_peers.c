@@ -405,6 +405,9 @@ void far_log_on_frame(void *arg, uint64_t peer_id, const char *address, uint16_t
     case FAR_FRAME_HISTORY:
         on_history(log, payload);
         break;
+    case FAR_FRAME_ABOUT:
+        far_log_on_about(log, peer_id, payload);
+        break;
     case FAR_FRAME_REMOVED:
         on_removed(log, peer_id, payload);
         break;

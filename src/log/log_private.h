@@ -94,6 +94,13 @@ struct far_refusal {
     void *arg;
 };
 
+/* What a peer said of itself. */
+struct far_log_about {
+    uint64_t peer_id; /* 0: free */
+    uint64_t heard_ms; /* monotonic */
+    struct far_about about;
+};
+
 struct far_log {
     struct far_log_config config; /* strings are owned copies */
     uv_loop_t *loop;
@@ -135,6 +142,7 @@ struct far_log {
     uint64_t first_seq, last_seq;
     _Atomic uint64_t answered_index; /* of the newest command answered here, perhaps before its commit */
     uint64_t next_deadline_ms;
+    uint64_t feature_level; /* of the cluster; 0: there is none yet */
     struct far_commit_point points[FAR_LOG_POINTS]; /* newest last */
     struct far_configuration_at configurations[FAR_LOG_CONFIGURATIONS]; /* newest last */
     struct far_backlog *backlog, **backlog_last;
@@ -153,6 +161,7 @@ struct far_log {
 
     uv_mutex_t status_mutex;
     struct far_log_status status; /* ages not filled */
+    struct far_log_about abouts[FAR_PEERS_MAX];
     uint64_t leader_heard_ms;
     uint64_t member_heard_ms[FAR_LOG_MEMBERS_MAX];
 
@@ -172,6 +181,15 @@ void far_log_refuse(struct far_log *log, int klass, const char *why, far_log_don
 /* FAR_CORRUPT: there was a log in this folder, and it is gone. */
 int far_log_check_made(struct far_log *log, struct far_error *err);
 void far_log_mark_made(struct far_log *log);
+
+/* log_about.c */
+/* FAR_CONFLICT: the cluster has a feature level that this program does not know. */
+int far_log_load_level(struct far_log *log, struct far_error *err);
+int far_log_take_level(struct far_log *log, uint64_t level, struct far_error *err);
+void far_log_send_about(struct far_log *log);
+void far_log_on_about(struct far_log *log, uint64_t peer_id, struct far_slice payload);
+/* The row of a member in the status; under the status' lock. */
+void far_log_fill_about(struct far_log *log, struct far_log_member *member);
 
 /* log_turn.c */
 extern const struct far_raft_env far_log_env;

@@ -265,6 +265,10 @@ void far_log_on_outcome(void *arg, const struct far_apply_outcome *outcome)
     log->last_seq = outcome->last_seq;
     log->next_deadline_ms = outcome->next_deadline_ms;
     far_cluster_clock_observe(&log->clock, outcome->time_ms, far_clock_monotonic_ms());
+    struct far_error too_new = {0};
+    if (far_log_take_level(log, outcome->feature_level, &too_new) != 0) {
+        far_log_stop_server("log", too_new.message);
+    }
     note_point(log, outcome->applied_index, outcome->applied_term);
     if (outcome->jobs[FAR_JOB_INSTALL_FINISH] > 0) {
         far_agreement_reset(&log->agreement);
@@ -328,6 +332,7 @@ static void fill_members(struct far_log_status *status, const struct far_raft_st
             .match_index = from->match_index,
         };
         snprintf(member->address, sizeof member->address, "%s", from->address);
+        far_log_fill_about(log, member);
         log->member_heard_ms[i] = from->heard_ms;
     }
 }
@@ -346,6 +351,7 @@ void far_log_fill_status(struct far_log *log)
         .commit_index = raft.commit_index,
         .applied_index = log->applied_index,
         .durable_index = log->durable_index,
+        .feature_level = log->feature_level,
     };
     log->leader_heard_ms = raft.leader_heard_ms;
     fill_members(status, &raft, log);
@@ -386,6 +392,7 @@ static void slow_beat(struct far_log *log)
     far_space_look(&log->space);
     know_members(log);
     far_log_send_marks(log);
+    far_log_send_about(log);
     far_log_judge(log);
     far_log_ask_history(log);
     push_stored(log);

@@ -91,6 +91,7 @@ static bool is_of_cluster(const struct far_command *command)
     case FAR_KIND_cmd_server_join:
     case FAR_KIND_cmd_server_role_changed:
     case FAR_KIND_cmd_server_role_set:
+    case FAR_KIND_cmd_feature_level_raise:
         return true;
     default:
         return false;

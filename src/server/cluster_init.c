@@ -26,11 +26,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { OPT_DIR, OPT_CLUSTER, OPT_NAME, OPT_API, OPT_PEER, OPT_REQUIRED, OPT_LEASE = OPT_REQUIRED, OPT_COUNT };
-static const char *const option_names[] = {"--dir", "--cluster", "--name", "--api", "--peer", "--lease-ms", NULL};
+enum { OPT_DIR, OPT_CLUSTER, OPT_NAME, OPT_API, OPT_PEER, OPT_REQUIRED, OPT_LEASE = OPT_REQUIRED, OPT_LEVEL, OPT_COUNT };
+static const char *const option_names[] = {"--dir", "--cluster", "--name", "--api", "--peer", "--lease-ms", "--feature-level",
+                                            NULL};
 static const char marker_name[] = "init.unfinished";
 
-enum { FIRST_SERVER_ID = 1, FIRST_EPOCH = 1, COMMAND_COUNT = 5, PAYLOAD_MAX = 8192, LEASE_MS_MAX = 3600 * 1000 };
+enum { FIRST_SERVER_ID = 1, FIRST_EPOCH = 1, COMMAND_COUNT = 6, PAYLOAD_MAX = 8192, LEASE_MS_MAX = 3600 * 1000 };
 
 /* Everything that init makes; the secrets among it are wiped at the end. */
 struct material {
@@ -283,7 +284,12 @@ static int encode_commands(struct material *m, struct far_error *err)
         rc = encode_secret(&m->commands[1 + i], secrets[i / 2].name, secrets[i / 2].plain, recipients[i % 2].id,
                            recipients[i % 2].public_key, err);
     }
-    return rc;
+    uint64_t held = m->config.feature_level_max;
+    struct far_cmd_feature_level_raise raise = {.level = held != 0 ? held : FAR_FEATURE_LEVEL};
+    m->commands[COMMAND_COUNT - 1].kind = FAR_KIND_cmd_feature_level_raise;
+    return rc == 0 ? far_schema_encode(&far_schema_cmd_feature_level_raise, &raise, &m->commands[COMMAND_COUNT - 1].payload,
+                                       err)
+                   : rc;
 }
 
 /* ---- the command ---- */
@@ -307,6 +313,15 @@ static int take_options(struct material *m, const char *const *options, struct f
                             (int)LEASE_MS_MAX);
         }
     }
+    if (options[OPT_LEVEL] != NULL) {
+        char *end = NULL;
+        config->feature_level_max = strtoull(options[OPT_LEVEL], &end, 10);
+        if (*end != '\0' || options[OPT_LEVEL][0] == '-' || config->feature_level_max == 0 ||
+            config->feature_level_max > FAR_FEATURE_LEVEL) {
+            return far_fail(err, FAR_INVALID, "--feature-level: '%.40s' is not 1 to %d", options[OPT_LEVEL],
+                            FAR_FEATURE_LEVEL);
+        }
+    }
     int rc = far_server_address_settle(options[OPT_API], config->api_address, err);
     return rc == 0 ? far_server_address_settle(options[OPT_PEER], config->peer_address, err) : rc;
 }
@@ -327,7 +342,8 @@ static int fill_folder(struct material *m, struct far_error *err)
 {
     int rc = write_identity(m, err);
     if (rc == 0) {
-        rc = far_founding_run(m->dir, &m->config, m->commands, COMMAND_COUNT, err);
+        rc = far_founding_run(m->dir, &m->config, m->commands,
+                             m->config.feature_level_max == 1 ? COMMAND_COUNT - 1 : COMMAND_COUNT, err); /* 1: as it is made */
     }
     if (rc == 0) {
         rc = write_admin_token(m, err);

@@ -17,6 +17,7 @@
 static void usage(FILE *out)
 {
     fputs("usage: farshored init --dir DIR --cluster NAME --name NAME --api HOST:PORT --peer HOST:PORT [--lease-ms N]\n"
+          "                      [--feature-level N]\n"
           "       farshored join --dir DIR --token TOKEN|@FILE --name NAME --api HOST:PORT --peer HOST:PORT\n"
           "       farshored run --dir DIR\n"
           "       farshored log-verify --dir DIR\n"

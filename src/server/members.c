@@ -9,17 +9,19 @@
 
 enum {
     LOOK_MS = 20,       /* after a change */
-    AGAIN_MS = 1000,    /* after a step that failed, and as a slow poll while something is left to do */
+    AGAIN_MS = 1000,    /* after a step that failed, and as a slow poll on the leader */
+    HEARD_MS_MAX = 10 * 1000, /* what a server said of itself longer ago does not count */
     PROPOSE_TIMEOUT_MS = 8000,
     ARENA_MAX = 256 * 1024,
 };
 
-enum step_kind { STEP_NONE, STEP_ADD, STEP_PROMOTE, STEP_TRANSFER, STEP_REMOVE, STEP_REPORT };
+enum step_kind { STEP_NONE, STEP_ADD, STEP_PROMOTE, STEP_TRANSFER, STEP_REMOVE, STEP_REPORT, STEP_RAISE };
 
 struct step {
     enum step_kind kind;
     uint64_t id;       /* of the server it is about */
     uint64_t role;     /* STEP_REPORT */
+    uint64_t level;    /* STEP_RAISE */
     char address[256]; /* STEP_ADD */
 };
 
@@ -28,6 +30,7 @@ struct far_members {
     uint64_t server_id;
     uv_timer_t timer;
     bool step_running;
+    bool is_polling; /* the timer waits for nothing in particular: a change need not wait for it */
     struct step step;
     bool closing;
     bool timer_closed;
@@ -35,7 +38,8 @@ struct far_members {
     void *done_arg;
 };
 
-static const char *const step_names[] = {"nothing", "add", "promote", "hand leadership to", "remove", "report"};
+static const char *const step_names[] = {"nothing", "add",    "promote",                   "hand leadership to",
+                                         "remove",  "report", "raise the feature level by"};
 
 /* ---- what is left to do ---- */
 
@@ -92,6 +96,20 @@ static struct step step_of(const struct far_row_server *row, const struct far_lo
     return step;
 }
 
+/* The level that every member supports, if it is higher than the cluster's; else 0. */
+static uint64_t level_to_raise(const struct far_log_status *status)
+{
+    uint64_t level = UINT64_MAX;
+    for (size_t i = 0; i < status->member_count; i++) {
+        const struct far_log_member *m = &status->members[i];
+        if (m->about_age_ms > HEARD_MS_MAX) {
+            return 0; /* one of v0.1.0 says nothing */
+        }
+        level = m->about.feature_level < level ? m->about.feature_level : level;
+    }
+    return status->member_count > 0 && status->feature_level != 0 && level > status->feature_level ? level : 0;
+}
+
 static int find_step(struct far_members *members, const struct far_log_status *status, struct step *ret_step,
                      struct far_error *err)
 {
@@ -116,6 +134,11 @@ static int find_step(struct far_members *members, const struct far_log_status *s
     }
     far_arena_done(&arena);
     far_log_view_end(&view);
+    if (step.kind == STEP_NONE) {
+        step.level = level_to_raise(status);
+        step.id = status->server_id;
+        step.kind = step.level != 0 ? STEP_RAISE : STEP_NONE;
+    }
     *ret_step = step;
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
@@ -158,7 +181,9 @@ static void try_done(struct far_members *members)
 
 static void on_timer(uv_timer_t *timer)
 {
-    look(timer->data);
+    struct far_members *members = timer->data;
+    members->is_polling = false;
+    look(members);
 }
 
 static void on_step_done(void *arg, const struct far_result *result, uint64_t applied_index)
@@ -175,18 +200,29 @@ static void on_step_done(void *arg, const struct far_result *result, uint64_t ap
     uv_timer_start(&members->timer, on_timer, result->klass == 0 ? LOOK_MS : AGAIN_MS, 0);
 }
 
-static void report_role(struct far_members *members, const struct step *step)
+static void propose(struct far_members *members, const struct far_schema *schema, const void *object)
 {
-    struct far_cmd_server_role_changed changed = {.server_id = step->id, .role = step->role};
     struct far_buf payload;
     far_buf_init(&payload, 256);
-    int rc = far_schema_encode(&far_schema_cmd_server_role_changed, &changed, &payload, NULL);
+    int rc = far_schema_encode(schema, object, &payload, NULL);
     FAR_ASSERT(rc == 0);
-    struct far_command command = {.kind = FAR_KIND_cmd_server_role_changed,
+    struct far_command command = {.kind = schema->kind,
                                   .actor = far_actor(FAR_ACTOR_SYSTEM, members->server_id),
                                   .payload = far_buf_slice(&payload)};
     far_log_propose(members->log, &command, PROPOSE_TIMEOUT_MS, on_step_done, members);
     far_buf_done(&payload);
+}
+
+static void report_role(struct far_members *members, const struct step *step)
+{
+    struct far_cmd_server_role_changed changed = {.server_id = step->id, .role = step->role};
+    propose(members, &far_schema_cmd_server_role_changed, &changed);
+}
+
+static void raise_level(struct far_members *members, const struct step *step)
+{
+    struct far_cmd_feature_level_raise raise = {.level = step->level};
+    propose(members, &far_schema_cmd_feature_level_raise, &raise);
 }
 
 static void run_step(struct far_members *members, const struct step *step)
@@ -209,10 +245,15 @@ static void run_step(struct far_members *members, const struct step *step)
     case STEP_REPORT:
         report_role(members, step);
         return;
+    case STEP_RAISE:
+        raise_level(members, step);
+        return;
     case STEP_NONE:
         break;
     }
     members->step_running = false;
+    members->is_polling = true;
+    uv_timer_start(&members->timer, on_timer, AGAIN_MS, 0);
 }
 
 static void look(struct far_members *members)
@@ -259,7 +300,9 @@ int far_members_new(struct far_log *log, uv_loop_t *loop, uint64_t server_id, st
 
 void far_members_changed(struct far_members *members)
 {
-    if (!members->closing && !members->step_running && !uv_is_active((uv_handle_t *)&members->timer)) {
+    if (!members->closing && !members->step_running &&
+        (members->is_polling || !uv_is_active((uv_handle_t *)&members->timer))) {
+        members->is_polling = false;
         uv_timer_start(&members->timer, on_timer, LOOK_MS, 0);
     }
 }

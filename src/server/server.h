@@ -33,6 +33,7 @@ struct far_server_config {
     uint64_t low_space_bytes;
     uint64_t full_space_bytes;
     uint64_t map_bytes;
+    uint64_t feature_level_max;
 };
 
 /* FAR_NOT_FOUND: dir is no folder of a server. */

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { KEY_COUNT = 15 };
+enum { KEY_COUNT = 16 };
 
 static void fill_keys(struct far_server_config *c, struct far_config_key keys[KEY_COUNT])
 {
@@ -74,6 +74,11 @@ static void fill_keys(struct far_server_config *c, struct far_config_key keys[KE
          .value = &c->map_bytes,
          .max = any,
          .comment = "address space of the state's map; 0: 1024g"},
+        {.name = "feature_level_max",
+         .type = FAR_CONFIG_U64,
+         .value = &c->feature_level_max,
+         .max = FAR_FEATURE_LEVEL,
+         .comment = "keeps the cluster at this feature level, for servers of an older version; 0: all that this one knows"},
     };
     memcpy(keys, table, sizeof table);
 }
@@ -122,6 +127,7 @@ struct far_log_config far_server_log_config(const char *dir, const struct far_se
         .low_space_bytes = config->low_space_bytes,
         .full_space_bytes = config->full_space_bytes,
         .map_bytes = config->map_bytes,
+        .feature_level_max = config->feature_level_max,
     };
 }
 

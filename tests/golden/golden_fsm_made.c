@@ -42,11 +42,16 @@ static struct far_list list_of(const struct far_field *field, uint64_t salt)
     return (struct far_list){.items = items, .count = 2};
 }
 
+static uint16_t level; /* whose fields are filled, with those of older ones */
+
 static void fill(const struct far_schema *schema, uint8_t *object, uint64_t salt)
 {
     for (const struct far_field *f = schema->fields(); f->type != FAR_TYPE_END; f++) {
         void *at = object + f->offset;
         salt = salt * 3 + f->number;
+        if (schema->since(f->number) > level) {
+            continue;
+        }
         switch (f->type) {
         case FAR_TYPE_U64:
         case FAR_TYPE_ENUM:
@@ -67,19 +72,21 @@ static void fill(const struct far_schema *schema, uint8_t *object, uint64_t salt
     }
 }
 
-void golden_write_kinds(FILE *file)
+/* The kinds that are of this level, or have a field of it. */
+static void write_kinds(FILE *file)
 {
     static const char *const classes[] = {"sub", "cmd", "ev", "row", "msg"};
     struct far_error err;
     far_arena_init(&arena, 1 << 20);
     for (size_t i = 0; far_schemas[i] != NULL; i++) {
         const struct far_schema *schema = far_schemas[i];
-        if (schema->klass == FAR_CLASS_sub) {
+        if (schema->klass == FAR_CLASS_sub || schema->since(0) > level || (schema->levels >> level & 1) == 0) {
             continue;
         }
         struct far_buf buf;
         uint8_t *object = far_arena_alloc(&arena, schema->size);
         far_buf_init(&buf, 1 << 20);
+        memset(object, 0, schema->size);
         fill(schema, object, schema->kind);
         assert_int_equal(far_schema_encode(schema, object, &buf, &err), 0);
         fprintf(file, "%s %s %u %u ", classes[schema->klass], schema->name, schema->kind, schema->version);
@@ -91,6 +98,14 @@ void golden_write_kinds(FILE *file)
         far_arena_reset(&arena);
     }
     far_arena_done(&arena);
+}
+
+/* Level by level: what a version brings is behind what was there before it. */
+void golden_write_kinds(FILE *file)
+{
+    for (level = 1; level <= FAR_FEATURE_LEVEL; level++) {
+        write_kinds(file);
+    }
 }
 
 /* ---- a log ---- */
@@ -193,10 +208,12 @@ static void sign_heads(struct world *w, const uint64_t *nodes)
     }
 }
 
-static void write_log(FILE *file, void (*life)(struct world *w, const uint64_t *nodes))
+/* cluster_level: so that an old life stays the same when newer levels come. */
+static void write_log(FILE *file, uint64_t cluster_level, void (*life)(struct world *w, const uint64_t *nodes))
 {
     struct world w;
     world_init(&w);
+    w.level = cluster_level;
     w.transcript = file;
     world_cluster(&w);
     uint64_t nodes[3] = {world_node(&w, "a", "paris"), world_node(&w, "b", "lyon"), world_node(&w, "c", "lyon")};
@@ -209,15 +226,15 @@ static void write_log(FILE *file, void (*life)(struct world *w, const uint64_t *
 
 void golden_write_log(FILE *file)
 {
-    write_log(file, live);
+    write_log(file, 1, live);
 }
 
 void golden_write_log_consumers(FILE *file)
 {
-    write_log(file, consume);
+    write_log(file, 2, consume);
 }
 
 void golden_write_log_heads(FILE *file)
 {
-    write_log(file, sign_heads);
+    write_log(file, 2, sign_heads);
 }

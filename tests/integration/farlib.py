@@ -195,10 +195,11 @@ class Node(Process):
 
 
 class Cluster:
-    def __init__(self, base=None, servers=SERVERS, nodes=True, lease_ms=0, adapter="file"):
+    def __init__(self, base=None, servers=SERVERS, nodes=True, lease_ms=0, adapter="file", feature_level=0):
         self.own_base = base is None
         self.base = base or tempfile.mkdtemp(prefix="far-cluster-")
         self.names, self.want_nodes, self.lease_ms, self.adapter = servers, nodes, lease_ms, adapter
+        self.feature_level = feature_level
         self.servers, self.nodes, self.plan = {}, {}, None
         self.index = 0  # of the last write
         self.token_file = self.ca_file = None
@@ -280,6 +281,7 @@ class Cluster:
         """The first server of a new cluster."""
         server = self.new_server(self.names[0])
         options = ["--lease-ms", str(self.lease_ms)] if self.lease_ms else []
+        options += ["--feature-level", str(self.feature_level)] if self.feature_level else []
         self.run_tool("farshored", "init", "--dir", server.dir, "--cluster", "test", "--name", server.name, "--api",
                       server.api, "--peer", server.peer, *options)
         self.token_file = os.path.join(server.dir, "admin.token")

@@ -7,6 +7,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_audit.py \
 	tests/integration/test_cluster.py \
 	tests/integration/test_init.py \
+	tests/integration/test_levels.py \
 	tests/integration/test_streams.py \
 	tests/integration/test_replicate.py \
 	tests/integration/test_bad_input.py \
@@ -21,4 +22,4 @@ EXTRA_DIST += tests/integration/farlib.py tests/integration/test_audit.py tests/
 	tests/integration/test_replicate.py tests/integration/test_bad_input.py \
 	tests/integration/test_allservers_kill.py tests/integration/test_memory.py \
 	tests/integration/test_powercut.py tests/integration/test_disks.py
-EXTRA_DIST += tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
+EXTRA_DIST += tests/integration/test_levels.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py

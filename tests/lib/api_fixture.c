@@ -319,6 +319,8 @@ static void init_cluster(struct fixture *f)
         .admin_token_hash = far_slice(hash, 32), .recovery_public_key = far_slice(bytes, 32),
     };
     FAR_ASSERT(far_test_api_apply(&f->shown, &far_schema_cmd_cluster_init, &init) == 0);
+    struct far_cmd_feature_level_raise raise = {.level = FAR_FEATURE_LEVEL};
+    FAR_ASSERT(far_test_api_apply(&f->shown, &far_schema_cmd_feature_level_raise, &raise) == 0);
     FILE *file = fopen(f->shown.token_path, "w");
     fprintf(file, "%s\n", f->shown.token);
     fclose(file);

@@ -108,6 +108,12 @@ void world_cluster(struct world *w)
          .seal_key = far_slice(some_hash, 32), .fingerprint = far_slice(some_hash, 32),
          .ca_certificate = S("ca"), .admin_token_hash = far_slice(some_hash, 32),
          .recovery_public_key = far_slice(some_hash, 32));
+    uint64_t actor = w->actor, level = w->level != 0 ? w->level : FAR_FEATURE_LEVEL;
+    w->actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+    if (level > 1) {
+        MUST(w, feature_level_raise, .level = level);
+    }
+    w->actor = actor;
     MUST(w, site_create, .name = S("paris"), .role = FAR_site_role_protected);
     MUST(w, site_create, .name = S("lyon"), .role = FAR_site_role_recovery);
     MUST(w, site_create, .name = S("nice"), .role = FAR_site_role_witness);

@@ -16,6 +16,7 @@ struct world {
     uint64_t events;
     uint64_t index;
     uint64_t now_ms;
+    uint64_t level; /* that world_cluster() raises the cluster to; 0 = the newest */
     uint64_t actor; /* of the next command; 0 = the administrator's token */
     uint8_t id[16]; /* of the next command; zero = not remembered; used once */
     struct far_result result;

@@ -39,14 +39,15 @@ static void on_result(void *arg, const struct far_result *result, uint64_t appli
     f->result = *result;
 }
 
-uint64_t server_alone_command(struct fixture *f, const struct far_schema *schema, const void *object)
+static uint64_t command_as(struct fixture *f, enum far_actor_kind kind, const struct far_schema *schema,
+                           const void *object)
 {
     struct far_buf payload;
     struct far_error err;
     far_buf_init(&payload, 8192);
     assert_int_equal(far_schema_encode(schema, object, &payload, &err), 0);
     struct far_command c = {
-        .kind = schema->kind, .actor = far_actor(FAR_ACTOR_TOKEN, 2), .payload = far_buf_slice(&payload)};
+        .kind = schema->kind, .actor = far_actor(kind, 2), .payload = far_buf_slice(&payload)};
     f->answered = false;
     far_log_propose(f->log, &c, 1000, on_result, f);
     RUN_UNTIL(f, f->answered);
@@ -56,6 +57,11 @@ uint64_t server_alone_command(struct fixture *f, const struct far_schema *schema
     }
     assert_int_equal(f->result.klass, 0);
     return f->result.object_id;
+}
+
+uint64_t server_alone_command(struct fixture *f, const struct far_schema *schema, const void *object)
+{
+    return command_as(f, FAR_ACTOR_TOKEN, schema, object);
 }
 
 static void set_secret(struct fixture *f, const char *name, struct far_slice plain)
@@ -95,6 +101,8 @@ static void found(struct fixture *f)
         .recovery_public_key = far_slice(f->seal_public, 32),
     };
     server_alone_command(f, &far_schema_cmd_cluster_init, &init);
+    struct far_cmd_feature_level_raise raise = {.level = FAR_FEATURE_LEVEL};
+    command_as(f, FAR_ACTOR_SERVER, &far_schema_cmd_feature_level_raise, &raise);
     far_buf_reset(&pem);
     snprintf(path, sizeof path, "%s/ca.key", f->pki_dir);
     assert_int_equal(far_file_read(path, &pem, &err), 0);

@@ -157,6 +157,14 @@ static void give_clock(unsigned state, unsigned input)
     w.now_ms = input == 0 ? 1 : w.now_ms;
     EVENT(site_created, .id = 100, .name = S("rome"), .role = 1);
 }
+static void reach_level(unsigned state)
+{
+}
+static void give_level(unsigned state, unsigned input)
+{
+    EVENT(feature_level_raised, .level = input == 0 ? FAR_FEATURE_LEVEL + 1 : FAR_FEATURE_LEVEL);
+}
+
 static void reach_leader(unsigned state)
 {
     MUST(&w, leader_started, .server_id = 1, .term = 5);
@@ -740,6 +748,7 @@ static const struct driver {
     {"command", reach_command, give_command, see_command},
     {"consumer", reach_consumer, give_consumer, see_consumer},
     {"deadline", reach_deadline, give_deadline, see_deadline},
+    {"feature level", reach_level, give_level, see_nothing},
     {"head", reach_head, give_head, see_head},
     {"job", reach_job, give_job, see_job},
     {"key of server", reach_server_key, give_server_key, see_server_key},

@@ -77,8 +77,8 @@ static void events_are_filtered_by_kind_severity_and_what_they_are_about(void **
     char path[64];
     assert_int_equal(count("kind=site_created", "site_created"), 2);
     assert_int_equal(count("kind=site_created,plan_created", "site_created plan_created"), 3);
-    assert_int_equal(count("severity=notice", "cluster_created site_created workload_created plan_created plan_started "
-                                              "job_started"), 6);
+    assert_int_equal(count("severity=notice", "cluster_created feature_level_raised site_created workload_created plan_created plan_started "
+                                              "job_started"), 7);
     assert_int_equal(count("severity=warning", ""), 0);
     assert_int_equal(count("plan=gold&severity=notice", "plan_created plan_started workload_created"), 3);
     assert_true(count("plan=gold", "plan_created plan_started workload_created job_started tasks_created tasks_changed "
@@ -99,11 +99,11 @@ static void history_is_bounded_by_number_time_and_count(void **unused)
 {
     uint64_t last = far_test_api_last_seq(fixture);
     char arguments[128], cursor[128];
-    assert_int_equal(count("kind=site_created,command_remembered&from=1&to=3", "site_created command_remembered"), 2);
+    assert_int_equal(count("kind=site_created,command_remembered&from=3&to=5", "site_created command_remembered"), 2);
     snprintf(arguments, sizeof arguments, "from=%d", (int)last);
     assert_int_equal(count(arguments, "command_remembered job_started tasks_created"), 1);
     /* the fixture's clock: a command a millisecond */
-    assert_int_equal(count("from=@1700000000001&to=2023-11-14T22:13:20.002Z&kind=site_created", "site_created"), 2);
+    assert_int_equal(count("from=@1700000000002&to=2023-11-14T22:13:20.003Z&kind=site_created", "site_created"), 2);
     assert_int_equal(count("from=@1800000000000", ""), 0);
     assert_int_equal(count("kind=site_created&limit=1", "site_created"), 1);
     assert_non_null(strstr(body, "\"more\":true"));

@@ -1,0 +1,137 @@
+/* What the servers say of themselves: once a second each tells its peers how far it is, what it holds and which feature
+ * level its program supports. `cluster status` shows it, and the leader raises the cluster's level by it. Nothing that is
+ * decided depends on it. See log.c. */
+#include "log/log_private.h"
+
+#include "base/clock.h"
+#include "base/logging.h"
+
+#include <stdio.h>
+
+enum { ROW_ARENA_MAX = 64 * 1024 };
+
+/* ---- the cluster's feature level ---- */
+
+int far_log_take_level(struct far_log *log, uint64_t level, struct far_error *err)
+{
+    if (level > FAR_FEATURE_LEVEL) {
+        return far_fail(err, FAR_CONFLICT,
+                        "the cluster has feature level %llu and this version of farshored (%s) only %d; upgrade it",
+                        (unsigned long long)level, FARSHORE_VERSION, FAR_FEATURE_LEVEL);
+    }
+    log->feature_level = level;
+    return 0;
+}
+
+int far_log_load_level(struct far_log *log, struct far_error *err)
+{
+    struct far_store_txn *txn;
+    struct far_row_cluster row;
+    struct far_arena arena;
+    struct far_key key = far_key(&far_schema_row_cluster);
+    int rv = far_store_begin(log->store, false, &txn, err);
+    if (rv != 0) {
+        return rv;
+    }
+    far_arena_init(&arena, ROW_ARENA_MAX);
+    struct far_state state = {.kv = far_store_kv(txn)};
+    rv = far_state_get(&state, &far_schema_row_cluster, &key, &arena, &row, err);
+    rv = rv == 0 ? far_log_take_level(log, row.feature_level, err) : rv == FAR_NOT_FOUND ? 0 : rv;
+    far_arena_done(&arena);
+    far_store_abort(txn);
+    return rv;
+}
+
+/* ---- saying it ---- */
+
+static struct far_about about_self(const struct far_log *log)
+{
+    const struct far_mark *mark = far_agreement_own(&log->agreement, log->applied_index);
+    uint64_t held = log->config.feature_level_max;
+    struct far_about about = {
+        .wall_ms = far_clock_wall_ms(),
+        .feature_level = held != 0 && held < FAR_FEATURE_LEVEL ? (uint32_t)held : FAR_FEATURE_LEVEL,
+        .applied_index = log->applied_index,
+        .durable_index = log->durable_index,
+        .first_seq = log->first_seq,
+        .last_seq = log->last_seq,
+        .free_bytes = log->space.free_bytes,
+        .version = FARSHORE_VERSION,
+    };
+    if (mark != NULL) {
+        about.digest_index = mark->index;
+        about.digest = mark->digest;
+    }
+    return about;
+}
+
+void far_log_send_about(struct far_log *log)
+{
+    struct far_about about = about_self(log);
+    far_buf_reset(&log->scratch);
+    if (far_about_encode(&about, &log->scratch) != 0) {
+        return;
+    }
+    for (size_t i = 0; i < log->status.member_count; i++) {
+        (void)far_peers_send(log->peers, log->status.members[i].id, FAR_FRAME_ABOUT, far_buf_slice(&log->scratch));
+    }
+}
+
+/* ---- hearing it ---- */
+
+static bool is_member(const struct far_log *log, uint64_t id)
+{
+    for (size_t i = 0; i < log->status.member_count; i++) {
+        if (log->status.members[i].id == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The place of this peer; a new one takes that of somebody who is no member. */
+static struct far_log_about *place_of(struct far_log *log, uint64_t peer_id)
+{
+    struct far_log_about *free_place = NULL;
+    for (size_t i = 0; i < FAR_PEERS_MAX; i++) {
+        struct far_log_about *place = &log->abouts[i];
+        if (place->peer_id == peer_id) {
+            return place;
+        }
+        if (free_place == NULL && (place->peer_id == 0 || !is_member(log, place->peer_id))) {
+            free_place = place;
+        }
+    }
+    return free_place;
+}
+
+void far_log_on_about(struct far_log *log, uint64_t peer_id, struct far_slice payload)
+{
+    struct far_about about;
+    struct far_error err = {0};
+    if (far_about_decode(payload, &about, &err) != 0) {
+        far_logf(FAR_LEVEL_WARN, "log", "server %llu: %s", (unsigned long long)peer_id, err.message);
+        far_peers_drop(log->peers, peer_id);
+        return;
+    }
+    struct far_log_about *place = place_of(log, peer_id);
+    if (place != NULL) {
+        *place = (struct far_log_about){.peer_id = peer_id, .heard_ms = far_clock_monotonic_ms(), .about = about};
+    }
+}
+
+void far_log_fill_about(struct far_log *log, struct far_log_member *member)
+{
+    member->about_age_ms = UINT64_MAX;
+    if (member->id == log->config.server_id) {
+        member->about = about_self(log);
+        member->about_age_ms = far_clock_monotonic_ms();
+        return;
+    }
+    for (size_t i = 0; i < FAR_PEERS_MAX; i++) {
+        if (log->abouts[i].peer_id == member->id) {
+            member->about = log->abouts[i].about;
+            member->about_age_ms = log->abouts[i].heard_ms;
+        }
+    }
+}
