@@ -16,7 +16,7 @@ struct sums {
     uint64_t jobs; /* there and listed with their plans */
     uint64_t planned; /* workloads in plans */
     uint64_t answers; /* to heads, as the heads say */
-    uint64_t newest_head, signed_head;
+    uint64_t newest_head, signed_head, newest_incarnation;
     uint64_t counted; /* rows of the table walked last */
 };
 
@@ -404,6 +404,27 @@ static int check_cluster(struct far_step *step, struct sums *sums, struct far_sl
     return row->feature_level >= 1 ? 0 : broken(step, "cluster", 0, "has no feature level");
 }
 
+/* ---- incarnations ---- */
+
+static int check_incarnation(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_incarnation *row = object;
+    sums->newest_incarnation = row->epoch;
+    return row->epoch > 1 && row->parent_seq < step->progress.next_seq
+               ? 0
+               : broken(step, "incarnation", row->epoch, "goes on from an event that is not there");
+}
+
+static int check_incarnations(struct far_step *step, struct sums *sums)
+{
+    struct far_row_cluster cluster;
+    struct far_key key = far_key(&far_schema_row_cluster);
+    FAR_TRY(far_key_need(step, &far_schema_row_cluster, &key, &cluster));
+    sums->newest_incarnation = 1;
+    FAR_TRY(walk(step, &far_schema_row_incarnation, sums, check_incarnation));
+    return equal(step, "the newest incarnation", sums->newest_incarnation, cluster.incarnation_epoch);
+}
+
 static int walk_all(struct far_step *step)
 {
     struct sums sums = {0};
@@ -418,6 +439,7 @@ static int walk_all(struct far_step *step)
     FAR_TRY(walk(step, &far_schema_row_server, &sums, check_server));
     FAR_TRY(walk(step, &far_schema_row_site, &sums, check_site));
     FAR_TRY(check_heads(step, &sums));
+    FAR_TRY(check_incarnations(step, &sums));
     FAR_TRY(walk(step, &far_schema_row_consumer, &sums, check_consumer));
     FAR_TRY(walk(step, &far_schema_row_token, &sums, check_token));
     FAR_TRY(walk(step, &far_schema_row_node, &sums, check_node));

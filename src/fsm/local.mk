@@ -7,6 +7,7 @@ libfsm_la_SOURCES = \
 	src/fsm/events.def \
 	src/fsm/fsm.c src/fsm/fsm.h \
 	src/fsm/head.c \
+	src/fsm/cluster_incarnation.c \
 	src/fsm/invariants.c \
 	src/fsm/job.c src/fsm/job.h \
 	src/fsm/job_create.c \

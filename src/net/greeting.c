@@ -13,12 +13,13 @@ void far_greeting_encode(const struct far_greeting *greeting, uint8_t bytes[FAR_
     far_put_le16(bytes + 4, VERSION);
     far_put_le16(bytes + 6, (uint16_t)greeting->verdict);
     memcpy(bytes + 8, greeting->cluster_uuid, 16);
-    far_put_le64(bytes + 24, greeting->incarnation_epoch);
+    far_put_le64(bytes + 24, greeting->incarnation.epoch);
     far_put_le16(bytes + 32, (uint16_t)greeting->purpose);
     bytes[34] = (uint8_t)greeting->from.party;
     bytes[35] = (uint8_t)greeting->to.party;
     far_put_le64(bytes + 40, greeting->from.id);
     far_put_le64(bytes + 48, greeting->to.id);
+    far_put_le64(bytes + 56, greeting->incarnation.tag);
 }
 
 static bool is_party(uint8_t party)
@@ -48,12 +49,12 @@ int far_greeting_decode(const uint8_t bytes[FAR_GREETING_BYTES], struct far_gree
     uint16_t verdict = far_get_le16(bytes + 6);
     uint16_t purpose = far_get_le16(bytes + 32);
     if (verdict > FAR_VERDICT_MAX || purpose < FAR_PURPOSE_RAFT || purpose > FAR_PURPOSE_DATA || !is_party(bytes[34]) ||
-        !is_party(bytes[35]) || far_get_le64(bytes + 40) == 0 || !is_zero(bytes + 36, 4) || !is_zero(bytes + 56, 8)) {
+        !is_party(bytes[35]) || far_get_le64(bytes + 40) == 0 || !is_zero(bytes + 36, 4)) {
         return far_fail(err, FAR_INVALID, "greeting with a value out of range");
     }
     ret_greeting->verdict = (enum far_verdict)verdict;
     memcpy(ret_greeting->cluster_uuid, bytes + 8, 16);
-    ret_greeting->incarnation_epoch = far_get_le64(bytes + 24);
+    ret_greeting->incarnation = (struct far_incarnation_id){far_get_le64(bytes + 24), far_get_le64(bytes + 56)};
     ret_greeting->purpose = (enum far_purpose)purpose;
     ret_greeting->from = (struct far_peer){.party = bytes[34], .id = far_get_le64(bytes + 40)};
     ret_greeting->to = (struct far_peer){.party = bytes[35], .id = far_get_le64(bytes + 48)};
@@ -74,6 +75,11 @@ static bool purpose_fits(const struct far_greeting *dialer)
     return false;
 }
 
+static bool incarnation_equal(struct far_incarnation_id a, struct far_incarnation_id b)
+{
+    return a.epoch == b.epoch && a.tag == b.tag;
+}
+
 static bool peer_equal(struct far_peer a, struct far_peer b)
 {
     return a.party == b.party && a.id == b.id;
@@ -85,7 +91,7 @@ enum far_verdict far_greeting_judge(const struct far_greeting *self, const struc
     if (memcmp(self->cluster_uuid, dialer->cluster_uuid, sizeof self->cluster_uuid) != 0) {
         return FAR_VERDICT_OTHER_CLUSTER;
     }
-    if (self->incarnation_epoch != dialer->incarnation_epoch) {
+    if (!incarnation_equal(self->incarnation, dialer->incarnation)) {
         return FAR_VERDICT_OTHER_INCARNATION;
     }
     if (!peer_equal(certificate, dialer->from)) {
@@ -106,7 +112,7 @@ int far_greeting_check_answer(const struct far_greeting *self, const struct far_
     if (memcmp(self->cluster_uuid, answer->cluster_uuid, sizeof self->cluster_uuid) != 0) {
         return far_greeting_refused(FAR_VERDICT_OTHER_CLUSTER, true, certificate, err);
     }
-    if (self->incarnation_epoch != answer->incarnation_epoch) {
+    if (!incarnation_equal(self->incarnation, answer->incarnation)) {
         return far_greeting_refused(FAR_VERDICT_OTHER_INCARNATION, true, certificate, err);
     }
     if (!peer_equal(answer->from, certificate) || !peer_equal(answer->to, self->from) ||

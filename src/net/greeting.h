@@ -3,7 +3,7 @@
  * The dialer says who it is, whom it wants, to which cluster and incarnation it belongs and what for; the listener answers
  * with its own greeting and a verdict. Nothing else is sent or read before the verdict "welcome". 64 bytes, little
  * endian: magic "FARG", version u16 = 0, verdict u16 (0 from the dialer), cluster uuid 16, incarnation epoch u64,
- * purpose u16, from party u8, to party u8, 4 zero bytes, from id u64, to id u64, 8 zero bytes. Pure, any thread. */
+ * purpose u16, from party u8, to party u8, 4 zero bytes, from id u64, to id u64, incarnation tag u64. Pure, any thread. */
 #ifndef FAR_NET_GREETING_H
 #define FAR_NET_GREETING_H
 
@@ -26,7 +26,7 @@ enum far_verdict {
 struct far_greeting {
     enum far_verdict verdict;
     uint8_t cluster_uuid[16];
-    uint64_t incarnation_epoch;
+    struct far_incarnation_id incarnation;
     enum far_purpose purpose;
     struct far_peer from;
     struct far_peer to;

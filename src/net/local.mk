@@ -6,6 +6,7 @@ libnet_la_SOURCES = \
 	src/net/enroll.c src/net/enroll.h \
 	src/net/gcm_wide.c src/net/gcm_wide.h \
 	src/net/greeting.c src/net/greeting.h \
+	src/net/incarnation.c src/net/incarnation.h \
 	src/net/join_token.c src/net/join_token.h \
 	src/net/listener.c \
 	src/net/net.c src/net/net.h \

@@ -3,6 +3,7 @@
  * TLS 1.3 only, both sides verified against the cluster's own CA and nothing else; no sessions, tickets, renegotiation or
  * early data. AES-128-GCM first: the fastest where the processor helps. */
 #include "base/file.h"
+#include "net/incarnation.h"
 #include "net/records.h"
 #include "net/tls.h"
 
@@ -79,7 +80,7 @@ int far_net_new(const struct far_net_config *config, struct far_net **ret_net, s
     }
     signal(SIGPIPE, SIG_IGN); /* libuv and OpenSSL write to sockets whose other end may be gone */
     net->self = config->self;
-    net->incarnation_epoch = config->incarnation_epoch;
+    far_net_set_incarnation(net, config->incarnation);
     memcpy(net->cluster_uuid, config->cluster_uuid, sizeof net->cluster_uuid);
     net->context = SSL_CTX_new(TLS_method());
     if (net->context == NULL) {
@@ -141,12 +142,18 @@ int far_net_open(const char *dir, struct far_peer self, const uint8_t cluster_uu
     snprintf(key, sizeof key, "%s/%s.key", dir, party);
     snprintf(ca, sizeof ca, "%s/ca.crt", dir);
     struct far_net_config config = {.self = self,
-                                    .incarnation_epoch = incarnation_epoch,
+                                    .incarnation = {.epoch = incarnation_epoch},
                                     .ca_path = ca,
                                     .certificate_path = certificate,
                                     .key_path = key};
     memcpy(config.cluster_uuid, cluster_uuid, sizeof config.cluster_uuid);
-    int rc = check_identity(&config, err);
+    struct far_incarnation incarnation;
+    int rc = far_incarnation_load(dir, cluster_uuid, &incarnation, err);
+    if (rc == 0) {
+        config.incarnation = far_incarnation_id(&incarnation);
+    }
+    rc = rc == FAR_NOT_FOUND ? 0 : rc;
+    rc = rc == 0 ? check_identity(&config, err) : rc;
     return rc == 0 ? far_net_new(&config, ret_net, err) : rc;
 }
 
@@ -162,6 +169,23 @@ void far_net_check_keys(struct far_net *net, far_net_key_check_fn check, void *a
 {
     net->check_key = check;
     net->check_arg = arg;
+}
+
+struct far_incarnation_id far_net_incarnation(const struct far_net *net)
+{
+    return (struct far_incarnation_id){.epoch = net->incarnation_epoch, .tag = net->incarnation_tag};
+}
+
+void far_net_set_incarnation(struct far_net *net, struct far_incarnation_id incarnation)
+{
+    net->incarnation_epoch = incarnation.epoch;
+    net->incarnation_tag = incarnation.tag;
+}
+
+void far_net_on_incarnation(struct far_net *net, far_net_incarnation_fn on_incarnation, void *arg)
+{
+    net->on_incarnation = on_incarnation;
+    net->incarnation_arg = arg;
 }
 
 int far_tls_check_key(const struct far_net *net, struct far_peer peer, const uint8_t fingerprint[32], struct far_error *err)
@@ -186,7 +210,7 @@ SSL *far_tls_new(struct far_net *net, bool is_dialer)
 struct far_greeting far_tls_greeting(const struct far_net *net, struct far_peer to, enum far_purpose purpose)
 {
     struct far_greeting greeting = {
-        .incarnation_epoch = net->incarnation_epoch, .purpose = purpose, .from = net->self, .to = to};
+        .incarnation = far_net_incarnation(net), .purpose = purpose, .from = net->self, .to = to};
     memcpy(greeting.cluster_uuid, net->cluster_uuid, sizeof greeting.cluster_uuid);
     return greeting;
 }

@@ -26,10 +26,17 @@ struct far_peer {
     uint64_t id;
 };
 
+/* Which life of a cluster: the epoch grows with each forced recovery or restore; the tag, random, tells two apart that
+ * were made at the same time at two places. The first one has epoch 1 and tag 0. */
+struct far_incarnation_id {
+    uint64_t epoch;
+    uint64_t tag;
+};
+
 struct far_net_config {
     struct far_peer self;
     uint8_t cluster_uuid[16];
-    uint64_t incarnation_epoch;
+    struct far_incarnation_id incarnation;
     const char *ca_path;          /* PEM */
     const char *certificate_path; /* PEM */
     const char *key_path;         /* PEM, 0600 */
@@ -38,7 +45,8 @@ struct far_net_config {
 struct far_net;
 /* Reads the files; FAR_INVALID if they do not fit each other or do not name self. The process ignores SIGPIPE from here on. */
 int far_net_new(const struct far_net_config *config, struct far_net **ret_net, struct far_error *err);
-/* The same with the files of a folder: ca.crt, and server.crt and server.key, or node.crt and node.key, as self is. */
+/* The same with the files of a folder: ca.crt, and server.crt and server.key, or node.crt and node.key, as self is; and the
+ * file `incarnation`, if there is one (incarnation.h), else the incarnation with this epoch and tag 0. */
 int far_net_open(const char *dir, struct far_peer self, const uint8_t cluster_uuid[16], uint64_t incarnation_epoch,
                  struct far_net **ret_net, struct far_error *err);
 void far_net_free(struct far_net *net); /* NULL is allowed */
@@ -49,6 +57,16 @@ typedef int (*far_net_key_check_fn)(void *arg, struct far_peer peer, const uint8
 /* Asked in every handshake of a far_stream from now on, on its loop's thread, before the other side is believed; a dialer
  * that is refused hears why. Without it, whatever the cluster's CA signed is good. NULL takes it away. */
 void far_net_check_keys(struct far_net *net, far_net_key_check_fn check, void *arg);
+
+/* Any thread. */
+struct far_incarnation_id far_net_incarnation(const struct far_net *net);
+/* Greet with another one from now on: a node follows. Streams that are open stay; the caller ends them. Any thread. */
+void far_net_set_incarnation(struct far_net *net, struct far_incarnation_id incarnation);
+/* Called on the loop's thread when the other side of a far_stream has another incarnation of this cluster; its certificate
+ * and key are good. The stream ends then. It must not be closed in the call. NULL takes it away. */
+typedef void (*far_net_incarnation_fn)(void *arg, struct far_peer peer, const uint8_t fingerprint[32],
+                                       struct far_incarnation_id theirs);
+void far_net_on_incarnation(struct far_net *net, far_net_incarnation_fn on_incarnation, void *arg);
 
 enum {
     FAR_FRAME_MAX = 1024 * 1024,      /* payload of one frame on a far_stream */

@@ -205,6 +205,18 @@ static bool send_greeting(struct far_stream *stream, struct far_peer to, enum fa
     return encrypt(stream, bytes, sizeof bytes);
 }
 
+/* Whoever asked hears of another incarnation, once the certificate is known to be of who says so. */
+static void tell_incarnation(struct far_stream *stream, const struct far_greeting *self, const struct far_greeting *theirs)
+{
+    struct far_net *net = stream->net;
+    bool is_other = theirs->incarnation.epoch != self->incarnation.epoch || theirs->incarnation.tag != self->incarnation.tag;
+    if (is_other && net->on_incarnation != NULL && theirs->from.party == stream->peer.party &&
+        theirs->from.id == stream->peer.id && memcmp(self->cluster_uuid, theirs->cluster_uuid, 16) == 0 &&
+        far_tls_check_key(net, stream->peer, stream->fingerprint, NULL) == 0) {
+        net->on_incarnation(net->incarnation_arg, stream->peer, stream->fingerprint, theirs->incarnation);
+    }
+}
+
 /* The listener judges, answers, and drains if the answer is no. */
 static bool judge(struct far_stream *stream, const struct far_greeting *theirs, struct far_error *why)
 {
@@ -219,6 +231,7 @@ static bool judge(struct far_stream *stream, const struct far_greeting *theirs, 
         verdict = FAR_VERDICT_OTHER_KEY;
     }
     stream->purpose = theirs->purpose;
+    tell_incarnation(stream, &self, theirs);
     if (!send_greeting(stream, stream->peer, verdict)) {
         return false;
     }
@@ -245,6 +258,7 @@ static void read_greeting(struct far_stream *stream)
     if (ok && stream->is_dialer) {
         struct far_greeting self = far_tls_greeting(stream->net, stream->wanted, stream->purpose);
         ok = far_greeting_check_answer(&self, &theirs, stream->peer, &why) == 0;
+        tell_incarnation(stream, &self, &theirs);
     } else if (ok) {
         ok = judge(stream, &theirs, &why);
     }

@@ -11,7 +11,10 @@ struct far_net {
     SSL_CTX *context; /* for both directions; verifies the peer against the cluster's CA */
     struct far_peer self;
     uint8_t cluster_uuid[16];
-    uint64_t incarnation_epoch;
+    /* A node follows while its data threads greet. */
+    _Atomic uint64_t incarnation_epoch, incarnation_tag;
+    far_net_incarnation_fn on_incarnation; /* NULL: none */
+    void *incarnation_arg;
     far_net_key_check_fn check_key; /* NULL: none */
     void *check_arg;
 };

@@ -10,6 +10,7 @@
 #include "dataplane/transfer_frames.h"
 #include "golden/golden_formats.h"
 #include "net/greeting.h"
+#include "net/incarnation.h"
 #include "net/join_token.h"
 #include "net/seal.h"
 
@@ -55,13 +56,32 @@ static const char box_hex[] =
 
 static void write_net(void)
 {
-    struct far_greeting greeting = {.verdict = FAR_VERDICT_OTHER_KEY, .incarnation_epoch = 0x0102030405060708,
+    struct far_greeting greeting = {.verdict = FAR_VERDICT_OTHER_KEY, .incarnation = {0x0102030405060708, 0},
                                     .purpose = FAR_PURPOSE_DATA, .from = {FAR_PARTY_NODE, 11},
                                     .to = {FAR_PARTY_SERVER, 7}};
     uint8_t bytes[FAR_GREETING_BYTES];
     golden_fill(greeting.cluster_uuid, 0x40, 16);
     far_greeting_encode(&greeting, bytes);
     golden_put("greeting", far_slice(bytes, sizeof bytes));
+    greeting.incarnation.tag = 0x1112131415161718;
+    far_greeting_encode(&greeting, bytes);
+    golden_put("greeting_tagged", far_slice(bytes, sizeof bytes));
+    struct far_incarnation incarnation = {.reason = FAR_INCARNATION_RESTORED,
+                                          .epoch = 0x0102030405060708,
+                                          .start_term = 0x1112131415161718,
+                                          .server_id = 3,
+                                          .made_ms = 4,
+                                          .parent_index = 5,
+                                          .parent_term = 6,
+                                          .parent_seq = 7,
+                                          .sure_seq = 8};
+    uint8_t record[FAR_INCARNATION_BYTES];
+    golden_fill(incarnation.cluster_uuid, 0x20, 16);
+    golden_fill(incarnation.uuid, 0x30, 16);
+    golden_fill(incarnation.parent_head, 0x50, 32);
+    golden_fill(incarnation.sure_head, 0x80, 32);
+    far_incarnation_encode(&incarnation, record);
+    golden_put("incarnation", far_slice(record, sizeof record));
     struct far_join_token token = {.address_count = 2, .addresses = {"127.0.0.1:5000", "[::1]:5010"}};
     char text[FAR_JOIN_TOKEN_TEXT_MAX];
     golden_fill(token.ca_hash, 0x70, 32);

@@ -208,6 +208,26 @@ static void sign_heads(struct world *w, const uint64_t *nodes)
     }
 }
 
+static void recover_quorum(struct world *w, const uint64_t *nodes)
+{
+    uint8_t uuid[16] = {1, 2, 3}, head[32] = {4, 5}, key[32] = {6};
+    MUST(w, recovery_policy_set, .second_approval = true);
+    MUST(w, incarnation_begin, .epoch = 2, .uuid = far_slice(uuid, 16), .reason = FAR_incarnation_reason_quorum_lost,
+         .parent_index = 30, .parent_term = 4, .parent_seq = w->events, .parent_head = far_slice(head, 32),
+         .sure_seq = w->events - 1, .sure_head = far_slice(head, 32), .server_id = 1, .approved_by = 2);
+    APPLY(w, incarnation_begin, .epoch = 2, .uuid = far_slice(uuid, 16), .reason = FAR_incarnation_reason_quorum_lost,
+          .parent_head = far_slice(head, 32), .sure_head = far_slice(head, 32), .server_id = 1);
+    struct far_row_progress progress = {0};
+    struct far_key row_key = far_key(&far_schema_row_progress);
+    (void)far_state_get(&w->state, &far_schema_row_progress, &row_key, &w->arena, &progress, NULL);
+    MUST(w, incarnation_begin, .epoch = 3, .uuid = far_slice(uuid, 16), .reason = FAR_incarnation_reason_restored,
+         .parent_seq = w->events, .parent_head = far_slice(head, 32), .sure_seq = w->events,
+         .sure_head = far_slice(head, 32), .server_id = progress.next_id, .server_name = S("again"),
+         .api_address = S("c:1"), .peer_address = S("c:2"), .seal_key = far_slice(key, 32),
+         .fingerprint = far_slice(key, 32));
+    MUST(w, recovery_policy_set, .second_approval = false);
+}
+
 /* cluster_level: so that an old life stays the same when newer levels come. */
 static void write_log(FILE *file, uint64_t cluster_level, void (*life)(struct world *w, const uint64_t *nodes))
 {
@@ -237,4 +257,9 @@ void golden_write_log_consumers(FILE *file)
 void golden_write_log_heads(FILE *file)
 {
     write_log(file, 2, sign_heads);
+}
+
+void golden_write_log_incarnations(FILE *file)
+{
+    write_log(file, 2, recover_quorum);
 }

@@ -11,5 +11,6 @@ void golden_write_log(FILE *file);
 /* The same of named consumers, which came after the first version. */
 void golden_write_log_consumers(FILE *file);
 void golden_write_log_heads(FILE *file);
+void golden_write_log_incarnations(FILE *file);
 
 #endif

@@ -59,7 +59,7 @@ void far_test_pki_init(struct far_test_pki *pki, const char *dir, uint8_t cluste
     struct far_buf der;
     snprintf(pki->dir, sizeof pki->dir, "%s", dir);
     memset(pki->cluster_uuid, cluster_byte, sizeof pki->cluster_uuid);
-    pki->incarnation_epoch = 1;
+    pki->incarnation.epoch = 1;
     far_buf_init(&key, FAR_PKI_BYTES_MAX);
     far_buf_init(&der, FAR_PKI_BYTES_MAX);
     must(far_pki_key_make(&key, &err), &err);
@@ -123,7 +123,7 @@ struct far_net *far_test_pki_net(struct far_test_pki *pki, enum far_party party,
     }
     struct far_net_config config = {
         .self = {.party = party, .id = id},
-        .incarnation_epoch = pki->incarnation_epoch,
+        .incarnation = pki->incarnation,
         .ca_path = ca,
         .certificate_path = certificate,
         .key_path = key,

@@ -10,7 +10,7 @@
 struct far_test_pki {
     char dir[256];
     uint8_t cluster_uuid[16];
-    uint64_t incarnation_epoch;
+    struct far_incarnation_id incarnation;
 };
 
 /* dir exists; cluster_byte fills the cluster's uuid; the epoch is 1. */

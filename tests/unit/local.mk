@@ -246,6 +246,11 @@ tests_unit_test_fsm_level_SOURCES = tests/unit/test_fsm_level.c tests/lib/fsm_wo
 tests_unit_test_fsm_level_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_unit_test_fsm_level_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_fsm_level_LDADD = libfsm.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_fsm_incarnation
+tests_unit_test_fsm_incarnation_SOURCES = tests/unit/test_fsm_incarnation.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_unit_test_fsm_incarnation_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_unit_test_fsm_incarnation_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_fsm_incarnation_LDADD = libfsm.la $(CMOCKA_LIBS)
 # dry runs, the past
 UNIT_TESTS += tests/unit/test_dry_run
 tests_unit_test_dry_run_SOURCES = tests/unit/test_dry_run.c tests/lib/fsm_world.c tests/lib/fsm_world.h

@@ -395,6 +395,32 @@ static unsigned see_head(void)
     return far_state_get(&w.state, &far_schema_row_head, &key, &w.arena, &row, NULL) == 0 ? (unsigned)row.state : 0;
 }
 
+/* ---- incarnations ---- */
+
+static void begin_incarnation(uint64_t epoch)
+{
+    COMMAND(incarnation_begin, .epoch = epoch, .uuid = far_slice(hash, 16), .reason = FAR_incarnation_reason_quorum_lost,
+            .parent_seq = 1, .parent_head = far_slice(hash, 32), .sure_head = far_slice(hash, 32), .server_id = 1);
+}
+/* The object is an epoch; the cluster is in the second. */
+static void reach_incarnation(unsigned state)
+{
+    begin_incarnation(2);
+    object = state + 1;
+}
+static void give_incarnation(unsigned state, unsigned input)
+{
+    begin_incarnation(object);
+}
+static unsigned see_incarnation(void)
+{
+    struct far_row_cluster row = {.incarnation_epoch = 0};
+    struct far_key key = far_key(&far_schema_row_cluster);
+    (void)far_state_get(&w.state, &far_schema_row_cluster, &key, &w.arena, &row, NULL);
+    uint64_t present = row.incarnation_epoch;
+    return object < present ? 0 : object == present ? 1 : object == present + 1 ? 2 : 3;
+}
+
 /* ---- nodes ---- */
 
 static void reach_node(unsigned state)
@@ -750,6 +776,7 @@ static const struct driver {
     {"deadline", reach_deadline, give_deadline, see_deadline},
     {"feature level", reach_level, give_level, see_nothing},
     {"head", reach_head, give_head, see_head},
+    {"incarnation", reach_incarnation, give_incarnation, see_incarnation},
     {"job", reach_job, give_job, see_job},
     {"key of server", reach_server_key, give_server_key, see_server_key},
     {"node", reach_node, give_node, see_node},

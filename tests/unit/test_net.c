@@ -304,7 +304,7 @@ static void another_cluster_or_incarnation_is_refused_on_both_sides(void **state
     struct far_test_pki cluster = f->pki;
     struct far_test_pki incarnation = f->pki;
     cluster.cluster_uuid[3] ^= 1;
-    incarnation.incarnation_epoch = 2;
+    incarnation.incarnation.epoch = 2;
     struct far_test_pki *const others[] = {&cluster, &incarnation};
     for (size_t i = 0; i < 2; i++) {
         struct far_net *net = far_test_pki_net(others[i], FAR_PARTY_SERVER, 2);
@@ -316,6 +316,67 @@ static void another_cluster_or_incarnation_is_refused_on_both_sides(void **state
         refused(f);
         far_net_free(net);
     }
+}
+
+struct heard {
+    int count;
+    struct far_peer peer;
+    struct far_incarnation_id theirs;
+};
+
+static void hear(void *arg, struct far_peer peer, const uint8_t fingerprint[32], struct far_incarnation_id theirs)
+{
+    struct heard *heard = arg;
+    assert_non_null(fingerprint);
+    heard->count++;
+    heard->peer = peer;
+    heard->theirs = theirs;
+}
+
+/* Also one of the same epoch that was made elsewhere. */
+static void both_sides_hear_which_incarnation_the_other_is_of(void **state)
+{
+    struct fixture *f = *state;
+    const struct far_incarnation_id others[] = {{2, 9}, {1, 77}};
+    for (size_t i = 0; i < 2; i++) {
+        struct far_test_pki other = f->pki;
+        struct heard listener = {0}, dialer = {0};
+        other.incarnation = others[i];
+        struct far_net *net = far_test_pki_net(&other, FAR_PARTY_SERVER, 2);
+        far_net_on_incarnation(f->one, hear, &listener);
+        far_net_on_incarnation(net, hear, &dialer);
+        begin(f);
+        dial(f, net, server_1, FAR_PURPOSE_RAFT);
+        RUN_UNTIL(f, f->dialer.closed && f->accepted.closed);
+        assert_non_null(strstr(f->dialer.why.message, "another incarnation"));
+        refused(f);
+        far_net_on_incarnation(f->one, NULL, NULL);
+        assert_int_equal(listener.count, 1);
+        assert_int_equal(listener.peer.id, 2);
+        assert_int_equal(listener.theirs.epoch, others[i].epoch);
+        assert_int_equal(listener.theirs.tag, others[i].tag);
+        assert_int_equal(dialer.count, 1);
+        assert_int_equal(dialer.peer.id, 1);
+        assert_int_equal(dialer.theirs.epoch, 1);
+        assert_int_equal(dialer.theirs.tag, 0);
+        far_net_free(net);
+    }
+}
+
+static void who_follows_is_greeted(void **state)
+{
+    struct fixture *f = *state;
+    struct far_test_pki newer = f->pki;
+    newer.incarnation = (struct far_incarnation_id){2, 9};
+    struct far_net *net = far_test_pki_net(&newer, FAR_PARTY_SERVER, 2);
+    struct far_incarnation_id old = far_net_incarnation(net);
+    far_net_set_incarnation(net, far_net_incarnation(f->one));
+    begin(f);
+    dial(f, net, server_1, FAR_PURPOSE_RAFT);
+    RUN_UNTIL(f, f->dialer.opened && f->accepted.opened);
+    assert_int_equal(old.epoch, 2);
+    end(f);
+    far_net_free(net);
 }
 
 static void whoever_answers_must_be_who_was_dialed(void **state)
@@ -343,7 +404,7 @@ static void purposes_are_for_their_parties(void **state)
 static struct far_greeting good_greeting(void)
 {
     struct far_greeting greeting = {
-        .incarnation_epoch = 5, .purpose = FAR_PURPOSE_LINK, .from = {FAR_PARTY_NODE, 9}, .to = {FAR_PARTY_SERVER, 1}};
+        .incarnation = {5, 0}, .purpose = FAR_PURPOSE_LINK, .from = {FAR_PARTY_NODE, 9}, .to = {FAR_PARTY_SERVER, 1}};
     memset(greeting.cluster_uuid, 7, 16);
     return greeting;
 }
@@ -372,7 +433,9 @@ static void greeting_bytes_are_exact(void **unused)
     assert_int_equal(far_greeting_decode(bytes, &back, &err), 0);
     assert_memory_equal(back.cluster_uuid, greeting.cluster_uuid, 16);
     assert_int_equal(back.to.id, 1);
-    static const size_t wrong_anywhere[] = {0, 4, 7, 33, 34, 35, 36, 39, 56, 63};
+    assert_int_equal(back.incarnation.epoch, 5);
+    assert_int_equal(back.incarnation.tag, 0);
+    static const size_t wrong_anywhere[] = {0, 4, 7, 33, 34, 35, 36, 39};
     for (size_t i = 0; i < sizeof wrong_anywhere / sizeof wrong_anywhere[0]; i++) {
         far_greeting_encode(&greeting, bytes);
         bytes[wrong_anywhere[i]] ^= 0x80;
@@ -629,6 +692,8 @@ int main(void)
         cmocka_unit_test(certificate_of_another_ca_is_refused),
         cmocka_unit_test(another_key_under_a_good_certificate_is_refused_by_either_side),
         cmocka_unit_test(another_cluster_or_incarnation_is_refused_on_both_sides),
+        cmocka_unit_test(both_sides_hear_which_incarnation_the_other_is_of),
+        cmocka_unit_test(who_follows_is_greeted),
         cmocka_unit_test(whoever_answers_must_be_who_was_dialed),
         cmocka_unit_test(purposes_are_for_their_parties),
         cmocka_unit_test(greeting_of_somebody_else_than_the_certificate_is_refused),

@@ -100,7 +100,7 @@ static void only_the_dialed_node_of_this_incarnation_is_greeted(void **state)
     far_bstream_free(s.stream);
 
     struct far_test_pki old = f->pki;
-    old.incarnation_epoch = 0;
+    old.incarnation.epoch = 0;
     struct far_net *fenced = far_test_pki_net(&old, FAR_PARTY_NODE, 3);
     assert_int_equal(connect_both(f, fenced, node_4, &s, &dialer, &err), FAR_DENIED);
     assert_non_null(strstr(err.message, "another incarnation"));

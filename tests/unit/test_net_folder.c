@@ -2,6 +2,7 @@
 #include "../lib/cm.h"
 #include "../lib/made_pki.h"
 #include "base/file.h"
+#include "net/incarnation.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,10 +94,42 @@ static void one_changed_letter_of_certificate_key_or_ca_is_found(void **state)
     }
 }
 
+static void its_incarnation_counts_and_a_damaged_one_is_refused(void **state)
+{
+    char path[PATH_BYTES];
+    struct far_net *net = NULL;
+    struct far_error err = {0};
+    struct far_incarnation back, made = {.reason = FAR_INCARNATION_QUORUM_LOST, .epoch = 4, .parent_seq = 7, .sure_seq = 6};
+    (void)state;
+    assert_int_equal(far_incarnation_load(pki.dir, pki.cluster_uuid, &back, NULL), FAR_NOT_FOUND);
+    memcpy(made.cluster_uuid, pki.cluster_uuid, 16);
+    memset(made.uuid, 3, 16);
+    assert_int_equal(far_incarnation_save(pki.dir, &made, &err), 0);
+    assert_int_equal(far_net_open(pki.dir, seven, pki.cluster_uuid, 1, &net, &err), 0);
+    assert_int_equal(far_net_incarnation(net).epoch, 4);
+    assert_int_equal(far_net_incarnation(net).tag, 0x0303030303030303);
+    far_net_free(net);
+    assert_int_equal(far_incarnation_load(pki.dir, pki.cluster_uuid, &back, &err), 0);
+    assert_memory_equal(&back, &made, sizeof back);
+    uint8_t bytes[FAR_INCARNATION_BYTES];
+    for (size_t at = 0; at < sizeof bytes; at++) {
+        far_incarnation_encode(&made, bytes);
+        bytes[at] ^= 1;
+        assert_int_equal(far_file_replace(path_of("incarnation", path), bytes, sizeof bytes, 0600, &err), 0);
+        assert_int_equal(open_folder(&err), FAR_CORRUPT);
+    }
+    made.cluster_uuid[0] ^= 1;
+    assert_int_equal(far_incarnation_save(pki.dir, &made, &err), 0);
+    assert_int_equal(open_folder(&err), FAR_CORRUPT);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(open_folder(&err), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_whole_folder_opens),
+        cmocka_unit_test(its_incarnation_counts_and_a_damaged_one_is_refused),
         cmocka_unit_test(one_changed_letter_of_certificate_key_or_ca_is_found),
     };
     return cmocka_run_group_tests_name("net_folder", tests, setup, teardown);
