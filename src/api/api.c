@@ -152,6 +152,7 @@ static void act(struct far_api_request *request)
         [FAR_ROUTE_LOG_HEAD] = far_api_log_head, [FAR_ROUTE_EVENTS] = far_api_events,
         [FAR_ROUTE_LOG_DIFF] = far_api_log_diff, [FAR_ROUTE_LOG_EXPLAIN] = far_api_log_explain,
         [FAR_ROUTE_LOG_EXPORT] = far_api_log_export,
+        [FAR_ROUTE_LOG_HEADS] = far_api_log_heads,
         [FAR_ROUTE_LIST] = far_api_list,       [FAR_ROUTE_OBJECT] = far_api_object,
         [FAR_ROUTE_COMMAND] = far_api_command, [FAR_ROUTE_TOKEN] = far_api_token,
         [FAR_ROUTE_JOIN] = far_api_join,

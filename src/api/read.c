@@ -41,6 +41,7 @@ static const struct part {
     const char *name;
     const struct far_schema *table; /* its keys start with the owner's id */
 } parts[] = {
+    {&far_schema_row_server, "keys", &far_schema_row_server_key},
     {&far_schema_row_workload, "disks", &far_schema_row_disk},
     {&far_schema_row_plan, "workloads", &far_schema_row_plan_workload},
     {&far_schema_row_job, "tasks", &far_schema_row_task},
@@ -515,8 +516,10 @@ static int cluster(struct reader *reader, json_t **ret_answer, struct far_error 
         rc = member_to_json(reader, &status, &status.members[i], &member, err);
         json_array_append_new(members, member);
     }
-    *ret_answer = json_pack("{s:o*, s:o, s:o, s:o}", "cluster", row_json, "server", status_to_json(&status), "members",
-                            members, "log", log_to_json(&reader->view, status.server_id));
+    json_t *head = NULL;
+    rc = rc != 0 ? rc : far_api_signed_head(&reader->view, &reader->request->arena, &head, err);
+    *ret_answer = json_pack("{s:o*, s:o, s:o, s:o, s:o*}", "cluster", row_json, "server", status_to_json(&status), "members",
+                            members, "log", log_to_json(&reader->view, status.server_id), "signed_head", head);
     return rc;
 }
 

@@ -24,6 +24,8 @@ const struct far_route far_routes[] = {
      .summary = "The cluster, this server's view of the log, and the members"},
     {.method = FAR_HTTP_GET, .pattern = "/v1/log/head", .action = FAR_ROUTE_LOG_HEAD,
      .summary = "Where the log stands on this server: last event, chain head, digest of the state"},
+    {.method = FAR_HTTP_GET, .pattern = "/v1/log/heads", .action = FAR_ROUTE_LOG_HEADS,
+     .summary = "Heads of the log that were proposed to be signed, the newest first, with who counts and who signed or refused"},
     {.method = FAR_HTTP_GET, .pattern = "/v1/log/diff", .action = FAR_ROUTE_LOG_DIFF, .is_long = true,
      .summary = "What changed between two moments, row by row"},
     {.method = FAR_HTTP_GET, .pattern = "/v1/log/explain", .action = FAR_ROUTE_LOG_EXPLAIN, .is_long = true,

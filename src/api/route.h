@@ -17,6 +17,7 @@ enum far_route_action {
     FAR_ROUTE_LOG_DIFF,
     FAR_ROUTE_LOG_EXPLAIN,
     FAR_ROUTE_LOG_EXPORT,
+    FAR_ROUTE_LOG_HEADS,
     FAR_ROUTE_EVENTS,
     FAR_ROUTE_LIST,    /* rows of a table */
     FAR_ROUTE_OBJECT,  /* one row by name or id, with its parts */

@@ -137,6 +137,10 @@ void cli_progress_line(const json_t *job, uint64_t elapsed_ms, const char *phase
 /* ---- changes.c ---- */
 void cli_print_changes(FILE *out, const json_t *changes, bool more);
 void cli_print_prediction(FILE *out, const json_t *prediction);
+/* ---- head_command.c ---- */
+/* What the newest signed head says of the log; JSON null: there is none. */
+void cli_print_signed_head(FILE *out, const json_t *head);
+int cli_run_log_heads(struct cli *cli, struct far_error *err);
 /* ---- log_command.c ---- */
 int cli_run_log_explain(struct cli *cli, struct far_error *err);
 int cli_run_log_export(struct cli *cli, struct far_error *err);

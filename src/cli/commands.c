@@ -169,6 +169,8 @@ const struct cli_command cli_commands[] = {
      .help = "prove that the log is whole: all servers alike, or offline everything in a server's folder",
      .run = cli_run_log_verify,
      .options = {{"dir", CLI_TEXT, "DIR", false, NULL, NULL, NULL, "folder of a server that is not running"}}},
+    {.noun = "log", .verb = "heads", .help = "show which heads of the log were proposed, and which servers signed them",
+     .takes_at = true, .run = cli_run_log_heads, .path = "/v1/log/heads"},
     {.noun = "log", .verb = "explain", .argument = "KIND:NAME|ID", .takes_at = true,
      .help = "show how an object came to be as it is, back to the commands behind it", .run = cli_run_log_explain,
      .options = {{"limit", CLI_NUMBER, "COUNT", false, NULL, NULL, NULL, "so many of its newest changes (100)"}}},

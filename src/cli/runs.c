@@ -303,6 +303,8 @@ int cli_run_status(struct cli *cli, struct far_error *err)
             json_string_value(json_object_get(log, "head")), json_string_value(json_object_get(log, "digest")));
     cli_print_table(cli->out, json_object_get(status, "members"),
                     "id:ID name:NAME role:ROLE address:ADDRESS connected:CONNECTED lag:LAG contact_age_ms:CONTACT_MS");
+    fputc('\n', cli->out);
+    cli_print_signed_head(cli->out, json_object_get(status, "signed_head"));
     json_decref(status);
     return 0;
 }

@@ -26,6 +26,7 @@ liblog_la_SOURCES = \
 	src/log/raft_wal_format.c src/log/raft_wal_format.h \
 	src/log/raft_wal_load.c src/log/raft_wal_load.h \
 	src/log/replay.c src/log/replay.h \
+	src/log/signed_head.c src/log/signed_head.h \
 	src/log/snapshot.c src/log/snapshot.h \
 	src/log/space.c src/log/space.h \
 	src/log/store.c src/log/store.h \

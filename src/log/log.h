@@ -137,6 +137,9 @@ void far_log_on_removed(struct far_log *log, far_log_removed_fn on_removed, void
  * which is taken; NULL: none), end them and dial it no more. */
 void far_log_dismiss(struct far_log *log, uint64_t peer_id, struct far_stream *stream, const char *ask);
 
+/* This server must not go on: say why and abort, so that its supervisor tells. Any thread. */
+void far_log_stop_server(const char *area, const char *why) __attribute__((noreturn));
+
 /* An accepted stream of a server with this verified id, from the listener on port 5001; the log takes it. */
 void far_log_accept(struct far_log *log, uint64_t peer_id, struct far_stream *stream);
 

@@ -171,7 +171,6 @@ struct far_log {
 };
 
 /* log.c */
-void far_log_stop_server(const char *area, const char *why) __attribute__((noreturn));
 /* Do the turn at the end of this turn of the loop. */
 void far_log_kick(struct far_log *log);
 /* Answer a call in the next turn. */

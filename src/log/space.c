@@ -98,7 +98,7 @@ static bool is_of_cluster(const struct far_command *command)
     }
 }
 
-/* Commands that free space or end work, and the nodes' own transitions. */
+/* Commands that free space or end work, and the own transitions of nodes and servers. */
 static bool is_cleanup(const struct far_command *command)
 {
     switch (command->kind) {
@@ -112,6 +112,10 @@ static bool is_cleanup(const struct far_command *command)
     case FAR_KIND_cmd_node_report:
     case FAR_KIND_cmd_workload_remove:
     case FAR_KIND_cmd_site_remove:
+    case FAR_KIND_cmd_server_key_set:
+    case FAR_KIND_cmd_head_propose:
+    case FAR_KIND_cmd_head_sign:
+    case FAR_KIND_cmd_head_refuse:
         return true;
     default:
         return false;

@@ -14,6 +14,7 @@ libnet_la_SOURCES = \
 	src/net/records.c src/net/records.h \
 	src/net/round_trip.c src/net/round_trip.h \
 	src/net/seal.c src/net/seal.h \
+	src/net/sign.c src/net/sign.h \
 	src/net/stream.c src/net/stream_private.h src/net/stream_tls.c \
 	src/net/tls.h \
 	src/net/wake.c src/net/wake.h

@@ -15,6 +15,7 @@
 #include "net/address.h"
 #include "net/pki.h"
 #include "net/seal.h"
+#include "net/sign.h"
 #include "net/join_token.h"
 #include "server/founding.h"
 #include "server/secrets.h"
@@ -45,6 +46,8 @@ struct material {
     uint8_t key_fingerprint[32];
     uint8_t seal_public[32];
     uint8_t seal_private[32];
+    uint8_t sign_public[32];
+    uint8_t sign_private[32];
     uint8_t recovery_public[32];
     uint8_t recovery_private[32];
     uint8_t master_key[32];
@@ -120,6 +123,9 @@ static int make_keys(struct material *m, struct far_error *err)
         rc = far_seal_keypair(m->seal_public, m->seal_private, err);
     }
     if (rc == 0) {
+        rc = far_sign_keypair(m->sign_public, m->sign_private, err);
+    }
+    if (rc == 0) {
         rc = far_seal_keypair(m->recovery_public, m->recovery_private, err);
     }
     far_random_bytes(m->master_key, sizeof m->master_key);
@@ -137,7 +143,7 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 
 /* Everything that init makes, but the marker. */
 static const char *const made_names[] = {"wal",        "state",      "reserve", "admin.token", "server.key",
-                                         "server.crt", "ca.crt",     "seal.key", NULL};
+                                         "server.crt", "ca.crt",     "seal.key", "sign.key", NULL};
 static const char *const marker_names[] = {marker_name, "config", NULL};
 
 static int remove_made(const char *dir, struct far_error *err)
@@ -215,7 +221,8 @@ static int write_identity(const struct material *m, struct far_error *err)
     if (rc == 0) {
         rc = write_certificates(m, err);
     }
-    return rc == 0 ? far_server_seal_key_save(m->dir, m->seal_private, err) : rc;
+    rc = rc == 0 ? far_server_seal_key_save(m->dir, m->seal_private, err) : rc;
+    return rc == 0 ? far_server_sign_key_save(m->dir, m->sign_private, err) : rc;
 }
 
 static int write_admin_token(const struct material *m, struct far_error *err)
@@ -329,11 +336,15 @@ static int take_options(struct material *m, const char *const *options, struct f
 static void print_founded(const struct material *m)
 {
     char recovery[FAR_RECOVERY_KEY_TEXT_MAX];
+    char signing[2 * sizeof m->sign_public + 1];
     far_recovery_key_print(m->recovery_private, recovery);
+    far_hex_encode(m->sign_public, sizeof m->sign_public, signing);
     printf("cluster: %s\nserver: %s (number %d)\napi: %s\nadmin token: %s/admin.token\nrecovery key: %s\n"
+           "signing key: %s\n"
            "\nWrite the recovery key down and keep it away from this machine: it is shown only now, and it opens the\n"
-           "secrets of the cluster when every server is lost. Start the server with: farshored run --dir %s\n",
-           m->config.cluster, m->config.name, FIRST_SERVER_ID, m->config.api_address, m->dir, recovery, m->dir);
+           "secrets of the cluster when every server is lost. The signing key is no secret: farshore-verify --key proves with it what the\n"
+           "log of this cluster holds. Start the server with: farshored run --dir %s\n",
+           m->config.cluster, m->config.name, FIRST_SERVER_ID, m->config.api_address, m->dir, recovery, signing, m->dir);
     fflush(stdout);
     explicit_bzero(recovery, sizeof recovery);
 }

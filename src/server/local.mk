@@ -5,6 +5,7 @@ libserver_la_SOURCES = \
 	src/server/calls.c src/server/calls.h \
 	src/server/cluster_init.c \
 	src/server/founding.c src/server/founding.h \
+	src/server/head_signer.c src/server/head_signer.h \
 	src/server/hooks.c src/server/hooks.h \
 	src/server/link.c src/server/link.h \
 	src/server/members.c src/server/members.h \
@@ -16,7 +17,8 @@ libserver_la_SOURCES = \
 	src/server/server_join.c \
 	src/server/server_replay.c \
 	src/server/server_run.c \
-	src/server/server_verify.c
+	src/server/server_verify.c \
+	src/server/sign_key.c
 libserver_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(OPENSSL_CFLAGS)
 
 bin_PROGRAMS += src/server/farshored

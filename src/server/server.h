@@ -48,6 +48,10 @@ struct far_log_config far_server_log_config(const char *dir, const struct far_se
 /* The private half of the server's seal key. */
 int far_server_seal_key_load(const char *dir, uint8_t ret_private[32], struct far_error *err);
 int far_server_seal_key_save(const char *dir, const uint8_t private_key[32], struct far_error *err);
+/* The private half of the key that the server signs heads with, Ed25519, and its public one; a folder without one (from 0.1.0)
+ * gets a new one. */
+int far_server_sign_key_load(const char *dir, uint8_t ret_private[32], uint8_t ret_public[32], struct far_error *err);
+int far_server_sign_key_save(const char *dir, const uint8_t private_key[32], struct far_error *err);
 
 /* dir/name into path. */
 void far_server_path(const char *dir, const char *name, char path[FAR_SERVER_FILE_MAX]);
@@ -64,6 +68,9 @@ int far_server_address_settle(const char *address, char out[256], struct far_err
  * not there. The first required_count of them must be there. FAR_INVALID names what is wrong. */
 int far_server_options(int argc, char **argv, const char *const *names, size_t required_count,
                        const char **ret_values, struct far_error *err);
+/* 32 bytes as 64 hexadecimal digits and a newline: the form of the keys in files of their own, mode 0600. */
+int far_server_key_file_read(const char *dir, const char *name, uint8_t ret_key[32], struct far_error *err);
+int far_server_key_file_write(const char *dir, const char *name, const uint8_t key[32], struct far_error *err);
 /* Prints the error and returns its exit status. */
 int far_server_failed(const struct far_error *err);
 

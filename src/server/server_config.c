@@ -131,32 +131,42 @@ struct far_log_config far_server_log_config(const char *dir, const struct far_se
     };
 }
 
-/* ---- the seal key: 64 hexadecimal digits and a newline ---- */
+/* ---- keys in files of their own ---- */
 
-enum { SEAL_TEXT_BYTES = 65 };
+enum { KEY_TEXT_BYTES = 65 };
 
-int far_server_seal_key_load(const char *dir, uint8_t ret_private[32], struct far_error *err)
+int far_server_key_file_read(const char *dir, const char *name, uint8_t ret_key[32], struct far_error *err)
 {
     char path[FAR_SERVER_FILE_MAX];
     struct far_buf text;
-    far_server_path(dir, "seal.key", path);
-    far_buf_init(&text, SEAL_TEXT_BYTES);
+    far_server_path(dir, name, path);
+    far_buf_init(&text, KEY_TEXT_BYTES);
     int rc = far_file_read(path, &text, err);
-    if (rc == 0 && (text.len != SEAL_TEXT_BYTES || !far_hex_decode((const char *)text.data, 64, ret_private, 32))) {
+    if (rc == 0 && (text.len != KEY_TEXT_BYTES || !far_hex_decode((const char *)text.data, 64, ret_key, 32))) {
         rc = far_fail(err, FAR_CORRUPT, "'%s' does not hold a key", path);
     }
     far_secret_done(&text);
     return rc;
 }
 
-int far_server_seal_key_save(const char *dir, const uint8_t private_key[32], struct far_error *err)
+int far_server_key_file_write(const char *dir, const char *name, const uint8_t key[32], struct far_error *err)
 {
-    char text[SEAL_TEXT_BYTES + 1];
-    far_hex_encode(private_key, 32, text);
+    char text[KEY_TEXT_BYTES + 1];
+    far_hex_encode(key, 32, text);
     text[64] = '\n';
-    int rc = far_server_file_write(dir, "seal.key", far_slice(text, SEAL_TEXT_BYTES), 0600, err);
+    int rc = far_server_file_write(dir, name, far_slice(text, KEY_TEXT_BYTES), 0600, err);
     explicit_bzero(text, sizeof text);
     return rc;
+}
+
+int far_server_seal_key_load(const char *dir, uint8_t ret_private[32], struct far_error *err)
+{
+    return far_server_key_file_read(dir, "seal.key", ret_private, err);
+}
+
+int far_server_seal_key_save(const char *dir, const uint8_t private_key[32], struct far_error *err)
+{
+    return far_server_key_file_write(dir, "seal.key", private_key, err);
 }
 
 /* ---- files ---- */

@@ -5,13 +5,14 @@
 #include "net/join_token.h"
 #include "net/pki.h"
 #include "net/seal.h"
+#include "net/sign.h"
 #include "server/server.h"
 
 #include <stdio.h>
 
 enum { OPT_DIR, OPT_TOKEN, OPT_NAME, OPT_API, OPT_PEER, OPT_COUNT };
 static const char *const option_names[] = {"--dir", "--token", "--name", "--api", "--peer", NULL};
-static const char *const file_names[] = {"server.key", "server.crt", "ca.crt", "seal.key", "config", NULL};
+static const char *const file_names[] = {"server.key", "server.crt", "ca.crt", "seal.key", "sign.key", "config", NULL};
 
 static int write_folder(const char *dir, const struct far_enrolment *enrolment, const uint8_t seal_key[32],
                         struct far_server_config *config, struct far_error *err)
@@ -30,6 +31,10 @@ static int write_folder(const char *dir, const struct far_enrolment *enrolment, 
     if (rc == 0) {
         rc = far_server_seal_key_save(dir, seal_key, err);
     }
+    uint8_t sign_public[32], sign_private[32];
+    rc = rc == 0 ? far_sign_keypair(sign_public, sign_private, err) : rc;
+    rc = rc == 0 ? far_server_sign_key_save(dir, sign_private, err) : rc;
+    explicit_bzero(sign_private, sizeof sign_private);
     return rc == 0 ? far_server_config_save(dir, config, err) : rc;
 }
 

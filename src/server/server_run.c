@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/logging.h"
 #include "net/address.h"
+#include "server/head_signer.h"
 #include "server/hooks.h"
 #include "server/link.h"
 #include "server/members.h"
@@ -34,6 +35,7 @@ struct program {
     struct far_log *log;
     struct far_link *link;
     struct far_members *members;
+    struct far_head_signer *signer;
     struct far_admission *admission;
     struct far_listener *listener;
     struct far_api *api;
@@ -60,6 +62,9 @@ static void on_commit(void *arg, uint64_t applied_index, uint64_t last_seq)
     if (p->members != NULL) {
         far_members_changed(p->members);
     }
+    if (p->signer != NULL) {
+        far_head_signer_changed(p->signer);
+    }
 }
 
 static void on_leader(void *arg, uint64_t leader_id, uint64_t term, bool is_self)
@@ -67,6 +72,9 @@ static void on_leader(void *arg, uint64_t leader_id, uint64_t term, bool is_self
     struct program *p = arg;
     if (p->members != NULL) {
         far_members_changed(p->members);
+    }
+    if (p->signer != NULL) {
+        far_head_signer_changed(p->signer);
     }
 }
 
@@ -179,6 +187,16 @@ static int open_log(struct program *p, struct far_error *err)
     return rc;
 }
 
+static int open_signer(struct program *p, struct far_error *err)
+{
+    struct far_head_signer_config config = {.log = p->log, .server_id = p->config.server_id};
+    uint8_t public_key[32];
+    int rc = far_server_sign_key_load(p->dir, config.private_key, public_key, err);
+    rc = rc != 0 ? rc : far_head_signer_new(&config, &p->loop, &p->signer, err);
+    explicit_bzero(config.private_key, sizeof config.private_key);
+    return rc;
+}
+
 static int open_admission(struct program *p, struct far_error *err)
 {
     struct far_admission_config config = {.log = p->log, .server_id = p->config.server_id};
@@ -238,6 +256,9 @@ static int start(struct program *p, struct far_error *err)
         rc = open_log(p, err);
     }
     if (rc == 0) {
+        rc = open_signer(p, err);
+    }
+    if (rc == 0) {
         rc = open_admission(p, err);
     }
     if (rc == 0) {
@@ -285,6 +306,10 @@ static void stop(struct program *p)
     if (p->members != NULL) {
         far_members_close(p->members, on_part_closed, p);
         p->members = NULL;
+    }
+    if (p->signer != NULL) {
+        far_head_signer_close(p->signer, on_part_closed, p);
+        p->signer = NULL;
     }
     if (p->log != NULL) {
         far_net_check_keys(p->net, NULL, NULL);

@@ -7,7 +7,9 @@
 #include "log/frames.h"
 #include "log/raft_codec.h"
 #include "log/raft_wal_format.h"
+#include "log/signed_head.h"
 #include "log/snapshot.h"
+#include "net/sign.h"
 
 #include <lmdb.h>
 #include <unistd.h>
@@ -46,6 +48,20 @@ static struct far_event an_event(uint64_t seq)
                               .payload = far_slice_str("payload")};
     golden_fill(event.command_id, 0x30, sizeof event.command_id);
     return event;
+}
+
+static void write_signed_head(void)
+{
+    uint8_t message[FAR_HEAD_MESSAGE_MAX], private_key[32], signature[64];
+    size_t len;
+    struct far_sub_head_voter voters[2] = {{1, far_slice(golden_count_up(0x40, 32), 32)}, {7, far_slice(NULL, 0)}};
+    struct far_list list = {.items = voters, .count = 2};
+    assert_int_equal(far_head_message(far_slice(golden_count_up(0x10, 16), 16), 3, 1234, far_slice(golden_count_up(0x80, 32), 32),
+                                      &list, message, &len, NULL), 0);
+    golden_put("signed_head_message", far_slice(message, len));
+    golden_fill(private_key, 0xa0, sizeof private_key);
+    assert_int_equal(far_sign(private_key, far_slice(message, len), signature, NULL), 0);
+    golden_put("signed_head_signature", far_slice(signature, sizeof signature));
 }
 
 static void write_wal(void)
@@ -262,6 +278,7 @@ static void write_frames(void)
 void golden_write_log_formats(void)
 {
     write_envelope();
+    write_signed_head();
     write_wal();
     write_store();
     write_raft_entries();

@@ -6,6 +6,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_kill.py:target \
 	tests/integration/test_audit.py \
 	tests/integration/test_cluster.py \
+	tests/integration/test_heads.py \
 	tests/integration/test_init.py \
 	tests/integration/test_levels.py \
 	tests/integration/test_streams.py \
@@ -23,3 +24,4 @@ EXTRA_DIST += tests/integration/farlib.py tests/integration/test_audit.py tests/
 	tests/integration/test_allservers_kill.py tests/integration/test_memory.py \
 	tests/integration/test_powercut.py tests/integration/test_disks.py
 EXTRA_DIST += tests/integration/test_levels.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
+EXTRA_DIST += tests/integration/test_heads.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py

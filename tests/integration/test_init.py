@@ -15,7 +15,7 @@ import farlib
 import tap
 
 # Each appears in the folder in this order; a kill comes as soon as one is seen.
-PHASES = ("init.unfinished", "server.key", "server.crt", "ca.crt", "seal.key", "state", "wal", "admin.token", "config")
+PHASES = ("init.unfinished", "server.key", "server.crt", "ca.crt", "seal.key", "sign.key", "state", "wal", "admin.token", "config")
 CONFLICT = 4
 root = tempfile.mkdtemp(prefix="far-init-")
 

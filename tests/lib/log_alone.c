@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -368,4 +369,10 @@ int far_log_verify(const char *dir, void (*report)(void *arg, bool good, const c
                    struct far_error *err)
 {
     return far_fail(err, FAR_INTERNAL, "the log of one server has nothing to verify");
+}
+
+void far_log_stop_server(const char *area, const char *why)
+{
+    fprintf(stderr, "%s: the server stops: %s\n", area, why);
+    abort();
 }

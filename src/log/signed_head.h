@@ -1,0 +1,21 @@
+/* Signed heads: what exactly a voter signs (docs/FORMATS.md, "Signed heads"), and whether it did.
+ *
+ * A signature covers the cluster, its incarnation, the chain head with its seq, and everybody who counts at it with their keys:
+ * so whoever trusts a majority of the signers knows from the signatures alone whom to trust next. Pure functions, any thread. */
+#ifndef FAR_LOG_SIGNED_HEAD_H
+#define FAR_LOG_SIGNED_HEAD_H
+
+#include "log/chain.h"
+
+enum { FAR_HEAD_VOTERS_MAX = 16, FAR_HEAD_MESSAGE_FIXED = 88, FAR_HEAD_VOTER_BYTES = 40 };
+enum { FAR_HEAD_MESSAGE_MAX = FAR_HEAD_MESSAGE_FIXED + FAR_HEAD_VOTERS_MAX * FAR_HEAD_VOTER_BYTES };
+
+/* What is signed; voters are struct far_sub_head_voter, as the event head_proposed and the row head have them. FAR_INVALID: it
+ * is no head (lengths, too many voters). */
+int far_head_message(struct far_slice cluster_uuid, uint64_t incarnation_epoch, uint64_t seq, struct far_slice head,
+                     const struct far_list *voters, uint8_t ret_message[FAR_HEAD_MESSAGE_MAX], size_t *ret_len,
+                     struct far_error *err);
+/* The key of this server among the voters; an empty slice: it does not count, or has none. */
+struct far_slice far_head_voter_key(const struct far_list *voters, uint64_t server_id);
+
+#endif

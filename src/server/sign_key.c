@@ -1,0 +1,25 @@
+/* The key that a server signs heads of the log with: the file sign.key of its folder. */
+#include "base/logging.h"
+#include "net/sign.h"
+#include "server/server.h"
+
+static const char name[] = "sign.key";
+
+int far_server_sign_key_save(const char *dir, const uint8_t private_key[32], struct far_error *err)
+{
+    return far_server_key_file_write(dir, name, private_key, err);
+}
+
+int far_server_sign_key_load(const char *dir, uint8_t ret_private[32], uint8_t ret_public[32], struct far_error *err)
+{
+    int rc = far_server_key_file_read(dir, name, ret_private, err);
+    if (rc != FAR_NOT_FOUND) {
+        return rc != 0 ? rc : far_sign_public(ret_private, ret_public, err);
+    }
+    rc = far_sign_keypair(ret_public, ret_private, err);
+    rc = rc != 0 ? rc : far_server_sign_key_save(dir, ret_private, err);
+    if (rc == 0) {
+        far_logf(FAR_LEVEL_INFO, "server", "there was no key to sign the log with: made '%s/%s'", dir, name);
+    }
+    return rc;
+}

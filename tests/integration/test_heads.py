@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Signed heads on a running cluster: all voters sign, keys have a history, silence when nothing happens.
+
+far-timeout: 240
+"""
+import os
+
+import farlib
+import tap
+
+cluster = None
+
+
+def heads(server=None):
+    return cluster.get("/v1/log/heads", server=server)
+
+
+def signed_by_all():
+    """The newest head, once every server of the cluster has signed it."""
+    newest = heads()["items"][0]
+    names = sorted(a["server"] for a in newest["answers"] if a["signed"])
+    return newest if names == sorted(cluster.servers) and len(newest["voters"]) == len(names) else None
+
+
+def every_voter_signs_the_head_and_status_shows_it():
+    head = farlib.until(signed_by_all, 30, "all three have signed a head")
+    wrong = []
+    for server in cluster.servers.values():
+        farlib.until(lambda s=server: cluster.status(s)["signed_head"]["seq"] >= head["seq"], 20, "its status shows the head")
+    if head["state"] != "signed":
+        wrong.append("the head %r" % head)
+    text = cluster.cli("cluster", "status", as_json=False)
+    listed = cluster.cli("log", "heads", as_json=False)
+    for voter in head["voters"]:
+        if voter["public_key"] not in text or voter["server"] not in listed:
+            wrong.append("%s is not in %r, or not in %r" % (voter, text, listed))
+    stated = cluster.get("/v1/log/head?at=%d" % head["seq"])["head"]
+    if stated != head["head"]:
+        wrong.append("head %s is signed, the log has %s" % (head["head"], stated))
+    return wrong
+
+
+def a_server_without_a_key_gets_one_and_the_old_one_has_ended():
+    """As one that comes from 0.1.0, whose folder has none."""
+    server = cluster.followers()[0]
+    old = heads()["items"][0]
+    server.stop()
+    os.remove(os.path.join(server.dir, "sign.key"))
+    server.start()
+
+    def changed():
+        keys = cluster.get("/v1/servers/" + server.name)["keys"]
+        return keys if len(keys) == 2 else None
+    keys = farlib.until(changed, 30, "the new key is in the log")
+    head = farlib.until(lambda: signed_by_all() if heads()["items"][0]["seq"] > old["seq"] else None, 30, "it has signed with it")
+    named = [v["public_key"] for v in head["voters"] if v["server"] == server.name]
+    mode = os.stat(os.path.join(server.dir, "sign.key")).st_mode & 0o777
+    wrong = []
+    if keys[0]["until_seq"] != keys[1]["from_seq"] or keys[1]["until_seq"] != 0 or named != [keys[1]["public_key"]]:
+        wrong.append("keys %r, named %r" % (keys, named))
+    return wrong + (["mode %o" % mode] if mode != 0o600 else [])
+
+
+def two_of_three_make_a_majority_and_the_third_signs_when_it_comes_back():
+    away, other = cluster.followers()
+    before = heads()["signed_seq"]
+    other.stop()
+    os.remove(os.path.join(other.dir, "sign.key"))  # its new key is a reason for a new head
+    away.stop()
+    other.start()
+
+    def by_two():
+        newest = heads()["items"][0]
+        return newest if newest["seq"] > before and newest["state"] == "signed" else None
+    head = farlib.until(by_two, 40, "a head is signed without the third")
+    wrong = [] if away.name not in [a["server"] for a in head["answers"]] else ["the one that is away has signed"]
+    away.start()
+    head = farlib.until(lambda: signed_by_all() if heads()["items"][0]["seq"] >= head["seq"] else None, 30, "all have signed")
+    return wrong
+
+
+if __name__ == "__main__":
+    with farlib.Cluster(nodes=False) as cluster:
+        tap.run_all([every_voter_signs_the_head_and_status_shows_it, a_server_without_a_key_gets_one_and_the_old_one_has_ended,
+                     two_of_three_make_a_majority_and_the_third_signs_when_it_comes_back])
