@@ -77,7 +77,8 @@ static void events_are_filtered_by_kind_severity_and_what_they_are_about(void **
     char path[64];
     assert_int_equal(count("kind=site_created", "site_created"), 2);
     assert_int_equal(count("kind=site_created,plan_created", "site_created plan_created"), 3);
-    assert_int_equal(count("severity=notice", "cluster_created feature_level_raised site_created workload_created plan_created plan_started "
+    assert_int_equal(count("severity=notice", "cluster_created feature_level_raised site_created workload_created "
+                                              "plan_created plan_started "
                                               "job_started"), 7);
     assert_int_equal(count("severity=warning", ""), 0);
     assert_int_equal(count("plan=gold&severity=notice", "plan_created plan_started workload_created"), 3);
