@@ -41,6 +41,17 @@ struct far_api_join_request {
     uint8_t seal_key[32];     /* servers: X25519 public key; else zero */
 };
 
+/* A life of the cluster after the first one, as its row has it. */
+struct far_api_incarnation {
+    uint64_t epoch;
+    uint8_t uuid[16];
+    uint64_t parent_seq;
+    uint8_t parent_head[32];
+    uint64_t sure_seq;
+    uint8_t sure_head[32];
+};
+enum { FAR_API_INCARNATIONS_MAX = 16 };
+
 /* The answer to it. Borrowed for the call. */
 struct far_api_join_answer {
     uint64_t id; /* of the new server or node */
@@ -53,6 +64,8 @@ struct far_api_join_answer {
     size_t server_count;
     const char *server_addresses[FAR_LOG_MEMBERS_MAX];
     uint64_t server_ids[FAR_LOG_MEMBERS_MAX];
+    size_t incarnation_count; /* the newest ones, oldest first */
+    struct far_api_incarnation incarnations[FAR_API_INCARNATIONS_MAX];
 };
 /* klass 0 and an answer, or a class with a message; exactly once, any thread. */
 typedef void (*far_api_join_done_fn)(void *arg, const struct far_error *error, const struct far_api_join_answer *answer);

@@ -269,6 +269,21 @@ static int join_texts(struct far_api_request *request, const json_t *body, const
     return 0;
 }
 
+static json_t *incarnations_to_json(const struct far_api_join_answer *answer)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < answer->incarnation_count; i++) {
+        const struct far_api_incarnation *one = &answer->incarnations[i];
+        json_array_append_new(list, json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "epoch", far_json_u64(one->epoch), "uuid",
+                                              far_json_hex(one->uuid, sizeof one->uuid), "parent_seq",
+                                              far_json_u64(one->parent_seq), "parent_head",
+                                              far_json_hex(one->parent_head, sizeof one->parent_head), "sure_seq",
+                                              far_json_u64(one->sure_seq), "sure_head",
+                                              far_json_hex(one->sure_head, sizeof one->sure_head)));
+    }
+    return list;
+}
+
 static json_t *join_to_json(const struct far_api_join_answer *answer)
 {
     json_t *servers = json_array();
@@ -276,9 +291,10 @@ static json_t *join_to_json(const struct far_api_join_answer *answer)
         json_array_append_new(servers, json_pack("{s:o, s:s}", "id", far_json_u64(answer->server_ids[i]), "address",
                                                  answer->server_addresses[i]));
     }
-    return json_pack("{s:o, s:o, s:s, s:o, s:s, s:s, s:o}", "id", far_json_u64(answer->id), "cluster_uuid",
+    return json_pack("{s:o, s:o, s:s, s:o, s:o, s:s, s:s, s:o}", "id", far_json_u64(answer->id), "cluster_uuid",
                      far_json_hex(answer->cluster_uuid, sizeof answer->cluster_uuid), "cluster", answer->cluster,
-                     "incarnation_epoch", far_json_u64(answer->incarnation_epoch), "certificate", answer->certificate,
+                     "incarnation_epoch", far_json_u64(answer->incarnation_epoch), "incarnations",
+                     incarnations_to_json(answer), "certificate", answer->certificate,
                      "ca_certificate", answer->ca_certificate, "servers", servers);
 }
 

@@ -474,11 +474,12 @@ static json_t *age_to_json(uint64_t age_ms)
 
 static json_t *status_to_json(const struct far_log_status *status)
 {
-    return json_pack("{s:o, s:o, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o}", "id", far_json_u64(status->server_id),
+    return json_pack("{s:o, s:o, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id", far_json_u64(status->server_id),
                      "leader_id", far_json_u64(status->leader_id), "term", far_json_u64(status->term), "is_leader",
                      status->is_leader, "stale", status->stale, "commit_index", far_json_u64(status->commit_index),
                      "applied_index", far_json_u64(status->applied_index), "durable_index",
-                     far_json_u64(status->durable_index), "leader_contact_age_ms",
+                     far_json_u64(status->durable_index), "last_index", far_json_u64(status->last_index), "last_term",
+                     far_json_u64(status->last_term), "leader_contact_age_ms",
                      age_to_json(status->leader_contact_age_ms), "free_bytes", far_json_u64(status->free_bytes));
 }
 

@@ -22,6 +22,8 @@ const struct far_route far_routes[] = {
      .summary = "This document"},
     {.method = FAR_HTTP_GET, .pattern = "/v1/cluster", .action = FAR_ROUTE_CLUSTER,
      .summary = "The cluster, this server's view of the log, and the members"},
+    COMMAND(POST, "/v1/cluster/recovery-policy", recovery_policy_set, 200, .rule = {"second_approval", NULL},
+            .summary = "Say what a forced recovery needs"),
     {.method = FAR_HTTP_GET, .pattern = "/v1/log/head", .action = FAR_ROUTE_LOG_HEAD,
      .summary = "Where the log stands on this server: last event, chain head, digest of the state"},
     {.method = FAR_HTTP_GET, .pattern = "/v1/log/heads", .action = FAR_ROUTE_LOG_HEADS,

@@ -455,8 +455,13 @@ int far_log_view_begin(struct far_log *log, struct far_log_view *ret_view, struc
 
 int far_log_view_begin_now(struct far_log *log, struct far_log_view *ret_view, struct far_error *err)
 {
+    return far_log_view_of(log->store, ret_view, err);
+}
+
+int far_log_view_of(struct far_store *store, struct far_log_view *ret_view, struct far_error *err)
+{
     struct far_store_txn *txn;
-    int rv = far_store_begin(log->store, false, &txn, err);
+    int rv = far_store_begin(store, false, &txn, err);
     if (rv != 0) {
         return rv;
     }

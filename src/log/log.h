@@ -111,6 +111,8 @@ struct far_log_status {
     uint64_t commit_index;
     uint64_t applied_index;
     uint64_t durable_index;        /* of LMDB */
+    uint64_t last_index;           /* with last_term: where its log on the disk ends, committed or not */
+    uint64_t last_term;
     uint64_t leader_contact_age_ms; /* 0 on the leader */
     bool stale;                    /* age beyond the election time-out */
     uint64_t free_bytes;           /* of its disk */

@@ -173,6 +173,8 @@ struct far_log {
 /* log.c */
 /* Do the turn at the end of this turn of the loop. */
 void far_log_kick(struct far_log *log);
+/* As far_log_view_begin_now(). */
+int far_log_view_of(struct far_store *store, struct far_log_view *ret_view, struct far_error *err);
 /* Answer a call in the next turn. */
 void far_log_refuse(struct far_log *log, int klass, const char *why, far_log_done_fn done, void *arg);
 

@@ -351,6 +351,8 @@ void far_log_fill_status(struct far_log *log)
         .commit_index = raft.commit_index,
         .applied_index = log->applied_index,
         .durable_index = log->durable_index,
+        .last_index = raft.stored_index,
+        .last_term = raft.stored_term,
         .feature_level = log->feature_level,
     };
     log->leader_heard_ms = raft.leader_heard_ms;

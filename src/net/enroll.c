@@ -2,6 +2,9 @@
  * written to disk here; the caller does that once everything is known to fit. */
 #include "net/enroll.h"
 
+#include "base/clock.h"
+#include "net/incarnation.h"
+
 #include "net/pki.h"
 #include "net/join_token.h"
 
@@ -188,6 +191,50 @@ static int take_servers(json_t *list, struct far_enrolment *out, struct far_erro
     return out->server_count > 0 ? 0 : far_fail(err, FAR_INVALID, "the answer names no server");
 }
 
+static bool take_hex(json_t *object, const char *name, uint8_t *out, size_t size)
+{
+    const char *text = json_string_value(json_object_get(object, name));
+    return text != NULL && far_hex_decode(text, strlen(text), out, size);
+}
+
+/* A server of 0.1.0 sends none. */
+static int take_incarnations(json_t *list, struct far_enrolment *out, struct far_error *err)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(list, i, item)
+    {
+        struct far_enroll_incarnation *one = &out->incarnations[i];
+        json_int_t epoch = json_integer_value(json_object_get(item, "epoch"));
+        json_int_t parent = json_integer_value(json_object_get(item, "parent_seq"));
+        json_int_t sure = json_integer_value(json_object_get(item, "sure_seq"));
+        if (i >= FAR_ENROLL_INCARNATIONS_MAX || epoch < 2 || parent < 0 || sure < 0 ||
+            !take_hex(item, "uuid", one->uuid, 16) || !take_hex(item, "parent_head", one->parent_head, 32) ||
+            !take_hex(item, "sure_head", one->sure_head, 32)) {
+            return far_fail(err, FAR_INVALID, "the answer's list of incarnations is not well formed");
+        }
+        one->epoch = (uint64_t)epoch;
+        one->parent_seq = (uint64_t)parent;
+        one->sure_seq = (uint64_t)sure;
+        out->incarnation_count = i + 1;
+    }
+    return 0;
+}
+
+int far_enroll_save_incarnation(const char *dir, const struct far_enrolment *enrolment, struct far_error *err)
+{
+    struct far_incarnation incarnation = {.reason = FAR_INCARNATION_FOLLOWED, .epoch = enrolment->incarnation_epoch,
+                                          .made_ms = far_clock_wall_ms()};
+    memcpy(incarnation.cluster_uuid, enrolment->cluster_uuid, 16);
+    for (size_t i = 0; i < enrolment->incarnation_count; i++) {
+        if (enrolment->incarnations[i].epoch == enrolment->incarnation_epoch) {
+            memcpy(incarnation.uuid, enrolment->incarnations[i].uuid, 16);
+            return far_incarnation_save(dir, &incarnation, err);
+        }
+    }
+    return 0;
+}
+
 static int take_answer(json_t *object, struct far_enrolment *out, struct far_error *err)
 {
     json_int_t id = json_integer_value(json_object_get(object, "id"));
@@ -205,6 +252,7 @@ static int take_answer(json_t *object, struct far_enrolment *out, struct far_err
     if (rc == 0) {
         rc = take_pem(object, "ca_certificate", &out->ca_pem, err);
     }
+    rc = rc != 0 ? rc : take_incarnations(json_object_get(object, "incarnations"), out, err);
     return rc != 0 ? rc : take_servers(json_object_get(object, "servers"), out, err);
 }
 

@@ -8,7 +8,7 @@
 
 #include "net/net.h"
 
-enum { FAR_ENROLL_SERVERS_MAX = 16 };
+enum { FAR_ENROLL_SERVERS_MAX = 16, FAR_ENROLL_INCARNATIONS_MAX = 16 };
 
 struct far_enroll_request {
     const char *token; /* text of the join token */
@@ -25,6 +25,16 @@ struct far_enroll_server {
     char address[256]; /* host:port of its port 5001 */
 };
 
+/* A life of the cluster after the first one, and where it left the one before (see incarnation.h). */
+struct far_enroll_incarnation {
+    uint64_t epoch;
+    uint8_t uuid[16];
+    uint64_t parent_seq;
+    uint8_t parent_head[32];
+    uint64_t sure_seq;
+    uint8_t sure_head[32];
+};
+
 /* What the cluster said; ended with far_enroll_done. */
 struct far_enrolment {
     uint64_t id;
@@ -34,6 +44,8 @@ struct far_enrolment {
     struct far_buf key_pem;         /* secret */
     struct far_buf certificate_pem; /* its own certificate, then the CA's: the whole chain */
     struct far_buf ca_pem;
+    size_t incarnation_count; /* the newest ones, oldest first */
+    struct far_enroll_incarnation incarnations[FAR_ENROLL_INCARNATIONS_MAX];
     struct far_enroll_server servers[FAR_ENROLL_SERVERS_MAX];
     size_t server_count;
 };
@@ -42,6 +54,9 @@ struct far_enrolment {
  * chain is not the token's; FAR_CONFLICT: the name is taken; FAR_IO: no server could be reached. */
 int far_enroll(const struct far_enroll_request *request, struct far_enrolment *ret_enrolment, struct far_error *err);
 void far_enroll_done(struct far_enrolment *enrolment); /* NULL is allowed */
+
+/* Keep in the folder which incarnation it joined: nothing, if that is the first. Durable on return. */
+int far_enroll_save_incarnation(const char *dir, const struct far_enrolment *enrolment, struct far_error *err);
 
 /* The answer's JSON, checked but not yet compared with a key: pure, for enrolment and fuzzing. */
 int far_enroll_parse(const char *json, size_t len, struct far_enrolment *ret_enrolment, struct far_error *err);

@@ -47,7 +47,7 @@ int far_incarnation_decode(struct far_slice bytes, struct far_incarnation *ret, 
         return far_fail(err, FAR_INVALID, "the incarnation has format %u; this version of Farshore knows %d",
                         (unsigned)far_get_le32(p + 8), (int)VERSION);
     }
-    *ret = (struct far_incarnation){.reason = (enum far_incarnation_reason)reason,
+    *ret = (struct far_incarnation){.reason = (enum far_incarnation_cause)reason,
                                     .epoch = far_get_le64(p + 48),
                                     .start_term = far_get_le64(p + 56),
                                     .server_id = far_get_le64(p + 64),

@@ -11,14 +11,14 @@
 
 enum { FAR_INCARNATION_BYTES = 184 };
 
-enum far_incarnation_reason {
+enum far_incarnation_cause {
     FAR_INCARNATION_QUORUM_LOST = 1, /* cluster recover-quorum */
     FAR_INCARNATION_RESTORED = 2,    /* from a backup */
     FAR_INCARNATION_FOLLOWED = 3,    /* told by a server that it joined, or follows: the parent is not known here */
 };
 
 struct far_incarnation {
-    enum far_incarnation_reason reason;
+    enum far_incarnation_cause reason;
     uint8_t cluster_uuid[16];
     uint8_t uuid[16];
     uint64_t epoch;

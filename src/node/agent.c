@@ -2,7 +2,6 @@
 #include "node/agent.h"
 
 #include "base/assert.h"
-#include "base/file.h"
 #include "base/logging.h"
 #include "base/random.h"
 #include "fsm/schema.h"
@@ -11,7 +10,6 @@
 #include "node/orders.h"
 #include "node/reports.h"
 
-#include <errno.h>
 #include <stdlib.h>
 
 enum {
@@ -37,7 +35,8 @@ struct far_agent {
     size_t server_at; /* whom to dial next */
     char *servers_path;
     void (*on_removed)(void *arg);
-    void *removed_arg;
+    int (*on_follow)(void *arg, struct far_incarnation_id incarnation, struct far_error *err);
+    void *owner; /* of the two */
     const struct far_adapter *const *adapters;
 
     enum state state;
@@ -69,56 +68,6 @@ static void send_reports(struct far_agent *agent);
 
 /* ---- servers ---- */
 
-bool far_agent_parse_server(const char *text, struct far_agent_server *ret_server)
-{
-    char *end = NULL;
-    errno = 0;
-    unsigned long long id = strtoull(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || errno != 0 || id == 0 || *end != '@') {
-        return false;
-    }
-    const char *address = end + 1, *key = strchr(address, '#');
-    size_t len = key != NULL ? (size_t)(key - address) : strlen(address);
-    struct far_agent_server server = {.id = id, .has_fingerprint = key != NULL};
-    if (len == 0 || len >= sizeof server.address ||
-        (key != NULL && !far_hex_decode(key + 1, strlen(key + 1), server.fingerprint, sizeof server.fingerprint))) {
-        return false;
-    }
-    memcpy(server.address, address, len);
-    *ret_server = server;
-    return true;
-}
-
-/* Keep the list for the next start. Losing it costs nothing but a dial to servers that are gone. */
-static void save_servers(const struct far_agent *agent)
-{
-    struct far_buf text;
-    struct far_error err = {0};
-    int rc = 0;
-    if (agent->servers_path == NULL) {
-        return;
-    }
-    far_buf_init(&text, FAR_AGENT_SERVERS_MAX * FAR_AGENT_SERVER_TEXT_MAX);
-    for (size_t i = 0; rc == 0 && i < agent->server_count; i++) {
-        const struct far_agent_server *server = &agent->servers[i];
-        char key[66] = "#";
-        far_hex_encode(server->fingerprint, sizeof server->fingerprint, key + 1);
-        rc = far_buf_printf(&text, "%llu@%s%s\n", (unsigned long long)server->id, server->address,
-                            server->has_fingerprint ? key : "");
-    }
-    rc = rc == 0 ? far_file_replace(agent->servers_path, text.data, text.len, 0600, &err) : rc;
-    far_buf_done(&text);
-    if (rc != 0) {
-        far_logf(FAR_LEVEL_WARN, "agent", "the list of servers is not kept: %s", err.message);
-    }
-}
-
-static bool same_server(const struct far_agent_server *a, const struct far_agent_server *b)
-{
-    return a->id == b->id && strcmp(a->address, b->address) == 0 && a->has_fingerprint == b->has_fingerprint &&
-           memcmp(a->fingerprint, b->fingerprint, sizeof a->fingerprint) == 0;
-}
-
 static void learn_servers(struct far_agent *agent, const struct far_list *list)
 {
     struct far_agent_server told[FAR_AGENT_SERVERS_MAX];
@@ -131,7 +80,7 @@ static void learn_servers(struct far_agent *agent, const struct far_list *list)
             count += far_agent_parse_server(text, &told[count]);
         }
     }
-    while (same < count && same < agent->server_count && same_server(&told[same], &agent->servers[same])) {
+    while (same < count && same < agent->server_count && far_agent_same_server(&told[same], &agent->servers[same])) {
         same++;
     }
     if (count == 0 || (same == count && count == agent->server_count)) {
@@ -139,7 +88,7 @@ static void learn_servers(struct far_agent *agent, const struct far_list *list)
     }
     memcpy(agent->servers, told, count * sizeof told[0]);
     agent->server_count = count;
-    save_servers(agent);
+    far_agent_save_servers(agent->servers_path, agent->servers, agent->server_count);
 }
 
 /* A server is known by the key that it joined with, not only by its certificate. */
@@ -286,6 +235,10 @@ static void start_order(struct far_agent *agent, const struct far_sub_order *ord
     struct far_engine_order converted;
     struct far_error err = {0};
     int rc = far_orders_convert(order, &arena, &converted, &err);
+    if (rc == 0 && order->incarnation_epoch < far_net_incarnation(agent->net).epoch) {
+        rc = far_fail(&err, FAR_CONFLICT, "it was given in incarnation %llu of the cluster, which is over",
+                      (unsigned long long)order->incarnation_epoch);
+    }
     if (rc == 0) {
         rc = far_leases_add(&agent->leases, order->job_id, order->task, order->attempt,
                             uv_now(agent->loop), order->lease_ms, &err);
@@ -345,6 +298,37 @@ static void forget_everything(struct far_agent *agent)
     far_buf_reset(&agent->batch);
     agent->batch_count = 0;
     agent->sequence = 0;
+}
+
+/* The server that was dialed belongs to another incarnation. A newer one is followed: whatever was ordered in the old one
+ * must not go on, for the new one may know nothing of it, so this is a new process to the servers. */
+static void on_incarnation(void *arg, struct far_peer peer, const uint8_t fingerprint[32], struct far_incarnation_id theirs)
+{
+    struct far_agent *agent = arg;
+    struct far_incarnation_id own = far_net_incarnation(agent->net);
+    const struct far_agent_server *server = &agent->servers[agent->server_at % agent->server_count];
+    struct far_error err = {0};
+    unsigned long long id = peer.id, epoch = theirs.epoch;
+    if (peer.party != FAR_PARTY_SERVER || agent->state == STATE_CLOSING || agent->on_follow == NULL ||
+        (server->has_fingerprint && memcmp(server->fingerprint, fingerprint, 32) != 0)) {
+        return;
+    }
+    if (theirs.epoch <= own.epoch) {
+        far_logf(FAR_LEVEL_WARN, "agent", theirs.epoch < own.epoch
+                 ? "server %llu is of incarnation %llu of the cluster, which is over: it is not heard"
+                 : "server %llu is of another incarnation %llu than the one that this node follows: it is not heard; the "
+                   "cluster was recovered at two places", id, epoch);
+        return;
+    }
+    forget_everything(agent);
+    if (agent->on_follow(agent->owner, theirs, &err) != 0) {
+        far_logf(FAR_LEVEL_ERROR, "agent", "incarnation %llu cannot be followed: %s", epoch, err.message);
+        return;
+    }
+    far_random_bytes(agent->nonce, sizeof agent->nonce);
+    agent->boot = 0;
+    agent->backoff_ms = FAR_BACKOFF_MIN_MS;
+    far_logf(FAR_LEVEL_WARN, "agent", "server %llu is of incarnation %llu of the cluster: this node follows it", id, epoch);
 }
 
 static int take_welcome(struct far_agent *agent, struct far_slice payload, struct far_arena *arena,
@@ -407,7 +391,7 @@ static int take_refused(struct far_agent *agent, struct far_slice payload, struc
     }
     if (far_slice_equal(refused.error_class, far_slice_str(far_class_info(FAR_NOT_FOUND)->name)) &&
         agent->on_removed != NULL) {
-        agent->on_removed(agent->removed_arg);
+        agent->on_removed(agent->owner);
         return 0;
     }
     return far_fail(err, FAR_DENIED, "the server refused this node: %.*s", (int)refused.error_message.len,
@@ -545,7 +529,8 @@ int far_agent_new(const struct far_agent_config *config, uv_loop_t *loop, struct
     agent->node_id = config->node_id;
     agent->backoff_ms = FAR_BACKOFF_MIN_MS;
     agent->on_removed = config->on_removed;
-    agent->removed_arg = config->removed_arg;
+    agent->on_follow = config->on_follow;
+    agent->owner = config->owner;
     agent->server_count = config->server_count;
     memcpy(agent->servers, config->servers, config->server_count * sizeof config->servers[0]);
     agent->servers_path = config->servers_path == NULL ? NULL : strdup(config->servers_path);
@@ -566,6 +551,7 @@ int far_agent_new(const struct far_agent_config *config, uv_loop_t *loop, struct
 void far_agent_start(struct far_agent *agent, struct far_engine *engine)
 {
     agent->engine = engine;
+    far_net_on_incarnation(agent->net, on_incarnation, agent);
     uv_update_time(agent->loop);
     agent->dial_at_ms = uv_now(agent->loop);
     uv_timer_start(&agent->timer, on_timer, 0, TICK_MS);
@@ -580,6 +566,7 @@ static void on_handle_closed(uv_handle_t *handle)
 
 void far_agent_close(struct far_agent *agent, void (*done)(void *arg), void *arg)
 {
+    far_net_on_incarnation(agent->net, NULL, NULL);
     agent->close_done = done;
     agent->close_arg = arg;
     enter(agent, STATE_CLOSING);

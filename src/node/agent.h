@@ -13,10 +13,10 @@
 
 #include "base/error.h"
 #include "dataplane/engine.h"
+#include "net/net.h"
 
 #include <uv.h>
 
-struct far_net;
 struct far_agent;
 
 enum { FAR_AGENT_SERVERS_MAX = 16 };
@@ -36,7 +36,10 @@ struct far_agent_config {
     size_t server_count;
     /* The cluster says that this node was removed; the agent may be closed within the call. NULL: it dials on. */
     void (*on_removed)(void *arg);
-    void *removed_arg;
+    /* A server of a newer incarnation of the cluster was met: keep that durably, and greet with it from now on. NULL: no
+     * other incarnation is followed. */
+    int (*on_follow)(void *arg, struct far_incarnation_id incarnation, struct far_error *err);
+    void *owner; /* the first argument of both */
     const char *servers_path; /* where the list that the servers tell is kept for the next start; NULL = nowhere */
     const struct far_adapter *const *adapters; /* what it tells the servers it has; ends with NULL; NULL = nothing */
 };
@@ -44,6 +47,10 @@ struct far_agent_config {
 /* "<id>@<host>:<port>", with "#<64 hexadecimal digits>" where the fingerprint of its key is known; false if text is anything
  * else. */
 bool far_agent_parse_server(const char *text, struct far_agent_server *ret_server);
+
+bool far_agent_same_server(const struct far_agent_server *a, const struct far_agent_server *b);
+/* Losing the list costs nothing but a dial to servers that are gone. path NULL: nowhere. */
+void far_agent_save_servers(const char *path, const struct far_agent_server *servers, size_t count);
 
 int far_agent_new(const struct far_agent_config *config, uv_loop_t *loop, struct far_agent **ret_agent,
                   struct far_error *err);

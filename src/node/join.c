@@ -15,7 +15,7 @@
 
 enum { OPT_DIR, OPT_TOKEN, OPT_NAME, OPT_DATA, OPT_COUNT };
 static const char *const option_names[] = {"--dir", "--token", "--name", "--data", NULL};
-static const char *const file_names[] = {"node.key", "node.crt", "ca.crt", "servers", "config", NULL};
+static const char *const file_names[] = {"node.key", "node.crt", "ca.crt", "servers", "incarnation", "config", NULL};
 
 static int write_file(const char *dir, const char *name, struct far_slice data, int mode, struct far_error *err)
 {
@@ -60,6 +60,7 @@ static int write_folder(const char *dir, const struct far_enrolment *enrolment, 
     if (rc == 0) {
         rc = write_servers(dir, enrolment, err);
     }
+    rc = rc == 0 ? far_enroll_save_incarnation(dir, enrolment, err) : rc;
     return rc == 0 ? far_node_config_save(dir, &config, err) : rc;
 }
 

@@ -1,7 +1,7 @@
 # The program's parts that know no main, so that tests can link them.
 noinst_LTLIBRARIES += libnode.la
 libnode_la_SOURCES = \
-	src/node/agent.c src/node/agent.h \
+	src/node/agent.c src/node/agent.h src/node/agent_servers.c \
 	src/node/leases.c src/node/leases.h \
 	src/node/orders.c src/node/orders.h \
 	src/node/reports.c src/node/reports.h

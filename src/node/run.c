@@ -6,8 +6,9 @@
 
 #include "adapters/adapters.h"
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/logging.h"
-#include "net/net.h"
+#include "net/incarnation.h"
 #include "node/agent.h"
 
 #include <errno.h>
@@ -24,6 +25,7 @@ struct program {
     struct far_engine *engine;
     uv_signal_t signals[SIGNALS];
     bool stopping;
+    const char *dir;
     const struct far_node_config *config;
     struct far_error removal; /* why it stops by itself; klass 0: it does not */
 };
@@ -106,6 +108,21 @@ static void on_removed(void *arg)
     stop(program);
 }
 
+/* Kept before the first word in it: after a crash this node does not hear the old one again. */
+static int on_follow(void *arg, struct far_incarnation_id id, struct far_error *err)
+{
+    struct program *program = arg;
+    struct far_incarnation incarnation = {
+        .reason = FAR_INCARNATION_FOLLOWED, .epoch = id.epoch, .made_ms = far_clock_wall_ms()};
+    memcpy(incarnation.cluster_uuid, program->config->cluster_uuid, 16);
+    far_put_le64(incarnation.uuid, id.tag); /* no more of it is told */
+    int rc = far_incarnation_save(program->dir, &incarnation, err);
+    if (rc == 0) {
+        far_net_set_incarnation(program->net, id);
+    }
+    return rc;
+}
+
 static int open_agent(struct program *program, const char *dir, const struct far_node_config *config,
                       struct far_error *err)
 {
@@ -114,7 +131,7 @@ static int open_agent(struct program *program, const char *dir, const struct far
     far_node_path(dir, "servers", path);
     struct far_agent_config agent = {
         .net = program->net, .node_id = config->node_id, .servers = servers, .servers_path = path,
-        .on_removed = on_removed, .removed_arg = program, .adapters = far_adapters()};
+        .on_removed = on_removed, .on_follow = on_follow, .owner = program, .adapters = far_adapters()};
     int rc = load_servers(dir, servers, &agent.server_count, err);
     return rc != 0 ? rc : far_agent_new(&agent, &program->loop, &program->agent, err);
 }
@@ -161,6 +178,7 @@ int far_node_run(int argc, char **argv)
     uv_loop_init(&program.loop);
     watch_signals(&program);
     program.config = &config;
+    program.dir = dir;
     rc = open_agent(&program, dir, &config, &err);
     if (rc == 0) {
         rc = open_engine(&program, dir, &config, &err);

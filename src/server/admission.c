@@ -241,6 +241,31 @@ static int list_servers(struct far_state *state, struct far_arena *arena, struct
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
+/* The newest ones that the answer has room for. */
+static int list_incarnations(struct far_state *state, struct far_arena *arena, struct far_api_join_answer *answer,
+                             struct far_error *err)
+{
+    struct far_key key = far_key(&far_schema_row_incarnation);
+    struct far_row_incarnation row;
+    int rc;
+    while ((rc = far_state_next(state, &far_schema_row_incarnation, &key, arena, NULL, &row, err)) == 0) {
+        if (row.uuid.len != 16 || row.parent_head.len != 32 || row.sure_head.len != 32) {
+            continue;
+        }
+        if (answer->incarnation_count == FAR_API_INCARNATIONS_MAX) {
+            answer->incarnation_count--;
+            memmove(answer->incarnations, answer->incarnations + 1,
+                    answer->incarnation_count * sizeof answer->incarnations[0]);
+        }
+        struct far_api_incarnation *one = &answer->incarnations[answer->incarnation_count++];
+        *one = (struct far_api_incarnation){.epoch = row.epoch, .parent_seq = row.parent_seq, .sure_seq = row.sure_seq};
+        memcpy(one->uuid, row.uuid.data, 16);
+        memcpy(one->parent_head, row.parent_head.data, 32);
+        memcpy(one->sure_head, row.sure_head.data, 32);
+    }
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
 static int fill_answer(struct join *join, struct far_log_view *view, struct far_arena *arena,
                        struct far_api_join_answer *answer, struct far_buf *ca_pem, struct far_error *err)
 {
@@ -269,6 +294,7 @@ static int fill_answer(struct join *join, struct far_log_view *view, struct far_
     }
     answer->certificate = (const char *)join->certificate_pem.data;
     answer->ca_certificate = (const char *)ca_pem->data;
+    rc = rc == 0 ? list_incarnations(&view->state, arena, answer, err) : rc;
     return rc == 0 ? list_servers(&view->state, arena, answer, err) : rc;
 }
 

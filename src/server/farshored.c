@@ -3,6 +3,9 @@
  *   farshored init --dir D --cluster N --name S --api H:P --peer H:P   make a new cluster with this as its first server
  *   farshored join --dir D --token T --name S --api H:P --peer H:P     become a server of a cluster
  *   farshored run --dir D                                              serve until SIGTERM, SIGINT or SIGHUP
+ *   farshored rejoin --dir D --token T                                 a fenced or removed server becomes a new one
+ *   farshored recover-quorum --dir D --token T [--second-token T] [--confirm NAME]
+ *                                                                      go on alone when the quorum is gone for good
  *   farshored log-verify --dir D                                       check the log of a server that does not run
  *   farshored log-replay --dir D --out D2 [--to M]                     build its state anew from its events
  *   farshored log-export --dir D --out F [--to M]                      write its events into a file that proves itself
@@ -20,6 +23,8 @@ static void usage(FILE *out)
           "                      [--feature-level N]\n"
           "       farshored join --dir DIR --token TOKEN|@FILE --name NAME --api HOST:PORT --peer HOST:PORT\n"
           "       farshored run --dir DIR\n"
+          "       farshored rejoin --dir DIR --token TOKEN|@FILE [--name NAME] [--api HOST:PORT] [--peer HOST:PORT]\n"
+          "       farshored recover-quorum --dir DIR --token TOKEN|@FILE [--second-token TOKEN|@FILE] [--confirm NAME]\n"
           "       farshored log-verify --dir DIR\n"
           "       farshored log-replay --dir DIR --out DIR [--to SEQ|TIME]\n"
           "       farshored log-export --dir DIR --out FILE [--to SEQ|TIME]\n"
@@ -36,6 +41,8 @@ int main(int argc, char **argv)
         {"init", far_server_init},
         {"join", far_server_join},
         {"run", far_server_run},
+        {"rejoin", far_server_rejoin},
+        {"recover-quorum", far_server_recover_quorum},
         {"log-verify", far_server_log_verify},
         {"log-replay", far_server_log_replay},
         {"log-export", far_server_log_export},

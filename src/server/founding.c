@@ -72,7 +72,7 @@ static void on_timer(uv_timer_t *timer)
     }
     struct far_command command = {
         .kind = f->commands[f->next].kind,
-        .actor = far_actor(FAR_ACTOR_SERVER, f->server_id),
+        .actor = f->commands[f->next].actor != 0 ? f->commands[f->next].actor : far_actor(FAR_ACTOR_SERVER, f->server_id),
         .payload = far_buf_slice(&f->commands[f->next].payload),
     };
     memcpy(command.id, f->command_id, sizeof command.id);
@@ -107,8 +107,8 @@ static int run(const struct far_log_config *log_config, struct founding *f)
     return f->rc;
 }
 
-int far_founding_run(const char *dir, const struct far_server_config *config,
-                     const struct far_founding_command *commands, size_t count, struct far_error *err)
+static int open_and_run(const char *dir, const struct far_server_config *config, bool is_new,
+                        const struct far_founding_command *commands, size_t count, struct far_error *err)
 {
     struct far_net *net = NULL;
     struct founding f = {.commands = commands, .count = count, .server_id = config->server_id};
@@ -117,7 +117,7 @@ int far_founding_run(const char *dir, const struct far_server_config *config,
         return rc;
     }
     struct far_log_config log_config = far_server_log_config(dir, config, net);
-    rc = far_log_bootstrap(&log_config, err);
+    rc = is_new ? far_log_bootstrap(&log_config, err) : 0;
     if (rc == 0) {
         rc = run(&log_config, &f);
         if (rc != 0 && err != NULL) {
@@ -126,4 +126,16 @@ int far_founding_run(const char *dir, const struct far_server_config *config,
     }
     far_net_free(net);
     return rc;
+}
+
+int far_founding_run(const char *dir, const struct far_server_config *config,
+                     const struct far_founding_command *commands, size_t count, struct far_error *err)
+{
+    return open_and_run(dir, config, true, commands, count, err);
+}
+
+int far_founding_continue(const char *dir, const struct far_server_config *config,
+                          const struct far_founding_command *commands, size_t count, struct far_error *err)
+{
+    return open_and_run(dir, config, false, commands, count, err);
 }

@@ -6,6 +6,7 @@
 
 struct far_founding_command {
     uint16_t kind;
+    uint64_t actor; /* 0: the server */
     struct far_buf payload;
 };
 
@@ -13,5 +14,9 @@ struct far_founding_command {
  * closes it. Blocking. FAR_TIMEOUT after 30 s without progress. */
 int far_founding_run(const char *dir, const struct far_server_config *config,
                      const struct far_founding_command *commands, size_t count, struct far_error *err);
+
+/* The same with the log that is there, whose only voter is this server. */
+int far_founding_continue(const char *dir, const struct far_server_config *config,
+                          const struct far_founding_command *commands, size_t count, struct far_error *err);
 
 #endif

@@ -6,13 +6,14 @@
 #include "net/pki.h"
 #include "net/seal.h"
 #include "net/sign.h"
-#include "server/server.h"
+#include "server/server_join.h"
 
 #include <stdio.h>
 
 enum { OPT_DIR, OPT_TOKEN, OPT_NAME, OPT_API, OPT_PEER, OPT_COUNT };
 static const char *const option_names[] = {"--dir", "--token", "--name", "--api", "--peer", NULL};
-static const char *const file_names[] = {"server.key", "server.crt", "ca.crt", "seal.key", "sign.key", "config", NULL};
+static const char *const file_names[] = {"server.key", "server.crt",  "ca.crt", "seal.key",
+                                         "sign.key",   "incarnation", "config", NULL};
 
 static int write_folder(const char *dir, const struct far_enrolment *enrolment, const uint8_t seal_key[32],
                         struct far_server_config *config, struct far_error *err)
@@ -35,6 +36,7 @@ static int write_folder(const char *dir, const struct far_enrolment *enrolment, 
     rc = rc == 0 ? far_sign_keypair(sign_public, sign_private, err) : rc;
     rc = rc == 0 ? far_server_sign_key_save(dir, sign_private, err) : rc;
     explicit_bzero(sign_private, sizeof sign_private);
+    rc = rc == 0 ? far_enroll_save_incarnation(dir, enrolment, err) : rc;
     return rc == 0 ? far_server_config_save(dir, config, err) : rc;
 }
 
@@ -51,12 +53,12 @@ static int refuse_old_log(const char *dir, struct far_error *err)
     return far_fail(err, FAR_CONFLICT, "'%s' holds the log of a server that was here before; give a new folder", dir);
 }
 
-static int enroll(const char *const *options, const struct far_server_config *config, uint8_t seal_private[32],
+static int enroll(const struct far_join_options *options, const struct far_server_config *config, uint8_t seal_private[32],
                   struct far_enrolment *ret_enrolment, struct far_error *err)
 {
     uint8_t seal_public[32];
     char token[FAR_JOIN_TOKEN_TEXT_MAX];
-    int rc = far_join_token_argument(options[OPT_TOKEN], token, err);
+    int rc = far_join_token_argument(options->token, token, err);
     rc = rc == 0 ? far_seal_keypair(seal_public, seal_private, err) : rc;
     if (rc != 0) {
         return rc;
@@ -64,7 +66,7 @@ static int enroll(const char *const *options, const struct far_server_config *co
     struct far_enroll_request request = {
         .token = token,
         .party = FAR_PARTY_SERVER,
-        .name = options[OPT_NAME],
+        .name = options->name,
         .api_address = config->api_address,
         .peer_address = config->peer_address,
         .seal_key = seal_public,
@@ -73,51 +75,58 @@ static int enroll(const char *const *options, const struct far_server_config *co
 }
 
 /* The folder is there and ours: everything that is needed besides, then the token, then the files. */
-static int join(const char *const *options, struct far_error *err)
+static int join(const struct far_join_options *options, struct far_error *err)
 {
     struct far_enrolment enrolment;
     struct far_server_config config = {0};
     uint8_t seal_private[32];
-    int rc = refuse_old_log(options[OPT_DIR], err);
+    int rc = refuse_old_log(options->dir, err);
+    rc = rc != 0 ? rc : far_server_address_settle(options->api, config.api_address, err);
+    rc = rc != 0 ? rc : far_server_address_settle(options->peer, config.peer_address, err);
     if (rc == 0) {
-        rc = far_server_address_settle(options[OPT_API], config.api_address, err);
-    }
-    if (rc == 0) {
-        rc = far_server_address_settle(options[OPT_PEER], config.peer_address, err);
-    }
-    if (rc == 0) {
-        snprintf(config.name, sizeof config.name, "%s", options[OPT_NAME]);
+        snprintf(config.name, sizeof config.name, "%s", options->name);
         rc = enroll(options, &config, seal_private, &enrolment, err);
     }
     if (rc != 0) {
         return rc;
     }
-    rc = write_folder(options[OPT_DIR], &enrolment, seal_private, &config, err);
+    rc = options->before_config != NULL ? options->before_config(options->arg, &enrolment, err) : 0;
+    rc = rc != 0 ? rc : write_folder(options->dir, &enrolment, seal_private, &config, err);
     if (rc == 0) {
         printf("server '%s' joined cluster '%s' as number %llu; start it with: farshored run --dir %s\n",
-               options[OPT_NAME], enrolment.cluster, (unsigned long long)enrolment.id, options[OPT_DIR]);
+               options->name, enrolment.cluster, (unsigned long long)enrolment.id, options->dir);
     }
     far_enroll_done(&enrolment);
     explicit_bzero(seal_private, sizeof seal_private);
     return rc;
 }
 
-int far_server_join(int argc, char **argv)
+int far_server_join_folder(const struct far_join_options *options, struct far_error *err)
 {
-    const char *options[OPT_COUNT];
-    struct far_error err = {0};
     struct far_new_folder folder;
-    int rc = far_server_options(argc, argv, option_names, OPT_COUNT, options, &err);
-    if (rc == 0) {
-        rc = far_new_folder_begin(options[OPT_DIR], "server", file_names, &folder, &err);
-    }
+    int rc = far_new_folder_begin(options->dir, "server", file_names, &folder, err);
     if (rc != 0) {
-        return far_server_failed(&err);
+        return rc;
     }
-    rc = join(options, &err);
+    rc = join(options, err);
     if (rc != 0) {
         far_new_folder_undo(&folder);
-        return far_server_failed(&err);
     }
-    return 0;
+    return rc;
+}
+
+int far_server_join(int argc, char **argv)
+{
+    const char *values[OPT_COUNT];
+    struct far_error err = {0};
+    int rc = far_server_options(argc, argv, option_names, OPT_COUNT, values, &err);
+    if (rc == 0) {
+        const struct far_join_options options = {.dir = values[OPT_DIR],
+                                                 .token = values[OPT_TOKEN],
+                                                 .name = values[OPT_NAME],
+                                                 .api = values[OPT_API],
+                                                 .peer = values[OPT_PEER]};
+        rc = far_server_join_folder(&options, &err);
+    }
+    return rc == 0 ? 0 : far_server_failed(&err);
 }

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/logging.h"
 #include "net/address.h"
+#include "server/fence.h"
 #include "server/head_signer.h"
 #include "server/hooks.h"
 #include "server/link.h"
@@ -21,7 +22,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { SIGNALS = 3, FILES_MAX = 8192, REFUSAL_LOG_MS = 1000, REMOVED_LOG_MS = 60000 };
+enum { SIGNALS = 3, FILES_MAX = 8192, REFUSAL_LOG_MS = 1000, REMOVED_LOG_MS = 60000, ARENA_MAX = 64 * 1024 };
 
 struct program {
     struct far_call stop_call; /* first */
@@ -89,6 +90,14 @@ static void on_removed_call(struct far_call *call, bool canceled)
     }
 }
 
+static void stop_soon(struct program *p)
+{
+    p->stop_call.run = on_removed_call;
+    if (far_calls_post(p->calls, &p->stop_call) != 0) {
+        p->removal.klass = 0; /* its peers say it again */
+    }
+}
+
 static void on_removed(void *arg, const char *ask)
 {
     struct program *p = arg;
@@ -101,10 +110,57 @@ static void on_removed(void *arg, const char *ask)
     if (far_server_removed_keep(p->dir, &p->removal, &unkept) != 0) {
         far_logf(FAR_LEVEL_WARN, "server", "it will have to be told again: %s", unkept.message);
     }
-    p->stop_call.run = on_removed_call;
-    if (far_calls_post(p->calls, &p->stop_call) != 0) {
-        p->removal.klass = 0; /* its peers say it again */
+    stop_soon(p);
+}
+
+/* ---- another incarnation ---- */
+
+/* A node that follows a newer one is refused, and no more: it is a server's word that fences. */
+static void on_incarnation(void *arg, struct far_peer peer, const uint8_t fingerprint[32], struct far_incarnation_id theirs)
+{
+    struct program *p = arg;
+    const char *file = NULL;
+    struct far_error why = {0}, unkept;
+    if (p->removal.klass != 0 || p->stopping || peer.party != FAR_PARTY_SERVER ||
+        far_fence_judge(&p->config, far_net_incarnation(p->net), peer.id, theirs, &file, &why) == 0) {
+        return;
     }
+    p->removal = why;
+    far_logf(FAR_LEVEL_ERROR, "server", "%s", why.message);
+    if (far_fence_keep(p->dir, file, &why, &unkept) != 0) {
+        far_logf(FAR_LEVEL_WARN, "server", "it will have to be told again: %s", unkept.message);
+    }
+    stop_soon(p);
+}
+
+/* What is kept outside the log must fit the state: a recovery that did not finish must not be served, nor may an older
+ * incarnation come back because a file was lost. */
+static int check_incarnation(const struct program *p, struct far_error *err)
+{
+    struct far_incarnation own;
+    struct far_log_view view;
+    struct far_row_cluster cluster;
+    struct far_arena arena;
+    struct far_key key = far_key(&far_schema_row_cluster);
+    uint64_t epoch = far_net_incarnation(p->net).epoch;
+    int rc = far_log_view_begin_now(p->log, &view, err);
+    if (rc != 0) {
+        return rc;
+    }
+    far_arena_init(&arena, ARENA_MAX);
+    rc = far_state_get(&view.state, &far_schema_row_cluster, &key, &arena, &cluster, err);
+    far_log_view_end(&view);
+    if (rc == 0 && cluster.incarnation_epoch > epoch) {
+        rc = far_fail(err, FAR_CORRUPT, "the state is of incarnation %llu, the folder of %llu: its file 'incarnation' was lost",
+                      (unsigned long long)cluster.incarnation_epoch, (unsigned long long)epoch);
+    } else if (rc == 0 && cluster.incarnation_epoch < epoch &&
+               far_incarnation_load(p->dir, p->config.cluster_uuid, &own, NULL) == 0 &&
+               own.reason != FAR_INCARNATION_FOLLOWED && own.server_id == p->config.server_id) {
+        rc = far_fail(err, FAR_CONFLICT, "the recovery of this server into incarnation %llu did not finish: run it again "
+                                         "(farshored recover-quorum)", (unsigned long long)epoch);
+    }
+    far_arena_done(&arena);
+    return rc == FAR_NOT_FOUND ? 0 : rc; /* a new server, which its leader fills */
 }
 
 /* ---- streams on port 5001 ---- */
@@ -178,6 +234,10 @@ static int open_log(struct program *p, struct far_error *err)
     int rc = far_log_open(&config, &p->loop, on_commit, on_leader, p, &p->log, err);
     if (rc == 0) {
         far_log_on_removed(p->log, on_removed, p);
+        rc = check_incarnation(p, err);
+    }
+    if (rc == 0) {
+        far_net_on_incarnation(p->net, on_incarnation, p);
         far_peer_keys_watch(p->net, p->log);
         rc = far_link_new(p->log, &p->loop, &p->link, err);
     }
@@ -313,6 +373,7 @@ static void stop(struct program *p)
     }
     if (p->log != NULL) {
         far_net_check_keys(p->net, NULL, NULL);
+        far_net_on_incarnation(p->net, NULL, NULL);
         far_log_close(p->log, on_part_closed, p);
     }
 }
@@ -386,6 +447,9 @@ int far_server_run(int argc, char **argv)
     }
     if (rc == 0) {
         rc = far_server_removed_check(p.dir, &err);
+    }
+    if (rc == 0) {
+        rc = far_fence_check(p.dir, NULL, &err);
     }
     if (rc == 0) {
         rc = serve(&p, &err);

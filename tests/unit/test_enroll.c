@@ -62,9 +62,34 @@ static void more_servers_than_a_cluster_has_are_refused(void **unused)
     assert_int_equal(parse(json, &e), FAR_INVALID);
 }
 
+#define LIFE(epoch) "{\"epoch\":" epoch ",\"uuid\":\"" UUID "\",\"parent_seq\":9,\"parent_head\":\"" UUID UUID "\"," \
+                    "\"sure_seq\":8,\"sure_head\":\"" UUID UUID "\"}"
+
+/* Without any, as a server of 0.1.0 answers, it is the first. */
+static void the_lives_of_a_cluster_are_read(void **state)
+{
+    struct far_enrolment e;
+    assert_int_equal(parse("{\"id\":5,\"cluster\":\"n\",\"cluster_uuid\":\"" UUID "\",\"incarnation_epoch\":3,"
+                           "\"incarnations\":[" LIFE("2") "," LIFE("3") "]," REST, &e), 0);
+    assert_int_equal(e.incarnation_count, 2);
+    assert_int_equal(e.incarnations[1].epoch, 3);
+    assert_int_equal(e.incarnations[1].parent_seq, 9);
+    assert_int_equal(e.incarnations[1].sure_seq, 8);
+    far_enroll_done(&e);
+    static const char *const bad[] = {
+        "{\"id\":5,\"cluster\":\"n\",\"cluster_uuid\":\"" UUID "\",\"incarnation_epoch\":3,\"incarnations\":[7]," REST,
+        "{\"id\":5,\"cluster\":\"n\",\"cluster_uuid\":\"" UUID "\",\"incarnation_epoch\":3,\"incarnations\":["
+        LIFE("1") "]," REST,
+    };
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(parse(bad[i], &e), FAR_INVALID);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_lives_of_a_cluster_are_read),
         cmocka_unit_test(a_good_answer_is_taken_whole),
         cmocka_unit_test(an_answer_with_anything_wrong_is_refused),
         cmocka_unit_test(more_servers_than_a_cluster_has_are_refused),

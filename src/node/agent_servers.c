@@ -1,0 +1,58 @@
+/* The servers that a node knows, as text and in their file: see agent.h. */
+#include "node/agent.h"
+
+#include "base/file.h"
+#include "base/logging.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+bool far_agent_parse_server(const char *text, struct far_agent_server *ret_server)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long long id = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || errno != 0 || id == 0 || *end != '@') {
+        return false;
+    }
+    const char *address = end + 1, *key = strchr(address, '#');
+    size_t len = key != NULL ? (size_t)(key - address) : strlen(address);
+    struct far_agent_server server = {.id = id, .has_fingerprint = key != NULL};
+    if (len == 0 || len >= sizeof server.address ||
+        (key != NULL && !far_hex_decode(key + 1, strlen(key + 1), server.fingerprint, sizeof server.fingerprint))) {
+        return false;
+    }
+    memcpy(server.address, address, len);
+    *ret_server = server;
+    return true;
+}
+
+/* Keep the list for the next start. Losing it costs nothing but a dial to servers that are gone. */
+void far_agent_save_servers(const char *path, const struct far_agent_server *servers, size_t count)
+{
+    struct far_buf text;
+    struct far_error err = {0};
+    int rc = 0;
+    if (path == NULL) {
+        return;
+    }
+    far_buf_init(&text, FAR_AGENT_SERVERS_MAX * FAR_AGENT_SERVER_TEXT_MAX);
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        const struct far_agent_server *server = &servers[i];
+        char key[66] = "#";
+        far_hex_encode(server->fingerprint, sizeof server->fingerprint, key + 1);
+        rc = far_buf_printf(&text, "%llu@%s%s\n", (unsigned long long)server->id, server->address,
+                            server->has_fingerprint ? key : "");
+    }
+    rc = rc == 0 ? far_file_replace(path, text.data, text.len, 0600, &err) : rc;
+    far_buf_done(&text);
+    if (rc != 0) {
+        far_logf(FAR_LEVEL_WARN, "agent", "the list of servers is not kept: %s", err.message);
+    }
+}
+
+bool far_agent_same_server(const struct far_agent_server *a, const struct far_agent_server *b)
+{
+    return a->id == b->id && strcmp(a->address, b->address) == 0 && a->has_fingerprint == b->has_fingerprint &&
+           memcmp(a->fingerprint, b->fingerprint, sizeof a->fingerprint) == 0;
+}

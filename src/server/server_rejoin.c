@@ -1,0 +1,249 @@
+/* farshored rejoin: a fenced (or removed, or damaged) server becomes a new one, and keeps what it was.
+ *
+ * Good day: everything of the old server goes into divergent/<incarnation>-<number>/ of its folder, `config` first, so that
+ * from the first move on the folder is no server's; then it joins with a new token, under a new id, as a standby that the
+ * leader fills; `config` is written last. The file `rejoin` names the place while that lasts: interrupted at any point, the
+ * next rejoin goes on. What was moved is never read by the server again, only shown (divergent.c). */
+#include "base/file.h"
+#include "log/log_offline.h"
+#include "net/enroll.h"
+#include "server/fence.h"
+#include "server/server_join.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { OPT_DIR, OPT_TOKEN, OPT_REQUIRED, OPT_NAME = OPT_REQUIRED, OPT_API, OPT_PEER, OPT_COUNT };
+static const char *const option_names[] = {"--dir", "--token", "--name", "--api", "--peer", NULL};
+static const char marker_name[] = "rejoin";
+/* What stays where it is. */
+static const char *const kept[] = {".", "..", "divergent", "rejoin", "reserve", "ready", "admin.token", "backups", NULL};
+
+enum { PLACE_MAX = 48, MARKER_MAX = 256, PATH_BYTES = FAR_SERVER_FILE_MAX + PLACE_MAX + 256 + 16 };
+
+struct rejoin {
+    const char *dir;
+    const char *const *options;
+    char place[PLACE_MAX]; /* "<epoch>-<id>" */
+    struct far_server_config old;
+    uint64_t old_epoch;
+};
+
+static void place_path(const struct rejoin *r, const char *name, char path[PATH_BYTES])
+{
+    snprintf(path, PATH_BYTES, "%s/divergent/%s/%s", r->dir, r->place, name);
+}
+
+/* ---- may it? ---- */
+
+/* A member that is whole is not thrown away by mistake. */
+static int check_unfit(const struct rejoin *r, struct far_error *err)
+{
+    struct far_log_config config = far_server_log_config(r->dir, &r->old, NULL);
+    struct far_log_offline *log;
+    struct far_log_ending ending;
+    struct far_error why = {0};
+    if (far_fence_check(r->dir, NULL, &why) != 0 || far_server_removed_check(r->dir, &why) != 0) {
+        return 0;
+    }
+    int rc = far_log_offline_open(&config, &log, &why);
+    if (rc == 0) {
+        rc = far_log_offline_ending(log, &ending, &why);
+        far_log_offline_close(log);
+    }
+    if (rc == FAR_CORRUPT || rc == FAR_NOT_FOUND) {
+        return 0;
+    }
+    return rc != 0 ? far_fail(err, rc, "%s", why.message)
+                   : far_fail(err, FAR_CONFLICT,
+                              "server '%s' is whole and neither fenced nor removed: remove it from the cluster first "
+                              "(farshore server remove)", r->old.name);
+}
+
+/* ---- moving ---- */
+
+static bool is_kept(const char *name)
+{
+    for (size_t i = 0; kept[i] != NULL; i++) {
+        if (strcmp(kept[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int move(const struct rejoin *r, const char *name, struct far_error *err)
+{
+    char from[FAR_SERVER_FILE_MAX + 256], to[PATH_BYTES];
+    snprintf(from, sizeof from, "%s/%s", r->dir, name);
+    place_path(r, name, to);
+    if (rename(from, to) != 0 && errno != ENOENT) {
+        return far_fail_errno(err, FAR_IO, errno, "move '%s' to '%s'", from, to);
+    }
+    return 0;
+}
+
+static int move_rest(const struct rejoin *r, struct far_error *err)
+{
+    DIR *folder = opendir(r->dir);
+    int rc = folder == NULL ? far_fail_errno(err, FAR_IO, errno, "read folder '%s'", r->dir) : 0;
+    for (struct dirent *entry; rc == 0 && (entry = readdir(folder)) != NULL;) {
+        rc = is_kept(entry->d_name) ? 0 : move(r, entry->d_name, err);
+    }
+    if (folder != NULL) {
+        closedir(folder);
+    }
+    return rc;
+}
+
+static int move_all(const struct rejoin *r, struct far_error *err)
+{
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/divergent", r->dir);
+    int rc = far_file_make_dir(path, err);
+    place_path(r, ".", path);
+    path[strlen(path) - 2] = '\0';
+    rc = rc != 0 ? rc : far_file_make_dir(path, err);
+    rc = rc != 0 ? rc : move(r, "config", err);
+    rc = rc != 0 ? rc : far_file_sync_dir(r->dir, err);
+    rc = rc != 0 ? rc : move_rest(r, err);
+    rc = rc != 0 ? rc : far_file_sync_dir(path, err);
+    return rc != 0 ? rc : far_file_sync_dir(r->dir, err);
+}
+
+/* ---- where was it? ---- */
+
+static uint64_t epoch_of(const char *dir, const struct far_server_config *config)
+{
+    struct far_incarnation incarnation;
+    return far_incarnation_load(dir, config->cluster_uuid, &incarnation, NULL) == 0 ? incarnation.epoch
+                                                                                   : config->incarnation_epoch;
+}
+
+static int read_marker(struct rejoin *r, struct far_error *err)
+{
+    char path[FAR_SERVER_FILE_MAX];
+    struct far_buf text;
+    far_server_path(r->dir, marker_name, path);
+    far_buf_init(&text, MARKER_MAX);
+    int rc = far_file_read(path, &text, err);
+    if (rc == 0 && (text.len == 0 || text.len > PLACE_MAX || text.data[text.len - 1] != '\n' ||
+                    memchr(text.data, '/', text.len) != NULL)) {
+        rc = far_fail(err, FAR_CORRUPT, "'%s' does not name a place", path);
+    }
+    if (rc == 0) {
+        snprintf(r->place, sizeof r->place, "%.*s", (int)text.len - 1, (const char *)text.data);
+    }
+    far_buf_done(&text);
+    return rc;
+}
+
+static int begin(struct rejoin *r, struct far_error *err)
+{
+    char text[PLACE_MAX + 1], path[PATH_BYTES];
+    int rc = far_server_config_load(r->dir, &r->old, err);
+    rc = rc != 0 ? rc : check_unfit(r, err);
+    if (rc != 0) {
+        return rc;
+    }
+    r->old_epoch = epoch_of(r->dir, &r->old);
+    snprintf(r->place, sizeof r->place, "%llu-%llu", (unsigned long long)r->old_epoch,
+             (unsigned long long)r->old.server_id);
+    place_path(r, "config", path);
+    if (access(path, F_OK) == 0) {
+        return far_fail(err, FAR_CONFLICT, "'%s' is there already", path);
+    }
+    snprintf(text, sizeof text, "%s\n", r->place);
+    return far_server_file_write(r->dir, marker_name, far_slice_str(text), 0600, err);
+}
+
+/* ret_joined: a rejoin before this one came to its end but for the marker. */
+static int go_on(struct rejoin *r, bool *ret_joined, struct far_error *err)
+{
+    char path[PATH_BYTES], now[PLACE_MAX] = "";
+    struct far_server_config config;
+    if (far_server_config_load(r->dir, &config, NULL) == 0) {
+        snprintf(now, sizeof now, "%llu-%llu", (unsigned long long)epoch_of(r->dir, &config),
+                 (unsigned long long)config.server_id);
+    }
+    *ret_joined = now[0] != '\0' && strcmp(now, r->place) != 0;
+    int rc = *ret_joined ? 0 : move_all(r, err);
+    place_path(r, ".", path);
+    path[strlen(path) - 2] = '\0';
+    rc = rc != 0 ? rc : far_server_config_load(path, &r->old, err);
+    r->old_epoch = rc == 0 ? epoch_of(path, &r->old) : 0;
+    return rc;
+}
+
+/* ---- joining ---- */
+
+/* Where the cluster left the incarnation that this server was in: a line of text. */
+static int keep_fork(void *arg, const struct far_enrolment *enrolment, struct far_error *err)
+{
+    const struct rejoin *r = arg;
+    char path[PATH_BYTES], text[256], parent[65], sure[65];
+    for (size_t i = 0; i < enrolment->incarnation_count; i++) {
+        const struct far_enroll_incarnation *one = &enrolment->incarnations[i];
+        if (one->epoch == r->old_epoch + 1) {
+            far_hex_encode(one->parent_head, 32, parent);
+            far_hex_encode(one->sure_head, 32, sure);
+            int n = snprintf(text, sizeof text, "%llu %s %llu %s\n", (unsigned long long)one->parent_seq, parent,
+                             (unsigned long long)one->sure_seq, sure);
+            place_path(r, "fork", path);
+            return far_file_replace(path, text, (size_t)n, 0600, err);
+        }
+    }
+    return 0;
+}
+
+static int rejoin(struct rejoin *r, struct far_error *err)
+{
+    const char *name = r->options[OPT_NAME], *api = r->options[OPT_API], *peer = r->options[OPT_PEER];
+    bool is_joined = false;
+    struct far_error none = {0};
+    int rc = read_marker(r, &none);
+    if (rc == FAR_NOT_FOUND) {
+        rc = begin(r, err);
+    } else if (rc != 0) {
+        return far_fail(err, rc, "%s", none.message);
+    }
+    rc = rc != 0 ? rc : go_on(r, &is_joined, err);
+    if (rc != 0) {
+        return rc;
+    }
+    if (!is_joined) {
+        const struct far_join_options join = {.dir = r->dir,
+                                              .token = r->options[OPT_TOKEN],
+                                              .name = name != NULL ? name : r->old.name,
+                                              .api = api != NULL ? api : r->old.api_address,
+                                              .peer = peer != NULL ? peer : r->old.peer_address,
+                                              .before_config = keep_fork,
+                                              .arg = r};
+        rc = far_server_join_folder(&join, err);
+    }
+    if (rc == 0) {
+        char path[FAR_SERVER_FILE_MAX];
+        far_server_path(r->dir, marker_name, path);
+        rc = unlink(path) == 0 || errno == ENOENT ? far_file_sync_dir(r->dir, err)
+                                                  : far_fail_errno(err, FAR_IO, errno, "remove '%s'", path);
+    }
+    if (rc == 0) {
+        printf("what it was is kept in %s/divergent/%s; look at it with: farshore cluster divergent list --dir %s\n", r->dir,
+               r->place, r->dir);
+    }
+    return rc;
+}
+
+int far_server_rejoin(int argc, char **argv)
+{
+    const char *options[OPT_COUNT];
+    struct far_error err = {0};
+    struct rejoin r = {.options = options};
+    int rc = far_server_options(argc, argv, option_names, OPT_REQUIRED, options, &err);
+    r.dir = options[OPT_DIR];
+    rc = rc != 0 ? rc : rejoin(&r, &err);
+    return rc == 0 ? 0 : far_server_failed(&err);
+}

@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""The quorum is gone for good: one survivor goes on, the others are fenced when they return, and rejoin.
+
+far-timeout: 300
+"""
+import os
+
+import farlib
+import tap
+
+SIZE = 8 * farlib.MIB
+CONFLICT, DENIED, INVALID = 4, 5, 2
+cluster = None
+second_token = None
+
+
+def recover(server, *argv, confirm="test", token=None):
+    options = ["--confirm", confirm] if confirm else []
+    return cluster.run_tool("farshored", "recover-quorum", "--dir", server.dir, "--token",
+                            token or "@" + cluster.token_file, *options, *argv, check=False)
+
+
+def path(name):
+    return os.path.join(cluster.base, name)
+
+
+def exit_status(process, seconds):
+    farlib.until(lambda: process.process.poll() is not None, seconds, "%s stops by itself" % process.name)
+    status = process.process.returncode
+    process.ended(status)
+    process.process = None
+    return status
+
+
+def log_of(process):
+    with open(process.log, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def epoch(server):
+    return cluster.status(server)["cluster"]["incarnation_epoch"]
+
+
+def write_token(name, text):
+    with open(os.open(path(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+        file.write(text + "\n")
+    return "@" + path(name)
+
+
+def a_quorum_that_is_there_is_not_recovered():
+    survivor = cluster.servers["recovery"]
+    status, text = recover(survivor)
+    assert status == CONFLICT and "stop it first" in text, text
+    survivor.stop()
+    status, text = recover(survivor)
+    assert status == CONFLICT and "the quorum is not gone" in text, text
+    survivor.start()
+    cluster.wait_leader()
+
+
+def nothing_happens_without_the_right_name_token_and_approval():
+    global second_token
+    farlib.make_image(path("a.img"), SIZE, seed)
+    cluster.protect("vm", [path("a.img")])
+    cluster.replicate()
+    second_token = write_token("second", cluster.cli("token", "create", "second")["token"])
+    cluster.cli("cluster", "recovery-policy", "--second-approval")
+    cluster.wait_same_heads()
+    for name in ("protected", "witness"):
+        cluster.servers[name].kill()
+    survivor = cluster.servers["recovery"]
+    survivor.stop()
+    stranger = write_token("stranger", "far_" + "1" * 64)
+    for wanted, word, options in ((DENIED, "second operator", {}),
+                                  (DENIED, "another operator", {"more": ["--second-token", "@" + cluster.token_file]}),
+                                  (DENIED, "", {"token": stranger}),
+                                  (INVALID, "no API token", {"token": "nonsense"}),
+                                  (CONFLICT, "not the name", {"confirm": "other", "more": ["--second-token", second_token]}),
+                                  (CONFLICT, "not the name", {"confirm": None, "more": ["--second-token", second_token]})):
+        more = options.pop("more", [])
+        status, text = recover(survivor, *more, **options)
+        assert status == wanted and word in text, (status, text)
+    assert not os.path.exists(os.path.join(survivor.dir, "incarnation"))
+    survivor.start()
+    farlib.until(lambda: epoch(survivor) == 1, 10, "the old server still starts")
+
+
+def the_survivor_goes_on_alone_and_keeps_everything():
+    survivor = cluster.servers["recovery"]
+    survivor.stop()
+    status, text = recover(survivor, "--second-token", second_token)
+    print("# " + text.replace("\n", "\n# "))
+    assert status == 0 and "May be lost" in text, text
+    survivor.start()
+    cluster.wait_leader()
+    assert epoch(survivor) == 2
+    roles = {s["name"]: s["role"] for s in cluster.get("/v1/servers")["items"]}
+    assert roles == {"protected": "removed", "recovery": "voter", "witness": "removed"}, roles
+    assert cluster.get("/v1/plans/plan")["name"] == "plan"
+    cluster.post("/v1/sites", {"name": "after", "role": "recovery"})
+    assert cluster.status(survivor)["server"]["term"] >= 1000000
+
+
+def nodes_follow_and_go_on_with_the_plan():
+    cluster.wait_nodes()
+    farlib.change_image(path("a.img"), 5, seed + 1)
+    cluster.replicate()
+    cluster.recover("vm", [path("a.out")])
+    assert farlib.same_bytes(path("a.img"), path("a.out"))
+    for node in cluster.nodes.values():
+        assert os.path.exists(os.path.join(node.dir, "incarnation"))
+
+
+def the_old_majority_comes_back_and_is_fenced():
+    """It leads among itself at first and may take writes alone; nobody of the new incarnation hears it."""
+    survivor = cluster.servers["recovery"]
+    survivor.stop()
+    old = [cluster.servers["protected"], cluster.servers["witness"]]
+    for server in old:
+        server.start()
+    leader = cluster.wait_leader()
+    assert epoch(leader) == 1
+    cluster.index = 0
+    cluster.post("/v1/sites", {"name": "alone", "role": "recovery"}, server=leader)
+    target = cluster.nodes["target"]
+    target.stop()
+    with open(os.path.join(target.dir, "servers"), "a", encoding="ascii") as file: # it knows only the new ones any more
+        file.write("1@%s\n" % cluster.servers["protected"].peer)
+    target.start()
+    farlib.until(lambda: "which is over" in log_of(target), 20, "a node that followed refuses the old servers")
+    survivor.start()
+    for server in old:
+        assert exit_status(server, 30) == DENIED
+        assert "is fenced" in log_of(server), log_of(server)[-500:]
+        status, text = cluster.run_tool("farshored", "run", "--dir", server.dir, check=False)
+        assert status == DENIED and "is fenced" in text, text
+    cluster.wait_leader()
+    assert cluster.request(survivor, "GET", "/v1/sites/alone")[0] == 404
+    cluster.wait_nodes()
+
+
+def a_fenced_server_rejoins_under_a_new_id_and_keeps_what_it_was():
+    for name in ("protected", "witness"):
+        server = cluster.servers[name]
+        token = write_token("rejoin-" + name, cluster.join_token(name, "join_server", name))
+        status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, "--token", "@" + path("none"), check=False)
+        assert status != 0, text
+        assert not os.path.exists(os.path.join(server.dir, "config"))
+        status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, "--token", token, check=False)
+        assert status == 0, text
+        server.start()
+        farlib.until(lambda n=name: cluster.voter(n), 60, "server %s votes again" % name)
+    assert epoch(cluster.servers["witness"]) == 2
+    cluster.wait_same_heads()
+    assert len(os.listdir(os.path.join(cluster.servers["protected"].dir, "divergent"))) == 1
+
+
+def a_member_that_is_whole_does_not_rejoin_by_mistake():
+    server = cluster.servers["witness"]
+    server.stop()
+    status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, "--token", "x", check=False)
+    assert status == CONFLICT and "neither fenced nor removed" in text, text
+    server.start()
+    cluster.wait_same_heads()
+
+
+if __name__ == "__main__":
+    seed = farlib.seed_of_run()
+    with farlib.Cluster(lease_ms=4000) as cluster:
+        tap.run_all([a_quorum_that_is_there_is_not_recovered, nothing_happens_without_the_right_name_token_and_approval,
+                 the_survivor_goes_on_alone_and_keeps_everything, nodes_follow_and_go_on_with_the_plan,
+                 the_old_majority_comes_back_and_is_fenced,
+                 a_fenced_server_rejoins_under_a_new_id_and_keeps_what_it_was,
+                 a_member_that_is_whole_does_not_rejoin_by_mistake])
