@@ -245,6 +245,23 @@ static int apply_history(struct far_apply_thread *thread, const struct far_apply
     return far_store_commit(txn, err);
 }
 
+static int take_segment(struct far_apply_thread *thread, const struct far_apply_job *job, struct far_error *err)
+{
+    struct far_segment segment;
+    struct far_store_txn *txn;
+    memcpy(&segment, far_apply_job_data(job).data, sizeof segment);
+    int rv = far_store_begin(thread->store, true, &txn, err);
+    if (rv != 0) {
+        return rv;
+    }
+    rv = far_segments_take(txn, &segment, err);
+    if (rv != 0) {
+        far_store_abort(txn);
+        return rv;
+    }
+    return far_store_commit(txn, err);
+}
+
 static int install_finish(struct far_apply_thread *thread, const struct far_apply_job *job, struct far_error *err)
 {
     struct far_manifest manifest;
@@ -270,6 +287,10 @@ static int apply_alone(struct work *work, const struct far_apply_job *job, struc
         return install_finish(thread, job, err);
     case FAR_JOB_HISTORY:
         return apply_history(thread, job, err);
+    case FAR_JOB_SEGMENT:
+        return take_segment(thread, job, err);
+    case FAR_JOB_TIDY:
+        return far_tidy(thread->store, &work->outcome->tidy, err);
     default:
         return far_store_sync(thread->store, err);
     }
@@ -287,6 +308,9 @@ static bool wait_for_space(struct far_apply_thread *thread, const struct far_err
 
 static bool failure_is_of_the_sender(const struct far_apply_job *job, int rv)
 {
+    if (job->kind == FAR_JOB_SEGMENT) {
+        return rv == FAR_CONFLICT;
+    }
     return job->kind >= FAR_JOB_INSTALL_BEGIN && job->kind <= FAR_JOB_HISTORY && rv == FAR_CORRUPT;
 }
 

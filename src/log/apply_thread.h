@@ -10,6 +10,7 @@
 #include "log/apply.h"
 #include "log/blob.h"
 #include "log/snapshot.h"
+#include "log/tidy.h"
 
 #include <uv.h>
 
@@ -29,6 +30,9 @@ enum far_apply_kind {
     FAR_JOB_HISTORY,        /* data: a batch of older events */
     FAR_JOB_STORED,         /* index and term of the last entry that the WAL reported stored */
     FAR_JOB_SYNC,           /* make all durable */
+    FAR_JOB_SEGMENT,        /* data: struct far_segment, which was sealed */
+    FAR_JOB_TIDY,           /* a piece of what is to go */
+    FAR_JOB_KINDS,
 };
 
 /* The state of an index: what servers compare. */
@@ -63,9 +67,10 @@ struct far_apply_outcome {
     size_t mark_count;
     struct far_apply_result *results; /* of the entries pushed with want_results */
     size_t result_count;
-    unsigned jobs[FAR_JOB_SYNC + 1]; /* how many of each kind were done */
+    unsigned jobs[FAR_JOB_KINDS];    /* how many of each kind were done */
     size_t bytes;                    /* of the jobs' data */
-    struct far_error job_error;      /* klass != 0: an install or history job failed; the store is as before it */
+    struct far_tidy tidy;            /* what FAR_JOB_TIDY left */
+    struct far_error job_error;      /* klass != 0: an install, history or segment job failed; the store is as before it */
 };
 
 struct far_apply_thread;

@@ -363,7 +363,7 @@ static void on_closing_beat(uv_timer_t *timer)
 {
     struct far_log *log = timer->data;
     answer_all(log); /* an answer may have asked again */
-    if (log->raft != NULL && far_raft_busy(log->raft)) {
+    if ((log->raft != NULL && far_raft_busy(log->raft)) || far_log_seal_busy(log)) {
         return;
     }
     uv_timer_stop(timer);
@@ -426,6 +426,7 @@ int far_log_open(const struct far_log_config *config, uv_loop_t *loop, far_log_c
         return rv;
     }
     (void)far_apply_thread_push(log->apply, FAR_JOB_SYNC, 0, 0, NULL, false); /* tells the deadlines */
+    far_log_seal_start(log);
     far_log_fill_status(log);
     far_log_kick(log);
     *ret_log = log;

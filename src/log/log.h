@@ -28,6 +28,9 @@ struct far_log_config {
     uint64_t full_space_bytes; /* second watermark: nothing but cluster commands below it; 0 = 64 MiB */
     size_t map_bytes;          /* LMDB's address space; 0 = 1 TiB */
     uint64_t feature_level_max; /* what it says that it supports, to hold the cluster back; 0 = all that the program does */
+    uint64_t events_max;       /* so many of the newest events stay in LMDB; 0 = 1,000,000 */
+    uint64_t segment_events;   /* older ones are sealed in segments of so many; 0 = 262,144 */
+    uint64_t segment_bytes;    /* or of so many bytes; 0 = 64 MiB */
 };
 
 /* Bootstrap an empty folder as the first server of a new cluster: writes WAL and LMDB so that the first start leads a

@@ -11,6 +11,7 @@
 #include "log/peers.h"
 #include "log/proposals.h"
 #include "log/raft_core.h"
+#include "log/segments.h"
 #include "log/space.h"
 #include "log/writer.h"
 
@@ -101,6 +102,23 @@ struct far_log_about {
     struct far_about about;
 };
 
+/* Events are sealed (log_seal.c). */
+struct far_log_seal {
+    struct far_log *log;
+    struct far_store *store;
+    struct far_seal_limits limits;
+    uv_work_t work;
+    bool is_busy;         /* on the pool: what follows, up to err, is its */
+    bool wants_sweep;     /* the pool's next work: remove files that no record names */
+    bool is_done;
+    struct far_sealer *sealer; /* NULL: no run is being sealed */
+    struct far_segment segment;
+    int rv;
+    struct far_error err;
+    bool take_is_pending, tidy_is_pending; /* on the apply thread */
+    uint64_t look_ms;     /* when to look again whether something is due */
+};
+
 struct far_log {
     struct far_log_config config; /* strings are owned copies */
     uv_loop_t *loop;
@@ -158,6 +176,7 @@ struct far_log {
     bool history_is_pending;
     uint64_t history_asked_ms;
     struct far_member_op member;
+    struct far_log_seal seal;
 
     uv_mutex_t status_mutex;
     struct far_log_status status; /* ages not filled */
@@ -225,6 +244,12 @@ void far_log_install_beat(struct far_log *log);
 void far_log_install_outcome(struct far_log *log, const struct far_apply_outcome *outcome);
 void far_log_want_state(struct far_log *log);
 void far_log_end_send(struct far_log *log);
+
+/* log_seal.c */
+void far_log_seal_start(struct far_log *log);
+void far_log_seal_beat(struct far_log *log);
+void far_log_seal_outcome(struct far_log *log, const struct far_apply_outcome *outcome);
+bool far_log_seal_busy(const struct far_log *log); /* the store must not be closed yet */
 
 /* log_members.c */
 void far_log_member_beat(struct far_log *log);

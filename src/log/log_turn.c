@@ -278,6 +278,7 @@ void far_log_on_outcome(void *arg, const struct far_apply_outcome *outcome)
     }
     far_proposals_applied(&log->proposals, outcome->applied_index);
     far_log_install_outcome(log, outcome);
+    far_log_seal_outcome(log, outcome);
     far_log_kick(log);
 }
 
@@ -397,6 +398,7 @@ static void slow_beat(struct far_log *log)
     far_log_send_about(log);
     far_log_judge(log);
     far_log_ask_history(log);
+    far_log_seal_beat(log);
     push_stored(log);
     far_log_mark_made(log);
     if (log->durable_index < log->applied_index && log->backlog == NULL) {

@@ -1,6 +1,8 @@
 /* What both stores share: transactions seen from outside, events with their chain and checks. See store.h. */
 #include "log/store.h"
 
+#include "log/segments.h"
+
 void far_store_meta_init(struct far_store_meta *meta)
 {
     memset(meta, 0, sizeof *meta);
@@ -21,6 +23,7 @@ int far_store_begin(struct far_store *store, bool write, struct far_store_txn **
 int far_store_commit(struct far_store_txn *txn, struct far_error *err)
 {
     far_buf_done(&txn->row);
+    far_segment_close(txn->segment);
     return txn->store->ops->commit(txn, err);
 }
 
@@ -28,6 +31,7 @@ void far_store_abort(struct far_store_txn *txn)
 {
     if (txn != NULL) {
         far_buf_done(&txn->row);
+        far_segment_close(txn->segment);
         txn->store->ops->abort(txn);
     }
 }
@@ -104,6 +108,7 @@ int far_store_event_row(struct far_store_txn *txn, uint64_t seq, struct far_slic
                         (unsigned long long)txn->meta.last_seq);
     }
     int rv = txn->store->ops->event_row(txn, seq, ret_row, err);
+    rv = rv == FAR_NOT_FOUND ? far_segments_row(txn, seq, ret_row, err) : rv;
     return rv == FAR_NOT_FOUND
                ? far_fail(err, FAR_CORRUPT, "store, table events, seq %llu: missing", (unsigned long long)seq)
                : rv;
@@ -144,6 +149,14 @@ struct far_kv *far_store_install_kv(struct far_store_txn *txn)
 int far_store_install_switch(struct far_store_txn *txn, struct far_error *err)
 {
     return txn->store->ops->install_switch(txn, err);
+}
+
+void far_store_sizes(struct far_store_txn *txn, struct far_store_sizes *ret_sizes)
+{
+    *ret_sizes = (struct far_store_sizes){0};
+    if (txn->store->ops->sizes != NULL) {
+        txn->store->ops->sizes(txn, ret_sizes);
+    }
 }
 
 uint64_t far_store_durable_index(const struct far_store *store)

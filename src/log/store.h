@@ -12,6 +12,9 @@
 
 #include "log/chain.h"
 
+struct far_segment;
+struct far_segment_reader;
+
 enum { FAR_STORE_CONFIGURATION_MAX = 8192, FAR_STORE_READERS_MAX = 256 };
 
 /* What is true of a store after a commit. */
@@ -74,11 +77,12 @@ int far_store_event_append(struct far_store_txn *txn, const struct far_event *ev
  * FAR_CORRUPT if the chain from `before` over the event does not give base_head. */
 int far_store_event_prepend(struct far_store_txn *txn, const struct far_event *event,
                             const uint8_t before[FAR_HEAD_SIZE], struct far_error *err);
-/* The payload is borrowed from the store as kv values are. FAR_NOT_FOUND outside [first_seq, last_seq]; FAR_CORRUPT if
- * its bytes are not what was written, or it is missing. ret_head may be NULL. */
+/* From its row in the store or from the segment that holds it. The payload is borrowed until the next event is read or the
+ * store changed. FAR_NOT_FOUND outside [first_seq, last_seq]; FAR_CORRUPT if its bytes are not what was written, or it is
+ * missing. ret_head may be NULL. */
 int far_store_event_get(struct far_store_txn *txn, uint64_t seq, struct far_event *ret_event,
                         uint8_t ret_head[FAR_HEAD_SIZE], struct far_error *err);
-/* The raw row, for dumps and peers; unchecked. */
+/* The raw row, for peers and segments; unchecked. */
 int far_store_event_row(struct far_store_txn *txn, uint64_t seq, struct far_slice *ret_row, struct far_error *err);
 
 /* ---- the second set, for installing a snapshot ---- */
@@ -98,6 +102,11 @@ uint64_t far_store_durable_index(const struct far_store *store);
 /* Make everything committed durable. The thread that writes. */
 int far_store_sync(struct far_store *store, struct far_error *err);
 
+struct far_store_sizes {
+    uint64_t event_rows, event_bytes, history_rows, history_bytes;
+};
+void far_store_sizes(struct far_store_txn *txn, struct far_store_sizes *ret_sizes);
+
 /* ---- for implementations ---- */
 
 struct far_store_ops {
@@ -106,6 +115,17 @@ struct far_store_ops {
     void (*abort)(struct far_store_txn *txn);
     int (*event_put)(struct far_store_txn *txn, uint64_t seq, struct far_slice row, struct far_error *err);
     int (*event_row)(struct far_store_txn *txn, uint64_t seq, struct far_slice *ret_row, struct far_error *err);
+    /* Of the rows of events and of the history: how many, and their bytes on the disk. */
+    void (*sizes)(struct far_store_txn *txn, struct far_store_sizes *ret_sizes);
+    /* The least seq >= seq of which there is a row. FAR_NOT_FOUND: none. */
+    int (*event_seek)(struct far_store_txn *txn, uint64_t seq, uint64_t *ret_seq, struct far_error *err);
+    /* Remove rows from the first with seq >= from to `to`, at most max. */
+    int (*event_remove)(struct far_store_txn *txn, uint64_t from, uint64_t to, size_t max, size_t *ret_count,
+                        struct far_error *err);
+    /* The table of segments by their last seq: the first with last_seq >= seq. FAR_NOT_FOUND: none. */
+    int (*segment_seek)(struct far_store_txn *txn, uint64_t seq, struct far_segment *ret_segment, struct far_error *err);
+    int (*segment_put)(struct far_store_txn *txn, const struct far_segment *segment, struct far_error *err);
+    int (*segment_remove)(struct far_store_txn *txn, uint64_t last_seq, struct far_error *err);
     int (*install_clear)(struct far_store_txn *txn, struct far_error *err);
     int (*install_switch)(struct far_store_txn *txn, struct far_error *err);
     int (*sync)(struct far_store *store, struct far_error *err);
@@ -117,6 +137,7 @@ struct far_store {
     const struct far_store_ops *ops;
     _Atomic uint64_t durable_index;
     uint64_t epoch_events; /* of the history; 0 = FAR_HISTORY_EPOCH. Tests make it short */
+    char *segments_dir;    /* owned; NULL: this store has no segments */
 };
 
 /* First member of each implementation's transaction. */
@@ -127,6 +148,7 @@ struct far_store_txn {
     struct far_kv *install_kv;
     struct far_kv *history; /* NULL: none is kept */
     struct far_buf row; /* scratch for encoding events */
+    struct far_segment_reader *segment; /* the one that was read last; NULL: none */
     struct far_store_meta meta;
 };
 

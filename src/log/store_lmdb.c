@@ -1,4 +1,4 @@
-/* The store in LMDB: one environment with the databases meta, state0, state1, events and history.
+/* The store in LMDB: one environment with the databases meta, state0, state1, events, history and segments.
  *
  * A commit writes its pages, syncs them, then writes the meta page without a sync (MDB_NOMETASYNC): a power cut may undo
  * the last commit, so what counts as durable is the commit before it, whose meta page was synced together with the pages
@@ -7,18 +7,20 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* fallocate */
 #endif
-#include "log/store.h"
+#include "log/store_lmdb.h"
 
 #include "base/assert.h"
+#include "log/segments.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <lmdb.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAGIC = 0x54535246 /* "FRST" */, META_VERSION = 0, META_SIZE = 168, DATABASES = 5, PROBE_BYTES = 1024 * 1024 };
+enum { MAGIC = 0x54535246 /* "FRST" */, META_VERSION = 0, META_SIZE = 168, DATABASES = 6, PROBE_BYTES = 1024 * 1024 };
+enum { HAS_HISTORY = 1, HAS_SEGMENTS = 2 }; /* in the meta record: this table is there; this one is not empty */
 #ifdef __SANITIZE_THREAD__ /* of gcc: ThreadSanitizer leaves a program 1.5 TiB of addresses, often less in one piece */
 static const size_t MAP_BYTES_DEFAULT = (size_t)1 << 34;
 #else
@@ -27,31 +29,7 @@ static const size_t MAP_BYTES_DEFAULT = (size_t)1 << 40;
 
 static const char META_KEY[] = "meta", CONFIGURATION_KEY[] = "configuration";
 
-struct lmdb_store {
-    struct far_store store; /* first */
-    MDB_env *env;
-    MDB_dbi meta, events, states[2], history;
-    bool has_history; /* a folder of an older version, opened for reading, has none */
-    uint64_t committed_index; /* applied index of the last commit */
-    bool read_only;
-};
-
-struct lmdb_kv {
-    struct far_kv kv; /* first */
-    MDB_txn *txn;
-    MDB_dbi dbi;
-    MDB_cursor *cursor; /* NULL until the first seek */
-};
-
-struct lmdb_txn {
-    struct far_store_txn txn; /* first */
-    MDB_txn *txn_lmdb;
-    int active;
-    struct lmdb_kv state, install, history;
-    struct far_slice configuration; /* as it lies in the store, borrowed from it */
-};
-
-static int fail(struct far_error *err, int code, const char *what)
+int far_lmdb_fail(struct far_error *err, int code, const char *what)
 {
     switch (code) {
     case MDB_MAP_FULL:
@@ -72,7 +50,7 @@ static int fail(struct far_error *err, int code, const char *what)
 
 /* LMDB says EIO also when the disk took only a part of a write: the usual way in which it becomes full. Is it? Room is asked
  * for behind the end of the file, and given back. */
-static int cause(MDB_env *env, int code)
+int far_lmdb_cause(MDB_env *env, int code)
 {
     mdb_filehandle_t fd;
     struct stat st;
@@ -85,27 +63,17 @@ static int cause(MDB_env *env, int code)
     return errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? errno : code;
 }
 
-static MDB_val val(struct far_slice slice)
-{
-    return (MDB_val){.mv_size = slice.len, .mv_data = (void *)(uintptr_t)slice.data};
-}
-
-static struct far_slice slice(MDB_val v)
-{
-    return far_slice(v.mv_data, v.mv_size);
-}
-
 /* ---- the key-value interface ---- */
 
 static int kv_get(struct far_kv *base, struct far_slice key, struct far_slice *ret_value, struct far_error *err)
 {
     struct lmdb_kv *kv = (struct lmdb_kv *)base;
-    MDB_val k = val(key), v;
+    MDB_val k = far_lmdb_val(key), v;
     int rc = key.len == 0 ? MDB_NOTFOUND : mdb_get(kv->txn, kv->dbi, &k, &v);
     if (rc != 0) {
-        return rc == MDB_NOTFOUND ? FAR_NOT_FOUND : fail(err, rc, "read a row");
+        return rc == MDB_NOTFOUND ? FAR_NOT_FOUND : far_lmdb_fail(err, rc, "read a row");
     }
-    *ret_value = slice(v);
+    *ret_value = far_lmdb_slice(v);
     return 0;
 }
 
@@ -115,18 +83,18 @@ static int kv_put(struct far_kv *base, struct far_slice key, struct far_slice va
     if (key.len == 0 || key.len > FAR_KV_KEY_MAX || value.len > FAR_KV_VALUE_MAX) {
         return far_fail(err, FAR_LIMIT, "a row of %zu bytes under a key of %zu", value.len, key.len);
     }
-    MDB_val k = val(key), v = val(value);
+    MDB_val k = far_lmdb_val(key), v = far_lmdb_val(value);
     int rc = mdb_put(kv->txn, kv->dbi, &k, &v, 0);
-    return rc == 0 ? 0 : fail(err, cause(mdb_txn_env(kv->txn), rc), "write a row");
+    return rc == 0 ? 0 : far_lmdb_fail(err, far_lmdb_cause(mdb_txn_env(kv->txn), rc), "write a row");
 }
 
 static int kv_del(struct far_kv *base, struct far_slice key, struct far_error *err)
 {
     struct lmdb_kv *kv = (struct lmdb_kv *)base;
-    MDB_val k = val(key);
+    MDB_val k = far_lmdb_val(key);
     int rc = key.len == 0 ? MDB_NOTFOUND : mdb_del(kv->txn, kv->dbi, &k, NULL);
     if (rc != 0) {
-        return rc == MDB_NOTFOUND ? FAR_NOT_FOUND : fail(err, rc, "remove a row");
+        return rc == MDB_NOTFOUND ? FAR_NOT_FOUND : far_lmdb_fail(err, rc, "remove a row");
     }
     return 0;
 }
@@ -138,7 +106,7 @@ static int kv_position(struct lmdb_kv *kv, struct far_slice key, bool before, MD
     if (rc != 0) {
         return rc;
     }
-    *ret_key = val(key);
+    *ret_key = far_lmdb_val(key);
     if (key.len == 0) {
         return before ? MDB_NOTFOUND : mdb_cursor_get(kv->cursor, ret_key, ret_value, MDB_FIRST);
     }
@@ -158,10 +126,10 @@ static int kv_seek_either(struct far_kv *base, struct far_slice key, bool before
     MDB_val k, v;
     int rc = kv_position((struct lmdb_kv *)base, key, before, &k, &v);
     if (rc != 0) {
-        return rc == MDB_NOTFOUND ? FAR_NOT_FOUND : fail(err, rc, "look for a row");
+        return rc == MDB_NOTFOUND ? FAR_NOT_FOUND : far_lmdb_fail(err, rc, "look for a row");
     }
-    *ret_key = slice(k);
-    *ret_value = slice(v);
+    *ret_key = far_lmdb_slice(k);
+    *ret_value = far_lmdb_slice(v);
     if (key.len > 0 && before != (far_slice_compare(*ret_key, key) < 0)) { /* who walks by keys would walk in a circle */
         return far_fail(err, FAR_CORRUPT, "store: look for a row: a page leads to another place than its key says");
     }
@@ -213,7 +181,10 @@ static void meta_encode(const struct lmdb_txn *txn, uint8_t record[META_SIZE + 8
     far_put_le32(record, MAGIC);
     far_put_le16(record + 4, META_VERSION);
     record[6] = (uint8_t)txn->active;
-    record[7] = ((const struct lmdb_store *)txn->txn.store)->has_history;
+    MDB_stat segments = {0};
+    const struct lmdb_store *store = (const struct lmdb_store *)txn->txn.store;
+    bool is_sealed = store->has_segments && mdb_stat(txn->txn_lmdb, store->segments, &segments) == 0 && segments.ms_entries > 0;
+    record[7] = (uint8_t)((store->has_history ? HAS_HISTORY : 0) | (is_sealed ? HAS_SEGMENTS : 0));
     far_put_le64(record + 8, meta->applied_index);
     far_put_le64(record + 16, meta->applied_term);
     far_put_le64(record + 24, meta->first_seq);
@@ -242,8 +213,9 @@ static int meta_decode(struct far_slice record, struct lmdb_txn *txn, struct far
         return far_fail(err, FAR_INVALID, "the store has format %u, this version of Farshore knows %d",
                         far_get_le16(p + 4), META_VERSION);
     }
-    if (p[7] != 0 && !((const struct lmdb_store *)txn->txn.store)->has_history) {
-        return far_fail(err, FAR_CORRUPT, "store, table history: missing");
+    const struct lmdb_store *store = (const struct lmdb_store *)txn->txn.store;
+    if (((p[7] & HAS_HISTORY) != 0 && !store->has_history) || ((p[7] & HAS_SEGMENTS) != 0 && !store->has_segments)) {
+        return far_fail(err, FAR_CORRUPT, "store, table %s: missing", store->has_history ? "segments" : "history");
     }
     txn->active = p[6];
     meta->applied_index = far_get_le64(p + 8);
@@ -283,10 +255,10 @@ static int meta_read(struct lmdb_store *store, struct lmdb_txn *txn, struct far_
         rc = mdb_get(txn->txn_lmdb, store->meta, &key, &configuration);
     }
     if (rc != 0 && rc != MDB_NOTFOUND) {
-        return fail(err, rc, "read the meta record");
+        return far_lmdb_fail(err, rc, "read the meta record");
     }
-    txn->configuration = slice(configuration);
-    return meta_decode(slice(record), txn, err);
+    txn->configuration = far_lmdb_slice(configuration);
+    return meta_decode(far_lmdb_slice(record), txn, err);
 }
 
 static int meta_write(struct lmdb_store *store, struct lmdb_txn *txn, struct far_error *err)
@@ -295,14 +267,14 @@ static int meta_write(struct lmdb_store *store, struct lmdb_txn *txn, struct far
     meta_encode(txn, record);
     MDB_val key = {.mv_size = sizeof CONFIGURATION_KEY - 1, .mv_data = (void *)(uintptr_t)CONFIGURATION_KEY};
     struct far_slice configuration = far_slice(txn->txn.meta.configuration, txn->txn.meta.configuration_len);
-    MDB_val value = val(configuration);
+    MDB_val value = far_lmdb_val(configuration);
     int rc = far_slice_equal(configuration, txn->configuration) ? 0 : mdb_put(txn->txn_lmdb, store->meta, &key, &value, 0);
     if (rc == 0) {
         key = (MDB_val){.mv_size = sizeof META_KEY - 1, .mv_data = (void *)(uintptr_t)META_KEY};
-        value = val(far_slice(record, sizeof record));
+        value = far_lmdb_val(far_slice(record, sizeof record));
         rc = mdb_put(txn->txn_lmdb, store->meta, &key, &value, 0);
     }
-    return rc == 0 ? 0 : fail(err, rc, "write the meta record");
+    return rc == 0 ? 0 : far_lmdb_fail(err, rc, "write the meta record");
 }
 
 /* ---- transactions ---- */
@@ -338,7 +310,7 @@ static int begin(struct far_store *base, bool write, struct far_store_txn **ret_
     int rc = mdb_txn_begin(store->env, NULL, write ? 0 : MDB_RDONLY, &txn->txn_lmdb);
     if (rc != 0) {
         txn_free(txn);
-        return fail(err, rc, "begin a transaction");
+        return far_lmdb_fail(err, rc, "begin a transaction");
     }
     txn->txn.store = base;
     txn->txn.write = write;
@@ -364,7 +336,7 @@ static int commit(struct far_store_txn *base, struct far_error *err)
     close_cursors(txn);
     int rc = mdb_txn_commit(txn->txn_lmdb);
     if (rc != 0) {
-        rv = fail(err, cause(store->env, rc), "commit");
+        rv = far_lmdb_fail(err, far_lmdb_cause(store->env, rc), "commit");
     } else if (base->write) {
         store->store.durable_index = store->committed_index;
         store->committed_index = base->meta.applied_index;
@@ -373,35 +345,10 @@ static int commit(struct far_store_txn *base, struct far_error *err)
     return rv;
 }
 
-static int event_put(struct far_store_txn *base, uint64_t seq, struct far_slice row, struct far_error *err)
-{
-    struct lmdb_store *store = (struct lmdb_store *)base->store;
-    uint8_t key[8];
-    far_put_be64(key, seq);
-    MDB_val k = val(far_slice(key, sizeof key)), v = val(row);
-    unsigned flags = seq > base->meta.last_seq ? MDB_APPEND : 0;
-    int rc = mdb_put(((struct lmdb_txn *)base)->txn_lmdb, store->events, &k, &v, flags);
-    return rc == 0 ? 0 : fail(err, cause(store->env, rc), "write an event");
-}
-
-static int event_row(struct far_store_txn *base, uint64_t seq, struct far_slice *ret_row, struct far_error *err)
-{
-    struct lmdb_store *store = (struct lmdb_store *)base->store;
-    uint8_t key[8];
-    far_put_be64(key, seq);
-    MDB_val k = val(far_slice(key, sizeof key)), v;
-    int rc = mdb_get(((struct lmdb_txn *)base)->txn_lmdb, store->events, &k, &v);
-    if (rc != 0) {
-        return rc == MDB_NOTFOUND ? FAR_NOT_FOUND : fail(err, rc, "read an event");
-    }
-    *ret_row = slice(v);
-    return 0;
-}
-
 static int empty(struct lmdb_txn *txn, MDB_dbi dbi, struct far_error *err)
 {
     int rc = mdb_drop(txn->txn_lmdb, dbi, 0);
-    return rc == 0 ? 0 : fail(err, rc, "empty a table");
+    return rc == 0 ? 0 : far_lmdb_fail(err, rc, "empty a table");
 }
 
 static int install_clear(struct far_store_txn *base, struct far_error *err)
@@ -418,6 +365,7 @@ static int install_switch(struct far_store_txn *base, struct far_error *err)
     int rv = empty(txn, txn->state.dbi, err);
     rv = rv != 0 ? rv : empty(txn, store->events, err);
     rv = rv != 0 ? rv : empty(txn, store->history, err);
+    rv = rv != 0 ? rv : empty(txn, store->segments, err); /* files that no record names go at the next opening */
     if (rv == 0) {
         txn->active = 1 - txn->active;
         point_kvs(store, txn);
@@ -430,7 +378,7 @@ static int sync_all(struct far_store *base, struct far_error *err)
     struct lmdb_store *store = (struct lmdb_store *)base;
     int rc = mdb_env_sync(store->env, 1);
     if (rc != 0) {
-        return fail(err, rc, "sync");
+        return far_lmdb_fail(err, rc, "sync");
     }
     base->durable_index = store->committed_index;
     return 0;
@@ -447,6 +395,7 @@ static void close_store(struct far_store *base)
         }
         mdb_env_close(store->env);
     }
+    free(store->store.segments_dir);
     free(store);
 }
 
@@ -454,8 +403,14 @@ static const struct far_store_ops store_ops = {
     .begin = begin,
     .commit = commit,
     .abort = give_up,
-    .event_put = event_put,
-    .event_row = event_row,
+    .event_put = far_lmdb_event_put,
+    .event_row = far_lmdb_event_row,
+    .event_seek = far_lmdb_event_seek,
+    .event_remove = far_lmdb_event_remove,
+    .segment_seek = far_lmdb_segment_seek,
+    .segment_put = far_lmdb_segment_put,
+    .segment_remove = far_lmdb_segment_remove,
+    .sizes = far_lmdb_sizes,
     .install_clear = install_clear,
     .install_switch = install_switch,
     .sync = sync_all,
@@ -464,25 +419,27 @@ static const struct far_store_ops store_ops = {
 
 static int open_databases(struct lmdb_store *store, struct far_error *err)
 {
-    const char *const names[DATABASES] = {"meta", "events", "state0", "state1", "history"};
+    const char *const names[DATABASES] = {"meta", "events", "state0", "state1", "history", "segments"};
     MDB_dbi *const handles[DATABASES] = {&store->meta, &store->events, &store->states[0], &store->states[1],
-                                         &store->history};
+                                         &store->history, &store->segments};
     MDB_txn *txn;
     int rc = mdb_txn_begin(store->env, NULL, store->read_only ? MDB_RDONLY : 0, &txn);
     if (rc != 0) {
-        return fail(err, rc, "begin a transaction");
+        return far_lmdb_fail(err, rc, "begin a transaction");
     }
     for (int i = 0; rc == 0 && i < DATABASES; i++) {
         rc = mdb_dbi_open(txn, names[i], store->read_only ? 0 : MDB_CREATE, handles[i]);
-        store->has_history = rc == 0;
-        rc = rc == MDB_NOTFOUND && i == DATABASES - 1 ? 0 : rc;
+        bool is_newer = handles[i] == &store->history || handles[i] == &store->segments;
+        store->has_history = store->has_history || (rc == 0 && handles[i] == &store->history);
+        store->has_segments = store->has_segments || (rc == 0 && handles[i] == &store->segments);
+        rc = rc == MDB_NOTFOUND && is_newer ? 0 : rc;
     }
     if (rc != 0) {
         mdb_txn_abort(txn);
-        return fail(err, rc, "open its tables");
+        return far_lmdb_fail(err, rc, "open its tables");
     }
     rc = mdb_txn_commit(txn);
-    return rc == 0 ? 0 : fail(err, rc, "open its tables");
+    return rc == 0 ? 0 : far_lmdb_fail(err, rc, "open its tables");
 }
 
 static int open_environment(struct lmdb_store *store, const char *dir, size_t map_bytes, struct far_error *err)
@@ -496,13 +453,25 @@ static int open_environment(struct lmdb_store *store, const char *dir, size_t ma
     }
     rc = rc != 0 ? rc : mdb_env_open(store->env, dir, flags, 0600);
     if (rc != 0) {
-        int rv = fail(err, rc, "open");
+        int rv = far_lmdb_fail(err, rc, "open");
         far_error_context(err, "folder '%s'", dir);
         return rv;
     }
     int dead;
     (void)mdb_reader_check(store->env, &dead);
     return 0;
+}
+
+/* The folder of segments, without what a crash left there. */
+static int open_segments(struct lmdb_store *store, const char *dir, struct far_error *err)
+{
+    size_t size = strlen(dir) + sizeof "/segments";
+    store->store.segments_dir = malloc(size);
+    if (store->store.segments_dir == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory");
+    }
+    snprintf(store->store.segments_dir, size, "%s/segments", dir);
+    return store->read_only ? 0 : far_segments_sweep(&store->store, err);
 }
 
 int far_store_open_lmdb(const char *dir, size_t map_bytes, bool read_only, struct far_store **ret_store,
@@ -524,6 +493,7 @@ int far_store_open_lmdb(const char *dir, size_t map_bytes, bool read_only, struc
         give_up(txn);
         rv = read_only ? 0 : sync_all(&store->store, err);
     }
+    rv = rv != 0 ? rv : open_segments(store, dir, err);
     if (rv != 0) {
         close_store(&store->store);
         return rv;

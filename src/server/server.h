@@ -36,6 +36,9 @@ struct far_server_config {
     uint64_t full_space_bytes;
     uint64_t map_bytes;
     uint64_t feature_level_max;
+    uint64_t events_max;
+    uint64_t segment_events;
+    uint64_t segment_bytes;
 };
 
 /* FAR_NOT_FOUND: dir is no folder of a server. */

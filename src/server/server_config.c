@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { KEY_COUNT = 16 };
+enum { KEY_COUNT = 19 };
 
 static void fill_keys(struct far_server_config *c, struct far_config_key keys[KEY_COUNT])
 {
@@ -79,6 +79,21 @@ static void fill_keys(struct far_server_config *c, struct far_config_key keys[KE
          .value = &c->feature_level_max,
          .max = FAR_FEATURE_LEVEL,
          .comment = "keeps the cluster at this feature level, for servers of an older version; 0: all that this one knows"},
+        {.name = "events_max",
+         .type = FAR_CONFIG_U64,
+         .value = &c->events_max,
+         .max = any,
+         .comment = "so many of the newest events stay in the store, older ones are sealed in files; 0: 1000000"},
+        {.name = "segment_events",
+         .type = FAR_CONFIG_U64,
+         .value = &c->segment_events,
+         .max = any,
+         .comment = "events in such a file, at most; 0: 262144"},
+        {.name = "segment_bytes",
+         .type = FAR_CONFIG_U64,
+         .value = &c->segment_bytes,
+         .max = any,
+         .comment = "bytes at which such a file ends; 0: 64m"},
     };
     memcpy(keys, table, sizeof table);
 }
@@ -128,6 +143,9 @@ struct far_log_config far_server_log_config(const char *dir, const struct far_se
         .full_space_bytes = config->full_space_bytes,
         .map_bytes = config->map_bytes,
         .feature_level_max = config->feature_level_max,
+        .events_max = config->events_max,
+        .segment_events = config->segment_events,
+        .segment_bytes = config->segment_bytes,
     };
 }
 

@@ -23,6 +23,10 @@ FUZZ_TARGETS += tests/fuzz/fuzz_snapshot
 tests_fuzz_fuzz_snapshot_SOURCES = tests/fuzz/fuzz_snapshot.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_snapshot_LDFLAGS = $(LINK_WITH_FUZZ)
 tests_fuzz_fuzz_snapshot_LDADD = liblog.la
+FUZZ_TARGETS += tests/fuzz/fuzz_segment
+tests_fuzz_fuzz_segment_SOURCES = tests/fuzz/fuzz_segment.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_segment_LDFLAGS = $(LINK_WITH_FUZZ)
+tests_fuzz_fuzz_segment_LDADD = liblog.la
 
 # net
 FUZZ_TARGETS += tests/fuzz/fuzz_greeting tests/fuzz/fuzz_join_token

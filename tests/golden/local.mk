@@ -33,3 +33,11 @@ tests_golden_golden_formats_SOURCES = tests/golden/golden_formats.c tests/golden
 tests_golden_golden_formats_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests -DFAR_SRCDIR='"$(srcdir)"'
 tests_golden_golden_formats_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(RAFT_CFLAGS) $(LMDB_CFLAGS) $(UV_CFLAGS)
 tests_golden_golden_formats_LDADD = liblog.la libdataplane.la libnet.la $(LMDB_LIBS) $(CMOCKA_LIBS)
+
+# A segment: golden_segment <source tree>/tests/golden/formats/segment.txt makes it, in a commit that makes a new version.
+EXTRA_DIST += tests/golden/formats/segment.txt
+UNIT_TESTS += tests/golden/golden_segment
+tests_golden_golden_segment_SOURCES = tests/golden/golden_segment.c
+tests_golden_golden_segment_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests -DFAR_SRCDIR='"$(srcdir)"'
+tests_golden_golden_segment_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_golden_golden_segment_LDADD = liblog.la $(CMOCKA_LIBS)

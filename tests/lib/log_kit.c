@@ -73,7 +73,9 @@ struct far_log_config kit_config_of(struct kit_server *server)
                                    .reserve_bytes = 4096,
                                    .low_space_bytes = kit_low_space_bytes,
                                    .full_space_bytes = 1,
-                                   .map_bytes = (size_t)1 << 30};
+                                   .map_bytes = (size_t)1 << 30,
+                                   .events_max = KIT_EVENTS_MAX,
+                                   .segment_events = KIT_SEGMENT_EVENTS};
 }
 
 void kit_open_server(struct kit_server *server)

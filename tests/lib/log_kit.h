@@ -9,6 +9,7 @@
 #include "log/log.h"
 
 enum { KIT_SERVERS = 3, KIT_WAIT_MS = 20000, KIT_CALL_MS = 10000 };
+enum { KIT_EVENTS_MAX = 500, KIT_SEGMENT_EVENTS = 200 }; /* so that events are sealed in every story */
 
 struct kit_server {
     uint64_t id;

@@ -264,3 +264,7 @@ UNIT_TESTS += tests/unit/test_history
 tests_unit_test_history_SOURCES = tests/unit/test_history.c
 tests_unit_test_history_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_history_LDADD = liblog.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_segments
+tests_unit_test_segments_SOURCES = tests/unit/test_segments.c
+tests_unit_test_segments_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_segments_LDADD = liblog.la $(CMOCKA_LIBS)

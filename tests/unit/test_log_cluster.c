@@ -4,7 +4,9 @@
 
 #include "../lib/entries.h"
 #include "../lib/log_kit.h"
+#include "log/chain.h"
 
+#include <dirent.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -144,6 +146,47 @@ static void one_that_fell_too_far_behind_gets_the_state_and_then_the_history(voi
     kit_must_propose(server, kit_next_number++);
 }
 
+/* How many segments a server has, by its folder. */
+static int segments_of(const struct kit_server *server)
+{
+    char path[400];
+    int count = 0;
+    snprintf(path, sizeof path, "%s/state/segments", server->dir);
+    DIR *folder = opendir(path);
+    for (struct dirent *entry = folder == NULL ? NULL : readdir(folder); entry != NULL; entry = readdir(folder)) {
+        count += strstr(entry->d_name, ".seg") != NULL;
+    }
+    if (folder != NULL) {
+        closedir(folder);
+    }
+    return count;
+}
+
+static void every_server_seals_its_older_events_and_shows_all_of_them(void **state)
+{
+    (void)state;
+    for (int i = 1; i <= KIT_SERVERS; i++) {
+        struct kit_server *server = &kit_servers[i];
+        struct far_log_view view;
+        uint8_t head[32], stored[32];
+        WAIT_FOR(segments_of(server) >= 3);
+        assert_int_equal(far_log_view_begin(server->log, &view, NULL), 0);
+        memcpy(head, view.base_head, sizeof head);
+        assert_int_equal(view.first_seq, 1);
+        for (uint64_t seq = 1; seq <= view.last_seq; seq++) {
+            struct far_event event;
+            struct far_arena arena;
+            far_arena_init(&arena, 1 << 20);
+            assert_int_equal(far_log_view_event(&view, seq, &arena, &event, stored, NULL), 0);
+            assert_int_equal(far_chain_add(head, &event, NULL), 0);
+            assert_memory_equal(head, stored, sizeof head);
+            far_arena_done(&arena);
+        }
+        assert_memory_equal(head, view.head, sizeof head);
+        far_log_view_end(&view);
+    }
+}
+
 static void on_report(void *arg, bool good, const char *text)
 {
     (void)arg;
@@ -189,6 +232,7 @@ int main(void)
         cmocka_unit_test(the_leader_stops_and_another_takes_over),
         cmocka_unit_test(leadership_is_handed_over_on_request),
         cmocka_unit_test(one_that_fell_too_far_behind_gets_the_state_and_then_the_history),
+        cmocka_unit_test(every_server_seals_its_older_events_and_shows_all_of_them),
         cmocka_unit_test(each_folder_verifies_after_the_end),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

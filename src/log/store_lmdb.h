@@ -1,0 +1,60 @@
+/* The parts of the store in LMDB know each other by this: store_lmdb.c (transactions, rows, opening) and
+ * store_lmdb_events.c (events, segments). */
+#ifndef FAR_LOG_STORE_LMDB_H
+#define FAR_LOG_STORE_LMDB_H
+
+#include "log/store.h"
+
+#include <lmdb.h>
+
+struct lmdb_store {
+    struct far_store store; /* first */
+    MDB_env *env;
+    MDB_dbi meta, events, states[2], history, segments;
+    bool has_history, has_segments; /* a folder of an older version, opened for reading, has none */
+    uint64_t committed_index; /* applied index of the last commit */
+    bool read_only;
+};
+
+struct lmdb_kv {
+    struct far_kv kv; /* first */
+    MDB_txn *txn;
+    MDB_dbi dbi;
+    MDB_cursor *cursor; /* NULL until the first seek */
+};
+
+struct lmdb_txn {
+    struct far_store_txn txn; /* first */
+    MDB_txn *txn_lmdb;
+    int active;
+    struct lmdb_kv state, install, history;
+    struct far_slice configuration; /* as it lies in the store, borrowed from it */
+};
+
+/* LMDB's error as ours. */
+int far_lmdb_fail(struct far_error *err, int code, const char *what);
+/* Of a write that failed: the disk's own reason. */
+int far_lmdb_cause(MDB_env *env, int code);
+
+static inline MDB_val far_lmdb_val(struct far_slice slice)
+{
+    return (MDB_val){.mv_size = slice.len, .mv_data = (void *)(uintptr_t)slice.data};
+}
+
+static inline struct far_slice far_lmdb_slice(MDB_val v)
+{
+    return far_slice(v.mv_data, v.mv_size);
+}
+
+/* Of struct far_store_ops. */
+int far_lmdb_event_put(struct far_store_txn *base, uint64_t seq, struct far_slice row, struct far_error *err);
+int far_lmdb_event_row(struct far_store_txn *base, uint64_t seq, struct far_slice *ret_row, struct far_error *err);
+int far_lmdb_event_seek(struct far_store_txn *base, uint64_t seq, uint64_t *ret_seq, struct far_error *err);
+int far_lmdb_event_remove(struct far_store_txn *base, uint64_t from, uint64_t to, size_t max, size_t *ret_count,
+                          struct far_error *err);
+int far_lmdb_segment_seek(struct far_store_txn *base, uint64_t seq, struct far_segment *ret_segment, struct far_error *err);
+int far_lmdb_segment_put(struct far_store_txn *base, const struct far_segment *segment, struct far_error *err);
+int far_lmdb_segment_remove(struct far_store_txn *base, uint64_t last_seq, struct far_error *err);
+void far_lmdb_sizes(struct far_store_txn *base, struct far_store_sizes *ret_sizes);
+
+#endif

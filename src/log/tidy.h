@@ -1,0 +1,20 @@
+/* Tidying a store: what has to go, a piece at a time, so that no transaction of it lasts long.
+ *
+ * Rows that a segment holds; what lies before the cut that the log decided (retention). On the thread that
+ * writes the store, between entries. */
+#ifndef FAR_LOG_TIDY_H
+#define FAR_LOG_TIDY_H
+
+#include "log/segments.h"
+
+enum { FAR_TIDY_ROWS = 2048 };
+
+struct far_tidy {
+    bool more;        /* there may be more to do at once */
+    bool files_to_go; /* files of segments may go now: their records are gone, durably */
+};
+
+/* Do a piece, in a transaction of its own; one in which nothing is to be done costs nothing. */
+int far_tidy(struct far_store *store, struct far_tidy *ret_tidy, struct far_error *err);
+
+#endif
