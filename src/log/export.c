@@ -101,6 +101,88 @@ static int add_event(const struct far_event *event, const uint8_t head[FAR_HEAD_
     return rc;
 }
 
+/* ---- the signed head ---- */
+
+enum { SIGNED_FIXED = 56, SIGNED_VOTER = 40, SIGNED_ANSWER = 72, SIGNERS_MAX = 16 };
+
+/* The newest that a majority signed, not behind event `until`; seq 0: none is in the state. */
+static int find_signed(struct far_state *state, uint64_t until, struct far_arena *arena, struct far_row_head *ret_head,
+                       struct far_error *err)
+{
+    struct far_row_head row;
+    struct far_key key = far_key(&far_schema_row_head);
+    int rc = 0;
+    *ret_head = (struct far_row_head){.seq = 0};
+    while ((rc = far_state_next(state, &far_schema_row_head, &key, arena, NULL, &row, err)) == 0 && row.seq <= until) {
+        *ret_head = row.state == FAR_head_state_signed ? row : *ret_head;
+    }
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+static int find_signatures(struct far_state *state, uint64_t seq, struct far_arena *arena,
+                           struct far_row_head_signature *ret_rows, size_t *ret_count, struct far_error *err)
+{
+    struct far_key key = far_key(&far_schema_row_head_signature);
+    struct far_row_head_signature row;
+    size_t count = 0;
+    int rc = 0;
+    far_key_u64(&key, seq);
+    while ((rc = far_state_next(state, &far_schema_row_head_signature, &key, arena, NULL, &row, err)) == 0 && row.seq == seq) {
+        if (row.signature.len == 64 && count < SIGNERS_MAX) {
+            ret_rows[count++] = row;
+        }
+    }
+    *ret_count = count;
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+static int put_signed(const struct far_row_head *head, const struct far_row_head_signature *signatures, size_t count,
+                      struct far_buf *out, struct far_error *err)
+{
+    const struct far_sub_head_voter *voters = head->voters.items;
+    uint8_t *p = NULL;
+    size_t len = SIGNED_FIXED + head->voters.count * SIGNED_VOTER + count * SIGNED_ANSWER;
+    int rc = add_record(out, FAR_EXPORT_SIGNED, len, &p, err);
+    if (rc != 0) {
+        return rc;
+    }
+    memset(p, 0, len);
+    far_put_le64(p, head->seq);
+    far_put_le64(p + 8, head->incarnation_epoch);
+    memcpy(p + 16, head->head.data, FAR_HEAD_SIZE);
+    far_put_le32(p + 48, (uint32_t)head->voters.count);
+    far_put_le32(p + 52, (uint32_t)count);
+    p += SIGNED_FIXED;
+    for (size_t i = 0; i < head->voters.count; i++, p += SIGNED_VOTER) {
+        far_put_le64(p, voters[i].server_id);
+        if (voters[i].public_key.len == 32) {
+            memcpy(p + 8, voters[i].public_key.data, 32);
+        }
+    }
+    for (size_t i = 0; i < count; i++, p += SIGNED_ANSWER) {
+        far_put_le64(p, signatures[i].server_id);
+        memcpy(p + 8, signatures[i].signature.data, 64);
+    }
+    return 0;
+}
+
+static int add_signed(struct far_store_txn *txn, uint64_t until, struct far_buf *out, struct far_error *err)
+{
+    struct far_state state = {.kv = far_store_kv(txn)};
+    struct far_row_head_signature signatures[SIGNERS_MAX];
+    struct far_row_head head;
+    struct far_arena arena;
+    size_t count = 0;
+    far_arena_init(&arena, ARENA_MAX);
+    int rc = find_signed(&state, until, &arena, &head, err);
+    if (rc == 0 && head.seq >= far_store_meta(txn)->first_seq && head.head.len == FAR_HEAD_SIZE) {
+        rc = find_signatures(&state, head.seq, &arena, signatures, &count, err);
+        rc = rc != 0 ? rc : put_signed(&head, signatures, count, out, err);
+    }
+    far_arena_done(&arena);
+    return rc;
+}
+
 int far_export_piece(struct far_store_txn *txn, uint64_t from, uint64_t until, size_t bytes_max, struct far_buf *out,
                      uint64_t *ret_next, struct far_error *err)
 {
@@ -121,7 +203,8 @@ int far_export_piece(struct far_store_txn *txn, uint64_t from, uint64_t until, s
     *ret_next = seq;
     if (rc == 0 && seq > until) {
         *ret_next = 0;
-        rc = add_record(out, FAR_EXPORT_END, 8 + FAR_HEAD_SIZE, &p, err);
+        rc = add_signed(txn, until, out, err);
+        rc = rc != 0 ? rc : add_record(out, FAR_EXPORT_END, 8 + FAR_HEAD_SIZE, &p, err);
         if (rc == 0) {
             far_put_le64(p, until);
             memcpy(p + 8, head, FAR_HEAD_SIZE);

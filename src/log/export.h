@@ -1,8 +1,8 @@
 /* Exports: a stretch of the events as a file that proves itself (docs/FORMATS.md, "Export").
  *
  * A header with the cluster and the chain head before the first event, each event with its header, payload and the head after
- * it, an end with the last head. Payloads that hold secrets stay here: only their hash goes out, which the chain needs. Made
- * piece by piece, so that no transaction lasts long. Any thread. */
+ * it, the newest signed head that covers some of them, an end with the last head. Payloads that hold secrets stay here: only their
+ * hash goes out, which the chain needs. Made piece by piece, so that no transaction lasts long. Any thread. */
 #ifndef FAR_LOG_EXPORT_H
 #define FAR_LOG_EXPORT_H
 
@@ -12,7 +12,7 @@ enum { FAR_EXPORT_HEADER = 128, FAR_EXPORT_RECORD = 8 };
 enum far_export_type {
     FAR_EXPORT_EVENT = 1,    /* header, payload, head */
     FAR_EXPORT_WITHHELD = 2, /* header, SHA-256 of the payload, head */
-    FAR_EXPORT_SIGNED = 3,   /* for heads with signatures; none are written yet, readers skip it */
+    FAR_EXPORT_SIGNED = 3,   /* a signed head: its signatures may be younger than the last event */
     FAR_EXPORT_END = 255,    /* last seq, its head */
 };
 

@@ -28,6 +28,12 @@ tests_fuzz_fuzz_segment_SOURCES = tests/fuzz/fuzz_segment.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_segment_LDFLAGS = $(LINK_WITH_FUZZ)
 tests_fuzz_fuzz_segment_LDADD = liblog.la
 
+# src/verify
+FUZZ_TARGETS += tests/fuzz/fuzz_verify
+tests_fuzz_fuzz_verify_SOURCES = tests/fuzz/fuzz_verify.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_verify_LDFLAGS = $(LINK_WITH_FUZZ)
+tests_fuzz_fuzz_verify_LDADD = libverify.la $(OPENSSL_LIBS)
+
 # net
 FUZZ_TARGETS += tests/fuzz/fuzz_greeting tests/fuzz/fuzz_join_token
 tests_fuzz_fuzz_greeting_SOURCES = tests/fuzz/fuzz_greeting.c $(FUZZ_MAIN)
