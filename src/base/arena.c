@@ -1,10 +1,11 @@
-/* Arenas: see arena.h. Pages of at least 4 KiB, the newest serves; big requests get a page of their own. */
+/* Arenas: see arena.h. Pages of at least 4 KiB, the newest serves; big requests get a page of their own. A
+ * reset keeps the newest page for what comes next, unless it is big. */
 #include "base/arena.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { PAGE_MIN = 4096, ALIGN = 16 };
+enum { PAGE_MIN = 4096, PAGE_KEPT = 64 * 1024, ALIGN = 16 };
 
 struct far_arena_page {
     struct far_arena_page *next;
@@ -19,12 +20,25 @@ void far_arena_init(struct far_arena *arena, size_t max)
     *arena = (struct far_arena){.max = max};
 }
 
+static void free_pages(struct far_arena_page *page)
+{
+    while (page != NULL) {
+        struct far_arena_page *next = page->next;
+        free(page);
+        page = next;
+    }
+}
+
 void far_arena_reset(struct far_arena *arena)
 {
-    while (arena->pages != NULL) {
-        struct far_arena_page *next = arena->pages->next;
-        free(arena->pages);
-        arena->pages = next;
+    struct far_arena_page *kept = arena->pages;
+    if (kept != NULL && kept->size > PAGE_KEPT) {
+        free_pages(kept);
+        arena->pages = NULL;
+    } else if (kept != NULL) {
+        free_pages(kept->next);
+        kept->next = NULL;
+        kept->used = 0;
     }
     arena->used = 0;
 }
@@ -32,8 +46,8 @@ void far_arena_reset(struct far_arena *arena)
 void far_arena_done(struct far_arena *arena)
 {
     if (arena != NULL) {
-        far_arena_reset(arena);
-        arena->max = 0;
+        free_pages(arena->pages);
+        *arena = (struct far_arena){.max = 0};
     }
 }
 

@@ -67,29 +67,26 @@ static inline uint64_t far_get_le64(const uint8_t *p)
 }
 
 /* Big endian: in keys, where the order of bytes must be the order of numbers. */
-static inline void far_put_be64(uint8_t *p, uint64_t v)
-{
-    for (int i = 7; i >= 0; i--, v >>= 8) {
-        p[i] = (uint8_t)v;
-    }
-}
-static inline uint64_t far_get_be64(const uint8_t *p)
-{
-    uint64_t v = 0;
-    for (int i = 0; i < 8; i++) {
-        v = v << 8 | p[i];
-    }
-    return v;
-}
 static inline void far_put_be32(uint8_t *p, uint32_t v)
 {
-    for (int i = 3; i >= 0; i--, v >>= 8) {
-        p[i] = (uint8_t)v;
-    }
+    p[0] = (uint8_t)(v >> 24);
+    p[1] = (uint8_t)(v >> 16);
+    p[2] = (uint8_t)(v >> 8);
+    p[3] = (uint8_t)v;
 }
 static inline uint32_t far_get_be32(const uint8_t *p)
 {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static inline void far_put_be64(uint8_t *p, uint64_t v)
+{
+    far_put_be32(p, (uint32_t)(v >> 32));
+    far_put_be32(p + 4, (uint32_t)v);
+}
+static inline uint64_t far_get_be64(const uint8_t *p)
+{
+    return (uint64_t)far_get_be32(p) << 32 | far_get_be32(p + 4);
 }
 
 /* Lower-case hexadecimal; text has room for 2 * len + 1. */

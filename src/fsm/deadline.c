@@ -3,6 +3,7 @@
  * take the deadline away or move it; one that nobody answers to is dropped. */
 #include "fsm/kv_overlay.h"
 #include "fsm/machines.h"
+#include "fsm/rows.h"
 
 #include "fsm/job.h"
 #include "fsm/task.h"
@@ -121,23 +122,46 @@ static int drop(struct far_step *step, const struct deadline *d)
     return far_emit(step, &far_schema_ev_deadline_dropped, &ev);
 }
 
-/* Let one deadline act by itself: if its object is broken, only that deadline is lost, not every later one with it. */
-static int act_alone(struct far_step *step, const struct deadline *d)
+static int act_and_drop(struct far_step *step, const struct deadline *d)
 {
-    struct far_state *below = step->state, above = {.kv = far_kv_overlay_new(below->kv), .digest = below->digest};
-    struct far_row_progress progress = step->progress;
-    struct far_emitted *last = step->last;
+    int rc = act(step, d);
+    return rc == 0 ? drop(step, d) : rc;
+}
+
+/* On an overlay, or where rows are held by their journal: what a rejection leaves is what was there before. */
+static int try_to_act(struct far_step *step, const struct deadline *d)
+{
+    struct far_state *below = step->state;
+    if (below->rows != NULL) {
+        size_t mark = far_rows_mark(below->rows);
+        int rc = act_and_drop(step, d);
+        if (rc != 0) {
+            far_rows_undo(below->rows, mark);
+        }
+        return rc;
+    }
+    struct far_state above = {.kv = far_kv_overlay_new(below->kv), .digest = below->digest};
     if (above.kv == NULL) {
         return far_fail(step->err, FAR_LIMIT, "out of memory");
     }
     step->state = &above;
-    int rc = act(step, d);
-    rc = rc == 0 ? drop(step, d) : rc;
+    int rc = act_and_drop(step, d);
     step->state = below;
     if (rc == 0) {
         rc = far_kv_overlay_flush(above.kv, step->err);
         below->digest = above.digest;
-    } else if (step->is_rejected) {
+    }
+    far_kv_overlay_free(above.kv);
+    return rc;
+}
+
+/* Let one deadline act by itself: if its object is broken, only that deadline is lost, not every later one with it. */
+static int act_alone(struct far_step *step, const struct deadline *d)
+{
+    struct far_row_progress progress = step->progress;
+    struct far_emitted *last = step->last;
+    int rc = try_to_act(step, d);
+    if (rc != 0 && step->is_rejected) {
         step->is_rejected = false;
         step->candidates = NULL;
         step->progress = progress;
@@ -145,7 +169,6 @@ static int act_alone(struct far_step *step, const struct deadline *d)
         *(last != NULL ? &last->next : &step->first) = NULL;
         rc = drop(step, d);
     }
-    far_kv_overlay_free(above.kv);
     return rc;
 }
 

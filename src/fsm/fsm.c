@@ -5,6 +5,7 @@
  * flushed, then its events are handed out. Only a failing store or memory makes far_fsm_apply() itself fail. */
 #include "fsm/kv_overlay.h"
 #include "fsm/machines.h"
+#include "fsm/rows.h"
 
 #include <stdio.h>
 
@@ -108,19 +109,33 @@ int far_evolve(struct far_step *step, const struct far_event *event)
     return far_key_put(step, &far_schema_row_progress, &key, &step->progress);
 }
 
+/* A step's scratch: that of the rows, or one of its own in *own. */
+static struct far_arena *begin_scratch(struct far_state *state, struct far_arena *own)
+{
+    far_arena_init(own, ARENA_MAX);
+    return state->rows != NULL ? far_rows_arena(state->rows) : own;
+}
+
+static void end_scratch(struct far_state *state, struct far_arena *own)
+{
+    if (state->rows != NULL) {
+        far_rows_settle(state->rows);
+    }
+    far_arena_done(own);
+}
+
 int far_fsm_evolve(struct far_state *state, const struct far_event *event, struct far_error *err)
 {
-    struct far_arena arena;
-    far_arena_init(&arena, ARENA_MAX);
+    struct far_arena own;
     struct far_error cause = {0};
-    struct far_step step = {.state = state, .arena = &arena, .err = &cause, .index = event->index};
+    struct far_step step = {.state = state, .arena = begin_scratch(state, &own), .err = &cause, .index = event->index};
     int rc = far_evolve(&step, event);
     if (rc != 0 && step.is_rejected) {
         rc = far_fail(err, FAR_CORRUPT, "event %llu: %s", FAR_LLU(event->seq), step.reject_message);
     } else if (rc != 0 && err != NULL) {
         *err = cause;
     }
-    far_arena_done(&arena);
+    end_scratch(state, &own);
     return rc;
 }
 
@@ -253,38 +268,63 @@ static void fill_rejection(const struct far_step *step, struct far_result *ret_r
     snprintf(ret_result->message, sizeof ret_result->message, "%s", step->reject_message);
 }
 
+/* Run it and, unless it is a try, leave what it did on the map: decided on an overlay, or where rows are held in their journal.
+ * step->is_rejected says whether it was rejected; then, as with a failure, nothing is left. */
+static int run_on_overlay(struct far_step *step, const struct far_command *command, bool is_dry, struct far_result *result)
+{
+    struct far_state *state = step->state;
+    struct far_state above = {.kv = far_kv_overlay_new(state->kv), .digest = state->digest};
+    if (above.kv == NULL) {
+        return far_fail(step->err, FAR_LIMIT, "out of memory");
+    }
+    step->state = &above;
+    int rc = run(step, command, result);
+    if (rc == 0 && !is_dry) {
+        rc = far_kv_overlay_flush(above.kv, step->err);
+        state->digest = rc == 0 ? above.digest : state->digest;
+    }
+    step->state = state;
+    far_kv_overlay_free(above.kv);
+    return rc;
+}
+
+static int run_on_rows(struct far_step *step, const struct far_command *command, bool is_dry, struct far_result *result)
+{
+    struct far_rows *rows = step->state->rows;
+    size_t mark = far_rows_mark(rows);
+    int rc = run(step, command, result);
+    if (rc != 0 || is_dry) {
+        far_rows_undo(rows, mark);
+    }
+    return rc;
+}
+
 static int apply(struct far_state *state, uint64_t index, const struct far_command *command, bool is_dry,
                  far_event_fn emit, void *arg, struct far_result *ret_result, struct far_error *err)
 {
-    struct far_arena arena;
-    far_arena_init(&arena, ARENA_MAX);
-    struct far_state above = {.kv = far_kv_overlay_new(state->kv), .digest = state->digest};
+    struct far_arena own;
     struct far_error cause = {0};
-    struct far_step step = {.state = &above,
-                            .arena = &arena,
+    struct far_step step = {.state = state,
+                            .arena = begin_scratch(state, &own),
                             .err = &cause,
                             .index = index,
                             .actor = command->actor,
                             .command_id = command->id};
     struct far_result result = {0};
-    int rc = above.kv != NULL ? run(&step, command, &result) : far_fail(&cause, FAR_LIMIT, "out of memory");
+    int rc = state->rows != NULL ? run_on_rows(&step, command, is_dry, &result)
+                                 : run_on_overlay(&step, command, is_dry, &result);
     if (rc != 0 && step.is_rejected) {
         fill_rejection(&step, &result);
         rc = 0;
     } else if (rc == 0 && !is_dry) {
-        rc = far_kv_overlay_flush(above.kv, &cause);
-        if (rc == 0) {
-            state->digest = above.digest;
-            rc = hand_out(&step, emit, arg, &cause);
-        }
+        rc = hand_out(&step, emit, arg, &cause);
     }
     if (rc == 0) {
         *ret_result = result;
     } else if (err != NULL) {
         *err = cause;
     }
-    far_kv_overlay_free(above.kv);
-    far_arena_done(&arena);
+    end_scratch(state, &own);
     return rc;
 }
 

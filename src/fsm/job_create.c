@@ -160,7 +160,7 @@ static int newest_point(struct far_step *step, const struct far_row_plan *plan, 
     uint64_t id = plan->last_checkpoint_id;
     while (id != 0) {
         struct far_row_checkpoint checkpoint;
-        struct far_slice at, value;
+        struct far_slice at;
         int rc = far_row_find(step, &far_schema_row_checkpoint, id, &checkpoint);
         if (rc == 0 && checkpoint.plan_id == plan->id && checkpoint.state != FAR_point_state_removed) {
             rc = point_in(step, id, workload_id, ret);
@@ -171,7 +171,7 @@ static int newest_point(struct far_step *step, const struct far_row_plan *plan, 
         }
         FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
         struct far_key key = far_key_id(&far_schema_row_checkpoint, id);
-        rc = step->state->kv->ops->seek_before(step->state->kv, far_slice(key.bytes, key.len), &at, &value, step->err);
+        rc = far_state_key_before(step->state, &key, &at, step->err);
         FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
         bool is_checkpoint = rc == 0 && at.len == 9 && at.data[0] == FAR_KIND_row_checkpoint;
         id = is_checkpoint ? far_get_be64(at.data + 1) : 0;

@@ -1,5 +1,6 @@
 /* The memory map: see kv_memory.h. A skip list (Pugh 1990) with a quarter of the towers at each further level. Searching
- * remembers, for every level, the last node before the key; everything else follows from that path. Only running out of
+ * remembers, for every level, the last node before the key; everything else follows from that path, and the next search starts
+ * there if its key lies behind. Only running out of
  * memory can fail, with FAR_LIMIT and the map as it was. */
 #include "fsm/kv_memory.h"
 
@@ -22,6 +23,7 @@ struct memory {
     size_t count;
     struct node *first[LEVELS];
     struct node *recent; /* the last one asked for by its key: rows are read, read again and then written */
+    struct node *finger[LEVELS]; /* the last search's nodes before the key, one a level (NULL: none); near keys start there */
 };
 
 static struct memory *memory_of(struct far_kv *kv)
@@ -45,17 +47,44 @@ static unsigned tower_of(struct far_slice key)
     return levels;
 }
 
+static struct node **links_of(struct memory *m, struct node *before)
+{
+    return before == NULL ? m->first : before->next;
+}
+
+static bool is_before(const struct node *node, struct far_slice key)
+{
+    return node != NULL && far_slice_compare(key_of(node), key) < 0;
+}
+
+/* How far up a search that begins at the finger has to start: above, what it points at is as right for this key. */
+static int level_of_start(struct memory *m, struct far_slice key)
+{
+    int level = 0;
+    if (!is_before(m->finger[0], key)) {
+        memset(m->finger, 0, sizeof m->finger);
+        return LEVELS - 1;
+    }
+    while (level < LEVELS - 1 && is_before(links_of(m, m->finger[level])[level], key)) {
+        level++;
+    }
+    return level;
+}
+
 /* Fills path with the links that lead to the first node >= key, one a level, and returns the last node < key. */
 static struct node *find(struct memory *m, struct far_slice key, struct node **path[LEVELS])
 {
-    struct node *before = NULL;
-    for (int level = LEVELS - 1; level >= 0; level--) {
-        struct node **links = before == NULL ? m->first : before->next;
-        while (links[level] != NULL && far_slice_compare(key_of(links[level]), key) < 0) {
-            before = links[level];
-            links = before->next;
+    int start = level_of_start(m, key);
+    struct node *before = m->finger[start];
+    for (int level = start; level >= 0; level--) {
+        struct node *next;
+        while (is_before(next = links_of(m, before)[level], key)) {
+            before = next;
         }
-        path[level] = &links[level];
+        m->finger[level] = before;
+    }
+    for (int level = 0; level < LEVELS; level++) {
+        path[level] = &links_of(m, m->finger[level])[level];
     }
     return before;
 }
@@ -161,7 +190,7 @@ static int memory_del(struct far_kv *kv, struct far_slice key, struct far_error 
     for (unsigned level = 0; level < levels; level++) {
         *path[level] = node->next[level];
     }
-    m->recent = NULL;
+    m->recent = NULL; /* the finger points at nodes before this one */
     node_free(node);
     m->count--;
     return 0;

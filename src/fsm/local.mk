@@ -26,6 +26,11 @@ libfsm_la_SOURCES = \
 	src/fsm/point.c \
 	src/fsm/query.c src/fsm/query.h \
 	src/fsm/query_orders.c \
+	src/fsm/row_copy.c src/fsm/row_copy.h \
+	src/fsm/row_value.c src/fsm/row_value.h \
+	src/fsm/rows.c src/fsm/rows.h src/fsm/rows_private.h \
+	src/fsm/rows_flush.c \
+	src/fsm/rows_walk.c \
 	src/fsm/schema.c src/fsm/schema.h src/fsm/schema_nofields.h src/fsm/schema_undef.h \
 	src/fsm/server.c \
 	src/fsm/server_key.c \

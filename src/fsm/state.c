@@ -2,13 +2,17 @@
  * trailer, so that a changed byte is named and never returned. */
 #include "fsm/state.h"
 
-enum { TRAILER = 8, OVERFLOW = FAR_KV_KEY_MAX + 1 };
+#include "fsm/row_value.h"
+#include "fsm/rows.h"
+
+enum { OVERFLOW = FAR_KV_KEY_MAX + 1 };
 
 /* ---- keys ---- */
 
 struct far_key far_key(const struct far_schema *table)
 {
-    struct far_key key = {.len = 1};
+    struct far_key key; /* what is behind len is not looked at: filling it would cost more than the rest */
+    key.len = 1;
     key.bytes[0] = (uint8_t)table->kind;
     return key;
 }
@@ -69,49 +73,11 @@ static struct far_slice slice_of(const struct far_key *key)
 
 /* ---- values ---- */
 
-static const struct far_schema *table_of(struct far_slice key)
-{
-    for (size_t i = 0; key.len > 0 && far_schemas[i] != NULL; i++) {
-        if (far_schemas[i]->klass == FAR_CLASS_row && far_schemas[i]->kind == key.data[0]) {
-            return far_schemas[i];
-        }
-    }
-    return NULL;
-}
-
-static const char *table_name(struct far_slice key)
-{
-    const struct far_schema *table = table_of(key);
-    return table != NULL ? table->name : "unknown";
-}
-
-static int corrupt(struct far_slice key, const char *what, struct far_error *err)
-{
-    char text[2 * FAR_KV_KEY_MAX + 1];
-    size_t len = key.len > FAR_KV_KEY_MAX ? FAR_KV_KEY_MAX : key.len;
-    far_hex_encode(key.data, len, text);
-    return far_fail(err, FAR_CORRUPT, "table '%s', key %s: %s", table_name(key), text, what);
-}
-
-/* The msgpack of a value whose trailer is right. */
-static int check_value(struct far_slice key, struct far_slice value, struct far_slice *ret_body, struct far_error *err)
-{
-    if (value.len < TRAILER) {
-        return corrupt(key, "the value is cut off", err);
-    }
-    struct far_slice body = far_slice(value.data, value.len - TRAILER);
-    if (far_hash64_parts(key, body, far_slice(NULL, 0)) != far_get_le64(value.data + body.len)) {
-        return corrupt(key, "the value is not what was written (checksum)", err);
-    }
-    *ret_body = body;
-    return 0;
-}
-
 static int decode_row(const struct far_schema *table, struct far_slice key, struct far_slice value,
                       struct far_arena *arena, void *ret_row, struct far_error *err)
 {
     struct far_slice body;
-    int rc = check_value(key, value, &body, err);
+    int rc = far_row_body(key, value, &body, err);
     if (rc != 0) {
         return rc;
     }
@@ -120,9 +86,7 @@ static int decode_row(const struct far_schema *table, struct far_slice key, stru
         return far_fail(err, FAR_LIMIT, "a row of table '%s' needs too much memory", table->name);
     }
     memcpy(copy, body.data, body.len);
-    struct far_error why;
-    rc = far_schema_decode(table, far_slice(copy, body.len), arena, ret_row, &why);
-    return rc == FAR_INVALID ? corrupt(key, why.message, err) : rc != 0 ? far_fail(err, rc, "%s", why.message) : 0;
+    return far_row_decode(table, key, far_slice(copy, body.len), arena, ret_row, err);
 }
 
 int far_state_get(struct far_state *state, const struct far_schema *table, const struct far_key *key,
@@ -130,6 +94,9 @@ int far_state_get(struct far_state *state, const struct far_schema *table, const
 {
     struct far_slice value;
     int rc = check_key(key, err);
+    if (rc == 0 && state->rows != NULL) {
+        return far_rows_get(state->rows, table, slice_of(key), ret_row, err);
+    }
     if (rc == 0) {
         rc = state->kv->ops->get(state->kv, slice_of(key), &value, err);
     }
@@ -139,10 +106,10 @@ int far_state_get(struct far_state *state, const struct far_schema *table, const
 int far_state_decode(struct far_slice key, struct far_slice value, struct far_arena *arena,
                      const struct far_schema **ret_table, void **ret_row, struct far_error *err)
 {
-    const struct far_schema *table = table_of(key);
+    const struct far_schema *table = far_row_table(key);
     void *row = table == NULL ? NULL : far_arena_alloc(arena, table->size);
     if (row == NULL) {
-        return table == NULL ? corrupt(key, "there is no such table", err) : far_fail(err, FAR_LIMIT, "out of memory");
+        return table == NULL ? far_row_corrupt(key, "there is no such table", err) : far_fail(err, FAR_LIMIT, "out of memory");
     }
     int rc = decode_row(table, key, value, arena, row, err);
     if (rc == 0) {
@@ -159,7 +126,7 @@ static int forget(struct far_state *state, const struct far_key *key, struct far
     struct far_slice body;
     int rc = state->kv->ops->get(state->kv, slice_of(key), ret_old, err);
     if (rc == 0) {
-        rc = check_value(slice_of(key), *ret_old, &body, err);
+        rc = far_row_body(slice_of(key), *ret_old, &body, err);
     }
     if (rc == 0) {
         *digest = far_hash128_sub(*digest, far_hash128_parts(slice_of(key), *ret_old));
@@ -189,25 +156,14 @@ static int put_bytes(struct far_state *state, const struct far_key *key, struct 
 int far_state_put(struct far_state *state, const struct far_schema *table, const struct far_key *key, const void *row,
                   struct far_error *err)
 {
-    struct far_buf value;
+    uint8_t bytes[FAR_KV_VALUE_MAX];
+    struct far_slice value;
     int rc = check_key(key, err);
-    if (rc != 0) {
-        return rc;
+    if (rc == 0 && state->rows != NULL) {
+        return far_rows_put(state->rows, table, slice_of(key), row, err);
     }
-    far_buf_init(&value, FAR_KV_VALUE_MAX);
-    uint8_t *room = far_buf_reserve(&value, FAR_KV_VALUE_MAX);
-    if (room == NULL) {
-        return far_fail(err, FAR_LIMIT, "out of memory");
-    }
-    value.max = FAR_KV_VALUE_MAX - TRAILER;
-    rc = far_schema_encode(table, row, &value, err);
-    if (rc == 0) {
-        uint64_t hash = far_hash64_parts(slice_of(key), far_buf_slice(&value), far_slice(NULL, 0));
-        far_put_le64(value.data + value.len, hash);
-        rc = put_bytes(state, key, far_slice(value.data, value.len + TRAILER), err);
-    }
-    far_buf_done(&value);
-    return rc;
+    rc = rc != 0 ? rc : far_row_encode(table, slice_of(key), row, bytes, &value, err);
+    return rc != 0 ? rc : put_bytes(state, key, value, err);
 }
 
 int far_state_del(struct far_state *state, const struct far_key *key, struct far_error *err)
@@ -215,6 +171,9 @@ int far_state_del(struct far_state *state, const struct far_key *key, struct far
     struct far_hash128 digest = state->digest;
     struct far_slice old;
     int rc = check_key(key, err);
+    if (rc == 0 && state->rows != NULL) {
+        return far_rows_del(state->rows, slice_of(key), err);
+    }
     if (rc == 0) {
         rc = forget(state, key, &digest, &old, err);
     }
@@ -227,23 +186,37 @@ int far_state_del(struct far_state *state, const struct far_key *key, struct far
     return rc;
 }
 
-int far_state_next(struct far_state *state, const struct far_schema *table, struct far_key *key,
-                   struct far_arena *arena, struct far_slice *ret_id, void *ret_row, struct far_error *err)
+/* The first row of the table at or behind *key, and its key in *ret_found. */
+static int seek(struct far_state *state, const struct far_schema *table, const struct far_key *key, struct far_arena *arena,
+                struct far_key *ret_found, void *ret_row, struct far_error *err)
 {
     struct far_slice at, value;
-    int rc = check_key(key, err);
-    if (rc == 0) {
-        rc = state->kv->ops->seek(state->kv, slice_of(key), &at, &value, err);
+    if (state->rows != NULL) {
+        int rc = far_rows_seek(state->rows, table, slice_of(key), &at, ret_row, err);
+        if (rc == 0) {
+            ret_found->len = at.len;
+            memcpy(ret_found->bytes, at.data, at.len);
+        }
+        return rc;
     }
+    int rc = state->kv->ops->seek(state->kv, slice_of(key), &at, &value, err);
     if (rc != 0) {
         return rc;
     }
     if (at.len == 0 || at.len >= FAR_KV_KEY_MAX || at.data[0] != table->kind) {
         return FAR_NOT_FOUND;
     }
-    struct far_key found = {.len = at.len};
-    memcpy(found.bytes, at.data, at.len);
-    rc = decode_row(table, slice_of(&found), value, arena, ret_row, err);
+    ret_found->len = at.len;
+    memcpy(ret_found->bytes, at.data, at.len);
+    return decode_row(table, slice_of(ret_found), value, arena, ret_row, err);
+}
+
+int far_state_next(struct far_state *state, const struct far_schema *table, struct far_key *key,
+                   struct far_arena *arena, struct far_slice *ret_id, void *ret_row, struct far_error *err)
+{
+    struct far_key found;
+    int rc = check_key(key, err);
+    rc = rc != 0 ? rc : seek(state, table, key, arena, &found, ret_row, err);
     if (rc == 0 && ret_id != NULL) {
         uint8_t *id = far_arena_alloc(arena, found.len);
         if (id == NULL) {
@@ -259,6 +232,17 @@ int far_state_next(struct far_state *state, const struct far_schema *table, stru
     return rc;
 }
 
+int far_state_key_before(struct far_state *state, const struct far_key *key, struct far_slice *ret_key, struct far_error *err)
+{
+    struct far_slice value;
+    int rc = check_key(key, err);
+    if (rc != 0) {
+        return rc;
+    }
+    return state->rows != NULL ? far_rows_seek_before(state->rows, slice_of(key), ret_key, err)
+                               : state->kv->ops->seek_before(state->kv, slice_of(key), ret_key, &value, err);
+}
+
 int far_state_digest_walk(struct far_kv *kv, struct far_hash128 *ret_digest, uint64_t *ret_pairs,
                           struct far_error *err)
 {
@@ -271,7 +255,7 @@ int far_state_digest_walk(struct far_kv *kv, struct far_hash128 *ret_digest, uin
         if (at.len == 0 || at.len > FAR_KV_KEY_MAX) {
             return far_fail(err, FAR_CORRUPT, "a key of %zu bytes", at.len);
         }
-        rc = check_value(at, value, &body, err);
+        rc = far_row_body(at, value, &body, err);
         if (rc != 0) {
             return rc;
         }

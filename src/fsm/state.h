@@ -11,9 +11,12 @@
 #include "fsm/kv.h"
 #include "fsm/schema.h"
 
+struct far_rows; /* rows.h */
+
 struct far_state {
     struct far_kv *kv; /* borrowed */
     struct far_hash128 digest;
+    struct far_rows *rows; /* borrowed; NULL: none. Else what was written is there until far_rows_flush(), as is the digest */
 };
 
 /* A key being built: table, then numbers (big endian) or bytes. Overflow makes every later use FAR_INTERNAL. */
@@ -41,6 +44,9 @@ int far_state_del(struct far_state *state, const struct far_key *key, struct far
  * ret_id (may be NULL) is the key without its table byte, copied into arena. */
 int far_state_next(struct far_state *state, const struct far_schema *table, struct far_key *key,
                    struct far_arena *arena, struct far_slice *ret_id, void *ret_row, struct far_error *err);
+
+/* The last key before this one, of any table; there may be no row under it any more. FAR_NOT_FOUND before the first. */
+int far_state_key_before(struct far_state *state, const struct far_key *key, struct far_slice *ret_key, struct far_error *err);
 
 /* Decode a pair of any table as it lies in the map: its schema and a new struct far_row_<table> in the arena, which holds
  * copies of everything. FAR_CORRUPT as above. */

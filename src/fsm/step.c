@@ -70,33 +70,19 @@ int far_move(struct far_step *step, const struct far_table *table, size_t state,
 int far_move_id(struct far_step *step, const struct far_table *table, size_t state, size_t input, uint64_t id,
                 unsigned *ret_next)
 {
-    char text[24];
-    int n = snprintf(text, sizeof text, "%llu", FAR_LLU(id));
-    return far_move(step, table, state, input, far_slice(text, (size_t)n), ret_next);
+    const struct far_cell *cell = far_table_cell(table, state, input);
+    char text[24] = "";
+    if (cell->kind == FAR_CELL_MOVE) {
+        if (ret_next != NULL) {
+            *ret_next = cell->next;
+        }
+        return 0;
+    }
+    snprintf(text, sizeof text, "%llu", FAR_LLU(id));
+    return far_move(step, table, state, input, far_slice_str(text), ret_next);
 }
 
 /* ---- rows ---- */
-
-struct far_key far_key_id(const struct far_schema *table, uint64_t id)
-{
-    struct far_key key = far_key(table);
-    far_key_u64(&key, id);
-    return key;
-}
-
-struct far_key far_key_part(const struct far_schema *table, uint64_t id, uint64_t part)
-{
-    struct far_key key = far_key_id(table, id);
-    far_key_u32(&key, (uint32_t)part);
-    return key;
-}
-
-struct far_key far_key_pair(const struct far_schema *table, uint64_t id, uint64_t second_id)
-{
-    struct far_key key = far_key_id(table, id);
-    far_key_u64(&key, second_id);
-    return key;
-}
 
 int far_key_find(struct far_step *step, const struct far_schema *table, const struct far_key *key, void *ret_row)
 {

@@ -60,9 +60,28 @@ int far_row_need(struct far_step *step, const struct far_schema *table, uint64_t
 int far_row_put(struct far_step *step, const struct far_schema *table, uint64_t id, const void *row);
 int far_row_del(struct far_step *step, const struct far_schema *table, uint64_t id);
 /* The same with a number behind the id: disks, tasks, members. wide: 8 bytes instead of 4. */
-struct far_key far_key_id(const struct far_schema *table, uint64_t id);
-struct far_key far_key_part(const struct far_schema *table, uint64_t id, uint64_t part);
-struct far_key far_key_pair(const struct far_schema *table, uint64_t id, uint64_t second_id);
+static inline struct far_key far_key_id(const struct far_schema *table, uint64_t id)
+{
+    struct far_key key;
+    key.len = 9;
+    key.bytes[0] = (uint8_t)table->kind;
+    far_put_be64(key.bytes + 1, id);
+    return key;
+}
+static inline struct far_key far_key_part(const struct far_schema *table, uint64_t id, uint64_t part)
+{
+    struct far_key key = far_key_id(table, id);
+    far_put_be32(key.bytes + key.len, (uint32_t)part);
+    key.len += 4;
+    return key;
+}
+static inline struct far_key far_key_pair(const struct far_schema *table, uint64_t id, uint64_t second_id)
+{
+    struct far_key key = far_key_id(table, id);
+    far_put_be64(key.bytes + key.len, second_id);
+    key.len += 8;
+    return key;
+}
 int far_key_find(struct far_step *step, const struct far_schema *table, const struct far_key *key, void *ret_row);
 int far_key_need(struct far_step *step, const struct far_schema *table, const struct far_key *key, void *ret_row);
 int far_key_put(struct far_step *step, const struct far_schema *table, const struct far_key *key, const void *row);

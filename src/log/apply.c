@@ -1,6 +1,7 @@
 /* Apply one committed entry to a store. See apply.h. */
 #include "log/apply.h"
 
+#include "fsm/rows.h"
 #include "log/history.h"
 
 /* Move the applied index on to the next entry. */
@@ -41,6 +42,8 @@ int far_apply_commands(struct far_store_txn *txn, uint64_t index, uint64_t term,
     rv = has_history ? far_history_begin(&history, txn, err) : 0;
     rv = rv != 0 ? rv : advance(txn, index, term, err);
     struct far_state state = {.kv = has_history ? &history.kv : far_store_kv(txn), .digest = far_store_meta(txn)->digest};
+    state.rows = rv == 0 ? far_rows_new(state.kv, true) : NULL; /* what the entry's commands change is written once */
+    rv = rv == 0 && state.rows == NULL ? far_fail(err, FAR_LIMIT, "out of memory") : rv;
     struct far_command command;
     for (unsigned position = 0; rv == 0 && far_envelope_next(&envelope, &command); position++) {
         struct far_result result = {0};
@@ -49,6 +52,8 @@ int far_apply_commands(struct far_store_txn *txn, uint64_t index, uint64_t term,
             on_result(arg, position, &command, &result);
         }
     }
+    rv = rv != 0 ? rv : far_rows_flush(state.rows, &state.digest, err);
+    far_rows_free(state.rows);
     far_store_meta(txn)->digest = state.digest;
     return rv;
 }

@@ -3,29 +3,16 @@
 
 #include "base/hash.h"
 
-#include <openssl/evp.h>
-#include <pthread.h>
-
-static EVP_MD *sha256;
-static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
-
-/* Fetched once: a fetch for each hash costs more than the hash. Lives as long as the process. */
-static void fetch_sha256(void)
-{
-    sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
-}
+#define OPENSSL_SUPPRESS_DEPRECATED /* SHA256_Update: the events are short, and EVP costs more for each than the hash */
+#include <openssl/sha.h>
 
 /* ret_hash = SHA-256(a ‖ b). */
 static int hash_two(struct far_slice a, struct far_slice b, uint8_t ret_hash[32], struct far_error *err)
 {
-    pthread_once(&sha256_once, fetch_sha256);
-    EVP_MD_CTX *context = sha256 == NULL ? NULL : EVP_MD_CTX_new();
-    bool good = context != NULL && EVP_DigestInit_ex2(context, sha256, NULL) == 1 &&
-                (a.len == 0 || EVP_DigestUpdate(context, a.data, a.len) == 1) &&
-                (b.len == 0 || EVP_DigestUpdate(context, b.data, b.len) == 1) &&
-                EVP_DigestFinal_ex(context, ret_hash, NULL) == 1;
-    EVP_MD_CTX_free(context);
-    return good ? 0 : far_fail(err, FAR_INTERNAL, "SHA-256 failed: out of memory?");
+    SHA256_CTX context;
+    bool good = SHA256_Init(&context) == 1 && (a.len == 0 || SHA256_Update(&context, a.data, a.len) == 1) &&
+                (b.len == 0 || SHA256_Update(&context, b.data, b.len) == 1) && SHA256_Final(ret_hash, &context) == 1;
+    return good ? 0 : far_fail(err, FAR_INTERNAL, "SHA-256 failed");
 }
 
 void far_event_header(const struct far_event *event, uint8_t ret_header[FAR_EVENT_HEADER])

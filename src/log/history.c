@@ -4,6 +4,7 @@
 
 #include "fsm/kv_memory.h"
 #include "fsm/kv_overlay.h"
+#include "fsm/rows.h"
 
 #include <stdlib.h>
 
@@ -418,24 +419,35 @@ static int open_base(struct far_store_txn *txn, uint64_t seq, struct far_past *p
     return past->state.kv != NULL ? 0 : far_fail(err, FAR_LIMIT, "no memory for the past");
 }
 
-int far_past_forward(struct far_past *past, struct far_store_txn *txn, uint64_t seq, struct far_error *err)
+static int forward_one(struct far_past *past, struct far_store_txn *txn, struct far_state *state, struct far_error *err)
 {
     uint8_t stored[FAR_HEAD_SIZE];
     struct far_event event;
-    int rc = 0;
-    while (rc == 0 && past->seq < seq) {
-        rc = far_store_event_get(txn, past->seq + 1, &event, stored, err);
-        rc = rc != 0 ? rc : far_chain_add(past->head, &event, err);
-        if (rc == 0 && memcmp(past->head, stored, sizeof stored) != 0) {
-            rc = far_fail(err, FAR_CORRUPT, "event %llu: the chain does not lead to it", (llu)event.seq);
-        }
-        rc = rc != 0 ? rc : far_fsm_evolve(&past->state, &event, err);
-        if (rc == 0) {
-            past->seq = event.seq;
-            past->index = event.index;
-            past->folded++;
-        }
+    int rc = far_store_event_get(txn, past->seq + 1, &event, stored, err);
+    rc = rc != 0 ? rc : far_chain_add(past->head, &event, err);
+    if (rc == 0 && memcmp(past->head, stored, sizeof stored) != 0) {
+        rc = far_fail(err, FAR_CORRUPT, "event %llu: the chain does not lead to it", (llu)event.seq);
     }
+    rc = rc != 0 ? rc : far_fsm_evolve(state, &event, err);
+    rc = rc != 0 ? rc : far_rows_trim(state->rows, &state->digest, err);
+    if (rc == 0) {
+        past->seq = event.seq;
+        past->index = event.index;
+        past->folded++;
+    }
+    return rc;
+}
+
+int far_past_forward(struct far_past *past, struct far_store_txn *txn, uint64_t seq, struct far_error *err)
+{
+    struct far_state state = {.kv = past->state.kv, .digest = past->state.digest, .rows = far_rows_new(past->state.kv, false)};
+    int rc = state.rows == NULL ? far_fail(err, FAR_LIMIT, "no memory for the past") : 0;
+    while (rc == 0 && past->seq < seq) {
+        rc = forward_one(past, txn, &state, err);
+    }
+    rc = rc != 0 ? rc : far_rows_flush(state.rows, &state.digest, err);
+    far_rows_free(state.rows);
+    past->state.digest = state.digest;
     return rc;
 }
 

@@ -5,6 +5,7 @@
  * in the store; each row's checksum and the digest, from the bytes; the rules between rows; each checksum of the WAL.
  * LMDB trusts its pages, so damage to its own structure may kill whoever walks it: a child process does the walk, and its
  * death is a finding like any other. */
+#include "fsm/rows.h"
 #include "log/history.h"
 #include "log/log.h"
 #include "log/raft_wal.h"
@@ -110,7 +111,7 @@ static bool verify_events(struct verify *verify, struct far_store_txn *txn, stru
             }
             continue;
         }
-        if (whole && far_fsm_evolve(fold, &event, &err) != 0) {
+        if (whole && (far_fsm_evolve(fold, &event, &err) != 0 || far_rows_trim(fold->rows, &fold->digest, &err) != 0)) {
             say(verify, false, "event %llu cannot follow the state before it: %s", (unsigned long long)seq, err.message);
             whole = false;
         }
@@ -258,8 +259,11 @@ static int verify_txn(struct verify *verify, struct far_store_txn *txn, struct f
     rv = rv != 0 ? rv : far_store_begin(memory, true, &fold_txn, err);
     if (rv == 0) {
         struct far_state fold = {.kv = far_store_kv(fold_txn)};
+        fold.rows = far_rows_new(fold.kv, true);
         bool from_start = far_store_meta(txn)->first_seq == 1;
-        bool whole = verify_events(verify, txn, from_start ? &fold : NULL);
+        bool whole = verify_events(verify, txn, from_start && fold.rows != NULL ? &fold : NULL);
+        whole = whole && far_rows_flush(fold.rows, &fold.digest, err) == 0;
+        far_rows_free(fold.rows);
         verify_rows(verify, txn);
         verify_history(verify, txn);
         if (whole) {

@@ -1,6 +1,7 @@
 /* Replay and export of a folder: see replay.h. */
 #include "log/replay.h"
 
+#include "fsm/rows.h"
 #include "log/export.h"
 #include "log/history.h"
 
@@ -120,11 +121,15 @@ static int take_base(struct replay *replay, struct far_error *err)
 }
 
 /* What was recorded when it happened must be what the fold gives. */
-static int check_epoch(struct replay *replay, const struct far_state *state, struct far_error *err)
+static int check_epoch(struct replay *replay, struct far_state *state, struct far_error *err)
 {
     const struct far_epoch *epoch = &replay->next;
     if (replay->done.seq != epoch->seq) {
         return 0;
+    }
+    int rv = far_rows_flush(state->rows, &state->digest, err);
+    if (rv != 0) {
+        return rv;
     }
     if (!far_hash128_equal(epoch->digest, state->digest) ||
         memcmp(epoch->head, far_store_meta(replay->txn)->head, FAR_HEAD_SIZE) != 0) {
@@ -151,16 +156,19 @@ static int fold_one(struct replay *replay, struct far_state *state, struct far_e
         far_store_meta(replay->txn)->applied_index = event.index;
         rv = check_epoch(replay, state, err);
     }
-    return rv;
+    return rv != 0 ? rv : far_rows_trim(state->rows, &state->digest, err);
 }
 
 static int fold_batch(struct replay *replay, struct far_error *err)
 {
     struct far_state state = {.kv = far_store_kv(replay->txn), .digest = far_store_meta(replay->txn)->digest};
-    int rv = 0;
+    state.rows = far_rows_new(state.kv, true);
+    int rv = state.rows == NULL ? far_fail(err, FAR_LIMIT, "no memory for the fold") : 0;
     for (unsigned i = 0; rv == 0 && i < BATCH && replay->done.seq < replay->source.seq; i++) {
         rv = fold_one(replay, &state, err);
     }
+    rv = rv != 0 ? rv : far_rows_flush(state.rows, &state.digest, err);
+    far_rows_free(state.rows);
     far_store_meta(replay->txn)->digest = state.digest;
     return rv;
 }

@@ -20,21 +20,21 @@ runs = []
 
 
 def run():
-    while len(runs) < 3:
+    if not runs:
         done = subprocess.run([os.path.join(BUILD, "tests/bench/replay_fold")], check=True, capture_output=True, text=True)
         runs.append([float(word) for word in done.stdout.split()])
-    return sorted(runs, key=lambda figures: figures[4])[1]
+    return runs[0]
 
 
 def replay_folds_three_hundred_thousand_events_a_second():
-    events, rows, chain, state, both, samples = run()[:6]
-    print("# %d events with %d progress samples, %d rows: chain alone %d/s, state alone %d/s, both %d/s; mark %d/s; ratio %.2f" %
-          (events, samples, rows, chain, state, both, MARK, both / MARK))
+    events, rows, chain, state, both, samples, work = run()[:7]
+    print("# %d events (%d %% reports and changes of tasks) with %d progress samples, %d rows: chain alone %d/s, state alone %d/s, both %d/s; mark %d/s; ratio %.2f" %
+          (events, work / 10, samples, rows, chain, state, both, MARK, both / MARK))
     return [] if both >= MARK else ["%d events/s are below the mark of %d" % (both, MARK)]
 
 
 def any_moment_answers_within_two_seconds():
-    median, longest = run()[6:]
+    median, longest = run()[7:]
     print("# the state of a moment: median %d ms, longest %d ms; mark %d ms" % (median, longest, MOMENT_MS))
     return [] if longest <= MOMENT_MS else ["%d ms is above the mark of %d" % (longest, MOMENT_MS)]
 

@@ -16,6 +16,7 @@ void world_init(struct world *w)
 
 void world_done(struct world *w)
 {
+    far_rows_free(w->rows);
     far_kv_memory_free(w->state.kv);
     far_kv_memory_free(w->fold.kv);
     far_arena_done(&w->arena);
@@ -82,7 +83,10 @@ int world_apply(struct world *w, const struct far_schema *schema, const void *co
     memcpy(c.id, w->id, sizeof c.id);
     memset(w->id, 0, sizeof w->id);
     write_command(w, &c);
+    w->state.rows = w->rows;
     int rc = far_fsm_apply(&w->state, ++w->index, &c, record, w, &w->result, &w->err);
+    rc = rc == 0 && w->rows != NULL ? far_rows_flush(w->rows, &w->state.digest, &w->err) : rc;
+    w->state.rows = NULL; /* who reads reads the map */
     if (rc != 0) {
         fprintf(stderr, "# %s: %s\n", schema->name, w->err.message);
     }

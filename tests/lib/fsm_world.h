@@ -6,6 +6,7 @@
 #include "fsm/fsm.h"
 #include "fsm/kv_memory.h"
 #include "fsm/query.h"
+#include "fsm/rows.h"
 
 #include <stdio.h>
 
@@ -25,6 +26,7 @@ struct world {
     FILE *transcript;      /* every command and event as a line of text; NULL = none */
     bool check_fold;       /* keep a second state that only evolves */
     struct far_state fold;
+    struct far_rows *rows; /* on state.kv, owned: commands are applied on them, then flushed; NULL = none */
 };
 
 void world_init(struct world *w);

@@ -2,7 +2,8 @@
  *
  * Each seed draws a world of two source and two target nodes, workloads and plans, and then commands, boots, reports
  * (good, bad, stale), silent nodes, ticks, changes of leader, cancellations, removals. After every command: invariants
- * hold, a second state that only evolves the events has the same digest, a rejection changed nothing, and the dry run
+ * hold, a second state that only evolves the events has the same digest, be they
+ * decided on an overlay or on rows held decoded; a rejection changed nothing, and the dry run
  * said the same. In the end everything heals, and every job must come to its end. FAR_SEED=<n> replays one seed. */
 #include "lib/fsm_world.h"
 
@@ -398,6 +399,7 @@ static void run_seed(uint64_t seed)
     world_init(&m.w);
     m.w.check_fold = true;
     m.w.fold.kv = far_kv_memory_new();
+    m.w.rows = seed % 2 == 0 ? far_rows_new(m.w.state.kv, true) : NULL; /* half of them decide on rows, half on an overlay */
     world_cluster(&m.w);
     for (size_t i = 0; i < NODES; i++) {
         join(&m, i);

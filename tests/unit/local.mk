@@ -47,6 +47,10 @@ tests_unit_test_node_SOURCES = tests/unit/test_node.c
 tests_unit_test_node_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_node_LDADD = libnode.la libdataplane.la libadapters.la libfsm.la libnet.la libbase.la $(CMOCKA_LIBS) $(UV_LIBS)
 # src/fsm
+UNIT_TESTS += tests/unit/test_rows
+tests_unit_test_rows_SOURCES = tests/unit/test_rows.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_unit_test_rows_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -I$(top_srcdir)/tests
+tests_unit_test_rows_LDADD = libfsm.la $(CMOCKA_LIBS)
 UNIT_TESTS += tests/unit/test_kv tests/unit/test_state
 tests_unit_test_kv_SOURCES = tests/unit/test_kv.c
 tests_unit_test_kv_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)

@@ -1,0 +1,163 @@
+/* Copies of rows: see row_copy.h. Everything behind the struct is aligned, so lists of structs with slices of their own need no
+ * more thought: sizes and places are found by the same walk over the fields. */
+#include "fsm/row_copy.h"
+
+#include <stdlib.h>
+
+enum { ALIGN = 16 };
+
+struct far_row_shape {
+    size_t count;
+    const struct far_field *pointers[]; /* the fields that point at something */
+};
+
+static bool is_list(const struct far_field *field)
+{
+    return field->type == FAR_TYPE_LIST || field->type == FAR_TYPE_STRS || field->type == FAR_TYPE_U64S;
+}
+
+static bool is_pointer(const struct far_field *field)
+{
+    return is_list(field) || field->type == FAR_TYPE_STR || field->type == FAR_TYPE_BYTES || field->type == FAR_TYPE_SECRET;
+}
+
+static struct far_row_shape *shape_new(const struct far_schema *table)
+{
+    size_t count = 0;
+    for (const struct far_field *f = table->fields(); f->type != FAR_TYPE_END; f++) {
+        count += is_pointer(f);
+    }
+    struct far_row_shape *shape = malloc(sizeof *shape + count * sizeof(const struct far_field *));
+    if (shape == NULL) {
+        return NULL;
+    }
+    shape->count = 0;
+    for (const struct far_field *f = table->fields(); f->type != FAR_TYPE_END; f++) {
+        if (is_pointer(f)) {
+            shape->pointers[shape->count++] = f;
+        }
+    }
+    return shape;
+}
+
+static const struct far_row_shape *shape_of(struct far_row_shapes *shapes, const struct far_schema *table)
+{
+    struct far_row_shape **shape = &shapes->of[table->kind % FAR_ROW_TABLES];
+    if (*shape == NULL) {
+        *shape = shape_new(table);
+    }
+    return *shape;
+}
+
+void far_row_shapes_done(struct far_row_shapes *shapes)
+{
+    for (size_t i = 0; i < FAR_ROW_TABLES; i++) {
+        free(shapes->of[i]);
+        shapes->of[i] = NULL;
+    }
+}
+
+static size_t aligned(size_t size)
+{
+    return (size + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+static size_t item_size(const struct far_field *field)
+{
+    return field->type == FAR_TYPE_LIST ? field->element->size
+                                        : field->type == FAR_TYPE_STRS ? sizeof(struct far_slice) : sizeof(uint64_t);
+}
+
+static size_t size_behind(const struct far_field *field, const void *object);
+
+static size_t size_of_list(const struct far_field *field, const struct far_list *list)
+{
+    size_t size = aligned(list->count * item_size(field));
+    for (size_t i = 0; i < list->count; i++) {
+        const uint8_t *item = (const uint8_t *)list->items + i * item_size(field);
+        size += field->type == FAR_TYPE_STRS ? aligned(((const struct far_slice *)(const void *)item)->len) : 0;
+        const struct far_field *inner = field->type == FAR_TYPE_LIST ? field->element->fields() : NULL;
+        for (; inner != NULL && inner->type != FAR_TYPE_END; inner++) {
+            size += is_pointer(inner) ? size_behind(inner, item) : 0;
+        }
+    }
+    return size;
+}
+
+/* What a field of the object needs behind the struct. */
+static size_t size_behind(const struct far_field *field, const void *object)
+{
+    const void *at = (const uint8_t *)object + field->offset;
+    return is_list(field) ? size_of_list(field, at) : aligned(((const struct far_slice *)at)->len);
+}
+
+static uint8_t *copy_bytes(struct far_slice *slice, uint8_t *to)
+{
+    if (slice->len > 0) {
+        memcpy(to, slice->data, slice->len);
+    }
+    slice->data = slice->len > 0 ? to : NULL;
+    return to + aligned(slice->len);
+}
+
+static uint8_t *copy_behind(const struct far_field *field, void *object, uint8_t *to);
+
+static uint8_t *copy_list(const struct far_field *field, struct far_list *list, uint8_t *to)
+{
+    uint8_t *items = to;
+    if (list->count > 0) {
+        memcpy(items, list->items, list->count * item_size(field));
+    }
+    list->items = items;
+    to += aligned(list->count * item_size(field));
+    for (size_t i = 0; i < list->count; i++) {
+        uint8_t *item = items + i * item_size(field);
+        to = field->type == FAR_TYPE_STRS ? copy_bytes((struct far_slice *)(void *)item, to) : to;
+        const struct far_field *inner = field->type == FAR_TYPE_LIST ? field->element->fields() : NULL;
+        for (; inner != NULL && inner->type != FAR_TYPE_END; inner++) {
+            to = is_pointer(inner) ? copy_behind(inner, item, to) : to;
+        }
+    }
+    return to;
+}
+
+/* Copy what a field of the object points at; returns the place behind it. */
+static uint8_t *copy_behind(const struct far_field *field, void *object, uint8_t *to)
+{
+    void *at = (uint8_t *)object + field->offset;
+    return is_list(field) ? copy_list(field, at, to) : copy_bytes(at, to);
+}
+
+void *far_row_copy(struct far_row_shapes *shapes, const struct far_schema *table, const void *row)
+{
+    const struct far_row_shape *shape = shape_of(shapes, table);
+    size_t size = aligned(table->size);
+    for (size_t i = 0; shape != NULL && i < shape->count; i++) {
+        size += size_behind(shape->pointers[i], row);
+    }
+    uint8_t *copy = shape == NULL ? NULL : malloc(size > 0 ? size : ALIGN);
+    if (copy == NULL) {
+        return NULL;
+    }
+    if (table->size > 0) {
+        memcpy(copy, row, table->size);
+    }
+    uint8_t *to = copy + aligned(table->size);
+    for (size_t i = 0; i < shape->count; i++) {
+        to = copy_behind(shape->pointers[i], copy, to);
+    }
+    return copy;
+}
+
+bool far_row_same_pointers(struct far_row_shapes *shapes, const struct far_schema *table, const void *a, const void *b)
+{
+    const struct far_row_shape *shape = shape_of(shapes, table);
+    for (size_t i = 0; shape != NULL && i < shape->count; i++) {
+        const struct far_slice *x = (const void *)((const uint8_t *)a + shape->pointers[i]->offset);
+        const struct far_slice *y = (const void *)((const uint8_t *)b + shape->pointers[i]->offset);
+        if (x->len != y->len || (x->len > 0 && x->data != y->data)) {
+            return false;
+        }
+    }
+    return shape != NULL;
+}
