@@ -196,6 +196,7 @@ static int check_token(struct far_api_request *request, struct far_error *err)
         return rc;
     }
     rc = far_api_authorize(request, &view, &request->token_id, err);
+    rc = rc != 0 ? rc : far_api_check_witness(request, &view, err);
     far_api_view_end(request, &view);
     request->applied_index = 0;
     return rc;

@@ -19,9 +19,9 @@ libapi_la_SOURCES = \
 	src/api/http_exchange.c src/api/http_private.h \
 	src/api/http_head.c src/api/http_head.h \
 	src/api/json.c src/api/json.h \
-	src/api/read.c \
+	src/api/read.c src/api/read_cluster.c \
 	src/api/request.h \
-	src/api/route.c src/api/route.h
+	src/api/witness.c src/api/route.c src/api/route.h
 nodist_libapi_la_SOURCES = src/api/openapi.c
 libapi_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(LWS_CFLAGS) $(JANSSON_CFLAGS) $(OPENSSL_CFLAGS)
 # Without the other folders' libraries: programs link libapi.la liblog.la libnet.la libfsm.la libbase.la.

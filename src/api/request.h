@@ -29,6 +29,7 @@ struct far_api {
     void *arg;
     struct far_http *http;
     uint64_t heartbeat_ms;
+    uint64_t server_id; /* of this server; 0: not asked yet */
     size_t calls; /* dones that hooks owe, API thread */
     struct far_event_stream *streams;
     struct far_event_cache cache; /* of all streams */
@@ -126,6 +127,10 @@ void far_api_object(struct far_api_request *request);
 void far_api_cluster(struct far_api_request *request);
 void far_api_log_head(struct far_api_request *request);
 void far_api_ready(struct far_api_request *request);
+
+/* ---- witness.c ---- */
+/* FAR_NOT_LEADER, with whom to ask, if this server is a witness and the route is more than its health and status. */
+int far_api_check_witness(struct far_api_request *request, struct far_log_view *view, struct far_error *err);
 
 /* ---- command.c ---- */
 void far_api_command(struct far_api_request *request);

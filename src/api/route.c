@@ -39,10 +39,15 @@ const struct far_route far_routes[] = {
     {.method = FAR_HTTP_POST, .pattern = "/v1/join", .action = FAR_ROUTE_JOIN, .open = true, .status = 201,
      .summary = "Join as a server or node with a single-use token: get a certificate"},
 
+    COMMAND(POST, "/v1/cluster/transfer", leader_transfer, 202, .rule = {"to", "to"},
+            .summary = "Hand leadership over to a voter that is no witness"),
+
     GET_LIST("servers", server, "List servers"),
     GET_ONE("servers", "name", server, "One server"),
     COMMAND(POST, "/v1/servers/{name}/role", server_role_set, 202, .path_field = "name",
             .rule = {"role", "role"}, .summary = "Promote a standby to voter, or take a server out"),
+    COMMAND(POST, "/v1/servers/{name}/site", server_site_set, 200, .path_field = "name", .rule = {"site", "site"},
+            .summary = "Say at which site a server stands"),
     COMMAND(DELETE, "/v1/servers/{name}", server_role_set, 202, .path_field = "name", .rule = {"", NULL},
             .fixed_field = "role", .fixed_value = FAR_server_role_removed, .summary = "Take a server out of the cluster"),
 

@@ -45,6 +45,9 @@ const struct cli_command cli_commands[] = {
                  {"peer", CLI_TEXT, "HOST:PORT", true, NULL, NULL, NULL, "where servers and nodes reach it"}}},
     {.noun = "cluster", .verb = "status", .help = "show the cluster, its servers and where the log stands",
      .run = cli_run_status, .path = "/v1/cluster"},
+    {.noun = "cluster", .verb = "transfer", .argument = "SERVER", .help = "hand leadership over to this server",
+     .run = cli_run_write, .method = "POST", .path = "/v1/cluster/transfer", .argument_field = "to",
+     .done = "will lead"},
 
     {.noun = "cluster", .verb = "recover-quorum", .help = "go on with this machine's server alone when the quorum is gone for good",
      .run = cli_run_farshored, .path = "recover-quorum",
@@ -75,6 +78,9 @@ const struct cli_command cli_commands[] = {
     {.noun = "server", .verb = "promote", .argument = "NAME", .help = "let a standby vote",
      .run = cli_run_write, .method = "POST", .path = "/v1/servers/%s/role", .body = "{\"role\": \"voter\"}",
      .done = "will be promoted"},
+    {.noun = "server", .verb = "site", .argument = "NAME", .help = "say at which site a server stands",
+     .run = cli_run_write, .method = "POST", .path = "/v1/servers/%s/site", .done = "is placed",
+     .options = {{"site", CLI_TEXT, "SITE", true, "site", NULL, NULL, "the site"}}},
     {.noun = "server", .verb = "remove", .argument = "NAME", .help = "take a server out of the cluster",
      .run = cli_run_write, .method = "DELETE", .path = "/v1/servers/%s", .done = "will be removed"},
 

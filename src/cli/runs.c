@@ -279,6 +279,66 @@ int cli_run_token(struct cli *cli, struct far_error *err)
 
 /* ---- the cluster ---- */
 
+static const char *text_in(const json_t *object, const char *name)
+{
+    const char *text = json_string_value(json_object_get(object, name));
+    return text == NULL ? "?" : text;
+}
+
+static const char *yes_no(bool value)
+{
+    return value ? "yes" : "NO";
+}
+
+/* "survives the loss of: protected site 'paris' yes, recovery site 'lyon' NO, any one server yes" */
+static void print_survives(FILE *out, const json_t *survives)
+{
+    size_t i;
+    json_t *site;
+    fprintf(out, "survives the loss of: ");
+    json_array_foreach(json_object_get(survives, "sites"), i, site) {
+        fprintf(out, "%s site '%s' %s, ", text_in(site, "role"), text_in(site, "site"),
+                yes_no(json_is_true(json_object_get(site, "survived"))));
+    }
+    fprintf(out, "any one server %s\n", yes_no(json_is_true(json_object_get(survives, "any_one_server"))));
+    if (!json_is_true(json_object_get(survives, "quorum"))) {
+        fprintf(out, "NO QUORUM: %lld of %lld voting servers are up, %lld are needed\n",
+                json_integer_value(json_object_get(survives, "up")),
+                json_integer_value(json_object_get(survives, "voters")),
+                json_integer_value(json_object_get(survives, "majority")));
+    }
+    if (text_in(survives, "warning")[0] != '\0') {
+        fprintf(out, "warning: %s\n", text_in(survives, "warning"));
+    }
+}
+
+static void print_status(struct cli *cli, const json_t *status)
+{
+    const json_t *server = json_object_get(status, "server"), *log = json_object_get(status, "log");
+    const json_t *cluster = json_object_get(status, "cluster");
+    fprintf(cli->out, "cluster %s at feature level %lld, seen by server %lld%s\n", text_in(cluster, "name"),
+            json_integer_value(json_object_get(cluster, "feature_level")),
+            json_integer_value(json_object_get(server, "id")),
+            json_is_true(json_object_get(server, "stale")) ? " (STALE: no word from a leader lately)" : "");
+    fprintf(cli->out, "leader: server %lld in term %lld\n", json_integer_value(json_object_get(server, "leader_id")),
+            json_integer_value(json_object_get(server, "term")));
+    fprintf(cli->out, "log: index %lld applied, %lld events, head %.16s…, digest %s\n",
+            json_integer_value(json_object_get(log, "applied_index")), json_integer_value(json_object_get(log, "seq")),
+            text_in(log, "head"), text_in(log, "digest"));
+    if (json_is_true(json_object_get(server, "clock_is_suspect"))) {
+        fprintf(cli->out, "CLOCK: the servers' clocks are %lld ms off the cluster's time; calendar deadlines wait\n",
+                json_integer_value(json_object_get(server, "clock_offset_ms")));
+    }
+    print_survives(cli->out, json_object_get(status, "survives"));
+    fprintf(cli->out, "\n");
+    cli_print_table(cli->out, json_object_get(status, "members"),
+                    "id:ID name:NAME role:ROLE site:SITE leads:LEADS up:UP applied_index:APPLIED lag:LAG "
+                    "digest_state:DIGEST first_seq:FROM last_seq:TO clock_offset_ms:CLOCK_MS contact_age_ms:CONTACT_MS "
+                    "version:VERSION safe_mode:SAFE address:ADDRESS");
+    fputc('\n', cli->out);
+    cli_print_signed_head(cli->out, json_object_get(status, "signed_head"));
+}
+
 int cli_run_status(struct cli *cli, struct far_error *err)
 {
     json_t *status = NULL;
@@ -291,20 +351,7 @@ int cli_run_status(struct cli *cli, struct far_error *err)
         json_decref(status);
         return 0;
     }
-    const json_t *server = json_object_get(status, "server"), *log = json_object_get(status, "log");
-    const char *name = json_string_value(json_object_get(json_object_get(status, "cluster"), "name"));
-    fprintf(cli->out, "cluster %s, seen by server %lld%s\n", name == NULL ? "?" : name,
-            json_integer_value(json_object_get(server, "id")),
-            json_is_true(json_object_get(server, "stale")) ? " (STALE: no word from a leader lately)" : "");
-    fprintf(cli->out, "leader: server %lld in term %lld\n", json_integer_value(json_object_get(server, "leader_id")),
-            json_integer_value(json_object_get(server, "term")));
-    fprintf(cli->out, "log: index %lld applied, %lld events, head %.16s…, digest %s\n\n",
-            json_integer_value(json_object_get(log, "applied_index")), json_integer_value(json_object_get(log, "seq")),
-            json_string_value(json_object_get(log, "head")), json_string_value(json_object_get(log, "digest")));
-    cli_print_table(cli->out, json_object_get(status, "members"),
-                    "id:ID name:NAME role:ROLE address:ADDRESS connected:CONNECTED lag:LAG contact_age_ms:CONTACT_MS");
-    fputc('\n', cli->out);
-    cli_print_signed_head(cli->out, json_object_get(status, "signed_head"));
+    print_status(cli, status);
     json_decref(status);
     return 0;
 }

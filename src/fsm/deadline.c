@@ -72,16 +72,18 @@ int far_evolve_deadline_dropped(struct far_step *step, const struct far_ev_deadl
     return rc == 0 || rc == FAR_NOT_FOUND ? change(step, &d, CLEAR) : rc;
 }
 
-/* The earliest deadline; FAR_NOT_FOUND if there is none. */
+/* The earliest deadline that does not wait for the clocks; FAR_NOT_FOUND if there is none. */
 static int earliest(struct far_step *step, struct deadline *ret)
 {
     struct far_row_deadline row;
     struct far_slice id;
     struct far_key key = far_key(&far_schema_row_deadline);
-    FAR_TRY(far_next(step, &far_schema_row_deadline, &key, &id, &row));
-    if (id.len != 8 + 1 + 8 + 4) {
-        return far_reject(step, FAR_INTERNAL, "broken: a deadline's key has %zu bytes", id.len);
-    }
+    do {
+        FAR_TRY(far_next(step, &far_schema_row_deadline, &key, &id, &row));
+        if (id.len != 8 + 1 + 8 + 4) {
+            return far_reject(step, FAR_INTERNAL, "broken: a deadline's key has %zu bytes", id.len);
+        }
+    } while (far_clock_waits(&step->progress, id.data[8]));
     *ret = (struct deadline){far_get_be64(id.data), id.data[8], far_get_be64(id.data + 9), far_get_be32(id.data + 17)};
     return 0;
 }

@@ -18,6 +18,7 @@ libfsm_la_SOURCES = \
 	src/fsm/kv.h \
 	src/fsm/kv_memory.c src/fsm/kv_memory.h \
 	src/fsm/kv_overlay.c src/fsm/kv_overlay.h \
+	src/fsm/layout.c src/fsm/layout.h \
 	src/fsm/level.c \
 	src/fsm/machines.h \
 	src/fsm/node.c \
@@ -35,6 +36,7 @@ libfsm_la_SOURCES = \
 	src/fsm/server.c \
 	src/fsm/server_key.c \
 	src/fsm/site.c \
+	src/fsm/skip.c \
 	src/fsm/state.c src/fsm/state.h \
 	src/fsm/state_clock.c \
 	src/fsm/step.c src/fsm/step.h \

@@ -29,6 +29,9 @@ int far_cluster_need(struct far_step *step);
 /* When a lease given now ends. */
 int far_lease_until(struct far_step *step, uint64_t *ret_until_ms);
 
+/* ---- server.c ---- */
+int far_server_is_witness(struct far_step *step, const struct far_row_server *row, bool *ret_is_witness);
+
 /* ---- level.c ---- */
 /* Rejects a command that the cluster's feature level does not have yet. */
 int far_level_admit(struct far_step *step, const struct far_schema *schema, const void *command);
@@ -65,6 +68,8 @@ const char *far_token_fault(const struct far_row_token *token, uint64_t purpose,
 int far_server_key_find(struct far_step *step, uint64_t server_id, struct far_row_server_key *ret_row);
 
 /* ---- state_clock.c ---- */
+/* Does a deadline of this kind wait until the clocks can be believed? */
+bool far_clock_waits(const struct far_row_progress *progress, uint64_t deadline_kind);
 /* Rejects a time before the one of the state. */
 int far_clock_move(struct far_step *step, uint64_t time_ms);
 

@@ -28,15 +28,22 @@ int far_query_id(struct far_state *state, const struct far_schema *table, struct
 
 int far_query_next_deadline(struct far_state *state, uint64_t *ret_time_ms, struct far_error *err)
 {
+    struct far_row_progress progress = {.next_seq = 0};
     struct far_row_deadline row;
-    struct far_slice id;
+    struct far_slice id = {0};
     struct far_arena arena;
-    struct far_key key = far_key(&far_schema_row_deadline);
+    struct far_key key = far_key(&far_schema_row_progress);
     far_arena_init(&arena, 1 << 16);
-    int rc = far_state_next(state, &far_schema_row_deadline, &key, &arena, &id, &row, err);
-    if (rc == 0 && id.len < 8) {
-        rc = far_fail(err, FAR_INTERNAL, "a deadline's key has %zu bytes", id.len);
-    }
+    int rc = far_state_get(state, &far_schema_row_progress, &key, &arena, &progress, err);
+    rc = rc == FAR_NOT_FOUND ? 0 : rc;
+    key = far_key(&far_schema_row_deadline);
+    do {
+        far_arena_reset(&arena);
+        rc = rc == 0 ? far_state_next(state, &far_schema_row_deadline, &key, &arena, &id, &row, err) : rc;
+        if (rc == 0 && id.len < 9) {
+            rc = far_fail(err, FAR_INTERNAL, "a deadline's key has %zu bytes", id.len);
+        }
+    } while (rc == 0 && far_clock_waits(&progress, id.data[8]));
     if (rc == 0) {
         *ret_time_ms = far_get_be64(id.data);
     } else if (rc == FAR_NOT_FOUND) {

@@ -64,6 +64,11 @@ void far_cluster_clock_sample(struct far_cluster_clock *clock, uint64_t server_i
         .server_id = server_id, .offset_ms = (int64_t)wall_ms - (int64_t)middle_ms, .taken_ms = answered_ms};
 }
 
+static bool is_fresh(const struct far_cluster_clock_sample *sample, uint64_t mono_ms)
+{
+    return mono_ms <= sample->taken_ms || mono_ms - sample->taken_ms <= FAR_CLUSTER_CLOCK_FRESH_MS;
+}
+
 /* The median of the fresh samples (of an even number, the lower middle one) and how many agree with it. */
 static bool median(const struct far_cluster_clock *clock, uint64_t mono_ms, int64_t *ret_offset_ms, unsigned *ret_agreeing)
 {
@@ -71,7 +76,7 @@ static bool median(const struct far_cluster_clock *clock, uint64_t mono_ms, int6
     size_t count = 0;
     for (size_t i = 0; i < clock->sample_count; i++) {
         const struct far_cluster_clock_sample *sample = &clock->samples[i];
-        if (mono_ms > sample->taken_ms && mono_ms - sample->taken_ms > FAR_CLUSTER_CLOCK_FRESH_MS) {
+        if (!is_fresh(sample, mono_ms)) {
             continue;
         }
         size_t at = count++;
@@ -92,6 +97,22 @@ static bool median(const struct far_cluster_clock *clock, uint64_t mono_ms, int6
     *ret_offset_ms = middle;
     *ret_agreeing = agreeing;
     return true;
+}
+
+bool far_cluster_clock_offset(const struct far_cluster_clock *clock, uint64_t server_id, uint64_t mono_ms,
+                              int64_t *ret_offset_ms)
+{
+    int64_t middle = 0;
+    unsigned agreeing = 0;
+    *ret_offset_ms = 0;
+    for (size_t i = 0; i < clock->sample_count; i++) {
+        const struct far_cluster_clock_sample *sample = &clock->samples[i];
+        if (sample->server_id == server_id && is_fresh(sample, mono_ms) && median(clock, mono_ms, &middle, &agreeing)) {
+            *ret_offset_ms = sample->offset_ms - middle;
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Move toward where the median says we should be, as far as that is allowed after elapsed_us. */

@@ -49,6 +49,9 @@ void far_cluster_clock_servers(struct far_cluster_clock *clock, const uint64_t *
  * one that came without being asked for). Replaces its last sample. */
 void far_cluster_clock_sample(struct far_cluster_clock *clock, uint64_t server_id, uint64_t wall_ms, uint64_t asked_ms,
                               uint64_t answered_ms);
+/* How far the server's clock is from the median of all; false: there is no fresh sample of it. */
+bool far_cluster_clock_offset(const struct far_cluster_clock *clock, uint64_t server_id, uint64_t mono_ms,
+                              int64_t *ret_offset_ms);
 /* The stamp for a command now. The first ever, with nothing observed, is the median of the samples; 0 without any. */
 uint64_t far_cluster_clock_stamp(struct far_cluster_clock *clock, uint64_t mono_ms);
 

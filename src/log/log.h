@@ -105,6 +105,10 @@ struct far_log_member {
     uint64_t contact_age_ms;
     struct far_about about; /* what it said of itself last; wall_ms 0: nothing yet */
     uint64_t about_age_ms;  /* UINT64_MAX: it never did */
+    enum { FAR_DIGEST_UNKNOWN, FAR_DIGEST_EQUAL, FAR_DIGEST_DIFFERS } digest_state; /* to this server's at the same entry */
+    uint64_t asked; /* leader only: commands of users that came through it, halved every 44 s */
+    bool has_clock;
+    int64_t clock_offset_ms; /* its wall clock minus the median of the voters' */
 };
 struct far_log_status {
     uint64_t server_id;
@@ -120,6 +124,8 @@ struct far_log_status {
     bool stale;                    /* age beyond the election time-out */
     uint64_t free_bytes;           /* of its disk */
     uint64_t feature_level;        /* of the cluster; 0: there is none yet */
+    int64_t clock_offset_ms;       /* the median of the voters' clocks minus cluster time, as of the last stamp here */
+    bool clock_is_suspect;         /* that is more than 10 s, and it was not corrected: calendar deadlines wait */
     size_t member_count;
     struct far_log_member members[FAR_LOG_MEMBERS_MAX]; /* the configuration in force */
 };

@@ -116,22 +116,66 @@ void far_log_on_about(struct far_log *log, uint64_t peer_id, struct far_slice pa
     }
     struct far_log_about *place = place_of(log, peer_id);
     if (place != NULL) {
-        *place = (struct far_log_about){.peer_id = peer_id, .heard_ms = far_clock_monotonic_ms(), .about = about};
+        uint64_t asked = place->peer_id == peer_id ? place->asked : 0;
+        *place = (struct far_log_about){
+            .peer_id = peer_id, .heard_ms = far_clock_monotonic_ms(), .about = about, .asked = asked};
     }
+}
+
+/* ---- through whom the users' commands come ---- */
+
+enum { ASKED_ONE = 64, ASKED_MAX = 1 << 30 };
+
+void far_log_note_asked(struct far_log *log, uint64_t peer_id, const struct far_command *command)
+{
+    if (command->actor >> 56 != FAR_ACTOR_TOKEN) {
+        return;
+    }
+    uint64_t *asked = peer_id == 0 ? &log->asked : NULL;
+    for (size_t i = 0; asked == NULL && i < FAR_PEERS_MAX; i++) {
+        asked = log->abouts[i].peer_id == peer_id ? &log->abouts[i].asked : NULL;
+    }
+    if (asked != NULL && *asked < ASKED_MAX) {
+        *asked += ASKED_ONE;
+    }
+}
+
+void far_log_fade_asked(struct far_log *log)
+{
+    log->asked -= log->asked / ASKED_ONE;
+    for (size_t i = 0; i < FAR_PEERS_MAX; i++) {
+        log->abouts[i].asked -= log->abouts[i].asked / ASKED_ONE;
+    }
+}
+
+/* ---- for the status ---- */
+
+static void compare_digest(const struct far_log *log, struct far_log_member *member)
+{
+    const struct far_mark *own = far_agreement_own(&log->agreement, member->about.digest_index);
+    member->digest_state = own == NULL                                                ? FAR_DIGEST_UNKNOWN
+                           : far_hash128_equal(own->digest, member->about.digest) ? FAR_DIGEST_EQUAL
+                                                                                      : FAR_DIGEST_DIFFERS;
 }
 
 void far_log_fill_about(struct far_log *log, struct far_log_member *member)
 {
+    uint64_t now = far_clock_monotonic_ms();
     member->about_age_ms = UINT64_MAX;
+    member->has_clock = far_cluster_clock_offset(&log->clock, member->id, now, &member->clock_offset_ms);
     if (member->id == log->config.server_id) {
         member->about = about_self(log);
-        member->about_age_ms = far_clock_monotonic_ms();
+        member->about_age_ms = now;
+        member->asked = log->asked / ASKED_ONE;
+        compare_digest(log, member);
         return;
     }
     for (size_t i = 0; i < FAR_PEERS_MAX; i++) {
         if (log->abouts[i].peer_id == member->id) {
             member->about = log->abouts[i].about;
             member->about_age_ms = log->abouts[i].heard_ms;
+            member->asked = log->abouts[i].asked / ASKED_ONE;
+            compare_digest(log, member);
         }
     }
 }

@@ -28,9 +28,10 @@ static void start(struct far_log *log, enum far_member_change change, uint64_t i
         far_log_refuse(log, FAR_BUSY, "another change of the servers is under way; try again later", done, arg);
         return;
     }
+    uint64_t timeout_ms = change == FAR_MEMBER_TRANSFER ? FAR_LOG_TRANSFER_TIMEOUT_MS : FAR_LOG_MEMBER_TIMEOUT_MS;
     log->member = (struct far_member_op){.change = change,
                                          .id = id,
-                                         .deadline_ms = far_clock_monotonic_ms() + FAR_LOG_MEMBER_TIMEOUT_MS,
+                                         .deadline_ms = far_clock_monotonic_ms() + timeout_ms,
                                          .done = done,
                                          .arg = arg};
     snprintf(log->member.address, sizeof log->member.address, "%s", address);

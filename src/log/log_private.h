@@ -23,6 +23,7 @@ enum {
     FAR_LOG_WAITERS_MAX = 10000,
     FAR_LOG_OWN_TIMEOUT_MS = 30 * 1000,
     FAR_LOG_MEMBER_TIMEOUT_MS = 120 * 1000,
+    FAR_LOG_TRANSFER_TIMEOUT_MS = 10 * 1000, /* raft gives up after an election time-out */
     FAR_LOG_INSTALL_STALL_MS = 5000,
     FAR_LOG_FULL_RETRY_MS = 500,
     FAR_LOG_VIEW_WAIT_MS = 50, /* for the commit of what was answered */
@@ -100,6 +101,7 @@ struct far_log_about {
     uint64_t peer_id; /* 0: free */
     uint64_t heard_ms; /* monotonic */
     struct far_about about;
+    uint64_t asked; /* commands of users that came through it, in 64ths; a 64th of it goes each second */
 };
 
 /* Events are sealed (log_seal.c). */
@@ -181,6 +183,7 @@ struct far_log {
     uv_mutex_t status_mutex;
     struct far_log_status status; /* ages not filled */
     struct far_log_about abouts[FAR_PEERS_MAX];
+    uint64_t asked; /* of this server, as in abouts */
     uint64_t leader_heard_ms;
     uint64_t member_heard_ms[FAR_LOG_MEMBERS_MAX];
 
@@ -208,6 +211,9 @@ int far_log_load_level(struct far_log *log, struct far_error *err);
 int far_log_take_level(struct far_log *log, uint64_t level, struct far_error *err);
 void far_log_send_about(struct far_log *log);
 void far_log_on_about(struct far_log *log, uint64_t peer_id, struct far_slice payload);
+/* A command came through this peer (0: this server); those of users are counted. */
+void far_log_note_asked(struct far_log *log, uint64_t peer_id, const struct far_command *command);
+void far_log_fade_asked(struct far_log *log);
 /* The row of a member in the status; under the status' lock. */
 void far_log_fill_about(struct far_log *log, struct far_log_member *member);
 

@@ -25,6 +25,7 @@ void far_log_propose(struct far_log *log, const struct far_command *command, uin
     }
     proposal->done = done;
     proposal->arg = arg;
+    far_log_note_asked(log, 0, command);
     far_log_kick(log);
 }
 
@@ -133,6 +134,9 @@ void far_log_on_forward(struct far_log *log, uint64_t peer_id, struct far_slice 
         answer.result.klass = FAR_BUSY;
     }
     if (proposal != NULL) {
+        if (!forward.is_barrier) {
+            far_log_note_asked(log, peer_id, &forward.command);
+        }
         proposal->peer_id = peer_id;
         proposal->request = forward.request;
         far_log_kick(log);

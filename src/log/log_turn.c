@@ -355,6 +355,8 @@ void far_log_fill_status(struct far_log *log)
         .last_index = raft.stored_index,
         .last_term = raft.stored_term,
         .feature_level = log->feature_level,
+        .clock_offset_ms = log->clock.offset_ms,
+        .clock_is_suspect = log->clock.is_suspect,
     };
     log->leader_heard_ms = raft.leader_heard_ms;
     fill_members(status, &raft, log);
@@ -396,6 +398,7 @@ static void slow_beat(struct far_log *log)
     know_members(log);
     far_log_send_marks(log);
     far_log_send_about(log);
+    far_log_fade_asked(log);
     far_log_judge(log);
     far_log_ask_history(log);
     far_log_seal_beat(log);

@@ -92,6 +92,8 @@ static bool is_of_cluster(const struct far_command *command)
     case FAR_KIND_cmd_server_role_changed:
     case FAR_KIND_cmd_server_role_set:
     case FAR_KIND_cmd_feature_level_raise:
+    case FAR_KIND_cmd_leader_transfer:
+    case FAR_KIND_cmd_clock_judge:
         return true;
     default:
         return false;

@@ -2,7 +2,9 @@
 #include "server/members.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/logging.h"
+#include "server/leadership.h"
 #include "server/removed.h"
 
 #include <stdlib.h>
@@ -10,6 +12,8 @@
 enum {
     LOOK_MS = 20,       /* after a change */
     AGAIN_MS = 1000,    /* after a step that failed, and as a slow poll on the leader */
+    LEAD_WANTED_TRIES_MAX = 20,      /* to hand over as an operator wants it, about one a second */
+    PREFER_MS = 60 * 1000,      /* between two changes of leader that nobody asked for */
     HEARD_MS_MAX = 10 * 1000, /* what a server said of itself longer ago does not count */
     PROPOSE_TIMEOUT_MS = 8000,
     ARENA_MAX = 256 * 1024,
@@ -32,6 +36,10 @@ struct far_members {
     bool step_running;
     bool is_polling; /* the timer waits for nothing in particular: a change need not wait for it */
     struct step step;
+    uint64_t led_since_ms;   /* monotonic; 0: this server does not lead */
+    uint64_t preferred_ms;   /* when it last handed over of its own accord */
+    uint64_t lead_wanted_ms; /* of the state: the wish that is counted in lead_tries */
+    unsigned lead_tries;
     bool closing;
     bool timer_closed;
     void (*done)(void *arg);
@@ -110,37 +118,105 @@ static uint64_t level_to_raise(const struct far_log_status *status)
     return status->member_count > 0 && status->feature_level != 0 && level > status->feature_level ? level : 0;
 }
 
+/* Removals first: a voter that is gone keeps every other change from beginning. */
+static int find_change(struct far_state *state, const struct far_log_status *status, struct far_arena *arena,
+                       struct step *ret_step, struct far_error *err)
+{
+    struct far_row_server row;
+    struct far_key key = far_key(&far_schema_row_server);
+    struct step step = {.kind = STEP_NONE};
+    int rc = 0;
+    while (step.kind != STEP_REMOVE && step.kind != STEP_TRANSFER &&
+           (rc = far_state_next(state, &far_schema_row_server, &key, arena, NULL, &row, err)) == 0) {
+        struct step next = step_of(&row, status);
+        if (step.kind == STEP_NONE || next.kind == STEP_REMOVE || next.kind == STEP_TRANSFER) {
+            step = next;
+        }
+        far_arena_reset(arena);
+    }
+    *ret_step = step;
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+static int find_witnesses(struct far_state *state, struct far_arena *arena, struct far_witnesses *ret_witnesses,
+                          struct far_error *err)
+{
+    struct far_row_server row;
+    struct far_key key = far_key(&far_schema_row_server);
+    int rc;
+    *ret_witnesses = (struct far_witnesses){.count = 0};
+    while ((rc = far_state_next(state, &far_schema_row_server, &key, arena, NULL, &row, err)) == 0) {
+        struct far_row_site site;
+        struct far_key site_key = far_key(&far_schema_row_site);
+        far_key_u64(&site_key, row.site_id);
+        int found = far_state_get(state, &far_schema_row_site, &site_key, arena, &site, err);
+        if (found == 0 && site.role == FAR_site_role_witness && ret_witnesses->count < FAR_LOG_MEMBERS_MAX) {
+            ret_witnesses->ids[ret_witnesses->count++] = row.id;
+        }
+        if (found != 0 && found != FAR_NOT_FOUND) {
+            return found;
+        }
+    }
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+/* Somebody else is to lead: as an operator wants it, or because it would be better. */
+static int find_leader(struct far_members *members, struct far_state *state, const struct far_log_status *status,
+                       struct far_arena *arena, struct step *ret_step, struct far_error *err)
+{
+    struct far_row_progress progress;
+    struct far_witnesses witnesses;
+    struct far_key key = far_key(&far_schema_row_progress);
+    uint64_t now = far_clock_monotonic_ms();
+    int rc = far_state_get(state, &far_schema_row_progress, &key, arena, &progress, err);
+    rc = rc != 0 ? rc : find_witnesses(state, arena, &witnesses, err);
+    if (rc != 0) {
+        return rc == FAR_NOT_FOUND ? 0 : rc;
+    }
+    if (progress.leader_wanted_ms != members->lead_wanted_ms) {
+        members->lead_wanted_ms = progress.leader_wanted_ms;
+        members->lead_tries = 0;
+    }
+    const struct far_log_member *wanted = find_member(status, progress.wanted_leader_id);
+    if (wanted != NULL && wanted->role == FAR_server_role_voter && members->lead_tries < LEAD_WANTED_TRIES_MAX) {
+        members->lead_tries++;
+        *ret_step = (struct step){.kind = STEP_TRANSFER, .id = wanted->id};
+        return 0;
+    }
+    bool is_due = members->preferred_ms == 0 || now - members->preferred_ms >= PREFER_MS ||
+                  far_leadership_is_witness(&witnesses, status->server_id);
+    uint64_t better = is_due && now - members->led_since_ms >= AGAIN_MS ? far_leadership_choose(status, &witnesses) : 0;
+    if (better != 0) {
+        members->preferred_ms = now;
+        *ret_step = (struct step){.kind = STEP_TRANSFER, .id = better};
+    }
+    return 0;
+}
+
 static int find_step(struct far_members *members, const struct far_log_status *status, struct step *ret_step,
                      struct far_error *err)
 {
     struct far_log_view view;
     struct far_arena arena;
-    struct far_row_server row;
-    struct far_key key = far_key(&far_schema_row_server);
     struct step step = {.kind = STEP_NONE};
     int rc = far_log_view_begin_now(members->log, &view, err);
     if (rc != 0) {
         return rc;
     }
     far_arena_init(&arena, ARENA_MAX);
-    /* Removals first: a voter that is gone keeps every other change from beginning. */
-    while (step.kind != STEP_REMOVE && step.kind != STEP_TRANSFER &&
-           (rc = far_state_next(&view.state, &far_schema_row_server, &key, &arena, NULL, &row, err)) == 0) {
-        struct step next = step_of(&row, status);
-        if (step.kind == STEP_NONE || next.kind == STEP_REMOVE || next.kind == STEP_TRANSFER) {
-            step = next;
-        }
-        far_arena_reset(&arena);
-    }
-    far_arena_done(&arena);
-    far_log_view_end(&view);
-    if (step.kind == STEP_NONE) {
+    rc = find_change(&view.state, status, &arena, &step, err);
+    if (rc == 0 && step.kind == STEP_NONE) {
         step.level = level_to_raise(status);
         step.id = status->server_id;
         step.kind = step.level != 0 ? STEP_RAISE : STEP_NONE;
     }
+    if (rc == 0 && step.kind == STEP_NONE) {
+        rc = find_leader(members, &view.state, status, &arena, &step, err);
+    }
+    far_arena_done(&arena);
+    far_log_view_end(&view);
     *ret_step = step;
-    return rc == FAR_NOT_FOUND ? 0 : rc;
+    return rc;
 }
 
 /* ---- on every server: who is removed hears it ---- */
@@ -267,8 +343,10 @@ static void look(struct far_members *members)
     dismiss_removed(members);
     far_log_status(members->log, &status);
     if (!status.is_leader) {
+        members->led_since_ms = 0;
         return;
     }
+    members->led_since_ms = members->led_since_ms != 0 ? members->led_since_ms : far_clock_monotonic_ms();
     if (find_step(members, &status, &step, &err) != 0) {
         far_logf(FAR_LEVEL_ERROR, "members", "cannot read the state: %s", err.message);
         return;

@@ -195,11 +195,12 @@ class Node(Process):
 
 
 class Cluster:
-    def __init__(self, base=None, servers=SERVERS, nodes=True, lease_ms=0, adapter="file", feature_level=0):
+    def __init__(self, base=None, servers=SERVERS, nodes=True, lease_ms=0, adapter="file", feature_level=0, witness=False):
         self.own_base = base is None
         self.base = base or tempfile.mkdtemp(prefix="far-cluster-")
         self.names, self.want_nodes, self.lease_ms, self.adapter = servers, nodes, lease_ms, adapter
         self.feature_level = feature_level
+        self.witness = witness  # the third server stands at the witness site, so it serves no users
         self.servers, self.nodes, self.plan = {}, {}, None
         self.index = 0  # of the last write
         self.token_file = self.ca_file = None
@@ -228,6 +229,8 @@ class Cluster:
     def set_up(self):
         self.found()
         self.add_sites()
+        if self.feature_level != 1 and self.names[0] in SITES:
+            self.post("/v1/servers/%s/site" % self.names[0], {"site": self.names[0]})
         for name in self.names[1:]:
             self.add_server(name)
         if self.want_nodes:
@@ -300,9 +303,10 @@ class Cluster:
         return self.post("/v1/tokens", body)["token"]
 
     def add_server(self, name, site=None):
-        """A standby that becomes a voter; site: the one of its name, else the witness's."""
+        """A standby that becomes a voter; site: the one of its name; others, and without a witness also that one, recovery."""
+        site = site or (name if name in SITES and (name != "witness" or self.witness) else "recovery")
         server = self.new_server(name)
-        token = self.join_token(name, "join_server", site or (name if name in SITES else "witness"))
+        token = self.join_token(name, "join_server", site)
         token_file = os.path.join(self.base, "join-" + name)
         with open(os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
             file.write(token + "\n")

@@ -122,6 +122,9 @@ struct trial {
 /* Every route that is a command, by something that is accepted in that world. */
 static const struct trial trials[] = {
     {"POST", "/v1/servers/{name}/role", "/v1/servers/s2/role", "{\"role\":\"removed\"}"},
+    {"POST", "/v1/cluster/transfer", "/v1/cluster/transfer", "{\"to\":\"s1\"}"},
+    {"POST", "/v1/cluster/recovery-policy", "/v1/cluster/recovery-policy", "{\"second_approval\":true}"},
+    {"POST", "/v1/servers/{name}/site", "/v1/servers/s1/site", "{\"site\":\"lyon\"}"},
     {"DELETE", "/v1/servers/{name}", "/v1/servers/s2", NULL},
     {"POST", "/v1/sites", "/v1/sites", "{\"name\":\"berlin\",\"role\":\"protected\"}"},
     {"DELETE", "/v1/sites/{name}", "/v1/sites/spare", NULL},

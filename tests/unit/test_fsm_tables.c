@@ -157,6 +157,36 @@ static void give_clock(unsigned state, unsigned input)
     w.now_ms = input == 0 ? 1 : w.now_ms;
     EVENT(site_created, .id = 100, .name = S("rome"), .role = 1);
 }
+static void reach_calendar(unsigned state)
+{
+    static const uint64_t verdicts[] = {FAR_clock_verdict_good, FAR_clock_verdict_suspect, FAR_clock_verdict_ahead};
+    w.actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+    MUST(&w, clock_judge, .verdict = verdicts[state], .off_ms = 20000, .agreeing = 2, .voters = 3);
+    w.actor = 0;
+}
+static void give_calendar(unsigned state, unsigned input)
+{
+    w.actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+    COMMAND(clock_judge, .verdict = 1 + input, .off_ms = 20000, .agreeing = 2, .voters = 3, .to_ms = w.now_ms + 20000);
+    w.now_ms += 20000;
+    w.actor = 0;
+}
+static unsigned see_calendar(void)
+{
+    struct far_row_progress row;
+    struct far_key key = far_key(&far_schema_row_progress);
+    assert_int_equal(far_state_get(&w.state, &far_schema_row_progress, &key, &w.arena, &row, NULL), 0);
+    return row.clock_verdict == FAR_clock_verdict_suspect ? 1 : row.clock_verdict == FAR_clock_verdict_ahead ? 2 : 0;
+}
+
+static void reach_skip(unsigned state)
+{
+}
+static void give_skip(unsigned state, unsigned input)
+{
+    COMMAND(entry_skip, .index = w.index + 1 + input, .commands = 1);
+}
+
 static void reach_level(unsigned state)
 {
 }
@@ -303,6 +333,10 @@ static void give_server(unsigned state, unsigned input)
         EVENT(server_role_wanted, .server_id = object, .role = input);
     } else if (input <= 6) {
         COMMAND(server_role_changed, .server_id = object, .role = input - 3);
+    } else if (input == 8 && state != 3) {
+        COMMAND(leader_transfer, .to = S("s2"));
+    } else if (input == 8) {
+        EVENT(leader_wanted, .server_id = object);
     } else if (state != 3) {
         COMMAND(server_site_set, .name = S("s2"), .site = S("paris"));
     } else {
@@ -768,6 +802,8 @@ static const struct driver {
     void (*give)(unsigned state, unsigned input);
     unsigned (*see)(void);
 } drivers[] = {
+    {"calendar", reach_calendar, give_calendar, see_calendar},
+    {"entry", reach_skip, give_skip, see_nothing},
     {"checkpoint", reach_checkpoint, give_checkpoint, see_checkpoint},
     {"clock", reach_nothing, give_clock, see_nothing},
     {"cluster", reach_cluster, give_cluster, see_cluster},

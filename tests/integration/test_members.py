@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Members of a running cluster: who leads, what the witness serves, what is survived; the first server is lost for good.
+
+far-timeout: 240
+"""
+import os
+import shutil
+import time
+
+import farlib
+import tap
+
+cluster = None
+
+
+def survives(server=None):
+    value = cluster.call("GET", "/v1/cluster", server=server)["survives"]
+    return {s["role"]: s["survived"] for s in value["sites"]}, value
+
+
+def the_status_says_what_each_server_holds_and_what_is_survived():
+    def told():
+        members = cluster.status(cluster.servers["protected"])["members"]
+        return members if all(m["digest_state"] == "equal" and m["clock_offset_ms"] is not None for m in members) else None
+    members = {m["name"]: m for m in farlib.until(told, 20, "each has said how it is")}
+    wrong = [m["name"] for m in members.values()
+             if not (m["up"] and m["version"] and m["first_seq"] == 1 and m["applied_index"] > 0 and not m["safe_mode"]
+                     and abs(m["clock_offset_ms"]) < 2000)]
+    sites, value = survives()
+    if sites != {"protected": True, "recovery": True, "witness": True} or not value["any_one_server"] or value["warning"]:
+        wrong.append("survives %r" % value)
+    if members["witness"]["site_role"] != "witness":
+        wrong.append("the witness: %r" % members["witness"])
+    text = cluster.cli("cluster", "status", as_json=False)
+    if "survives the loss of: protected site 'protected' yes, recovery site 'recovery' yes" not in text:
+        wrong.append(text)
+    return wrong
+
+
+def the_witness_serves_no_users():
+    witness = cluster.servers["witness"]
+    wrong = []
+    for method, path, body in (("GET", "/v1/sites", None), ("POST", "/v1/sites", {"name": "x", "role": "recovery"}),
+                               ("GET", "/v1/events?follow=false", None), ("GET", "/v1/tokens", None)):
+        status, _, answer = cluster.request(witness, method, path, body)
+        if status != 503 or answer.get("code") != "not_leader" or cluster.servers["recovery"].api not in answer["detail"]:
+            wrong.append("%s %s: %d %r" % (method, path, status, answer))
+    for path in ("/healthz", "/readyz", "/v1/cluster", "/v1/log/head"):
+        status, _, answer = cluster.request(witness, "GET", path)
+        if status != 200:
+            wrong.append("%s: %d %r" % (path, status, answer))
+    return wrong
+
+
+def leadership_is_handed_over_on_request():
+    wrong = []
+    for name in ("recovery", "protected", "recovery"):
+        cluster.cli("cluster", "transfer", name)
+        farlib.until(lambda n=name: cluster.leader() is cluster.servers[n], 20, "server %s leads" % name)
+    status, text = cluster.cli("cluster", "transfer", "witness", check=False)
+    if status != 4 or "witness" not in text:
+        wrong.append("to the witness: %d %s" % (status, text))
+    return wrong
+
+
+def leadership_leaves_the_witness():
+    """It may win an election; it does not stay leader when somebody else can be it."""
+    others = [cluster.servers["protected"], cluster.servers["recovery"]]
+    for server in others:
+        server.kill()
+    for server in others:
+        server.start()
+    leader = farlib.until(lambda: (cluster.leader() in others) and cluster.leader(), 30, "a server that serves users leads")
+    cluster.post("/v1/sites", {"name": "after-witness", "role": "recovery"}, server=leader)
+
+
+def a_layout_that_loses_the_quorum_with_the_protected_site_is_warned_of():
+    answer = cluster.post("/v1/servers/recovery/site", {"site": "protected"})
+    sites, value = survives()
+    back = cluster.post("/v1/servers/recovery/site", {"site": "recovery"})
+    wrong = [] if "losing the protected site" in answer.get("warning", "") else ["answer %r" % answer]
+    if sites.get("protected") is not False or "losing the protected site" not in value["warning"]:
+        wrong.append("survives %r" % value)
+    return wrong + (["moved back, and still %r" % back] if back.get("warning") else [])
+
+
+def a_dead_server_is_counted_in_what_is_survived_now():
+    cluster.servers["witness"].kill()
+
+    def seen():
+        sites, value = survives(cluster.servers["protected"])
+        return value["quorum"] and not value["any_one_server"] and sites["witness"] and not sites["protected"]
+    farlib.until(seen, 30, "the status knows that one is down")
+    cluster.servers["witness"].start()
+    farlib.until(lambda: survives(cluster.servers["protected"])[1]["any_one_server"], 30, "and that it is back")
+
+
+def the_first_server_is_destroyed_and_a_new_one_joins():
+    """What was the founder's alone must be nobody's: its secrets open on others, which let new servers and nodes in."""
+    founder = cluster.servers["protected"]
+    founder.kill()
+    token, ca = os.path.join(cluster.base, "admin.token"), os.path.join(cluster.base, "ca.crt")
+    shutil.copy(cluster.token_file, token)
+    shutil.copy(cluster.ca_file, ca)
+    cluster.token_file, cluster.ca_file = token, ca
+    shutil.rmtree(founder.dir)
+    cluster.servers.pop("protected")
+    cluster.wait_leader(30)
+    cluster.call("DELETE", "/v1/servers/protected")
+    farlib.until(lambda: cluster.get("/v1/servers/1")["role"] == "removed", 40, "the founder is out")
+    new = cluster.add_server("second", site="protected")  # its certificate is signed by the CA's key: that was opened
+    node = cluster.add_node("late", "protected")
+    cluster.wait_nodes()
+    # the new server holds the secrets too: alone with the witness it lets another one in
+    cluster.cli("cluster", "transfer", "second")
+    farlib.until(lambda: cluster.leader() is new, 20, "the new server leads")
+    cluster.servers["recovery"].kill()
+    cluster.wait_leader(30)
+    third = cluster.new_server("third")
+    join = cluster.call("POST", "/v1/tokens", {"name": "third", "purpose": "join_server", "site": "recovery", "expires_ms":
+                        int(time.time() * 1000) + 600000}, server=new)["token"]
+    cluster.run_tool("farshored", "join", "--dir", third.dir, "--token", join, "--name", "third", "--api", third.api, "--peer",
+                     third.peer)
+    cluster.servers["recovery"].start()
+    third.start()
+    farlib.until(lambda: cluster.voter("third"), 40, "the third server is a voter")
+    cluster.wait_same_heads()
+    return [] if node.alive() else ["the node ended"]
+
+
+if __name__ == "__main__":
+    with farlib.Cluster(nodes=False, witness=True) as cluster:
+        tap.run_all([
+            the_status_says_what_each_server_holds_and_what_is_survived, the_witness_serves_no_users,
+            leadership_is_handed_over_on_request, leadership_leaves_the_witness,
+            a_layout_that_loses_the_quorum_with_the_protected_site_is_warned_of,
+            a_dead_server_is_counted_in_what_is_survived_now, the_first_server_is_destroyed_and_a_new_one_joins,
+        ])
