@@ -158,6 +158,7 @@ struct far_log {
     bool leader_naming;   /* it is on its way */
     bool tick_is_pending;
 
+    uint64_t committed_index; /* of the newest entry that raft gave us */
     uint64_t applied_index, applied_term, durable_index, told_durable_index;
     uint64_t first_seq, last_seq;
     _Atomic uint64_t answered_index; /* of the newest command answered here, perhaps before its commit */

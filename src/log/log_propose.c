@@ -250,7 +250,7 @@ struct screening {
     struct far_log *log;
     struct far_log_view view;
     bool has_view;
-    bool is_sure; /* we have heard from a majority lately and committed what we answered: our state is the cluster's */
+    bool is_sure; /* our state is the cluster's, see far_leader_knows_all() */
 };
 
 /* Spend no entry on what the state refuses now, or has answered already. */
@@ -278,13 +278,21 @@ static bool screen(void *arg, struct far_proposal *proposal, struct far_result *
            (ret_result->klass != 0 || ret_result->repeated);
 }
 
+static bool knows_all(const struct far_log *log)
+{
+    const struct far_leader_knows knows = {.is_named = log->leader_named,
+                                           .heard_ms = log->leader_heard_ms,
+                                           .now_ms = far_clock_monotonic_ms(),
+                                           .election_ms = log->config.election_ms,
+                                           .committed_index = log->committed_index,
+                                           .answered_index = log->answered_index,
+                                           .applied_index = log->applied_index};
+    return far_leader_knows_all(&knows);
+}
+
 static void screen_queue(struct far_log *log)
 {
-    uint64_t now = far_clock_monotonic_ms();
-    struct screening screening = {
-        .log = log,
-        .is_sure = log->leader_heard_ms != 0 && now < log->leader_heard_ms + log->config.election_ms / 2 &&
-                   log->applied_index >= log->answered_index};
+    struct screening screening = {.log = log, .is_sure = knows_all(log)};
     far_proposals_screen(&log->proposals, screen, &screening, log->applied_index);
     if (screening.has_view) {
         far_log_view_end(&screening.view);

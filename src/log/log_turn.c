@@ -67,6 +67,7 @@ static void on_commit(void *arg, const struct far_wal_entry *entry)
     }
     far_log_kick(log);
     log->has_committed = true;
+    log->committed_index = entry->index;
     if (log->backlog == NULL && push_entry(log, entry) == 0) { /* at once: somebody may wait for its answer */
         return;
     }

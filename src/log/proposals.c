@@ -122,6 +122,12 @@ static void answer_list(struct far_proposals *proposals, struct far_proposal *li
     }
 }
 
+bool far_leader_knows_all(const struct far_leader_knows *knows)
+{
+    return knows->is_named && knows->heard_ms != 0 && knows->now_ms < knows->heard_ms + knows->election_ms / 2 &&
+           knows->applied_index >= knows->answered_index && knows->applied_index >= knows->committed_index;
+}
+
 void far_proposals_screen(struct far_proposals *proposals, far_proposal_screen_fn screen, void *arg,
                           uint64_t applied_index)
 {

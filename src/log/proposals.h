@@ -51,6 +51,19 @@ struct far_proposals {
     struct far_entry_in_flight entries[FAR_ENTRIES_IN_FLIGHT_MAX]; /* oldest first */
 };
 
+/* Is the state of a leader the cluster's, so that it may answer from it without an entry? Its first command of this term is
+ * decided, so everything that an earlier leader answered is applied; a majority has heard it lately, so there is no later
+ * leader; and all that is committed is applied (a follower may have shown it to somebody), and written as far as it was
+ * answered. */
+struct far_leader_knows {
+    bool is_named;     /* leader_started of this term was accepted */
+    uint64_t heard_ms; /* when a majority last answered; 0 = never */
+    uint64_t now_ms, election_ms;
+    uint64_t committed_index, answered_index;
+    uint64_t applied_index; /* and committed to the store */
+};
+bool far_leader_knows_all(const struct far_leader_knows *knows);
+
 void far_proposals_init(struct far_proposals *proposals, far_proposal_answer_fn answer, void *arg);
 /* Queue a copy; command NULL: a barrier. NULL: the bounds are reached or there is no memory. */
 struct far_proposal *far_proposals_add(struct far_proposals *proposals, const struct far_command *command,

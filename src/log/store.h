@@ -52,6 +52,9 @@ void far_store_close(struct far_store *store);
 /* Memory only: what a power cut does. undo_last: the last commit is lost if it was not durable yet. An open write
  * transaction is given up. */
 void far_store_memory_power_cut(struct far_store *store, bool undo_last);
+/* Memory only: what a bad disk does. Flip one bit of the value of a row of the state, drawn from random; false: there is
+ * none. */
+bool far_store_memory_flip(struct far_store *store, uint64_t random);
 
 /* ---- transactions ---- */
 

@@ -489,3 +489,16 @@ void far_store_memory_power_cut(struct far_store *base, bool undo_last)
     undo_done(&store->last);
     base->durable_index = store->meta.applied_index;
 }
+
+bool far_store_memory_flip(struct far_store *base, uint64_t random)
+{
+    FAR_ASSERT(base->ops == &store_ops);
+    struct memory_store *store = (struct memory_store *)base;
+    struct map *map = &store->maps[MAP_STATE_0 + store->active];
+    if (map->count == 0) {
+        return false;
+    }
+    struct pair *pair = map->items[random % map->count];
+    pair->bytes[pair->key_len + random / map->count % pair->value_len] ^= (uint8_t)(1u << (random >> 61));
+    return true;
+}

@@ -24,10 +24,8 @@ static bool is_quiet(struct sim *sim)
     if (leader == NULL || !sim->admin_idle || sim->now_us % SIM_SECOND > SIM_SECOND / 2) {
         return false;
     }
-    for (unsigned i = 0; i < SIM_CLIENTS; i++) {
-        if (sim->clients[i].command != 0) {
-            return false;
-        }
+    if (!sim_clients_idle(sim)) {
+        return false;
     }
     for (unsigned i = 0; i < SIM_MACHINES; i++) {
         struct sim_server *server = &sim->servers[i];
@@ -82,7 +80,8 @@ static void stuck(struct sim *sim, const char *what)
 
 static void run(struct sim *sim)
 {
-    sim->voters_wanted = sim->options.servers != 0 ? sim->options.servers : 3 + 2 * (unsigned)sim_random(sim, 2);
+    sim->voters_wanted = sim->options.servers != 0 ? sim->options.servers : sim->swarm.servers;
+    sim_swarm_say(sim);
     sim_server_create(sim, 0, true);
     sim_clients_start(sim);
     sim_admin_start(sim);

@@ -8,13 +8,16 @@
 
 #include "log/apply.h"
 #include "log/cluster_clock.h"
+#include "log/frames.h"
+#include "log/proposals.h"
 #include "log/raft_core.h"
 #include "log/snapshot.h"
 
 #include <stdio.h>
 
-enum { SIM_MACHINES = 6, SIM_CLIENTS = 4, SIM_SITES = 40, SIM_QUEUE_MAX = 4096 };
+enum { SIM_MACHINES = 6, SIM_CLIENTS_MAX = 8, SIM_KEYS_MAX = 40, SIM_QUEUE_MAX = 4096 };
 enum { SIM_MS = 1000, SIM_SECOND = 1000 * 1000 }; /* in microseconds of virtual time */
+#define SIM_START_MS 1700000000000 /* what true clocks show at the beginning */
 
 /* What is broken on purpose, so that the checkers can be seen to raise the alarm. */
 enum sim_broken {
@@ -22,6 +25,50 @@ enum sim_broken {
     SIM_BROKEN_SYNC,  /* "answer before fsync": every second sync of a segment does nothing, and says that it did */
     SIM_BROKEN_VOTE,  /* "forget a vote": every second sync of a vote file does nothing */
     SIM_BROKEN_APPLY, /* one server comes to another state now and then */
+    SIM_BROKEN_TERM,  /* "skip the term check": messages of an older term are taken as if they were of the newest */
+    SIM_BROKEN_TWICE, /* "apply twice": a server that starts again applies its last entry again, memory of commands aside */
+    SIM_BROKEN_EVENT, /* "drop an event": a stream to a consumer leaves one out now and then */
+    SIM_BROKEN_ID,    /* "reuse a command id": a client gives a new command the id of an earlier one */
+    SIM_BROKEN_LEASE, /* "expire leases on a leader change": no leader says that it has started */
+};
+
+/* What is drawn from the seed before anything happens: sizes, speeds, and which faults there are (sim_swarm.c). */
+enum sim_fault {
+    SIM_FAULT_CUT_OFF,   /* one machine alone, or one direction of one pair */
+    SIM_FAULT_BREAK,     /* a connection is broken */
+    SIM_FAULT_BLACKOUT,  /* power cut everywhere */
+    SIM_FAULT_DELAY,     /* messages take longer from now on */
+    SIM_FAULT_KILL,
+    SIM_FAULT_POWER,
+    SIM_FAULT_DISK_DIES, /* power cut in the middle of a write */
+    SIM_FAULT_SLOW,
+    SIM_FAULT_FULL,
+    SIM_FAULT_CLOCK,     /* one wall clock jumps by a minute, hours or years */
+    SIM_FAULT_MEMORY,    /* a disk is lost */
+    SIM_FAULT_FLIP,      /* a bit of the log is flipped */
+    SIM_FAULT_MISDIRECT, /* a write goes elsewhere on the disk */
+    SIM_FAULT_LOSE,      /* a write is acknowledged and never done */
+    SIM_FAULT_ROW,       /* a bit of a row is flipped */
+    SIM_FAULTS,
+};
+struct sim_swarm {
+    unsigned servers;      /* voters at the start */
+    unsigned clients;
+    unsigned keys;
+    unsigned read_percent;
+    uint64_t think_us;     /* between two operations of a client, at most */
+    uint64_t election_ms;
+    uint64_t delay_us;     /* of messages, at most, at the start */
+    unsigned drop_permille; /* of messages, in trouble */
+    uint64_t disk_us;      /* of a write, at most */
+    uint64_t apply_us;     /* from commit to apply, at most */
+    unsigned apply_group;  /* entries in one transaction, at most */
+    uint64_t cache_bytes;  /* of entries for slow peers */
+    uint64_t fault_us;     /* between two faults, at most */
+    unsigned weights[SIM_FAULTS]; /* 0: this fault is not made */
+    bool membership;       /* the number of voters changes */
+    unsigned coup_percent; /* of elections */
+    unsigned blackout_permille; /* of answers */
 };
 
 struct sim;
@@ -55,17 +102,11 @@ void sim_disk_copy(struct sim_disk *to, const struct sim_disk *from);
 void sim_disk_set_full(struct sim_disk *disk, bool full);
 /* Flip a bit of the n-th byte of a durable file that holds records. false: nothing to flip. */
 bool sim_disk_flip(struct sim_disk *disk);
+/* The next write to a segment is lost, or goes to another place of the file; it and its sync say that all is well. */
+void sim_disk_go_astray(struct sim_disk *disk, bool lost);
+bool sim_disk_astray(const struct sim_disk *disk); /* it has happened */
 
 /* ---- one server ---- */
-
-struct sim_waiting { /* a command of a client at the leader, or in an entry */
-    uint64_t number;
-    uint64_t attempt;
-    unsigned client;
-    uint64_t index; /* of its entry; 0 = not yet in one */
-    uint64_t term;
-    unsigned position;
-};
 
 struct sim_server {
     struct sim *sim;
@@ -82,7 +123,8 @@ struct sim_server {
     struct far_wal_job *job;
     bool fatal;
     struct far_error fatal_err;
-    bool damaged; /* its WAL was damaged on purpose: must not come back under its id */
+    bool damaged; /* its log or its rows were damaged on purpose: it must see that before it does harm */
+    uint64_t stray_index; /* where its log ended when a write had gone astray; 0 = none did */
 
     struct far_blob *queue[SIM_QUEUE_MAX]; /* committed, not applied */
     struct far_wal_entry queued[SIM_QUEUE_MAX];
@@ -92,10 +134,10 @@ struct sim_server {
     struct far_store_meta *meta;   /* of the last commit */
     uint64_t told_durable;
 
-    struct sim_waiting *waiting;
-    size_t waiting_count, waiting_cap;
-    bool is_leader;
-    uint64_t term;
+    struct far_proposals proposals;
+    bool is_leader, leader_moved, leader_named, leader_naming, tick_is_pending; /* as in log_private.h */
+    uint64_t leader_id, term;
+    uint64_t raft_heard_us; /* when a message of raft came last */
     struct far_cluster_clock clock;
     int64_t wall_off_ms;
     uint64_t slow_us; /* of each disk job now */
@@ -110,7 +152,10 @@ struct sim_server {
 
 /* ---- network (sim_net.c) ---- */
 
-enum sim_message { SIM_RAFT = 1, SIM_STATE_WANT, SIM_STATE_PIECE, SIM_STATE_END, SIM_CLOCK };
+enum sim_message {
+    SIM_RAFT = 1, SIM_STATE_WANT, SIM_STATE_PIECE, SIM_STATE_END, SIM_CLOCK, SIM_FORWARD, SIM_ANSWER, SIM_HISTORY_WANT,
+    SIM_HISTORY,
+};
 struct sim_link {
     uint64_t last_us; /* when the last message arrives: order holds */
     bool blocked;
@@ -121,16 +166,77 @@ void sim_net_send(struct sim_server *from, uint64_t to_id, enum sim_message kind
 void sim_net_break(struct sim *sim, unsigned from, unsigned to);
 void sim_net_heal(struct sim *sim);
 
-/* ---- clients (sim_clients.c) ---- */
+/* ---- callers (sim_call.c) ---- */
 
-enum sim_client_state { SIM_IDLE, SIM_ASKED };
-struct sim_client {
-    unsigned number; /* of this client */
-    uint64_t command; /* the one it wants to get through; 0 = none */
-    uint64_t attempt;
-    enum sim_client_state state;
-    unsigned at; /* machine that it asks */
+struct sim_caller;
+typedef void (*sim_called_fn)(struct sim_caller *caller, const struct far_result *result, uint64_t index);
+typedef void (*sim_done_fn)(void *arg, const struct far_result *result, uint64_t index);
+struct sim_caller {
+    struct sim *sim;
+    bool is_active;
+    bool is_barrier;
+    uint64_t number;   /* of the command; 0 = it has no id */
+    uint64_t attempt;  /* grows: answers to older ones are not heard */
+    unsigned attempts; /* that reached a server */
+    unsigned hops;
+    unsigned at;       /* machine that it asks */
+    struct far_command command;
+    struct far_buf payload;
+    sim_called_fn done; /* called once for each call, with the final answer */
+    void *owner;
 };
+void sim_call_init(struct sim_caller *caller, struct sim *sim, sim_called_fn done, void *owner);
+void sim_call_done(struct sim_caller *caller);
+/* Ask until it is answered. number: the command's id. */
+void sim_call(struct sim_caller *caller, const struct far_schema *schema, const void *object, uint64_t actor,
+              uint64_t number);
+/* The index of an entry that lies behind everything committed before the call. */
+void sim_call_barrier(struct sim_caller *caller);
+/* It wants no answer any more. */
+void sim_call_forget(struct sim_caller *caller);
+
+/* ---- clients (sim_clients.c) and what they saw (sim_history.c) ---- */
+
+enum sim_op_kind { SIM_CREATE, SIM_REMOVE, SIM_READ };
+enum sim_outcome { SIM_UNKNOWN, SIM_ACCEPTED, SIM_REJECTED };
+struct sim_op {
+    enum sim_op_kind kind;
+    enum sim_outcome outcome;
+    unsigned key;
+    uint64_t call_us;
+    uint64_t return_us;
+    uint64_t value;   /* the object's id; 0 = absent */
+    uint64_t command; /* 0: a read */
+    bool may_follow;  /* asked more than once: after a rejection it may still take effect */
+};
+struct sim_client {
+    struct sim *sim;
+    struct sim_caller caller;
+    unsigned key;
+    size_t op;
+    uint64_t seen_index;  /* what it has seen: reads must not go behind it */
+    uint64_t last_number; /* of its last accepted command */
+    unsigned read_at;     /* machine */
+    unsigned waits;
+    bool is_busy, is_local;
+};
+
+struct sim_history;
+struct sim_history *sim_history_new(struct sim *sim);
+void sim_history_free(struct sim_history *history);
+/* Returns its place. */
+size_t sim_history_begin(struct sim_history *history, struct sim_op op);
+struct sim_op *sim_history_op(struct sim_history *history, size_t at);
+/* A local read: what this index of the log has under the key. */
+void sim_history_local(struct sim_history *history, unsigned key, uint64_t index, uint64_t value);
+/* A command took effect, as the committed log says: between its call and this moment. */
+void sim_history_effect(struct sim_history *history, uint64_t command, uint64_t object_id, uint64_t applied_us);
+/* Hold the local reads of this index against the state there. */
+void sim_history_at(struct sim_history *history, uint64_t index, struct far_state *state);
+/* Is there an order of all operations on each key that explains every answer? */
+void sim_history_check(struct sim_history *history);
+/* The object under a key; 0 = absent. */
+int sim_key_read(struct far_state *state, unsigned key, uint64_t *ret_value, struct far_error *err);
 
 /* ---- checkers (sim_check.c) ---- */
 
@@ -160,6 +266,7 @@ struct sim_options {
 
 struct sim {
     struct sim_options options;
+    struct sim_swarm swarm;
     uint64_t random[2];
     uint64_t now_us;
     uint64_t next_order;
@@ -168,11 +275,13 @@ struct sim {
     uint64_t steps;
     struct sim_server servers[SIM_MACHINES];
     struct sim_link links[SIM_MACHINES][SIM_MACHINES];
-    struct sim_client clients[SIM_CLIENTS];
+    struct sim_client clients[SIM_CLIENTS_MAX];
+    struct sim_caller founder; /* its first command makes the cluster */
+    bool is_founded;
     struct sim_check *check;
+    struct sim_history *history;
     uint64_t next_id;      /* of a server */
     uint64_t next_command;
-    uint64_t last_command_answered;
     bool trouble;          /* faults are being made */
     bool calm;             /* clients ask for nothing new */
     uint64_t delay_us;     /* of messages, at most */
@@ -185,6 +294,7 @@ struct sim {
     bool admin_idle; /* nothing left to do when it last looked */
     uint64_t change_index; /* of the last change of membership, as the leader knew it */
     uint64_t memory_lost;
+    uint64_t fault_counts[SIM_FAULTS];
 };
 
 uint64_t sim_random(struct sim *sim, uint64_t below);
@@ -205,6 +315,8 @@ void sim_server_start(struct sim_server *server);
 void sim_server_crash(struct sim_server *server, bool power_cut);
 /* The disk died under it, or it aborted: carried out after each event. */
 void sim_server_bury(struct sim_server *server);
+bool sim_server_walk(struct sim_server *server);
+void sim_server_stop(struct sim_server *server, const struct far_error *err);
 void sim_server_apply_all(struct sim_server *server);
 void sim_server_receive(struct sim_server *server, uint64_t from_id, enum sim_message kind, uint64_t number,
                         struct far_slice bytes);
@@ -229,13 +341,26 @@ void sim_install_begin(struct sim_server *server, uint64_t from_id, uint64_t min
 void sim_install_message(struct sim_server *server, uint64_t from_id, enum sim_message kind, uint64_t number,
                          struct far_slice bytes);
 void sim_install_end(struct sim_server *server); /* a life is over */
+/* Fetch older events from another server, if some are missing here. */
+void sim_history_ask(struct sim_server *server);
+
+/* sim_swarm.c */
+struct sim_swarm sim_swarm_draw(uint64_t seed);
+/* The same world every time: for stories that are told step by step. */
+struct sim_swarm sim_swarm_plain(void);
+void sim_swarm_say(struct sim *sim);
+
+/* sim_propose.c */
+/* Queue a copy; command NULL: a barrier. false: no room. */
+bool sim_propose(struct sim_server *server, const struct far_command *command, uint64_t timeout_ms, sim_done_fn done,
+                 void *arg);
+void sim_propose_message(struct sim_server *server, uint64_t from_id, enum sim_message kind, struct far_slice bytes);
+void sim_propose_start(struct sim_server *server);
+void sim_propose_end(struct sim_server *server);
 
 /* sim_clients.c */
 void sim_clients_start(struct sim *sim);
-/* A command was decided on this server. */
-void sim_clients_decided(struct sim_server *server, uint64_t index, uint64_t term, unsigned position,
-                         const struct far_command *command, const struct far_result *result);
-void sim_clients_lost(struct sim_server *server);
+bool sim_clients_idle(const struct sim *sim);
 
 /* sim_scenarios.c: each true if it went as it must; says why not with sim_fail(). */
 bool sim_scenario_old_memory(bool keeps_id, char *ret_alarm, size_t size);

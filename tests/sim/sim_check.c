@@ -16,6 +16,7 @@ struct spot { /* one index of the log */
     uint8_t type;
     uint64_t by; /* who delivered it first */
     struct far_blob *blob;
+    uint64_t applied_us; /* when it was first applied anywhere */
     struct far_hash128 digest;
     uint8_t head[FAR_HEAD_SIZE];
 };
@@ -122,6 +123,7 @@ void sim_check_applied(struct sim_check *check, uint64_t id, uint64_t index, str
     struct spot *spot = spot_at(check, index);
     if (!spot->is_applied) {
         spot->is_applied = true;
+        spot->applied_us = check->sim->now_us;
         spot->digest = digest;
         memcpy(spot->head, head, FAR_HEAD_SIZE);
     } else if (!far_hash128_equal(spot->digest, digest)) {
@@ -145,8 +147,33 @@ void sim_check_answered(struct sim_check *check, uint64_t command, uint64_t inde
 
 /* ---- the end ---- */
 
-static void replay_entry(struct sim_check *check, struct far_store *store, uint64_t index)
+/* A command took effect where it was accepted first; a second time is an alarm. */
+struct effects {
+    struct sim_check *check;
+    uint64_t *at; /* index by command */
+    uint64_t count;
+    uint64_t index;
+};
+
+static void note_effect(void *arg, unsigned position, const struct far_command *command, const struct far_result *result)
 {
+    struct effects *effects = arg;
+    struct sim *sim = effects->check->sim;
+    uint64_t number = far_get_le64(command->id);
+    if (command->id[15] != 1 || number > effects->count || result->klass != 0 || result->repeated) {
+        return;
+    }
+    if (effects->at[number] != 0) {
+        sim_fail(sim, "command %llu took effect twice, at %llu and %llu", (unsigned long long)number,
+                 (unsigned long long)effects->at[number], (unsigned long long)effects->index);
+    }
+    effects->at[number] = effects->index;
+    sim_history_effect(sim->history, number, result->object_id, spot_at(effects->check, effects->index)->applied_us);
+}
+
+static void replay_entry(struct sim_check *check, struct far_store *store, struct effects *effects)
+{
+    uint64_t index = effects->index;
     struct spot *spot = spot_at(check, index);
     struct far_error err = {0};
     struct far_store_txn *txn;
@@ -157,41 +184,22 @@ static void replay_entry(struct sim_check *check, struct far_store *store, uint6
     }
     FAR_ASSERT(far_store_begin(store, true, &txn, NULL) == 0);
     if (spot->type == FAR_RAFT_COMMAND) {
-        rc = far_apply_commands(txn, index, spot->term, far_blob_slice(spot->blob), NULL, NULL, &err);
+        rc = far_apply_commands(txn, index, spot->term, far_blob_slice(spot->blob), note_effect, effects, &err);
     } else if (spot->type == FAR_RAFT_BARRIER) {
         rc = far_apply_barrier(txn, index, spot->term, &err);
     } else {
         rc = far_apply_configuration(txn, index, spot->term, far_blob_slice(spot->blob), &err);
     }
     struct far_store_meta *meta = far_store_meta(txn);
+    struct far_state state = {.kv = far_store_kv(txn)};
     if (rc != 0) {
         sim_fail(check->sim, "replay of entry %llu: %s", (unsigned long long)index, err.message);
     } else if (spot->is_applied && !far_hash128_equal(meta->digest, spot->digest)) {
         sim_fail(check->sim, "replay gives another state at index %llu", (unsigned long long)index);
+    } else {
+        sim_history_at(check->sim->history, index, &state);
     }
     FAR_ASSERT(far_store_commit(txn, NULL) == 0);
-}
-
-/* Which commands took effect, and where; twice is an alarm. */
-static void read_effects(struct sim_check *check, struct far_store *store, uint64_t *effects, uint64_t count)
-{
-    struct far_store_txn *txn;
-    FAR_ASSERT(far_store_begin(store, false, &txn, NULL) == 0);
-    uint64_t last = far_store_meta(txn)->last_seq;
-    for (uint64_t seq = 1; seq <= last; seq++) {
-        struct far_event event;
-        FAR_ASSERT(far_store_event_get(txn, seq, &event, NULL, NULL) == 0);
-        uint64_t command = far_get_le64(event.command_id);
-        if (event.command_id[15] != 1 || command > count) {
-            continue;
-        }
-        if (effects[command] != 0 && effects[command] != event.index) {
-            sim_fail(check->sim, "command %llu took effect twice, at %llu and %llu", (unsigned long long)command,
-                     (unsigned long long)effects[command], (unsigned long long)event.index);
-        }
-        effects[command] = event.index;
-    }
-    far_store_abort(txn);
 }
 
 static void check_server(struct sim_check *check, struct sim_server *server)
@@ -217,25 +225,26 @@ void sim_check_end(struct sim_check *check)
 {
     struct sim *sim = check->sim;
     struct far_store *store;
-    uint64_t *effects = calloc((size_t)sim->next_command + 1, sizeof *effects);
-    FAR_ASSERT(effects != NULL && far_store_open_memory(&store, NULL) == 0);
-    for (uint64_t index = 1; index <= check->last_index && !sim->failed; index++) {
-        replay_entry(check, store, index);
-    }
-    if (!sim->failed) {
-        read_effects(check, store, effects, sim->next_command);
+    struct effects effects = {.check = check, .count = sim->next_command};
+    effects.at = calloc((size_t)sim->next_command + 1, sizeof *effects.at);
+    FAR_ASSERT(effects.at != NULL && far_store_open_memory(&store, NULL) == 0);
+    for (effects.index = 1; effects.index <= check->last_index && !sim->failed; effects.index++) {
+        replay_entry(check, store, &effects);
     }
     for (size_t i = 0; i < check->answer_count && !sim->failed; i++) {
-        if (effects[check->answers[i].command] == 0) {
+        if (effects.at[check->answers[i].command] == 0) {
             sim_fail(sim, "command %llu was acknowledged at index %llu and is lost",
                      (unsigned long long)check->answers[i].command, (unsigned long long)check->answers[i].index);
         }
+    }
+    if (!sim->failed) {
+        sim_history_check(sim->history);
     }
     for (unsigned i = 0; i < SIM_MACHINES && !sim->failed; i++) {
         if (sim->servers[i].alive && sim->servers[i].meta->applied_index > 0) {
             check_server(check, &sim->servers[i]);
         }
     }
-    free(effects);
+    free(effects.at);
     far_store_close(store);
 }

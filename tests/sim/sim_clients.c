@@ -1,223 +1,226 @@
-/* Clients: each pushes one command after the other, by its id, at whichever server, until it is answered. See sim.h.
+/* Clients: each does one operation after the other on keys of the state (the names of sites): create, remove, read. See
+ * sim.h.
  *
- * An answer may be lost, a leader may fall between entry and answer: then the outcome is unknown and the same command is
- * asked for again. What it says follows from its number alone. */
+ * A write goes to whichever server, until it is answered. A linearizable read asks for a barrier and then reads at any
+ * server that has applied as much; a local one reads at any server that is not behind what this client has seen. */
 #include "sim.h"
 
 #include "base/assert.h"
+#include "fsm/query.h"
 
-enum { START_MS = 1700000000 };
+enum { WAITS_MAX = 100 };
 
-static void ask(struct sim *sim, void *object, uint64_t attempt, uint64_t hops, struct far_blob *blob);
-
-static int encode(struct sim *sim, const struct far_schema *schema, const void *object, struct far_command *ret)
+static uint64_t mix(uint64_t x)
 {
-    far_buf_reset(&sim->payload);
-    int rc = far_schema_encode(schema, object, &sim->payload, NULL);
-    ret->kind = schema->kind;
-    ret->version = schema->version;
-    ret->payload = far_buf_slice(&sim->payload);
+    x = (x ^ (x >> 33)) * 0xff51afd7ed558ccdu;
+    x = (x ^ (x >> 33)) * 0xc4ceb9fe1a85ec53u;
+    return x ^ (x >> 33);
+}
+
+static struct far_slice key_name(unsigned key, char name[32])
+{
+    snprintf(name, 32, "key-%u", key);
+    return far_slice_str(name);
+}
+
+int sim_key_read(struct far_state *state, unsigned key, uint64_t *ret_value, struct far_error *err)
+{
+    char name[32];
+    int rc = far_query_id(state, &far_schema_row_site, key_name(key, name), ret_value, err);
+    if (rc == FAR_NOT_FOUND) {
+        *ret_value = 0;
+        return 0;
+    }
     return rc;
 }
 
-/* The first makes the cluster; then sites come and go. */
-static struct far_command command_of(struct sim *sim, uint64_t number)
+static void next_due(struct sim *sim, void *object, uint64_t a, uint64_t b, struct far_blob *blob);
+
+static void rest(struct sim_client *client)
 {
-    static const uint8_t key[32] = {1, 2, 3};
-    char name[32];
-    struct far_command command = {.actor = far_actor(FAR_ACTOR_TOKEN, 2)};
-    int rc;
-    snprintf(name, sizeof name, "site-%llu", (unsigned long long)(number / 2 % SIM_SITES));
-    if (number == 1) {
-        struct far_cmd_cluster_init init = {.name = far_slice_str("lab"), .uuid = far_slice(key, 16),
-            .server_name = far_slice_str("one"), .api_address = far_slice_str("127.0.0.1:5000"),
-            .peer_address = far_slice_str("127.0.0.1:5001"), .seal_key = far_slice(key, 32),
-            .fingerprint = far_slice(key, 32), .ca_certificate = far_slice(key, 32),
-            .admin_token_hash = far_slice(key, 32), .recovery_public_key = far_slice(key, 32)};
-        command.actor = far_actor(FAR_ACTOR_SYSTEM, 1);
-        rc = encode(sim, &far_schema_cmd_cluster_init, &init, &command);
-    } else if (number % 2 == 0) {
-        struct far_cmd_site_create create = {.name = far_slice_str(name), .role = FAR_site_role_protected};
-        rc = encode(sim, &far_schema_cmd_site_create, &create, &command);
-    } else {
-        struct far_cmd_site_remove gone = {.name = far_slice_str(name)};
-        rc = encode(sim, &far_schema_cmd_site_remove, &gone, &command);
-    }
-    FAR_ASSERT(rc == 0);
-    far_put_le64(command.id, number);
-    command.id[15] = 1;
-    return command;
+    client->is_busy = false;
+    sim_after(client->sim, 1 + sim_random(client->sim, client->sim->swarm.think_us), next_due, client, 0, 0, NULL);
 }
 
-static void plan_ask(struct sim_client *client, struct sim *sim, uint64_t us)
-{
-    client->attempt++;
-    sim_after(sim, us, ask, client, client->attempt, 0, NULL);
-}
+/* ---- reads ---- */
 
-static void next_command(struct sim_client *client, struct sim *sim)
-{
-    client->command = 0;
-    if (!sim->calm) {
-        client->command = ++sim->next_command;
-        plan_ask(client, sim, sim_random(sim, 250 * SIM_MS));
-    }
-}
-
-static void wake(struct sim *sim, void *object, uint64_t a, uint64_t b, struct far_blob *blob)
-{
-    struct sim_client *client = object;
-    if (client->command == 0) {
-        next_command(client, sim);
-    }
-    sim_after(sim, 500 * SIM_MS, wake, client, 0, 0, NULL);
-}
-
-static void give_up(struct sim *sim, void *object, uint64_t attempt, uint64_t hops, struct far_blob *blob)
-{
-    struct sim_client *client = object;
-    if (client->command != 0 && client->attempt == attempt) {
-        client->at = (unsigned)sim_random(sim, SIM_MACHINES);
-        plan_ask(client, sim, 1);
-    }
-}
-
-static void ask(struct sim *sim, void *object, uint64_t attempt, uint64_t hops, struct far_blob *blob)
-{
-    struct sim_client *client = object;
-    if (client->command == 0 || client->attempt != attempt) {
-        return;
-    }
-    struct sim_server *server = &sim->servers[client->at];
-    if (server->alive && !server->is_leader) {
-        struct far_raft_status status;
-        far_raft_status(server->raft, &status);
-        struct sim_server *leader = sim_server_of(sim, status.leader_id);
-        client->at = leader != NULL ? leader->machine : (unsigned)sim_random(sim, SIM_MACHINES);
-    } else if (!server->alive) {
-        client->at = (unsigned)sim_random(sim, SIM_MACHINES);
-    }
-    if (!server->alive || !server->is_leader) {
-        client->attempt++;
-        sim_after(sim, (hops < 3 ? 2 : 100) * SIM_MS, ask, client, client->attempt, hops + 1, NULL);
-        return;
-    }
-    if (server->waiting_count == server->waiting_cap) {
-        server->waiting_cap = server->waiting_cap * 2 + 16;
-        server->waiting = realloc(server->waiting, server->waiting_cap * sizeof *server->waiting);
-        FAR_ASSERT(server->waiting != NULL);
-    }
-    server->waiting[server->waiting_count++] =
-        (struct sim_waiting){.number = client->command, .attempt = attempt, .client = client->number};
-    sim_after(sim, SIM_SECOND + sim_random(sim, 2 * SIM_SECOND), give_up, client, attempt, 0, NULL);
-    sim_server_pump(server);
-}
-
-/* ---- at the leader ---- */
-
-static uint64_t stamp(struct sim_server *server)
+/* Some message of raft must have come within an election time-out, else a server has to call its answers stale. */
+static void check_stale(struct sim_server *server)
 {
     struct sim *sim = server->sim;
-    uint64_t mono = sim->now_us / SIM_MS + 1000;
-    uint64_t wall = (uint64_t)((int64_t)(START_MS + mono) + server->wall_off_ms);
-    far_cluster_clock_sample(&server->clock, server->id, wall, mono, mono);
-    return far_cluster_clock_stamp(&server->clock, mono);
-}
-
-static unsigned fill_entry(struct sim_server *server, uint64_t index, uint64_t term)
-{
-    struct sim *sim = server->sim;
-    unsigned count = 0;
-    far_buf_reset(&sim->entry);
-    FAR_ASSERT(far_envelope_begin(&sim->entry, NULL) == 0);
-    for (size_t i = 0; i < server->waiting_count; i++) {
-        struct sim_waiting *waiting = &server->waiting[i];
-        if (waiting->index != 0) {
-            continue;
-        }
-        struct far_command command = command_of(sim, waiting->number);
-        command.proposed_at_ms = stamp(server);
-        if (far_envelope_add(&sim->entry, &command, NULL) != 0) {
-            break;
-        }
-        waiting->index = index;
-        waiting->term = term;
-        waiting->position = count++;
+    struct far_raft_status status;
+    uint64_t now_ms = sim->now_us / SIM_MS + 1000;
+    far_raft_status(server->raft, &status);
+    bool is_stale = status.leader_heard_ms == 0 || now_ms > status.leader_heard_ms + sim->swarm.election_ms;
+    bool is_alone = status.member_count == 1;
+    if (!is_stale && !is_alone && sim->now_us > server->raft_heard_us + (2 * sim->swarm.election_ms + 10) * SIM_MS) {
+        sim_fail(sim, "server %llu has heard nothing for %llu ms and does not call a read stale",
+                 (unsigned long long)server->id, (unsigned long long)(sim->now_us - server->raft_heard_us) / SIM_MS);
     }
-    far_envelope_finish(&sim->entry, index, term);
-    return count;
 }
 
-void sim_server_pump(struct sim_server *server)
+static void read_due(struct sim *sim, void *object, uint64_t index, uint64_t unused, struct far_blob *blob)
 {
-    uint64_t index, term;
+    struct sim_client *client = object;
+    struct sim_server *server = &sim->servers[client->read_at];
+    struct far_store_txn *txn;
     struct far_error err = {0};
-    bool any = false;
-    for (size_t i = 0; i < server->waiting_count; i++) {
-        any = any || server->waiting[i].index == 0;
-    }
-    if (!any || !server->alive || server->fatal || sim_disk_dead(server->disk) || !server->is_leader ||
-        far_raft_in_flight(server->raft) >= FAR_RAFT_WINDOW || far_raft_next(server->raft, &index, &term, &err) != 0) {
+    uint64_t value = 0;
+    if (!server->alive || server->fatal || server->meta->applied_index < index) {
+        if (++client->waits % WAITS_MAX == 0 || !server->alive) {
+            client->read_at = (unsigned)sim_random(sim, SIM_MACHINES);
+        }
+        sim_after(sim, 20 * SIM_MS, read_due, client, index, 0, NULL);
         return;
     }
-    if (fill_entry(server, index, term) > 0 &&
-        far_raft_submit(server->raft, far_buf_slice(&server->sim->entry), &err) != 0) {
-        for (size_t i = 0; i < server->waiting_count; i++) {
-            if (server->waiting[i].index == index && server->waiting[i].term == term) {
-                server->waiting[i].index = 0;
-            }
-        }
+    FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
+    struct far_state state = {.kv = far_store_kv(txn)};
+    int rc = sim_key_read(&state, client->key, &value, &err);
+    far_store_abort(txn);
+    if (rc != 0 && !server->damaged) {
+        sim_fail(sim, "server %llu: %s", (unsigned long long)server->id, err.message);
+        return;
+    }
+    if (rc != 0) { /* the damage was seen; somebody else will know */
+        client->read_at = (unsigned)sim_random(sim, SIM_MACHINES);
+        sim_after(sim, 20 * SIM_MS, read_due, client, index, 0, NULL);
+        return;
+    }
+    client->seen_index = server->meta->applied_index;
+    sim_history_local(sim->history, client->key, client->seen_index, value);
+    if (client->is_local) {
+        check_stale(server);
+    } else {
+        struct sim_op *op = sim_history_op(sim->history, client->op);
+        op->outcome = SIM_ACCEPTED;
+        op->value = value;
+        op->return_us = sim->now_us;
+    }
+    rest(client);
+}
+
+static void read_from(struct sim_client *client, uint64_t index)
+{
+    client->waits = 0;
+    client->read_at = (unsigned)sim_random(client->sim, SIM_MACHINES);
+    sim_after(client->sim, 1 + sim_random(client->sim, client->sim->delay_us), read_due, client, index, 0, NULL);
+}
+
+/* ---- writes ---- */
+
+/* What a command says follows from its number alone. */
+static struct sim_op write_of(struct sim *sim, uint64_t number)
+{
+    uint64_t drawn = mix(number ^ mix(sim->options.seed));
+    return (struct sim_op){.kind = drawn % 2 == 0 ? SIM_CREATE : SIM_REMOVE,
+                           .key = (unsigned)(drawn / 2 % sim->swarm.keys),
+                           .call_us = sim->now_us,
+                           .command = number};
+}
+
+static void write_next(struct sim_client *client)
+{
+    struct sim *sim = client->sim;
+    char name[32];
+    bool reuse = sim->options.broken == SIM_BROKEN_ID && client->last_number != 0 && sim_chance(sim, 10);
+    struct sim_op op = write_of(sim, reuse ? client->last_number : ++sim->next_command);
+    client->key = op.key;
+    client->op = sim_history_begin(sim->history, op);
+    struct far_slice key = key_name(op.key, name);
+    if (op.kind == SIM_CREATE) {
+        struct far_cmd_site_create create = {.name = key, .role = FAR_site_role_protected};
+        sim_call(&client->caller, &far_schema_cmd_site_create, &create, far_actor(FAR_ACTOR_TOKEN, 2), op.command);
+    } else {
+        struct far_cmd_site_remove gone = {.name = key};
+        sim_call(&client->caller, &far_schema_cmd_site_remove, &gone, far_actor(FAR_ACTOR_TOKEN, 2), op.command);
     }
 }
 
-static void answer(struct sim *sim, void *object, uint64_t attempt, uint64_t command, struct far_blob *blob)
+static void answered(struct sim_caller *caller, const struct far_result *result, uint64_t index)
+{
+    struct sim_client *client = caller->owner;
+    struct sim *sim = client->sim;
+    if (index > client->seen_index) {
+        client->seen_index = index;
+    }
+    if (caller->is_barrier) {
+        read_from(client, index);
+        return;
+    }
+    struct sim_op *op = sim_history_op(sim->history, client->op);
+    op->return_us = sim->now_us;
+    op->may_follow = caller->attempts > 1;
+    if (result->klass == 0) {
+        op->outcome = SIM_ACCEPTED;
+        op->value = result->object_id;
+        client->last_number = op->command;
+    } else if (result->klass == FAR_CONFLICT || result->klass == FAR_NOT_FOUND) {
+        op->outcome = SIM_REJECTED;
+    } else {
+        sim_fail(sim, "command %llu: %s", (unsigned long long)op->command, result->message);
+    }
+    rest(client);
+}
+
+static void next_due(struct sim *sim, void *object, uint64_t a, uint64_t b, struct far_blob *blob)
 {
     struct sim_client *client = object;
-    uint64_t index;
-    memcpy(&index, blob->data, sizeof index);
-    if (client->command != command) {
+    if (sim->calm) {
+        sim_after(sim, 500 * SIM_MS, next_due, client, 0, 0, NULL);
         return;
     }
-    if (index != 0) {
-        sim_check_answered(sim->check, command, index);
-        sim_faults_answered(sim);
-    }
-    sim->last_command_answered = command;
-    next_command(client, sim);
-}
-
-void sim_clients_decided(struct sim_server *server, uint64_t index, uint64_t term, unsigned position,
-                         const struct far_command *command, const struct far_result *result)
-{
-    struct sim *sim = server->sim;
-    if (sim->options.verbose && result->klass != 0 && server->is_leader) {
-        sim_say(sim, "command %llu: %s", (unsigned long long)far_get_le64(command->id), result->message);
-    }
-    far_cluster_clock_observe(&server->clock, command->proposed_at_ms, sim->now_us / SIM_MS + 1000);
-    for (size_t i = 0; i < server->waiting_count; i++) {
-        struct sim_waiting waiting = server->waiting[i];
-        if (waiting.index != index || waiting.position != position) {
-            continue;
-        }
-        server->waiting[i] = server->waiting[--server->waiting_count];
-        if (waiting.term == term && !(sim->trouble && sim_chance(sim, 5))) {
-            uint64_t accepted = result->klass == 0 ? index : 0;
-            sim_after(sim, 100 + sim_random(sim, sim->delay_us), answer, &sim->clients[waiting.client], waiting.attempt,
-                      waiting.number, far_blob_new(&accepted, sizeof accepted));
-        }
+    client->is_busy = true;
+    if (!sim_chance(sim, sim->swarm.read_percent)) {
+        write_next(client);
         return;
     }
+    client->key = (unsigned)sim_random(sim, sim->swarm.keys);
+    client->is_local = sim_chance(sim, 50);
+    if (client->is_local) {
+        read_from(client, client->seen_index);
+        return;
+    }
+    client->op = sim_history_begin(
+        sim->history, (struct sim_op){.kind = SIM_READ, .key = client->key, .call_us = sim->now_us});
+    sim_call_barrier(&client->caller);
 }
 
-void sim_clients_lost(struct sim_server *server)
+/* ---- the beginning ---- */
+
+static void founded(struct sim_caller *caller, const struct far_result *result, uint64_t index)
 {
-    server->waiting_count = 0; /* the clients give up by their own time-out */
+    struct sim *sim = caller->sim;
+    if (result->klass != 0) {
+        sim_fail(sim, "the cluster was not made: %s", result->message);
+    }
+    sim->is_founded = true;
+    for (unsigned i = 0; i < sim->swarm.clients; i++) {
+        rest(&sim->clients[i]);
+    }
 }
 
 void sim_clients_start(struct sim *sim)
 {
-    for (unsigned i = 0; i < SIM_CLIENTS; i++) {
-        sim->clients[i].number = i;
-        sim_after(sim, 1, wake, &sim->clients[i], 0, 0, NULL);
+    static const uint8_t key[32] = {1, 2, 3};
+    struct far_cmd_cluster_init init = {.name = far_slice_str("lab"), .uuid = far_slice(key, 16),
+        .server_name = far_slice_str("one"), .api_address = far_slice_str("127.0.0.1:5000"),
+        .peer_address = far_slice_str("127.0.0.1:5001"), .seal_key = far_slice(key, 32),
+        .fingerprint = far_slice(key, 32), .ca_certificate = far_slice(key, 32), .admin_token_hash = far_slice(key, 32),
+        .recovery_public_key = far_slice(key, 32)};
+    for (unsigned i = 0; i < SIM_CLIENTS_MAX; i++) {
+        sim->clients[i].sim = sim;
+        sim_call_init(&sim->clients[i].caller, sim, answered, &sim->clients[i]);
     }
+    sim_call_init(&sim->founder, sim, founded, sim);
+    sim_call(&sim->founder, &far_schema_cmd_cluster_init, &init, far_actor(FAR_ACTOR_SYSTEM, 1), ++sim->next_command);
+}
+
+bool sim_clients_idle(const struct sim *sim)
+{
+    for (unsigned i = 0; i < sim->swarm.clients; i++) {
+        if (sim->clients[i].is_busy) {
+            return false;
+        }
+    }
+    return sim->is_founded;
 }

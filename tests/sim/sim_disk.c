@@ -38,6 +38,8 @@ struct sim_disk {
     struct sim *sim;
     bool dead;
     bool full;
+    bool went_astray;
+    bool astray, astray_lost; /* the next write to a segment is misdirected or lost */
     uint64_t die_after; /* 0 = not planned */
     struct far_file files[FILES_MAX];
 };
@@ -215,6 +217,14 @@ static int disk_write(struct far_disk *base, struct far_file *file, uint64_t off
     if (of(base)->full && offset + length > file->now.size) {
         return far_fail(err, FAR_LIMIT, "write '%s': no space left on the simulated disk", file->name);
     }
+    if (of(base)->astray && strstr(file->name, ".wal") != NULL && !all_zero(data, length)) {
+        of(base)->astray = false;
+        of(base)->went_astray = true;
+        if (of(base)->astray_lost) {
+            return 0;
+        }
+        offset += SECTOR * (1 + sim_random(of(base)->sim, 8));
+    }
     if (offset < file->now.len || !all_zero(data, length)) {
         version_reach(&file->now, offset + length);
         memcpy(file->now.data + offset, data, length);
@@ -365,12 +375,24 @@ void sim_disk_set_full(struct sim_disk *disk, bool full)
     disk->full = full;
 }
 
+void sim_disk_go_astray(struct sim_disk *disk, bool lost)
+{
+    disk->astray = true;
+    disk->went_astray = false;
+    disk->astray_lost = lost;
+}
+
+bool sim_disk_astray(const struct sim_disk *disk)
+{
+    return disk->went_astray;
+}
+
 void sim_disk_wipe(struct sim_disk *disk)
 {
     for (unsigned i = 0; i < FILES_MAX; i++) {
         file_clear(&disk->files[i]);
     }
-    disk->dead = false;
+    disk->dead = disk->astray = disk->went_astray = false;
     disk->die_after = 0;
 }
 
@@ -440,7 +462,7 @@ void sim_disk_crash(struct sim_disk *disk, bool power_cut)
         file->dirty_count = 0;
         version_assign(&file->now, &file->durable);
     }
-    disk->dead = false;
+    disk->dead = disk->astray = disk->went_astray = false;
     disk->die_after = 0;
 }
 

@@ -83,59 +83,112 @@ static void not_full_due(struct sim *sim, void *object, uint64_t a, uint64_t b, 
     server->slow_us = 0;
 }
 
-/* One machine loses its disk, or bits of it; never a second one before the first has been replaced. */
-static void lose_memory(struct sim *sim, struct sim_server *server)
+/* A server's disk or bits of it are to be lost: never a second one before the first has been replaced. */
+static bool may_damage(struct sim *sim)
 {
-    if (!sim->admin_idle) {
-        return;
+    bool may = sim->admin_idle;
+    for (unsigned i = 0; i < SIM_MACHINES; i++) {
+        may = may && !sim->servers[i].damaged;
     }
-    sim->admin_idle = false;
-    sim->memory_lost++;
-    if (sim_chance(sim, 50)) {
-        sim_say(sim, "server %llu loses its memory", (unsigned long long)server->id);
-        sim_server_forget(server);
-        return;
+    sim->admin_idle = sim->admin_idle && !may;
+    sim->memory_lost += may;
+    return may;
+}
+
+/* What a sick disk did shows when the server starts again. */
+static void relapse_due(struct sim *sim, void *object, uint64_t id, uint64_t unused, struct far_blob *blob)
+{
+    struct sim_server *server = object;
+    if (server->id == id && server->damaged && server->alive) {
+        crash(sim, server, false);
     }
+}
+
+static void damage(struct sim *sim, struct sim_server *server, enum sim_fault fault)
+{
     uint64_t id = server->id;
-    sim_server_crash(server, false);
-    if (sim_disk_flip(server->disk)) {
-        sim_say(sim, "server %llu: a bit of its log is flipped", (unsigned long long)id);
-        server->damaged = true;
+    if (!may_damage(sim)) {
+        return;
     }
-    sim_after(sim, SIM_SECOND, restart_due, server, id, 0, NULL);
+    if (fault == SIM_FAULT_MEMORY) {
+        sim_say(sim, "server %llu loses its memory", (unsigned long long)id);
+        sim_server_forget(server);
+    } else if (fault == SIM_FAULT_FLIP) {
+        sim_server_crash(server, false);
+        server->damaged = sim_disk_flip(server->disk);
+        sim_say(sim, "server %llu: a bit of its log is flipped", (unsigned long long)id);
+        sim_after(sim, SIM_SECOND, restart_due, server, id, 0, NULL);
+    } else if (fault == SIM_FAULT_ROW) {
+        server->damaged = far_store_memory_flip(server->store, sim_random(sim, UINT64_MAX));
+        sim_say(sim, "server %llu: a bit of a row is flipped", (unsigned long long)id);
+    } else {
+        server->damaged = true;
+        sim_disk_go_astray(server->disk, fault == SIM_FAULT_LOSE);
+        sim_say(sim, "server %llu: the next write to its log is %s", (unsigned long long)id,
+                fault == SIM_FAULT_LOSE ? "lost" : "misdirected");
+        sim_after(sim, 2 * SIM_SECOND + sim_random(sim, 4 * SIM_SECOND), relapse_due, server, id, 0, NULL);
+    }
+}
+
+static void jump(struct sim *sim, struct sim_server *server)
+{
+    static const uint64_t spans_ms[] = {60 * 1000ull, 3 * 3600 * 1000ull, 5 * 365 * 24 * 3600 * 1000ull};
+    uint64_t span = spans_ms[sim_random(sim, 3)];
+    server->wall_off_ms += (int64_t)sim_random(sim, 2 * span) - (int64_t)span;
+    sim_say(sim, "server %llu: its clock is off by %lld s", (unsigned long long)server->id,
+            (long long)server->wall_off_ms / 1000);
+}
+
+static enum sim_fault draw_fault(struct sim *sim)
+{
+    unsigned sum = 0, fault = 0;
+    for (unsigned i = 0; i < SIM_FAULTS; i++) {
+        sum += sim->swarm.weights[i];
+    }
+    unsigned at = (unsigned)sim_random(sim, sum);
+    for (; at >= sim->swarm.weights[fault]; fault++) {
+        at -= sim->swarm.weights[fault];
+    }
+    return (enum sim_fault)fault;
+}
+
+static void fault_of_network(struct sim *sim, enum sim_fault fault)
+{
+    static const uint64_t delays[] = {SIM_MS, 5 * SIM_MS, 20 * SIM_MS, 100 * SIM_MS};
+    if (fault == SIM_FAULT_CUT_OFF) {
+        cut_off(sim);
+    } else if (fault == SIM_FAULT_BREAK) {
+        sim_net_break(sim, (unsigned)sim_random(sim, SIM_MACHINES), (unsigned)sim_random(sim, SIM_MACHINES));
+    } else if (fault == SIM_FAULT_BLACKOUT) {
+        crash_all(sim);
+    } else {
+        sim->delay_us = delays[sim_random(sim, 4)];
+    }
 }
 
 static void one_fault(struct sim *sim)
 {
+    enum sim_fault fault = draw_fault(sim);
     struct sim_server *server = any_server(sim);
-    unsigned kind = (unsigned)sim_random(sim, 100);
-    if (kind < 25) {
-        cut_off(sim);
-    } else if (kind < 35) {
-        sim_net_break(sim, (unsigned)sim_random(sim, SIM_MACHINES), (unsigned)sim_random(sim, SIM_MACHINES));
-    } else if (kind < 38) {
-        crash_all(sim);
-    } else if (kind < 43) {
-        static const uint64_t delays[] = {SIM_MS, 5 * SIM_MS, 20 * SIM_MS, 100 * SIM_MS};
-        sim->delay_us = delays[sim_random(sim, 4)];
+    sim->fault_counts[fault]++;
+    if (fault <= SIM_FAULT_DELAY) {
+        fault_of_network(sim, fault);
     } else if (server == NULL) {
         return;
-    } else if (kind < 55) {
-        crash(sim, server, false);
-    } else if (kind < 65) {
-        crash(sim, server, true);
-    } else if (kind < 77) { /* bury() finds it dead; it comes back later */
+    } else if (fault == SIM_FAULT_KILL || fault == SIM_FAULT_POWER) {
+        crash(sim, server, fault == SIM_FAULT_POWER);
+    } else if (fault == SIM_FAULT_DISK_DIES) { /* bury() finds it dead; it comes back later */
         sim_disk_die_after(server->disk, 1 + sim_random(sim, 12));
-    } else if (kind < 84) {
+    } else if (fault == SIM_FAULT_SLOW) {
         server->slow_us = 300 * SIM_MS;
         sim_after(sim, 3 * SIM_SECOND, not_full_due, server, 0, 0, NULL);
-    } else if (kind < 90) {
+    } else if (fault == SIM_FAULT_FULL) {
         sim_disk_set_full(server->disk, true);
         sim_after(sim, 3 * SIM_SECOND, not_full_due, server, 0, 0, NULL);
-    } else if (kind < 94) {
-        server->wall_off_ms += (int64_t)sim_random(sim, 120000) - 60000;
+    } else if (fault == SIM_FAULT_CLOCK) {
+        jump(sim, server);
     } else {
-        lose_memory(sim, server);
+        damage(sim, server, fault);
     }
 }
 
@@ -169,7 +222,7 @@ static void coup_due(struct sim *sim, void *object, uint64_t id, uint64_t unused
 void sim_faults_elected(struct sim_server *server)
 {
     struct sim *sim = server->sim;
-    if (sim->trouble && sim_chance(sim, sim->options.broken == SIM_BROKEN_VOTE ? 60 : 4)) {
+    if (sim->trouble && sim_chance(sim, sim->options.broken == SIM_BROKEN_VOTE ? 60 : sim->swarm.coup_percent)) {
         sim_after(sim, sim_random(sim, 5 * SIM_MS), coup_due, server, server->id, 0, NULL);
     }
 }
@@ -184,7 +237,7 @@ static void blackout_due(struct sim *sim, void *object, uint64_t a, uint64_t b, 
 /* A client has just got its answer: the power goes everywhere. */
 void sim_faults_answered(struct sim *sim)
 {
-    if (sim->trouble && sim_random(sim, 1000) < (sim->options.broken == SIM_BROKEN_SYNC ? 20 : 2)) {
+    if (sim->trouble && sim_random(sim, 1000) < (sim->options.broken == SIM_BROKEN_SYNC ? 20 : sim->swarm.blackout_permille)) {
         sim_after(sim, sim_random(sim, SIM_MS), blackout_due, NULL, 0, 0, NULL);
     }
 }
@@ -194,12 +247,12 @@ static void fault_due(struct sim *sim, void *object, uint64_t a, uint64_t b, str
     if (!sim->trouble) {
         return;
     }
-    if (sim->options.broken == SIM_SOUND || sim->options.broken == SIM_BROKEN_APPLY) {
-        one_fault(sim);
-    } else {
+    if (sim->options.broken == SIM_BROKEN_SYNC || sim->options.broken == SIM_BROKEN_VOTE) {
         cut_off(sim);
+    } else {
+        one_fault(sim);
     }
-    sim_after(sim, 50 * SIM_MS + sim_random(sim, 1500 * SIM_MS), fault_due, NULL, 0, 0, NULL);
+    sim_after(sim, 50 * SIM_MS + sim_random(sim, sim->swarm.fault_us), fault_due, NULL, 0, 0, NULL);
 }
 
 /* Whoever died by its disk comes back. */
@@ -229,6 +282,9 @@ void sim_faults_heal(struct sim *sim)
         sim_disk_set_full(sim->servers[i].disk, false);
         sim_disk_die_after(sim->servers[i].disk, 0);
         sim->servers[i].slow_us = 0;
+        if (sim->servers[i].alive && sim->servers[i].damaged) {
+            sim_server_crash(&sim->servers[i], false);
+        }
         if (!sim->servers[i].alive && sim->servers[i].id != 0) {
             sim_server_start(&sim->servers[i]);
         }
@@ -372,7 +428,7 @@ static void admin_due(struct sim *sim, void *object, uint64_t a, uint64_t b, str
         const struct far_raft_member *member = &status.members[i];
         sim->admin_idle = sim->admin_idle && (member->id == leader->id || member->match_index >= sim->change_index);
     }
-    if (sim->trouble && sim_chance(sim, 3)) { /* another number of voters, now and then */
+    if (sim->trouble && sim->swarm.membership && sim_chance(sim, 3)) { /* another number of voters, now and then */
         sim->voters_wanted = 3 + (unsigned)sim_random(sim, 3);
     } else if (sim->trouble && sim_chance(sim, 3)) {
         struct far_error err = {0};

@@ -53,7 +53,14 @@ static void piece_due(struct sim *sim, void *object, uint64_t life, uint64_t num
         return;
     }
     far_buf_reset(&sim->scratch);
-    FAR_ASSERT(far_dump_next(&server->dump, &sim->scratch, NULL) == 0);
+    struct far_error err = {0};
+    if (far_dump_next(&server->dump, &sim->scratch, &err) != 0) {
+        if (!server->damaged) {
+            sim_fail(sim, "server %llu cannot give its state: %s", (unsigned long long)server->id, err.message);
+        }
+        far_dump_end(&server->dump);
+        return;
+    }
     sim_net_send(server, server->dump_to, SIM_STATE_PIECE, number, far_buf_slice(&sim->scratch));
     if (!server->dump.ended) {
         sim_after(sim, PIECE_US, piece_due, server, life, number, NULL);
@@ -90,6 +97,9 @@ static void finish(struct sim_server *server, struct far_slice bytes)
         return; /* that server is behind, too */
     }
     sim_server_apply_all(server);
+    if (server->fatal) {
+        return;
+    }
     if (far_install_finish(&server->install, &manifest, &err) != 0) {
         sim_fail(sim, "server %llu could not install: %s", (unsigned long long)server->id, err.message);
         return;
@@ -110,11 +120,68 @@ static void finish(struct sim_server *server, struct far_slice bytes)
     far_raft_installed(server->raft, &raft_manifest);
 }
 
+/* ---- the events from before ---- */
+
+enum { HISTORY_BYTES = 64 * 1024 };
+
+void sim_history_ask(struct sim_server *server)
+{
+    struct sim_server *other = &server->sim->servers[sim_random(server->sim, SIM_MACHINES)];
+    if (server->fetching || server->meta->first_seq <= 1 || !other->alive || other == server) {
+        return;
+    }
+    sim_net_send(server, other->id, SIM_HISTORY_WANT, server->meta->first_seq - 1, far_slice(NULL, 0));
+}
+
+static void send_history(struct sim_server *server, uint64_t to_id, uint64_t seq)
+{
+    struct sim *sim = server->sim;
+    struct far_store_txn *txn;
+    struct far_error err = {0};
+    far_buf_reset(&sim->scratch);
+    FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
+    bool has = seq <= far_store_meta(txn)->last_seq;
+    int rc = has ? far_history_encode(txn, 1, seq, HISTORY_BYTES, &sim->scratch, &err) : 0;
+    far_store_abort(txn);
+    if (rc != 0 && !server->damaged) {
+        sim_fail(sim, "server %llu cannot give its events: %s", (unsigned long long)server->id, err.message);
+    } else if (rc == 0) {
+        sim_net_send(server, to_id, SIM_HISTORY, seq, far_buf_slice(&sim->scratch));
+    }
+}
+
+static void take_history(struct sim_server *server, uint64_t seq, struct far_slice batch)
+{
+    struct far_store_txn *txn;
+    struct far_error err = {0};
+    if (server->fetching || seq != server->meta->first_seq - 1 || batch.len == 0) {
+        return; /* it is there by now */
+    }
+    FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
+    if (far_history_apply(txn, batch, &err) != 0) {
+        sim_fail(server->sim, "server %llu cannot take events: %s", (unsigned long long)server->id, err.message);
+        far_store_abort(txn);
+        return;
+    }
+    *server->before = *server->meta;
+    *server->meta = *far_store_meta(txn);
+    FAR_ASSERT(far_store_commit(txn, NULL) == 0);
+    sim_history_ask(server);
+}
+
 void sim_install_message(struct sim_server *server, uint64_t from_id, enum sim_message kind, uint64_t number,
                          struct far_slice bytes)
 {
     if (kind == SIM_STATE_WANT) {
         start_dump(server, from_id, number);
+        return;
+    }
+    if (kind == SIM_HISTORY_WANT) {
+        send_history(server, from_id, number);
+        return;
+    }
+    if (kind == SIM_HISTORY) {
+        take_history(server, number, bytes);
         return;
     }
     if (!server->fetching || number != server->fetch_number) {

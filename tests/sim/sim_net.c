@@ -42,7 +42,7 @@ void sim_net_send(struct sim_server *from, uint64_t to_id, enum sim_message kind
         return;
     }
     struct sim_link *link = &sim->links[from->machine][to->machine];
-    if (link->blocked || (sim->trouble && sim_random(sim, 1000) < 3)) {
+    if (link->blocked || (sim->trouble && sim_random(sim, 1000) < sim->swarm.drop_permille)) {
         return;
     }
     struct packet packet = {.from_id = from->id, .to_id = to_id, .generation = link->generation, .number = number,

@@ -13,12 +13,7 @@ static bool is_formed(struct sim *sim)
 
 static bool nobody_waits(struct sim *sim)
 {
-    for (unsigned i = 0; i < SIM_CLIENTS; i++) {
-        if (sim->clients[i].command != 0) {
-            return false;
-        }
-    }
-    return true;
+    return sim_clients_idle(sim);
 }
 
 static void isolate(struct sim *sim, unsigned machine, bool isolated)
@@ -112,6 +107,7 @@ bool sim_scenario_old_memory(bool keeps_id, char *ret_alarm, size_t size)
 {
     struct sim_options options = {.seed = 1, .servers = 3};
     struct sim *sim = sim_new(&options);
+    sim->swarm = sim_swarm_plain();
     bool alarmed = old_memory(sim, keeps_id);
     snprintf(ret_alarm, size, "%s", sim->failure);
     sim_free(sim);

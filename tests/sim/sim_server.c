@@ -6,8 +6,6 @@
 
 #include "base/assert.h"
 
-enum { APPLY_GROUP = 64, ELECTION_MS = 500, INIT_TIME_MS = 1700000 };
-
 static uint64_t now_ms(void *arg)
 {
     struct sim_server *server = arg;
@@ -34,6 +32,16 @@ static void set_timer(void *arg, uint64_t at_ms)
 
 /* ---- the writer ---- */
 
+/* A write went astray: by now the log ends here, as the server believes. */
+static void note_stray(struct sim_server *server)
+{
+    struct far_raft_status status;
+    if (server->stray_index == 0 && sim_disk_astray(server->disk)) {
+        far_raft_status(server->raft, &status);
+        server->stray_index = status.last_index;
+    }
+}
+
 static void job_due(struct sim *sim, void *object, uint64_t life, uint64_t unused, struct far_blob *blob)
 {
     struct sim_server *server = object;
@@ -44,6 +52,10 @@ static void job_due(struct sim *sim, void *object, uint64_t life, uint64_t unuse
     server->job = NULL;
     job->run(job);
     job->done(job);
+    note_stray(server);
+    if (server->alive && server->is_leader) {
+        sim_server_pump(server);
+    }
 }
 
 static void submit(void *arg, struct far_wal_job *job)
@@ -51,7 +63,7 @@ static void submit(void *arg, struct far_wal_job *job)
     struct sim_server *server = arg;
     FAR_ASSERT(server->job == NULL);
     server->job = job;
-    uint64_t us = 100 + sim_random(server->sim, 2000) + sim_random(server->sim, server->slow_us + 1);
+    uint64_t us = 100 + sim_random(server->sim, server->sim->swarm.disk_us) + sim_random(server->sim, server->slow_us + 1);
     sim_after(server->sim, us, job_due, server, server->life, 0, NULL);
 }
 
@@ -68,7 +80,7 @@ static void plan_apply(struct sim_server *server)
 {
     if (!server->apply_planned && server->queue_count > 0) {
         server->apply_planned = true;
-        sim_after(server->sim, 50 + sim_random(server->sim, 3000), apply_due, server, server->life, 0, NULL);
+        sim_after(server->sim, 50 + sim_random(server->sim, server->sim->swarm.apply_us), apply_due, server, server->life, 0, NULL);
     }
 }
 
@@ -88,10 +100,10 @@ static void env_leader(void *arg, uint64_t leader_id, uint64_t term, bool is_sel
     struct sim_server *server = arg;
     sim_say(server->sim, "server %llu: term %llu, leader %llu", (unsigned long long)server->id, (unsigned long long)term,
             (unsigned long long)leader_id);
-    if (server->is_leader && !is_self) {
-        sim_clients_lost(server);
-    }
+    server->leader_moved = server->leader_moved || server->leader_id != leader_id || server->term != term ||
+                           server->is_leader != is_self;
     server->is_leader = is_self;
+    server->leader_id = leader_id;
     server->term = term;
     if (is_self) {
         sim_check_leader(server->sim->check, server->id, term);
@@ -136,7 +148,13 @@ struct decided {
 static void note_result(void *arg, unsigned position, const struct far_command *command, const struct far_result *result)
 {
     struct decided *decided = arg;
-    sim_clients_decided(decided->server, decided->index, decided->term, position, command, result);
+    struct sim_server *server = decided->server;
+    if (server->sim->options.verbose && result->klass != 0 && server->is_leader) {
+        sim_say(server->sim, "command %llu of kind %u: %s", (unsigned long long)far_get_le64(command->id), command->kind,
+                result->message);
+    }
+    far_cluster_clock_observe(&server->clock, command->proposed_at_ms, now_ms(server));
+    far_proposals_decided(&server->proposals, decided->index, decided->term, position, result, decided->index);
 }
 
 static int apply_one(struct sim_server *server, struct far_store_txn *txn, const struct far_wal_entry *entry,
@@ -190,16 +208,29 @@ void sim_server_read_meta(struct sim_server *server)
     far_store_abort(txn);
 }
 
-/* One transaction of at most APPLY_GROUP entries. */
+/* It has seen that its data is damaged: bury() takes it away, and its machine joins again under a new id. */
+void sim_server_stop(struct sim_server *server, const struct far_error *err)
+{
+    server->fatal = true;
+    server->fatal_err = *err;
+}
+
+/* One transaction. */
 static void apply_group(struct sim_server *server)
 {
     struct far_store_txn *txn;
     struct far_error err = {0};
     struct far_raft_status status;
     FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
-    for (unsigned i = 0; i < APPLY_GROUP && server->queue_count > 0; i++) {
+    for (unsigned i = 0; i < server->sim->swarm.apply_group && server->queue_count > 0; i++) {
         struct far_wal_entry *entry = &server->queued[server->queue_head];
-        if (apply_one(server, txn, entry, &err) != 0) {
+        int rc = apply_one(server, txn, entry, &err);
+        if (rc == FAR_CORRUPT && server->damaged) {
+            far_store_abort(txn);
+            sim_server_stop(server, &err);
+            return;
+        }
+        if (rc != 0) {
             sim_fail(server->sim, "server %llu cannot apply entry %llu: %s", (unsigned long long)server->id,
                      (unsigned long long)entry->index, err.message);
             far_store_abort(txn);
@@ -219,11 +250,12 @@ static void apply_group(struct sim_server *server)
     server->meta = old;
     *server->meta = *far_store_meta(txn);
     FAR_ASSERT(far_store_commit(txn, NULL) == 0);
+    far_proposals_applied(&server->proposals, server->meta->applied_index);
 }
 
 void sim_server_apply_all(struct sim_server *server)
 {
-    while (server->queue_count > 0 && !server->sim->failed) {
+    while (server->queue_count > 0 && !server->sim->failed && !server->fatal) {
         apply_group(server);
     }
 }
@@ -239,6 +271,9 @@ static void apply_due(struct sim *sim, void *object, uint64_t life, uint64_t unu
         return;
     }
     apply_group(server);
+    if (server->fatal) {
+        return;
+    }
     if (sim_chance(sim, 10)) {
         FAR_ASSERT(far_store_sync(server->store, NULL) == 0);
     }
@@ -261,10 +296,15 @@ void sim_server_receive(struct sim_server *server, uint64_t from_id, enum sim_me
         far_cluster_clock_sample(&server->clock, from_id, number, mono, mono);
         return;
     }
+    if (kind == SIM_FORWARD || kind == SIM_ANSWER) {
+        sim_propose_message(server, from_id, kind, bytes);
+        return;
+    }
     if (kind != SIM_RAFT) {
         sim_install_message(server, from_id, kind, number, bytes);
         return;
     }
+    server->raft_heard_us = server->sim->now_us;
     snprintf(address, sizeof address, "server-%llu", (unsigned long long)from_id);
     if (far_raft_receive(server->raft, from_id, address, bytes, &err) != 0) {
         sim_fail(server->sim, "server %llu could not read a message of %llu: %s", (unsigned long long)server->id,
@@ -290,6 +330,30 @@ static struct far_raft_env make_env(struct sim_server *server)
                                  .on_full = env_full};
 }
 
+/* The walk over all rows, as at each start and slowly all the time. false: they are damaged, and there was a reason. */
+bool sim_server_walk(struct sim_server *server)
+{
+    struct far_store_txn *txn;
+    struct far_hash128 digest = {0};
+    uint64_t pairs;
+    struct far_error err = {0};
+    FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
+    int rc = far_state_digest_walk(far_store_kv(txn), &digest, &pairs, &err);
+    bool good = rc == 0 && far_hash128_equal(digest, far_store_meta(txn)->digest);
+    far_store_abort(txn);
+    if (!good && !server->damaged) {
+        sim_fail(server->sim, "server %llu: its rows are not what they were: %s", (unsigned long long)server->id, err.message);
+    }
+    return good || !server->damaged;
+}
+
+/* A write went astray, and nothing that was stored later has been noted in the store: what is missing at the end of the log
+ * could be a torn tail. No server can tell; that the machine broke down just now, its operator can. */
+static bool is_in_doubt(const struct sim_server *server)
+{
+    return server->damaged && server->stray_index != 0 && server->meta->stored_index <= server->stray_index;
+}
+
 void sim_server_start(struct sim_server *server)
 {
     struct sim *sim = server->sim;
@@ -306,7 +370,7 @@ void sim_server_start(struct sim_server *server)
     struct far_raft_config config = {
         .id = server->id,
         .address = server->address,
-        .election_ms = ELECTION_MS,
+        .election_ms = sim->swarm.election_ms,
         .seed = (uint32_t)sim_random(sim, UINT32_MAX) | 1,
         .disk = sim_disk_base(server->disk),
         .executor = {.arg = server, .submit = submit},
@@ -314,13 +378,22 @@ void sim_server_start(struct sim_server *server)
         .installed = server->meta->installed_index != 0 && server->meta->installed_index == server->meta->applied_index,
         .trusted_index = server->meta->stored_index,
         .trusted_term = server->meta->stored_term,
-        .cache_bytes_max = 64 * 1024,
+        .cache_bytes_max = sim->swarm.cache_bytes,
     };
+    server->raft_heard_us = sim->now_us;
+    if (!sim_server_walk(server) || is_in_doubt(server)) {
+        sim->refused++;
+        sim_server_forget(server);
+        return;
+    }
     server->alive = true;
+    sim_propose_start(server);
     int rc = far_raft_open(&config, &server->env, &server->raft, &err);
     if (rc == 0) {
         sim_say(sim, "server %llu starts at index %llu", (unsigned long long)server->id,
                 (unsigned long long)server->meta->applied_index);
+        server->damaged = false;
+        server->stray_index = 0;
         return;
     }
     server->alive = false;
@@ -359,7 +432,7 @@ static void end_life(struct sim_server *server)
     }
     server->apply_planned = false;
     server->is_leader = false;
-    server->waiting_count = 0;
+    sim_propose_end(server);
     sim_install_end(server);
 }
 
@@ -390,6 +463,10 @@ void sim_server_bury(struct sim_server *server)
     }
     if (sim_disk_dead(server->disk)) {
         sim_server_crash(server, true);
+    } else if (server->fatal && server->damaged && server->fatal_err.klass == FAR_CORRUPT) {
+        sim_say(server->sim, "server %llu stops: %s", (unsigned long long)server->id, server->fatal_err.message);
+        server->sim->refused++;
+        sim_server_forget(server);
     } else if (server->fatal && server->fatal_err.klass == FAR_LIMIT) {
         sim_server_crash(server, false); /* term or vote on a full disk: the supervisor starts it again */
     } else if (server->fatal) {
@@ -406,13 +483,11 @@ void sim_server_forget(struct sim_server *server)
     server->store = NULL;
     free(server->meta);
     free(server->before);
-    free(server->waiting);
     server->meta = NULL;
     server->before = NULL;
-    server->waiting = NULL;
-    server->waiting_cap = 0;
     server->id = 0;
     server->damaged = false;
+    server->stray_index = 0;
     sim_disk_wipe(server->disk);
 }
 

@@ -163,15 +163,17 @@ struct sim *sim_new(const struct sim_options *options)
     struct sim *sim = calloc(1, sizeof *sim);
     FAR_ASSERT(sim != NULL);
     sim->options = *options;
+    sim->swarm = sim_swarm_draw(options->seed);
     uint64_t state = options->seed;
     sim->random[0] = spread(&state);
     sim->random[1] = spread(&state);
     sim->next_id = 1;
-    sim->delay_us = 2 * SIM_MS;
+    sim->delay_us = sim->swarm.delay_us;
     far_buf_init(&sim->payload, 64 * 1024);
     far_buf_init(&sim->entry, FAR_ENVELOPE_MAX);
     far_buf_init(&sim->scratch, 1024 * 1024);
     sim->check = sim_check_new(sim);
+    sim->history = sim_history_new(sim);
     for (unsigned i = 0; i < SIM_MACHINES; i++) {
         sim->servers[i].sim = sim;
         sim->servers[i].machine = i;
@@ -191,6 +193,11 @@ void sim_free(struct sim *sim)
     }
     free(sim->heap);
     sim_check_free(sim->check);
+    sim_history_free(sim->history);
+    sim_call_done(&sim->founder);
+    for (unsigned i = 0; i < SIM_CLIENTS_MAX; i++) {
+        sim_call_done(&sim->clients[i].caller);
+    }
     far_buf_done(&sim->payload);
     far_buf_done(&sim->entry);
     far_buf_done(&sim->scratch);
