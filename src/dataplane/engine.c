@@ -10,6 +10,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/thread.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -203,6 +204,7 @@ static void *attempt_main(void *arg)
     struct far_engine_found disks[FAR_ENGINE_DISKS_MAX];
     struct far_engine_report result = {.disks = disks};
     struct far_error error = {0};
+    far_thread_works_in_bulk();
     far_attempt_report_running(attempt);
     int rc = run(attempt, &result, &error);
     far_attempt_report_end(attempt, &result, rc, &error);

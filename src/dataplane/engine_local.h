@@ -165,9 +165,12 @@ struct far_frame {
 int far_frame_read(struct far_bstream *stream, uint64_t idle_ms, struct far_frame *ret_frame, struct far_error *err);
 int far_frame_write(struct far_bstream *stream, enum far_transfer_type type, const uint8_t *head, size_t head_len,
                     uint64_t idle_ms, struct far_error *err);
-/* With a bulk of at most FAR_TRANSFER_GROUP pieces. */
-int far_frame_write_bulk(struct far_bstream *stream, enum far_transfer_type type, struct far_slice head,
-                         const struct far_slice *bulk, size_t pieces, uint64_t idle_ms, struct far_error *err);
+/* To be sent with what follows, at the latest by far_bstream_flush. */
+int far_frame_add(struct far_bstream *stream, enum far_transfer_type type, const uint8_t *head, size_t head_len,
+                  uint64_t idle_ms, struct far_error *err);
+/* The same with a bulk of at most FAR_TRANSFER_GROUP pieces. */
+int far_frame_add_bulk(struct far_bstream *stream, enum far_transfer_type type, struct far_slice head,
+                       const struct far_slice *bulk, size_t pieces, uint64_t idle_ms, struct far_error *err);
 static inline struct far_slice far_frame_head(const struct far_frame *frame)
 {
     return far_slice(frame->head, frame->header.head_len);

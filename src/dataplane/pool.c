@@ -3,6 +3,7 @@
 #include "dataplane/pool.h"
 
 #include "base/assert.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -34,7 +35,7 @@ int far_pool_new(size_t buffer_bytes, size_t count, struct far_pool **ret_pool, 
                               buffer_bytes * count >> 20);
     }
     madvise(pool->memory, buffer_bytes * count, MADV_HUGEPAGE); /* where there are none: as it was */
-    pthread_mutex_init(&pool->mutex, NULL);
+    far_mutex_init_brief(&pool->mutex);
     pthread_cond_init(&pool->given, NULL);
     pool->buffer_bytes = buffer_bytes;
     pool->count = count;

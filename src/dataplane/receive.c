@@ -6,6 +6,8 @@
  * are told to the source. An attempt that finds the whole view of its job durable already reports its root at once. */
 #include "dataplane/receive_local.h"
 
+#include "base/thread.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <zstd.h>
@@ -97,7 +99,7 @@ static void session_init(struct far_receive *receive, struct far_bstream *stream
         receive->items[i].number = 0;
     }
     receive->first = receive->last = NULL;
-    receive->in_work = receive->mark_count = receive->want_count = 0;
+    receive->in_work = receive->queued = receive->awaited = receive->mark_count = receive->want_count = 0;
     receive->numbered = receive->stored_bytes = 0;
     receive->settled_block = receive->durable_told = receive->frontier_block;
     receive->credit = (struct far_transfer_credit){.offers = RECEIVE_GROUPS / 2, .datas = receive->buffers};
@@ -344,7 +346,7 @@ static struct far_receive *receive_new(struct far_attempt *attempt)
         pthread_condattr_t attr;
         pthread_condattr_init(&attr);
         pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-        pthread_mutex_init(&receive->mutex, NULL);
+        far_mutex_init_brief(&receive->mutex);
         pthread_cond_init(&receive->work, &attr);
         pthread_cond_init(&receive->out, &attr);
         pthread_cond_init(&receive->settled, &attr);

@@ -1,13 +1,36 @@
 /* What a receive does with each frame of the source. */
 #include "dataplane/receive_local.h"
 
+enum { ZERO_BATCH = 64 };
+
 /* ---- offers ---- */
+
+/* What the replica has where the offered blocks go: in one go where they lie together. */
+static int get_offered(struct far_receive *receive, const struct far_transfer_offer *offer, struct far_hash256 *ret_leaves,
+                       struct far_error *err)
+{
+    struct far_hash256 around[FAR_TRANSFER_GROUP];
+    size_t count = offer->block_count;
+    uint64_t span = count > 0 ? offer->blocks[count - 1] - offer->blocks[0] + 1 : 0;
+    int rc = 0;
+    if (span <= FAR_TRANSFER_GROUP) {
+        rc = count > 0 ? far_replica_get_many(receive->replica, offer->blocks[0], (size_t)span, around, err) : 0;
+        for (size_t i = 0; rc == 0 && i < count; i++) {
+            ret_leaves[i] = around[offer->blocks[i] - offer->blocks[0]];
+        }
+        return rc;
+    }
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        rc = far_replica_get(receive->replica, offer->blocks[i], &ret_leaves[i], err);
+    }
+    return rc;
+}
 
 /* Settle what needs no data; the bits that are left are wanted. */
 static int answer_blocks(struct far_receive *receive, const struct far_transfer_offer *offer, uint16_t *ret_wanted,
                          struct far_error *err)
 {
-    struct far_hash256 ids[FAR_TRANSFER_GROUP];
+    struct far_hash256 ids[FAR_TRANSFER_GROUP], before[FAR_TRANSFER_GROUP];
     bool has[FAR_TRANSFER_GROUP] = {false};
     uint64_t changed = 0;
     uint16_t wanted = 0;
@@ -15,14 +38,13 @@ static int answer_blocks(struct far_receive *receive, const struct far_transfer_
         memcpy(ids[i].bytes, offer->ids[i], sizeof ids[i].bytes);
     }
     int rc = far_vault_has(receive->vault, ids, offer->block_count, has, err);
+    rc = rc == 0 ? get_offered(receive, offer, before, err) : rc;
     for (size_t i = 0; rc == 0 && i < offer->block_count; i++) {
-        struct far_hash256 before;
-        rc = far_replica_get(receive->replica, offer->blocks[i], &before, err);
-        bool equal = rc == 0 && far_hash256_equal(&before, &ids[i]);
+        bool equal = far_hash256_equal(&before[i], &ids[i]);
         changed += !equal;
-        if (rc == 0 && !has[i]) {
+        if (!has[i]) {
             wanted |= (uint16_t)(1u << i);
-        } else if (rc == 0 && !equal) {
+        } else if (!equal) {
             rc = far_replica_set(receive->replica, offer->blocks[i], &ids[i], err);
         }
     }
@@ -33,12 +55,15 @@ static int answer_blocks(struct far_receive *receive, const struct far_transfer_
 
 static int answer_zeroes(struct far_receive *receive, const struct far_transfer_run *run, struct far_error *err)
 {
+    struct far_hash256 before[ZERO_BATCH];
     uint64_t changed = 0;
     int rc = 0;
-    for (uint64_t i = 0; rc == 0 && i < run->count; i++) {
-        struct far_hash256 before;
-        rc = far_replica_get(receive->replica, run->first_block + i, &before, err);
-        changed += rc == 0 && !far_hash256_equal(&before, far_zero_leaf());
+    for (uint64_t at = 0; rc == 0 && at < run->count; at += ZERO_BATCH) {
+        size_t count = run->count - at < ZERO_BATCH ? (size_t)(run->count - at) : ZERO_BATCH;
+        rc = far_replica_get_many(receive->replica, run->first_block + at, count, before, err);
+        for (size_t i = 0; rc == 0 && i < count; i++) {
+            changed += !far_hash256_equal(&before[i], far_zero_leaf());
+        }
     }
     atomic_fetch_add(&receive->attempt->bytes_changed, changed * FAR_BLOCK_BYTES);
     return rc == 0 && changed > 0 ? far_replica_set_zero(receive->replica, run->first_block, run->count, err) : rc;
@@ -76,9 +101,10 @@ static int take_offer(struct far_receive *receive, const struct far_frame *frame
     } else {
         receive->wants[receive->want_count++] = (struct far_transfer_want){.group = offer.group, .mask = wanted};
         receive->credit.offers++;
-        pthread_cond_signal(&receive->out);
+        receive->awaited += wanted != 0;
     }
     pthread_mutex_unlock(&receive->mutex);
+    pthread_cond_signal(&receive->out);
     return rc;
 }
 
@@ -117,6 +143,7 @@ static int take_data(struct far_receive *receive, const struct far_frame *frame,
     }
     pthread_mutex_lock(&receive->mutex);
     struct receive_item *item = free_item(receive);
+    receive->awaited--;
     if (item != NULL) {
         item->in_work = true;
         item->number = 0;
@@ -143,9 +170,13 @@ static int take_data(struct far_receive *receive, const struct far_frame *frame,
             receive->first = item;
         }
         receive->last = item;
+        receive->queued++;
+    }
+    bool enough = receive->queued == 1 || receive->queued >= RECEIVE_TOGETHER || receive->awaited == 0;
+    pthread_mutex_unlock(&receive->mutex);
+    if (enough) { /* the first wakes somebody who then waits for more */
         pthread_cond_signal(&receive->work);
     }
-    pthread_mutex_unlock(&receive->mutex);
     return rc;
 }
 

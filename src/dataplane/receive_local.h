@@ -12,6 +12,7 @@ enum {
     RECEIVE_GROUPS = 256, /* offered and not settled */
     RECEIVE_MARKS = 64,   /* marks whose data is still being stored */
     RECEIVE_ITEMS = FAR_ENGINE_WINDOW,
+    RECEIVE_TOGETHER = 4, /* frames hashed together: that fills the lanes of leaf_lanes.h better */
 };
 
 struct receive_group {
@@ -68,6 +69,8 @@ struct far_receive {
     struct receive_item items[RECEIVE_ITEMS];
     size_t buffers; /* items with a buffer: what was granted, or is in work */
     struct receive_item *first, *last; /* to be stored */
+    size_t queued;                     /* of them */
+    size_t awaited;                    /* groups whose data was asked for and has not come */
     size_t in_work;
     uint64_t numbered; /* DATA frames so far */
     struct receive_mark marks[RECEIVE_MARKS];

@@ -3,12 +3,14 @@
  * that is not what was offered ends the attempt: the source or the link is broken, and nothing of it is kept. */
 #include "dataplane/receive_local.h"
 
+#include "base/clock.h"
 #include "base/hash.h"
 #include "dataplane/leaf_lanes.h"
 
+#include <errno.h>
 #include <zstd.h>
 
-enum { ITEMS = 4 };
+enum { ITEMS = RECEIVE_TOGETHER, GATHER_MS = 2 };
 
 /* Stored blocks as whole ones: raw where they lie, others decompressed. */
 static int unpack(struct receive_worker *worker, const struct receive_item *item, const uint8_t **ret_stored,
@@ -37,25 +39,26 @@ static int unpack(struct receive_worker *worker, const struct receive_item *item
     return 0;
 }
 
+/* The blocks of one frame into the vault and the replica, if each is the one that was offered. */
 static int store(struct far_receive *receive, const struct receive_item *item, const uint8_t *const *stored,
                  const struct far_hash256 *leaves, struct far_error *err)
 {
-    for (size_t i = 0; i < item->data.count; i++) {
+    struct far_vault_block blocks[FAR_TRANSFER_GROUP];
+    uint64_t indices[FAR_TRANSFER_GROUP] = {0};
+    size_t count = item->data.count;
+    for (size_t i = 0; i < count; i++) {
         const struct far_transfer_stored *s = &item->data.stored[i];
-        const struct far_hash256 *id = &item->group.ids[s->slot];
-        uint64_t block = item->group.blocks[s->slot];
-        if (!far_hash256_equal(&leaves[i], id)) {
+        indices[i] = item->group.blocks[s->slot];
+        if (!far_hash256_equal(&leaves[i], &item->group.ids[s->slot])) {
             return far_fail(err, FAR_CORRUPT, "block %llu from the source node is not the one it offered: its SHA-256 "
-                            "differs", (unsigned long long)block);
+                            "differs", (unsigned long long)indices[i]);
         }
         enum far_codec codec = s->codec == FAR_TRANSFER_ZSTD ? FAR_CODEC_ZSTD : FAR_CODEC_RAW;
-        int rc = far_vault_put(receive->vault, id, codec, stored[i], s->length, err);
-        rc = rc == 0 ? far_replica_set(receive->replica, block, id, err) : rc;
-        if (rc != 0) {
-            return far_error_context(err, "store block %llu", (unsigned long long)block);
-        }
+        blocks[i] = (struct far_vault_block){.id = leaves[i], .codec = codec, .data = stored[i], .len = s->length};
     }
-    return 0;
+    int rc = far_vault_put_many(receive->vault, blocks, count, err);
+    rc = rc == 0 ? far_replica_set_many(receive->replica, indices, leaves, count, err) : rc;
+    return rc == 0 ? 0 : far_error_context(err, "store blocks from %llu on", (unsigned long long)indices[0]);
 }
 
 /* One frame, or several whose blocks are hashed together: that fills the lanes of leaf_lanes.h better. */
@@ -101,8 +104,30 @@ static size_t take_items(struct far_receive *receive, struct receive_item *items
         items[count++] = receive->first;
         receive->first = receive->first->next;
     }
+    receive->queued -= count;
     receive->last = receive->first != NULL ? receive->last : NULL;
     return count;
+}
+
+/* Waits for frames, and if there are few and more are on their way, a moment for those. The mutex is held; 0: stop. */
+static size_t next_items(struct far_receive *receive, struct receive_item *items[ITEMS])
+{
+    struct timespec until;
+    bool waits = false, waited = false;
+    while (!receive->stop) {
+        bool enough = receive->queued >= ITEMS || receive->awaited == 0 || waited;
+        if (receive->first == NULL) {
+            pthread_cond_wait(&receive->work, &receive->mutex);
+            waits = waited = false;
+        } else if (enough) {
+            return take_items(receive, items);
+        } else {
+            until = waits ? until : far_clock_monotonic_in(GATHER_MS);
+            waits = true;
+            waited = pthread_cond_timedwait(&receive->work, &receive->mutex, &until) == ETIMEDOUT;
+        }
+    }
+    return 0;
 }
 
 /* The buffer is credit again, unless others wait for one and this transfer has more than it needs to go on. */
@@ -127,10 +152,9 @@ void *receive_worker_main(void *arg)
     pthread_mutex_lock(&receive->mutex);
     while (!receive->stop) {
         struct receive_item *items[ITEMS];
-        size_t count = take_items(receive, items);
+        size_t count = next_items(receive, items);
         if (count == 0) {
-            pthread_cond_wait(&receive->work, &receive->mutex);
-            continue;
+            break;
         }
         pthread_mutex_unlock(&receive->mutex);
         struct far_error error;

@@ -11,7 +11,7 @@ static void wait_until(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ti
     pthread_cond_timedwait(cond, mutex, &at);
 }
 
-/* Composes the next frame; its length, or SIZE_MAX: nothing to say. The mutex is held. */
+/* Composes the next frame; its length, or SIZE_MAX: nothing to say, but a ping perhaps. The mutex is held. */
 static size_t compose(struct far_receive *receive, enum far_transfer_type *ret_type, uint8_t *head)
 {
     if (receive->want_count > 0) {
@@ -57,16 +57,19 @@ void *receive_writer_main(void *arg)
         enum far_transfer_type type = FAR_TRANSFER_PING;
         size_t len = compose(receive, &type, head);
         uint64_t now_ms = far_clock_monotonic_ms();
-        if (len == SIZE_MAX && now_ms - written_ms < idle_ms / 4) {
+        bool idle = len == SIZE_MAX && now_ms - written_ms < idle_ms / 4;
+        if (idle && !far_bstream_has_added(receive->stream)) {
             wait_until(&receive->out, &receive->mutex, idle_ms / 4);
             receive_grant(receive);
             continue;
         }
-        len = len == SIZE_MAX ? 0 : len;
         written_ms = now_ms;
         pthread_mutex_unlock(&receive->mutex);
         struct far_error error;
-        int rc = far_frame_write(receive->stream, type, head, len, idle_ms, &error);
+        int rc = idle ? 0 : far_frame_add(receive->stream, type, head, len == SIZE_MAX ? 0 : len, idle_ms, &error);
+        if (rc == 0 && (idle || len == SIZE_MAX || type == FAR_TRANSFER_FIN_ACK)) {
+            rc = far_bstream_flush(receive->stream, idle_ms, &error);
+        }
         pthread_mutex_lock(&receive->mutex);
         if (rc != 0 || type == FAR_TRANSFER_FIN_ACK) {
             receive_stop(receive, type == FAR_TRANSFER_FIN_ACK ? 0 : rc, rc != 0 ? &error : NULL, false);

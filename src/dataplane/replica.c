@@ -7,11 +7,12 @@
 #include "dataplane/vault_private.h"
 
 #include "base/assert.h"
+#include "base/thread.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BUCKETS = 1024, DIRTY_LEAST = 16 };
+enum { BUCKETS = 1024, DIRTY_LEAST = 16, SET_BATCH = 64 };
 
 struct dirty_page {
     struct dirty_page *next;
@@ -291,7 +292,7 @@ int far_replica_open(struct far_vault *vault, uint64_t disk_id, uint64_t size_by
     replica->vault = vault;
     replica->disk_id = disk_id;
     replica->fence = *fence;
-    pthread_mutex_init(&replica->lock, NULL);
+    far_mutex_init_brief(&replica->lock);
     __atomic_add_fetch(&vault->replicas_open, 1, __ATOMIC_RELAXED);
     pthread_mutex_lock(&vault->replicas_lock);
     rc = enter_fence(vault, disk_id, size_bytes, fence, &replica->file, err);
@@ -429,28 +430,49 @@ static int set_in_page(struct far_replica *replica, uint64_t first, size_t count
     return rc;
 }
 
+/* Are these blocks of this disk, and does the vault hold each? */
+static int check_there(struct far_replica *replica, const uint64_t *indices, const struct far_hash256 *leaves, size_t count,
+                       struct far_error *err)
+{
+    bool there[SET_BATCH] = {false};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        rc = check_range(replica, indices[i], 1, err);
+    }
+    rc = rc == 0 ? far_vault_has(replica->vault, leaves, count, there, err) : rc;
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        if (!there[i]) {
+            rc = far_fail(err, FAR_NOT_FOUND, "block %llu of disk %llu: the vault does not hold its bytes",
+                          (unsigned long long)indices[i], (unsigned long long)replica->disk_id);
+        }
+    }
+    return rc;
+}
+
+int far_replica_set_many(struct far_replica *replica, const uint64_t *indices, const struct far_hash256 *leaves,
+                         size_t count, struct far_error *err)
+{
+    int rc = 0;
+    for (size_t at = 0; rc == 0 && at < count; at += SET_BATCH) {
+        size_t batch = count - at < SET_BATCH ? count - at : SET_BATCH;
+        rc = check_there(replica, indices + at, leaves + at, batch, err);
+        if (rc != 0) {
+            return rc;
+        }
+        pthread_mutex_lock(&replica->lock);
+        rc = refuse_fenced(replica, err);
+        for (size_t i = at; rc == 0 && i < at + batch; i++) {
+            rc = set_in_page(replica, indices[i], 1, &leaves[i], err);
+        }
+        pthread_mutex_unlock(&replica->lock);
+    }
+    return rc;
+}
+
 int far_replica_set(struct far_replica *replica, uint64_t index, const struct far_hash256 *leaf,
                     struct far_error *err)
 {
-    bool there;
-    int rc = check_range(replica, index, 1, err);
-    if (rc == 0) {
-        rc = far_vault_has(replica->vault, leaf, 1, &there, err);
-    }
-    if (rc == 0 && !there) {
-        rc = far_fail(err, FAR_NOT_FOUND, "block %llu of disk %llu: the vault does not hold its bytes",
-                      (unsigned long long)index, (unsigned long long)replica->disk_id);
-    }
-    if (rc != 0) {
-        return rc;
-    }
-    pthread_mutex_lock(&replica->lock);
-    rc = refuse_fenced(replica, err);
-    if (rc == 0) {
-        rc = set_in_page(replica, index, 1, leaf, err);
-    }
-    pthread_mutex_unlock(&replica->lock);
-    return rc;
+    return far_replica_set_many(replica, &index, leaf, 1, err);
 }
 
 /* Is every one of these leaves of one page the zero leaf already? Under the replica's lock. */

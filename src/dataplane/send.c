@@ -6,6 +6,7 @@
 #include "dataplane/send_local.h"
 
 #include "base/clock.h"
+#include "base/thread.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,7 +102,32 @@ void send_note_progress(struct far_send *send)
 
 /* ---- the reader ---- */
 
-static int take_want(struct far_send *send, const struct far_transfer_want *want, struct far_error *err)
+/* Does compression pay? Level 1 takes about as long for a block as a wire of SEND_COMPRESS_BELOW takes to carry what it
+ * saves; on a faster one the processor is the bottleneck, and compression would only slow it. The mutex is held. */
+static bool compression_pays(struct far_send *send)
+{
+    enum far_engine_compress way = send->engine->config.compress;
+    if (way != FAR_ENGINE_COMPRESS_AUTO) {
+        return way == FAR_ENGINE_COMPRESS_ALWAYS;
+    }
+    return send->wire_rate != 0 && send->wire_rate < SEND_COMPRESS_BELOW;
+}
+
+void send_describe_raw(struct send_group *group)
+{
+    struct far_transfer_data *data = &group->data;
+    *data = (struct far_transfer_data){.group = group->offer.group};
+    for (unsigned slot = 0; slot < group->offer.block_count; slot++) {
+        if ((group->wanted >> slot & 1) != 0) {
+            data->stored[data->count++] = (struct far_transfer_stored){
+                .slot = (uint8_t)slot, .codec = FAR_TRANSFER_RAW, .length = FAR_BLOCK_BYTES,
+            };
+        }
+    }
+}
+
+/* *ret_ready: there is something for the writer. */
+static int take_want(struct far_send *send, const struct far_transfer_want *want, bool *ret_ready, struct far_error *err)
 {
     struct send_group *group = want->group < SEND_GROUPS ? &send->groups[want->group] : NULL;
     if (group == NULL || group->state != SEND_OFFERED || want->mask >> group->offer.block_count != 0) {
@@ -110,16 +136,23 @@ static int take_want(struct far_send *send, const struct far_transfer_want *want
     group->wanted = want->mask;
     if (want->mask == 0) {
         send_group_free(send, group);
-        pthread_cond_signal(&send->out);
+        *ret_ready = true; /* it may be the end */
         return 0;
     }
     if (send->base == NULL) { /* without a base, what the target lacks is the best that is known of what changed */
         atomic_fetch_add(&send->attempt->bytes_changed,
                          (uint64_t)__builtin_popcount(want->mask) * FAR_BLOCK_BYTES);
     }
-    group->state = SEND_PACKING;
-    send_queue_push(&send->to_pack, group);
-    pthread_cond_signal(&send->work);
+    if (compression_pays(send)) {
+        group->state = SEND_PACKING;
+        send_queue_push(&send->to_pack, group);
+        pthread_cond_signal(&send->work);
+    } else { /* no work for a worker: one hand-over less */
+        send_describe_raw(group);
+        group->state = SEND_SENDING;
+        send_queue_push(&send->to_send, group);
+        *ret_ready = true;
+    }
     return 0;
 }
 
@@ -127,13 +160,17 @@ static int take_wants(struct far_send *send, const struct far_frame *frame, stru
 {
     struct far_transfer_want wants[FAR_TRANSFER_WANTS_MAX];
     size_t count = 0;
+    bool ready = false;
     int rc = far_transfer_wants_decode(far_frame_head(frame), wants, &count, err);
     pthread_mutex_lock(&send->mutex);
     for (size_t i = 0; rc == 0 && i < count; i++) {
-        rc = take_want(send, &wants[i], err);
+        rc = take_want(send, &wants[i], &ready, err);
     }
     send_note_progress(send);
     pthread_mutex_unlock(&send->mutex);
+    if (ready) {
+        pthread_cond_signal(&send->out);
+    }
     return rc;
 }
 
@@ -144,9 +181,9 @@ static int take_credit(struct far_send *send, const struct far_frame *frame, str
     pthread_mutex_lock(&send->mutex);
     if (rc == 0) {
         send->credit = credit;
-        pthread_cond_signal(&send->out);
     }
     pthread_mutex_unlock(&send->mutex);
+    pthread_cond_signal(&send->out);
     return rc;
 }
 
@@ -489,7 +526,7 @@ static struct far_send *send_new(struct far_attempt *attempt)
         pthread_condattr_t attr;
         pthread_condattr_init(&attr);
         pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-        pthread_mutex_init(&send->mutex, NULL);
+        far_mutex_init_brief(&send->mutex);
         pthread_cond_init(&send->work, &attr);
         pthread_cond_init(&send->out, &attr);
         pthread_condattr_destroy(&attr);

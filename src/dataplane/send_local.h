@@ -26,7 +26,7 @@ enum send_group_state {
     SEND_OPEN,     /* a worker fills it */
     SEND_OFFERING, /* in to_offer */
     SEND_OFFERED,  /* the target's answer is awaited */
-    SEND_PACKING,  /* in to_pack, or a worker packs it */
+    SEND_PACKING,  /* in to_pack, or a worker compresses it */
     SEND_SENDING,  /* in to_send, or the writer writes it */
 };
 
@@ -103,6 +103,8 @@ struct send_group *send_queue_pop(struct send_queue *queue);
 void send_group_free(struct far_send *send, struct send_group *group);
 /* The first error stops the session. own: as above. */
 void send_stop(struct far_send *send, int rc, const struct far_error *error, bool own);
+/* What is wanted of a group, as it lies. */
+void send_describe_raw(struct send_group *group);
 bool send_all_hashed(const struct far_send *send);
 /* Everything below it is hashed, and what was wanted of it written to the stream. */
 uint64_t send_low_block(const struct far_send *send);

@@ -131,8 +131,8 @@ static void submit(struct far_send *send, struct send_group *group)
     pthread_mutex_lock(&send->mutex);
     group->state = SEND_OFFERING;
     send_queue_push(&send->to_offer, group);
-    pthread_cond_signal(&send->out);
     pthread_mutex_unlock(&send->mutex);
+    pthread_cond_signal(&send->out); /* not before: it would wake only to wait for the mutex */
 }
 
 /* Candidates of a sparse chunk join the open group; it keeps the chunk's buffer if it has none, else they are
@@ -222,20 +222,6 @@ static int do_chunks(struct send_worker *worker, uint64_t number, size_t count, 
 
 /* ---- packing ---- */
 
-/* Does compression pay? Level 1 takes about as long for a block as a wire of SEND_COMPRESS_BELOW takes to carry what it
- * saves; on a faster one the processor is the bottleneck, and compression would only slow it. */
-static bool compression_pays(struct far_send *send)
-{
-    enum far_engine_compress way = send->engine->config.compress;
-    if (way != FAR_ENGINE_COMPRESS_AUTO) {
-        return way == FAR_ENGINE_COMPRESS_ALWAYS;
-    }
-    pthread_mutex_lock(&send->mutex);
-    bool pays = send->wire_rate != 0 && send->wire_rate < SEND_COMPRESS_BELOW;
-    pthread_mutex_unlock(&send->mutex);
-    return pays;
-}
-
 /* Compress a block where it lies; the stored length, or 0 where it stays as it is. A sample says whether to try. */
 static uint32_t compress_block(struct send_worker *worker, uint8_t *block)
 {
@@ -256,19 +242,16 @@ static uint32_t compress_block(struct send_worker *worker, uint8_t *block)
 static void pack(struct send_worker *worker, struct send_group *group)
 {
     struct far_transfer_data *data = &group->data;
-    bool compress = compression_pays(worker->send);
-    *data = (struct far_transfer_data){.group = group->offer.group};
-    for (unsigned slot = 0; slot < group->offer.block_count; slot++) {
-        if ((group->wanted >> slot & 1) == 0) {
-            continue;
+    send_describe_raw(group);
+    for (size_t i = 0; i < data->count; i++) {
+        struct far_transfer_stored *stored = &data->stored[i];
+        uint8_t *block = group->buffer + group->place[stored->slot] * FAR_BLOCK_BYTES;
+        uint32_t length = compress_block(worker, block);
+        if (length != 0) {
+            stored->codec = FAR_TRANSFER_ZSTD;
+            stored->length = length;
+            stored->hash = far_hash64(block, length);
         }
-        uint8_t *block = group->buffer + group->place[slot] * FAR_BLOCK_BYTES;
-        uint32_t length = compress ? compress_block(worker, block) : 0;
-        struct far_transfer_stored *stored = &data->stored[data->count++];
-        stored->slot = (uint8_t)slot;
-        stored->codec = length != 0 ? FAR_TRANSFER_ZSTD : FAR_TRANSFER_RAW;
-        stored->length = length != 0 ? length : FAR_BLOCK_BYTES;
-        stored->hash = length != 0 ? far_hash64(block, length) : 0;
     }
 }
 

@@ -1,5 +1,6 @@
 /* The writer of a send: marks when they are due; offers, they keep the target busy; data as far as credit reaches; a
- * ping when there is nothing else to say; FIN when everything is hashed and answered. */
+ * ping when there is nothing else to say; FIN when everything is hashed and answered. What it says goes out when a system
+ * call's worth is there, or when there is nothing more to say at the moment. */
 #include "dataplane/send_local.h"
 
 #include "base/clock.h"
@@ -10,7 +11,7 @@ static int write_offer(struct far_send *send, const struct send_group *group, st
 {
     uint8_t head[FAR_TRANSFER_HEAD_MAX];
     size_t len = far_transfer_offer_encode(&group->offer, head);
-    return far_frame_write(send->stream, FAR_TRANSFER_OFFER, head, len, send->engine->config.idle_ms, err);
+    return far_frame_add(send->stream, FAR_TRANSFER_OFFER, head, len, send->engine->config.idle_ms, err);
 }
 
 /* Head and the stored blocks, sent together; neighbours in the buffer are one piece. */
@@ -29,15 +30,15 @@ static int write_data(struct far_send *send, const struct send_group *group, str
         }
     }
     size_t len = far_transfer_data_encode(data, head);
-    return far_frame_write_bulk(send->stream, FAR_TRANSFER_DATA, far_slice(head, len), bulk, pieces,
-                                send->engine->config.idle_ms, err);
+    return far_frame_add_bulk(send->stream, FAR_TRANSFER_DATA, far_slice(head, len), bulk, pieces,
+                              send->engine->config.idle_ms, err);
 }
 
 static int write_block(struct far_send *send, enum far_transfer_type type, uint64_t block, struct far_error *err)
 {
     uint8_t head[FAR_TRANSFER_HEAD_MAX];
     size_t len = far_transfer_block_encode(block, head);
-    return far_frame_write(send->stream, type, head, len, send->engine->config.idle_ms, err);
+    return far_frame_add(send->stream, type, head, len, send->engine->config.idle_ms, err);
 }
 
 static bool mark_due(const struct far_send *send, uint64_t low, uint64_t since_ms)
@@ -105,6 +106,10 @@ static int write_next(struct far_send *send, struct writer *writer, struct far_e
     } else if (now_ms - writer->written_ms >= send->engine->config.idle_ms / 4) {
         pthread_mutex_unlock(&send->mutex);
         rc = far_frame_write(send->stream, FAR_TRANSFER_PING, NULL, 0, send->engine->config.idle_ms, err);
+        pthread_mutex_lock(&send->mutex);
+    } else if (far_bstream_has_added(send->stream)) {
+        pthread_mutex_unlock(&send->mutex);
+        rc = far_bstream_flush(send->stream, send->engine->config.idle_ms, err);
         pthread_mutex_lock(&send->mutex);
     } else {
         wait_for_more(send);

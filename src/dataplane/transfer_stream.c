@@ -14,8 +14,8 @@ int far_frame_read(struct far_bstream *stream, uint64_t idle_ms, struct far_fram
     return rc == 0 ? far_transfer_head_check(&ret_frame->header, header, far_frame_head(ret_frame), err) : rc;
 }
 
-int far_frame_write_bulk(struct far_bstream *stream, enum far_transfer_type type, struct far_slice head,
-                         const struct far_slice *bulk, size_t pieces, uint64_t idle_ms, struct far_error *err)
+int far_frame_add_bulk(struct far_bstream *stream, enum far_transfer_type type, struct far_slice head,
+                       const struct far_slice *bulk, size_t pieces, uint64_t idle_ms, struct far_error *err)
 {
     uint8_t bytes[FAR_TRANSFER_HEADER + FAR_TRANSFER_HEAD_MAX];
     struct far_slice parts[1 + FAR_TRANSFER_GROUP];
@@ -27,14 +27,21 @@ int far_frame_write_bulk(struct far_bstream *stream, enum far_transfer_type type
     far_transfer_header_encode(type, head, bulk_len, bytes);
     memcpy(bytes + FAR_TRANSFER_HEADER, head.data, head.len);
     parts[0] = far_slice(bytes, FAR_TRANSFER_HEADER + head.len);
-    return far_bstream_write_parts(stream, parts, 1 + pieces, idle_ms, err);
+    return far_bstream_add(stream, parts, 1 + pieces, idle_ms, err);
+}
+
+int far_frame_add(struct far_bstream *stream, enum far_transfer_type type, const uint8_t *head, size_t head_len,
+                  uint64_t idle_ms, struct far_error *err)
+{
+    static const uint8_t nothing[1];
+    return far_frame_add_bulk(stream, type, far_slice(head_len > 0 ? head : nothing, head_len), NULL, 0, idle_ms, err);
 }
 
 int far_frame_write(struct far_bstream *stream, enum far_transfer_type type, const uint8_t *head, size_t head_len,
                     uint64_t idle_ms, struct far_error *err)
 {
-    static const uint8_t nothing[1];
-    return far_frame_write_bulk(stream, type, far_slice(head_len > 0 ? head : nothing, head_len), NULL, 0, idle_ms, err);
+    int rc = far_frame_add(stream, type, head, head_len, idle_ms, err);
+    return rc == 0 ? far_bstream_flush(stream, idle_ms, err) : rc;
 }
 
 int far_frame_error(const struct far_frame *frame, struct far_error *err)

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { HAS_BATCH = 256 };
+enum { HAS_BATCH = 256, PUT_BATCH = 64 };
 
 /* ---- names that wait for the index ---- */
 
@@ -205,47 +205,89 @@ static int append_locked(struct far_vault *vault, const struct far_record *recor
     return 0;
 }
 
-int far_vault_store(struct far_vault *vault, struct far_record *record, const void *stored, struct far_error *err)
+/* At most HAS_BATCH records, the lock taken once for all that are not there yet. */
+static int store_batch(struct far_vault *vault, struct far_record *records, const void *const *stored, size_t count,
+                       struct far_error *err)
 {
-    bool known;
-    int rc = far_vault_check_writable(vault, err);
-    if (rc == 0) {
-        rc = has_batch(vault, &record->id, 1, &known, err);
+    struct far_hash256 ids[HAS_BATCH];
+    bool known[HAS_BATCH];
+    for (size_t i = 0; i < count; i++) {
+        ids[i] = records[i].id;
+    }
+    int rc = has_batch(vault, ids, count, known, err);
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        records[i].sum = known[i] ? 0 : far_hash64(stored[i], records[i].stored_len);
     }
     if (rc != 0) {
         return rc;
     }
-    if (known) {
-        pthread_mutex_lock(&vault->lock);
-        vault->stats.blocks_known += record->type == FAR_RECORD_BLOCK;
-        pthread_mutex_unlock(&vault->lock);
-        return 0;
-    }
-    record->sum = far_hash64(stored, record->stored_len);
     pthread_mutex_lock(&vault->lock);
-    while (rc == 0 && vault->waiting.count >= FAR_WAITING_MAX) {
-        pthread_mutex_unlock(&vault->lock);
-        rc = far_vault_sync(vault, err);
-        pthread_mutex_lock(&vault->lock);
-    }
-    if (rc == 0) {
-        rc = append_locked(vault, record, stored, err);
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        while (rc == 0 && !known[i] && vault->waiting.count >= FAR_WAITING_MAX) {
+            pthread_mutex_unlock(&vault->lock);
+            rc = far_vault_sync(vault, err);
+            pthread_mutex_lock(&vault->lock);
+        }
+        if (rc == 0 && known[i]) {
+            vault->stats.blocks_known += records[i].type == FAR_RECORD_BLOCK;
+        } else if (rc == 0) {
+            rc = append_locked(vault, &records[i], stored[i], err);
+        }
     }
     pthread_mutex_unlock(&vault->lock);
+    return rc;
+}
+
+int far_vault_store(struct far_vault *vault, struct far_record *record, const void *stored, struct far_error *err)
+{
+    int rc = far_vault_check_writable(vault, err);
+    return rc == 0 ? store_batch(vault, record, &stored, 1, err) : rc;
+}
+
+static int check_block(const struct far_vault_block *block, struct far_error *err)
+{
+    bool raw = block->codec == FAR_CODEC_RAW;
+    bool length_good = raw ? block->len == FAR_BLOCK_BYTES : block->len > 0 && block->len <= FAR_BLOCK_BYTES;
+    if (!length_good || (!raw && block->codec != FAR_CODEC_ZSTD)) {
+        return far_fail(err, FAR_INVALID, "a block of %zu bytes with codec %d cannot be stored", block->len,
+                        (int)block->codec);
+    }
+    return 0;
+}
+
+static int put_batch(struct far_vault *vault, const struct far_vault_block *blocks, size_t count, struct far_error *err)
+{
+    struct far_record records[PUT_BATCH];
+    const void *stored[PUT_BATCH];
+    for (size_t i = 0; i < count; i++) {
+        records[i] = (struct far_record){
+            .type = FAR_RECORD_BLOCK, .codec = (uint8_t)blocks[i].codec, .id = blocks[i].id,
+            .stored_len = (uint32_t)blocks[i].len, .raw_len = FAR_BLOCK_BYTES,
+        };
+        stored[i] = blocks[i].data;
+    }
+    return store_batch(vault, records, stored, count, err);
+}
+
+int far_vault_put_many(struct far_vault *vault, const struct far_vault_block *blocks, size_t count,
+                       struct far_error *err)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        rc = check_block(&blocks[i], err);
+    }
+    rc = rc == 0 ? far_vault_check_writable(vault, err) : rc;
+    for (size_t i = 0; rc == 0 && i < count; i += PUT_BATCH) {
+        rc = put_batch(vault, blocks + i, count - i < PUT_BATCH ? count - i : PUT_BATCH, err);
+    }
     return rc;
 }
 
 int far_vault_put(struct far_vault *vault, const struct far_hash256 *id, enum far_codec codec, const void *data,
                   size_t len, struct far_error *err)
 {
-    bool length_good = codec == FAR_CODEC_RAW ? len == FAR_BLOCK_BYTES : len > 0 && len <= FAR_BLOCK_BYTES;
-    if (!length_good || (codec != FAR_CODEC_RAW && codec != FAR_CODEC_ZSTD)) {
-        return far_fail(err, FAR_INVALID, "a block of %zu bytes with codec %d cannot be stored", len, (int)codec);
-    }
-    struct far_record record = {.type = FAR_RECORD_BLOCK, .codec = (uint8_t)codec, .id = *id};
-    record.stored_len = (uint32_t)len;
-    record.raw_len = FAR_BLOCK_BYTES;
-    return far_vault_store(vault, &record, data, err);
+    struct far_vault_block block = {.id = *id, .codec = codec, .data = data, .len = len};
+    return far_vault_put_many(vault, &block, 1, err);
 }
 
 /* ---- syncing ---- */

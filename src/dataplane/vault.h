@@ -67,6 +67,16 @@ int far_vault_has(struct far_vault *vault, const struct far_hash256 *ids, size_t
  * FAR_INVALID: len 0 or above 64 KiB, or raw and not 64 KiB; FAR_LIMIT: disk full. */
 int far_vault_put(struct far_vault *vault, const struct far_hash256 *id, enum far_codec codec, const void *data,
                   size_t len, struct far_error *err);
+/* The same for several blocks in one go, which is cheaper. On an error those before the failing one may be stored;
+ * FAR_INVALID: none is. */
+struct far_vault_block {
+    struct far_hash256 id;
+    enum far_codec codec;
+    const void *data;
+    size_t len;
+};
+int far_vault_put_many(struct far_vault *vault, const struct far_vault_block *blocks, size_t count,
+                       struct far_error *err);
 /* One block, uncompressed, into 64 KiB. XXH3 is always checked, SHA-256 too if check_sha. FAR_NOT_FOUND; FAR_CORRUPT
  * names pack, offset and id; from then on has() says that it is not there, so that a new put heals it. */
 int far_vault_get(struct far_vault *vault, const struct far_hash256 *id, bool check_sha, void *ret_block,
@@ -117,6 +127,9 @@ int far_replica_get_many(struct far_replica *replica, uint64_t first, size_t cou
 /* The block is now this one. It must be in the vault (FAR_NOT_FOUND: a leaf without its block is never set). */
 int far_replica_set(struct far_replica *replica, uint64_t index, const struct far_hash256 *leaf,
                     struct far_error *err);
+/* The same for `count` blocks, not always neighbours, in one go; on an error those before the failing one may be set. */
+int far_replica_set_many(struct far_replica *replica, const uint64_t *indices, const struct far_hash256 *leaves,
+                         size_t count, struct far_error *err);
 /* `count` blocks from `first` on are now zeroes. */
 int far_replica_set_zero(struct far_replica *replica, uint64_t first, uint64_t count, struct far_error *err);
 /* Everything set so far, and the blocks of it, are durable when this returns 0. The caller vouches that all blocks before

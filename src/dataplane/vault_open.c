@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/random.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -268,7 +269,7 @@ int far_vault_open(const char *dir, const struct far_vault_options *options, str
     vault->read_only = options->read_only;
     vault->lock_fd = -1;
     vault->packs.write_fd = -1;
-    pthread_mutex_init(&vault->lock, NULL);
+    far_mutex_init_brief(&vault->lock);
     pthread_mutex_init(&vault->sync_lock, NULL);
     pthread_mutex_init(&vault->replicas_lock, NULL);
     rc = open_files(vault, options, err);

@@ -393,8 +393,8 @@ static int write_record(struct far_bstream *stream, const uint8_t *data, size_t 
     return rc;
 }
 
-int far_bstream_write_parts(struct far_bstream *stream, const struct far_slice *parts, size_t count, uint64_t idle_ms,
-                            struct far_error *err)
+int far_bstream_add(struct far_bstream *stream, const struct far_slice *parts, size_t count, uint64_t idle_ms,
+                    struct far_error *err)
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < count; i++) {
@@ -406,14 +406,25 @@ int far_bstream_write_parts(struct far_bstream *stream, const struct far_slice *
             rest -= n;
         }
     }
-    return rc == 0 ? send_out(stream, idle_ms, err) : rc;
+    return rc;
+}
+
+int far_bstream_flush(struct far_bstream *stream, uint64_t idle_ms, struct far_error *err)
+{
+    return send_out(stream, idle_ms, err);
+}
+
+bool far_bstream_has_added(const struct far_bstream *stream)
+{
+    return stream->out_len > 0;
 }
 
 int far_bstream_write(struct far_bstream *stream, const void *data, size_t length, uint64_t idle_ms,
                       struct far_error *err)
 {
     const struct far_slice all = far_slice(data, length);
-    return far_bstream_write_parts(stream, &all, 1, idle_ms, err);
+    int rc = far_bstream_add(stream, &all, 1, idle_ms, err);
+    return rc == 0 ? far_bstream_flush(stream, idle_ms, err) : rc;
 }
 
 /* ---- handshake and greeting ---- */

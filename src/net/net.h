@@ -146,9 +146,13 @@ void far_blistener_free(struct far_blistener *listener);
 int far_bstream_read(struct far_bstream *stream, void *data, size_t length, uint64_t idle_ms, struct far_error *err);
 int far_bstream_write(struct far_bstream *stream, const void *data, size_t length, uint64_t idle_ms,
                       struct far_error *err);
-/* The same for several pieces, sent together. */
-int far_bstream_write_parts(struct far_bstream *stream, const struct far_slice *parts, size_t count, uint64_t idle_ms,
-                            struct far_error *err);
+/* The same for several pieces, which may stay here until far_bstream_flush, the next write, or until there are enough to be
+ * sent: who has more to say saves a system call, and the other side a wake-up. */
+int far_bstream_add(struct far_bstream *stream, const struct far_slice *parts, size_t count, uint64_t idle_ms,
+                    struct far_error *err);
+/* Sends what was added; nothing to send is 0. */
+int far_bstream_flush(struct far_bstream *stream, uint64_t idle_ms, struct far_error *err);
+bool far_bstream_has_added(const struct far_bstream *stream); /* the writing thread */
 /* SHA-256 of the public key of the peer, after the handshake. */
 const uint8_t *far_bstream_fingerprint(const struct far_bstream *stream);
 /* Any thread: makes both directions fail from now on. */

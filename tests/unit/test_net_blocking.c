@@ -198,6 +198,31 @@ static void a_change_of_key_goes_unnoticed(void **state)
     far_bstream_free(s.stream);
 }
 
+static void what_is_added_goes_out_with_the_flush_or_the_next_write(void **state)
+{
+    struct fixture *f = *state;
+    struct server s;
+    struct far_bstream *dialer;
+    struct far_error err;
+    const struct far_slice parts[] = {far_slice("ab", 2), far_slice("cd", 2)};
+    char text[8] = "";
+    assert_int_equal(connect_both(f, f->three, node_4, &s, &dialer, &err), 0);
+    assert_false(far_bstream_has_added(dialer));
+    assert_int_equal(far_bstream_flush(dialer, 1000, &err), 0);
+    assert_int_equal(far_bstream_add(dialer, parts, 2, 1000, &err), 0);
+    assert_true(far_bstream_has_added(dialer));
+    assert_int_equal(far_bstream_flush(dialer, 1000, &err), 0);
+    assert_false(far_bstream_has_added(dialer));
+    assert_int_equal(far_bstream_read(s.stream, text, 4, 1000, &err), 0);
+    assert_string_equal(text, "abcd");
+    assert_int_equal(far_bstream_add(dialer, parts, 1, 1000, &err), 0);
+    assert_int_equal(far_bstream_write(dialer, "efg", 4, 1000, &err), 0);
+    assert_int_equal(far_bstream_read(s.stream, text, 6, 1000, &err), 0);
+    assert_string_equal(text, "abefg");
+    far_bstream_free(dialer);
+    far_bstream_free(s.stream);
+}
+
 static void *shut_down(void *arg)
 {
     far_bstream_shutdown(arg);
@@ -446,6 +471,7 @@ int main(void)
         cmocka_unit_test(only_the_dialed_node_of_this_incarnation_is_greeted),
         cmocka_unit_test(both_directions_flow_at_once),
         cmocka_unit_test(a_change_of_key_goes_unnoticed),
+        cmocka_unit_test(what_is_added_goes_out_with_the_flush_or_the_next_write),
         cmocka_unit_test(waiting_ends_by_timeout_shutdown_or_the_other_side),
         cmocka_unit_test(records_are_those_of_libssl_in_every_suite),
         cmocka_unit_test(what_libssl_says_beside_data_ends_the_stream_cleanly),
