@@ -6,6 +6,7 @@
  * LMDB trusts its pages, so damage to its own structure may kill whoever walks it: a child process does the walk, and its
  * death is a finding like any other. */
 #include "fsm/rows.h"
+#include "log/head_check.h"
 #include "log/history.h"
 #include "log/log.h"
 #include "log/raft_wal.h"
@@ -90,8 +91,26 @@ static bool check_event(struct verify *verify, struct far_store_txn *txn, uint64
     return true;
 }
 
+/* What the event says of heads is right; after the last, how far signatures reach. check NULL: the cluster is not known. */
+static void check_heads(struct verify *verify, struct far_head_check *check, struct far_store_txn *txn,
+                        const struct far_event *event)
+{
+    struct far_error err = {0};
+    if (check == NULL) {
+        return;
+    }
+    if (event != NULL && far_head_check_event(check, txn, event, &err) != 0) {
+        say(verify, false, "%s", err.message);
+    }
+    if (event == NULL && check->signatures > 0) {
+        say(verify, true, "signed heads: %llu signatures are right; a majority has signed everything up to event %llu",
+            (unsigned long long)check->signatures, (unsigned long long)check->signed_seq);
+    }
+}
+
 /* Walk the events; fold them into `fold` unless it is NULL. Returns whether the fold is whole. */
-static bool verify_events(struct verify *verify, struct far_store_txn *txn, struct far_state *fold)
+static bool verify_events(struct verify *verify, struct far_store_txn *txn, struct far_state *fold,
+                          struct far_head_check *heads)
 {
     const struct far_store_meta *meta = far_store_meta(txn);
     uint8_t head[FAR_HEAD_SIZE];
@@ -115,6 +134,7 @@ static bool verify_events(struct verify *verify, struct far_store_txn *txn, stru
             say(verify, false, "event %llu cannot follow the state before it: %s", (unsigned long long)seq, err.message);
             whole = false;
         }
+        check_heads(verify, heads, txn, &event); /* last: it may read other events */
     }
     if (memcmp(head, meta->head, sizeof head) != 0) {
         say(verify, false, "store, table meta, key 'meta': its head is not that of event %llu",
@@ -125,6 +145,7 @@ static bool verify_events(struct verify *verify, struct far_store_txn *txn, stru
         say(verify, true, "events %llu to %llu: every checksum and the chain are right, head %s",
             (unsigned long long)meta->first_seq, (unsigned long long)meta->last_seq, hex);
     }
+    check_heads(verify, heads, txn, NULL);
     return whole;
 }
 
@@ -255,13 +276,16 @@ static int verify_txn(struct verify *verify, struct far_store_txn *txn, struct f
 {
     struct far_store *memory = NULL;
     struct far_store_txn *fold_txn = NULL;
-    int rv = far_store_open_memory(&memory, err);
+    struct far_head_check *heads = calloc(1, sizeof *heads);
+    int rv = heads == NULL ? far_fail(err, FAR_LIMIT, "no memory for the signed heads") : 0;
+    bool has_uuid = rv == 0 && far_head_check_init(heads, txn, NULL) == 0; /* else that is found with the rows */
+    rv = rv != 0 ? rv : far_store_open_memory(&memory, err);
     rv = rv != 0 ? rv : far_store_begin(memory, true, &fold_txn, err);
     if (rv == 0) {
         struct far_state fold = {.kv = far_store_kv(fold_txn)};
         fold.rows = far_rows_new(fold.kv, true);
         bool from_start = far_store_meta(txn)->first_seq == 1;
-        bool whole = verify_events(verify, txn, from_start && fold.rows != NULL ? &fold : NULL);
+        bool whole = verify_events(verify, txn, from_start && fold.rows != NULL ? &fold : NULL, has_uuid ? heads : NULL);
         whole = whole && far_rows_flush(fold.rows, &fold.digest, err) == 0;
         far_rows_free(fold.rows);
         verify_rows(verify, txn);
@@ -279,6 +303,7 @@ static int verify_txn(struct verify *verify, struct far_store_txn *txn, struct f
         }
     }
     far_store_abort(fold_txn);
+    free(heads);
     far_store_close(memory);
     return rv;
 }

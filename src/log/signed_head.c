@@ -17,7 +17,7 @@ int far_head_message(struct far_slice cluster_uuid, uint64_t incarnation_epoch, 
     memcpy(p + 16, cluster_uuid.data, 16);
     far_put_le64(p + 32, incarnation_epoch);
     far_put_le64(p + 40, seq);
-    memcpy(p + 48, head.data, FAR_HEAD_SIZE);
+    memcpy(p + FAR_HEAD_IN_MESSAGE, head.data, FAR_HEAD_SIZE);
     far_put_le64(p + 80, voters->count);
     p += FAR_HEAD_MESSAGE_FIXED;
     for (size_t i = 0; i < voters->count; i++, p += FAR_HEAD_VOTER_BYTES) {

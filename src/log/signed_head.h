@@ -7,7 +7,7 @@
 
 #include "log/chain.h"
 
-enum { FAR_HEAD_VOTERS_MAX = 16, FAR_HEAD_MESSAGE_FIXED = 88, FAR_HEAD_VOTER_BYTES = 40 };
+enum { FAR_HEAD_VOTERS_MAX = 16, FAR_HEAD_IN_MESSAGE = 48, FAR_HEAD_MESSAGE_FIXED = 88, FAR_HEAD_VOTER_BYTES = 40 };
 enum { FAR_HEAD_MESSAGE_MAX = FAR_HEAD_MESSAGE_FIXED + FAR_HEAD_VOTERS_MAX * FAR_HEAD_VOTER_BYTES };
 
 /* What is signed; voters are struct far_sub_head_voter, as the event head_proposed and the row head have them. FAR_INVALID: it

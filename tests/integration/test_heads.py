@@ -79,7 +79,23 @@ def two_of_three_make_a_majority_and_the_third_signs_when_it_comes_back():
     return wrong
 
 
+def a_stopped_server_and_an_export_prove_their_signatures():
+    farlib.until(signed_by_all, 30, "all have signed")
+    key = cluster.get("/v1/servers/protected")["keys"][0]["public_key"]
+    path = os.path.join(cluster.base, "log.export")
+    cluster.cli("log", "export", "--out", path, as_json=False)
+    status, text = cluster.run_tool("farshore-verify", "--key", key, path, check=False)
+    server = cluster.followers()[0]
+    server.stop()
+    verified, found = cluster.log_verify(server)
+    server.start()
+    cluster.wait_same_heads()
+    wrong = [] if status == 0 and "back to the key that was given" in text else ["farshore-verify: %d %s" % (status, text)]
+    return wrong + ([] if verified == 0 and "a majority has signed everything up to" in found else ["%d %s" % (verified, found)])
+
+
 if __name__ == "__main__":
     with farlib.Cluster(nodes=False) as cluster:
         tap.run_all([every_voter_signs_the_head_and_status_shows_it, a_server_without_a_key_gets_one_and_the_old_one_has_ended,
-                     two_of_three_make_a_majority_and_the_third_signs_when_it_comes_back])
+                     two_of_three_make_a_majority_and_the_third_signs_when_it_comes_back,
+                     a_stopped_server_and_an_export_prove_their_signatures])

@@ -7,6 +7,7 @@
 
 #include "../lib/entries.h"
 #include "log/export.h"
+#include "log/head_check.h"
 #include "log/signed_head.h"
 #include "net/sign.h"
 #include "verify/verify.h"
@@ -556,6 +557,59 @@ static void a_file_that_was_cut_off_says_what_is_covered(void **unused)
     assert_says("are not covered by a signed head");
 }
 
+/* ---- the servers' own check, for log verify ---- */
+
+/* The class of the first finding, its words in `said`. */
+static int check_heads(struct far_head_check *check)
+{
+    struct far_error err = {0};
+    int rc = far_head_check_init(check, txn, &err);
+    for (uint64_t seq = 1; rc == 0 && seq <= last(); seq++) {
+        struct far_event event;
+        assert_int_equal(far_store_event_get(txn, seq, &event, NULL, NULL), 0);
+        rc = far_head_check_event(check, txn, &event, &err);
+    }
+    snprintf(said, sizeof said, "%s", err.message);
+    return rc;
+}
+
+static void log_verify_counts_the_signatures_and_how_far_they_reach(void **unused)
+{
+    static struct far_head_check check;
+    add_site();
+    uint64_t seq = sign_head("31");
+    add_site();
+    sign_head("2");
+    assert_int_equal(check_heads(&check), 0);
+    assert_int_equal(check.signatures, 1 + 2 + 3 + 2 + 1);
+    assert_int_equal(check.signed_seq, seq);
+}
+
+static void log_verify_finds_a_signature_by_a_key_that_had_ended(void **unused)
+{
+    static struct far_head_check check;
+    uint8_t old[32];
+    memcpy(old, private_keys[2], 32);
+    set_key(2);
+    sign_with(propose(), 2, old);
+    assert_int_equal(check_heads(&check), FAR_CORRUPT);
+    assert_says("is not by a key that it had then");
+}
+
+static void log_verify_finds_a_majority_that_signed_another_head(void **unused)
+{
+    static struct far_head_check check;
+    uint8_t wrong[32] = {1};
+    uint64_t seq = last();
+    DO(head_propose, .seq = seq, .head = far_slice(wrong, 32));
+    sign_with(seq, 1, private_keys[1]);
+    assert_int_equal(check_heads(&check), 0); /* one alone proves nothing, and moves nothing */
+    assert_true(check.signed_seq < seq);
+    sign_with(seq, 3, private_keys[3]);
+    assert_int_equal(check_heads(&check), FAR_CORRUPT);
+    assert_says("a majority has signed another head");
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -577,6 +631,9 @@ int main(void)
         CASE(a_new_incarnation_needs_a_key_that_was_given_for_it),
         CASE(a_key_of_nobody_proves_nothing),
         CASE(a_file_that_was_cut_off_says_what_is_covered),
+        CASE(log_verify_counts_the_signatures_and_how_far_they_reach),
+        CASE(log_verify_finds_a_signature_by_a_key_that_had_ended),
+        CASE(log_verify_finds_a_majority_that_signed_another_head),
     };
     return cmocka_run_group_tests_name("verify", tests, NULL, NULL);
 }
