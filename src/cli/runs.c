@@ -359,10 +359,14 @@ int cli_run_status(struct cli *cli, struct far_error *err)
 int cli_run_farshored(struct cli *cli, struct far_error *err)
 {
     const struct cli_command *command = cli->parsed.command;
-    const char *argv[2 * CLI_OPTIONS_MAX + 3] = {"farshored", command->path};
+    const char *argv[2 * CLI_OPTIONS_MAX + 5] = {"farshored", command->path};
     char names[CLI_OPTIONS_MAX][32];
     size_t count = 2;
     int status = 0;
+    if (command->argument != NULL) {
+        argv[count++] = "--do";
+        argv[count++] = cli->parsed.argument;
+    }
     for (size_t i = 0; command->options[i].name != NULL; i++) {
         const char *value = cli_value(&cli->parsed, command->options[i].name);
         if (value != NULL) {

@@ -134,6 +134,24 @@ int far_log_offline_ending(struct far_log_offline *log, struct far_log_ending *r
     return rc;
 }
 
+int far_log_offline_apply(struct far_log_offline *log, struct far_error *err)
+{
+    struct far_store_txn *txn;
+    struct far_raft_end end;
+    struct far_raft_config config = raft_config(log);
+    int rc = far_store_begin(log->store, true, &txn, err);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = far_raft_find_end(&config, apply_entry, txn, &end, err);
+    if (rc != 0) {
+        far_store_abort(txn);
+        return rc;
+    }
+    log->meta = *far_store_meta(txn);
+    return far_store_commit(txn, err);
+}
+
 int far_log_offline_recover(struct far_log_offline *log, uint64_t start_term, struct far_error *err)
 {
     struct far_raft_config config = raft_config(log);

@@ -27,6 +27,8 @@ struct far_log_ending {
 };
 /* Changes nothing. FAR_CORRUPT: the log must not be trusted, so nothing can go on from it. */
 int far_log_offline_ending(struct far_log_offline *log, struct far_log_ending *ret_ending, struct far_error *err);
+/* Apply what is behind the state, committed or not: for a log that no server will ever run on again. */
+int far_log_offline_apply(struct far_log_offline *log, struct far_error *err);
 /* See far_raft_recover() (raft_core.h): the incarnation must be durable before. */
 int far_log_offline_recover(struct far_log_offline *log, uint64_t start_term, struct far_error *err);
 

@@ -4,6 +4,7 @@ libserver_la_SOURCES = \
 	src/server/admission.c src/server/admission.h \
 	src/server/calls.c src/server/calls.h \
 	src/server/cluster_init.c \
+	src/server/divergent.c \
 	src/server/fence.c src/server/fence.h \
 	src/server/founding.c src/server/founding.h \
 	src/server/head_signer.c src/server/head_signer.h \

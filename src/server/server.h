@@ -10,6 +10,7 @@
 int far_server_init(int argc, char **argv);
 int far_server_join(int argc, char **argv);
 int far_server_run(int argc, char **argv);
+int far_server_divergent(int argc, char **argv);
 int far_server_rejoin(int argc, char **argv);
 int far_server_recover_quorum(int argc, char **argv);
 int far_server_log_verify(int argc, char **argv);

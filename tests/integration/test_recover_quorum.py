@@ -3,13 +3,14 @@
 
 far-timeout: 300
 """
+import json
 import os
 
 import farlib
 import tap
 
 SIZE = 8 * farlib.MIB
-CONFLICT, DENIED, INVALID = 4, 5, 2
+INVALID, NOT_FOUND, CONFLICT, DENIED = 2, 3, 4, 5
 cluster = None
 second_token = None
 
@@ -155,6 +156,27 @@ def a_fenced_server_rejoins_under_a_new_id_and_keeps_what_it_was():
     assert len(os.listdir(os.path.join(cluster.servers["protected"].dir, "divergent"))) == 1
 
 
+def what_it_accepted_alone_is_shown_and_not_merged():
+    folder = cluster.servers["protected"].dir
+
+    def divergent(what, *argv):
+        return cluster.run_tool("farshore", "cluster", "divergent", what, "--dir", folder, *argv, check=False)
+    status, text = divergent("list")
+    print("# " + text.replace("\n", "\n# "))
+    assert status == 0 and "events alone" in text, text
+    name = text.split(":")[0]
+    status, text = divergent("show", "--name", name)
+    events = [json.loads(line) for line in text.splitlines()]
+    created = [e for e in events if e["kind"] == "site_created"]
+    assert status == 0 and [e["data"]["name"] for e in created] == ["alone"] and created[0]["answered"], text[:1000]
+    status, text = divergent("diff", "--name", name)
+    changes = [json.loads(line) for line in text.splitlines()]
+    assert status == 0 and [c["name"] for c in changes if c["table"] == "site"] == ["alone"], text[:1000]
+    assert not [c for c in changes if c["table"] == "plan"], text[:1000]
+    assert divergent("show", "--name", "9-9")[0] == NOT_FOUND and divergent("show")[0] == INVALID
+    assert cluster.request(cluster.servers["protected"], "GET", "/v1/sites/alone")[0] == 404
+
+
 def a_member_that_is_whole_does_not_rejoin_by_mistake():
     server = cluster.servers["witness"]
     server.stop()
@@ -171,4 +193,5 @@ if __name__ == "__main__":
                  the_survivor_goes_on_alone_and_keeps_everything, nodes_follow_and_go_on_with_the_plan,
                  the_old_majority_comes_back_and_is_fenced,
                  a_fenced_server_rejoins_under_a_new_id_and_keeps_what_it_was,
+                 what_it_accepted_alone_is_shown_and_not_merged,
                  a_member_that_is_whole_does_not_rejoin_by_mistake])
