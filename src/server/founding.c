@@ -19,6 +19,7 @@ struct founding {
     uint8_t command_id[16];
     uint64_t deadline_ms;
     bool waiting;
+    bool caught_up; /* what was in the log is in the state */
     int rc;
     struct far_error err;
 };
@@ -55,6 +56,13 @@ static void on_proposed(void *arg, const struct far_result *result, uint64_t app
     }
 }
 
+static void on_barrier(void *arg, const struct far_result *result, uint64_t applied_index)
+{
+    struct founding *f = arg;
+    f->waiting = false;
+    f->caught_up = result->klass == 0; /* else again, until the deadline */
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct founding *f = timer->data;
@@ -68,6 +76,11 @@ static void on_timer(uv_timer_t *timer)
     if (far_clock_monotonic_ms() > f->deadline_ms) {
         f->rc = far_fail(&f->err, FAR_TIMEOUT, "the new cluster's log does not come up");
         finish(f);
+        return;
+    }
+    if (!f->caught_up) {
+        f->waiting = true;
+        far_log_barrier(f->log, PROPOSE_TIMEOUT_MS, on_barrier, f);
         return;
     }
     struct far_command command = {

@@ -6,6 +6,7 @@ libserver_la_SOURCES = \
 	src/server/cluster_init.c \
 	src/server/divergent.c \
 	src/server/fence.c src/server/fence.h \
+	src/server/fence_probe.c src/server/fence_probe.h \
 	src/server/founding.c src/server/founding.h \
 	src/server/head_signer.c src/server/head_signer.h \
 	src/server/hooks.c src/server/hooks.h \

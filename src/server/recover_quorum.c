@@ -41,6 +41,7 @@ struct recovery {
     struct far_log_ending ending;
     struct far_survivors survivors;
     struct far_incarnation incarnation;
+    bool is_contested;  /* by a recovery of the same epoch at another place */
     bool is_unfinished; /* the incarnation was written by a recovery that was interrupted */
 };
 
@@ -231,9 +232,11 @@ static int prepare(struct recovery *r, struct far_log_offline *log, struct far_e
     }
     rc = read_state(r, &view.state, err);
     rc = rc != 0 ? rc : load_incarnation(r, err);
-    if (rc == 0 && !r->is_unfinished) {
+    if (rc == 0 && (!r->is_unfinished || r->options[OPT_TOKEN] != NULL)) {
         rc = check_operators(r, &view.state, err);
-        rc = rc != 0 ? rc : far_survivors_of(&view.state, r->config.server_id, &r->survivors, err);
+    }
+    if (rc == 0 && !r->is_unfinished) {
+        rc = far_survivors_of(&view.state, r->config.server_id, &r->survivors, err);
     }
     far_log_view_end(&view);
     if (rc != 0 || r->is_unfinished) {
@@ -248,7 +251,7 @@ static int prepare(struct recovery *r, struct far_log_offline *log, struct far_e
     fill_self(r);
     printf("cluster '%s', incarnation %llu:\n", r->config.cluster, (unsigned long long)r->state_epoch);
     print_survivors(&r->survivors);
-    rc = far_survivors_judge(&r->survivors, r->state_epoch, err);
+    rc = far_survivors_judge(&r->survivors, r->state_epoch, r->is_contested, err);
     if (rc == 0) {
         print_loss(r);
         rc = confirm(r, err);
@@ -310,6 +313,23 @@ static int forget_contest(const struct recovery *r, struct far_error *err)
     return was_there ? far_file_sync_dir(r->dir, err) : 0;
 }
 
+/* A run before this one was interrupted when the command was in the log, and not in the state yet. */
+static bool is_begun(struct recovery *r)
+{
+    struct far_log_offline *log;
+    struct far_log_view view;
+    if (far_log_offline_open(&r->log_config, &log, NULL) != 0) {
+        return false;
+    }
+    bool is_read = far_log_offline_view(log, &view, NULL) == 0;
+    if (is_read) {
+        is_read = read_state(r, &view.state, NULL) == 0;
+        far_log_view_end(&view);
+    }
+    far_log_offline_close(log);
+    return is_read && r->state_epoch == r->incarnation.epoch;
+}
+
 static int recover(struct recovery *r, struct far_error *err)
 {
     struct far_log_offline *log;
@@ -326,7 +346,8 @@ static int recover(struct recovery *r, struct far_error *err)
     rc = rc != 0 ? rc : forget_contest(r, err);
     rc = rc != 0 ? rc : far_log_offline_recover(log, r->incarnation.start_term, err);
     far_log_offline_close(log);
-    return rc != 0 ? rc : begin_incarnation(r, err);
+    rc = rc != 0 ? rc : begin_incarnation(r, err);
+    return rc == FAR_CONFLICT && is_begun(r) ? 0 : rc;
 }
 
 int far_server_recover_quorum(int argc, char **argv)
@@ -334,15 +355,14 @@ int far_server_recover_quorum(int argc, char **argv)
     const char *options[OPT_COUNT];
     struct far_error err = {0};
     struct recovery r = {.options = options};
-    bool is_contested = false;
     far_log_level_set(FAR_LEVEL_WARN);
     int rc = far_server_options(argc, argv, option_names, OPT_REQUIRED, options, &err);
     r.dir = options[OPT_DIR];
     rc = rc != 0 ? rc : far_server_config_load(r.dir, &r.config, &err);
     rc = rc != 0 ? rc : far_server_removed_check(r.dir, &err);
     if (rc == 0) {
-        rc = far_fence_check(r.dir, &is_contested, &err);
-        rc = is_contested ? 0 : rc;
+        rc = far_fence_check(r.dir, &r.is_contested, &err);
+        rc = r.is_contested ? 0 : rc;
     }
     if (rc == 0) {
         r.log_config = far_server_log_config(r.dir, &r.config, NULL);

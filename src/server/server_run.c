@@ -9,6 +9,7 @@
 #include "base/logging.h"
 #include "net/address.h"
 #include "server/fence.h"
+#include "server/fence_probe.h"
 #include "server/head_signer.h"
 #include "server/hooks.h"
 #include "server/link.h"
@@ -37,6 +38,7 @@ struct program {
     struct far_link *link;
     struct far_members *members;
     struct far_head_signer *signer;
+    struct far_fence_probe *probe;
     struct far_admission *admission;
     struct far_listener *listener;
     struct far_api *api;
@@ -239,6 +241,9 @@ static int open_log(struct program *p, struct far_error *err)
     if (rc == 0) {
         far_net_on_incarnation(p->net, on_incarnation, p);
         far_peer_keys_watch(p->net, p->log);
+        rc = far_fence_probe_new(p->net, p->log, &p->loop, &p->probe, err);
+    }
+    if (rc == 0) {
         rc = far_link_new(p->log, &p->loop, &p->link, err);
     }
     if (rc == 0) {
@@ -370,6 +375,10 @@ static void stop(struct program *p)
     if (p->signer != NULL) {
         far_head_signer_close(p->signer, on_part_closed, p);
         p->signer = NULL;
+    }
+    if (p->probe != NULL) {
+        far_fence_probe_close(p->probe);
+        p->probe = NULL;
     }
     if (p->log != NULL) {
         far_net_check_keys(p->net, NULL, NULL);

@@ -141,7 +141,7 @@ static int judge(const struct far_survivor *one, const struct far_survivor *self
     return 0;
 }
 
-int far_survivors_judge(const struct far_survivors *survivors, uint64_t own_epoch, struct far_error *err)
+int far_survivors_judge(const struct far_survivors *survivors, uint64_t own_epoch, bool is_contested, struct far_error *err)
 {
     const struct far_survivor *self = self_of(survivors);
     size_t voters = 0, there = 0;
@@ -157,7 +157,7 @@ int far_survivors_judge(const struct far_survivors *survivors, uint64_t own_epoc
             return rc;
         }
     }
-    if (there >= voters / 2 + 1 && voters > 0) {
+    if (there >= voters / 2 + 1 && voters > 0 && !is_contested) {
         return far_fail(err, FAR_CONFLICT,
                         "%zu of %zu voters are there: that is a quorum. Start them all; nothing needs to be recovered", there,
                         voters);

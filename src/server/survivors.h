@@ -31,8 +31,9 @@ int far_survivors_of(struct far_state *state, uint64_t self_id, struct far_survi
 /* Ask all but self, one after the other, with this API token and the CA's certificate; who does not answer is not there. */
 int far_survivors_ask(struct far_survivors *survivors, const char *ca_path, const char *token, struct far_error *err);
 /* May self, whose end is filled in, go on alone? FAR_CONFLICT with the reason: somebody leads, a quorum answers, somebody
- * holds more or is in a later incarnation. */
-int far_survivors_judge(const struct far_survivors *survivors, uint64_t own_epoch, struct far_error *err);
+ * holds more or is in a later incarnation. is_contested: it is one of two recoveries of the same epoch, and chosen to live:
+ * then its own quorum does not matter. */
+int far_survivors_judge(const struct far_survivors *survivors, uint64_t own_epoch, bool is_contested, struct far_error *err);
 /* The greatest term that anybody who answered knows of. */
 uint64_t far_survivors_term(const struct far_survivors *survivors);
 
