@@ -140,6 +140,8 @@ static int read_clock(struct far_store_txn *txn, struct far_apply_outcome *outco
     far_arena_init(&arena, ROW_ARENA_MAX);
     int rv = far_state_get(&state, &far_schema_row_progress, &key, &arena, &progress, err);
     outcome->time_ms = progress.time_ms;
+    outcome->clock_verdict = progress.clock_verdict;
+    outcome->clock_off_ms = progress.clock_off_ms;
     if (rv == 0) {
         struct far_row_cluster cluster;
         key = far_key(&far_schema_row_cluster);

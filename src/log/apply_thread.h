@@ -63,6 +63,8 @@ struct far_apply_outcome {
     uint64_t next_deadline_ms;   /* UINT64_MAX: none */
     uint64_t time_ms;            /* of the state: the cluster time of the last command */
     uint64_t feature_level;      /* of the cluster; 0: there is none yet */
+    uint64_t clock_verdict;      /* of the state; 0: good */
+    uint64_t clock_off_ms;
     struct far_mark *marks;      /* one for each entry applied */
     size_t mark_count;
     struct far_apply_result *results; /* of the entries pushed with want_results */

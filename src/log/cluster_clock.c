@@ -121,7 +121,15 @@ static void correct(struct far_cluster_clock *clock, int64_t off_us, uint64_t el
     bool is_far = off_us > FAR_CLUSTER_CLOCK_STEP_MS * 1000LL || off_us < -FAR_CLUSTER_CLOCK_STEP_MS * 1000LL;
     bool has_majority = agreeing > clock->server_count / 2;
     clock->is_suspect = is_far && (!has_majority || off_us < 0);
-    if (is_far && has_majority && off_us > 0) {
+    clock->agreeing = agreeing;
+    clock->judgement = !is_far         ? FAR_CLOCK_GOOD
+                       : !has_majority ? FAR_CLOCK_SUSPECT
+                       : off_us > 0    ? FAR_CLOCK_FORWARD
+                                       : FAR_CLOCK_AHEAD;
+    if (clock->judgement == FAR_CLOCK_FORWARD && clock->steps_by_log) {
+        return;
+    }
+    if (clock->judgement == FAR_CLOCK_FORWARD) {
         clock->time_us += (uint64_t)off_us;
         clock->step_count++;
         return;
@@ -152,6 +160,7 @@ uint64_t far_cluster_clock_stamp(struct far_cluster_clock *clock, uint64_t mono_
     clock->mono_ms += elapsed_us / 1000;
     clock->offset_ms = 0;
     clock->is_suspect = false;
+    clock->judgement = FAR_CLOCK_GOOD;
     if (has_median) {
         int64_t off_us = ((int64_t)mono_ms + offset_ms) * 1000 - (int64_t)clock->time_us;
         clock->offset_ms = off_us / 1000;

@@ -26,8 +26,12 @@ struct far_cluster_clock_sample {
     uint64_t taken_ms; /* monotonic */
 };
 
+/* What is to be done about the clocks; numbered as the schema's clock_verdict. */
+enum far_clock_judgement { FAR_CLOCK_GOOD = 1, FAR_CLOCK_SUSPECT, FAR_CLOCK_FORWARD, FAR_CLOCK_AHEAD };
+
 struct far_cluster_clock {
     bool is_set;
+    bool steps_by_log;   /* a correction of more than 10 s forward is the log's: stamps do not make it, observe does */
     uint64_t mono_ms;    /* when time_us was right */
     uint64_t time_us;    /* cluster time then */
     uint64_t stamped_ms; /* the highest stamp ever handed out or observed */
@@ -36,7 +40,9 @@ struct far_cluster_clock {
     struct far_cluster_clock_sample samples[FAR_CLUSTER_CLOCKS_MAX];
     bool is_suspect;     /* as of the last stamp: more than 10 s off the median and not corrected at once */
     int64_t offset_ms;   /* as of the last stamp: median minus cluster time before the correction; 0 without samples */
-    uint64_t step_count; /* corrections of more than 10 s that were made */
+    uint64_t step_count; /* corrections of more than 10 s that were made by a stamp */
+    enum far_clock_judgement judgement; /* as of the last stamp */
+    unsigned agreeing;                  /* then: clocks that agree with the median */
 };
 
 void far_cluster_clock_init(struct far_cluster_clock *clock);

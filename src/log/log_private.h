@@ -164,6 +164,9 @@ struct far_log {
     _Atomic uint64_t answered_index; /* of the newest command answered here, perhaps before its commit */
     uint64_t next_deadline_ms;
     uint64_t feature_level; /* of the cluster; 0: there is none yet */
+    uint64_t clock_verdict, clock_off_ms; /* of the state */
+    unsigned suspect_beats; /* slow ones, for which the clocks have been suspect */
+    bool judging;           /* clock_judge is on its way */
     struct far_commit_point points[FAR_LOG_POINTS]; /* newest last */
     struct far_configuration_at configurations[FAR_LOG_CONFIGURATIONS]; /* newest last */
     struct far_backlog *backlog, **backlog_last;
@@ -218,6 +221,11 @@ void far_log_fade_asked(struct far_log *log);
 /* The row of a member in the status; under the status' lock. */
 void far_log_fill_about(struct far_log *log, struct far_log_member *member);
 
+/* log_clock.c */
+uint64_t far_log_cluster_now(struct far_log *log);
+/* On the leader, once a second: say in the log what became of the clocks. */
+void far_log_judge_clocks(struct far_log *log);
+
 /* log_turn.c */
 extern const struct far_raft_env far_log_env;
 void far_log_turn(struct far_log *log);
@@ -232,6 +240,9 @@ void far_log_run_waiters(struct far_log *log);
 void far_log_free_backlog(struct far_log *log);
 
 /* log_propose.c */
+/* A command of the leader itself; done's arg is the log. NULL: there is no room. */
+struct far_proposal *far_log_propose_own(struct far_log *log, const struct far_schema *schema, const void *object,
+                                         bool is_first, far_log_done_fn done);
 void far_log_answer(void *arg, const struct far_proposal *proposal, const struct far_result *result,
                     uint64_t applied_index);
 void far_log_leadership(struct far_log *log); /* what follows from leader_moved */
@@ -239,7 +250,6 @@ void far_log_flush_proposals(struct far_log *log);
 void far_log_schedule_tick(struct far_log *log);
 void far_log_on_forward(struct far_log *log, uint64_t peer_id, struct far_slice frame);
 void far_log_on_answer(struct far_log *log, struct far_slice frame);
-uint64_t far_log_cluster_now(struct far_log *log);
 
 /* log_peers.c */
 void far_log_on_frame(void *arg, uint64_t peer_id, const char *address, uint16_t type, struct far_slice payload);

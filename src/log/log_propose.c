@@ -152,15 +152,8 @@ void far_log_on_forward(struct far_log *log, uint64_t peer_id, struct far_slice 
 
 /* ---- the leader's own commands ---- */
 
-uint64_t far_log_cluster_now(struct far_log *log)
-{
-    uint64_t mono = far_clock_monotonic_ms();
-    far_cluster_clock_sample(&log->clock, log->config.server_id, far_clock_wall_ms(), mono, mono);
-    return far_cluster_clock_stamp(&log->clock, mono);
-}
-
-static struct far_proposal *propose_own(struct far_log *log, const struct far_schema *schema, const void *object,
-                                        bool is_first, far_log_done_fn done)
+struct far_proposal *far_log_propose_own(struct far_log *log, const struct far_schema *schema, const void *object,
+                                         bool is_first, far_log_done_fn done)
 {
     struct far_buf payload;
     far_buf_init(&payload, 4096);
@@ -195,7 +188,7 @@ static void on_named(void *arg, const struct far_result *result, uint64_t applie
 static void propose_leader_started(struct far_log *log)
 {
     struct far_cmd_leader_started started = {.server_id = log->config.server_id, .term = log->term};
-    log->leader_naming = propose_own(log, &far_schema_cmd_leader_started, &started, true, on_named) != NULL;
+    log->leader_naming = far_log_propose_own(log, &far_schema_cmd_leader_started, &started, true, on_named) != NULL;
 }
 
 static void on_ticked(void *arg, const struct far_result *result, uint64_t applied_index)
@@ -211,7 +204,7 @@ static void on_tick_timer(uv_timer_t *timer)
     struct far_log *log = timer->data;
     struct far_cmd_tick tick = {};
     if (log->is_leader && !log->tick_is_pending && log->leader_named) {
-        log->tick_is_pending = propose_own(log, &far_schema_cmd_tick, &tick, false, on_ticked) != NULL;
+        log->tick_is_pending = far_log_propose_own(log, &far_schema_cmd_tick, &tick, false, on_ticked) != NULL;
         far_log_kick(log);
     }
 }
@@ -232,7 +225,7 @@ void far_log_schedule_tick(struct far_log *log)
 void far_log_leadership(struct far_log *log)
 {
     log->leader_moved = false;
-    log->leader_named = log->leader_naming = log->tick_is_pending = false;
+    log->leader_named = log->leader_naming = log->tick_is_pending = log->judging = false;
     far_proposals_lost(&log->proposals, "leadership moved before the answer; repeat it with the same id");
     if (log->is_leader) {
         propose_leader_started(log);

@@ -265,6 +265,8 @@ void far_log_on_outcome(void *arg, const struct far_apply_outcome *outcome)
     log->first_seq = outcome->first_seq;
     log->last_seq = outcome->last_seq;
     log->next_deadline_ms = outcome->next_deadline_ms;
+    log->clock_verdict = outcome->clock_verdict;
+    log->clock_off_ms = outcome->clock_off_ms;
     far_cluster_clock_observe(&log->clock, outcome->time_ms, far_clock_monotonic_ms());
     struct far_error too_new = {0};
     if (far_log_take_level(log, outcome->feature_level, &too_new) != 0) {
@@ -357,7 +359,7 @@ void far_log_fill_status(struct far_log *log)
         .last_term = raft.stored_term,
         .feature_level = log->feature_level,
         .clock_offset_ms = log->clock.offset_ms,
-        .clock_is_suspect = log->clock.is_suspect,
+        .clock_is_suspect = log->clock_verdict == FAR_clock_verdict_suspect,
     };
     log->leader_heard_ms = raft.leader_heard_ms;
     fill_members(status, &raft, log);
@@ -401,6 +403,7 @@ static void slow_beat(struct far_log *log)
     far_log_send_about(log);
     far_log_fade_asked(log);
     far_log_judge(log);
+    far_log_judge_clocks(log);
     far_log_ask_history(log);
     far_log_seal_beat(log);
     push_stored(log);

@@ -19,6 +19,11 @@ check_LTLIBRARIES += tests/lib/libpowercut.la
 tests_lib_libpowercut_la_SOURCES = tests/lib/powercut_shim.c
 tests_lib_libpowercut_la_CFLAGS = $(AM_CFLAGS) -fno-sanitize=all
 tests_lib_libpowercut_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere -fno-sanitize=all
+# Another wall clock for one program.
+check_LTLIBRARIES += tests/lib/libclock.la
+tests_lib_libclock_la_SOURCES = tests/lib/clock_shim.c
+tests_lib_libclock_la_CFLAGS = $(AM_CFLAGS) -fno-sanitize=all
+tests_lib_libclock_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere -fno-sanitize=all
 check_PROGRAMS += tests/lib/powercut
 tests_lib_powercut_SOURCES = tests/lib/powercut.c tests/lib/powercut_disk.c tests/lib/powercut_names.c
 # A CA and identities for tests of whatever speaks TLS; link it before libnet.la.

@@ -81,6 +81,28 @@ static void test_a_big_step_forward_needs_a_majority(void **state)
     assert_int_equal(clock.step_count, 1);
 }
 
+static void test_with_the_log_a_step_waits_for_it(void **state)
+{
+    struct far_cluster_clock clock = three(60000, 60100, 0, 0);
+    clock.steps_by_log = true;
+    far_cluster_clock_observe(&clock, WALL, 0);
+    assert_in_range(far_cluster_clock_stamp(&clock, 100), WALL + 99, WALL + 101);
+    assert_int_equal(clock.judgement, FAR_CLOCK_FORWARD);
+    assert_int_equal(clock.agreeing, 2);
+    assert_in_range(clock.offset_ms, 59000, 61000);
+    far_cluster_clock_observe(&clock, WALL + 100 + 60000, 100); /* the command was applied */
+    assert_in_range(far_cluster_clock_stamp(&clock, 200), WALL + 60199, WALL + 60201);
+    assert_int_equal(clock.judgement, FAR_CLOCK_GOOD);
+    assert_int_equal(clock.step_count, 0);
+    resample(&clock, 0, 0, 0, 300); /* everybody goes back: time does not */
+    uint64_t before = far_cluster_clock_stamp(&clock, 300);
+    assert_int_equal(clock.judgement, FAR_CLOCK_AHEAD);
+    assert_in_range(far_cluster_clock_stamp(&clock, 2300), before + 1998, before + 2000);
+    resample(&clock, 0, 600000, 900000, 2400);
+    far_cluster_clock_stamp(&clock, 2400);
+    assert_int_equal(clock.judgement, FAR_CLOCK_SUSPECT);
+}
+
 static void test_a_single_clock_of_three_is_no_majority(void **state)
 {
     struct far_cluster_clock clock;
@@ -147,6 +169,7 @@ int main(void)
         cmocka_unit_test(test_slews_at_most_500_ppm),
         cmocka_unit_test(test_ahead_of_the_median_runs_slower_never_back),
         cmocka_unit_test(test_a_big_step_forward_needs_a_majority),
+        cmocka_unit_test(test_with_the_log_a_step_waits_for_it),
         cmocka_unit_test(test_a_single_clock_of_three_is_no_majority),
         cmocka_unit_test(test_a_big_step_back_is_slewed_and_suspect),
         cmocka_unit_test(test_old_slow_and_foreign_samples_do_not_count),
