@@ -107,6 +107,13 @@ struct far_client_proven {
 };
 void far_client_proven(const struct far_client *client, struct far_client_proven *ret_proven);
 
+/* Is a head of the log, an item of GET /v1/log/heads or signed_head of GET /v1/cluster, signed by a majority of the voters that it
+ * names, each signature right? cluster_uuid: as GET /v1/cluster has it. public_key: one of the signers must have this one, 64
+ * hexadecimal digits, got elsewhere (`farshored init` prints it); NULL: whoever they are. Needs no server. 0, or -1 with "corrupt" and
+ * what is wrong. What events lead to the head is for a stream with a proof to say, or farshore-verify. */
+int far_client_check_head(const char *head, const char *cluster_uuid, const char *public_key,
+                          struct far_client_error *ret_error);
+
 /* The consumer has done with everything up to the cursor. Servers keep the newest of a second: call it as often as you like.
  * Within on_event with another client only. */
 int far_client_ack(struct far_client *client, const char *consumer, const char *cursor, struct far_client_error *ret_error);

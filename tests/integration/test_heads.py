@@ -4,11 +4,13 @@
 far-timeout: 240
 """
 import os
+import subprocess
 
 import farlib
 import tap
 
 cluster = None
+CORRUPT = 12  # exit status
 
 
 def heads(server=None):
@@ -94,8 +96,36 @@ def a_stopped_server_and_an_export_prove_their_signatures():
     return wrong + ([] if verified == 0 and "a majority has signed everything up to" in found else ["%d %s" % (verified, found)])
 
 
+def verify_online(servers, *more):
+    """(status, JSON rows by server, text) of `log verify` with only these servers named."""
+    url = ",".join("https://" + s.api for s in servers)
+    done = subprocess.run([farlib.program("farshore"), "--server", url, "--token-file", cluster.token_file, "--ca",
+                           cluster.ca_file, "log", "verify", "--timeout", "2", *more], capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def online_every_server_is_asked_also_those_that_nobody_named():
+    farlib.until(signed_by_all, 30, "all have signed")
+    servers = list(cluster.servers.values())
+    keys = [cluster.get("/v1/servers/" + name)["keys"][-1]["public_key"] for name in cluster.servers]
+    status, text = verify_online(servers[:1], "--key", keys[2])
+    wrong = [] if status == 0 and "all 3 alike" in text and "with the key that was given" in text else ["%d %s" % (status, text)]
+    status, text = verify_online(servers[:1], "--key", "00" * 32)
+    wrong += [] if status == CORRUPT and "not signed with the key that was given" in text else ["%d %s" % (status, text)]
+    servers[2].stop()
+    for named in (servers[:1], servers[2:] + servers[:1]):  # the one that is away is named, or not
+        status, text = verify_online(named)
+        if status == 0 or "1 of 3 servers could not be verified: https://" + servers[2].api not in text or \
+                "those that answered are alike" not in text or "is signed by a majority" not in text:
+            wrong.append("%d %s" % (status, text))
+    servers[2].start()
+    cluster.wait_same_heads()
+    return wrong
+
+
 if __name__ == "__main__":
     with farlib.Cluster(nodes=False) as cluster:
         tap.run_all([every_voter_signs_the_head_and_status_shows_it, a_server_without_a_key_gets_one_and_the_old_one_has_ended,
                      two_of_three_make_a_majority_and_the_third_signs_when_it_comes_back,
-                     a_stopped_server_and_an_export_prove_their_signatures])
+                     a_stopped_server_and_an_export_prove_their_signatures,
+                     online_every_server_is_asked_also_those_that_nobody_named])

@@ -6,6 +6,7 @@
 #include "../lib/cm.h"
 
 #include "../lib/entries.h"
+#include "farshore/client.h"
 #include "log/export.h"
 #include "log/head_check.h"
 #include "log/signed_head.h"
@@ -13,6 +14,7 @@
 #include "verify/verify.h"
 
 #include <openssl/evp.h>
+#include <stdarg.h>
 #include <stdlib.h>
 
 enum { SERVERS = 8, TEXT_MAX = 8192 };
@@ -610,6 +612,89 @@ static void log_verify_finds_a_majority_that_signed_another_head(void **unused)
     assert_says("a majority has signed another head");
 }
 
+/* ---- the client library ---- */
+
+static char json[16384];
+static size_t json_len;
+static char uuid_text[33];
+
+__attribute__((format(printf, 1, 2))) static void write_json(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    json_len += (size_t)vsnprintf(json + json_len, sizeof json - json_len, format, args);
+    va_end(args);
+}
+
+/* As GET /v1/log/heads has it, with the first so many signatures. */
+static void head_as_json(uint64_t seq, size_t answers)
+{
+    char hex[129];
+    struct far_row_head head;
+    struct far_row_cluster cluster;
+    struct far_row_head_signature answer;
+    struct far_key key = far_key(&far_schema_row_head), cluster_key = far_key(&far_schema_row_cluster);
+    far_key_u64(&key, seq);
+    far_arena_reset(&arena);
+    assert_int_equal(far_state_get(&state, &far_schema_row_head, &key, &arena, &head, NULL), 0);
+    assert_int_equal(far_state_get(&state, &far_schema_row_cluster, &cluster_key, &arena, &cluster, NULL), 0);
+    far_hex_encode(cluster.uuid.data, 16, uuid_text);
+    json_len = 0;
+    far_hex_encode(head.head.data, 32, hex);
+    write_json("{\"seq\": %llu, \"head\": \"%s\", \"incarnation_epoch\": %llu, \"voters\": [", (unsigned long long)seq, hex,
+               (unsigned long long)head.incarnation_epoch);
+    const struct far_sub_head_voter *voters = head.voters.items;
+    for (size_t i = 0; i < head.voters.count; i++) {
+        far_hex_encode(voters[i].public_key.data, 32, hex);
+        write_json("%s{\"server_id\": %llu, \"public_key\": \"%s\"}", i > 0 ? ", " : "", (unsigned long long)voters[i].server_id, hex);
+    }
+    write_json("], \"answers\": [");
+    key = far_key(&far_schema_row_head_signature);
+    far_key_u64(&key, seq);
+    for (size_t i = 0; i < answers; i++) {
+        assert_int_equal(far_state_next(&state, &far_schema_row_head_signature, &key, &arena, NULL, &answer, NULL), 0);
+        far_hex_encode(answer.signature.data, 64, hex);
+        write_json("%s{\"server_id\": %llu, \"signed\": true, \"signature\": \"%s\"}", i > 0 ? ", " : "",
+                   (unsigned long long)answer.server_id, hex);
+    }
+    write_json("]}");
+}
+
+static void assert_refused(const char *public_key, const char *why)
+{
+    struct far_client_error err;
+    assert_int_equal(far_client_check_head(json, uuid_text, public_key, &err), -1);
+    if (strstr(err.message, why) == NULL) {
+        fail_msg("'%s' is not in: %s", why, err.message);
+    }
+}
+
+static void a_client_checks_a_signed_head_by_itself(void **unused)
+{
+    char first[65], third[65];
+    struct far_client_error err;
+    far_hex_encode(public_keys[1], 32, first);
+    far_hex_encode(public_keys[3], 32, third);
+    uint64_t seq = sign_head("12");
+    head_as_json(seq, 2);
+    assert_int_equal(far_client_check_head(json, uuid_text, NULL, &err), 0);
+    assert_int_equal(far_client_check_head(json, uuid_text, first, &err), 0);
+    assert_refused(third, "is not signed with the key that was given");
+    assert_refused("12", "64 hexadecimal digits");
+    char *digit = strstr(json, "\"head\": \"") + strlen("\"head\": \"");
+    *digit = *digit == '0' ? '1' : '0';
+    assert_refused(NULL, "is not right");
+    head_as_json(seq, 1);
+    assert_refused(NULL, "1 of 3 voters have signed");
+    head_as_json(seq, 2);
+    uuid_text[0] = uuid_text[0] == '0' ? '1' : '0'; /* another cluster's */
+    assert_refused(NULL, "is not right");
+    snprintf(json, sizeof json, "{}");
+    assert_refused(NULL, "no head that could be signed");
+    snprintf(json, sizeof json, "[");
+    assert_refused(NULL, "no JSON");
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -634,6 +719,7 @@ int main(void)
         CASE(log_verify_counts_the_signatures_and_how_far_they_reach),
         CASE(log_verify_finds_a_signature_by_a_key_that_had_ended),
         CASE(log_verify_finds_a_majority_that_signed_another_head),
+        CASE(a_client_checks_a_signed_head_by_itself),
     };
     return cmocka_run_group_tests_name("verify", tests, NULL, NULL);
 }
