@@ -119,7 +119,7 @@ bool far_cluster_clock_offset(const struct far_cluster_clock *clock, uint64_t se
 static void correct(struct far_cluster_clock *clock, int64_t off_us, uint64_t elapsed_us, unsigned agreeing)
 {
     bool is_far = off_us > FAR_CLUSTER_CLOCK_STEP_MS * 1000LL || off_us < -FAR_CLUSTER_CLOCK_STEP_MS * 1000LL;
-    bool has_majority = agreeing > clock->server_count / 2;
+    bool has_majority = clock->server_count > 0 && agreeing > clock->server_count / 2;
     clock->is_suspect = is_far && (!has_majority || off_us < 0);
     clock->agreeing = agreeing;
     clock->judgement = !is_far         ? FAR_CLOCK_GOOD

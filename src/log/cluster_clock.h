@@ -49,7 +49,7 @@ void far_cluster_clock_init(struct far_cluster_clock *clock);
 /* Cluster time was state_ms when our monotonic clock was mono_ms: what the log said. A follower calls it for what it applies,
  * so that it goes on where the last leader was. Moves only forward. */
 void far_cluster_clock_observe(struct far_cluster_clock *clock, uint64_t state_ms, uint64_t mono_ms);
-/* The voters of the cluster; samples of others are forgotten. */
+/* The voters of the cluster; samples of others are forgotten. Until it is called there is no majority. */
 void far_cluster_clock_servers(struct far_cluster_clock *clock, const uint64_t *voter_ids, size_t count);
 /* The server's wall clock was wall_ms somewhere between asked_ms and answered_ms of our monotonic clock (equal: our own, or
  * one that came without being asked for). Replaces its last sample. */

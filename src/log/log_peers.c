@@ -47,17 +47,24 @@ static void on_marks(struct far_log *log, uint64_t peer_id, struct far_slice pay
     }
 }
 
-void far_log_judge(struct far_log *log)
+unsigned far_log_count_clocks(struct far_log *log)
 {
-    uint64_t ids[FAR_LOG_MEMBERS_MAX], index = 0;
-    size_t voters = 0;
+    uint64_t ids[FAR_LOG_MEMBERS_MAX];
+    unsigned voters = 0;
     for (size_t i = 0; i < log->status.member_count; i++) {
         if (log->status.members[i].role == FAR_server_role_voter) {
             ids[voters++] = log->status.members[i].id;
         }
     }
     far_cluster_clock_servers(&log->clock, ids, voters);
-    enum far_verdict verdict = far_agreement_judge_all(&log->agreement, (unsigned)voters, &index);
+    return voters;
+}
+
+void far_log_judge(struct far_log *log)
+{
+    uint64_t index = 0;
+    unsigned voters = far_log_count_clocks(log);
+    enum far_verdict verdict = far_agreement_judge_all(&log->agreement, voters, &index);
     if (verdict == FAR_VERDICT_MINORITY) {
         char why[FAR_MESSAGE_MAX];
         snprintf(why, sizeof why,

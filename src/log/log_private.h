@@ -255,6 +255,8 @@ void far_log_on_answer(struct far_log *log, struct far_slice frame);
 void far_log_on_frame(void *arg, uint64_t peer_id, const char *address, uint16_t type, struct far_slice payload);
 void far_log_on_peer(void *arg, uint64_t peer_id, bool is_connected);
 void far_log_send_marks(struct far_log *log);
+/* Tell the cluster's clock who votes, as far as the status knows; returns how many. */
+unsigned far_log_count_clocks(struct far_log *log);
 void far_log_judge(struct far_log *log);
 void far_log_ask_history(struct far_log *log);
 void far_log_install_beat(struct far_log *log);

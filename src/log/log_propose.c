@@ -228,6 +228,8 @@ void far_log_leadership(struct far_log *log)
     log->leader_named = log->leader_naming = log->tick_is_pending = log->judging = false;
     far_proposals_lost(&log->proposals, "leadership moved before the answer; repeat it with the same id");
     if (log->is_leader) {
+        far_log_fill_status(log);
+        (void)far_log_count_clocks(log); /* the majority that may move the time is that of now */
         propose_leader_started(log);
     }
     far_logf(FAR_LEVEL_INFO, "log", "term %llu, leader: server %llu%s", (unsigned long long)log->term,

@@ -41,7 +41,7 @@ static bool is_quiet(struct sim *sim)
             return false;
         }
     }
-    return true;
+    return sim_consumers_idle(sim, leader->meta->last_seq);
 }
 
 static bool is_formed(struct sim *sim)
@@ -60,12 +60,17 @@ static void explain(struct sim *sim)
         if (server->alive) {
             far_raft_status(server->raft, &status);
         }
-        printf("# server %llu: alive %d, applied %llu, last %llu, stored %llu, commit %llu, term %llu, leader %llu, "
+        printf("# server %llu: alive %d, events %llu to %llu, applied %llu, last %llu, stored %llu, commit %llu, term %llu, leader %llu, "
                "installing %d, members %zu\n", (unsigned long long)server->id, server->alive,
+               (unsigned long long)server->meta->first_seq, (unsigned long long)server->meta->last_seq,
                (unsigned long long)server->meta->applied_index, (unsigned long long)status.last_index,
                (unsigned long long)status.stored_index, (unsigned long long)status.commit_index,
                (unsigned long long)status.term, (unsigned long long)status.leader_id, status.installing,
                status.member_count);
+    }
+    for (unsigned i = 0; i < sim->swarm.consumers; i++) {
+        printf("# consumer %u: event %llu, asking %d\n", i, (unsigned long long)sim->consumers[i].place.seq,
+               sim->consumers[i].caller.is_active);
     }
 }
 

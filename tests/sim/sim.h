@@ -54,6 +54,7 @@ enum sim_fault {
 struct sim_swarm {
     unsigned servers;      /* voters at the start */
     unsigned clients;
+    unsigned consumers;
     unsigned keys;
     unsigned read_percent;
     uint64_t think_us;     /* between two operations of a client, at most */
@@ -221,6 +222,29 @@ struct sim_client {
     bool is_busy, is_local;
 };
 
+/* ---- consumers of the events (sim_consumers.c) ---- */
+
+enum { SIM_CONSUMERS_MAX = 3, SIM_CONSUMER_MARKS = 8 };
+struct sim_place {
+    uint64_t seq;
+    uint8_t head[FAR_HEAD_SIZE];
+    uint64_t hash; /* of everything up to it */
+};
+struct sim_consumer {
+    struct sim *sim;
+    unsigned number;
+    struct sim_place place;
+    struct sim_place marks[SIM_CONSUMER_MARKS]; /* that it acknowledged */
+    unsigned mark_count;
+    struct sim_caller caller;
+    uint64_t acked_us;
+    bool is_known; /* by name */
+};
+void sim_consumers_start(struct sim *sim);
+bool sim_consumers_idle(const struct sim *sim, uint64_t last_seq);
+/* Hold what they got against the events of the replayed log. */
+void sim_consumers_check(struct sim *sim, struct far_store_txn *replayed);
+
 struct sim_history;
 struct sim_history *sim_history_new(struct sim *sim);
 void sim_history_free(struct sim_history *history);
@@ -276,6 +300,7 @@ struct sim {
     struct sim_server servers[SIM_MACHINES];
     struct sim_link links[SIM_MACHINES][SIM_MACHINES];
     struct sim_client clients[SIM_CLIENTS_MAX];
+    struct sim_consumer consumers[SIM_CONSUMERS_MAX];
     struct sim_caller founder; /* its first command makes the cluster */
     bool is_founded;
     struct sim_check *check;

@@ -238,7 +238,11 @@ void sim_check_end(struct sim_check *check)
         }
     }
     if (!sim->failed) {
+        struct far_store_txn *txn;
         sim_history_check(sim->history);
+        FAR_ASSERT(far_store_begin(store, true, &txn, NULL) == 0);
+        sim_consumers_check(sim, txn);
+        far_store_abort(txn);
     }
     for (unsigned i = 0; i < SIM_MACHINES && !sim->failed; i++) {
         if (sim->servers[i].alive && sim->servers[i].meta->applied_index > 0) {

@@ -194,6 +194,7 @@ static void founded(struct sim_caller *caller, const struct far_result *result, 
         sim_fail(sim, "the cluster was not made: %s", result->message);
     }
     sim->is_founded = true;
+    sim_consumers_start(sim);
     for (unsigned i = 0; i < sim->swarm.clients; i++) {
         rest(&sim->clients[i]);
     }

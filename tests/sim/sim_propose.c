@@ -20,8 +20,16 @@ static uint64_t wall_ms(const struct sim_server *server)
 static uint64_t cluster_now(struct sim_server *server)
 {
     uint64_t mono = mono_ms(server);
+    uint64_t steps = server->clock.step_count, was_ms = server->clock.stamped_ms;
+    bool was_set = server->clock.is_set;
     far_cluster_clock_sample(&server->clock, server->id, wall_ms(server), mono, mono);
-    return far_cluster_clock_stamp(&server->clock, mono);
+    uint64_t now_ms = far_cluster_clock_stamp(&server->clock, mono);
+    if (server->clock.step_count != steps || (now_ms > was_ms + 3600 * 1000 && was_ms != 0)) {
+        sim_say(server->sim, "server %llu: cluster time goes from %llu to %llu (set %d, %u servers, %zu samples)",
+                (unsigned long long)server->id, (unsigned long long)was_ms, (unsigned long long)now_ms, was_set,
+                server->clock.server_count, server->clock.sample_count);
+    }
+    return now_ms;
 }
 
 /* ---- answers ---- */

@@ -195,6 +195,9 @@ void sim_free(struct sim *sim)
     sim_check_free(sim->check);
     sim_history_free(sim->history);
     sim_call_done(&sim->founder);
+    for (unsigned i = 0; i < SIM_CONSUMERS_MAX; i++) {
+        sim_call_done(&sim->consumers[i].caller);
+    }
     for (unsigned i = 0; i < SIM_CLIENTS_MAX; i++) {
         sim_call_done(&sim->clients[i].caller);
     }
