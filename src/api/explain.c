@@ -2,8 +2,8 @@
  *
  * The history says in which stretches of events the object's row changed (far_log_view_changed); only those are folded, with
  * an eye on the row before and after each event. Who gave the command is in the event. A point or checkpoint was made by a
- * job, a job by a person's command or by its plan, a plan's cycles run because somebody started it: that is the chain
- * under "because", each link with the event that it hangs on. On the worker's thread. */
+ * job, a job by a person's command or by its plan, a plan's cycles run because somebody started it, a server or node joined with a
+ * token that somebody made: that is the chain under "because", each link with the event that it hangs on. On the worker's thread. */
 #include "api/event_text.h"
 #include "api/request.h"
 
@@ -14,8 +14,9 @@
 enum { STRETCHES_MAX = 16, DEPTH_MAX = 5, EVENT_ARENA_MAX = 1024 * 1024, SCRATCH_MAX = 256 * 1024 };
 
 struct object {
-    const struct far_schema *table;
+    const struct far_schema *table; /* NULL: none */
     uint64_t id;
+    uint8_t hash[32]; /* of a token: its key; its id is known when its row is seen */
 };
 
 struct explainer {
@@ -26,14 +27,18 @@ struct explainer {
 
 static const struct far_schema *const tables[] = {
     &far_schema_row_server, &far_schema_row_site, &far_schema_row_node,  &far_schema_row_workload,
-    &far_schema_row_plan,   &far_schema_row_job,  &far_schema_row_point, &far_schema_row_checkpoint,
+    &far_schema_row_plan,   &far_schema_row_job,  &far_schema_row_point, &far_schema_row_checkpoint, &far_schema_row_consumer,
 };
 enum { TABLES = sizeof tables / sizeof tables[0] };
 
 static struct far_key key_of(struct object object)
 {
     struct far_key key = far_key(object.table);
-    far_key_u64(&key, object.id);
+    if (object.table == &far_schema_row_token) {
+        far_key_bytes(&key, far_slice(object.hash, sizeof object.hash));
+    } else {
+        far_key_u64(&key, object.id);
+    }
     return key;
 }
 
@@ -150,7 +155,7 @@ static int stretch_of(struct explainer *explainer, struct far_slice key, uint64_
 static int name_in(struct explainer *explainer, const struct far_schema *table, uint64_t id, struct far_slice *ret_name,
                    struct far_error *err)
 {
-    struct far_key key = key_of((struct object){table, id});
+    struct far_key key = key_of((struct object){.table = table, .id = id});
     struct far_row_node node;
     struct far_row_server server;
     bool is_node = table == &far_schema_row_node;
@@ -242,17 +247,45 @@ static bool is_of_a_person(const json_t *entry)
     return actor != NULL && strncmp(actor, "token:", 6) == 0;
 }
 
-/* Which object this one is because of; id 0: none, a command stands at the beginning. */
-static struct object reason_of(struct object object, const json_t *origin)
+/* The token that the join used up, from the event's own bytes: its JSON shows no hash. */
+static int token_of(struct explainer *explainer, const json_t *origin, struct object *ret_token, struct far_error *err)
 {
-    bool by_job = object.table == &far_schema_row_point || object.table == &far_schema_row_checkpoint;
-    if (by_job) {
-        return (struct object){&far_schema_row_job, number_in(origin, "job_id")};
+    const struct far_api *api = explainer->request->api;
+    struct far_ev_server_joined server;
+    struct far_ev_node_joined node;
+    struct far_event event;
+    struct far_slice hash = {0};
+    uint64_t seq = (uint64_t)json_integer_value(json_object_get(json_object_get(origin, "event"), "seq"));
+    int rc = api->hooks.view_event(api->arg, &explainer->view, seq, &explainer->scratch, &event, NULL, err);
+    if (rc == 0 && event.kind == FAR_KIND_ev_server_joined) {
+        rc = far_schema_decode(&far_schema_ev_server_joined, event.payload, &explainer->scratch, &server, err);
+        hash = server.token_hash;
+    } else if (rc == 0 && event.kind == FAR_KIND_ev_node_joined) {
+        rc = far_schema_decode(&far_schema_ev_node_joined, event.payload, &explainer->scratch, &node, err);
+        hash = node.token_hash;
     }
-    if (object.table == &far_schema_row_job && !is_of_a_person(origin)) {
-        return (struct object){&far_schema_row_plan, number_in(origin, "plan_id")};
+    if (rc == 0 && hash.len == sizeof ret_token->hash) {
+        ret_token->table = &far_schema_row_token;
+        memcpy(ret_token->hash, hash.data, sizeof ret_token->hash);
     }
-    return (struct object){0};
+    far_arena_reset(&explainer->scratch);
+    return rc;
+}
+
+/* Which object this one is because of; without a table: none, a command stands at the beginning. */
+static int reason_of(struct explainer *explainer, struct object object, const json_t *origin, struct object *ret_reason,
+                     struct far_error *err)
+{
+    *ret_reason = (struct object){.table = NULL};
+    if (object.table == &far_schema_row_point || object.table == &far_schema_row_checkpoint) {
+        *ret_reason = (struct object){.table = &far_schema_row_job, .id = number_in(origin, "job_id")};
+    } else if (object.table == &far_schema_row_job && !is_of_a_person(origin)) {
+        *ret_reason = (struct object){.table = &far_schema_row_plan, .id = number_in(origin, "plan_id")};
+    } else if (object.table == &far_schema_row_server || object.table == &far_schema_row_node) {
+        return token_of(explainer, origin, ret_reason, err);
+    }
+    ret_reason->table = ret_reason->id != 0 ? ret_reason->table : NULL;
+    return 0;
 }
 
 static json_t *object_name(struct object object)
@@ -267,7 +300,7 @@ static int because(struct explainer *explainer, struct object object, json_t **r
     const char *becomes = NULL;
     json_t *chain = NULL, *end = NULL;
     int rc = 0;
-    for (unsigned depth = 0; rc == 0 && object.id != 0 && depth < DEPTH_MAX; depth++) {
+    for (unsigned depth = 0; rc == 0 && object.table != NULL && depth < DEPTH_MAX; depth++) {
         json_t *origin = NULL;
         rc = link_of(explainer, object, before, becomes, &origin, err);
         if (rc == 0 && origin == NULL && becomes != NULL) {
@@ -276,6 +309,7 @@ static int because(struct explainer *explainer, struct object object, json_t **r
         if (origin == NULL) {
             break;
         }
+        object.id = object.id != 0 ? object.id : number_in(origin, "id");
         json_t *link = json_pack("{s:o, s:o, s:n}", "object", object_name(object), "origin", origin, "because");
         if (end == NULL) {
             chain = json_incref(link);
@@ -285,7 +319,7 @@ static int because(struct explainer *explainer, struct object object, json_t **r
         end = link;
         json_decref(link); /* the chain holds it */
         before = (uint64_t)json_integer_value(json_object_get(json_object_get(origin, "event"), "seq"));
-        object = reason_of(object, origin);
+        rc = reason_of(explainer, object, origin, &object, err);
         becomes = object.table == &far_schema_row_plan ? "active" : NULL;
     }
     if (rc != 0) {
@@ -351,7 +385,7 @@ static int find_by_id(struct explainer *explainer, const struct far_schema *only
 {
     struct far_kv *kv = explainer->view.state.kv;
     for (size_t i = 0; i < 2 * TABLES; i++) {
-        struct object object = {tables[i % TABLES], id};
+        struct object object = {.table = tables[i % TABLES], .id = id};
         struct far_key key = key_of(object);
         struct far_slice value;
         struct watch watch;
@@ -382,19 +416,19 @@ static int find_object(struct explainer *explainer, struct object *ret_object, s
             continue;
         }
         struct far_slice name = far_slice(colon + 1, text.len - len - 1);
-        *ret_object = (struct object){tables[i], 0};
+        *ret_object = (struct object){.table = tables[i]};
         if (parse_id(name, &id)) {
             return find_by_id(explainer, tables[i], id, ret_object, err);
         }
         return far_query_id(&explainer->view.state, tables[i], name, &ret_object->id, err);
     }
     return far_fail(err, FAR_INVALID, "argument 'object' must be an id, or a kind and a name like 'plan:web'; kinds are server, "
-                                      "site, node, workload, plan, job, point, checkpoint");
+                                      "site, node, workload, plan, job, point, checkpoint, consumer");
 }
 
 static int explain(struct explainer *explainer, json_t **ret_answer, struct far_error *err)
 {
-    struct object object = {0};
+    struct object object = {.table = NULL};
     json_t *changes = NULL, *chain = NULL, *change = NULL;
     uint8_t copy[FAR_KV_VALUE_MAX];
     struct far_slice value = {0};

@@ -148,6 +148,9 @@ int cli_run_log_replay(struct cli *cli, struct far_error *err);
 int cli_run_log_diff(struct cli *cli, struct far_error *err);
 
 /* ---- the runs ---- */
+enum { CLI_PATH_MAX = 1024 };
+/* The command's path with its argument in the place of %s, and --at or --dry-run. */
+int cli_path(const struct cli *cli, char path[CLI_PATH_MAX], struct far_error *err);
 /* Appends text percent-encoded. */
 void cli_append_encoded(char *path, size_t room, const char *text);
 int cli_run_list(struct cli *cli, struct far_error *err);

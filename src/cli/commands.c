@@ -44,7 +44,7 @@ const struct cli_command cli_commands[] = {
                  {"api", CLI_TEXT, "HOST:PORT", true, NULL, NULL, NULL, "where users reach it over HTTPS"},
                  {"peer", CLI_TEXT, "HOST:PORT", true, NULL, NULL, NULL, "where servers and nodes reach it"}}},
     {.noun = "cluster", .verb = "status", .help = "show the cluster, its servers and where the log stands",
-     .run = cli_run_status, .path = "/v1/cluster"},
+     .takes_at = true, .run = cli_run_status, .path = "/v1/cluster"},
     {.noun = "cluster", .verb = "transfer", .argument = "SERVER", .help = "hand leadership over to this server",
      .run = cli_run_write, .method = "POST", .path = "/v1/cluster/transfer", .argument_field = "to",
      .done = "will lead"},

@@ -40,8 +40,10 @@ void cli_print_signed_head(FILE *out, const json_t *head)
 
 int cli_run_log_heads(struct cli *cli, struct far_error *err)
 {
+    char path[CLI_PATH_MAX];
     json_t *answer = NULL;
-    int rc = cli_request(cli, "GET", cli->parsed.command->path, NULL, &answer, err);
+    int rc = cli_path(cli, path, err);
+    rc = rc != 0 ? rc : cli_request(cli, "GET", path, NULL, &answer, err);
     if (rc != 0) {
         return rc;
     }

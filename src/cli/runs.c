@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_MAX_BYTES = 1024, JOIN_TOKEN_SECONDS = 3600 };
+enum { JOIN_TOKEN_SECONDS = 3600 };
 
 /* ---- paths ---- */
 
@@ -22,26 +22,25 @@ void cli_append_encoded(char *path, size_t room, const char *text)
     }
 }
 
-/* The command's path with its argument in the place of %s. */
-static int path_of(const struct cli *cli, char path[PATH_MAX_BYTES], struct far_error *err)
+int cli_path(const struct cli *cli, char path[CLI_PATH_MAX], struct far_error *err)
 {
     const char *pattern = cli->parsed.command->path, *argument = cli->parsed.argument;
     const char *at = strstr(pattern, "%s");
     if (argument != NULL && (strlen(argument) > 63 || strcmp(argument, ".") == 0 || strcmp(argument, "..") == 0)) {
         return far_fail(err, FAR_INVALID, "'%s' is no name", argument);
     }
-    snprintf(path, PATH_MAX_BYTES, "%.*s", at == NULL ? (int)strlen(pattern) : (int)(at - pattern), pattern);
+    snprintf(path, CLI_PATH_MAX, "%.*s", at == NULL ? (int)strlen(pattern) : (int)(at - pattern), pattern);
     if (at != NULL) {
-        cli_append_encoded(path, PATH_MAX_BYTES, argument);
-        strncat(path, at + 2, PATH_MAX_BYTES - strlen(path) - 1);
+        cli_append_encoded(path, CLI_PATH_MAX, argument);
+        strncat(path, at + 2, CLI_PATH_MAX - strlen(path) - 1);
     }
     const char *moment = cli_value(&cli->parsed, "at");
     if (cli_value(&cli->parsed, "dry-run") != NULL) {
-        strncat(path, "?dry_run=true", PATH_MAX_BYTES - strlen(path) - 1);
+        strncat(path, "?dry_run=true", CLI_PATH_MAX - strlen(path) - 1);
     }
     if (moment != NULL) {
-        strncat(path, strchr(path, '?') == NULL ? "?at=" : "&at=", PATH_MAX_BYTES - strlen(path) - 1);
-        cli_append_encoded(path, PATH_MAX_BYTES, moment);
+        strncat(path, strchr(path, '?') == NULL ? "?at=" : "&at=", CLI_PATH_MAX - strlen(path) - 1);
+        cli_append_encoded(path, CLI_PATH_MAX, moment);
     }
     return 0;
 }
@@ -51,9 +50,9 @@ static int path_of(const struct cli *cli, char path[PATH_MAX_BYTES], struct far_
 int cli_run_list(struct cli *cli, struct far_error *err)
 {
     const struct cli_command *command = cli->parsed.command;
-    char path[PATH_MAX_BYTES];
+    char path[CLI_PATH_MAX];
     json_t *items = NULL;
-    int rc = path_of(cli, path, err);
+    int rc = cli_path(cli, path, err);
     for (size_t i = 0; rc == 0 && command->options[i].name != NULL; i++) {
         const char *value = cli_value(&cli->parsed, command->options[i].name);
         if (value != NULL) {
@@ -77,9 +76,9 @@ int cli_run_list(struct cli *cli, struct far_error *err)
 
 int cli_run_show(struct cli *cli, struct far_error *err)
 {
-    char path[PATH_MAX_BYTES];
+    char path[CLI_PATH_MAX];
     json_t *object = NULL;
-    int rc = path_of(cli, path, err);
+    int rc = cli_path(cli, path, err);
     rc = rc != 0 ? rc : cli_request(cli, "GET", path, NULL, &object, err);
     if (rc != 0) {
         return rc;
@@ -133,12 +132,12 @@ static void print_job(FILE *out, json_t *job)
 
 int cli_run_job_show(struct cli *cli, struct far_error *err)
 {
-    char path[PATH_MAX_BYTES];
+    char path[CLI_PATH_MAX];
     json_t *job = NULL;
     if (cli->json || cli_value(&cli->parsed, "all") != NULL) {
         return cli_run_show(cli, err);
     }
-    int rc = path_of(cli, path, err);
+    int rc = cli_path(cli, path, err);
     rc = rc != 0 ? rc : cli_request(cli, "GET", path, NULL, &job, err);
     if (rc == 0) {
         print_job(cli->out, job);
@@ -151,9 +150,9 @@ int cli_run_job_show(struct cli *cli, struct far_error *err)
 
 static int write_request(struct cli *cli, json_t *extra, json_t **ret_result, struct far_error *err)
 {
-    char path[PATH_MAX_BYTES];
+    char path[CLI_PATH_MAX];
     json_t *body = NULL;
-    int rc = path_of(cli, path, err);
+    int rc = cli_path(cli, path, err);
     rc = rc != 0 ? rc : cli_body(&cli->parsed, &body, err);
     if (rc == 0) {
         json_object_update(body, extra);
@@ -341,8 +340,10 @@ static void print_status(struct cli *cli, const json_t *status)
 
 int cli_run_status(struct cli *cli, struct far_error *err)
 {
+    char path[CLI_PATH_MAX];
     json_t *status = NULL;
-    int rc = cli_request(cli, "GET", cli->parsed.command->path, NULL, &status, err);
+    int rc = cli_path(cli, path, err);
+    rc = rc != 0 ? rc : cli_request(cli, "GET", path, NULL, &status, err);
     if (rc != 0) {
         return rc;
     }

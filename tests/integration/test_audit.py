@@ -61,6 +61,26 @@ def the_past_answers_on_every_server():
     return wrong
 
 
+def who_joined_is_explained_back_to_who_made_its_token():
+    explained = cluster.cli("log", "explain", "server:recovery")
+    link, kinds = explained["because"], []
+    while link:
+        kinds.append((link["origin"]["event"]["kind"], link["origin"]["cause"]["name"]))
+        link = link["because"]
+    text = cluster.cli("log", "explain", "server:recovery", as_json=False)
+    wrong = [] if kinds == [("server_joined", "protected"), ("token_created", "admin")] else ["%r" % kinds]
+    return wrong + ([] if "because of token:" in text and "hash" not in text else [text])
+
+
+def the_cluster_of_the_past_is_shown():
+    seq = cluster.get("/v1/log/heads")["items"][-1]["seq"]  # of the first server alone
+    then = cluster.cli("cluster", "status", "--at", str(seq))
+    wrong = [] if then["log"]["seq"] == seq and then["signed_head"] is None else ["%r" % then]
+    later = cluster.cli("log", "heads", "--at", str(seq + 1))
+    return wrong + ([] if cluster.cli("log", "heads", "--at", str(seq))["items"] == [] and
+                    [head["seq"] for head in later["items"]] == [seq] else ["%r" % later])
+
+
 def an_export_is_proven_by_a_head_of_another_server():
     cluster.wait_same_heads()
     path = os.path.join(cluster.base, "log.export")
@@ -87,4 +107,5 @@ def a_stopped_server_is_replayed_to_its_own_digest():
 if __name__ == "__main__":
     with farlib.Cluster(nodes=False) as cluster:
         tap.run_all([what_a_dry_run_predicts_is_what_then_happens, the_past_answers_on_every_server,
+                     who_joined_is_explained_back_to_who_made_its_token, the_cluster_of_the_past_is_shown,
                      an_export_is_proven_by_a_head_of_another_server, a_stopped_server_is_replayed_to_its_own_digest])
