@@ -26,6 +26,7 @@ const struct far_route far_routes[] = {
             .summary = "Say what a forced recovery needs"),
     {.method = FAR_HTTP_GET, .pattern = "/v1/log/head", .action = FAR_ROUTE_LOG_HEAD,
      .summary = "Where the log stands on this server: last event, chain head, digest of the state"},
+    COMMAND(POST, "/v1/log/retention", retention_set, 200, .rule = {"days bytes", NULL}, .summary = "Say how long events are kept"),
     {.method = FAR_HTTP_GET, .pattern = "/v1/log/heads", .action = FAR_ROUTE_LOG_HEADS,
      .summary = "Heads of the log that were proposed to be signed, the newest first, with who counts and who signed or refused"},
     {.method = FAR_HTTP_GET, .pattern = "/v1/log/diff", .action = FAR_ROUTE_LOG_DIFF, .is_long = true,

@@ -25,6 +25,7 @@ libfsm_la_SOURCES = \
 	src/fsm/offer.c src/fsm/offer.h \
 	src/fsm/plan.c \
 	src/fsm/point.c \
+	src/fsm/retention.c \
 	src/fsm/query.c src/fsm/query.h \
 	src/fsm/query_orders.c \
 	src/fsm/row_copy.c src/fsm/row_copy.h \

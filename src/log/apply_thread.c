@@ -30,6 +30,7 @@ struct far_apply_thread {
     /* the thread's own */
     struct far_install install;
     bool installing;
+    struct far_retain_walk retain_walk;
     size_t results_cap, marks_cap;
 
     void (*done)(void *arg);
@@ -292,7 +293,7 @@ static int apply_alone(struct work *work, const struct far_apply_job *job, struc
     case FAR_JOB_SEGMENT:
         return take_segment(thread, job, err);
     case FAR_JOB_TIDY:
-        return far_tidy(thread->store, &work->outcome->tidy, err);
+        return far_tidy(thread->store, &thread->retain_walk, &work->outcome->tidy, err);
     default:
         return far_store_sync(thread->store, err);
     }
@@ -350,6 +351,9 @@ static void describe(struct far_apply_thread *thread, struct far_apply_outcome *
     outcome->applied_term = meta->applied_term;
     outcome->first_seq = meta->first_seq;
     outcome->last_seq = meta->last_seq;
+    if (far_retain_decided(txn, &outcome->cut_seq, &err) != 0) {
+        stop_server(&err);
+    }
     outcome->durable_index = far_store_durable_index(thread->store);
     far_apply_queue_committed(&thread->queue, meta->applied_index);
     if (outcome->mark_count == 0 && read_clock(txn, outcome, &err) != 0) {

@@ -60,6 +60,7 @@ struct far_apply_outcome {
     uint64_t durable_index;
     uint64_t first_seq;
     uint64_t last_seq;
+    uint64_t cut_seq;            /* that the log decided: events before it go */
     uint64_t next_deadline_ms;   /* UINT64_MAX: none */
     uint64_t time_ms;            /* of the state: the cluster time of the last command */
     uint64_t feature_level;      /* of the cluster; 0: there is none yet */

@@ -396,6 +396,7 @@ static int open_base(struct far_store_txn *txn, uint64_t seq, struct far_past *p
 {
     struct far_epoch epoch = {0};
     int rc = far_epoch_before(txn, seq, &epoch, err);
+    rc = rc == 0 && epoch.seq + 1 < far_store_meta(txn)->first_seq && epoch.seq < seq ? FAR_NOT_FOUND : rc; /* events are gone */
     if (rc == 0) {
         *base = (struct rows_then){.kv = {.ops = &reading}, .rows = far_store_kv(txn), .kept = far_store_history(txn),
                                    .epoch = epoch.seq};

@@ -84,7 +84,8 @@ void far_log_ask_history(struct far_log *log)
 {
     uint64_t now = far_clock_monotonic_ms();
     bool is_waiting = log->history_is_pending && now - log->history_asked_ms < FAR_LOG_INSTALL_STALL_MS;
-    if (log->first_seq <= 1 || is_waiting || log->install.is_wanted || log->leader_id == 0 || log->is_leader) {
+    bool is_whole = log->first_seq <= 1 || log->first_seq <= log->cut_seq;
+    if (is_whole || is_waiting || log->install.is_wanted || log->leader_id == 0 || log->is_leader) {
         return;
     }
     uint8_t want[8];

@@ -110,15 +110,19 @@ struct far_log_seal {
     struct far_store *store;
     struct far_seal_limits limits;
     uv_work_t work;
-    bool is_busy;         /* on the pool: what follows, up to err, is its */
-    bool wants_sweep;     /* the pool's next work: remove files that no record names */
+    bool wants_sweep;     /* remove files that no record names */
+    bool is_busy;         /* on the pool: what follows, up to cut_seq, is its */
+    enum { FAR_SEAL_RUN, FAR_SEAL_SWEEP, FAR_SEAL_CUT } task; /* seal, sweep, find what is kept long enough */
     bool is_done;
     struct far_sealer *sealer; /* NULL: no run is being sealed */
     struct far_segment segment;
     int rv;
     struct far_error err;
+    uint64_t first_seq, cut_seq; /* what is kept long enough; 0: nothing */
     bool take_is_pending, tidy_is_pending; /* on the apply thread */
     uint64_t look_ms;     /* when to look again whether something is due */
+    uint64_t retain_ms;   /* when to look again for what is kept long enough */
+    uint64_t tidy_ms;     /* when to look again for what is to go */
 };
 
 struct far_log {
@@ -161,6 +165,7 @@ struct far_log {
     uint64_t committed_index; /* of the newest entry that raft gave us */
     uint64_t applied_index, applied_term, durable_index, told_durable_index;
     uint64_t first_seq, last_seq;
+    uint64_t cut_seq;     /* that the log decided: events before it go */
     _Atomic uint64_t answered_index; /* of the newest command answered here, perhaps before its commit */
     uint64_t next_deadline_ms;
     uint64_t feature_level; /* of the cluster; 0: there is none yet */
@@ -263,6 +268,11 @@ void far_log_install_beat(struct far_log *log);
 void far_log_install_outcome(struct far_log *log, const struct far_apply_outcome *outcome);
 void far_log_want_state(struct far_log *log);
 void far_log_end_send(struct far_log *log);
+
+/* log_retain.c */
+bool far_log_retain_due(struct far_log *log, uint64_t now_ms);
+int far_log_retain_look(struct far_store *store, uint64_t *ret_first, uint64_t *ret_cut, struct far_error *err); /* on the pool */
+void far_log_retain_propose(struct far_log *log, uint64_t first_seq, uint64_t seq);
 
 /* log_seal.c */
 void far_log_seal_start(struct far_log *log);

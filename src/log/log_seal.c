@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "base/logging.h"
 
-enum { LOOK_MS = 1000, LATER_MS = 60 * 1000 };
+enum { LOOK_MS = 1000, LATER_MS = 60 * 1000, TIDY_MS = 60 * 1000 };
 
 static void push_tidy(struct far_log *log)
 {
@@ -25,8 +25,12 @@ static void work(uv_work_t *request)
     struct far_log_seal *seal = request->data;
     seal->err = (struct far_error){0};
     seal->is_done = false;
-    if (seal->wants_sweep) {
+    if (seal->task == FAR_SEAL_SWEEP) {
         seal->rv = far_segments_sweep(seal->store, &seal->err);
+        return;
+    }
+    if (seal->task == FAR_SEAL_CUT) {
+        seal->rv = far_log_retain_look(seal->store, &seal->first_seq, &seal->cut_seq, &seal->err);
         return;
     }
     seal->rv = seal->sealer != NULL ? 0 : far_sealer_new(seal->store, &seal->limits, &seal->sealer, &seal->err);
@@ -35,7 +39,7 @@ static void work(uv_work_t *request)
     }
 }
 
-static void begin_work(struct far_log *log);
+static void begin_work(struct far_log *log, int task);
 
 /* ---- on the core thread ---- */
 
@@ -83,19 +87,20 @@ static void after_work(uv_work_t *request, int status)
     }
     if (seal->rv != 0) {
         on_failure(log);
-    } else if (seal->wants_sweep) {
-        seal->wants_sweep = false;
-    } else if (seal->is_done) {
+    } else if (seal->task == FAR_SEAL_CUT) {
+        far_log_retain_propose(log, seal->first_seq, seal->cut_seq);
+    } else if (seal->task == FAR_SEAL_RUN && seal->is_done) {
         end_run(seal);
         note_segment(log);
-    } else {
-        begin_work(log);
+    } else if (seal->task == FAR_SEAL_RUN) {
+        begin_work(log, FAR_SEAL_RUN);
     }
 }
 
-static void begin_work(struct far_log *log)
+static void begin_work(struct far_log *log, int task)
 {
     struct far_log_seal *seal = &log->seal;
+    seal->task = task;
     seal->log = log;
     seal->store = log->store;
     seal->work.data = seal;
@@ -109,11 +114,20 @@ void far_log_seal_beat(struct far_log *log)
 {
     struct far_log_seal *seal = &log->seal;
     uint64_t now = far_clock_monotonic_ms();
+    if (!log->install.is_wanted && (log->cut_seq > log->first_seq || now >= seal->tidy_ms)) {
+        seal->tidy_ms = now + TIDY_MS;
+        push_tidy(log);
+    }
     if (now < seal->look_ms || seal->is_busy || seal->take_is_pending || log->install.is_wanted) {
         return;
     }
     seal->look_ms = now + LOOK_MS;
-    begin_work(log);
+    if (seal->wants_sweep) {
+        seal->wants_sweep = false;
+        begin_work(log, FAR_SEAL_SWEEP);
+    } else {
+        begin_work(log, far_log_retain_due(log, now) ? FAR_SEAL_CUT : FAR_SEAL_RUN);
+    }
 }
 
 void far_log_seal_outcome(struct far_log *log, const struct far_apply_outcome *outcome)

@@ -118,6 +118,8 @@ static bool is_cleanup(const struct far_command *command)
     case FAR_KIND_cmd_head_propose:
     case FAR_KIND_cmd_head_sign:
     case FAR_KIND_cmd_head_refuse:
+    case FAR_KIND_cmd_retention_set:
+    case FAR_KIND_cmd_events_cut:
         return true;
     default:
         return false;

@@ -140,6 +140,7 @@ struct far_store {
     const struct far_store_ops *ops;
     _Atomic uint64_t durable_index;
     uint64_t epoch_events; /* of the history; 0 = FAR_HISTORY_EPOCH. Tests make it short */
+    uint64_t history_bytes_max; /* 0 = FAR_HISTORY_BYTES (retain.h) */
     char *segments_dir;    /* owned; NULL: this store has no segments */
 };
 

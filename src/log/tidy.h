@@ -1,10 +1,11 @@
 /* Tidying a store: what has to go, a piece at a time, so that no transaction of it lasts long.
  *
- * Rows that a segment holds; what lies before the cut that the log decided (retention). On the thread that
- * writes the store, between entries. */
+ * Events before the cut that the log decided (retain.h), rows that a segment holds, states of the past that nothing leads
+ * on from. On the thread that writes the store, between entries. */
 #ifndef FAR_LOG_TIDY_H
 #define FAR_LOG_TIDY_H
 
+#include "log/retain.h"
 #include "log/segments.h"
 
 enum { FAR_TIDY_ROWS = 2048 };
@@ -14,7 +15,8 @@ struct far_tidy {
     bool files_to_go; /* files of segments may go now: their records are gone, durably */
 };
 
-/* Do a piece, in a transaction of its own; one in which nothing is to be done costs nothing. */
-int far_tidy(struct far_store *store, struct far_tidy *ret_tidy, struct far_error *err);
+/* Do a piece, in a transaction of its own, given up if there is nothing to do. walk: kept between the pieces, zeroes at
+ * first. */
+int far_tidy(struct far_store *store, struct far_retain_walk *walk, struct far_tidy *ret_tidy, struct far_error *err);
 
 #endif

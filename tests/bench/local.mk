@@ -1,5 +1,6 @@
 # Benchmarks: programs or scripts that print their figures and TAP against their marks; `make bench`.
-BENCH_TESTS = tests/bench/bench_command_latency.py tests/bench/bench_first_copy.py tests/bench/bench_replay.py
+BENCH_TESTS = tests/bench/bench_command_latency.py tests/bench/bench_first_copy.py tests/bench/bench_replay.py \
+	tests/bench/bench_start.py
 EXTRA_DIST += tests/bench/run $(BENCH_TESTS)
 
 # the first copy against nbdcopy
@@ -18,3 +19,8 @@ check_PROGRAMS += tests/bench/replay_fold
 tests_bench_replay_fold_SOURCES = tests/bench/replay_fold.c tests/lib/fsm_world.c tests/lib/fsm_world.h
 tests_bench_replay_fold_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -I$(top_srcdir)/tests
 tests_bench_replay_fold_LDADD = liblog.la $(CMOCKA_LIBS)
+
+# a store of many events
+check_PROGRAMS += tests/bench/make_store
+tests_bench_make_store_SOURCES = tests/bench/make_store.c
+tests_bench_make_store_LDADD = liblog.la

@@ -228,6 +228,28 @@ static void recover_quorum(struct world *w, const uint64_t *nodes)
     MUST(w, recovery_policy_set, .second_approval = false);
 }
 
+static void cut_events(struct world *w, const uint64_t *nodes)
+{
+    uint64_t ids[3] = {1, 1, 99};
+    MUST(w, retention_set, .days = 7, .bytes = 1ull << 30);
+    MUST(w, retention_set, .days = 7, .bytes = 1ull << 30);
+    APPLY(w, retention_set, .days = 1000000);
+    w->actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+    MUST(w, events_cut, .seq = 5, .held_by = {.items = ids, .count = 1});
+    APPLY(w, events_cut, .seq = 5, .held_by = {.items = ids, .count = 1});
+    uint8_t hash[32] = {4};
+    w->actor = far_actor(FAR_ACTOR_TOKEN, 2);
+    MUST(w, token_create, .name = S("s2"), .purpose = FAR_token_purpose_join_server, .hash = far_slice(hash, 32),
+         .expires_ms = w->now_ms + 1000, .site = S("lyon"));
+    uint64_t second = MUST(w, server_join, .token_hash = far_slice(hash, 32), .name = S("s2"), .peer_address = S("b:1"),
+                           .seal_key = far_slice(hash, 32), .fingerprint = far_slice(hash, 32));
+    w->actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+    APPLY(w, events_cut, .seq = 6, .held_by = {.items = ids, .count = 3});
+    ids[1] = second;
+    MUST(w, events_cut, .seq = 7, .held_by = {.items = ids, .count = 2});
+    MUST(w, retention_set);
+}
+
 /* cluster_level: so that an old life stays the same when newer levels come. */
 static void write_log(FILE *file, uint64_t cluster_level, void (*life)(struct world *w, const uint64_t *nodes))
 {
@@ -262,4 +284,9 @@ void golden_write_log_heads(FILE *file)
 void golden_write_log_incarnations(FILE *file)
 {
     write_log(file, 2, recover_quorum);
+}
+
+void golden_write_log_retention(FILE *file)
+{
+    write_log(file, 2, cut_events);
 }

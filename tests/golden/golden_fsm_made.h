@@ -12,5 +12,6 @@ void golden_write_log(FILE *file);
 void golden_write_log_consumers(FILE *file);
 void golden_write_log_heads(FILE *file);
 void golden_write_log_incarnations(FILE *file);
+void golden_write_log_retention(FILE *file);
 
 #endif

@@ -33,5 +33,6 @@ int main(int argc, char **argv)
     write_file(argv[1], "log_consumers.txt", golden_write_log_consumers);
     write_file(argv[1], "log_heads.txt", golden_write_log_heads);
     write_file(argv[1], "log_incarnations.txt", golden_write_log_incarnations);
+    write_file(argv[1], "log_retention.txt", golden_write_log_retention);
     return 0;
 }

@@ -217,6 +217,16 @@ static void answer_head(struct model *m, uint64_t seq, const uint8_t bytes[64], 
     }
 }
 
+/* A cut by the leader, at last of what is there. */
+static void cut_events(struct model *m, uint64_t seq)
+{
+    uint64_t ids[2] = {1 + draw(3), 1}, actor = m->w.actor;
+    m->w.actor = far_actor(draw(4) == 0 ? FAR_ACTOR_TOKEN : FAR_ACTOR_SYSTEM, 1);
+    ACT(m, events_cut, .seq = seq, .held_by = {.items = ids, .count = draw(3)});
+    m->w.actor = actor;
+    ACT(m, retention_set, .days = draw(3), .bytes = draw(2) << (20 + draw(10)));
+}
+
 /* ---- users ---- */
 
 static void use(struct model *m)
@@ -238,7 +248,10 @@ static void use(struct model *m)
     struct far_slice consumer = S(draw(2) == 0 ? "audit" : "billing");
     uint64_t seq = draw(m->w.events + 3);
     static uint8_t bytes[64] = {7}, other[32] = {8};
-    switch (draw(19)) {
+    switch (draw(20)) {
+    case 19:
+        cut_events(m, seq);
+        break;
     case 18:
         answer_head(m, seq, bytes, other);
         break;

@@ -285,3 +285,7 @@ UNIT_TESTS += tests/unit/test_segments
 tests_unit_test_segments_SOURCES = tests/unit/test_segments.c
 tests_unit_test_segments_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_segments_LDADD = liblog.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_retain
+tests_unit_test_retain_SOURCES = tests/unit/test_retain.c
+tests_unit_test_retain_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_retain_LDADD = liblog.la $(CMOCKA_LIBS)

@@ -195,6 +195,18 @@ static void give_level(unsigned state, unsigned input)
     EVENT(feature_level_raised, .level = input == 0 ? FAR_FEATURE_LEVEL + 1 : FAR_FEATURE_LEVEL);
 }
 
+static void reach_retention(unsigned state)
+{
+    uint64_t one = 1, actor = w.actor;
+    w.actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+    MUST(&w, events_cut, .seq = 3, .held_by = {.items = &one, .count = 1});
+    w.actor = actor;
+}
+static void give_retention(unsigned state, unsigned input)
+{
+    EVENT(events_cut, .seq = input == 0 ? 4 : 3);
+}
+
 static void reach_leader(unsigned state)
 {
     MUST(&w, leader_started, .server_id = 1, .term = 5);
@@ -810,6 +822,7 @@ static const struct driver {
     {"command", reach_command, give_command, see_command},
     {"consumer", reach_consumer, give_consumer, see_consumer},
     {"deadline", reach_deadline, give_deadline, see_deadline},
+    {"events", reach_retention, give_retention, see_nothing},
     {"feature level", reach_level, give_level, see_nothing},
     {"head", reach_head, give_head, see_head},
     {"incarnation", reach_incarnation, give_incarnation, see_incarnation},

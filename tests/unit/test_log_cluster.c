@@ -187,6 +187,35 @@ static void every_server_seals_its_older_events_and_shows_all_of_them(void **sta
     }
 }
 
+static void raise_level(void)
+{
+    struct far_cmd_feature_level_raise raise = {.level = 2};
+    struct far_command command = far_test_command(&far_schema_cmd_feature_level_raise, &raise, 0, &payload);
+    memset(command.id, 0, sizeof command.id);
+    command.actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+    (void)kit_propose(kit_leader(), &command);
+}
+
+/* Servers 2 and 3 are not in the state of these stories: one holder is enough. */
+static void a_cut_that_the_log_decides_is_made_by_every_server(void **state)
+{
+    (void)state;
+    WAIT_FOR(kit_leader() != NULL);
+    raise_level();
+    uint64_t one = 1, seq = kit_read_state(kit_leader()).last_seq - 700;
+    struct far_cmd_events_cut cut = {.seq = seq, .held_by = {.items = &one, .count = 1}};
+    struct far_command command = far_test_command(&far_schema_cmd_events_cut, &cut, 0, &payload);
+    memset(command.id, 0, sizeof command.id);
+    command.actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+    struct kit_call call = kit_propose(kit_leader(), &command);
+    assert_string_equal(call.result.message, "");
+    for (int i = 1; i <= KIT_SERVERS; i++) {
+        WAIT_FOR(kit_read_state(&kit_servers[i]).first_seq == seq);
+        WAIT_FOR(segments_of(&kit_servers[i]) <= 3); /* their files are gone, too */
+    }
+    kit_must_propose(kit_leader(), kit_next_number++);
+}
+
 static void on_report(void *arg, bool good, const char *text)
 {
     (void)arg;
@@ -233,6 +262,7 @@ int main(void)
         cmocka_unit_test(leadership_is_handed_over_on_request),
         cmocka_unit_test(one_that_fell_too_far_behind_gets_the_state_and_then_the_history),
         cmocka_unit_test(every_server_seals_its_older_events_and_shows_all_of_them),
+        cmocka_unit_test(a_cut_that_the_log_decides_is_made_by_every_server),
         cmocka_unit_test(each_folder_verifies_after_the_end),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,0 +1,116 @@
+/* How long events are kept, and the cuts that follow from it. The leader finds what is too old or too much and proposes the
+ * cut with the servers that hold everything since the last one; decided here, so all servers let go of the same events. Nothing
+ * is cut that fewer than two servers hold (the one, where there is only one). */
+#include "fsm/machines.h"
+
+enum { FURTHER, NOT_FURTHER };
+static const char *const states[] = {"any"};
+static const char *const inputs[] = {"cut further on", "cut where it is or before"};
+static const struct far_cell cells[1][2] = {
+    {[FURTHER] = FAR_MOVE(0), [NOT_FURTHER] = FAR_REJECT(FAR_CONFLICT, "are gone already")},
+};
+const struct far_table far_table_retention = FAR_TABLE("events", states, inputs, cells);
+
+#define DAYS_MAX 36500u
+#define BYTES_MIN (64ull << 20)
+
+static int look(struct far_step *step, struct far_key *key, struct far_row_retention *ret_row)
+{
+    *key = far_key(&far_schema_row_retention);
+    int rc = far_key_find(step, &far_schema_row_retention, key, ret_row);
+    if (rc == FAR_NOT_FOUND) {
+        *ret_row = (struct far_row_retention){.first_seq = 1};
+        return 0;
+    }
+    return rc;
+}
+
+int far_decide_retention_set(struct far_step *step, const struct far_cmd_retention_set *cmd)
+{
+    struct far_row_retention row;
+    struct far_key key;
+    FAR_TRY(far_cluster_need(step));
+    if (cmd->days > DAYS_MAX) {
+        return far_reject(step, FAR_INVALID, "events can be kept at most %u days", DAYS_MAX);
+    }
+    if (cmd->bytes != 0 && cmd->bytes < BYTES_MIN) {
+        return far_reject(step, FAR_INVALID, "room for events must be at least %llu bytes", BYTES_MIN);
+    }
+    FAR_TRY(look(step, &key, &row));
+    struct far_ev_retention_changed ev = {.days = cmd->days, .bytes = cmd->bytes};
+    return row.days == cmd->days && row.bytes == cmd->bytes ? 0 : far_emit(step, &far_schema_ev_retention_changed, &ev);
+}
+
+int far_evolve_retention_changed(struct far_step *step, const struct far_ev_retention_changed *ev)
+{
+    struct far_row_retention row;
+    struct far_key key;
+    FAR_TRY(look(step, &key, &row));
+    row.days = ev->days;
+    row.bytes = ev->bytes;
+    return far_key_put(step, &far_schema_row_retention, &key, &row);
+}
+
+static int count_servers(struct far_step *step, uint64_t *ret_count)
+{
+    struct far_row_server row;
+    struct far_key key = far_key(&far_schema_row_server);
+    int rc;
+    *ret_count = 0;
+    while ((rc = far_next(step, &far_schema_row_server, &key, NULL, &row)) == 0) {
+        *ret_count += row.role != FAR_server_role_removed;
+    }
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+/* Different servers of the cluster among those that are said to hold the events. */
+static int count_holders(struct far_step *step, const struct far_list *held_by, uint64_t *ret_count)
+{
+    const uint64_t *ids = held_by->items;
+    *ret_count = 0;
+    for (size_t i = 0; i < held_by->count; i++) {
+        struct far_row_server row;
+        bool again = false;
+        for (size_t k = 0; k < i; k++) {
+            again = again || ids[k] == ids[i];
+        }
+        int rc = far_row_find(step, &far_schema_row_server, ids[i], &row);
+        FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+        *ret_count += rc == 0 && !again && row.role != FAR_server_role_removed;
+    }
+    return 0;
+}
+
+int far_decide_events_cut(struct far_step *step, const struct far_cmd_events_cut *cmd)
+{
+    struct far_row_retention row;
+    struct far_key key;
+    uint64_t servers, holders;
+    if (step->actor >> 56 != FAR_ACTOR_SYSTEM) {
+        return far_reject(step, FAR_DENIED, "events are cut by the leader, as the retention says");
+    }
+    FAR_TRY(look(step, &key, &row));
+    if (cmd->seq > step->progress.next_seq) {
+        return far_reject(step, FAR_INVALID, "events before %llu cannot be cut: the newest is %llu", FAR_LLU(cmd->seq),
+                          FAR_LLU(step->progress.next_seq - 1));
+    }
+    FAR_TRY(far_move_id(step, &far_table_retention, 0, cmd->seq > row.first_seq ? FURTHER : NOT_FURTHER, cmd->seq, NULL));
+    FAR_TRY(count_servers(step, &servers));
+    FAR_TRY(count_holders(step, &cmd->held_by, &holders));
+    if (holders < (servers < 2 ? 1 : 2)) {
+        return far_reject(step, FAR_CONFLICT, "the events before %llu stay: only %llu server holds them", FAR_LLU(cmd->seq),
+                          FAR_LLU(holders));
+    }
+    struct far_ev_events_cut ev = {.seq = cmd->seq};
+    return far_emit(step, &far_schema_ev_events_cut, &ev);
+}
+
+int far_evolve_events_cut(struct far_step *step, const struct far_ev_events_cut *ev)
+{
+    struct far_row_retention row;
+    struct far_key key;
+    FAR_TRY(look(step, &key, &row));
+    FAR_TRY(far_move_id(step, &far_table_retention, 0, ev->seq > row.first_seq ? FURTHER : NOT_FURTHER, ev->seq, NULL));
+    row.first_seq = ev->seq;
+    return far_key_put(step, &far_schema_row_retention, &key, &row);
+}

@@ -1,0 +1,81 @@
+/* The leader cuts events that are kept long enough: see retain.h. Once a minute it looks, on the pool together with sealing
+ * (log_seal.c); what is to go becomes a command, with the servers that said they hold all of it. Every server then cuts where
+ * the log says. */
+#include "log/log_private.h"
+
+#include "base/clock.h"
+#include "base/logging.h"
+
+enum { LOOK_MS = 60 * 1000, HOLDERS_MAX = 16, TIMEOUT_MS = 30 * 1000 };
+
+int far_log_retain_look(struct far_store *store, uint64_t *ret_first, uint64_t *ret_cut, struct far_error *err)
+{
+    struct far_store_txn *txn;
+    int rv = far_store_begin(store, false, &txn, err);
+    if (rv != 0) {
+        return rv;
+    }
+    rv = far_retain_decided(txn, ret_first, err);
+    rv = rv != 0 ? rv : far_retain_cut(txn, ret_cut, err);
+    far_store_abort(txn);
+    return rv;
+}
+
+bool far_log_retain_due(struct far_log *log, uint64_t now_ms)
+{
+    if (!log->is_leader || !log->leader_named || log->feature_level < 2 || now_ms < log->seal.retain_ms) {
+        return false;
+    }
+    log->seal.retain_ms = now_ms + LOOK_MS;
+    return true;
+}
+
+static void on_cut(void *arg, const struct far_result *result, uint64_t applied_index)
+{
+    (void)arg;
+    (void)applied_index;
+    if (result->klass != 0) {
+        far_logf(FAR_LEVEL_INFO, "retention", "%s", result->message);
+    }
+}
+
+/* The servers that hold everything since the last cut. */
+static size_t find_holders(const struct far_log *log, uint64_t first_seq, uint64_t ids[HOLDERS_MAX])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < log->status.member_count && count < HOLDERS_MAX; i++) {
+        const struct far_log_member *member = &log->status.members[i];
+        bool is_self = member->id == log->config.server_id;
+        uint64_t first = is_self ? log->first_seq : member->about.first_seq;
+        bool is_told = is_self || member->about.wall_ms != 0;
+        if (is_told && first <= first_seq) {
+            ids[count++] = member->id;
+        }
+    }
+    return count;
+}
+
+void far_log_retain_propose(struct far_log *log, uint64_t first_seq, uint64_t seq)
+{
+    uint64_t ids[HOLDERS_MAX];
+    struct far_buf payload;
+    struct far_cmd_events_cut cut = {.seq = seq, .held_by = {.items = ids}};
+    if (!log->is_leader || seq <= first_seq) {
+        return;
+    }
+    cut.held_by.count = find_holders(log, first_seq, ids);
+    if (cut.held_by.count < (log->status.member_count < 2 ? 1 : 2)) {
+        far_logf(FAR_LEVEL_WARN, "retention", "events before %llu stay: fewer than two servers hold them",
+                 (unsigned long long)seq);
+        return;
+    }
+    far_buf_init(&payload, 1024);
+    if (far_schema_encode(&far_schema_cmd_events_cut, &cut, &payload, NULL) == 0) {
+        struct far_command command = {.kind = far_schema_cmd_events_cut.kind,
+                                      .version = far_schema_cmd_events_cut.version,
+                                      .actor = far_actor(FAR_ACTOR_SYSTEM, log->config.server_id),
+                                      .payload = far_buf_slice(&payload)};
+        far_log_propose(log, &command, TIMEOUT_MS, on_cut, log);
+    }
+    far_buf_done(&payload);
+}
