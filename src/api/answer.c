@@ -47,10 +47,14 @@ size_t far_api_headers(struct far_api_request *request, char index_text[24],
     headers[0] = (struct far_http_header){"farshore-index:", index_text};
     headers[1] = (struct far_http_header){"cache-control:", "no-store"};
     headers[2] = (struct far_http_header){"x-content-type-options:", "nosniff"};
+    size_t count = 3;
     if (status.stale) {
-        headers[3] = (struct far_http_header){"farshore-stale:", "true"};
+        headers[count++] = (struct far_http_header){"farshore-stale:", "true"};
     }
-    return status.stale ? 4 : 3;
+    if (request->etag[0] != '\0') {
+        headers[count++] = (struct far_http_header){"etag:", request->etag};
+    }
+    return count;
 }
 
 static void list_methods(unsigned methods, char text[64])

@@ -34,6 +34,7 @@ struct far_http_request {
     size_t query_count;
     const char *authorization; /* "" where the header is missing, as in the next ones */
     const char *idempotency_key;
+    const char *if_match;
     const char *last_event_id;
     const char *accept;
     struct far_slice body;

@@ -138,6 +138,7 @@ static int read_headers(struct lws *wsi, struct far_http_head *head, struct far_
         {"Authorization", &request->authorization, WSI_TOKEN_HTTP_AUTHORIZATION, NULL},
         {"Accept", &request->accept, WSI_TOKEN_HTTP_ACCEPT, NULL},
         {"Idempotency-Key", &request->idempotency_key, 0, "idempotency-key:"},
+        {"If-Match", &request->if_match, WSI_TOKEN_HTTP_IF_MATCH, NULL},
         {"Last-Event-ID", &request->last_event_id, 0, "last-event-id:"},
     };
     int status = 0;
@@ -155,7 +156,7 @@ static int read_headers(struct lws *wsi, struct far_http_head *head, struct far_
 int far_http_head_read(struct lws *wsi, size_t body_max, struct far_http_head *head, struct far_http_request *request,
                        uint64_t *ret_body_length)
 {
-    request->authorization = request->accept = request->idempotency_key = request->last_event_id = "";
+    request->authorization = request->accept = request->idempotency_key = request->last_event_id = request->if_match = "";
     size_t found = sizeof methods / sizeof methods[0];
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
         if (lws_hdr_total_length(wsi, methods[i].token) > 0) {

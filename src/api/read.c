@@ -433,6 +433,10 @@ static int object(struct reader *reader, json_t **ret_answer, struct far_error *
         json_decref(json);
         return rc;
     }
+    if (json_object_get(json, "revision") != NULL) {
+        snprintf(reader->request->etag, sizeof reader->request->etag, "\"%llu\"",
+                 (unsigned long long)json_integer_value(json_object_get(json, "revision")));
+    }
     *ret_answer = json;
     return 0;
 }

@@ -62,6 +62,7 @@ struct far_api_request {
     struct far_api_request *next_computed;
     char *token_text; /* TOKEN: answered once the command is accepted; in the arena */
     struct far_event_stream *stream;
+    char etag[24]; /* of the object that is answered; empty: it has no revision */
 };
 
 /* ---- answer.c ---- */
@@ -73,7 +74,7 @@ void far_api_answer_bytes(struct far_api_request *request, int status, const cha
 void far_api_problem(struct far_api_request *request, int status, const struct far_error *error);
 /* The object of a problem: also sent at the end of a stream. request may be NULL. */
 json_t *far_api_problem_json(const struct far_api_request *request, int status, const struct far_error *error);
-enum { FAR_API_HEADERS_MAX = 6 };
+enum { FAR_API_HEADERS_MAX = 7 };
 /* The headers that every answer carries; returns how many. */
 size_t far_api_headers(struct far_api_request *request, char index_text[24],
                        struct far_http_header headers[FAR_API_HEADERS_MAX]);
@@ -134,6 +135,7 @@ int far_api_check_witness(struct far_api_request *request, struct far_log_view *
 
 /* ---- command.c ---- */
 void far_api_command(struct far_api_request *request);
+void far_api_patch(struct far_api_request *request);
 void far_api_token(struct far_api_request *request);
 void far_api_join(struct far_api_request *request);
 /* Parses the body and hands it to what makes a proposal of it; a failure is answered here. */

@@ -78,6 +78,10 @@ const struct far_route far_routes[] = {
     COMMAND(POST, "/v1/workloads", workload_create, 201, .rule = {NULL, "name site adapter disks"},
             .summary = "Register a workload with its disks"),
     GET_ONE("workloads", "name", workload, "One workload, with its disks"),
+    {.method = FAR_HTTP_PATCH, .pattern = "/v1/workloads/{name}", .action = FAR_ROUTE_PATCH,
+     .schema = &far_schema_cmd_workload_update, .status = 200, .path_field = "name",
+     .rule = {"description labels disks clear revision", NULL},
+     .summary = "Change a workload: what is not named stays, null clears; If-Match holds it to a revision"},
     COMMAND(DELETE, "/v1/workloads/{name}", workload_remove, 200, .path_field = "name", .rule = {"", NULL},
             .summary = "Remove a workload that no plan protects"),
 
@@ -268,6 +272,18 @@ bool far_time_parse(struct far_slice text, uint64_t *ret_ms)
     uint64_t seconds = ((days_of(value[0], value[1], value[2]) * 24 + value[3]) * 60 + value[4]) * 60 + value[5];
     *ret_ms = seconds * 1000 + fraction;
     return true;
+}
+
+int far_if_match_parse(const char *text, bool *ret_any, uint64_t *ret_revision, struct far_error *err)
+{
+    struct far_slice number = far_slice_str(text);
+    *ret_any = strcmp(text, "*") == 0;
+    if (number.len >= 2 && number.data[0] == '"' && number.data[number.len - 1] == '"') {
+        number = far_slice(number.data + 1, number.len - 2);
+    }
+    return *ret_any || parse_u64(number, ret_revision)
+               ? 0
+               : far_fail(err, FAR_INVALID, "If-Match must be * or one revision, as in the object's ETag: \"3\"");
 }
 
 int far_command_id_parse(const char *text, uint8_t ret_id[16], struct far_error *err)

@@ -22,6 +22,7 @@ enum far_route_action {
     FAR_ROUTE_LIST,    /* rows of a table */
     FAR_ROUTE_OBJECT,  /* one row by name or id, with its parts */
     FAR_ROUTE_COMMAND, /* a body becomes a command */
+    FAR_ROUTE_PATCH,   /* the same, of a body that says what changes: null clears, If-Match is a revision */
     FAR_ROUTE_TOKEN,   /* token_create, whose secret is made here */
     FAR_ROUTE_JOIN,
     FAR_ROUTE_CONSUMER_CREATE, /* consumer_create, whose place may be given in words */
@@ -104,6 +105,9 @@ struct far_query {
 /* FAR_INVALID names the argument: unknown, given twice, not a number, out of range. */
 int far_query_parse(const struct far_slice *arguments, size_t count, struct far_query *ret_query,
                     struct far_error *err);
+
+/* An If-Match: "*" (ret_any), or a revision, as the ETag "3" or without the marks. */
+int far_if_match_parse(const char *text, bool *ret_any, uint64_t *ret_revision, struct far_error *err);
 
 /* An Idempotency-Key: 32 hexadecimal digits, also with the dashes of a UUID. */
 int far_command_id_parse(const char *text, uint8_t ret_id[16], struct far_error *err);

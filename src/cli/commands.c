@@ -113,6 +113,13 @@ const struct cli_command cli_commands[] = {
      .options = {{"site", CLI_TEXT, "SITE", true, "site", NULL, NULL, "where it runs"},
                  {"adapter", CLI_TEXT, "NAME", true, "adapter", NULL, NULL, "\"file\" for disk images and block devices"},
                  {"disk", CLI_PAIRS, "NAME=PATH", true, "disks", "name", "locator", "a disk; once for each"}}},
+    {.noun = "workload", .verb = "set", .argument = "NAME", .help = "change a workload's description, labels or places of disks",
+     .run = cli_run_write, .method = "PATCH", .path = "/v1/workloads/%s", .done = "changed",
+     .options = {{"description", CLI_TEXT, "TEXT", false, "description", NULL, NULL, "what it is, up to 400 bytes"},
+                 {"label", CLI_PAIRS, "KEY=VALUE", false, "labels", "key", "value", "a label; these instead of all it has"},
+                 {"disk", CLI_PAIRS, "NAME=PATH", false, "disks", "name", "locator", "where a disk is now; once for each that moved"},
+                 {"clear", CLI_TEXTS, "FIELD", false, "clear", NULL, NULL, "description or labels: have none"},
+                 {"revision", CLI_NUMBER, "N", false, "revision", NULL, NULL, "only if it is this one (workload show)"}}},
     REMOVE("workload", "NAME", "/v1/workloads", "remove a workload that no plan protects"),
 
     LIST("plan", "/v1/plans",

@@ -5,21 +5,23 @@
 #include "fsm/offer.h"
 
 enum { ABSENT, FREE, PLANNED };
-enum { CREATE, REMOVE, CLAIM, UNCLAIM };
+enum { CREATE, REMOVE, CLAIM, UNCLAIM, UPDATE };
 static const char *const states[] = {"absent", "free", "planned"};
-static const char *const inputs[] = {"workload_create", "workload_remove", "plan_create", "plan_remove"};
+static const char *const inputs[] = {"workload_create", "workload_remove", "plan_create", "plan_remove", "workload_update"};
 #define GONE FAR_REJECT(FAR_NOT_FOUND, "does not exist")
 #define TAKEN FAR_REJECT(FAR_CONFLICT, "exists already; choose another name")
-static const struct far_cell cells[3][4] = {
-    [ABSENT] = {[CREATE] = FAR_MOVE(FREE), [REMOVE] = GONE, [CLAIM] = GONE, [UNCLAIM] = GONE},
+static const struct far_cell cells[3][5] = {
+    [ABSENT] = {[CREATE] = FAR_MOVE(FREE), [REMOVE] = GONE, [CLAIM] = GONE, [UNCLAIM] = GONE, [UPDATE] = GONE},
     [FREE] = {[CREATE] = TAKEN,
               [REMOVE] = FAR_MOVE(ABSENT),
               [CLAIM] = FAR_MOVE(PLANNED),
-              [UNCLAIM] = FAR_REJECT(FAR_INTERNAL, "is in no plan")},
+              [UNCLAIM] = FAR_REJECT(FAR_INTERNAL, "is in no plan"),
+              [UPDATE] = FAR_MOVE(FREE)},
     [PLANNED] = {[CREATE] = TAKEN,
                  [REMOVE] = FAR_REJECT(FAR_CONFLICT, "is in a plan; remove the plan first"),
                  [CLAIM] = FAR_REJECT(FAR_CONFLICT, "is in another plan; remove that first"),
-                 [UNCLAIM] = FAR_MOVE(FREE)},
+                 [UNCLAIM] = FAR_MOVE(FREE),
+                 [UPDATE] = FAR_MOVE(PLANNED)},
 };
 const struct far_table far_table_workload = FAR_TABLE("workload", states, inputs, cells);
 
@@ -68,13 +70,13 @@ static bool wants_path(struct far_slice adapter)
            (name.len > 5 && memcmp(name.data + name.len - 5, ":file", 5) == 0);
 }
 
-static int check_disk(struct far_step *step, const struct far_cmd_workload_create *cmd, size_t i)
+static int check_disk(struct far_step *step, struct far_slice workload, struct far_slice adapter,
+                      const struct far_sub_disk_spec *disks, size_t i)
 {
-    const struct far_sub_disk_spec *disks = cmd->disks.items;
     FAR_TRY(far_name_check(step, "disk", disks[i].name));
-    if (disks[i].locator.len == 0 || (wants_path(cmd->adapter) && disks[i].locator.data[0] != '/')) {
+    if (disks[i].locator.len == 0 || (wants_path(adapter) && disks[i].locator.data[0] != '/')) {
         return far_reject(step, FAR_INVALID, "disk '%.*s' of workload '%.*s' needs a locator: an absolute path",
-                          FAR_TEXT(disks[i].name), FAR_TEXT(cmd->name));
+                          FAR_TEXT(disks[i].name), FAR_TEXT(workload));
     }
     for (size_t k = 0; k < disks[i].locator.len; k++) {
         if (disks[i].locator.data[k] < 0x20 || disks[i].locator.data[k] == 0x7f) {
@@ -85,7 +87,7 @@ static int check_disk(struct far_step *step, const struct far_cmd_workload_creat
     for (size_t k = 0; k < i; k++) {
         if (far_slice_equal(disks[k].name, disks[i].name) || far_slice_equal(disks[k].locator, disks[i].locator)) {
             return far_reject(step, FAR_INVALID, "workload '%.*s' names disk '%.*s' or its place twice",
-                              FAR_TEXT(cmd->name), FAR_TEXT(disks[i].name));
+                              FAR_TEXT(workload), FAR_TEXT(disks[i].name));
         }
     }
     return 0;
@@ -111,7 +113,7 @@ int far_decide_workload_create(struct far_step *step, const struct far_cmd_workl
         return far_reject(step, FAR_INVALID, "workload '%.*s' needs at least one disk", FAR_TEXT(cmd->name));
     }
     for (size_t i = 0; i < cmd->disks.count; i++) {
-        FAR_TRY(check_disk(step, cmd, i));
+        FAR_TRY(check_disk(step, cmd->name, cmd->adapter, cmd->disks.items, i));
     }
     FAR_TRY(far_offer_need(step, site_id, cmd->site, cmd->adapter));
     struct far_ev_workload_created ev = {.id = step->progress.next_id,
@@ -150,6 +152,152 @@ int far_evolve_workload_created(struct far_step *step, const struct far_ev_workl
         far_id_used(step, disk.id);
     }
     return 0;
+}
+
+/* ---- update ---- */
+
+enum { CLEAR_DESCRIPTION = 1, CLEAR_LABELS = 2 };
+
+static int check_labels(struct far_step *step, const struct far_list *list)
+{
+    const struct far_sub_label *labels = list->items;
+    for (size_t i = 0; i < list->count; i++) {
+        FAR_TRY(far_name_check(step, "label", labels[i].key));
+        for (size_t k = 0; k < i; k++) {
+            if (far_slice_equal(labels[k].key, labels[i].key)) {
+                return far_reject(step, FAR_INVALID, "label '%.*s' is there twice", FAR_TEXT(labels[i].key));
+            }
+        }
+    }
+    return 0;
+}
+
+static int what_to_clear(struct far_step *step, const struct far_cmd_workload_update *cmd, unsigned *ret_clear)
+{
+    const struct far_slice *names = cmd->clear.items;
+    *ret_clear = 0;
+    for (size_t i = 0; i < cmd->clear.count; i++) {
+        bool is_description = far_slice_equal(names[i], far_slice_str("description"));
+        if (!is_description && !far_slice_equal(names[i], far_slice_str("labels"))) {
+            return far_reject(step, FAR_INVALID, "'%.*s' of a workload cannot be cleared; only description and labels can",
+                              FAR_TEXT(names[i]));
+        }
+        *ret_clear |= is_description ? CLEAR_DESCRIPTION : CLEAR_LABELS;
+    }
+    if (((*ret_clear & CLEAR_DESCRIPTION) != 0 && cmd->description.len > 0) ||
+        ((*ret_clear & CLEAR_LABELS) != 0 && cmd->labels.count > 0)) {
+        return far_reject(step, FAR_INVALID, "a field cannot be set and cleared at once");
+    }
+    if (*ret_clear == 0 && cmd->description.len == 0 && cmd->labels.count == 0 && cmd->disks.count == 0) {
+        return far_reject(step, FAR_INVALID, "there is nothing to change; give a description, labels or disks");
+    }
+    return 0;
+}
+
+/* The disk of this name, and where its row is; FAR_NOT_FOUND: none. */
+static int find_disk(struct far_step *step, const struct far_row_workload *row, struct far_slice name,
+                     struct far_row_disk *ret_disk)
+{
+    for (uint64_t i = 0; i < row->disk_count; i++) {
+        struct far_key key = far_key_part(&far_schema_row_disk, row->id, i);
+        FAR_TRY(far_key_need(step, &far_schema_row_disk, &key, ret_disk));
+        if (far_slice_equal(ret_disk->name, name)) {
+            return 0;
+        }
+    }
+    return FAR_NOT_FOUND;
+}
+
+/* No two disks of the workload may end up in one place. */
+static int check_place(struct far_step *step, const struct far_row_workload *row, const struct far_list *moves, size_t i)
+{
+    const struct far_sub_disk_spec *move = moves->items;
+    for (uint64_t d = 0; d < row->disk_count; d++) {
+        struct far_row_disk disk;
+        struct far_key key = far_key_part(&far_schema_row_disk, row->id, d);
+        FAR_TRY(far_key_need(step, &far_schema_row_disk, &key, &disk));
+        bool is_moved = false;
+        for (size_t k = 0; k < moves->count; k++) {
+            is_moved = is_moved || far_slice_equal(move[k].name, disk.name);
+        }
+        if (!is_moved && far_slice_equal(disk.locator, move[i].locator)) {
+            return far_reject(step, FAR_CONFLICT, "disk '%.*s' of workload '%.*s' is in that place already",
+                              FAR_TEXT(disk.name), FAR_TEXT(row->name));
+        }
+    }
+    return 0;
+}
+
+static int check_moves(struct far_step *step, const struct far_row_workload *row, const struct far_list *moves)
+{
+    const struct far_sub_disk_spec *move = moves->items;
+    struct far_row_plan plan = {0};
+    struct far_row_disk disk;
+    if (moves->count > 0 && row->plan_id != 0) {
+        FAR_TRY(far_row_need(step, &far_schema_row_plan, row->plan_id, &plan));
+    }
+    if (plan.running_job_id != 0) {
+        return far_reject(step, FAR_CONFLICT, "plan '%.*s' runs a cycle (job %llu); disks move when it is over",
+                          FAR_TEXT(plan.name), FAR_LLU(plan.running_job_id));
+    }
+    for (size_t i = 0; i < moves->count; i++) {
+        FAR_TRY(check_disk(step, row->name, row->adapter, move, i));
+        int rc = find_disk(step, row, move[i].name, &disk);
+        if (rc == FAR_NOT_FOUND && !step->is_rejected) {
+            return far_reject(step, FAR_NOT_FOUND, "workload '%.*s' has no disk '%.*s'", FAR_TEXT(row->name),
+                              FAR_TEXT(move[i].name));
+        }
+        FAR_TRY(rc);
+        FAR_TRY(check_place(step, row, moves, i));
+    }
+    return 0;
+}
+
+int far_decide_workload_update(struct far_step *step, const struct far_cmd_workload_update *cmd)
+{
+    struct far_row_workload row;
+    unsigned clear;
+    FAR_TRY(look_name(step, cmd->name, &row));
+    FAR_TRY(far_move(step, &far_table_workload, state_of(&row), UPDATE, cmd->name, NULL));
+    if (cmd->conditional && cmd->revision != row.revision) {
+        return far_reject(step, FAR_CONFLICT, "workload '%.*s' has revision %llu, not %llu: somebody changed it; read it again",
+                          FAR_TEXT(cmd->name), FAR_LLU(row.revision), FAR_LLU(cmd->revision));
+    }
+    FAR_TRY(what_to_clear(step, cmd, &clear));
+    FAR_TRY(check_labels(step, &cmd->labels));
+    FAR_TRY(check_moves(step, &row, &cmd->disks));
+    struct far_ev_workload_updated ev = {.id = row.id, .description = row.description, .labels = row.labels, .disks = cmd->disks};
+    if ((clear & CLEAR_DESCRIPTION) != 0 || cmd->description.len > 0) {
+        ev.description = cmd->description;
+    }
+    if ((clear & CLEAR_LABELS) != 0 || cmd->labels.count > 0) {
+        ev.labels = cmd->labels;
+    }
+    step->object_id = row.id;
+    return far_emit(step, &far_schema_ev_workload_updated, &ev);
+}
+
+int far_evolve_workload_updated(struct far_step *step, const struct far_ev_workload_updated *ev)
+{
+    const struct far_sub_disk_spec *moves = ev->disks.items;
+    struct far_row_workload row;
+    FAR_TRY(look(step, ev->id, &row));
+    FAR_TRY(far_move_id(step, &far_table_workload, state_of(&row), UPDATE, ev->id, NULL));
+    for (size_t i = 0; i < ev->disks.count; i++) {
+        struct far_row_disk disk;
+        int rc = find_disk(step, &row, moves[i].name, &disk);
+        if (rc == FAR_NOT_FOUND && !step->is_rejected) {
+            return far_reject(step, FAR_INTERNAL, "broken: workload %llu has no such disk", FAR_LLU(row.id));
+        }
+        FAR_TRY(rc);
+        disk.locator = moves[i].locator;
+        struct far_key key = far_key_part(&far_schema_row_disk, row.id, disk.disk_index);
+        FAR_TRY(far_key_put(step, &far_schema_row_disk, &key, &disk));
+    }
+    row.description = ev->description;
+    row.labels = ev->labels;
+    row.revision++;
+    return far_row_put(step, &far_schema_row_workload, row.id, &row);
 }
 
 /* ---- remove ---- */

@@ -65,6 +65,7 @@ static void a_life_gives_the_log_it_gave(void **unused)
     assert_same("log.txt", golden_write_log);
     assert_same("log_consumers.txt", golden_write_log_consumers);
     assert_same("log_heads.txt", golden_write_log_heads);
+    assert_same("log_updates.txt", golden_write_log_updates);
     assert_same("log_incarnations.txt", golden_write_log_incarnations);
     assert_same("log_retention.txt", golden_write_log_retention);
 }
@@ -221,6 +222,7 @@ static void a_recorded_log_is_decided_and_folded_to_the_same_digest(void **unuse
     replay_log("log.txt");
     replay_log("log_consumers.txt");
     replay_log("log_heads.txt");
+    replay_log("log_updates.txt");
     replay_log("log_incarnations.txt");
     replay_log("log_retention.txt");
     free(line);

@@ -250,6 +250,20 @@ static void cut_events(struct world *w, const uint64_t *nodes)
     MUST(w, retention_set);
 }
 
+static void update_workloads(struct world *w, const uint64_t *nodes)
+{
+    struct far_sub_label labels[] = {{S("owner"), S("ann")}, {S("tier"), S("1")}};
+    struct far_sub_disk_spec moved = {S("data"), S("/elsewhere")}, unknown = {S("disk9"), S("/x")};
+    struct far_slice clear = S("description");
+    world_workload(w, "books", 2);
+    MUST(w, workload_update, .name = S("books"), .description = S("the books"), .labels = {labels, 2});
+    APPLY(w, workload_update, .name = S("books"), .description = S("other"), .conditional = true, .revision = 7);
+    MUST(w, workload_update, .name = S("books"), .disks = {&moved, 1}, .conditional = true, .revision = 1);
+    APPLY(w, workload_update, .name = S("books"), .disks = {&unknown, 1});
+    MUST(w, workload_update, .name = S("books"), .labels = {labels + 1, 1}, .clear = {&clear, 1});
+    MUST(w, workload_remove, .name = S("books"));
+}
+
 /* cluster_level: so that an old life stays the same when newer levels come. */
 static void write_log(FILE *file, uint64_t cluster_level, void (*life)(struct world *w, const uint64_t *nodes))
 {
@@ -289,4 +303,9 @@ void golden_write_log_incarnations(FILE *file)
 void golden_write_log_retention(FILE *file)
 {
     write_log(file, 2, cut_events);
+}
+
+void golden_write_log_updates(FILE *file)
+{
+    write_log(file, 2, update_workloads);
 }

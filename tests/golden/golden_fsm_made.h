@@ -11,6 +11,7 @@ void golden_write_log(FILE *file);
 /* The same of named consumers, which came after the first version. */
 void golden_write_log_consumers(FILE *file);
 void golden_write_log_heads(FILE *file);
+void golden_write_log_updates(FILE *file);
 void golden_write_log_incarnations(FILE *file);
 void golden_write_log_retention(FILE *file);
 

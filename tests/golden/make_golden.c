@@ -32,6 +32,7 @@ int main(int argc, char **argv)
     write_file(argv[1], "log.txt", golden_write_log);
     write_file(argv[1], "log_consumers.txt", golden_write_log_consumers);
     write_file(argv[1], "log_heads.txt", golden_write_log_heads);
+    write_file(argv[1], "log_updates.txt", golden_write_log_updates);
     write_file(argv[1], "log_incarnations.txt", golden_write_log_incarnations);
     write_file(argv[1], "log_retention.txt", golden_write_log_retention);
     return 0;

@@ -248,6 +248,11 @@ tests_unit_test_fsm_consumers_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_unit_test_fsm_consumers_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_fsm_consumers_LDADD = libfsm.la $(CMOCKA_LIBS)
 # signed heads
+UNIT_TESTS += tests/unit/test_fsm_update
+tests_unit_test_fsm_update_SOURCES = tests/unit/test_fsm_update.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_unit_test_fsm_update_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_unit_test_fsm_update_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_fsm_update_LDADD = libfsm.la $(CMOCKA_LIBS)
 UNIT_TESTS += tests/unit/test_fsm_heads
 tests_unit_test_fsm_heads_SOURCES = tests/unit/test_fsm_heads.c tests/lib/fsm_world.c tests/lib/fsm_world.h
 tests_unit_test_fsm_heads_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests

@@ -209,6 +209,39 @@ static void a_repeated_command_gets_its_first_answer(void **unused)
     assert_problem(far_test_https_request(c, "POST", "/v1/sites", headers, body), 400, "invalid", "Idempotency-Key");
 }
 
+static int patch(const char *if_match, const char *body)
+{
+    char headers[512];
+    snprintf(headers, sizeof headers, "%s%s%s%s", auth, if_match != NULL ? "If-Match: " : "", if_match != NULL ? if_match : "",
+             if_match != NULL ? "\r\n" : "");
+    return far_test_https_request(c, "PATCH", "/v1/workloads/patched", headers, body);
+}
+
+static void a_patch_changes_what_it_names_of_the_revision_that_it_saw(void **unused)
+{
+    if (ask("GET", "/v1/sites/patchville", NULL) != 200) {
+        assert_int_equal(ask("POST", "/v1/sites", "{\"name\":\"patchville\",\"role\":\"protected\"}"), 201);
+    }
+    assert_int_equal(ask("POST", "/v1/workloads", "{\"name\":\"patched\",\"site\":\"patchville\",\"adapter\":\"file\","
+                                                  "\"disks\":[{\"name\":\"a\",\"locator\":\"/d/a\"}]}"), 201);
+    assert_int_equal(ask("GET", "/v1/workloads/patched", NULL), 200);
+    assert_non_null(strstr(far_test_https_text(c), "etag: \"0\""));
+    assert_int_equal(patch("\"0\"", "{\"description\":\"the books\",\"labels\":[{\"key\":\"owner\",\"value\":\"ann\"}]}"), 200);
+    assert_problem(patch("\"0\"", "{\"description\":\"mine\"}"), 409, "conflict", "revision 1");
+    assert_int_equal(patch("*", "{\"description\":null,\"disks\":[{\"name\":\"a\",\"locator\":\"/d/b\"}]}"), 200);
+    assert_problem(patch("3 4", "{\"description\":\"x\"}"), 400, "invalid", "If-Match");
+    assert_problem(patch(NULL, "{\"revision\":1,\"description\":\"x\"}"), 409, "conflict", "revision 2");
+    assert_problem(patch(NULL, "{\"revision\":\"x\",\"description\":\"x\"}"), 400, "invalid", "revision");
+    assert_problem(patch(NULL, "{\"name\":\"other\"}"), 400, "invalid", "name");
+    assert_problem(patch(NULL, "{\"site\":null}"), 400, "invalid", "site");
+    assert_problem(patch(NULL, "{}"), 400, "invalid", "nothing to change");
+    assert_int_equal(ask("GET", "/v1/workloads/patched", NULL), 200);
+    assert_non_null(strstr(far_test_https_text(c), "etag: \"2\""));
+    assert_non_null(strstr(far_test_https_text(c), "\"owner\""));
+    assert_non_null(strstr(far_test_https_text(c), "/d/b"));
+    assert_null(strstr(far_test_https_text(c), "the books"));
+}
+
 static void reads_wait_for_the_index_they_name(void **unused)
 {
     assert_int_equal(ask("GET", "/v1/log/head?min_index=1", NULL), 200);
@@ -501,6 +534,7 @@ int main(void)
         cmocka_unit_test(unknown_paths_and_methods_are_told_apart),
         cmocka_unit_test(what_breaks_a_limit_of_http_is_told_the_limit),
         cmocka_unit_test(a_repeated_command_gets_its_first_answer),
+        cmocka_unit_test(a_patch_changes_what_it_names_of_the_revision_that_it_saw),
         cmocka_unit_test(reads_wait_for_the_index_they_name),
         cmocka_unit_test(a_stale_server_says_so),
         cmocka_unit_test(what_the_log_refuses_reaches_the_client_with_its_class),

@@ -331,6 +331,24 @@ static void what_is_created_is_listed_and_removed(void **unused)
     assert_says("s1");
 }
 
+static void a_workload_is_changed(void **unused)
+{
+    assert_int_equal(run("site create moving --role protected"), 0);
+    assert_int_equal(run("workload create books --site moving --adapter file --disk a=/d/a"), 0);
+    assert_int_equal(run("workload set books --description 'the books' --label owner=ann --disk a=/d/b"), 0);
+    assert_says("workload 'books' changed");
+    assert_int_equal(run("workload set books --clear description --revision 0"), 4);
+    assert_says("revision 1");
+    assert_int_equal(run("workload set books --clear description --revision 1 --dry-run"), 0);
+    assert_says("nothing was done");
+    assert_int_equal(run("workload show books -o json"), 0);
+    assert_says("the books");
+    assert_says("/d/b");
+    assert_int_equal(run("workload set books"), 2);
+    assert_int_equal(run("workload remove books"), 0);
+    assert_int_equal(run("site remove moving"), 0);
+}
+
 static void failures_have_the_exit_code_of_their_class(void **unused)
 {
     assert_int_equal(run("site show nowhere"), 3);
@@ -538,6 +556,7 @@ int main(void)
         cmocka_unit_test(what_is_tried_out_does_not_happen),
         cmocka_unit_test(the_past_is_shown_compared_and_explained),
         cmocka_unit_test(what_is_created_is_listed_and_removed),
+        cmocka_unit_test(a_workload_is_changed),
         cmocka_unit_test(failures_have_the_exit_code_of_their_class),
         cmocka_unit_test(a_dead_server_in_the_list_is_passed_over),
         cmocka_unit_test(another_ca_is_not_believed),

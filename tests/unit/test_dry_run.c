@@ -132,6 +132,8 @@ static const struct trial trials[] = {
     {"POST", "/v1/workloads", "/v1/workloads",
      "{\"name\":\"new\",\"site\":\"paris\",\"adapter\":\"file\",\"disks\":[{\"name\":\"a\",\"locator\":\"/d/a\"},"
      "{\"name\":\"b\",\"locator\":\"/d/b\"}]}"},
+    {"PATCH", "/v1/workloads/{name}", "/v1/workloads/free",
+     "{\"description\": \"the books\", \"labels\": [{\"key\": \"owner\", \"value\": \"ann\"}]}"},
     {"DELETE", "/v1/workloads/{name}", "/v1/workloads/free", NULL},
     {"POST", "/v1/plans", "/v1/plans",
      "{\"name\":\"new\",\"source_site\":\"paris\",\"target_site\":\"lyon\",\"workloads\":[\"free\"],\"interval_s\":60}"},

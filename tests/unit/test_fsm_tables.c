@@ -556,6 +556,9 @@ static void give_workload(unsigned state, unsigned input)
         COMMAND(plan_create, .name = S("r"), .source_site = S("paris"), .target_site = S("lyon"),
                 .workloads = {&name, 1});
         break;
+    case 4:
+        COMMAND(workload_update, .name = name, .description = S("the books"));
+        break;
     default:
         if (state == 2) {
             COMMAND(plan_remove, .name = S("q"));
