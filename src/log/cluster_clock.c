@@ -27,16 +27,24 @@ void far_cluster_clock_observe(struct far_cluster_clock *clock, uint64_t state_m
     }
 }
 
+static bool is_voter(const struct far_cluster_clock *clock, uint64_t server_id)
+{
+    for (unsigned i = 0; i < clock->server_count; i++) {
+        if (clock->voters[i] == server_id) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void far_cluster_clock_servers(struct far_cluster_clock *clock, const uint64_t *voter_ids, size_t count)
 {
+    count = count > FAR_CLUSTER_CLOCKS_MAX ? FAR_CLUSTER_CLOCKS_MAX : count;
     clock->server_count = (unsigned)count;
+    memcpy(clock->voters, voter_ids, count * sizeof *voter_ids);
     size_t kept = 0;
     for (size_t i = 0; i < clock->sample_count; i++) {
-        bool is_voter = false;
-        for (size_t j = 0; j < count; j++) {
-            is_voter = is_voter || voter_ids[j] == clock->samples[i].server_id;
-        }
-        if (is_voter) {
+        if (is_voter(clock, clock->samples[i].server_id)) {
             clock->samples[kept++] = clock->samples[i];
         }
     }
@@ -46,7 +54,8 @@ void far_cluster_clock_servers(struct far_cluster_clock *clock, const uint64_t *
 void far_cluster_clock_sample(struct far_cluster_clock *clock, uint64_t server_id, uint64_t wall_ms, uint64_t asked_ms,
                               uint64_t answered_ms)
 {
-    if (answered_ms < asked_ms || answered_ms - asked_ms > FAR_CLUSTER_CLOCK_RTT_MAX_MS || wall_ms > INT64_MAX / 1000) {
+    if (answered_ms < asked_ms || answered_ms - asked_ms > FAR_CLUSTER_CLOCK_RTT_MAX_MS || wall_ms > INT64_MAX / 1000 ||
+        (clock->server_count > 0 && !is_voter(clock, server_id))) {
         return;
     }
     size_t i = 0;

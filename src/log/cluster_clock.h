@@ -36,6 +36,7 @@ struct far_cluster_clock {
     uint64_t time_us;    /* cluster time then */
     uint64_t stamped_ms; /* the highest stamp ever handed out or observed */
     unsigned server_count; /* voters of the cluster */
+    uint64_t voters[FAR_CLUSTER_CLOCKS_MAX];
     size_t sample_count;
     struct far_cluster_clock_sample samples[FAR_CLUSTER_CLOCKS_MAX];
     bool is_suspect;     /* as of the last stamp: more than 10 s off the median and not corrected at once */
@@ -49,7 +50,7 @@ void far_cluster_clock_init(struct far_cluster_clock *clock);
 /* Cluster time was state_ms when our monotonic clock was mono_ms: what the log said. A follower calls it for what it applies,
  * so that it goes on where the last leader was. Moves only forward. */
 void far_cluster_clock_observe(struct far_cluster_clock *clock, uint64_t state_ms, uint64_t mono_ms);
-/* The voters of the cluster; samples of others are forgotten. Until it is called there is no majority. */
+/* The voters of the cluster; samples of others are forgotten, and not taken any more. Until it is called there is no majority. */
 void far_cluster_clock_servers(struct far_cluster_clock *clock, const uint64_t *voter_ids, size_t count);
 /* The server's wall clock was wall_ms somewhere between asked_ms and answered_ms of our monotonic clock (equal: our own, or
  * one that came without being asked for). Replaces its last sample. */

@@ -254,7 +254,9 @@ static struct far_log *log_new(const struct far_log_config *config, uv_loop_t *l
     log->lock_fd = -1;
     log->next_deadline_ms = UINT64_MAX;
     log->backlog_last = &log->backlog;
-    far_proposals_init(&log->proposals, far_log_answer, log);
+    uint64_t first_request;
+    far_random_bytes(&first_request, sizeof first_request);
+    far_proposals_init(&log->proposals, far_log_answer, log, first_request);
     far_cluster_clock_init(&log->clock);
     far_buf_init(&log->scratch, FAR_FRAME_MAX);
     uv_mutex_init(&log->status_mutex);

@@ -48,12 +48,12 @@ static void list_assign(struct far_proposal_list *to, struct far_proposal_list f
     to->last = from.first == NULL ? &to->first : from.last;
 }
 
-void far_proposals_init(struct far_proposals *proposals, far_proposal_answer_fn answer, void *arg)
+void far_proposals_init(struct far_proposals *proposals, far_proposal_answer_fn answer, void *arg, uint64_t first_request)
 {
     memset(proposals, 0, sizeof *proposals);
     proposals->answer = answer;
     proposals->arg = arg;
-    proposals->next_request = 1;
+    proposals->next_request = first_request;
     list_init(&proposals->queued);
     list_init(&proposals->sent);
 }

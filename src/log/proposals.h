@@ -64,7 +64,9 @@ struct far_leader_knows {
 };
 bool far_leader_knows_all(const struct far_leader_knows *knows);
 
-void far_proposals_init(struct far_proposals *proposals, far_proposal_answer_fn answer, void *arg);
+/* first_request: of those sent to a leader, unlike any of an earlier life of this server (random): an answer to one of
+ * those may still be under way, and must not be taken for one to a request of this life. */
+void far_proposals_init(struct far_proposals *proposals, far_proposal_answer_fn answer, void *arg, uint64_t first_request);
 /* Queue a copy; command NULL: a barrier. NULL: the bounds are reached or there is no memory. */
 struct far_proposal *far_proposals_add(struct far_proposals *proposals, const struct far_command *command,
                                        uint64_t deadline_ms);

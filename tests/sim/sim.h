@@ -12,6 +12,7 @@
 #include "log/proposals.h"
 #include "log/raft_core.h"
 #include "log/snapshot.h"
+#include "node/leases.h"
 
 #include <stdio.h>
 
@@ -55,6 +56,8 @@ struct sim_swarm {
     unsigned servers;      /* voters at the start */
     unsigned clients;
     unsigned consumers;
+    unsigned nodes;
+    uint64_t lease_ms;
     unsigned keys;
     unsigned read_percent;
     uint64_t think_us;     /* between two operations of a client, at most */
@@ -140,6 +143,9 @@ struct sim_server {
     uint64_t leader_id, term;
     uint64_t raft_heard_us; /* when a message of raft came last */
     struct far_cluster_clock clock;
+    bool judging; /* as in log_private.h, and the next three */
+    uint64_t clock_verdict, clock_off_ms;
+    unsigned suspect_beats;
     int64_t wall_off_ms;
     uint64_t slow_us; /* of each disk job now */
 
@@ -245,6 +251,49 @@ bool sim_consumers_idle(const struct sim *sim, uint64_t last_seq);
 /* Hold what they got against the events of the replayed log. */
 void sim_consumers_check(struct sim *sim, struct far_store_txn *replayed);
 
+/* ---- nodes and the operator (sim_nodes.c), and their checker (sim_orders.c) ---- */
+
+enum { SIM_NODES_MAX = 4, SIM_WORK_MAX = 32, SIM_DISKS_MAX = 2 };
+struct sim_work { /* one attempt of a task */
+    uint64_t job_id, task, attempt, kind, disk_id;
+    unsigned disks;
+    uint64_t done_us;
+    bool is_reported; /* as done, in the report under way */
+    uint8_t root[32];
+};
+struct sim_node {
+    struct sim *sim;
+    unsigned number;
+    unsigned lives;
+    uint64_t id;   /* 0 = it has not joined */
+    uint64_t boot; /* 0 = it has not booted */
+    uint64_t sequence;
+    unsigned at; /* machine that it gets its orders from */
+    bool is_booting;
+    uint64_t sent_us; /* when the report under way was */
+    unsigned reported;
+    uint64_t silent_until_us;
+    struct sim_caller caller;
+    struct far_leases leases;
+    struct sim_work work[SIM_WORK_MAX];
+    unsigned work_count;
+};
+void sim_nodes_start(struct sim *sim);
+
+struct sim_orders;
+struct sim_decided { /* a command of the replayed log */
+    uint64_t index;
+    const struct far_command *command;
+    const struct far_result *result;
+    uint64_t applied_us; /* when it was first applied anywhere */
+    uint64_t elected_us; /* when the leader of its term was elected */
+};
+struct sim_orders *sim_orders_new(struct sim *sim);
+void sim_orders_free(struct sim_orders *orders);
+/* A report was confirmed to its node. */
+void sim_orders_confirmed(struct sim_orders *orders, uint64_t node_id, uint64_t sent_us, uint64_t now_us);
+void sim_orders_decided(struct sim_orders *orders, struct far_store_txn *txn, const struct sim_decided *decided);
+
 struct sim_history;
 struct sim_history *sim_history_new(struct sim *sim);
 void sim_history_free(struct sim_history *history);
@@ -301,6 +350,10 @@ struct sim {
     struct sim_link links[SIM_MACHINES][SIM_MACHINES];
     struct sim_client clients[SIM_CLIENTS_MAX];
     struct sim_consumer consumers[SIM_CONSUMERS_MAX];
+    struct sim_node nodes[SIM_NODES_MAX];
+    struct sim_caller operator_caller;
+    unsigned operator_step;
+    struct sim_orders *orders;
     struct sim_caller founder; /* its first command makes the cluster */
     bool is_founded;
     struct sim_check *check;

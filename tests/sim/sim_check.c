@@ -24,6 +24,7 @@ struct spot { /* one index of the log */
 struct leader {
     uint64_t term;
     uint64_t id;
+    uint64_t at_us;
 };
 
 struct answer {
@@ -96,7 +97,7 @@ void sim_check_leader(struct sim_check *check, uint64_t id, uint64_t term)
         check->leaders = realloc(check->leaders, check->leader_cap * sizeof *check->leaders);
         FAR_ASSERT(check->leaders != NULL);
     }
-    check->leaders[check->leader_count++] = (struct leader){.term = term, .id = id};
+    check->leaders[check->leader_count++] = (struct leader){.term = term, .id = id, .at_us = check->sim->now_us};
 }
 
 void sim_check_commit(struct sim_check *check, uint64_t id, const struct far_wal_entry *entry)
@@ -153,13 +154,31 @@ struct effects {
     uint64_t *at; /* index by command */
     uint64_t count;
     uint64_t index;
+    struct far_store_txn *txn;
 };
+
+static uint64_t elected_at(const struct sim_check *check, uint64_t term)
+{
+    for (size_t i = check->leader_count; i-- > 0;) {
+        if (check->leaders[i].term == term) {
+            return check->leaders[i].at_us;
+        }
+    }
+    return 0;
+}
 
 static void note_effect(void *arg, unsigned position, const struct far_command *command, const struct far_result *result)
 {
     struct effects *effects = arg;
     struct sim *sim = effects->check->sim;
     uint64_t number = far_get_le64(command->id);
+    struct spot *spot = spot_at(effects->check, effects->index);
+    const struct sim_decided decided = {.index = effects->index,
+                                        .command = command,
+                                        .result = result,
+                                        .applied_us = spot->applied_us,
+                                        .elected_us = elected_at(effects->check, spot->term)};
+    sim_orders_decided(sim->orders, effects->txn, &decided);
     if (command->id[15] != 1 || number > effects->count || result->klass != 0 || result->repeated) {
         return;
     }
@@ -183,6 +202,7 @@ static void replay_entry(struct sim_check *check, struct far_store *store, struc
         return;
     }
     FAR_ASSERT(far_store_begin(store, true, &txn, NULL) == 0);
+    effects->txn = txn;
     if (spot->type == FAR_RAFT_COMMAND) {
         rc = far_apply_commands(txn, index, spot->term, far_blob_slice(spot->blob), note_effect, effects, &err);
     } else if (spot->type == FAR_RAFT_BARRIER) {

@@ -190,11 +190,17 @@ static void next_due(struct sim *sim, void *object, uint64_t a, uint64_t b, stru
 static void founded(struct sim_caller *caller, const struct far_result *result, uint64_t index)
 {
     struct sim *sim = caller->sim;
+    struct far_cmd_feature_level_raise raise = {.level = FAR_FEATURE_LEVEL};
     if (result->klass != 0) {
         sim_fail(sim, "the cluster was not made: %s", result->message);
     }
+    if (caller->command.kind == FAR_KIND_cmd_cluster_init) {
+        sim_call(caller, &far_schema_cmd_feature_level_raise, &raise, far_actor(FAR_ACTOR_SYSTEM, 1), ++sim->next_command);
+        return;
+    }
     sim->is_founded = true;
     sim_consumers_start(sim);
+    sim_nodes_start(sim);
     for (unsigned i = 0; i < sim->swarm.clients; i++) {
         rest(&sim->clients[i]);
     }
@@ -207,7 +213,7 @@ void sim_clients_start(struct sim *sim)
         .server_name = far_slice_str("one"), .api_address = far_slice_str("127.0.0.1:5000"),
         .peer_address = far_slice_str("127.0.0.1:5001"), .seal_key = far_slice(key, 32),
         .fingerprint = far_slice(key, 32), .ca_certificate = far_slice(key, 32), .admin_token_hash = far_slice(key, 32),
-        .recovery_public_key = far_slice(key, 32)};
+        .recovery_public_key = far_slice(key, 32), .lease_ms = sim->swarm.lease_ms};
     for (unsigned i = 0; i < SIM_CLIENTS_MAX; i++) {
         sim->clients[i].sim = sim;
         sim_call_init(&sim->clients[i].caller, sim, answered, &sim->clients[i]);

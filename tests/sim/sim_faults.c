@@ -418,6 +418,11 @@ static void admin_due(struct sim *sim, void *object, uint64_t a, uint64_t b, str
     for (size_t i = 0; i < status.member_count; i++) {
         voters += status.members[i].voter;
     }
+    for (unsigned i = 0; i < SIM_MACHINES; i++) {
+        if (sim->servers[i].damaged) {
+            return; /* it is as good as lost: the others must have a majority without it */
+        }
+    }
     bool busy = remove_one(sim, leader, &status, voters) || promote_one(sim, leader, &status) ||
                 add_one(sim, leader, &status);
     if (sim->changes > changes) {

@@ -158,12 +158,85 @@ static void propose_tick(struct sim_server *server)
     }
 }
 
+/* The clock goes on where the state is, as each commit tells it; and what it says of the clocks. */
+static void observe_state(struct sim_server *server)
+{
+    struct far_store_txn *txn;
+    struct far_row_progress progress = {0};
+    struct far_row_cluster cluster;
+    struct far_key key = far_key(&far_schema_row_progress);
+    struct far_arena arena;
+    far_arena_init(&arena, 16384);
+    FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
+    struct far_state state = {.kv = far_store_kv(txn)};
+    if (far_state_get(&state, &far_schema_row_progress, &key, &arena, &progress, NULL) == 0) {
+        far_cluster_clock_observe(&server->clock, progress.time_ms, mono_ms(server));
+        server->clock_verdict = progress.clock_verdict;
+        server->clock_off_ms = progress.clock_off_ms;
+    }
+    key = far_key(&far_schema_row_cluster);
+    if (far_state_get(&state, &far_schema_row_cluster, &key, &arena, &cluster, NULL) == 0) {
+        server->clock.steps_by_log = cluster.feature_level >= 2;
+    }
+    far_store_abort(txn);
+    far_arena_done(&arena);
+}
+
+static void on_judged(void *arg, const struct far_result *result, uint64_t index)
+{
+    struct sim_server *server = arg;
+    server->judging = false;
+}
+
+/* As far_log_judge_clocks(). */
+static void judge_clocks(struct sim_server *server)
+{
+    observe_state(server);
+    uint64_t now = cluster_now(server);
+    int64_t offset_ms = server->clock.offset_ms;
+    uint64_t off_ms = offset_ms < 0 ? (uint64_t)-offset_ms : (uint64_t)offset_ms;
+    uint64_t known = server->clock_verdict == 0 ? (uint64_t)FAR_CLOCK_GOOD : server->clock_verdict;
+    uint64_t apart = off_ms > server->clock_off_ms ? off_ms - server->clock_off_ms : server->clock_off_ms - off_ms;
+    bool is_forward = server->clock.judgement == FAR_CLOCK_FORWARD;
+    bool is_suspect = server->clock.judgement == FAR_CLOCK_SUSPECT;
+    server->suspect_beats = is_suspect ? server->suspect_beats + 1 : 0;
+    bool is_news = is_forward || (is_suspect && known != FAR_CLOCK_SUSPECT && server->suspect_beats >= 5) ||
+                   (!is_suspect && (uint64_t)server->clock.judgement != known) ||
+                   (server->clock.judgement == FAR_CLOCK_AHEAD && apart > FAR_CLUSTER_CLOCK_STEP_MS);
+    if (!server->is_leader || !server->leader_named || server->judging || !server->clock.steps_by_log ||
+        server->clock.sample_count == 0 || !is_news) {
+        return;
+    }
+    struct far_cmd_clock_judge judge = {.verdict = server->clock.judgement,
+                                        .off_ms = off_ms,
+                                        .agreeing = server->clock.agreeing,
+                                        .voters = server->clock.server_count,
+                                        .to_ms = is_forward ? now + off_ms : 0};
+    server->judging = propose_own(server, &far_schema_cmd_clock_judge, &judge, false, on_judged);
+}
+
+static void count_clocks(struct sim_server *server, const struct far_raft_status *status)
+{
+    uint64_t ids[FAR_RAFT_MEMBERS_MAX];
+    size_t voters = 0;
+    for (size_t i = 0; i < status->member_count; i++) {
+        if (status->members[i].voter) {
+            ids[voters++] = status->members[i].id;
+        }
+    }
+    far_cluster_clock_servers(&server->clock, ids, voters);
+}
+
 static void leadership(struct sim_server *server)
 {
     server->leader_moved = false;
     server->leader_named = server->leader_naming = server->tick_is_pending = false;
     far_proposals_lost(&server->proposals, "leadership moved before the answer; repeat it with the same id");
+    server->judging = false;
     if (server->is_leader) {
+        struct far_raft_status status;
+        far_raft_status(server->raft, &status);
+        count_clocks(server, &status);
         propose_leader_started(server);
     }
 }
@@ -278,16 +351,12 @@ static void slow_beat(struct sim_server *server)
 {
     struct sim *sim = server->sim;
     struct far_raft_status status;
-    uint64_t ids[FAR_RAFT_MEMBERS_MAX];
-    size_t voters = 0;
     far_raft_status(server->raft, &status);
     for (size_t i = 0; i < status.member_count; i++) {
-        if (status.members[i].voter) {
-            ids[voters++] = status.members[i].id;
-        }
         sim_net_send(server, status.members[i].id, SIM_CLOCK, wall_ms(server), far_slice(NULL, 0));
     }
-    far_cluster_clock_servers(&server->clock, ids, voters);
+    count_clocks(server, &status);
+    judge_clocks(server);
     sim_history_ask(server);
     if (sim_chance(sim, 3) && !sim_server_walk(server)) {
         struct far_error err = {.klass = FAR_CORRUPT, .message = "the walk found a damaged row"};
@@ -319,28 +388,12 @@ static void beat_due(struct sim *sim, void *object, uint64_t life, uint64_t coun
     sim_server_pump(server);
 }
 
-/* The clock goes on where the state is, as the first commit of a life tells it. */
-static void observe_state(struct sim_server *server)
-{
-    struct far_store_txn *txn;
-    struct far_row_progress progress = {0};
-    struct far_key key = far_key(&far_schema_row_progress);
-    struct far_arena arena;
-    far_arena_init(&arena, 4096);
-    FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
-    struct far_state state = {.kv = far_store_kv(txn)};
-    if (far_state_get(&state, &far_schema_row_progress, &key, &arena, &progress, NULL) == 0) {
-        far_cluster_clock_observe(&server->clock, progress.time_ms, mono_ms(server));
-    }
-    far_store_abort(txn);
-    far_arena_done(&arena);
-}
-
 void sim_propose_start(struct sim_server *server)
 {
     observe_state(server);
-    far_proposals_init(&server->proposals, on_answer, server);
+    far_proposals_init(&server->proposals, on_answer, server, sim_random(server->sim, UINT64_MAX));
     server->leader_moved = server->leader_named = server->leader_naming = server->tick_is_pending = false;
+    server->judging = false;
     server->leader_id = 0;
     sim_after(server->sim, sim_random(server->sim, BEAT_US), beat_due, server, server->life, 0, NULL);
 }

@@ -34,6 +34,8 @@ struct sim_swarm sim_swarm_draw(uint64_t seed)
         .servers = (unsigned)PICK(&d, 3, 3, 3, 5, 5),
         .clients = 1 + (unsigned)draw(&d, SIM_CLIENTS_MAX),
         .consumers = (unsigned)draw(&d, SIM_CONSUMERS_MAX + 1),
+        .nodes = (unsigned)PICK(&d, 0, 2, 4),
+        .lease_ms = PICK(&d, 3000, 5000, 15000),
         .keys = (unsigned)PICK(&d, 1, 3, 10, SIM_KEYS_MAX),
         .read_percent = (unsigned)PICK(&d, 10, 30, 60),
         .think_us = PICK(&d, 50, 200, 200, 500) * SIM_MS,
@@ -66,6 +68,7 @@ struct sim_swarm sim_swarm_plain(void)
     return (struct sim_swarm){.servers = 3,
                               .clients = 4,
                               .consumers = 1,
+                              .lease_ms = 15000,
                               .keys = SIM_KEYS_MAX,
                               .read_percent = 20,
                               .think_us = 250 * SIM_MS,
@@ -92,8 +95,10 @@ void sim_swarm_say(struct sim *sim)
             len += (size_t)snprintf(faults + len, sizeof faults - len, " %s", names[i]);
         }
     }
-    sim_say(sim, "%u voters, %u consumers, %u clients on %u keys, think %llu us, election %llu ms, delay %llu us, drop %u/1000, disk %llu us, "
-            "apply %llu us by %u, cache %llu, membership %d; every %llu us one of:%s", s->servers, s->consumers, s->clients, s->keys,
+    sim_say(sim, "%u voters, %u consumers, %u nodes (lease %llu ms), %u clients on %u keys, think %llu us, "
+            "election %llu ms, delay %llu us, drop %u/1000, disk %llu us, "
+            "apply %llu us by %u, cache %llu, membership %d; every %llu us one of:%s", s->servers, s->consumers, s->nodes,
+            (unsigned long long)s->lease_ms, s->clients, s->keys,
             (unsigned long long)s->think_us, (unsigned long long)s->election_ms, (unsigned long long)s->delay_us,
             s->drop_permille, (unsigned long long)s->disk_us, (unsigned long long)s->apply_us, s->apply_group,
             (unsigned long long)s->cache_bytes, s->membership, (unsigned long long)s->fault_us, faults);

@@ -174,6 +174,7 @@ struct sim *sim_new(const struct sim_options *options)
     far_buf_init(&sim->scratch, 1024 * 1024);
     sim->check = sim_check_new(sim);
     sim->history = sim_history_new(sim);
+    sim->orders = sim_orders_new(sim);
     for (unsigned i = 0; i < SIM_MACHINES; i++) {
         sim->servers[i].sim = sim;
         sim->servers[i].machine = i;
@@ -194,7 +195,12 @@ void sim_free(struct sim *sim)
     free(sim->heap);
     sim_check_free(sim->check);
     sim_history_free(sim->history);
+    sim_orders_free(sim->orders);
     sim_call_done(&sim->founder);
+    sim_call_done(&sim->operator_caller);
+    for (unsigned i = 0; i < SIM_NODES_MAX; i++) {
+        sim_call_done(&sim->nodes[i].caller);
+    }
     for (unsigned i = 0; i < SIM_CONSUMERS_MAX; i++) {
         sim_call_done(&sim->consumers[i].caller);
     }

@@ -125,6 +125,15 @@ static void test_before_the_voters_are_known_there_is_no_majority(void **state)
     assert_true(clock.is_suspect);
 }
 
+/* Found by the simulation: the clock of a standby, and of the removed server whose machine it was given, were two. */
+static void test_the_clock_of_a_standby_does_not_count(void **state)
+{
+    struct far_cluster_clock clock = three(0, 0, 0, 0);
+    far_cluster_clock_observe(&clock, WALL, 0);
+    far_cluster_clock_sample(&clock, 9, WALL + 3600 * 1000, 10, 10);
+    assert_int_equal(clock.sample_count, 3);
+}
+
 static void test_a_big_step_back_is_slewed_and_suspect(void **state)
 {
     struct far_cluster_clock clock = three(-60000, -60000, -60000, 0);
@@ -183,6 +192,7 @@ int main(void)
         cmocka_unit_test(test_with_the_log_a_step_waits_for_it),
         cmocka_unit_test(test_a_single_clock_of_three_is_no_majority),
         cmocka_unit_test(test_before_the_voters_are_known_there_is_no_majority),
+        cmocka_unit_test(test_the_clock_of_a_standby_does_not_count),
         cmocka_unit_test(test_a_big_step_back_is_slewed_and_suspect),
         cmocka_unit_test(test_old_slow_and_foreign_samples_do_not_count),
         cmocka_unit_test(test_a_new_leader_goes_on_where_the_last_one_was),

@@ -33,7 +33,7 @@ static int setup(void **state)
 {
     (void)state;
     memset(&answers, 0, sizeof answers);
-    far_proposals_init(&proposals, on_answer, &answers);
+    far_proposals_init(&proposals, on_answer, &answers, 1);
     far_buf_init(&out, FAR_ENVELOPE_MAX);
     return 0;
 }
@@ -183,6 +183,26 @@ static void timeouts_strike_wherever_it_waits(void **state)
     assert_int_equal(answers.last_actor, 3);
 }
 
+/* Found by the simulation: a server that started again took the leader's answer to a request of its earlier life for one to
+ * the request that had the same number now, and a command was acknowledged that never took effect. */
+static void an_answer_to_an_earlier_life_is_not_heard(void **state)
+{
+    (void)state;
+    struct far_result result = {0};
+    add(1, 1, 99);
+    uint64_t earlier = far_proposals_send(&proposals)->request;
+    far_proposals_drop_queued(&proposals, FAR_BUSY, "");
+    far_proposals_lost(&proposals, "");
+    far_proposals_init(&proposals, proposals.answer, proposals.arg, 0x123456789abcdef0u);
+    answers.count = 0;
+    add(2, 1, 99);
+    uint64_t now = far_proposals_send(&proposals)->request;
+    far_proposals_answered(&proposals, earlier, &result, 5);
+    assert_int_equal(answers.count, 0);
+    far_proposals_answered(&proposals, now, &result, 5);
+    assert_int_equal(answers.count, 1);
+}
+
 /* Found by the simulation: a new leader that had not applied what the old one answered refused commands by its own state,
  * and one behind its commit index refused what a read of a follower had shown. */
 static void a_leader_answers_from_its_state_only_when_that_is_the_clusters(void **state)
@@ -223,6 +243,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(more_than_the_bound_is_not_taken, setup, teardown),
         cmocka_unit_test_setup_teardown(what_lost_its_place_or_leader_has_an_unknown_outcome, setup, teardown),
         cmocka_unit_test_setup_teardown(timeouts_strike_wherever_it_waits, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_answer_to_an_earlier_life_is_not_heard, setup, teardown),
         cmocka_unit_test(a_leader_answers_from_its_state_only_when_that_is_the_clusters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
