@@ -1,5 +1,6 @@
 /* Proposals and leadership: who gets a command, who answers it, and what a leader proposes by itself. See log.c. */
 #include "log/log_private.h"
+#include "log/signed_head.h"
 
 #include "base/clock.h"
 #include "base/logging.h"
@@ -269,6 +270,11 @@ static bool screen(void *arg, struct far_proposal *proposal, struct far_result *
     }
     screening->has_view = true;
     proposal->command.proposed_at_ms = far_log_cluster_now(screening->log);
+    if (!far_head_signature_fits(&screening->view.state, &proposal->command)) {
+        ret_result->klass = FAR_DENIED;
+        snprintf(ret_result->message, sizeof ret_result->message, "the signature of the head is not by the server's key of then");
+        return true;
+    }
     return far_fsm_check(&screening->view.state, &proposal->command, ret_result, &err) == 0 &&
            (ret_result->klass != 0 || ret_result->repeated);
 }

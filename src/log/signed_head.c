@@ -1,6 +1,10 @@
 /* The signed bytes of a head: see signed_head.h. */
 #include "log/signed_head.h"
 
+#include "net/sign.h"
+
+enum { ARENA_MAX = 256 * 1024 };
+
 static const char context[16] = "farshore head 0"; /* and its NUL: a key signs nothing else that begins so */
 
 int far_head_message(struct far_slice cluster_uuid, uint64_t incarnation_epoch, uint64_t seq, struct far_slice head,
@@ -39,4 +43,35 @@ struct far_slice far_head_voter_key(const struct far_list *voters, uint64_t serv
         }
     }
     return far_slice(NULL, 0);
+}
+
+static bool fits(const struct far_row_cluster *cluster, const struct far_row_head *head, const struct far_cmd_head_sign *cmd)
+{
+    uint8_t message[FAR_HEAD_MESSAGE_MAX];
+    size_t len;
+    struct far_slice key = far_head_voter_key(&head->voters, cmd->server_id);
+    return key.len == 0 ||
+           (far_head_message(cluster->uuid, head->incarnation_epoch, head->seq, head->head, &head->voters, message, &len, NULL) ==
+                0 &&
+            far_sign_check(key, far_slice(message, len), cmd->signature));
+}
+
+bool far_head_signature_fits(struct far_state *state, const struct far_command *command)
+{
+    struct far_cmd_head_sign cmd;
+    struct far_row_cluster cluster;
+    struct far_row_head head;
+    struct far_arena arena;
+    struct far_key cluster_key = far_key(&far_schema_row_cluster), key = far_key(&far_schema_row_head);
+    if (command->kind != FAR_KIND_cmd_head_sign) {
+        return true;
+    }
+    far_arena_init(&arena, ARENA_MAX);
+    bool known = far_schema_decode(&far_schema_cmd_head_sign, command->payload, &arena, &cmd, NULL) == 0;
+    far_key_u64(&key, known ? cmd.seq : 0);
+    known = known && far_state_get(state, &far_schema_row_cluster, &cluster_key, &arena, &cluster, NULL) == 0 &&
+            far_state_get(state, &far_schema_row_head, &key, &arena, &head, NULL) == 0;
+    bool good = !known || fits(&cluster, &head, &cmd);
+    far_arena_done(&arena);
+    return good;
 }

@@ -1,7 +1,8 @@
 /* Signed heads: what exactly a voter signs (docs/FORMATS.md, "Signed heads"), and whether it did.
  *
  * A signature covers the cluster, its incarnation, the chain head with its seq, and everybody who counts at it with their keys:
- * so whoever trusts a majority of the signers knows from the signatures alone whom to trust next. Pure functions, any thread. */
+ * so whoever trusts a majority of the signers knows from the signatures alone whom to trust next. The core only counts; the leader
+ * spends no entry on a signature that is wrong. Pure functions, any thread. */
 #ifndef FAR_LOG_SIGNED_HEAD_H
 #define FAR_LOG_SIGNED_HEAD_H
 
@@ -17,5 +18,8 @@ int far_head_message(struct far_slice cluster_uuid, uint64_t incarnation_epoch, 
                      struct far_error *err);
 /* The key of this server among the voters; an empty slice: it does not count, or has none. */
 struct far_slice far_head_voter_key(const struct far_list *voters, uint64_t server_id);
+/* Of a command head_sign: is its signature by the key that its server has at that head? Others are right. What this state does not
+ * know (the head, the server) is for the core to refuse. */
+bool far_head_signature_fits(struct far_state *state, const struct far_command *command);
 
 #endif

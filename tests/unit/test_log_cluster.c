@@ -4,6 +4,8 @@
 
 #include "../lib/entries.h"
 #include "../lib/log_kit.h"
+#include "log/signed_head.h"
+#include "net/sign.h"
 #include "log/chain.h"
 
 #include <dirent.h>
@@ -66,6 +68,47 @@ static void a_follower_passes_commands_on_and_sees_its_own_writes(void **state)
     far_log_barrier(kit_leader()->log, KIT_CALL_MS, kit_on_done, memset(&barrier, 0, sizeof barrier));
     WAIT_FOR(barrier.is_done);
     assert_int_equal(barrier.result.klass, 0);
+}
+
+static struct kit_call propose_own(const struct far_schema *schema, const void *object)
+{
+    static uint64_t number = 1u << 20;
+    struct far_command command = far_test_command(schema, object, number++, &payload);
+    command.actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+    return kit_propose(kit_follower(), &command);
+}
+
+static void a_wrong_signature_of_a_head_does_not_enter_the_log(void **state)
+{
+    uint8_t public_key[32], private_key[32], message[FAR_HEAD_MESSAGE_MAX], signature[64];
+    size_t len;
+    struct far_error err;
+    struct far_log_view view;
+    WAIT_FOR(kit_leader() != NULL && kit_follower() != NULL);
+    assert_int_equal(far_sign_keypair(public_key, private_key, &err), 0);
+    struct far_cmd_feature_level_raise raise = {.level = FAR_FEATURE_LEVEL};
+    struct far_cmd_server_key_set set = {.server_id = 1, .public_key = far_slice(public_key, 32)};
+    assert_int_equal(propose_own(&far_schema_cmd_feature_level_raise, &raise).result.klass, 0);
+    assert_int_equal(propose_own(&far_schema_cmd_server_key_set, &set).result.klass, 0);
+    assert_int_equal(far_log_view_begin(kit_leader()->log, &view, &err), 0);
+    far_log_view_end(&view);
+    struct far_cmd_head_propose propose = {.seq = view.last_seq, .head = far_slice(view.head, 32)};
+    assert_int_equal(propose_own(&far_schema_cmd_head_propose, &propose).result.klass, 0);
+
+    struct far_sub_head_voter voter = {.server_id = 1, .public_key = far_slice(public_key, 32)};
+    struct far_list voters = {.items = &voter, .count = 1};
+    static const uint8_t uuid[16] = {1, 2, 3}; /* of far_test_cluster_init() */
+    assert_int_equal(far_head_message(far_slice(uuid, 16), 1, view.last_seq, propose.head, &voters, message, &len, &err), 0);
+    assert_int_equal(far_sign(private_key, far_slice(message, len), signature, &err), 0);
+    struct far_cmd_head_sign sign = {.server_id = 1, .seq = view.last_seq, .signature = far_slice(signature, 64)};
+    signature[5] ^= 1;
+    WAIT_FOR(kit_all_at(kit_applied(kit_leader())));
+    struct kit_call call = propose_own(&far_schema_cmd_head_sign, &sign);
+    assert_int_equal(call.result.klass, FAR_DENIED);
+    signature[5] ^= 1;
+    call = propose_own(&far_schema_cmd_head_sign, &sign);
+    assert_int_equal(call.result.klass, 0);
+    assert_true(call.result.seq_first > 0);
 }
 
 static void a_stopped_follower_catches_up_by_the_log(void **state)
@@ -257,6 +300,7 @@ int main(void)
         cmocka_unit_test(one_server_leads_and_answers),
         cmocka_unit_test(two_more_join_and_are_promoted),
         cmocka_unit_test(a_follower_passes_commands_on_and_sees_its_own_writes),
+        cmocka_unit_test(a_wrong_signature_of_a_head_does_not_enter_the_log),
         cmocka_unit_test(a_stopped_follower_catches_up_by_the_log),
         cmocka_unit_test(the_leader_stops_and_another_takes_over),
         cmocka_unit_test(leadership_is_handed_over_on_request),
