@@ -114,6 +114,13 @@ void far_client_proven(const struct far_client *client, struct far_client_proven
 int far_client_check_head(const char *head, const char *cluster_uuid, const char *public_key,
                           struct far_client_error *ret_error);
 
+/* After a stream with a proof has ended: the newest signed head is on the chain that was computed here, and signed as
+ * far_client_check_head() says: so all events up to *ret_seq, given and left out, are those that a majority of the cluster's servers
+ * signed, one of them with public_key (NULL: whoever they are). Asks a server for the signatures. 0, or -1: "corrupt", or "not_found"
+ * where no signed head lies in the stream's reach. */
+int far_client_prove_signed(struct far_client *client, const char *public_key, uint64_t *ret_seq,
+                            struct far_client_error *ret_error);
+
 /* The consumer has done with everything up to the cursor. Servers keep the newest of a second: call it as often as you like.
  * Within on_event with another client only. */
 int far_client_ack(struct far_client *client, const char *consumer, const char *cursor, struct far_client_error *ret_error);

@@ -193,6 +193,7 @@ const struct cli_command cli_commands[] = {
                  FILTER("subject", "OBJECT", "that name this object: an id, plan:gold, job:17"),
                  FILTER("plan", "PLAN", "about this plan"), FILTER("site", "SITE", "about this site"),
                  FILTER("proof", "none|headers|full", "compute the chain over every event, prove filter and payload"),
+                 FILTER("key", "KEY", "with --proof: the chain must have a head signed with it (farshored init)"),
                  FILTER("consumer", "NAME", "from the place of this consumer; acknowledge what was printed")}},
     LIST("consumer", "/v1/consumers", "id:ID name:NAME seq:DONE lag:LAG acked_ms:ACKED created_ms:CREATED", {.name = NULL}),
     SHOW("consumer", "NAME", "/v1/consumers"),

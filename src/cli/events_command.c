@@ -147,14 +147,31 @@ static void print_proven(const struct far_client *client)
             proven.from_start ? "from the first to" : "up to", proven.seq, proven.events, proven.skipped, head);
 }
 
+/* The chain that was computed has the newest head that the servers signed, one of them with this key. */
+static int prove_signed(struct far_client *client, const char *key, struct far_error *err)
+{
+    struct far_client_error why;
+    uint64_t seq = 0;
+    if (far_client_prove_signed(client, key, &seq, &why) != 0) {
+        return cli_failed(&why, err);
+    }
+    fprintf(stderr, "farshore: up to event %" PRIu64 " signed by a majority of the servers, one of them with the key that was given\n",
+            seq);
+    return 0;
+}
+
 int cli_run_events(struct cli *cli, struct far_error *err)
 {
+    const char *signer = cli_value(&cli->parsed, "key");
     struct far_client *client = NULL;
     struct far_client_error why;
     struct far_client_stream stream;
     struct printer printer = {.cli = cli, .consumer = cli_value(&cli->parsed, "consumer")};
     char kinds[KINDS_MAX];
     int rc = read_stream(cli, kinds, &stream, err);
+    if (rc == 0 && signer != NULL && stream.proof == FAR_CLIENT_PROOF_NONE) {
+        rc = far_fail(err, FAR_INVALID, "option '--key' needs '--proof headers' or '--proof full'");
+    }
     rc = rc != 0 ? rc : cli_client(cli, NULL, &client, err);
     if (rc == 0 && printer.consumer != NULL) {
         rc = cli_client(cli, cli->servers, &printer.acker, err);
@@ -174,6 +191,7 @@ int cli_run_events(struct cli *cli, struct far_error *err)
     }
     if (rc == 0 && stream.proof != FAR_CLIENT_PROOF_NONE) {
         print_proven(client);
+        rc = signer != NULL ? prove_signed(client, signer, err) : 0;
     }
     far_client_free(printer.acker);
     return rc;

@@ -1,10 +1,13 @@
 /* Is a head of the log signed by a majority of those who count at it? See far_client_check_head() and docs/FORMATS.md, "Signed
- * heads": the signed bytes are made here from what the server says, so that it cannot say anything else than what was signed. */
+ * heads": the signed bytes are made here from what the server says, so that it cannot say anything else than what was signed. And
+ * is it the head of a chain that this client computed itself? See far_client_prove_signed(). */
+#include "client/proof.h"
 #include "client/transfer.h"
 
 #include <jansson.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <stdlib.h>
 
 enum { VOTERS_MAX = 16, FIXED = 88, VOTER = 40, KEY = 32, SIGNATURE = 64 };
 
@@ -121,5 +124,68 @@ int far_client_check_head(const char *head, const char *cluster_uuid, const char
     json_t *json = json_loads(head, 0, NULL);
     int rc = json == NULL ? far_fail(&err, FAR_INVALID, "the head is no JSON") : check(json, cluster_uuid, public_key, &err);
     json_decref(json);
+    return rc == 0 ? 0 : client_give(ret_error, &err, 0);
+}
+
+/* ---- the chain of a stream ---- */
+
+/* The newest of these heads that is signed and that the chain which was computed here passed. */
+static int find_signed(const struct far_client *client, const json_t *items, const json_t **ret_head, struct far_error *err)
+{
+    uint64_t last = client->proven.seq;
+    if (client->heads == NULL || client->heads->first == UINT64_MAX) {
+        return far_fail(err, FAR_INVALID, "there was no stream with a proof before");
+    }
+    for (size_t i = 0; i < json_array_size(items); i++) { /* the newest first */
+        const json_t *head = json_array_get(items, i);
+        const char *state = json_string_value(json_object_get(head, "state"));
+        uint64_t seq = read_number(head, "seq");
+        if (state != NULL && strcmp(state, "signed") == 0 && seq >= client->heads->first && seq <= last &&
+            last - seq < PROOF_HEADS) {
+            *ret_head = head;
+            return 0;
+        }
+    }
+    return far_fail(err, FAR_NOT_FOUND, "no signed head lies between event %llu and %llu, where the stream went",
+                    (unsigned long long)client->heads->first + 1, (unsigned long long)last);
+}
+
+/* Is it the one of the chain? */
+static int compare(const struct far_client *client, const json_t *head, struct far_error *err)
+{
+    uint8_t bytes[32];
+    uint64_t seq = read_number(head, "seq");
+    return read_hex(head, "head", bytes, sizeof bytes) && memcmp(bytes, client->heads->behind[seq % PROOF_HEADS], sizeof bytes) == 0
+               ? 0
+               : far_fail(err, FAR_CORRUPT, "the events that came up to event %llu are not those that a majority signed",
+                          (unsigned long long)seq);
+}
+
+static int get(struct far_client *client, const char *path, json_t **ret_json, struct far_client_error *ret_error)
+{
+    char *answer = NULL;
+    int rc = far_client_request(client, "GET", path, NULL, &answer, ret_error);
+    *ret_json = rc == 0 ? json_loads(answer, 0, NULL) : NULL;
+    free(answer);
+    return rc;
+}
+
+int far_client_prove_signed(struct far_client *client, const char *public_key, uint64_t *ret_seq,
+                            struct far_client_error *ret_error)
+{
+    struct far_error err = {0};
+    json_t *cluster = NULL, *heads = NULL;
+    const json_t *head = NULL;
+    if (get(client, "/v1/cluster", &cluster, ret_error) != 0 || get(client, "/v1/log/heads", &heads, ret_error) != 0) {
+        json_decref(cluster);
+        return -1;
+    }
+    const char *uuid = json_string_value(json_object_get(json_object_get(cluster, "cluster"), "uuid"));
+    int rc = find_signed(client, json_object_get(heads, "items"), &head, &err);
+    rc = rc != 0 ? rc : check(head, uuid == NULL ? "" : uuid, public_key, &err);
+    rc = rc != 0 ? rc : compare(client, head, &err);
+    *ret_seq = rc == 0 ? read_number(head, "seq") : *ret_seq;
+    json_decref(cluster);
+    json_decref(heads);
     return rc == 0 ? 0 : client_give(ret_error, &err, 0);
 }

@@ -134,6 +134,7 @@ void far_client_free(struct far_client *client)
     }
     free(client->authorization);
     free(client->ca_path);
+    free(client->heads);
     free(client);
 }
 

@@ -283,6 +283,13 @@ int far_client_stream(struct far_client *client, const struct far_client_stream 
     *follower = (struct follower){.answer = {.client = client}, .what = stream, .on_event = on_event, .arg = arg};
     far_buf_init(&follower->answer.body, LINE_MAX_BYTES);
     enum verdict verdict = GIVE_UP;
+    if (stream->proof != FAR_CLIENT_PROOF_NONE && client->heads == NULL) {
+        client->heads = malloc(sizeof *client->heads); /* without it heads cannot be held against signed ones, no more */
+    }
+    if (client->heads != NULL) {
+        client->heads->first = UINT64_MAX;
+    }
+    follower->proof.heads = stream->proof != FAR_CLIENT_PROOF_NONE ? client->heads : NULL;
     if (proof_init(&follower->proof, stream, &follower->err) == 0) {
         client->proven = follower->proof.proven;
         verdict = follow(client, follower);

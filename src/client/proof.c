@@ -41,9 +41,17 @@ static bool read_cursor(const char *text, uint64_t *ret_seq, uint8_t ret_head[HE
            far_hex_decode(text + digits + 1, strlen(text + digits + 1), ret_head, HEAD);
 }
 
+static void keep_head(struct proof *proof, bool is_first)
+{
+    if (proof->heads != NULL) {
+        proof->heads->first = is_first ? proof->proven.seq : proof->heads->first;
+        memcpy(proof->heads->behind[proof->proven.seq % PROOF_HEADS], proof->proven.head, HEAD);
+    }
+}
+
 int proof_init(struct proof *proof, const struct far_client_stream *stream, struct far_error *err)
 {
-    memset(proof, 0, sizeof *proof);
+    *proof = (struct proof){.heads = proof->heads};
     proof->level = stream->proof;
     proof->by_object = stream->subject != NULL || stream->plan != NULL || stream->site != NULL;
     proof->severities = kind_severities_from(stream->severity == NULL ? "info" : stream->severity);
@@ -51,6 +59,7 @@ int proof_init(struct proof *proof, const struct far_client_stream *stream, stru
         return far_fail(err, FAR_INVALID, "there is no severity '%s': info, notice, warning or error", stream->severity);
     }
     proof->has_head = stream->from != NULL && read_cursor(stream->from, &proof->proven.seq, proof->proven.head);
+    keep_head(proof, proof->has_head);
     return proof->level == FAR_CLIENT_PROOF_NONE ? 0 : read_kinds(proof, stream->kinds, err);
 }
 
@@ -83,6 +92,7 @@ static int add(struct proof *proof, const uint8_t entry[ENTRY], struct far_error
     SHA256(entry, ENTRY, both + HEAD);
     SHA256(both, sizeof both, proof->proven.head);
     proof->proven.seq = seq;
+    keep_head(proof, false);
     return 0;
 }
 
@@ -124,6 +134,7 @@ int proof_start(struct proof *proof, const json_t *frame, struct far_error *err)
         proof->proven.from_start = seq == 0;
         proof->proven.seq = seq;
         memcpy(proof->proven.head, head, sizeof head);
+        keep_head(proof, true);
     }
     return 0;
 }

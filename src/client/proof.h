@@ -10,7 +10,13 @@
 
 #include <jansson.h>
 
-enum { PROOF_KINDS_MAX = 1024 };
+enum { PROOF_KINDS_MAX = 1024, PROOF_HEADS = 16384 /* the servers sign none that is older */ };
+
+/* The newest heads of a chain, to be held against a signed one. */
+struct proof_heads {
+    uint64_t first; /* seq behind which the chain begins; UINT64_MAX: it has not begun */
+    uint8_t behind[PROOF_HEADS][32]; /* behind event seq, at seq modulo PROOF_HEADS */
+};
 
 struct proof {
     enum far_client_proof level;
@@ -21,9 +27,10 @@ struct proof {
     bool by_object;      /* what was left out may have been left out for that */
     bool has_head;       /* where the chain stands is known */
     struct far_client_proven proven;
+    struct proof_heads *heads; /* borrowed; NULL: they are not kept. Set before proof_init */
 };
 
-/* FAR_INVALID: a filter that cannot be understood here. */
+/* FAR_INVALID: a filter that cannot be understood here. What else is in *proof is overwritten. */
 int proof_init(struct proof *proof, const struct far_client_stream *stream, struct far_error *err);
 /* The frames of a stream. */
 int proof_start(struct proof *proof, const json_t *frame, struct far_error *err);

@@ -10,6 +10,8 @@
 
 enum { SERVERS_MAX = 16, PAUSE_MIN_MS = 50, PAUSE_MAX_MS = 1000 };
 
+struct proof_heads; /* proof.h */
+
 struct far_client {
     CURL *curl;
     char *servers[SERVERS_MAX];
@@ -21,6 +23,7 @@ struct far_client {
     uint64_t index;
     bool is_stale; /* the last answer said so */
     struct far_client_proven proven;
+    struct proof_heads *heads; /* of the last stream with a proof; NULL: there was none */
     atomic_bool canceled;
 };
 

@@ -29,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct far_client_stream stream = {.version = FAR_CLIENT_STREAM_VERSION, .proof = FAR_CLIENT_PROOF_FULL,
                                        .kinds = "site_created,node_lost", .severity = "notice"};
-    struct proof proof;
+    struct proof proof = {.heads = NULL};
     struct far_error err;
     char *copy = malloc(size + 1);
     if (copy == NULL || proof_init(&proof, &stream, &err) != 0) {

@@ -112,6 +112,10 @@ def online_every_server_is_asked_also_those_that_nobody_named():
     wrong = [] if status == 0 and "all 3 alike" in text and "with the key that was given" in text else ["%d %s" % (status, text)]
     status, text = verify_online(servers[:1], "--key", "00" * 32)
     wrong += [] if status == CORRUPT and "not signed with the key that was given" in text else ["%d %s" % (status, text)]
+    for key, expected in ((keys[2], 0), ("00" * 32, CORRUPT)):
+        status, text = cluster.cli("events", "--from", "start", "--proof", "headers", "--key", key, check=False)
+        if status != expected or ("one of them with the key that was given" in text) != (expected == 0):
+            wrong.append("events: %d %s" % (status, text[-500:]))
     servers[2].stop()
     for named in (servers[:1], servers[2:] + servers[:1]):  # the one that is away is named, or not
         status, text = verify_online(named)

@@ -5,6 +5,8 @@
 
 #include "api/http.h"
 #include "farshore/client.h"
+#include "log/signed_head.h"
+#include "net/sign.h"
 
 #include <jansson.h>
 #include <openssl/evp.h>
@@ -182,6 +184,72 @@ static void a_client_computes_every_head_by_itself(void **unused)
         assert_true(events[i] == 0 || taken.events == events[i]);
         assert_head(&proven);
     }
+    far_client_free(client);
+}
+
+/* The fixture's only server signs where the log stands; its public key as text. */
+static void sign_head(char key_text[65], const uint8_t head[32])
+{
+    uint8_t public_key[32], private_key[32], message[FAR_HEAD_MESSAGE_MAX], signature[64], uuid[16];
+    size_t len;
+    assert_int_equal(far_sign_keypair(public_key, private_key, NULL), 0);
+    far_hex_encode(public_key, 32, key_text);
+    struct far_cmd_server_key_set set = {.server_id = 1, .public_key = far_slice(public_key, 32)};
+    assert_int_equal(far_test_api_apply(fixture, &far_schema_cmd_server_key_set, &set), 0);
+    uint8_t own[32];
+    assert_int_equal(ask("GET", "/v1/cluster", NULL), 200);
+    json_t *json = json_loads(body, 0, NULL);
+    const json_t *cluster = json_object_get(json, "cluster"), *log = json_object_get(json, "log");
+    uint64_t seq = (uint64_t)json_integer_value(json_object_get(log, "seq"));
+    uint64_t epoch = (uint64_t)json_integer_value(json_object_get(cluster, "incarnation_epoch"));
+    assert_true(far_hex_decode(json_string_value(json_object_get(log, "head")), 64, own, 32));
+    assert_true(far_hex_decode(json_string_value(json_object_get(cluster, "uuid")), 32, uuid, 16));
+    json_decref(json);
+    struct far_cmd_head_propose propose = {.seq = seq, .head = far_slice(head == NULL ? own : head, 32)};
+    assert_int_equal(far_test_api_apply(fixture, &far_schema_cmd_head_propose, &propose), 0);
+    struct far_sub_head_voter voter = {.server_id = 1, .public_key = far_slice(public_key, 32)};
+    struct far_list voters = {.items = &voter, .count = 1};
+    assert_int_equal(far_head_message(far_slice(uuid, 16), epoch, seq, propose.head, &voters, message, &len, NULL), 0);
+    assert_int_equal(far_sign(private_key, far_slice(message, len), signature, NULL), 0);
+    struct far_cmd_head_sign sign = {.server_id = 1, .seq = seq, .signature = far_slice(signature, 64)};
+    assert_int_equal(far_test_api_apply(fixture, &far_schema_cmd_head_sign, &sign), 0);
+}
+
+static void a_client_holds_its_chain_against_the_signed_head(void **unused)
+{
+    char key[65], other_key[65];
+    uint8_t wrong[32] = {1};
+    uint64_t seq = 0;
+    struct far_client *client = client_of(fixture->url);
+    struct far_client_error error;
+    struct taken taken = {0};
+    struct far_client_stream stream = {.version = FAR_CLIENT_STREAM_VERSION, .proof = FAR_CLIENT_PROOF_HEADERS,
+                                       .kinds = "site_created"};
+    sign_head(key, NULL);
+    assert_int_equal(far_client_prove_signed(client, key, &seq, &error), -1); /* nothing was streamed */
+    assert_string_equal(error.code, "invalid");
+    assert_int_equal(far_client_stream(client, &stream, take, &taken, &error), 0);
+    if (far_client_prove_signed(client, key, &seq, &error) != 0) {
+        fail_msg("%s", error.message);
+    }
+    assert_true(seq > 0 && seq < far_test_api_last_seq(fixture));
+    assert_int_equal(far_client_prove_signed(client, NULL, &seq, &error), 0);
+    memset(other_key, '0', 64);
+    other_key[64] = '\0';
+    assert_int_equal(far_client_prove_signed(client, other_key, &seq, &error), -1);
+    assert_string_equal(error.code, "corrupt");
+    stream.from = "end";
+    taken = (struct taken){0};
+    assert_int_equal(far_client_stream(client, &stream, take, &taken, &error), 0);
+    assert_int_equal(far_client_prove_signed(client, key, &seq, &error), -1);
+    assert_string_equal(error.code, "not_found");
+
+    sign_head(key, wrong); /* the servers signed something else than what they stream */
+    stream.from = NULL;
+    taken = (struct taken){0};
+    assert_int_equal(far_client_stream(client, &stream, take, &taken, &error), 0);
+    assert_int_equal(far_client_prove_signed(client, key, &seq, &error), -1);
+    assert_non_null(strstr(error.message, "are not those that a majority signed"));
     far_client_free(client);
 }
 
@@ -529,6 +597,7 @@ int main(void)
         cmocka_unit_test(a_server_that_lies_is_found_out),
         cmocka_unit_test(a_consumer_goes_on_where_it_acknowledged),
         cmocka_unit_test(acknowledgements_are_gathered_and_never_streamed),
+        cmocka_unit_test(a_client_holds_its_chain_against_the_signed_head),
     };
     return cmocka_run_group_tests_name("streams", tests, setup, teardown);
 }
