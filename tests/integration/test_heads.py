@@ -49,6 +49,9 @@ def a_server_without_a_key_gets_one_and_the_old_one_has_ended():
     server.stop()
     os.remove(os.path.join(server.dir, "sign.key"))
     server.start()
+    farlib.until(lambda: os.path.exists(os.path.join(server.dir, "sign.key")), 20, "the key is made")
+    server.kill()  # perhaps before the log knows of it
+    server.start()
 
     def changed():
         keys = cluster.get("/v1/servers/" + server.name)["keys"]

@@ -20,8 +20,11 @@ def what_is_new_is_refused_while_one_server_is_older():
     status, _, body = cluster.request(leader, "POST", "/v1/consumers", {"name": "audit"})
     told = lambda: all(m["feature_level"] for m in cluster.status(leader)["members"])
     farlib.until(told, 20, "each has said what it supports")
+    heads = cluster.get("/v1/log/heads")["items"]
     supported = sorted(m["feature_level"] for m in cluster.status(leader)["members"])
     wrong = []
+    if heads:
+        wrong.append("heads are signed, which an older server does not know: %r" % heads)
     if status != 409 or "feature level" not in body.get("detail", ""):
         wrong.append("%d %r" % (status, body))
     if supported[0] != 1 or supported[-1] < 2 or level() != 1:
@@ -41,6 +44,8 @@ def the_level_rises_by_itself_when_the_last_one_is_upgraded():
     old.start()
     farlib.until(lambda: all(level(s) >= 2 for s in cluster.servers.values()), 30, "the level is raised everywhere")
     cluster.post("/v1/consumers", {"name": "audit"})
+    signed = lambda: [len(h["voters"]) for h in cluster.get("/v1/log/heads")["items"] if h["state"] == "signed"]
+    farlib.until(lambda: 3 in signed(), 30, "all have made their keys known and a head is signed")
     raised = cluster.cli("events", "--from", "start", "--kind", "feature_level_raised", as_json=False).splitlines()
     cluster.wait_same_heads()
     return [] if len(raised) == 1 else ["raised: %r" % raised]
