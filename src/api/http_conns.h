@@ -12,8 +12,8 @@
 #include <stdbool.h>
 
 enum {
-    FAR_HTTP_IDLE_MAX = 256,
-    FAR_HTTP_IDLE_PER_ADDRESS_MAX = 64,
+    FAR_HTTP_IDLE_MAX = 512,
+    FAR_HTTP_IDLE_PER_ADDRESS_MAX = 256, /* 200 consumers of one machine that come back at once */
     /* Room in libwebsockets' table for those that are being closed while new ones come; without it, it would accept
      * nothing until they are gone. */
     FAR_HTTP_CONNS_SPARE = 256,

@@ -1,7 +1,7 @@
 # Benchmarks: programs or scripts that print their figures and TAP against their marks; `make bench`.
 BENCH_TESTS = tests/bench/bench_command_latency.py tests/bench/bench_first_copy.py tests/bench/bench_replay.py \
-	tests/bench/bench_start.py
-EXTRA_DIST += tests/bench/run $(BENCH_TESTS)
+	tests/bench/bench_start.py tests/bench/bench_etcd.py tests/bench/bench_streams.py
+EXTRA_DIST += tests/bench/run tests/bench/wrk_writes.lua $(BENCH_TESTS)
 
 # the first copy against nbdcopy
 check_PROGRAMS += tests/bench/first_copy
@@ -24,3 +24,9 @@ tests_bench_replay_fold_LDADD = liblog.la $(CMOCKA_LIBS)
 check_PROGRAMS += tests/bench/make_store
 tests_bench_make_store_SOURCES = tests/bench/make_store.c
 tests_bench_make_store_LDADD = liblog.la
+
+# many consumers
+check_PROGRAMS += tests/bench/streams
+tests_bench_streams_SOURCES = tests/bench/streams.c
+tests_bench_streams_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS)
+tests_bench_streams_LDADD = $(OPENSSL_LIBS)

@@ -20,7 +20,7 @@ build="gcc make autoconf automake libtool pkg-config libuv1-dev libssl-dev libcu
 [ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || build="$build libipsec-mb-dev"
 check="$build clang libclang-rt-dev libcmocka-dev g++ binutils openssl"
 long="$check valgrind xz-utils"
-bench="$build nbdkit libnbd-bin"
+bench="$build nbdkit libnbd-bin etcd-server wrk"
 
 wanted=
 for set in "$@"; do
