@@ -153,6 +153,9 @@ static void act(struct far_api_request *request)
         [FAR_ROUTE_LOG_DIFF] = far_api_log_diff, [FAR_ROUTE_LOG_EXPLAIN] = far_api_log_explain,
         [FAR_ROUTE_LOG_EXPORT] = far_api_log_export,
         [FAR_ROUTE_LOG_HEADS] = far_api_log_heads,
+        [FAR_ROUTE_BACKUP_MAKE] = far_api_backup_make,
+        [FAR_ROUTE_BACKUP_LIST] = far_api_backup_list,
+        [FAR_ROUTE_BACKUP_PIECE] = far_api_backup_piece,
         [FAR_ROUTE_LIST] = far_api_list,       [FAR_ROUTE_OBJECT] = far_api_object,
         [FAR_ROUTE_COMMAND] = far_api_command, [FAR_ROUTE_PATCH] = far_api_patch,
         [FAR_ROUTE_TOKEN] = far_api_token,
@@ -226,7 +229,8 @@ static void on_stranger(void *arg, const struct far_http_request *http, struct f
 static int check_fit(const struct far_route *route, const struct far_query *query, struct far_error *err)
 {
     bool writes = route->method != FAR_HTTP_GET;
-    bool is_state = writes || (route->action >= FAR_ROUTE_CLUSTER && route->action != FAR_ROUTE_EVENTS);
+    bool is_state = writes || (route->action >= FAR_ROUTE_CLUSTER && route->action != FAR_ROUTE_EVENTS &&
+                               route->action < FAR_ROUTE_BACKUP_MAKE);
     if (query->dry_run && !writes) {
         return far_fail(err, FAR_INVALID, "argument 'dry_run' does not fit: this request changes nothing");
     }

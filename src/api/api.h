@@ -70,6 +70,16 @@ struct far_api_join_answer {
 /* klass 0 and an answer, or a class with a message; exactly once, any thread. */
 typedef void (*far_api_join_done_fn)(void *arg, const struct far_error *error, const struct far_api_join_answer *answer);
 
+/* A backup that a server keeps. */
+enum { FAR_API_BACKUPS_MAX = 128, FAR_API_BACKUP_NAME_MAX = 64 };
+struct far_api_backup {
+    char name[FAR_API_BACKUP_NAME_MAX];
+    uint64_t made_ms;
+    uint64_t index; /* of the state in it */
+    uint64_t server_id;
+    uint64_t bytes;
+};
+
 /* Supplied by src/server (and by tests). Every function gets `arg` of far_api_new(). */
 struct far_api_hooks {
     /* As far_log_view_begin, far_log_view_end, far_log_view_event, far_log_status. */
@@ -105,6 +115,10 @@ struct far_api_hooks {
     /* The command that `join` would propose; its payload lies in *payload. Nothing is checked against the state. */
     int (*join_command)(void *arg, const struct far_api_join_request *request, struct far_command *ret_command,
                         struct far_buf *payload, struct far_error *err);
+    /* Backups of this server: make one, list the newest first, read a part. Blocking; never on the API's thread. */
+    int (*backup_make)(void *arg, struct far_api_backup *ret_backup, struct far_error *err);
+    int (*backup_list)(void *arg, struct far_api_backup list[FAR_API_BACKUPS_MAX], size_t *ret_count, struct far_error *err);
+    int (*backup_read)(void *arg, const char *name, uint64_t offset, size_t max, struct far_buf *out, struct far_error *err);
 };
 
 struct far_api;

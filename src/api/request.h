@@ -119,6 +119,10 @@ void far_api_log_export(struct far_api_request *request);
 
 /* ---- head_list.c ---- */
 void far_api_log_heads(struct far_api_request *request);
+/* backup.c */
+void far_api_backup_make(struct far_api_request *request);
+void far_api_backup_list(struct far_api_request *request);
+void far_api_backup_piece(struct far_api_request *request);
 /* The newest head that a majority signed, null if there is none. New reference. */
 int far_api_signed_head(struct far_log_view *view, struct far_arena *arena, json_t **ret_json, struct far_error *err);
 

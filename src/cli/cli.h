@@ -144,6 +144,10 @@ int cli_run_log_heads(struct cli *cli, struct far_error *err);
 /* ---- log_command.c ---- */
 int cli_run_log_explain(struct cli *cli, struct far_error *err);
 int cli_run_log_export(struct cli *cli, struct far_error *err);
+/* Hexadecimal digits as bytes. */
+int cli_write_hex(FILE *file, const char *hex, struct far_error *err);
+/* ---- backup_command.c ---- */
+int cli_run_backup(struct cli *cli, struct far_error *err);
 int cli_run_log_replay(struct cli *cli, struct far_error *err);
 int cli_run_log_diff(struct cli *cli, struct far_error *err);
 

@@ -59,6 +59,7 @@ static const struct topic {
      "  4. Write the disks out.          farshore recover PLAN --workload NAME --disk NAME=PATH… --wait\n"
      "     The newest point unless --checkpoint ID says another. Each disk is proven by reading it back.\n"
      "  5. Start the machine from the disks.\n\n"
+     "The quorum is gone for good?     farshore help recover-quorum\n"
      "There is no cluster any more? The vault on the recovery node is enough: farshore help offline\n"},
     {"offline vault break-glass",
      "Recovery without any server, on the machine that has the vault (a node's folder, usually DIR/vault):\n\n"
@@ -71,6 +72,22 @@ static const struct topic {
      "  farshore server remove NAME      a server that is gone for good\n"
      "  farshore server create NAME      a join token for a new one; then: farshore cluster join\n\n"
      "Without a majority reads go on and say that they may be old; writes are refused.\n"},
+    {"recover-quorum fenced rejoin incarnation divergent",
+     "A majority of the servers is gone for good. On the survivor that holds the most, with its server stopped:\n\n"
+     "  farshore cluster recover-quorum --dir DIR --token @FILE      asks the others, says what may be lost\n"
+     "  farshored run --dir DIR                                      goes on alone; nodes follow by themselves\n"
+     "  farshore server create NAME --site SITE                      a token for each other machine; there:\n"
+     "  farshore cluster rejoin --dir DIR --token @FILE              it joins anew, and keeps what it was\n"
+     "  farshore cluster divergent list --dir DIR                    what it had accepted alone\n\n"
+     "Never because the link is down: a majority that lives goes on without you. docs/DISASTER.md has the whole.\n"},
+    {"backup restore",
+     "A backup is the whole cluster in one file; each server makes one a day into backups/ of its folder.\n\n"
+     "  farshore cluster backup --out FILE         now, and everything\n"
+     "  farshore cluster backups                   those that the server keeps\n"
+     "  farshore cluster restore --dir DIR --backup FILE --name NAME --api HOST:PORT --peer HOST:PORT "
+     "--recovery-key @FILE\n"
+     "                                             a new cluster of it, when every server is lost\n"
+     "  farshore-node follow --dir DIR --server NUMBER@HOST:PORT     takes a node of the old one along\n"},
     {"exit status codes errors",
      "Exit codes: 0 done; 2 wrong command line or request; 3 not found; 4 conflict; 5 denied; 6 another server leads;\n"
      "7 it may or may not have happened; 8 busy; 9 a limit; 10 time-out; 11 not reached, disk or network; 12 damaged;\n"

@@ -1,5 +1,6 @@
 noinst_LTLIBRARIES += libcli.la
 libcli_la_SOURCES = \
+	src/cli/backup_command.c \
 	src/cli/changes.c \
 	src/cli/cli.c src/cli/cli.h \
 	src/cli/events_command.c \

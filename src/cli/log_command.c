@@ -98,18 +98,18 @@ int cli_run_log_explain(struct cli *cli, struct far_error *err)
 
 /* ---- export ---- */
 
-static int write_hex(FILE *file, const char *hex, struct far_error *err)
+int cli_write_hex(FILE *file, const char *hex, struct far_error *err)
 {
     size_t len = hex == NULL ? 0 : strlen(hex) / 2;
     uint8_t *bytes = malloc(len + 1);
     bool good = bytes != NULL && hex != NULL && far_hex_decode(hex, 2 * len, bytes, len);
     if (!good) {
         free(bytes);
-        return far_fail(err, FAR_CORRUPT, "the server's piece of the export cannot be read");
+        return far_fail(err, FAR_CORRUPT, "the server's piece cannot be read");
     }
     good = fwrite(bytes, 1, len, file) == len;
     free(bytes);
-    return good ? 0 : far_fail_errno(err, FAR_IO, errno, "write the export");
+    return good ? 0 : far_fail_errno(err, FAR_IO, errno, "write a piece");
 }
 
 /* Piece by piece; the first one fixes where it ends. */
@@ -121,7 +121,7 @@ static int fetch_pieces(struct cli *cli, FILE *file, long long *ret_until, struc
     do {
         json_t *piece = NULL;
         rc = cli_request(cli, "GET", path, NULL, &piece, err);
-        rc = rc != 0 ? rc : write_hex(file, json_string_value(json_object_get(piece, "bytes")), err);
+        rc = rc != 0 ? rc : cli_write_hex(file, json_string_value(json_object_get(piece, "bytes")), err);
         next = json_integer_value(json_object_get(piece, "next"));
         *ret_until = json_integer_value(json_object_get(piece, "until"));
         snprintf(path, sizeof path, "/v1/log/export?from=%lld&until=%lld", next, *ret_until);

@@ -10,6 +10,7 @@ libnode_la_LIBADD = libfsm.la libbase.la
 
 bin_PROGRAMS += src/node/farshore-node
 src_node_farshore_node_SOURCES = \
+	src/node/node_follow.c \
 	src/node/join.c \
 	src/node/main.c \
 	src/node/node.h \

@@ -2,6 +2,7 @@
  *
  *   farshore-node join --dir D --token T --name N --data HOST:PORT   become a node of a cluster
  *   farshore-node run --dir D                                        serve until SIGTERM, SIGINT or SIGHUP
+ *   farshore-node follow --dir D --server N@H:P                      where the cluster is after a restore
  *   farshore-node vault list|recover …                               look at and recover from a vault, without a cluster
  *
  * A node's folder holds config, node.key, node.crt, ca.crt, servers, vault/ and cache/. */
@@ -15,6 +16,7 @@ static void usage(FILE *out)
 {
     fputs("usage: farshore-node join --dir DIR --token TOKEN|@FILE --name NAME --data HOST:PORT\n"
           "       farshore-node run --dir DIR\n"
+          "       farshore-node follow --dir DIR --server NUMBER@HOST:PORT\n"
           "       farshore-node vault list --vault DIR\n"
           "       farshore-node vault recover [--offline] --vault DIR --point ID --disk NAME --target PATH"
           " [--overwrite-device]\n"
@@ -36,6 +38,9 @@ int main(int argc, char **argv)
     }
     if (strcmp(command, "run") == 0) {
         return far_node_run(argc - 1, argv + 1);
+    }
+    if (strcmp(command, "follow") == 0) {
+        return far_node_follow(argc - 1, argv + 1);
     }
     if (strcmp(command, "vault") == 0) {
         return far_vault_cli(argc - 1, argv + 1);

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 int far_node_join(int argc, char **argv);
+int far_node_follow(int argc, char **argv);
 int far_node_run(int argc, char **argv);
 int far_vault_cli(int argc, char **argv); /* vault_cli.c */
 

@@ -5,6 +5,8 @@
  *   farshored run --dir D                                              serve until SIGTERM, SIGINT or SIGHUP
  *   farshored rejoin --dir D --token T                                 a fenced or removed server becomes a new one
  *   farshored divergent --dir D --do list|show|diff [--name N]         what such a server accepted alone
+ *   farshored restore --dir D --backup F --name S --api H:P --peer H:P --recovery-key K
+ *                                                                      a new cluster from a backup of an old one
  *   farshored recover-quorum --dir D --token T [--second-token T] [--confirm NAME]
  *                                                                      go on alone when the quorum is gone for good
  *   farshored log-verify --dir D                                       check the log of a server that does not run
@@ -26,6 +28,7 @@ static void usage(FILE *out)
           "       farshored run --dir DIR\n"
           "       farshored rejoin --dir DIR --token TOKEN|@FILE [--name NAME] [--api HOST:PORT] [--peer HOST:PORT]\n"
           "       farshored divergent --dir DIR --do list|show|diff [--name NAME]\n"
+          "       farshored restore --dir DIR --backup FILE --name NAME --api HOST:PORT --peer HOST:PORT --recovery-key KEY|@FILE\n"
           "       farshored recover-quorum --dir DIR --token TOKEN|@FILE [--second-token TOKEN|@FILE] [--confirm NAME]\n"
           "       farshored log-verify --dir DIR\n"
           "       farshored log-replay --dir DIR --out DIR [--to SEQ|TIME]\n"
@@ -45,6 +48,7 @@ int main(int argc, char **argv)
         {"run", far_server_run},
         {"rejoin", far_server_rejoin},
         {"divergent", far_server_divergent},
+        {"restore", far_server_restore},
         {"recover-quorum", far_server_recover_quorum},
         {"log-verify", far_server_log_verify},
         {"log-replay", far_server_log_replay},

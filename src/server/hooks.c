@@ -2,6 +2,8 @@
  * and joins become calls of the core thread. */
 #include "server/hooks.h"
 
+#include "server/backups.h"
+
 #include "base/assert.h"
 #include "base/clock.h"
 #include "net/pki.h"
@@ -292,6 +294,26 @@ static int join_command(void *arg, const struct far_api_join_request *request, s
     return far_admission_command(context->admission, request, ret_command, payload, err);
 }
 
+/* ---- backups ---- */
+
+static int backup_make(void *arg, struct far_api_backup *ret_backup, struct far_error *err)
+{
+    const struct far_hooks_context *context = arg;
+    return far_backups_make(context->backups, UINT64_MAX, ret_backup, err);
+}
+
+static int backup_list(void *arg, struct far_api_backup list[FAR_API_BACKUPS_MAX], size_t *ret_count, struct far_error *err)
+{
+    const struct far_hooks_context *context = arg;
+    return far_backups_list(context->backups, list, ret_count, err);
+}
+
+static int backup_read(void *arg, const char *name, uint64_t offset, size_t max, struct far_buf *out, struct far_error *err)
+{
+    const struct far_hooks_context *context = arg;
+    return far_backups_read(context->backups, name, offset, max, out, err);
+}
+
 const struct far_api_hooks far_server_hooks = {
     .view_begin = view_begin,
     .view_begin_now = view_begin_now,
@@ -308,4 +330,7 @@ const struct far_api_hooks far_server_hooks = {
     .view_export = view_export,
     .now_ms = now_ms,
     .join_command = join_command,
+    .backup_make = backup_make,
+    .backup_list = backup_list,
+    .backup_read = backup_read,
 };

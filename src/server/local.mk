@@ -2,6 +2,7 @@
 noinst_LTLIBRARIES += libserver.la
 libserver_la_SOURCES = \
 	src/server/admission.c src/server/admission.h \
+	src/server/backups.c src/server/backups.h \
 	src/server/calls.c src/server/calls.h \
 	src/server/cluster_init.c \
 	src/server/divergent.c \
@@ -22,6 +23,7 @@ libserver_la_SOURCES = \
 	src/server/server_join.c src/server/server_join.h \
 	src/server/server_rejoin.c \
 	src/server/server_replay.c \
+	src/server/server_restore.c \
 	src/server/server_run.c \
 	src/server/server_verify.c \
 	src/server/sign_key.c \

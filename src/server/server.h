@@ -11,6 +11,7 @@ int far_server_init(int argc, char **argv);
 int far_server_join(int argc, char **argv);
 int far_server_run(int argc, char **argv);
 int far_server_divergent(int argc, char **argv);
+int far_server_restore(int argc, char **argv);
 int far_server_rejoin(int argc, char **argv);
 int far_server_recover_quorum(int argc, char **argv);
 int far_server_log_verify(int argc, char **argv);
@@ -36,6 +37,10 @@ struct far_server_config {
     uint64_t low_space_bytes;
     uint64_t full_space_bytes;
     uint64_t map_bytes;
+    uint64_t backup_interval_s; /* of the backups that are made by themselves; 0 = a day */
+    uint64_t backup_keep;       /* so many; 0 = 7 */
+    char backup_folder[FAR_SERVER_PATH_MAX];  /* where each is copied, too; empty: nowhere */
+    char backup_command[1024];  /* what each is handed to; empty: nothing */
     uint64_t feature_level_max;
     uint64_t events_max;
     uint64_t segment_events;

@@ -11,12 +11,39 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { KEY_COUNT = 19 };
+enum { BACKUP_KEY_COUNT = 4, MAIN_KEY_COUNT = 19, KEY_COUNT = MAIN_KEY_COUNT + BACKUP_KEY_COUNT };
+
+static void fill_backup_keys(struct far_server_config *c, struct far_config_key keys[BACKUP_KEY_COUNT])
+{
+    const struct far_config_key table[BACKUP_KEY_COUNT] = {
+        {.name = "backup_interval_s",
+         .type = FAR_CONFIG_U64,
+         .value = &c->backup_interval_s,
+         .max = 366 * 24 * 3600,
+         .comment = "a backup of the cluster is made so often; 0: 86400, a day"},
+        {.name = "backup_keep",
+         .type = FAR_CONFIG_U64,
+         .value = &c->backup_keep,
+         .max = 64,
+         .comment = "so many of them are kept in backups/; 0: 7"},
+        {.name = "backup_folder",
+         .type = FAR_CONFIG_TEXT,
+         .value = c->backup_folder,
+         .size = sizeof c->backup_folder,
+         .comment = "folder that each backup is copied to as well"},
+        {.name = "backup_command",
+         .type = FAR_CONFIG_TEXT,
+         .value = c->backup_command,
+         .size = sizeof c->backup_command,
+         .comment = "command of the shell that takes each backup elsewhere: its path is in FARSHORE_BACKUP"},
+    };
+    memcpy(keys, table, sizeof table);
+}
 
 static void fill_keys(struct far_server_config *c, struct far_config_key keys[KEY_COUNT])
 {
     const uint64_t any = UINT64_MAX;
-    const struct far_config_key table[KEY_COUNT] = {
+    const struct far_config_key table[MAIN_KEY_COUNT] = {
         {.name = "server_id", .type = FAR_CONFIG_U64, .value = &c->server_id, .min = 1, .max = any, .required = true},
         {.name = "name", .type = FAR_CONFIG_TEXT, .value = c->name, .size = sizeof c->name, .required = true},
         {.name = "cluster", .type = FAR_CONFIG_TEXT, .value = c->cluster, .size = sizeof c->cluster},
@@ -96,6 +123,7 @@ static void fill_keys(struct far_server_config *c, struct far_config_key keys[KE
          .comment = "bytes at which such a file ends; 0: 64m"},
     };
     memcpy(keys, table, sizeof table);
+    fill_backup_keys(c, keys + MAIN_KEY_COUNT);
 }
 
 int far_server_config_load(const char *dir, struct far_server_config *ret_config, struct far_error *err)

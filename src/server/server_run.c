@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/logging.h"
 #include "net/address.h"
+#include "server/backups.h"
 #include "server/fence.h"
 #include "server/fence_probe.h"
 #include "server/head_signer.h"
@@ -39,6 +40,7 @@ struct program {
     struct far_members *members;
     struct far_head_signer *signer;
     struct far_fence_probe *probe;
+    struct far_backups *backups;
     struct far_admission *admission;
     struct far_listener *listener;
     struct far_api *api;
@@ -244,6 +246,9 @@ static int open_log(struct program *p, struct far_error *err)
         rc = far_fence_probe_new(p->net, p->log, &p->loop, &p->probe, err);
     }
     if (rc == 0) {
+        rc = far_backups_new(p->dir, &p->config, p->net, p->log, &p->loop, &p->backups, err);
+    }
+    if (rc == 0) {
         rc = far_link_new(p->log, &p->loop, &p->link, err);
     }
     if (rc == 0) {
@@ -290,7 +295,8 @@ static int open_ports(struct program *p, struct far_error *err)
     far_server_path(p->dir, "server.crt", certificate);
     far_server_path(p->dir, "server.key", key);
     p->hooks = (struct far_hooks_context){
-        .log = p->log, .calls = p->calls, .admission = p->admission, .server_id = p->config.server_id};
+        .log = p->log, .calls = p->calls, .admission = p->admission, .server_id = p->config.server_id,
+        .backups = p->backups};
     struct far_api_config config = {.address = api_listen(p), .certificate_path = certificate, .key_path = key};
     return far_api_new(&config, &far_server_hooks, &p->hooks, &p->api, err);
 }
@@ -345,6 +351,16 @@ static void on_part_closed(void *arg)
 {
 }
 
+static void close_log(void *arg)
+{
+    struct program *p = arg;
+    if (p->log != NULL) {
+        far_net_check_keys(p->net, NULL, NULL);
+        far_net_on_incarnation(p->net, NULL, NULL);
+        far_log_close(p->log, on_part_closed, p);
+    }
+}
+
 static void stop(struct program *p)
 {
     if (p->stopping) {
@@ -380,10 +396,10 @@ static void stop(struct program *p)
         far_fence_probe_close(p->probe);
         p->probe = NULL;
     }
-    if (p->log != NULL) {
-        far_net_check_keys(p->net, NULL, NULL);
-        far_net_on_incarnation(p->net, NULL, NULL);
-        far_log_close(p->log, on_part_closed, p);
+    if (p->backups != NULL) {
+        far_backups_close(p->backups, close_log, p); /* one that is being made reads the log */
+    } else {
+        close_log(p);
     }
 }
 
@@ -435,6 +451,7 @@ static int serve(struct program *p, struct far_error *err)
     int busy = uv_loop_close(&p->loop);
     FAR_ASSERT(busy == 0);
     far_api_free(p->api);
+    far_backups_free(p->backups);
     far_admission_free(p->admission);
     far_calls_free(p->calls);
     far_net_free(p->net);

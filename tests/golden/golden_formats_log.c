@@ -4,6 +4,7 @@
 
 #include "golden/golden_formats.h"
 #include "lib/entries.h"
+#include "log/backup.h"
 #include "log/frames.h"
 #include "log/raft_codec.h"
 #include "log/raft_wal_format.h"
@@ -62,6 +63,20 @@ static void write_signed_head(void)
     golden_fill(private_key, 0xa0, sizeof private_key);
     assert_int_equal(far_sign(private_key, far_slice(message, len), signature, NULL), 0);
     golden_put("signed_head_signature", far_slice(signature, sizeof signature));
+}
+
+static void write_backup_header(void)
+{
+    uint8_t bytes[FAR_BACKUP_HEADER];
+    struct far_backup_header header = {.incarnation_epoch = 0x0102030405060708,
+                                       .incarnation_tag = 0x1112131415161718,
+                                       .server_id = 3,
+                                       .made_ms = 4,
+                                       .index = 5,
+                                       .last_seq = 6};
+    golden_fill(header.cluster_uuid, 0x40, 16);
+    far_backup_header_encode(&header, bytes);
+    golden_put("backup_header", far_slice(bytes, sizeof bytes));
 }
 
 static void write_wal(void)
@@ -284,4 +299,5 @@ void golden_write_log_formats(void)
     write_raft_entries();
     write_raft_votes();
     write_frames();
+    write_backup_header();
 }

@@ -285,8 +285,9 @@ class Cluster:
         server = self.new_server(self.names[0])
         options = ["--lease-ms", str(self.lease_ms)] if self.lease_ms else []
         options += ["--feature-level", str(self.feature_level)] if self.feature_level else []
-        self.run_tool("farshored", "init", "--dir", server.dir, "--cluster", "test", "--name", server.name, "--api",
+        _, text = self.run_tool("farshored", "init", "--dir", server.dir, "--cluster", "test", "--name", server.name, "--api",
                       server.api, "--peer", server.peer, *options)
+        self.recovery_key = re.search(r"recovery key: (\S+)", text).group(1)
         self.token_file = os.path.join(server.dir, "admin.token")
         self.ca_file = os.path.join(server.dir, "ca.crt")
         self.use_credentials()

@@ -257,9 +257,37 @@ static void join(void *arg, const struct far_api_join_request *request, far_api_
     done(done_arg, rc != 0 ? &err : NULL, rc != 0 ? NULL : &answer);
 }
 
+/* ---- backups: of one name, with the bytes of a text ---- */
+
+static const char backup_text[] = "a backup";
+
+static int backup_make(void *arg, struct far_api_backup *ret_backup, struct far_error *err)
+{
+    struct fixture *f = arg;
+    *ret_backup = (struct far_api_backup){
+        .name = "7-1-1.farbackup", .made_ms = 7, .index = f->index, .server_id = 1, .bytes = sizeof backup_text - 1};
+    return 0;
+}
+
+static int backup_list(void *arg, struct far_api_backup list[FAR_API_BACKUPS_MAX], size_t *ret_count, struct far_error *err)
+{
+    *ret_count = 1;
+    return backup_make(arg, list, err);
+}
+
+static int backup_read(void *arg, const char *name, uint64_t offset, size_t max, struct far_buf *out, struct far_error *err)
+{
+    size_t len = sizeof backup_text - 1;
+    if (strcmp(name, "7-1-1.farbackup") != 0) {
+        return far_fail(err, FAR_NOT_FOUND, "this server has no backup '%.80s'", name);
+    }
+    return offset >= len ? 0 : far_buf_append(out, backup_text + offset, len - offset < max ? len - offset : max);
+}
+
 static const struct far_api_hooks hooks = {view_begin, view_end,   view_event, status, propose,
                                            wait_index, barrier, join_token, join, view_begin,
-                                           view_past,  view_changed, view_export, now_ms, join_command};
+                                           view_past,  view_changed, view_export, now_ms, join_command,
+                                           backup_make, backup_list, backup_read};
 
 /* ---- life ---- */
 

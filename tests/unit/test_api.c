@@ -120,6 +120,22 @@ static void everything_is_denied_without_a_good_token(void **unused)
     assert_int_equal(far_test_https_request(c, "GET", "/v1/openapi.json", "", NULL), 200);
 }
 
+static void backups_are_made_listed_and_read_in_pieces(void **unused)
+{
+    assert_int_equal(ask("POST", "/v1/cluster/backups", "{}"), 201);
+    assert_non_null(strstr(far_test_https_text(c), "\"name\":\"7-1-1.farbackup\""));
+    assert_int_equal(ask("POST", "/v1/cluster/backups?dry_run=true", "{}"), 200);
+    assert_problem(ask("POST", "/v1/cluster/backups", "{\"name\":\"mine\"}"), 400, "invalid", "no field");
+    assert_problem(ask("POST", "/v1/cluster/backups", "{"), 400, "invalid", "");
+    assert_int_equal(ask("GET", "/v1/cluster/backups", NULL), 200);
+    assert_non_null(strstr(far_test_https_text(c), "\"bytes\":8"));
+    assert_int_equal(ask("GET", "/v1/cluster/backups/7-1-1.farbackup?from=2", NULL), 200);
+    assert_non_null(strstr(far_test_https_text(c), "\"bytes\":\"6261636b7570\",\"next\":null"));
+    assert_problem(ask("GET", "/v1/cluster/backups/8-1-1.farbackup", NULL), 404, "not_found", "8-1-1");
+    assert_problem(ask("GET", "/v1/cluster/backups?at=1", NULL), 400, "invalid", "at");
+    assert_problem(far_test_https_request(c, "GET", "/v1/cluster/backups/7-1-1.farbackup", "", NULL), 401, "denied", "");
+}
+
 static void bad_bodies_are_named_and_change_nothing(void **unused)
 {
     static const struct {
@@ -530,6 +546,7 @@ int main(void)
         cmocka_unit_test(lists_page_by_cursor),
         cmocka_unit_test(connections_of_known_clients_stay_however_many),
         cmocka_unit_test(everything_is_denied_without_a_good_token),
+        cmocka_unit_test(backups_are_made_listed_and_read_in_pieces),
         cmocka_unit_test(bad_bodies_are_named_and_change_nothing),
         cmocka_unit_test(unknown_paths_and_methods_are_told_apart),
         cmocka_unit_test(what_breaks_a_limit_of_http_is_told_the_limit),

@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""The whole cluster as one file, made while it works, and a new cluster made of it.
+
+far-timeout: 290
+"""
+import os
+import random
+import shutil
+import subprocess
+import threading
+
+import farlib
+import tap
+
+SIZE = 8 * farlib.MIB
+CUTS = int(os.environ.get("FAR_CUTS", 5))
+INVALID, CONFLICT, DENIED, CORRUPT = 2, 4, 5, 12
+SHIM = os.path.join(farlib.BUILD, "tests/lib/.libs/libpowercut.so")
+TOOL = os.path.join(farlib.BUILD, "tests/lib/powercut")
+cluster = seed = head = None
+
+
+def path(name):
+    return os.path.join(cluster.base, name)
+
+
+def restore_argv(folder, backup="backup", key=None):
+    new = ["127.0.0.1:%d" % port for port in cluster.restored]
+    return ["--dir", folder, "--backup", path(backup), "--name", "new", "--api", new[0], "--peer", new[1],
+            "--recovery-key", key or cluster.recovery_key]
+
+
+def restore(folder, **options):
+    return cluster.run_tool("farshored", "restore", *restore_argv(folder, **options), check=False, timeout=120)
+
+
+def a_backup_under_load_is_consistent():
+    global head
+    cluster.restored = farlib.free_ports(2)
+    farlib.make_image(path("a.img"), SIZE, seed)
+    cluster.protect("vm", [path("a.img")])
+    cluster.replicate()
+    stop = threading.Event()
+    written = []
+
+    def load():
+        while not stop.is_set():
+            name = "load%d" % len(written)
+            cluster.post("/v1/sites", {"name": name, "role": "recovery"})
+            written.append(name)
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        farlib.until(lambda: len(written) > 20, 30, "the load runs")
+        made = cluster.cli("cluster", "backup", "--out", path("backup"))
+        before = len(written)
+        farlib.until(lambda: len(written) > before + 20, 30, "the load goes on")
+    finally:
+        stop.set()
+        thread.join()
+    assert os.path.getsize(path("backup")) == made["bytes"] and not os.path.exists(path("backup.part")), made
+    status, text = cluster.cli("cluster", "backup", "--out", path("backup"), check=False)
+    assert status == CONFLICT, text
+    with open(path("backup"), "rb") as file:
+        seq = int.from_bytes(file.read(80)[72:80], "little")
+    head = cluster.get("/v1/log/head?at=%d" % seq)
+    print("# %d bytes, entry %d, event %d, %d sites were made by then" % (made["bytes"], made["index"], seq, before))
+    assert head["seq"] == seq, head
+
+
+def a_damaged_or_cut_backup_or_a_wrong_key_leaves_nothing():
+    with open(path("backup"), "rb") as file:
+        whole = file.read()
+    rng = random.Random(seed)
+    for n in range(8):
+        at = rng.randrange(len(whole))
+        with open(path("bad"), "wb") as file:
+            file.write(whole[:at] if n % 2 else whole[:at] + bytes([whole[at] ^ (1 << rng.randrange(8))]) + whole[at + 1:])
+        status, text = restore(path("nothing"), backup="bad")
+        assert status in (CORRUPT, INVALID) and not os.path.exists(path("nothing")), (n, at, status, text)
+    other = subprocess.run([farlib.program("farshored"), "init", "--dir", path("other"), "--cluster", "other", "--name", "s", "--api",
+                            "127.0.0.1:1", "--peer", "127.0.0.1:2"], capture_output=True, text=True, check=True)
+    key = other.stdout.split("recovery key: ")[1].split()[0]
+    status, text = restore(path("nothing"), key=key)
+    assert status != 0 and "does not open" in text and not os.path.exists(path("nothing")), text
+    status, text = restore(path("other"))
+    assert status == CONFLICT, text
+
+
+def a_restore_that_is_interrupted_is_made_anew():
+    os.makedirs(path("work/live"))
+    os.makedirs(path("work/base"))
+    preload = [SHIM]
+    if os.environ.get("ASAN_OPTIONS"):
+        preload.insert(0, subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip())
+    shim = {"LD_PRELOAD": ":".join(preload), "FAR_POWERCUT_ROOT": path("work/live"), "FAR_POWERCUT_LOG": path("work/record"),
+            "UV_USE_IO_URING": "0"}
+    done = subprocess.run([farlib.program("farshored"), "restore", *restore_argv(path("work/live/new"))], capture_output=True,
+                          text=True, env=dict(os.environ, **shim))
+    assert done.returncode == 0, done.stderr
+    records = int(subprocess.run([TOOL, "info", path("work/record")], capture_output=True, text=True,
+                                 check=True).stdout.split("\n")[0].split()[1])
+    rng = random.Random(seed)
+    wrong = []
+    for n, cut in enumerate(sorted(rng.sample(range(1, records), min(CUTS, records - 1)))):
+        shutil.rmtree(path("work/out"), ignore_errors=True)
+        argv = [TOOL, "build", path("work/record"), path("work/base"), path("work/out"), str(cut), str(seed + n)]
+        subprocess.run(argv + (["keep-all"] if n % 2 else []), capture_output=True, check=True)
+        folder = path("work/out/new")
+        is_server = os.path.exists(os.path.join(folder, "config"))
+        status, text = restore(folder)
+        if status != (CONFLICT if is_server else 0):
+            wrong.append("%s: status %d: %s" % (" ".join(argv), status, text))
+        elif not is_server and os.path.exists(os.path.join(folder, "restore.unfinished")):
+            wrong.append("%s: not finished" % " ".join(argv))
+    print("# %d records" % records)
+    shutil.rmtree(path("work"))
+    return wrong
+
+
+def the_restored_cluster_is_what_the_backup_was():
+    for process in cluster.processes():
+        process.stop()
+    cluster.old, cluster.servers = cluster.servers, {}
+    new = cluster.servers["new"] = farlib.Server(cluster, "new", *cluster.restored)
+    status, text = restore(new.dir)
+    assert status == 0, text
+    print("# " + text.replace("\n", "\n# "))
+    cluster.follow = [word for word in text.split() if "@127" in word][-1]
+    new.start()
+    cluster.index = 0
+    cluster.wait_leader()
+    assert cluster.status(new)["cluster"]["incarnation_epoch"] == 2
+    again = cluster.get("/v1/log/head?at=%d" % head["seq"])
+    assert (again["digest"], again["head"]) == (head["digest"], head["head"]), (again, head)
+    roles = {(s["name"], s["role"]) for s in cluster.get("/v1/servers")["items"]}
+    assert ("new", "voter") in roles and ("protected", "removed") in roles, roles
+    new.stop()
+    status, text = cluster.log_verify(new)
+    assert status == 0, text
+    new.start()
+    cluster.wait_leader()
+    with open(os.path.join(new.dir, "admin.token"), encoding="ascii") as file:
+        assert cluster.request(new, "GET", "/v1/cluster", token=file.read().strip())[0] == 200
+
+
+def its_credentials_sign_a_new_server():
+    cluster.names = ("new",)
+    cluster.add_server("second", site="recovery")
+
+
+def nodes_are_taken_along():
+    for node in cluster.nodes.values():
+        cluster.run_tool("farshore-node", "follow", "--dir", node.dir, "--server", cluster.follow)
+        node.start()
+    cluster.wait_nodes()
+    farlib.change_image(path("a.img"), 3, seed + 1)
+    cluster.replicate()
+    cluster.recover("vm", [path("a.out")])
+    assert farlib.same_bytes(path("a.img"), path("a.out"))
+    status, text = cluster.run_tool("farshore-node", "follow", "--dir", cluster.nodes["source"].dir, "--server", "x", check=False)
+    assert status == INVALID, text
+
+
+def servers_of_the_old_cluster_are_fenced():
+    for server in cluster.old.values():
+        server.start()
+    for server in cluster.old.values():
+        farlib.until(lambda s=server: s.process.poll() is not None, 40, "%s stops" % server.name)
+        assert server.process.returncode == DENIED
+        server.process = None
+
+
+def daily_ones_are_kept_and_carried_elsewhere():
+    server = cluster.servers["second"]
+    server.stop()
+    os.makedirs(path("elsewhere"))
+    with open(os.path.join(server.dir, "backups", "new.part"), "wb") as file:
+        file.write(b"half of one")
+    wanted = {"backup_interval_s": "1", "backup_keep": "2", "backup_folder": path("elsewhere"),
+              "backup_command": "cp $FARSHORE_BACKUP " + path("carried")}
+    with open(os.path.join(server.dir, "config"), encoding="ascii") as file:
+        rest = [line for line in file if line.split("=")[0].strip() not in wanted]
+    with open(os.path.join(server.dir, "config"), "w", encoding="ascii") as file:
+        file.writelines(rest + ["%s = %s\n" % item for item in wanted.items()])
+    server.start()
+    farlib.until(lambda: len(os.listdir(path("elsewhere"))) > 3, 40, "four backups are carried elsewhere")
+    server.stop()
+    kept = [n for n in os.listdir(os.path.join(server.dir, "backups"))]
+    assert len(kept) == 2 and all(n.endswith(".farbackup") for n in kept), kept
+    assert not [n for n in os.listdir(path("elsewhere")) if n.endswith(".part")]
+    shutil.copyfile(path("carried"), path("backup2"))
+    status, text = restore(path("third"), backup="backup2")
+    assert status == 0 and "incarnation 3" in text, text
+
+
+if __name__ == "__main__":
+    seed = farlib.seed_of_run()
+    with farlib.Cluster(lease_ms=4000) as cluster:
+        tap.run_all([a_backup_under_load_is_consistent, a_damaged_or_cut_backup_or_a_wrong_key_leaves_nothing,
+                     a_restore_that_is_interrupted_is_made_anew, the_restored_cluster_is_what_the_backup_was,
+                     its_credentials_sign_a_new_server, nodes_are_taken_along, servers_of_the_old_cluster_are_fenced,
+                     daily_ones_are_kept_and_carried_elsewhere])
