@@ -269,7 +269,7 @@ static int token_of(struct explainer *explainer, const json_t *origin, struct ob
         memcpy(ret_token->hash, hash.data, sizeof ret_token->hash);
     }
     far_arena_reset(&explainer->scratch);
-    return rc;
+    return rc == FAR_NOT_FOUND ? 0 : rc; /* it is no longer kept: the chain ends here */
 }
 
 /* Which object this one is because of; without a table: none, a command stands at the beginning. */

@@ -130,9 +130,35 @@ def online_every_server_is_asked_also_those_that_nobody_named():
     return wrong
 
 
+def a_forced_recovery_begins_a_trust_that_must_be_given():
+    """Last: of the three servers one goes on alone."""
+    head = farlib.until(signed_by_all, 30, "all have signed")
+    keys = {v["server"]: v["public_key"] for v in head["voters"]}
+    survivor = cluster.servers["recovery"]
+    for server in cluster.servers.values():
+        server.kill()
+    cluster.run_tool("farshored", "recover-quorum", "--dir", survivor.dir, "--token", "@" + cluster.token_file, "--confirm", "test")
+    survivor.start()
+    for name in ("protected", "witness"):
+        del cluster.servers[name]
+    cluster.wait_leader(40)
+
+    def signed_anew():
+        newest = heads()["items"][0]
+        return newest["incarnation_epoch"] == 2 and newest["state"] == "signed"
+    farlib.until(signed_anew, 40, "the survivor has signed in the new incarnation")
+    path = os.path.join(cluster.base, "recovered.export")
+    cluster.cli("log", "export", "--out", path, as_json=False)
+    old = cluster.run_tool("farshore-verify", "--key", keys["protected"], path, check=False)
+    both = cluster.run_tool("farshore-verify", "--key", keys["protected"], "--key", keys["recovery"], path, check=False)
+    wrong = [] if old[0] == 1 and "in whom trust does not follow" in old[1] else ["%d %s" % old]
+    return wrong + ([] if both[0] == 0 and "trust began anew" in both[1] else ["%d %s" % both])
+
+
 if __name__ == "__main__":
     with farlib.Cluster(nodes=False) as cluster:
         tap.run_all([every_voter_signs_the_head_and_status_shows_it, a_server_without_a_key_gets_one_and_the_old_one_has_ended,
                      two_of_three_make_a_majority_and_the_third_signs_when_it_comes_back,
                      a_stopped_server_and_an_export_prove_their_signatures,
-                     online_every_server_is_asked_also_those_that_nobody_named])
+                     online_every_server_is_asked_also_those_that_nobody_named,
+                     a_forced_recovery_begins_a_trust_that_must_be_given])
