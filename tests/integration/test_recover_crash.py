@@ -69,6 +69,7 @@ def what_it_is(server):
 
 def the_tool_runs_under_the_shim():
     cluster.post("/v1/sites", {"name": "before", "role": "recovery"})
+    cluster.old_id = cluster.get("/v1/servers/recovery")["id"]
     cluster.wait_same_heads()
     cluster.servers["protected"].kill()
     survivor = cluster.servers["recovery"]
@@ -151,8 +152,52 @@ def recovered_at_two_places_at_once_both_stop_until_one_is_chosen():
     assert re.search("incarnation 3 .* fenced", open(second.log, encoding="utf-8", errors="replace").read())
 
 
+def files_of(folder):
+    """What there is, wherever it lies, but for what a rejoin makes and what stays."""
+    found = {}
+    for where, _, names in os.walk(folder):
+        for name in names:
+            inside = os.path.relpath(os.path.join(where, name), folder)
+            inside = inside.split("/", 2)[2] if inside.startswith("divergent/") else inside
+            if inside not in ("rejoin", "reserve", "ready", "state/lock.mdb") and not inside.startswith("backups/"):
+                with open(os.path.join(where, name), "rb") as file:
+                    found[inside] = file.read()
+    return found
+
+
+def a_rejoin_that_is_interrupted_loses_nothing_of_the_old_server():
+    """With a token that is none, so that only the moves happen; then they are cut, and made again."""
+    server = cluster.servers["recovery"]
+    for name in ("live", "base", "out"):
+        shutil.rmtree(path(name), ignore_errors=True)
+    os.unlink(path("record"))
+    shutil.copytree(server.dir, path("live"))
+    shutil.copytree(path("live"), path("base"))
+    whole = files_of(path("base"))
+    argv = [farlib.program("farshored"), "rejoin", "--dir", "--token", "none"]
+
+    def rejoin(folder, environment=None):
+        return subprocess.run(argv[:3] + [folder] + argv[3:], capture_output=True, text=True,
+                              env=dict(os.environ, **(environment or {})))
+    done = rejoin(path("live"), shim())
+    assert done.returncode != 0 and "join token" in done.stderr, done.stderr
+    assert os.path.exists(path("live/divergent/2-%d/config" % cluster.old_id)), os.listdir(path("live"))
+    records = int(subprocess.run([TOOL, "info", path("record")], capture_output=True, text=True,
+                                 check=True).stdout.split("\n")[0].split()[1])
+    wrong = []
+    for cut in range(records + 1):
+        line = build(cut, seed + cut, ["keep-all"] if cut % 2 else [])
+        done = rejoin(path("out"))
+        left = files_of(path("out"))
+        if "join token" not in done.stderr or left != whole or os.path.exists(path("out/config")):
+            wrong.append("%s: %s; missing %r" % (line, done.stderr.strip()[-200:], sorted(set(whole) ^ set(left))))
+    print("# %d records" % records)
+    return wrong
+
+
 if __name__ == "__main__":
     seed = farlib.seed_of_run()
     with farlib.Cluster(servers=farlib.SERVERS[:2], nodes=False) as cluster:
         tap.run_all([the_tool_runs_under_the_shim, after_any_cut_it_is_the_old_one_or_can_be_finished,
-                     recovered_at_two_places_at_once_both_stop_until_one_is_chosen])
+                     recovered_at_two_places_at_once_both_stop_until_one_is_chosen,
+                     a_rejoin_that_is_interrupted_loses_nothing_of_the_old_server])
