@@ -51,6 +51,9 @@ static bool is_news(const struct far_log *log, uint64_t off_ms)
 
 void far_log_judge_clocks(struct far_log *log)
 {
+    if (!log->clock.is_set && !log->is_leader) {
+        return; /* a new server: its own clock must not be the cluster's before it has heard of the state */
+    }
     uint64_t now = far_log_cluster_now(log);
     int64_t offset_ms = log->clock.offset_ms;
     uint64_t off_ms = offset_ms < 0 ? (uint64_t)-offset_ms : (uint64_t)offset_ms;

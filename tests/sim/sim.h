@@ -323,6 +323,8 @@ void sim_check_applied(struct sim_check *check, uint64_t id, uint64_t index, str
 void sim_check_answered(struct sim_check *check, uint64_t command, uint64_t index);
 /* At the end: replays the committed log by itself and holds every server against it. */
 void sim_check_end(struct sim_check *check);
+/* The entry committed at an index, or NULL. */
+const struct far_blob *sim_check_entry(const struct sim_check *check, uint64_t index, uint64_t *ret_term);
 uint64_t sim_check_last_index(const struct sim_check *check);
 uint64_t sim_check_answers(const struct sim_check *check);
 
@@ -424,6 +426,8 @@ void sim_history_ask(struct sim_server *server);
 
 /* sim_swarm.c */
 struct sim_swarm sim_swarm_draw(uint64_t seed);
+/* What is broken on purpose must have its chance to do harm. */
+void sim_swarm_favour(struct sim_swarm *swarm, enum sim_broken broken);
 /* The same world every time: for stories that are told step by step. */
 struct sim_swarm sim_swarm_plain(void);
 void sim_swarm_say(struct sim *sim);
@@ -434,11 +438,22 @@ bool sim_propose(struct sim_server *server, const struct far_command *command, u
                  void *arg);
 void sim_propose_message(struct sim_server *server, uint64_t from_id, enum sim_message kind, struct far_slice bytes);
 void sim_propose_start(struct sim_server *server);
+void sim_propose_observe(struct sim_server *server); /* what the state says of the time */
 void sim_propose_end(struct sim_server *server);
 
 /* sim_clients.c */
 void sim_clients_start(struct sim *sim);
 bool sim_clients_idle(const struct sim *sim);
+
+/* sim_run.c */
+struct sim_totals {
+    uint64_t seeds, steps, commands, entries, crashes, cuts, breaks, installs, changes, refused, lost, virtual_us;
+};
+/* false: the alarm was raised. */
+bool sim_run_seed(const struct sim_options *options, struct sim_totals *totals);
+void sim_print_totals(const struct sim_totals *totals);
+void sim_report(bool good, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int sim_report_end(void); /* the exit code */
 
 /* sim_scenarios.c: each true if it went as it must; says why not with sim_fail(). */
 bool sim_scenario_old_memory(bool keeps_id, char *ret_alarm, size_t size);

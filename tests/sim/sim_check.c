@@ -62,6 +62,15 @@ void sim_check_free(struct sim_check *check)
     free(check);
 }
 
+const struct far_blob *sim_check_entry(const struct sim_check *check, uint64_t index, uint64_t *ret_term)
+{
+    if (index >= check->spot_cap || !check->spots[index].is_committed || check->spots[index].type != FAR_RAFT_COMMAND) {
+        return NULL;
+    }
+    *ret_term = check->spots[index].term;
+    return check->spots[index].blob;
+}
+
 uint64_t sim_check_last_index(const struct sim_check *check)
 {
     return check->last_index;

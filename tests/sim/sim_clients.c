@@ -52,7 +52,11 @@ static void check_stale(struct sim_server *server)
     uint64_t now_ms = sim->now_us / SIM_MS + 1000;
     far_raft_status(server->raft, &status);
     bool is_stale = status.leader_heard_ms == 0 || now_ms > status.leader_heard_ms + sim->swarm.election_ms;
-    bool is_alone = status.member_count == 1;
+    unsigned voters = 0;
+    for (size_t i = 0; i < status.member_count; i++) {
+        voters += status.members[i].voter;
+    }
+    bool is_alone = status.is_leader && voters == 1;
     if (!is_stale && !is_alone && sim->now_us > server->raft_heard_us + (2 * sim->swarm.election_ms + 10) * SIM_MS) {
         sim_fail(sim, "server %llu has heard nothing for %llu ms and does not call a read stale",
                  (unsigned long long)server->id, (unsigned long long)(sim->now_us - server->raft_heard_us) / SIM_MS);

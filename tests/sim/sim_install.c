@@ -107,6 +107,7 @@ static void finish(struct sim_server *server, struct far_slice bytes)
     server->fetching = false;
     sim->installs++;
     sim_server_read_meta(server);
+    sim_propose_observe(server);
     *server->before = *server->meta;
     server->told_durable = server->meta->applied_index;
     sim_say(sim, "server %llu has installed the state at %llu", (unsigned long long)server->id,

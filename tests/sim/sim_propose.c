@@ -24,7 +24,7 @@ static uint64_t cluster_now(struct sim_server *server)
     bool was_set = server->clock.is_set;
     far_cluster_clock_sample(&server->clock, server->id, wall_ms(server), mono, mono);
     uint64_t now_ms = far_cluster_clock_stamp(&server->clock, mono);
-    if (server->clock.step_count != steps || (now_ms > was_ms + 3600 * 1000 && was_ms != 0)) {
+    if (server->clock.step_count != steps || now_ms > was_ms + 3600 * 1000) {
         sim_say(server->sim, "server %llu: cluster time goes from %llu to %llu (set %d, %u servers, %zu samples)",
                 (unsigned long long)server->id, (unsigned long long)was_ms, (unsigned long long)now_ms, was_set,
                 server->clock.server_count, server->clock.sample_count);
@@ -159,7 +159,7 @@ static void propose_tick(struct sim_server *server)
 }
 
 /* The clock goes on where the state is, as each commit tells it; and what it says of the clocks. */
-static void observe_state(struct sim_server *server)
+void sim_propose_observe(struct sim_server *server)
 {
     struct far_store_txn *txn;
     struct far_row_progress progress = {0};
@@ -191,7 +191,10 @@ static void on_judged(void *arg, const struct far_result *result, uint64_t index
 /* As far_log_judge_clocks(). */
 static void judge_clocks(struct sim_server *server)
 {
-    observe_state(server);
+    sim_propose_observe(server);
+    if (!server->clock.is_set && !server->is_leader) {
+        return;
+    }
     uint64_t now = cluster_now(server);
     int64_t offset_ms = server->clock.offset_ms;
     uint64_t off_ms = offset_ms < 0 ? (uint64_t)-offset_ms : (uint64_t)offset_ms;
@@ -212,6 +215,8 @@ static void judge_clocks(struct sim_server *server)
                                         .agreeing = server->clock.agreeing,
                                         .voters = server->clock.server_count,
                                         .to_ms = is_forward ? now + off_ms : 0};
+    sim_say(server->sim, "server %llu judges the clocks: %d, off %lld ms, %u of %u agree", (unsigned long long)server->id,
+            (int)judge.verdict, (long long)offset_ms, server->clock.agreeing, server->clock.server_count);
     server->judging = propose_own(server, &far_schema_cmd_clock_judge, &judge, false, on_judged);
 }
 
@@ -390,7 +395,7 @@ static void beat_due(struct sim *sim, void *object, uint64_t life, uint64_t coun
 
 void sim_propose_start(struct sim_server *server)
 {
-    observe_state(server);
+    sim_propose_observe(server);
     far_proposals_init(&server->proposals, on_answer, server, sim_random(server->sim, UINT64_MAX));
     server->leader_moved = server->leader_named = server->leader_naming = server->tick_is_pending = false;
     server->judging = false;

@@ -286,6 +286,22 @@ static void apply_due(struct sim *sim, void *object, uint64_t life, uint64_t unu
 
 /* ---- messages ---- */
 
+/* Broken on purpose: entries of an older leader are taken for those of the newest term, and whoever wants to lead for one
+ * whose last entry is of it. */
+static void skip_term_check(struct sim_server *server, struct far_slice message)
+{
+    enum { APPEND_ENTRIES = 1, REQUEST_VOTE = 3, TERM_AT = 1, LAST_TERM_AT = 25 }; /* as raft_codec.c writes them */
+    uint8_t *bytes = (uint8_t *)(uintptr_t)message.data;
+    if (server->sim->options.broken != SIM_BROKEN_TERM) {
+        return;
+    }
+    if (bytes[0] == APPEND_ENTRIES && !server->is_leader && far_get_le64(bytes + TERM_AT) < server->term) {
+        far_put_le64(bytes + TERM_AT, server->term);
+    } else if (bytes[0] == REQUEST_VOTE) {
+        far_put_le64(bytes + LAST_TERM_AT, far_get_le64(bytes + TERM_AT));
+    }
+}
+
 void sim_server_receive(struct sim_server *server, uint64_t from_id, enum sim_message kind, uint64_t number,
                         struct far_slice bytes)
 {
@@ -305,6 +321,7 @@ void sim_server_receive(struct sim_server *server, uint64_t from_id, enum sim_me
         return;
     }
     server->raft_heard_us = server->sim->now_us;
+    skip_term_check(server, bytes);
     snprintf(address, sizeof address, "server-%llu", (unsigned long long)from_id);
     if (far_raft_receive(server->raft, from_id, address, bytes, &err) != 0) {
         sim_fail(server->sim, "server %llu could not read a message of %llu: %s", (unsigned long long)server->id,
@@ -354,6 +371,32 @@ static bool is_in_doubt(const struct sim_server *server)
     return server->damaged && server->stray_index != 0 && server->meta->stored_index <= server->stray_index;
 }
 
+/* Broken on purpose: the last entry is applied once more, as if nobody remembered its commands. */
+static void apply_again(struct sim_server *server)
+{
+    struct sim *sim = server->sim;
+    struct far_envelope envelope;
+    struct far_command command;
+    struct far_store_txn *txn;
+    uint64_t index = server->meta->applied_index, term;
+    const struct far_blob *blob = sim_check_entry(sim->check, index, &term);
+    if (blob == NULL || far_envelope_open(far_slice(blob->data, blob->len), &envelope, NULL) != 0) {
+        return;
+    }
+    far_buf_reset(&sim->entry);
+    FAR_ASSERT(far_envelope_begin(&sim->entry, NULL) == 0);
+    while (far_envelope_next(&envelope, &command)) {
+        command.id[8] ^= 0x55;
+        FAR_ASSERT(far_envelope_add(&sim->entry, &command, NULL) == 0);
+    }
+    far_envelope_finish(&sim->entry, index, term);
+    FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
+    far_store_meta(txn)->applied_index--;
+    FAR_ASSERT(far_apply_commands(txn, index, term, far_buf_slice(&sim->entry), NULL, NULL, NULL) == 0);
+    FAR_ASSERT(far_store_commit(txn, NULL) == 0);
+    sim_server_read_meta(server);
+}
+
 void sim_server_start(struct sim_server *server)
 {
     struct sim *sim = server->sim;
@@ -364,6 +407,9 @@ void sim_server_start(struct sim_server *server)
     server->is_leader = false;
     server->told_durable = 0;
     sim_server_read_meta(server);
+    if (sim->options.broken == SIM_BROKEN_TWICE) {
+        apply_again(server);
+    }
     *server->before = *server->meta;
     server->env = make_env(server);
     far_cluster_clock_init(&server->clock);

@@ -63,6 +63,25 @@ struct sim_swarm sim_swarm_draw(uint64_t seed)
     return swarm;
 }
 
+void sim_swarm_favour(struct sim_swarm *swarm, enum sim_broken broken)
+{
+    if (broken == SIM_SOUND || broken == SIM_BROKEN_SYNC || broken == SIM_BROKEN_VOTE) {
+        return;
+    }
+    swarm->clients = swarm->clients < 4 ? 4 : swarm->clients;
+    swarm->consumers = SIM_CONSUMERS_MAX;
+    if (broken == SIM_BROKEN_TERM) {
+        swarm->weights[SIM_FAULT_CUT_OFF] = 100;
+        swarm->think_us = 50 * SIM_MS;
+    } else if (broken == SIM_BROKEN_TWICE) {
+        swarm->weights[SIM_FAULT_KILL] = 100;
+    } else if (broken == SIM_BROKEN_LEASE) {
+        swarm->nodes = SIM_NODES_MAX;
+        swarm->lease_ms = 3000;
+        swarm->weights[SIM_FAULT_BLACKOUT] = 20;
+    }
+}
+
 struct sim_swarm sim_swarm_plain(void)
 {
     return (struct sim_swarm){.servers = 3,

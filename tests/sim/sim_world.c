@@ -164,6 +164,7 @@ struct sim *sim_new(const struct sim_options *options)
     FAR_ASSERT(sim != NULL);
     sim->options = *options;
     sim->swarm = sim_swarm_draw(options->seed);
+    sim_swarm_favour(&sim->swarm, options->broken);
     uint64_t state = options->seed;
     sim->random[0] = spread(&state);
     sim->random[1] = spread(&state);
