@@ -80,18 +80,40 @@ void far_log_judge(struct far_log *log)
 
 /* ---- history ---- */
 
+/* Somebody who said that they hold what comes before ours; after one that did not answer, the next. 0: nobody. */
+static uint64_t history_holder(const struct far_log *log)
+{
+    uint64_t first = 0;
+    for (size_t i = 0; i < log->status.member_count; i++) {
+        const struct far_log_member *member = &log->status.members[i];
+        if (member->id == log->config.server_id || !member->connected || member->about.wall_ms == 0 ||
+            member->about.first_seq >= log->first_seq) {
+            continue;
+        }
+        if (member->id > log->history_from_id) {
+            return member->id;
+        }
+        first = first == 0 || member->id < first ? member->id : first;
+    }
+    return first;
+}
+
 void far_log_ask_history(struct far_log *log)
 {
     uint64_t now = far_clock_monotonic_ms();
     bool is_waiting = log->history_is_pending && now - log->history_asked_ms < FAR_LOG_INSTALL_STALL_MS;
     bool is_whole = log->first_seq <= 1 || log->first_seq <= log->cut_seq;
-    if (is_whole || is_waiting || log->install.is_wanted || log->leader_id == 0 || log->is_leader) {
+    if (is_whole || is_waiting || log->install.is_wanted) {
         return;
+    }
+    if (log->history_from_id == 0 || log->history_is_pending) { /* none yet, or it did not answer in time */
+        log->history_from_id = history_holder(log);
     }
     uint8_t want[8];
     far_put_le64(want, log->first_seq - 1);
-    log->history_is_pending =
-        far_peers_send(log->peers, log->leader_id, FAR_FRAME_HISTORY_WANT, far_slice(want, sizeof want)) == 0;
+    log->history_is_pending = log->history_from_id != 0 && far_peers_send(log->peers, log->history_from_id, FAR_FRAME_HISTORY_WANT,
+                                                                          far_slice(want, sizeof want)) == 0;
+    log->history_from_id = log->history_is_pending ? log->history_from_id : 0;
     log->history_asked_ms = now;
 }
 
@@ -310,6 +332,8 @@ void far_log_install_outcome(struct far_log *log, const struct far_apply_outcome
         log->history_is_pending = false;
         if (outcome->job_error.klass == 0) {
             far_log_ask_history(log);
+        } else {
+            log->history_from_id = 0; /* perhaps somebody else's leads to ours */
         }
         return;
     }

@@ -13,6 +13,7 @@
 #include "log/raft_core.h"
 #include "log/segments.h"
 #include "log/space.h"
+#include "log/walk.h"
 #include "log/writer.h"
 
 enum {
@@ -112,7 +113,7 @@ struct far_log_seal {
     uv_work_t work;
     bool wants_sweep;     /* remove files that no record names */
     bool is_busy;         /* on the pool: what follows, up to cut_seq, is its */
-    enum { FAR_SEAL_RUN, FAR_SEAL_SWEEP, FAR_SEAL_CUT } task; /* seal, sweep, find what is kept long enough */
+    enum { FAR_SEAL_RUN, FAR_SEAL_SWEEP, FAR_SEAL_CUT, FAR_SEAL_WALK } task;
     bool is_done;
     struct far_sealer *sealer; /* NULL: no run is being sealed */
     struct far_segment segment;
@@ -122,6 +123,8 @@ struct far_log_seal {
     bool take_is_pending, tidy_is_pending; /* on the apply thread */
     uint64_t look_ms;     /* when to look again whether something is due */
     uint64_t retain_ms;   /* when to look again for what is kept long enough */
+    struct far_walk walk;
+    uint64_t walk_ms;     /* when to walk through the whole store again */
     uint64_t tidy_ms;     /* when to look again for what is to go */
 };
 
@@ -185,6 +188,7 @@ struct far_log {
     struct far_log_install install;
     struct far_log_send send;
     bool history_is_pending;
+    uint64_t history_from_id; /* who is asked; 0: nobody yet */
     uint64_t history_asked_ms;
     struct far_member_op member;
     struct far_log_seal seal;

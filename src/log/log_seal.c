@@ -1,5 +1,7 @@
 /* The log seals its older events: see segments.h.
  *
+ * Also here: a walk through the whole store every ten minutes (walk.h), the first a minute after the start.
+ *
  * A look once a second; a run that is due is copied piece by piece on the pool, so that neither this loop nor the apply
  * thread waits for it; then the apply thread notes the segment and removes the rows, a piece at a time. What was replaced or
  * cut meanwhile is given up. A full disk: another look later. Damage stops the server, as everywhere. */
@@ -8,7 +10,7 @@
 #include "base/clock.h"
 #include "base/logging.h"
 
-enum { LOOK_MS = 1000, LATER_MS = 60 * 1000, TIDY_MS = 60 * 1000 };
+enum { LOOK_MS = 1000, LATER_MS = 60 * 1000, TIDY_MS = 60 * 1000, FIRST_WALK_MS = 60 * 1000, WALK_MS = 10 * 60 * 1000 };
 
 static void push_tidy(struct far_log *log)
 {
@@ -27,6 +29,10 @@ static void work(uv_work_t *request)
     seal->is_done = false;
     if (seal->task == FAR_SEAL_SWEEP) {
         seal->rv = far_segments_sweep(seal->store, &seal->err);
+        return;
+    }
+    if (seal->task == FAR_SEAL_WALK) {
+        seal->rv = far_walk(seal->store, &seal->walk, &seal->err);
         return;
     }
     if (seal->task == FAR_SEAL_CUT) {
@@ -125,6 +131,9 @@ void far_log_seal_beat(struct far_log *log)
     if (seal->wants_sweep) {
         seal->wants_sweep = false;
         begin_work(log, FAR_SEAL_SWEEP);
+    } else if (now >= seal->walk_ms) {
+        seal->walk_ms = now + WALK_MS;
+        begin_work(log, FAR_SEAL_WALK);
     } else {
         begin_work(log, far_log_retain_due(log, now) ? FAR_SEAL_CUT : FAR_SEAL_RUN);
     }
@@ -155,5 +164,6 @@ bool far_log_seal_busy(const struct far_log *log)
 
 void far_log_seal_start(struct far_log *log)
 {
+    log->seal.walk_ms = far_clock_monotonic_ms() + FIRST_WALK_MS;
     push_tidy(log); /* what a crash left to be done */
 }

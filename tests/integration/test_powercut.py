@@ -10,6 +10,7 @@ same moment.
 
 far-timeout: 290
 """
+import contextlib
 import os
 import random
 import shutil
@@ -105,8 +106,24 @@ def prepare_servers():
         moved = os.path.join(live, os.path.basename(server.dir))
         shutil.copytree(server.dir, moved)
         server.dir, server.argv[-1] = moved, moved
+        seal_soon(moved)
         server.environment = shim(live)
     shutil.copytree(live, base)
+
+
+def seal_soon(folder):
+    """So that events are sealed, and their rows removed, all the time."""
+    path = os.path.join(folder, "config")
+    with open(path, encoding="ascii") as file:
+        lines = [line for line in file if not line.startswith(("events_max", "segment_events"))]
+    with open(path, "w", encoding="ascii") as file:
+        file.writelines(lines + ["events_max = 30\n", "segment_events = 15\n"])
+
+
+def sealed(server):
+    with contextlib.suppress(FileNotFoundError):
+        return any(name.endswith(".seg") for name in os.listdir(os.path.join(server.dir, "state", "segments")))
+    return False
 
 
 def write_some(first, count):
@@ -123,6 +140,8 @@ def the_servers_run_and_are_killed_under_the_shim():
             server.start()
         cluster.wait_leader(30)
         write_some(half * count, count)
+        for server in cluster.servers.values():
+            farlib.until(lambda s=server: sealed(s), 20, "events are sealed")
         for server in cluster.servers.values():
             server.kill()
         for server in cluster.servers.values():

@@ -302,3 +302,7 @@ UNIT_TESTS += tests/unit/test_retain
 tests_unit_test_retain_SOURCES = tests/unit/test_retain.c
 tests_unit_test_retain_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_retain_LDADD = liblog.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_bitflips
+tests_unit_test_bitflips_SOURCES = tests/unit/test_bitflips.c
+tests_unit_test_bitflips_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_bitflips_LDADD = $(LOG_KIT)
