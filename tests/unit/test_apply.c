@@ -200,44 +200,6 @@ static void the_thread_applies_everything_in_order_and_answers(void **state)
     far_store_close(by_hand);
 }
 
-/* Nobody awaits these entries, so they may lie for a while; who waits for their commit does not wait for that while. */
-static void whoever_waits_for_an_index_gets_it_though_nobody_awaits_its_results(void **state)
-{
-    (void)state;
-    enum { COUNT = 10, MINUTE_MS = 60000 };
-    struct far_store *store;
-    struct far_apply_thread *thread;
-    struct far_store_meta meta;
-    uv_loop_t loop;
-    bool is_stopped = false;
-    assert_int_equal(uv_loop_init(&loop), 0);
-    struct watch watch = {.loop = &loop, .wanted = COUNT + 1};
-    assert_int_equal(far_store_open_memory(&store, NULL), 0);
-    assert_int_equal(far_apply_thread_start(store, &loop, on_outcome, NULL, &watch, &thread, NULL), 0);
-    for (uint64_t i = 1; i <= COUNT; i++) {
-        struct far_slice bytes = nth_entry(i);
-        struct far_blob *blob = far_blob_new(bytes.data, bytes.len);
-        assert_int_equal(far_apply_thread_push(thread, FAR_JOB_COMMANDS, i, 1, blob, false), 0);
-        far_blob_unref(blob);
-        if (i == COUNT / 2) {
-            assert_true(far_apply_thread_wait(thread, i, MINUTE_MS));
-            read_meta(store, &meta);
-            assert_int_equal(meta.applied_index, i);
-        }
-    }
-    far_apply_thread_want(thread, COUNT);
-    assert_true(far_apply_thread_wait(thread, COUNT, MINUTE_MS));
-    read_meta(store, &meta);
-    assert_int_equal(meta.applied_index, COUNT);
-    far_apply_thread_stop(thread, stopped, &is_stopped);
-    while (uv_run(&loop, UV_RUN_DEFAULT) != 0) {
-    }
-    assert_true(is_stopped);
-    assert_int_equal(watch.results, 0);
-    assert_int_equal(uv_loop_close(&loop), 0);
-    far_store_close(store);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -245,7 +207,6 @@ int main(void)
         cmocka_unit_test(an_entry_that_is_not_the_next_one_is_refused),
         cmocka_unit_test(a_repeated_command_gets_its_first_answer_and_makes_no_event),
         cmocka_unit_test(the_thread_applies_everything_in_order_and_answers),
-        cmocka_unit_test(whoever_waits_for_an_index_gets_it_though_nobody_awaits_its_results),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

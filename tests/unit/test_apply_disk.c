@@ -269,12 +269,36 @@ static void a_full_map_is_a_limit_and_what_is_there_stays(void **state)
     assert_int_equal(system(command), 0);
 }
 
+static uint64_t applied_in(struct far_store *store)
+{
+    struct far_store_txn *txn;
+    assert_int_equal(far_store_begin(store, false, &txn, NULL), 0);
+    uint64_t index = far_store_meta(txn)->applied_index;
+    far_store_abort(txn);
+    return index;
+}
+
+/* Nobody awaits these entries, so they may lie for a while; who waits for their commit does not wait for that while. */
+static void whoever_waits_for_an_index_gets_it_though_nobody_awaits_its_results(void **state)
+{
+    enum { SOME = 5, MINUTE_MS = 60000 };
+    struct fixture *f = *state;
+    push(f, SOME);
+    assert_true(far_apply_thread_wait(f->thread, f->pushed, MINUTE_MS));
+    assert_int_equal(applied_in(f->store), f->pushed);
+    push(f, SOME);
+    far_apply_thread_want(f->thread, f->pushed);
+    assert_true(far_apply_thread_wait(f->thread, f->pushed, MINUTE_MS));
+    assert_int_equal(applied_in(f->store), f->pushed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_apply_thread_aborts_the_server_on_an_io_error), /* before this process has threads */
         cmocka_unit_test_setup_teardown(a_full_disk_is_waited_for_and_everything_goes_on_with_space, setup, teardown),
         cmocka_unit_test_setup_teardown(a_disk_that_takes_only_a_part_of_a_write_is_full, setup, teardown),
+        cmocka_unit_test_setup_teardown(whoever_waits_for_an_index_gets_it_though_nobody_awaits_its_results, setup, teardown),
         cmocka_unit_test(a_full_map_is_a_limit_and_what_is_there_stays),
     };
     return cmocka_run_group_tests_name("apply_disk", tests, NULL, NULL);
