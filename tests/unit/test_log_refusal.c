@@ -174,10 +174,11 @@ static int teardown_alone(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(below_the_first_watermark_users_wait_and_cleanup_goes_on, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_server_without_its_memory_does_not_start_under_its_old_id, setup, teardown),
+        /* before this process has threads */
         cmocka_unit_test_setup_teardown(a_server_whose_state_differs_from_the_majority_stops_and_says_where, setup_alone,
                                         teardown_alone),
+        cmocka_unit_test_setup_teardown(below_the_first_watermark_users_wait_and_cleanup_goes_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_server_without_its_memory_does_not_start_under_its_old_id, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
