@@ -234,7 +234,7 @@ const struct cli_command cli_commands[] = {
      .run = cli_run_log_export,
      .options = {{"out", CLI_TEXT, "FILE", true, NULL, NULL, NULL, "the file; it must not exist"},
                  {"dir", CLI_TEXT, "DIR", false, NULL, NULL, NULL, "offline, from a server's folder"},
-                 {"to", CLI_TEXT, "SEQ|TIME", false, NULL, NULL, NULL, "with --dir: up to this moment"}}},
+                 {"to", CLI_TEXT, "SEQ|TIME", false, NULL, NULL, NULL, "up to this moment (all)"}}},
     {.noun = "log", .verb = "replay", .help = "build the state anew from the events of a server's folder, chain checked",
      .run = cli_run_log_replay,
      .options = {{"dir", CLI_TEXT, "DIR", true, NULL, NULL, NULL, "folder of a server that is not running"},

@@ -112,12 +112,34 @@ int cli_write_hex(FILE *file, const char *hex, struct far_error *err)
     return good ? 0 : far_fail_errno(err, FAR_IO, errno, "write a piece");
 }
 
+/* The path of the first piece; with --to, up to the last event of that moment. */
+static int first_piece(struct cli *cli, char path[PATH_BYTES], struct far_error *err)
+{
+    const char *to = cli_value(&cli->parsed, "to");
+    json_t *head = NULL;
+    snprintf(path, PATH_BYTES, "/v1/log/head?at=");
+    if (to != NULL) {
+        cli_append_encoded(path, PATH_BYTES, to);
+        int rc = cli_request(cli, "GET", path, NULL, &head, err);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    snprintf(path, PATH_BYTES, to == NULL ? "/v1/log/export" : "/v1/log/export?until=%lld",
+             json_integer_value(json_object_get(head, "seq")));
+    json_decref(head);
+    return 0;
+}
+
 /* Piece by piece; the first one fixes where it ends. */
 static int fetch_pieces(struct cli *cli, FILE *file, long long *ret_until, struct far_error *err)
 {
-    char path[PATH_BYTES] = "/v1/log/export";
+    char path[PATH_BYTES];
     long long next = 0;
-    int rc = 0;
+    int rc = first_piece(cli, path, err);
+    if (rc != 0) {
+        return rc;
+    }
     do {
         json_t *piece = NULL;
         rc = cli_request(cli, "GET", path, NULL, &piece, err);
@@ -154,9 +176,6 @@ int cli_run_log_export(struct cli *cli, struct far_error *err)
     long long until = 0;
     if (cli_value(&cli->parsed, "dir") != NULL) {
         return run_offline(cli, "log-export", err);
-    }
-    if (cli_value(&cli->parsed, "to") != NULL) {
-        return far_fail(err, FAR_INVALID, "option '--to' needs '--dir'");
     }
     FILE *file = fopen(out, "wbx");
     if (file == NULL) {

@@ -93,6 +93,18 @@ def an_export_is_proven_by_a_head_of_another_server():
     return [] if good.returncode == 0 and other.returncode == 1 else [good.stdout, other.stdout]
 
 
+def an_export_ends_at_the_moment_that_was_asked_for_and_has_its_signed_head():
+    farlib.until(lambda: cluster.get("/v1/log/heads")["signed_seq"], 20, "a head is signed")
+    signed = cluster.get("/v1/log/heads")["signed_seq"]
+    key = cluster.get("/v1/servers/protected")["keys"][0]["public_key"]
+    path = os.path.join(cluster.base, "short.export")
+    cluster.cli("log", "export", "--out", path, "--to", str(signed), as_json=False)
+    status, text = cluster.run_tool("farshore-verify", "--key", key, path, check=False)
+    wrong = [] if status == 0 and "ok   events 1 to %d are those" % signed in text and "not covered" not in text else [text]
+    status, text = cluster.cli("log", "export", "--out", path + "2", "--to", "99999999", check=False, as_json=False)
+    return wrong + ([] if status != 0 and not os.path.exists(path + "2") else ["%d %s" % (status, text)])
+
+
 def a_stopped_server_is_replayed_to_its_own_digest():
     server = cluster.followers()[0]
     place = head(server)
@@ -108,4 +120,5 @@ if __name__ == "__main__":
     with farlib.Cluster(nodes=False) as cluster:
         tap.run_all([what_a_dry_run_predicts_is_what_then_happens, the_past_answers_on_every_server,
                      who_joined_is_explained_back_to_who_made_its_token, the_cluster_of_the_past_is_shown,
-                     an_export_is_proven_by_a_head_of_another_server, a_stopped_server_is_replayed_to_its_own_digest])
+                     an_export_is_proven_by_a_head_of_another_server,
+                     an_export_ends_at_the_moment_that_was_asked_for_and_has_its_signed_head, a_stopped_server_is_replayed_to_its_own_digest])
