@@ -284,7 +284,9 @@ static int starting_place(struct far_event_stream *stream, struct far_log_view *
     if (rc == 0 && request->query.consumer.len > 0 && *ret_from == FAR_FROM_START) {
         *ret_from = FAR_FROM_CURSOR;
         *ret_cursor = (struct far_cursor){.seq = row.seq, .has_head = row.head.len > 0, .is_whole = row.head.len == 32};
-        memcpy(ret_cursor->head, row.head.data, row.head.len <= sizeof ret_cursor->head ? row.head.len : 0);
+        if (row.head.len > 0 && row.head.len <= sizeof ret_cursor->head) {
+            memcpy(ret_cursor->head, row.head.data, row.head.len);
+        }
     }
     return rc;
 }

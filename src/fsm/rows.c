@@ -118,7 +118,9 @@ static void learn_gap(struct far_rows *rows, struct far_slice key)
     }
     bool is_end = rc != 0 || next.data[0] != key.data[0];
     (*gap)->to_len = is_end ? 0 : (uint8_t)next.len;
-    memcpy((*gap)->to, next.data, (*gap)->to_len);
+    if (!is_end) {
+        memcpy((*gap)->to, next.data, next.len);
+    }
     (*gap)->from_len = (uint8_t)key.len;
     memcpy((*gap)->from, key.data, key.len);
 }
