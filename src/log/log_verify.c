@@ -32,6 +32,7 @@ struct verify {
     void (*report)(void *arg, bool good, const char *text);
     void *arg;
     unsigned findings;
+    uint64_t fold_from; /* the fold begins with the state behind this event */
     uint64_t trust[4]; /* of the store: stored index and term, installed index and term; the WAL must reach them */
 };
 
@@ -130,7 +131,7 @@ static bool verify_events(struct verify *verify, struct far_store_txn *txn, stru
             }
             continue;
         }
-        if (whole && (far_fsm_evolve(fold, &event, &err) != 0 || far_rows_trim(fold->rows, &fold->digest, &err) != 0)) {
+        if (whole && seq > verify->fold_from && (far_fsm_evolve(fold, &event, &err) != 0 || far_rows_trim(fold->rows, &fold->digest, &err) != 0)) {
             say(verify, false, "event %llu cannot follow the state before it: %s", (unsigned long long)seq, err.message);
             whole = false;
         }
@@ -219,7 +220,12 @@ static void compare_fold(struct verify *verify, struct far_kv *state, struct far
         at_len = key.len + 1;
     }
     if (verify->findings == before) {
-        say(verify, true, "state: equal to the fold of all events");
+        if (verify->fold_from == 0) {
+            say(verify, true, "state: equal to the fold of all events");
+        } else {
+            say(verify, true, "state: equal to the fold of the events since event %llu, from the state recorded then",
+                (unsigned long long)verify->fold_from);
+        }
     }
 }
 
@@ -272,6 +278,38 @@ static void verify_history(struct verify *verify, struct far_store_txn *txn)
     }
 }
 
+/* Where events are gone, the fold begins with the oldest state of which all events since are here; its digest was recorded
+ * when it was the present, in the chain's words: behind the head that the events lead to. FAR_NOT_FOUND: there is none. */
+static int take_base(struct verify *verify, struct far_store_txn *txn, struct far_kv *out, struct far_error *err)
+{
+    struct far_epoch epoch;
+    struct far_past *past = NULL;
+    struct far_hash128 digest;
+    struct far_slice key, value;
+    uint8_t at[FAR_KV_KEY_MAX + 1];
+    size_t at_len = 0;
+    uint64_t rows;
+    if (far_store_meta(txn)->first_seq == 1) {
+        return 0;
+    }
+    int rv = far_epoch_after(txn, far_store_meta(txn)->first_seq - 2, &epoch, err);
+    struct far_moment moment = {FAR_MOMENT_SEQ, epoch.seq};
+    rv = rv != 0 ? rv : far_past_open(txn, &moment, &past, err);
+    rv = rv != 0 ? rv : far_state_digest_walk(past->state.kv, &digest, &rows, err);
+    if (rv == 0 && !far_hash128_equal(digest, epoch.digest)) {
+        rv = FAR_NOT_FOUND; /* the walk of the history says so */
+    }
+    while (rv == 0 && (rv = past->state.kv->ops->seek(past->state.kv, far_slice(at, at_len), &key, &value, err)) == 0) {
+        memcpy(at, key.data, key.len);
+        at[key.len] = 0;
+        at_len = key.len + 1;
+        rv = out->ops->put(out, far_slice(at, at_len - 1), value, err);
+    }
+    far_past_close(past);
+    verify->fold_from = epoch.seq;
+    return rv == FAR_NOT_FOUND && at_len > 0 ? 0 : rv != 0 ? rv : FAR_NOT_FOUND;
+}
+
 static int verify_txn(struct verify *verify, struct far_store_txn *txn, struct far_error *err)
 {
     struct far_store *memory = NULL;
@@ -283,17 +321,17 @@ static int verify_txn(struct verify *verify, struct far_store_txn *txn, struct f
     rv = rv != 0 ? rv : far_store_begin(memory, true, &fold_txn, err);
     if (rv == 0) {
         struct far_state fold = {.kv = far_store_kv(fold_txn)};
+        bool has_base = take_base(verify, txn, fold.kv, NULL) == 0;
         fold.rows = far_rows_new(fold.kv, true);
-        bool from_start = far_store_meta(txn)->first_seq == 1;
-        bool whole = verify_events(verify, txn, from_start && fold.rows != NULL ? &fold : NULL, has_uuid ? heads : NULL);
+        bool whole = verify_events(verify, txn, has_base && fold.rows != NULL ? &fold : NULL, has_uuid ? heads : NULL);
         whole = whole && far_rows_flush(fold.rows, &fold.digest, err) == 0;
         far_rows_free(fold.rows);
         verify_rows(verify, txn);
         verify_history(verify, txn);
         if (whole) {
             compare_fold(verify, far_store_kv(txn), fold.kv);
-        } else if (!from_start) {
-            say(verify, true, "state: not compared with its events, those before event %llu are not here",
+        } else if (!has_base) {
+            say(verify, true, "state: not compared with its events, those before event %llu are not here, nor a state behind them",
                 (unsigned long long)far_store_meta(txn)->first_seq);
         }
         struct far_state state = {.kv = far_store_kv(txn), .digest = far_store_meta(txn)->digest};
