@@ -3,6 +3,7 @@
 
 #include <farshore/client.h>
 #include <jansson.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -63,8 +64,21 @@ static void take_answer(struct far_survivor *one, const char *text)
     json_decref(answer);
 }
 
-static int ask(struct far_survivor *one, const char *ca_path, const char *token, struct far_error *err)
+/* One question, on a thread of its own: who is not there takes the whole time. */
+struct question {
+    struct far_survivor *one;
+    const char *ca_path;
+    const char *token;
+    pthread_t thread;
+    bool is_asked;
+    int rc;
+    struct far_error err;
+};
+
+static void *ask(void *arg)
 {
+    struct question *q = arg;
+    struct far_survivor *one = q->one;
     char url[300];
     char *text = NULL;
     struct far_client *client;
@@ -72,11 +86,12 @@ static int ask(struct far_survivor *one, const char *ca_path, const char *token,
     snprintf(url, sizeof url, "https://%s", one->api_address);
     struct far_client_config config = {.version = FAR_CLIENT_CONFIG_VERSION,
                                        .servers = url,
-                                       .ca_path = ca_path,
-                                       .token = token,
+                                       .ca_path = q->ca_path,
+                                       .token = q->token,
                                        .timeout_ms = FAR_SURVIVOR_ASK_MS};
     if (far_client_new(&config, &client, &failure) != 0) {
-        return far_fail(err, far_class_from_name(failure.code), "%s", failure.message);
+        q->rc = far_fail(&q->err, far_class_from_name(failure.code), "%s", failure.message);
+        return NULL;
     }
     if (far_client_request(client, "GET", "/v1/cluster", NULL, &text, &failure) == 0) {
         one->is_there = true;
@@ -87,15 +102,26 @@ static int ask(struct far_survivor *one, const char *ca_path, const char *token,
         snprintf(one->why, sizeof one->why, "%s", failure.message);
     }
     far_client_free(client);
-    return 0;
+    return NULL;
 }
 
 int far_survivors_ask(struct far_survivors *survivors, const char *ca_path, const char *token, struct far_error *err)
 {
+    struct question questions[FAR_SURVIVORS_MAX] = {{.one = NULL}};
     int rc = 0;
     for (size_t i = 0; i < survivors->count && rc == 0; i++) {
-        struct far_survivor *one = &survivors->list[i];
-        rc = one->is_self ? 0 : ask(one, ca_path, token, err);
+        struct question *q = &questions[i];
+        *q = (struct question){.one = &survivors->list[i], .ca_path = ca_path, .token = token};
+        if (!q->one->is_self && pthread_create(&q->thread, NULL, ask, q) != 0) {
+            rc = far_fail(err, FAR_LIMIT, "no thread to ask the other servers");
+        }
+        q->is_asked = rc == 0 && !q->one->is_self;
+    }
+    for (size_t i = 0; i < survivors->count; i++) {
+        struct question *q = &questions[i];
+        if (q->is_asked && pthread_join(q->thread, NULL) == 0 && q->rc != 0 && rc == 0) {
+            rc = far_fail(err, q->rc, "%s", q->err.message);
+        }
     }
     return rc;
 }

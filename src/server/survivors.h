@@ -28,7 +28,7 @@ struct far_survivors {
 
 /* The servers of a state that were not removed; self is marked. */
 int far_survivors_of(struct far_state *state, uint64_t self_id, struct far_survivors *ret_survivors, struct far_error *err);
-/* Ask all but self, one after the other, with this API token and the CA's certificate; who does not answer is not there. */
+/* Ask all but self, at once, with this API token and the CA's certificate; who does not answer is not there. */
 int far_survivors_ask(struct far_survivors *survivors, const char *ca_path, const char *token, struct far_error *err);
 /* May self, whose end is filled in, go on alone? FAR_CONFLICT with the reason: somebody leads, a quorum answers, somebody
  * holds more or is in a later incarnation. is_contested: it is one of two recoveries of the same epoch, and chosen to live:
