@@ -162,6 +162,7 @@ static void act(struct far_api_request *request)
         [FAR_ROUTE_JOIN] = far_api_join,
         [FAR_ROUTE_CONSUMER_CREATE] = far_api_consumer_create,
         [FAR_ROUTE_CONSUMER_ACK] = far_api_consumer_ack,
+        [FAR_ROUTE_SKIP_ENTRY] = far_api_skip_entry,
     };
     actions[request->route->action](request);
 }

@@ -28,9 +28,21 @@ static json_t *age_to_json(uint64_t age_ms)
     return age_ms == UINT64_MAX ? json_null() : far_json_u64(age_ms);
 }
 
+/* null: all is well. */
+static json_t *safe_to_json(const struct far_log_status *status)
+{
+    uint8_t hash[8];
+    far_put_be64(hash, status->safe_hash);
+    return status->safe_index == 0
+               ? json_null()
+               : json_pack("{s:o, s:o, s:s}", "index", far_json_u64(status->safe_index), "entry_hash",
+                           status->safe_hash == 0 ? json_null() : far_json_hex(hash, sizeof hash), "commands",
+                           status->safe_commands);
+}
+
 static json_t *status_to_json(const struct far_log_status *status)
 {
-    return json_pack("{s:o, s:o, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:b}", "id",
+    return json_pack("{s:o, s:o, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:b, s:o}", "id",
                      far_json_u64(status->server_id), "leader_id", far_json_u64(status->leader_id), "term",
                      far_json_u64(status->term), "is_leader", status->is_leader, "stale", status->stale, "commit_index",
                      far_json_u64(status->commit_index), "applied_index", far_json_u64(status->applied_index),
@@ -39,7 +51,7 @@ static json_t *status_to_json(const struct far_log_status *status)
                      "leader_contact_age_ms",
                      age_to_json(status->leader_contact_age_ms), "free_bytes", far_json_u64(status->free_bytes),
                      "clock_offset_ms", (json_int_t)status->clock_offset_ms, "clock_is_suspect",
-                     status->clock_is_suspect);
+                     status->clock_is_suspect, "safe_mode", safe_to_json(status));
 }
 
 /* ---- members ---- */

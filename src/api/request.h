@@ -133,6 +133,9 @@ void far_api_cluster(struct far_api_request *request);
 void far_api_log_head(struct far_api_request *request);
 void far_api_ready(struct far_api_request *request);
 
+/* ---- skip.c ---- */
+void far_api_skip_entry(struct far_api_request *request);
+
 /* ---- witness.c ---- */
 /* FAR_NOT_LEADER, with whom to ask, if this server is a witness and the route is more than its health and status. */
 int far_api_check_witness(struct far_api_request *request, struct far_log_view *view, struct far_error *err);

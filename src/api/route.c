@@ -46,6 +46,8 @@ const struct far_route far_routes[] = {
     {.method = FAR_HTTP_POST, .pattern = "/v1/join", .action = FAR_ROUTE_JOIN, .open = true, .status = 201,
      .summary = "Join as a server or node with a single-use token: get a certificate"},
 
+    {.method = FAR_HTTP_POST, .pattern = "/v1/cluster/skip-entry", .action = FAR_ROUTE_SKIP_ENTRY, .status = 202,
+     .summary = "Have the log entry skipped at which this server, and every other, is in safe mode"},
     COMMAND(POST, "/v1/cluster/transfer", leader_transfer, 202, .rule = {"to", "to"},
             .summary = "Hand leadership over to a voter that is no witness"),
 

@@ -27,6 +27,7 @@ enum far_route_action {
     FAR_ROUTE_JOIN,
     FAR_ROUTE_CONSUMER_CREATE, /* consumer_create, whose place may be given in words */
     FAR_ROUTE_CONSUMER_ACK,
+    FAR_ROUTE_SKIP_ENTRY,
     FAR_ROUTE_BACKUP_MAKE, /* from here on: files of this server, no state */
     FAR_ROUTE_BACKUP_LIST,
     FAR_ROUTE_BACKUP_PIECE,

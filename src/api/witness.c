@@ -47,7 +47,7 @@ int far_api_check_witness(struct far_api_request *request, struct far_log_view *
     struct far_api *api = request->api;
     char ask[ASK_MAX];
     bool is = false;
-    if (request->route->action <= FAR_ROUTE_LOG_HEAD) {
+    if (request->route->action <= FAR_ROUTE_LOG_HEAD || request->route->action == FAR_ROUTE_SKIP_ENTRY) {
         return 0;
     }
     if (api->server_id == 0) {

@@ -165,6 +165,7 @@ int cli_run_job_show(struct cli *cli, struct far_error *err);
 int cli_run_job_wait(struct cli *cli, struct far_error *err);
 int cli_run_token(struct cli *cli, struct far_error *err);
 int cli_run_status(struct cli *cli, struct far_error *err);
+int cli_run_skip_entry(struct cli *cli, struct far_error *err);
 int cli_run_events(struct cli *cli, struct far_error *err); /* events_command.c */
 int cli_run_log_verify(struct cli *cli, struct far_error *err);
 int cli_run_farshored(struct cli *cli, struct far_error *err); /* cluster init, cluster join */

@@ -56,7 +56,8 @@ static bool ends_with(const char *text, const char *end)
 /* Fields in _ms that are moments, not spans. */
 static bool is_moment(const char *field)
 {
-    static const char *const spans[] = {"skew_ms", "lease_ms", "duration_ms", "contact_age_ms", "leader_contact_age_ms"};
+    static const char *const spans[] = {"skew_ms",        "lease_ms",       "duration_ms",
+                                        "contact_age_ms", "leader_contact_age_ms", "clock_offset_ms"};
     for (size_t i = 0; i < sizeof spans / sizeof spans[0]; i++) {
         if (strcmp(field, spans[i]) == 0) {
             return false;
@@ -76,7 +77,7 @@ void cli_cell(const char *field, const json_t *value, char *text, size_t room)
     } else if (json_is_integer(value) && (strncmp(field, "bytes", 5) == 0 || ends_with(field, "_bytes"))) {
         snprintf(text, room, "%s", cli_bytes(n, number));
     } else if (json_is_integer(value)) {
-        snprintf(text, room, "%llu", (unsigned long long)n);
+        snprintf(text, room, "%lld", (long long)n);
     } else if (json_is_boolean(value)) {
         snprintf(text, room, "%s", json_is_true(value) ? "yes" : "no");
     } else {

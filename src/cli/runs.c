@@ -211,6 +211,19 @@ int cli_run_write(struct cli *cli, struct far_error *err)
     return 0;
 }
 
+int cli_run_skip_entry(struct cli *cli, struct far_error *err)
+{
+    json_t *result = NULL;
+    int rc = write_request(cli, NULL, &result, err);
+    if (rc == 0 && cli->json) {
+        cli_print_json(cli->out, result);
+    } else if (rc == 0) {
+        fprintf(cli->out, "entry %s will be skipped; the servers start anew\n", cli->parsed.argument);
+    }
+    json_decref(result);
+    return rc;
+}
+
 int cli_run_job(struct cli *cli, struct far_error *err)
 {
     json_t *result = NULL;
@@ -328,12 +341,16 @@ static void print_status(struct cli *cli, const json_t *status)
         fprintf(cli->out, "CLOCK: the servers' clocks are %lld ms off the cluster's time; calendar deadlines wait\n",
                 json_integer_value(json_object_get(server, "clock_offset_ms")));
     }
+    const json_t *safe = json_object_get(server, "safe_mode");
+    if (json_is_object(safe)) {
+        fprintf(cli->out, "SAFE MODE: this server crashed again and again at entry %lld (hash %s: %s) and applies nothing from there on\n",
+                json_integer_value(json_object_get(safe, "index")), text_in(safe, "entry_hash"), text_in(safe, "commands"));
+    }
     print_survives(cli->out, json_object_get(status, "survives"));
     fprintf(cli->out, "\n");
     cli_print_table(cli->out, json_object_get(status, "members"),
-                    "id:ID name:NAME role:ROLE site:SITE leads:LEADS up:UP applied_index:APPLIED lag:LAG "
-                    "digest_state:DIGEST first_seq:FROM last_seq:TO clock_offset_ms:CLOCK_MS contact_age_ms:CONTACT_MS "
-                    "version:VERSION safe_mode:SAFE address:ADDRESS");
+                    "name:NAME role:ROLE site:SITE leads:LEADS up:UP applied_index:APPLIED lag:LAG digest_state:DIGEST "
+                    "first_seq:HISTORY clock_offset_ms:CLOCK version:VERSION safe_mode:SAFE");
     fputc('\n', cli->out);
     cli_print_signed_head(cli->out, json_object_get(status, "signed_head"));
 }

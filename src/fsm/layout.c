@@ -70,7 +70,7 @@ static void judge(struct count *count)
     for (size_t i = 0; i < layout->site_count; i++) {
         struct far_layout_site site = layout->sites[i];
         site.is_survived = layout->up - count->up_at[i] - count->homeless_up >= layout->majority;
-        if (site.voters > 0 || site.role != FAR_site_role_witness) {
+        if (site.voters > 0 || site.role == FAR_site_role_protected) {
             layout->sites[kept++] = site;
         }
     }

@@ -22,7 +22,7 @@ struct far_layout {
     unsigned homeless; /* voters at no site: they count as lost with every site */
     bool has_quorum;
     bool is_one_survived; /* the loss of any one server that is up */
-    size_t site_count;    /* with voters, or of role protected or recovery */
+    size_t site_count;    /* with voters, or protected */
     struct far_layout_site sites[FAR_LAYOUT_SITES_MAX];
 };
 

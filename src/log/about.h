@@ -18,6 +18,10 @@ struct far_about {
     struct far_hash128 digest;
     uint64_t free_bytes; /* of its disk */
     bool is_safe;        /* it is in safe mode */
+    uint64_t safe_index; /* the entry that it holds before (safe.h); 0: it is not in safe mode */
+    uint64_t safe_hash;
+    uint64_t skip_index; /* the entry that it skips, or skipped last; 0: none */
+    uint64_t skip_hash;
     char version[FAR_ABOUT_VERSION_MAX]; /* of its program */
 };
 int far_about_encode(const struct far_about *about, struct far_buf *out);

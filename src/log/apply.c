@@ -58,6 +58,47 @@ int far_apply_commands(struct far_store_txn *txn, uint64_t index, uint64_t term,
     return rv;
 }
 
+/* How many commands it has, as far as it can be read. */
+static uint64_t count_commands(struct far_slice entry)
+{
+    struct far_envelope envelope;
+    struct far_command command;
+    uint64_t count = 0;
+    if (far_envelope_open(entry, &envelope, NULL) == 0) {
+        while (far_envelope_next(&envelope, &command)) {
+            count++;
+        }
+    }
+    return count;
+}
+
+int far_apply_skip(struct far_store_txn *txn, uint64_t index, uint64_t term, struct far_slice entry, struct far_error *err)
+{
+    struct far_history history;
+    struct far_buf payload;
+    struct far_result result = {0};
+    struct far_cmd_entry_skip skip = {
+        .index = index, .entry_hash = far_hash64(entry.data, entry.len), .commands = count_commands(entry)};
+    bool has_history = far_store_history(txn) != NULL;
+    far_buf_init(&payload, 256);
+    int rv = has_history ? far_history_begin(&history, txn, err) : 0;
+    rv = rv != 0 ? rv : advance(txn, index, term, err);
+    rv = rv != 0 ? rv : far_schema_encode(&far_schema_cmd_entry_skip, &skip, &payload, err);
+    if (rv == 0) {
+        struct far_state state = {.kv = has_history ? &history.kv : far_store_kv(txn), .digest = far_store_meta(txn)->digest};
+        struct far_command command = {.kind = FAR_KIND_cmd_entry_skip,
+                                      .actor = far_actor(FAR_ACTOR_SYSTEM, 0),
+                                      .payload = far_buf_slice(&payload)};
+        rv = far_fsm_apply(&state, index, &command, append_event, txn, &result, err);
+        far_store_meta(txn)->digest = state.digest;
+    }
+    if (rv == 0 && result.klass != 0) {
+        rv = far_fail(err, FAR_CORRUPT, "entry %llu cannot be skipped: %s", (unsigned long long)index, result.message);
+    }
+    far_buf_done(&payload);
+    return rv;
+}
+
 int far_apply_barrier(struct far_store_txn *txn, uint64_t index, uint64_t term, struct far_error *err)
 {
     return advance(txn, index, term, err);

@@ -18,6 +18,8 @@ typedef void (*far_apply_fn)(void *arg, unsigned position, const struct far_comm
  * place; FAR_INVALID: of a newer version (see far_envelope_open). on_result may be NULL. */
 int far_apply_commands(struct far_store_txn *txn, uint64_t index, uint64_t term, struct far_slice entry,
                        far_apply_fn on_result, void *arg, struct far_error *err);
+/* Apply an entry that is to be skipped: whatever it holds does nothing, and the event entry_skipped stands for it. */
+int far_apply_skip(struct far_store_txn *txn, uint64_t index, uint64_t term, struct far_slice entry, struct far_error *err);
 /* Apply a barrier: only the applied index moves. */
 int far_apply_barrier(struct far_store_txn *txn, uint64_t index, uint64_t term, struct far_error *err);
 /* Apply a change of the raft configuration, kept as raft encoded it. */

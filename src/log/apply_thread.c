@@ -27,6 +27,9 @@ struct far_apply_thread {
     uv_mutex_t mutex; /* of the outcomes */
     struct far_apply_outcome *outcomes, **outcomes_last;
 
+    struct far_safe *safe; /* borrowed; NULL: nobody is told */
+    struct far_safe_entry skip;
+
     /* the thread's own */
     struct far_install install;
     bool installing;
@@ -106,6 +109,31 @@ static void note_stored(struct far_store_meta *meta, const struct far_apply_job 
     }
 }
 
+/* An entry with commands, under the eyes of who counts crashes. */
+static int apply_entry(struct work *work, struct far_store_txn *txn, struct far_error *err)
+{
+    struct far_apply_thread *thread = work->thread;
+    const struct far_apply_job *job = work->job;
+    struct far_slice data = far_apply_job_data(job);
+    int rv;
+    if (thread->safe != NULL) {
+        far_safe_begin(thread->safe, job->index);
+    }
+    if (job->index == thread->skip.index && job->index != 0) {
+        far_logf(FAR_LEVEL_WARN, "apply", "entry %llu is skipped, as the operator wants", (unsigned long long)job->index);
+        rv = far_hash64(data.data, data.len) != thread->skip.hash
+                 ? far_fail(err, FAR_CORRUPT, "entry %llu is to be skipped, and it is another one than that",
+                            (unsigned long long)job->index)
+                 : far_apply_skip(txn, job->index, job->term, data, err);
+    } else {
+        rv = far_apply_commands(txn, job->index, job->term, data, on_result, work, err);
+    }
+    if (thread->safe != NULL && (rv == 0 || rv == FAR_LIMIT)) {
+        far_safe_end(thread->safe);
+    }
+    return rv;
+}
+
 static int apply_one(struct work *work, struct far_store_txn *txn, struct far_error *err)
 {
     const struct far_apply_job *job = work->job;
@@ -113,7 +141,7 @@ static int apply_one(struct work *work, struct far_store_txn *txn, struct far_er
     int rv = 0;
     switch (job->kind) {
     case FAR_JOB_COMMANDS:
-        rv = far_apply_commands(txn, job->index, job->term, data, on_result, work, err);
+        rv = apply_entry(work, txn, err);
         break;
     case FAR_JOB_BARRIER:
         rv = far_apply_barrier(txn, job->index, job->term, err);
@@ -464,6 +492,12 @@ bool far_apply_thread_wait(struct far_apply_thread *thread, uint64_t index, uint
 bool far_apply_thread_full(struct far_apply_thread *thread, size_t bytes)
 {
     return far_apply_queue_full(&thread->queue, bytes);
+}
+
+void far_apply_thread_guard(struct far_apply_thread *thread, struct far_safe *safe)
+{
+    thread->safe = safe;
+    thread->skip = far_safe_skip(safe);
 }
 
 int far_apply_thread_push(struct far_apply_thread *thread, enum far_apply_kind kind, uint64_t index, uint64_t term,

@@ -2,7 +2,7 @@
 #include "log/frames.h"
 
 enum { FORWARD_HEADER = 16, ANSWER_HEADER = 48, MARKS_HEADER = 16, MARK_SIZE = 64 };
-enum { ABOUT_SIZE = 80 + FAR_ABOUT_VERSION_MAX, ABOUT_IS_SAFE = 1 };
+enum { ABOUT_SIZE = 112 + FAR_ABOUT_VERSION_MAX, ABOUT_IS_SAFE = 1 };
 
 static int damaged(struct far_error *err, const char *what)
 {
@@ -139,7 +139,11 @@ int far_about_encode(const struct far_about *about, struct far_buf *out)
     far_put_le64(p + 56, about->digest.low);
     far_put_le64(p + 64, about->digest.high);
     far_put_le64(p + 72, about->free_bytes);
-    memcpy(p + 80, about->version, strnlen(about->version, FAR_ABOUT_VERSION_MAX - 1));
+    far_put_le64(p + 80, about->safe_index);
+    far_put_le64(p + 88, about->safe_hash);
+    far_put_le64(p + 96, about->skip_index);
+    far_put_le64(p + 104, about->skip_hash);
+    memcpy(p + 112, about->version, strnlen(about->version, FAR_ABOUT_VERSION_MAX - 1));
     out->len += ABOUT_SIZE;
     return 0;
 }
@@ -159,9 +163,13 @@ int far_about_decode(struct far_slice frame, struct far_about *ret_about, struct
                                     .last_seq = far_get_le64(p + 40),
                                     .digest_index = far_get_le64(p + 48),
                                     .digest = {.low = far_get_le64(p + 56), .high = far_get_le64(p + 64)},
-                                    .free_bytes = far_get_le64(p + 72)};
-    for (size_t i = 0; i < FAR_ABOUT_VERSION_MAX - 1 && p[80 + i] >= ' ' && p[80 + i] <= '~'; i++) {
-        ret_about->version[i] = (char)p[80 + i];
+                                    .free_bytes = far_get_le64(p + 72),
+                                    .safe_index = far_get_le64(p + 80),
+                                    .safe_hash = far_get_le64(p + 88),
+                                    .skip_index = far_get_le64(p + 96),
+                                    .skip_hash = far_get_le64(p + 104)};
+    for (size_t i = 0; i < FAR_ABOUT_VERSION_MAX - 1 && p[112 + i] >= ' ' && p[112 + i] <= '~'; i++) {
+        ret_about->version[i] = (char)p[112 + i];
     }
     return 0;
 }

@@ -16,7 +16,7 @@ liblog_la_SOURCES = \
 	src/log/head_check.c src/log/head_check.h \
 	src/log/history.c src/log/history.h \
 	src/log/log.c src/log/log.h src/log/log_private.h \
-	src/log/log_about.c src/log/log_clock.c src/log/log_made.c src/log/log_past.c src/log/log_members.c src/log/log_peers.c src/log/log_propose.c src/log/log_turn.c \
+	src/log/log_about.c src/log/log_clock.c src/log/log_made.c src/log/log_past.c src/log/log_members.c src/log/log_peers.c src/log/log_propose.c src/log/log_safe.c src/log/log_turn.c \
 	src/log/log_offline.c src/log/log_offline.h \
 	src/log/peers.c src/log/peers.h \
 	src/log/proposals.c src/log/proposals.h \
@@ -30,6 +30,7 @@ liblog_la_SOURCES = \
 	src/log/raft_wal_load.c src/log/raft_wal_load.h \
 	src/log/replay.c src/log/replay.h \
 	src/log/signed_head.c src/log/signed_head.h \
+	src/log/safe.c src/log/safe.h \
 	src/log/snapshot.c src/log/snapshot.h \
 	src/log/space.c src/log/space.h \
 	src/log/store.c src/log/store.h \

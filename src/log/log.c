@@ -249,7 +249,7 @@ static struct far_log *log_new(const struct far_log_config *config, uv_loop_t *l
     log->config = *config;
     log->config.dir = dir;
     log->config.address = address;
-    log->config.election_ms = config->election_ms == 0 ? 1000 : config->election_ms;
+    log->config.election_ms = config->election_ms == 0 ? 700 : config->election_ms;
     log->loop = loop;
     log->lock_fd = -1;
     log->next_deadline_ms = UINT64_MAX;
@@ -267,6 +267,7 @@ static void log_free(struct far_log *log)
 {
     far_disk_posix_free(log->disk);
     far_store_close(log->store);
+    far_safe_close(log->safe);
     far_log_free_backlog(log);
     for (int i = 0; i < FAR_LOG_CONFIGURATIONS; i++) {
         far_blob_unref(log->configurations[i].blob);
@@ -401,11 +402,16 @@ static int open_all(struct far_log *log, struct far_error *err)
     rv = rv != 0 ? rv : far_log_check_made(log, err);
     rv = rv != 0 ? rv : far_space_init(&log->space, log->config.dir, log->config.reserve_bytes,
                                        log->config.low_space_bytes, log->config.full_space_bytes, err);
+    rv = rv != 0 ? rv : far_safe_open(log->config.dir, FARSHORE_VERSION, &log->safe, err);
     rv = rv != 0 ? rv : open_store(&log->config, &log->store, err);
     rv = rv != 0 ? rv : load(log, &meta, err);
     rv = rv != 0 ? rv : open_disk(&log->config, &log->disk, err);
     rv = rv != 0 ? rv : far_writer_start(log->loop, &log->writer, err);
     rv = rv != 0 ? rv : far_apply_thread_start(log->store, log->loop, far_log_on_outcome, on_full, log, &log->apply, err);
+    if (rv == 0) {
+        far_apply_thread_guard(log->apply, log->safe);
+        log->hold_index = far_safe_hold(log->safe);
+    }
     rv = rv != 0 ? rv : far_peers_new(log->config.net, log->loop, log->config.server_id, log->config.address, &callbacks,
                                       log, &log->peers, err);
     return rv != 0 ? rv : open_raft(log, &meta, err);
@@ -526,7 +532,7 @@ void far_log_status(struct far_log *log, struct far_log_status *ret_status)
     }
     uv_mutex_unlock(&log->status_mutex);
     status.leader_contact_age_ms = heard == 0 ? UINT64_MAX : now > heard ? now - heard : 0;
-    status.stale = status.leader_contact_age_ms > log->config.election_ms;
+    status.stale = status.leader_contact_age_ms > log->config.election_ms || status.safe_index != 0;
     if (status.is_leader && !status.stale) {
         status.leader_contact_age_ms = 0;
     }

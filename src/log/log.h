@@ -21,7 +21,7 @@ struct far_log_config {
     uint64_t server_id;        /* raft id: the id of its row in the state; never reused */
     const char *address;       /* host:port where peers reach it (port 5001) */
     struct far_net *net;       /* borrowed; the listener hands raft streams to far_log_accept() */
-    uint64_t election_ms;      /* the same on all servers; 0 = 1,000 */
+    uint64_t election_ms;      /* the same on all servers; 0 = 700 */
     uint64_t wal_bytes_max;    /* kept behind the durable index for slow peers; 0 = 32 MiB */
     uint64_t reserve_bytes;    /* of the reserve file for a full disk; 0 = 64 MiB */
     uint64_t low_space_bytes;  /* first watermark: user commands get `limit` below it; 0 = 256 MiB */
@@ -124,6 +124,9 @@ struct far_log_status {
     bool stale;                    /* age beyond the election time-out */
     uint64_t free_bytes;           /* of its disk */
     uint64_t feature_level;        /* of the cluster; 0: there is none yet */
+    uint64_t safe_index;           /* safe mode: nothing from this entry on is applied; 0: all is well */
+    uint64_t safe_hash;            /* XXH3-64 of that entry; 0: it has not been seen since the start */
+    char safe_commands[256];       /* kinds of its commands */
     int64_t clock_offset_ms;       /* the median of the voters' clocks minus cluster time, as of the last stamp here */
     bool clock_is_suspect;         /* that is more than 10 s, and it was not corrected: calendar deadlines wait */
     size_t member_count;
@@ -138,6 +141,15 @@ void far_log_member_add(struct far_log *log, uint64_t id, const char *address, f
 void far_log_member_promote(struct far_log *log, uint64_t id, far_log_done_fn done, void *arg);
 void far_log_member_remove(struct far_log *log, uint64_t id, far_log_done_fn done, void *arg);
 void far_log_transfer(struct far_log *log, uint64_t id, far_log_done_fn done, void *arg);
+
+/* Safe mode (log/safe.h): have the entry skipped that this server and every other member hold before. FAR_CONFLICT: this
+ * server is not in safe mode at this entry, or a member applied it (then that is no fault of the entry: replace this server).
+ * FAR_BUSY: a member does not say so; is_forced: a majority of the voters that does is enough. On success it is kept, the
+ * others take it over, and on_restart is called: the server is to start anew. */
+void far_log_skip_entry(struct far_log *log, uint64_t index, uint64_t hash, bool is_forced, far_log_done_fn done, void *arg);
+typedef void (*far_log_restart_fn)(void *arg);
+/* The log must not be closed within the call. */
+void far_log_on_restart(struct far_log *log, far_log_restart_fn on_restart, void *arg);
 
 struct far_stream;
 /* A peer says that this server was removed from the cluster; ask: addresses of servers that users may ask, separated by

@@ -58,6 +58,12 @@ static struct far_about about_self(const struct far_log *log)
         .free_bytes = log->space.free_bytes,
         .version = FARSHORE_VERSION,
     };
+    struct far_safe_entry skip = far_safe_skip(log->safe);
+    about.is_safe = log->hold_index != 0;
+    about.safe_index = log->hold_index;
+    about.safe_hash = log->hold_hash;
+    about.skip_index = skip.index;
+    about.skip_hash = skip.hash;
     if (mark != NULL) {
         about.digest_index = mark->index;
         about.digest = mark->digest;

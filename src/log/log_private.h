@@ -200,6 +200,14 @@ struct far_log {
     uint64_t leader_heard_ms;
     uint64_t member_heard_ms[FAR_LOG_MEMBERS_MAX];
 
+    struct far_safe *safe;
+    uint64_t hold_index; /* safe mode: nothing from this entry on is applied; 0: all is well */
+    uint64_t hold_hash;  /* of that entry; 0: not seen yet */
+    char hold_commands[256];
+    uint64_t hold_bytes; /* of the entries that were not applied */
+    far_log_restart_fn on_restart;
+    void *restart_arg;
+
     bool is_closing;
     void (*closed)(void *arg);
     void *closed_arg;
@@ -234,6 +242,14 @@ void far_log_fill_about(struct far_log *log, struct far_log_member *member);
 uint64_t far_log_cluster_now(struct far_log *log);
 /* On the leader, once a second: say in the log what became of the clocks. */
 void far_log_judge_clocks(struct far_log *log);
+
+/* log_safe.c */
+/* Safe mode: this entry is not applied. */
+bool far_log_hold(struct far_log *log, const struct far_wal_entry *entry);
+/* Once a second in safe mode: hand leadership over, take over what others skip. */
+void far_log_safe_beat(struct far_log *log);
+/* In safe mode nothing is proposed: true, and done will be called. */
+bool far_log_refuse_safe(struct far_log *log, far_log_done_fn done, void *arg);
 
 /* log_turn.c */
 extern const struct far_raft_env far_log_env;

@@ -17,6 +17,9 @@ void far_log_propose(struct far_log *log, const struct far_command *command, uin
         far_log_refuse(log, FAR_LIMIT, "the command is too long", done, arg);
         return;
     }
+    if (far_log_refuse_safe(log, done, arg)) {
+        return;
+    }
     if (!log->is_closing) {
         proposal = far_proposals_add(&log->proposals, command, far_clock_monotonic_ms() + timeout_ms);
     }
@@ -71,6 +74,9 @@ static void on_barrier(void *arg, const struct far_result *result, uint64_t inde
 
 void far_log_barrier(struct far_log *log, uint64_t timeout_ms, far_log_done_fn done, void *arg)
 {
+    if (far_log_refuse_safe(log, done, arg)) {
+        return;
+    }
     uint64_t deadline_ms = far_clock_monotonic_ms() + timeout_ms;
     struct barrier *barrier = malloc(sizeof *barrier);
     struct far_proposal *proposal = barrier == NULL || log->is_closing ? NULL
@@ -129,11 +135,11 @@ void far_log_on_forward(struct far_log *log, uint64_t peer_id, struct far_slice 
     }
     struct far_answer answer = {.request = forward.request, .result = {.klass = FAR_NOT_LEADER}};
     struct far_proposal *proposal = NULL;
-    if (log->is_leader) {
+    if (log->is_leader && log->hold_index == 0) {
         proposal = far_proposals_add(&log->proposals, forward.is_barrier ? NULL : &forward.command,
                                      far_clock_monotonic_ms() + forward.timeout_ms);
-        answer.result.klass = FAR_BUSY;
     }
+    answer.result.klass = log->is_leader ? FAR_BUSY : FAR_NOT_LEADER;
     if (proposal != NULL) {
         if (!forward.is_barrier) {
             far_log_note_asked(log, peer_id, &forward.command);
@@ -144,7 +150,9 @@ void far_log_on_forward(struct far_log *log, uint64_t peer_id, struct far_slice 
         return;
     }
     snprintf(answer.result.message, sizeof answer.result.message, "%s",
-             log->is_leader ? "too many commands are waiting; try again later" : "leadership moved; try again");
+             log->hold_index != 0 ? "the leader is in safe mode; try again later"
+             : log->is_leader     ? "too many commands are waiting; try again later"
+                                  : "leadership moved; try again");
     far_buf_reset(&log->scratch);
     if (far_answer_encode(&answer, &log->scratch) == 0) {
         (void)far_peers_send(log->peers, peer_id, FAR_FRAME_ANSWER, far_buf_slice(&log->scratch));
@@ -228,7 +236,7 @@ void far_log_leadership(struct far_log *log)
     log->leader_moved = false;
     log->leader_named = log->leader_naming = log->tick_is_pending = log->judging = false;
     far_proposals_lost(&log->proposals, "leadership moved before the answer; repeat it with the same id");
-    if (log->is_leader) {
+    if (log->is_leader && log->hold_index == 0) {
         far_log_fill_status(log);
         (void)far_log_count_clocks(log); /* the majority that may move the time is that of now */
         propose_leader_started(log);
@@ -302,7 +310,7 @@ static void screen_queue(struct far_log *log)
 
 static void flush_as_leader(struct far_log *log)
 {
-    if (!log->leader_named && !log->leader_naming && log->last_seq > 0) {
+    if (!log->leader_named && !log->leader_naming && log->last_seq > 0 && log->hold_index == 0) {
         propose_leader_started(log);
     }
     if (log->proposals.queued.first == NULL) {

@@ -67,6 +67,9 @@ static void on_commit(void *arg, const struct far_wal_entry *entry)
     }
     far_log_kick(log);
     log->has_committed = true;
+    if (far_log_hold(log, entry)) {
+        return;
+    }
     log->committed_index = entry->index;
     if (log->backlog == NULL && push_entry(log, entry) == 0) { /* at once: somebody may wait for its answer */
         return;
@@ -359,9 +362,12 @@ void far_log_fill_status(struct far_log *log)
         .last_index = raft.stored_index,
         .last_term = raft.stored_term,
         .feature_level = log->feature_level,
+        .safe_index = log->hold_index,
+        .safe_hash = log->hold_hash,
         .clock_offset_ms = log->clock.offset_ms,
         .clock_is_suspect = log->clock_verdict == FAR_clock_verdict_suspect,
     };
+    memcpy(status->safe_commands, log->hold_commands, sizeof status->safe_commands);
     log->leader_heard_ms = raft.leader_heard_ms;
     fill_members(status, &raft, log);
     uv_mutex_unlock(&log->status_mutex);
@@ -403,6 +409,7 @@ static void slow_beat(struct far_log *log)
     far_log_send_marks(log);
     far_log_send_about(log);
     far_log_fade_asked(log);
+    far_log_safe_beat(log);
     far_log_judge(log);
     far_log_judge_clocks(log);
     far_log_ask_history(log);

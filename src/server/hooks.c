@@ -67,7 +67,7 @@ static uint64_t now_ms(void *arg)
 
 /* ---- proposals, waits, barriers ---- */
 
-enum log_call_kind { CALL_PROPOSE, CALL_WAIT_INDEX, CALL_BARRIER };
+enum log_call_kind { CALL_PROPOSE, CALL_WAIT_INDEX, CALL_BARRIER, CALL_SKIP };
 
 struct log_call {
     struct far_call call; /* first */
@@ -75,6 +75,8 @@ struct log_call {
     struct far_log *log;
     uint64_t timeout_ms;
     uint64_t index;
+    uint64_t hash; /* CALL_SKIP, with the next one */
+    bool is_forced;
     far_log_done_fn done;
     void *done_arg;
     struct far_command command; /* its payload is behind the struct */
@@ -97,6 +99,8 @@ static void run_log_call(struct far_call *call, bool canceled)
         far_log_propose(c->log, &c->command, c->timeout_ms, c->done, c->done_arg);
     } else if (c->kind == CALL_WAIT_INDEX) {
         far_log_wait_index(c->log, c->index, c->timeout_ms, c->done, c->done_arg);
+    } else if (c->kind == CALL_SKIP) {
+        far_log_skip_entry(c->log, c->index, c->hash, c->is_forced, c->done, c->done_arg);
     } else {
         far_log_barrier(c->log, c->timeout_ms, c->done, c->done_arg);
     }
@@ -146,6 +150,28 @@ static void wait_index(void *arg, uint64_t index, uint64_t timeout_ms, far_log_d
 static void barrier(void *arg, uint64_t timeout_ms, far_log_done_fn done, void *done_arg)
 {
     post_log_call(arg, CALL_BARRIER, NULL, 0, timeout_ms, done, done_arg);
+}
+
+static void skip_entry(void *arg, uint64_t index, uint64_t hash, bool is_forced, far_log_done_fn done, void *done_arg)
+{
+    struct far_hooks_context *context = arg;
+    struct log_call *c = malloc(sizeof *c);
+    if (c == NULL) {
+        fail_done(done, done_arg, FAR_LIMIT, "no memory for a call");
+        return;
+    }
+    *c = (struct log_call){.call.run = run_log_call,
+                           .kind = CALL_SKIP,
+                           .log = context->log,
+                           .index = index,
+                           .hash = hash,
+                           .is_forced = is_forced,
+                           .done = done,
+                           .done_arg = done_arg};
+    if (far_calls_post(context->calls, &c->call) != 0) {
+        free(c);
+        fail_done(done, done_arg, FAR_BUSY, "too many calls wait");
+    }
 }
 
 /* ---- join tokens ---- */
@@ -333,4 +359,5 @@ const struct far_api_hooks far_server_hooks = {
     .backup_make = backup_make,
     .backup_list = backup_list,
     .backup_read = backup_read,
+    .skip_entry = skip_entry,
 };

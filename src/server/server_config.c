@@ -75,7 +75,7 @@ static void fill_keys(struct far_server_config *c, struct far_config_key keys[KE
          .type = FAR_CONFIG_U64,
          .value = &c->election_ms,
          .max = 60000,
-         .comment = "election time-out, the same on all servers; 0: 1000"},
+         .comment = "election time-out, the same on all servers, at least 10 round trips; 0: 700"},
         {.name = "wal_bytes_max",
          .type = FAR_CONFIG_U64,
          .value = &c->wal_bytes_max,

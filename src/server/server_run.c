@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 enum { SIGNALS = 3, FILES_MAX = 8192, REFUSAL_LOG_MS = 1000, REMOVED_LOG_MS = 60000, ARENA_MAX = 64 * 1024 };
+enum { RESTART_MS = 1500 }; /* for the answer to leave, and for peers to hear why */
 
 struct program {
     struct far_call stop_call; /* first */
@@ -45,6 +46,8 @@ struct program {
     struct far_listener *listener;
     struct far_api *api;
     struct far_hooks_context hooks;
+    uv_timer_t restart_timer;
+    bool is_restarting; /* it starts anew when it has stopped */
     bool stopping;
     uint64_t refusal_logged_ms; /* monotonic; refused connections are counted between two lines */
     uint64_t refusals;
@@ -230,6 +233,24 @@ static void on_stream_close(void *arg, struct far_stream *stream, const struct f
 
 static const struct far_stream_callbacks stream_callbacks = {on_stream_open, on_stream_frame, on_stream_close};
 
+/* ---- an entry is to be skipped: start anew ---- */
+
+static void on_restart_timer(uv_timer_t *timer)
+{
+    struct program *p = timer->data;
+    p->is_restarting = true;
+    far_logf(FAR_LEVEL_WARN, "server", "starting anew to skip an entry");
+    stop(p);
+}
+
+static void on_restart(void *arg)
+{
+    struct program *p = arg;
+    if (!p->stopping && !uv_is_active((uv_handle_t *)&p->restart_timer)) {
+        uv_timer_start(&p->restart_timer, on_restart_timer, RESTART_MS, 0);
+    }
+}
+
 /* ---- start ---- */
 
 static int open_log(struct program *p, struct far_error *err)
@@ -238,6 +259,7 @@ static int open_log(struct program *p, struct far_error *err)
     int rc = far_log_open(&config, &p->loop, on_commit, on_leader, p, &p->log, err);
     if (rc == 0) {
         far_log_on_removed(p->log, on_removed, p);
+        far_log_on_restart(p->log, on_restart, p);
         rc = check_incarnation(p, err);
     }
     if (rc == 0) {
@@ -371,6 +393,7 @@ static void stop(struct program *p)
     for (size_t i = 0; i < SIGNALS; i++) {
         uv_close((uv_handle_t *)&p->signals[i], NULL);
     }
+    uv_close((uv_handle_t *)&p->restart_timer, NULL);
     if (p->api != NULL) {
         far_api_stop(p->api);
     }
@@ -442,6 +465,8 @@ static int serve(struct program *p, struct far_error *err)
     raise_file_limit();
     uv_loop_init(&p->loop);
     watch_signals(p);
+    uv_timer_init(&p->loop, &p->restart_timer);
+    p->restart_timer.data = p;
     forget_ready(p);
     rc = start(p, err);
     if (rc != 0) {
@@ -462,23 +487,33 @@ static int serve(struct program *p, struct far_error *err)
     return rc;
 }
 
+/* Once: what it was told is left in the folder, so that it can begin anew. */
+static int run_once(const char *dir, bool *ret_again, struct far_error *err)
+{
+    struct program p = {.dir = dir};
+    int rc = far_server_config_load(p.dir, &p.config, err);
+    if (rc == 0) {
+        rc = far_server_removed_check(p.dir, err);
+    }
+    if (rc == 0) {
+        rc = far_fence_check(p.dir, NULL, err);
+    }
+    if (rc == 0) {
+        rc = serve(&p, err);
+    }
+    *ret_again = rc == 0 && p.is_restarting;
+    return rc;
+}
+
 int far_server_run(int argc, char **argv)
 {
     static const char *const names[] = {"--dir", NULL};
     struct far_error err = {0};
-    struct program p = {0};
-    int rc = far_server_options(argc, argv, names, 1, &p.dir, &err);
-    if (rc == 0) {
-        rc = far_server_config_load(p.dir, &p.config, &err);
-    }
-    if (rc == 0) {
-        rc = far_server_removed_check(p.dir, &err);
-    }
-    if (rc == 0) {
-        rc = far_fence_check(p.dir, NULL, &err);
-    }
-    if (rc == 0) {
-        rc = serve(&p, &err);
+    const char *dir = NULL;
+    bool again = true;
+    int rc = far_server_options(argc, argv, names, 1, &dir, &err);
+    while (rc == 0 && again) {
+        rc = run_once(dir, &again, &err);
     }
     return rc == 0 ? 0 : far_server_failed(&err);
 }

@@ -2,6 +2,8 @@
 BENCH_TESTS = tests/bench/bench_command_latency.py tests/bench/bench_first_copy.py tests/bench/bench_replay.py \
 	tests/bench/bench_start.py tests/bench/bench_etcd.py tests/bench/bench_streams.py
 EXTRA_DIST += tests/bench/run tests/bench/wrk_writes.lua $(BENCH_TESTS)
+BENCH_TESTS = tests/bench/bench_command_latency.py tests/bench/bench_failover.py tests/bench/bench_first_copy.py tests/bench/bench_replay.py
+EXTRA_DIST += tests/bench/run $(BENCH_TESTS)
 
 # the first copy against nbdcopy
 check_PROGRAMS += tests/bench/first_copy

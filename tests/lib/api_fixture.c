@@ -237,6 +237,13 @@ static void barrier(void *arg, uint64_t timeout_ms, far_log_done_fn done, void *
     done(done_arg, &result, ((struct fixture *)arg)->index);
 }
 
+/* The fixture's server is never in safe mode. */
+static void skip_entry(void *arg, uint64_t index, uint64_t hash, bool is_forced, far_log_done_fn done, void *done_arg)
+{
+    struct far_result result = {.klass = FAR_CONFLICT, .message = "this server is not in safe mode"};
+    done(done_arg, &result, ((struct fixture *)arg)->index);
+}
+
 static int join_token(void *arg, uint64_t purpose, const char *name, const uint8_t secret[32], char *ret_text,
                       struct far_error *err)
 {
@@ -287,7 +294,7 @@ static int backup_read(void *arg, const char *name, uint64_t offset, size_t max,
 static const struct far_api_hooks hooks = {view_begin, view_end,   view_event, status, propose,
                                            wait_index, barrier, join_token, join, view_begin,
                                            view_past,  view_changed, view_export, now_ms, join_command,
-                                           backup_make, backup_list, backup_read};
+                                           backup_make, backup_list, backup_read, skip_entry};
 
 /* ---- life ---- */
 
