@@ -133,7 +133,7 @@ void far_api_cluster(struct far_api_request *request);
 void far_api_log_head(struct far_api_request *request);
 void far_api_ready(struct far_api_request *request);
 
-/* ---- skip.c ---- */
+/* ---- skip_entry.c ---- */
 void far_api_skip_entry(struct far_api_request *request);
 
 /* ---- witness.c ---- */

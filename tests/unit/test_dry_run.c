@@ -123,6 +123,7 @@ struct trial {
 static const struct trial trials[] = {
     {"POST", "/v1/servers/{name}/role", "/v1/servers/s2/role", "{\"role\":\"removed\"}"},
     {"POST", "/v1/cluster/transfer", "/v1/cluster/transfer", "{\"to\":\"s1\"}"},
+    {"POST", "/v1/log/retention", "/v1/log/retention", "{\"days\":7}"},
     {"POST", "/v1/cluster/recovery-policy", "/v1/cluster/recovery-policy", "{\"second_approval\":true}"},
     {"POST", "/v1/servers/{name}/site", "/v1/servers/s1/site", "{\"site\":\"lyon\"}"},
     {"DELETE", "/v1/servers/{name}", "/v1/servers/s2", NULL},
@@ -250,7 +251,7 @@ static void no_command_is_without_a_trial(void **unused)
 {
     for (const struct far_route *route = far_routes; route->pattern != NULL; route++) {
         bool by_itself = route->action == FAR_ROUTE_JOIN || route->action == FAR_ROUTE_CONSUMER_ACK ||
-                         route->action == FAR_ROUTE_SKIP_ENTRY; /* tests of their own */
+                         route->action == FAR_ROUTE_SKIP_ENTRY || route->action == FAR_ROUTE_BACKUP_MAKE; /* tests of their own */
         bool tried = route->method == FAR_HTTP_GET || by_itself;
         for (size_t i = 0; i < TRIALS && !tried; i++) {
             tried = strcmp(trials[i].pattern, route->pattern) == 0 &&
