@@ -9,7 +9,7 @@
 
 #include <uv.h>
 
-enum { FAR_APPLY_LINGER_MS = 20, FAR_APPLY_NS_PER_MS = 1000000 };
+enum { FAR_APPLY_LINGER_MS = 50, FAR_APPLY_NS_PER_MS = 1000000 };
 
 struct far_apply_job {
     struct far_apply_job *next;

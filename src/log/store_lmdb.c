@@ -65,11 +65,17 @@ int far_lmdb_cause(MDB_env *env, int code)
 
 /* ---- the key-value interface ---- */
 
+static int kv_place(struct lmdb_kv *kv)
+{
+    return kv->place != NULL ? 0 : mdb_cursor_open(kv->txn, kv->dbi, &kv->place);
+}
+
 static int kv_get(struct far_kv *base, struct far_slice key, struct far_slice *ret_value, struct far_error *err)
 {
     struct lmdb_kv *kv = (struct lmdb_kv *)base;
     MDB_val k = far_lmdb_val(key), v;
-    int rc = key.len == 0 ? MDB_NOTFOUND : mdb_get(kv->txn, kv->dbi, &k, &v);
+    int rc = key.len == 0 ? MDB_NOTFOUND : kv->is_written ? kv_place(kv) : mdb_get(kv->txn, kv->dbi, &k, &v);
+    rc = rc == 0 && kv->is_written ? mdb_cursor_get(kv->place, &k, &v, MDB_SET) : rc;
     if (rc != 0) {
         return rc == MDB_NOTFOUND ? FAR_NOT_FOUND : far_lmdb_fail(err, rc, "read a row");
     }
@@ -84,15 +90,18 @@ static int kv_put(struct far_kv *base, struct far_slice key, struct far_slice va
         return far_fail(err, FAR_LIMIT, "a row of %zu bytes under a key of %zu", value.len, key.len);
     }
     MDB_val k = far_lmdb_val(key), v = far_lmdb_val(value);
-    int rc = mdb_put(kv->txn, kv->dbi, &k, &v, 0);
+    int rc = kv_place(kv);
+    rc = rc == 0 ? mdb_cursor_put(kv->place, &k, &v, 0) : rc;
     return rc == 0 ? 0 : far_lmdb_fail(err, far_lmdb_cause(mdb_txn_env(kv->txn), rc), "write a row");
 }
 
 static int kv_del(struct far_kv *base, struct far_slice key, struct far_error *err)
 {
     struct lmdb_kv *kv = (struct lmdb_kv *)base;
-    MDB_val k = far_lmdb_val(key);
-    int rc = key.len == 0 ? MDB_NOTFOUND : mdb_del(kv->txn, kv->dbi, &k, NULL);
+    MDB_val k = far_lmdb_val(key), v;
+    int rc = key.len == 0 ? MDB_NOTFOUND : kv_place(kv);
+    rc = rc == 0 ? mdb_cursor_get(kv->place, &k, &v, MDB_SET) : rc;
+    rc = rc == 0 ? mdb_cursor_del(kv->place, 0) : rc;
     if (rc != 0) {
         return rc == MDB_NOTFOUND ? FAR_NOT_FOUND : far_lmdb_fail(err, rc, "remove a row");
     }
@@ -157,6 +166,10 @@ static void kv_close_cursor(struct lmdb_kv *kv)
         mdb_cursor_close(kv->cursor);
         kv->cursor = NULL;
     }
+    if (kv->place != NULL) {
+        mdb_cursor_close(kv->place);
+        kv->place = NULL;
+    }
 }
 
 static void point_kvs(struct lmdb_store *store, struct lmdb_txn *txn)
@@ -164,11 +177,13 @@ static void point_kvs(struct lmdb_store *store, struct lmdb_txn *txn)
     kv_close_cursor(&txn->state);
     kv_close_cursor(&txn->install);
     kv_close_cursor(&txn->history);
-    txn->state = (struct lmdb_kv){.kv = {.ops = &kv_ops}, .txn = txn->txn_lmdb, .dbi = store->states[txn->active]};
-    txn->install = (struct lmdb_kv){.kv = {.ops = &kv_ops}, .txn = txn->txn_lmdb, .dbi = store->states[1 - txn->active]};
+    struct lmdb_kv kv = {.kv = {.ops = &kv_ops}, .txn = txn->txn_lmdb, .is_written = txn->txn.write};
+    txn->state = txn->install = txn->history = kv;
+    txn->state.dbi = store->states[txn->active];
+    txn->install.dbi = store->states[1 - txn->active];
+    txn->history.dbi = store->history;
     txn->txn.kv = &txn->state.kv;
     txn->txn.install_kv = txn->txn.write ? &txn->install.kv : NULL;
-    txn->history = (struct lmdb_kv){.kv = {.ops = &kv_ops}, .txn = txn->txn_lmdb, .dbi = store->history};
     txn->txn.history = store->has_history ? &txn->history.kv : NULL;
 }
 

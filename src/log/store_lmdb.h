@@ -20,7 +20,9 @@ struct lmdb_kv {
     struct far_kv kv; /* first */
     MDB_txn *txn;
     MDB_dbi dbi;
-    MDB_cursor *cursor; /* NULL until the first seek */
+    MDB_cursor *cursor;
+    MDB_cursor *place; /* in a write transaction: keys that follow each other are found without a way down from the root */
+    bool is_written; /* NULL until the first seek */
 };
 
 struct lmdb_txn {
