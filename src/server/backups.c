@@ -11,16 +11,18 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
 
 enum { LOOK_MS = 60 * 1000, PATH_BYTES = FAR_SERVER_FILE_MAX + FAR_API_BACKUP_NAME_MAX + 8, KEEP_DEFAULT = 7,
-       INTERVAL_DEFAULT_S = 24 * 3600, COPY_BYTES = 256 * 1024 };
+       INTERVAL_DEFAULT_S = 24 * 3600, COPY_BYTES = 256 * 1024, COMMAND_MS = 10 * 60 * 1000 };
 static const char suffix[] = ".farbackup";
 
 struct far_backups {
@@ -34,7 +36,7 @@ struct far_backups {
     uv_mutex_t lock;
     bool is_making;  /* under the lock */
     bool is_working; /* on the pool; core thread, as what follows */
-    bool is_closing;
+    _Atomic bool is_closing; /* also for a command that is waited for on the pool */
     bool timer_closed;
     void (*done)(void *arg);
     void *done_arg;
@@ -147,7 +149,7 @@ static int copy_to_folder(const struct far_backups *b, const char *name, struct 
     return rc != 0 ? rc : far_file_sync_dir(b->config->backup_folder, err);
 }
 
-/* By the shell, with the file's path in FARSHORE_BACKUP. */
+/* By the shell, with the file's path in FARSHORE_BACKUP. It is ended after COMMAND_MS, or when the server stops. */
 static int run_command(const struct far_backups *b, const char *name, struct far_error *err)
 {
     char path[PATH_BYTES], variable[PATH_BYTES + 20];
@@ -166,12 +168,19 @@ static int run_command(const struct far_backups *b, const char *name, struct far
     }
     environment[0] = variable;
     memcpy(environment + 1, environ, count * sizeof *environ);
+    uint64_t deadline_ms = far_clock_monotonic_ms() + COMMAND_MS;
     int failed = posix_spawn(&child, "/bin/sh", NULL, NULL, argv, environment);
     free(environment);
     if (failed != 0) {
         return far_fail_errno(err, FAR_IO, failed, "run '%s'", b->config->backup_command);
     }
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    while (waitpid(child, &status, WNOHANG) == 0) {
+        if (far_clock_monotonic_ms() > deadline_ms || b->is_closing) {
+            kill(child, SIGKILL);
+            (void)waitpid(child, &status, 0);
+            break;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL);
     }
     return WIFEXITED(status) && WEXITSTATUS(status) == 0
                ? 0

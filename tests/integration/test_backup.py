@@ -171,18 +171,29 @@ def servers_of_the_old_cluster_are_fenced():
         server.process = None
 
 
+def configure(server, command):
+    wanted = {"backup_interval_s": "1", "backup_keep": "2", "backup_folder": path("elsewhere"), "backup_command": command}
+    with open(os.path.join(server.dir, "config"), encoding="ascii") as file:
+        rest = [line for line in file if line.split("=")[0].strip() not in wanted]
+    with open(os.path.join(server.dir, "config"), "w", encoding="ascii") as file:
+        file.writelines(rest + ["%s = %s\n" % item for item in wanted.items()])
+
+
+def a_command_that_hangs_does_not_keep_the_server_from_stopping():
+    server = cluster.servers["second"]
+    configure(server, "touch %s; exec tail -f /dev/null" % path("hangs"))
+    server.start()
+    farlib.until(lambda: os.path.exists(path("hangs")), 40, "the command runs")
+    assert server.stop() == 0
+
+
 def daily_ones_are_kept_and_carried_elsewhere():
     server = cluster.servers["second"]
     server.stop()
     os.makedirs(path("elsewhere"))
     with open(os.path.join(server.dir, "backups", "new.part"), "wb") as file:
         file.write(b"half of one")
-    wanted = {"backup_interval_s": "1", "backup_keep": "2", "backup_folder": path("elsewhere"),
-              "backup_command": "cp $FARSHORE_BACKUP " + path("carried")}
-    with open(os.path.join(server.dir, "config"), encoding="ascii") as file:
-        rest = [line for line in file if line.split("=")[0].strip() not in wanted]
-    with open(os.path.join(server.dir, "config"), "w", encoding="ascii") as file:
-        file.writelines(rest + ["%s = %s\n" % item for item in wanted.items()])
+    configure(server, "cp $FARSHORE_BACKUP " + path("carried"))
     server.start()
     farlib.until(lambda: len(os.listdir(path("elsewhere"))) > 3, 40, "four backups are carried elsewhere")
     server.stop()
@@ -200,4 +211,5 @@ if __name__ == "__main__":
         tap.run_all([a_backup_under_load_is_consistent, a_damaged_or_cut_backup_or_a_wrong_key_leaves_nothing,
                      a_restore_that_is_interrupted_is_made_anew, the_restored_cluster_is_what_the_backup_was,
                      its_credentials_sign_a_new_server, nodes_are_taken_along, servers_of_the_old_cluster_are_fenced,
-                     daily_ones_are_kept_and_carried_elsewhere])
+                     daily_ones_are_kept_and_carried_elsewhere,
+                     a_command_that_hangs_does_not_keep_the_server_from_stopping])
