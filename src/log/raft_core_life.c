@@ -228,6 +228,41 @@ struct far_wal_config far_raft_wal_config(const struct far_raft_config *config)
     };
 }
 
+/* Is this the only voter, as the newest configuration in the log or the state says? */
+static bool is_alone(const struct far_raft *raft, const struct far_wal_loaded *log)
+{
+    struct far_slice newest = far_buf_slice(&raft->snapshot_conf);
+    struct raft_configuration conf;
+    unsigned voters = 0;
+    for (size_t i = log->count; i-- > 0;) {
+        if (log->entries[i].type == FAR_RAFT_CHANGE) {
+            newest = far_blob_slice(log->entries[i].blob);
+            break;
+        }
+    }
+    struct raft_buffer bytes = {.base = (void *)(uintptr_t)newest.data, .len = newest.len};
+    if (!far_raft_configuration_good(newest) || raft_configuration_decode(&bytes, &conf) != 0) {
+        return false;
+    }
+    for (unsigned i = 0; i < conf.n; i++) {
+        voters += conf.servers[i].role == RAFT_VOTER;
+    }
+    raft_configuration_close(&conf);
+    return voters == 1;
+}
+
+/* libraft lets a lone voter lead at once, in the term that it had. What that leader had sent to a standby before it was
+ * stored here would then be there under the same index and term as something else. So it begins a new term. */
+static int begin_term_alone(struct far_raft *raft, struct far_wal_loaded *log, struct far_error *err)
+{
+    if (!is_alone(raft, log)) {
+        return 0;
+    }
+    log->term++;
+    log->vote = raft->id;
+    return far_wal_set_vote(raft->wal, log->term, log->vote, err);
+}
+
 int far_raft_open(const struct far_raft_config *config, const struct far_raft_env *env, struct far_raft **ret_raft,
                   struct far_error *err)
 {
@@ -265,6 +300,9 @@ int far_raft_open(const struct far_raft_config *config, const struct far_raft_en
         raft->delivered_index = config->manifest.index;
         raft->stored_index = log.base_index + log.count;
         raft->stored_term = log.count > 0 ? log.entries[log.count - 1].term : config->manifest.term;
+        rc = begin_term_alone(raft, &log, err);
+    }
+    if (rc == 0) {
         far_raft_cache_init(&raft->cache, &log);
         rc = far_raft_load(raft, log.term, log.vote, err);
     }

@@ -1,5 +1,6 @@
 /* The simulation of log, WAL and driver; docs/SIMULATION.md. Without options: 500 seeds, or as many as FAR_SEEDS says. With
- * --seeds FROM-TO [--seconds N] [--servers N] [--broken NAME] [--verbose]: only those.
+ * --seeds FROM-TO [--seconds N] [--servers N] [--broken NAME] [--verbose]: only those; with --forced
+ * their stories of a forced recovery.
  *
  * Prints TAP. Seeds are printed before they run; a failing one replays exactly with --seeds N-N --verbose. */
 #include "sim.h"
@@ -30,6 +31,18 @@ static void run_seeds(struct sim_options options, uint64_t from, uint64_t to)
     sim_print_totals(&totals);
 }
 
+/* The story of sim_forced.c. */
+static void run_forced(struct sim_options options, uint64_t from, uint64_t to)
+{
+    for (options.seed = from; options.seed <= to; options.seed++) {
+        char alarm[FAR_MESSAGE_MAX];
+        uint64_t lost;
+        bool alarmed = sim_scenario_forced(&options, alarm, sizeof alarm, &lost);
+        sim_report(!alarmed, "forced recovery, seed %llu, %llu acknowledged commands stated as lost: %s",
+                   (unsigned long long)options.seed, (unsigned long long)lost, alarm);
+    }
+}
+
 static bool broken_of(const char *name, enum sim_broken *ret)
 {
     static const char *const names[] = {"none", "sync", "vote", "apply", "term", "twice", "event", "id", "lease"};
@@ -46,9 +59,10 @@ int main(int argc, char **argv)
 {
     static const struct option known[] = {{"seeds", required_argument, NULL, 's'}, {"seconds", required_argument, NULL, 't'},
                                           {"servers", required_argument, NULL, 'n'}, {"broken", required_argument, NULL, 'b'},
-                                          {"verbose", no_argument, NULL, 'v'}, {NULL, 0, NULL, 0}};
+                                          {"verbose", no_argument, NULL, 'v'}, {"forced", no_argument, NULL, 'f'}, {NULL, 0, NULL, 0}};
     struct sim_options options = {.seconds = 30};
     unsigned long long from = 0, to = 0;
+    bool is_forced = false;
     int option;
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
         bool good = true;
@@ -60,11 +74,13 @@ int main(int argc, char **argv)
             options.servers = (unsigned)strtoul(optarg, NULL, 10);
         } else if (option == 'b') {
             good = broken_of(optarg, &options.broken);
+        } else if (option == 'f') {
+            is_forced = true;
         } else if (option == 'v') {
             options.verbose = true;
         }
         if (!good || option == '?') {
-            fprintf(stderr, "usage: sim [--seeds FROM-TO] [--seconds N] [--servers N] [--verbose]\n"
+            fprintf(stderr, "usage: sim [--seeds FROM-TO] [--seconds N] [--servers N] [--verbose] [--forced]\n"
                             "           [--broken sync|vote|apply|term|twice|event|id|lease]\n");
             return 2;
         }
@@ -74,6 +90,10 @@ int main(int argc, char **argv)
         unsigned long long count = wanted == NULL ? 0 : strtoull(wanted, NULL, 10);
         from = 1;
         to = count > 0 ? count : SEEDS;
+    }
+    if (is_forced) {
+        run_forced(options, from, to);
+        return sim_report_end();
     }
     run_seeds(options, from, to);
     return sim_report_end();

@@ -118,6 +118,8 @@ struct sim_server {
     uint64_t id; /* 0 = nobody lives here */
     char address[32];
     bool alive;
+    bool away; /* lost in the disaster, until it returns */
+    uint64_t incarnation; /* of the cluster, as it knows it: others do not speak with it */
     uint64_t life; /* grows at each start and crash: old events do nothing */
     struct sim_disk *disk;
     struct far_store *store;
@@ -306,6 +308,8 @@ void sim_history_local(struct sim_history *history, unsigned key, uint64_t index
 void sim_history_effect(struct sim_history *history, uint64_t command, uint64_t object_id, uint64_t applied_us);
 /* Hold the local reads of this index against the state there. */
 void sim_history_at(struct sim_history *history, uint64_t index, struct far_state *state);
+/* A forced recovery: the log goes on behind this index. */
+void sim_history_recover(struct sim_history *history, uint64_t last_index, bool has_lost);
 /* Is there an order of all operations on each key that explains every answer? */
 void sim_history_check(struct sim_history *history);
 /* The object under a key; 0 = absent. */
@@ -325,6 +329,9 @@ void sim_check_answered(struct sim_check *check, uint64_t command, uint64_t inde
 void sim_check_end(struct sim_check *check);
 /* The entry committed at an index, or NULL. */
 const struct far_blob *sim_check_entry(const struct sim_check *check, uint64_t index, uint64_t *ret_term);
+/* Forced recovery: the log goes on behind this index; what was acknowledged later is stated to be lost. Returns how much. */
+bool sim_check_is_same(const struct sim_check *check, const struct far_wal_entry *entry); /* as committed, if it was */
+uint64_t sim_check_recover(struct sim_check *check, uint64_t last_index);
 uint64_t sim_check_last_index(const struct sim_check *check);
 uint64_t sim_check_answers(const struct sim_check *check);
 
@@ -374,6 +381,8 @@ struct sim {
     bool admin_idle; /* nothing left to do when it last looked */
     uint64_t change_index; /* of the last change of membership, as the leader knew it */
     uint64_t memory_lost;
+    uint64_t incarnation; /* of the cluster */
+    uint64_t fenced;      /* messages between incarnations, refused */
     uint64_t fault_counts[SIM_FAULTS];
 };
 
@@ -391,6 +400,7 @@ struct sim_server *sim_server_of(struct sim *sim, uint64_t id);
 struct sim_server *sim_leader(struct sim *sim);
 
 /* sim_server.c */
+struct far_raft_config sim_server_config(struct sim_server *server);
 void sim_server_start(struct sim_server *server);
 void sim_server_crash(struct sim_server *server, bool power_cut);
 /* The disk died under it, or it aborted: carried out after each event. */
@@ -449,6 +459,7 @@ bool sim_clients_idle(const struct sim *sim);
 struct sim_totals {
     uint64_t seeds, steps, commands, entries, crashes, cuts, breaks, installs, changes, refused, lost, virtual_us;
 };
+bool sim_is_quiet(struct sim *sim);
 /* false: the alarm was raised. */
 bool sim_run_seed(const struct sim_options *options, struct sim_totals *totals);
 void sim_print_totals(const struct sim_totals *totals);
@@ -456,6 +467,7 @@ void sim_report(bool good, const char *format, ...) __attribute__((format(printf
 int sim_report_end(void); /* the exit code */
 
 /* sim_scenarios.c: each true if it went as it must; says why not with sim_fail(). */
+bool sim_scenario_forced(const struct sim_options *options, char *ret_alarm, size_t size, uint64_t *ret_lost);
 bool sim_scenario_old_memory(bool keeps_id, char *ret_alarm, size_t size);
 
 /* sim_faults.c */

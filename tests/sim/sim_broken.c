@@ -28,6 +28,25 @@ static void run_scenarios(void)
     sim_report(!raised, "a server that lost its memory and comes back under a new id loses nothing");
 }
 
+static void run_forced(void)
+{
+    enum { FORCED_SEEDS = 40 };
+    char alarm[FAR_MESSAGE_MAX];
+    uint64_t lost, lost_all = 0;
+    bool good = true;
+    printf("# forced recovery, seeds 1-%d\n", FORCED_SEEDS);
+    struct sim_options options = {.seconds = 10};
+    for (options.seed = 1; options.seed <= FORCED_SEEDS; options.seed++) {
+        if (sim_scenario_forced(&options, alarm, sizeof alarm, &lost)) {
+            printf("# seed %llu: %s\n", (unsigned long long)options.seed, alarm);
+            good = false;
+        }
+        lost_all += lost;
+    }
+    printf("# acknowledged by lost servers only, and stated: %llu commands\n", (unsigned long long)lost_all);
+    sim_report(good, "a forced recovery under fire keeps what survivors held, and goes on without those that return");
+}
+
 int main(void)
 {
     static const struct {
@@ -45,6 +64,7 @@ int main(void)
         {SIM_BROKEN_APPLY, "a server applies something else", 20},
     };
     run_scenarios();
+    run_forced();
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         struct sim_options options = {.seconds = 30, .broken = all[i].broken};
         expect_alarm(options, all[i].what, all[i].seeds);

@@ -84,6 +84,7 @@ static bool may_repeat(int klass)
 
 struct answer {
     uint64_t index;
+    uint64_t incarnation; /* of the cluster when it was given */
     struct far_result result;
 };
 
@@ -94,6 +95,9 @@ static void answer_due(struct sim *sim, void *object, uint64_t attempt, uint64_t
     memcpy(&answer, blob->data, sizeof answer);
     if (!caller->is_active || caller->attempt != attempt) {
         return;
+    }
+    if (answer.incarnation != sim->incarnation) {
+        answer.result.klass = FAR_UNKNOWN_OUTCOME; /* its server was lost, and the answer with it */
     }
     if (may_repeat(answer.result.klass)) {
         caller->at = (unsigned)sim_random(sim, SIM_MACHINES);
@@ -113,7 +117,7 @@ static void on_done(void *arg, const struct far_result *result, uint64_t index)
     struct asked *asked = arg;
     struct sim_caller *caller = asked->caller;
     struct sim *sim = caller->sim;
-    struct answer answer = {.index = index, .result = *result};
+    struct answer answer = {.index = index, .incarnation = sim->incarnation, .result = *result};
     if (caller->is_active && caller->attempt == asked->attempt && !(sim->trouble && sim_chance(sim, 5))) {
         sim_after(sim, 100 + sim_random(sim, sim->delay_us), answer_due, caller, asked->attempt, 0,
                   far_blob_new(&answer, sizeof answer));
@@ -140,7 +144,7 @@ static void ask_due(struct sim *sim, void *object, uint64_t attempt, uint64_t un
     }
     struct sim_server *server = &sim->servers[caller->at];
     struct asked *asked = NULL;
-    if (server->alive) {
+    if (server->alive && server->incarnation == sim->incarnation) {
         asked = malloc(sizeof *asked);
         FAR_ASSERT(asked != NULL);
         *asked = (struct asked){.caller = caller, .attempt = attempt};

@@ -93,6 +93,30 @@ static struct spot *spot_at(struct sim_check *check, uint64_t index)
     return &check->spots[index];
 }
 
+bool sim_check_is_same(const struct sim_check *check, const struct far_wal_entry *entry)
+{
+    return entry->index >= check->spot_cap || !check->spots[entry->index].is_committed ||
+           check->spots[entry->index].term == entry->term;
+}
+
+uint64_t sim_check_recover(struct sim_check *check, uint64_t last_index)
+{
+    uint64_t lost = 0;
+    for (uint64_t index = last_index + 1; index < check->spot_cap; index++) {
+        far_blob_unref(check->spots[index].blob);
+        check->spots[index] = (struct spot){0};
+    }
+    check->last_index = check->last_index > last_index ? last_index : check->last_index;
+    for (size_t i = check->answer_count; i-- > 0;) {
+        if (check->answers[i].index > last_index) {
+            check->answers[i] = check->answers[--check->answer_count];
+            lost++;
+        }
+    }
+    sim_history_recover(check->sim->history, last_index, lost > 0);
+    return lost;
+}
+
 void sim_check_leader(struct sim_check *check, uint64_t id, uint64_t term)
 {
     for (size_t i = 0; i < check->leader_count; i++) {

@@ -70,7 +70,8 @@ static void read_due(struct sim *sim, void *object, uint64_t index, uint64_t unu
     struct far_store_txn *txn;
     struct far_error err = {0};
     uint64_t value = 0;
-    if (!server->alive || server->fatal || server->meta->applied_index < index) {
+    if (!server->alive || server->fatal || server->incarnation != sim->incarnation ||
+        server->meta->applied_index < index) {
         if (++client->waits % WAITS_MAX == 0 || !server->alive) {
             client->read_at = (unsigned)sim_random(sim, SIM_MACHINES);
         }

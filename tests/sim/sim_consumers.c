@@ -125,7 +125,7 @@ static void poll_due(struct sim *sim, void *object, uint64_t a, uint64_t b, stru
     struct sim_server *server = &sim->servers[sim_random(sim, SIM_MACHINES)];
     struct far_store_txn *txn;
     sim_after(sim, 100 * SIM_MS + sim_random(sim, 500 * SIM_MS), poll_due, consumer, 0, 0, NULL);
-    if (!server->alive || server->fatal) {
+    if (!server->alive || server->fatal || server->incarnation != sim->incarnation) {
         return;
     }
     FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);

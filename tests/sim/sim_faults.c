@@ -10,7 +10,7 @@ enum { ADMIN_US = 300 * SIM_MS };
 static void restart_due(struct sim *sim, void *object, uint64_t id, uint64_t unused, struct far_blob *blob)
 {
     struct sim_server *server = object;
-    if (!server->alive && server->id == id && id != 0) {
+    if (!server->alive && !server->away && server->id == id && id != 0) {
         sim_server_start(server);
     }
 }
@@ -270,7 +270,7 @@ static void watch_due(struct sim *sim, void *object, uint64_t a, uint64_t b, str
 {
     for (unsigned i = 0; i < SIM_MACHINES; i++) {
         struct sim_server *server = &sim->servers[i];
-        if (!server->alive && server->id != 0 && sim_chance(sim, 40)) {
+        if (!server->alive && !server->away && server->id != 0 && sim_chance(sim, 40)) {
             sim_server_start(server);
         }
     }
@@ -295,7 +295,7 @@ void sim_faults_heal(struct sim *sim)
         if (sim->servers[i].alive && sim->servers[i].damaged) {
             sim_server_crash(&sim->servers[i], false);
         }
-        if (!sim->servers[i].alive && sim->servers[i].id != 0) {
+        if (!sim->servers[i].alive && !sim->servers[i].away && sim->servers[i].id != 0) {
             sim_server_start(&sim->servers[i]);
         }
     }
@@ -319,7 +319,8 @@ static const struct far_raft_member *pick_leaver(struct sim *sim, const struct f
     const struct far_raft_member *surplus = NULL;
     for (size_t i = 0; i < status->member_count; i++) {
         const struct far_raft_member *member = &status->members[i];
-        if (sim_server_of(sim, member->id) == NULL) {
+        const struct sim_server *server = sim_server_of(sim, member->id);
+        if (server == NULL || server->away) {
             return member;
         }
         if (voters > sim->voters_wanted && member->voter && surplus == NULL && has_history(sim)) {
@@ -371,7 +372,7 @@ static bool add_one(struct sim *sim, struct sim_server *leader, const struct far
     struct sim_server *found = NULL;
     for (unsigned i = 0; i < SIM_MACHINES; i++) {
         struct sim_server *server = &sim->servers[i];
-        if (server->id != 0 && !is_member(status, server->id)) {
+        if (server->id != 0 && server->incarnation == sim->incarnation && !is_member(status, server->id)) {
             found = server; /* made, but not in yet */
         }
     }
@@ -393,7 +394,7 @@ static void retire(struct sim *sim, const struct far_raft_status *status)
 {
     for (unsigned i = 0; i < SIM_MACHINES; i++) {
         struct sim_server *server = &sim->servers[i];
-        if (server->id != 0 && !is_member(status, server->id) && server->meta->applied_index > 1) {
+        if (server->id != 0 && !server->away && !is_member(status, server->id) && server->meta->applied_index > 1) {
             sim_say(sim, "server %llu is retired", (unsigned long long)server->id);
             sim_server_forget(server);
             return;

@@ -31,6 +31,7 @@ struct sim_history {
     struct local *locals;
     size_t local_count, local_cap, local_next;
     bool is_sorted;
+    bool is_broken; /* a forced recovery left out what clients had seen: there is no one history */
     struct effect *effects; /* by command */
     size_t effect_cap;
 };
@@ -297,9 +298,24 @@ static void explain(struct sim_history *history, const struct search *search, un
     sim_fail(history->sim, "no order of the operations on key %u explains what clients saw", key);
 }
 
+void sim_history_recover(struct sim_history *history, uint64_t last_index, bool has_lost)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < history->local_count; i++) {
+        if (history->locals[i].index <= last_index) {
+            history->locals[kept++] = history->locals[i];
+        }
+    }
+    history->is_broken = has_lost || kept < history->local_count;
+    history->local_count = kept;
+}
+
 void sim_history_check(struct sim_history *history)
 {
     struct sim *sim = history->sim;
+    if (history->is_broken) {
+        return;
+    }
     struct sim_op *ops = malloc((2 * history->op_count + 1) * sizeof *ops);
     FAR_ASSERT(ops != NULL);
     for (unsigned key = 0; key < sim->swarm.keys && !sim->failed; key++) {

@@ -10,6 +10,7 @@ struct packet {
     uint64_t from_id;
     uint64_t to_id;
     uint64_t generation;
+    uint64_t incarnation;
     uint64_t number;
     uint32_t kind;
     uint32_t zero;
@@ -30,6 +31,10 @@ static void deliver(struct sim *sim, void *object, uint64_t from, uint64_t to, s
     if (!server->alive || server->id != packet.to_id) {
         return;
     }
+    if (server->incarnation != packet.incarnation) { /* the greeting refuses it before any byte of raft */
+        sim->fenced++;
+        return;
+    }
     sim_server_receive(server, packet.from_id, (enum sim_message)packet.kind, packet.number,
                        far_slice(blob->data + sizeof packet, blob->len - sizeof packet));
 }
@@ -45,7 +50,8 @@ void sim_net_send(struct sim_server *from, uint64_t to_id, enum sim_message kind
     if (link->blocked || (sim->trouble && sim_random(sim, 1000) < sim->swarm.drop_permille)) {
         return;
     }
-    struct packet packet = {.from_id = from->id, .to_id = to_id, .generation = link->generation, .number = number,
+    struct packet packet = {.from_id = from->id, .to_id = to_id, .generation = link->generation,
+                            .incarnation = from->incarnation, .number = number,
                             .kind = kind};
     struct far_blob *blob = malloc(sizeof *blob + sizeof packet + bytes.len);
     FAR_ASSERT(blob != NULL);

@@ -169,7 +169,7 @@ static void look_for_orders(struct sim_node *node)
     struct far_store_txn *txn;
     struct far_list orders;
     struct far_arena arena;
-    if (!server->alive || server->fatal || sim_chance(sim, 2)) {
+    if (!server->alive || server->fatal || server->incarnation != sim->incarnation || sim_chance(sim, 2)) {
         node->at = (unsigned)sim_random(sim, SIM_MACHINES);
         return;
     }

@@ -8,7 +8,7 @@
 enum { HEAL_S = 90 };
 
 /* Everybody there is has applied everything, and nobody waits. */
-static bool is_quiet(struct sim *sim)
+bool sim_is_quiet(struct sim *sim)
 {
     struct sim_server *leader = sim_leader(sim);
     uint64_t last = sim_check_last_index(sim->check);
@@ -21,7 +21,7 @@ static bool is_quiet(struct sim *sim)
     for (unsigned i = 0; i < SIM_MACHINES; i++) {
         struct sim_server *server = &sim->servers[i];
         struct far_raft_status status;
-        if (server->id == 0) {
+        if (server->id == 0 || server->away) {
             continue;
         }
         if (!server->alive || server->meta->applied_index != last || server->queue_count > 0) {
@@ -94,7 +94,7 @@ static void run(struct sim *sim)
         stuck(sim, "no command got through in 15 s after everything was healed");
     }
     sim->calm = true;
-    if (!sim_run_until(sim, sim->now_us + HEAL_S * (uint64_t)SIM_SECOND, is_quiet)) {
+    if (!sim_run_until(sim, sim->now_us + HEAL_S * (uint64_t)SIM_SECOND, sim_is_quiet)) {
         stuck(sim, "no rest within 90 s after everything was healed");
     }
     if (!sim->failed) {

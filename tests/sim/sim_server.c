@@ -91,7 +91,9 @@ static void env_commit(void *arg, const struct far_wal_entry *entry)
     size_t at = (server->queue_head + server->queue_count++) % SIM_QUEUE_MAX;
     server->queued[at] = *entry;
     far_blob_ref(entry->blob);
-    sim_check_commit(server->sim->check, server->id, entry);
+    if (server->incarnation == server->sim->incarnation) {
+        sim_check_commit(server->sim->check, server->id, entry);
+    }
     plan_apply(server);
 }
 
@@ -175,7 +177,9 @@ static int apply_one(struct sim_server *server, struct far_store_txn *txn, const
         if (server->sim->options.broken == SIM_BROKEN_APPLY && server->machine == 1 && entry->index % 100 == 99) {
             meta->digest.low++;
         }
-        sim_check_applied(server->sim->check, server->id, entry->index, meta->digest, meta->head);
+        if (server->incarnation == server->sim->incarnation) {
+            sim_check_applied(server->sim->check, server->id, entry->index, meta->digest, meta->head);
+        }
     }
     return rc;
 }
@@ -397,6 +401,23 @@ static void apply_again(struct sim_server *server)
     sim_server_read_meta(server);
 }
 
+struct far_raft_config sim_server_config(struct sim_server *server)
+{
+    return (struct far_raft_config){
+        .id = server->id,
+        .address = server->address,
+        .election_ms = server->sim->swarm.election_ms,
+        .seed = (uint32_t)sim_random(server->sim, UINT32_MAX) | 1,
+        .disk = sim_disk_base(server->disk),
+        .executor = {.arg = server, .submit = submit},
+        .manifest = sim_manifest_of(server->meta),
+        .installed = server->meta->installed_index != 0 && server->meta->installed_index == server->meta->applied_index,
+        .trusted_index = server->meta->stored_index,
+        .trusted_term = server->meta->stored_term,
+        .cache_bytes_max = server->sim->swarm.cache_bytes,
+    };
+}
+
 void sim_server_start(struct sim_server *server)
 {
     struct sim *sim = server->sim;
@@ -413,19 +434,7 @@ void sim_server_start(struct sim_server *server)
     *server->before = *server->meta;
     server->env = make_env(server);
     far_cluster_clock_init(&server->clock);
-    struct far_raft_config config = {
-        .id = server->id,
-        .address = server->address,
-        .election_ms = sim->swarm.election_ms,
-        .seed = (uint32_t)sim_random(sim, UINT32_MAX) | 1,
-        .disk = sim_disk_base(server->disk),
-        .executor = {.arg = server, .submit = submit},
-        .manifest = sim_manifest_of(server->meta),
-        .installed = server->meta->installed_index != 0 && server->meta->installed_index == server->meta->applied_index,
-        .trusted_index = server->meta->stored_index,
-        .trusted_term = server->meta->stored_term,
-        .cache_bytes_max = sim->swarm.cache_bytes,
-    };
+    struct far_raft_config config = sim_server_config(server);
     server->raft_heard_us = sim->now_us;
     if (!sim_server_walk(server) || is_in_doubt(server)) {
         sim->refused++;
@@ -532,6 +541,7 @@ void sim_server_forget(struct sim_server *server)
     server->meta = NULL;
     server->before = NULL;
     server->id = 0;
+    server->away = false;
     server->damaged = false;
     server->stray_index = 0;
     sim_disk_wipe(server->disk);
@@ -575,6 +585,7 @@ void sim_server_create(struct sim *sim, unsigned machine, bool first)
     FAR_ASSERT(server->id == 0);
     sim_disk_wipe(server->disk);
     server->id = sim->next_id++;
+    server->incarnation = sim->incarnation;
     snprintf(server->address, sizeof server->address, "server-%llu", (unsigned long long)server->id);
     FAR_ASSERT(far_store_open_memory(&server->store, NULL) == 0);
     server->meta = calloc(1, sizeof *server->meta);

@@ -151,7 +151,7 @@ struct sim_server *sim_leader(struct sim *sim)
     struct sim_server *best = NULL;
     for (unsigned i = 0; i < SIM_MACHINES; i++) {
         struct sim_server *server = &sim->servers[i];
-        if (server->alive && server->is_leader && (best == NULL || server->term > best->term)) {
+        if (server->alive && server->incarnation == sim->incarnation && server->is_leader && (best == NULL || server->term > best->term)) {
             best = server;
         }
     }
@@ -169,6 +169,7 @@ struct sim *sim_new(const struct sim_options *options)
     sim->random[0] = spread(&state);
     sim->random[1] = spread(&state);
     sim->next_id = 1;
+    sim->incarnation = 1;
     sim->delay_us = sim->swarm.delay_us;
     far_buf_init(&sim->payload, 64 * 1024);
     far_buf_init(&sim->entry, FAR_ENVELOPE_MAX);
