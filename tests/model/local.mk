@@ -4,3 +4,9 @@ tests_model_test_fsm_model_SOURCES = tests/model/test_fsm_model.c tests/lib/fsm_
 tests_model_test_fsm_model_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_model_test_fsm_model_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_model_test_fsm_model_LDADD = libfsm.la $(CMOCKA_LIBS)
+# A thousand nodes and consumers.
+UNIT_TESTS += tests/model/test_scale
+tests_model_test_scale_SOURCES = tests/model/test_scale.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_model_test_scale_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_model_test_scale_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_model_test_scale_LDADD = liblog.la $(CMOCKA_LIBS)
