@@ -1,7 +1,7 @@
 # Benchmarks: programs or scripts that print their figures and TAP against their marks; `make bench`.
 BENCH_TESTS = tests/bench/bench_command_latency.py tests/bench/bench_first_copy.py tests/bench/bench_replay.py \
 	tests/bench/bench_start.py tests/bench/bench_etcd.py tests/bench/bench_streams.py tests/bench/bench_failover.py \
-	tests/bench/bench_reports.py
+	tests/bench/bench_reports.py tests/bench/bench_state_stream.py
 EXTRA_DIST += tests/bench/run tests/bench/wrk_writes.lua $(BENCH_TESTS)
 # the first copy against nbdcopy
 check_PROGRAMS += tests/bench/first_copy
@@ -30,3 +30,8 @@ check_PROGRAMS += tests/bench/streams
 tests_bench_streams_SOURCES = tests/bench/streams.c
 tests_bench_streams_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS)
 tests_bench_streams_LDADD = $(OPENSSL_LIBS)
+
+# a large state, streamed
+check_PROGRAMS += tests/bench/state_stream
+tests_bench_state_stream_SOURCES = tests/bench/state_stream.c
+tests_bench_state_stream_LDADD = liblog.la
