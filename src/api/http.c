@@ -155,7 +155,7 @@ static int listen_on(struct far_http *http, const struct far_http_config *config
         .gid = (gid_t)-1,
         .uid = (uid_t)-1,
         .fd_limit_per_thread = config->connections_max + FAR_HTTP_CONNS_SPARE + 8, /* the listener, the wake-up pipe */
-        .max_http_header_data = FAR_HTTP_HEAD_MAX / 2,
+        .max_http_header_data = FAR_HTTP_HEAD_MAX, /* beyond, libwebsockets closes without an answer */
         .max_http_header_pool = (unsigned short)(config->connections_max + 8),
         .timeout_secs = 10, /* for the handshake, for a head, between two pieces of a body */
         .keepalive_timeout = 60,

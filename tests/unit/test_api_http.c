@@ -205,6 +205,12 @@ static void limits_of_the_head_are_refused(void **unused)
     c = client();
     assert_int_equal(far_test_https_request(c, "GET", "/p", header, NULL), 431);
     far_test_https_close(c);
+    static char long_header[7000] = "Authorization: Bearer ";
+    memset(long_header + strlen(long_header), 'a', 6900);
+    strcat(long_header, "\r\n");
+    c = client();
+    assert_int_equal(far_test_https_request(c, "GET", "/p", long_header, NULL), 431);
+    far_test_https_close(c);
     c = client();
     assert_int_equal(far_test_https_request(c, "POST", "/p", "Transfer-Encoding: chunked\r\n", NULL), 411);
     far_test_https_close(c);
