@@ -131,7 +131,8 @@ static bool verify_events(struct verify *verify, struct far_store_txn *txn, stru
             }
             continue;
         }
-        if (whole && seq > verify->fold_from && (far_fsm_evolve(fold, &event, &err) != 0 || far_rows_trim(fold->rows, &fold->digest, &err) != 0)) {
+        if (whole && seq > verify->fold_from &&
+            (far_fsm_evolve(fold, &event, &err) != 0 || far_rows_trim(fold->rows, &fold->digest, &err) != 0)) {
             say(verify, false, "event %llu cannot follow the state before it: %s", (unsigned long long)seq, err.message);
             whole = false;
         }
