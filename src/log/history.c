@@ -194,6 +194,11 @@ struct rows_then {
     struct far_kv *kept;
     uint64_t epoch;
     struct far_kv *empty; /* owned: instead of both, before the first event */
+    bool gap_is_known; /* the last place that was looked for, and what is the first there; a read transaction does not change */
+    uint8_t gap_from[FAR_KV_KEY_MAX + 2];
+    size_t gap_from_len;
+    struct far_slice gap_key, gap_value;
+    int gap_rc; /* 0, or FAR_NOT_FOUND */
 };
 
 static struct rows_then *then_of(struct far_kv *kv)
@@ -245,7 +250,7 @@ static int kept_seek(const struct rows_then *then, struct far_slice key, struct 
     }
 }
 
-static int then_seek(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key, struct far_slice *ret_value,
+static int seek_then(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key, struct far_slice *ret_value,
                      struct far_error *err)
 {
     const struct rows_then *then = then_of(kv);
@@ -297,6 +302,36 @@ static int kept_seek_before(const struct rows_then *then, struct far_slice key, 
         *ret_key = far_slice(at.data, at.len - EPOCH_BYTES);
     }
     return rc;
+}
+
+/* An overlay looks for the next row below it again at each of its own: where many rows came later, each look would pass over all
+ * of them. So the last gap is remembered: between its ends there is nothing. */
+static int then_seek(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key, struct far_slice *ret_value,
+                     struct far_error *err)
+{
+    struct rows_then *then = then_of(kv);
+    bool is_in_gap = then->gap_is_known && far_slice_compare(key, far_slice(then->gap_from, then->gap_from_len)) >= 0 &&
+                     (then->gap_rc == FAR_NOT_FOUND || far_slice_compare(key, then->gap_key) <= 0);
+    if (!is_in_gap) {
+        then->gap_is_known = false;
+        int rc = seek_then(kv, key, &then->gap_key, &then->gap_value, err);
+        if ((rc != 0 && rc != FAR_NOT_FOUND) || key.len > sizeof then->gap_from) {
+            *ret_key = then->gap_key;
+            *ret_value = then->gap_value;
+            return rc;
+        }
+        if (key.len > 0) {
+            memcpy(then->gap_from, key.data, key.len);
+        }
+        then->gap_from_len = key.len;
+        then->gap_rc = rc;
+        then->gap_is_known = true;
+    }
+    if (then->gap_rc == 0) {
+        *ret_key = then->gap_key;
+        *ret_value = then->gap_value;
+    }
+    return then->gap_rc;
 }
 
 static int then_seek_before(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key,
