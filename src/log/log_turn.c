@@ -283,7 +283,7 @@ void far_log_on_outcome(void *arg, const struct far_apply_outcome *outcome)
     for (size_t i = 0; i < outcome->mark_count; i++) {
         far_agreement_note(&log->agreement, &outcome->marks[i]);
     }
-    far_proposals_applied(&log->proposals, outcome->applied_index);
+    far_proposals_applied(&log->proposals, outcome->applied_index, outcome->applied_term);
     far_log_install_outcome(log, outcome);
     far_log_seal_outcome(log, outcome);
     far_log_kick(log);

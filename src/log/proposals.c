@@ -244,21 +244,22 @@ void far_proposals_decided(struct far_proposals *proposals, uint64_t index, uint
 }
 
 /* The entry is applied: barriers in it are content; a command that was not decided by then was not in what committed. */
-static void settle(struct far_proposals *proposals, struct far_proposal *list, uint64_t index)
+static void settle(struct far_proposals *proposals, struct far_proposal *list, uint64_t index, bool is_ours)
 {
     struct far_result good = {0}, lost = {.klass = FAR_UNKNOWN_OUTCOME};
     snprintf(lost.message, sizeof lost.message, "another leader's entry took its place; repeat it with the same id");
     while (list != NULL) {
         struct far_proposal *next = list->next;
-        answer(proposals, list, list->is_barrier ? &good : &lost, index);
+        answer(proposals, list, list->is_barrier && is_ours ? &good : &lost, index);
         list = next;
     }
 }
 
-void far_proposals_applied(struct far_proposals *proposals, uint64_t index)
+void far_proposals_applied(struct far_proposals *proposals, uint64_t index, uint64_t term)
 {
     while (proposals->entry_count > 0 && proposals->entries[0].index <= index) {
-        settle(proposals, entry_remove(proposals, 0), index);
+        bool is_ours = proposals->entries[0].term == term;
+        settle(proposals, entry_remove(proposals, 0), index, is_ours);
     }
 }
 

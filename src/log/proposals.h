@@ -90,8 +90,10 @@ bool far_proposals_await(const struct far_proposals *proposals, uint64_t index, 
 /* A command of an entry was decided and committed. */
 void far_proposals_decided(struct far_proposals *proposals, uint64_t index, uint64_t term, unsigned position,
                            const struct far_result *result, uint64_t applied_index);
-/* Everything up to this index is applied: answers barriers, and what was in entries that lost against others. */
-void far_proposals_applied(struct far_proposals *proposals, uint64_t index);
+/* Everything up to this index, whose entry is of this term, is applied: answers barriers, and what was in entries that lost
+ * against others. A barrier of an older term may have lost its place to another leader, who had committed more before it
+ * was asked for: its outcome is unknown. */
+void far_proposals_applied(struct far_proposals *proposals, uint64_t index, uint64_t term);
 
 /* The next queued proposal, now waiting for an answer from the leader under a new request number; NULL: none. */
 struct far_proposal *far_proposals_send(struct far_proposals *proposals);

@@ -47,7 +47,7 @@ static void drain(struct scale *s)
             assert_int_equal(far_fsm_apply(&s->w.state, s->index, &command, drop_event, NULL, &result, &s->w.err), 0);
             far_proposals_decided(&s->proposals, s->index, 1, position, &result, s->index);
         }
-        far_proposals_applied(&s->proposals, s->index);
+        far_proposals_applied(&s->proposals, s->index, 1);
         s->entries++;
     }
 }

@@ -254,7 +254,7 @@ static void apply_group(struct sim_server *server)
     server->meta = old;
     *server->meta = *far_store_meta(txn);
     FAR_ASSERT(far_store_commit(txn, NULL) == 0);
-    far_proposals_applied(&server->proposals, server->meta->applied_index);
+    far_proposals_applied(&server->proposals, server->meta->applied_index, server->meta->applied_term);
 }
 
 void sim_server_apply_all(struct sim_server *server)
