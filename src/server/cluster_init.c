@@ -344,7 +344,9 @@ static void print_founded(const struct material *m)
            "signing key: %s\n"
            "\nWrite the recovery key down and keep it away from this machine: it is shown only now, and it opens the\n"
            "secrets of the cluster when every server is lost. The signing key is no secret: farshore-verify --key proves with it what the\n"
-           "log of this cluster holds. Start the server with: farshored run --dir %s\n",
+           "log of this cluster holds. Start the server with: farshored run --dir %s\n"
+           "\nOne server survives no failure. Say at which site this one stands (farshore server site NAME --site SITE), and join\n"
+           "one at the recovery site and one at a third place, so that losing the protected site does not lose the quorum.\n",
            m->config.cluster, m->config.name, FIRST_SERVER_ID, m->config.api_address, m->dir, recovery, signing, m->dir);
     fflush(stdout);
     explicit_bzero(recovery, sizeof recovery);
