@@ -155,7 +155,9 @@ static void note_result(void *arg, unsigned position, const struct far_command *
         sim_say(server->sim, "command %llu of kind %u: %s", (unsigned long long)far_get_le64(command->id), command->kind,
                 result->message);
     }
-    far_cluster_clock_observe(&server->clock, command->proposed_at_ms, now_ms(server));
+    if (result->seq_first != 0 && !result->repeated) { /* the state's time moves with its events only */
+        far_cluster_clock_observe(&server->clock, command->proposed_at_ms, now_ms(server));
+    }
     far_proposals_decided(&server->proposals, decided->index, decided->term, position, result, decided->index);
 }
 
