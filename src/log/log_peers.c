@@ -458,5 +458,9 @@ void far_log_on_peer(void *arg, uint64_t peer_id, bool is_connected)
     if (!is_connected && log->send.peer_id == peer_id) {
         far_log_end_send(log);
     }
+    if (!is_connected && log->history_from_id == peer_id) {
+        log->history_is_pending = false; /* it will not answer any more: somebody else may */
+        log->history_from_id = 0;
+    }
     far_log_kick(log);
 }

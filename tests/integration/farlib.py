@@ -436,6 +436,13 @@ class Cluster:
             return heads if len(set(heads.values())) == 1 else None
         return until(same, seconds, "all servers show the same index and head")
 
+    def wait_whole_history(self, seconds=30):
+        """A server that joined or fell behind fetches the events before its state from the others, in its own time."""
+        def whole():
+            alive = [s for s in self.servers.values() if s.alive()]
+            return all(self.call("GET", "/v1/log/head", server=s)["first_seq"] == 1 for s in alive)
+        return until(whole, seconds, "all servers hold the whole history")
+
     def log_verify(self, server):
         """Offline, by the independent walk: (status, output)."""
         return self.run_tool("farshored", "log-verify", "--dir", server.dir, check=False, timeout=120)

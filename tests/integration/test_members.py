@@ -21,7 +21,8 @@ def survives(server=None):
 def the_status_says_what_each_server_holds_and_what_is_survived():
     def told():
         members = cluster.status(cluster.servers["protected"])["members"]
-        return members if all(m["digest_state"] == "equal" and m["clock_offset_ms"] is not None for m in members) else None
+        said = all(m["digest_state"] == "equal" and m["clock_offset_ms"] is not None and m["first_seq"] == 1 for m in members)
+        return members if said else None
     members = {m["name"]: m for m in farlib.until(told, 20, "each has said how it is")}
     wrong = [m["name"] for m in members.values()
              if not (m["up"] and m["version"] and m["first_seq"] == 1 and m["applied_index"] > 0 and not m["safe_mode"]

@@ -102,6 +102,7 @@ def history(query):
 
 def each_has_the_whole_history_in_order_and_nothing_twice():
     wrong = []
+    cluster.wait_whole_history()
     cluster.post("/v1/sites", {"name": "the-last", "role": "protected"})
     last = cluster.get("/v1/events?follow=false&format=ndjson&kind=site_created").strip().split("\n")[-2]
     last = json.loads(last)["seq"]

@@ -311,7 +311,7 @@ static void add_folder(const char *dir, bool is_wal)
 
 static void flip(const char *path, uint64_t bit)
 {
-    uint8_t byte;
+    uint8_t byte = 0;
     int fd = open(path, O_RDWR | O_CLOEXEC);
     assert_true(fd >= 0 && pread(fd, &byte, 1, (off_t)(bit / 8)) == 1);
     byte ^= (uint8_t)(1u << bit % 8);

@@ -304,7 +304,7 @@ static void older_events_that_come_later_are_sealed_too(void **state)
 static int flip(const char *path, uint64_t bit)
 {
     int fd = open(path, O_RDWR | O_CLOEXEC);
-    uint8_t byte;
+    uint8_t byte = 0;
     assert_true(fd >= 0 && pread(fd, &byte, 1, (off_t)(bit / 8)) == 1);
     byte ^= (uint8_t)(1u << bit % 8);
     assert_int_equal(pwrite(fd, &byte, 1, (off_t)(bit / 8)), 1);
