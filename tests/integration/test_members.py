@@ -14,7 +14,7 @@ cluster = None
 
 
 def survives(server=None):
-    value = cluster.call("GET", "/v1/cluster", server=server)["survives"]
+    value = cluster.get("/v1/cluster", server=server)["survives"]
     return {s["role"]: s["survived"] for s in value["sites"]}, value
 
 
