@@ -205,12 +205,12 @@ static int append_locked(struct far_vault *vault, const struct far_record *recor
     return 0;
 }
 
-/* At most HAS_BATCH records, the lock taken once for all that are not there yet. */
+/* At most PUT_BATCH records, the lock taken once for all that are not there yet. */
 static int store_batch(struct far_vault *vault, struct far_record *records, const void *const *stored, size_t count,
                        struct far_error *err)
 {
-    struct far_hash256 ids[HAS_BATCH];
-    bool known[HAS_BATCH];
+    struct far_hash256 ids[PUT_BATCH] = {0};
+    bool known[PUT_BATCH];
     for (size_t i = 0; i < count; i++) {
         ids[i] = records[i].id;
     }

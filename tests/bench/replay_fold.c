@@ -71,7 +71,7 @@ static void cycle(int first, const uint64_t nodes[NODES])
 static void make_day(uint64_t events)
 {
     uint64_t nodes[NODES];
-    char name[WORKLOADS][16], plan[16];
+    char name[WORKLOADS][32], plan[24];
     world_init(&w);
     w.rows = far_rows_new(w.state.kv, true);
     world_cluster(&w);
