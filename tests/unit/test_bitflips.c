@@ -131,6 +131,7 @@ static int setup(void **state)
     struct far_error err = {0};
     assert_int_equal(scan_wal(&scan, &err), 0);
     wal = scan.log;
+    free(scan.segments);
     return 0;
 }
 
