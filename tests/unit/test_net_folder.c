@@ -110,8 +110,10 @@ static void its_incarnation_counts_and_a_damaged_one_is_refused(void **state)
     assert_int_equal(far_net_incarnation(net).tag, 0x0303030303030303);
     far_net_free(net);
     assert_int_equal(far_incarnation_load(pki.dir, pki.cluster_uuid, &back, &err), 0);
-    assert_memory_equal(&back, &made, sizeof back);
-    uint8_t bytes[FAR_INCARNATION_BYTES];
+    uint8_t bytes[FAR_INCARNATION_BYTES], of_back[FAR_INCARNATION_BYTES];
+    far_incarnation_encode(&made, bytes);
+    far_incarnation_encode(&back, of_back); /* their bytes, for the structs have padding */
+    assert_memory_equal(of_back, bytes, sizeof bytes);
     for (size_t at = 0; at < sizeof bytes; at++) {
         far_incarnation_encode(&made, bytes);
         bytes[at] ^= 1;
