@@ -5,6 +5,7 @@
  * can take one. When it fails: the connection closes, CLOSED_HTTP or DROP_PROTOCOL discards the exchange. */
 #include "api/http_private.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/ssl.h>
 #include <sched.h>
@@ -168,6 +169,9 @@ static int listen_on(struct far_http *http, const struct far_http_config *config
     bool any = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
     info.port = atoi(http->address.port);
     info.iface = any ? NULL : host;
+    if (!any && inet_pton(AF_INET, host, &(struct in_addr){0}) == 1) {
+        info.options |= LWS_SERVER_OPTION_DISABLE_IPV6; /* else it listens on all addresses for one of IPv4 */
+    }
     info.vhost_name = "farshore";
     info.protocols = protocols;
     info.ssl_cert_filepath = http->certificate_path;

@@ -203,9 +203,13 @@ int cli_run_write(struct cli *cli, struct far_error *err)
     if (cli->json) {
         cli_print_json(cli->out, result);
     } else {
-        bool repeated = json_is_true(json_object_get(result, "repeated"));
-        fprintf(cli->out, "%s '%s' %s (id %lld)%s\n", command->noun, cli->parsed.argument, command->done,
-                json_integer_value(json_object_get(result, "id")), repeated ? ", already before" : "");
+        const char *repeated = json_is_true(json_object_get(result, "repeated")) ? ", already before" : "";
+        if (command->argument == NULL) {
+            fprintf(cli->out, "%s: %s%s\n", command->noun, command->done, repeated);
+        } else {
+            fprintf(cli->out, "%s '%s' %s (id %lld)%s\n", command->noun, cli->parsed.argument, command->done,
+                    json_integer_value(json_object_get(result, "id")), repeated);
+        }
     }
     json_decref(result);
     return 0;

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { OPT_DIR, OPT_DO, OPT_REQUIRED, OPT_NAME = OPT_REQUIRED, OPT_COUNT };
 static const char *const option_names[] = {"--dir", "--do", "--name", NULL};
@@ -168,7 +169,8 @@ static int list(const char *dir, const char *unused, struct far_error *err)
 {
     char places[PLACES_MAX][PLACE_MAX];
     size_t count;
-    int rc = find_places(dir, places, &count, err);
+    int rc = access(dir, F_OK) == 0 ? 0 : far_fail_errno(err, FAR_NOT_FOUND, errno, "open folder '%s'", dir);
+    rc = rc != 0 ? rc : find_places(dir, places, &count, err);
     for (size_t i = 0; rc == 0 && i < count; i++) {
         struct divergent d;
         struct far_error why = {0};

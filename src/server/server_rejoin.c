@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "log/log_offline.h"
 #include "net/enroll.h"
+#include "net/join_token.h"
 #include "server/fence.h"
 #include "server/server_join.h"
 
@@ -30,6 +31,7 @@ struct rejoin {
     char place[PLACE_MAX]; /* "<epoch>-<id>" */
     struct far_server_config old;
     uint64_t old_epoch;
+    char token[FAR_JOIN_TOKEN_TEXT_MAX]; /* once it was read: `@-` can be read only once */
 };
 
 static void place_path(const struct rejoin *r, const char *name, char path[PATH_BYTES])
@@ -38,6 +40,30 @@ static void place_path(const struct rejoin *r, const char *name, char path[PATH_
 }
 
 /* ---- may it? ---- */
+
+/* Joined, and not run since: there was never a log. What is kept of an earlier rejoin is not mixed with it. */
+static bool is_new(const char *dir)
+{
+    static const char *const names[] = {"log.made", "wal", "state"};
+    char path[FAR_SERVER_FILE_MAX];
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        far_server_path(dir, names[i], path);
+        if (access(path, F_OK) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A token that cannot be one is refused before anything is moved. */
+static int check_token(struct rejoin *r, struct far_error *err)
+{
+    struct far_join_token token;
+    int rc = far_join_token_argument(r->options[OPT_TOKEN], r->token, err);
+    rc = rc != 0 ? rc : far_join_token_parse(r->token, strlen(r->token), &token, err);
+    explicit_bzero(&token, sizeof token);
+    return rc;
+}
 
 /* A member that is whole is not thrown away by mistake. */
 static int check_unfit(const struct rejoin *r, struct far_error *err)
@@ -48,6 +74,10 @@ static int check_unfit(const struct rejoin *r, struct far_error *err)
     struct far_error why = {0};
     if (far_fence_check(r->dir, NULL, &why) != 0 || far_server_removed_check(r->dir, &why) != 0) {
         return 0;
+    }
+    if (is_new(r->dir)) {
+        return far_fail(err, FAR_CONFLICT, "server '%s' has joined and not run yet: start it with: farshored run --dir %s",
+                        r->old.name, r->dir);
     }
     int rc = far_log_offline_open(&config, &log, &why);
     if (rc == 0) {
@@ -146,6 +176,7 @@ static int begin(struct rejoin *r, struct far_error *err)
     char text[PLACE_MAX + 1], path[PATH_BYTES];
     int rc = far_server_config_load(r->dir, &r->old, err);
     rc = rc != 0 ? rc : check_unfit(r, err);
+    rc = rc != 0 ? rc : check_token(r, err);
     if (rc != 0) {
         return rc;
     }
@@ -216,7 +247,7 @@ static int rejoin(struct rejoin *r, struct far_error *err)
     }
     if (!is_joined) {
         const struct far_join_options join = {.dir = r->dir,
-                                              .token = r->options[OPT_TOKEN],
+                                              .token = r->token[0] != '\0' ? r->token : r->options[OPT_TOKEN],
                                               .name = name != NULL ? name : r->old.name,
                                               .api = api != NULL ? api : r->old.api_address,
                                               .peer = peer != NULL ? peer : r->old.peer_address,
@@ -245,5 +276,6 @@ int far_server_rejoin(int argc, char **argv)
     int rc = far_server_options(argc, argv, option_names, OPT_REQUIRED, options, &err);
     r.dir = options[OPT_DIR];
     rc = rc != 0 ? rc : rejoin(&r, &err);
+    explicit_bzero(r.token, sizeof r.token);
     return rc == 0 ? 0 : far_server_failed(&err);
 }

@@ -164,10 +164,11 @@ def a_fenced_server_rejoins_under_a_new_id_and_keeps_what_it_was():
         server = cluster.servers[name]
         token = write_token("rejoin-" + name, cluster.join_token(name, "join_server", name))
         status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, "--token", "@" + path("none"), check=False)
-        assert status != 0, text
-        assert not os.path.exists(os.path.join(server.dir, "config"))
+        assert status != 0 and os.path.exists(os.path.join(server.dir, "config")), text
         status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, "--token", token, check=False)
         assert status == 0, text
+        status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, "--token", token, check=False)
+        assert status == CONFLICT and "not run yet" in text, text
         server.start()
         farlib.until(lambda n=name: cluster.voter(n), 60, "server %s votes again" % name)
     assert epoch(cluster.servers["witness"]) == 2

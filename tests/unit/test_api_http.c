@@ -317,6 +317,16 @@ static int open_silent(void)
     return fd;
 }
 
+static void only_the_given_address_is_listened_on(void **unused)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)far_http_port(http)),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), -1);
+    assert_int_equal(errno, ECONNREFUSED);
+    close(fd);
+}
+
 static size_t count_open(const int *fds, size_t count)
 {
     size_t open = 0;
@@ -447,6 +457,7 @@ int main(void)
         cmocka_unit_test(a_request_sent_ahead_of_an_answer_stops_nothing),
         cmocka_unit_test(a_stream_is_pulled_to_its_end),
         cmocka_unit_test(a_client_that_takes_nothing_is_cut_off),
+        cmocka_unit_test(only_the_given_address_is_listened_on),
         cmocka_unit_test(idle_connections_give_way_the_oldest_first),
         cmocka_unit_test(wake_runs_on_the_http_thread),
         cmocka_unit_test(tls_1_1_is_refused),

@@ -222,7 +222,7 @@ static void every_command_to_a_server_can_be_tried_out(void **unused)
             if (command->options[i].required) {
                 snprintf(names[i], sizeof names[i], "--%s", command->options[i].name);
                 words[n++] = names[i];
-                words[n++] = command->options[i].type == CLI_PAIRS ? "a=b" : "x";
+                words[n++] = command->options[i].type == CLI_PAIRS ? "a=b" : command->options[i].type == CLI_NUMBER ? "1" : "x";
             }
         }
         words[n++] = "--dry-run";
@@ -308,6 +308,14 @@ static void the_past_is_shown_compared_and_explained(void **unused)
     assert_int_equal(run(words), 0);
     assert_says("no object differs");
     assert_int_equal(run("site list --at yesterday"), 2);
+}
+
+static void a_policy_is_set_whole_and_has_no_name(void **unused)
+{
+    assert_int_equal(run("log retention"), 2);
+    assert_int_equal(run("log retention --days 90"), 2);
+    assert_int_equal(run("log retention --days 90 --bytes 0"), 0);
+    assert_says("log: retention set\n");
 }
 
 static void what_is_created_is_listed_and_removed(void **unused)
@@ -555,6 +563,7 @@ int main(void)
         cmocka_unit_test(lines_of_the_settings_file_are_read),
         cmocka_unit_test(what_is_tried_out_does_not_happen),
         cmocka_unit_test(the_past_is_shown_compared_and_explained),
+        cmocka_unit_test(a_policy_is_set_whole_and_has_no_name),
         cmocka_unit_test(what_is_created_is_listed_and_removed),
         cmocka_unit_test(a_workload_is_changed),
         cmocka_unit_test(failures_have_the_exit_code_of_their_class),
