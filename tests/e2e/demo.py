@@ -202,6 +202,7 @@ class Demo:
         cluster.wait_leader()
         for name in farlib.SITES:
             self.far("site", "create", name, "--role", name)
+        self.far("server", "site", "protected", "--site", "protected")
         for name in farlib.SERVERS[1:]:
             self.join_server(name)
         self.far("cluster", "status")
