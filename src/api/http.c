@@ -147,10 +147,12 @@ void far_http_wake(struct far_http *http)
 
 static int listen_on(struct far_http *http, const struct far_http_config *config, struct far_error *err)
 {
+    /* Once: it would give new places to what the contexts before keep at their SSL objects, and these would never be found again. */
+    static atomic_flag ssl_is_ready = ATOMIC_FLAG_INIT;
+    unsigned init_ssl = atomic_flag_test_and_set(&ssl_is_ready) ? 0 : LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT;
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN,
-        .options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS |
-                   LWS_SERVER_OPTION_EXPLICIT_VHOSTS |
+        .options = init_ssl | LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS | LWS_SERVER_OPTION_EXPLICIT_VHOSTS |
                    LWS_SERVER_OPTION_FALLBACK_TO_APPLY_LISTEN_ACCEPT_CONFIG | LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND,
         .user = http,
         .gid = (gid_t)-1,
@@ -172,6 +174,7 @@ static int listen_on(struct far_http *http, const struct far_http_config *config
     if (!any && inet_pton(AF_INET, host, &(struct in_addr){0}) == 1) {
         info.options |= LWS_SERVER_OPTION_DISABLE_IPV6; /* else it listens on all addresses for one of IPv4 */
     }
+    info.options |= LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT; /* with TLS */
     info.vhost_name = "farshore";
     info.protocols = protocols;
     info.ssl_cert_filepath = http->certificate_path;
