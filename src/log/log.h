@@ -136,10 +136,13 @@ struct far_log_status {
 void far_log_status(struct far_log *log, struct far_log_status *ret_status);
 
 /* Membership (leader only, else FAR_NOT_LEADER), by the rules of reference/raft.md section 8: one change at a time,
- * every voter reachable and up to date. add makes a standby; promote waits for catch-up; remove refuses the leader. */
+ * every voter reachable and up to date. add makes a standby; promote waits for catch-up; remove refuses the leader. What cannot
+ * begin within 5 s is FAR_BUSY. */
 void far_log_member_add(struct far_log *log, uint64_t id, const char *address, far_log_done_fn done, void *arg);
 void far_log_member_promote(struct far_log *log, uint64_t id, far_log_done_fn done, void *arg);
 void far_log_member_remove(struct far_log *log, uint64_t id, far_log_done_fn done, void *arg);
+/* The change of that server that is under way, if there is one, ends with FAR_CANCELED, within the call. */
+void far_log_member_give_up(struct far_log *log, uint64_t id);
 void far_log_transfer(struct far_log *log, uint64_t id, far_log_done_fn done, void *arg);
 
 /* Safe mode (log/safe.h): have the entry skipped that this server and every other member hold before. FAR_CONFLICT: this

@@ -1,4 +1,5 @@
-/* Membership: one change at a time, tried until raft's rules allow it (every voter reachable and up to date). See log.h. */
+/* Membership: one change at a time, tried until raft's rules allow it (every voter reachable and up to date), but not for long:
+ * another one may be possible meanwhile. See log.h. */
 #include "log/log_private.h"
 
 #include "base/clock.h"
@@ -29,9 +30,11 @@ static void start(struct far_log *log, enum far_member_change change, uint64_t i
         return;
     }
     uint64_t timeout_ms = change == FAR_MEMBER_TRANSFER ? FAR_LOG_TRANSFER_TIMEOUT_MS : FAR_LOG_MEMBER_TIMEOUT_MS;
+    uint64_t now = far_clock_monotonic_ms();
     log->member = (struct far_member_op){.change = change,
                                          .id = id,
-                                         .deadline_ms = far_clock_monotonic_ms() + timeout_ms,
+                                         .begin_deadline_ms = now + FAR_LOG_MEMBER_BEGIN_MS,
+                                         .deadline_ms = now + timeout_ms,
                                          .done = done,
                                          .arg = arg};
     snprintf(log->member.address, sizeof log->member.address, "%s", address);
@@ -55,6 +58,13 @@ void far_log_member_remove(struct far_log *log, uint64_t id, far_log_done_fn don
 void far_log_transfer(struct far_log *log, uint64_t id, far_log_done_fn done, void *arg)
 {
     start(log, FAR_MEMBER_TRANSFER, id, "", done, arg);
+}
+
+void far_log_member_give_up(struct far_log *log, uint64_t id)
+{
+    if (log->member.id == id) {
+        far_log_member_end(log, FAR_CANCELED, "it is not wanted any more, and may still happen");
+    }
 }
 
 static const struct far_raft_member *find(const struct far_raft_status *status, uint64_t id)
@@ -115,7 +125,14 @@ static bool end_if_over(struct far_log *log)
         far_log_member_end(log, FAR_UNKNOWN_OUTCOME, "leadership moved; look at the members and try again");
         return true;
     }
-    if (far_clock_monotonic_ms() >= op->deadline_ms) {
+    uint64_t now = far_clock_monotonic_ms();
+    if (!op->is_begun && op->why[0] != '\0' && now >= op->begin_deadline_ms) {
+        char why[FAR_MESSAGE_MAX];
+        snprintf(why, sizeof why, "%s", op->why);
+        far_log_member_end(log, FAR_BUSY, why);
+        return true;
+    }
+    if (now >= op->deadline_ms) {
         char why[FAR_MESSAGE_MAX];
         snprintf(why, sizeof why, "%s", op->why[0] != '\0' ? op->why : "it is not done in time, and may still happen");
         far_log_member_end(log, FAR_TIMEOUT, why);

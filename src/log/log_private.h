@@ -24,6 +24,7 @@ enum {
     FAR_LOG_WAITERS_MAX = 10000,
     FAR_LOG_OWN_TIMEOUT_MS = 30 * 1000,
     FAR_LOG_MEMBER_TIMEOUT_MS = 120 * 1000,
+    FAR_LOG_MEMBER_BEGIN_MS = 5000, /* then somebody else's change may be tried */
     FAR_LOG_TRANSFER_TIMEOUT_MS = 10 * 1000, /* raft gives up after an election time-out */
     FAR_LOG_INSTALL_STALL_MS = 5000,
     FAR_LOG_FULL_RETRY_MS = 500,
@@ -83,6 +84,7 @@ struct far_member_op {
     uint64_t id;
     char address[256];
     bool is_begun;
+    uint64_t begin_deadline_ms;
     uint64_t deadline_ms;
     far_log_done_fn done;
     void *arg;

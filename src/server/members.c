@@ -7,6 +7,7 @@
 #include "server/leadership.h"
 #include "server/removed.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 enum {
@@ -36,6 +37,7 @@ struct far_members {
     bool step_running;
     bool is_polling; /* the timer waits for nothing in particular: a change need not wait for it */
     struct step step;
+    uint64_t failed_id; /* what the last step was about, if it failed: then another server's turn comes first */
     uint64_t led_since_ms;   /* monotonic; 0: this server does not lead */
     uint64_t preferred_ms;   /* when it last handed over of its own accord */
     uint64_t lead_wanted_ms; /* of the state: the wish that is counted in lead_tries */
@@ -85,8 +87,8 @@ static struct step step_of(const struct far_row_server *row, const struct far_lo
             step.kind = row->role == FAR_server_role_removed ? STEP_NONE : STEP_REPORT;
             step.role = FAR_server_role_removed;
         } else if (row->id == status->server_id) {
-            step.kind = STEP_TRANSFER;
             step.id = find_successor(status, row->id);
+            step.kind = step.id != 0 ? STEP_TRANSFER : STEP_NONE; /* nobody to hand over to yet */
         } else {
             step.kind = STEP_REMOVE;
         }
@@ -96,7 +98,7 @@ static struct step step_of(const struct far_row_server *row, const struct far_lo
         step.kind = row->peer_address.len < sizeof step.address ? STEP_ADD : STEP_NONE;
         memcpy(step.address, row->peer_address.data, step.kind == STEP_ADD ? row->peer_address.len : 0);
     } else if (wanted == FAR_server_role_voter && member->role == FAR_server_role_standby) {
-        step.kind = STEP_PROMOTE;
+        step.kind = member->connected ? STEP_PROMOTE : STEP_NONE; /* one that is down keeps nobody waiting */
     } else if ((uint64_t)member->role != row->role) {
         step.kind = STEP_REPORT;
         step.role = (uint64_t)member->role;
@@ -118,18 +120,27 @@ static uint64_t level_to_raise(const struct far_log_status *status)
     return status->member_count > 0 && status->feature_level != 0 && level > status->feature_level ? level : 0;
 }
 
-/* Removals first: a voter that is gone keeps every other change from beginning. */
-static int find_change(struct far_state *state, const struct far_log_status *status, struct far_arena *arena,
-                       struct step *ret_step, struct far_error *err)
+/* Removals first: a voter that is gone keeps every other change from beginning. Among their like, the server after the one that
+ * failed last: one that cannot be changed now holds up no other. */
+static int rank_of(const struct far_members *members, const struct step *step)
+{
+    if (step->kind == STEP_NONE) {
+        return INT_MAX;
+    }
+    bool is_removal = step->kind == STEP_REMOVE || step->kind == STEP_TRANSFER;
+    return (is_removal ? 0 : 2) + (step->id <= members->failed_id ? 1 : 0);
+}
+
+static int find_change(struct far_members *members, struct far_state *state, const struct far_log_status *status,
+                       struct far_arena *arena, struct step *ret_step, struct far_error *err)
 {
     struct far_row_server row;
     struct far_key key = far_key(&far_schema_row_server);
     struct step step = {.kind = STEP_NONE};
     int rc = 0;
-    while (step.kind != STEP_REMOVE && step.kind != STEP_TRANSFER &&
-           (rc = far_state_next(state, &far_schema_row_server, &key, arena, NULL, &row, err)) == 0) {
+    while ((rc = far_state_next(state, &far_schema_row_server, &key, arena, NULL, &row, err)) == 0) {
         struct step next = step_of(&row, status);
-        if (step.kind == STEP_NONE || next.kind == STEP_REMOVE || next.kind == STEP_TRANSFER) {
+        if (rank_of(members, &next) < rank_of(members, &step)) {
             step = next;
         }
         far_arena_reset(arena);
@@ -198,21 +209,24 @@ static int find_step(struct far_members *members, const struct far_log_status *s
 {
     struct far_log_view view;
     struct far_arena arena;
-    struct step step = {.kind = STEP_NONE};
+    struct step step = {.kind = STEP_NONE}, change = {.kind = STEP_NONE};
     int rc = far_log_view_begin_now(members->log, &view, err);
     if (rc != 0) {
         return rc;
     }
     far_arena_init(&arena, ARENA_MAX);
-    rc = find_change(&view.state, status, &arena, &step, err);
-    if (rc == 0 && step.kind == STEP_NONE) {
+    rc = find_change(members, &view.state, status, &arena, &change, err);
+    /* A change that fails again and again does not keep the rest from its turn. */
+    bool is_free = change.kind == STEP_NONE || members->failed_id != 0;
+    if (rc == 0 && is_free) {
         step.level = level_to_raise(status);
         step.id = status->server_id;
         step.kind = step.level != 0 ? STEP_RAISE : STEP_NONE;
     }
-    if (rc == 0 && step.kind == STEP_NONE) {
+    if (rc == 0 && is_free && step.kind == STEP_NONE) {
         rc = find_leader(members, &view.state, status, &arena, &step, err);
     }
+    step = step.kind == STEP_NONE ? change : step;
     far_arena_done(&arena);
     far_log_view_end(&view);
     *ret_step = step;
@@ -244,6 +258,7 @@ static void dismiss_removed(struct far_members *members)
 /* ---- doing it ---- */
 
 static void look(struct far_members *members);
+static void watch_step(struct far_members *members);
 
 static void try_done(struct far_members *members)
 {
@@ -259,7 +274,11 @@ static void on_timer(uv_timer_t *timer)
 {
     struct far_members *members = timer->data;
     members->is_polling = false;
-    look(members);
+    if (members->step_running && !members->closing) {
+        watch_step(members);
+    } else {
+        look(members);
+    }
 }
 
 static void on_step_done(void *arg, const struct far_result *result, uint64_t applied_index)
@@ -270,9 +289,11 @@ static void on_step_done(void *arg, const struct far_result *result, uint64_t ap
         try_done(members);
         return;
     }
-    far_logf(result->klass == 0 ? FAR_LEVEL_INFO : FAR_LEVEL_WARN, "members", "%s server %llu: %s",
-             step_names[members->step.kind], (unsigned long long)members->step.id,
-             result->klass == 0 ? "done" : result->message);
+    uint64_t failed_id = result->klass == 0 ? 0 : members->step.id;
+    enum far_level level = failed_id == 0 ? FAR_LEVEL_INFO : failed_id == members->failed_id ? FAR_LEVEL_DEBUG : FAR_LEVEL_WARN;
+    far_logf(level, "members", "%s server %llu: %s", step_names[members->step.kind], (unsigned long long)members->step.id,
+             failed_id == 0 ? "done" : result->message);
+    members->failed_id = failed_id;
     uv_timer_start(&members->timer, on_timer, result->klass == 0 ? LOOK_MS : AGAIN_MS, 0);
 }
 
@@ -305,6 +326,9 @@ static void run_step(struct far_members *members, const struct step *step)
 {
     members->step = *step;
     members->step_running = true;
+    if (step->kind == STEP_ADD || step->kind == STEP_PROMOTE) {
+        uv_timer_start(&members->timer, on_timer, AGAIN_MS, 0);
+    }
     switch (step->kind) {
     case STEP_ADD:
         far_log_member_add(members->log, step->id, step->address, on_step_done, members);
@@ -332,6 +356,35 @@ static void run_step(struct far_members *members, const struct step *step)
     uv_timer_start(&members->timer, on_timer, AGAIN_MS, 0);
 }
 
+/* A server is not let in, or promoted, when it is to be removed meanwhile. */
+static bool is_unwanted(struct far_members *members, uint64_t id)
+{
+    struct far_log_view view;
+    struct far_row_server row;
+    struct far_arena arena;
+    struct far_error err = {0};
+    struct far_key key = far_key(&far_schema_row_server);
+    if (far_log_view_begin_now(members->log, &view, &err) != 0) {
+        return false;
+    }
+    far_arena_init(&arena, ARENA_MAX);
+    far_key_u64(&key, id);
+    int rc = far_state_get(&view.state, &far_schema_row_server, &key, &arena, &row, &err);
+    bool is_removed = rc == 0 && row.wanted_role == FAR_server_role_removed;
+    far_arena_done(&arena);
+    far_log_view_end(&view);
+    return is_removed;
+}
+
+static void watch_step(struct far_members *members)
+{
+    if (is_unwanted(members, members->step.id)) {
+        far_log_member_give_up(members->log, members->step.id);
+    } else {
+        uv_timer_start(&members->timer, on_timer, AGAIN_MS, 0);
+    }
+}
+
 static void look(struct far_members *members)
 {
     struct far_log_status status;
@@ -349,10 +402,6 @@ static void look(struct far_members *members)
     members->led_since_ms = members->led_since_ms != 0 ? members->led_since_ms : far_clock_monotonic_ms();
     if (find_step(members, &status, &step, &err) != 0) {
         far_logf(FAR_LEVEL_ERROR, "members", "cannot read the state: %s", err.message);
-        return;
-    }
-    if (step.kind == STEP_TRANSFER && step.id == 0) {
-        uv_timer_start(&members->timer, on_timer, AGAIN_MS, 0); /* nobody to hand over to yet */
         return;
     }
     run_step(members, &step);

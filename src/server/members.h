@@ -5,7 +5,8 @@
  * that is to be removed is removed (the leader hands leadership over first). Each step that raft committed is reported
  * into the log with server_role_changed. When every member says that it supports a higher feature level than the cluster has,
  * that is proposed. Leadership goes to whom an operator wants, off a witness, and toward the users (leadership.h). One step at
- * a time; a step that fails is tried again later. What it looks at is the state and raft's own configuration, so it can stop
+ * a time; a step that fails is tried again later, and after those of other servers, so that one that cannot be changed now (a
+ * standby that is down) holds up nobody. What it looks at is the state and raft's own configuration, so it can stop
  * and start between any two steps. Core thread only. */
 #ifndef FAR_SERVER_MEMBERS_H
 #define FAR_SERVER_MEMBERS_H

@@ -303,7 +303,7 @@ class Cluster:
         body = {"name": name, "purpose": purpose, "expires_ms": int(time.time() * 1000) + 3600 * 1000, "site": site}
         return self.post("/v1/tokens", body)["token"]
 
-    def add_server(self, name, site=None):
+    def add_server(self, name, site=None, start=True):
         """A standby that becomes a voter; site: the one of its name; others, and without a witness also that one, recovery."""
         site = site or (name if name in SITES and (name != "witness" or self.witness) else "recovery")
         server = self.new_server(name)
@@ -313,6 +313,8 @@ class Cluster:
             file.write(token + "\n")
         self.run_tool("farshored", "join", "--dir", server.dir, "--token", "@" + token_file, "--name", name, "--api", server.api,
                       "--peer", server.peer)
+        if not start:
+            return server
         server.start()
         until(lambda: self.voter(name), 30, "server %s is a voter" % name)
         return server

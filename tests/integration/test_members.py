@@ -96,6 +96,20 @@ def a_dead_server_is_counted_in_what_is_survived_now():
     farlib.until(lambda: survives(cluster.servers["protected"])[1]["any_one_server"], 30, "and that it is back")
 
 
+def a_standby_that_is_down_holds_up_no_other():
+    """It joined and never came up, so it cannot be promoted: who comes after it is, and both can be removed."""
+    cluster.add_server("down", start=False)
+    farlib.until(lambda: cluster.get("/v1/servers/down")["role"] == "standby", 20, "it is let in")
+    cluster.add_server("after")
+    role = cluster.get("/v1/servers/down")["role"]
+    for name in ("after", "down"):
+        number = cluster.get("/v1/servers/" + name)["id"]
+        cluster.call("DELETE", "/v1/servers/" + name)
+        farlib.until(lambda n=number: cluster.get("/v1/servers/%d" % n)["role"] == "removed", 30, name + " is out")
+        cluster.servers.pop(name).kill()
+    return [] if role == "standby" else ["the one that is down is a %s" % role]
+
+
 def the_first_server_is_destroyed_and_a_new_one_joins():
     """What was the founder's alone must be nobody's: its secrets open on others, which let new servers and nodes in."""
     founder = cluster.servers["protected"]
@@ -135,5 +149,6 @@ if __name__ == "__main__":
             the_status_says_what_each_server_holds_and_what_is_survived, the_witness_serves_no_users,
             leadership_is_handed_over_on_request, leadership_leaves_the_witness,
             a_layout_that_loses_the_quorum_with_the_protected_site_is_warned_of,
-            a_dead_server_is_counted_in_what_is_survived_now, the_first_server_is_destroyed_and_a_new_one_joins,
+            a_dead_server_is_counted_in_what_is_survived_now, a_standby_that_is_down_holds_up_no_other,
+            the_first_server_is_destroyed_and_a_new_one_joins,
         ])

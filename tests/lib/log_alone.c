@@ -320,7 +320,7 @@ void far_log_member_add(struct far_log *log, uint64_t id, const char *address, f
     pthread_mutex_lock(&log->mutex);
     FAR_ASSERT(find(log, id) == NULL && log->status.member_count < FAR_LOG_MEMBERS_MAX);
     struct far_log_member *member = &log->status.members[log->status.member_count++];
-    *member = (struct far_log_member){.id = id, .role = FAR_server_role_standby};
+    *member = (struct far_log_member){.id = id, .role = FAR_server_role_standby, .connected = true};
     snprintf(member->address, sizeof member->address, "%s", address);
     pthread_mutex_unlock(&log->mutex);
     enqueue(log, NULL, done, arg);
@@ -342,6 +342,10 @@ void far_log_member_remove(struct far_log *log, uint64_t id, far_log_done_fn don
     log->status.member_count--;
     pthread_mutex_unlock(&log->mutex);
     enqueue(log, NULL, done, arg);
+}
+
+void far_log_member_give_up(struct far_log *log, uint64_t id)
+{
 }
 
 void far_log_transfer(struct far_log *log, uint64_t id, far_log_done_fn done, void *arg)
