@@ -14,6 +14,7 @@ liblog_la_SOURCES = \
 	src/log/export.c src/log/export.h \
 	src/log/frames.c src/log/frames.h \
 	src/log/head_check.c src/log/head_check.h \
+	src/log/head_duty.c src/log/head_duty.h \
 	src/log/history.c src/log/history.h \
 	src/log/log.c src/log/log.h src/log/log_private.h \
 	src/log/log_about.c src/log/log_clock.c src/log/log_made.c src/log/log_past.c src/log/log_members.c src/log/log_peers.c src/log/log_propose.c src/log/log_safe.c src/log/log_turn.c \

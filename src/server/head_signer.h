@@ -1,10 +1,5 @@
-/* The head signer: heads of the log get the signatures of its servers (DESIGN.md section 5).
- *
- * On the leader: proposes the chain head 1,024 events after the last one, or 60 s after the first event since that says something
- * (answers to heads and acknowledgements of consumers do not: an idle cluster falls silent), or at once when who votes, or their
- * keys, are not those of the last one. On each server: keeps its public key in the log, signs the newest head if its own history has
- * the same one there, and refuses it if not. A server that finds itself against a majority stops, as it does when its state
- * differs. Everything that it goes by is in the state, so it can stop and start between any two steps. Core thread only. */
+/* The head signer: carries out what log/head_duty.h says that this server owes to the signed heads. It looks a tenth of a second
+ * after a change, and has at most one proposal under way. Core thread only. */
 #ifndef FAR_SERVER_HEAD_SIGNER_H
 #define FAR_SERVER_HEAD_SIGNER_H
 
