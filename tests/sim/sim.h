@@ -9,6 +9,7 @@
 #include "log/apply.h"
 #include "log/cluster_clock.h"
 #include "log/frames.h"
+#include "log/head_duty.h"
 #include "log/proposals.h"
 #include "log/raft_core.h"
 #include "log/snapshot.h"
@@ -31,6 +32,7 @@ enum sim_broken {
     SIM_BROKEN_EVENT, /* "drop an event": a stream to a consumer leaves one out now and then */
     SIM_BROKEN_ID,    /* "reuse a command id": a client gives a new command the id of an earlier one */
     SIM_BROKEN_LEASE, /* "expire leases on a leader change": no leader says that it has started */
+    SIM_BROKEN_HEAD,  /* a leader proposes another head than its own to be signed */
 };
 
 /* What is drawn from the seed before anything happens: sizes, speeds, and which faults there are (sim_swarm.c). */
@@ -71,6 +73,10 @@ struct sim_swarm {
     uint64_t fault_us;     /* between two faults, at most */
     unsigned weights[SIM_FAULTS]; /* 0: this fault is not made */
     bool membership;       /* the number of voters changes */
+    bool heads;            /* servers are in the state, and sign heads of the log */
+    uint64_t head_events;  /* a new one after so many events */
+    uint64_t head_ms;      /* or so long after the first */
+    bool retention;        /* old events are cut now and then */
     unsigned coup_percent; /* of elections */
     unsigned blackout_permille; /* of answers */
 };
@@ -112,6 +118,10 @@ bool sim_disk_astray(const struct sim_disk *disk); /* it has happened */
 
 /* ---- one server ---- */
 
+struct sim_told { /* by a server that was on this machine */
+    uint64_t id;
+    uint64_t first_seq;
+};
 struct sim_server {
     struct sim *sim;
     unsigned machine;
@@ -149,6 +159,11 @@ struct sim_server {
     uint64_t clock_verdict, clock_off_ms;
     unsigned suspect_beats;
     int64_t wall_off_ms;
+    struct far_head_duty duty;
+    bool head_runs;           /* a proposal about heads is under way */
+    uint64_t head_wait_us;    /* nothing to do about them until then */
+    uint64_t cut_seq;         /* as the log has decided; 1 = nothing was cut */
+    struct sim_told told[SIM_MACHINES]; /* what the others hold, as they said */
     uint64_t slow_us; /* of each disk job now */
 
     /* Fetching a state. */
@@ -315,6 +330,27 @@ void sim_history_check(struct sim_history *history);
 /* The object under a key; 0 = absent. */
 int sim_key_read(struct far_state *state, unsigned key, uint64_t *ret_value, struct far_error *err);
 
+/* ---- signed heads and retention (sim_heads.c) ---- */
+
+struct sim_row { /* a server in the state */
+    uint64_t server_id; /* in the simulation */
+    uint64_t id;        /* in the state */
+    bool is_voter, is_removed;
+};
+enum { SIM_ROWS_MAX = 256 };
+void sim_heads_start(struct sim *sim);
+void sim_heads_live(struct sim_server *server); /* a life begins */
+void sim_heads_beat(struct sim_server *server); /* once a second */
+/* What it was told with the time of another one. */
+void sim_heads_told(struct sim_server *server, uint64_t from_id, uint64_t first_seq);
+/* Everything up to this event is covered by a head that a majority signed, or nobody is to sign. */
+bool sim_heads_idle(struct sim *sim, uint64_t seq);
+/* Does this server hold every event that the log has not cut? */
+bool sim_has_history(const struct sim_server *server);
+bool sim_all_have_history(const struct sim *sim);
+/* Hold heads and signatures against the events of the replayed log. */
+void sim_heads_check(struct sim *sim, struct far_store_txn *replayed);
+
 /* ---- checkers (sim_check.c) ---- */
 
 struct sim_check;
@@ -360,6 +396,12 @@ struct sim {
     struct sim_client clients[SIM_CLIENTS_MAX];
     struct sim_consumer consumers[SIM_CONSUMERS_MAX];
     struct sim_node nodes[SIM_NODES_MAX];
+    struct sim_row rows[SIM_ROWS_MAX];
+    unsigned row_count;
+    struct sim_caller registrar; /* keeps the servers' rows true */
+    uint64_t cut_floor;          /* consumers are behind this event, or will not go back before it */
+    uint64_t healed_seq;         /* the last event when everything was healed */
+    uint64_t heads_signed, cuts_made;
     struct sim_caller operator_caller;
     unsigned operator_step;
     struct sim_orders *orders;
@@ -457,7 +499,7 @@ bool sim_clients_idle(const struct sim *sim);
 
 /* sim_run.c */
 struct sim_totals {
-    uint64_t seeds, steps, commands, entries, crashes, cuts, breaks, installs, changes, refused, lost, virtual_us;
+    uint64_t seeds, steps, commands, entries, crashes, cuts, breaks, installs, changes, refused, lost, heads, cuts_made, virtual_us;
 };
 bool sim_is_quiet(struct sim *sim);
 /* false: the alarm was raised. */

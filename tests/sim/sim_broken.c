@@ -61,6 +61,7 @@ int main(void)
         {SIM_BROKEN_EVENT, "a stream drops an event", 20},
         {SIM_BROKEN_ID, "a client uses a command id again", 20},
         {SIM_BROKEN_LEASE, "leases expire on a change of leader", 100},
+        {SIM_BROKEN_HEAD, "a leader proposes another head than its own", 20},
         {SIM_BROKEN_APPLY, "a server applies something else", 20},
     };
     run_scenarios();

@@ -295,6 +295,7 @@ void sim_check_end(struct sim_check *check)
         sim_history_check(sim->history);
         FAR_ASSERT(far_store_begin(store, true, &txn, NULL) == 0);
         sim_consumers_check(sim, txn);
+        sim_heads_check(sim, txn);
         far_store_abort(txn);
     }
     for (unsigned i = 0; i < SIM_MACHINES && !sim->failed; i++) {

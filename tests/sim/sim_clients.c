@@ -206,6 +206,7 @@ static void founded(struct sim_caller *caller, const struct far_result *result, 
     sim->is_founded = true;
     sim_consumers_start(sim);
     sim_nodes_start(sim);
+    sim_heads_start(sim);
     for (unsigned i = 0; i < sim->swarm.clients; i++) {
         rest(&sim->clients[i]);
     }

@@ -66,7 +66,8 @@ static void go_back(struct sim_consumer *consumer, struct far_store_txn *txn)
         int rc = far_state_get(&state, &far_schema_row_consumer, &key, &arena, &row, NULL);
         for (unsigned i = 0; rc == 0 && i < SIM_CONSUMER_MARKS; i++) {
             const struct sim_place *mark = &consumer->marks[i];
-            if (mark->seq == row.seq && far_slice_equal(row.head, far_slice(mark->head, FAR_HEAD_SIZE))) {
+            bool is_there = mark->seq + 1 >= consumer->sim->cut_floor; /* else it is answered that it is gone */
+            if (is_there && mark->seq == row.seq && far_slice_equal(row.head, far_slice(mark->head, FAR_HEAD_SIZE))) {
                 consumer->place = *mark;
                 break;
             }

@@ -83,20 +83,10 @@ static void not_full_due(struct sim *sim, void *object, uint64_t a, uint64_t b, 
     server->slow_us = 0;
 }
 
-/* Every server has all events: a machine can go without taking some of them with it for good. */
-static bool has_history(const struct sim *sim)
-{
-    bool has = true;
-    for (unsigned i = 0; i < SIM_MACHINES; i++) {
-        has = has && (sim->servers[i].id == 0 || sim->servers[i].meta->first_seq <= 1);
-    }
-    return has;
-}
-
 /* A server's disk or bits of it are to be lost: never a second one before the first has been replaced. */
 static bool may_damage(struct sim *sim)
 {
-    bool may = sim->admin_idle && has_history(sim);
+    bool may = sim->admin_idle && sim_all_have_history(sim);
     for (unsigned i = 0; i < SIM_MACHINES; i++) {
         may = may && !sim->servers[i].damaged;
     }
@@ -323,7 +313,7 @@ static const struct far_raft_member *pick_leaver(struct sim *sim, const struct f
         if (server == NULL || server->away) {
             return member;
         }
-        if (voters > sim->voters_wanted && member->voter && surplus == NULL && has_history(sim)) {
+        if (voters > sim->voters_wanted && member->voter && surplus == NULL && sim_all_have_history(sim)) {
             surplus = member;
         }
     }

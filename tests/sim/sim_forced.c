@@ -191,6 +191,7 @@ bool sim_scenario_forced(const struct sim_options *options, char *ret_alarm, siz
     struct sim *sim = sim_new(options);
     sim->swarm.consumers = 0; /* what a consumer had of the lost entries is of another history, as its cursor says */
     sim->swarm.membership = false;
+    sim->swarm.heads = sim->swarm.retention = false;
     *ret_lost = 0;
     tell(sim, ret_lost);
     bool alarmed = sim->failed;

@@ -128,7 +128,7 @@ enum { HISTORY_BYTES = 64 * 1024 };
 void sim_history_ask(struct sim_server *server)
 {
     struct sim_server *other = &server->sim->servers[sim_random(server->sim, SIM_MACHINES)];
-    if (server->fetching || server->meta->first_seq <= 1 || !other->alive || other == server) {
+    if (server->fetching || sim_has_history(server) || !other->alive || other == server) {
         return;
     }
     sim_net_send(server, other->id, SIM_HISTORY_WANT, server->meta->first_seq - 1, far_slice(NULL, 0));
@@ -141,7 +141,7 @@ static void send_history(struct sim_server *server, uint64_t to_id, uint64_t seq
     struct far_error err = {0};
     far_buf_reset(&sim->scratch);
     FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
-    bool has = seq <= far_store_meta(txn)->last_seq;
+    bool has = seq <= far_store_meta(txn)->last_seq && seq >= far_store_meta(txn)->first_seq;
     int rc = has ? far_history_encode(txn, 1, seq, HISTORY_BYTES, &sim->scratch, &err) : 0;
     far_store_abort(txn);
     if (rc != 0 && !server->damaged) {

@@ -357,11 +357,14 @@ static void slow_beat(struct sim_server *server)
     struct sim *sim = server->sim;
     struct far_raft_status status;
     far_raft_status(server->raft, &status);
+    uint8_t first_seq[8];
+    far_put_le64(first_seq, server->meta->first_seq);
     for (size_t i = 0; i < status.member_count; i++) {
-        sim_net_send(server, status.members[i].id, SIM_CLOCK, wall_ms(server), far_slice(NULL, 0));
+        sim_net_send(server, status.members[i].id, SIM_CLOCK, wall_ms(server), far_slice(first_seq, sizeof first_seq));
     }
     count_clocks(server, &status);
     judge_clocks(server);
+    sim_heads_beat(server);
     sim_history_ask(server);
     if (sim_chance(sim, 3) && !sim_server_walk(server)) {
         struct far_error err = {.klass = FAR_CORRUPT, .message = "the walk found a damaged row"};
@@ -400,6 +403,7 @@ void sim_propose_start(struct sim_server *server)
     server->leader_moved = server->leader_named = server->leader_naming = server->tick_is_pending = false;
     server->judging = false;
     server->leader_id = 0;
+    sim_heads_live(server);
     sim_after(server->sim, sim_random(server->sim, BEAT_US), beat_due, server, server->life, 0, NULL);
 }
 

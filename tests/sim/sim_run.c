@@ -32,6 +32,9 @@ bool sim_is_quiet(struct sim *sim)
             return false;
         }
     }
+    if (!sim_heads_idle(sim, sim->healed_seq) || (sim->incarnation == 1 && !sim_all_have_history(sim))) {
+        return false;
+    }
     return sim_consumers_idle(sim, leader->meta->last_seq);
 }
 
@@ -74,6 +77,16 @@ static void stuck(struct sim *sim, const char *what)
     }
 }
 
+static uint64_t last_seq(const struct sim *sim)
+{
+    uint64_t last = 0;
+    for (unsigned i = 0; i < SIM_MACHINES; i++) {
+        const struct sim_server *server = &sim->servers[i];
+        last = server->id != 0 && server->meta->last_seq > last ? server->meta->last_seq : last;
+    }
+    return last;
+}
+
 static void run(struct sim *sim)
 {
     sim->voters_wanted = sim->options.servers != 0 ? sim->options.servers : sim->swarm.servers;
@@ -88,6 +101,7 @@ static void run(struct sim *sim)
     sim_faults_start(sim);
     sim_run_until(sim, until, NULL);
     sim_faults_heal(sim);
+    sim->healed_seq = last_seq(sim);
     uint64_t answers = sim_check_answers(sim->check);
     sim_run_until(sim, sim->now_us + 15 * SIM_SECOND, NULL);
     if (sim_check_answers(sim->check) == answers) {
@@ -115,6 +129,8 @@ static void add_up(struct sim_totals *totals, const struct sim *sim)
     totals->changes += sim->changes;
     totals->refused += sim->refused;
     totals->lost += sim->memory_lost;
+    totals->heads += sim->heads_signed;
+    totals->cuts_made += sim->cuts_made;
     totals->virtual_us += sim->now_us;
 }
 
@@ -140,10 +156,10 @@ void sim_print_totals(const struct sim_totals *t)
            (unsigned long long)t->seeds, (double)t->virtual_us / SIM_SECOND, (unsigned long long)t->steps,
            (unsigned long long)t->entries, (unsigned long long)t->commands);
     printf("# %llu crashes (%llu power cuts), %llu cut links, %llu installed states, %llu membership changes, "
-           "%llu lost memories, %llu damaged logs refused\n",
+           "%llu lost memories, %llu damaged logs refused, %llu signed heads, %llu cuts of old events\n",
            (unsigned long long)t->crashes, (unsigned long long)t->cuts, (unsigned long long)t->breaks,
            (unsigned long long)t->installs, (unsigned long long)t->changes, (unsigned long long)t->lost,
-           (unsigned long long)t->refused);
+           (unsigned long long)t->refused, (unsigned long long)t->heads, (unsigned long long)t->cuts_made);
 }
 
 static unsigned tests, failures;

@@ -316,6 +316,7 @@ void sim_server_receive(struct sim_server *server, uint64_t from_id, enum sim_me
     if (kind == SIM_CLOCK) {
         uint64_t mono = now_ms(server);
         far_cluster_clock_sample(&server->clock, from_id, number, mono, mono);
+        sim_heads_told(server, from_id, far_get_le64(bytes.data));
         return;
     }
     if (kind == SIM_FORWARD || kind == SIM_ANSWER) {

@@ -51,6 +51,10 @@ struct sim_swarm sim_swarm_draw(uint64_t seed)
         .coup_percent = (unsigned)PICK(&d, 0, 4, 10),
         .blackout_permille = (unsigned)PICK(&d, 0, 0, 2, 4),
     };
+    swarm.heads = draw(&d, 3) > 0;
+    swarm.head_events = PICK(&d, 20, 100, 1024);
+    swarm.head_ms = PICK(&d, 500, 3000, 10000);
+    swarm.retention = swarm.heads && draw(&d, 2) == 0;
     /* With many clients on few keys an operation is seldom alone; that makes their histories dear to check. */
     swarm.think_us *= swarm.clients > 4 ? 2 : 1;
     unsigned on = (unsigned)PICK(&d, 30, 60, 100);
@@ -75,6 +79,9 @@ void sim_swarm_favour(struct sim_swarm *swarm, enum sim_broken broken)
         swarm->think_us = 50 * SIM_MS;
     } else if (broken == SIM_BROKEN_TWICE) {
         swarm->weights[SIM_FAULT_KILL] = 100;
+    } else if (broken == SIM_BROKEN_HEAD) {
+        swarm->heads = true;
+        swarm->head_ms = 500;
     } else if (broken == SIM_BROKEN_LEASE) {
         swarm->nodes = SIM_NODES_MAX;
         swarm->lease_ms = 3000;
@@ -116,9 +123,11 @@ void sim_swarm_say(struct sim *sim)
     }
     sim_say(sim, "%u voters, %u consumers, %u nodes (lease %llu ms), %u clients on %u keys, think %llu us, "
             "election %llu ms, delay %llu us, drop %u/1000, disk %llu us, "
-            "apply %llu us by %u, cache %llu, membership %d; every %llu us one of:%s", s->servers, s->consumers, s->nodes,
+            "apply %llu us by %u, cache %llu, membership %d, heads %d after %llu events or %llu ms, "
+            "retention %d; every %llu us one of:%s", s->servers, s->consumers, s->nodes,
             (unsigned long long)s->lease_ms, s->clients, s->keys,
             (unsigned long long)s->think_us, (unsigned long long)s->election_ms, (unsigned long long)s->delay_us,
             s->drop_permille, (unsigned long long)s->disk_us, (unsigned long long)s->apply_us, s->apply_group,
-            (unsigned long long)s->cache_bytes, s->membership, (unsigned long long)s->fault_us, faults);
+            (unsigned long long)s->cache_bytes, s->membership, s->heads, (unsigned long long)s->head_events,
+            (unsigned long long)s->head_ms, s->retention, (unsigned long long)s->fault_us, faults);
 }

@@ -2,6 +2,7 @@
 #include "sim.h"
 
 #include "base/assert.h"
+#include "base/logging.h"
 
 #include <stdarg.h>
 
@@ -162,6 +163,7 @@ struct sim *sim_new(const struct sim_options *options)
 {
     struct sim *sim = calloc(1, sizeof *sim);
     FAR_ASSERT(sim != NULL);
+    far_log_level_set(FAR_LEVEL_ERROR + 1); /* what servers say of what happens to them is no news here */
     sim->options = *options;
     sim->swarm = sim_swarm_draw(options->seed);
     sim_swarm_favour(&sim->swarm, options->broken);
@@ -199,6 +201,7 @@ void sim_free(struct sim *sim)
     sim_history_free(sim->history);
     sim_orders_free(sim->orders);
     sim_call_done(&sim->founder);
+    sim_call_done(&sim->registrar);
     sim_call_done(&sim->operator_caller);
     for (unsigned i = 0; i < SIM_NODES_MAX; i++) {
         sim_call_done(&sim->nodes[i].caller);
