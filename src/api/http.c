@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netdb.h>
 #include <openssl/ssl.h>
 #include <sched.h>
 #include <unistd.h>
@@ -145,6 +146,16 @@ void far_http_wake(struct far_http *http)
 
 /* ---- life ---- */
 
+/* libwebsockets listens where it is given a number, and nowhere for a name. */
+static int listen_host(const char *address, char host[FAR_HOST_MAX], struct far_error *err)
+{
+    struct sockaddr_storage where;
+    socklen_t len;
+    int rc = far_address_to_listen(address, &where, &len, err);
+    int why = rc != 0 ? 0 : getnameinfo((struct sockaddr *)&where, len, host, FAR_HOST_MAX, NULL, 0, NI_NUMERICHOST);
+    return why == 0 ? rc : far_fail(err, FAR_IO, "where to listen for '%.200s': %s", address, gai_strerror(why));
+}
+
 static int listen_on(struct far_http *http, const struct far_http_config *config, struct far_error *err)
 {
     /* Once: it would give new places to what the contexts before keep at their SSL objects, and these would never be found again. */
@@ -167,7 +178,11 @@ static int listen_on(struct far_http *http, const struct far_http_config *config
     if (http->context == NULL) {
         return far_fail(err, FAR_INTERNAL, "libwebsockets does not start");
     }
-    const char *host = http->address.host;
+    char host[FAR_HOST_MAX];
+    int rc = listen_host(config->address, host, err);
+    if (rc != 0) {
+        return rc;
+    }
     bool any = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
     info.port = atoi(http->address.port);
     info.iface = any ? NULL : host;

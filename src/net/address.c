@@ -36,6 +36,45 @@ int far_address_parse(const char *text, struct far_address *ret_address, struct 
     return 0;
 }
 
+int far_address_to_listen(const char *text, struct sockaddr_storage *ret_address, socklen_t *ret_len, struct far_error *err)
+{
+    struct far_address parsed;
+    struct addrinfo *list = NULL;
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    int rc = far_address_parse(text, &parsed, err);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = getaddrinfo(parsed.host, parsed.port, &hints, &list);
+    if (rc != 0) {
+        return far_fail(err, FAR_INVALID, "look up '%s': %s", parsed.host, gai_strerror(rc));
+    }
+    memset(ret_address, 0, sizeof *ret_address);
+    memcpy(ret_address, list->ai_addr, list->ai_addrlen);
+    *ret_len = list->ai_addrlen;
+    freeaddrinfo(list);
+    return 0;
+}
+
+/* The host's bytes; 0 of them stand for all hosts. */
+static size_t host_of(const struct sockaddr_storage *sa, const void **ret_host, in_port_t *ret_port)
+{
+    static const uint8_t any[16];
+    bool v6 = sa->ss_family == AF_INET6;
+    size_t len = v6 ? 16 : 4;
+    *ret_host = v6 ? (const void *)&((const struct sockaddr_in6 *)sa)->sin6_addr : &((const struct sockaddr_in *)sa)->sin_addr;
+    *ret_port = v6 ? ((const struct sockaddr_in6 *)sa)->sin6_port : ((const struct sockaddr_in *)sa)->sin_port;
+    return memcmp(*ret_host, any, len) == 0 ? 0 : len;
+}
+
+bool far_address_overlaps(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
+{
+    const void *host_a, *host_b;
+    in_port_t port_a, port_b;
+    size_t len_a = host_of(a, &host_a, &port_a), len_b = host_of(b, &host_b, &port_b);
+    return port_a == port_b && (len_a == 0 || len_b == 0 || (len_a == len_b && memcmp(host_a, host_b, len_a) == 0));
+}
+
 int far_address_print(const struct sockaddr *sa, socklen_t len, char *text, struct far_error *err)
 {
     char host[FAR_HOST_MAX];

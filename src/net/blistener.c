@@ -6,7 +6,6 @@
 #include "net/bstream_private.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -28,28 +27,19 @@ const char *far_blistener_address(const struct far_blistener *listener)
 
 static int open_socket(struct far_blistener *listener, const char *address, struct far_error *err)
 {
-    struct far_address parsed;
-    struct addrinfo *list = NULL;
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     const int on = 1;
-    int rc = far_address_parse(address, &parsed, err);
+    struct sockaddr_storage bound;
+    socklen_t bound_len = sizeof bound;
+    int rc = far_address_to_listen(address, &bound, &bound_len, err);
     if (rc != 0) {
         return rc;
     }
-    rc = getaddrinfo(parsed.host, parsed.port, &hints, &list);
-    if (rc != 0) {
-        return far_fail(err, FAR_INVALID, "look up '%s': %s", parsed.host, gai_strerror(rc));
-    }
-    struct sockaddr_storage bound;
-    socklen_t bound_len = sizeof bound;
-    listener->fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    listener->fd = socket(bound.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     bool ok = listener->fd >= 0 && setsockopt(listener->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
-              bind(listener->fd, list->ai_addr, list->ai_addrlen) == 0 && listen(listener->fd, BACKLOG) == 0 &&
+              bind(listener->fd, (struct sockaddr *)&bound, bound_len) == 0 && listen(listener->fd, BACKLOG) == 0 &&
               getsockname(listener->fd, (struct sockaddr *)&bound, &bound_len) == 0;
-    int saved = errno;
-    freeaddrinfo(list);
     if (!ok) {
-        return far_fail_errno(err, FAR_IO, saved, "listen on %s", address);
+        return far_fail_errno(err, FAR_IO, errno, "listen on %s", address);
     }
     return far_address_print((struct sockaddr *)&bound, bound_len, listener->address, err);
 }

@@ -8,7 +8,6 @@
 #include "base/assert.h"
 #include "net/address.h"
 
-#include <netdb.h>
 #include <stdlib.h>
 
 enum { BACKLOG = 128 };
@@ -190,24 +189,6 @@ static void on_connection(uv_stream_t *server, int status)
 
 /* ---- life ---- */
 
-static int resolve(const char *address, struct sockaddr_storage *ret_address, struct far_error *err)
-{
-    struct far_address parsed;
-    struct addrinfo *list = NULL;
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    int rc = far_address_parse(address, &parsed, err);
-    if (rc != 0) {
-        return rc;
-    }
-    rc = getaddrinfo(parsed.host, parsed.port, &hints, &list);
-    if (rc != 0) {
-        return far_fail(err, FAR_INVALID, "look up '%s': %s", parsed.host, gai_strerror(rc));
-    }
-    memcpy(ret_address, list->ai_addr, list->ai_addrlen);
-    freeaddrinfo(list);
-    return 0;
-}
-
 static void on_failed_closed(uv_handle_t *handle)
 {
     free(handle->data);
@@ -219,7 +200,8 @@ int far_listener_new(struct far_net *net, uv_loop_t *loop, const char *address,
 {
     struct sockaddr_storage bound;
     int bound_len = sizeof bound;
-    int rc = resolve(address, &bound, err);
+    socklen_t resolved_len;
+    int rc = far_address_to_listen(address, &bound, &resolved_len, err);
     if (rc != 0) {
         return rc;
     }

@@ -16,6 +16,8 @@
 enum { OPT_DIR, OPT_TOKEN, OPT_NAME, OPT_DATA, OPT_COUNT };
 static const char *const option_names[] = {"--dir", "--token", "--name", "--data", NULL};
 static const char *const file_names[] = {"node.key", "node.crt", "ca.crt", "servers", "incarnation", "config", NULL};
+static const char *const kept_names[] = {"vault", "cache", "ready", NULL}; /* of a node that was here before */
+static const struct far_new_folder_plan folder_plan = {.owner = "node", .files = file_names, .others = kept_names};
 
 static int write_file(const char *dir, const char *name, struct far_slice data, int mode, struct far_error *err)
 {
@@ -94,15 +96,16 @@ int far_node_join(int argc, char **argv)
     const char *options[OPT_COUNT];
     struct far_error err = {0};
     struct far_new_folder folder;
-    struct far_address data;
+    struct sockaddr_storage data;
+    socklen_t data_len;
     int rc = far_node_options(argc, argv, option_names, options, &err);
     for (int i = 0; i < OPT_COUNT && rc == 0; i++) {
         if (options[i] == NULL) {
             rc = far_fail(&err, FAR_INVALID, "join: '%s' is missing", option_names[i]);
         }
     }
-    rc = rc == 0 ? far_address_parse(options[OPT_DATA], &data, &err) : rc;
-    rc = rc == 0 ? far_new_folder_begin(options[OPT_DIR], "node", file_names, &folder, &err) : rc;
+    rc = rc == 0 ? far_address_to_listen(options[OPT_DATA], &data, &data_len, &err) : rc;
+    rc = rc == 0 ? far_new_folder_begin(options[OPT_DIR], &folder_plan, &folder, &err) : rc;
     if (rc != 0) {
         return far_node_failed(&err);
     }
@@ -111,5 +114,6 @@ int far_node_join(int argc, char **argv)
         far_new_folder_undo(&folder);
         return far_node_failed(&err);
     }
+    far_new_folder_keep(&folder);
     return 0;
 }

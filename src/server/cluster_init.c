@@ -146,12 +146,17 @@ static const char *const made_names[] = {"wal",        "state",      "reserve", 
                                          "server.crt", "ca.crt",     "seal.key",   "sign.key", "safe",
                                          "log.made",   "segments",   NULL};
 static const char *const marker_names[] = {marker_name, "config", NULL};
+static const struct far_new_folder_plan folder_plan = {
+    .owner = "server", .files = marker_names, .others = made_names, .marker = marker_name};
 
 static int remove_made(const char *dir, struct far_error *err)
 {
     char path[FAR_SERVER_FILE_MAX];
     for (size_t i = 0; made_names[i] != NULL; i++) {
+        char temporary[FAR_SERVER_FILE_MAX + 4];
         far_server_path(dir, made_names[i], path);
+        snprintf(temporary, sizeof temporary, "%s.tmp", path);
+        unlink(temporary); /* of a replacement that was interrupted */
         if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT) {
             return far_fail_errno(err, FAR_IO, errno, "remove '%s', left by an init that was interrupted", path);
         }
@@ -330,8 +335,7 @@ static int take_options(struct material *m, const char *const *options, struct f
                             FAR_FEATURE_LEVEL);
         }
     }
-    int rc = far_server_address_settle(options[OPT_API], config->api_address, err);
-    return rc == 0 ? far_server_address_settle(options[OPT_PEER], config->peer_address, err) : rc;
+    return far_server_addresses_settle(options[OPT_API], options[OPT_PEER], config, err);
 }
 
 static void print_founded(const struct material *m)
@@ -378,7 +382,7 @@ static int found(struct material *m, struct far_error *err)
         rc = encode_commands(m, err);
     }
     if (rc == 0) {
-        rc = far_new_folder_begin(m->dir, "server", marker_names, &folder, err);
+        rc = far_new_folder_begin(m->dir, &folder_plan, &folder, err);
     }
     if (rc != 0) {
         return rc;
@@ -398,6 +402,8 @@ static int found(struct material *m, struct far_error *err)
     }
     if (rc != 0) {
         far_new_folder_undo(&folder);
+    } else {
+        far_new_folder_keep(&folder);
     }
     return rc;
 }

@@ -72,8 +72,9 @@ int far_server_removed(const struct far_server_config *config, const char *ask, 
 /* FAR_DENIED with that message if the folder says that the server was removed. */
 int far_server_removed_check(const char *dir, struct far_error *err);
 int far_server_removed_keep(const char *dir, const struct far_error *why, struct far_error *err);
-/* An address whose port is 0 gets a free one (out has 256 bytes), for tests and trials: the state needs the real one. */
-int far_server_address_settle(const char *address, char out[256], struct far_error *err);
+/* Where the server is to listen, into config: names must be known, the two differ. A port that is 0 becomes a free one, for tests
+ * and trials: the state needs the real one. */
+int far_server_addresses_settle(const char *api, const char *peer, struct far_server_config *config, struct far_error *err);
 
 /* `--name value` options: each must be in names (closed by NULL) and is given at most once; values[i] is NULL if it is
  * not there. The first required_count of them must be there. FAR_INVALID names what is wrong. */

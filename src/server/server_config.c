@@ -7,11 +7,11 @@
 #include "net/pki.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <unistd.h>
 
 enum { BACKUP_KEY_COUNT = 4, MAIN_KEY_COUNT = 19, KEY_COUNT = MAIN_KEY_COUNT + BACKUP_KEY_COUNT };
+enum { FREE_PORT_TRIES = 8 };
 
 static void fill_backup_keys(struct far_server_config *c, struct far_config_key keys[BACKUP_KEY_COUNT])
 {
@@ -231,23 +231,15 @@ int far_server_file_write(const char *dir, const char *name, struct far_slice da
 
 /* ---- addresses ---- */
 
-static int free_port(const struct far_address *address, char out[256], struct far_error *err)
+static int free_port(const struct far_address *address, struct sockaddr_storage *bound, socklen_t len, char out[256],
+                     struct far_error *err)
 {
-    struct addrinfo *list = NULL;
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    int rc = getaddrinfo(address->host, address->port, &hints, &list);
-    if (rc != 0) {
-        return far_fail(err, FAR_INVALID, "look up '%s': %s", address->host, gai_strerror(rc));
-    }
-    struct sockaddr_storage bound;
-    socklen_t len = sizeof bound;
     char text[FAR_ADDRESS_TEXT_MAX];
-    int fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || bind(fd, list->ai_addr, list->ai_addrlen) != 0 ||
-        getsockname(fd, (struct sockaddr *)&bound, &len) != 0) {
+    int rc = 0, fd = socket(bound->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)bound, len) != 0 || getsockname(fd, (struct sockaddr *)bound, &len) != 0) {
         rc = far_fail_errno(err, FAR_IO, errno, "find a free port of %s", address->host);
     } else {
-        rc = far_address_print((struct sockaddr *)&bound, len, text, err);
+        rc = far_address_print((struct sockaddr *)bound, len, text, err);
     }
     if (rc == 0) {
         bool v6 = strchr(address->host, ':') != NULL;
@@ -256,22 +248,39 @@ static int free_port(const struct far_address *address, char out[256], struct fa
     if (fd >= 0) {
         close(fd);
     }
-    freeaddrinfo(list);
     return rc;
 }
 
-int far_server_address_settle(const char *address, char out[256], struct far_error *err)
+static int settle(const char *address, struct sockaddr_storage *ret_where, char out[256], struct far_error *err)
 {
     struct far_address parsed;
+    socklen_t len;
     int rc = far_address_parse(address, &parsed, err);
     if (rc == 0 && strlen(address) > 255) {
         rc = far_fail(err, FAR_INVALID, "the address '%.60s…' is too long", address);
     }
+    rc = rc != 0 ? rc : far_address_to_listen(address, ret_where, &len, err);
     if (rc != 0 || strcmp(parsed.port, "0") == 0) {
-        return rc != 0 ? rc : free_port(&parsed, out, err);
+        return rc != 0 ? rc : free_port(&parsed, ret_where, len, out, err);
     }
     snprintf(out, 256, "%s", address);
     return 0;
+}
+
+int far_server_addresses_settle(const char *api, const char *peer, struct far_server_config *config, struct far_error *err)
+{
+    struct sockaddr_storage api_at, peer_at;
+    int rc = settle(api, &api_at, config->api_address, err);
+    rc = rc != 0 ? rc : settle(peer, &peer_at, config->peer_address, err);
+    for (int i = 0; rc == 0 && i < FREE_PORT_TRIES && strcmp(peer, config->peer_address) != 0 &&
+                    far_address_overlaps(&api_at, &peer_at); i++) {
+        rc = settle(peer, &peer_at, config->peer_address, err); /* the same free port twice */
+    }
+    if (rc == 0 && far_address_overlaps(&api_at, &peer_at)) {
+        rc = far_fail(err, FAR_INVALID, "'%.100s' and '%.100s' are the same address: users and servers need a port each",
+                      config->api_address, config->peer_address);
+    }
+    return rc;
 }
 
 /* ---- options ---- */

@@ -15,6 +15,10 @@ static const char *const option_names[] = {"--dir", "--token", "--name", "--api"
 static const char *const file_names[] = {"server.key", "server.crt",  "ca.crt", "seal.key",
                                          "sign.key",   "incarnation", "config", NULL};
 
+/* What a server that rejoins leaves there. */
+static const char *const kept_names[] = {"divergent", "rejoin", "reserve", "ready", "admin.token", "backups", NULL};
+static const struct far_new_folder_plan folder_plan = {.owner = "server", .files = file_names, .others = kept_names};
+
 static int write_folder(const char *dir, const struct far_enrolment *enrolment, const uint8_t seal_key[32],
                         struct far_server_config *config, struct far_error *err)
 {
@@ -81,8 +85,7 @@ static int join(const struct far_join_options *options, struct far_error *err)
     struct far_server_config config = {0};
     uint8_t seal_private[32];
     int rc = refuse_old_log(options->dir, err);
-    rc = rc != 0 ? rc : far_server_address_settle(options->api, config.api_address, err);
-    rc = rc != 0 ? rc : far_server_address_settle(options->peer, config.peer_address, err);
+    rc = rc != 0 ? rc : far_server_addresses_settle(options->api, options->peer, &config, err);
     if (rc == 0) {
         snprintf(config.name, sizeof config.name, "%s", options->name);
         rc = enroll(options, &config, seal_private, &enrolment, err);
@@ -104,13 +107,16 @@ static int join(const struct far_join_options *options, struct far_error *err)
 int far_server_join_folder(const struct far_join_options *options, struct far_error *err)
 {
     struct far_new_folder folder;
-    int rc = far_new_folder_begin(options->dir, "server", file_names, &folder, err);
+    int rc = options->is_locked ? far_new_folder_begin_locked(options->dir, &folder_plan, &folder, err)
+                                : far_new_folder_begin(options->dir, &folder_plan, &folder, err);
     if (rc != 0) {
         return rc;
     }
     rc = join(options, err);
     if (rc != 0) {
         far_new_folder_undo(&folder);
+    } else {
+        far_new_folder_keep(&folder);
     }
     return rc;
 }

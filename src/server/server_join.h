@@ -11,6 +11,7 @@ struct far_join_options {
     const char *name;
     const char *api;   /* host:port */
     const char *peer;
+    bool is_locked;    /* the caller holds the folder's lock (far_new_folder_lock) */
     /* Called when the cluster has answered, before `config` makes the folder a server's; NULL: nothing. */
     int (*before_config)(void *arg, const struct far_enrolment *enrolment, struct far_error *err);
     void *arg;

@@ -21,7 +21,7 @@ enum { OPT_DIR, OPT_TOKEN, OPT_REQUIRED, OPT_NAME = OPT_REQUIRED, OPT_API, OPT_P
 static const char *const option_names[] = {"--dir", "--token", "--name", "--api", "--peer", NULL};
 static const char marker_name[] = "rejoin";
 /* What stays where it is. */
-static const char *const kept[] = {".", "..", "divergent", "rejoin", "reserve", "ready", "admin.token", "backups", NULL};
+static const char *const kept[] = {".", "..", "divergent", "rejoin", "reserve", "ready", "admin.token", "backups", "new.lock", NULL};
 
 enum { PLACE_MAX = 48, MARKER_MAX = 256, PATH_BYTES = FAR_SERVER_FILE_MAX + PLACE_MAX + 256 + 16 };
 
@@ -251,6 +251,7 @@ static int rejoin(struct rejoin *r, struct far_error *err)
                                               .name = name != NULL ? name : r->old.name,
                                               .api = api != NULL ? api : r->old.api_address,
                                               .peer = peer != NULL ? peer : r->old.peer_address,
+                                              .is_locked = true,
                                               .before_config = keep_fork,
                                               .arg = r};
         rc = far_server_join_folder(&join, err);
@@ -275,7 +276,12 @@ int far_server_rejoin(int argc, char **argv)
     struct rejoin r = {.options = options};
     int rc = far_server_options(argc, argv, option_names, OPT_REQUIRED, options, &err);
     r.dir = options[OPT_DIR];
+    int lock_fd = -1;
+    if (rc == 0 && access(r.dir, F_OK) == 0) { /* else rejoin says what is wrong */
+        rc = far_new_folder_lock(r.dir, &lock_fd, &err);
+    }
     rc = rc != 0 ? rc : rejoin(&r, &err);
+    far_new_folder_unlock(r.dir, lock_fd);
     explicit_bzero(r.token, sizeof r.token);
     return rc == 0 ? 0 : far_server_failed(&err);
 }

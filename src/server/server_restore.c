@@ -36,7 +36,9 @@ static const char *const marker_names[] = {marker_name, "config", NULL};
 /* Everything that a restore makes, but the marker and config. */
 static const char *const made_names[] = {"wal",      "state",      "segments",    "log.made",    "reserve", "server.key",
                                          "server.crt", "ca.crt",   "seal.key",    "sign.key",    "incarnation",
-                                         "admin.token", "backups", NULL};
+                                         "admin.token", "backups",    "safe",        NULL};
+static const struct far_new_folder_plan folder_plan = {
+    .owner = "server", .files = marker_names, .others = made_names, .marker = marker_name};
 
 enum { ARENA_MAX = 256 * 1024, PAYLOAD_MAX = 8192, SECRETS = 2, COMMANDS_MAX = 2 + SECRETS + 1, KEY_TEXT_MAX = 256 };
 
@@ -280,7 +282,10 @@ static void remove_made(const char *dir)
 {
     char path[FAR_SERVER_FILE_MAX];
     for (size_t i = 0; made_names[i] != NULL; i++) {
+        char temporary[FAR_SERVER_FILE_MAX + 4];
         far_server_path(dir, made_names[i], path);
+        snprintf(temporary, sizeof temporary, "%s.tmp", path);
+        unlink(temporary); /* of a replacement that was interrupted */
         (void)nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
     }
 }
@@ -316,7 +321,7 @@ static int restore(struct restore *r, struct far_error *err)
     struct far_new_folder folder;
     char marker[FAR_SERVER_FILE_MAX];
     int rc = far_backup_verify(r->options[OPT_BACKUP], &r->header, err);
-    rc = rc != 0 ? rc : far_new_folder_begin(r->dir, "server", marker_names, &folder, err);
+    rc = rc != 0 ? rc : far_new_folder_begin(r->dir, &folder_plan, &folder, err);
     if (rc != 0) {
         return rc;
     }
@@ -331,7 +336,9 @@ static int restore(struct restore *r, struct far_error *err)
     }
     rc = rc != 0 ? rc : fill(r, err);
     if (rc == 0) {
-        return unlink(marker) == 0 ? 0 : far_fail_errno(err, FAR_IO, errno, "remove '%s'", marker);
+        rc = unlink(marker) == 0 ? 0 : far_fail_errno(err, FAR_IO, errno, "remove '%s'", marker);
+        far_new_folder_keep(&folder);
+        return rc;
     }
     if (is_ours) {
         remove_made(r->dir);
@@ -365,8 +372,7 @@ static int take_options(struct restore *r, struct far_error *err)
         return far_fail(err, FAR_INVALID, "names have at most 63 characters");
     }
     snprintf(r->config.name, sizeof r->config.name, "%s", r->options[OPT_NAME]);
-    int rc = far_server_address_settle(r->options[OPT_API], r->config.api_address, err);
-    rc = rc != 0 ? rc : far_server_address_settle(r->options[OPT_PEER], r->config.peer_address, err);
+    int rc = far_server_addresses_settle(r->options[OPT_API], r->options[OPT_PEER], &r->config, err);
     r->log_config = far_server_log_config(r->dir, &r->config, NULL);
     return rc != 0 ? rc : take_key(r, err);
 }

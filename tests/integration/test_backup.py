@@ -85,6 +85,13 @@ def a_damaged_or_cut_backup_or_a_wrong_key_leaves_nothing():
     assert status != 0 and "does not open" in text and not os.path.exists(path("nothing")), text
     status, text = restore(path("other"))
     assert status == CONFLICT, text
+    argv = [a if a != "new" else "no name" for a in restore_argv(path("nothing"))]
+    status, text = cluster.run_tool("farshored", "restore", *argv, check=False)
+    assert status == INVALID and not os.path.exists(path("nothing")), (status, text, os.path.exists(path("nothing")))
+    os.makedirs(path("letters"))
+    shutil.copyfile(cluster.ca_file, path("letters/mine"))
+    status, text = restore(path("letters"))
+    assert status == CONFLICT and "'mine'" in text and os.listdir(path("letters")) == ["mine"], text
 
 
 def a_restore_that_is_interrupted_is_made_anew():

@@ -92,11 +92,11 @@ def a_folder_of_a_server_is_refused_and_left_as_it_was():
         status, _, err = run(init(folder, *more))
         if status != CONFLICT or "already" not in err:
             wrong.append("status %d: %s" % (status, err))
-    os.rename(os.path.join(folder, "config"), os.path.join(folder, "elsewhere"))
+    os.rename(os.path.join(folder, "config"), os.path.join(root, "elsewhere"))
     status, _, err = run(init(folder))
     if status != CONFLICT or "log" not in err:
         wrong.append("without config: status %d: %s" % (status, err))
-    os.rename(os.path.join(folder, "elsewhere"), os.path.join(folder, "config"))
+    os.rename(os.path.join(root, "elsewhere"), os.path.join(folder, "config"))
     after = {name: open(os.path.join(folder, name), "rb").read() for name in before}
     return wrong + ([] if before == after else ["a file changed"]) + ([] if serves(folder) else ["it did not stop well"])
 
@@ -133,24 +133,62 @@ def wrong_options_change_nothing():
     return wrong
 
 
-def a_refused_init_leaves_nothing_and_what_was_there():
+def a_refused_init_leaves_nothing():
     """Refused by the log, when keys and log are made already."""
     new, old = os.path.join(root, "new"), os.path.join(root, "old")
     os.mkdir(old)
-    with open(os.path.join(old, "mine"), "w", encoding="ascii") as file:
-        file.write("mine")
     wrong = []
     for folder in (new, old):
         status, _, err = run([a if a != "test" else "no name" for a in init(folder)])
         if status != 2 or "no name" not in err:
             wrong.append("status %d: %s" % (status, err))
-    if os.path.exists(new) or os.listdir(old) != ["mine"]:
+    if os.path.exists(new) or os.listdir(old):
         wrong.append("left: %r %r" % (os.path.exists(new), os.listdir(old)))
-    with open(os.path.join(old, "server.key"), "w", encoding="ascii") as file:
-        file.write("somebody's")
-    status, _, err = run(init(old))
-    if status != CONFLICT or sorted(os.listdir(old)) != ["mine", "server.key"]:
-        wrong.append("another's key: status %d: %s, left %r" % (status, err, os.listdir(old)))
+    return wrong
+
+
+def a_folder_that_holds_something_else_is_left_alone():
+    wrong = []
+    for name in ("mine", "server.key", "init.unfinished.mine"):
+        folder = os.path.join(root, "holds-" + name)
+        os.mkdir(folder)
+        with open(os.path.join(folder, name), "w", encoding="ascii") as file:
+            file.write("somebody's")
+        status, _, err = run(init(folder))
+        if status != CONFLICT or "'%s'" % name not in err or os.listdir(folder) != [name]:
+            wrong.append("status %d: %s, left %r" % (status, err, os.listdir(folder)))
+    return wrong
+
+
+def a_second_init_while_one_is_at_work_is_refused():
+    """The first is held still in the middle: the second must not take it for one that was interrupted."""
+    for attempt in range(20):
+        folder = os.path.join(root, "twice-%d" % attempt)
+        process = subprocess.Popen(init(folder), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not os.path.exists(os.path.join(folder, "seal.key")):
+            pass
+        process.send_signal(signal.SIGSTOP)
+        is_in_the_middle = not os.path.exists(os.path.join(folder, "config"))
+        status, _, err = run(init(folder))
+        process.send_signal(signal.SIGCONT)
+        if process.wait() != 0 or status != CONFLICT or not serves(folder):
+            return ["the first ended with %d, the second with %d: %s" % (process.returncode, status, err)]
+        if is_in_the_middle:
+            return [] if "at work" in err else [err]
+    return ["never in the middle"]
+
+
+def a_server_listens_where_a_name_leads():
+    folder = os.path.join(root, "named")
+    port = farlib.free_ports(1)[0]
+    status, _, err = run([a if i != 9 else "localhost:%d" % port for i, a in enumerate(init(folder))])
+    wrong = [] if status == 0 and serves(folder) else ["status %d: %s" % (status, err)]
+    for api, peer in (("127.0.0.1:7", "127.0.0.1:7"), ("nobody.invalid:7", "127.0.0.1:8")):
+        argv = init(os.path.join(root, "nowhere"))
+        argv[9], argv[11] = api, peer
+        status, _, err = run(argv)
+        if status != 2 or os.path.exists(os.path.join(root, "nowhere")):
+            wrong.append("%s, %s: status %d: %s" % (api, peer, status, err))
     return wrong
 
 
@@ -158,6 +196,7 @@ if __name__ == "__main__":
     try:
         tap.run_all([an_init_that_was_killed_can_be_run_again, a_folder_of_a_server_is_refused_and_left_as_it_was,
                      secrets_are_for_the_owner_only, wrong_options_change_nothing,
-                     a_refused_init_leaves_nothing_and_what_was_there])
+                     a_refused_init_leaves_nothing, a_folder_that_holds_something_else_is_left_alone,
+                     a_second_init_while_one_is_at_work_is_refused, a_server_listens_where_a_name_leads])
     finally:
         shutil.rmtree(root)

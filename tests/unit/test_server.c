@@ -4,6 +4,7 @@
 #include "net/pki.h"
 #include "net/seal.h"
 
+#include <stdlib.h>
 #include <unistd.h>
 
 /* ---- joins ---- */
@@ -104,6 +105,7 @@ static void config_is_what_was_saved(void **state)
     struct far_error err;
     struct far_server_config config = {.server_id = 3, .incarnation_epoch = 2, .wal_bytes_max = 1 << 20};
     struct far_server_config back;
+    const struct far_new_folder_plan nothing = {.owner = "server", .files = (const char *const[]){NULL}};
     struct far_new_folder folder;
     uint8_t key[32];
     uint8_t key_back[32];
@@ -116,7 +118,7 @@ static void config_is_what_was_saved(void **state)
     assert_int_equal(far_server_config_save(f->dir, &config, &err), 0);
     assert_int_equal(far_server_config_load(f->dir, &back, &err), 0);
     assert_memory_equal(&back, &config, sizeof back);
-    assert_int_equal(far_new_folder_begin(f->dir, "server", (const char *const[]){NULL}, &folder, &err), FAR_CONFLICT);
+    assert_int_equal(far_new_folder_begin(f->dir, &nothing, &folder, &err), FAR_CONFLICT);
     memset(key, 0x3c, sizeof key);
     assert_int_equal(far_server_seal_key_save(f->dir, key, &err), 0);
     assert_int_equal(far_server_seal_key_load(f->dir, key_back, &err), 0);
@@ -145,15 +147,90 @@ static void options_are_strict(void **unused)
     assert_null(values[1]);
 }
 
+/* ---- where it listens ---- */
+
 static void a_port_of_0_becomes_a_free_one(void **unused)
 {
     struct far_error err;
-    char address[256];
-    assert_int_equal(far_server_address_settle("127.0.0.1:0", address, &err), 0);
-    assert_true(strncmp(address, "127.0.0.1:", 10) == 0 && strcmp(address, "127.0.0.1:0") != 0);
-    assert_int_equal(far_server_address_settle("example.org:7", address, &err), 0);
-    assert_string_equal(address, "example.org:7");
-    assert_int_equal(far_server_address_settle("example.org", address, &err), FAR_INVALID);
+    struct far_server_config c;
+    assert_int_equal(far_server_addresses_settle("127.0.0.1:0", "127.0.0.1:0", &c, &err), 0);
+    assert_true(strncmp(c.api_address, "127.0.0.1:", 10) == 0 && strcmp(c.api_address, "127.0.0.1:0") != 0);
+    assert_string_not_equal(c.api_address, c.peer_address);
+    assert_int_equal(far_server_addresses_settle("localhost:7", "127.0.0.1:8", &c, &err), 0);
+    assert_string_equal(c.api_address, "localhost:7");
+}
+
+static void users_and_servers_need_a_known_address_each(void **unused)
+{
+    static const char *const wrong[][2] = {{"127.0.0.1:7", "127.0.0.1:7"}, {"localhost:7", "127.0.0.1:7"},
+                                           {"0.0.0.0:7", "127.0.0.1:7"},   {"127.0.0.1:7", "[::]:7"},
+                                           {"127.0.0.1", "127.0.0.1:7"},   {"127.0.0.1:7", "nobody.invalid:8"}};
+    struct far_error err;
+    struct far_server_config c;
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        assert_int_equal(far_server_addresses_settle(wrong[i][0], wrong[i][1], &c, &err), FAR_INVALID);
+    }
+    assert_int_equal(far_server_addresses_settle("127.0.0.2:7", "127.0.0.1:7", &c, &err), 0);
+}
+
+/* ---- a new folder ---- */
+
+static const struct far_new_folder_plan plan = {.owner = "server",
+                                                .files = (const char *const[]){"begun", "config", NULL},
+                                                .others = (const char *const[]){"rest", NULL},
+                                                .marker = "begun"};
+
+static void touch(const char *dir, const char *name)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fclose(file);
+}
+
+static void one_at_a_time_fills_a_folder(void **unused)
+{
+    char dir[] = "/tmp/far-new-XXXXXX", inner[64];
+    struct far_new_folder first, second;
+    struct far_error err;
+    assert_non_null(mkdtemp(dir));
+    snprintf(inner, sizeof inner, "%s/inner", dir);
+    assert_int_equal(far_new_folder_begin(inner, &plan, &first, &err), 0);
+    touch(inner, "begun");
+    assert_int_equal(far_new_folder_begin(inner, &plan, &second, &err), FAR_CONFLICT);
+    assert_non_null(strstr(err.message, "at work"));
+    far_new_folder_undo(&first); /* takes everything back, its lock and the folder too */
+    assert_int_equal(access(inner, F_OK), -1);
+    assert_int_equal(far_new_folder_begin(inner, &plan, &first, &err), 0);
+    touch(inner, "begun");
+    far_new_folder_keep(&first);
+    assert_int_equal(far_new_folder_begin(inner, &plan, &second, &err), 0); /* what an interrupted one left */
+    far_new_folder_keep(&second);
+    snprintf(inner, sizeof inner, "%s/inner/begun", dir);
+    assert_int_equal(unlink(inner), 0);
+    *strrchr(inner, '/') = '\0';
+    assert_int_equal(rmdir(inner), 0);
+    assert_int_equal(rmdir(dir), 0);
+}
+
+static void a_folder_with_something_else_is_left_alone(void **unused)
+{
+    char dir[] = "/tmp/far-new-XXXXXX", path[64];
+    struct far_new_folder folder;
+    struct far_error err;
+    assert_non_null(mkdtemp(dir));
+    touch(dir, "rest");
+    assert_int_equal(far_new_folder_begin(dir, &plan, &folder, &err), 0);
+    far_new_folder_keep(&folder);
+    touch(dir, "letter");
+    assert_int_equal(far_new_folder_begin(dir, &plan, &folder, &err), FAR_CONFLICT);
+    assert_non_null(strstr(err.message, "'letter'"));
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, i == 0 ? "letter" : "rest");
+        assert_int_equal(unlink(path), 0);
+    }
+    assert_int_equal(rmdir(dir), 0); /* nothing else was there */
 }
 
 int main(void)
@@ -164,6 +241,9 @@ int main(void)
         cmocka_unit_test(config_is_what_was_saved),
         cmocka_unit_test(options_are_strict),
         cmocka_unit_test(a_port_of_0_becomes_a_free_one),
+        cmocka_unit_test(users_and_servers_need_a_known_address_each),
+        cmocka_unit_test(one_at_a_time_fills_a_folder),
+        cmocka_unit_test(a_folder_with_something_else_is_left_alone),
     };
     return cmocka_run_group_tests_name("server", tests, server_alone_set_up, server_alone_tear_down);
 }
