@@ -360,10 +360,11 @@ static int find(struct reader *reader, const struct far_schema *table, const cha
     return rc == FAR_NOT_FOUND ? far_fail(err, FAR_NOT_FOUND, "there is no %s '%s'", table->name, param) : rc;
 }
 
-static int part_to_json(struct reader *reader, const struct far_schema *table, const void *row, struct far_slice id,
+static int part_to_json(struct reader *reader, const struct far_schema *table, void *row, struct far_slice id,
                         json_t **ret_json, struct far_error *err)
 {
-    int rc = row_to_json(reader, table, row, ret_json, err);
+    int rc = table == &far_schema_row_task ? far_query_running(&reader->view.state, row, &reader->scratch, err) : 0;
+    rc = rc == 0 ? row_to_json(reader, table, row, ret_json, err) : rc;
     if (rc == 0 && table == &far_schema_row_point_disk && id.len == 12) {
         json_object_set_new(*ret_json, "disk_index", far_json_u64(far_get_be32(id.data + 8)));
     }

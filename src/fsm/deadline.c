@@ -60,16 +60,31 @@ int far_deadline_move(struct far_step *step, uint64_t kind, uint64_t object_id, 
     return to_ms != 0 ? change(step, &to, SET) : 0;
 }
 
+/* Whoever remembers when it is due forgets that, too. */
+static int forget(struct far_step *step, const struct deadline *d, bool *ret_is_done)
+{
+    struct far_row_job job;
+    struct far_row_node node;
+    int rc = d->kind == FAR_deadline_kind_job_tasks        ? far_row_find(step, &far_schema_row_job, d->object_id, &job)
+             : d->kind == FAR_deadline_kind_running_leases ? far_row_find(step, &far_schema_row_node, d->object_id, &node)
+                                                           : FAR_NOT_FOUND;
+    if (rc == 0 && d->kind == FAR_deadline_kind_job_tasks && job.wake_ms == d->time_ms) {
+        *ret_is_done = true;
+        return far_job_wake_at(step, &job, 0);
+    }
+    if (rc == 0 && d->kind == FAR_deadline_kind_running_leases && node.running_due_ms == d->time_ms) {
+        node.running_due_ms = 0;
+        return far_row_put(step, &far_schema_row_node, node.id, &node);
+    }
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
 int far_evolve_deadline_dropped(struct far_step *step, const struct far_ev_deadline_dropped *ev)
 {
     struct deadline d = {ev->time_ms, ev->kind, ev->object_id, ev->part};
-    struct far_row_job job;
-    int rc = ev->kind == FAR_deadline_kind_job_tasks ? far_row_find(step, &far_schema_row_job, ev->object_id, &job)
-                                                     : FAR_NOT_FOUND;
-    if (rc == 0 && job.wake_ms == ev->time_ms) {
-        return far_job_wake_at(step, &job, 0);
-    }
-    return rc == 0 || rc == FAR_NOT_FOUND ? change(step, &d, CLEAR) : rc;
+    bool is_done = false;
+    FAR_TRY(forget(step, &d, &is_done));
+    return is_done ? 0 : change(step, &d, CLEAR);
 }
 
 /* The earliest deadline that does not wait for the clocks; FAR_NOT_FOUND if there is none. */
@@ -105,6 +120,8 @@ static int act(struct far_step *step, const struct deadline *d)
         return far_memory_due(step, d->object_id);
     case FAR_deadline_kind_job_tasks:
         return far_job_due(step, d->object_id);
+    case FAR_deadline_kind_running_leases:
+        return far_running_due(step, d->object_id);
     default:
         return 0;
     }

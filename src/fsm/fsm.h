@@ -26,7 +26,7 @@ enum { FAR_FLAGS_INCOMPATIBLE = 0xffff0000u };
 
 /* The newest feature level that this build knows (events.def): what its version brings is of this level. A cluster's own is in
  * its row; it is raised when every server knows more, never lowered. */
-enum { FAR_FEATURE_LEVEL = 2 };
+enum { FAR_FEATURE_LEVEL = 3 };
 
 enum { FAR_COMMAND_PAYLOAD_MAX = 128 * 1024, FAR_EVENT_PAYLOAD_MAX = 128 * 1024 };
 

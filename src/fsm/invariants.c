@@ -1,12 +1,14 @@
 /* Invariants: what must hold between rows, checked by walking every table once. See fsm.h. Each walk hands row after row
  * to a function, which looks up what the row refers to; sums are compared at the end. */
 #include "fsm/machines.h"
+#include "fsm/running.h"
 #include "fsm/task.h"
 
 struct sums {
     uint64_t deadlines; /* that rows ask for */
     uint64_t ready;     /* tasks that should be listed as ready */
     uint64_t held;      /* tasks that nodes should hold */
+    uint64_t running;   /* tasks whose bytes and leases their nodes should have */
     uint64_t names;
     uint64_t commands;
     uint64_t holds; /* of points by checkpoints, as the points say */
@@ -121,6 +123,26 @@ static int check_token(struct far_step *step, struct sums *sums, struct far_slic
                : 0;
 }
 
+/* No lease of what runs on the node ends before they are looked at. */
+static int check_running(struct far_step *step, struct sums *sums, const struct far_row_node *node)
+{
+    struct far_running running;
+    FAR_TRY(deadline(step, sums, FAR_deadline_kind_running_leases, node->id, 0, node->running_due_ms));
+    FAR_TRY(far_running_load(step, node, 0, &running));
+    sums->running -= running.count; /* each is a task's, see check_lease(): so none is there twice */
+    for (size_t i = 0; i < running.count; i++) {
+        const struct far_sub_running_task *item = &running.items[i];
+        struct far_row_task task;
+        struct far_key key = far_key_part(&far_schema_row_task, item->job_id, item->task);
+        FAR_TRY(far_key_need(step, &far_schema_row_task, &key, &task));
+        if (!far_task_runs(&task) || task.node_id != node->id || task.attempt != item->attempt || task.boot != item->boot ||
+            task.kind != item->kind || item->lease_until_ms < node->running_due_ms || node->running_due_ms == 0) {
+            return broken(step, "node", node->id, "runs what its task does not say, or looks too late at a lease");
+        }
+    }
+    return 0;
+}
+
 static int check_node(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
 {
     const struct far_row_node *row = object;
@@ -141,7 +163,8 @@ static int check_node(struct far_step *step, struct sums *sums, struct far_slice
         FAR_TRY(rc);
         count++;
     }
-    return equal(step, "tasks that a node holds", row->task_count, count);
+    FAR_TRY(equal(step, "tasks that a node holds", row->task_count, count));
+    return check_running(step, sums, row);
 }
 
 static int check_workload(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
@@ -199,6 +222,18 @@ static bool carries(uint64_t kind)
     return kind == FAR_task_kind_send || kind == FAR_task_kind_restore || kind == FAR_task_kind_verify;
 }
 
+/* With what its node keeps for it; in memory of its own, as a job has many tasks. */
+static int show_running(struct far_step *step, struct far_row_task *task, uint64_t *ret_lease_ms)
+{
+    struct far_arena own, *arena = step->arena;
+    far_arena_init(&own, 1 << 20);
+    step->arena = &own;
+    int rc = far_running_show(step, task, ret_lease_ms);
+    step->arena = arena;
+    far_arena_done(&own);
+    return rc;
+}
+
 static int check_job(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
 {
     const struct far_row_job *row = object;
@@ -215,6 +250,7 @@ static int check_job(struct far_step *step, struct sums *sums, struct far_slice 
         }
         FAR_TRY(rc);
         FAR_TRY(equal(step, "the number of a task", task.task, ++sum.task_count));
+        FAR_TRY(show_running(step, &task, NULL));
         sum.tasks_done += task.state == FAR_task_state_done;
         sum.tasks_failed += task.state == FAR_task_state_failed;
         sum.tasks_canceled += task.state == FAR_task_state_canceled;
@@ -254,7 +290,11 @@ static int check_lease(struct far_step *step, struct sums *sums, const struct fa
     FAR_TRY(far_row_need(step, &far_schema_row_node, row->node_id, &node));
     FAR_TRY(far_key_need(step, &far_schema_row_node_task, &key, &held));
     sums->held++;
-    if (row->boot > node.boot || row->lease_until_ms == 0) {
+    sums->running += far_task_runs(row);
+    struct far_row_task shown = *row;
+    uint64_t lease_until_ms = row->lease_until_ms;
+    FAR_TRY(show_running(step, &shown, &lease_until_ms));
+    if (row->boot > node.boot || lease_until_ms == 0) {
         return broken(step, "task", row->task, "is held by a boot to come, or without a lease");
     }
     return equal(step, "the attempt that a node holds", held.attempt, row->attempt);
@@ -467,6 +507,7 @@ static int walk_all(struct far_step *step)
     FAR_TRY(equal(step, "ready tasks", sums.counted, sums.ready));
     FAR_TRY(walk(step, &far_schema_row_node_task, &sums, NULL));
     FAR_TRY(equal(step, "held tasks", sums.counted, sums.held));
+    FAR_TRY(equal(step, "running tasks", sums.running, 0));
     FAR_TRY(walk(step, &far_schema_row_deadline, &sums, NULL));
     return equal(step, "deadlines", sums.counted, sums.deadlines);
 }

@@ -33,6 +33,7 @@ libfsm_la_SOURCES = \
 	src/fsm/rows.c src/fsm/rows.h src/fsm/rows_private.h \
 	src/fsm/rows_flush.c \
 	src/fsm/rows_walk.c \
+	src/fsm/running.c src/fsm/running.h \
 	src/fsm/schema.c src/fsm/schema.h src/fsm/schema_nofields.h src/fsm/schema_undef.h \
 	src/fsm/server.c \
 	src/fsm/server_key.c \

@@ -3,26 +3,27 @@
  * time. A report renews the node's own lease and that of every attempt it names. */
 #include "fsm/job.h"
 #include "fsm/offer.h"
+#include "fsm/running.h"
 #include "fsm/task.h"
 
 enum { ABSENT, JOINED, UP, DOWN };
-enum { JOIN, REMOVE, BOOT_SAME, BOOT_NEW, REPORT, LEASE };
+enum { JOIN, REMOVE, BOOT_SAME, BOOT_NEW, REPORT, LEASE, CHECK };
 static const char *const states[] = {"absent", "joined", "up", "down"};
 static const char *const inputs[] = {"node_join",   "node_remove", "node_boot, same nonce", "node_boot, new nonce",
-                                     "node_report", "lease ended"};
+                                     "node_report", "lease ended", "leases checked"};
 #define GONE FAR_REJECT(FAR_NOT_FOUND, "does not exist; join it with a token")
 #define TAKEN FAR_REJECT(FAR_CONFLICT, "exists already; choose another name, or remove the old node first")
 #define SILENT FAR_REJECT(FAR_CONFLICT, "has not booted yet; it has to say hello first")
 #define NO_LEASE FAR_REJECT(FAR_INTERNAL, "has no lease")
-static const struct far_cell cells[4][6] = {
+static const struct far_cell cells[4][7] = {
     [ABSENT] = {[JOIN] = FAR_MOVE(JOINED), [REMOVE] = GONE, [BOOT_SAME] = GONE, [BOOT_NEW] = GONE, [REPORT] = GONE,
-                [LEASE] = GONE},
+                [LEASE] = GONE, [CHECK] = GONE},
     [JOINED] = {[JOIN] = TAKEN, [REMOVE] = FAR_MOVE(ABSENT), [BOOT_SAME] = SILENT, [BOOT_NEW] = FAR_MOVE(UP),
-                [REPORT] = SILENT, [LEASE] = NO_LEASE},
+                [REPORT] = SILENT, [LEASE] = NO_LEASE, [CHECK] = NO_LEASE},
     [UP] = {[JOIN] = TAKEN, [REMOVE] = FAR_MOVE(ABSENT), [BOOT_SAME] = FAR_MOVE(UP), [BOOT_NEW] = FAR_MOVE(UP),
-            [REPORT] = FAR_MOVE(UP), [LEASE] = FAR_MOVE(DOWN)},
+            [REPORT] = FAR_MOVE(UP), [LEASE] = FAR_MOVE(DOWN), [CHECK] = FAR_MOVE(UP)},
     [DOWN] = {[JOIN] = TAKEN, [REMOVE] = FAR_MOVE(ABSENT), [BOOT_SAME] = FAR_MOVE(UP), [BOOT_NEW] = FAR_MOVE(UP),
-              [REPORT] = FAR_MOVE(UP), [LEASE] = NO_LEASE},
+              [REPORT] = FAR_MOVE(UP), [LEASE] = NO_LEASE, [CHECK] = FAR_MOVE(DOWN)},
 };
 const struct far_table far_table_node = FAR_TABLE("node", states, inputs, cells);
 
@@ -131,6 +132,7 @@ int far_evolve_node_removed(struct far_step *step, const struct far_ev_node_remo
     FAR_TRY(far_move_id(step, &far_table_node, state_of(&row), REMOVE, ev->id, NULL));
     step->candidates = NULL;
     FAR_TRY(far_deadline_move(step, FAR_deadline_kind_node_lease, row.id, 0, row.lease_until_ms, 0));
+    FAR_TRY(far_deadline_move(step, FAR_deadline_kind_running_leases, row.id, 0, row.running_due_ms, 0));
     FAR_TRY(far_name_del(step, &far_schema_row_node, row.name));
     return far_row_del(step, &far_schema_row_node, row.id);
 }
@@ -194,25 +196,41 @@ int far_evolve_node_booted(struct far_step *step, const struct far_ev_node_boote
 
 /* ---- reports ---- */
 
+/* Does this node hold the attempt that the item names? One that runs needs no look at its task's row. */
+static int is_held(struct far_step *step, const struct far_row_node *node, struct far_running *running,
+                   const struct far_sub_report_item *item, bool *ret_is_held)
+{
+    const struct far_sub_running_task *runs = far_running_find(running, item->job_id, item->task);
+    if (runs != NULL) {
+        *ret_is_held = runs->boot == node->boot && runs->attempt == item->attempt;
+        return 0;
+    }
+    struct far_row_task task;
+    struct far_key key = far_key_part(&far_schema_row_task, item->job_id, item->task);
+    int rc = item->task <= UINT32_MAX ? far_key_find(step, &far_schema_row_task, &key, &task) : FAR_NOT_FOUND;
+    *ret_is_held = rc == 0 && far_task_held(&task) && task.node_id == node->id && task.boot == node->boot &&
+                   task.attempt == item->attempt;
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
 /* The items that name an attempt which this node holds: its sample renews the lease. */
 static int sample(struct far_step *step, const struct far_row_node *node, const struct far_list *items,
                   struct far_list *ret_samples)
 {
     const struct far_sub_report_item *item = items->items;
+    struct far_running running;
     struct far_sub_sample *samples = far_step_alloc(step, items->count * sizeof *samples);
     size_t count = 0;
     if (samples == NULL) {
         return FAR_LIMIT;
     }
+    FAR_TRY(far_running_load(step, node, 0, &running));
     for (size_t i = 0; i < items->count; i++) {
-        struct far_row_task task;
-        struct far_key key = far_key_part(&far_schema_row_task, item[i].job_id, item[i].task);
-        int rc = item[i].task <= UINT32_MAX ? far_key_find(step, &far_schema_row_task, &key, &task) : FAR_NOT_FOUND;
-        if (rc != 0 && rc != FAR_NOT_FOUND) {
-            return rc;
+        bool holds = false;
+        if (item[i].state == FAR_report_state_running) {
+            FAR_TRY(is_held(step, node, &running, &item[i], &holds));
         }
-        if (rc == 0 && far_task_held(&task) && task.node_id == node->id && task.boot == node->boot &&
-            task.attempt == item[i].attempt && item[i].state == FAR_report_state_running) {
+        if (holds) {
             samples[count++] = (struct far_sub_sample){.job_id = item[i].job_id,
                                                        .task = item[i].task,
                                                        .bytes_total = item[i].bytes_total,
@@ -261,8 +279,8 @@ int far_evolve_node_reported(struct far_step *step, const struct far_ev_node_rep
     row.sequence = ev->sequence;
     row.seen_ms = step->time_ms;
     row.lease_until_ms = ev->lease_until_ms;
-    FAR_TRY(store(step, &row, lease_before_ms));
-    return far_task_samples(step, ev->node_id, &ev->samples, ev->lease_until_ms);
+    FAR_TRY(far_task_samples(step, &row, &ev->samples, ev->lease_until_ms));
+    return store(step, &row, lease_before_ms);
 }
 
 /* ---- leases ---- */
@@ -286,4 +304,13 @@ int far_evolve_node_lost(struct far_step *step, const struct far_ev_node_lost *e
     row.state = FAR_node_state_down;
     row.lease_until_ms = 0;
     return store(step, &row, lease_before_ms);
+}
+
+int far_evolve_leases_checked(struct far_step *step, const struct far_ev_leases_checked *ev)
+{
+    struct far_row_node row;
+    FAR_TRY(look(step, ev->node_id, &row));
+    FAR_TRY(far_move_id(step, &far_table_node, state_of(&row), CHECK, ev->node_id, NULL));
+    FAR_TRY(far_running_rearm(step, &row));
+    return far_row_put(step, &far_schema_row_node, row.id, &row);
 }

@@ -7,6 +7,8 @@
  * the next one for both, also when the other was done. */
 #include "fsm/task.h"
 
+#include "fsm/running.h"
+
 enum { ABSENT, WAITING, READY, ASSIGNED, RUNNING, DONE, FAILED, CANCELED };
 enum { CREATE, MAKE_READY, ASSIGN, START, FINISH, RETRY, LOSE, REDO, SUSPEND, FAIL, CANCEL };
 static const char *const states[] = {"absent",  "waiting", "ready",  "assigned",
@@ -157,6 +159,7 @@ static int hold(struct far_step *step, const struct far_row_task *row, bool is_h
     struct far_row_node_task held = {.attempt = row->attempt};
     struct far_key key = node_task_key(row);
     FAR_TRY(far_row_need(step, &far_schema_row_node, row->node_id, &node));
+    FAR_TRY(!is_held && far_task_runs(row) ? far_running_drop(step, &node, row->job_id, row->task) : 0);
     FAR_TRY(is_held ? far_key_put(step, &far_schema_row_node_task, &key, &held)
                     : far_key_del(step, &far_schema_row_node_task, &key));
     if (!is_held && node.task_count == 0) {
@@ -293,6 +296,7 @@ int far_evolve_tasks_changed(struct far_step *step, const struct far_ev_tasks_ch
             return far_move_id(step, &far_table_task, ABSENT, (size_t)items[i].step, items[i].task, NULL);
         }
         FAR_TRY(rc);
+        FAR_TRY(far_running_show(step, &row, NULL));
         struct far_row_task old = row;
         FAR_TRY(far_task_apply(step, &row, &items[i], ev->lease_until_ms));
         FAR_TRY(store(step, &old, &row));
@@ -327,13 +331,103 @@ static int sample_one(struct far_step *step, uint64_t node_id, const struct far_
     return far_row_put(step, &far_schema_row_job, job.id, &job);
 }
 
-int far_task_samples(struct far_step *step, uint64_t node_id, const struct far_list *samples, uint64_t lease_until_ms)
+/* From its first report on the node keeps a task's bytes and lease. */
+static int begin_to_run(struct far_step *step, struct far_running *running, const struct far_sub_sample *sample)
+{
+    struct far_row_task row;
+    struct far_key key = far_key_part(&far_schema_row_task, sample->job_id, sample->task);
+    FAR_TRY(far_key_need(step, &far_schema_row_task, &key, &row));
+    if (row.node_id != running->node_id || far_task_runs(&row)) {
+        return far_reject(step, FAR_INTERNAL, "broken: node %llu does not hold task %llu", FAR_LLU(running->node_id),
+                          FAR_LLU(sample->task));
+    }
+    struct far_row_task old = row;
+    struct far_sub_task_change start = {.task = sample->task, .step = FAR_task_step_start};
+    FAR_TRY(far_task_apply(step, &row, &start, 0));
+    struct far_sub_running_task task = {.job_id = row.job_id,
+                                        .task = row.task,
+                                        .kind = row.kind,
+                                        .attempt = row.attempt,
+                                        .boot = row.boot,
+                                        .bytes_total = row.bytes_total,
+                                        .bytes_done = row.bytes_done,
+                                        .bytes_changed = row.bytes_changed,
+                                        .bytes_sent = row.bytes_sent};
+    far_running_add(running, &task);
+    row.lease_until_ms = 0;
+    row.bytes_total = row.bytes_done = row.bytes_changed = row.bytes_sent = 0;
+    return store(step, &old, &row);
+}
+
+/* The job whose samples are being taken; they come job by job. */
+struct counted {
+    struct far_row_job job; /* id 0: none */
+};
+
+static int put_counted(struct far_step *step, struct counted *counted)
+{
+    uint64_t id = counted->job.id;
+    return id != 0 ? far_row_put(step, &far_schema_row_job, id, &counted->job) : 0;
+}
+
+static int count_sample(struct far_step *step, struct counted *counted, const struct far_sub_running_task *task,
+                        const struct far_sub_sample *sample)
+{
+    if (!moves_data(task->kind)) {
+        return 0;
+    }
+    if (counted->job.id != sample->job_id) {
+        FAR_TRY(put_counted(step, counted));
+        FAR_TRY(far_row_need(step, &far_schema_row_job, sample->job_id, &counted->job));
+    }
+    struct far_row_job *job = &counted->job;
+    job->bytes_total += sample->bytes_total - task->bytes_total;
+    job->bytes_done += sample->bytes_done - task->bytes_done;
+    job->bytes_changed += sample->bytes_changed - task->bytes_changed;
+    job->bytes_sent += sample->bytes_sent > task->bytes_sent ? sample->bytes_sent - task->bytes_sent : 0;
+    return 0;
+}
+
+static int take_sample(struct far_step *step, struct far_running *running, struct counted *counted,
+                       const struct far_sub_sample *sample, uint64_t lease_until_ms)
+{
+    struct far_sub_running_task *task = far_running_find(running, sample->job_id, sample->task);
+    if (task == NULL && running->count == FAR_RUNNING_MAX) {
+        FAR_TRY(put_counted(step, counted));
+        counted->job.id = 0;
+        return sample_one(step, running->node_id, sample, lease_until_ms);
+    }
+    if (task == NULL) {
+        FAR_TRY(begin_to_run(step, running, sample));
+        task = &running->items[running->count - 1];
+    }
+    FAR_TRY(count_sample(step, counted, task, sample));
+    task->lease_until_ms = lease_until_ms;
+    task->bytes_total = sample->bytes_total;
+    task->bytes_done = sample->bytes_done;
+    task->bytes_changed = sample->bytes_changed;
+    task->bytes_sent = sample->bytes_sent;
+    far_running_touch(running, task);
+    return 0;
+}
+
+int far_task_samples(struct far_step *step, struct far_row_node *node, const struct far_list *samples, uint64_t lease_until_ms)
 {
     const struct far_sub_sample *items = samples->items;
-    for (size_t i = 0; i < samples->count; i++) {
-        FAR_TRY(sample_one(step, node_id, &items[i], lease_until_ms));
+    struct far_running running;
+    struct counted counted = {.job = {.id = 0}};
+    bool is_kept_by_node;
+    FAR_TRY(far_level_has(step, FAR_RUNNING_LEVEL, &is_kept_by_node));
+    if (samples->count == 0) {
+        return 0;
     }
-    return 0;
+    FAR_TRY(is_kept_by_node ? far_running_load(step, node, samples->count, &running) : 0);
+    for (size_t i = 0; i < samples->count; i++) {
+        FAR_TRY(is_kept_by_node ? take_sample(step, &running, &counted, &items[i], lease_until_ms)
+                                : sample_one(step, node->id, &items[i], lease_until_ms));
+    }
+    FAR_TRY(put_counted(step, &counted));
+    return is_kept_by_node ? far_running_store(step, &running, node) : 0;
 }
 
 /* ---- leases ---- */
@@ -348,6 +442,9 @@ static int extend_tasks(struct far_step *step, uint64_t until_ms)
         struct far_row_task row;
         struct far_key key = far_key_part(&far_schema_row_task, far_get_be64(id.data + 8), far_get_be32(id.data + 16));
         FAR_TRY(far_key_need(step, &far_schema_row_task, &key, &row));
+        if (far_task_runs(&row)) {
+            continue; /* its node's rows have it */
+        }
         struct far_row_task old = row;
         row.lease_until_ms = row.lease_until_ms > until_ms ? row.lease_until_ms : until_ms;
         FAR_TRY(store(step, &old, &row));
@@ -362,6 +459,7 @@ int far_leases_extend(struct far_step *step, uint64_t until_ms)
     int rc;
     FAR_TRY(extend_tasks(step, until_ms));
     while ((rc = far_next(step, &far_schema_row_node, &key, NULL, &node)) == 0) {
+        FAR_TRY(node.running_count > 0 ? far_running_extend(step, &node, until_ms) : 0);
         if (node.state == FAR_node_state_up && node.lease_until_ms < until_ms) {
             FAR_TRY(far_deadline_move(step, FAR_deadline_kind_node_lease, node.id, 0, node.lease_until_ms, until_ms));
             node.lease_until_ms = until_ms;

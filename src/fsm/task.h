@@ -31,8 +31,8 @@ static inline bool far_task_assignable(const struct far_row_task *row)
 }
 /* Evolve: every live lease of tasks and nodes lasts at least until then. */
 int far_leases_extend(struct far_step *step, uint64_t until_ms);
-/* Evolve: the progress of a report's samples. */
-int far_task_samples(struct far_step *step, uint64_t node_id, const struct far_list *samples, uint64_t lease_until_ms);
+/* Evolve: the progress of a report's samples; *node is put by the caller. */
+int far_task_samples(struct far_step *step, struct far_row_node *node, const struct far_list *samples, uint64_t lease_until_ms);
 
 /* ---- task_assign.c: nodes that could do something ---- */
 struct far_candidate {
@@ -107,6 +107,8 @@ int far_simple_done(struct far_step *step, struct far_group *g, size_t at, const
 int far_tasks_report(struct far_step *step, const struct far_row_node *node, const struct far_list *items);
 /* A new boot of the node: what an earlier one held is lost. */
 int far_tasks_lost(struct far_step *step, uint64_t node_id, uint64_t boot);
+/* Lose those of the node's running tasks whose leases have ended. */
+int far_running_due(struct far_step *step, uint64_t node_id);
 int far_task_lease_due(struct far_step *step, uint64_t job_id, uint64_t task);
 int far_task_retry_due(struct far_step *step, uint64_t job_id, uint64_t task);
 /* Look at the group of each ready task of the job again. */

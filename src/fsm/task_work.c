@@ -5,6 +5,8 @@
  * all. */
 #include "fsm/task.h"
 
+#include "fsm/running.h"
+
 enum { LOST_AT_ONCE_MAX = 1000 };
 
 struct work {
@@ -153,16 +155,10 @@ static int held_by(struct far_step *step, uint64_t node_id, struct far_row_task 
     return 0;
 }
 
-int far_tasks_lost(struct far_step *step, uint64_t node_id, uint64_t boot)
+static int lose_all(struct far_step *step, const struct far_row_task *tasks, size_t count)
 {
-    struct far_row_task *tasks = NULL;
-    size_t count = 0;
     struct work work = {0};
-    FAR_TRY(held_by(step, node_id, &tasks, &count));
     for (size_t i = 0; i < count; i++) {
-        if (tasks[i].boot == boot) {
-            continue;
-        }
         if (work.changes != NULL && work.changes->job_id != tasks[i].job_id) {
             FAR_TRY(end(step, &work));
             work.changes = NULL;
@@ -173,12 +169,52 @@ int far_tasks_lost(struct far_step *step, uint64_t node_id, uint64_t boot)
     return work.changes != NULL ? end(step, &work) : 0;
 }
 
+int far_tasks_lost(struct far_step *step, uint64_t node_id, uint64_t boot)
+{
+    struct far_row_task *tasks = NULL;
+    size_t count = 0, lost = 0;
+    FAR_TRY(held_by(step, node_id, &tasks, &count));
+    for (size_t i = 0; i < count; i++) {
+        if (tasks[i].boot != boot) {
+            tasks[lost++] = tasks[i];
+        }
+    }
+    return lose_all(step, tasks, lost);
+}
+
+int far_running_due(struct far_step *step, uint64_t node_id)
+{
+    struct far_row_node node;
+    struct far_running running;
+    size_t lost = 0;
+    int rc = far_row_find(step, &far_schema_row_node, node_id, &node);
+    if (rc == FAR_NOT_FOUND) {
+        return 0;
+    }
+    FAR_TRY(rc);
+    FAR_TRY(far_running_load(step, &node, 0, &running));
+    struct far_row_task *tasks = far_step_alloc(step, running.count * sizeof *tasks);
+    if (tasks == NULL) {
+        return FAR_LIMIT;
+    }
+    for (size_t i = 0; i < running.count; i++) {
+        const struct far_sub_running_task *item = &running.items[i];
+        struct far_key key = far_key_part(&far_schema_row_task, item->job_id, item->task);
+        if (item->lease_until_ms <= step->time_ms) {
+            FAR_TRY(far_key_need(step, &far_schema_row_task, &key, &tasks[lost++]));
+        }
+    }
+    FAR_TRY(lose_all(step, tasks, lost));
+    struct far_ev_leases_checked ev = {.node_id = node_id};
+    return far_emit(step, &far_schema_ev_leases_checked, &ev);
+}
+
 int far_task_lease_due(struct far_step *step, uint64_t job_id, uint64_t task)
 {
     struct far_row_task row;
     struct work work;
     int rc = find_task(step, job_id, task, &row);
-    if (rc == FAR_NOT_FOUND || (rc == 0 && (!far_task_held(&row) || row.lease_until_ms > step->time_ms))) {
+    if (rc == FAR_NOT_FOUND || (rc == 0 && (!far_task_held(&row) || far_task_runs(&row) || row.lease_until_ms > step->time_ms))) {
         return 0;
     }
     FAR_TRY(rc);

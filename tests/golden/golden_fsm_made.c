@@ -264,6 +264,38 @@ static void update_workloads(struct world *w, const uint64_t *nodes)
     MUST(w, workload_remove, .name = S("books"));
 }
 
+/* What runs is reported, renewed, forgotten and ends; its node boots anew. */
+static void run_tasks(struct world *w, const uint64_t *nodes)
+{
+    static const char *const names[] = {"w0", "w1", "w2", "w3"};
+    for (size_t i = 0; i < 4; i++) {
+        world_workload(w, names[i], 2);
+    }
+    world_plan(w, "p", names, 4);
+    uint64_t job = MUST(w, plan_replicate, .name = S("p"));
+    for (unsigned round = 0; round < 3; round++) {
+        for (uint64_t i = round; i < 4; i++) { /* one less is named each time: its lease ends */
+            struct far_row_task freeze = world_row_task(w, job, 1 + 7 * i);
+            world_report(w, &freeze, (struct far_sub_report_item){.state = FAR_report_state_running, .bytes_total = 1000,
+                                                                  .bytes_done = 100 * round + i});
+        }
+        world_pass(w, 9000);
+    }
+    w->actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+    MUST(w, leader_started, .server_id = 1, .term = 4);
+    w->actor = 0;
+    world_boot(w, nodes[0], 1);
+    world_boot(w, nodes[1], 1);
+    world_work(w, nodes[0]);
+    for (uint64_t number = 4; number < 8; number++) {
+        struct far_row_task task = world_row_task(w, job, number);
+        world_report(w, &task, (struct far_sub_report_item){.state = FAR_report_state_running, .bytes_total = 1 << 30,
+                                                            .bytes_done = 1 << 20, .bytes_changed = 4096, .bytes_sent = 9});
+    }
+    world_boot(w, nodes[0], 2);
+    world_work_all(w, nodes, 3);
+}
+
 /* cluster_level: so that an old life stays the same when newer levels come. */
 static void write_log(FILE *file, uint64_t cluster_level, void (*life)(struct world *w, const uint64_t *nodes))
 {
@@ -308,4 +340,9 @@ void golden_write_log_retention(FILE *file)
 void golden_write_log_updates(FILE *file)
 {
     write_log(file, 2, update_workloads);
+}
+
+void golden_write_log_running(FILE *file)
+{
+    write_log(file, 3, run_tasks);
 }

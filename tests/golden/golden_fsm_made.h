@@ -14,5 +14,6 @@ void golden_write_log_heads(FILE *file);
 void golden_write_log_updates(FILE *file);
 void golden_write_log_incarnations(FILE *file);
 void golden_write_log_retention(FILE *file);
+void golden_write_log_running(FILE *file);
 
 #endif

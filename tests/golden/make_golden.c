@@ -35,5 +35,6 @@ int main(int argc, char **argv)
     write_file(argv[1], "log_updates.txt", golden_write_log_updates);
     write_file(argv[1], "log_incarnations.txt", golden_write_log_incarnations);
     write_file(argv[1], "log_retention.txt", golden_write_log_retention);
+    write_file(argv[1], "log_running.txt", golden_write_log_running);
     return 0;
 }

@@ -221,6 +221,7 @@ struct far_row_task world_row_task(struct world *w, uint64_t job_id, uint64_t ta
     far_key_u64(&key, job_id);
     far_key_u32(&key, (uint32_t)task);
     assert_int_equal(far_state_get(&w->state, &far_schema_row_task, &key, &w->arena, &row, &w->err), 0);
+    assert_int_equal(far_query_running(&w->state, &row, &w->arena, &w->err), 0);
     return row;
 }
 

@@ -413,6 +413,7 @@ static void run_seed(uint64_t seed)
     m.w.check_fold = true;
     m.w.fold.kv = far_kv_memory_new();
     m.w.rows = seed % 2 == 0 ? far_rows_new(m.w.state.kv, true) : NULL; /* half of them decide on rows, half on an overlay */
+    m.w.level = seed % 4 < 2 ? 0 : 2; /* half of them live a while before what runs is kept by nodes */
     world_cluster(&m.w);
     for (size_t i = 0; i < NODES; i++) {
         join(&m, i);
@@ -424,6 +425,11 @@ static void run_seed(uint64_t seed)
     world_plan(&m.w, "iron", workload_names + 2, 1);
     for (unsigned i = 0; i < STEPS; i++) {
         one_step(&m);
+        if (i == STEPS / 2 && m.w.level != 0) {
+            m.w.actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+            MUST(&m.w, feature_level_raise, .level = FAR_FEATURE_LEVEL);
+            m.w.actor = 0;
+        }
     }
     heal(&m);
     world_verify(&m.w);

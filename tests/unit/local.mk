@@ -256,6 +256,11 @@ tests_unit_test_fsm_consumers_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_unit_test_fsm_consumers_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_fsm_consumers_LDADD = libfsm.la $(CMOCKA_LIBS)
 # signed heads
+UNIT_TESTS += tests/unit/test_fsm_running
+tests_unit_test_fsm_running_SOURCES = tests/unit/test_fsm_running.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_unit_test_fsm_running_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_unit_test_fsm_running_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_fsm_running_LDADD = libfsm.la $(CMOCKA_LIBS)
 UNIT_TESTS += tests/unit/test_fsm_update
 tests_unit_test_fsm_update_SOURCES = tests/unit/test_fsm_update.c tests/lib/fsm_world.c tests/lib/fsm_world.h
 tests_unit_test_fsm_update_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests

@@ -516,6 +516,9 @@ static void give_node(unsigned state, unsigned input)
     case 4:
         COMMAND(node_report, .node_id = object, .boot = row.boot, .sequence = row.sequence + 1);
         break;
+    case 6:
+        EVENT(leases_checked, .node_id = object);
+        break;
     default:
         if (state == 2) {
             w.now_ms = row.lease_until_ms;
