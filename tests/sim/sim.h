@@ -162,6 +162,7 @@ struct sim_server {
     struct far_head_duty duty;
     bool head_runs;           /* a proposal about heads is under way */
     uint64_t head_wait_us;    /* nothing to do about them until then */
+    uint64_t safe_first_seq;  /* of the oldest event that no power cut takes away; UINT64_MAX = not known */
     uint64_t cut_seq;         /* as the log has decided; 1 = nothing was cut */
     struct sim_told told[SIM_MACHINES]; /* what the others hold, as they said */
     uint64_t slow_us; /* of each disk job now */
@@ -348,6 +349,7 @@ bool sim_heads_idle(struct sim *sim, uint64_t seq);
 /* Does this server hold every event that the log has not cut? */
 bool sim_has_history(const struct sim_server *server);
 bool sim_all_have_history(const struct sim *sim);
+void sim_heads_say(struct sim *sim);
 /* Hold heads and signatures against the events of the replayed log. */
 void sim_heads_check(struct sim *sim, struct far_store_txn *replayed);
 

@@ -129,7 +129,7 @@ static void register_due(struct sim *sim, void *object, uint64_t a, uint64_t b, 
         return;
     }
     far_raft_status(leader->raft, &status);
-    if (status.ready && leader->meta->applied_index >= status.commit_index) {
+    if (status.ready && !status.configuration_pending && leader->meta->applied_index >= status.commit_index) {
         register_one(sim, &status);
     }
 }
@@ -249,6 +249,7 @@ void sim_heads_live(struct sim_server *server)
     struct sim *sim = server->sim;
     server->head_runs = false;
     server->head_wait_us = 0;
+    server->safe_first_seq = UINT64_MAX;
     memset(server->told, 0, sizeof server->told);
     server->duty = (struct far_head_duty){.events_max = sim->swarm.head_events, .wait_ms = sim->swarm.head_ms};
     far_put_be64(server->duty.private_key, server->id);
@@ -262,7 +263,8 @@ void sim_heads_live(struct sim_server *server)
 
 bool sim_has_history(const struct sim_server *server)
 {
-    return server->meta->first_seq <= 1 || server->meta->first_seq <= server->cut_seq;
+    uint64_t cut_seq = server->cut_seq > 1 ? server->cut_seq : 1;
+    return server->meta->first_seq <= cut_seq && server->safe_first_seq <= cut_seq;
 }
 
 /* Then a machine can go without taking some of them with it for good. */
@@ -402,6 +404,42 @@ bool sim_heads_idle(struct sim *sim, uint64_t seq)
     far_store_abort(txn);
     far_arena_done(&arena);
     return rc == 0 && progress.signed_seq >= seq;
+}
+
+/* For the end of a run that came to no rest. */
+void sim_heads_say(struct sim *sim)
+{
+    struct sim_server *leader = sim_leader(sim);
+    struct far_row_head_progress progress = {0};
+    struct far_row_head head = {0};
+    struct far_store_txn *txn;
+    struct far_arena arena;
+    if (!sim->swarm.heads || leader == NULL) {
+        return;
+    }
+    far_arena_init(&arena, 1 << 16);
+    FAR_ASSERT(far_store_begin(leader->store, true, &txn, NULL) == 0);
+    struct far_state state = {.kv = far_store_kv(txn)};
+    struct far_key key = far_key(&far_schema_row_head_progress);
+    far_state_get(&state, &far_schema_row_head_progress, &key, &arena, &progress, NULL);
+    key = far_key(&far_schema_row_head);
+    far_key_u64(&key, progress.proposed_seq);
+    far_state_get(&state, &far_schema_row_head, &key, &arena, &head, NULL);
+    far_store_abort(txn);
+    const struct far_sub_head_voter *voters = head.voters.items;
+    printf("# heads: wanted behind event %llu, proposed %llu, signed %llu by %llu of", (unsigned long long)sim->healed_seq,
+           (unsigned long long)progress.proposed_seq, (unsigned long long)progress.signed_seq, (unsigned long long)head.signed_count);
+    for (size_t i = 0; i < head.voters.count; i++) {
+        printf(" %llu%s", (unsigned long long)voters[i].server_id, voters[i].public_key.len == 0 ? " (no key)" : "");
+    }
+    printf("; rows:");
+    for (unsigned i = 0; i < sim->row_count; i++) {
+        const struct sim_row *row = &sim->rows[i];
+        printf(" %llu=%llu%s", (unsigned long long)row->id, (unsigned long long)row->server_id,
+               row->is_removed ? " removed" : row->is_voter ? " voter" : " standby");
+    }
+    printf("\n");
+    far_arena_done(&arena);
 }
 
 /* The heads that were proposed, as the replayed events tell. */

@@ -105,6 +105,7 @@ static void finish(struct sim_server *server, struct far_slice bytes)
         return;
     }
     server->fetching = false;
+    server->safe_first_seq = UINT64_MAX;
     sim->installs++;
     sim_server_read_meta(server);
     sim_propose_observe(server);

@@ -376,6 +376,10 @@ static void slow_beat(struct sim_server *server)
         FAR_ASSERT(far_store_sync(server->store, NULL) == 0);
         sim_server_tell_durable(server);
     }
+    if (server->safe_first_seq > server->meta->first_seq && sim_chance(sim, 50)) {
+        FAR_ASSERT(far_store_sync(server->store, NULL) == 0);
+        server->safe_first_seq = server->meta->first_seq;
+    }
 }
 
 static void beat_due(struct sim *sim, void *object, uint64_t life, uint64_t count, struct far_blob *blob)

@@ -62,6 +62,7 @@ static void explain(struct sim *sim)
                (unsigned long long)status.term, (unsigned long long)status.leader_id, status.installing,
                status.member_count);
     }
+    sim_heads_say(sim);
     for (unsigned i = 0; i < sim->swarm.consumers; i++) {
         printf("# consumer %u: event %llu, asking %d\n", i, (unsigned long long)sim->consumers[i].place.seq,
                sim->consumers[i].caller.is_active);
