@@ -113,9 +113,15 @@ class Process:
         self.process, self.starts, self.wrong = None, 0, []
 
     def start(self):
+        argv, environment = self.argv, dict(os.environ, **self.environment)
+        if "LD_PRELOAD" in self.environment:  # is for the program, not for the script that libtool puts before it
+            inner = os.path.join(os.path.dirname(argv[0]), ".libs", os.path.basename(argv[0]))
+            if os.access(inner, os.X_OK):
+                argv = [inner] + argv[1:]
+                environment["LD_LIBRARY_PATH"] = os.path.join(BUILD, ".libs")
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                                            env=dict(os.environ, **self.environment), preexec_fn=die_with_parent)
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                                            env=environment, preexec_fn=die_with_parent)
         self.starts += 1
         return self
 
