@@ -119,6 +119,8 @@ struct far_api_hooks {
     int (*backup_make)(void *arg, struct far_api_backup *ret_backup, struct far_error *err);
     int (*backup_list)(void *arg, struct far_api_backup list[FAR_API_BACKUPS_MAX], size_t *ret_count, struct far_error *err);
     int (*backup_read)(void *arg, const char *name, uint64_t offset, size_t max, struct far_buf *out, struct far_error *err);
+    /* As far_log_follow. */
+    void (*follow)(void *arg, bool begins);
     /* As far_log_skip_entry, on the core thread. */
     void (*skip_entry)(void *arg, uint64_t index, uint64_t hash, bool is_forced, far_log_done_fn done, void *done_arg);
 };

@@ -520,6 +520,7 @@ void far_api_events(struct far_api_request *request)
     }
     api->streams = stream;
     request->stream = stream;
+    api->hooks.follow(api->arg, true);
     struct far_http_header headers[FAR_API_HEADERS_MAX];
     char index_text[24];
     size_t count = far_api_headers(request, index_text, headers);
@@ -538,6 +539,7 @@ void far_api_events_gone(struct far_api_request *request)
     } else {
         request->api->streams = stream->next;
     }
+    request->api->hooks.follow(request->api->arg, false);
     if (stream->next != NULL) {
         stream->next->prev = stream->prev;
     }

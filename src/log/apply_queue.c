@@ -49,7 +49,8 @@ void far_apply_jobs_free(struct far_apply_job *job)
 /* Somebody waits for what is here to be committed, or there is much of it. */
 static bool is_urgent(const struct far_apply_queue *queue)
 {
-    return queue->stopping || queue->wanted_index > queue->committed_index || queue->count >= FAR_APPLY_GROUP_MAX / 2;
+    return queue->stopping || queue->wanted_index > queue->committed_index || queue->count >= FAR_APPLY_GROUP_MAX / 2 ||
+           queue->bytes >= FAR_APPLY_QUEUE_BYTES_MAX / 2;
 }
 
 /* A job of which somebody awaits the results, or that has a transaction of its own. */
@@ -188,6 +189,14 @@ bool far_apply_queue_wait(struct far_apply_queue *queue, uint64_t index, uint64_
     return is_there;
 }
 
+void far_apply_queue_follow(struct far_apply_queue *queue, bool begins)
+{
+    uv_mutex_lock(&queue->mutex);
+    FAR_ASSERT(begins || queue->followers > 0);
+    queue->followers = begins ? queue->followers + 1 : queue->followers - 1;
+    uv_mutex_unlock(&queue->mutex);
+}
+
 /* ---- the apply thread ---- */
 
 struct far_apply_job *far_apply_queue_take(struct far_apply_queue *queue)
@@ -206,12 +215,31 @@ struct far_apply_job *far_apply_queue_take(struct far_apply_queue *queue)
     return group;
 }
 
-struct far_apply_job *far_apply_queue_take_more(struct far_apply_queue *queue, size_t max, uint64_t until_ns)
+/* Until when a transaction may stay open. */
+static uint64_t linger_until(const struct far_apply_queue *queue, size_t done, uint64_t begin_ns)
 {
+    bool is_busy = done >= FAR_APPLY_BUSY_JOBS && queue->followers == 0;
+    uint64_t ms = is_busy ? FAR_APPLY_LINGER_BUSY_MS : FAR_APPLY_LINGER_MS;
+    return begin_ns + ms * FAR_APPLY_NS_PER_MS;
+}
+
+/* Whoever wants to read finds it in this transaction, and does not wait for what comes behind. */
+static bool has_wanted(const struct far_apply_queue *queue, uint64_t index)
+{
+    return queue->wanted_index > queue->committed_index && queue->wanted_index <= index;
+}
+
+struct far_apply_job *far_apply_queue_take_more(struct far_apply_queue *queue, size_t done, uint64_t index, uint64_t begin_ns)
+{
+    size_t max = done < FAR_APPLY_GROUP_MAX ? FAR_APPLY_GROUP_MAX - done : 0;
+    uint64_t now_ns = uv_hrtime(), slice_ns = now_ns + (uint64_t)FAR_APPLY_LINGER_MS * FAR_APPLY_NS_PER_MS;
     uv_mutex_lock(&queue->mutex);
-    for (uint64_t now_ns; !is_urgent(queue) && !is_awaited(queue) && max > 0 && (now_ns = uv_hrtime()) < until_ns;) {
-        (void)uv_cond_timedwait(&queue->cond, &queue->mutex, until_ns - now_ns);
+    uint64_t until_ns = linger_until(queue, done, begin_ns), wake_ns = until_ns < slice_ns ? until_ns : slice_ns;
+    max = now_ns < until_ns ? max : 0;
+    for (; !is_urgent(queue) && !is_awaited(queue) && max > 0 && now_ns < wake_ns; now_ns = uv_hrtime()) {
+        (void)uv_cond_timedwait(&queue->cond, &queue->mutex, wake_ns - now_ns);
     }
+    max = has_wanted(queue, index) ? 0 : max;
     struct far_apply_job **end = &queue->first;
     for (; max > 0 && *end != NULL && far_apply_job_is_shared(*end); max--) {
         end = &(*end)->next;

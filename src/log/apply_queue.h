@@ -1,7 +1,9 @@
 /* The queue before the apply thread: jobs in order, which of them may lie for a while, and who waits for a commit.
  *
  * What nobody waits for may lie for FAR_APPLY_LINGER_MS, and a transaction stays open that long, or until somebody wants to
- * read what is in it: each commit costs syncs, and those of commits and of the WAL meet on one disk. Answers do not wait. */
+ * read what is in it: each commit costs syncs, and those of commits and of the WAL meet on one disk. Answers do not wait.
+ * Where much comes, and nobody follows what is committed, it stays open for FAR_APPLY_LINGER_BUSY_MS: rows of many commands
+ * share pages, and what comes meanwhile is not held up by so many commits. */
 #ifndef FAR_LOG_APPLY_QUEUE_H
 #define FAR_LOG_APPLY_QUEUE_H
 
@@ -9,7 +11,12 @@
 
 #include <uv.h>
 
-enum { FAR_APPLY_LINGER_MS = 50, FAR_APPLY_NS_PER_MS = 1000000 };
+enum {
+    FAR_APPLY_LINGER_MS = 50,
+    FAR_APPLY_LINGER_BUSY_MS = 500,
+    FAR_APPLY_BUSY_JOBS = 16, /* so many in FAR_APPLY_LINGER_MS are much */
+    FAR_APPLY_NS_PER_MS = 1000000,
+};
 
 struct far_apply_job {
     struct far_apply_job *next;
@@ -30,6 +37,7 @@ struct far_apply_queue {
     uint64_t pushed_index;
     struct far_apply_job *first, **last;
     size_t count, bytes; /* queued, and being worked on */
+    unsigned followers; /* who want to hear of every commit soon */
     bool stopping;
 };
 
@@ -50,12 +58,15 @@ void far_apply_queue_stop(struct far_apply_queue *queue);
 /* Any thread; as far_apply_thread_want and _wait. */
 void far_apply_queue_want(struct far_apply_queue *queue, uint64_t index);
 bool far_apply_queue_wait(struct far_apply_queue *queue, uint64_t index, uint64_t timeout_ms);
+/* As far_apply_thread_follow. */
+void far_apply_queue_follow(struct far_apply_queue *queue, bool begins);
 
 /* The apply thread. The next group, when it is time: shared jobs together, at most FAR_APPLY_GROUP_MAX, any other by itself;
  * the caller's. NULL: the thread is to stop. */
 struct far_apply_job *far_apply_queue_take(struct far_apply_queue *queue);
-/* Shared jobs that are there, at most max, or that come before until_ns; NULL: it is time to commit. */
-struct far_apply_job *far_apply_queue_take_more(struct far_apply_queue *queue, size_t max, uint64_t until_ns);
+/* A transaction was opened at begin_ns, has done so many jobs, and reaches to index: shared jobs that are there, or that
+ * come soon, to go on with; NULL: it is time to commit. */
+struct far_apply_job *far_apply_queue_take_more(struct far_apply_queue *queue, size_t done, uint64_t index, uint64_t begin_ns);
 void far_apply_queue_committed(struct far_apply_queue *queue, uint64_t index);
 /* Jobs that were taken are done. */
 void far_apply_queue_release(struct far_apply_queue *queue, size_t jobs, size_t bytes);

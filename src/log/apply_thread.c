@@ -235,13 +235,14 @@ static int apply_shared(struct work *work, struct far_apply_job *jobs, struct fa
     if (rv != 0) {
         return rv;
     }
-    uint64_t until_ns = uv_hrtime() + (uint64_t)FAR_APPLY_LINGER_MS * FAR_APPLY_NS_PER_MS;
+    uint64_t begin_ns = uv_hrtime();
     struct far_apply_job *last = jobs;
     size_t count = 0;
     work->outcome->result_count = work->outcome->mark_count = 0;
     rv = apply_jobs(work, txn, jobs, &last, &count, err);
-    while (rv == 0 && count < FAR_APPLY_GROUP_MAX) {
-        struct far_apply_job *more = far_apply_queue_take_more(&work->thread->queue, FAR_APPLY_GROUP_MAX - count, until_ns);
+    while (rv == 0) {
+        struct far_apply_job *more = far_apply_queue_take_more(&work->thread->queue, count, far_store_meta(txn)->applied_index,
+                                                               begin_ns);
         if (more == NULL) {
             break;
         }
@@ -482,6 +483,11 @@ int far_apply_thread_start(struct far_store *store, uv_loop_t *loop, far_apply_o
 void far_apply_thread_want(struct far_apply_thread *thread, uint64_t index)
 {
     far_apply_queue_want(&thread->queue, index);
+}
+
+void far_apply_thread_follow(struct far_apply_thread *thread, bool begins)
+{
+    far_apply_queue_follow(&thread->queue, begins);
 }
 
 bool far_apply_thread_wait(struct far_apply_thread *thread, uint64_t index, uint64_t timeout_ms)

@@ -16,9 +16,9 @@
 #include <uv.h>
 
 enum {
-    FAR_APPLY_QUEUE_MAX = 1024,                   /* jobs */
+    FAR_APPLY_QUEUE_MAX = 4096,                   /* jobs */
     FAR_APPLY_QUEUE_BYTES_MAX = 16 * 1024 * 1024, /* their data; one job may exceed it */
-    FAR_APPLY_GROUP_MAX = 128,                    /* jobs in one transaction */
+    FAR_APPLY_GROUP_MAX = 2048,                   /* jobs in one transaction; less than marks are kept (agreement.h) */
 };
 
 enum far_apply_kind {
@@ -96,6 +96,8 @@ bool far_apply_thread_full(struct far_apply_thread *thread, size_t bytes);
 /* Any thread: somebody waits until the store has committed this index, so that nothing up to it may lie about. It counts only
  * for what has been pushed. */
 void far_apply_thread_want(struct far_apply_thread *thread, uint64_t index);
+/* Any thread: somebody begins, or ceases, to follow what is committed; while anybody does, nothing lies about for long. */
+void far_apply_thread_follow(struct far_apply_thread *thread, bool begins);
 /* Any thread: wait until the store has committed this index, at most timeout_ms; whether it has. */
 bool far_apply_thread_wait(struct far_apply_thread *thread, uint64_t index, uint64_t timeout_ms);
 /* Does what is queued (unless the disk is full), ends the thread, delivers nothing more; done from the loop. Frees. */

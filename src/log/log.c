@@ -462,6 +462,13 @@ int far_log_view_begin(struct far_log *log, struct far_log_view *ret_view, struc
     return far_log_view_begin_now(log, ret_view, err);
 }
 
+void far_log_follow(struct far_log *log, bool begins)
+{
+    if (!log->is_closing) {
+        far_apply_thread_follow(log->apply, begins);
+    }
+}
+
 int far_log_view_begin_now(struct far_log *log, struct far_log_view *ret_view, struct far_error *err)
 {
     return far_log_view_of(log->store, ret_view, err);

@@ -28,7 +28,7 @@ enum {
     FAR_LOG_TRANSFER_TIMEOUT_MS = 10 * 1000, /* raft gives up after an election time-out */
     FAR_LOG_INSTALL_STALL_MS = 5000,
     FAR_LOG_FULL_RETRY_MS = 500,
-    FAR_LOG_VIEW_WAIT_MS = 50, /* for the commit of what was answered */
+    FAR_LOG_VIEW_WAIT_MS = 200, /* for the commit of what was answered */
 };
 
 /* Somebody waits for an applied index. */
@@ -169,6 +169,7 @@ struct far_log {
 
     uint64_t committed_index; /* of the newest entry that raft gave us */
     uint64_t applied_index, applied_term, durable_index, told_durable_index;
+    uint64_t quiet_index; /* what was applied at the last slow beat */
     uint64_t first_seq, last_seq;
     uint64_t cut_seq;     /* that the log decided: events before it go */
     _Atomic uint64_t answered_index; /* of the newest command answered here, perhaps before its commit */

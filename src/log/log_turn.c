@@ -416,7 +416,9 @@ static void slow_beat(struct far_log *log)
     far_log_seal_beat(log);
     push_stored(log);
     far_log_mark_made(log);
-    if (log->durable_index < log->applied_index && log->backlog == NULL) {
+    bool is_quiet = log->quiet_index == log->applied_index; /* else the next commit makes the last one durable */
+    log->quiet_index = log->applied_index;
+    if (is_quiet && log->durable_index < log->applied_index && log->backlog == NULL) {
         (void)far_apply_thread_push(log->apply, FAR_JOB_SYNC, 0, 0, NULL, false);
     }
 }

@@ -59,6 +59,12 @@ static int view_export(void *arg, struct far_log_view *view, uint64_t from, uint
     return far_log_view_export(view, from, until, bytes_max, out, ret_next, err);
 }
 
+static void follow(void *arg, bool begins)
+{
+    const struct far_hooks_context *context = arg;
+    far_log_follow(context->log, begins);
+}
+
 /* The leader's stamp follows the wall clocks of all servers; this server's is the nearest that any thread may ask. */
 static uint64_t now_ms(void *arg)
 {
@@ -359,5 +365,6 @@ const struct far_api_hooks far_server_hooks = {
     .backup_make = backup_make,
     .backup_list = backup_list,
     .backup_read = backup_read,
+    .follow = follow,
     .skip_entry = skip_entry,
 };

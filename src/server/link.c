@@ -71,6 +71,7 @@ static void session_free_if_over(struct session *session)
     }
     *at = session->next;
     link->session_count--;
+    far_log_follow(link->log, false);
     free(session->sent);
     free(session);
     try_done(link);
@@ -508,6 +509,7 @@ void far_link_accept(struct far_link *link, uint64_t node_id, struct far_stream 
     session->next = link->sessions;
     link->sessions = session;
     link->session_count++;
+    far_log_follow(link->log, true);
     far_stream_set_callbacks(stream, &session_callbacks, session);
 }
 

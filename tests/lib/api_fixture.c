@@ -291,10 +291,16 @@ static int backup_read(void *arg, const char *name, uint64_t offset, size_t max,
     return offset >= len ? 0 : far_buf_append(out, backup_text + offset, len - offset < max ? len - offset : max);
 }
 
+static void follow(void *arg, bool begins)
+{
+    (void)arg;
+    (void)begins;
+}
+
 static const struct far_api_hooks hooks = {view_begin, view_end,   view_event, status, propose,
                                            wait_index, barrier, join_token, join, view_begin,
                                            view_past,  view_changed, view_export, now_ms, join_command,
-                                           backup_make, backup_list, backup_read, skip_entry};
+                                           backup_make, backup_list, backup_read, follow, skip_entry};
 
 /* ---- life ---- */
 

@@ -273,6 +273,12 @@ int far_log_view_begin(struct far_log *log, struct far_log_view *ret_view, struc
     return 0;
 }
 
+void far_log_follow(struct far_log *log, bool begins)
+{
+    (void)log; /* every command is committed by itself */
+    (void)begins;
+}
+
 int far_log_view_begin_now(struct far_log *log, struct far_log_view *ret_view, struct far_error *err)
 {
     return far_log_view_begin(log, ret_view, err);
