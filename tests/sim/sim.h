@@ -129,6 +129,7 @@ struct sim_server {
     char address[32];
     bool alive;
     bool away; /* lost in the disaster, until it returns */
+    bool was_removed; /* the administrator asked for it: its id never comes back */
     uint64_t incarnation; /* of the cluster, as it knows it: others do not speak with it */
     uint64_t life; /* grows at each start and crash: old events do nothing */
     struct sim_disk *disk;

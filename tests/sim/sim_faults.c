@@ -331,6 +331,10 @@ static bool remove_one(struct sim *sim, struct sim_server *leader, const struct 
         far_raft_transfer(leader->raft, 0, &err);
     } else if (far_raft_remove(leader->raft, member->id, &err) == 0) {
         sim_say(sim, "remove server %llu", (unsigned long long)member->id);
+        struct sim_server *server = sim_server_of(sim, member->id);
+        if (server != NULL) {
+            server->was_removed = true;
+        }
         sim->changes++;
     } else {
         sim_say(sim, "not removed: %s", err.message);
@@ -363,7 +367,12 @@ static bool add_one(struct sim *sim, struct sim_server *leader, const struct far
     for (unsigned i = 0; i < SIM_MACHINES; i++) {
         struct sim_server *server = &sim->servers[i];
         if (server->id != 0 && server->incarnation == sim->incarnation && !is_member(status, server->id)) {
-            found = server; /* made, but not in yet */
+            if (server->was_removed && !status->configuration_pending) {
+                sim_say(sim, "server %llu is switched off", (unsigned long long)server->id);
+                sim_server_forget(server);
+                return true;
+            }
+            found = server->was_removed ? found : server; /* made, but not in yet */
         }
     }
     for (unsigned i = 0; i < SIM_MACHINES && found == NULL; i++) {

@@ -545,6 +545,7 @@ void sim_server_forget(struct sim_server *server)
     server->before = NULL;
     server->id = 0;
     server->away = false;
+    server->was_removed = false;
     server->damaged = false;
     server->stray_index = 0;
     sim_disk_wipe(server->disk);
