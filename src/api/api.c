@@ -5,11 +5,14 @@
 #include "api/request.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/random.h"
 #include "fsm/query.h"
 
 #include <stdlib.h>
 #include <strings.h>
+
+enum { CLOCKS_DIFFER_MS = 10000 };
 
 static void proceed(struct far_api_request *request);
 
@@ -153,6 +156,7 @@ static void act(struct far_api_request *request)
         [FAR_ROUTE_LOG_DIFF] = far_api_log_diff, [FAR_ROUTE_LOG_EXPLAIN] = far_api_log_explain,
         [FAR_ROUTE_LOG_EXPORT] = far_api_log_export,
         [FAR_ROUTE_LOG_HEADS] = far_api_log_heads,
+        [FAR_ROUTE_RETENTION] = far_api_retention, [FAR_ROUTE_RECOVERY_POLICY] = far_api_recovery_policy,
         [FAR_ROUTE_BACKUP_MAKE] = far_api_backup_make,
         [FAR_ROUTE_BACKUP_LIST] = far_api_backup_list,
         [FAR_ROUTE_BACKUP_PIECE] = far_api_backup_piece,
@@ -226,12 +230,26 @@ static void on_stranger(void *arg, const struct far_http_request *http, struct f
     json_decref(problem);
 }
 
+/* By the cluster's time and this server's clock, either of which may be off, as may that of who asks. */
+static bool is_to_come(const struct far_api *api, const struct far_moment *moment)
+{
+    if (moment->kind != FAR_MOMENT_TIME) {
+        return false;
+    }
+    uint64_t cluster_ms = api->hooks.now_ms(api->arg), wall_ms = far_clock_wall_ms();
+    return moment->value > (cluster_ms > wall_ms ? cluster_ms : wall_ms) + CLOCKS_DIFFER_MS;
+}
+
 /* Are the arguments about the past and about trying things out where they mean something? */
-static int check_fit(const struct far_route *route, const struct far_query *query, struct far_error *err)
+static int check_fit(const struct far_api *api, const struct far_route *route, const struct far_query *query,
+                     struct far_error *err)
 {
     bool writes = route->method != FAR_HTTP_GET;
     bool is_state = writes || (route->action >= FAR_ROUTE_CLUSTER && route->action != FAR_ROUTE_EVENTS &&
                                route->action < FAR_ROUTE_BACKUP_MAKE);
+    if (is_to_come(api, &query->at) || is_to_come(api, &query->until)) {
+        return far_fail(err, FAR_INVALID, "that moment is still to come: give one of the past, or none for now");
+    }
     if (query->dry_run && !writes) {
         return far_fail(err, FAR_INVALID, "argument 'dry_run' does not fit: this request changes nothing");
     }
@@ -277,7 +295,7 @@ static bool admit(struct far_api_request *request)
     if (rc == 0) {
         rc = far_query_parse(http->query, http->query_count, &request->query, &err);
     }
-    rc = rc != 0 ? rc : check_fit(match.route, &request->query, &err);
+    rc = rc != 0 ? rc : check_fit(request->api, match.route, &request->query, &err);
     if (rc != 0) {
         far_api_problem(request, 0, &err);
     }

@@ -224,8 +224,7 @@ static const struct far_field *find_field(const struct far_schema *schema, const
 static bool is_missing(const json_t *value)
 {
     return value == NULL || (json_is_string(value) && json_string_length(value) == 0) ||
-           (json_is_array(value) && json_array_size(value) == 0) ||
-           (json_is_integer(value) && json_integer_value(value) == 0);
+           (json_is_array(value) && json_array_size(value) == 0);
 }
 
 int far_json_to_struct(const struct far_schema *schema, const json_t *object, const struct far_json_rule *rule,

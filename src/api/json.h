@@ -19,7 +19,7 @@ int far_json_parse(struct far_slice text, json_t **ret_object, struct far_error 
 /* Which fields of a command a body may and must set: names separated by spaces. */
 struct far_json_rule {
     const char *allowed;  /* NULL: all but secrets */
-    const char *required; /* NULL: none; an empty string or list, or 0, is as good as missing */
+    const char *required; /* NULL: none; an empty string or list is as good as missing */
 };
 
 /* Fill *ret_struct (schema->size bytes, all of it) from object. Slices and lists live in arena. */

@@ -20,6 +20,7 @@ libapi_la_SOURCES = \
 	src/api/http_exchange.c src/api/http_private.h \
 	src/api/http_head.c src/api/http_head.h \
 	src/api/json.c src/api/json.h \
+	src/api/policies.c \
 	src/api/read.c src/api/read_cluster.c \
 	src/api/request.h \
 	src/api/skip_entry.c src/api/witness.c src/api/route.c src/api/route.h

@@ -117,6 +117,10 @@ void far_api_log_diff(struct far_api_request *request);
 void far_api_log_explain(struct far_api_request *request);
 void far_api_log_export(struct far_api_request *request);
 
+/* ---- policies.c ---- */
+void far_api_retention(struct far_api_request *request);
+void far_api_recovery_policy(struct far_api_request *request);
+
 /* ---- head_list.c ---- */
 void far_api_log_heads(struct far_api_request *request);
 /* backup.c */

@@ -18,6 +18,8 @@ enum far_route_action {
     FAR_ROUTE_LOG_EXPLAIN,
     FAR_ROUTE_LOG_EXPORT,
     FAR_ROUTE_LOG_HEADS,
+    FAR_ROUTE_RETENTION,
+    FAR_ROUTE_RECOVERY_POLICY,
     FAR_ROUTE_EVENTS,
     FAR_ROUTE_LIST,    /* rows of a table */
     FAR_ROUTE_OBJECT,  /* one row by name or id, with its parts */

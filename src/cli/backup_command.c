@@ -3,7 +3,10 @@
 #include "cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { PATH_BYTES = 4096 };
@@ -27,6 +30,30 @@ static int fetch(struct cli *cli, const char *name, FILE *file, struct far_error
     return rc;
 }
 
+/* Made, or taken over from one that was interrupted; locked, so that no other backup writes into it. */
+static int open_part(const char *part, FILE **ret_file, struct far_error *err)
+{
+    struct stat mine, there;
+    int fd = open(part, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return far_fail_errno(err, FAR_IO, errno, "make file '%s'", part);
+    }
+    bool is_mine = flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &mine) == 0 && stat(part, &there) == 0 &&
+                   mine.st_ino == there.st_ino && mine.st_dev == there.st_dev;
+    if (!is_mine) {
+        close(fd);
+        return far_fail(err, FAR_CONFLICT, "another backup is being written to '%s'", part);
+    }
+    FILE *file = ftruncate(fd, 0) == 0 ? fdopen(fd, "wb") : NULL;
+    if (file == NULL) {
+        int code = errno;
+        close(fd);
+        return far_fail_errno(err, FAR_IO, code, "write '%s'", part);
+    }
+    *ret_file = file;
+    return 0;
+}
+
 static int fetch_into(struct cli *cli, const char *name, const char *out, struct far_error *err)
 {
     char part[PATH_BYTES];
@@ -34,18 +61,17 @@ static int fetch_into(struct cli *cli, const char *name, const char *out, struct
     if (n < 0 || (size_t)n >= sizeof part) {
         return far_fail(err, FAR_INVALID, "the path '%.60s…' is too long", out);
     }
-    FILE *file = fopen(part, "wb");
-    if (file == NULL) {
-        return far_fail_errno(err, FAR_IO, errno, "make file '%s'", part);
+    FILE *file = NULL;
+    int rc = open_part(part, &file, err);
+    if (rc != 0) {
+        return rc;
     }
-    int rc = fetch(cli, name, file, err);
-    if (fclose(file) != 0 && rc == 0) {
-        rc = far_fail_errno(err, FAR_IO, errno, "write '%s'", part);
-    }
+    rc = fetch(cli, name, file, err);
     if (rc == 0 && link(part, out) != 0) { /* never over another one */
         rc = far_fail_errno(err, errno == EEXIST ? FAR_CONFLICT : FAR_IO, errno, "make file '%s'", out);
     }
-    unlink(part);
+    unlink(part); /* while it is locked: it is this one's */
+    fclose(file); /* what it held was made durable before */
     return rc;
 }
 

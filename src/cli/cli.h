@@ -47,6 +47,7 @@ struct cli_command {
     const char *argument_field; /* the argument is also this field of the body; NULL: no */
     bool takes_at;              /* reads a state, also of the past */
     const char *done;           /* what is said when it worked: "created" */
+    const char *object;         /* what that is said of; NULL: the noun */
     struct cli_option options[CLI_OPTIONS_MAX]; /* closed by name NULL */
 };
 extern const struct cli_command cli_commands[]; /* closed by noun NULL */
@@ -88,6 +89,8 @@ const char *cli_value(const struct cli_parsed *parsed, const char *name); /* the
 int cli_help(FILE *out, const char *word, struct far_error *err);
 bool cli_noun_exists(const char *noun); /* parse.c */
 void cli_help_command(FILE *out, const struct cli_command *command);
+/* --key, if it is given, is the key of a server that signs heads. */
+int cli_check_key(const struct cli *cli, struct far_error *err);
 /* The body that the options say; new reference. */
 int cli_body(const struct cli_parsed *parsed, json_t **ret_body, struct far_error *err);
 
@@ -160,6 +163,7 @@ void cli_append_encoded(char *path, size_t room, const char *text);
 int cli_run_list(struct cli *cli, struct far_error *err);
 int cli_run_show(struct cli *cli, struct far_error *err);
 int cli_run_write(struct cli *cli, struct far_error *err); /* create, remove, start, stop … */
+int cli_run_recovery_policy(struct cli *cli, struct far_error *err);
 int cli_run_job(struct cli *cli, struct far_error *err);   /* a write that starts a job; --wait */
 int cli_run_job_show(struct cli *cli, struct far_error *err);
 int cli_run_job_wait(struct cli *cli, struct far_error *err);

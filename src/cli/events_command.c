@@ -172,6 +172,7 @@ int cli_run_events(struct cli *cli, struct far_error *err)
     if (rc == 0 && signer != NULL && stream.proof == FAR_CLIENT_PROOF_NONE) {
         rc = far_fail(err, FAR_INVALID, "option '--key' needs '--proof headers' or '--proof full'");
     }
+    rc = rc != 0 ? rc : cli_check_key(cli, err);
     rc = rc != 0 ? rc : cli_client(cli, NULL, &client, err);
     if (rc == 0 && printer.consumer != NULL) {
         rc = cli_client(cli, cli->servers, &printer.acker, err);

@@ -1,4 +1,5 @@
 /* The command line by the table: see cli.h. Pure. */
+#include "base/bytes.h"
 #include "cli.h"
 
 #include <stdlib.h>
@@ -265,6 +266,15 @@ const char *cli_value(const struct cli_parsed *parsed, const char *name)
         }
     }
     return NULL;
+}
+
+int cli_check_key(const struct cli *cli, struct far_error *err)
+{
+    uint8_t key[32];
+    const char *text = cli_value(&cli->parsed, "key");
+    bool is_good = text == NULL || far_hex_decode(text, strlen(text), key, sizeof key);
+    return is_good ? 0 : far_fail(err, FAR_INVALID, "option '--key': '%.80s' is no key: 64 hexadecimal digits, as farshored init and "
+                                                    "farshore cluster status print it", text);
 }
 
 /* ---- the body ---- */

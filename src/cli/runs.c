@@ -188,11 +188,11 @@ static bool show_prediction(struct cli *cli, json_t *result)
     return dry;
 }
 
-int cli_run_write(struct cli *cli, struct far_error *err)
+static int write_and_say(struct cli *cli, json_t *extra, struct far_error *err)
 {
     const struct cli_command *command = cli->parsed.command;
     json_t *result = NULL;
-    int rc = write_request(cli, NULL, &result, err);
+    int rc = write_request(cli, extra, &result, err);
     if (rc != 0) {
         return rc;
     }
@@ -207,12 +207,31 @@ int cli_run_write(struct cli *cli, struct far_error *err)
         if (command->argument == NULL) {
             fprintf(cli->out, "%s: %s%s\n", command->noun, command->done, repeated);
         } else {
-            fprintf(cli->out, "%s '%s' %s (id %lld)%s\n", command->noun, cli->parsed.argument, command->done,
+            fprintf(cli->out, "%s '%s' %s (id %lld)%s\n", command->object != NULL ? command->object : command->noun,
+                    cli->parsed.argument, command->done,
                     json_integer_value(json_object_get(result, "id")), repeated);
         }
     }
     json_decref(result);
     return 0;
+}
+
+int cli_run_write(struct cli *cli, struct far_error *err)
+{
+    return write_and_say(cli, NULL, err);
+}
+
+int cli_run_recovery_policy(struct cli *cli, struct far_error *err)
+{
+    bool with = cli_value(&cli->parsed, "second-approval") != NULL, without = cli_value(&cli->parsed, "no-second-approval") != NULL;
+    if (with == without) {
+        return far_fail(err, FAR_INVALID, "give --second-approval or --no-second-approval; what is in force shows: farshore "
+                                          "cluster show-recovery-policy");
+    }
+    json_t *extra = json_pack("{s:b}", "second_approval", with);
+    int rc = write_and_say(cli, extra, err);
+    json_decref(extra);
+    return rc;
 }
 
 int cli_run_skip_entry(struct cli *cli, struct far_error *err)

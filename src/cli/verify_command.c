@@ -312,6 +312,10 @@ static void print_proven(struct cli *cli, const struct places *places)
 static int verify_online(struct cli *cli, struct far_error *err)
 {
     struct places places = {.count = 0};
+    int fit = cli_check_key(cli, err); /* before anybody is asked */
+    if (fit != 0) {
+        return fit;
+    }
     if (cli->servers == NULL) {
         return far_fail(err, FAR_INVALID, "no server is given: use --server URL[,URL…] or --dir DIR");
     }

@@ -162,18 +162,18 @@ int far_join_token_parse(const char *text, size_t len, struct far_join_token *re
     return rc;
 }
 
-int far_join_token_argument(const char *argument, char *text, struct far_error *err)
+int far_token_argument(const char *argument, const char *what, char *text, struct far_error *err)
 {
     if (argument[0] != '@') {
         if (strlen(argument) >= FAR_JOIN_TOKEN_TEXT_MAX) {
-            return far_fail(err, FAR_INVALID, "the join token is too long");
+            return far_fail(err, FAR_INVALID, "the %s is too long", what);
         }
         strcpy(text, argument);
         return 0;
     }
     FILE *file = strcmp(argument, "@-") == 0 ? stdin : fopen(argument + 1, "re");
     if (file == NULL) {
-        return far_fail_errno(err, errno == ENOENT ? FAR_NOT_FOUND : FAR_IO, errno, "read the join token from '%s'",
+        return far_fail_errno(err, errno == ENOENT ? FAR_NOT_FOUND : FAR_IO, errno, "read the %s from '%s'", what,
                               argument + 1);
     }
     size_t len = fread(text, 1, FAR_JOIN_TOKEN_TEXT_MAX, file);
@@ -182,7 +182,7 @@ int far_join_token_argument(const char *argument, char *text, struct far_error *
         fclose(file);
     }
     if (failed || len == FAR_JOIN_TOKEN_TEXT_MAX) {
-        return far_fail(err, FAR_INVALID, "'%s' holds no join token", argument + 1);
+        return far_fail(err, FAR_INVALID, "'%s' holds no %s", argument + 1, what);
     }
     text[len] = '\0';
     return 0;

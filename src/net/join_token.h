@@ -27,8 +27,9 @@ int far_join_token_print(const struct far_join_token *token, char *text, struct 
 /* White space around the token is skipped. FAR_INVALID says what is wrong with it, never what it holds. */
 int far_join_token_parse(const char *text, size_t len, struct far_join_token *ret_token, struct far_error *err);
 /* The token that a command line means: the argument itself, or with `@FILE` what the file holds (`@-`: standard input), so
- * that a token need not be seen in a list of processes. text has room for FAR_JOIN_TOKEN_TEXT_MAX bytes. */
-int far_join_token_argument(const char *argument, char *text, struct far_error *err);
+ * that a token need not be seen in a list of processes. what: "join token", for the messages.
+ * text has room for FAR_JOIN_TOKEN_TEXT_MAX bytes. */
+int far_token_argument(const char *argument, const char *what, char *text, struct far_error *err);
 /* What the state remembers of a secret: its SHA-256. */
 void far_token_hash(const uint8_t secret[32], uint8_t ret_hash[32]);
 

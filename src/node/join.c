@@ -71,7 +71,7 @@ static int join(const char *const *options, struct far_error *err)
 {
     struct far_enrolment enrolment;
     char token[FAR_JOIN_TOKEN_TEXT_MAX];
-    int rc = far_join_token_argument(options[OPT_TOKEN], token, err);
+    int rc = far_token_argument(options[OPT_TOKEN], "join token", token, err);
     if (rc == 0) {
         struct far_enroll_request request = {.token = token,
                                              .party = FAR_PARTY_NODE,

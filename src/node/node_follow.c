@@ -26,7 +26,12 @@ static int follow(const char *dir, const char *text, struct far_error *err)
     }
     far_node_path(dir, "servers", path);
     int n = snprintf(line, sizeof line, "%s\n", text);
-    return far_file_replace(path, line, (size_t)n, 0600, err);
+    rc = far_file_replace(path, line, (size_t)n, 0600, err);
+    if (rc == 0) {
+        printf("node '%s' of cluster '%s' will ask server %s; start it with: farshore-node run --dir %s\n", config.name,
+               config.cluster, text, dir);
+    }
+    return rc;
 }
 
 int far_node_follow(int argc, char **argv)

@@ -54,7 +54,7 @@ static int check_token(struct far_state *state, const char *argument, uint64_t t
     struct far_arena arena;
     struct far_row_token row;
     uint8_t secret[32], hash[32];
-    int rc = far_join_token_argument(argument, text, err);
+    int rc = far_token_argument(argument, "API token", text, err);
     if (rc != 0) {
         return rc;
     }

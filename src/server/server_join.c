@@ -62,7 +62,7 @@ static int enroll(const struct far_join_options *options, const struct far_serve
 {
     uint8_t seal_public[32];
     char token[FAR_JOIN_TOKEN_TEXT_MAX];
-    int rc = far_join_token_argument(options->token, token, err);
+    int rc = far_token_argument(options->token, "join token", token, err);
     rc = rc == 0 ? far_seal_keypair(seal_public, seal_private, err) : rc;
     if (rc != 0) {
         return rc;

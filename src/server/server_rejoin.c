@@ -59,7 +59,7 @@ static bool is_new(const char *dir)
 static int check_token(struct rejoin *r, struct far_error *err)
 {
     struct far_join_token token;
-    int rc = far_join_token_argument(r->options[OPT_TOKEN], r->token, err);
+    int rc = far_token_argument(r->options[OPT_TOKEN], "join token", r->token, err);
     rc = rc != 0 ? rc : far_join_token_parse(r->token, strlen(r->token), &token, err);
     explicit_bzero(&token, sizeof token);
     return rc;

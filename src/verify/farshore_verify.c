@@ -1,6 +1,6 @@
 /* farshore-verify: does an export of the log hold what was written, who signed it, and does it end at the head that I know?
  *
- *   farshore-verify [--key HEX]… [--head HEX | --head SEQ:HEX] FILE
+ *   farshore-verify [--key KEY]… [--head HEAD | --head SEQ:HEAD] FILE
  *
  * Written from docs/FORMATS.md alone: it shares no code with the servers. --key: the key of a server that signs heads, as `farshored
  * init` and `farshore cluster status` print it; everything up to the newest signed head that trust leads to from there is proven.
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEX_DIGITS = 2 * HASH };
+enum { HEX_DIGITS = 2 * HASH, SEQ_DIGITS_MAX = 18 };
 
 static bool unhex(const char *text, uint8_t hash[HASH])
 {
@@ -25,33 +25,71 @@ static bool unhex(const char *text, uint8_t hash[HASH])
     return true;
 }
 
-static bool take_head(struct verifier *v, const char *text)
+static int wrong(const char *before, const char *text, const char *behind)
 {
-    const char *colon = strchr(text, ':');
-    bool again = v->wants_head;
-    v->wants_head = true;
-    v->wanted_seq = colon != NULL ? strtoull(text, NULL, 10) : 0;
-    return !again && unhex(colon != NULL ? colon + 1 : text, v->wanted) && (colon == NULL || v->wanted_seq != 0);
+    fprintf(stderr, "farshore-verify: %s%.100s%s\n", before, text, behind);
+    return -1;
 }
 
-static bool take_key(struct verifier *v, const char *text)
+static int take_head(struct verifier *v, const char *text)
 {
-    return v->given_count < GIVEN_MAX && unhex(text, v->given[v->given_count++]);
-}
-
-/* The path of the file; NULL: it is not asked right. */
-static const char *take_arguments(struct verifier *v, int argc, char **argv)
-{
-    int i = 1;
-    for (; i + 2 < argc; i += 2) {
-        bool good = strcmp(argv[i], "--head") == 0  ? take_head(v, argv[i + 1])
-                    : strcmp(argv[i], "--key") == 0 ? take_key(v, argv[i + 1])
-                                                    : false;
-        if (!good) {
-            return NULL;
+    const char *colon = strchr(text, ':'), *hex = colon != NULL ? colon + 1 : text;
+    if (v->wants_head) {
+        return wrong("--head is given twice", "", "");
+    }
+    if (colon != NULL) {
+        size_t digits = (size_t)(colon - text);
+        v->wanted_seq = strtoull(text, NULL, 10);
+        if (digits == 0 || digits > SEQ_DIGITS_MAX || strspn(text, "0123456789") != digits || v->wanted_seq == 0) {
+            return wrong("--head: '", text, "' does not begin with the number of an event, from 1 on");
         }
     }
-    return i + 1 == argc && argv[i][0] != '-' ? argv[i] : NULL;
+    v->wants_head = true;
+    return unhex(hex, v->wanted) ? 0 : wrong("--head: '", hex, "' is no chain head: 64 hexadecimal digits are");
+}
+
+static int take_key(struct verifier *v, const char *text)
+{
+    if (v->given_count >= GIVEN_MAX) {
+        return wrong("--key is given too often", "", "");
+    }
+    return unhex(text, v->given[v->given_count++]) ? 0 : wrong("--key: '", text, "' is no key: 64 hexadecimal digits are");
+}
+
+static int take_option(struct verifier *v, const char *name, const char *value)
+{
+    bool is_head = strcmp(name, "--head") == 0;
+    if (!is_head && strcmp(name, "--key") != 0) {
+        return wrong("there is no option '", name, "'");
+    }
+    if (value == NULL) {
+        return wrong("option '", name, "' needs a value");
+    }
+    return is_head ? take_head(v, value) : take_key(v, value);
+}
+
+/* The path of the file; NULL: it is not asked right, and that was said. */
+static const char *take_arguments(struct verifier *v, int argc, char **argv)
+{
+    const char *path = NULL;
+    for (int i = 1; i < argc; i++) {
+        bool is_path = argv[i][0] != '-';
+        if (is_path && path != NULL) {
+            wrong("one file, not '", argv[i], "' too");
+            return NULL;
+        }
+        if (is_path) {
+            path = argv[i];
+        } else if (take_option(v, argv[i], i + 1 < argc ? argv[i + 1] : NULL) != 0) {
+            return NULL;
+        } else {
+            i++;
+        }
+    }
+    if (path == NULL) {
+        wrong("no file is given", "", "");
+    }
+    return path;
 }
 
 static void print_good(const struct verifier *v)
@@ -67,12 +105,31 @@ static void print_good(const struct verifier *v)
     }
 }
 
+static const char usage[] = "usage: farshore-verify [--key KEY]... [--head HEAD | --head SEQ:HEAD] FILE\n"
+                            "       farshore-verify --help | --version\n";
+static const char help[] =
+    "\nProves an export of the log (farshore log export) with nothing but that file.\n\n"
+    "  --key KEY       the key of a server that signs heads, as farshored init and farshore cluster status print it: what a\n"
+    "                  majority of the servers signed is proven as far as trust leads from there\n"
+    "  --head HEAD     the chain head that the export must end at, from another place than the export\n"
+    "  --head SEQ:HEAD the chain head that the log must have behind that event\n\n"
+    "KEY and HEAD are 64 hexadecimal digits. Exit status: 0 all is right, 1 it is not, 2 it could not be checked.\n";
+
 int main(int argc, char **argv)
 {
     static struct verifier v;
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        printf("farshore-verify %s\n", FARSHORE_VERSION);
+        return 0;
+    }
+    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        fputs(usage, stdout);
+        fputs(help, stdout);
+        return 0;
+    }
     const char *path = take_arguments(&v, argc, argv);
     if (path == NULL) {
-        fprintf(stderr, "usage: farshore-verify [--key HEX]... [--head HEX | --head SEQ:HEX] FILE\n");
+        fputs(usage, stderr);
         return 2;
     }
     v.out = stdout;

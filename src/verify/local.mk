@@ -5,5 +5,5 @@ libverify_la_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS)
 libverify_la_LIBADD = $(OPENSSL_LIBS)
 bin_PROGRAMS += src/verify/farshore-verify
 src_verify_farshore_verify_SOURCES = src/verify/farshore_verify.c
-src_verify_farshore_verify_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS)
+src_verify_farshore_verify_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS) -DFARSHORE_VERSION=\"$(PACKAGE_VERSION)\"
 src_verify_farshore_verify_LDADD = libverify.la $(OPENSSL_LIBS)

@@ -3,6 +3,7 @@
 
 far-timeout: 290
 """
+import fcntl
 import os
 import random
 import shutil
@@ -61,6 +62,14 @@ def a_backup_under_load_is_consistent():
     assert os.path.getsize(path("backup")) == made["bytes"] and not os.path.exists(path("backup.part")), made
     status, text = cluster.cli("cluster", "backup", "--out", path("backup"), check=False)
     assert status == CONFLICT, text
+    with open(path("twice.part"), "wb") as file:  # as if another one were at it
+        file.write(b"its own")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        status, text = cluster.cli("cluster", "backup", "--out", path("twice"), check=False)
+        assert status == CONFLICT and "another backup" in text and os.path.getsize(path("twice.part")) == 7, text
+    cluster.cli("cluster", "backup", "--out", path("twice"))  # it was interrupted
+    assert not os.path.exists(path("twice.part"))
     with open(path("backup"), "rb") as file:
         seq = int.from_bytes(file.read(80)[72:80], "little")
     head = cluster.get("/v1/log/head?at=%d" % seq)
@@ -158,7 +167,8 @@ def its_credentials_sign_a_new_server():
 
 def nodes_are_taken_along():
     for node in cluster.nodes.values():
-        cluster.run_tool("farshore-node", "follow", "--dir", node.dir, "--server", cluster.follow)
+        _, text = cluster.run_tool("farshore-node", "follow", "--dir", node.dir, "--server", cluster.follow)
+        assert "will ask server " + cluster.follow in text, text
         node.start()
     cluster.wait_nodes()
     farlib.change_image(path("a.img"), 3, seed + 1)

@@ -265,6 +265,7 @@ def a_frame_with_a_wrong_length_on_the_server_port():
 
 def unknown_options_and_commands():
     wrong = []
+    wrong += fails("usage", "farshore-verify", "--no-such-option")
     for name in ("farshored", "farshore-node", "farshore"):
         wrong += fails("unknown|usage|no command|unrecognized", name, "--no-such-option")
         wrong += fails("unknown|usage|no command|unrecognized", name, "frobnicate")
@@ -272,6 +273,8 @@ def unknown_options_and_commands():
     wrong += fails("unknown|option", "farshore-node", "run", "--dir", path("x"), "--no-such-option", "1")
     wrong += fails("folder|no such|not", "farshored", "run", "--dir", path("not-there"))
     wrong += fails("folder|no such|not", "farshore-node", "run", "--dir", path("not-there"))
+    wrong += fails("'zz' is no key", "farshore", "--server", "https://127.0.0.1:1", "--token-file", cluster.token_file, "--ca",
+                   cluster.ca_file, "log", "verify", "--key", "zz")  # before anybody is asked
     return wrong
 
 

@@ -95,6 +95,7 @@ def nothing_happens_without_the_right_name_token_and_approval():
                                   (DENIED, "another operator", {"more": ["--second-token", "@" + cluster.token_file]}),
                                   (DENIED, "", {"token": stranger}),
                                   (INVALID, "no API token", {"token": "nonsense"}),
+                                  (NOT_FOUND, "read the API token", {"token": "@/nope"}),
                                   (CONFLICT, "not the name", {"confirm": "other", "more": ["--second-token", second_token]}),
                                   (CONFLICT, "not the name", {"confirm": None, "more": ["--second-token", second_token]})):
         more = options.pop("more", [])

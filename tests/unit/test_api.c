@@ -136,6 +136,33 @@ static void backups_are_made_listed_and_read_in_pieces(void **unused)
     assert_problem(far_test_https_request(c, "GET", "/v1/cluster/backups/7-1-1.farbackup", "", NULL), 401, "denied", "");
 }
 
+static void a_policy_is_shown_and_set_only_whole(void **unused)
+{
+    uint64_t seq = far_test_api_last_seq(fixture);
+    assert_int_equal(ask("GET", "/v1/log/retention", NULL), 200);
+    assert_non_null(strstr(far_test_https_body(c), "{\"days\":30,\"bytes\":50000000000,\"first_seq\":1}"));
+    assert_int_equal(ask("GET", "/v1/cluster/recovery-policy", NULL), 200);
+    assert_non_null(strstr(far_test_https_body(c), "{\"second_approval\":false}"));
+    assert_problem(ask("POST", "/v1/log/retention", "{}"), 400, "invalid", "'days' is missing");
+    assert_problem(ask("POST", "/v1/log/retention", "{\"days\":9}"), 400, "invalid", "'bytes' is missing");
+    assert_problem(ask("POST", "/v1/cluster/recovery-policy", ""), 400, "invalid", "'second_approval' is missing");
+    assert_int_equal(far_test_api_last_seq(fixture), seq);
+    assert_int_equal(ask("POST", "/v1/log/retention", "{\"days\":9,\"bytes\":0}"), 200);
+    assert_int_equal(ask("POST", "/v1/cluster/recovery-policy", "{\"second_approval\":true}"), 200);
+    assert_int_equal(ask("GET", "/v1/log/retention", NULL), 200);
+    assert_non_null(strstr(far_test_https_body(c), "\"days\":9,\"bytes\":50000000000,"));
+    assert_int_equal(ask("GET", "/v1/cluster/recovery-policy", NULL), 200);
+    assert_non_null(strstr(far_test_https_body(c), "true"));
+}
+
+static void a_time_to_come_is_no_moment(void **unused)
+{
+    assert_problem(ask("GET", "/v1/sites?at=2999-01-01T00:00:00Z", NULL), 400, "invalid", "to come");
+    assert_problem(ask("GET", "/v1/log/diff?at=1&until=2999-01-01T00:00:00Z", NULL), 400, "invalid", "to come");
+    assert_problem(ask("POST", "/v1/sites?dry_run=true&at=2999-01-01T00:00:00Z", "{\"name\":\"x\",\"role\":\"witness\"}"),
+                   400, "invalid", "to come");
+}
+
 static void bad_bodies_are_named_and_change_nothing(void **unused)
 {
     static const struct {
@@ -547,6 +574,8 @@ int main(void)
         cmocka_unit_test(connections_of_known_clients_stay_however_many),
         cmocka_unit_test(everything_is_denied_without_a_good_token),
         cmocka_unit_test(backups_are_made_listed_and_read_in_pieces),
+        cmocka_unit_test(a_policy_is_shown_and_set_only_whole),
+        cmocka_unit_test(a_time_to_come_is_no_moment),
         cmocka_unit_test(bad_bodies_are_named_and_change_nothing),
         cmocka_unit_test(unknown_paths_and_methods_are_told_apart),
         cmocka_unit_test(what_breaks_a_limit_of_http_is_told_the_limit),

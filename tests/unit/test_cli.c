@@ -305,6 +305,8 @@ static void the_past_is_shown_compared_and_explained(void **unused)
     assert_int_equal(run(words), 0);
     assert_says("'gone' created");
     snprintf(words, sizeof words, "log diff %llu 2999-01-01T00:00:00Z", (unsigned long long)before);
+    assert_int_equal(run(words), 2);
+    snprintf(words, sizeof words, "log diff %llu %llu", (unsigned long long)before, (unsigned long long)before);
     assert_int_equal(run(words), 0);
     assert_says("no object differs");
     assert_int_equal(run("site list --at yesterday"), 2);
@@ -316,6 +318,16 @@ static void a_policy_is_set_whole_and_has_no_name(void **unused)
     assert_int_equal(run("log retention --days 90"), 2);
     assert_int_equal(run("log retention --days 90 --bytes 0"), 0);
     assert_says("log: retention set\n");
+    assert_int_equal(run("log show-retention"), 0);
+    assert_says("90");
+    assert_int_equal(run("cluster recovery-policy"), 2);
+    assert_int_equal(run("cluster recovery-policy --second-approval --no-second-approval"), 2);
+    assert_int_equal(run("cluster recovery-policy --second-approval"), 0);
+    assert_int_equal(run("cluster show-recovery-policy"), 0);
+    assert_says("yes");
+    assert_int_equal(run("cluster recovery-policy --no-second-approval"), 0);
+    assert_int_equal(run("cluster show-recovery-policy"), 0);
+    assert_says("no");
 }
 
 static void what_is_created_is_listed_and_removed(void **unused)

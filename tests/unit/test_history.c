@@ -303,6 +303,36 @@ static int run_verifier(const char *arguments)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
 
+static void the_verifier_says_what_is_wrong_with_its_arguments(void **unused)
+{
+    static const char hex[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    static const struct {
+        const char *arguments, *words;
+    } bad[] = {{"", "no file is given"},
+               {"a b", "one file, not 'b' too"},
+               {"--no-such-option 1 a", "there is no option '--no-such-option'"},
+               {"a --key", "'--key' needs a value"},
+               {"--key zz a", "'zz' is no key"},
+               {"--head zz a", "'zz' is no chain head"},
+               {"--head 7:zz a", "'zz' is no chain head"},
+               {"--head 18446744073709551617:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef a", "number of an event"},
+               {"--head 0:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef a", "number of an event"},
+               {"--head -1:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef a", "number of an event"}};
+    char arguments[256];
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(run_verifier(bad[i].arguments), 2);
+        assert_non_null(strstr(said, bad[i].words));
+        assert_non_null(strstr(said, "usage: "));
+    }
+    snprintf(arguments, sizeof arguments, "--head %s --head %s a", hex, hex);
+    assert_int_equal(run_verifier(arguments), 2);
+    assert_non_null(strstr(said, "twice"));
+    assert_int_equal(run_verifier("--help"), 0);
+    assert_non_null(strstr(said, "Exit status"));
+    assert_int_equal(run_verifier("--version"), 0);
+    assert_non_null(strstr(said, "farshore-verify "));
+}
+
 static void head_text(uint64_t seq, char text[65])
 {
     struct far_store_txn *txn = read_store();
@@ -465,6 +495,7 @@ static int teardown(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_verifier_says_what_is_wrong_with_its_arguments),
         cmocka_unit_test(every_moment_is_what_the_events_fold_to),
         cmocka_unit_test(walking_backward_meets_the_same_rows),
         cmocka_unit_test(a_time_is_the_last_event_that_is_not_later),
