@@ -411,7 +411,7 @@ static void admin_due(struct sim *sim, void *object, uint64_t a, uint64_t b, str
     }
     far_raft_status(leader->raft, &status);
     uint64_t changes = sim->changes;
-    if (!status.ready || leader->meta->applied_index < status.commit_index || leader->fatal) {
+    if (!status.ready || status.configuration_pending || leader->meta->applied_index < status.configuration_index || leader->fatal) {
         return;
     }
     unsigned voters = 0;

@@ -129,7 +129,7 @@ static void register_due(struct sim *sim, void *object, uint64_t a, uint64_t b, 
         return;
     }
     far_raft_status(leader->raft, &status);
-    if (status.ready && !status.configuration_pending && leader->meta->applied_index >= status.commit_index) {
+    if (status.ready && !status.configuration_pending && leader->meta->applied_index >= status.configuration_index) {
         register_one(sim, &status);
     }
 }
