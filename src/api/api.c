@@ -250,6 +250,9 @@ static int check_fit(const struct far_api *api, const struct far_route *route, c
     if (is_to_come(api, &query->at) || is_to_come(api, &query->until)) {
         return far_fail(err, FAR_INVALID, "that moment is still to come: give one of the past, or none for now");
     }
+    if (query->force && !route->keeps_history) {
+        return far_fail(err, FAR_INVALID, "argument 'force' does not fit here");
+    }
     if (query->dry_run && !writes) {
         return far_fail(err, FAR_INVALID, "argument 'dry_run' does not fit: this request changes nothing");
     }

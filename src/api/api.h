@@ -39,6 +39,7 @@ struct far_api_join_request {
     const char *data_address; /* nodes, else "" */
     const char *party;        /* "server" or "node" */
     uint8_t seal_key[32];     /* servers: X25519 public key; else zero */
+    uint64_t feature_level;   /* servers: the newest one that its program knows */
 };
 
 /* A life of the cluster after the first one, as its row has it. */

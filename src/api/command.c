@@ -126,6 +126,9 @@ static int command(struct far_api_request *request, const json_t *body, struct f
     }
     int rc = far_json_to_struct(route->schema, body, &route->rule, &request->arena, object, err);
     rc = rc != 0 ? rc : fill_from_route(request, object, err);
+    if (rc == 0 && route->keeps_history && !request->query.force) {
+        rc = far_api_check_removal(request, object, err);
+    }
     return rc != 0 ? rc : far_api_propose(request, object, err);
 }
 
@@ -384,6 +387,18 @@ static void joined(struct far_api_request *request)
     far_api_answer_bytes(request, request->route->status, "application/json", &request->made);
 }
 
+/* A header, not a field: 0.1.0 refuses unknown fields, and says nothing itself. */
+static int level_of(struct far_api_request *request, uint64_t *ret_level, struct far_error *err)
+{
+    const char *text = far_http_exchange_request(request->exchange)->feature_level;
+    size_t len = strlen(text);
+    if (len > 9 || strspn(text, "0123456789") != len) {
+        return far_fail(err, FAR_INVALID, "the header Farshore-Feature-Level must be a number");
+    }
+    *ret_level = len == 0 ? 1 : strtoull(text, NULL, 10);
+    return 0;
+}
+
 static int join(struct far_api_request *request, const json_t *body, struct far_error *err)
 {
     const char *texts[JOIN_FIELDS];
@@ -403,6 +418,10 @@ static int join(struct far_api_request *request, const json_t *body, struct far_
                    *texts[5] == '\0')) {
         return far_fail(err, FAR_INVALID, "a server needs 'api_address', 'peer_address' and 'seal_key' (64 "
                                           "hexadecimal digits)");
+    }
+    rc = level_of(request, &join_request.feature_level, err);
+    if (rc != 0) {
+        return rc;
     }
     if (request->query.dry_run) {
         rc = request->api->hooks.join_command(request->api->arg, &join_request, &request->command, &request->payload, err);

@@ -255,11 +255,12 @@ static int place(struct far_api_request *request, const char *from, struct far_c
         return rc;
     }
     if (start) {
+        rc = far_api_check_oldest(request, &view, 1, err);
         *cursor = (struct far_cursor){.seq = view.first_seq == 0 ? 0 : view.first_seq - 1};
     } else if (!cursor->has_head && cursor->seq > 0) {
         cursor->seq--; /* from that event on */
     }
-    rc = check_cursor(request->api, &view, cursor, err);
+    rc = rc != 0 ? rc : check_cursor(request->api, &view, cursor, err);
     far_api_view_end(request, &view);
     return rc;
 }

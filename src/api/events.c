@@ -316,6 +316,9 @@ static int place(struct far_event_stream *stream, struct far_log_view *view, str
         stream->expected_len = cursor.is_whole ? sizeof cursor.head : FAR_CURSOR_HEAD;
         memcpy(stream->expected, cursor.head, sizeof stream->expected);
     }
+    if (rc == 0 && (stream->next_seq < first || (stream->next_seq == first && (from == FAR_FROM_START || from == FAR_FROM_TIME)))) {
+        rc = far_api_check_oldest(stream->request, view, stream->next_seq < first ? stream->next_seq : 1, err);
+    }
     if (rc == 0 && stream->next_seq < first) {
         return no_longer_kept(stream->next_seq, view, err);
     }

@@ -37,6 +37,7 @@ struct far_http_request {
     const char *if_match;
     const char *last_event_id;
     const char *accept;
+    const char *feature_level; /* Farshore-Feature-Level: what the program of a server that joins supports */
     struct far_slice body;
     bool close_after;  /* its end cannot be told from what follows: the connection ends with the answer */
     int refuse_status; /* not 0: the request broke a limit of HTTP; answer with this status and nothing else */

@@ -140,6 +140,7 @@ static int read_headers(struct lws *wsi, struct far_http_head *head, struct far_
         {"Idempotency-Key", &request->idempotency_key, 0, "idempotency-key:"},
         {"If-Match", &request->if_match, WSI_TOKEN_HTTP_IF_MATCH, NULL},
         {"Last-Event-ID", &request->last_event_id, 0, "last-event-id:"},
+        {"Farshore-Feature-Level", &request->feature_level, 0, "farshore-feature-level:"},
     };
     int status = 0;
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
@@ -157,6 +158,7 @@ int far_http_head_read(struct lws *wsi, size_t body_max, struct far_http_head *h
                        uint64_t *ret_body_length)
 {
     request->authorization = request->accept = request->idempotency_key = request->last_event_id = request->if_match = "";
+    request->feature_level = "";
     size_t found = sizeof methods / sizeof methods[0];
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
         if (lws_hdr_total_length(wsi, methods[i].token) > 0) {

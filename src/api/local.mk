@@ -15,6 +15,7 @@ libapi_la_SOURCES = \
 	src/api/export_piece.c \
 	src/api/events.c \
 	src/api/head_list.c \
+	src/api/history_gap.c \
 	src/api/http.c src/api/http.h \
 	src/api/http_conns.c src/api/http_conns.h \
 	src/api/http_exchange.c src/api/http_private.h \

@@ -59,11 +59,12 @@ const struct far_route far_routes[] = {
     GET_LIST("servers", server, "List servers"),
     GET_ONE("servers", "name", server, "One server"),
     COMMAND(POST, "/v1/servers/{name}/role", server_role_set, 202, .path_field = "name",
-            .rule = {"role", "role"}, .summary = "Promote a standby to voter, or take a server out"),
+            .rule = {"role", "role"}, .keeps_history = true, .summary = "Promote a standby to voter, or take a server out"),
     COMMAND(POST, "/v1/servers/{name}/site", server_site_set, 200, .path_field = "name", .rule = {"site", "site"},
             .summary = "Say at which site a server stands"),
     COMMAND(DELETE, "/v1/servers/{name}", server_role_set, 202, .path_field = "name", .rule = {"", NULL},
-            .fixed_field = "role", .fixed_value = FAR_server_role_removed, .summary = "Take a server out of the cluster"),
+            .fixed_field = "role", .fixed_value = FAR_server_role_removed, .keeps_history = true,
+            .summary = "Take a server out of the cluster"),
 
     GET_LIST("consumers", consumer, "List consumers of the events, with their lag"),
     {.method = FAR_HTTP_POST, .pattern = "/v1/consumers", .action = FAR_ROUTE_CONSUMER_CREATE,
@@ -327,7 +328,8 @@ int far_command_id_parse(const char *text, uint8_t ret_id[16], struct far_error 
 /* ---- queries ---- */
 
 enum argument_type {
-    NUMBER, TEXT, SUBJECT, KINDS, FLAG_LINEARIZABLE, FLAG_FORMAT, FLAG_FOLLOW, FLAG_PROOF, FLAG_DRY_RUN, PLACE, PLACE_TO, MOMENT,
+    NUMBER, TEXT, SUBJECT, KINDS, FLAG_LINEARIZABLE, FLAG_FORMAT, FLAG_FOLLOW, FLAG_PROOF, FLAG_DRY_RUN, FLAG_FORCE, PLACE,
+    PLACE_TO, MOMENT,
 };
 enum { TEXT_MAX = 63, SUBJECT_MAX = 80, KINDS_MAX = 1024 };
 
@@ -359,6 +361,7 @@ static const struct argument {
     {"until", MOMENT, offsetof(struct far_query, until)},
     {"object", TEXT, offsetof(struct far_query, object)},
     {"dry_run", FLAG_DRY_RUN, 0},
+    {"force", FLAG_FORCE, 0},
 };
 
 static bool is(struct far_slice text, const char *word)
@@ -440,6 +443,10 @@ static int parse_value(const struct argument *argument, struct far_slice value, 
     case FLAG_DRY_RUN:
         good = is(value, "true") || is(value, "false");
         query->dry_run = is(value, "true");
+        break;
+    case FLAG_FORCE:
+        good = is(value, "true") || is(value, "false");
+        query->force = is(value, "true");
         break;
     case PLACE:
         return parse_place(value, query, err);

@@ -47,6 +47,7 @@ struct far_route {
     struct far_json_rule rule; /* of the body */
     const char *fixed_field;   /* a field with one value on this route; NULL: none */
     uint64_t fixed_value;
+    bool keeps_history;  /* server_role_set: refused where it loses events that no other server holds, but with force=true */
     bool is_long;        /* reads much: computed on the worker's thread */
     const char *summary; /* what it does, as in the OpenAPI document */
 };
@@ -105,6 +106,7 @@ struct far_query {
     bool bounded; /* follow=0: end at what is there now */
     struct far_moment at;    /* the state of which moment */
     struct far_moment until; /* differences: up to this one */
+    bool force;              /* commands that may lose something: do it */
     bool dry_run;            /* commands: tell what would happen, and do nothing */
     struct far_slice object; /* "plan:web", "12" */
 };

@@ -45,6 +45,7 @@ struct cli_command {
     const char *columns;       /* list: "name:NAME state:STATE" */
     const char *body;          /* JSON that the body starts from; NULL: {} */
     const char *argument_field; /* the argument is also this field of the body; NULL: no */
+    bool asks_force;            /* its option --force goes into the path's query */
     bool takes_at;              /* reads a state, also of the past */
     const char *done;           /* what is said when it worked: "created" */
     const char *object;         /* what that is said of; NULL: the noun */

@@ -109,7 +109,8 @@ const struct cli_command cli_commands[] = {
      .run = cli_run_write, .method = "POST", .path = "/v1/servers/%s/site", .done = "is placed",
      .options = {{"site", CLI_TEXT, "SITE", true, "site", NULL, NULL, "the site"}}},
     {.noun = "server", .verb = "remove", .argument = "NAME", .help = "take a server out of the cluster",
-     .run = cli_run_write, .method = "DELETE", .path = "/v1/servers/%s", .done = "will be removed"},
+     .run = cli_run_write, .method = "DELETE", .path = "/v1/servers/%s", .done = "will be removed", .asks_force = true,
+     .options = {{"force", CLI_SWITCH, NULL, false, NULL, NULL, NULL, "also if events are lost that only it holds"}}},
 
     LIST("site", "/v1/sites", "id:ID name:NAME role:ROLE created_ms:CREATED"),
     SHOW("site", "NAME", "/v1/sites"),

@@ -22,6 +22,13 @@ void cli_append_encoded(char *path, size_t room, const char *text)
     }
 }
 
+static void append_argument(char path[CLI_PATH_MAX], const char *name, const char *value)
+{
+    size_t len = strlen(path);
+    snprintf(path + len, CLI_PATH_MAX - len, "%c%s=", strchr(path, '?') == NULL ? '?' : '&', name);
+    cli_append_encoded(path, CLI_PATH_MAX, value);
+}
+
 int cli_path(const struct cli *cli, char path[CLI_PATH_MAX], struct far_error *err)
 {
     const char *pattern = cli->parsed.command->path, *argument = cli->parsed.argument;
@@ -34,13 +41,14 @@ int cli_path(const struct cli *cli, char path[CLI_PATH_MAX], struct far_error *e
         cli_append_encoded(path, CLI_PATH_MAX, argument);
         strncat(path, at + 2, CLI_PATH_MAX - strlen(path) - 1);
     }
-    const char *moment = cli_value(&cli->parsed, "at");
     if (cli_value(&cli->parsed, "dry-run") != NULL) {
-        strncat(path, "?dry_run=true", CLI_PATH_MAX - strlen(path) - 1);
+        append_argument(path, "dry_run", "true");
     }
-    if (moment != NULL) {
-        strncat(path, strchr(path, '?') == NULL ? "?at=" : "&at=", CLI_PATH_MAX - strlen(path) - 1);
-        cli_append_encoded(path, CLI_PATH_MAX, moment);
+    if (cli->parsed.command->asks_force && cli_value(&cli->parsed, "force") != NULL) {
+        append_argument(path, "force", "true");
+    }
+    if (cli_value(&cli->parsed, "at") != NULL) {
+        append_argument(path, "at", cli_value(&cli->parsed, "at"));
     }
     return 0;
 }

@@ -118,17 +118,32 @@ static int refusal(long status, const struct far_buf *answer, struct far_error *
     return rc;
 }
 
-static int post(const char *address, const char *body, const struct far_join_token *token, struct far_buf *answer,
-                struct far_error *err)
+/* NULL: no memory. */
+static struct curl_slist *headers_of(uint64_t feature_level)
+{
+    char level[64];
+    struct curl_slist *first = curl_slist_append(NULL, "Content-Type: application/json");
+    snprintf(level, sizeof level, "Farshore-Feature-Level: %llu", (unsigned long long)feature_level);
+    struct curl_slist *both = first == NULL || feature_level == 0 ? first : curl_slist_append(first, level);
+    if (both == NULL) {
+        curl_slist_free_all(first);
+    }
+    return both;
+}
+
+static int post(const char *address, const char *body, uint64_t feature_level, const struct far_join_token *token,
+                struct far_buf *answer, struct far_error *err)
 {
     char url[FAR_JOIN_TOKEN_ADDRESS_BYTES_MAX + 32];
     char words[CURL_ERROR_SIZE] = "";
     snprintf(url, sizeof url, "https://%s/v1/join", address);
     CURL *curl = curl_easy_init();
-    if (curl == NULL) {
+    struct curl_slist *headers = headers_of(feature_level);
+    if (curl == NULL || headers == NULL) {
+        curl_easy_cleanup(curl);
+        curl_slist_free_all(headers);
         return far_fail(err, FAR_LIMIT, "no memory for a request");
     }
-    struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
     curl_easy_setopt(curl, CURLOPT_URL, url);
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https");
     curl_easy_setopt(curl, CURLOPT_PROXY, "");
@@ -350,7 +365,7 @@ static int ask(const struct far_enroll_request *request, const struct far_join_t
     int rc = far_fail(err, FAR_IO, "the token names no server");
     for (size_t i = 0; i < token->address_count; i++) {
         far_buf_reset(&answer);
-        rc = post(token->addresses[i], body, token, &answer, err);
+        rc = post(token->addresses[i], body, request->feature_level, token, &answer, err);
         if (rc != FAR_IO && rc != FAR_BUSY && rc != FAR_NOT_LEADER) {
             break; /* an answer; a token is used up by the first good one, so nobody else is asked after it */
         }

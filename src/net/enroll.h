@@ -18,6 +18,7 @@ struct far_enroll_request {
     const char *peer_address;  /* servers, else NULL */
     const char *data_address;  /* nodes, else NULL */
     const uint8_t *seal_key;   /* servers: 32 bytes, X25519 public key; else NULL */
+    uint64_t feature_level;    /* servers: the newest one that the program knows; 0: nothing is said */
 };
 
 struct far_enroll_server {

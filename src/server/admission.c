@@ -28,6 +28,7 @@ struct join {
     char peer_address[NAME_MAX_BYTES];
     char data_address[NAME_MAX_BYTES];
     uint8_t seal_key[32];
+    uint64_t feature_level; /* of a server's program */
     uint8_t token_hash[32];
     uint8_t fingerprint[32];       /* SHA-256 of the public key */
     struct far_buf csr_der;
@@ -146,6 +147,7 @@ static int take_request(struct join *join, const struct far_api_join_request *re
         return far_fail(err, FAR_INVALID, "who joins is a server or a node, not '%.32s'", request->party);
     }
     memcpy(join->seal_key, request->seal_key, sizeof join->seal_key);
+    join->feature_level = request->feature_level;
     int rc = check_addresses(join, err);
     rc = rc == 0 ? far_join_token_parse(request->token, strlen(request->token), &token, err) : rc;
     if (rc != 0) {
@@ -157,6 +159,20 @@ static int take_request(struct join *join, const struct far_api_join_request *re
     const char *names[3];
     size_t count = hosts_of(join, hosts, names);
     return rc == 0 ? far_pki_request_check(far_buf_slice(&join->csr_der), names, count, err) : rc;
+}
+
+/* A server whose program does not know the cluster's level would stop before the first entry of it: it had better never join. */
+static int check_level(const struct join *join, struct far_state *state, struct far_arena *arena, struct far_error *err)
+{
+    struct far_row_cluster cluster;
+    struct far_key key = far_key(&far_schema_row_cluster);
+    int rc = join->party == FAR_PARTY_SERVER ? far_state_get(state, &far_schema_row_cluster, &key, arena, &cluster, err) : 0;
+    if (rc != 0 || join->party != FAR_PARTY_SERVER || join->feature_level >= cluster.feature_level) {
+        return rc;
+    }
+    return far_fail(err, FAR_CONFLICT, "the program of server '%s' is too old for this cluster: it knows feature level %llu, the "
+                    "cluster is at %llu; install a newer version and join again with the same token", join->name,
+                    (unsigned long long)join->feature_level, (unsigned long long)cluster.feature_level);
 }
 
 /* Is the token good now? The log has the last word; this spares it the entry. */
@@ -179,6 +195,7 @@ static int check_token(struct join *join, struct far_error *err)
         rc = far_query_token(&view.state, far_slice(join->token_hash, 32), purpose, progress.time_ms, &arena, &token,
                              err);
     }
+    rc = rc != 0 ? rc : check_level(join, &view.state, &arena, err);
     far_arena_done(&arena);
     far_log_view_end(&view);
     return rc;

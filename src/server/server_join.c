@@ -74,6 +74,7 @@ static int enroll(const struct far_join_options *options, const struct far_serve
         .api_address = config->api_address,
         .peer_address = config->peer_address,
         .seal_key = seal_public,
+        .feature_level = FAR_FEATURE_LEVEL,
     };
     return far_enroll(&request, ret_enrolment, err);
 }

@@ -30,7 +30,7 @@ struct fixture {
     pthread_mutex_t lock;
     struct far_state state;
     struct kept_event *events;
-    uint64_t last_seq, first_seq, index;
+    uint64_t last_seq, first_seq, index, other_id, other_first_seq;
     int refuse;
     bool hold, stale;
     struct held held[HELD_MAX];
@@ -205,6 +205,12 @@ static void status(void *arg, struct far_log_status *ret_status)
     ret_status->member_count = 1;
     ret_status->members[0] = (struct far_log_member){.id = 1, .address = "127.0.0.1:1", .role = FAR_server_role_voter,
                                                      .connected = true, .match_index = f->index};
+    pthread_mutex_lock(&f->lock);
+    if (f->other_first_seq != 0) {
+        ret_status->members[ret_status->member_count++] = (struct far_log_member){
+            .id = f->other_id, .address = "127.0.0.1:2", .role = FAR_server_role_voter, .about = {.first_seq = f->other_first_seq}};
+    }
+    pthread_mutex_unlock(&f->lock);
 }
 
 static void propose(void *arg, const struct far_command *command, uint64_t timeout_ms, far_log_done_fn done,
@@ -455,6 +461,15 @@ void far_test_api_trim(struct far_test_api *shown, uint64_t first_seq)
     struct fixture *f = (struct fixture *)(void *)shown;
     pthread_mutex_lock(&f->lock);
     f->first_seq = first_seq;
+    pthread_mutex_unlock(&f->lock);
+}
+
+void far_test_api_other(struct far_test_api *shown, uint64_t id, uint64_t first_seq)
+{
+    struct fixture *f = (struct fixture *)(void *)shown;
+    pthread_mutex_lock(&f->lock);
+    f->other_id = id;
+    f->other_first_seq = first_seq;
     pthread_mutex_unlock(&f->lock);
 }
 

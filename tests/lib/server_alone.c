@@ -255,6 +255,7 @@ int server_alone_join(struct fixture *f, const char *token, const char *party, c
         .peer_address = is_server ? "127.0.0.1:6001" : "",
         .data_address = is_server ? "" : "127.0.0.1:6002",
     };
+    request.feature_level = f->feature_level != 0 ? f->feature_level : FAR_FEATURE_LEVEL;
     if (seal_key != NULL) {
         memcpy(request.seal_key, seal_key, 32);
     }

@@ -34,6 +34,7 @@ struct fixture {
     struct far_error error;
     struct far_error refused; /* why the last stream that was not accepted ended */
     uint64_t joined_id;
+    uint64_t feature_level; /* of the programs that join; 0: the newest */
     char certificate[4096];
     char cluster[64];
 };

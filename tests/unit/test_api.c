@@ -498,6 +498,23 @@ static void a_cursor_before_the_kept_history_is_refused(void **unused)
     far_test_api_trim(fixture, 1);
 }
 
+static void a_server_that_still_fetches_older_events_sends_elsewhere(void **unused)
+{
+    static const char *const older[] = {"/v1/events?follow=false&from=start", "/v1/events?follow=false&from=1",
+                                        "/v1/events?follow=false&from=1970-01-01T00:00:00Z"};
+    far_test_api_trim(fixture, 3);
+    far_test_api_other(fixture, 2, 1);
+    for (size_t i = 0; i < sizeof older / sizeof older[0]; i++) {
+        assert_problem(ask("GET", older[i], NULL), 503, "busy", "ask server 2");
+    }
+    assert_problem(ask("POST", "/v1/consumers", "{\"name\":\"late\",\"from\":\"start\"}"), 503, "busy", "ask server 2");
+    assert_int_equal(ask("GET", "/v1/events?follow=false&from=3&limit=1", NULL), 200);
+    far_test_api_other(fixture, 2, 3); /* nobody has older ones: that is the beginning */
+    assert_int_equal(ask("GET", "/v1/events?follow=false&from=start&limit=1", NULL), 200);
+    far_test_api_other(fixture, 2, 0);
+    far_test_api_trim(fixture, 1);
+}
+
 static void a_stream_ends_at_once_when_its_token_is_revoked(void **unused)
 {
     char saved[sizeof auth], id[32], path[64];
@@ -592,6 +609,7 @@ int main(void)
         cmocka_unit_test(history_ends_where_it_was_asked_to),
         cmocka_unit_test(many_events_arrive_whole_and_in_order),
         cmocka_unit_test(a_cursor_before_the_kept_history_is_refused),
+        cmocka_unit_test(a_server_that_still_fetches_older_events_sends_elsewhere),
         cmocka_unit_test(a_stream_ends_at_once_when_its_token_is_revoked),
         cmocka_unit_test(a_client_that_leaves_before_its_answer_costs_nothing),
     };

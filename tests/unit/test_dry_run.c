@@ -329,6 +329,23 @@ static void arguments_of_the_past_are_refused_where_they_mean_nothing(void **unu
     assert_int_equal(ask("GET", "/v1/sites/spare", NULL), 200);
 }
 
+static void the_only_server_with_some_events_stays(void **unused)
+{
+    assert_int_equal(ask("GET", "/v1/servers/s2", NULL), 200);
+    uint64_t id = strtoull(strstr(far_test_https_body(c), "\"id\":") + 5, NULL, 10);
+    far_test_api_trim(fixture, 3); /* server 1, which answers, has fetched no older ones yet */
+    far_test_api_other(fixture, id, 1);
+    assert_int_equal(ask("DELETE", "/v1/servers/s2?dry_run=true", NULL), 409);
+    assert_non_null(strstr(far_test_https_body(c), "server 's2' holds the events before 3"));
+    assert_int_equal(ask("POST", "/v1/servers/s2/role?dry_run=true", "{\"role\":\"removed\"}"), 409);
+    assert_int_equal(ask("DELETE", "/v1/servers/s2?dry_run=true&force=true", NULL), 200);
+    far_test_api_other(fixture, id, 3);
+    assert_int_equal(ask("DELETE", "/v1/servers/s2?dry_run=true", NULL), 200);
+    far_test_api_other(fixture, id, 0);
+    far_test_api_trim(fixture, 1);
+    assert_int_equal(ask("DELETE", "/v1/sites/spare?dry_run=true&force=true", NULL), 400);
+}
+
 static void every_get_answers_from_the_past(void **unused)
 {
     uint64_t seq = far_test_api_last_seq(fixture);
@@ -473,6 +490,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_join_is_predicted_without_a_token_of_a_user, start, stop),
         cmocka_unit_test_setup_teardown(an_acknowledgement_is_predicted_and_not_noted, start, stop),
         cmocka_unit_test_setup_teardown(arguments_of_the_past_are_refused_where_they_mean_nothing, start, stop),
+        cmocka_unit_test_setup_teardown(the_only_server_with_some_events_stays, start, stop),
         cmocka_unit_test_setup_teardown(every_get_answers_from_the_past, start, stop),
         cmocka_unit_test_setup_teardown(an_object_is_explained_by_the_events_that_changed_it, start, stop),
         cmocka_unit_test_setup_teardown(what_was_removed_is_explained_by_its_id, start, stop),

@@ -76,6 +76,10 @@ static void a_server_joins_can_open_the_secrets_and_becomes_a_voter(void **state
     assert_int_equal(far_pki_key_make(&key, &err), 0);
     assert_int_equal(far_seal_keypair(public_key, private_key, &err), 0);
     server_alone_request(far_buf_slice(&key), csr);
+    f->feature_level = FAR_FEATURE_LEVEL - 1; /* a program that is too old spends no token */
+    assert_int_equal(server_alone_join(f, token, "server", "b", csr, public_key), FAR_CONFLICT);
+    assert_non_null(strstr(f->error.message, "too old for this cluster"));
+    f->feature_level = 0;
     assert_int_equal(server_alone_join(f, token, "server", "b", csr, public_key), 0);
     uint64_t id = f->joined_id;
 

@@ -1,0 +1,113 @@
+/* Who holds which events. A server that joined or installed a state fetches the events before it in its own time (log_peers.c).
+ * Meanwhile it must not tell its oldest event as the beginning: whoever asks for what is older, and is kept by another server, is
+ * sent there. And the only server that holds some events is not taken out of the cluster unless that is really wanted. */
+#include "api/request.h"
+#include "fsm/query.h"
+
+enum { HEARD_MS_MAX = 10 * 1000 }; /* what a server said of itself longer ago does not count */
+
+/* Another server that has older events than this one; NULL: none is known of. */
+static const struct far_log_member *find_older(const struct far_log_status *status, uint64_t first_seq)
+{
+    const struct far_log_member *oldest = NULL;
+    for (size_t i = 0; i < status->member_count; i++) {
+        const struct far_log_member *m = &status->members[i];
+        if (m->id != status->server_id && m->about_age_ms <= HEARD_MS_MAX && m->about.first_seq != 0 &&
+            m->about.first_seq < first_seq && (oldest == NULL || m->about.first_seq < oldest->about.first_seq)) {
+            oldest = m;
+        }
+    }
+    return oldest;
+}
+
+/* The oldest event that the cluster keeps: those before it were cut. */
+static int first_kept(struct far_api_request *request, struct far_log_view *view, uint64_t *ret_seq, struct far_error *err)
+{
+    struct far_row_retention row;
+    struct far_key key = far_key(&far_schema_row_retention);
+    int rc = far_state_get(&view->state, &far_schema_row_retention, &key, &request->arena, &row, err);
+    *ret_seq = rc == 0 && row.first_seq != 0 ? row.first_seq : 1;
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+int far_api_check_oldest(struct far_api_request *request, struct far_log_view *view, uint64_t wanted_seq, struct far_error *err)
+{
+    const struct far_api *api = request->api;
+    struct far_log_status status;
+    struct far_row_server server;
+    uint64_t kept;
+    int rc = first_kept(request, view, &kept, err);
+    if (rc != 0 || kept >= view->first_seq || wanted_seq >= view->first_seq) {
+        return rc;
+    }
+    api->hooks.status(api->arg, &status);
+    const struct far_log_member *member = find_older(&status, view->first_seq);
+    if (member == NULL) {
+        return 0;
+    }
+    struct far_key key = far_key(&far_schema_row_server);
+    far_key_u64(&key, member->id);
+    rc = far_state_get(&view->state, &far_schema_row_server, &key, &request->arena, &server, err);
+    struct far_slice address = rc == 0 ? server.api_address : far_slice_str("?");
+    return far_fail(err, FAR_BUSY, "this server still fetches the events before %llu: ask server %llu at %.*s, which has them from "
+                    "%llu on, or this one later", (unsigned long long)view->first_seq, (unsigned long long)member->id,
+                    (int)address.len, (const char *)address.data, (unsigned long long)member->about.first_seq);
+}
+
+/* The oldest event of a server, as it said last; 0: it never did, so it may hold everything. */
+static uint64_t first_of(const struct far_log_status *status, uint64_t id, uint64_t own_first_seq)
+{
+    for (size_t i = 0; i < status->member_count; i++) {
+        const struct far_log_member *m = &status->members[i];
+        if (m->id == id) {
+            return id == status->server_id ? own_first_seq : m->about_age_ms == UINT64_MAX ? 0 : m->about.first_seq;
+        }
+    }
+    return UINT64_MAX; /* it is no member of the log, and holds nothing for it */
+}
+
+/* The oldest event that one of the others holds that are there. */
+static uint64_t first_of_others(const struct far_log_status *status, uint64_t id, uint64_t own_first_seq)
+{
+    uint64_t first = status->server_id == id ? UINT64_MAX : own_first_seq;
+    for (size_t i = 0; i < status->member_count; i++) {
+        const struct far_log_member *m = &status->members[i];
+        bool is_other = m->id != id && m->id != status->server_id && m->about_age_ms <= HEARD_MS_MAX && m->about.first_seq != 0;
+        first = is_other && m->about.first_seq < first ? m->about.first_seq : first;
+    }
+    return first;
+}
+
+static int check_removal(struct far_api_request *request, struct far_log_view *view, struct far_slice name, struct far_error *err)
+{
+    struct far_log_status status;
+    uint64_t id = 0, kept = 1;
+    int rc = far_query_id(&view->state, &far_schema_row_server, name, &id, err);
+    rc = rc != 0 ? rc : first_kept(request, view, &kept, err);
+    if (rc != 0) {
+        return rc == FAR_NOT_FOUND ? 0 : rc; /* the core says so better */
+    }
+    request->api->hooks.status(request->api->arg, &status);
+    uint64_t own = view->first_seq == 0 ? 1 : view->first_seq, held = first_of(&status, id, own);
+    uint64_t others = first_of_others(&status, id, own);
+    if (others <= kept || others <= held || others == UINT64_MAX) {
+        return 0;
+    }
+    return far_fail(err, FAR_CONFLICT, "server '%.*s' %s the events before %llu, which are kept, and no other server that is there has "
+                    "them: wait until one has fetched them (HISTORY of cluster status), or lose them with --force (force=true)",
+                    (int)name.len, (const char *)name.data, held == 0 ? "may hold" : "holds", (unsigned long long)others);
+}
+
+int far_api_check_removal(struct far_api_request *request, const struct far_cmd_server_role_set *command, struct far_error *err)
+{
+    struct far_log_view view;
+    if (command->role != FAR_server_role_removed) {
+        return 0;
+    }
+    int rc = request->api->hooks.view_begin(request->api->arg, &view, err);
+    if (rc == 0) {
+        rc = check_removal(request, &view, command->name, err);
+        request->api->hooks.view_end(request->api->arg, &view);
+    }
+    return rc;
+}
