@@ -40,15 +40,15 @@ static const char *retry_name(enum far_retry retry)
 size_t far_api_headers(struct far_api_request *request, char index_text[24],
                        struct far_http_header headers[FAR_API_HEADERS_MAX])
 {
-    struct far_log_status status;
-    request->api->hooks.status(request->api->arg, &status);
-    uint64_t index = request->applied_index != 0 ? request->applied_index : status.applied_index;
+    struct far_log_glance glance;
+    request->api->hooks.glance(request->api->arg, &glance);
+    uint64_t index = request->applied_index != 0 ? request->applied_index : glance.applied_index;
     snprintf(index_text, 24, "%llu", (unsigned long long)index);
     headers[0] = (struct far_http_header){"farshore-index:", index_text};
     headers[1] = (struct far_http_header){"cache-control:", "no-store"};
     headers[2] = (struct far_http_header){"x-content-type-options:", "nosniff"};
     size_t count = 3;
-    if (status.stale) {
+    if (glance.is_stale) {
         headers[count++] = (struct far_http_header){"farshore-stale:", "true"};
     }
     if (request->etag[0] != '\0') {

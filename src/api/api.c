@@ -6,17 +6,14 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
-#include "base/random.h"
-#include "fsm/query.h"
 
 #include <stdlib.h>
-#include <strings.h>
 
 enum { CLOCKS_DIFFER_MS = 10000 };
 
 static void proceed(struct far_api_request *request);
 
-/* ---- views and tokens ---- */
+/* ---- views ---- */
 
 int far_api_view(struct far_api_request *request, struct far_log_view *ret_view, struct far_error *err)
 {
@@ -38,34 +35,6 @@ int far_api_view(struct far_api_request *request, struct far_log_view *ret_view,
 void far_api_view_end(struct far_api_request *request, struct far_log_view *view)
 {
     request->api->hooks.view_end(request->api->arg, view);
-}
-
-int far_api_authorize(struct far_api_request *request, struct far_log_view *view, uint64_t *ret_token_id,
-                      struct far_error *err)
-{
-    const char *text = far_http_exchange_request(request->exchange)->authorization;
-    uint8_t secret[32], hash[32];
-    if (strncasecmp(text, "Bearer ", 7) != 0 || !far_api_token_parse(text + 7, strlen(text + 7), secret)) {
-        return far_fail(err, FAR_DENIED, "%s",
-                        text[0] == '\0' ? "a token is needed: send the header 'Authorization: Bearer <token>'"
-                                        : "this is no API token: those begin with 'far_'; a join token lets only servers and nodes join");
-    }
-    far_token_hash(secret, hash);
-    struct far_key key = far_key(&far_schema_row_progress);
-    struct far_row_progress progress;
-    struct far_row_token token;
-    int rc = far_state_get(&view->state, &far_schema_row_progress, &key, &request->arena, &progress, err);
-    if (rc == FAR_NOT_FOUND) {
-        return far_fail(err, FAR_BUSY, "this server holds no state yet");
-    }
-    if (rc == 0) {
-        rc = far_query_token(&view->state, far_slice(hash, sizeof hash), FAR_token_purpose_api, progress.time_ms,
-                             &request->arena, &token, err);
-    }
-    if (rc == 0) {
-        *ret_token_id = token.id;
-    }
-    return rc;
 }
 
 /* ---- hooks that answer later ---- */
@@ -197,20 +166,6 @@ static void proceed(struct far_api_request *request)
     act(request);
 }
 
-static int check_token(struct far_api_request *request, struct far_error *err)
-{
-    struct far_log_view view;
-    int rc = request->api->hooks.view_begin_now(request->api->arg, &view, err);
-    if (rc != 0) {
-        return rc;
-    }
-    rc = far_api_authorize(request, &view, &request->token_id, err);
-    rc = rc != 0 ? rc : far_api_check_witness(request, &view, err);
-    far_api_view_end(request, &view);
-    request->applied_index = 0;
-    return rc;
-}
-
 /* Breaks a limit of HTTP: said as it is; the same request will break it again. */
 static void refuse(struct far_api_request *request, const struct far_http_request *http)
 {
@@ -287,7 +242,7 @@ static bool admit(struct far_api_request *request)
         far_api_problem(request, match.methods != 0 ? 405 : 404, &err);
         return false;
     }
-    int rc = match.route->open ? 0 : check_token(request, &err);
+    int rc = match.route->open ? 0 : far_api_let_in(request, &err);
     if (rc == FAR_DENIED) {
         far_api_problem(request, 401, &err);
         return false;
@@ -345,12 +300,23 @@ static void on_wake(void *arg)
     far_api_events_wake(arg);
 }
 
+static void on_turn(void *arg)
+{
+    struct far_api *api = arg;
+    api->hooks.flush(api->arg);
+}
+
+void far_api_batch(struct far_api *api, bool begins)
+{
+    far_http_batch(api->http, begins);
+}
+
 /* ---- life ---- */
 
 int far_api_new(const struct far_api_config *config, const struct far_api_hooks *hooks, void *arg,
                 struct far_api **ret_api, struct far_error *err)
 {
-    static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake, on_stranger};
+    static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake, on_stranger, on_turn};
     struct far_api *api = calloc(1, sizeof *api);
     if (api == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory for the API");

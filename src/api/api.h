@@ -120,6 +120,11 @@ struct far_api_hooks {
     int (*backup_make)(void *arg, struct far_api_backup *ret_backup, struct far_error *err);
     int (*backup_list)(void *arg, struct far_api_backup list[FAR_API_BACKUPS_MAX], size_t *ret_count, struct far_error *err);
     int (*backup_read)(void *arg, const char *name, uint64_t offset, size_t max, struct far_buf *out, struct far_error *err);
+    /* As far_log_glance. */
+    void (*glance)(void *arg, struct far_log_glance *ret_glance);
+    /* The API's thread has done what there was: what propose, wait_index, barrier, skip_entry and join were called for may begin
+     * only now. */
+    void (*flush)(void *arg);
     /* As far_log_follow. */
     void (*follow)(void *arg, bool begins);
     /* As far_log_skip_entry, on the core thread. */
@@ -135,6 +140,8 @@ int far_api_new(const struct far_api_config *config, const struct far_api_hooks 
 int far_api_port(const struct far_api *api);
 /* Something was committed: event streams look again. Any thread, cheap; call it from far_log_commit_fn. */
 void far_api_committed(struct far_api *api, uint64_t applied_index, uint64_t last_seq);
+/* As far_log_batch_fn: between the two calls, `done`s do not wake the API's thread. One thread at a time. */
+void far_api_batch(struct far_api *api, bool begins);
 /* Ends the thread and all connections. Not on the API thread. */
 void far_api_stop(struct far_api *api);
 /* After far_api_stop() and after every done that was owed. NULL is allowed. */

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 enum { JOIN_TOKEN_LIFE_MS = 3600 * 1000, CSR_MAX = 8192 };
@@ -67,11 +68,45 @@ static void answer_problem(struct far_api_request *request)
     far_api_problem(request, 0, &err);
 }
 
+/* An id that nobody guesses and nobody draws twice. */
+static void draw_id(struct far_api *api, uint8_t id[16])
+{
+    if (api->random_left < 16) {
+        far_random_bytes(api->random, sizeof api->random);
+        api->random_left = sizeof api->random;
+    }
+    memcpy(id, api->random + sizeof api->random - api->random_left, 16);
+    api->random_left -= 16;
+}
+
+/* The answer to nearly every command: numbers only, so it is written as it is. */
+static void answer_plain(struct far_api_request *request)
+{
+    const struct far_result *result = &request->result;
+    char id[2 * sizeof request->command.id + 1];
+    struct far_buf body;
+    far_hex_encode(request->command.id, sizeof request->command.id, id);
+    far_buf_init(&body, FAR_API_ANSWER_MAX);
+    int rc = far_buf_printf(&body, "{\"command_id\":\"%s\",\"id\":%" PRIu64 ",\"repeated\":%s,\"seq_first\":%" PRIu64
+                            ",\"seq_last\":%" PRIu64 ",\"index\":%" PRIu64 "}", id, result->object_id,
+                            result->repeated ? "true" : "false", result->seq_first, result->seq_last, request->applied_index);
+    if (rc != 0) {
+        far_buf_done(&body);
+        far_api_answer(request, request->route->status, NULL);
+        return;
+    }
+    far_api_answer_bytes(request, request->route->status, "application/json", &body);
+}
+
 static void proposed(struct far_api_request *request)
 {
     const struct far_result *result = &request->result;
     if (result->klass != 0) {
         answer_problem(request);
+        return;
+    }
+    if (request->token_text == NULL && result->message[0] == '\0' && result->object_id <= INT64_MAX) {
+        answer_plain(request);
         return;
     }
     json_t *answer = json_pack("{s:o*, s:o, s:b, s:o, s:o, s:o}", "command_id",
@@ -97,7 +132,7 @@ int far_api_propose(struct far_api_request *request, const void *object, struct 
     if (rc == 0 && key[0] != '\0') {
         rc = far_command_id_parse(key, command->id, err);
     } else {
-        far_random_bytes(command->id, sizeof command->id);
+        draw_id(request->api, command->id);
     }
     command->kind = schema->kind;
     command->version = schema->version;

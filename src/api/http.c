@@ -82,19 +82,33 @@ static void on_timer(lws_sorted_usec_list_t *sul)
     lws_sul_schedule(http->context, 0, &http->timer.sul, on_timer, (lws_usec_t)(http->tick_ms * 1000));
 }
 
+/* One turn: what the sockets bring, then what other threads posted. False: it is over. */
+static bool turn(struct far_http *http)
+{
+    http->in_turn = true;
+    bool goes_on = lws_service(http->context, 0) >= 0;
+    http->in_turn = false;
+    if (goes_on) {
+        far_http_conns_reap(&http->conns);
+        run_work(http, false);
+    }
+    if (goes_on && atomic_exchange(&http->woken, false)) {
+        http->callbacks.on_wake(http->arg);
+    }
+    if (goes_on) {
+        far_http_write_ready(http);
+    }
+    if (http->callbacks.on_turn != NULL) {
+        http->callbacks.on_turn(http->arg);
+    }
+    return goes_on;
+}
+
 static void *serve(void *arg)
 {
     struct far_http *http = arg;
     lws_sul_schedule(http->context, 0, &http->timer.sul, on_timer, (lws_usec_t)(http->tick_ms * 1000));
-    while (!atomic_load(&http->stopping)) {
-        if (lws_service(http->context, 0) < 0) {
-            break;
-        }
-        far_http_conns_reap(&http->conns);
-        run_work(http, false);
-        if (atomic_exchange(&http->woken, false)) {
-            http->callbacks.on_wake(http->arg);
-        }
+    while (!atomic_load(&http->stopping) && turn(http)) {
     }
     lws_sul_cancel(&http->timer.sul);
     atomic_store(&http->serving, false);
@@ -124,7 +138,7 @@ void far_http_post(struct far_http *http, struct far_http_work *work)
 {
     work->next = NULL;
     pthread_mutex_lock(&http->lock);
-    bool is_first = http->last == NULL;
+    bool is_first = http->last == NULL, wakes = is_first && !http->is_batch;
     if (is_first) {
         http->first = work;
     } else {
@@ -132,7 +146,18 @@ void far_http_post(struct far_http *http, struct far_http_work *work)
     }
     http->last = work;
     pthread_mutex_unlock(&http->lock);
-    if (is_first) {
+    if (wakes) {
+        kick(http);
+    }
+}
+
+void far_http_batch(struct far_http *http, bool begins)
+{
+    pthread_mutex_lock(&http->lock);
+    http->is_batch = begins;
+    bool wakes = !begins && http->first != NULL;
+    pthread_mutex_unlock(&http->lock);
+    if (wakes) {
         kick(http);
     }
 }

@@ -57,6 +57,8 @@ struct far_http_callbacks {
     /* What came was no HTTP, or had a method that nobody knows: append the body of the answer to what request says (its
      * refuse_status and refuse_why, nothing else). NULL: an empty body. */
     void (*on_stranger)(void *arg, const struct far_http_request *request, struct far_buf *body);
+    /* The last one of a turn of the loop: requests that were there together were delivered. NULL: nobody wants to know. */
+    void (*on_turn)(void *arg);
 };
 
 struct far_http_config {
@@ -88,6 +90,8 @@ struct far_http_work {
 };
 /* Any thread, until far_http_free(). */
 void far_http_post(struct far_http *http, struct far_http_work *work);
+/* Until it ends, what is posted wakes nobody: for who posts several. One thread at a time. */
+void far_http_batch(struct far_http *http, bool begins);
 
 const struct far_http_request *far_http_exchange_request(const struct far_http_exchange *exchange);
 /* Who asks was let in: the connection may stay idle for longer than those of strangers. */

@@ -18,6 +18,8 @@ struct far_http_exchange {
     struct lws *wsi;
     struct far_http_session *session;
     struct far_http_exchange *prev, *next; /* of http->exchanges */
+    struct far_http_exchange *next_ready;  /* of http->ready */
+    bool is_ready;
     struct far_http_request request;
     enum far_http_phase phase;
     bool known; /* the owner saw it: it gets on_gone */
@@ -28,7 +30,7 @@ struct far_http_exchange {
     size_t answer_sent;
     far_http_pull_fn pull;
     void *data; /* the owner's */
-    struct far_http_head head;
+    struct far_http_head head; /* last: it is not zeroed */
 };
 
 /* What libwebsockets keeps for a connection. */
@@ -55,6 +57,7 @@ struct far_http {
     int port;
     struct timer timer;
     struct far_http_exchange *exchanges;
+    struct far_http_exchange *ready; /* answered between two turns, to be written */
     struct far_buf scratch; /* of the thread: LWS_PRE and what is sent next */
     pthread_t thread;
     bool started;
@@ -64,6 +67,8 @@ struct far_http {
     atomic_int kicking;   /* calls of it under way: the context outlives them */
     pthread_mutex_t lock; /* of the work that waits */
     struct far_http_work *first, *last;
+    bool is_batch; /* somebody posts several; under the lock */
+    bool in_turn;  /* libwebsockets calls back */
 };
 
 /* What libwebsockets says of a connection; -1: close it. */
@@ -71,6 +76,8 @@ int far_http_on_head(struct far_http *http, struct lws *wsi, struct far_http_ses
 int far_http_on_body(struct far_http_exchange *exchange, const void *data, size_t len);
 void far_http_on_body_end(struct far_http_exchange *exchange);
 int far_http_on_writeable(struct far_http_exchange *exchange);
+/* Between two turns of libwebsockets: send what was answered there. */
+void far_http_write_ready(struct far_http *http);
 /* What came is no HTTP that libwebsockets knows: answered at once. Returns -1. */
 int far_http_on_stranger(struct far_http *http, struct lws *wsi, const void *data, size_t len);
 /* The end of an exchange; NULL is allowed. */

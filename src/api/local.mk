@@ -2,6 +2,7 @@ noinst_LTLIBRARIES += libapi.la
 libapi_la_SOURCES = \
 	src/api/answer.c \
 	src/api/api.c src/api/api.h \
+	src/api/authorize.c \
 	src/api/backup.c \
 	src/api/change.c \
 	src/api/command.c \

@@ -24,6 +24,14 @@ struct far_api_request;
 typedef int (*far_api_compute_fn)(struct far_api_request *request, json_t **ret_answer, struct far_error *err);
 
 
+/* A token that was good when the store had committed this index. */
+enum { FAR_API_KNOWN_MAX = 64 };
+struct far_api_known {
+    uint64_t token_id; /* 0: none */
+    uint64_t index;
+    uint8_t hash[32]; /* of its secret */
+};
+
 struct far_api {
     struct far_api_hooks hooks;
     void *arg;
@@ -35,6 +43,9 @@ struct far_api {
     struct far_event_cache cache; /* of all streams */
     struct far_consumer_acks *acks;
     struct far_api_worker *worker;
+    struct far_api_known known[FAR_API_KNOWN_MAX]; /* by the first byte of the hash */
+    uint8_t random[1024]; /* for ids of commands: drawn many at once; what is left lies at the end */
+    size_t random_left;
 };
 
 struct far_api_request {
@@ -86,9 +97,6 @@ int far_api_expect(struct far_api_request *request, void (*next)(struct far_api_
                    struct far_error *err);
 /* A far_log_done_fn whose arg is the request. */
 void far_api_done(void *arg, const struct far_result *result, uint64_t applied_index);
-/* The bearer token of the request is good: its id. FAR_DENIED. */
-int far_api_authorize(struct far_api_request *request, struct far_log_view *view, uint64_t *ret_token_id,
-                      struct far_error *err);
 int far_api_view(struct far_api_request *request, struct far_log_view *ret_view, struct far_error *err);
 void far_api_view_end(struct far_api_request *request, struct far_log_view *view);
 
@@ -146,7 +154,17 @@ void far_api_ready(struct far_api_request *request);
 /* ---- skip_entry.c ---- */
 void far_api_skip_entry(struct far_api_request *request);
 
+/* ---- authorize.c ---- */
+
+/* The bearer token of the request is good: its id. FAR_DENIED. */
+int far_api_authorize(struct far_api_request *request, struct far_log_view *view, uint64_t *ret_token_id,
+                      struct far_error *err);
+/* The same for a new request, whose token_id is filled; and the server must be one that serves it (far_api_check_witness). */
+int far_api_let_in(struct far_api_request *request, struct far_error *err);
+
 /* ---- witness.c ---- */
+/* More than the health, status and place of a server: a witness does not serve it. */
+bool far_api_is_for_users(const struct far_route *route);
 /* FAR_NOT_LEADER, with whom to ask, if this server is a witness and the route is more than its health and status. */
 int far_api_check_witness(struct far_api_request *request, struct far_log_view *view, struct far_error *err);
 

@@ -42,12 +42,17 @@ static int others(struct far_state *state, uint64_t server_id, struct far_arena 
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
+bool far_api_is_for_users(const struct far_route *route)
+{
+    return route->action > FAR_ROUTE_LOG_HEAD && route->action != FAR_ROUTE_SKIP_ENTRY;
+}
+
 int far_api_check_witness(struct far_api_request *request, struct far_log_view *view, struct far_error *err)
 {
     struct far_api *api = request->api;
     char ask[ASK_MAX];
     bool is = false;
-    if (request->route->action <= FAR_ROUTE_LOG_HEAD || request->route->action == FAR_ROUTE_SKIP_ENTRY) {
+    if (!far_api_is_for_users(request->route)) {
         return 0;
     }
     if (api->server_id == 0) {

@@ -189,6 +189,14 @@ bool far_apply_queue_wait(struct far_apply_queue *queue, uint64_t index, uint64_
     return is_there;
 }
 
+uint64_t far_apply_queue_last_committed(struct far_apply_queue *queue)
+{
+    uv_mutex_lock(&queue->mutex);
+    uint64_t index = queue->committed_index;
+    uv_mutex_unlock(&queue->mutex);
+    return index;
+}
+
 void far_apply_queue_follow(struct far_apply_queue *queue, bool begins)
 {
     uv_mutex_lock(&queue->mutex);

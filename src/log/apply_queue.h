@@ -58,6 +58,7 @@ void far_apply_queue_stop(struct far_apply_queue *queue);
 /* Any thread; as far_apply_thread_want and _wait. */
 void far_apply_queue_want(struct far_apply_queue *queue, uint64_t index);
 bool far_apply_queue_wait(struct far_apply_queue *queue, uint64_t index, uint64_t timeout_ms);
+uint64_t far_apply_queue_last_committed(struct far_apply_queue *queue);
 /* As far_apply_thread_follow. */
 void far_apply_queue_follow(struct far_apply_queue *queue, bool begins);
 

@@ -78,11 +78,19 @@ static void *grown(void *items, size_t *cap, size_t count, size_t size)
     return items;
 }
 
+/* Whoever is let in, or no longer, learns it from the answer: the store must not tell another story for long. */
+static bool changes_who_may_ask(const struct far_command *command)
+{
+    return command->kind == FAR_KIND_cmd_token_create || command->kind == FAR_KIND_cmd_token_revoke;
+}
+
 static void on_result(void *arg, unsigned position, const struct far_command *command, const struct far_result *result)
 {
     struct work *work = arg;
     struct far_apply_outcome *outcome = work->outcome;
-    (void)command;
+    if (changes_who_may_ask(command)) {
+        far_apply_queue_want(&work->thread->queue, work->job->index);
+    }
     if (work->job->want_results) {
         outcome->results = grown(outcome->results, &work->thread->results_cap, outcome->result_count,
                                  sizeof *outcome->results);
@@ -483,6 +491,11 @@ int far_apply_thread_start(struct far_store *store, uv_loop_t *loop, far_apply_o
 void far_apply_thread_want(struct far_apply_thread *thread, uint64_t index)
 {
     far_apply_queue_want(&thread->queue, index);
+}
+
+uint64_t far_apply_thread_committed(struct far_apply_thread *thread)
+{
+    return far_apply_queue_last_committed(&thread->queue);
 }
 
 void far_apply_thread_follow(struct far_apply_thread *thread, bool begins)

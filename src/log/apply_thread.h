@@ -96,6 +96,8 @@ bool far_apply_thread_full(struct far_apply_thread *thread, size_t bytes);
 /* Any thread: somebody waits until the store has committed this index, so that nothing up to it may lie about. It counts only
  * for what has been pushed. */
 void far_apply_thread_want(struct far_apply_thread *thread, uint64_t index);
+/* Any thread: what the store has committed last, 0 before the first time. */
+uint64_t far_apply_thread_committed(struct far_apply_thread *thread);
 /* Any thread: somebody begins, or ceases, to follow what is committed; while anybody does, nothing lies about for long. */
 void far_apply_thread_follow(struct far_apply_thread *thread, bool begins);
 /* Any thread: wait until the store has committed this index, at most timeout_ms; whether it has. */

@@ -228,10 +228,11 @@ static void init_handles(struct far_log *log)
     uv_timer_init(log->loop, &log->raft_timer);
     uv_timer_init(log->loop, &log->beat);
     uv_timer_init(log->loop, &log->tick_timer);
+    uv_timer_init(log->loop, &log->pace_timer);
     uv_idle_init(log->loop, &log->idle);
     uv_check_init(log->loop, &log->check);
-    log->raft_timer.data = log->beat.data = log->tick_timer.data = log->idle.data = log->check.data = log;
-    log->handles = 5;
+    log->raft_timer.data = log->beat.data = log->tick_timer.data = log->pace_timer.data = log->idle.data = log->check.data = log;
+    log->handles = 6;
     uv_timer_start(&log->beat, on_beat, FAR_LOG_BEAT_MS, FAR_LOG_BEAT_MS);
     uv_check_start(&log->check, on_check);
 }
@@ -305,6 +306,7 @@ static void close_handles(void *arg)
     uv_close((uv_handle_t *)&log->raft_timer, on_handle_closed);
     uv_close((uv_handle_t *)&log->beat, on_handle_closed);
     uv_close((uv_handle_t *)&log->tick_timer, on_handle_closed);
+    uv_close((uv_handle_t *)&log->pace_timer, on_handle_closed);
     uv_close((uv_handle_t *)&log->idle, on_handle_closed);
     uv_close((uv_handle_t *)&log->check, on_handle_closed);
 }
@@ -385,6 +387,7 @@ void far_log_close(struct far_log *log, void (*done)(void *arg), void *arg)
     log->closed_arg = arg;
     uv_timer_stop(&log->raft_timer);
     uv_timer_stop(&log->tick_timer);
+    uv_timer_stop(&log->pace_timer);
     uv_idle_stop(&log->idle);
     if (log->raft != NULL) {
         far_raft_stop(log->raft);
@@ -462,6 +465,12 @@ int far_log_view_begin(struct far_log *log, struct far_log_view *ret_view, struc
     return far_log_view_begin_now(log, ret_view, err);
 }
 
+void far_log_on_batch(struct far_log *log, far_log_batch_fn on_batch, void *arg)
+{
+    log->on_batch = on_batch;
+    log->batch_arg = arg;
+}
+
 void far_log_follow(struct far_log *log, bool begins)
 {
     if (!log->is_closing) {
@@ -521,6 +530,30 @@ int far_log_view_event(struct far_log_view *view, uint64_t seq, struct far_arena
     return 0;
 }
 
+static bool is_stale(const struct far_log *log, uint64_t leader_contact_age_ms, uint64_t safe_index)
+{
+    return leader_contact_age_ms > log->config.election_ms || safe_index != 0;
+}
+
+static uint64_t age_of(uint64_t heard_ms, uint64_t now_ms)
+{
+    return heard_ms == 0 ? UINT64_MAX : now_ms > heard_ms ? now_ms - heard_ms : 0;
+}
+
+void far_log_glance(struct far_log *log, struct far_log_glance *ret_glance)
+{
+    uint64_t now = far_clock_monotonic_ms();
+    uint64_t committed = log->is_closing ? 0 : far_apply_thread_committed(log->apply);
+    uv_mutex_lock(&log->status_mutex);
+    *ret_glance = (struct far_log_glance){
+        .server_id = log->status.server_id,
+        .applied_index = log->status.applied_index,
+        .committed_index = committed,
+        .is_stale = is_stale(log, age_of(log->leader_heard_ms, now), log->status.safe_index),
+    };
+    uv_mutex_unlock(&log->status_mutex);
+}
+
 void far_log_status(struct far_log *log, struct far_log_status *ret_status)
 {
     uint64_t now = far_clock_monotonic_ms();
@@ -529,17 +562,14 @@ void far_log_status(struct far_log *log, struct far_log_status *ret_status)
     uint64_t heard = log->leader_heard_ms;
     for (size_t i = 0; i < status.member_count; i++) {
         uint64_t member_heard = log->member_heard_ms[i];
-        status.members[i].contact_age_ms = status.members[i].id == status.server_id ? 0
-                                           : member_heard == 0                      ? UINT64_MAX
-                                           : now > member_heard                     ? now - member_heard
-                                                                                    : 0;
+        status.members[i].contact_age_ms = status.members[i].id == status.server_id ? 0 : age_of(member_heard, now);
         if (status.members[i].about_age_ms != UINT64_MAX) { /* until here, when it was heard */
             status.members[i].about_age_ms = now - status.members[i].about_age_ms;
         }
     }
     uv_mutex_unlock(&log->status_mutex);
-    status.leader_contact_age_ms = heard == 0 ? UINT64_MAX : now > heard ? now - heard : 0;
-    status.stale = status.leader_contact_age_ms > log->config.election_ms || status.safe_index != 0;
+    status.leader_contact_age_ms = age_of(heard, now);
+    status.stale = is_stale(log, status.leader_contact_age_ms, status.safe_index);
     if (status.is_leader && !status.stale) {
         status.leader_contact_age_ms = 0;
     }

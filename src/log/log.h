@@ -94,6 +94,10 @@ int far_log_view_export(struct far_log_view *view, uint64_t from, uint64_t until
 int far_log_view_event(struct far_log_view *view, uint64_t seq, struct far_arena *arena, struct far_event *ret_event,
                        uint8_t ret_head[32], struct far_error *err);
 
+/* Many answers are about to be given, one after the other; the next call says that they were. Core thread. */
+typedef void (*far_log_batch_fn)(void *arg, bool begins);
+void far_log_on_batch(struct far_log *log, far_log_batch_fn on_batch, void *arg);
+
 /* Calls done (result->klass 0) when this server has applied everything that was committed anywhere before the call. */
 void far_log_barrier(struct far_log *log, uint64_t timeout_ms, far_log_done_fn done, void *arg);
 /* Calls done when applied_index >= index. */
@@ -138,6 +142,14 @@ struct far_log_status {
 };
 /* Any thread. */
 void far_log_status(struct far_log *log, struct far_log_status *ret_status);
+/* What every answer says, without the members. Any thread. */
+struct far_log_glance {
+    uint64_t server_id;
+    uint64_t applied_index;
+    uint64_t committed_index; /* of the store: as long as it stays the same, so does what a view shows */
+    bool is_stale;
+};
+void far_log_glance(struct far_log *log, struct far_log_glance *ret_glance);
 
 /* Membership (leader only, else FAR_NOT_LEADER), by the rules of reference/raft.md section 8: one change at a time,
  * every voter reachable and up to date. add makes a standby; promote waits for catch-up; remove refuses the leader. What cannot

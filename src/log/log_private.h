@@ -28,6 +28,7 @@ enum {
     FAR_LOG_TRANSFER_TIMEOUT_MS = 10 * 1000, /* raft gives up after an election time-out */
     FAR_LOG_INSTALL_STALL_MS = 5000,
     FAR_LOG_FULL_RETRY_MS = 500,
+    FAR_LOG_PACE_MS = 2, /* between two entries of which the first is not committed yet */
     FAR_LOG_VIEW_WAIT_MS = 200, /* for the commit of what was answered */
 };
 
@@ -138,6 +139,8 @@ struct far_log {
     void *arg;
     far_log_removed_fn on_removed;
     void *removed_arg;
+    far_log_batch_fn on_batch;
+    void *batch_arg;
 
     int lock_fd;    /* of the folder */
     bool is_marked; /* log.made is there */
@@ -153,7 +156,7 @@ struct far_log {
     struct far_cluster_clock clock;
     struct far_buf scratch; /* an entry, or a frame */
 
-    uv_timer_t raft_timer, beat, tick_timer;
+    uv_timer_t raft_timer, beat, tick_timer, pace_timer;
     uv_idle_t idle; /* keeps the loop from sleeping before the turn */
     uv_check_t check;
     bool is_kicked;
@@ -186,6 +189,7 @@ struct far_log {
     struct far_waiter *waiters;
     size_t waiter_count;
     struct far_refusal *refusals;
+    uint64_t submitted_ns; /* the newest entry of ours */
     uint64_t full_since_ms; /* raft waits for space; 0: no */
 
     struct far_log_install install;

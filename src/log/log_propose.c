@@ -308,6 +308,26 @@ static void screen_queue(struct far_log *log)
     }
 }
 
+static void on_pace_timer(uv_timer_t *timer)
+{
+    far_log_kick(timer->data);
+}
+
+/* Each entry costs every server a write, a sync and some wake-ups. So while one of ours is under way the next one waits for
+ * it, or for FAR_LOG_PACE_MS, and takes along what comes until then: what is near makes few large entries, and where the
+ * others are far the window still fills. */
+static bool must_wait(struct far_log *log)
+{
+    if (far_raft_in_flight(log->raft) == 0 || uv_hrtime() - log->submitted_ns >= FAR_LOG_PACE_MS * (uint64_t)1000000) {
+        return false;
+    }
+    if (!uv_is_active((uv_handle_t *)&log->pace_timer)) {
+        uv_update_time(log->loop);
+        uv_timer_start(&log->pace_timer, on_pace_timer, FAR_LOG_PACE_MS, 0);
+    }
+    return true;
+}
+
 static void flush_as_leader(struct far_log *log)
 {
     if (!log->leader_named && !log->leader_naming && log->last_seq > 0 && log->hold_index == 0) {
@@ -317,7 +337,7 @@ static void flush_as_leader(struct far_log *log)
         return;
     }
     screen_queue(log);
-    while (log->proposals.queued.first != NULL && far_raft_in_flight(log->raft) < FAR_RAFT_WINDOW) {
+    while (log->proposals.queued.first != NULL && far_raft_in_flight(log->raft) < FAR_RAFT_WINDOW && !must_wait(log)) {
         uint64_t index, term;
         struct far_error err = {0};
         if (far_raft_next(log->raft, &index, &term, &err) != 0 ||
@@ -329,6 +349,7 @@ static void flush_as_leader(struct far_log *log)
             far_proposals_refused(&log->proposals, rv == FAR_NOT_LEADER ? FAR_BUSY : rv, err.message);
             return;
         }
+        log->submitted_ns = uv_hrtime();
     }
 }
 

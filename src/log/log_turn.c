@@ -241,14 +241,26 @@ static void tell_durable(struct far_log *log)
     }
 }
 
+static void tell_batch(struct far_log *log, bool begins)
+{
+    if (log->on_batch != NULL) {
+        log->on_batch(log->batch_arg, begins);
+    }
+}
+
 static void answer_results(struct far_log *log, const struct far_apply_outcome *outcome)
 {
+    if (outcome->result_count == 0) {
+        return;
+    }
+    tell_batch(log, true);
     for (size_t i = 0; i < outcome->result_count; i++) {
         const struct far_apply_result *result = &outcome->results[i];
         log->answered_index = result->index;
         far_proposals_decided(&log->proposals, result->index, result->term, result->position, &result->result,
                               result->index);
     }
+    tell_batch(log, false);
 }
 
 void far_log_on_outcome(void *arg, const struct far_apply_outcome *outcome)

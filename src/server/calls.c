@@ -59,7 +59,7 @@ int far_calls_new(uv_loop_t *loop, struct far_calls **ret_calls, struct far_erro
     return 0;
 }
 
-int far_calls_post(struct far_calls *calls, struct far_call *call)
+int far_calls_add(struct far_calls *calls, struct far_call *call)
 {
     int rc = 0;
     call->next = NULL;
@@ -74,7 +74,23 @@ int far_calls_post(struct far_calls *calls, struct far_call *call)
         calls->count++;
     }
     pthread_mutex_unlock(&calls->mutex);
-    if (rc == 0) { /* after the mutex, which the woken thread wants */
+    return rc;
+}
+
+void far_calls_wake(struct far_calls *calls)
+{
+    pthread_mutex_lock(&calls->mutex);
+    bool has_work = calls->first != NULL;
+    pthread_mutex_unlock(&calls->mutex);
+    if (has_work) { /* after the mutex, which the woken thread wants */
+        far_wake_send(&calls->wake);
+    }
+}
+
+int far_calls_post(struct far_calls *calls, struct far_call *call)
+{
+    int rc = far_calls_add(calls, call);
+    if (rc == 0) {
         far_wake_send(&calls->wake);
     }
     return rc;

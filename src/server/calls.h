@@ -18,6 +18,9 @@ struct far_calls;
 int far_calls_new(uv_loop_t *loop, struct far_calls **ret_calls, struct far_error *err);
 /* Any thread. FAR_BUSY: the queue is full; FAR_CANCELED: it is closed. In both cases the call stays the caller's. */
 int far_calls_post(struct far_calls *calls, struct far_call *call);
+/* The same, but the core thread is woken only by far_calls_wake(): for who has several. Any thread. */
+int far_calls_add(struct far_calls *calls, struct far_call *call);
+void far_calls_wake(struct far_calls *calls);
 /* Core thread: cancels what waits, takes nothing more. */
 void far_calls_close(struct far_calls *calls);
 /* After the loop has ended and nobody can post any more; NULL is allowed. */

@@ -59,6 +59,18 @@ static int view_export(void *arg, struct far_log_view *view, uint64_t from, uint
     return far_log_view_export(view, from, until, bytes_max, out, ret_next, err);
 }
 
+static void glance(void *arg, struct far_log_glance *ret_glance)
+{
+    const struct far_hooks_context *context = arg;
+    far_log_glance(context->log, ret_glance);
+}
+
+static void flush(void *arg)
+{
+    const struct far_hooks_context *context = arg;
+    far_calls_wake(context->calls);
+}
+
 static void follow(void *arg, bool begins)
 {
     const struct far_hooks_context *context = arg;
@@ -135,7 +147,7 @@ static void post_log_call(struct far_hooks_context *context, enum log_call_kind 
         c->command.payload = far_slice(c->payload, payload_len);
         memcpy(c->payload, command->payload.data, payload_len);
     }
-    int rc = far_calls_post(context->calls, &c->call);
+    int rc = far_calls_add(context->calls, &c->call);
     if (rc != 0) {
         free(c);
         fail_done(done, done_arg, rc, rc == FAR_BUSY ? "too many calls wait" : "the server stops");
@@ -174,7 +186,7 @@ static void skip_entry(void *arg, uint64_t index, uint64_t hash, bool is_forced,
                            .is_forced = is_forced,
                            .done = done,
                            .done_arg = done_arg};
-    if (far_calls_post(context->calls, &c->call) != 0) {
+    if (far_calls_add(context->calls, &c->call) != 0) {
         free(c);
         fail_done(done, done_arg, FAR_BUSY, "too many calls wait");
     }
@@ -312,7 +324,7 @@ static void join(void *arg, const struct far_api_join_request *request, far_api_
     c->request = copy;
     c->done = done;
     c->done_arg = done_arg;
-    int rc = far_calls_post(context->calls, &c->call);
+    int rc = far_calls_add(context->calls, &c->call);
     if (rc != 0) {
         free(c);
         fail_join(done, done_arg, rc, rc == FAR_BUSY ? "too many calls wait" : "the server stops");
@@ -365,6 +377,8 @@ const struct far_api_hooks far_server_hooks = {
     .backup_make = backup_make,
     .backup_list = backup_list,
     .backup_read = backup_read,
+    .glance = glance,
+    .flush = flush,
     .follow = follow,
     .skip_entry = skip_entry,
 };

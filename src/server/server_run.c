@@ -253,12 +253,22 @@ static void on_restart(void *arg)
 
 /* ---- start ---- */
 
+/* What was decided together is answered together. */
+static void on_batch(void *arg, bool begins)
+{
+    struct program *p = arg;
+    if (p->api != NULL) {
+        far_api_batch(p->api, begins);
+    }
+}
+
 static int open_log(struct program *p, struct far_error *err)
 {
     struct far_log_config config = far_server_log_config(p->dir, &p->config, p->net);
     int rc = far_log_open(&config, &p->loop, on_commit, on_leader, p, &p->log, err);
     if (rc == 0) {
         far_log_on_removed(p->log, on_removed, p);
+        far_log_on_batch(p->log, on_batch, p);
         far_log_on_restart(p->log, on_restart, p);
         rc = check_incarnation(p, err);
     }

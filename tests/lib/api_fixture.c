@@ -297,6 +297,19 @@ static int backup_read(void *arg, const char *name, uint64_t offset, size_t max,
     return offset >= len ? 0 : far_buf_append(out, backup_text + offset, len - offset < max ? len - offset : max);
 }
 
+static void glance(void *arg, struct far_log_glance *ret_glance)
+{
+    struct far_log_status now;
+    status(arg, &now);
+    *ret_glance = (struct far_log_glance){
+        .server_id = now.server_id, .applied_index = now.applied_index, .committed_index = now.applied_index, .is_stale = now.stale};
+}
+
+static void flush(void *arg)
+{
+    (void)arg; /* the fixture's hooks begin at once */
+}
+
 static void follow(void *arg, bool begins)
 {
     (void)arg;
@@ -306,7 +319,7 @@ static void follow(void *arg, bool begins)
 static const struct far_api_hooks hooks = {view_begin, view_end,   view_event, status, propose,
                                            wait_index, barrier, join_token, join, view_begin,
                                            view_past,  view_changed, view_export, now_ms, join_command,
-                                           backup_make, backup_list, backup_read, follow, skip_entry};
+                                           backup_make, backup_list, backup_read, glance, flush, follow, skip_entry};
 
 /* ---- life ---- */
 

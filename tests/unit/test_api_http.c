@@ -39,10 +39,26 @@ static void answer_text(struct far_http_exchange *exchange, int status, const ch
     far_http_answer(exchange, status, "text/plain", &header, 1, &body);
 }
 
+static void answer_big(struct far_http_exchange *exchange)
+{
+    struct far_buf body;
+    far_buf_init(&body, 1 << 20);
+    memset(far_buf_reserve(&body, 1000000), 'b', 1000000);
+    body.len = 1000000;
+    far_http_answer(exchange, 200, "text/plain", NULL, 0, &body);
+}
+
+static bool is_path(const struct far_http_exchange *exchange, const char *path)
+{
+    return far_slice_equal(far_http_exchange_request(exchange)->path, far_slice_str(path));
+}
+
 static void run_later(struct far_http_work *work, bool dropped)
 {
     struct later *later = (struct later *)(void *)work;
-    if (!dropped) {
+    if (!dropped && is_path(later->exchange, "/later-big")) {
+        answer_big(later->exchange);
+    } else if (!dropped) {
         answer_text(later->exchange, 200, "later");
     }
     free(later);
@@ -50,7 +66,14 @@ static void run_later(struct far_http_work *work, bool dropped)
 
 static void *post_later(void *arg)
 {
+    bool is_batch = is_path(((struct later *)arg)->exchange, "/later-batch");
+    if (is_batch) {
+        far_http_batch(http, true);
+    }
     far_http_post(http, arg);
+    if (is_batch) {
+        far_http_batch(http, false);
+    }
     return NULL;
 }
 
@@ -78,7 +101,7 @@ static void on_request(void *arg, struct far_http_exchange *exchange)
     const struct far_http_request *request = far_http_exchange_request(exchange);
     if (request->refuse_status != 0) {
         answer_text(exchange, request->refuse_status, "refused");
-    } else if (far_slice_equal(request->path, far_slice_str("/later"))) {
+    } else if (request->path.len >= 6 && far_slice_equal(far_slice(request->path.data, 6), far_slice_str("/later"))) {
         struct later *later = calloc(1, sizeof *later);
         later->work.run = run_later;
         later->exchange = exchange;
@@ -91,11 +114,7 @@ static void on_request(void *arg, struct far_http_exchange *exchange)
         atomic_store(&pulls, 0);
         far_http_stream(exchange, "text/event-stream", NULL, 0, pull);
     } else if (far_slice_equal(request->path, far_slice_str("/big"))) {
-        struct far_buf body;
-        far_buf_init(&body, 1 << 20);
-        memset(far_buf_reserve(&body, 1000000), 'b', 1000000);
-        body.len = 1000000;
-        far_http_answer(exchange, 200, "text/plain", NULL, 0, &body);
+        answer_big(exchange);
     } else {
         char text[4096];
         int n = snprintf(text, sizeof text, "%s|%.*s|%zu|%s|%s|%s|%s|", far_http_method_name(request->method),
@@ -167,6 +186,35 @@ static void another_thread_answers_by_posting(void **unused)
     struct far_test_https *c = client();
     assert_int_equal(far_test_https_request(c, "GET", "/later", "", NULL), 200);
     assert_string_equal(far_test_https_body(c), "later");
+    far_test_https_close(c);
+}
+
+static void a_large_answer_of_another_thread_arrives_whole(void **unused)
+{
+    struct far_test_https *c = client();
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(far_test_https_request(c, "GET", "/later-big", "", NULL), 200);
+        assert_int_equal(strlen(far_test_https_body(c)), 1000000);
+    }
+    far_test_https_close(c);
+}
+
+static void what_is_posted_in_a_batch_is_run_when_that_ends(void **unused)
+{
+    struct far_test_https *c = client();
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(far_test_https_request(c, "GET", "/later-batch", "", NULL), 200);
+        assert_string_equal(far_test_https_body(c), "later");
+    }
+    far_test_https_close(c);
+}
+
+static void an_answer_of_another_thread_ends_a_connection_that_must_end(void **unused)
+{
+    struct far_test_https *c = client();
+    assert_int_equal(far_test_https_request(c, "POST", "/later", "", NULL), 200);
+    assert_non_null(strstr(far_test_https_text(c), "connection: close"));
+    assert_int_equal(far_test_https_request(c, "GET", "/p", "", NULL), 0);
     far_test_https_close(c);
 }
 
@@ -378,7 +426,7 @@ static void tls_1_1_is_refused(void **unused)
 
 static void what_cannot_be_listened_on_is_said(void **unused)
 {
-    static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake, on_stranger};
+    static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake, on_stranger, NULL};
     char certificate[512], key[512], address[32];
     snprintf(certificate, sizeof certificate, "%s/server-1.crt", pki.dir);
     snprintf(key, sizeof key, "%s/server-1.key", pki.dir);
@@ -419,7 +467,7 @@ static int make_identity(void **unused)
 
 static int setup(void **unused)
 {
-    static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake, on_stranger};
+    static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake, on_stranger, NULL};
     char certificate[512], key[512];
     snprintf(certificate, sizeof certificate, "%s/server-1.crt", pki.dir);
     snprintf(key, sizeof key, "%s/server-1.key", pki.dir);
@@ -450,6 +498,9 @@ int main(void)
         cmocka_unit_test_setup(a_request_arrives_with_all_that_is_looked_at, setup),
         cmocka_unit_test(a_large_answer_arrives_whole),
         cmocka_unit_test(another_thread_answers_by_posting),
+        cmocka_unit_test(a_large_answer_of_another_thread_arrives_whole),
+        cmocka_unit_test(what_is_posted_in_a_batch_is_run_when_that_ends),
+        cmocka_unit_test(an_answer_of_another_thread_ends_a_connection_that_must_end),
         cmocka_unit_test(a_body_up_to_the_maximum_is_taken_and_a_byte_more_is_413),
         cmocka_unit_test(limits_of_the_head_are_refused),
         cmocka_unit_test(an_unknown_method_is_told_which_there_are),

@@ -78,6 +78,27 @@ static void calls_of_another_thread_run_in_order(void **unused)
     assert_int_equal(canceled_count, 0);
 }
 
+static void what_is_added_runs_in_order_once_it_is_said(void **unused)
+{
+    uv_loop_t loop;
+    struct far_calls *calls = begin(&loop);
+    far_calls_wake(calls);
+    for (int i = 1; i <= 3; i++) {
+        struct numbered *n = calloc(1, sizeof *n);
+        *n = (struct numbered){.call.run = run, .number = i};
+        assert_int_equal(far_calls_add(calls, &n->call), 0);
+    }
+    uv_run(&loop, UV_RUN_NOWAIT);
+    assert_int_equal(ran, 0);
+    far_calls_wake(calls);
+    while (ran < 3) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    assert_true(in_order);
+    far_calls_close(calls);
+    end(&loop, calls);
+}
+
 static void beyond_the_bound_calls_are_refused_and_at_the_end_canceled(void **unused)
 {
     uv_loop_t loop;
@@ -97,6 +118,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calls_of_another_thread_run_in_order),
+        cmocka_unit_test(what_is_added_runs_in_order_once_it_is_said),
         cmocka_unit_test(beyond_the_bound_calls_are_refused_and_at_the_end_canceled),
     };
     return cmocka_run_group_tests_name("calls", tests, NULL, NULL);

@@ -319,7 +319,7 @@ static void nothing(void *arg)
 
 static void start_liar(void)
 {
-    static const struct far_http_callbacks callbacks = {lie, gone, nothing, nothing, NULL};
+    static const struct far_http_callbacks callbacks = {lie, gone, nothing, nothing, NULL, NULL};
     char certificate[512], key[512];
     struct far_error err;
     snprintf(certificate, sizeof certificate, "%s/server-1.crt", fixture->dir);
