@@ -40,27 +40,40 @@ struct handler {
 #undef FAR_MACHINE_cmd
 #undef FAR_MACHINE_ev
 
+/* By kind: each has one version as yet. */
 #include "fsm/schema_nofields.h"
 #define FAR_ENUM_BEGIN(name)
 #define FAR_VALUE(owner, number, name)
 #define FAR_ENUM_END(name)
-#define FAR_MACHINE_cmd(name) {.schema = &far_schema_cmd_##name, .call = decide_##name},
-#define FAR_MACHINE_ev(name) {.schema = &far_schema_ev_##name, .call = evolve_##name},
+#define FAR_MACHINE_cmd(name) [FAR_KIND_cmd_##name] = {.schema = &far_schema_cmd_##name, .call = decide_##name},
+#define FAR_MACHINE_ev(name)
 #define FAR_BEGIN(klass, name, kind, version) FAR_MACHINE_##klass(name)
-static const struct handler handlers[] = {
+static const struct handler commands[] = {
 #include "fsm/events.def"
-    {.schema = NULL},
 };
 #include "fsm/schema_undef.h"
+#undef FAR_MACHINE_cmd
+#undef FAR_MACHINE_ev
+
+#include "fsm/schema_nofields.h"
+#define FAR_ENUM_BEGIN(name)
+#define FAR_VALUE(owner, number, name)
+#define FAR_ENUM_END(name)
+#define FAR_MACHINE_cmd(name)
+#define FAR_MACHINE_ev(name) [FAR_KIND_ev_##name] = {.schema = &far_schema_ev_##name, .call = evolve_##name},
+#define FAR_BEGIN(klass, name, kind, version) FAR_MACHINE_##klass(name)
+static const struct handler events[] = {
+#include "fsm/events.def"
+};
+#include "fsm/schema_undef.h"
+#undef FAR_MACHINE_cmd
+#undef FAR_MACHINE_ev
 
 static const struct handler *handler_of(enum far_schema_class klass, uint16_t kind, uint16_t version)
 {
-    for (const struct handler *h = handlers; h->schema != NULL; h++) {
-        if (h->schema->klass == klass && h->schema->kind == kind && h->schema->version == version) {
-            return h;
-        }
-    }
-    return NULL;
+    const struct handler *all = klass == FAR_CLASS_cmd ? commands : events;
+    size_t count = klass == FAR_CLASS_cmd ? sizeof commands / sizeof commands[0] : sizeof events / sizeof events[0];
+    return kind < count && all[kind].schema != NULL && all[kind].schema->version == version ? &all[kind] : NULL;
 }
 
 /* ---- evolve ---- */

@@ -6,9 +6,14 @@
 
 enum { ALIGN = 16 };
 
+struct pointer {
+    const struct far_field *field;
+    bool is_flat; /* a list whose items point at nothing */
+};
+
 struct far_row_shape {
     size_t count;
-    const struct far_field *pointers[]; /* the fields that point at something */
+    struct pointer pointers[]; /* the fields that point at something */
 };
 
 static bool is_list(const struct far_field *field)
@@ -21,20 +26,30 @@ static bool is_pointer(const struct far_field *field)
     return is_list(field) || field->type == FAR_TYPE_STR || field->type == FAR_TYPE_BYTES || field->type == FAR_TYPE_SECRET;
 }
 
+static bool is_flat(const struct far_field *field)
+{
+    bool flat = field->type == FAR_TYPE_LIST || field->type == FAR_TYPE_U64S;
+    for (const struct far_field *f = field->type == FAR_TYPE_LIST ? field->element->fields() : NULL;
+         f != NULL && f->type != FAR_TYPE_END; f++) {
+        flat = flat && !is_pointer(f);
+    }
+    return flat;
+}
+
 static struct far_row_shape *shape_new(const struct far_schema *table)
 {
     size_t count = 0;
     for (const struct far_field *f = table->fields(); f->type != FAR_TYPE_END; f++) {
         count += is_pointer(f);
     }
-    struct far_row_shape *shape = malloc(sizeof *shape + count * sizeof(const struct far_field *));
+    struct far_row_shape *shape = malloc(sizeof *shape + count * sizeof(struct pointer));
     if (shape == NULL) {
         return NULL;
     }
     shape->count = 0;
     for (const struct far_field *f = table->fields(); f->type != FAR_TYPE_END; f++) {
         if (is_pointer(f)) {
-            shape->pointers[shape->count++] = f;
+            shape->pointers[shape->count++] = (struct pointer){.field = f, .is_flat = is_flat(f)};
         }
     }
     return shape;
@@ -128,12 +143,34 @@ static uint8_t *copy_behind(const struct far_field *field, void *object, uint8_t
     return is_list(field) ? copy_list(field, at, to) : copy_bytes(at, to);
 }
 
+static const struct far_list *list_at(const struct pointer *pointer, const void *row)
+{
+    return (const void *)((const uint8_t *)row + pointer->field->offset);
+}
+
+static size_t flat_size(const struct pointer *pointer, const struct far_list *list)
+{
+    return list->count * item_size(pointer->field);
+}
+
+static uint8_t *copy_flat(const struct pointer *pointer, void *row, uint8_t *to)
+{
+    struct far_list *list = (void *)((uint8_t *)row + pointer->field->offset);
+    size_t size = flat_size(pointer, list);
+    if (size > 0) {
+        memcpy(to, list->items, size);
+    }
+    list->items = to;
+    return to + aligned(size);
+}
+
 void *far_row_copy(struct far_row_shapes *shapes, const struct far_schema *table, const void *row)
 {
     const struct far_row_shape *shape = shape_of(shapes, table);
     size_t size = aligned(table->size);
     for (size_t i = 0; shape != NULL && i < shape->count; i++) {
-        size += size_behind(shape->pointers[i], row);
+        const struct pointer *p = &shape->pointers[i];
+        size += p->is_flat ? aligned(flat_size(p, list_at(p, row))) : size_behind(p->field, row);
     }
     uint8_t *copy = shape == NULL ? NULL : malloc(size > 0 ? size : ALIGN);
     if (copy == NULL) {
@@ -144,7 +181,8 @@ void *far_row_copy(struct far_row_shapes *shapes, const struct far_schema *table
     }
     uint8_t *to = copy + aligned(table->size);
     for (size_t i = 0; i < shape->count; i++) {
-        to = copy_behind(shape->pointers[i], copy, to);
+        const struct pointer *p = &shape->pointers[i];
+        to = p->is_flat ? copy_flat(p, copy, to) : copy_behind(p->field, copy, to);
     }
     return copy;
 }
@@ -153,8 +191,8 @@ bool far_row_same_pointers(struct far_row_shapes *shapes, const struct far_schem
 {
     const struct far_row_shape *shape = shape_of(shapes, table);
     for (size_t i = 0; shape != NULL && i < shape->count; i++) {
-        const struct far_slice *x = (const void *)((const uint8_t *)a + shape->pointers[i]->offset);
-        const struct far_slice *y = (const void *)((const uint8_t *)b + shape->pointers[i]->offset);
+        const struct far_slice *x = (const void *)((const uint8_t *)a + shape->pointers[i].field->offset);
+        const struct far_slice *y = (const void *)((const uint8_t *)b + shape->pointers[i].field->offset);
         if (x->len != y->len || (x->len > 0 && x->data != y->data)) {
             return false;
         }

@@ -22,6 +22,35 @@ static struct far_rows_entry *find(const struct far_rows *rows, struct far_slice
     return entry;
 }
 
+static uint64_t word_at(const uint8_t *at)
+{
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
+static uint64_t mix(uint64_t hash, uint64_t word)
+{
+    hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
+    return hash ^ hash >> 32;
+}
+
+/* For the buckets only: it is nowhere kept or compared with another process's. */
+static uint64_t hash_of(struct far_slice key)
+{
+    uint64_t hash = key.len;
+    if (key.len < sizeof hash) {
+        for (size_t at = 0; at < key.len; at++) {
+            hash = mix(hash, key.data[at]);
+        }
+        return hash;
+    }
+    for (size_t at = 0; at + sizeof hash < key.len; at += sizeof hash) {
+        hash = mix(hash, word_at(key.data + at));
+    }
+    return mix(hash, word_at(key.data + key.len - sizeof hash));
+}
+
 static void grow(struct far_rows *rows)
 {
     size_t count = rows->bucket_count * 4;
@@ -140,7 +169,7 @@ static int read_below(struct far_rows *rows, struct far_slice key, struct far_sl
 int far_rows_look(struct far_rows *rows, const struct far_schema *table, struct far_slice key, const struct far_slice *seen,
                 struct far_rows_entry **ret_entry, struct far_error *err)
 {
-    uint64_t hash = far_hash64(key.data, key.len);
+    uint64_t hash = hash_of(key);
     *ret_entry = find(rows, key, hash);
     if (*ret_entry != NULL) {
         return 0;
