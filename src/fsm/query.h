@@ -12,6 +12,9 @@ int far_query_next_deadline(struct far_state *state, uint64_t *ret_time_ms, stru
 /* What a node has to do now: every task that it holds, as orders, in the order of (job, task); at most max. */
 int far_query_orders(struct far_state *state, uint64_t node_id, size_t max, struct far_arena *arena,
                      struct far_list *ret_orders, struct far_error *err);
+/* The same at a cluster time (0: unknown): lease_ms of each is what is left of its lease then; 0: it is over. */
+int far_query_orders_at(struct far_state *state, uint64_t node_id, uint64_t now_ms, size_t max, struct far_arena *arena,
+                        struct far_list *ret_orders, struct far_error *err);
 /* A task's row with the bytes and the lease that its node keeps for it while it runs. */
 int far_query_running(struct far_state *state, struct far_row_task *task, struct far_arena *arena, struct far_error *err);
 /* The token with this SHA-256 if it is good for the purpose at now_ms; FAR_DENIED with the reason otherwise. */

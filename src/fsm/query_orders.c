@@ -1,10 +1,12 @@
 /* Orders: what a node has to do, composed from the rows of its tasks and what they are about. See query.h. */
 #include "fsm/query.h"
 
+#include "fsm/running.h"
 #include "fsm/task.h"
 
 struct context {
     struct far_step *step;
+    uint64_t now_ms; /* cluster time as the server that sends them knows it; 0: it does not */
     struct far_row_cluster cluster;
     struct far_row_job job; /* of the task before: tasks of a job follow each other */
     struct far_row_plan plan;
@@ -151,15 +153,29 @@ static int load_context(struct context *c, const struct far_row_task *task)
     return c->workload.id != task->workload_id ? FIND_OR_ZERO(c->step, workload, task->workload_id, &c->workload) : 0;
 }
 
+/* What is left of the lease: a server that lags, or a node that comes back, would else begin it anew. */
+static int lease_left(struct context *c, const struct far_row_task *task, uint64_t *ret_ms)
+{
+    struct far_row_task shown = *task;
+    uint64_t until_ms = task->lease_until_ms;
+    FAR_TRY(far_running_show(c->step, &shown, &until_ms));
+    uint64_t left_ms = until_ms > c->now_ms ? until_ms - c->now_ms : 0;
+    bool is_known = c->now_ms != 0 && until_ms != 0;
+    *ret_ms = is_known && left_ms < c->cluster.lease_ms ? left_ms : c->cluster.lease_ms;
+    return 0;
+}
+
 static int compose(struct context *c, const struct far_row_task *task, struct far_sub_order *ret)
 {
+    uint64_t left_ms = 0;
     FAR_TRY(load_context(c, task));
+    FAR_TRY(lease_left(c, task, &left_ms));
     struct far_sub_order order = {
         .job_id = task->job_id,
         .task = task->task,
         .attempt = task->attempt,
         .kind = task->kind,
-        .lease_ms = c->cluster.lease_ms,
+        .lease_ms = left_ms,
         .incarnation_epoch = c->cluster.incarnation_epoch,
         .plan_epoch = c->plan.epoch,
         .plan_id = c->job.plan_id,
@@ -193,11 +209,11 @@ static int compose(struct context *c, const struct far_row_task *task, struct fa
     return rc;
 }
 
-static int list_orders(struct far_step *step, uint64_t node_id, size_t max, struct far_list *ret_orders)
+static int list_orders(struct far_step *step, uint64_t node_id, uint64_t now_ms, size_t max, struct far_list *ret_orders)
 {
     struct far_key at = far_key_id(&far_schema_row_node_task, node_id), key = far_key(&far_schema_row_cluster);
     struct far_row_node node;
-    struct context c = {.step = step};
+    struct context c = {.step = step, .now_ms = now_ms};
     FAR_TRY(far_key_need(step, &far_schema_row_cluster, &key, &c.cluster));
     int rc = far_row_find(step, &far_schema_row_node, node_id, &node);
     if (rc == FAR_NOT_FOUND) {
@@ -230,9 +246,15 @@ static int list_orders(struct far_step *step, uint64_t node_id, size_t max, stru
 int far_query_orders(struct far_state *state, uint64_t node_id, size_t max, struct far_arena *arena,
                      struct far_list *ret_orders, struct far_error *err)
 {
+    return far_query_orders_at(state, node_id, 0, max, arena, ret_orders, err);
+}
+
+int far_query_orders_at(struct far_state *state, uint64_t node_id, uint64_t now_ms, size_t max, struct far_arena *arena,
+                        struct far_list *ret_orders, struct far_error *err)
+{
     struct far_error cause = {0};
     struct far_step step = {.state = state, .arena = arena, .err = &cause};
-    int rc = list_orders(&step, node_id, max, ret_orders);
+    int rc = list_orders(&step, node_id, now_ms, max, ret_orders);
     if (rc != 0 && step.is_rejected) {
         return far_fail(err, rc, "%s", step.reject_message);
     }

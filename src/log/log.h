@@ -151,6 +151,10 @@ struct far_log_glance {
 };
 void far_log_glance(struct far_log *log, struct far_log_glance *ret_glance);
 
+/* Cluster time as near as this server knows it: it runs on by its own clock from what the log said, however far that lags.
+ * 0: it has heard nothing yet. Core thread only. */
+uint64_t far_log_now_ms(struct far_log *log);
+
 /* Membership (leader only, else FAR_NOT_LEADER), by the rules of reference/raft.md section 8: one change at a time,
  * every voter reachable and up to date. add makes a standby; promote waits for catch-up; remove refuses the leader. What cannot
  * begin within 5 s is FAR_BUSY. */

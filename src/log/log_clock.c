@@ -22,6 +22,11 @@ uint64_t far_log_cluster_now(struct far_log *log)
     return far_cluster_clock_stamp(&log->clock, mono);
 }
 
+uint64_t far_log_now_ms(struct far_log *log)
+{
+    return log->clock.is_set ? far_log_cluster_now(log) : 0;
+}
+
 static void on_judged(void *arg, const struct far_result *result, uint64_t applied_index)
 {
     struct far_log *log = arg;

@@ -45,6 +45,9 @@ struct far_agent {
     uint64_t backoff_ms;
     uint64_t dial_at_ms;
 
+    uint64_t lease_ms;        /* how long a renewed lease lasts, as the last welcome said */
+    uint64_t answered_ms;     /* when the hello or report was sent that was answered last: orders are newer */
+
     uint64_t boot;            /* 0 before the first welcome */
     uint64_t sequence;        /* of the last batch */
     struct far_buf batch;     /* the `report` message that waits for its confirmation; empty = none */
@@ -241,7 +244,7 @@ static void start_order(struct far_agent *agent, const struct far_sub_order *ord
     }
     if (rc == 0) {
         rc = far_leases_add(&agent->leases, order->job_id, order->task, order->attempt,
-                            uv_now(agent->loop), order->lease_ms, &err);
+                            agent->answered_ms, order->lease_ms, &err);
     }
     if (rc == 0) {
         rc = far_engine_start(agent->engine, &converted, &err);
@@ -343,6 +346,8 @@ static int take_welcome(struct far_agent *agent, struct far_slice payload, struc
         forget_everything(agent);
     }
     agent->boot = welcome.boot;
+    agent->lease_ms = welcome.lease_ms;
+    agent->answered_ms = agent->state_since_ms; /* of the hello */
     agent->backoff_ms = FAR_BACKOFF_MIN_MS;
     far_logf(FAR_LEVEL_INFO, "agent", "connected to server %llu, boot %llu",
              (unsigned long long)agent->servers[agent->server_at].id, (unsigned long long)welcome.boot);
@@ -364,12 +369,13 @@ static int take_ack(struct far_agent *agent, struct far_slice payload, struct fa
                         (int)ack.error_class.len, (const char *)ack.error_class.data, (int)ack.error_message.len,
                         (const char *)ack.error_message.data);
     }
+    agent->answered_ms = agent->batch_sent_ms;
     for (size_t i = 0; i < agent->batch_count; i++) {
         const struct far_report_key *key = &agent->batch_keys[i];
         if (key->ended) {
             far_leases_remove(&agent->leases, key->job_id, key->task, key->attempt);
         } else {
-            far_leases_renew(&agent->leases, key->job_id, key->task, key->attempt, agent->batch_sent_ms);
+            far_leases_renew(&agent->leases, key->job_id, key->task, key->attempt, agent->batch_sent_ms, agent->lease_ms);
         }
     }
     far_reports_confirm(agent->reports);

@@ -13,7 +13,7 @@ static struct far_lease *find(struct far_leases *leases, uint64_t job_id, uint64
     return NULL;
 }
 
-int far_leases_add(struct far_leases *leases, uint64_t job_id, uint64_t task, uint64_t attempt, uint64_t now_ms,
+int far_leases_add(struct far_leases *leases, uint64_t job_id, uint64_t task, uint64_t attempt, uint64_t from_ms,
                    uint64_t lease_ms, struct far_error *err)
 {
     struct far_lease *lease = find(leases, job_id, task);
@@ -28,15 +28,23 @@ int far_leases_add(struct far_leases *leases, uint64_t job_id, uint64_t task, ui
         return 0;
     }
     *lease = (struct far_lease){
-        .job_id = job_id, .task = task, .attempt = attempt, .renewed_ms = now_ms, .lease_ms = lease_ms};
+        .job_id = job_id, .task = task, .attempt = attempt, .renewed_ms = from_ms, .lease_ms = lease_ms};
     return 0;
 }
 
-void far_leases_renew(struct far_leases *leases, uint64_t job_id, uint64_t task, uint64_t attempt, uint64_t sent_ms)
+/* When it has to be stopped. */
+static uint64_t stop_at(uint64_t from_ms, uint64_t lease_ms)
+{
+    return from_ms + lease_ms - lease_ms / MARGIN_PART;
+}
+
+void far_leases_renew(struct far_leases *leases, uint64_t job_id, uint64_t task, uint64_t attempt, uint64_t sent_ms,
+                      uint64_t lease_ms)
 {
     struct far_lease *lease = find(leases, job_id, task);
-    if (lease != NULL && lease->attempt == attempt && sent_ms > lease->renewed_ms) {
+    if (lease != NULL && lease->attempt == attempt && stop_at(sent_ms, lease_ms) > stop_at(lease->renewed_ms, lease->lease_ms)) {
         lease->renewed_ms = sent_ms;
+        lease->lease_ms = lease_ms;
     }
 }
 
@@ -52,7 +60,7 @@ const struct far_lease *far_leases_late(const struct far_leases *leases, uint64_
 {
     for (size_t i = 0; i < leases->count; i++) {
         const struct far_lease *lease = &leases->items[i];
-        if (now_ms >= lease->renewed_ms + lease->lease_ms - lease->lease_ms / MARGIN_PART) {
+        if (now_ms >= stop_at(lease->renewed_ms, lease->lease_ms)) {
             return lease;
         }
     }

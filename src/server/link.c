@@ -193,18 +193,34 @@ static int send_stops(struct session *session, const struct far_list *wanted, st
     return send_message(session, &far_schema_msg_orders, &message);
 }
 
-static int send_starts(struct session *session, struct far_state *state, struct far_arena *arena,
+/* It was not sent: the next look does, or finds that the lease has ended. */
+static void unwant(struct far_list *wanted, const struct far_sub_order *order)
+{
+    struct far_sub_order_key *keys = (struct far_sub_order_key *)wanted->items;
+    size_t kept = 0;
+    for (size_t i = 0; i < wanted->count; i++) {
+        if (key_compare(&keys[i], order->job_id, order->task) != 0) {
+            keys[kept++] = keys[i];
+        }
+    }
+    wanted->count = kept;
+}
+
+static int send_starts(struct session *session, struct far_state *state, struct far_list *wanted, struct far_arena *arena,
                        struct far_error *err)
 {
     struct far_list orders;
     struct far_sub_order batch[ORDERS_A_FRAME];
     size_t count = 0;
-    int rc = far_query_orders(state, session->node_id, ORDERS_MAX, arena, &orders, err);
+    int rc = far_query_orders_at(state, session->node_id, far_log_now_ms(session->link->log), ORDERS_MAX, arena, &orders, err);
     const struct far_sub_order *all = orders.items;
     for (size_t i = 0; rc == 0 && i < orders.count; i++) {
         const struct far_sub_order_key *sent = find_sent(session, all[i].job_id, all[i].task);
-        if (sent == NULL || sent->attempt != all[i].attempt) {
+        bool is_new = sent == NULL || sent->attempt != all[i].attempt;
+        if (is_new && all[i].lease_ms > 0) {
             batch[count++] = all[i];
+        } else if (is_new) {
+            unwant(wanted, &all[i]);
         }
         if (count == ORDERS_A_FRAME || (count > 0 && i + 1 == orders.count)) {
             struct far_msg_orders message = {.start = {.items = batch, .count = count}};
@@ -240,7 +256,7 @@ static void push_orders(struct session *session, struct far_log_view *view)
     if (rc == 0 && has_news(session, &wanted)) {
         rc = send_stops(session, &wanted, &arena);
         if (rc == 0) {
-            rc = send_starts(session, &view->state, &arena, &err);
+            rc = send_starts(session, &view->state, &wanted, &arena, &err);
         }
         if (rc == 0) {
             remember_sent(session, &wanted);

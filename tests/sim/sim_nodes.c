@@ -118,7 +118,8 @@ static void answered(struct sim_caller *caller, const struct far_result *result,
         if (work->is_reported) {
             drop_work(node, i);
         } else {
-            far_leases_renew(&node->leases, work->job_id, work->task, work->attempt, node->sent_us / SIM_MS);
+            far_leases_renew(&node->leases, work->job_id, work->task, work->attempt, node->sent_us / SIM_MS,
+                             sim->swarm.lease_ms);
         }
     }
 }

@@ -523,6 +523,14 @@ static void a_first_copy_moves_when_its_target_dies_and_another_is_up(void **unu
     assert_int_equal(world_row_workload(&w, workload).target_node_id, target2);
 }
 
+static uint64_t lease_left(uint64_t node_id, uint64_t now_ms)
+{
+    struct far_list list;
+    assert_int_equal(far_query_orders_at(&w.state, node_id, now_ms, 10, &w.arena, &list, &w.err), 0);
+    assert_int_equal(list.count, 1);
+    return ((const struct far_sub_order *)list.items)->lease_ms;
+}
+
 static void orders_say_everything(void **unused)
 {
     replicate();
@@ -536,6 +544,11 @@ static void orders_say_everything(void **unused)
     assert_int_equal(order->disks.count, 2);
     assert_int_equal(order->lease_ms, 15000);
     assert_int_equal(order->plan_epoch, 1);
+    assert_int_equal(lease_left(source, w.now_ms + 4000), 11000); /* at a server that gives it late */
+    assert_int_equal(lease_left(source, w.now_ms - 60000), 15000);
+    assert_int_equal(lease_left(source, w.now_ms + 15000), 0);
+    report(job, FREEZE, (struct far_sub_report_item){.state = FAR_report_state_running}); /* renewed, and now kept elsewhere */
+    assert_int_equal(lease_left(source, w.now_ms + 4000), 11000);
     freeze_found(job, 1 << 30, 1 << 30, "id");
     assert_int_equal(far_query_orders(&w.state, source, 10, &w.arena, &list, &w.err), 0);
     order = list.items;

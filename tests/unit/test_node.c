@@ -137,18 +137,30 @@ static void a_lease_ends_before_its_time_unless_renewed(void **unused)
     assert_int_equal(far_leases_add(&leases, 1, 1, 1, 1000, 10000, NULL), 0);
     assert_null(far_leases_late(&leases, 9999));
     assert_non_null(far_leases_late(&leases, 10000));
-    far_leases_renew(&leases, 1, 1, 1, 5000);
-    far_leases_renew(&leases, 1, 1, 1, 4000); /* an older renewal does not shorten it */
+    far_leases_renew(&leases, 1, 1, 1, 5000, 10000);
+    far_leases_renew(&leases, 1, 1, 1, 4000, 10000); /* an older renewal does not shorten it */
     assert_null(far_leases_late(&leases, 13999));
     assert_non_null(far_leases_late(&leases, 14000));
     assert_int_equal(far_leases_add(&leases, 1, 1, 2, 20000, 10000, NULL), 0);
     assert_int_equal(far_leases_add(&leases, 1, 1, 1, 20000, 10000, NULL), FAR_CONFLICT);
-    far_leases_renew(&leases, 1, 1, 1, 90000); /* of an attempt that is gone */
+    far_leases_renew(&leases, 1, 1, 1, 90000, 10000); /* of an attempt that is gone */
     assert_non_null(far_leases_late(&leases, 29000));
     far_leases_remove(&leases, 1, 1, 1); /* the older attempt: the newer stays */
     assert_non_null(far_leases_first(&leases));
     far_leases_remove(&leases, 1, 1, 2);
     assert_null(far_leases_first(&leases));
+}
+
+static void what_was_left_of_a_lease_counts_until_it_is_renewed(void **unused)
+{
+    static struct far_leases leases;
+    leases.count = 0;
+    assert_int_equal(far_leases_add(&leases, 1, 1, 1, 1000, 2000, NULL), 0); /* of 10,000 */
+    assert_null(far_leases_late(&leases, 2799));
+    assert_non_null(far_leases_late(&leases, 2800));
+    far_leases_renew(&leases, 1, 1, 1, 1500, 10000);
+    assert_null(far_leases_late(&leases, 10499));
+    assert_non_null(far_leases_late(&leases, 10500));
 }
 
 static void leases_stop_at_their_maximum(void **unused)
@@ -217,6 +229,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_batch_is_bounded_and_the_rest_follows, setup, teardown),
         cmocka_unit_test_setup_teardown(a_freeze_tells_its_disks, setup, teardown),
         cmocka_unit_test(a_lease_ends_before_its_time_unless_renewed),
+        cmocka_unit_test(what_was_left_of_a_lease_counts_until_it_is_renewed),
         cmocka_unit_test(leases_stop_at_their_maximum),
         cmocka_unit_test(a_server_is_named_with_its_key_where_that_is_known),
         cmocka_unit_test(orders_are_checked_before_the_engine_sees_them),
