@@ -2,7 +2,8 @@
  *
  * What an event names is found by the names of its fields: a number called `id` or in the table below is the id of an object
  * (not object_id: that is how commands and deadlines are kept, not what happened to an object).
- * Ids come from one counter of the cluster, so an id alone says which object is meant. */
+ * Ids come from one counter of the cluster, so an id alone says which object is meant. Of a compacted event only the node is known
+ * that reported. */
 #include "api/event_text.h"
 
 #include "api/json.h"
@@ -175,19 +176,24 @@ int far_event_text_relate(struct far_event_text *text, struct far_state *state, 
 static json_t *event_to_json(const struct far_event *event, const struct far_schema *schema, const void *object,
                              uint64_t severity, const uint8_t *head)
 {
-    json_t *data = object != NULL ? far_json_from_struct(schema, object) : NULL;
-    return json_pack("{s:o, s:o, s:s, s:i, s:s, s:o, s:o*, s:o*, s:o*, s:o}", "seq", far_json_u64(event->seq), "index",
+    bool is_compacted = event->compacted_len != 0;
+    json_t *data = object != NULL && !is_compacted ? far_json_from_struct(schema, object) : NULL;
+    return json_pack("{s:o, s:o, s:s, s:i, s:s, s:o, s:o*, s:o*, s:o*, s:o*, s:o}", "seq", far_json_u64(event->seq), "index",
                      far_json_u64(event->index), "kind", schema != NULL ? schema->name : "unknown", "version",
                      (int)event->version, "severity", far_enum_name(&far_enum_severity, severity), "time_ms",
                      far_json_u64(event->time_ms), "actor", far_json_actor(event->actor), "command_id",
                      far_json_hex(event->command_id, sizeof event->command_id), "head",
-                     head != NULL ? far_json_hex(head, FAR_HEAD_SIZE) : NULL, "data", data != NULL ? data : json_null());
+                     head != NULL ? far_json_hex(head, FAR_HEAD_SIZE) : NULL, "compacted",
+                     is_compacted ? json_true() : NULL, "data", data != NULL ? data : json_null());
 }
 
-/* NULL: this program does not know the kind, or the payload is none of it. */
+/* NULL: this program does not know the kind, or the payload is none of it. Of a compacted event: an empty one. */
 static void *decode(const struct far_event *event, const struct far_schema *schema, struct far_arena *arena)
 {
     void *object = schema == NULL ? NULL : far_arena_alloc(arena, schema->size);
+    if (event->compacted_len != 0) {
+        return object;
+    }
     return object != NULL && far_schema_decode(schema, event->payload, arena, object, NULL) == 0 ? object : NULL;
 }
 
@@ -226,8 +232,17 @@ static int describe(struct far_event_text *text, const struct far_event *event, 
     text->severity = severity_of(schema, object);
     text->is_secret = object == NULL; /* who knows what is in it */
     far_event_header(event, text->header);
+    text->is_compacted = event->compacted_len != 0;
     int rc = object != NULL ? add_fields(&text->references, schema, object, &text->is_secret) : 0;
-    rc = rc != 0 ? rc : far_buf_append(&text->payload, event->payload.data, event->payload.len);
+    if (rc == 0 && text->is_compacted) {
+        memcpy(text->payload_hash, event->payload.data, sizeof text->payload_hash);
+        text->is_hashed = true;
+        rc = event->actor >> 56 == FAR_ACTOR_NODE
+                 ? add_reference(&text->references, event->actor & 0x00ffffffffffffffu, &far_schema_row_node)
+                 : 0;
+    } else if (rc == 0) {
+        rc = far_buf_append(&text->payload, event->payload.data, event->payload.len);
+    }
     if (rc != 0) {
         return far_fail(err, FAR_LIMIT, "event %llu is too large to be sent", (unsigned long long)event->seq);
     }
@@ -254,7 +269,7 @@ static void clear(struct far_event_text *text)
         far_buf_reset(bufs[i].buf);
     }
     text->seq = 0;
-    text->is_hashed = text->is_related = text->is_secret = false;
+    text->is_hashed = text->is_related = text->is_secret = text->is_compacted = false;
 }
 
 int far_event_text(struct far_event_cache *cache, const struct far_api_hooks *hooks, void *arg,
@@ -263,7 +278,8 @@ int far_event_text(struct far_event_cache *cache, const struct far_api_hooks *ho
     struct far_event_text *text = &cache->texts[seq % FAR_EVENT_CACHE];
     struct far_arena arena;
     struct far_event event;
-    if (text->seq == seq) {
+    bool is_outdated = text->kind == FAR_KIND_ev_node_reported && !text->is_compacted && seq <= view->compacted_seq;
+    if (text->seq == seq && !is_outdated) { /* it may have been compacted since */
         *ret_text = text;
         return 0;
     }

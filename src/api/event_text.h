@@ -30,6 +30,7 @@ struct far_event_text {
     uint8_t payload_hash[32];
     bool is_hashed;          /* payload_hash is filled */
     bool is_secret;          /* its payload has a field that never leaves */
+    bool is_compacted;       /* it has no payload any more, payload_hash is filled */
     bool is_related;         /* related is filled */
     struct far_buf frame; /* as a server-sent event with a short cursor: what most streams send, as it stands */
     size_t json_at, json_len; /* in it */

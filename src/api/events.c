@@ -161,7 +161,7 @@ static int proof_prefix(struct far_event_stream *stream, struct far_event_text *
     }
     int rc = far_buf_append_str(prefix, "{\"header\":\"");
     rc = rc != 0 ? rc : append_base64(prefix, far_slice(text->header, sizeof text->header));
-    if (stream->proof == FAR_STREAM_PROOF_FULL && !text->is_secret) {
+    if (stream->proof == FAR_STREAM_PROOF_FULL && !text->is_secret && !text->is_compacted) {
         rc = rc != 0 ? rc : far_buf_append_str(prefix, "\",\"payload\":\"");
         rc = rc != 0 ? rc : append_base64(prefix, far_buf_slice(&text->payload));
     } else {

@@ -3,7 +3,11 @@
  * The history says in which stretches of events the object's row changed (far_log_view_changed); only those are folded, with
  * an eye on the row before and after each event. Who gave the command is in the event. A point or checkpoint was made by a
  * job, a job by a person's command or by its plan, a plan's cycles run because somebody started it, a server or node joined with a
- * token that somebody made: that is the chain under "because", each link with the event that it hangs on. On the worker's thread. */
+ * token that somebody made: that is the chain under "because", each link with the event that it hangs on. On the worker's thread.
+ *
+ * Where progress was compacted (log/compact.h), a report in its place that says nothing but that the node lives keeps the fold
+ * going: it finds the same events, but how far tasks were and until when leases ran is not known there. What was found behind one
+ * says "compacted". */
 #include "api/event_text.h"
 #include "api/request.h"
 
@@ -54,6 +58,7 @@ struct watch {
     uint64_t from, to;
     size_t max;          /* the newest so many are kept */
     bool first_only;     /* stop at the first */
+    bool is_compacted;   /* an event without its payload was among those before */
     const char *becomes; /* only changes after which the field "state" has this value; NULL: all */
     json_t *found;       /* oldest first */
 };
@@ -78,6 +83,9 @@ static int note(struct watch *watch, const struct far_event *event, struct far_s
         json_t *entry = json_pack("{s:o, s:O, s:O, s:O}", "event", far_event_as_json(event, arena), "change",
                                   json_object_get(change, "change"), "before", json_object_get(change, "before"), "after",
                                   json_object_get(change, "after"));
+        if (watch->is_compacted) {
+            json_object_set_new(entry, "compacted", json_true());
+        }
         json_array_append_new(watch->found, entry);
         if (json_array_size(watch->found) > watch->max) {
             json_array_remove(watch->found, 0);
@@ -101,11 +109,42 @@ static int copy_of(struct far_state *state, struct far_slice key, uint8_t copy[F
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
+enum { LEASE_MS = 15000, REPORT_MAX = 64 };
+
+/* A report of the node that a compacted event came from, without what it said. */
+static int evolve_compacted(struct far_state *state, const struct far_event *event, struct far_arena *arena, struct far_error *err)
+{
+    struct far_ev_node_reported report = {.node_id = event->actor & 0x00ffffffffffffffu, .lease_until_ms = event->time_ms + LEASE_MS};
+    struct far_event standing = *event;
+    struct far_row_node node;
+    struct far_key key = far_key(&far_schema_row_node);
+    struct far_buf payload;
+    far_key_u64(&key, report.node_id);
+    int rc = far_state_get(state, &far_schema_row_node, &key, arena, &node, err);
+    if (rc != 0) {
+        return rc == FAR_NOT_FOUND ? far_fail(err, rc, "event %llu is compacted: what was before it cannot be explained",
+                                              (unsigned long long)event->seq)
+                                   : rc;
+    }
+    report.sequence = node.sequence;
+    far_buf_init(&payload, REPORT_MAX);
+    rc = far_schema_encode(&far_schema_ev_node_reported, &report, &payload, err);
+    standing.payload = far_buf_slice(&payload);
+    standing.compacted_len = 0;
+    rc = rc != 0 ? rc : far_fsm_evolve(state, &standing, err);
+    far_buf_done(&payload);
+    return rc;
+}
+
 static int watch_event(struct watch *watch, struct far_state *state, const struct far_event *event, struct far_arena *arena,
                        struct far_error *err)
 {
     uint8_t was[FAR_KV_VALUE_MAX], is[FAR_KV_VALUE_MAX];
     struct far_slice before, after;
+    if (event->compacted_len != 0) {
+        watch->is_compacted = true;
+        return evolve_compacted(state, event, arena, err);
+    }
     int rc = copy_of(state, watch->key, was, &before, err);
     rc = rc != 0 ? rc : far_fsm_evolve(state, event, err);
     rc = rc != 0 ? rc : copy_of(state, watch->key, is, &after, err);
@@ -125,6 +164,7 @@ static int watch_stretch(struct explainer *explainer, struct watch *watch, struc
         return rc;
     }
     far_arena_init(&arena, EVENT_ARENA_MAX);
+    watch->is_compacted = false;
     rc = api->hooks.view_past(api->arg, &view, &start, err); /* ours alone: it may be written on */
     for (uint64_t seq = watch->from; rc == 0 && seq <= watch->to; seq++) {
         struct far_event event;

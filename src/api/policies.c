@@ -25,9 +25,11 @@ static int compute_retention(struct far_api_request *request, json_t **ret_answe
     struct far_row_retention row;
     int rc = read_row(request, &far_schema_row_retention, &row, err);
     if (rc == 0) {
-        *ret_answer = json_pack("{s:o, s:o, s:o}", "days", far_json_u64(row.days != 0 ? row.days : FAR_RETAIN_DAYS), "bytes",
+        *ret_answer = json_pack("{s:o, s:o, s:o, s:o, s:o}", "days", far_json_u64(row.days != 0 ? row.days : FAR_RETAIN_DAYS), "bytes",
                                 far_json_u64(row.bytes != 0 ? row.bytes : FAR_RETAIN_BYTES), "first_seq",
-                                far_json_u64(row.first_seq != 0 ? row.first_seq : 1));
+                                far_json_u64(row.first_seq != 0 ? row.first_seq : 1), "progress_days",
+                                far_json_u64(row.progress_days != 0 ? row.progress_days : FAR_PROGRESS_DAYS), "compacted_seq",
+                                far_json_u64(row.compacted_seq));
     }
     return rc;
 }

@@ -36,7 +36,7 @@ const struct far_route far_routes[] = {
      .summary = "Where the log stands on this server: last event, chain head, digest of the state"},
     {.method = FAR_HTTP_GET, .pattern = "/v1/log/retention", .action = FAR_ROUTE_RETENTION,
      .summary = "How long events are kept, in how many bytes, and the oldest that stays after the last cut"},
-    COMMAND(POST, "/v1/log/retention", retention_set, 200, .rule = {"days bytes", "days bytes"},
+    COMMAND(POST, "/v1/log/retention", retention_set, 200, .rule = {"days bytes progress_days", "days bytes"},
             .summary = "Say how long events are kept"),
     {.method = FAR_HTTP_GET, .pattern = "/v1/log/heads", .action = FAR_ROUTE_LOG_HEADS,
      .summary = "Heads of the log that were proposed to be signed, the newest first, with who counts and who signed or refused"},

@@ -47,7 +47,7 @@ static void print_line(struct printer *printer, const char *json, const char *cu
         int seq_and_some_head = (int)strcspn(cursor, "-") + 17;
         fprintf(out, "%.*s  %s  %-12s %s %s\n", seq_and_some_head, cursor,
                 cli_time((uint64_t)json_integer_value(json_object_get(event, "time_ms")), at), actor, kind,
-                data == NULL ? "" : data);
+                json_is_true(json_object_get(event, "compacted")) ? "(compacted)" : data == NULL ? "" : data);
         free(data);
     }
     fflush(out);

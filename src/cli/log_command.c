@@ -25,6 +25,9 @@ static void print_event(FILE *out, int indent, const json_t *entry)
     if (id != NULL && strspn(id, "0") != strlen(id)) {
         fprintf(out, ", command %s", id);
     }
+    if (json_is_true(json_object_get(entry, "compacted"))) {
+        fprintf(out, " (progress before it was compacted)");
+    }
     fputc('\n', out);
 }
 

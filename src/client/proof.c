@@ -7,6 +7,7 @@
 #include <openssl/sha.h>
 #include <stdlib.h>
 
+enum { PROGRESS = 16 /* node_reported: the only kind that is compacted */ };
 enum { HEADER = 64, ENTRY = HEADER + 32, HEAD = 32, ACTOR_KINDS = 5, PAYLOAD_MAX = 128 * 1024 };
 
 #define LLU(number) ((unsigned long long)(number))
@@ -191,6 +192,13 @@ static bool agrees(const json_t *event, const uint8_t header[HEADER])
            same_text(event, "actor", actor);
 }
 
+/* Does it say that its payload is gone, and is it of those whose may be (docs/FORMATS.md, "Compacted events")? */
+static bool is_compacted(const json_t *event, const uint8_t header[HEADER])
+{
+    return json_is_true(json_object_get(event, "compacted")) && far_get_le16(header + 16) == PROGRESS &&
+           far_get_le32(header + 56) > 32;
+}
+
 /* Fills the hash of the payload, from the payload itself where there has to be one. */
 static int hash_payload(const struct proof *proof, const json_t *event, uint8_t entry[ENTRY], struct far_error *err)
 {
@@ -199,7 +207,8 @@ static int hash_payload(const struct proof *proof, const json_t *event, uint8_t 
     uint64_t seq = far_get_le64(entry);
     size_t len = 0;
     if (payload == NULL) {
-        bool may_hide = proof->level != FAR_CLIENT_PROOF_FULL || kind == NULL || (kind->traits & KIND_SECRET) != 0;
+        bool may_hide = proof->level != FAR_CLIENT_PROOF_FULL || kind == NULL || (kind->traits & KIND_SECRET) != 0 ||
+                        is_compacted(event, entry);
         bool good = may_hide && json_is_string(hash) &&
                     far_hex_decode(json_string_value(hash), json_string_length(hash), entry + HEADER, 32);
         return good ? 0 : far_fail(err, FAR_CORRUPT, "event %llu came without its payload", LLU(seq));

@@ -139,6 +139,10 @@ static void end_scratch(struct far_state *state, struct far_arena *own)
 
 int far_fsm_evolve(struct far_state *state, const struct far_event *event, struct far_error *err)
 {
+    if (event->compacted_len != 0) {
+        return far_fail(err, FAR_NOT_FOUND, "event %llu is compacted: states behind it cannot be told from it any more",
+                        FAR_LLU(event->seq));
+    }
     struct far_arena own;
     struct far_error cause = {0};
     struct far_step step = {.state = state, .arena = begin_scratch(state, &own), .err = &cause, .index = event->index};

@@ -28,6 +28,9 @@ enum { FAR_FLAGS_INCOMPATIBLE = 0xffff0000u };
  * its row; it is raised when every server knows more, never lowered. */
 enum { FAR_FEATURE_LEVEL = 3 };
 
+/* Events of progress keep their payload so long, unless the retention says otherwise. */
+enum { FAR_PROGRESS_DAYS = 30 };
+
 enum { FAR_COMMAND_PAYLOAD_MAX = 128 * 1024, FAR_EVENT_PAYLOAD_MAX = 128 * 1024 };
 
 struct far_command {
@@ -50,6 +53,7 @@ struct far_event {
     uint64_t actor;
     uint64_t time_ms; /* cluster time */
     struct far_slice payload;
+    uint32_t compacted_len; /* not 0: its payload had so many bytes and was dropped, and `payload` is the SHA-256 of it */
 };
 
 /* The answer to a command. */
@@ -71,7 +75,7 @@ int far_fsm_apply(struct far_state *state, uint64_t index, const struct far_comm
                   void *arg, struct far_result *ret_result, struct far_error *err);
 
 /* Apply one recorded event to the state: replay, verification, backfill. FAR_CORRUPT if it cannot follow this state
- * (its seq is not the next one, or what it names is not there). */
+ * (its seq is not the next one, or what it names is not there); FAR_NOT_FOUND if it is compacted. */
 int far_fsm_evolve(struct far_state *state, const struct far_event *event, struct far_error *err);
 
 /* Would this command be rejected now? Changes nothing; a server asks before it spends a log entry. */

@@ -1,6 +1,10 @@
 /* How long events are kept, and the cuts that follow from it. The leader finds what is too old or too much and proposes the
  * cut with the servers that hold everything since the last one; decided here, so all servers let go of the same events. Nothing
- * is cut that fewer than two servers hold (the one, where there is only one). */
+ * is cut that fewer than two servers hold (the one, where there is only one).
+ *
+ * Before that, progress is compacted: what nodes reported on their way, longer ago than progress_days, was superseded by later
+ * reports, results and lost leases. Of those events the payload goes, header and hash stay (log/compact.h); up to where is decided
+ * here as well. */
 #include "fsm/machines.h"
 
 enum { FURTHER, NOT_FURTHER };
@@ -11,6 +15,13 @@ static const struct far_cell cells[1][2] = {
 };
 const struct far_table far_table_retention = FAR_TABLE("events", states, inputs, cells);
 
+static const char *const compactions[] = {"compact further on", "compact up to where it is or before"};
+static const struct far_cell compaction_cells[1][2] = {
+    {[FURTHER] = FAR_MOVE(0), [NOT_FURTHER] = FAR_REJECT(FAR_CONFLICT, "is compacted already")},
+};
+const struct far_table far_table_compaction = FAR_TABLE("progress", states, compactions, compaction_cells);
+
+#define DAY_MS 86400000ull
 #define DAYS_MAX 36500u
 #define BYTES_MIN (64ull << 20)
 
@@ -33,12 +44,16 @@ int far_decide_retention_set(struct far_step *step, const struct far_cmd_retenti
     if (cmd->days > DAYS_MAX) {
         return far_reject(step, FAR_INVALID, "events can be kept at most %u days", DAYS_MAX);
     }
+    if (cmd->progress_days > DAYS_MAX) {
+        return far_reject(step, FAR_INVALID, "progress can be kept at most %u days", DAYS_MAX);
+    }
     if (cmd->bytes != 0 && cmd->bytes < BYTES_MIN) {
         return far_reject(step, FAR_INVALID, "room for events must be at least %llu bytes", BYTES_MIN);
     }
     FAR_TRY(look(step, &key, &row));
-    struct far_ev_retention_changed ev = {.days = cmd->days, .bytes = cmd->bytes};
-    return row.days == cmd->days && row.bytes == cmd->bytes ? 0 : far_emit(step, &far_schema_ev_retention_changed, &ev);
+    struct far_ev_retention_changed ev = {.days = cmd->days, .bytes = cmd->bytes, .progress_days = cmd->progress_days};
+    bool is_so = row.days == cmd->days && row.bytes == cmd->bytes && row.progress_days == cmd->progress_days;
+    return is_so ? 0 : far_emit(step, &far_schema_ev_retention_changed, &ev);
 }
 
 int far_evolve_retention_changed(struct far_step *step, const struct far_ev_retention_changed *ev)
@@ -48,6 +63,7 @@ int far_evolve_retention_changed(struct far_step *step, const struct far_ev_rete
     FAR_TRY(look(step, &key, &row));
     row.days = ev->days;
     row.bytes = ev->bytes;
+    row.progress_days = ev->progress_days;
     return far_key_put(step, &far_schema_row_retention, &key, &row);
 }
 
@@ -112,5 +128,39 @@ int far_evolve_events_cut(struct far_step *step, const struct far_ev_events_cut 
     FAR_TRY(look(step, &key, &row));
     FAR_TRY(far_move_id(step, &far_table_retention, 0, ev->seq > row.first_seq ? FURTHER : NOT_FURTHER, ev->seq, NULL));
     row.first_seq = ev->seq;
+    return far_key_put(step, &far_schema_row_retention, &key, &row);
+}
+
+/* ---- progress ---- */
+
+int far_decide_progress_compact(struct far_step *step, const struct far_cmd_progress_compact *cmd)
+{
+    struct far_row_retention row;
+    struct far_key key;
+    if (step->actor >> 56 != FAR_ACTOR_SYSTEM) {
+        return far_reject(step, FAR_DENIED, "progress is compacted by the leader, as the retention says");
+    }
+    FAR_TRY(look(step, &key, &row));
+    if (cmd->seq >= step->progress.next_seq) {
+        return far_reject(step, FAR_INVALID, "progress up to event %llu cannot be compacted: the newest is %llu",
+                          FAR_LLU(cmd->seq), FAR_LLU(step->progress.next_seq - 1));
+    }
+    uint64_t days = row.progress_days == 0 ? FAR_PROGRESS_DAYS : row.progress_days;
+    if (cmd->time_ms > step->time_ms || step->time_ms - cmd->time_ms < days * DAY_MS) {
+        return far_reject(step, FAR_CONFLICT, "progress up to event %llu stays: it is younger than %llu days", FAR_LLU(cmd->seq),
+                          FAR_LLU(days));
+    }
+    FAR_TRY(far_move_id(step, &far_table_compaction, 0, cmd->seq > row.compacted_seq ? FURTHER : NOT_FURTHER, cmd->seq, NULL));
+    struct far_ev_progress_compacted ev = {.seq = cmd->seq, .time_ms = cmd->time_ms};
+    return far_emit(step, &far_schema_ev_progress_compacted, &ev);
+}
+
+int far_evolve_progress_compacted(struct far_step *step, const struct far_ev_progress_compacted *ev)
+{
+    struct far_row_retention row;
+    struct far_key key;
+    FAR_TRY(look(step, &key, &row));
+    FAR_TRY(far_move_id(step, &far_table_compaction, 0, ev->seq > row.compacted_seq ? FURTHER : NOT_FURTHER, ev->seq, NULL));
+    row.compacted_seq = ev->seq;
     return far_key_put(step, &far_schema_row_retention, &key, &row);
 }

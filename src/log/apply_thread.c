@@ -302,6 +302,25 @@ static int take_segment(struct far_apply_thread *thread, const struct far_apply_
     return far_store_commit(txn, err);
 }
 
+/* The old file may go when this is durable. */
+static int take_compacted(struct far_apply_thread *thread, const struct far_apply_job *job, struct far_error *err)
+{
+    struct far_compacted compacted;
+    struct far_store_txn *txn;
+    memcpy(&compacted, far_apply_job_data(job).data, sizeof compacted);
+    int rv = far_store_begin(thread->store, true, &txn, err);
+    if (rv != 0) {
+        return rv;
+    }
+    rv = far_compact_take(txn, &compacted, err);
+    if (rv != 0) {
+        far_store_abort(txn);
+        return rv;
+    }
+    rv = far_store_commit(txn, err);
+    return rv != 0 ? rv : far_store_sync(thread->store, err);
+}
+
 static int install_finish(struct far_apply_thread *thread, const struct far_apply_job *job, struct far_error *err)
 {
     struct far_manifest manifest;
@@ -329,6 +348,8 @@ static int apply_alone(struct work *work, const struct far_apply_job *job, struc
         return apply_history(thread, job, err);
     case FAR_JOB_SEGMENT:
         return take_segment(thread, job, err);
+    case FAR_JOB_COMPACTED:
+        return take_compacted(thread, job, err);
     case FAR_JOB_TIDY:
         return far_tidy(thread->store, &thread->retain_walk, &work->outcome->tidy, err);
     default:
@@ -348,7 +369,7 @@ static bool wait_for_space(struct far_apply_thread *thread, const struct far_err
 
 static bool failure_is_of_the_sender(const struct far_apply_job *job, int rv)
 {
-    if (job->kind == FAR_JOB_SEGMENT) {
+    if (job->kind == FAR_JOB_SEGMENT || job->kind == FAR_JOB_COMPACTED) {
         return rv == FAR_CONFLICT;
     }
     return job->kind >= FAR_JOB_INSTALL_BEGIN && job->kind <= FAR_JOB_HISTORY && rv == FAR_CORRUPT;
@@ -388,9 +409,13 @@ static void describe(struct far_apply_thread *thread, struct far_apply_outcome *
     outcome->applied_term = meta->applied_term;
     outcome->first_seq = meta->first_seq;
     outcome->last_seq = meta->last_seq;
-    if (far_retain_decided(txn, &outcome->cut_seq, &err) != 0) {
+    struct far_row_retention retention;
+    uint64_t now_ms;
+    if (far_retain_row(txn, &retention, &now_ms, &err) != 0) {
         stop_server(&err);
     }
+    outcome->cut_seq = retention.first_seq;
+    outcome->compact_is_due = retention.compacted_seq > meta->compacted_seq;
     outcome->durable_index = far_store_durable_index(thread->store);
     far_apply_queue_committed(&thread->queue, meta->applied_index);
     if (outcome->mark_count == 0 && read_clock(txn, outcome, &err) != 0) {

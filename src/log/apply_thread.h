@@ -9,6 +9,7 @@
 
 #include "log/apply.h"
 #include "log/blob.h"
+#include "log/compact.h"
 #include "log/safe.h"
 #include "log/snapshot.h"
 #include "log/tidy.h"
@@ -33,6 +34,7 @@ enum far_apply_kind {
     FAR_JOB_SYNC,           /* make all durable */
     FAR_JOB_SEGMENT,        /* data: struct far_segment, which was sealed */
     FAR_JOB_TIDY,           /* a piece of what is to go */
+    FAR_JOB_COMPACTED,      /* data: struct far_compacted, a segment that was compacted */
     FAR_JOB_KINDS,
 };
 
@@ -62,6 +64,7 @@ struct far_apply_outcome {
     uint64_t first_seq;
     uint64_t last_seq;
     uint64_t cut_seq;            /* that the log decided: events before it go */
+    bool compact_is_due;         /* the log decided more than this server has compacted */
     uint64_t next_deadline_ms;   /* UINT64_MAX: none */
     uint64_t time_ms;            /* of the state: the cluster time of the last command */
     uint64_t feature_level;      /* of the cluster; 0: there is none yet */

@@ -84,10 +84,11 @@ static bool is_secret(const struct far_event *event)
 static int add_event(const struct far_event *event, const uint8_t head[FAR_HEAD_SIZE], struct far_buf *out,
                      struct far_error *err)
 {
-    bool secret = is_secret(event);
-    size_t len = secret ? 32 : event->payload.len;
+    bool compacted = event->compacted_len != 0, secret = !compacted && is_secret(event);
+    size_t len = secret ? 32 : event->payload.len; /* of a compacted one that is the hash */
     uint8_t *p = NULL;
-    int rc = add_record(out, secret ? FAR_EXPORT_WITHHELD : FAR_EXPORT_EVENT, FAR_EVENT_HEADER + len + FAR_HEAD_SIZE, &p, err);
+    enum far_export_type type = compacted ? FAR_EXPORT_COMPACTED : secret ? FAR_EXPORT_WITHHELD : FAR_EXPORT_EVENT;
+    int rc = add_record(out, type, FAR_EVENT_HEADER + len + FAR_HEAD_SIZE, &p, err);
     if (rc != 0) {
         return rc;
     }

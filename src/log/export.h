@@ -13,6 +13,7 @@ enum far_export_type {
     FAR_EXPORT_EVENT = 1,    /* header, payload, head */
     FAR_EXPORT_WITHHELD = 2, /* header, SHA-256 of the payload, head */
     FAR_EXPORT_SIGNED = 3,   /* a signed head: its signatures may be younger than the last event */
+    FAR_EXPORT_COMPACTED = 4, /* header, SHA-256 of the payload, head: the log let the payload go */
     FAR_EXPORT_END = 255,    /* last seq, its head */
 };
 

@@ -258,7 +258,8 @@ static int judge_newest(struct far_head_duty *duty, struct look *look, struct fa
 static bool is_news(uint16_t kind)
 {
     return kind != FAR_KIND_ev_head_proposed && kind != FAR_KIND_ev_head_signed && kind != FAR_KIND_ev_head_refused &&
-           kind != FAR_KIND_ev_consumer_acked && kind != FAR_KIND_ev_leases_checked;
+           kind != FAR_KIND_ev_consumer_acked && kind != FAR_KIND_ev_leases_checked &&
+           kind != FAR_KIND_ev_progress_compacted;
 }
 
 static int look_for_news(struct far_head_duty *duty, struct look *look, struct far_error *err)

@@ -177,7 +177,7 @@ int far_history_begin(struct far_history *history, struct far_store_txn *txn, st
     uint64_t seq = far_store_meta(txn)->last_seq;
     uint64_t events = txn->store->epoch_events != 0 ? txn->store->epoch_events : FAR_HISTORY_EPOCH;
     int rc = far_epoch_before(txn, seq, &epoch, err);
-    if (rc == FAR_NOT_FOUND || (rc == 0 && seq - epoch.seq >= events)) {
+    if (rc == FAR_NOT_FOUND || (rc == 0 && seq / events > epoch.seq / events)) { /* at the same events on all servers */
         rc = begin_epoch(txn, err);
         epoch.seq = seq;
     }
@@ -455,6 +455,18 @@ static int open_base(struct far_store_txn *txn, uint64_t seq, struct far_past *p
     return past->state.kv != NULL ? 0 : far_fail(err, FAR_LIMIT, "no memory for the past");
 }
 
+/* The next event has no payload any more. What can be shown around it? */
+static int compacted(const struct far_past *past, struct far_store_txn *txn, struct far_error *err)
+{
+    struct far_epoch next = {.seq = past->seq};
+    int rc = far_epoch_after(txn, past->seq, &next, err);
+    return rc != 0 && rc != FAR_NOT_FOUND
+               ? rc
+               : far_fail(err, FAR_NOT_FOUND, "progress was compacted from event %llu on; the nearest states that can be shown are "
+                                              "those of events %llu and %llu",
+                          (llu)(past->seq + 1), (llu)past->seq, (llu)next.seq);
+}
+
 static int forward_one(struct far_past *past, struct far_store_txn *txn, struct far_state *state, struct far_error *err)
 {
     uint8_t stored[FAR_HEAD_SIZE];
@@ -463,6 +475,9 @@ static int forward_one(struct far_past *past, struct far_store_txn *txn, struct 
     rc = rc != 0 ? rc : far_chain_add(past->head, &event, err);
     if (rc == 0 && memcmp(past->head, stored, sizeof stored) != 0) {
         rc = far_fail(err, FAR_CORRUPT, "event %llu: the chain does not lead to it", (llu)event.seq);
+    }
+    if (rc == 0 && event.compacted_len != 0) {
+        return compacted(past, txn, err);
     }
     rc = rc != 0 ? rc : far_fsm_evolve(state, &event, err);
     rc = rc != 0 ? rc : far_rows_trim(state->rows, &state->digest, err);

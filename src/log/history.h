@@ -1,7 +1,8 @@
 /* The history: what rows were before they changed, so that the state of any moment can be read without folding it from the
  * beginning.
  *
- * Events are cut into epochs of FAR_HISTORY_EPOCH events (and the rest of a raft entry). The first time in an epoch that a
+ * Events are cut into epochs of FAR_HISTORY_EPOCH events (and the rest of a raft entry): one begins at the first entry behind each
+ * multiple of it. The first time in an epoch that a
  * row changes, what it was at the epoch's start is kept under (row's key, epoch), or that it was not there; so a row's value
  * at the start of an epoch is the one kept in this or the next epoch that changed it, and if none did, the present one. A
  * moment between is that, and an overlay on which the events since the epoch's start are folded: bounded in time and memory by
@@ -53,8 +54,8 @@ struct far_past {
     uint64_t folded;        /* events since the epoch's start */
     void *base;             /* private: the rows at the epoch's start */
 };
-/* FAR_NOT_FOUND: the moment is yet to come, or this store no longer holds what it needs; FAR_CORRUPT: an event or the chain
- * is not what was written. */
+/* FAR_NOT_FOUND: the moment is yet to come, or this store no longer holds what it needs (or compacted it);
+ * FAR_CORRUPT: an event or the chain is not what was written. */
 int far_past_open(struct far_store_txn *txn, const struct far_moment *moment, struct far_past **ret_past,
                   struct far_error *err);
 void far_past_close(struct far_past *past); /* NULL is allowed */

@@ -5,6 +5,8 @@ liblog_la_SOURCES = \
 	src/log/apply.c src/log/apply.h \
 	src/log/apply_queue.c src/log/apply_queue.h \
 	src/log/apply_thread.c src/log/apply_thread.h \
+	src/log/compact.c src/log/compact.h \
+	src/log/compactor.c \
 	src/log/backup.h src/log/backup_format.c src/log/backup_read.c src/log/backup_write.c \
 	src/log/blob.h \
 	src/log/chain.c src/log/chain.h \

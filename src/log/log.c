@@ -56,7 +56,11 @@ static int open_store(const struct far_log_config *config, struct far_store **re
 {
     char path[PATH_BYTES];
     snprintf(path, sizeof path, "%s/state", config->dir);
-    return far_store_open_lmdb(path, config->map_bytes, false, ret_store, err);
+    int rc = far_store_open_lmdb(path, config->map_bytes, false, ret_store, err);
+    if (rc == 0) {
+        (*ret_store)->epoch_events = config->epoch_events;
+    }
+    return rc;
 }
 
 static int open_disk(const struct far_log_config *config, struct far_disk **ret_disk, struct far_error *err)
@@ -496,6 +500,7 @@ int far_log_view_of(struct far_store *store, struct far_log_view *ret_view, stru
         .applied_index = meta->applied_index,
         .last_seq = meta->last_seq,
         .first_seq = meta->first_seq,
+        .compacted_seq = meta->compacted_seq,
         .digest = meta->digest,
         .transaction = txn,
     };

@@ -31,6 +31,7 @@ struct far_log_config {
     uint64_t events_max;       /* so many of the newest events stay in LMDB; 0 = 1,000,000 */
     uint64_t segment_events;   /* older ones are sealed in segments of so many; 0 = 262,144 */
     uint64_t segment_bytes;    /* or of so many bytes; 0 = 64 MiB */
+    uint64_t epoch_events;     /* a state of the past is kept every so many events (history.h); 0 = 8,192 */
 };
 
 /* Bootstrap an empty folder as the first server of a new cluster: writes WAL and LMDB so that the first start leads a
@@ -63,6 +64,7 @@ struct far_log_view {
     uint64_t applied_index;
     uint64_t last_seq;           /* of the newest event; 0 = none */
     uint64_t first_seq;          /* of the oldest one kept */
+    uint64_t compacted_seq;      /* up to here progress may be compacted (log/compact.h) */
     uint8_t head[32];            /* chain head after last_seq */
     uint8_t base_head[32];       /* chain head before first_seq */
     struct far_hash128 digest;   /* as kept incrementally */

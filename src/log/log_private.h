@@ -115,14 +115,19 @@ struct far_log_seal {
     struct far_seal_limits limits;
     uv_work_t work;
     bool wants_sweep;     /* remove files that no record names */
-    bool is_busy;         /* on the pool: what follows, up to cut_seq, is its */
-    enum { FAR_SEAL_RUN, FAR_SEAL_SWEEP, FAR_SEAL_CUT, FAR_SEAL_WALK } task;
+    bool is_busy;         /* on the pool: what follows, up to compact_ms, is its */
+    enum { FAR_SEAL_RUN, FAR_SEAL_SWEEP, FAR_SEAL_CUT, FAR_SEAL_WALK, FAR_SEAL_COMPACT } task;
     bool is_done;
     struct far_sealer *sealer; /* NULL: no run is being sealed */
     struct far_segment segment;
+    struct far_compactor *compactor; /* NULL: none is being compacted */
+    struct far_compacted compacted;
+    bool wants_rows; /* the next that are to be compacted are rows */
     int rv;
     struct far_error err;
     uint64_t first_seq, cut_seq; /* what is kept long enough; 0: nothing */
+    uint64_t compact_seq, compact_ms; /* up to where progress is old enough to be compacted; 0: nowhere */
+    bool compacts;        /* the last look was for what is to be compacted */
     bool take_is_pending, tidy_is_pending; /* on the apply thread */
     uint64_t look_ms;     /* when to look again whether something is due */
     uint64_t retain_ms;   /* when to look again for what is kept long enough */
@@ -175,6 +180,7 @@ struct far_log {
     uint64_t quiet_index; /* what was applied at the last slow beat */
     uint64_t first_seq, last_seq;
     uint64_t cut_seq;     /* that the log decided: events before it go */
+    bool compact_is_due;  /* it decided more than is compacted here */
     _Atomic uint64_t answered_index; /* of the newest command answered here, perhaps before its commit */
     uint64_t next_deadline_ms;
     uint64_t feature_level; /* of the cluster; 0: there is none yet */
@@ -298,8 +304,8 @@ void far_log_end_send(struct far_log *log);
 
 /* log_retain.c */
 bool far_log_retain_due(struct far_log *log, uint64_t now_ms);
-int far_log_retain_look(struct far_store *store, uint64_t *ret_first, uint64_t *ret_cut, struct far_error *err); /* on the pool */
-void far_log_retain_propose(struct far_log *log, uint64_t first_seq, uint64_t seq);
+int far_log_retain_look(struct far_log_seal *seal, struct far_error *err); /* on the pool */
+void far_log_retain_propose(struct far_log *log);
 
 /* log_seal.c */
 void far_log_seal_start(struct far_log *log);

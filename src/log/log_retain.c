@@ -1,22 +1,24 @@
-/* The leader cuts events that are kept long enough: see retain.h. Once a minute it looks, on the pool together with sealing
- * (log_seal.c); what is to go becomes a command, with the servers that said they hold all of it. Every server then cuts where
- * the log says. */
+/* The leader cuts events that are kept long enough: see retain.h; and has older progress compacted: see compact.h. Once a minute
+ * it looks, on the pool together with sealing (log_seal.c); what is to go becomes a command, a cut with the servers that said they
+ * hold all of it. Every server then cuts, and compacts, where the log says. */
 #include "log/log_private.h"
 
 #include "base/clock.h"
 #include "base/logging.h"
 
-enum { LOOK_MS = 60 * 1000, HOLDERS_MAX = 16, TIMEOUT_MS = 30 * 1000 };
+enum { LOOK_MS = 60 * 1000, HOLDERS_MAX = 16, TIMEOUT_MS = 30 * 1000, COMPACT_EVENTS = 262144 };
 
-int far_log_retain_look(struct far_store *store, uint64_t *ret_first, uint64_t *ret_cut, struct far_error *err)
+int far_log_retain_look(struct far_log_seal *seal, struct far_error *err)
 {
     struct far_store_txn *txn;
-    int rv = far_store_begin(store, false, &txn, err);
+    uint64_t events_min = seal->limits.segment_events != 0 ? seal->limits.segment_events : COMPACT_EVENTS;
+    int rv = far_store_begin(seal->store, false, &txn, err);
     if (rv != 0) {
         return rv;
     }
-    rv = far_retain_decided(txn, ret_first, err);
-    rv = rv != 0 ? rv : far_retain_cut(txn, ret_cut, err);
+    rv = far_retain_decided(txn, &seal->first_seq, err);
+    rv = rv != 0 ? rv : far_retain_cut(txn, &seal->cut_seq, err);
+    rv = rv != 0 ? rv : far_compact_look(txn, events_min, &seal->compact_seq, &seal->compact_ms, err);
     far_store_abort(txn);
     return rv;
 }
@@ -30,7 +32,7 @@ bool far_log_retain_due(struct far_log *log, uint64_t now_ms)
     return true;
 }
 
-static void on_cut(void *arg, const struct far_result *result, uint64_t applied_index)
+static void on_decided(void *arg, const struct far_result *result, uint64_t applied_index)
 {
     (void)arg;
     (void)applied_index;
@@ -55,27 +57,41 @@ static size_t find_holders(const struct far_log *log, uint64_t first_seq, uint64
     return count;
 }
 
-void far_log_retain_propose(struct far_log *log, uint64_t first_seq, uint64_t seq)
+static void propose(struct far_log *log, const struct far_schema *schema, const void *object)
 {
-    uint64_t ids[HOLDERS_MAX];
     struct far_buf payload;
-    struct far_cmd_events_cut cut = {.seq = seq, .held_by = {.items = ids}};
-    if (!log->is_leader || seq <= first_seq) {
-        return;
-    }
-    cut.held_by.count = find_holders(log, first_seq, ids);
-    if (cut.held_by.count < (log->status.member_count < 2 ? 1 : 2)) {
-        far_logf(FAR_LEVEL_WARN, "retention", "events before %llu stay: fewer than two servers hold them",
-                 (unsigned long long)seq);
-        return;
-    }
     far_buf_init(&payload, 1024);
-    if (far_schema_encode(&far_schema_cmd_events_cut, &cut, &payload, NULL) == 0) {
-        struct far_command command = {.kind = far_schema_cmd_events_cut.kind,
-                                      .version = far_schema_cmd_events_cut.version,
+    if (far_schema_encode(schema, object, &payload, NULL) == 0) {
+        struct far_command command = {.kind = schema->kind,
+                                      .version = schema->version,
                                       .actor = far_actor(FAR_ACTOR_SYSTEM, log->config.server_id),
                                       .payload = far_buf_slice(&payload)};
-        far_log_propose(log, &command, TIMEOUT_MS, on_cut, log);
+        far_log_propose(log, &command, TIMEOUT_MS, on_decided, log);
     }
     far_buf_done(&payload);
+}
+
+static void propose_cut(struct far_log *log)
+{
+    uint64_t ids[HOLDERS_MAX];
+    struct far_cmd_events_cut cut = {.seq = log->seal.cut_seq, .held_by = {.items = ids}};
+    cut.held_by.count = find_holders(log, log->seal.first_seq, ids);
+    if (cut.held_by.count < (log->status.member_count < 2 ? 1 : 2)) {
+        far_logf(FAR_LEVEL_WARN, "retention", "events before %llu stay: fewer than two servers hold them",
+                 (unsigned long long)cut.seq);
+        return;
+    }
+    propose(log, &far_schema_cmd_events_cut, &cut);
+}
+
+void far_log_retain_propose(struct far_log *log)
+{
+    const struct far_log_seal *seal = &log->seal;
+    if (log->is_leader && seal->cut_seq > seal->first_seq) {
+        propose_cut(log);
+    }
+    if (log->is_leader && log->feature_level >= 3 && seal->compact_seq > 0) {
+        struct far_cmd_progress_compact compact = {.seq = seal->compact_seq, .time_ms = seal->compact_ms};
+        propose(log, &far_schema_cmd_progress_compact, &compact);
+    }
 }

@@ -1,6 +1,7 @@
 /* The log seals its older events: see segments.h.
  *
- * Also here: a walk through the whole store every ten minutes (walk.h), the first a minute after the start.
+ * A segment whose progress is to be compacted (compact.h) is written anew in the same way, and taken by the apply thread. Also
+ * here: a walk through the whole store every ten minutes (walk.h), the first a minute after the start.
  *
  * A look once a second; a run that is due is copied piece by piece on the pool, so that neither this loop nor the apply
  * thread waits for it; then the apply thread notes the segment and removes the rows, a piece at a time. What was replaced or
@@ -22,6 +23,24 @@ static void push_tidy(struct far_log *log)
 
 /* ---- on the pool ---- */
 
+/* Rows are compacted by the apply thread: *wants_rows. */
+static void work_compact(struct far_log_seal *seal)
+{
+    enum far_compact_next next = FAR_COMPACT_SEGMENT;
+    struct far_store_txn *txn;
+    seal->rv = seal->compactor != NULL ? 0 : far_store_begin(seal->store, false, &txn, &seal->err);
+    if (seal->rv == 0 && seal->compactor == NULL) {
+        seal->rv = far_compact_next(txn, &next, &seal->err);
+        far_store_abort(txn);
+    }
+    seal->wants_rows = seal->rv == 0 && next == FAR_COMPACT_ROWS;
+    if (seal->rv == 0 && next == FAR_COMPACT_SEGMENT) {
+        seal->rv = seal->compactor != NULL ? 0 : far_compactor_new(seal->store, &seal->compactor, &seal->err);
+        seal->rv = seal->rv != 0 ? seal->rv
+                                 : far_compactor_step(seal->compactor, &seal->is_done, &seal->compacted, &seal->err);
+    }
+}
+
 static void work(uv_work_t *request)
 {
     struct far_log_seal *seal = request->data;
@@ -36,7 +55,11 @@ static void work(uv_work_t *request)
         return;
     }
     if (seal->task == FAR_SEAL_CUT) {
-        seal->rv = far_log_retain_look(seal->store, &seal->first_seq, &seal->cut_seq, &seal->err);
+        seal->rv = far_log_retain_look(seal, &seal->err);
+        return;
+    }
+    if (seal->task == FAR_SEAL_COMPACT) {
+        work_compact(seal);
         return;
     }
     seal->rv = seal->sealer != NULL ? 0 : far_sealer_new(seal->store, &seal->limits, &seal->sealer, &seal->err);
@@ -52,15 +75,17 @@ static void begin_work(struct far_log *log, int task);
 static void end_run(struct far_log_seal *seal)
 {
     far_sealer_free(seal->sealer);
+    far_compactor_free(seal->compactor);
     seal->sealer = NULL;
+    seal->compactor = NULL;
 }
 
-static void note_segment(struct far_log *log)
+static void note(struct far_log *log, enum far_apply_kind kind, const void *data, size_t len)
 {
     struct far_log_seal *seal = &log->seal;
-    struct far_blob *blob = far_blob_new(&seal->segment, sizeof seal->segment);
-    if (blob == NULL || far_apply_thread_push(log->apply, FAR_JOB_SEGMENT, 0, 0, blob, false) != 0) {
-        seal->wants_sweep = true; /* its file goes, and it is sealed again */
+    struct far_blob *blob = far_blob_new(data, len);
+    if (blob == NULL || far_apply_thread_push(log->apply, kind, 0, 0, blob, false) != 0) {
+        seal->wants_sweep = true; /* its file goes, and it is made again */
     } else {
         seal->take_is_pending = true;
     }
@@ -94,10 +119,17 @@ static void after_work(uv_work_t *request, int status)
     if (seal->rv != 0) {
         on_failure(log);
     } else if (seal->task == FAR_SEAL_CUT) {
-        far_log_retain_propose(log, seal->first_seq, seal->cut_seq);
+        far_log_retain_propose(log);
     } else if (seal->task == FAR_SEAL_RUN && seal->is_done) {
         end_run(seal);
-        note_segment(log);
+        note(log, FAR_JOB_SEGMENT, &seal->segment, sizeof seal->segment);
+    } else if (seal->task == FAR_SEAL_COMPACT && seal->is_done) {
+        end_run(seal);
+        note(log, FAR_JOB_COMPACTED, &seal->compacted, sizeof seal->compacted);
+    } else if (seal->task == FAR_SEAL_COMPACT && seal->wants_rows) {
+        push_tidy(log);
+    } else if (seal->task == FAR_SEAL_COMPACT && seal->compactor != NULL) {
+        begin_work(log, FAR_SEAL_COMPACT);
     } else if (seal->task == FAR_SEAL_RUN) {
         begin_work(log, FAR_SEAL_RUN);
     }
@@ -134,8 +166,11 @@ void far_log_seal_beat(struct far_log *log)
     } else if (now >= seal->walk_ms) {
         seal->walk_ms = now + WALK_MS;
         begin_work(log, FAR_SEAL_WALK);
-    } else {
-        begin_work(log, far_log_retain_due(log, now) ? FAR_SEAL_CUT : FAR_SEAL_RUN);
+    } else if (far_log_retain_due(log, now)) {
+        begin_work(log, FAR_SEAL_CUT);
+    } else { /* in turns, if both wait */
+        seal->compacts = log->compact_is_due && !seal->compacts;
+        begin_work(log, seal->compacts ? FAR_SEAL_COMPACT : FAR_SEAL_RUN);
     }
 }
 
@@ -146,6 +181,10 @@ void far_log_seal_outcome(struct far_log *log, const struct far_apply_outcome *o
         seal->take_is_pending = false;
         seal->wants_sweep = seal->wants_sweep || outcome->job_error.klass != 0;
         push_tidy(log);
+    }
+    if (outcome->jobs[FAR_JOB_COMPACTED] > 0) {
+        seal->take_is_pending = false;
+        seal->wants_sweep = true; /* the old file, or the new one if it was not taken */
     }
     if (outcome->jobs[FAR_JOB_TIDY] > 0) {
         seal->tidy_is_pending = false;

@@ -280,6 +280,7 @@ void far_log_on_outcome(void *arg, const struct far_apply_outcome *outcome)
     log->first_seq = outcome->first_seq;
     log->last_seq = outcome->last_seq;
     log->cut_seq = outcome->cut_seq;
+    log->compact_is_due = outcome->compact_is_due;
     log->next_deadline_ms = outcome->next_deadline_ms;
     log->clock_verdict = outcome->clock_verdict;
     log->clock_off_ms = outcome->clock_off_ms;

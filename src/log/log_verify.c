@@ -6,6 +6,7 @@
  * LMDB trusts its pages, so damage to its own structure may kill whoever walks it: a child process does the walk, and its
  * death is a finding like any other. */
 #include "fsm/rows.h"
+#include "log/compact.h"
 #include "log/head_check.h"
 #include "log/history.h"
 #include "log/log.h"
@@ -32,6 +33,7 @@ struct verify {
     void (*report)(void *arg, bool good, const char *text);
     void *arg;
     unsigned findings;
+    uint64_t compacted, compacted_seq; /* events without payload, and up to where the log decided that */
     uint64_t fold_from; /* the fold begins with the state behind this event */
     uint64_t trust[4]; /* of the store: stored index and term, installed index and term; the WAL must reach them */
 };
@@ -109,6 +111,16 @@ static void check_heads(struct verify *verify, struct far_head_check *check, str
     }
 }
 
+/* What may be compacted at all, the row's decoder knows. */
+static void check_compacted(struct verify *verify, const struct far_event *event)
+{
+    verify->compacted += event->compacted_len != 0;
+    if (event->compacted_len != 0 && event->seq > verify->compacted_seq) {
+        say(verify, false, "event %llu is compacted, and the log decided that only up to event %llu", (unsigned long long)event->seq,
+            (unsigned long long)verify->compacted_seq);
+    }
+}
+
 /* Walk the events; fold them into `fold` unless it is NULL. Returns whether the fold is whole. */
 static bool verify_events(struct verify *verify, struct far_store_txn *txn, struct far_state *fold,
                           struct far_head_check *heads)
@@ -131,6 +143,7 @@ static bool verify_events(struct verify *verify, struct far_store_txn *txn, stru
             }
             continue;
         }
+        check_compacted(verify, &event);
         if (whole && seq > verify->fold_from &&
             (far_fsm_evolve(fold, &event, &err) != 0 || far_rows_trim(fold->rows, &fold->digest, &err) != 0)) {
             say(verify, false, "event %llu cannot follow the state before it: %s", (unsigned long long)seq, err.message);
@@ -146,6 +159,10 @@ static bool verify_events(struct verify *verify, struct far_store_txn *txn, stru
     if (verify->findings == before) {
         say(verify, true, "events %llu to %llu: every checksum and the chain are right, head %s",
             (unsigned long long)meta->first_seq, (unsigned long long)meta->last_seq, hex);
+    }
+    if (verify->compacted > 0 && verify->findings == before) {
+        say(verify, true, "compacted: %llu of them, progress up to event %llu; their payloads are gone, their hashes fit the chain",
+            (unsigned long long)verify->compacted, (unsigned long long)verify->compacted_seq);
     }
     check_heads(verify, heads, txn, NULL);
     return whole;
@@ -279,7 +296,7 @@ static void verify_history(struct verify *verify, struct far_store_txn *txn)
     }
 }
 
-/* Where events are gone, the fold begins with the oldest state of which all events since are here; its digest was recorded
+/* Where events are gone or compacted, the fold begins with the oldest state of which all events since are here; its digest was recorded
  * when it was the present, in the chain's words: behind the head that the events lead to. FAR_NOT_FOUND: there is none. */
 static int take_base(struct verify *verify, struct far_store_txn *txn, struct far_kv *out, struct far_error *err)
 {
@@ -289,11 +306,12 @@ static int take_base(struct verify *verify, struct far_store_txn *txn, struct fa
     struct far_slice key, value;
     uint8_t at[FAR_KV_KEY_MAX + 1];
     size_t at_len = 0;
-    uint64_t rows;
-    if (far_store_meta(txn)->first_seq == 1) {
-        return 0;
+    uint64_t rows, base_seq;
+    int rv = far_compact_base(txn, &base_seq, err);
+    if (rv != 0 || base_seq == 0) {
+        return rv;
     }
-    int rv = far_epoch_after(txn, far_store_meta(txn)->first_seq - 2, &epoch, err);
+    rv = far_epoch_before(txn, base_seq, &epoch, err);
     struct far_moment moment = {FAR_MOMENT_SEQ, epoch.seq};
     rv = rv != 0 ? rv : far_past_open(txn, &moment, &past, err);
     rv = rv != 0 ? rv : far_state_digest_walk(past->state.kv, &digest, &rows, err);
@@ -322,6 +340,7 @@ static int verify_txn(struct verify *verify, struct far_store_txn *txn, struct f
     rv = rv != 0 ? rv : far_store_begin(memory, true, &fold_txn, err);
     if (rv == 0) {
         struct far_state fold = {.kv = far_store_kv(fold_txn)};
+        (void)far_compact_decided(txn, &verify->compacted_seq, NULL); /* a damaged row is found with the rows */
         bool has_base = take_base(verify, txn, fold.kv, NULL) == 0;
         fold.rows = far_rows_new(fold.kv, true);
         bool whole = verify_events(verify, txn, has_base && fold.rows != NULL ? &fold : NULL, has_uuid ? heads : NULL);
@@ -332,8 +351,8 @@ static int verify_txn(struct verify *verify, struct far_store_txn *txn, struct f
         if (whole) {
             compare_fold(verify, far_store_kv(txn), fold.kv);
         } else if (!has_base) {
-            say(verify, true, "state: not compared with its events, those before event %llu are not here, nor a state behind them",
-                (unsigned long long)far_store_meta(txn)->first_seq);
+            say(verify, true, "state: not compared with its events, those before event %llu are not here or compacted, and there is no "
+                              "state behind them", (unsigned long long)far_store_meta(txn)->first_seq);
         }
         struct far_state state = {.kv = far_store_kv(txn), .digest = far_store_meta(txn)->digest};
         struct far_error broken = {0};

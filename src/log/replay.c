@@ -2,6 +2,7 @@
 #include "log/replay.h"
 
 #include "fsm/rows.h"
+#include "log/compact.h"
 #include "log/export.h"
 #include "log/history.h"
 
@@ -86,8 +87,8 @@ static int find_next_epoch(struct replay *replay, struct far_error *err)
     return rv;
 }
 
-/* The rows of the oldest state that is known, and its place in the chain. */
-static int take_base(struct replay *replay, struct far_error *err)
+/* The rows of the state from which all events are here, and its place in the chain. */
+static int take_base(struct replay *replay, uint64_t base_seq, struct far_error *err)
 {
     struct far_store_meta *meta = far_store_meta(replay->txn);
     struct far_kv *out = far_store_kv(replay->txn);
@@ -95,11 +96,7 @@ static int take_base(struct replay *replay, struct far_error *err)
     struct far_past *past = NULL;
     struct far_key at = {.len = 0};
     struct far_slice key, value;
-    int rv = far_epoch_after(replay->source.txn, far_store_meta(replay->source.txn)->first_seq - 2, &epoch, err);
-    if (rv == FAR_NOT_FOUND) {
-        return far_fail(err, rv, "events before %llu are not here, and no state from which to go on",
-                        (llu)far_store_meta(replay->source.txn)->first_seq);
-    }
+    int rv = far_epoch_before(replay->source.txn, base_seq, &epoch, err);
     struct far_moment moment = {FAR_MOMENT_SEQ, epoch.seq};
     rv = rv != 0 ? rv : far_past_open(replay->source.txn, &moment, &past, err);
     while (rv == 0 && (rv = past->state.kv->ops->seek(past->state.kv, far_slice(at.bytes, at.len), &key, &value, err)) == 0) {
@@ -188,8 +185,13 @@ static int fold_all(struct replay *replay, struct far_error *err)
     if (rv != 0) {
         return rv;
     }
-    bool from_start = far_store_meta(replay->source.txn)->first_seq == 1;
-    rv = end_batch(replay, from_start ? 0 : take_base(replay, err), err);
+    uint64_t base_seq;
+    rv = far_compact_base(replay->source.txn, &base_seq, err);
+    if (rv == FAR_NOT_FOUND) {
+        far_fail(err, rv, "events before %llu are not here (or compacted), and no state from which to go on",
+                 (llu)far_store_meta(replay->source.txn)->first_seq);
+    }
+    rv = end_batch(replay, rv != 0 || base_seq == 0 ? rv : take_base(replay, base_seq, err), err);
     rv = rv != 0 ? rv : find_next_epoch(replay, err);
     if (rv == 0 && replay->done.seq > replay->source.seq) {
         rv = far_fail(err, FAR_NOT_FOUND, "the oldest state that can be built here is that of event %llu", (llu)replay->done.seq);

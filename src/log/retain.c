@@ -9,7 +9,7 @@ enum { ROW_ARENA_MAX = 64 * 1024, EPOCH_BYTES = 8, RECORDS = 0xff, RECORDS_AT_ON
 
 /* ---- what is to go ---- */
 
-static int read_rows(struct far_store_txn *txn, struct far_row_retention *ret_row, uint64_t *ret_now_ms, struct far_error *err)
+int far_retain_row(struct far_store_txn *txn, struct far_row_retention *ret_row, uint64_t *ret_now_ms, struct far_error *err)
 {
     struct far_state state = {.kv = far_store_kv(txn)};
     struct far_key key = far_key(&far_schema_row_retention);
@@ -33,13 +33,12 @@ int far_retain_decided(struct far_store_txn *txn, uint64_t *ret_seq, struct far_
 {
     struct far_row_retention row;
     uint64_t now_ms;
-    int rv = read_rows(txn, &row, &now_ms, err);
+    int rv = far_retain_row(txn, &row, &now_ms, err);
     *ret_seq = row.first_seq;
     return rv;
 }
 
-/* The first event of this time or later: time never runs backwards. */
-static int first_since(struct far_store_txn *txn, uint64_t time_ms, uint64_t *ret_seq, struct far_error *err)
+int far_retain_first_since(struct far_store_txn *txn, uint64_t time_ms, uint64_t *ret_seq, struct far_error *err)
 {
     uint64_t low = far_store_meta(txn)->first_seq, high = far_store_meta(txn)->last_seq + 1;
     while (low < high) {
@@ -82,11 +81,11 @@ int far_retain_cut(struct far_store_txn *txn, uint64_t *ret_seq, struct far_erro
     struct far_row_retention row;
     struct far_epoch epoch;
     uint64_t now_ms, by_time = 0, by_bytes = 0;
-    int rv = read_rows(txn, &row, &now_ms, err);
+    int rv = far_retain_row(txn, &row, &now_ms, err);
     uint64_t keep_ms = (row.days == 0 ? FAR_RETAIN_DAYS : row.days) * DAY_MS;
     *ret_seq = 0;
     if (rv == 0 && now_ms > keep_ms) {
-        rv = first_since(txn, now_ms - keep_ms, &by_time, err);
+        rv = far_retain_first_since(txn, now_ms - keep_ms, &by_time, err);
     }
     rv = rv != 0 ? rv : first_within(txn, row.bytes == 0 ? FAR_RETAIN_BYTES : row.bytes, &by_bytes, err);
     uint64_t cut = by_time > by_bytes ? by_time : by_bytes;

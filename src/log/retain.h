@@ -8,6 +8,10 @@ enum { FAR_RETAIN_DAYS = 30 };
 #define FAR_RETAIN_BYTES 50000000000ull
 #define FAR_HISTORY_BYTES (16ull << 30) /* of the states of the past, on a server's disk */
 
+/* The state's policy and decisions (zeroes: none), and its time. */
+int far_retain_row(struct far_store_txn *txn, struct far_row_retention *ret_row, uint64_t *ret_now_ms, struct far_error *err);
+/* The first event of this time or later, last_seq + 1 if there is none: time never runs backwards. */
+int far_retain_first_since(struct far_store_txn *txn, uint64_t time_ms, uint64_t *ret_seq, struct far_error *err);
 /* The first event that stays by the state's policy: those before are older than it says, or more than the disk may hold. It is
  * the first of an epoch, so that states of the past begin there. 0: nothing is to go. */
 int far_retain_cut(struct far_store_txn *txn, uint64_t *ret_seq, struct far_error *err);

@@ -11,6 +11,7 @@ enum { ROWS_DEFAULT = 1000000, EVENTS_DEFAULT = 262144, BYTES_DEFAULT = 64 * 102
 struct far_sealer {
     struct far_store *store; /* borrowed */
     uint64_t next_seq, last_seq, bytes_max;
+    uint64_t compacted_seq; /* of the store when the first row was copied */
     struct far_segment_writer *writer;
 };
 
@@ -86,9 +87,11 @@ int far_sealer_new(struct far_store *store, const struct far_seal_limits *limits
         sealer = calloc(1, sizeof *sealer);
         rv = sealer != NULL ? 0 : far_fail(err, FAR_LIMIT, "no memory for a segment");
     }
+    uint64_t compacted_seq = far_store_meta(txn)->compacted_seq;
     far_store_abort(txn);
     if (rv == 0) {
-        *sealer = (struct far_sealer){.store = store, .next_seq = first, .last_seq = last, .bytes_max = all.segment_bytes};
+        *sealer = (struct far_sealer){.store = store, .next_seq = first, .last_seq = last, .bytes_max = all.segment_bytes,
+                                      .compacted_seq = compacted_seq};
         rv = far_file_make_dir(store->segments_dir, err);
         rv = rv != 0 ? rv : far_segment_create(store->segments_dir, first, head, &sealer->writer, err);
     }
@@ -138,6 +141,7 @@ int far_sealer_step(struct far_sealer *sealer, bool *ret_done, struct far_segmen
     if (rv == 0 && is_full(sealer)) {
         rv = far_segment_finish(sealer->writer, ret_segment, err);
         sealer->writer = NULL;
+        ret_segment->compacted_seq = sealer->compacted_seq;
         *ret_done = rv == 0;
     }
     return rv;

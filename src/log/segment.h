@@ -31,8 +31,11 @@ struct far_segment {
     uint8_t head[FAR_HEAD_SIZE];      /* after the last */
     uint64_t bytes;                   /* of the file */
     uint64_t index_hash;              /* XXH3-64 of the index, which holds the checksum of every block */
+    uint64_t compacted_seq;           /* of the store whose rows were copied; not in the file */
 };
 
+/* Of the same file? */
+bool far_segment_same(const struct far_segment *a, const struct far_segment *b);
 /* Its file's name: the first seq and the hash of the index, so another content has another name. */
 void far_segment_name(const struct far_segment *segment, char ret_name[FAR_SEGMENT_NAME]);
 

@@ -149,7 +149,7 @@ int far_segment_open_fd(int fd, const char *name, struct far_segment_reader **re
     return 0;
 }
 
-static bool is_same(const struct far_segment *a, const struct far_segment *b)
+bool far_segment_same(const struct far_segment *a, const struct far_segment *b)
 {
     return a->first_seq == b->first_seq && a->last_seq == b->last_seq && a->bytes == b->bytes &&
            a->index_hash == b->index_hash && memcmp(a->head, b->head, FAR_HEAD_SIZE) == 0 &&
@@ -168,7 +168,7 @@ int far_segment_open(const char *dir, const struct far_segment *segment, struct 
     }
     struct far_segment_reader *reader;
     int rv = far_segment_open_fd(fd, name, &reader, err);
-    if (rv == 0 && !is_same(&reader->segment, segment)) {
+    if (rv == 0 && !far_segment_same(&reader->segment, segment)) {
         rv = damaged(reader, err, "it is not the one that was sealed");
         far_segment_close(reader);
     }

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,11 +23,50 @@ static bool holds(const struct far_segment_reader *reader, uint64_t seq)
     return reader != NULL && far_segment_of(reader)->first_seq <= seq && seq <= far_segment_of(reader)->last_seq;
 }
 
+static bool ends_with(const char *name, const char *end)
+{
+    size_t len = strlen(name), end_len = strlen(end);
+    return len > end_len && strcmp(name + len - end_len, end) == 0;
+}
+
+/* The file that took the place of one that was compacted, for a transaction that began before: the same events, by their
+ * heads. */
+static int open_compacted(const struct far_store *store, const struct far_segment *segment,
+                          struct far_segment_reader **ret_reader, struct far_error *err)
+{
+    DIR *folder = opendir(store->segments_dir);
+    char prefix[FAR_SEGMENT_NAME], path[4096];
+    int rv = FAR_NOT_FOUND;
+    snprintf(prefix, sizeof prefix, "%016llx-", (llu)segment->first_seq);
+    for (struct dirent *entry = folder == NULL ? NULL : readdir(folder); rv == FAR_NOT_FOUND && entry != NULL; entry = readdir(folder)) {
+        struct far_segment_reader *reader;
+        snprintf(path, sizeof path, "%s/%s", store->segments_dir, entry->d_name);
+        bool may_be = strncmp(entry->d_name, prefix, strlen(prefix)) == 0 && ends_with(entry->d_name, ".seg");
+        int fd = may_be ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+        if (fd < 0 || far_segment_open_fd(fd, entry->d_name, &reader, err) != 0) {
+            continue;
+        }
+        const struct far_segment *other = far_segment_of(reader);
+        if (other->last_seq == segment->last_seq && memcmp(other->head, segment->head, FAR_HEAD_SIZE) == 0 &&
+            memcmp(other->base_head, segment->base_head, FAR_HEAD_SIZE) == 0) {
+            *ret_reader = reader;
+            rv = 0;
+        } else {
+            far_segment_close(reader);
+        }
+    }
+    if (folder != NULL) {
+        closedir(folder);
+    }
+    return rv;
+}
+
 /* A file that is named and not there is damage, and no "not found" that a caller might take for the end of history. */
-static int open_segment(const struct far_store *store, const struct far_segment *segment,
-                        struct far_segment_reader **ret_reader, struct far_error *err)
+int far_segments_open(const struct far_store *store, const struct far_segment *segment, struct far_segment_reader **ret_reader,
+                      struct far_error *err)
 {
     int rv = far_segment_open(store->segments_dir, segment, ret_reader, err);
+    rv = rv == FAR_NOT_FOUND ? open_compacted(store, segment, ret_reader, err) : rv;
     return rv != FAR_NOT_FOUND ? rv
                                : far_fail(err, FAR_CORRUPT, "segment of events %llu to %llu: its file is missing",
                                           (llu)segment->first_seq, (llu)segment->last_seq);
@@ -43,7 +83,7 @@ int far_segments_row(struct far_store_txn *txn, uint64_t seq, struct far_slice *
         }
         far_segment_close(txn->segment);
         txn->segment = NULL;
-        rv = open_segment(txn->store, &segment, &txn->segment, err);
+        rv = far_segments_open(txn->store, &segment, &txn->segment, err);
     }
     return rv != 0 ? rv : far_segment_row(txn->segment, seq, ret_row, err);
 }
@@ -53,7 +93,7 @@ int far_segments_check(struct far_store_txn *txn, const struct far_segment *segm
     struct far_segment_reader *reader = NULL;
     struct far_event event;
     uint8_t head[FAR_HEAD_SIZE], stored[FAR_HEAD_SIZE];
-    int rv = open_segment(txn->store, segment, &reader, err);
+    int rv = far_segments_open(txn->store, segment, &reader, err);
     memcpy(head, segment->base_head, sizeof head);
     for (uint64_t seq = segment->first_seq; rv == 0 && seq <= segment->last_seq; seq++) {
         struct far_slice row;
@@ -94,8 +134,11 @@ int far_segments_take(struct far_store_txn *txn, const struct far_segment *segme
     if (rv != 0 && rv != FAR_NOT_FOUND) {
         return rv;
     }
-    bool was_cut = segment->first_seq < far_store_meta(txn)->first_seq;
-    if (overlaps || was_cut || !has_head(txn, segment->last_seq, segment->head) ||
+    const struct far_store_meta *meta = far_store_meta(txn);
+    bool was_cut = segment->first_seq < meta->first_seq;
+    bool was_compacted = segment->compacted_seq < meta->compacted_seq && segment->first_seq <= meta->compacted_seq &&
+                         segment->last_seq > segment->compacted_seq; /* meanwhile: it may hold payloads that are gone */
+    if (overlaps || was_cut || was_compacted || !has_head(txn, segment->last_seq, segment->head) ||
         !has_head(txn, segment->first_seq - 1, segment->base_head)) {
         return far_fail(err, FAR_CONFLICT, "the events %llu to %llu are not what was sealed any more", (llu)segment->first_seq,
                         (llu)segment->last_seq);
@@ -205,12 +248,6 @@ static bool is_named(struct far_store_txn *txn, const char *name)
     return strcmp(own, name) == 0;
 }
 
-static bool is_ours(const char *name)
-{
-    size_t len = strlen(name);
-    return len > 4 && (strcmp(name + len - 4, ".seg") == 0 || strcmp(name + len - 4, ".new") == 0);
-}
-
 int far_segments_sweep(struct far_store *store, struct far_error *err)
 {
     struct far_store_txn *txn;
@@ -223,7 +260,8 @@ int far_segments_sweep(struct far_store *store, struct far_error *err)
     int rv = far_store_begin(store, false, &txn, err);
     for (struct dirent *entry = rv != 0 ? NULL : readdir(folder); entry != NULL; entry = readdir(folder)) {
         char path[4096];
-        if (is_ours(entry->d_name) && !is_named(txn, entry->d_name)) {
+        bool is_ours = ends_with(entry->d_name, ".seg") || ends_with(entry->d_name, ".new");
+        if (is_ours && !is_named(txn, entry->d_name)) {
             snprintf(path, sizeof path, "%s/%s", store->segments_dir, entry->d_name);
             (void)unlink(path); /* what is left is swept at the next opening */
         }

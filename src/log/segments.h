@@ -15,6 +15,9 @@
 
 /* The row of an event from the segment that holds it, until the next call. FAR_NOT_FOUND: none does. */
 int far_segments_row(struct far_store_txn *txn, uint64_t seq, struct far_slice *ret_row, struct far_error *err);
+/* FAR_CORRUPT: its file is missing. If it was compacted after the caller's transaction began, the file in its place is opened. */
+int far_segments_open(const struct far_store *store, const struct far_segment *segment, struct far_segment_reader **ret_reader,
+                      struct far_error *err);
 /* Read every row of a segment: FAR_CORRUPT if it is not what was sealed. */
 int far_segments_check(struct far_store_txn *txn, const struct far_segment *segment, struct far_error *err);
 

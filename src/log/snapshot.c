@@ -254,6 +254,7 @@ static int take_over(struct far_store_txn *txn, const struct far_manifest *manif
     meta->configuration_len = manifest->configuration.len;
     memcpy(meta->configuration, manifest->configuration.data, manifest->configuration.len);
     meta->installed_index = manifest->index;
+    meta->compacted_seq = 0; /* of what is fetched now, nothing is sure */
     meta->stored_index = manifest->index; /* the log begins anew behind the snapshot */
     meta->stored_term = manifest->term;
     return 0;

@@ -120,6 +120,7 @@ static bool is_cleanup(const struct far_command *command)
     case FAR_KIND_cmd_head_refuse:
     case FAR_KIND_cmd_retention_set:
     case FAR_KIND_cmd_events_cut:
+    case FAR_KIND_cmd_progress_compact:
         return true;
     default:
         return false;

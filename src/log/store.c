@@ -92,12 +92,32 @@ int far_store_event_prepend(struct far_store_txn *txn, const struct far_event *e
         return far_fail(err, FAR_CORRUPT, "event %llu does not lead to event %llu", (unsigned long long)event->seq,
                         (unsigned long long)meta->first_seq);
     }
-    rv = put_event(txn, event, head, err);
+    struct far_event kept = *event;
+    uint8_t hash[32];
+    if (event->seq <= meta->compacted_seq && event->compacted_len == 0 && far_event_may_compact(event)) {
+        rv = far_event_compact(&kept, hash, err);
+    }
+    rv = rv != 0 ? rv : put_event(txn, &kept, head, err);
     if (rv == 0) {
         memcpy(meta->base_head, before, FAR_HEAD_SIZE);
         meta->first_seq = event->seq;
     }
     return rv;
+}
+
+int far_store_event_compact(struct far_store_txn *txn, uint64_t seq, bool *ret_changed, struct far_error *err)
+{
+    struct far_slice row;
+    struct far_event event;
+    uint8_t head[FAR_HEAD_SIZE], hash[32];
+    int rv = txn->store->ops->event_row(txn, seq, &row, err);
+    rv = rv != 0 ? rv : far_event_row_decode(row, &event, head, err);
+    *ret_changed = rv == 0 && event.compacted_len == 0 && far_event_may_compact(&event);
+    if (!*ret_changed) {
+        return rv;
+    }
+    rv = far_event_compact(&event, hash, err);
+    return rv != 0 ? rv : put_event(txn, &event, head, err);
 }
 
 int far_store_event_row(struct far_store_txn *txn, uint64_t seq, struct far_slice *ret_row, struct far_error *err)

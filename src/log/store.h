@@ -29,6 +29,7 @@ struct far_store_meta {
     uint64_t stored_index; /* with stored_term: the last entry of the highest (term, index) that the WAL reported stored; */
     uint64_t stored_term;  /* a WAL that ends before it must not vote (DESIGN.md section 5) */
     uint64_t installed_index; /* the state came from another server at this index; 0 = it grew here */
+    uint64_t compacted_seq;   /* up to here, what may be compacted is (compact.h) */
     uint64_t configuration_index; /* of the raft entry that the configuration came with; 0 = none */
     size_t configuration_len;
     uint8_t configuration[FAR_STORE_CONFIGURATION_MAX]; /* as raft encodes it; opaque here */
@@ -76,10 +77,13 @@ struct far_kv *far_store_history(struct far_store_txn *txn);
 
 /* Append the next event: meta->last_seq and head move on. FAR_INTERNAL if its seq is not the next one. */
 int far_store_event_append(struct far_store_txn *txn, const struct far_event *event, struct far_error *err);
-/* Put an older event in front of the oldest one: meta->first_seq and base_head move back. before: the head before it.
+/* Put an older event in front of the oldest one: meta->first_seq and base_head move back. before: the head before it. Up to
+ * meta->compacted_seq it is compacted on the way.
  * FAR_CORRUPT if the chain from `before` over the event does not give base_head. */
 int far_store_event_prepend(struct far_store_txn *txn, const struct far_event *event,
                             const uint8_t before[FAR_HEAD_SIZE], struct far_error *err);
+/* Drop the payload of an event, if it has a row and may be compacted. */
+int far_store_event_compact(struct far_store_txn *txn, uint64_t seq, bool *ret_changed, struct far_error *err);
 /* From its row in the store or from the segment that holds it. The payload is borrowed until the next event is read or the
  * store changed. FAR_NOT_FOUND outside [first_seq, last_seq]; FAR_CORRUPT if its bytes are not what was written, or it is
  * missing. ret_head may be NULL. */

@@ -27,7 +27,7 @@ static const size_t MAP_BYTES_DEFAULT = (size_t)1 << 34;
 static const size_t MAP_BYTES_DEFAULT = (size_t)1 << 40;
 #endif
 
-static const char META_KEY[] = "meta", CONFIGURATION_KEY[] = "configuration";
+static const char META_KEY[] = "meta", CONFIGURATION_KEY[] = "configuration", COMPACTED_KEY[] = "compacted";
 
 int far_lmdb_fail(struct far_error *err, int code, const char *what)
 {
@@ -257,6 +257,32 @@ static int meta_decode(struct far_slice record, struct lmdb_txn *txn, struct far
     return 0;
 }
 
+/* How far it is compacted: a record of its own, absent at first. */
+static int compacted_read(struct lmdb_store *store, struct lmdb_txn *txn, struct far_error *err)
+{
+    MDB_val key = {.mv_size = sizeof COMPACTED_KEY - 1, .mv_data = (void *)(uintptr_t)COMPACTED_KEY}, value;
+    int rc = mdb_get(txn->txn_lmdb, store->meta, &key, &value);
+    if (rc != 0) {
+        return rc == MDB_NOTFOUND ? 0 : far_lmdb_fail(err, rc, "read how far it is compacted");
+    }
+    const uint8_t *p = value.mv_data;
+    if (value.mv_size != 16 || far_get_le64(p + 8) != far_hash64(p, 8)) {
+        return far_fail(err, FAR_CORRUPT, "store, table meta, key 'compacted': its checksum is wrong");
+    }
+    txn->txn.meta.compacted_seq = txn->compacted_seq = far_get_le64(p);
+    return 0;
+}
+
+static int compacted_write(struct lmdb_store *store, struct lmdb_txn *txn)
+{
+    uint8_t record[16];
+    MDB_val key = {.mv_size = sizeof COMPACTED_KEY - 1, .mv_data = (void *)(uintptr_t)COMPACTED_KEY};
+    MDB_val value = {.mv_size = sizeof record, .mv_data = record};
+    far_put_le64(record, txn->txn.meta.compacted_seq);
+    far_put_le64(record + 8, far_hash64(record, 8));
+    return txn->txn.meta.compacted_seq == txn->compacted_seq ? 0 : mdb_put(txn->txn_lmdb, store->meta, &key, &value, 0);
+}
+
 static int meta_read(struct lmdb_store *store, struct lmdb_txn *txn, struct far_error *err)
 {
     far_store_meta_init(&txn->txn.meta);
@@ -273,7 +299,8 @@ static int meta_read(struct lmdb_store *store, struct lmdb_txn *txn, struct far_
         return far_lmdb_fail(err, rc, "read the meta record");
     }
     txn->configuration = far_lmdb_slice(configuration);
-    return meta_decode(far_lmdb_slice(record), txn, err);
+    int rv = meta_decode(far_lmdb_slice(record), txn, err);
+    return rv != 0 ? rv : compacted_read(store, txn, err);
 }
 
 static int meta_write(struct lmdb_store *store, struct lmdb_txn *txn, struct far_error *err)
@@ -289,6 +316,7 @@ static int meta_write(struct lmdb_store *store, struct lmdb_txn *txn, struct far
         value = far_lmdb_val(far_slice(record, sizeof record));
         rc = mdb_put(txn->txn_lmdb, store->meta, &key, &value, 0);
     }
+    rc = rc != 0 ? rc : compacted_write(store, txn);
     return rc == 0 ? 0 : far_lmdb_fail(err, rc, "write the meta record");
 }
 

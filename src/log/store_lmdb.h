@@ -30,6 +30,7 @@ struct lmdb_txn {
     MDB_txn *txn_lmdb;
     int active;
     struct lmdb_kv state, install, history;
+    uint64_t compacted_seq;         /* as it lies in the store */
     struct far_slice configuration; /* as it lies in the store, borrowed from it */
 };
 

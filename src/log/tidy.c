@@ -1,6 +1,8 @@
 /* Tidying: see tidy.h. */
 #include "log/tidy.h"
 
+#include "log/compact.h"
+
 struct piece {
     struct far_store_txn *txn;
     struct far_tidy tidy;
@@ -41,6 +43,7 @@ static int do_piece(struct piece *piece, struct far_retain_walk *walk, struct fa
     far_store_sizes(piece->txn, &before);
     int rv = cut(piece, err);
     rv = rv != 0 ? rv : trim(piece, err);
+    rv = rv != 0 ? rv : far_compact_rows(piece->txn, FAR_TIDY_ROWS, &piece->changed, &piece->tidy.more, err);
     rv = rv != 0 ? rv : far_retain_history(piece->txn, walk, bytes_max, FAR_TIDY_ROWS, &piece->changed, &piece->tidy.more, err);
     far_store_sizes(piece->txn, &after);
     piece->changed = piece->changed || before.event_rows != after.event_rows;

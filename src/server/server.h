@@ -44,6 +44,7 @@ struct far_server_config {
     uint64_t feature_level_max;
     uint64_t events_max;
     uint64_t segment_events;
+    uint64_t epoch_events;
     uint64_t segment_bytes;
 };
 

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { BACKUP_KEY_COUNT = 4, MAIN_KEY_COUNT = 19, KEY_COUNT = MAIN_KEY_COUNT + BACKUP_KEY_COUNT };
+enum { BACKUP_KEY_COUNT = 4, MAIN_KEY_COUNT = 20, KEY_COUNT = MAIN_KEY_COUNT + BACKUP_KEY_COUNT };
 enum { FREE_PORT_TRIES = 8 };
 
 static void fill_backup_keys(struct far_server_config *c, struct far_config_key keys[BACKUP_KEY_COUNT])
@@ -121,6 +121,11 @@ static void fill_keys(struct far_server_config *c, struct far_config_key keys[KE
          .value = &c->segment_bytes,
          .max = any,
          .comment = "bytes at which such a file ends; 0: 64m"},
+        {.name = "epoch_events",
+         .type = FAR_CONFIG_U64,
+         .value = &c->epoch_events,
+         .max = any,
+         .comment = "a state of the past is kept every so many events; 0: 8192"},
     };
     memcpy(keys, table, sizeof table);
     fill_backup_keys(c, keys + MAIN_KEY_COUNT);
@@ -174,6 +179,7 @@ struct far_log_config far_server_log_config(const char *dir, const struct far_se
         .events_max = config->events_max,
         .segment_events = config->segment_events,
         .segment_bytes = config->segment_bytes,
+        .epoch_events = config->epoch_events,
     };
 }
 

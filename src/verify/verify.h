@@ -52,6 +52,8 @@ struct verifier {
     unsigned long long at; /* of the record in the file, bytes */
     unsigned long long findings;
     unsigned long long first_seq, last_seq, next_seq, withheld;
+    unsigned long long compacted, compacted_seq;     /* events without payload, and the last of them */
+    unsigned long long decided_seq, decided_by; /* up to where an event of the file decided that, and which */
     uint8_t uuid[16];
     uint8_t head[HASH];   /* behind the event before, as its bytes give it */
     uint8_t stated[HASH]; /* and as the file says */
@@ -78,7 +80,7 @@ void verify_found(struct verifier *v, const char *where, unsigned long long seq,
     __attribute__((format(printf, 4, 5)));
 
 /* ---- verify_heads.c ---- */
-/* The next event was read: does it say something about heads? */
+/* The next event was read: does it say something about heads, or about compaction? */
 void verify_heads_event(struct verifier *v, const uint8_t *header, const uint8_t *payload, size_t len);
 /* A record of type 3: a whole signed head. */
 void verify_heads_record(struct verifier *v, size_t len);

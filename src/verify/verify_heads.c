@@ -14,6 +14,7 @@ enum {
     KIND_PROPOSED = 43,
     KIND_SIGNED = 44,
     KIND_REFUSED = 45,
+    KIND_COMPACTED = 56,
     MESSAGE_FIXED = 88,
     VOTER_BYTES = 40,
     MESSAGE_MAX = MESSAGE_FIXED + VOTERS_MAX * VOTER_BYTES,
@@ -344,12 +345,32 @@ static struct signed_head *find(struct verifier *v, unsigned long long seq)
     return NULL;
 }
 
+/* {1: seq, 2: time}: progress up to event seq may come without its payload. */
+static void take_compaction(struct verifier *v, struct bytes *in, unsigned long long seq)
+{
+    unsigned long long until = 0;
+    for (size_t fields = take_map(in); !in->bad && fields > 0; fields--) {
+        uint64_t number = take_u64(in), value = take_u64(in);
+        until = number == 1 ? value : until;
+    }
+    if (in->bad || in->len > 0 || until == 0 || until >= seq) {
+        verify_found(v, "event", seq, "it decides no compaction that could be");
+    } else if (until > v->decided_seq) {
+        v->decided_seq = until;
+        v->decided_by = seq;
+    }
+}
+
 void verify_heads_event(struct verifier *v, const uint8_t *header, const uint8_t *payload, size_t len)
 {
     unsigned kind = (unsigned)verify_number(header + 16, 2), version = (unsigned)verify_number(header + 18, 2);
     struct bytes in = {payload, len, false};
     struct answer answer = {0};
     unsigned long long seq = v->next_seq - 1; /* of this event */
+    if (version == 0 && kind == KIND_COMPACTED) {
+        take_compaction(v, &in, seq);
+        return;
+    }
     if (version != 0 || (kind != KIND_PROPOSED && kind != KIND_SIGNED && kind != KIND_REFUSED)) {
         return;
     }

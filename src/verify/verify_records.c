@@ -15,6 +15,8 @@ enum {
     TYPE_EVENT = 1,
     TYPE_WITHHELD = 2,
     TYPE_SIGNED = 3,
+    TYPE_COMPACTED = 4,
+    KIND_PROGRESS = 16, /* node_reported: the only one that may be compacted */
     TYPE_END = 255,
 };
 
@@ -109,9 +111,20 @@ static void follow(struct verifier *v, const uint8_t leaf[HASH], const uint8_t s
     verify_found(v, "event", v->next_seq, "its bytes, or the head behind it, are not what was written");
 }
 
-/* The record is an event: does it lead from the head before to the one behind it? */
-static void check_event(struct verifier *v, bool withheld, size_t len)
+/* Its payload was let go by the log: is it one of those that may be? */
+static void check_compacted(struct verifier *v, const uint8_t *header)
 {
+    if (verify_number(header + 16, 2) != KIND_PROGRESS || verify_number(header + 18, 2) != 0 || verify_number(header + 56, 4) <= HASH) {
+        verify_found(v, "event", v->next_seq, "its payload is said to be compacted, which is for superseded progress only");
+    }
+    v->compacted++;
+    v->compacted_seq = v->next_seq;
+}
+
+/* The record is an event: does it lead from the head before to the one behind it? */
+static void check_event(struct verifier *v, unsigned type, size_t len)
+{
+    bool withheld = type != TYPE_EVENT;
     const uint8_t *header = v->body, *payload = v->body + EVENT_HEADER, *stated = v->body + len - HASH;
     size_t payload_len = len - EVENT_HEADER - HASH;
     unsigned long long seq = verify_number(header, 8), expected = v->next_seq;
@@ -124,9 +137,12 @@ static void check_event(struct verifier *v, bool withheld, size_t len)
     }
     if (withheld) {
         memcpy(payload_hash, payload, HASH);
-        v->withheld++;
+        v->withheld += type == TYPE_WITHHELD;
     } else {
         hash_two(payload, payload_len, "", 0, payload_hash);
+    }
+    if (type == TYPE_COMPACTED) {
+        check_compacted(v, header);
     }
     hash_two(header, EVENT_HEADER, payload_hash, HASH, leaf);
     follow(v, leaf, stated, head);
@@ -162,6 +178,7 @@ static bool length_fits(unsigned type, size_t len)
     case TYPE_EVENT:
         return len >= EVENT_HEADER + HASH && len <= BODY_MAX;
     case TYPE_WITHHELD:
+    case TYPE_COMPACTED:
         return len == EVENT_HEADER + HASH + HASH;
     default:
         return len <= BODY_MAX;
@@ -175,21 +192,36 @@ static bool check_record(struct verifier *v)
     size_t got = fread(p, 1, RECORD, v->file);
     unsigned type = got == RECORD ? (unsigned)verify_number(p, 2) : 0;
     size_t len = got == RECORD ? (size_t)verify_number(p + 4, 4) : 0;
-    bool known = type == TYPE_EVENT || type == TYPE_WITHHELD || type == TYPE_SIGNED || type == TYPE_END;
+    bool is_event = type == TYPE_EVENT || type == TYPE_WITHHELD || type == TYPE_COMPACTED;
+    bool known = is_event || type == TYPE_SIGNED || type == TYPE_END;
     if (got != RECORD || !known || verify_number(p + 2, 2) != 0 || !length_fits(type, len) ||
         fread(v->body, 1, len, v->file) != len) {
         verify_found(v, "event", v->next_seq, "%s", got == 0 ? "the file ends before it"
                                                              : "its record is damaged or cut off; what follows cannot be read");
         return false;
     }
-    if (type == TYPE_EVENT || type == TYPE_WITHHELD) {
-        check_event(v, type == TYPE_WITHHELD, len);
+    if (is_event) {
+        check_event(v, type, len);
     } else if (type == TYPE_SIGNED) {
         verify_heads_record(v, len);
     }
     bool more = type != TYPE_END || check_end(v, len);
     v->at += RECORD + len;
     return more;
+}
+
+/* A file that ends before the event which decided it cannot show that: that is said, and is no finding. */
+static void tell_compacted(struct verifier *v)
+{
+    if (v->compacted == 0) {
+        return;
+    }
+    fprintf(v->out, "     %llu events of progress are compacted, their payloads are gone; ", v->compacted);
+    if (v->compacted_seq <= v->decided_seq) {
+        fprintf(v->out, "event %llu decided that, up to event %llu\n", v->decided_by, v->decided_seq);
+    } else {
+        fprintf(v->out, "NOT DECIDED in this file behind event %llu, and the last is event %llu\n", v->decided_seq, v->compacted_seq);
+    }
 }
 
 void verify_file(struct verifier *v)
@@ -204,5 +236,6 @@ void verify_file(struct verifier *v)
     if (v->wants_head && !v->met_head) {
         verify_found(v, "event", v->wanted_seq, "the head behind it is not the one that was given: this is another history");
     }
+    tell_compacted(v);
     verify_heads_end(v);
 }

@@ -170,9 +170,26 @@ static void write_database(MDB_txn *txn, const char *name)
     mdb_cursor_close(cursor);
 }
 
-static void write_store(void)
+/* Two events of a kind that may be compacted, and the first one is. */
+static void fill_compacted(struct far_store *store)
 {
-    static const char *const databases[] = {"meta", "events", "state0", "state1"};
+    struct far_store_txn *txn;
+    bool changed = false;
+    assert_int_equal(far_store_begin(store, true, &txn, NULL), 0);
+    for (uint64_t seq = 1; seq <= 2; seq++) {
+        struct far_event event = an_event(seq);
+        event.kind = FAR_KIND_ev_node_reported;
+        event.payload = far_slice(golden_count_up(1, 40), 40);
+        assert_int_equal(far_store_event_append(txn, &event, NULL), 0);
+    }
+    assert_int_equal(far_store_event_compact(txn, 1, &changed, NULL), 0);
+    assert_true(changed);
+    far_store_meta(txn)->compacted_seq = 1;
+    assert_int_equal(far_store_commit(txn, NULL), 0);
+}
+
+static void write_store_of(void (*fill)(struct far_store *store), const char *const *databases, int count)
+{
     char folder[256], path[300];
     struct far_store *store;
     MDB_env *env;
@@ -181,14 +198,16 @@ static void write_store(void)
     snprintf(folder, sizeof folder, "%s/far-golden-XXXXXX", base != NULL ? base : "/tmp");
     assert_non_null(mkdtemp(folder));
     assert_int_equal(far_store_open_lmdb(folder, (size_t)1 << 26, false, &store, NULL), 0);
-    fill_store(store);
-    write_snapshot(store);
+    fill(store);
+    if (fill == fill_store) {
+        write_snapshot(store);
+    }
     far_store_close(store);
     assert_int_equal(mdb_env_create(&env), 0);
     assert_int_equal(mdb_env_set_maxdbs(env, 4), 0);
     assert_int_equal(mdb_env_open(env, folder, MDB_RDONLY, 0), 0);
     assert_int_equal(mdb_txn_begin(env, NULL, MDB_RDONLY, &txn), 0);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < count; i++) {
         write_database(txn, databases[i]);
     }
     mdb_txn_abort(txn);
@@ -198,6 +217,12 @@ static void write_store(void)
         unlink(path);
     }
     assert_int_equal(rmdir(folder), 0);
+}
+
+static void write_store(void)
+{
+    static const char *const databases[] = {"meta", "events", "state0", "state1"};
+    write_store_of(fill_store, databases, 4);
 }
 
 /* ---- between servers ---- */
@@ -301,4 +326,5 @@ void golden_write_log_formats(void)
     write_raft_votes();
     write_frames();
     write_backup_header();
+    write_store_of(fill_compacted, (const char *const[]){"meta", "events"}, 2);
 }

@@ -69,6 +69,7 @@ static void a_life_gives_the_log_it_gave(void **unused)
     assert_same("log_incarnations.txt", golden_write_log_incarnations);
     assert_same("log_retention.txt", golden_write_log_retention);
     assert_same("log_running.txt", golden_write_log_running);
+    assert_same("log_compaction.txt", golden_write_log_compaction);
 }
 
 static size_t unhex(const char *text, uint8_t *bytes, size_t max)
@@ -227,6 +228,7 @@ static void a_recorded_log_is_decided_and_folded_to_the_same_digest(void **unuse
     replay_log("log_incarnations.txt");
     replay_log("log_retention.txt");
     replay_log("log_running.txt");
+    replay_log("log_compaction.txt");
     free(line);
 }
 

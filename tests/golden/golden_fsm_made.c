@@ -250,6 +250,24 @@ static void cut_events(struct world *w, const uint64_t *nodes)
     MUST(w, retention_set);
 }
 
+static void compact_progress(struct world *w, const uint64_t *nodes)
+{
+    const uint64_t day = 86400000;
+    w->now_ms += 40 * day;
+    APPLY(w, retention_set, .progress_days = 1000000);
+    MUST(w, retention_set, .days = 90, .progress_days = 1);
+    APPLY(w, progress_compact, .seq = 5, .time_ms = w->now_ms - 2 * day);
+    w->actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+    APPLY(w, progress_compact, .seq = 5, .time_ms = w->now_ms - day / 2);
+    APPLY(w, progress_compact, .seq = 5, .time_ms = w->now_ms + 1);
+    APPLY(w, progress_compact, .seq = 5000, .time_ms = w->now_ms - 2 * day);
+    MUST(w, progress_compact, .seq = 5, .time_ms = w->now_ms - day);
+    APPLY(w, progress_compact, .seq = 5, .time_ms = w->now_ms - day);
+    MUST(w, retention_set);
+    APPLY(w, progress_compact, .seq = 9, .time_ms = w->now_ms - 2 * day);
+    MUST(w, progress_compact, .seq = 9, .time_ms = w->now_ms - 31 * day);
+}
+
 static void update_workloads(struct world *w, const uint64_t *nodes)
 {
     struct far_sub_label labels[] = {{S("owner"), S("ann")}, {S("tier"), S("1")}};
@@ -345,4 +363,9 @@ void golden_write_log_updates(FILE *file)
 void golden_write_log_running(FILE *file)
 {
     write_log(file, 3, run_tasks);
+}
+
+void golden_write_log_compaction(FILE *file)
+{
+    write_log(file, 3, compact_progress);
 }

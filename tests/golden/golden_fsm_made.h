@@ -15,5 +15,6 @@ void golden_write_log_updates(FILE *file);
 void golden_write_log_incarnations(FILE *file);
 void golden_write_log_retention(FILE *file);
 void golden_write_log_running(FILE *file);
+void golden_write_log_compaction(FILE *file);
 
 #endif

@@ -36,5 +36,6 @@ int main(int argc, char **argv)
     write_file(argv[1], "log_incarnations.txt", golden_write_log_incarnations);
     write_file(argv[1], "log_retention.txt", golden_write_log_retention);
     write_file(argv[1], "log_running.txt", golden_write_log_running);
+    write_file(argv[1], "log_compaction.txt", golden_write_log_compaction);
     return 0;
 }

@@ -223,8 +223,11 @@ static void cut_events(struct model *m, uint64_t seq)
     uint64_t ids[2] = {1 + draw(3), 1}, actor = m->w.actor;
     m->w.actor = far_actor(draw(4) == 0 ? FAR_ACTOR_TOKEN : FAR_ACTOR_SYSTEM, 1);
     ACT(m, events_cut, .seq = seq, .held_by = {.items = ids, .count = draw(3)});
+    uint64_t ago_ms = draw(3) * 86400000;
+    ACT(m, progress_compact, .seq = draw(5) == 0 ? UINT64_MAX : draw(m->w.events + 2),
+        .time_ms = m->w.now_ms > ago_ms ? m->w.now_ms - ago_ms : 0);
     m->w.actor = actor;
-    ACT(m, retention_set, .days = draw(3), .bytes = draw(2) << (20 + draw(10)));
+    ACT(m, retention_set, .days = draw(3), .bytes = draw(2) << (20 + draw(10)), .progress_days = draw(3));
 }
 
 /* ---- users ---- */

@@ -140,7 +140,8 @@ static void a_policy_is_shown_and_set_only_whole(void **unused)
 {
     uint64_t seq = far_test_api_last_seq(fixture);
     assert_int_equal(ask("GET", "/v1/log/retention", NULL), 200);
-    assert_non_null(strstr(far_test_https_body(c), "{\"days\":30,\"bytes\":50000000000,\"first_seq\":1}"));
+    assert_non_null(strstr(far_test_https_body(c), "{\"days\":30,\"bytes\":50000000000,\"first_seq\":1,\"progress_days\":30,"
+                                                            "\"compacted_seq\":0}"));
     assert_int_equal(ask("GET", "/v1/cluster/recovery-policy", NULL), 200);
     assert_non_null(strstr(far_test_https_body(c), "{\"second_approval\":false}"));
     assert_problem(ask("POST", "/v1/log/retention", "{}"), 400, "invalid", "'days' is missing");

@@ -207,6 +207,15 @@ static void give_retention(unsigned state, unsigned input)
     EVENT(events_cut, .seq = input == 0 ? 4 : 3);
 }
 
+static void reach_compaction(unsigned state)
+{
+    EVENT(progress_compacted, .seq = 3);
+}
+static void give_compaction(unsigned state, unsigned input)
+{
+    EVENT(progress_compacted, .seq = input == 0 ? 4 : 3);
+}
+
 static void reach_leader(unsigned state)
 {
     MUST(&w, leader_started, .server_id = 1, .term = 5);
@@ -836,6 +845,7 @@ static const struct driver {
     {"key of server", reach_server_key, give_server_key, see_server_key},
     {"node", reach_node, give_node, see_node},
     {"plan", reach_plan, give_plan, see_plan},
+    {"progress", reach_compaction, give_compaction, see_nothing},
     {"recovery point", reach_point, give_point, see_point},
     {"site", reach_site, give_site, see_site},
     {"task", reach_task, give_task, see_task},
