@@ -71,15 +71,23 @@ static void session_free_if_over(struct session *session)
     }
     *at = session->next;
     link->session_count--;
-    far_log_follow(link->log, false);
     free(session->sent);
     free(session);
     try_done(link);
 }
 
+/* Once: the log may be gone before the session's memory is. */
+static void cease(struct session *session)
+{
+    if (session->state != SESSION_ENDED) {
+        session->state = SESSION_ENDED;
+        far_log_follow(session->link->log, false);
+    }
+}
+
 static void session_end(struct session *session)
 {
-    session->state = SESSION_ENDED;
+    cease(session);
     if (session->stream != NULL) {
         far_stream_close(session->stream);
     }
@@ -485,7 +493,7 @@ static void on_close(void *arg, struct far_stream *stream, const struct far_erro
 {
     struct session *session = arg;
     session->stream = NULL;
-    session->state = SESSION_ENDED;
+    cease(session);
     far_logf(FAR_LEVEL_INFO, "link", "node %llu: stream ended: %s", (unsigned long long)session->node_id,
              why != NULL ? why->message : "closed");
     session_free_if_over(session);
