@@ -71,6 +71,14 @@ struct far_api_join_answer {
 /* klass 0 and an answer, or a class with a message; exactly once, any thread. */
 typedef void (*far_api_join_done_fn)(void *arg, const struct far_error *error, const struct far_api_join_answer *answer);
 
+/* Nodes that follow another incarnation, not older than this server's. */
+struct far_api_claims {
+    uint64_t epoch;   /* the newest one; 0: none */
+    size_t nodes;     /* that follow it, as far as they called */
+    uint64_t node_id; /* one of them */
+    uint64_t age_ms;  /* since the last call */
+};
+
 /* A backup that a server keeps. */
 enum { FAR_API_BACKUPS_MAX = 128, FAR_API_BACKUP_NAME_MAX = 64 };
 struct far_api_backup {
@@ -129,6 +137,8 @@ struct far_api_hooks {
     void (*follow)(void *arg, bool begins);
     /* As far_log_skip_entry, on the core thread. */
     void (*skip_entry)(void *arg, uint64_t index, uint64_t hash, bool is_forced, far_log_done_fn done, void *done_arg);
+    /* What nodes claim of a newer incarnation; NULL: nothing ever. */
+    void (*claims)(void *arg, struct far_api_claims *ret_claims);
 };
 
 struct far_api;

@@ -54,6 +54,19 @@ static json_t *status_to_json(const struct far_log_status *status)
                      status->clock_is_suspect, "safe_mode", safe_to_json(status));
 }
 
+/* null: nobody claims anything. */
+static json_t *claims_to_json(const struct far_api *api)
+{
+    struct far_api_claims claims = {.epoch = 0};
+    if (api->hooks.claims != NULL) {
+        api->hooks.claims(api->arg, &claims);
+    }
+    return claims.epoch == 0 ? json_null()
+                             : json_pack("{s:o, s:I, s:o, s:o}", "epoch", far_json_u64(claims.epoch), "nodes",
+                                         (json_int_t)claims.nodes, "node_id", far_json_u64(claims.node_id), "age_ms",
+                                         far_json_u64(claims.age_ms));
+}
+
 /* ---- members ---- */
 
 struct walk {
@@ -193,6 +206,7 @@ static int compute_cluster(struct far_api_request *request, json_t **ret_answer,
     request->api->hooks.status(request->api->arg, &status);
     struct walk walk = {.view = &view, .status = &status, .arena = &arena};
     rc = cluster(&walk, &answer, err);
+    json_object_set_new(answer, "claimed_incarnation", claims_to_json(request->api));
     far_arena_done(&arena);
     far_api_view_end(request, &view);
     if (rc != 0) {

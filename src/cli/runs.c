@@ -377,6 +377,13 @@ static void print_status(struct cli *cli, const json_t *status)
         fprintf(cli->out, "SAFE MODE: this server crashed again and again at entry %lld (hash %s: %s) and applies nothing from there on\n",
                 json_integer_value(json_object_get(safe, "index")), text_in(safe, "entry_hash"), text_in(safe, "commands"));
     }
+    const json_t *claim = json_object_get(status, "claimed_incarnation");
+    if (json_is_object(claim)) {
+        fprintf(cli->out, "ANOTHER INCARNATION: %lld of the nodes (one is node %lld) follow incarnation %lld of this cluster and are not "
+                "served here.\nIf it was recovered or restored elsewhere, stop these servers and rejoin (farshore help disaster)\n",
+                json_integer_value(json_object_get(claim, "nodes")), json_integer_value(json_object_get(claim, "node_id")),
+                json_integer_value(json_object_get(claim, "epoch")));
+    }
     print_survives(cli->out, json_object_get(status, "survives"));
     fprintf(cli->out, "\n");
     cli_print_table(cli->out, json_object_get(status, "members"),

@@ -3,6 +3,7 @@
 #include "server/hooks.h"
 
 #include "server/backups.h"
+#include "server/claims.h"
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -358,6 +359,12 @@ static int backup_read(void *arg, const char *name, uint64_t offset, size_t max,
     return far_backups_read(context->backups, name, offset, max, out, err);
 }
 
+static void claims(void *arg, struct far_api_claims *ret_claims)
+{
+    const struct far_hooks_context *context = arg;
+    far_claims_get(context->claims, ret_claims);
+}
+
 const struct far_api_hooks far_server_hooks = {
     .view_begin = view_begin,
     .view_begin_now = view_begin_now,
@@ -381,4 +388,5 @@ const struct far_api_hooks far_server_hooks = {
     .flush = flush,
     .follow = follow,
     .skip_entry = skip_entry,
+    .claims = claims,
 };

@@ -9,12 +9,15 @@
 struct far_backups;
 
 /* The hooks' arg; borrowed parts that outlive the API's thread. */
+struct far_claims;
+
 struct far_hooks_context {
     struct far_log *log;
     struct far_calls *calls;
     struct far_admission *admission;
     uint64_t server_id;
     struct far_backups *backups;
+    struct far_claims *claims;
 };
 
 extern const struct far_api_hooks far_server_hooks;

@@ -4,6 +4,7 @@ libserver_la_SOURCES = \
 	src/server/admission.c src/server/admission.h \
 	src/server/backups.c src/server/backups.h \
 	src/server/calls.c src/server/calls.h \
+	src/server/claims.c src/server/claims.h \
 	src/server/cluster_init.c \
 	src/server/divergent.c \
 	src/server/fence.c src/server/fence.h \

@@ -9,6 +9,7 @@
 #include "base/logging.h"
 #include "net/address.h"
 #include "server/backups.h"
+#include "server/claims.h"
 #include "server/fence.h"
 #include "server/fence_probe.h"
 #include "server/head_signer.h"
@@ -46,6 +47,7 @@ struct program {
     struct far_listener *listener;
     struct far_api *api;
     struct far_hooks_context hooks;
+    struct far_claims claims;
     uv_timer_t restart_timer;
     bool is_restarting; /* it starts anew when it has stopped */
     bool stopping;
@@ -122,12 +124,15 @@ static void on_removed(void *arg, const char *ask)
 
 /* ---- another incarnation ---- */
 
-/* A node that follows a newer one is refused, and no more: it is a server's word that fences. */
+/* A node that follows a newer one is refused, and its word kept (claims.h): it is a server's that fences. */
 static void on_incarnation(void *arg, struct far_peer peer, const uint8_t fingerprint[32], struct far_incarnation_id theirs)
 {
     struct program *p = arg;
     const char *file = NULL;
     struct far_error why = {0}, unkept;
+    if (peer.party == FAR_PARTY_NODE) {
+        far_claims_note(&p->claims, far_net_incarnation(p->net), peer.id, theirs);
+    }
     if (p->removal.klass != 0 || p->stopping || peer.party != FAR_PARTY_SERVER ||
         far_fence_judge(&p->config, far_net_incarnation(p->net), peer.id, theirs, &file, &why) == 0) {
         return;
@@ -328,7 +333,7 @@ static int open_ports(struct program *p, struct far_error *err)
     far_server_path(p->dir, "server.key", key);
     p->hooks = (struct far_hooks_context){
         .log = p->log, .calls = p->calls, .admission = p->admission, .server_id = p->config.server_id,
-        .backups = p->backups};
+        .backups = p->backups, .claims = &p->claims};
     struct far_api_config config = {.address = api_listen(p), .certificate_path = certificate, .key_path = key};
     return far_api_new(&config, &far_server_hooks, &p->hooks, &p->api, err);
 }
@@ -473,6 +478,7 @@ static int serve(struct program *p, struct far_error *err)
     far_logf(FAR_LEVEL_INFO, "server", "server %llu '%s' of cluster '%s' starts",
              (unsigned long long)p->config.server_id, p->config.name, p->config.cluster);
     raise_file_limit();
+    far_claims_init(&p->claims);
     uv_loop_init(&p->loop);
     watch_signals(p);
     uv_timer_init(&p->loop, &p->restart_timer);
@@ -490,6 +496,7 @@ static int serve(struct program *p, struct far_error *err)
     far_admission_free(p->admission);
     far_calls_free(p->calls);
     far_net_free(p->net);
+    far_claims_done(&p->claims);
     if (rc == 0 && p->removal.klass != 0) {
         *err = p->removal;
         rc = err->klass;

@@ -149,6 +149,12 @@ def the_old_majority_comes_back_and_is_fenced():
         file.write("1@%s\n" % cluster.servers["protected"].peer)
     target.start()
     farlib.until(lambda: "which is over" in log_of(target), 20, "a node that followed refuses the old servers")
+    # its word alone stops nobody, for one node might lie; but whoever looks is told
+    claim = farlib.until(lambda: next(filter(None, (cluster.status(s)["claimed_incarnation"] for s in old)), None), 20, "it is told")
+    assert claim["epoch"] == 2 and claim["nodes"] >= 1 and all(server.alive() for server in old), claim
+    shown = [cluster.run_tool("farshore", "--server", "https://" + s.api, "--token-file", cluster.token_file, "--ca", cluster.ca_file,
+                              "cluster", "status")[1] for s in old]
+    assert any("follow incarnation 2" in text for text in shown), shown
     survivor.start()
     for server in old:
         assert exit_status(server, 30) == DENIED

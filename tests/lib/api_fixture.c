@@ -319,7 +319,7 @@ static void follow(void *arg, bool begins)
 static const struct far_api_hooks hooks = {view_begin, view_end,   view_event, status, propose,
                                            wait_index, barrier, join_token, join, view_begin,
                                            view_past,  view_changed, view_export, now_ms, join_command,
-                                           backup_make, backup_list, backup_read, glance, flush, follow, skip_entry};
+                                           backup_make, backup_list, backup_read, glance, flush, follow, skip_entry, NULL};
 
 /* ---- life ---- */
 
