@@ -14,6 +14,7 @@ struct far_http_conn {
     uint8_t address[ADDRESS_BYTES];
     bool is_idle;
     bool is_known; /* a request on it was allowed */
+    bool keeps_buffers; /* of TLS, between two requests */
     bool is_dying;
     uint64_t heard_bytes; /* read from the socket when the last answer went out; 0: none did yet */
     struct far_http_conn *older, *newer; /* while idle */
@@ -124,6 +125,7 @@ void far_http_conns_remove(struct far_http_conns *conns, struct lws *wsi)
     struct far_http_conn *conn = lws_get_opaque_user_data(wsi);
     if (conn != NULL) {
         take_out(conns, conn);
+        conns->keeping -= conn->keeps_buffers;
         conns->count -= !conn->is_dying;
         for (struct far_http_conn **at = &conns->dying; *at != NULL; at = &(*at)->next_dying) {
             if (*at == conn) {
@@ -163,6 +165,12 @@ void far_http_conns_known(struct far_http_conns *conns, struct lws *wsi)
         conn->is_known = true;
         if (was_idle) {
             put_newest(conns, conn);
+        }
+        SSL *ssl = lws_get_ssl(wsi);
+        if (ssl != NULL && conns->keeping < FAR_HTTP_KEEP_BUFFERS_MAX) { /* else they are allocated and freed for each record */
+            SSL_clear_mode(ssl, SSL_MODE_RELEASE_BUFFERS);
+            conn->keeps_buffers = true;
+            conns->keeping++;
         }
     }
 }

@@ -13,6 +13,7 @@
 
 enum {
     FAR_HTTP_IDLE_MAX = 512,
+    FAR_HTTP_KEEP_BUFFERS_MAX = 192, /* known connections whose TLS buffers, 34 KiB, stay: the first ones */
     FAR_HTTP_IDLE_PER_ADDRESS_MAX = 256, /* 200 consumers of one machine that come back at once */
     /* Room in libwebsockets' table for those that are being closed while new ones come; without it, it would accept
      * nothing until they are gone. */
@@ -23,6 +24,7 @@ struct far_http_conn;
 struct far_http_conns {
     unsigned max;
     unsigned count; /* without those that are being closed */
+    unsigned keeping; /* their TLS buffers */
     struct far_http_idle {
         struct far_http_conn *oldest, *newest;
         unsigned count;

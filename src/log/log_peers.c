@@ -462,5 +462,6 @@ void far_log_on_peer(void *arg, uint64_t peer_id, bool is_connected)
         log->history_is_pending = false; /* it will not answer any more: somebody else may */
         log->history_from_id = 0;
     }
+    log->status_is_due = true;
     far_log_kick(log);
 }

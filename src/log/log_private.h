@@ -208,6 +208,7 @@ struct far_log {
 
     uv_mutex_t status_mutex;
     struct far_log_status status; /* ages not filled */
+    bool status_is_due; /* members, clocks: to be looked at in this turn; core thread */
     struct far_log_about abouts[FAR_PEERS_MAX];
     uint64_t asked; /* of this server, as in abouts */
     uint64_t leader_heard_ms;

@@ -63,6 +63,7 @@ static void on_commit(void *arg, const struct far_wal_entry *entry)
 {
     struct far_log *log = arg;
     if (entry->type == FAR_RAFT_CHANGE) {
+        log->status_is_due = true;
         far_log_note_configuration(log, entry->index, entry->blob);
     }
     far_log_kick(log);
@@ -172,8 +173,8 @@ struct far_raft_manifest far_log_raft_manifest(const struct far_log *log, uint64
 
 static void push_stored(struct far_log *log)
 {
-    struct far_raft_status status;
-    far_raft_status(log->raft, &status);
+    struct far_raft_place status;
+    far_raft_place(log->raft, &status);
     if ((status.stored_index != log->told_stored_index || status.stored_term != log->told_stored_term) &&
         far_apply_thread_push(log->apply, FAR_JOB_STORED, status.stored_index, status.stored_term, NULL, false) == 0) {
         log->told_stored_index = status.stored_index;
@@ -384,6 +385,29 @@ void far_log_fill_status(struct far_log *log)
     log->leader_heard_ms = raft.leader_heard_ms;
     fill_members(status, &raft, log);
     uv_mutex_unlock(&log->status_mutex);
+    log->status_is_due = false;
+}
+
+/* In most turns only places in the log move; the members are looked at with the beat, or when something befell them. */
+static void refresh_status(struct far_log *log)
+{
+    struct far_raft_place place;
+    far_raft_place(log->raft, &place);
+    struct far_log_status *status = &log->status;
+    if (log->status_is_due || place.leader_id != status->leader_id || place.term != status->term ||
+        place.is_leader != status->is_leader || status->safe_index != log->hold_index || status->safe_hash != log->hold_hash) {
+        far_log_fill_status(log);
+        return;
+    }
+    uv_mutex_lock(&log->status_mutex);
+    status->commit_index = place.commit_index;
+    status->applied_index = log->applied_index;
+    status->durable_index = log->durable_index;
+    status->last_index = place.stored_index;
+    status->last_term = place.stored_term;
+    status->feature_level = log->feature_level;
+    log->leader_heard_ms = place.leader_heard_ms;
+    uv_mutex_unlock(&log->status_mutex);
 }
 
 /* Keep streams to the members of the configuration. */
@@ -406,7 +430,7 @@ void far_log_turn(struct far_log *log)
     tell_durable(log);
     far_log_want_state(log);
     far_log_flush_proposals(log);
-    far_log_fill_status(log);
+    refresh_status(log);
     far_log_run_waiters(log);
     run_refusals(log);
     far_log_schedule_tick(log);
@@ -439,6 +463,7 @@ static void slow_beat(struct far_log *log)
 void far_log_on_beat(struct far_log *log)
 {
     uint64_t now = far_clock_monotonic_ms();
+    log->status_is_due = true;
     far_proposals_expire(&log->proposals, now);
     if (log->full_since_ms != 0 && now - log->full_since_ms >= FAR_LOG_FULL_RETRY_MS) {
         log->full_since_ms = 0;

@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { FREE_ASK_MS = 50 };
+
 /* ---- ends ---- */
 
 int far_raft_die(struct far_raft *raft, int klass, const char *what, const char *why)
@@ -238,10 +240,16 @@ static int do_update(struct far_raft *raft, struct raft_update *update)
 
 /* ---- steps ---- */
 
-/* What the disk can take for sure, in KiB, as peers are told (4.9). We refuse proposals ourselves (4.13). */
-uint16_t far_raft_capacity(const struct far_raft *raft)
+/* What the disk can take for sure, in KiB, as peers are told (4.9). We refuse proposals ourselves (4.13). The disk is not asked
+ * in every step: what it does not take after all waits for space. */
+uint16_t far_raft_capacity(struct far_raft *raft)
 {
-    uint64_t kib = raft->full ? 0 : raft->disk->ops->free_bytes(raft->disk) / 1024;
+    uint64_t now = raft->env.now_ms(raft->env.arg);
+    if (raft->free_at_ms == 0 || now >= raft->free_at_ms + FREE_ASK_MS) {
+        raft->free_bytes = raft->disk->ops->free_bytes(raft->disk);
+        raft->free_at_ms = now;
+    }
+    uint64_t kib = raft->full ? 0 : raft->free_bytes / 1024;
     return kib > UINT16_MAX ? UINT16_MAX : (uint16_t)kib;
 }
 

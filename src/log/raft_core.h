@@ -166,5 +166,18 @@ struct far_raft_status {
     struct far_raft_member members[FAR_RAFT_MEMBERS_MAX];
 };
 void far_raft_status(struct far_raft *raft, struct far_raft_status *ret_status);
+/* Of that, what changes with every step: cheap. */
+struct far_raft_place {
+    uint64_t leader_id;
+    uint64_t term;
+    bool is_leader;
+    bool ready;
+    uint64_t commit_index;
+    uint64_t last_index;
+    uint64_t stored_index;
+    uint64_t stored_term;
+    uint64_t leader_heard_ms;
+};
+void far_raft_place(struct far_raft *raft, struct far_raft_place *ret_place);
 
 #endif

@@ -60,11 +60,13 @@ struct far_raft {
     bool installing;   /* a state is being fetched, or switched in; libraft does not know of it */
     bool reset_wanted; /* the WAL is being emptied for what was installed */
     bool full;         /* the WAL waits for space */
+    uint64_t free_bytes;  /* of the disk, as of a moment ago */
+    uint64_t free_at_ms;  /* when it was asked; 0: never */
 };
 
 /* The process must end; returns klass. */
 int far_raft_die(struct far_raft *raft, int klass, const char *what, const char *why);
-uint16_t far_raft_capacity(const struct far_raft *raft);
+uint16_t far_raft_capacity(struct far_raft *raft);
 /* Fill in what libraft leaves to us, encode, send. Not 0: dead. */
 int far_raft_send_message(struct far_raft *raft, struct raft_message *message);
 /* Step, carry out, and step what follows from it. Not 0: a code of libraft (SUBMIT, TRANSFER), or dead. */

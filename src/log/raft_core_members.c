@@ -40,7 +40,7 @@ size_t far_raft_in_flight(const struct far_raft *raft)
 }
 
 /* Can the disks of this server and of a majority of the voters (as far as they said) take more (4.13)? */
-static bool has_room(const struct far_raft *raft)
+static bool has_room(struct far_raft *raft)
 {
     unsigned voters = 0, low = 0;
     for (unsigned i = 0; i < raft->raft.configuration.n; i++) {
@@ -295,27 +295,43 @@ static uint64_t majority_heard(const struct far_raft *raft)
     return heard > raft->leader_since_ms ? heard : raft->leader_since_ms;
 }
 
-void far_raft_status(struct far_raft *raft, struct far_raft_status *ret_status)
+void far_raft_place(struct far_raft *raft, struct far_raft_place *ret_place)
 {
     struct raft *r = &raft->raft;
-    struct far_raft_status status = {
+    bool is_leader = raft_state(r) == RAFT_LEADER;
+    *ret_place = (struct far_raft_place){
         .leader_id = raft->told_leader,
         .term = raft_current_term(r),
-        .is_leader = raft_state(r) == RAFT_LEADER,
+        .is_leader = is_leader,
+        .ready = is_leader && raft->own_term_committed,
         .commit_index = raft_commit_index(r),
         .last_index = raft_last_index(r),
         .stored_index = raft->stored_index,
         .stored_term = raft->stored_term,
-        .leader_heard_ms = raft->leader_heard_ms,
+        .leader_heard_ms = is_leader ? majority_heard(raft) : raft->leader_heard_ms,
+    };
+}
+
+void far_raft_status(struct far_raft *raft, struct far_raft_status *ret_status)
+{
+    struct raft *r = &raft->raft;
+    struct far_raft_place place;
+    far_raft_place(raft, &place);
+    struct far_raft_status status = {
+        .leader_id = place.leader_id,
+        .term = place.term,
+        .is_leader = place.is_leader,
+        .ready = place.ready,
+        .commit_index = place.commit_index,
+        .last_index = place.last_index,
+        .stored_index = place.stored_index,
+        .stored_term = place.stored_term,
+        .leader_heard_ms = place.leader_heard_ms,
+        .transferee = place.is_leader ? raft_transferee(r) : 0,
         .installing = raft->installing,
         .configuration_pending = r->configuration_uncommitted_index != 0,
         .configuration_index = r->configuration_committed_index,
     };
-    status.ready = status.is_leader && raft->own_term_committed;
-    if (status.is_leader) {
-        status.leader_heard_ms = majority_heard(raft);
-        status.transferee = raft_transferee(r);
-    }
     for (unsigned i = 0; i < r->configuration.n && status.member_count < FAR_RAFT_MEMBERS_MAX; i++) {
         const struct raft_server *server = &r->configuration.servers[i];
         struct far_raft_member *member = &status.members[status.member_count++];

@@ -194,6 +194,30 @@ static void numbers_outside_of_the_range_are_refused(void **unused)
     }
 }
 
+/* What is read without jansson is what jansson would have read. */
+static void plain_bodies_are_read_as_any_other(void **unused)
+{
+    static const char *const texts[] = {
+        "{\"a\":\"b\"}", " {\t\"a\" :\r\n\"b\" , \"c\":\"\" } \n", "{\"a\":\"b\",\"c\":\"d e~!\"}", "{\"\":\"x\"}", "{}", "{ }", "",
+        " ", "{", "}", "{\"a\"}", "{\"a\":}", "{\"a\":\"b\",}", "{\"a\":\"b\"", "{\"a\":\"b\"}}", "{\"a\":\"b\"}x",
+        "{\"a\":\"b\" \"c\":\"d\"}",
+        "{,\"a\":\"b\"}", "{\"a\":\"b\",\"a\":\"c\"}", "{\"a\":\"\\n\"}", "{\"a\":\"\\u00e4\"}", "{\"a\":\"\xc3\xa4\"}", "{\"a\":\"\xff\"}",
+        "{\"a\":\"\x01\"}", "{\"a\":\"\x7f\"}", "{\"a\":1}", "{\"a\":null}", "[\"a\"]", "\"a\"", "{\"a\":\"b}", "{\"a:\"b\"}", "{a:\"b\"}",
+        "{\"a\":\"b\"}\v", "{\"a23456789012345678901234567890123456789012345678901234567890123456789\":\"b\"}", "{\"a\":{\"b\":\"c\"}}",
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        json_t *ours = NULL, *theirs = json_loads(texts[i], JSON_REJECT_DUPLICATES, NULL);
+        int rc = far_json_parse(far_slice_str(texts[i]), &ours, &err);
+        assert_int_equal(rc, json_is_object(theirs) ? 0 : FAR_INVALID);
+        assert_true(rc != 0 || json_equal(ours, theirs));
+        json_decref(ours);
+        json_decref(theirs);
+    }
+    json_t *none = NULL;
+    assert_int_equal(far_json_parse(far_slice("{\"a\":\"b\0\"}", 10), &none, &err), FAR_INVALID);
+    assert_int_equal(far_json_parse(far_slice("{\"a\":\"b\"}\0", 10), &none, &err), FAR_INVALID);
+}
+
 static void bytes_that_are_no_utf8_still_make_json(void **unused)
 {
     struct far_row_job row = {.error_message = far_slice("a\xff\xc3", 3)};
@@ -428,6 +452,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_hash_of_64_bits_is_written_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_wrong_in_a_list_is_named_with_its_place, setup, teardown),
         cmocka_unit_test_setup_teardown(numbers_outside_of_the_range_are_refused, setup, teardown),
+        cmocka_unit_test(plain_bodies_are_read_as_any_other),
         cmocka_unit_test(bytes_that_are_no_utf8_still_make_json),
         cmocka_unit_test(without_memory_it_fails_and_leaks_nothing),
         cmocka_unit_test(paths_find_their_route),
