@@ -13,7 +13,8 @@ libserver_la_SOURCES = \
 	src/server/head_signer.c src/server/head_signer.h \
 	src/server/hooks.c src/server/hooks.h \
 	src/server/leadership.c src/server/leadership.h \
-	src/server/link.c src/server/link.h \
+	src/server/link.c src/server/link.h src/server/link_private.h \
+	src/server/link_orders.c \
 	src/server/members.c src/server/members.h \
 	src/server/peer_keys.c src/server/peer_keys.h \
 	src/server/recover_quorum.c \

@@ -204,6 +204,81 @@ static void whoever_is_unknown_or_out_of_turn_is_cut_off(void **state)
     disconnect(&n);
 }
 
+static void make_live(struct fixture *f, const char *name, struct node *n)
+{
+    uint64_t id = server_alone_join_node(f, name);
+    connect_node(f, id, n);
+    say_hello(n, id, 1);
+    RUN_UNTIL(f, n->boot != 0);
+}
+
+/* About a task that there is not: it is passed over. */
+static void report_one(struct node *n, uint64_t sequence, uint64_t state)
+{
+    struct far_sub_report_item item = {.job_id = 1, .task = 1, .attempt = 1, .state = state};
+    struct far_msg_report report = {.sequence = sequence, .items = {&item, 1}};
+    send_message(n, &far_schema_msg_report, &report);
+}
+
+/* The event of the node's newest report. */
+static struct far_event last_report(struct fixture *f, const struct node *n)
+{
+    struct far_log_view view;
+    struct far_arena arena;
+    struct far_error err;
+    struct far_event event = {.seq = 0};
+    struct far_ev_node_reported reported = {.node_id = 0};
+    far_arena_init(&arena, 1 << 20);
+    assert_int_equal(far_log_view_begin(f->log, &view, &err), 0);
+    for (uint64_t seq = view.last_seq; seq > 0 && reported.node_id != n->id; seq--) {
+        assert_int_equal(far_log_view_event(&view, seq, &arena, &event, NULL, &err), 0);
+        if (event.kind == FAR_KIND_ev_node_reported) {
+            assert_int_equal(far_schema_decode(&far_schema_ev_node_reported, event.payload, &arena, &reported, &err), 0);
+        }
+    }
+    assert_int_equal(reported.node_id, n->id);
+    far_log_view_end(&view);
+    far_arena_done(&arena);
+    return event;
+}
+
+static void what_ended_goes_before_progress_that_waits(void **state)
+{
+    struct fixture *f = *state;
+    struct node first, second, third;
+    make_live(f, "n5", &first);
+    make_live(f, "n6", &second);
+    make_live(f, "n7", &third);
+    report_one(&first, 1, FAR_report_state_running);
+    report_one(&second, 1, FAR_report_state_running);
+    report_one(&third, 1, FAR_report_state_failed);
+    RUN_UNTIL(f, first.acked == 1 && second.acked == 1 && third.acked == 1);
+    uint64_t one = last_report(f, &first).seq, two = last_report(f, &second).seq, ended = last_report(f, &third).seq;
+    assert_true(ended < one && one < two);
+    disconnect(&first);
+    disconnect(&second);
+    disconnect(&third);
+}
+
+static void whoever_goes_while_its_progress_waits_takes_nobody_along(void **state)
+{
+    struct fixture *f = *state;
+    struct node nodes[3];
+    make_live(f, "n8", &nodes[0]);
+    make_live(f, "n9", &nodes[1]);
+    make_live(f, "n10", &nodes[2]);
+    for (size_t i = 0; i < 3; i++) {
+        report_one(&nodes[i], 1, FAR_report_state_running);
+    }
+    disconnect(&nodes[2]); /* the last in the queue, most likely */
+    RUN_UNTIL(f, nodes[0].acked == 1 && nodes[1].acked == 1);
+    report_one(&nodes[0], 2, FAR_report_state_running);
+    report_one(&nodes[1], 2, FAR_report_state_running);
+    disconnect(&nodes[0]);
+    RUN_UNTIL(f, nodes[1].acked == 2);
+    disconnect(&nodes[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -211,6 +286,8 @@ int main(void)
         cmocka_unit_test(the_newer_of_two_streams_of_a_node_stays),
         cmocka_unit_test(a_node_with_another_key_than_it_joined_with_is_refused),
         cmocka_unit_test(whoever_is_unknown_or_out_of_turn_is_cut_off),
+        cmocka_unit_test(what_ended_goes_before_progress_that_waits),
+        cmocka_unit_test(whoever_goes_while_its_progress_waits_takes_nobody_along),
     };
     return cmocka_run_group_tests_name("server_link", tests, server_alone_set_up, server_alone_tear_down);
 }

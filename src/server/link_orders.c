@@ -1,0 +1,174 @@
+/* What a node has to do, told as it changes: see link.h. */
+#include "server/link_private.h"
+
+#include "base/logging.h"
+#include "fsm/query.h"
+
+#include <stdlib.h>
+
+enum {
+    ORDERS_MAX = 1000,   /* that one node can hold */
+    ORDERS_A_FRAME = 16, /* each may be 60 KiB: disks with long paths */
+};
+
+static int key_compare(const struct far_sub_order_key *a, uint64_t job_id, uint64_t task)
+{
+    if (a->job_id != job_id) {
+        return a->job_id < job_id ? -1 : 1;
+    }
+    return (a->task > task) - (a->task < task);
+}
+
+static const struct far_sub_order_key *find_sent(const struct session *session, uint64_t job_id, uint64_t task)
+{
+    for (size_t i = 0; i < session->sent_count; i++) {
+        if (key_compare(&session->sent[i], job_id, task) == 0) {
+            return &session->sent[i];
+        }
+    }
+    return NULL;
+}
+
+/* What the state wants of the node, as keys; in the arena. */
+static int wanted_keys(struct far_state *state, uint64_t node_id, struct far_arena *arena, struct far_list *ret_keys,
+                       struct far_error *err)
+{
+    struct far_sub_order_key *keys = far_arena_alloc(arena, ORDERS_MAX * sizeof *keys);
+    if (keys == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory for orders");
+    }
+    struct far_key key = far_key(&far_schema_row_node_task);
+    far_key_u64(&key, node_id);
+    size_t count = 0;
+    struct far_slice id;
+    struct far_row_node_task row;
+    int rc = 0;
+    while (count < ORDERS_MAX &&
+           (rc = far_state_next(state, &far_schema_row_node_task, &key, arena, &id, &row, err)) == 0) {
+        if (id.len != 20 || far_get_be64(id.data) != node_id) {
+            break;
+        }
+        keys[count++] = (struct far_sub_order_key){
+            .job_id = far_get_be64(id.data + 8), .task = far_get_be32(id.data + 16), .attempt = row.attempt};
+    }
+    if (rc != 0 && rc != FAR_NOT_FOUND) {
+        return rc;
+    }
+    *ret_keys = (struct far_list){.items = keys, .count = count};
+    return 0;
+}
+
+static bool is_wanted(const struct far_list *wanted, const struct far_sub_order_key *sent)
+{
+    const struct far_sub_order_key *keys = wanted->items;
+    for (size_t i = 0; i < wanted->count; i++) {
+        if (keys[i].job_id == sent->job_id && keys[i].task == sent->task) {
+            return keys[i].attempt == sent->attempt;
+        }
+    }
+    return false;
+}
+
+static bool has_news(const struct session *session, const struct far_list *wanted)
+{
+    const struct far_sub_order_key *keys = wanted->items;
+    bool same = session->sent_count == wanted->count;
+    for (size_t i = 0; i < wanted->count && same; i++) {
+        const struct far_sub_order_key *sent = find_sent(session, keys[i].job_id, keys[i].task);
+        same = sent != NULL && sent->attempt == keys[i].attempt;
+    }
+    return !same;
+}
+
+static int send_stops(struct session *session, const struct far_list *wanted, struct far_arena *arena)
+{
+    struct far_sub_order_key *stops = far_arena_alloc(arena, session->sent_count * sizeof *stops);
+    size_t count = 0;
+    for (size_t i = 0; i < session->sent_count && stops != NULL; i++) {
+        if (!is_wanted(wanted, &session->sent[i])) {
+            stops[count++] = session->sent[i];
+        }
+    }
+    if (stops == NULL || count == 0) {
+        return stops == NULL ? FAR_LIMIT : 0;
+    }
+    struct far_msg_orders message = {.stop = {.items = stops, .count = count}};
+    return far_link_send(session, &far_schema_msg_orders, &message);
+}
+
+/* It was not sent: the next look does, or finds that the lease has ended. */
+static void unwant(struct far_list *wanted, const struct far_sub_order *order)
+{
+    struct far_sub_order_key *keys = (struct far_sub_order_key *)wanted->items;
+    size_t kept = 0;
+    for (size_t i = 0; i < wanted->count; i++) {
+        if (key_compare(&keys[i], order->job_id, order->task) != 0) {
+            keys[kept++] = keys[i];
+        }
+    }
+    wanted->count = kept;
+}
+
+static int send_starts(struct session *session, struct far_state *state, struct far_list *wanted, struct far_arena *arena,
+                       struct far_error *err)
+{
+    struct far_list orders;
+    struct far_sub_order batch[ORDERS_A_FRAME];
+    size_t count = 0;
+    int rc = far_query_orders_at(state, session->node_id, far_log_now_ms(session->link->log), ORDERS_MAX, arena, &orders, err);
+    const struct far_sub_order *all = orders.items;
+    for (size_t i = 0; rc == 0 && i < orders.count; i++) {
+        const struct far_sub_order_key *sent = find_sent(session, all[i].job_id, all[i].task);
+        bool is_new = sent == NULL || sent->attempt != all[i].attempt;
+        if (is_new && all[i].lease_ms > 0) {
+            batch[count++] = all[i];
+        } else if (is_new) {
+            unwant(wanted, &all[i]);
+        }
+        if (count == ORDERS_A_FRAME || (count > 0 && i + 1 == orders.count)) {
+            struct far_msg_orders message = {.start = {.items = batch, .count = count}};
+            rc = far_link_send(session, &far_schema_msg_orders, &message);
+            count = 0;
+        }
+    }
+    return rc;
+}
+
+static void remember_sent(struct session *session, const struct far_list *wanted)
+{
+    struct far_sub_order_key *sent = malloc((wanted->count + 1) * sizeof *sent);
+    if (sent == NULL) {
+        far_link_session_end(session); /* a new stream starts from nothing */
+        return;
+    }
+    if (wanted->count > 0) {
+        memcpy(sent, wanted->items, wanted->count * sizeof *sent);
+    }
+    free(session->sent);
+    session->sent = sent;
+    session->sent_count = wanted->count;
+}
+
+void far_link_push_orders(struct session *session, struct far_log_view *view)
+{
+    struct far_arena arena;
+    struct far_list wanted = {0};
+    struct far_error err = {0};
+    far_arena_init(&arena, FAR_LINK_ARENA_MAX);
+    int rc = wanted_keys(&view->state, session->node_id, &arena, &wanted, &err);
+    if (rc == 0 && has_news(session, &wanted)) {
+        rc = send_stops(session, &wanted, &arena);
+        if (rc == 0) {
+            rc = send_starts(session, &view->state, &wanted, &arena, &err);
+        }
+        if (rc == 0) {
+            remember_sent(session, &wanted);
+        }
+    }
+    far_arena_done(&arena);
+    if (rc != 0) {
+        far_logf(FAR_LEVEL_WARN, "link", "node %llu: orders cannot be sent: %s", (unsigned long long)session->node_id,
+                 err.message[0] != '\0' ? err.message : far_class_info(rc)->name);
+        far_link_session_end(session);
+    }
+}

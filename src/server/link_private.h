@@ -1,0 +1,50 @@
+/* What the files of the link share: sessions. For link*.c only. */
+#ifndef FAR_SERVER_LINK_PRIVATE_H
+#define FAR_SERVER_LINK_PRIVATE_H
+
+#include "net/net.h"
+#include "server/link.h"
+
+enum { FAR_LINK_ARENA_MAX = 8 * 1024 * 1024 };
+
+enum session_state { SESSION_GREETING, SESSION_BOOTING, SESSION_LIVE, SESSION_ENDED };
+
+struct session {
+    struct far_link *link;
+    struct session *next;
+    struct far_stream *stream; /* NULL once it is closed */
+    enum session_state state;
+    uint64_t node_id;
+    uint64_t boot;
+    int waits;                 /* proposals whose answer is owed */
+    bool report_pending;
+    uint64_t report_sequence;
+    struct far_buf held;       /* a command that waits for the next lot; empty = none */
+    struct session *next_held; /* behind it */
+    struct far_sub_order_key *sent; /* what the node knows, in the order of (job, task) */
+    size_t sent_count;
+};
+
+struct far_link {
+    struct far_log *log;
+    uv_loop_t *loop;
+    uv_timer_t timer;      /* to look for orders */
+    uv_timer_t pace_timer; /* to the next lot of progress */
+    struct session *held, **held_last; /* whose progress waits, the oldest first */
+    struct session *sessions;
+    size_t session_count;
+    bool closing;
+    unsigned timers; /* that are not closed */
+    void (*done)(void *arg);
+    void *done_arg;
+};
+
+/* ---- link.c ---- */
+void far_link_session_end(struct session *session);
+int far_link_send(struct session *session, const struct far_schema *schema, const void *message);
+
+/* ---- link_orders.c ---- */
+/* Tell the node what is new of what it has to do; a session that this fails for is ended. */
+void far_link_push_orders(struct session *session, struct far_log_view *view);
+
+#endif
