@@ -150,6 +150,8 @@ int cli_run_log_explain(struct cli *cli, struct far_error *err);
 int cli_run_log_export(struct cli *cli, struct far_error *err);
 /* Hexadecimal digits as bytes. */
 int cli_write_hex(FILE *file, const char *hex, struct far_error *err);
+/* ---- replace_command.c ---- */
+int cli_run_replace(struct cli *cli, struct far_error *err);
 /* ---- backup_command.c ---- */
 int cli_run_backup(struct cli *cli, struct far_error *err);
 int cli_run_log_replay(struct cli *cli, struct far_error *err);

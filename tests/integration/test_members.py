@@ -5,6 +5,7 @@ far-timeout: 240
 """
 import os
 import shutil
+import subprocess
 import time
 
 import farlib
@@ -112,6 +113,72 @@ def a_standby_that_is_down_holds_up_no_other():
     return [] if role == "standby" else ["the one that is down is a %s" % role]
 
 
+def replacing(old, new, *more):
+    """farshore server replace, running; its words go to a file."""
+    everywhere = ",".join("https://" + s.api for s in cluster.servers.values() if s.alive())
+    with open(os.path.join(cluster.base, "replace-" + new), "wb") as log:
+        return subprocess.Popen([farlib.program("farshore"), "--server", everywhere, "--token-file", cluster.token_file, "--ca",
+                                 cluster.ca_file, "server", "replace", old, new, "--token-out", os.path.join(cluster.base, new + ".token"),
+                                 *more], stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=farlib.die_with_parent)
+
+
+def words_of(new):
+    with open(os.path.join(cluster.base, "replace-" + new), encoding="utf-8") as log:
+        return log.read()
+
+
+def join_with(token_of, name):
+    server = cluster.new_server(name)
+    cluster.run_tool("farshored", "join", "--dir", server.dir, "--token", "@%s/%s.token" % (cluster.base, token_of), "--name", name,
+                     "--api", server.api, "--peer", server.peer)
+    return server.start()
+
+
+def a_leading_server_is_replaced_and_the_command_is_interrupted():
+    old = cluster.add_server("older", site="recovery")
+    cluster.cli("cluster", "transfer", "older")
+    farlib.until(lambda: cluster.leader() is old, 20, "the old one leads")
+    status, text = cluster.cli("server", "replace", "nobody", "newer", check=False, as_json=False)
+    if status != 3 or "no server 'nobody'" not in text:
+        return ["%d %s" % (status, text)]
+    command = replacing("older", "newer")
+    farlib.until(lambda: "waiting for 'newer' to join" in words_of("newer"), 20, "it asks for the new machine")
+    command.kill()
+    command.wait()
+    command = replacing("older", "newer")
+    farlib.until(lambda: "was made before" in words_of("newer"), 20, "it goes on with the token that it made")
+    new = join_with("newer", "newer")
+    status = command.wait(timeout=60 * farlib.SLOW)
+    text = words_of("newer")
+    print("# " + text.replace("\n", "\n# "))
+    if status != 0 or "handing leadership over from 'older' to 'newer'" not in text or "is in the place of" not in text:
+        return ["%d %s" % (status, text)]
+    status, text = cluster.cli("server", "replace", "older", "newer", check=False, as_json=False)  # done: nothing more happens
+    old.kill()
+    cluster.servers.pop("older")
+    return [] if status == 0 and cluster.voter("newer") and new.alive() else ["%d %s" % (status, text)]
+
+
+def a_server_that_is_down_goes_first_when_it_is_replaced():
+    cluster.servers.pop("newer").kill()
+    cluster.wait_leader(30)
+    alive = [s for s in cluster.servers.values() if s.alive()]
+    farlib.until(lambda: not any(m["up"] for s in alive for m in cluster.status(s)["members"] if m["name"] == "newer"), 30, "it is seen")
+    command = replacing("newer", "newest", "--within", "100")
+    farlib.until(lambda: "waiting for 'newest' to join" in words_of("newest"), 40, "it asks for the new machine")
+    new = join_with("newest", "newest")
+    status = command.wait(timeout=100 * farlib.SLOW)
+    text = words_of("newest")
+    print("# " + text.replace("\n", "\n# "))
+    roles = {s["name"]: s["role"] for s in cluster.get("/v1/servers")["items"]}
+    number = cluster.get("/v1/servers/newest")["id"]
+    cluster.call("DELETE", "/v1/servers/newest")
+    farlib.until(lambda: cluster.get("/v1/servers/%d" % number)["role"] == "removed", 30, "newest is out")
+    cluster.servers.pop("newest").kill()
+    goes_first = 0 <= text.find("taking 'newer' out") < text.find("waiting for 'newest' to join")
+    return [] if status == 0 and goes_first and roles["newer"] == "removed" and roles["newest"] == "voter" else ["%d %r %s" % (status, roles, text)]
+
+
 def the_first_server_is_destroyed_and_a_new_one_joins():
     """What was the founder's alone must be nobody's: its secrets open on others, which let new servers and nodes in."""
     founder = cluster.servers["protected"]
@@ -152,5 +219,6 @@ if __name__ == "__main__":
             leadership_is_handed_over_on_request, leadership_leaves_the_witness,
             a_layout_that_loses_the_quorum_with_the_protected_site_is_warned_of,
             a_dead_server_is_counted_in_what_is_survived_now, a_standby_that_is_down_holds_up_no_other,
+            a_leading_server_is_replaced_and_the_command_is_interrupted, a_server_that_is_down_goes_first_when_it_is_replaced,
             the_first_server_is_destroyed_and_a_new_one_joins,
         ])
