@@ -8,6 +8,7 @@
 #include "base/logging.h"
 #include "fsm/query.h"
 #include "log/apply_queue.h"
+#include "log/past_copy.h"
 #include "net/wake.h"
 
 #include <stdlib.h>
@@ -270,14 +271,16 @@ static int apply_shared(struct work *work, struct far_apply_job *jobs, struct fa
     return rv;
 }
 
-static int apply_history(struct far_apply_thread *thread, const struct far_apply_job *job, struct far_error *err)
+typedef int (*batch_fn)(struct far_store_txn *txn, struct far_slice batch, struct far_error *err);
+
+static int apply_batch(struct far_apply_thread *thread, const struct far_apply_job *job, batch_fn apply, struct far_error *err)
 {
     struct far_store_txn *txn;
     int rv = far_store_begin(thread->store, true, &txn, err);
     if (rv != 0) {
         return rv;
     }
-    rv = far_history_apply(txn, far_apply_job_data(job), err);
+    rv = apply(txn, far_apply_job_data(job), err);
     if (rv != 0) {
         far_store_abort(txn);
         return rv;
@@ -345,7 +348,9 @@ static int apply_alone(struct work *work, const struct far_apply_job *job, struc
     case FAR_JOB_INSTALL_FINISH:
         return install_finish(thread, job, err);
     case FAR_JOB_HISTORY:
-        return apply_history(thread, job, err);
+        return apply_batch(thread, job, far_history_apply, err);
+    case FAR_JOB_PAST:
+        return apply_batch(thread, job, far_past_copy_apply, err);
     case FAR_JOB_SEGMENT:
         return take_segment(thread, job, err);
     case FAR_JOB_COMPACTED:
@@ -369,6 +374,9 @@ static bool wait_for_space(struct far_apply_thread *thread, const struct far_err
 
 static bool failure_is_of_the_sender(const struct far_apply_job *job, int rv)
 {
+    if (job->kind == FAR_JOB_PAST) {
+        return rv == FAR_CORRUPT;
+    }
     if (job->kind == FAR_JOB_SEGMENT || job->kind == FAR_JOB_COMPACTED) {
         return rv == FAR_CONFLICT;
     }

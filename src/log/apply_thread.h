@@ -35,6 +35,7 @@ enum far_apply_kind {
     FAR_JOB_SEGMENT,        /* data: struct far_segment, which was sealed */
     FAR_JOB_TIDY,           /* a piece of what is to go */
     FAR_JOB_COMPACTED,      /* data: struct far_compacted, a segment that was compacted */
+    FAR_JOB_PAST,           /* data: a batch of states of the past */
     FAR_JOB_KINDS,
 };
 

@@ -34,14 +34,17 @@ int far_compact_base(struct far_store_txn *txn, uint64_t *ret_seq, struct far_er
 {
     const struct far_store_meta *meta = far_store_meta(txn);
     struct far_epoch epoch;
-    uint64_t bound, least = meta->first_seq - 1;
-    int rv = far_compact_bound(txn, &bound, err);
+    uint64_t bound = 0, decided, least = meta->first_seq - 1;
+    int rv = far_compact_decided(txn, &decided, err);
+    rv = rv != 0 ? rv : far_compact_bound(txn, &bound, err);
+    decided = decided > least ? decided : least;
     least = bound > least ? bound : least;
     *ret_seq = 0;
     if (rv != 0 || least == 0) {
         return rv;
     }
-    rv = far_epoch_after(txn, least - 1, &epoch, err);
+    rv = far_epoch_after(txn, decided - 1, &epoch, err); /* whoever sent the events may have gone further than this server */
+    rv = rv == FAR_NOT_FOUND ? far_epoch_after(txn, least - 1, &epoch, err) : rv;
     *ret_seq = rv == 0 ? epoch.seq : 0;
     return rv;
 }

@@ -19,6 +19,8 @@ enum far_frame_type {
     FAR_FRAME_HISTORY_WANT = 71, /* the newest seq wanted u64 */
     FAR_FRAME_HISTORY = 72,      /* a batch of far_history_encode(); empty: there is nothing older */
     FAR_FRAME_ABOUT = 73,        /* what a server says of itself, once a second */
+    FAR_FRAME_PAST_WANT = 74,    /* states of the past: before which epoch u64, the key where to go on */
+    FAR_FRAME_PAST = 75,         /* a batch of far_past_copy_encode() */
 };
 
 enum { FAR_FRAME_MARKS_MAX = 4, FAR_FRAME_HISTORY_MAX = 512 * 1024, FAR_FRAME_PIECES_AHEAD = 6 };

@@ -53,7 +53,7 @@ static int out_of_order(struct far_error *err)
 
 /* ---- records ---- */
 
-static int record_decode(struct far_slice key, struct far_slice value, struct far_epoch *ret_epoch, struct far_error *err)
+int far_epoch_decode(struct far_slice key, struct far_slice value, struct far_epoch *ret_epoch, struct far_error *err)
 {
     const uint8_t *p = value.data;
     if (key.len != 1 + EPOCH_BYTES || value.len != FAR_HISTORY_RECORD ||
@@ -77,7 +77,7 @@ int far_epoch_before(struct far_store_txn *txn, uint64_t seq, struct far_epoch *
     if (rc != 0 || at.data[0] != RECORDS) {
         return rc != 0 ? rc : FAR_NOT_FOUND;
     }
-    return record_decode(at, value, ret_epoch, err);
+    return far_epoch_decode(at, value, ret_epoch, err);
 }
 
 int far_epoch_after(struct far_store_txn *txn, uint64_t seq, struct far_epoch *ret_epoch, struct far_error *err)
@@ -86,7 +86,7 @@ int far_epoch_after(struct far_store_txn *txn, uint64_t seq, struct far_epoch *r
     struct kept_key key = record_key(seq + 1); /* behind UINT64_MAX comes 0 */
     struct far_slice at, value;
     int rc = kept == NULL ? FAR_NOT_FOUND : kept->ops->seek(kept, slice_of(&key), &at, &value, err);
-    return rc != 0 ? rc : record_decode(at, value, ret_epoch, err);
+    return rc != 0 ? rc : far_epoch_decode(at, value, ret_epoch, err);
 }
 
 static int begin_epoch(struct far_store_txn *txn, struct far_error *err)
@@ -579,7 +579,7 @@ int far_history_next(struct far_store_txn *txn, struct far_history_walk *walk, s
     walk->epoch = far_get_be64(at.data + walk->row.len);
     if (at.data[0] == RECORDS) {
         walk->is_whole = true;
-        return record_decode(at, value, &epoch, err);
+        return far_epoch_decode(at, value, &epoch, err);
     }
     walk->is_whole = value.len == 0 ||
                      (value.len >= 8 && far_get_le64(value.data + value.len - 8) ==

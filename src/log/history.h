@@ -40,6 +40,8 @@ struct far_epoch {
     uint8_t head[FAR_HEAD_SIZE];
     struct far_hash128 digest;
 };
+/* The record of an epoch as it lies in the history. FAR_CORRUPT: not what was written. */
+int far_epoch_decode(struct far_slice key, struct far_slice value, struct far_epoch *ret_epoch, struct far_error *err);
 /* The newest epoch that starts at or before seq, or the oldest that starts behind it (UINT64_MAX: of all). FAR_NOT_FOUND:
  * none. */
 int far_epoch_before(struct far_store_txn *txn, uint64_t seq, struct far_epoch *ret_epoch, struct far_error *err);

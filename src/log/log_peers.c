@@ -440,6 +440,10 @@ void far_log_on_frame(void *arg, uint64_t peer_id, const char *address, uint16_t
     case FAR_FRAME_ABOUT:
         far_log_on_about(log, peer_id, payload);
         break;
+    case FAR_FRAME_PAST_WANT:
+    case FAR_FRAME_PAST:
+        far_log_past_frame(log, peer_id, type, payload);
+        break;
     case FAR_FRAME_REMOVED:
         on_removed(log, peer_id, payload);
         break;

@@ -8,6 +8,7 @@
 #include "log/cluster_clock.h"
 #include "log/frames.h"
 #include "log/log.h"
+#include "log/past_copy.h"
 #include "log/peers.h"
 #include "log/proposals.h"
 #include "log/raft_core.h"
@@ -108,6 +109,15 @@ struct far_log_about {
     uint64_t asked; /* commands of users that came through it, in 64ths; a 64th of it goes each second */
 };
 
+/* States of the past come from a peer (log_past_copy.c). */
+struct far_log_past {
+    bool is_done, is_asked, is_last;
+    unsigned fruitless; /* servers asked in a row that had nothing */
+    uint64_t from_id, before, moved_ms, wait_ms;
+    uint8_t next[FAR_PAST_KEY_MAX + 1]; /* the key where to go on */
+    size_t next_len;
+};
+
 /* Events are sealed (log_seal.c). */
 struct far_log_seal {
     struct far_log *log;
@@ -205,6 +215,7 @@ struct far_log {
     uint64_t history_asked_ms;
     struct far_member_op member;
     struct far_log_seal seal;
+    struct far_log_past past;
 
     uv_mutex_t status_mutex;
     struct far_log_status status; /* ages not filled */
@@ -302,6 +313,11 @@ void far_log_install_beat(struct far_log *log);
 void far_log_install_outcome(struct far_log *log, const struct far_apply_outcome *outcome);
 void far_log_want_state(struct far_log *log);
 void far_log_end_send(struct far_log *log);
+
+/* log_past_copy.c */
+void far_log_past_beat(struct far_log *log);
+void far_log_past_frame(struct far_log *log, uint64_t peer_id, uint16_t type, struct far_slice payload);
+void far_log_past_outcome(struct far_log *log, const struct far_apply_outcome *outcome);
 
 /* log_retain.c */
 bool far_log_retain_due(struct far_log *log, uint64_t now_ms);

@@ -300,6 +300,7 @@ void far_log_on_outcome(void *arg, const struct far_apply_outcome *outcome)
     far_proposals_applied(&log->proposals, outcome->applied_index, outcome->applied_term);
     far_log_install_outcome(log, outcome);
     far_log_seal_outcome(log, outcome);
+    far_log_past_outcome(log, outcome);
     far_log_kick(log);
 }
 
@@ -451,6 +452,7 @@ static void slow_beat(struct far_log *log)
     far_log_judge_clocks(log);
     far_log_ask_history(log);
     far_log_seal_beat(log);
+    far_log_past_beat(log);
     push_stored(log);
     far_log_mark_made(log);
     bool is_quiet = log->quiet_index == log->applied_index; /* else the next commit makes the last one durable */
