@@ -8,6 +8,7 @@
 
 enum {
     ORDERS_MAX = 1000,   /* that one node can hold */
+    EVENTS_MAX = 256,    /* that are looked at instead of what every node holds */
     ORDERS_A_FRAME = 16, /* each may be 60 KiB: disks with long paths */
 };
 
@@ -69,13 +70,13 @@ static bool is_wanted(const struct far_list *wanted, const struct far_sub_order_
     return false;
 }
 
+/* Both are in the order of (job, task). */
 static bool has_news(const struct session *session, const struct far_list *wanted)
 {
     const struct far_sub_order_key *keys = wanted->items;
     bool same = session->sent_count == wanted->count;
     for (size_t i = 0; i < wanted->count && same; i++) {
-        const struct far_sub_order_key *sent = find_sent(session, keys[i].job_id, keys[i].task);
-        same = sent != NULL && sent->attempt == keys[i].attempt;
+        same = key_compare(&session->sent[i], keys[i].job_id, keys[i].task) == 0 && session->sent[i].attempt == keys[i].attempt;
     }
     return !same;
 }
@@ -171,4 +172,19 @@ void far_link_push_orders(struct session *session, struct far_log_view *view)
                  err.message[0] != '\0' ? err.message : far_class_info(rc)->name);
         far_link_session_end(session);
     }
+}
+
+bool far_link_orders_changed(struct far_log_view *view, uint64_t since_seq)
+{
+    struct far_arena arena;
+    bool changed = view->last_seq < since_seq || view->last_seq - since_seq > EVENTS_MAX;
+    far_arena_init(&arena, FAR_LINK_ARENA_MAX);
+    for (uint64_t seq = since_seq + 1; !changed && seq <= view->last_seq; seq++) {
+        struct far_event event;
+        far_arena_reset(&arena);
+        int rc = far_log_view_event(view, seq, &arena, &event, NULL, NULL);
+        changed = rc != 0 || event.kind == FAR_KIND_ev_tasks_created || event.kind == FAR_KIND_ev_tasks_changed;
+    }
+    far_arena_done(&arena);
+    return changed;
 }

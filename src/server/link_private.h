@@ -33,6 +33,7 @@ struct far_link {
     struct session *held, **held_last; /* whose progress waits, the oldest first */
     struct session *sessions;
     size_t session_count;
+    uint64_t looked_seq; /* the last event that was there when all sessions were told what is new */
     bool closing;
     unsigned timers; /* that are not closed */
     void (*done)(void *arg);
@@ -46,5 +47,7 @@ int far_link_send(struct session *session, const struct far_schema *schema, cons
 /* ---- link_orders.c ---- */
 /* Tell the node what is new of what it has to do; a session that this fails for is ended. */
 void far_link_push_orders(struct session *session, struct far_log_view *view);
+/* Can what some node has to do have changed since the event since_seq? Only two kinds of event do that. */
+bool far_link_orders_changed(struct far_log_view *view, uint64_t since_seq);
 
 #endif
