@@ -152,6 +152,8 @@ int cli_run_log_export(struct cli *cli, struct far_error *err);
 int cli_write_hex(FILE *file, const char *hex, struct far_error *err);
 /* ---- replace_command.c ---- */
 int cli_run_replace(struct cli *cli, struct far_error *err);
+/* ---- rebuild_command.c ---- */
+int cli_run_rebuild(struct cli *cli, struct far_error *err);
 /* ---- backup_command.c ---- */
 int cli_run_backup(struct cli *cli, struct far_error *err);
 int cli_run_log_replay(struct cli *cli, struct far_error *err);
@@ -180,6 +182,8 @@ int cli_run_farshored(struct cli *cli, struct far_error *err); /* cluster init, 
 /* ---- spawn.c ---- */
 /* Run farshored, found beside this program or on PATH; its exit status. argv[0] is filled in. */
 int cli_spawn_farshored(const char **argv, int *ret_status, struct far_error *err);
+/* The same; a status that is not 0 is an error of the class that it says. */
+int cli_call_farshored(const char **argv, struct far_error *err);
 
 /* The whole program; the exit code. */
 int cli_main(int argc, const char *const *argv);

@@ -70,6 +70,7 @@ static const struct topic {
      "Servers decide by majority: of three, two must be up and reach each other.\n\n"
      "  farshore cluster status          who leads, who is connected, how far behind\n"
      "  farshore server remove NAME      a server that is gone for good\n"
+     "  farshore server rebuild NAME --dir DIR     one that is damaged, on its machine\n"
      "  farshore server create NAME      a join token for a new one; then: farshore cluster join\n\n"
      "Without a majority reads go on and say that they may be old; writes are refused.\n"},
     {"recover-quorum fenced rejoin incarnation divergent",

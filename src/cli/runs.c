@@ -418,7 +418,6 @@ int cli_run_farshored(struct cli *cli, struct far_error *err)
     const char *argv[2 * CLI_OPTIONS_MAX + 5] = {"farshored", command->path};
     char names[CLI_OPTIONS_MAX][32];
     size_t count = 2;
-    int status = 0;
     if (command->argument != NULL) {
         argv[count++] = "--do";
         argv[count++] = cli->parsed.argument;
@@ -431,14 +430,5 @@ int cli_run_farshored(struct cli *cli, struct far_error *err)
             argv[count++] = value;
         }
     }
-    int rc = cli_spawn_farshored(argv, &status, err);
-    if (rc != 0 || status == 0) {
-        return rc;
-    }
-    for (int klass = -1; klass >= FAR_CLASS_MIN; klass--) {
-        if (far_class_info(klass)->exit_code == status) {
-            return far_fail(err, klass, "farshored %s failed; it says above why", command->path);
-        }
-    }
-    return far_fail(err, FAR_INTERNAL, "farshored %s ended with status %d", command->path, status);
+    return cli_call_farshored(argv, err);
 }

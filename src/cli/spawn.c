@@ -54,3 +54,17 @@ int cli_spawn_farshored(const char **argv, int *ret_status, struct far_error *er
     *ret_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     return 0;
 }
+
+int cli_call_farshored(const char **argv, struct far_error *err)
+{
+    int status = 0, rc = cli_spawn_farshored(argv, &status, err);
+    if (rc != 0 || status == 0) {
+        return rc;
+    }
+    for (int klass = -1; klass >= FAR_CLASS_MIN; klass--) {
+        if (far_class_info(klass)->exit_code == status) {
+            return far_fail(err, klass, "farshored %s failed; it says above why", argv[1]);
+        }
+    }
+    return far_fail(err, FAR_INTERNAL, "farshored %s ended with status %d", argv[1], status);
+}

@@ -4,6 +4,7 @@
  *   farshored join --dir D --token T --name S --api H:P --peer H:P     become a server of a cluster
  *   farshored run --dir D                                              serve until SIGTERM, SIGINT or SIGHUP
  *   farshored rejoin --dir D --token T                                 a fenced or removed server becomes a new one
+ *   farshored rejoin-check --dir D --name S                            would it be taken? (fenced, removed or damaged)
  *   farshored divergent --dir D --do list|show|diff [--name N]         what such a server accepted alone
  *   farshored restore --dir D --backup F --name S --api H:P --peer H:P --recovery-key K
  *                                                                      a new cluster from a backup of an old one
@@ -27,6 +28,7 @@ static void usage(FILE *out)
           "       farshored join --dir DIR --token TOKEN|@FILE --name NAME --api HOST:PORT --peer HOST:PORT\n"
           "       farshored run --dir DIR\n"
           "       farshored rejoin --dir DIR --token TOKEN|@FILE [--name NAME] [--api HOST:PORT] [--peer HOST:PORT]\n"
+          "       farshored rejoin-check --dir DIR --name NAME\n"
           "       farshored divergent --dir DIR --do list|show|diff [--name NAME]\n"
           "       farshored restore --dir DIR --backup FILE --name NAME --api HOST:PORT --peer HOST:PORT --recovery-key KEY|@FILE\n"
           "       farshored recover-quorum --dir DIR --token TOKEN|@FILE [--second-token TOKEN|@FILE] [--confirm NAME]\n"
@@ -47,6 +49,7 @@ int main(int argc, char **argv)
         {"join", far_server_join},
         {"run", far_server_run},
         {"rejoin", far_server_rejoin},
+        {"rejoin-check", far_server_rejoin_check},
         {"divergent", far_server_divergent},
         {"restore", far_server_restore},
         {"recover-quorum", far_server_recover_quorum},

@@ -13,6 +13,7 @@ int far_server_run(int argc, char **argv);
 int far_server_divergent(int argc, char **argv);
 int far_server_restore(int argc, char **argv);
 int far_server_rejoin(int argc, char **argv);
+int far_server_rejoin_check(int argc, char **argv);
 int far_server_recover_quorum(int argc, char **argv);
 int far_server_log_verify(int argc, char **argv);
 int far_server_log_replay(int argc, char **argv);

@@ -5,6 +5,7 @@
  * leader fills; `config` is written last. The file `rejoin` names the place while that lasts: interrupted at any point, the
  * next rejoin goes on. What was moved is never read by the server again, only shown (divergent.c). */
 #include "base/file.h"
+#include "log/log.h"
 #include "log/log_offline.h"
 #include "net/enroll.h"
 #include "net/join_token.h"
@@ -20,6 +21,7 @@
 enum { OPT_DIR, OPT_TOKEN, OPT_REQUIRED, OPT_NAME = OPT_REQUIRED, OPT_API, OPT_PEER, OPT_COUNT };
 static const char *const option_names[] = {"--dir", "--token", "--name", "--api", "--peer", NULL};
 static const char marker_name[] = "rejoin";
+enum { FINDINGS_TOLD = 3 };
 /* What stays where it is. */
 static const char *const kept[] = {".", "..", "divergent", "rejoin", "reserve", "ready", "admin.token", "backups", "new.lock", NULL};
 
@@ -65,9 +67,20 @@ static int check_token(struct rejoin *r, struct far_error *err)
     return rc;
 }
 
-/* A member that is whole is not thrown away by mistake. */
+/* What is wrong, in words; the first few of it. */
+static void tell_finding(void *arg, bool good, const char *text)
+{
+    unsigned *findings = arg;
+    if (!good && (*findings)++ < FINDINGS_TOLD) {
+        fprintf(stderr, "farshored: damaged: %s\n", text);
+    }
+}
+
+/* A member that is whole is not thrown away by mistake: damage that does not keep it from opening is looked for everywhere, which
+ * reads all that it holds. */
 static int check_unfit(const struct rejoin *r, struct far_error *err)
 {
+    unsigned findings = 0;
     struct far_log_config config = far_server_log_config(r->dir, &r->old, NULL);
     struct far_log_offline *log;
     struct far_log_ending ending;
@@ -84,7 +97,9 @@ static int check_unfit(const struct rejoin *r, struct far_error *err)
         rc = far_log_offline_ending(log, &ending, &why);
         far_log_offline_close(log);
     }
+    rc = rc != 0 ? rc : far_log_verify(r->dir, tell_finding, &findings, &why);
     if (rc == FAR_CORRUPT || rc == FAR_NOT_FOUND) {
+        fprintf(stderr, "farshored: server '%s' is not whole: %s\n", r->old.name, why.message);
         return 0;
     }
     return rc != 0 ? far_fail(err, rc, "%s", why.message)
@@ -283,5 +298,29 @@ int far_server_rejoin(int argc, char **argv)
     rc = rc != 0 ? rc : rejoin(&r, &err);
     far_new_folder_unlock(r.dir, lock_fd);
     explicit_bzero(r.token, sizeof r.token);
+    return rc == 0 ? 0 : far_server_failed(&err);
+}
+
+/* farshored rejoin-check: would rejoin take this folder, and is it that server's? Nothing is changed. */
+int far_server_rejoin_check(int argc, char **argv)
+{
+    static const char *const names[] = {"--dir", "--name", NULL};
+    const char *options[2];
+    struct far_error err = {0};
+    struct rejoin r = {.dir = NULL};
+    char path[FAR_SERVER_FILE_MAX];
+    int rc = far_server_options(argc, argv, names, 2, options, &err);
+    r.dir = options[0];
+    if (rc == 0) {
+        far_server_path(r.dir, marker_name, path);
+    }
+    if (rc == 0 && access(path, F_OK) == 0) {
+        return 0; /* it was begun: the next rejoin goes on */
+    }
+    rc = rc != 0 ? rc : far_server_config_load(r.dir, &r.old, &err);
+    if (rc == 0 && strcmp(r.old.name, options[1]) != 0) {
+        rc = far_fail(&err, FAR_INVALID, "folder '%s' is that of server '%s'", r.dir, r.old.name);
+    }
+    rc = rc != 0 ? rc : check_unfit(&r, &err);
     return rc == 0 ? 0 : far_server_failed(&err);
 }

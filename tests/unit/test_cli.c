@@ -315,6 +315,7 @@ static void the_past_is_shown_compared_and_explained(void **unused)
 static void a_policy_is_set_whole_and_has_no_name(void **unused)
 {
     assert_int_equal(run("log retention"), 2);
+    assert_int_equal(run("server rebuild x"), 2);
     assert_int_equal(run("log retention --days 90"), 2);
     assert_int_equal(run("log retention --days 90 --bytes 0"), 0);
     assert_says("log: retention set\n");

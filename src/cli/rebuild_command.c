@@ -1,0 +1,131 @@
+/* farshore server rebuild NAME --dir DIR: the server of this machine, whose disk or log is damaged, becomes a new one that the others
+ * fill.
+ *
+ * What a server may have forgotten (a vote, what it acknowledged) it must not speak about again under its old id (DESIGN.md section
+ * 6). So the old one is taken out of the cluster, and the machine joins with a token of its own under a new id, as a standby that
+ * becomes a voter; what the old one was is kept (farshored rejoin). Nothing is done for a folder that is whole, or another server's.
+ * Interrupted at any point, it goes on when it is run again. */
+#include "cli.h"
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/random.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { LOOK_MS = 300, OUT_WITHIN_MS = 120 * 1000, TOKEN_MS = 3600 * 1000, SITE_MAX = 256 };
+
+static const char *text_of(const json_t *object, const char *name)
+{
+    const char *text = json_string_value(json_object_get(object, name));
+    return text == NULL ? "" : text;
+}
+
+/* Is there a server of this name that was not removed? Its site, also of one that was. */
+static int look(struct cli *cli, bool *ret_is_in, char ret_site[SITE_MAX], struct far_error *err)
+{
+    json_t *servers = NULL, *server;
+    size_t i;
+    int rc = cli_list(cli, "/v1/servers?consistency=linearizable", &servers, err);
+    bool is_known = false;
+    *ret_is_in = false;
+    json_array_foreach(servers, i, server) {
+        if (strcmp(text_of(server, "name"), cli->parsed.argument) == 0) {
+            is_known = true;
+            *ret_is_in = *ret_is_in || strcmp(text_of(server, "role"), "removed") != 0;
+            snprintf(ret_site, SITE_MAX, "%s", text_of(server, "site"));
+        }
+    }
+    json_decref(servers);
+    return rc != 0 || is_known ? rc : far_fail(err, FAR_NOT_FOUND, "there is no server '%s'", cli->parsed.argument);
+}
+
+static int take_out(struct cli *cli, char site[SITE_MAX], struct far_error *err)
+{
+    uint64_t give_up_ms = far_clock_monotonic_ms() + OUT_WITHIN_MS;
+    char path[CLI_PATH_MAX] = "/v1/servers/";
+    json_t *answer = NULL;
+    bool is_in = false;
+    int rc = look(cli, &is_in, site, err);
+    if (rc != 0 || !is_in) {
+        return rc;
+    }
+    cli_append_encoded(path, sizeof path, cli->parsed.argument);
+    if (cli_value(&cli->parsed, "force") != NULL) {
+        strcat(path, "?force=true");
+    }
+    fprintf(stderr, "farshore: taking the damaged server '%s' out of the cluster\n", cli->parsed.argument);
+    rc = cli_request(cli, "DELETE", path, NULL, &answer, err);
+    json_decref(answer);
+    while (rc == 0 && is_in) {
+        rc = look(cli, &is_in, site, err);
+        if (rc == 0 && is_in && far_clock_monotonic_ms() > give_up_ms) {
+            rc = far_fail(err, FAR_TIMEOUT, "server '%s' is not out yet; is there a quorum without it? Run this again",
+                          cli->parsed.argument);
+        } else if (rc == 0 && is_in) {
+            usleep(LOOK_MS * 1000);
+        }
+    }
+    return rc;
+}
+
+static int make_token(struct cli *cli, const char *site, char **ret_token, struct far_error *err)
+{
+    uint8_t secret[32];
+    char hex[65];
+    json_t *answer = NULL;
+    far_random_bytes(secret, sizeof secret);
+    far_hex_encode(secret, sizeof secret, hex);
+    json_t *body = json_pack("{s:s, s:s, s:s, s:s, s:I}", "name", cli->parsed.argument, "purpose", "join_server", "site", site,
+                             "secret", hex, "expires_ms", (json_int_t)(far_clock_wall_ms() + TOKEN_MS));
+    int rc = cli_request(cli, "POST", "/v1/tokens", body, &answer, err);
+    json_decref(body);
+    *ret_token = rc == 0 ? strdup(text_of(answer, "token")) : NULL;
+    json_decref(answer);
+    return rc == 0 && *ret_token == NULL ? far_fail(err, FAR_LIMIT, "no memory for the token") : rc;
+}
+
+/* The token goes by a file that nobody else reads, not by the arguments of a process. */
+static int join(struct cli *cli, const char *token, struct far_error *err)
+{
+    const char *base = getenv("TMPDIR");
+    char path[4096], at_path[4100];
+    snprintf(path, sizeof path, "%s/farshore-token-XXXXXX", base != NULL ? base : "/tmp");
+    int fd = mkstemp(path);
+    if (fd < 0 || write(fd, token, strlen(token)) != (ssize_t)strlen(token)) {
+        if (fd >= 0) {
+            close(fd);
+            unlink(path);
+        }
+        return far_fail(err, FAR_IO, "write the join token to '%s'", path);
+    }
+    close(fd);
+    snprintf(at_path, sizeof at_path, "@%s", path);
+    const char *argv[] = {"farshored", "rejoin", "--dir", cli_value(&cli->parsed, "dir"), "--token", at_path, "--name",
+                          cli->parsed.argument, NULL};
+    int rc = cli_call_farshored(argv, err);
+    unlink(path);
+    return rc;
+}
+
+int cli_run_rebuild(struct cli *cli, struct far_error *err)
+{
+    const char *dir = cli_value(&cli->parsed, "dir");
+    const char *check[] = {"farshored", "rejoin-check", "--dir", dir, "--name", cli->parsed.argument, NULL};
+    char site[SITE_MAX] = "", *token = NULL;
+    int rc = cli_call_farshored(check, err);
+    rc = rc != 0 ? rc : take_out(cli, site, err);
+    if (rc == 0 && site[0] == '\0') {
+        rc = far_fail(err, FAR_INVALID, "server '%s' stands at no site: farshore server create, then farshore cluster rejoin",
+                      cli->parsed.argument);
+    }
+    rc = rc != 0 ? rc : make_token(cli, site, &token, err);
+    rc = rc != 0 ? rc : join(cli, token, err);
+    free(token);
+    if (rc == 0) {
+        fprintf(cli->out, "server '%s' is a new one; start it: farshored run --dir %s\n", cli->parsed.argument, dir);
+    }
+    return rc;
+}

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""A server whose disk was damaged: nothing changed is ever shown, and one command makes it a new one that the others fill.
+
+far-timeout: 240
+"""
+import glob
+import os
+
+import farlib
+import tap
+
+INVALID, CONFLICT = 2, 4
+WORD = b"lisbon-on-the-far-shore"
+cluster = None
+
+
+def rebuild(name, folder):
+    return cluster.cli("server", "rebuild", name, "--dir", folder, check=False, as_json=False)
+
+
+def number_of(name):
+    return cluster.get("/v1/servers/" + name)["id"]
+
+
+def flip(path, at):
+    with open(path, "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+
+
+def damage_rows(server):
+    """A bit in every place of the store that holds the name of a site."""
+    path = os.path.join(server.dir, "state", "data.mdb")
+    with open(path, "rb") as file:
+        data = file.read()
+    at, count = data.find(WORD), 0
+    while at >= 0:
+        flip(path, at + 3)
+        at, count = data.find(WORD, at + 1), count + 1
+    return count
+
+
+def comes_back(name, old_number):
+    server = cluster.servers[name]
+    wrong = []
+    with open(os.path.join(server.dir, "config"), encoding="utf-8") as file:
+        if ("server_id = %d\n" % old_number) in file.read():
+            wrong.append("it has its old id")
+    if len(os.listdir(os.path.join(server.dir, "divergent"))) < 1:
+        wrong.append("what it was is not kept")
+    server.start()
+    farlib.until(lambda: cluster.voter(name), 60, "server %s votes again" % name)
+    cluster.wait_whole_history()
+    cluster.wait_same_heads()
+    if cluster.get("/v1/sites/" + WORD.decode(), server=server)["name"] != WORD.decode():
+        wrong.append("the site is not there")
+    return wrong
+
+
+def a_whole_server_is_not_rebuilt_by_mistake():
+    cluster.post("/v1/sites", {"name": WORD.decode(), "role": "witness"})
+    cluster.wait_same_heads()
+    server = cluster.servers["witness"]
+    number = number_of("witness")
+    server.stop()
+    status, text = rebuild("witness", server.dir)
+    other = rebuild("recovery", server.dir)
+    wrong = [] if status == CONFLICT and "is whole" in text else ["%d %s" % (status, text)]
+    wrong += [] if other[0] == INVALID and "that of server 'witness'" in other[1] else ["%d %s" % other]
+    if number_of("witness") != number or cluster.get("/v1/servers/witness")["role"] != "voter":
+        wrong.append("it was taken out")
+    return wrong
+
+
+def a_flipped_bit_is_never_shown_as_a_value():
+    server = cluster.servers["witness"]
+    if not damage_rows(server):
+        return ["the name of the site is nowhere in the store"]
+    server.start()
+    def asked():
+        if not server.alive():
+            return "it stopped"
+        return cluster.request(server, "GET", "/v1/sites?limit=100", timeout=5)
+    answer = farlib.until(asked, 20, "the server answers, or stops")
+    names = [site["name"] for site in answer[2]["items"]] if answer[0] == 200 else []
+    changed = [name for name in names if name.startswith("lisbo") or name.endswith("shore")]
+    if server.alive():
+        server.stop()
+    else:
+        server.kill()
+    server.wrong.clear()  # stopped by itself, or asked to: both are right here
+    return [] if not [name for name in changed if name != WORD.decode()] else ["shown: %r" % changed]
+
+
+def one_command_makes_it_a_new_server():
+    server, number = cluster.servers["witness"], number_of("witness")
+    status, text = rebuild("witness", server.dir)
+    if status != 0 or "damaged" not in text:
+        return ["%d %s" % (status, text)]
+    wrong = comes_back("witness", number)
+    return wrong + ([] if number_of("witness") != number else ["the old one is still in the cluster"])
+
+
+def one_that_lost_its_log_too():
+    server, number = cluster.servers["recovery"], number_of("recovery")
+    before = cluster.post("/v1/sites", {"name": "porto", "role": "witness"})
+    server.kill()
+    for path in glob.glob(os.path.join(server.dir, "wal", "vote-*")):
+        flip(path, 20)
+    server.start()
+    farlib.until(lambda: not server.alive(), 20, "it does not start")
+    server.kill()
+    server.wrong.clear()
+    status, text = rebuild("recovery", server.dir)
+    if status != 0:
+        return ["%d %s" % (status, text)]
+    wrong = comes_back("recovery", number)
+    status, again = rebuild("recovery", server.dir)
+    wrong += [] if status == CONFLICT else ["a running server: %d %s" % (status, again)]
+    return wrong + ([] if cluster.get("/v1/sites/porto", server=server)["id"] == before["id"] else ["an acknowledged command is lost"])
+
+
+def every_store_is_right():
+    cluster.verify_all_offline()
+    return []
+
+
+if __name__ == "__main__":
+    with farlib.Cluster(nodes=False) as cluster:
+        cluster.wait_whole_history()
+        tap.run_all([a_whole_server_is_not_rebuilt_by_mistake, a_flipped_bit_is_never_shown_as_a_value,
+                     one_command_makes_it_a_new_server, one_that_lost_its_log_too, every_store_is_right])
