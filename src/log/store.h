@@ -40,7 +40,8 @@ struct far_store_txn;
 
 /* ---- opening ---- */
 
-/* Open or create LMDB in the folder dir (which must exist). map_bytes 0 = 1 TiB (16 GiB under ThreadSanitizer).
+/* Open or create LMDB in the folder dir (which must exist). map_bytes 0 = 1 TiB (16 GiB under ThreadSanitizer), less
+ * where the address space is limited.
  * read_only: for offline inspection, while no server has it open (map_bytes is not looked at). FAR_CORRUPT: its meta record
  * is not what was written. What it holds is durable on return. */
 int far_store_open_lmdb(const char *dir, size_t map_bytes, bool read_only, struct far_store **ret_store,

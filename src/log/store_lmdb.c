@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@ static const size_t MAP_BYTES_DEFAULT = (size_t)1 << 34;
 #else
 static const size_t MAP_BYTES_DEFAULT = (size_t)1 << 40;
 #endif
+static const size_t MAP_BYTES_LEAST = (size_t)1 << 34;
 
 static const char META_KEY[] = "meta", CONFIGURATION_KEY[] = "configuration", COMPACTED_KEY[] = "compacted";
 
@@ -485,6 +487,21 @@ static int open_databases(struct lmdb_store *store, struct far_error *err)
     return rc == 0 ? 0 : far_lmdb_fail(err, rc, "open its tables");
 }
 
+/* A terabyte, or as much of it as a limit on the address space leaves (ulimit -v, valgrind). */
+static size_t default_map(void)
+{
+    size_t bytes = MAP_BYTES_DEFAULT;
+    while (bytes > MAP_BYTES_LEAST) {
+        void *map = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (map != MAP_FAILED) {
+            munmap(map, bytes);
+            break;
+        }
+        bytes /= 2;
+    }
+    return bytes;
+}
+
 static int open_environment(struct lmdb_store *store, const char *dir, size_t map_bytes, struct far_error *err)
 {
     unsigned flags = MDB_NOTLS | (store->read_only ? MDB_RDONLY : MDB_NOMETASYNC);
@@ -492,7 +509,7 @@ static int open_environment(struct lmdb_store *store, const char *dir, size_t ma
     rc = rc != 0 ? rc : mdb_env_set_maxdbs(store->env, DATABASES);
     rc = rc != 0 ? rc : mdb_env_set_maxreaders(store->env, FAR_STORE_READERS_MAX);
     if (!store->read_only) { /* who only reads maps what is there, and not what a damaged page points to */
-        rc = rc != 0 ? rc : mdb_env_set_mapsize(store->env, map_bytes == 0 ? MAP_BYTES_DEFAULT : map_bytes);
+        rc = rc != 0 ? rc : mdb_env_set_mapsize(store->env, map_bytes == 0 ? default_map() : map_bytes);
     }
     rc = rc != 0 ? rc : mdb_env_open(store->env, dir, flags, 0600);
     if (rc != 0) {

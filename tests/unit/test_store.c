@@ -1,6 +1,7 @@
 /* The two stores: LMDB and memory do the same; what was committed is there after opening again; damage is named. */
 #define _GNU_SOURCE
 #include "../lib/cm.h"
+#include "../lib/until.h"
 
 #include "base/bytes.h"
 #include "base/hash.h"
@@ -10,6 +11,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static char folder[256];
@@ -497,6 +499,31 @@ static void write_row(struct far_store *store, uint8_t value)
     assert_int_equal(far_store_commit(txn, NULL), 0);
 }
 
+/* As under ulimit -v; under valgrind there is a limit of its own, and sanitizers have taken more than any already. */
+static void a_limit_on_the_address_space_leaves_a_smaller_map(void **state)
+{
+    (void)state;
+    struct far_store *store;
+    struct far_error err = {0};
+    struct rlimit before, limit;
+    make_folder();
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+    limit = before;
+    limit.rlim_cur = (rlim_t)100 << 30;
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    if (!far_test_on_valgrind() && (before.rlim_max == RLIM_INFINITY || before.rlim_max > limit.rlim_cur)) {
+        assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+    }
+#endif
+    int rv = far_store_open_lmdb(folder, 0, false, &store, &err);
+    assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+    if (rv != 0) {
+        fail_msg("%s", err.message);
+    }
+    far_store_close(store);
+    remove_folder();
+}
+
 static void a_store_of_0_1_0_opens_and_goes_on(void **state)
 {
     (void)state;
@@ -527,6 +554,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_operations_give_the_same_in_both),
         cmocka_unit_test(a_store_of_0_1_0_opens_and_goes_on),
+        cmocka_unit_test(a_limit_on_the_address_space_leaves_a_smaller_map),
         cmocka_unit_test(a_power_cut_may_undo_the_last_commit_and_no_other),
         cmocka_unit_test(readers_are_not_disturbed_by_writers),
         cmocka_unit_test(the_second_set_is_switched_in_by_one_transaction),
