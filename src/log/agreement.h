@@ -8,7 +8,7 @@
 
 #include "log/apply_thread.h"
 
-enum { FAR_AGREEMENT_OWN = 4096, FAR_AGREEMENT_PEERS = 16, FAR_AGREEMENT_CLAIMS = 8, FAR_AGREEMENT_STRIDE = 64 };
+enum { FAR_AGREEMENT_OWN = 8192, FAR_AGREEMENT_PEERS = 16, FAR_AGREEMENT_CLAIMS = 8, FAR_AGREEMENT_STRIDE = 64 };
 
 struct far_claims {
     uint64_t peer_id; /* 0: free */

@@ -119,6 +119,11 @@ static void want(struct far_apply_queue *queue, uint64_t index)
     }
 }
 
+static bool is_read(const struct far_apply_queue *queue, uint64_t now_ns)
+{
+    return queue->read_ns != 0 && now_ns < queue->read_ns + (uint64_t)FAR_APPLY_READ_MS * FAR_APPLY_NS_PER_MS;
+}
+
 /* ---- the core thread, any thread ---- */
 
 bool far_apply_queue_full(struct far_apply_queue *queue, size_t bytes)
@@ -197,6 +202,15 @@ uint64_t far_apply_queue_last_committed(struct far_apply_queue *queue)
     return index;
 }
 
+uint64_t far_apply_queue_read(struct far_apply_queue *queue, uint64_t now_ns)
+{
+    uv_mutex_lock(&queue->mutex);
+    uint64_t index = is_read(queue, now_ns) ? 0 : queue->pushed_index;
+    queue->read_ns = now_ns;
+    uv_mutex_unlock(&queue->mutex);
+    return index;
+}
+
 void far_apply_queue_follow(struct far_apply_queue *queue, bool begins)
 {
     uv_mutex_lock(&queue->mutex);
@@ -224,9 +238,9 @@ struct far_apply_job *far_apply_queue_take(struct far_apply_queue *queue)
 }
 
 /* Until when a transaction may stay open. */
-static uint64_t linger_until(const struct far_apply_queue *queue, size_t done, uint64_t begin_ns)
+static uint64_t linger_until(const struct far_apply_queue *queue, size_t done, uint64_t begin_ns, uint64_t now_ns)
 {
-    bool is_busy = done >= FAR_APPLY_BUSY_JOBS && queue->followers == 0;
+    bool is_busy = done >= FAR_APPLY_BUSY_JOBS && queue->followers == 0 && !queue->is_hurried && !is_read(queue, now_ns);
     uint64_t ms = is_busy ? FAR_APPLY_LINGER_BUSY_MS : FAR_APPLY_LINGER_MS;
     return begin_ns + ms * FAR_APPLY_NS_PER_MS;
 }
@@ -242,7 +256,7 @@ struct far_apply_job *far_apply_queue_take_more(struct far_apply_queue *queue, s
     size_t max = done < FAR_APPLY_GROUP_MAX ? FAR_APPLY_GROUP_MAX - done : 0;
     uint64_t now_ns = uv_hrtime(), slice_ns = now_ns + (uint64_t)FAR_APPLY_LINGER_MS * FAR_APPLY_NS_PER_MS;
     uv_mutex_lock(&queue->mutex);
-    uint64_t until_ns = linger_until(queue, done, begin_ns), wake_ns = until_ns < slice_ns ? until_ns : slice_ns;
+    uint64_t until_ns = linger_until(queue, done, begin_ns, now_ns), wake_ns = until_ns < slice_ns ? until_ns : slice_ns;
     max = now_ns < until_ns ? max : 0;
     for (; !is_urgent(queue) && !is_awaited(queue) && max > 0 && now_ns < wake_ns; now_ns = uv_hrtime()) {
         (void)uv_cond_timedwait(&queue->cond, &queue->mutex, wake_ns - now_ns);
@@ -261,7 +275,15 @@ void far_apply_queue_committed(struct far_apply_queue *queue, uint64_t index)
 {
     uv_mutex_lock(&queue->mutex);
     queue->committed_index = index;
+    queue->is_hurried = false;
     uv_cond_broadcast(&queue->committed);
+    uv_mutex_unlock(&queue->mutex);
+}
+
+void far_apply_queue_hurry(struct far_apply_queue *queue)
+{
+    uv_mutex_lock(&queue->mutex);
+    queue->is_hurried = true;
     uv_mutex_unlock(&queue->mutex);
 }
 

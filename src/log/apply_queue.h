@@ -2,8 +2,8 @@
  *
  * What nobody waits for may lie for FAR_APPLY_LINGER_MS, and a transaction stays open that long, or until somebody wants to
  * read what is in it: each commit costs syncs, and those of commits and of the WAL meet on one disk. Answers do not wait.
- * Where much comes, and nobody follows what is committed, it stays open for FAR_APPLY_LINGER_BUSY_MS: rows of many commands
- * share pages, and what comes meanwhile is not held up by so many commits. */
+ * Where much comes of what comes in masses, and nobody reads here or follows what is committed, it stays open for
+ * FAR_APPLY_LINGER_BUSY_MS: rows of many commands share pages, and what comes meanwhile is not held up by so many commits. */
 #ifndef FAR_LOG_APPLY_QUEUE_H
 #define FAR_LOG_APPLY_QUEUE_H
 
@@ -13,7 +13,8 @@
 
 enum {
     FAR_APPLY_LINGER_MS = 50,
-    FAR_APPLY_LINGER_BUSY_MS = 500,
+    FAR_APPLY_LINGER_BUSY_MS = 2000,
+    FAR_APPLY_READ_MS = 1000, /* so long after a read, others are expected */
     FAR_APPLY_BUSY_JOBS = 16, /* so many in FAR_APPLY_LINGER_MS are much */
     FAR_APPLY_NS_PER_MS = 1000000,
 };
@@ -38,6 +39,8 @@ struct far_apply_queue {
     struct far_apply_job *first, **last;
     size_t count, bytes; /* queued, and being worked on */
     unsigned followers; /* who want to hear of every commit soon */
+    uint64_t read_ns;   /* when somebody read last; 0: never */
+    bool is_hurried;    /* what is not committed yet is not to lie about for long */
     bool stopping;
 };
 
@@ -59,6 +62,8 @@ void far_apply_queue_stop(struct far_apply_queue *queue);
 void far_apply_queue_want(struct far_apply_queue *queue, uint64_t index);
 bool far_apply_queue_wait(struct far_apply_queue *queue, uint64_t index, uint64_t timeout_ms);
 uint64_t far_apply_queue_last_committed(struct far_apply_queue *queue);
+/* As far_apply_thread_read. */
+uint64_t far_apply_queue_read(struct far_apply_queue *queue, uint64_t now_ns);
 /* As far_apply_thread_follow. */
 void far_apply_queue_follow(struct far_apply_queue *queue, bool begins);
 
@@ -69,6 +74,8 @@ struct far_apply_job *far_apply_queue_take(struct far_apply_queue *queue);
  * come soon, to go on with; NULL: it is time to commit. */
 struct far_apply_job *far_apply_queue_take_more(struct far_apply_queue *queue, size_t done, uint64_t index, uint64_t begin_ns);
 void far_apply_queue_committed(struct far_apply_queue *queue, uint64_t index);
+/* A command was decided that does not come in masses: others act on it, when it is committed. */
+void far_apply_queue_hurry(struct far_apply_queue *queue);
 /* Jobs that were taken are done. */
 void far_apply_queue_release(struct far_apply_queue *queue, size_t jobs, size_t bytes);
 /* Wait, or until it is time to stop; false: stop. */

@@ -85,12 +85,29 @@ static bool changes_who_may_ask(const struct far_command *command)
     return command->kind == FAR_KIND_cmd_token_create || command->kind == FAR_KIND_cmd_token_revoke;
 }
 
+/* These come in masses, and nobody's next step hangs on one of them. */
+static bool comes_in_masses(const struct far_command *command)
+{
+    static const uint16_t kinds[] = {
+        FAR_KIND_cmd_node_report,  FAR_KIND_cmd_workload_create, FAR_KIND_cmd_workload_update,  FAR_KIND_cmd_consumer_ack,
+        FAR_KIND_cmd_head_propose, FAR_KIND_cmd_head_sign,       FAR_KIND_cmd_progress_compact,
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        if (kinds[i] == command->kind) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void on_result(void *arg, unsigned position, const struct far_command *command, const struct far_result *result)
 {
     struct work *work = arg;
     struct far_apply_outcome *outcome = work->outcome;
     if (changes_who_may_ask(command)) {
         far_apply_queue_want(&work->thread->queue, work->job->index);
+    } else if (!comes_in_masses(command)) {
+        far_apply_queue_hurry(&work->thread->queue);
     }
     if (work->job->want_results) {
         outcome->results = grown(outcome->results, &work->thread->results_cap, outcome->result_count,
@@ -529,6 +546,11 @@ void far_apply_thread_want(struct far_apply_thread *thread, uint64_t index)
 uint64_t far_apply_thread_committed(struct far_apply_thread *thread)
 {
     return far_apply_queue_last_committed(&thread->queue);
+}
+
+uint64_t far_apply_thread_read(struct far_apply_thread *thread)
+{
+    return far_apply_queue_read(&thread->queue, uv_hrtime());
 }
 
 void far_apply_thread_follow(struct far_apply_thread *thread, bool begins)

@@ -17,9 +17,9 @@
 #include <uv.h>
 
 enum {
-    FAR_APPLY_QUEUE_MAX = 4096,                   /* jobs */
+    FAR_APPLY_QUEUE_MAX = 16384,                  /* jobs */
     FAR_APPLY_QUEUE_BYTES_MAX = 16 * 1024 * 1024, /* their data; one job may exceed it */
-    FAR_APPLY_GROUP_MAX = 2048,                   /* jobs in one transaction; less than marks are kept (agreement.h) */
+    FAR_APPLY_GROUP_MAX = 8192,                   /* jobs in one transaction; less than marks are kept (agreement.h) */
 };
 
 enum far_apply_kind {
@@ -102,6 +102,9 @@ bool far_apply_thread_full(struct far_apply_thread *thread, size_t bytes);
 void far_apply_thread_want(struct far_apply_thread *thread, uint64_t index);
 /* Any thread: what the store has committed last, 0 before the first time. */
 uint64_t far_apply_thread_committed(struct far_apply_thread *thread);
+/* Any thread: somebody is about to read, and for a while others are expected to: meanwhile nothing lies about for long. Returns
+ * the index that the first one should wait for, so that what it sees is not much older than what others see; else 0. */
+uint64_t far_apply_thread_read(struct far_apply_thread *thread);
 /* Any thread: somebody begins, or ceases, to follow what is committed; while anybody does, nothing lies about for long. */
 void far_apply_thread_follow(struct far_apply_thread *thread, bool begins);
 /* Any thread: wait until the store has committed this index, at most timeout_ms; whether it has. */

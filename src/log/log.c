@@ -464,7 +464,8 @@ int far_log_view_begin(struct far_log *log, struct far_log_view *ret_view, struc
     /* Who was answered here sees it here, though the answer may have gone out while the store was still writing. On a full
      * disk that may take long: then the view is older. */
     if (!log->is_closing) {
-        (void)far_apply_thread_wait(log->apply, log->answered_index, FAR_LOG_VIEW_WAIT_MS);
+        uint64_t index = far_apply_thread_read(log->apply), answered = log->answered_index;
+        (void)far_apply_thread_wait(log->apply, index > answered ? index : answered, FAR_LOG_VIEW_WAIT_MS);
     }
     return far_log_view_begin_now(log, ret_view, err);
 }

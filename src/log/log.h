@@ -77,8 +77,8 @@ int far_log_view_begin(struct far_log *log, struct far_log_view *ret_view, struc
 int far_log_view_begin_now(struct far_log *log, struct far_log_view *ret_view, struct far_error *err);
 void far_log_view_end(struct far_log_view *view);
 /* Any thread, before the log is closed: somebody begins, or ceases, to follow what is committed here (a stream of events, a
- * node that gets orders). While nobody does, and much comes, it is committed half a second late; a read that names what it
- * wants to see does not wait for that. */
+ * node that gets orders). While nobody does, nobody has read here for a second, and much comes of what comes in masses, it
+ * is committed up to two seconds late; the first read, and one that names what it wants to see, have it committed at once. */
 void far_log_follow(struct far_log *log, bool begins);
 /* Turn a view into one of the past: state, digest, head, applied_index and last_seq become those behind the moment's last
  * event. Folds at most FAR_HISTORY_EPOCH events and some, in memory, so not for a thread that others wait for. FAR_NOT_FOUND:

@@ -273,7 +273,7 @@ static bool screen(void *arg, struct far_proposal *proposal, struct far_result *
     if (!screening->is_sure || proposal->command.kind == FAR_KIND_cmd_node_report) {
         return false;
     }
-    if (!screening->has_view && far_log_view_begin(screening->log, &screening->view, &err) != 0) {
+    if (!screening->has_view && far_log_view_begin_now(screening->log, &screening->view, &err) != 0) {
         return false;
     }
     screening->has_view = true;

@@ -76,6 +76,29 @@ static void where_somebody_follows_even_many_are_committed_soon(void **state)
     assert_int_equal(joining(f, FAR_APPLY_BUSY_JOBS, FIRST - 1, FAR_APPLY_LINGER_MS), 3);
 }
 
+static void what_others_act_on_is_committed_soon_whatever_else_comes(void **state)
+{
+    struct fixture *f = *state;
+    push(f, 3);
+    far_apply_queue_hurry(&f->queue);
+    assert_int_equal(joining(f, FAR_APPLY_BUSY_JOBS, FIRST - 1, FAR_APPLY_LINGER_MS), 0);
+    far_apply_queue_committed(&f->queue, FIRST - 1);
+    assert_int_equal(joining(f, FAR_APPLY_BUSY_JOBS, FIRST - 1, FAR_APPLY_LINGER_MS), 3);
+}
+
+static void where_somebody_reads_even_many_are_committed_soon(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t now_ns = uv_hrtime(), read_ns = (uint64_t)FAR_APPLY_READ_MS * FAR_APPLY_NS_PER_MS;
+    push(f, 3);
+    assert_int_equal(far_apply_queue_read(&f->queue, now_ns), FIRST + 2); /* the first one waits for what is there */
+    assert_int_equal(far_apply_queue_read(&f->queue, now_ns + 1), 0);
+    assert_int_equal(joining(f, FAR_APPLY_BUSY_JOBS, FIRST - 1, FAR_APPLY_LINGER_MS), 0);
+    assert_int_equal(far_apply_queue_read(&f->queue, now_ns + 1 + read_ns), FIRST + 2);
+    assert_int_equal(far_apply_queue_read(&f->queue, now_ns - read_ns), 0);
+    assert_int_equal(joining(f, FAR_APPLY_BUSY_JOBS, FIRST - 1, FAR_APPLY_LINGER_MS), 3); /* that was long ago */
+}
+
 static void who_wants_to_read_does_not_wait_for_what_comes_behind(void **state)
 {
     struct fixture *f = *state;
@@ -114,6 +137,8 @@ int main(void)
         QUEUE_TEST(few_entries_are_committed_soon),
         QUEUE_TEST(many_entries_share_a_transaction),
         QUEUE_TEST(where_somebody_follows_even_many_are_committed_soon),
+        QUEUE_TEST(what_others_act_on_is_committed_soon_whatever_else_comes),
+        QUEUE_TEST(where_somebody_reads_even_many_are_committed_soon),
         QUEUE_TEST(who_wants_to_read_does_not_wait_for_what_comes_behind),
         QUEUE_TEST(a_transaction_has_a_bound),
         QUEUE_TEST(a_full_queue_takes_nothing_more),
