@@ -10,6 +10,7 @@
 #include <netdb.h>
 #include <openssl/ssl.h>
 #include <sched.h>
+#include <time.h>
 #include <unistd.h>
 
 static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len);
@@ -23,6 +24,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
 {
     struct far_http_session *session = user;
     struct far_http *http = lws_context_user(lws_get_context(wsi));
+    http->is_stirred = true;
     switch (reason) {
     case LWS_CALLBACK_FILTER_NETWORK_CONNECTION:
         return far_http_conns_admit(&http->conns, (int)(intptr_t)in) ? 0 : -1;
@@ -58,6 +60,8 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
 
 /* ---- the thread ---- */
 
+enum { IDLE_TURNS = 8, REST_NS = 2 * 1000 * 1000 };
+
 static struct far_http_work *take_work(struct far_http *http)
 {
     pthread_mutex_lock(&http->lock);
@@ -71,6 +75,7 @@ static void run_work(struct far_http *http, bool dropped)
 {
     for (struct far_http_work *work = take_work(http), *next; work != NULL; work = next) {
         next = work->next;
+        http->is_stirred = true;
         work->run(work, dropped);
     }
 }
@@ -78,14 +83,27 @@ static void run_work(struct far_http *http, bool dropped)
 static void on_timer(lws_sorted_usec_list_t *sul)
 {
     struct far_http *http = ((struct timer *)(void *)sul)->http;
+    http->is_stirred = true;
     http->callbacks.on_tick(http->arg);
     lws_sul_schedule(http->context, 0, &http->timer.sul, on_timer, (lws_usec_t)(http->tick_ms * 1000));
+}
+
+/* What a client sends while its answer is under way is not read before that has ended, but keeps poll from waiting: a stream whose
+ * client says anything, or has left, would take a whole processor. Turns in which nothing happens are made slower. */
+static void rest_if_idle(struct far_http *http)
+{
+    static const struct timespec rest = {.tv_nsec = REST_NS};
+    http->idle_turns = http->is_stirred ? 0 : http->idle_turns + 1;
+    if (http->idle_turns > IDLE_TURNS) {
+        nanosleep(&rest, NULL);
+    }
 }
 
 /* One turn: what the sockets bring, then what other threads posted. False: it is over. */
 static bool turn(struct far_http *http)
 {
     http->in_turn = true;
+    http->is_stirred = false;
     bool goes_on = lws_service(http->context, 0) >= 0;
     http->in_turn = false;
     if (goes_on) {
@@ -93,6 +111,7 @@ static bool turn(struct far_http *http)
         run_work(http, false);
     }
     if (goes_on && atomic_exchange(&http->woken, false)) {
+        http->is_stirred = true;
         http->callbacks.on_wake(http->arg);
     }
     if (goes_on) {
@@ -101,6 +120,7 @@ static bool turn(struct far_http *http)
     if (http->callbacks.on_turn != NULL) {
         http->callbacks.on_turn(http->arg);
     }
+    rest_if_idle(http);
     return goes_on;
 }
 

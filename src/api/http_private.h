@@ -54,6 +54,8 @@ struct far_http {
     char key_path[1024];
     struct lws_context *context;
     struct far_http_conns conns;
+    bool is_stirred;     /* something happened in this turn */
+    unsigned idle_turns; /* in a row, in which nothing did */
     int port;
     struct timer timer;
     struct far_http_exchange *exchanges;

@@ -20,7 +20,7 @@ enum { BODY_MAX = 100 * 1000, STALL_MS = 1000, CONNECTIONS_MAX = 20, WAIT_MS = 1
 static struct far_http *http;
 static struct far_test_pki pki;
 static char ca_path[512];
-static atomic_int gone, wakes, pulls;
+static atomic_int gone, wakes, pulls, ticks, turns;
 
 /* The handler echoes; /big answers with a megabyte; /later from another thread; /stream counts; /flood never ends;
  * nor does /quiet, which says one word. */
@@ -135,6 +135,12 @@ static void on_gone(void *arg, struct far_http_exchange *exchange)
 
 static void on_tick(void *arg)
 {
+    atomic_fetch_add(&ticks, 1);
+}
+
+static void on_turn(void *arg)
+{
+    atomic_fetch_add(&turns, 1);
 }
 
 static void on_wake(void *arg)
@@ -341,6 +347,26 @@ static void a_stream_is_pulled_to_its_end(void **unused)
     far_test_https_close(c);
 }
 
+/* What is said ahead must not keep the thread awake, wherever libwebsockets has it: turns are counted, of which there are some a
+ * tick, or many thousands. */
+static void a_stream_whose_client_goes_on_talking_wakes_nobody(void **unused)
+{
+    static const char begin[] = "GET /quiet HTTP/1.1\r\nHost: x\r\n\r\n", more[] = "GET /p HTTP/1.1\r\nHost: x\r\n\r\n";
+    for (int i = 0; i < 2; i++) {
+        struct far_test_https *c = client();
+        char both[sizeof begin + sizeof more];
+        int before = atomic_load(&gone), n = snprintf(both, sizeof both, "%s%s", begin, i == 0 ? "" : more);
+        assert_true(far_test_https_send(c, both, (size_t)n));
+        assert_true(far_test_https_expect(c, "begun", WAIT_MS));
+        assert_true(far_test_https_send(c, more, sizeof more - 1));
+        int tick = atomic_load(&ticks), turn = atomic_load(&turns);
+        assert_true(FAR_UNTIL(atomic_load(&ticks) >= tick + 3, 10000));
+        assert_true(atomic_load(&turns) - turn < 300);
+        assert_int_equal(atomic_load(&gone), before); /* and it goes on */
+        far_test_https_close(c);
+    }
+}
+
 static void a_client_that_takes_nothing_is_cut_off(void **unused)
 {
     struct far_test_https *c = far_test_https_open_small(far_http_port(http), ca_path);
@@ -467,7 +493,7 @@ static int make_identity(void **unused)
 
 static int setup(void **unused)
 {
-    static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake, on_stranger, NULL};
+    static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake, on_stranger, on_turn};
     char certificate[512], key[512];
     snprintf(certificate, sizeof certificate, "%s/server-1.crt", pki.dir);
     snprintf(key, sizeof key, "%s/server-1.key", pki.dir);
@@ -507,6 +533,7 @@ int main(void)
         cmocka_unit_test(what_is_no_http_is_survived),
         cmocka_unit_test(a_request_sent_ahead_of_an_answer_stops_nothing),
         cmocka_unit_test(a_stream_is_pulled_to_its_end),
+        cmocka_unit_test(a_stream_whose_client_goes_on_talking_wakes_nobody),
         cmocka_unit_test(a_client_that_takes_nothing_is_cut_off),
         cmocka_unit_test(only_the_given_address_is_listened_on),
         cmocka_unit_test(idle_connections_give_way_the_oldest_first),
