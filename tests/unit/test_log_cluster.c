@@ -265,7 +265,7 @@ static void states_of_the_past_come_to_those_who_installed_one(void **state)
         struct kit_server *server = &kit_servers[i];
         WAIT_FOR(oldest_epoch(server) == 0);
         for (uint64_t seq = 200; seq < kit_read_state(server).last_seq; seq += 700) {
-            struct far_hash128 here, there;
+            struct far_hash128 here = {0}, there = {0};
             assert_true(past_of(server, seq, &here) && past_of(&kit_servers[1], seq, &there));
             assert_true(far_hash128_equal(here, there));
         }
