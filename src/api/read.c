@@ -5,6 +5,7 @@
 #include "api/request.h"
 
 #include "fsm/query.h"
+#include "fsm/rows.h"
 
 #include <stdlib.h>
 
@@ -19,6 +20,7 @@ struct reader {
     struct far_api_request *request;
     struct far_log_view view;
     struct far_arena scratch; /* of one row */
+    struct far_state running; /* the same state; rows of what runs on nodes are decoded once for all tasks of a job */
 };
 
 static const struct reference {
@@ -284,12 +286,14 @@ static int list_tokens(struct reader *reader, json_t *items, struct far_error *e
 static int begin(struct reader *reader, struct far_api_request *request, struct far_error *err)
 {
     reader->request = request;
+    reader->running = (struct far_state){.kv = NULL};
     far_arena_init(&reader->scratch, SCRATCH_MAX);
     return far_api_view(request, &reader->view, err);
 }
 
 static void end(struct reader *reader)
 {
+    far_rows_free(reader->running.rows);
     far_api_view_end(reader->request, &reader->view);
     far_arena_done(&reader->scratch);
 }
@@ -360,10 +364,21 @@ static int find(struct reader *reader, const struct far_schema *table, const cha
     return rc == FAR_NOT_FOUND ? far_fail(err, FAR_NOT_FOUND, "there is no %s '%s'", table->name, param) : rc;
 }
 
+/* A task with what its node keeps for it. */
+static int show_running(struct reader *reader, struct far_row_task *task, struct far_error *err)
+{
+    if (reader->running.rows == NULL) {
+        reader->running.kv = reader->view.state.kv;
+        reader->running.rows = far_rows_new(reader->running.kv, false);
+    }
+    return reader->running.rows == NULL ? far_fail(err, FAR_LIMIT, "no memory for the answer")
+                                        : far_query_running(&reader->running, task, &reader->scratch, err);
+}
+
 static int part_to_json(struct reader *reader, const struct far_schema *table, void *row, struct far_slice id,
                         json_t **ret_json, struct far_error *err)
 {
-    int rc = table == &far_schema_row_task ? far_query_running(&reader->view.state, row, &reader->scratch, err) : 0;
+    int rc = table == &far_schema_row_task ? show_running(reader, row, err) : 0;
     rc = rc == 0 ? row_to_json(reader, table, row, ret_json, err) : rc;
     if (rc == 0 && table == &far_schema_row_point_disk && id.len == 12) {
         json_object_set_new(*ret_json, "disk_index", far_json_u64(far_get_be32(id.data + 8)));

@@ -469,6 +469,43 @@ static void a_job_of_the_schedule_leads_to_who_started_the_plan(void **unused)
     world_done(&v);
 }
 
+/* Also of the past: there the node has said less. */
+static void a_running_task_is_shown_with_what_its_node_keeps_for_it(void **unused)
+{
+    struct world v;
+    uint8_t hash[32];
+    char path[64];
+    world_init(&v);
+    world_cluster(&v);
+    world_node(&v, "n1", "paris");
+    world_workload(&v, "web", 1);
+    world_plan(&v, "p", (const char *const[]){"web"}, 1);
+    far_token_hash(secret, hash);
+    MUST(&v, token_create, .name = S("test"), .purpose = FAR_token_purpose_api, .hash = far_slice(hash, 32));
+    uint64_t job_id = MUST(&v, plan_replicate, .name = S("p")), until_ms = v.now_ms + 15000, seq = 0;
+    for (uint64_t done = 1000; done <= 2000; done += 1000) {
+        struct far_row_task task = world_row_task(&v, job_id, 1);
+        seq = v.events;
+        world_report(&v, &task, (struct far_sub_report_item){.state = FAR_report_state_running, .bytes_done = done});
+        assert_int_equal(world_row_node(&v, task.node_id).running_count, 1);
+    }
+    far_test_api_become(fixture, far_buf_slice(&v.log));
+    for (int past = 0; past < 2; past++) {
+        int len = snprintf(path, sizeof path, "/v1/jobs/%llu", (unsigned long long)job_id);
+        if (past) {
+            snprintf(path + len, sizeof path - (size_t)len, "?at=%llu", (unsigned long long)seq);
+        }
+        assert_int_equal(ask("GET", path, NULL), 200);
+        json_t *job = answer();
+        json_t *task = json_array_get(json_object_get(job, "tasks"), 0);
+        assert_string_equal(json_string_value(json_object_get(task, "state")), "running");
+        assert_int_equal(json_integer_value(json_object_get(task, "bytes_done")), past ? 1000 : 2000);
+        assert_int_equal(json_integer_value(json_object_get(task, "lease_until_ms")), until_ms);
+        json_decref(job);
+    }
+    world_done(&v);
+}
+
 static int setup(void **unused)
 {
     make_world();
@@ -495,6 +532,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_object_is_explained_by_the_events_that_changed_it, start, stop),
         cmocka_unit_test_setup_teardown(what_was_removed_is_explained_by_its_id, start, stop),
         cmocka_unit_test_setup_teardown(a_job_of_the_schedule_leads_to_who_started_the_plan, start, stop),
+        cmocka_unit_test_setup_teardown(a_running_task_is_shown_with_what_its_node_keeps_for_it, start, stop),
     };
     return cmocka_run_group_tests_name("dry_run", tests, setup, teardown);
 }
