@@ -120,3 +120,22 @@ int far_apply_configuration(struct far_store_txn *txn, uint64_t index, uint64_t 
     }
     return rv;
 }
+
+enum far_apply_haste far_apply_haste(uint16_t kind)
+{
+    switch (kind) {
+    case FAR_KIND_cmd_node_report:
+    case FAR_KIND_cmd_workload_create:
+    case FAR_KIND_cmd_workload_update:
+    case FAR_KIND_cmd_consumer_ack:
+    case FAR_KIND_cmd_head_propose:
+    case FAR_KIND_cmd_head_sign:
+    case FAR_KIND_cmd_progress_compact:
+        return FAR_HASTE_NONE;
+    case FAR_KIND_cmd_token_create:
+    case FAR_KIND_cmd_token_revoke:
+        return FAR_HASTE_NOW;
+    default:
+        return FAR_HASTE_SOON;
+    }
+}

@@ -26,4 +26,12 @@ int far_apply_barrier(struct far_store_txn *txn, uint64_t index, uint64_t term, 
 int far_apply_configuration(struct far_store_txn *txn, uint64_t index, uint64_t term, struct far_slice configuration,
                             struct far_error *err);
 
+/* How soon what a command of this kind changed must be committed, answered or not. */
+enum far_apply_haste {
+    FAR_HASTE_NONE, /* it comes in masses, and nobody's next step hangs on one of them */
+    FAR_HASTE_SOON, /* others act on what they find committed */
+    FAR_HASTE_NOW,  /* whoever is let in, or no longer, learns it from the answer: the store must not tell another story */
+};
+enum far_apply_haste far_apply_haste(uint16_t kind);
+
 #endif

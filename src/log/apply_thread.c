@@ -79,34 +79,14 @@ static void *grown(void *items, size_t *cap, size_t count, size_t size)
     return items;
 }
 
-/* Whoever is let in, or no longer, learns it from the answer: the store must not tell another story for long. */
-static bool changes_who_may_ask(const struct far_command *command)
-{
-    return command->kind == FAR_KIND_cmd_token_create || command->kind == FAR_KIND_cmd_token_revoke;
-}
-
-/* These come in masses, and nobody's next step hangs on one of them. */
-static bool comes_in_masses(const struct far_command *command)
-{
-    static const uint16_t kinds[] = {
-        FAR_KIND_cmd_node_report,  FAR_KIND_cmd_workload_create, FAR_KIND_cmd_workload_update,  FAR_KIND_cmd_consumer_ack,
-        FAR_KIND_cmd_head_propose, FAR_KIND_cmd_head_sign,       FAR_KIND_cmd_progress_compact,
-    };
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        if (kinds[i] == command->kind) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void on_result(void *arg, unsigned position, const struct far_command *command, const struct far_result *result)
 {
     struct work *work = arg;
     struct far_apply_outcome *outcome = work->outcome;
-    if (changes_who_may_ask(command)) {
+    enum far_apply_haste haste = far_apply_haste(command->kind);
+    if (haste == FAR_HASTE_NOW) {
         far_apply_queue_want(&work->thread->queue, work->job->index);
-    } else if (!comes_in_masses(command)) {
+    } else if (haste == FAR_HASTE_SOON) {
         far_apply_queue_hurry(&work->thread->queue);
     }
     if (work->job->want_results) {

@@ -200,9 +200,22 @@ static void the_thread_applies_everything_in_order_and_answers(void **state)
     far_store_close(by_hand);
 }
 
+static void what_others_act_on_has_haste_and_what_comes_in_masses_has_none(void **unused)
+{
+    assert_int_equal(far_apply_haste(FAR_KIND_cmd_token_create), FAR_HASTE_NOW);
+    assert_int_equal(far_apply_haste(FAR_KIND_cmd_token_revoke), FAR_HASTE_NOW);
+    assert_int_equal(far_apply_haste(FAR_KIND_cmd_node_report), FAR_HASTE_NONE);
+    assert_int_equal(far_apply_haste(FAR_KIND_cmd_workload_update), FAR_HASTE_NONE);
+    assert_int_equal(far_apply_haste(FAR_KIND_cmd_plan_start), FAR_HASTE_SOON);
+    assert_int_equal(far_apply_haste(FAR_KIND_cmd_server_role_set), FAR_HASTE_SOON);
+    assert_int_equal(far_apply_haste(FAR_KIND_cmd_tick), FAR_HASTE_SOON);
+    assert_int_equal(far_apply_haste(0), FAR_HASTE_SOON); /* a kind of tomorrow */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_others_act_on_has_haste_and_what_comes_in_masses_has_none),
         cmocka_unit_test(entries_become_events_and_state_with_the_index),
         cmocka_unit_test(an_entry_that_is_not_the_next_one_is_refused),
         cmocka_unit_test(a_repeated_command_gets_its_first_answer_and_makes_no_event),
