@@ -119,6 +119,9 @@ static void choose_state_path(struct cli *cli)
 {
     const char *home = getenv("HOME"), *state = getenv("XDG_STATE_HOME");
     char dir[FILE_MAX], path[FILE_MAX + 64];
+    if (cli->state_path != NULL) {
+        return; /* by the servers that were given, also when others are asked later */
+    }
     if (state != NULL && state[0] == '/') {
         snprintf(dir, sizeof dir, "%s", state);
     } else if (home != NULL) {
