@@ -4,7 +4,24 @@
 
 #include <stdlib.h>
 
-enum { ALIGN = 16 };
+enum { ALIGN = 16, UNIT = 64 };
+
+#if defined(__has_feature)
+#define HAS_FEATURE(feature) __has_feature(feature)
+#else
+#define HAS_FEATURE(feature) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || HAS_FEATURE(address_sanitizer)
+enum { SPARE_BYTES_MAX = 0 }; /* so that every use of what was freed is seen */
+#else
+enum { SPARE_BYTES_MAX = 256 * 1024 };
+#endif
+
+/* In front of each copy. */
+struct far_row_block {
+    _Alignas(ALIGN) struct far_row_block *next; /* of the spare ones */
+    size_t units;
+};
 
 struct pointer {
     const struct far_field *field;
@@ -69,6 +86,43 @@ void far_row_shapes_done(struct far_row_shapes *shapes)
     for (size_t i = 0; i < FAR_ROW_TABLES; i++) {
         free(shapes->of[i]);
         shapes->of[i] = NULL;
+    }
+    for (size_t i = 0; i < FAR_ROW_BLOCKS; i++) {
+        for (struct far_row_block *block = shapes->spare[i], *next; block != NULL; block = next) {
+            next = block->next;
+            free(block);
+        }
+        shapes->spare[i] = NULL;
+    }
+    shapes->spare_bytes = 0;
+}
+
+static void *block_new(struct far_row_shapes *shapes, size_t size)
+{
+    size_t units = (sizeof(struct far_row_block) + size + UNIT - 1) / UNIT;
+    struct far_row_block *block = units < FAR_ROW_BLOCKS ? shapes->spare[units] : NULL;
+    if (block != NULL) {
+        shapes->spare[units] = block->next;
+        shapes->spare_bytes -= units * UNIT;
+    } else {
+        block = malloc(units * UNIT);
+    }
+    if (block == NULL) {
+        return NULL;
+    }
+    block->units = units;
+    return block + 1;
+}
+
+void far_row_free(struct far_row_shapes *shapes, void *copy)
+{
+    struct far_row_block *block = copy == NULL ? NULL : (struct far_row_block *)copy - 1;
+    if (block != NULL && block->units < FAR_ROW_BLOCKS && shapes->spare_bytes + block->units * UNIT <= SPARE_BYTES_MAX) {
+        shapes->spare_bytes += block->units * UNIT;
+        block->next = shapes->spare[block->units];
+        shapes->spare[block->units] = block;
+    } else {
+        free(block);
     }
 }
 
@@ -172,7 +226,7 @@ void *far_row_copy(struct far_row_shapes *shapes, const struct far_schema *table
         const struct pointer *p = &shape->pointers[i];
         size += p->is_flat ? aligned(flat_size(p, list_at(p, row))) : size_behind(p->field, row);
     }
-    uint8_t *copy = shape == NULL ? NULL : malloc(size > 0 ? size : ALIGN);
+    uint8_t *copy = shape == NULL ? NULL : block_new(shapes, size);
     if (copy == NULL) {
         return NULL;
     }

@@ -97,7 +97,7 @@ static void free_entry(struct far_rows *rows, struct far_rows_entry *entry)
     *at = entry->next;
     far_rows_list_remove(&entry->changed);
     far_rows_list_remove(&entry->added);
-    free(entry->row);
+    far_row_free(&rows->shapes, entry->row);
     free(entry);
     rows->count--;
 }
@@ -247,7 +247,7 @@ int far_rows_put(struct far_rows *rows, const struct far_schema *table, struct f
     void *copy = far_row_copy(&rows->shapes, table, row);
     rc = copy == NULL ? far_rows_no_memory(err) : set(rows, entry, copy, err);
     if (rc != 0) {
-        free(copy);
+        far_row_free(&rows->shapes, copy);
     }
     return rc;
 }
@@ -273,7 +273,7 @@ void far_rows_undo(struct far_rows *rows, size_t mark)
 {
     while (rows->change_count > mark) {
         const struct far_rows_change *change = &rows->changes[--rows->change_count];
-        free(change->entry->row);
+        far_row_free(&rows->shapes, change->entry->row);
         change->entry->row = change->row;
     }
 }
@@ -289,7 +289,7 @@ void far_rows_settle(struct far_rows *rows)
     struct far_rows_entry *doomed = NULL;
     for (size_t i = 0; i < rows->change_count; i++) {
         struct far_rows_entry *entry = rows->changes[i].entry;
-        free(rows->changes[i].row);
+        far_row_free(&rows->shapes, rows->changes[i].row);
         if (is_nothing(entry) && !entry->is_doomed) {
             entry->is_doomed = true;
             far_rows_list_remove(&entry->added);
@@ -322,7 +322,7 @@ void far_rows_drop(struct far_rows *rows, bool is_all)
                 continue;
             }
             *at = entry->next;
-            free(entry->row);
+            far_row_free(&rows->shapes, entry->row);
             free(entry);
             rows->count--;
         }
@@ -358,7 +358,7 @@ void far_rows_free(struct far_rows *rows)
 {
     if (rows != NULL) {
         for (size_t i = 0; i < rows->change_count; i++) {
-            free(rows->changes[i].row);
+            far_row_free(&rows->shapes, rows->changes[i].row);
         }
         far_rows_drop(rows, true);
         far_kv_memory_free(rows->ordered);
