@@ -9,7 +9,7 @@
 #include "log/history.h"
 #include "log/retain.h"
 
-enum { LOOK_MS = 1000, LATER_MS = 10 * 60 * 1000, LEVEL = 3 /* of servers that know these frames */ };
+enum { LOOK_MS = 1000, LATER_MS = 60 * 1000, LEVEL = 3 /* of servers that know these frames */ };
 enum found { NOTHING_YET, COMPLETE, MISSING };
 
 /* ---- who has them ---- */
@@ -84,13 +84,24 @@ static enum found look(struct far_log *log, uint64_t *ret_oldest)
     return !is_installed || epoch.seq < log->first_seq || sizes.history_bytes > bytes_max / 4 * 3 ? COMPLETE : MISSING;
 }
 
+/* Every other server that is there has said what it holds. */
+static bool knows_all(const struct far_log *log)
+{
+    bool knows = true;
+    for (size_t i = 0; i < log->status.member_count; i++) {
+        const struct far_log_member *member = &log->status.members[i];
+        knows = knows && (member->id == log->config.server_id || !member->connected || member->about.wall_ms != 0);
+    }
+    return knows;
+}
+
 /* The server that was asked had nothing more, or nothing good: the next one, or all again later. */
 static void give_up(struct far_log *log)
 {
     struct far_log_past *past = &log->past;
     past->is_asked = false;
     past->fruitless++;
-    if (past->fruitless + 1 >= log->status.member_count) {
+    if (past->fruitless + 1 >= log->status.member_count && knows_all(log)) {
         past->fruitless = 0;
         past->wait_ms = LATER_MS;
     }
@@ -107,8 +118,8 @@ void far_log_past_beat(struct far_log *log)
     }
     past->moved_ms = now;
     past->wait_ms = LOOK_MS;
-    if (past->is_asked) {
-        give_up(log);
+    if (past->is_asked) { /* no answer is no word of what it has */
+        past->is_asked = false;
         return;
     }
     past->next_len = 0;
