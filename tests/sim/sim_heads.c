@@ -460,7 +460,9 @@ static void check_proposed(struct sim *sim, struct far_store_txn *replayed, cons
     *ret = (struct proposed){.seq = ev->seq, .epoch = ev->incarnation_epoch, .count = ev->voters.count};
     memcpy(ret->head, ev->head.data, FAR_HEAD_SIZE);
     for (size_t i = 0; i < ret->count; i++) {
-        memcpy(ret->keys[i], voters[i].public_key.data, voters[i].public_key.len);
+        if (voters[i].public_key.len > 0) {
+            memcpy(ret->keys[i], voters[i].public_key.data, voters[i].public_key.len);
+        }
         ret->voters[i] = (struct far_sub_head_voter){.server_id = voters[i].server_id,
                                                      .public_key = far_slice(ret->keys[i], voters[i].public_key.len)};
     }

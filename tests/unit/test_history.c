@@ -299,6 +299,9 @@ static int run_verifier(const char *arguments)
     assert_non_null(pipe);
     size_t len = fread(said, 1, sizeof said - 1, pipe);
     said[len] = '\0';
+    while (fgetc(pipe) != EOF) {
+        /* else what it says beyond that ends it */
+    }
     int status = pclose(pipe);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
