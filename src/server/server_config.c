@@ -10,7 +10,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { BACKUP_KEY_COUNT = 4, MAIN_KEY_COUNT = 20, KEY_COUNT = MAIN_KEY_COUNT + BACKUP_KEY_COUNT };
+enum { BACKUP_KEY_COUNT = 4, HISTORY_KEY_COUNT = 4, MAIN_KEY_COUNT = 16 };
+enum { KEY_COUNT = MAIN_KEY_COUNT + HISTORY_KEY_COUNT + BACKUP_KEY_COUNT };
 enum { FREE_PORT_TRIES = 8 };
 
 static void fill_backup_keys(struct far_server_config *c, struct far_config_key keys[BACKUP_KEY_COUNT])
@@ -36,6 +37,34 @@ static void fill_backup_keys(struct far_server_config *c, struct far_config_key 
          .value = c->backup_command,
          .size = sizeof c->backup_command,
          .comment = "command of the shell that takes each backup elsewhere: its path is in FARSHORE_BACKUP"},
+    };
+    memcpy(keys, table, sizeof table);
+}
+
+static void fill_history_keys(struct far_server_config *c, struct far_config_key keys[HISTORY_KEY_COUNT])
+{
+    const uint64_t any = UINT64_MAX;
+    const struct far_config_key table[HISTORY_KEY_COUNT] = {
+        {.name = "events_max",
+         .type = FAR_CONFIG_U64,
+         .value = &c->events_max,
+         .max = any,
+         .comment = "so many of the newest events stay in the store, older ones are sealed in files; 0: 1000000"},
+        {.name = "segment_events",
+         .type = FAR_CONFIG_U64,
+         .value = &c->segment_events,
+         .max = any,
+         .comment = "events in such a file, at most; 0: 262144"},
+        {.name = "segment_bytes",
+         .type = FAR_CONFIG_U64,
+         .value = &c->segment_bytes,
+         .max = any,
+         .comment = "bytes at which such a file ends; 0: 64m"},
+        {.name = "epoch_events",
+         .type = FAR_CONFIG_U64,
+         .value = &c->epoch_events,
+         .max = any,
+         .comment = "a state of the past is kept every so many events; 0: 8192"},
     };
     memcpy(keys, table, sizeof table);
 }
@@ -106,29 +135,10 @@ static void fill_keys(struct far_server_config *c, struct far_config_key keys[KE
          .value = &c->feature_level_max,
          .max = FAR_FEATURE_LEVEL,
          .comment = "keeps the cluster at this feature level, for servers of an older version; 0: all that this one knows"},
-        {.name = "events_max",
-         .type = FAR_CONFIG_U64,
-         .value = &c->events_max,
-         .max = any,
-         .comment = "so many of the newest events stay in the store, older ones are sealed in files; 0: 1000000"},
-        {.name = "segment_events",
-         .type = FAR_CONFIG_U64,
-         .value = &c->segment_events,
-         .max = any,
-         .comment = "events in such a file, at most; 0: 262144"},
-        {.name = "segment_bytes",
-         .type = FAR_CONFIG_U64,
-         .value = &c->segment_bytes,
-         .max = any,
-         .comment = "bytes at which such a file ends; 0: 64m"},
-        {.name = "epoch_events",
-         .type = FAR_CONFIG_U64,
-         .value = &c->epoch_events,
-         .max = any,
-         .comment = "a state of the past is kept every so many events; 0: 8192"},
     };
     memcpy(keys, table, sizeof table);
-    fill_backup_keys(c, keys + MAIN_KEY_COUNT);
+    fill_history_keys(c, keys + MAIN_KEY_COUNT);
+    fill_backup_keys(c, keys + MAIN_KEY_COUNT + HISTORY_KEY_COUNT);
 }
 
 int far_server_config_load(const char *dir, struct far_server_config *ret_config, struct far_error *err)

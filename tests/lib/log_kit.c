@@ -1,12 +1,12 @@
 /* Three logs in one process over TLS: see log_kit.h. */
 #define _GNU_SOURCE
 #include "log_kit.h"
+#include "remove_tree.h"
 
 #include "cm.h"
 #include "entries.h"
 #include "made_pki.h"
 
-#include <ftw.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -292,14 +292,6 @@ int kit_setup(void **state)
     return 0;
 }
 
-static int remove_one(const char *path, const struct stat *stat, int flag, struct FTW *ftw)
-{
-    (void)stat;
-    (void)flag;
-    (void)ftw;
-    return remove(path);
-}
-
 int kit_teardown(void **state)
 {
     (void)state;
@@ -316,6 +308,6 @@ int kit_teardown(void **state)
     far_buf_done(&payload);
     memset(kit_servers, 0, sizeof kit_servers);
     kit_low_space_bytes = 1;
-    return nftw(kit_root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    return far_test_remove_tree(kit_root);
 }
 

@@ -2,15 +2,15 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* nftw */
 #endif
-#include "base/file.h"
 #include "server_alone.h"
+#include "remove_tree.h"
 
+#include "base/file.h"
 #include "base/logging.h"
 #include "net/join_token.h"
 #include "net/pki.h"
 #include "net/seal.h"
 
-#include <ftw.h>
 #include <openssl/pem.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -163,11 +163,6 @@ static void on_part_closed(void *arg)
     (*(unsigned *)arg)--;
 }
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    return remove(path);
-}
-
 int server_alone_tear_down(void **state)
 {
     struct fixture *f = *state;
@@ -186,7 +181,7 @@ int server_alone_tear_down(void **state)
     far_net_free(f->net);
     far_buf_done(&f->ca);
     far_test_pki_done(&f->pki);
-    nftw(f->dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    far_test_remove_tree(f->dir);
     free(f);
     return 0;
 }

@@ -6,6 +6,7 @@
 #include "../lib/cm.h"
 
 #include "../lib/fsm_world.h"
+#include "../lib/remove_tree.h"
 #include "log/compact.h"
 #include "log/export.h"
 #include "log/history.h"
@@ -16,7 +17,6 @@
 #include "verify/verify.h"
 
 #include <dirent.h>
-#include <ftw.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -254,14 +254,6 @@ static int set_up(void **unused)
     return 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *walk)
-{
-    (void)st;
-    (void)type;
-    (void)walk;
-    return remove(path);
-}
-
 static int tear_down(void **unused)
 {
     for (uint64_t i = 1; i <= last_seq; i++) {
@@ -271,7 +263,7 @@ static int tear_down(void **unused)
         far_buf_done(&compacted_rows[i]);
     }
     world_done(&w);
-    return nftw(base, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    return far_test_remove_tree(base);
 }
 
 /* ---- tests: one story ---- */

@@ -5,13 +5,13 @@
 #include "../lib/cm.h"
 
 #include "../lib/entries.h"
+#include "../lib/remove_tree.h"
 #include "fsm/kv_memory.h"
 #include "log/apply.h"
 #include "log/export.h"
 #include "log/history.h"
 #include "log/replay.h"
 
-#include <ftw.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -457,11 +457,6 @@ static void a_state_that_came_from_another_server_has_no_past(void **unused)
     far_store_abort(txn);
 }
 
-static int remove_one(const char *path, const struct stat *stat, int flag, struct FTW *ftw)
-{
-    return remove(path);
-}
-
 static void open_store(void)
 {
     assert_int_equal(far_store_open_lmdb(state_dir, (size_t)1 << 30, false, &store, NULL), 0);
@@ -492,7 +487,7 @@ static int teardown(void **unused)
     far_store_close(store);
     far_buf_done(&payload);
     far_buf_done(&entry);
-    return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    return far_test_remove_tree(dir);
 }
 
 int main(void)

@@ -4,9 +4,9 @@
 
 #include "../lib/entries.h"
 #include "../lib/log_kit.h"
+#include "../lib/remove_tree.h"
 #include "log/store.h"
 
-#include <ftw.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -14,19 +14,11 @@
 
 static struct far_buf payload;
 
-static int remove_one(const char *path, const struct stat *stat, int flag, struct FTW *ftw)
-{
-    (void)stat;
-    (void)flag;
-    (void)ftw;
-    return remove(path);
-}
-
 static void remove_folder(const struct kit_server *server, const char *name)
 {
     char path[400];
     snprintf(path, sizeof path, "%s/%s", server->dir, name);
-    assert_int_equal(nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+    assert_int_equal(far_test_remove_tree(path), 0);
 }
 
 static void found_cluster(void)

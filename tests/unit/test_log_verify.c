@@ -3,11 +3,11 @@
 #include "../lib/cm.h"
 
 #include "../lib/entries.h"
+#include "../lib/remove_tree.h"
 #include "base/clock.h"
 #include "log/log.h"
 
 #include <dirent.h>
-#include <ftw.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -294,21 +294,13 @@ static int expect_refusal(int want)
     return rv;
 }
 
-static int remove_one(const char *path, const struct stat *stat, int flag, struct FTW *ftw)
-{
-    (void)stat;
-    (void)flag;
-    (void)ftw;
-    return remove(path);
-}
-
 /* The last test: it spoils the folder. */
 static void a_server_that_lost_its_wal_does_not_start(void **state)
 {
     (void)state;
     char path[1000];
     snprintf(path, sizeof path, "%s/wal", dir);
-    assert_int_equal(nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+    assert_int_equal(far_test_remove_tree(path), 0);
     assert_int_equal(expect_refusal(FAR_CORRUPT), FAR_CORRUPT);
 }
 
@@ -349,7 +341,7 @@ static int teardown(void **state)
 {
     (void)state;
     far_buf_done(&payload);
-    return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    return far_test_remove_tree(dir);
 }
 
 int main(void)

@@ -6,12 +6,12 @@
 #include "../lib/cm.h"
 
 #include "../lib/entries.h"
+#include "../lib/remove_tree.h"
 #include "log/apply.h"
 #include "log/history.h"
 #include "log/past_copy.h"
 #include "log/snapshot.h"
 
-#include <ftw.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -155,14 +155,6 @@ static int set_up(void **unused)
     return 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *walk)
-{
-    (void)st;
-    (void)type;
-    (void)walk;
-    return remove(path);
-}
-
 static int tear_down(void **unused)
 {
     for (int i = 0; i < batch_count; i++) {
@@ -172,7 +164,7 @@ static int tear_down(void **unused)
     far_store_close(taker);
     far_buf_done(&payload);
     far_buf_done(&entry);
-    return nftw(base, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    return far_test_remove_tree(base);
 }
 
 /* Puts a batch into the taker; its error. */

@@ -3,11 +3,11 @@
 #include "../lib/cm.h"
 
 #include "../lib/entries.h"
+#include "../lib/remove_tree.h"
 #include "log/apply.h"
 #include "log/history.h"
 #include "log/tidy.h"
 
-#include <ftw.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -76,21 +76,13 @@ static int setup(void **state)
     return 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *walk)
-{
-    (void)st;
-    (void)type;
-    (void)walk;
-    return remove(path);
-}
-
 static int teardown(void **state)
 {
     (void)state;
     far_store_close(store);
     far_buf_done(&payload);
     far_buf_done(&entry);
-    return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    return far_test_remove_tree(dir);
 }
 
 static struct far_store_txn *reading(void)

@@ -1,13 +1,13 @@
 /* Segments: sealed events are read as if nobody had sealed them, whatever crashes in between; damage is named and never read. */
 #define _GNU_SOURCE
 #include "../lib/cm.h"
+#include "../lib/remove_tree.h"
 
 #include "log/segments.h"
 #include "log/tidy.h"
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -81,14 +81,6 @@ static int setup(void **state)
     return 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *walk)
-{
-    (void)st;
-    (void)type;
-    (void)walk;
-    return remove(path);
-}
-
 static int teardown(void **state)
 {
     (void)state;
@@ -96,7 +88,7 @@ static int teardown(void **state)
     for (int i = 1; i <= EVENTS; i++) {
         far_buf_done(&rows[i]);
     }
-    return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    return far_test_remove_tree(dir);
 }
 
 /* ---- looking ---- */
