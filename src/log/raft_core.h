@@ -67,6 +67,7 @@ struct far_raft_config {
     uint64_t trusted_index;  /* as in far_wal_config */
     uint64_t trusted_term;
     uint64_t cache_bytes_max; /* of entries kept for slow peers; 0 = 24 MiB */
+    uint64_t segment_bytes;   /* of the WAL; 0 = FAR_WAL_SEGMENT_BYTES */
 };
 
 /* Write an empty folder so that the first start leads a cluster of one; the state must then be at index (and

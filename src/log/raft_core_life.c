@@ -219,6 +219,7 @@ struct far_wal_config far_raft_wal_config(const struct far_raft_config *config)
     bool trusts_state = config->manifest.index > config->trusted_index; /* it was applied, so it was stored */
     return (struct far_wal_config){
         .disk = config->disk,
+        .segment_bytes = (size_t)config->segment_bytes,
         .executor = config->executor,
         .salt = config->seed,
         .trusted_index = trusts_state ? config->manifest.index : config->trusted_index,

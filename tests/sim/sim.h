@@ -14,6 +14,7 @@
 #include "log/raft_core.h"
 #include "log/snapshot.h"
 #include "node/leases.h"
+#include "sim_count.h"
 
 #include <stdio.h>
 
@@ -70,6 +71,7 @@ struct sim_swarm {
     uint64_t apply_us;     /* from commit to apply, at most */
     unsigned apply_group;  /* entries in one transaction, at most */
     uint64_t cache_bytes;  /* of entries for slow peers */
+    uint64_t segment_bytes; /* of the WAL; 0 = as in production: nobody fills one in a simulated minute */
     uint64_t fault_us;     /* between two faults, at most */
     unsigned weights[SIM_FAULTS]; /* 0: this fault is not made */
     bool membership;       /* the number of voters changes */
@@ -106,6 +108,7 @@ void sim_disk_die_after(struct sim_disk *disk, uint64_t operations);
 bool sim_disk_dead(const struct sim_disk *disk);
 /* power_cut: of what was not synced any subset is lost; else all of it is kept. Works again afterwards. */
 void sim_disk_crash(struct sim_disk *disk, bool power_cut);
+bool sim_disk_torn(const struct sim_disk *disk); /* a write was torn by the last crash: it is mended at the next start */
 void sim_disk_wipe(struct sim_disk *disk);
 /* What is durable on one disk becomes all that is on another. */
 void sim_disk_copy(struct sim_disk *to, const struct sim_disk *from);
@@ -404,7 +407,6 @@ struct sim {
     struct sim_caller registrar; /* keeps the servers' rows true */
     uint64_t cut_floor;          /* consumers are behind this event, or will not go back before it */
     uint64_t healed_seq;         /* the last event when everything was healed */
-    uint64_t heads_signed, cuts_made;
     struct sim_caller operator_caller;
     unsigned operator_step;
     struct sim_orders *orders;
@@ -420,17 +422,20 @@ struct sim {
     bool failed;
     char failure[FAR_MESSAGE_MAX];
     struct far_buf payload, entry, scratch;
-    uint64_t crashes, cuts, breaks, installs, changes, refused;
+    uint64_t crashes, cuts, breaks, changes;
     unsigned voters_wanted;
     bool admin_off;
     bool admin_idle; /* nothing left to do when it last looked */
     uint64_t change_index; /* of the last change of membership, as the leader knew it */
     uint64_t memory_lost;
     uint64_t incarnation; /* of the cluster */
-    uint64_t fenced;      /* messages between incarnations, refused */
-    uint64_t fault_counts[SIM_FAULTS];
+    struct sim_counts counts;
 };
 
+static inline void sim_count(struct sim *sim, enum sim_counted what)
+{
+    sim->counts.of[what]++;
+}
 uint64_t sim_random(struct sim *sim, uint64_t below);
 bool sim_chance(struct sim *sim, unsigned percent);
 void sim_after(struct sim *sim, uint64_t us, sim_event_fn fn, void *object, uint64_t a, uint64_t b, struct far_blob *blob);
@@ -502,7 +507,8 @@ bool sim_clients_idle(const struct sim *sim);
 
 /* sim_run.c */
 struct sim_totals {
-    uint64_t seeds, steps, commands, entries, crashes, cuts, breaks, installs, changes, refused, lost, heads, cuts_made, virtual_us;
+    uint64_t seeds, steps, commands, entries, crashes, cuts, breaks, changes, lost, virtual_us;
+    struct sim_counts counts;
 };
 bool sim_is_quiet(struct sim *sim);
 /* false: the alarm was raised. */
@@ -512,7 +518,8 @@ void sim_report(bool good, const char *format, ...) __attribute__((format(printf
 int sim_report_end(void); /* the exit code */
 
 /* sim_scenarios.c: each true if it went as it must; says why not with sim_fail(). */
-bool sim_scenario_forced(const struct sim_options *options, char *ret_alarm, size_t size, uint64_t *ret_lost);
+bool sim_scenario_forced(const struct sim_options *options, char *ret_alarm, size_t size, uint64_t *ret_lost,
+                         struct sim_counts *counts);
 bool sim_scenario_old_memory(bool keeps_id, char *ret_alarm, size_t size);
 
 /* sim_faults.c */

@@ -33,11 +33,12 @@ static void run_forced(void)
     enum { FORCED_SEEDS = 40 };
     char alarm[FAR_MESSAGE_MAX];
     uint64_t lost, lost_all = 0;
+    struct sim_counts counts = {0};
     bool good = true;
     printf("# forced recovery, seeds 1-%d\n", FORCED_SEEDS);
     struct sim_options options = {.seconds = 10};
     for (options.seed = 1; options.seed <= FORCED_SEEDS; options.seed++) {
-        if (sim_scenario_forced(&options, alarm, sizeof alarm, &lost)) {
+        if (sim_scenario_forced(&options, alarm, sizeof alarm, &lost, &counts)) {
             printf("# seed %llu: %s\n", (unsigned long long)options.seed, alarm);
             good = false;
         }
@@ -45,6 +46,8 @@ static void run_forced(void)
     }
     printf("# acknowledged by lost servers only, and stated: %llu commands\n", (unsigned long long)lost_all);
     sim_report(good, "a forced recovery under fire keeps what survivors held, and goes on without those that return");
+    sim_report(sim_counts_whole(&counts, SIM_COUNT_FORCED, SIM_COUNTS),
+               "servers were lost with acknowledged commands, and those that returned were refused");
 }
 
 int main(void)

@@ -69,6 +69,7 @@ static void go_back(struct sim_consumer *consumer, struct far_store_txn *txn)
             bool is_there = mark->seq + 1 >= consumer->sim->cut_floor; /* else it is answered that it is gone */
             if (is_there && mark->seq == row.seq && far_slice_equal(row.head, far_slice(mark->head, FAR_HEAD_SIZE))) {
                 consumer->place = *mark;
+                sim_count(consumer->sim, SIM_COUNT_CONSUMER_BACK);
                 break;
             }
         }

@@ -38,6 +38,7 @@ struct sim_disk {
     struct sim *sim;
     bool dead;
     bool full;
+    bool is_torn; /* a write was, by the last power cut */
     bool went_astray;
     bool astray, astray_lost; /* the next write to a segment is misdirected or lost */
     uint64_t die_after; /* 0 = not planned */
@@ -103,6 +104,7 @@ static void version_assign(struct version *to_v, const struct version *from_v)
 static bool check(struct sim_disk *disk, bool changes, struct far_error *err, int *ret_rc)
 {
     if (changes && disk->die_after > 0 && --disk->die_after == 0) {
+        sim_count(disk->sim, SIM_COUNT_DISK_DIED);
         disk->dead = true;
     }
     if (disk->dead) {
@@ -207,42 +209,54 @@ static bool all_zero(const uint8_t *data, size_t length)
     return length == 0 || (data[0] == 0 && memcmp(data, data + 1, length - 1) == 0);
 }
 
-static int disk_write(struct far_disk *base, struct far_file *file, uint64_t offset, const void *data, size_t length,
-                      struct far_error *err)
+static void put(struct far_file *file, uint64_t offset, const void *data, size_t length)
 {
-    int rc = 0;
-    if (!check(of(base), true, err, &rc)) {
-        return rc;
-    }
-    if (of(base)->full && offset + length > file->now.size) {
-        return far_fail(err, FAR_LIMIT, "write '%s': no space left on the simulated disk", file->name);
-    }
-    if (of(base)->astray && strstr(file->name, ".wal") != NULL && !all_zero(data, length)) {
-        of(base)->astray = false;
-        of(base)->went_astray = true;
-        if (of(base)->astray_lost) {
-            return 0;
-        }
-        offset += SECTOR * (1 + sim_random(of(base)->sim, 8));
-    }
     if (offset < file->now.len || !all_zero(data, length)) {
         version_reach(&file->now, offset + length);
         memcpy(file->now.data + offset, data, length);
     }
     file->now.size = offset + length > file->now.size ? offset + length : file->now.size;
     mark_dirty(file, offset, offset + length);
+}
+
+static int disk_write(struct far_disk *base, struct far_file *file, uint64_t offset, const void *data, size_t length,
+                      struct far_error *err)
+{
+    int rc = 0;
+    bool was_dead = of(base)->dead;
+    if (!check(of(base), true, err, &rc)) {
+        if (!was_dead) { /* the power goes in the middle of it */
+            put(file, offset, data, length);
+        }
+        return rc;
+    }
+    if (of(base)->full && offset + length > file->now.size) {
+        sim_count(of(base)->sim, SIM_COUNT_FULL);
+        return far_fail(err, FAR_LIMIT, "write '%s': no space left on the simulated disk", file->name);
+    }
+    if (of(base)->astray && strstr(file->name, ".wal") != NULL && !all_zero(data, length)) {
+        of(base)->astray = false;
+        of(base)->went_astray = true;
+        sim_count(of(base)->sim, of(base)->astray_lost ? SIM_COUNT_WRITE_LOST : SIM_COUNT_MISDIRECTED);
+        if (of(base)->astray_lost) {
+            return 0;
+        }
+        offset += SECTOR * (1 + sim_random(of(base)->sim, 8));
+    }
+    put(file, offset, data, length);
     return 0;
 }
 
 static int disk_truncate(struct far_disk *base, struct far_file *file, uint64_t bytes, struct far_error *err)
 {
     int rc = 0;
-    if (!check(of(base), true, err, &rc)) {
-        return rc;
+    bool was_dead = of(base)->dead;
+    check(of(base), true, err, &rc);
+    if (!was_dead) {
+        mark_dirty(file, bytes < file->now.size ? bytes : file->now.size, UINT64_MAX);
+        version_cut(&file->now, bytes);
     }
-    mark_dirty(file, bytes < file->now.size ? bytes : file->now.size, UINT64_MAX);
-    version_cut(&file->now, bytes);
-    return 0;
+    return rc;
 }
 
 static bool sync_is_broken(struct sim_disk *disk, const struct far_file *file)
@@ -382,6 +396,11 @@ void sim_disk_go_astray(struct sim_disk *disk, bool lost)
     disk->astray_lost = lost;
 }
 
+bool sim_disk_torn(const struct sim_disk *disk)
+{
+    return disk->is_torn;
+}
+
 bool sim_disk_astray(const struct sim_disk *disk)
 {
     return disk->went_astray;
@@ -418,32 +437,43 @@ static void crash_file(struct sim_disk *disk, struct far_file *file, unsigned pe
     for (size_t i = 0; i < file->dirty_count; i++) {
         struct range *range = &file->dirty[i];
         if (range->to == UINT64_MAX) { /* a truncation: as a whole */
-            if (sim_chance(sim, percent) && file->durable.size > range->from) {
+            bool is_done = sim_chance(sim, percent);
+            if (file->durable.size > range->from && is_done) {
                 version_cut(&file->durable, range->from);
+            } else if (file->durable.size > range->from) {
+                sim_count(sim, SIM_COUNT_UNTRUNCATED);
             }
             continue;
         }
+        unsigned kept = 0, lost = 0;
         for (uint64_t at = range->from; at < range->to;) {
             uint64_t to = (at / SECTOR + 1) * SECTOR;
             to = to > range->to ? range->to : to;
             if (at >= file->now.len && at >= file->durable.len) { /* the rest are zeros: one draw for all */
                 to = range->to;
             }
-            if (sim_chance(sim, percent)) {
+            bool is_kept = sim_chance(sim, percent);
+            if (is_kept) {
                 version_copy(&file->durable, &file->now, at, to);
             }
+            kept += is_kept;
+            lost += !is_kept;
             at = to;
         }
+        sim->counts.of[kept > 0 ? SIM_COUNT_TORN : SIM_COUNT_UNWRITTEN] += lost > 0;
+        disk->is_torn = disk->is_torn || (kept > 0 && lost > 0);
     }
     if (file->exists != file->exists_durable && sim_chance(sim, percent)) {
         file->exists_durable = file->exists;
     }
+    sim->counts.of[SIM_COUNT_NAME_LOST] += file->exists != file->exists_durable;
 }
 
 void sim_disk_crash(struct sim_disk *disk, bool power_cut)
 {
     static const unsigned luck[] = {0, 30, 70, 95, 100};
     unsigned percent = luck[sim_random(disk->sim, 5)];
+    disk->is_torn = false;
     for (unsigned i = 0; i < FILES_MAX; i++) {
         struct far_file *file = &disk->files[i];
         if (!file->used) {

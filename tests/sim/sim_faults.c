@@ -4,14 +4,25 @@
 #include "base/assert.h"
 
 enum { ADMIN_US = 300 * SIM_MS };
+#define HOUR_MS 3600000ull
 
 /* ---- faults ---- */
+
+/* Now and then the power goes again while it reads and mends its log. */
+static void restart(struct sim *sim, struct sim_server *server)
+{
+    bool is_torn = sim_disk_torn(server->disk);
+    if (sim->trouble && sim->swarm.weights[SIM_FAULT_DISK_DIES] > 0 && sim_chance(sim, is_torn ? 60 : 5)) {
+        sim_disk_die_after(server->disk, 1 + sim_random(sim, is_torn ? 2 : 4));
+    }
+    sim_server_start(server);
+}
 
 static void restart_due(struct sim *sim, void *object, uint64_t id, uint64_t unused, struct far_blob *blob)
 {
     struct sim_server *server = object;
     if (!server->alive && !server->away && server->id == id && id != 0) {
-        sim_server_start(server);
+        restart(sim, server);
     }
 }
 
@@ -61,6 +72,7 @@ static void cut_off(struct sim *sim)
     uint64_t for_us = 200 * SIM_MS + sim_random(sim, 6 * SIM_SECOND);
     unsigned which = (unsigned)sim_random(sim, 4); /* both ways, in, out, one pair */
     unsigned only = (unsigned)sim_random(sim, SIM_MACHINES);
+    sim_count(sim, (enum sim_counted)(SIM_COUNT_ALONE + which));
     for (unsigned i = 0; i < SIM_MACHINES; i++) {
         if (i == machine || (which == 3 && i != only)) {
             continue;
@@ -112,14 +124,17 @@ static void damage(struct sim *sim, struct sim_server *server, enum sim_fault fa
     }
     if (fault == SIM_FAULT_MEMORY) {
         sim_say(sim, "server %llu loses its memory", (unsigned long long)id);
+        sim_count(sim, SIM_COUNT_MEMORY);
         sim_server_forget(server);
     } else if (fault == SIM_FAULT_FLIP) {
         sim_server_crash(server, false);
         server->damaged = sim_disk_flip(server->disk);
+        sim->counts.of[SIM_COUNT_FLIP] += server->damaged;
         sim_say(sim, "server %llu: a bit of its log is flipped", (unsigned long long)id);
         sim_after(sim, SIM_SECOND, restart_due, server, id, 0, NULL);
     } else if (fault == SIM_FAULT_ROW) {
         server->damaged = far_store_memory_flip(server->store, sim_random(sim, UINT64_MAX));
+        sim->counts.of[SIM_COUNT_ROW] += server->damaged;
         sim_say(sim, "server %llu: a bit of a row is flipped", (unsigned long long)id);
     } else {
         server->damaged = true;
@@ -134,7 +149,11 @@ static void jump(struct sim *sim, struct sim_server *server)
 {
     static const uint64_t spans_ms[] = {60 * 1000ull, 3 * 3600 * 1000ull, 5 * 365 * 24 * 3600 * 1000ull};
     uint64_t span = spans_ms[sim_random(sim, 3)];
-    server->wall_off_ms += (int64_t)sim_random(sim, 2 * span) - (int64_t)span;
+    int64_t by_ms = (int64_t)sim_random(sim, 2 * span) - (int64_t)span;
+    uint64_t far_ms = (uint64_t)(by_ms < 0 ? -by_ms : by_ms);
+    server->wall_off_ms += by_ms;
+    sim_count(sim, far_ms > 30 * 24 * HOUR_MS ? SIM_COUNT_CLOCK_YEARS : far_ms > HOUR_MS ? SIM_COUNT_CLOCK_HOURS : SIM_COUNT_CLOCK_MINUTE);
+    sim->counts.of[SIM_COUNT_CLOCK_BACK] += by_ms < 0;
     sim_say(sim, "server %llu: its clock is off by %lld s", (unsigned long long)server->id,
             (long long)server->wall_off_ms / 1000);
 }
@@ -160,9 +179,11 @@ static void fault_of_network(struct sim *sim, enum sim_fault fault)
     } else if (fault == SIM_FAULT_BREAK) {
         sim_net_break(sim, (unsigned)sim_random(sim, SIM_MACHINES), (unsigned)sim_random(sim, SIM_MACHINES));
     } else if (fault == SIM_FAULT_BLACKOUT) {
+        sim_count(sim, SIM_COUNT_BLACKOUT);
         crash_all(sim);
     } else {
         sim->delay_us = delays[sim_random(sim, 4)];
+        sim->counts.of[SIM_COUNT_SLOW_NET] += sim->delay_us == delays[3];
     }
 }
 
@@ -170,17 +191,18 @@ static void one_fault(struct sim *sim)
 {
     enum sim_fault fault = draw_fault(sim);
     struct sim_server *server = any_server(sim);
-    sim->fault_counts[fault]++;
     if (fault <= SIM_FAULT_DELAY) {
         fault_of_network(sim, fault);
     } else if (server == NULL) {
         return;
     } else if (fault == SIM_FAULT_KILL || fault == SIM_FAULT_POWER) {
+        sim_count(sim, fault == SIM_FAULT_POWER ? SIM_COUNT_POWER : SIM_COUNT_KILLED);
         crash(sim, server, fault == SIM_FAULT_POWER);
     } else if (fault == SIM_FAULT_DISK_DIES) { /* bury() finds it dead; it comes back later */
         sim_disk_die_after(server->disk, 1 + sim_random(sim, 12));
     } else if (fault == SIM_FAULT_SLOW) {
         server->slow_us = 300 * SIM_MS;
+        sim_count(sim, SIM_COUNT_SLOW_DISK);
         sim_after(sim, 3 * SIM_SECOND, not_full_due, server, 0, 0, NULL);
     } else if (fault == SIM_FAULT_FULL) {
         sim_disk_set_full(server->disk, true);
@@ -202,6 +224,7 @@ static void coup_due(struct sim *sim, void *object, uint64_t id, uint64_t unused
         return;
     }
     sim_say(sim, "a coup against server %llu", (unsigned long long)id);
+    sim_count(sim, SIM_COUNT_COUP);
     for (unsigned i = 0; i < SIM_MACHINES; i++) {
         struct sim_server *server = &sim->servers[i];
         if (server == leader) {
@@ -230,6 +253,7 @@ void sim_faults_elected(struct sim_server *server)
 static void blackout_due(struct sim *sim, void *object, uint64_t a, uint64_t b, struct far_blob *blob)
 {
     if (sim->trouble) {
+        sim_count(sim, SIM_COUNT_ANSWER_CUT);
         crash_all(sim);
     }
 }
@@ -261,7 +285,7 @@ static void watch_due(struct sim *sim, void *object, uint64_t a, uint64_t b, str
     for (unsigned i = 0; i < SIM_MACHINES; i++) {
         struct sim_server *server = &sim->servers[i];
         if (!server->alive && !server->away && server->id != 0 && sim_chance(sim, 40)) {
-            sim_server_start(server);
+            restart(sim, server);
         }
     }
     sim_after(sim, SIM_SECOND, watch_due, NULL, 0, 0, NULL);
@@ -320,6 +344,14 @@ static const struct far_raft_member *pick_leaver(struct sim *sim, const struct f
     return surplus;
 }
 
+static void hand_over(struct sim_server *leader)
+{
+    struct far_error err = {0};
+    if (far_raft_transfer(leader->raft, 0, &err) == 0) {
+        sim_count(leader->sim, SIM_COUNT_TRANSFER);
+    }
+}
+
 static bool remove_one(struct sim *sim, struct sim_server *leader, const struct far_raft_status *status, unsigned voters)
 {
     struct far_error err = {0};
@@ -328,8 +360,9 @@ static bool remove_one(struct sim *sim, struct sim_server *leader, const struct 
         return false;
     }
     if (member->id == leader->id) {
-        far_raft_transfer(leader->raft, 0, &err);
+        hand_over(leader);
     } else if (far_raft_remove(leader->raft, member->id, &err) == 0) {
+        sim_count(sim, SIM_COUNT_REMOVED);
         sim_say(sim, "remove server %llu", (unsigned long long)member->id);
         struct sim_server *server = sim_server_of(sim, member->id);
         if (server != NULL) {
@@ -349,6 +382,7 @@ static bool promote_one(struct sim *sim, struct sim_server *leader, const struct
         if (!status->members[i].voter) {
             if (far_raft_promote(leader->raft, status->members[i].id, &err) == 0) {
                 sim_say(sim, "promote server %llu", (unsigned long long)status->members[i].id);
+                sim_count(sim, SIM_COUNT_PROMOTED);
                 sim->changes++;
             }
             return true;
@@ -383,6 +417,7 @@ static bool add_one(struct sim *sim, struct sim_server *leader, const struct far
     }
     if (found != NULL && far_raft_add(leader->raft, found->id, found->address, &err) == 0) {
         sim_say(sim, "add server %llu", (unsigned long long)found->id);
+        sim_count(sim, SIM_COUNT_ADDED);
         sim->changes++;
     }
     return true;
@@ -444,10 +479,11 @@ static void admin_due(struct sim *sim, void *object, uint64_t a, uint64_t b, str
         sim->admin_idle = sim->admin_idle && (member->id == leader->id || member->match_index >= sim->change_index);
     }
     if (sim->trouble && sim->swarm.membership && sim_chance(sim, 3)) { /* another number of voters, now and then */
-        sim->voters_wanted = 3 + (unsigned)sim_random(sim, 3);
+        unsigned voters_wanted = 3 + (unsigned)sim_random(sim, 3);
+        sim->counts.of[SIM_COUNT_VOTERS] += voters_wanted != sim->voters_wanted;
+        sim->voters_wanted = voters_wanted;
     } else if (sim->trouble && sim_chance(sim, 3)) {
-        struct far_error err = {0};
-        far_raft_transfer(leader->raft, 0, &err);
+        hand_over(leader);
     }
 }
 

@@ -29,17 +29,32 @@ static bool is_formed(struct sim *sim)
     return sim->admin_idle && sim_check_answers(sim->check) > 0;
 }
 
-/* Some of the voters stay, fewer than a majority; everybody else is away. Returns how many stay. */
-static unsigned strike(struct sim *sim, struct survivor survivors[SIM_MACHINES])
+/* The disaster begins with the links: for a while the others go on without this machine, and answer. */
+static void cut_off(struct sim *sim, unsigned machine)
+{
+    for (unsigned i = 0; i < SIM_MACHINES; i++) {
+        sim->links[machine][i].blocked = sim->links[i][machine].blocked = i != machine;
+        sim_net_break(sim, machine, i);
+        sim_net_break(sim, i, machine);
+    }
+    sim_run_until(sim, sim->now_us + sim_random(sim, 3 * SIM_SECOND), NULL);
+}
+
+/* Some of the voters stay, fewer than a majority, beginning with this machine; everybody else is away. Returns how many stay. */
+static unsigned strike(struct sim *sim, unsigned first, struct survivor survivors[SIM_MACHINES])
 {
     unsigned voters = 0, stay, count = 0;
     struct far_raft_status status;
-    far_raft_status(sim_leader(sim)->raft, &status);
+    struct sim_server *leader = sim_leader(sim);
+    if (leader == NULL) {
+        return 0;
+    }
+    far_raft_status(leader->raft, &status);
     for (size_t i = 0; i < status.member_count; i++) {
         voters += status.members[i].voter;
     }
     stay = 1 + (unsigned)sim_random(sim, (voters - 1) / 2);
-    for (unsigned i = 0, at = (unsigned)sim_random(sim, SIM_MACHINES); i < SIM_MACHINES; i++, at++) {
+    for (unsigned i = 0, at = first; i < SIM_MACHINES; i++, at++) {
         struct sim_server *server = &sim->servers[at % SIM_MACHINES];
         if (server->id == 0) {
             continue;
@@ -97,6 +112,8 @@ static void recover(struct sim *sim, struct survivor *survivors, unsigned count,
     }
     *ret_lost = sim_check_recover(sim->check, most->same_index);
     sim->incarnation++;
+    sim_count(sim, SIM_COUNT_FORCED);
+    sim->counts.of[SIM_COUNT_FORCED_LOST] += *ret_lost;
     most->server->incarnation = sim->incarnation;
     sim->voters_wanted = 3;
     sim->admin_off = sim->admin_idle = false;
@@ -155,7 +172,11 @@ static void tell(struct sim *sim, uint64_t *ret_lost)
     }
     sim->admin_off = true;
     sim->trouble = false;
-    unsigned count = strike(sim, survivors);
+    unsigned first = (unsigned)sim_random(sim, SIM_MACHINES);
+    if (sim_chance(sim, 50)) {
+        cut_off(sim, first);
+    }
+    unsigned count = strike(sim, first, survivors);
     if (count == 0) { /* nobody who could go on */
         return;
     }
@@ -186,7 +207,8 @@ static void tell(struct sim *sim, uint64_t *ret_lost)
     }
 }
 
-bool sim_scenario_forced(const struct sim_options *options, char *ret_alarm, size_t size, uint64_t *ret_lost)
+bool sim_scenario_forced(const struct sim_options *options, char *ret_alarm, size_t size, uint64_t *ret_lost,
+                         struct sim_counts *counts)
 {
     struct sim *sim = sim_new(options);
     sim->swarm.consumers = 0; /* what a consumer had of the lost entries is of another history, as its cursor says */
@@ -196,6 +218,7 @@ bool sim_scenario_forced(const struct sim_options *options, char *ret_alarm, siz
     tell(sim, ret_lost);
     bool alarmed = sim->failed;
     snprintf(ret_alarm, size, "%s", sim->failure);
+    sim_counts_add(counts, &sim->counts);
     sim_free(sim);
     return alarmed;
 }

@@ -306,7 +306,7 @@ static size_t find_holders(const struct sim_server *leader, const struct far_raf
 static void on_cut(void *arg, const struct far_result *result, uint64_t index)
 {
     struct sim *sim = arg;
-    sim->cuts_made += result->klass == 0;
+    sim->counts.of[SIM_COUNT_CUT] += result->klass == 0;
 }
 
 /* Where it cuts is drawn: by age and size it would be the same for all. Never before what a consumer has yet to read. */
@@ -491,7 +491,7 @@ static void check_signed(struct sim *sim, const struct proposed *heads, size_t c
         sim_fail(sim, "server %llu did not sign the head behind event %llu", (unsigned long long)ev->server_id,
                  (unsigned long long)ev->seq);
     }
-    sim->heads_signed += ev->majority;
+    sim->counts.of[SIM_COUNT_HEAD] += ev->majority;
 }
 
 static void check_event(struct sim *sim, struct far_store_txn *replayed, const struct far_event *event, struct far_arena *arena,

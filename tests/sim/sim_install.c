@@ -106,7 +106,7 @@ static void finish(struct sim_server *server, struct far_slice bytes)
     }
     server->fetching = false;
     server->safe_first_seq = UINT64_MAX;
-    sim->installs++;
+    sim_count(sim, SIM_COUNT_INSTALLED);
     sim_server_read_meta(server);
     sim_propose_observe(server);
     *server->before = *server->meta;
@@ -115,6 +115,7 @@ static void finish(struct sim_server *server, struct far_slice bytes)
             (unsigned long long)server->meta->applied_index);
     sim_check_applied(sim->check, server->id, server->meta->applied_index, server->meta->digest, server->meta->head);
     if (sim->trouble && sim_chance(sim, 15)) { /* a crash between the switch and what raft learns of it */
+        sim_count(sim, SIM_COUNT_INSTALL_CUT);
         sim_server_crash(server, true);
         return;
     }
@@ -168,6 +169,7 @@ static void take_history(struct sim_server *server, uint64_t seq, struct far_sli
     *server->before = *server->meta;
     *server->meta = *far_store_meta(txn);
     FAR_ASSERT(far_store_commit(txn, NULL) == 0);
+    sim_count(server->sim, SIM_COUNT_BACKFILL);
     sim_history_ask(server);
 }
 

@@ -16,15 +16,27 @@ struct packet {
     uint32_t zero;
 };
 
+static bool is_stopped(struct sim *sim, unsigned from, unsigned to)
+{
+    if (sim->links[from][to].blocked && !sim->links[to][from].blocked) {
+        sim_count(sim, SIM_COUNT_ONE_WAY);
+    }
+    return sim->links[from][to].blocked;
+}
+
 static void deliver(struct sim *sim, void *object, uint64_t from, uint64_t to, struct far_blob *blob)
 {
     struct sim_link *link = &sim->links[from][to];
     struct packet packet;
     memcpy(&packet, blob->data, sizeof packet);
-    if (packet.generation != link->generation && (packet.generation + 1 != link->generation || !link->late)) {
-        return;
+    if (packet.generation != link->generation) {
+        bool is_late = packet.generation + 1 == link->generation && link->late;
+        sim_count(sim, is_late ? SIM_COUNT_BROKEN_LATE : SIM_COUNT_BROKEN_LOST);
+        if (!is_late) {
+            return;
+        }
     }
-    if (link->blocked) {
+    if (is_stopped(sim, (unsigned)from, (unsigned)to)) {
         return;
     }
     struct sim_server *server = &sim->servers[to];
@@ -32,7 +44,7 @@ static void deliver(struct sim *sim, void *object, uint64_t from, uint64_t to, s
         return;
     }
     if (server->incarnation != packet.incarnation) { /* the greeting refuses it before any byte of raft */
-        sim->fenced++;
+        sim_count(sim, SIM_COUNT_FENCED);
         return;
     }
     sim_server_receive(server, packet.from_id, (enum sim_message)packet.kind, packet.number,
@@ -47,7 +59,11 @@ void sim_net_send(struct sim_server *from, uint64_t to_id, enum sim_message kind
         return;
     }
     struct sim_link *link = &sim->links[from->machine][to->machine];
-    if (link->blocked || (sim->trouble && sim_random(sim, 1000) < sim->swarm.drop_permille)) {
+    if (is_stopped(sim, from->machine, to->machine)) {
+        return;
+    }
+    if (sim->trouble && sim_random(sim, 1000) < sim->swarm.drop_permille) {
+        sim_count(sim, SIM_COUNT_DROPPED);
         return;
     }
     struct packet packet = {.from_id = from->id, .to_id = to_id, .generation = link->generation,

@@ -29,6 +29,7 @@ static void boot(struct sim_node *node)
 static void die(struct sim_node *node)
 {
     sim_say(node->sim, "node %u dies", node->number);
+    sim_count(node->sim, SIM_COUNT_NODE_DIED);
     sim_call_forget(&node->caller);
     node->leases.count = 0;
     node->work_count = 0;
@@ -210,6 +211,7 @@ static void beat_due(struct sim *sim, void *object, uint64_t a, uint64_t b, stru
     if (sim->trouble && sim_random(sim, 1000) < 10) {
         node->silent_until_us = sim->now_us + sim_random(sim, 2000 * sim->swarm.lease_ms);
         sim_say(sim, "node %u falls silent", node->number);
+        sim_count(sim, SIM_COUNT_NODE_SILENT);
     } else if (sim->trouble && sim_random(sim, 1000) < 5) {
         die(node);
     } else if (!node->caller.is_active && node->boot == 0) {

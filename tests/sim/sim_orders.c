@@ -76,6 +76,7 @@ static void lease_ended(struct sim_orders *orders, uint64_t node_id, uint64_t ap
 {
     struct sim *sim = orders->sim;
     uint64_t least_us = sim->swarm.lease_ms * 990; /* clocks are slewed by up to 500 ppm */
+    sim_count(sim, SIM_COUNT_LEASE_LOST);
     if (applied_us < elected_us + least_us) {
         sim_fail(sim, "node %llu lost a lease at %.3f s to the change of leader at %.3f s", (unsigned long long)node_id,
                  (double)applied_us / SIM_SECOND, (double)elected_us / SIM_SECOND);

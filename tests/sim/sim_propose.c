@@ -218,6 +218,7 @@ static void judge_clocks(struct sim_server *server)
     sim_say(server->sim, "server %llu judges the clocks: %d, off %lld ms, %u of %u agree", (unsigned long long)server->id,
             (int)judge.verdict, (long long)offset_ms, server->clock.agreeing, server->clock.server_count);
     server->judging = propose_own(server, &far_schema_cmd_clock_judge, &judge, false, on_judged);
+    sim_count(server->sim, SIM_COUNT_CLOCK_JUDGED);
 }
 
 static void count_clocks(struct sim_server *server, const struct far_raft_status *status)

@@ -126,12 +126,9 @@ static void add_up(struct sim_totals *totals, const struct sim *sim)
     totals->crashes += sim->crashes;
     totals->cuts += sim->cuts;
     totals->breaks += sim->breaks;
-    totals->installs += sim->installs;
     totals->changes += sim->changes;
-    totals->refused += sim->refused;
     totals->lost += sim->memory_lost;
-    totals->heads += sim->heads_signed;
-    totals->cuts_made += sim->cuts_made;
+    sim_counts_add(&totals->counts, &sim->counts);
     totals->virtual_us += sim->now_us;
 }
 
@@ -159,8 +156,9 @@ void sim_print_totals(const struct sim_totals *t)
     printf("# %llu crashes (%llu power cuts), %llu cut links, %llu installed states, %llu membership changes, "
            "%llu lost memories, %llu damaged logs refused, %llu signed heads, %llu cuts of old events\n",
            (unsigned long long)t->crashes, (unsigned long long)t->cuts, (unsigned long long)t->breaks,
-           (unsigned long long)t->installs, (unsigned long long)t->changes, (unsigned long long)t->lost,
-           (unsigned long long)t->refused, (unsigned long long)t->heads, (unsigned long long)t->cuts_made);
+           (unsigned long long)t->counts.of[SIM_COUNT_INSTALLED], (unsigned long long)t->changes, (unsigned long long)t->lost,
+           (unsigned long long)t->counts.of[SIM_COUNT_SEEN], (unsigned long long)t->counts.of[SIM_COUNT_HEAD],
+           (unsigned long long)t->counts.of[SIM_COUNT_CUT]);
 }
 
 static unsigned tests, failures;

@@ -108,6 +108,7 @@ static void env_leader(void *arg, uint64_t leader_id, uint64_t term, bool is_sel
     server->leader_id = leader_id;
     server->term = term;
     if (is_self) {
+        sim_count(server->sim, SIM_COUNT_ELECTED);
         sim_check_leader(server->sim->check, server->id, term);
         sim_faults_elected(server);
     }
@@ -418,7 +419,19 @@ struct far_raft_config sim_server_config(struct sim_server *server)
         .trusted_index = server->meta->stored_index,
         .trusted_term = server->meta->stored_term,
         .cache_bytes_max = server->sim->swarm.cache_bytes,
+        .segment_bytes = server->sim->swarm.segment_bytes,
     };
+}
+
+/* Disk and store without what they had not made durable. */
+static void lose_power(struct sim_server *server)
+{
+    struct sim *sim = server->sim;
+    uint64_t applied_index = server->meta->applied_index;
+    sim_disk_crash(server->disk, true);
+    far_store_memory_power_cut(server->store, sim_chance(sim, 50));
+    sim_server_read_meta(server);
+    sim->counts.of[SIM_COUNT_COMMIT_LOST] += server->meta->applied_index < applied_index;
 }
 
 void sim_server_start(struct sim_server *server)
@@ -440,7 +453,7 @@ void sim_server_start(struct sim_server *server)
     struct far_raft_config config = sim_server_config(server);
     server->raft_heard_us = sim->now_us;
     if (!sim_server_walk(server) || is_in_doubt(server)) {
-        sim->refused++;
+        sim_count(sim, SIM_COUNT_SEEN);
         sim_server_forget(server);
         return;
     }
@@ -459,9 +472,13 @@ void sim_server_start(struct sim_server *server)
     bool may_refuse = server->damaged || sim->options.broken != SIM_SOUND; /* then it is for the checkers to see */
     if (rc == FAR_CORRUPT && may_refuse) {
         sim_say(sim, "server %llu refuses its damaged log: %s", (unsigned long long)server->id, err.message);
-        sim->refused++;
+        sim_count(sim, SIM_COUNT_SEEN);
         sim_server_forget(server);
-    } else if (!sim_disk_dead(server->disk)) {
+    } else if (sim_disk_dead(server->disk)) {
+        sim_say(sim, "server %llu: power cut while it starts", (unsigned long long)server->id);
+        sim_count(sim, SIM_COUNT_START_CUT);
+        lose_power(server);
+    } else {
         sim_fail(sim, "server %llu does not start: %s", (unsigned long long)server->id, err.message);
     }
 }
@@ -502,9 +519,10 @@ void sim_server_crash(struct sim_server *server, bool power_cut)
     }
     sim_say(sim, "server %llu: %s", (unsigned long long)server->id, power_cut ? "power cut" : "killed");
     end_life(server);
-    sim_disk_crash(server->disk, power_cut);
     if (power_cut) {
-        far_store_memory_power_cut(server->store, sim_chance(sim, 50));
+        lose_power(server);
+    } else {
+        sim_disk_crash(server->disk, false);
     }
     sim->crashes++;
     sim->cuts += power_cut;
@@ -523,7 +541,7 @@ void sim_server_bury(struct sim_server *server)
         sim_server_crash(server, true);
     } else if (server->fatal && server->damaged && server->fatal_err.klass == FAR_CORRUPT) {
         sim_say(server->sim, "server %llu stops: %s", (unsigned long long)server->id, server->fatal_err.message);
-        server->sim->refused++;
+        sim_count(server->sim, SIM_COUNT_SEEN);
         sim_server_forget(server);
     } else if (server->fatal && server->fatal_err.klass == FAR_LIMIT) {
         sim_server_crash(server, false); /* term or vote on a full disk: the supervisor starts it again */

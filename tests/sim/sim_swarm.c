@@ -64,6 +64,7 @@ struct sim_swarm sim_swarm_draw(uint64_t seed)
         sum += swarm.weights[i];
     }
     swarm.weights[SIM_FAULT_KILL] += sum == 0;
+    swarm.segment_bytes = PICK(&d, 16, 16, 64, 64, 0) * 1024;
     return swarm;
 }
 
@@ -104,6 +105,7 @@ struct sim_swarm sim_swarm_plain(void)
                               .apply_us = 3000,
                               .apply_group = 64,
                               .cache_bytes = 64 * 1024,
+                              .segment_bytes = 64 * 1024,
                               .fault_us = 1500 * SIM_MS,
                               .weights = {[SIM_FAULT_KILL] = 1}};
 }
@@ -123,11 +125,12 @@ void sim_swarm_say(struct sim *sim)
     }
     sim_say(sim, "%u voters, %u consumers, %u nodes (lease %llu ms), %u clients on %u keys, think %llu us, "
             "election %llu ms, delay %llu us, drop %u/1000, disk %llu us, "
-            "apply %llu us by %u, cache %llu, membership %d, heads %d after %llu events or %llu ms, "
+            "apply %llu us by %u, cache %llu, segments %llu, membership %d, heads %d after %llu events or %llu ms, "
             "retention %d; every %llu us one of:%s", s->servers, s->consumers, s->nodes,
             (unsigned long long)s->lease_ms, s->clients, s->keys,
             (unsigned long long)s->think_us, (unsigned long long)s->election_ms, (unsigned long long)s->delay_us,
             s->drop_permille, (unsigned long long)s->disk_us, (unsigned long long)s->apply_us, s->apply_group,
-            (unsigned long long)s->cache_bytes, s->membership, s->heads, (unsigned long long)s->head_events,
+            (unsigned long long)s->cache_bytes, (unsigned long long)s->segment_bytes,
+            s->membership, s->heads, (unsigned long long)s->head_events,
             (unsigned long long)s->head_ms, s->retention, (unsigned long long)s->fault_us, faults);
 }
