@@ -86,6 +86,7 @@ int far_retain_cut(struct far_store_txn *txn, uint64_t *ret_seq, struct far_erro
     *ret_seq = 0;
     if (rv == 0 && now_ms > keep_ms) {
         rv = far_retain_first_since(txn, now_ms - keep_ms, &by_time, err);
+        by_time = by_time > far_store_meta(txn)->first_seq ? by_time : 0; /* how old those are that are not here, nobody knows */
     }
     rv = rv != 0 ? rv : first_within(txn, row.bytes == 0 ? FAR_RETAIN_BYTES : row.bytes, &by_bytes, err);
     uint64_t cut = by_time > by_bytes ? by_time : by_bytes;

@@ -9,6 +9,7 @@
 #include "log/tidy.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { ENTRIES = 600, EPOCH = 32 };
@@ -252,6 +253,54 @@ static void states_of_the_past_have_a_bound_in_bytes(void **state)
     check_past(epoch.seq);
 }
 
+/* As after a state was installed: the state, and no event before it. */
+static struct far_store *without_history(const char *folder)
+{
+    struct far_store *taker;
+    struct far_store_txn *source = reading(), *txn;
+    struct far_error err = {0};
+    struct far_slice key, value;
+    struct far_key at = {.len = 0};
+    assert_int_equal(mkdir(folder, 0700), 0);
+    must(far_store_open_lmdb(folder, (size_t)1 << 28, false, &taker, &err), &err);
+    taker->epoch_events = EPOCH;
+    must(far_store_begin(taker, true, &txn, &err), &err);
+    while (far_store_kv(source)->ops->seek(far_store_kv(source), far_slice(at.bytes, at.len), &key, &value, &err) == 0) {
+        must(far_store_kv(txn)->ops->put(far_store_kv(txn), key, value, &err), &err);
+        memcpy(at.bytes, key.data, key.len);
+        at.bytes[key.len] = 0;
+        at.len = key.len + 1;
+    }
+    struct far_store_meta *meta = far_store_meta(txn);
+    *meta = *far_store_meta(source);
+    meta->first_seq = meta->last_seq + 1;
+    memcpy(meta->base_head, meta->head, FAR_HEAD_SIZE);
+    far_store_abort(source);
+    must(far_store_commit(txn, &err), &err);
+    return taker;
+}
+
+/* It may lead, and the others hold events before its first that are young. */
+static void who_has_only_young_events_cuts_nothing(void **state)
+{
+    (void)state;
+    char folder[300];
+    snprintf(folder, sizeof folder, "%s/taker", dir);
+    struct far_store *whole = store;
+    store = without_history(folder);
+    for (uint64_t i = 0; i < 4 * EPOCH; i++) {
+        apply(far_test_site_create(3 * ENTRIES + i, &payload), 961);
+    }
+    assert_int_equal(wanted_cut(), 0);
+    struct far_store_txn *txn = reading();
+    uint64_t here = far_store_meta(txn)->first_seq;
+    far_store_abort(txn);
+    apply(far_test_site_create(5 * ENTRIES, &payload), 961 + 60 * 24); /* they grow old, and so did all before them */
+    assert_true(wanted_cut() > here);
+    far_store_close(store);
+    store = whole;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -260,6 +309,7 @@ int main(void)
         cmocka_unit_test(a_cut_takes_events_and_the_states_before_them),
         cmocka_unit_test(a_server_that_stopped_in_the_middle_goes_on),
         cmocka_unit_test(states_of_the_past_have_a_bound_in_bytes),
+        cmocka_unit_test(who_has_only_young_events_cuts_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
