@@ -55,22 +55,34 @@ static struct peer *find(const struct far_peers *peers, uint64_t id)
     return NULL;
 }
 
+/* A place in the table: an empty one, else that of a peer that was forgotten and has no stream any more (servers come and go as
+ * long as this one runs). NULL: none, or no memory. */
+static struct peer *free_place(struct far_peers *peers)
+{
+    struct peer *left = NULL;
+    for (int i = 0; i < FAR_PEERS_MAX; i++) {
+        struct peer *peer = peers->peers[i];
+        if (peer == NULL && (peer = calloc(1, sizeof *peer)) != NULL) {
+            uv_timer_init(peers->loop, &peer->timer);
+            peer->timer.data = peer;
+            peers->handles++;
+            peers->peers[i] = peer;
+            return peer;
+        }
+        left = peer != NULL && peer->is_forgotten && peer->conns == NULL ? peer : left;
+    }
+    return left;
+}
+
 static struct peer *find_or_add(struct far_peers *peers, uint64_t id)
 {
     struct peer *peer = find(peers, id);
-    for (int i = 0; peer == NULL && i < FAR_PEERS_MAX; i++) {
-        if (peers->peers[i] != NULL) {
-            continue;
-        }
-        peer = calloc(1, sizeof *peer);
-        if (peer == NULL) {
-            return NULL;
-        }
-        *peer = (struct peer){.peers = peers, .id = id, .backoff_ms = FAR_BACKOFF_MIN_MS};
-        uv_timer_init(peers->loop, &peer->timer);
-        peer->timer.data = peer;
-        peers->handles++;
-        peers->peers[i] = peer;
+    if (peer == NULL && (peer = free_place(peers)) != NULL) {
+        peer->peers = peers;
+        peer->id = id;
+        peer->address[0] = '\0';
+        peer->backoff_ms = FAR_BACKOFF_MIN_MS;
+        peer->is_forgotten = peer->is_connected = false;
     }
     return peer;
 }

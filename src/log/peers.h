@@ -11,7 +11,7 @@
 #include "net/net.h"
 
 enum {
-    FAR_PEERS_MAX = 32,
+    FAR_PEERS_MAX = 32,                     /* at a time; one that is forgotten makes room */
     FAR_PEER_STREAMS_MAX = 4,               /* that one peer has dialed; beyond, the oldest is closed */
     FAR_PEER_QUEUE_MAX = 1024 * 1024,       /* bytes waiting for a peer, beyond which raft's messages are dropped */
     FAR_PEER_MESSAGE_MAX = 6 * 1024 * 1024, /* joined from its parts */
