@@ -5,14 +5,19 @@
  * 6). So the old one is taken out of the cluster, and the machine joins with a token of its own under a new id, as a standby that
  * becomes a voter; what the old one was is kept (farshored rejoin). Nothing is done for a folder that is whole, or another server's.
  * Interrupted at any point, it goes on when it is run again. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* memfd_create */
+#endif
 #include "cli.h"
 
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/random.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 enum { LOOK_MS = 300, OUT_WITHIN_MS = 120 * 1000, TOKEN_MS = 3600 * 1000, SITE_MAX = 256 };
@@ -87,26 +92,23 @@ static int make_token(struct cli *cli, const char *site, char **ret_token, struc
     return rc == 0 && *ret_token == NULL ? far_fail(err, FAR_LIMIT, "no memory for the token") : rc;
 }
 
-/* The token goes by a file that nobody else reads, not by the arguments of a process. */
+/* The token goes by a file without a name, not by the arguments of a process: killed at any moment, it leaves nothing. */
 static int join(struct cli *cli, const char *token, struct far_error *err)
 {
-    const char *base = getenv("TMPDIR");
-    char path[4096], at_path[4100];
-    snprintf(path, sizeof path, "%s/farshore-token-XXXXXX", base != NULL ? base : "/tmp");
-    int fd = mkstemp(path);
+    char at_path[64];
+    int fd = memfd_create("farshore-token", 0);
     if (fd < 0 || write(fd, token, strlen(token)) != (ssize_t)strlen(token)) {
+        int code = errno;
         if (fd >= 0) {
             close(fd);
-            unlink(path);
         }
-        return far_fail(err, FAR_IO, "write the join token to '%s'", path);
+        return far_fail_errno(err, FAR_IO, code, "hand over the join token");
     }
-    close(fd);
-    snprintf(at_path, sizeof at_path, "@%s", path);
+    snprintf(at_path, sizeof at_path, "@/dev/fd/%d", fd);
     const char *argv[] = {"farshored", "rejoin", "--dir", cli_value(&cli->parsed, "dir"), "--token", at_path, "--name",
                           cli->parsed.argument, NULL};
     int rc = cli_call_farshored(argv, err);
-    unlink(path);
+    close(fd);
     return rc;
 }
 

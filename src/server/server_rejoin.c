@@ -3,7 +3,8 @@
  * Good day: everything of the old server goes into divergent/<incarnation>-<number>/ of its folder, `config` first, so that
  * from the first move on the folder is no server's; then it joins with a new token, under a new id, as a standby that the
  * leader fills; `config` is written last. The file `rejoin` names the place while that lasts: interrupted at any point, the
- * next rejoin goes on. What was moved is never read by the server again, only shown (divergent.c). */
+ * next rejoin goes on. One that has a config of another server beside it is all that is left of a rejoin that came to its
+ * end. What was moved is never read by the server again, only shown (divergent.c). */
 #include "base/file.h"
 #include "log/log.h"
 #include "log/log_offline.h"
@@ -104,8 +105,8 @@ static int check_unfit(const struct rejoin *r, struct far_error *err)
     }
     return rc != 0 ? far_fail(err, rc, "%s", why.message)
                    : far_fail(err, FAR_CONFLICT,
-                              "server '%s' is whole and neither fenced nor removed: remove it from the cluster first "
-                              "(farshore server remove)", r->old.name);
+                              "server '%s' is whole and neither fenced nor removed: start it with: farshored run --dir %s; to make "
+                              "it a new one, remove it from the cluster first (farshore server remove)", r->old.name, r->dir);
 }
 
 /* ---- moving ---- */
@@ -206,20 +207,24 @@ static int begin(struct rejoin *r, struct far_error *err)
     return far_server_file_write(r->dir, marker_name, far_slice_str(text), 0600, err);
 }
 
-/* ret_joined: a rejoin before this one came to its end but for the marker. */
-static int go_on(struct rejoin *r, bool *ret_joined, struct far_error *err)
+/* The folder has the identity of another server than the one that was to be moved: the rejoin was done but for its marker. */
+static bool is_joined(const struct rejoin *r)
 {
-    char path[PATH_BYTES], now[PLACE_MAX] = "";
+    char now[PLACE_MAX];
     struct far_server_config config;
-    if (far_server_config_load(r->dir, &config, NULL) == 0) {
-        snprintf(now, sizeof now, "%llu-%llu", (unsigned long long)epoch_of(r->dir, &config),
-                 (unsigned long long)config.server_id);
+    if (far_server_config_load(r->dir, &config, NULL) != 0) {
+        return false;
     }
-    *ret_joined = now[0] != '\0' && strcmp(now, r->place) != 0;
-    int rc = *ret_joined ? 0 : move_all(r, err);
+    snprintf(now, sizeof now, "%llu-%llu", (unsigned long long)epoch_of(r->dir, &config), (unsigned long long)config.server_id);
+    return strcmp(now, r->place) != 0;
+}
+
+static int load_old(struct rejoin *r, struct far_error *err)
+{
+    char path[PATH_BYTES];
     place_path(r, ".", path);
     path[strlen(path) - 2] = '\0';
-    rc = rc != 0 ? rc : far_server_config_load(path, &r->old, err);
+    int rc = far_server_config_load(path, &r->old, err);
     r->old_epoch = rc == 0 ? epoch_of(path, &r->old) : 0;
     return rc;
 }
@@ -245,22 +250,38 @@ static int keep_fork(void *arg, const struct far_enrolment *enrolment, struct fa
     return 0;
 }
 
+static int remove_marker(const struct rejoin *r, struct far_error *err)
+{
+    char path[FAR_SERVER_FILE_MAX];
+    far_server_path(r->dir, marker_name, path);
+    return unlink(path) == 0 || errno == ENOENT ? far_file_sync_dir(r->dir, err)
+                                                : far_fail_errno(err, FAR_IO, errno, "remove '%s'", path);
+}
+
+/* What an earlier rejoin left, if there was one; ret_is_over: it came to its end, and the server has not run since. */
+static int take_up(struct rejoin *r, bool *ret_is_over, struct far_error *err)
+{
+    int rc = read_marker(r, err);
+    *ret_is_over = false;
+    if (rc == FAR_NOT_FOUND) {
+        return begin(r, err);
+    }
+    if (rc != 0 || !is_joined(r)) {
+        return rc;
+    }
+    *ret_is_over = is_new(r->dir);
+    rc = *ret_is_over ? load_old(r, err) : remove_marker(r, err);
+    return rc != 0 || *ret_is_over ? rc : begin(r, err);
+}
+
 static int rejoin(struct rejoin *r, struct far_error *err)
 {
     const char *name = r->options[OPT_NAME], *api = r->options[OPT_API], *peer = r->options[OPT_PEER];
-    bool is_joined = false;
-    struct far_error none = {0};
-    int rc = read_marker(r, &none);
-    if (rc == FAR_NOT_FOUND) {
-        rc = begin(r, err);
-    } else if (rc != 0) {
-        return far_fail(err, rc, "%s", none.message);
-    }
-    rc = rc != 0 ? rc : go_on(r, &is_joined, err);
-    if (rc != 0) {
-        return rc;
-    }
-    if (!is_joined) {
+    bool is_over = false;
+    int rc = take_up(r, &is_over, err);
+    if (rc == 0 && !is_over) {
+        rc = move_all(r, err);
+        rc = rc != 0 ? rc : load_old(r, err);
         const struct far_join_options join = {.dir = r->dir,
                                               .token = r->token[0] != '\0' ? r->token : r->options[OPT_TOKEN],
                                               .name = name != NULL ? name : r->old.name,
@@ -269,14 +290,9 @@ static int rejoin(struct rejoin *r, struct far_error *err)
                                               .is_locked = true,
                                               .before_config = keep_fork,
                                               .arg = r};
-        rc = far_server_join_folder(&join, err);
+        rc = rc != 0 ? rc : far_server_join_folder(&join, err);
     }
-    if (rc == 0) {
-        char path[FAR_SERVER_FILE_MAX];
-        far_server_path(r->dir, marker_name, path);
-        rc = unlink(path) == 0 || errno == ENOENT ? far_file_sync_dir(r->dir, err)
-                                                  : far_fail_errno(err, FAR_IO, errno, "remove '%s'", path);
-    }
+    rc = rc != 0 ? rc : remove_marker(r, err);
     if (rc == 0) {
         printf("what it was is kept in %s/divergent/%s; look at it with: farshore cluster divergent list --dir %s\n", r->dir,
                r->place, r->dir);
@@ -308,19 +324,20 @@ int far_server_rejoin_check(int argc, char **argv)
     const char *options[2];
     struct far_error err = {0};
     struct rejoin r = {.dir = NULL};
-    char path[FAR_SERVER_FILE_MAX];
     int rc = far_server_options(argc, argv, names, 2, options, &err);
     r.dir = options[0];
-    if (rc == 0) {
-        far_server_path(r.dir, marker_name, path);
+    if (rc != 0) {
+        return far_server_failed(&err);
     }
-    if (rc == 0 && access(path, F_OK) == 0) {
-        return 0; /* it was begun: the next rejoin goes on */
+    rc = read_marker(&r, &err);
+    bool is_begun = rc == 0 && !is_joined(&r); /* the next rejoin goes on */
+    rc = rc == FAR_NOT_FOUND ? 0 : rc;
+    if (rc == 0 && (!is_begun || load_old(&r, NULL) != 0)) { /* else it was moved already */
+        rc = far_server_config_load(r.dir, &r.old, &err);
     }
-    rc = rc != 0 ? rc : far_server_config_load(r.dir, &r.old, &err);
     if (rc == 0 && strcmp(r.old.name, options[1]) != 0) {
         rc = far_fail(&err, FAR_INVALID, "folder '%s' is that of server '%s'", r.dir, r.old.name);
     }
-    rc = rc != 0 ? rc : check_unfit(&r, &err);
+    rc = rc != 0 || is_begun ? rc : check_unfit(&r, &err);
     return rc == 0 ? 0 : far_server_failed(&err);
 }

@@ -29,6 +29,11 @@ check_LTLIBRARIES += tests/lib/libcrash.la
 tests_lib_libcrash_la_SOURCES = tests/lib/crash_shim.c
 tests_lib_libcrash_la_CFLAGS = $(AM_CFLAGS) $(LMDB_CFLAGS) -fno-sanitize=all
 tests_lib_libcrash_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere -fno-sanitize=all
+# A program that is killed before its n-th step.
+check_LTLIBRARIES += tests/lib/libkill.la
+tests_lib_libkill_la_SOURCES = tests/lib/kill_shim.c
+tests_lib_libkill_la_CFLAGS = $(AM_CFLAGS) -fno-sanitize=all
+tests_lib_libkill_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere -fno-sanitize=all
 check_PROGRAMS += tests/lib/powercut
 tests_lib_powercut_SOURCES = tests/lib/powercut.c tests/lib/powercut_disk.c tests/lib/powercut_names.c
 # A CA and identities for tests of whatever speaks TLS; link it before libnet.la.
