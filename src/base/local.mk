@@ -9,6 +9,7 @@ libbase_la_SOURCES = \
 	src/base/error.c src/base/error.h \
 	src/base/file.c src/base/file.h \
 	src/base/hash.c src/base/hash.h \
+	src/base/key_set.c src/base/key_set.h \
 	src/base/moment.c src/base/moment.h \
 	src/base/logging.c src/base/logging.h \
 	src/base/new_folder.c src/base/new_folder.h \

@@ -17,6 +17,8 @@ struct far_kv_ops {
     /* FAR_NOT_FOUND without filling err if there is no such key. */
     int (*get)(struct far_kv *kv, struct far_slice key, struct far_slice *ret_value, struct far_error *err);
     int (*put)(struct far_kv *kv, struct far_slice key, struct far_slice value, struct far_error *err);
+    /* A put by somebody who knows that there is no such key. NULL: put does. */
+    int (*add)(struct far_kv *kv, struct far_slice key, struct far_slice value, struct far_error *err);
     /* Deleting what is not there is FAR_NOT_FOUND. */
     int (*del)(struct far_kv *kv, struct far_slice key, struct far_error *err);
     /* The first pair whose key is >= the given one (an empty key: the first of all); FAR_NOT_FOUND after the last. */

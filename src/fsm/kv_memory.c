@@ -1,7 +1,7 @@
 /* The memory map: see kv_memory.h. A skip list (Pugh 1990) with a quarter of the towers at each further level. Searching
  * remembers, for every level, the last node before the key; everything else follows from that path, and the next search starts
- * there if its key lies behind. Only running out of
- * memory can fail, with FAR_LIMIT and the map as it was. */
+ * there if its key lies behind. Larger maps have a hash table of the nodes, too: most keys that are asked for are not there, or
+ * are written again. Only running out of memory can fail, with FAR_LIMIT and the map as it was. */
 #include "fsm/kv_memory.h"
 
 #include "base/hash.h"
@@ -9,10 +9,13 @@
 #include <stdlib.h>
 
 enum { LEVELS = 16, VALUE_MAX = FAR_KV_VALUE_MAX + 1 }; /* an overlay puts one byte in front */
+enum { HASHED_MIN = 32 }; /* fewer nodes have no table */
 
 struct node {
     uint8_t *value; /* owned */
     size_t value_len;
+    uint64_t hash;
+    struct node *other; /* in its bucket */
     size_t key_len;
     uint8_t *key; /* behind the tower */
     struct node *next[];
@@ -22,6 +25,8 @@ struct memory {
     struct far_kv kv;
     size_t count;
     struct node *first[LEVELS];
+    struct node **buckets; /* owned; NULL: there is no table */
+    size_t bucket_count;   /* a power of two */
     struct node *recent; /* the last one asked for by its key: rows are read, read again and then written */
     struct node *finger[LEVELS]; /* the last search's nodes before the key, one a level (NULL: none); near keys start there */
 };
@@ -36,9 +41,8 @@ static struct far_slice key_of(const struct node *node)
     return far_slice(node->key, node->key_len);
 }
 
-static unsigned tower_of(struct far_slice key)
+static unsigned tower_of(uint64_t hash)
 {
-    uint64_t hash = far_hash64(key.data, key.len);
     unsigned levels = 1;
     while (levels < LEVELS && (hash & 3) == 0) {
         levels++;
@@ -96,16 +100,78 @@ static struct node *find_equal(struct memory *m, struct far_slice key, struct no
     return node != NULL && far_slice_equal(key_of(node), key) ? node : NULL;
 }
 
-static bool is_recent(const struct memory *m, struct far_slice key)
+/* ---- the table ---- */
+
+static struct node **bucket_of(const struct memory *m, uint64_t hash)
 {
-    return m->recent != NULL && far_slice_equal(key_of(m->recent), key);
+    return &m->buckets[hash >> 32 & (m->bucket_count - 1)];
 }
+
+/* If there is a table. */
+static void table_put(struct memory *m, struct node *node)
+{
+    if (m->buckets == NULL) {
+        return;
+    }
+    struct node **bucket = bucket_of(m, node->hash);
+    node->other = *bucket;
+    *bucket = node;
+}
+
+/* Room for one more node. False: no memory. */
+static bool table_make_room(struct memory *m)
+{
+    if (m->count < HASHED_MIN || m->count < m->bucket_count) {
+        return true;
+    }
+    size_t count = m->bucket_count == 0 ? (size_t)4 * HASHED_MIN : m->bucket_count * 4;
+    struct node **buckets = calloc(count, sizeof(struct node *));
+    if (buckets == NULL) {
+        return false;
+    }
+    free(m->buckets);
+    m->buckets = buckets;
+    m->bucket_count = count;
+    for (struct node *node = m->first[0]; node != NULL; node = node->next[0]) {
+        table_put(m, node);
+    }
+    return true;
+}
+
+static void table_remove(struct memory *m, const struct node *node)
+{
+    struct node **at = m->buckets == NULL ? NULL : bucket_of(m, node->hash);
+    while (at != NULL && *at != node) {
+        at = &(*at)->other;
+    }
+    if (at != NULL) {
+        *at = node->other;
+    }
+}
+
+/* The node under key, or NULL. */
+static struct node *lookup(struct memory *m, struct far_slice key, uint64_t hash)
+{
+    struct node **path[LEVELS];
+    if (m->recent != NULL && m->recent->hash == hash && far_slice_equal(key_of(m->recent), key)) {
+        return m->recent;
+    }
+    if (m->buckets == NULL) {
+        return find_equal(m, key, path);
+    }
+    struct node *node = *bucket_of(m, hash);
+    while (node != NULL && (node->hash != hash || !far_slice_equal(key_of(node), key))) {
+        node = node->other;
+    }
+    return node;
+}
+
+/* ---- the map ---- */
 
 static int memory_get(struct far_kv *kv, struct far_slice key, struct far_slice *ret_value, struct far_error *err)
 {
     struct memory *m = memory_of(kv);
-    struct node **path[LEVELS];
-    struct node *node = is_recent(m, key) ? m->recent : find_equal(m, key, path);
+    struct node *node = lookup(m, key, far_hash64(key.data, key.len));
     if (node == NULL) {
         return FAR_NOT_FOUND;
     }
@@ -114,9 +180,9 @@ static int memory_get(struct far_kv *kv, struct far_slice key, struct far_slice 
     return 0;
 }
 
-static struct node *node_new(struct far_slice key, struct far_slice value)
+static struct node *node_new(struct far_slice key, uint64_t hash, struct far_slice value)
 {
-    unsigned levels = tower_of(key);
+    unsigned levels = tower_of(hash);
     size_t tower = levels * sizeof(struct node *);
     struct node *node = malloc(sizeof *node + tower + key.len);
     uint8_t *copy = malloc(value.len + 1);
@@ -125,7 +191,7 @@ static struct node *node_new(struct far_slice key, struct far_slice value)
         free(copy);
         return NULL;
     }
-    *node = (struct node){.value = copy, .value_len = value.len, .key_len = key.len};
+    *node = (struct node){.value = copy, .value_len = value.len, .hash = hash, .key_len = key.len};
     node->key = (uint8_t *)(node->next + levels);
     memcpy(node->key, key.data, key.len);
     if (value.len > 0) {
@@ -141,7 +207,8 @@ static int memory_put(struct far_kv *kv, struct far_slice key, struct far_slice 
         return far_fail(err, FAR_LIMIT, "a key of %zu and a value of %zu bytes do not fit", key.len, value.len);
     }
     struct node **path[LEVELS];
-    struct node *node = is_recent(m, key) ? m->recent : find_equal(m, key, path);
+    uint64_t hash = far_hash64(key.data, key.len);
+    struct node *node = lookup(m, key, hash);
     if (node != NULL && node->value_len == value.len && value.len > 0) {
         memmove(node->value, value.data, value.len);
         return 0;
@@ -159,16 +226,18 @@ static int memory_put(struct far_kv *kv, struct far_slice key, struct far_slice 
         node->value_len = value.len;
         return 0;
     }
-    node = node_new(key, value);
+    node = table_make_room(m) ? node_new(key, hash, value) : NULL;
     if (node == NULL) {
         return far_fail(err, FAR_LIMIT, "out of memory");
     }
-    unsigned levels = tower_of(key);
+    find(m, key, path);
+    unsigned levels = tower_of(hash);
     for (unsigned level = 0; level < levels; level++) {
         node->next[level] = *path[level];
         *path[level] = node;
     }
     m->count++;
+    table_put(m, node);
     return 0;
 }
 
@@ -186,10 +255,11 @@ static int memory_del(struct far_kv *kv, struct far_slice key, struct far_error 
     if (node == NULL) {
         return FAR_NOT_FOUND;
     }
-    unsigned levels = tower_of(key);
+    unsigned levels = tower_of(node->hash);
     for (unsigned level = 0; level < levels; level++) {
         *path[level] = node->next[level];
     }
+    table_remove(m, node);
     m->recent = NULL; /* the finger points at nodes before this one */
     node_free(node);
     m->count--;
@@ -249,6 +319,7 @@ void far_kv_memory_free(struct far_kv *kv)
         next = node->next[0];
         node_free(node);
     }
+    free(m->buckets);
     free(m);
 }
 
@@ -265,18 +336,19 @@ struct far_kv *far_kv_memory_clone(const struct far_kv *kv)
         tails[level] = &m->first[level];
     }
     for (const struct node *old = from->first[0]; old != NULL; old = old->next[0]) {
-        struct node *node = node_new(key_of(old), far_slice(old->value, old->value_len));
+        struct node *node = table_make_room(m) ? node_new(key_of(old), old->hash, far_slice(old->value, old->value_len)) : NULL;
         if (node == NULL) {
             far_kv_memory_free(copy);
             return NULL;
         }
-        unsigned levels = tower_of(key_of(node));
+        unsigned levels = tower_of(node->hash);
         for (unsigned level = 0; level < levels; level++) {
             node->next[level] = NULL;
             *tails[level] = node;
             tails[level] = &node->next[level];
         }
         m->count++;
+        table_put(m, node);
     }
     return copy;
 }
@@ -284,4 +356,14 @@ struct far_kv *far_kv_memory_clone(const struct far_kv *kv)
 size_t far_kv_memory_count(const struct far_kv *kv)
 {
     return ((const struct memory *)(const void *)kv)->count;
+}
+
+int far_kv_memory_walk(const struct far_kv *kv, far_kv_pair_fn fn, void *arg, struct far_error *err)
+{
+    const struct memory *m = (const struct memory *)(const void *)kv;
+    int rv = 0;
+    for (const struct node *node = m->first[0]; rv == 0 && node != NULL; node = node->next[0]) {
+        rv = fn(arg, key_of(node), far_slice(node->value, node->value_len), err);
+    }
+    return rv;
 }

@@ -166,25 +166,26 @@ void far_kv_overlay_free(struct far_kv *kv)
     }
 }
 
+static int carry(void *arg, struct far_slice key, struct far_slice value, struct far_error *err)
+{
+    struct far_kv *to = arg;
+    int rc = value.data[0] == DELETED ? to->ops->del(to, key, err) : to->ops->put(to, key, payload_of(value), err);
+    return rc == FAR_NOT_FOUND ? far_fail(err, FAR_INTERNAL, "a key to delete is gone: the map below was changed") : rc;
+}
+
+int far_kv_overlay_carry(const struct far_kv *kv, struct far_kv *to, struct far_error *err)
+{
+    return far_kv_memory_walk(((const struct overlay *)(const void *)kv)->above, carry, to, err);
+}
+
 int far_kv_overlay_flush(struct far_kv *kv, struct far_error *err)
 {
-    struct overlay *o = overlay_of(kv);
-    uint8_t from[FAR_KV_KEY_MAX + 2];
-    struct far_slice key = far_slice(from, 0), at, value;
-    while (o->above->ops->seek(o->above, key, &at, &value, err) == 0) {
-        int rc = value.data[0] == DELETED ? o->below->ops->del(o->below, at, err)
-                                          : o->below->ops->put(o->below, at, payload_of(value), err);
-        if (rc == FAR_NOT_FOUND) {
-            return far_fail(err, FAR_INTERNAL, "a key to delete is gone: the map below was changed");
-        }
-        if (rc != 0) {
-            return rc;
-        }
-        memcpy(from, at.data, at.len);
-        from[at.len] = 0;
-        key = far_slice(from, at.len + 1);
-    }
-    return 0;
+    return far_kv_overlay_carry(kv, overlay_of(kv)->below, err);
+}
+
+void far_kv_overlay_rebase(struct far_kv *kv, struct far_kv *below)
+{
+    overlay_of(kv)->below = below;
 }
 
 int far_kv_overlay_written(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key,

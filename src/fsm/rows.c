@@ -35,6 +35,15 @@ static uint64_t mix(uint64_t hash, uint64_t word)
     return hash ^ hash >> 32;
 }
 
+/* An id lies in the high bytes of a word: what tells it from its neighbour has to come down to the low bits. (The end of
+ * MurmurHash3.) */
+static uint64_t spread(uint64_t hash)
+{
+    hash = (hash ^ hash >> 33) * 0xff51afd7ed558ccdu;
+    hash = (hash ^ hash >> 33) * 0xc4ceb9fe1a85ec53u;
+    return hash ^ hash >> 33;
+}
+
 /* For the buckets only: it is nowhere kept or compared with another process's. */
 static uint64_t hash_of(struct far_slice key)
 {
@@ -43,12 +52,12 @@ static uint64_t hash_of(struct far_slice key)
         for (size_t at = 0; at < key.len; at++) {
             hash = mix(hash, key.data[at]);
         }
-        return hash;
+        return spread(hash);
     }
     for (size_t at = 0; at + sizeof hash < key.len; at += sizeof hash) {
         hash = mix(hash, word_at(key.data + at));
     }
-    return mix(hash, word_at(key.data + key.len - sizeof hash));
+    return spread(mix(hash, word_at(key.data + key.len - sizeof hash)));
 }
 
 static void grow(struct far_rows *rows)
@@ -337,6 +346,7 @@ struct far_rows *far_rows_new(struct far_kv *below, bool seeks_cheaply)
     }
     rows->kv = below;
     rows->seeks_cheaply = seeks_cheaply;
+    rows->drop_at = FAR_ROWS_STEP;
     rows->bucket_count = BUCKETS_MIN;
     rows->buckets = calloc(BUCKETS_MIN, sizeof(struct far_rows_entry *));
     rows->added = calloc(FAR_ROW_TABLES, sizeof *rows->added);

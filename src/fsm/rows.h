@@ -13,7 +13,7 @@
 #include "base/hash.h"
 #include "fsm/state.h"
 
-enum { FAR_ROWS_KEEP = 65536 }; /* a flush that leaves more rows than this drops them */
+enum { FAR_ROWS_KEEP = 65536 }; /* a flush leaves no more rows than this: first those go that were not asked for lately */
 
 struct far_rows;
 

@@ -56,7 +56,8 @@ static int flush_one(struct far_rows *rows, struct far_rows_entry *entry, struct
     if (entry->is_below && far_hash128_equal(hash, entry->below) && is_same(rows, key, value)) {
         return 0;
     }
-    rc = rows->kv->ops->put(rows->kv, key, value, err);
+    bool adds = !entry->is_below && rows->kv->ops->add != NULL;
+    rc = (adds ? rows->kv->ops->add : rows->kv->ops->put)(rows->kv, key, value, err);
     if (rc == 0) {
         *digest = far_hash128_add(entry->is_below ? far_hash128_sub(*digest, entry->below) : *digest, hash);
         entry->below = hash;
@@ -81,7 +82,13 @@ static void begin_anew(struct far_rows *rows)
     }
     far_kv_memory_free(rows->ordered);
     rows->ordered = NULL;
-    far_rows_drop(rows, rows->count > FAR_ROWS_KEEP);
+    if (rows->count >= rows->drop_at) {
+        far_rows_drop(rows, false);
+        if (rows->count + FAR_ROWS_STEP > FAR_ROWS_KEEP) {
+            far_rows_drop(rows, true);
+        }
+        rows->drop_at = rows->count + FAR_ROWS_STEP;
+    }
 }
 
 int far_rows_flush(struct far_rows *rows, struct far_hash128 *digest, struct far_error *err)

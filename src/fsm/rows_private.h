@@ -9,6 +9,8 @@
 
 #include <stdlib.h>
 
+enum { FAR_ROWS_STEP = FAR_ROWS_KEEP / 4 }; /* after so many new ones, those that nobody asked for are dropped */
+
 struct far_rows_link {
     struct far_rows_link *prev, *next;
 };
@@ -24,7 +26,7 @@ struct far_rows_entry {
     bool is_below;
     bool is_ordered; /* in the skip list */
     bool is_doomed;  /* about to be freed */
-    bool is_used;    /* since the last flush */
+    bool is_used;    /* since others were dropped */
     uint8_t key_len;
     uint8_t key[];
 };
@@ -46,6 +48,7 @@ struct far_rows {
     struct far_rows_entry **buckets;
     size_t bucket_count; /* a power of two */
     size_t count;
+    size_t drop_at; /* so many entries: those that nobody asked for are dropped */
     struct far_rows_link changed;
     struct far_rows_link *added; /* one list a table */
     struct far_kv *ordered; /* key → pointer to an entry; made by the first walk */
@@ -103,7 +106,7 @@ static inline int far_rows_no_memory(struct far_error *err)
 /* What is under key, from the map below if need be. seen: the value there, if it is known. */
 int far_rows_look(struct far_rows *rows, const struct far_schema *table, struct far_slice key, const struct far_slice *seen,
                   struct far_rows_entry **ret_entry, struct far_error *err);
-/* Free what nobody asked for since the last flush; or everything. */
+/* Free what nobody asked for since the last time; or everything. */
 void far_rows_drop(struct far_rows *rows, bool is_all);
 
 #endif

@@ -2,7 +2,6 @@
 #include "log/apply.h"
 
 #include "fsm/rows.h"
-#include "log/history.h"
 
 /* Move the applied index on to the next entry. */
 static int advance(struct far_store_txn *txn, uint64_t index, uint64_t term, struct far_error *err)
@@ -23,6 +22,27 @@ static int append_event(void *arg, const struct far_event *event, struct far_err
     return far_store_event_append(arg, event, err);
 }
 
+void far_apply_memory_forget(struct far_apply_memory *memory)
+{
+    far_rows_free(memory->rows);
+    memory->rows = NULL;
+    far_history_done(&memory->history);
+}
+
+/* The state, its rows held until the entry's commands are done: what they change is written once. */
+static int begin_rows(struct far_apply_memory *memory, struct far_store_txn *txn, struct far_state *ret_state, struct far_error *err)
+{
+    bool has_history = far_store_history(txn) != NULL;
+    int rv = has_history ? far_history_resume(&memory->history, txn, err) : 0;
+    if (rv != 0) {
+        return rv;
+    }
+    *ret_state = (struct far_state){.kv = has_history ? &memory->history.kv : far_store_kv(txn), .digest = far_store_meta(txn)->digest};
+    memory->rows = memory->rows != NULL ? memory->rows : far_rows_new(ret_state->kv, true);
+    ret_state->rows = memory->rows;
+    return memory->rows != NULL ? 0 : far_fail(err, FAR_LIMIT, "out of memory");
+}
+
 int far_apply_commands(struct far_store_txn *txn, uint64_t index, uint64_t term, struct far_slice entry,
                        far_apply_fn on_result, void *arg, struct far_error *err)
 {
@@ -37,14 +57,11 @@ int far_apply_commands(struct far_store_txn *txn, uint64_t index, uint64_t term,
                         (unsigned long long)envelope.index, (unsigned long long)envelope.term,
                         (unsigned long long)index, (unsigned long long)term);
     }
-    struct far_history history;
-    bool has_history = far_store_history(txn) != NULL;
-    rv = has_history ? far_history_begin(&history, txn, err) : 0;
-    rv = rv != 0 ? rv : advance(txn, index, term, err);
-    struct far_state state = {.kv = has_history ? &history.kv : far_store_kv(txn), .digest = far_store_meta(txn)->digest};
-    state.rows = rv == 0 ? far_rows_new(state.kv, true) : NULL; /* what the entry's commands change is written once */
-    rv = rv == 0 && state.rows == NULL ? far_fail(err, FAR_LIMIT, "out of memory") : rv;
+    struct far_apply_memory own = {0}, *memory = txn->memory != NULL ? txn->memory : &own;
     struct far_command command;
+    rv = advance(txn, index, term, err);
+    struct far_state state;
+    rv = rv != 0 ? rv : begin_rows(memory, txn, &state, err);
     for (unsigned position = 0; rv == 0 && far_envelope_next(&envelope, &command); position++) {
         struct far_result result = {0};
         rv = far_fsm_apply(&state, index, &command, append_event, txn, &result, err);
@@ -53,8 +70,12 @@ int far_apply_commands(struct far_store_txn *txn, uint64_t index, uint64_t term,
         }
     }
     rv = rv != 0 ? rv : far_rows_flush(state.rows, &state.digest, err);
-    far_rows_free(state.rows);
-    far_store_meta(txn)->digest = state.digest;
+    if (rv == 0) {
+        far_store_meta(txn)->digest = state.digest;
+    }
+    if (rv != 0 || memory == &own) {
+        far_apply_memory_forget(memory);
+    }
     return rv;
 }
 
@@ -80,6 +101,9 @@ int far_apply_skip(struct far_store_txn *txn, uint64_t index, uint64_t term, str
     struct far_cmd_entry_skip skip = {
         .index = index, .entry_hash = far_hash64(entry.data, entry.len), .commands = count_commands(entry)};
     bool has_history = far_store_history(txn) != NULL;
+    if (txn->memory != NULL) {
+        far_apply_memory_forget(txn->memory);
+    }
     far_buf_init(&payload, 256);
     int rv = has_history ? far_history_begin(&history, txn, err) : 0;
     rv = rv != 0 ? rv : advance(txn, index, term, err);

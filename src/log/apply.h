@@ -8,7 +8,7 @@
 #define FAR_LOG_APPLY_H
 
 #include "log/envelope.h"
-#include "log/store.h"
+#include "log/history.h"
 
 /* Called for each command of the entry in order; both are borrowed for the call. The transaction is not committed yet. */
 typedef void (*far_apply_fn)(void *arg, unsigned position, const struct far_command *command,
@@ -25,6 +25,15 @@ int far_apply_barrier(struct far_store_txn *txn, uint64_t index, uint64_t term, 
 /* Apply a change of the raft configuration, kept as raft encoded it. */
 int far_apply_configuration(struct far_store_txn *txn, uint64_t index, uint64_t term, struct far_slice configuration,
                             struct far_error *err);
+
+/* What is kept from entry to entry where many are applied to the same state (far_store_txn.memory): the rows that they read and
+ * wrote, decoded. Begins as zeroes. */
+struct far_apply_memory {
+    struct far_history history; /* private: what the rows lie on */
+    struct far_rows *rows;
+};
+/* Whenever the state changes otherwise, or goes back to what it was. */
+void far_apply_memory_forget(struct far_apply_memory *memory);
 
 /* How soon what a command of this kind changed must be committed, answered or not. */
 enum far_apply_haste {

@@ -170,6 +170,7 @@ void far_apply_queue_stop(struct far_apply_queue *queue)
 {
     uv_mutex_lock(&queue->mutex);
     queue->stopping = true;
+    uv_cond_broadcast(&queue->committed);
     uv_cond_signal(&queue->cond);
     uv_mutex_unlock(&queue->mutex);
 }
@@ -221,12 +222,12 @@ void far_apply_queue_follow(struct far_apply_queue *queue, bool begins)
 
 /* ---- the apply thread ---- */
 
-struct far_apply_job *far_apply_queue_take(struct far_apply_queue *queue)
+struct far_apply_job *far_apply_queue_take(struct far_apply_queue *queue, size_t max)
 {
     uv_mutex_lock(&queue->mutex);
     wait_for_work(queue);
     struct far_apply_job **end = &queue->first;
-    for (size_t count = 0; *end != NULL && count < FAR_APPLY_GROUP_MAX; count++) {
+    for (size_t count = 0; *end != NULL && count < max; count++) {
         if (count > 0 && !(far_apply_job_is_shared(queue->first) && far_apply_job_is_shared(*end))) {
             break;
         }
@@ -251,17 +252,28 @@ static bool has_wanted(const struct far_apply_queue *queue, uint64_t index)
     return queue->wanted_index > queue->committed_index && queue->wanted_index <= index;
 }
 
+/* While the group before is being committed this one cannot be, so it goes on for as long as it may. */
+static bool goes_on(struct far_apply_queue *queue, size_t max)
+{
+    while (queue->committing && max > 0 && queue->first == NULL && !queue->stopping) {
+        uv_cond_wait(&queue->cond, &queue->mutex);
+    }
+    return queue->committing && max > 0;
+}
+
 struct far_apply_job *far_apply_queue_take_more(struct far_apply_queue *queue, size_t done, uint64_t index, uint64_t begin_ns)
 {
     size_t max = done < FAR_APPLY_GROUP_MAX ? FAR_APPLY_GROUP_MAX - done : 0;
-    uint64_t now_ns = uv_hrtime(), slice_ns = now_ns + (uint64_t)FAR_APPLY_LINGER_MS * FAR_APPLY_NS_PER_MS;
     uv_mutex_lock(&queue->mutex);
-    uint64_t until_ns = linger_until(queue, done, begin_ns, now_ns), wake_ns = until_ns < slice_ns ? until_ns : slice_ns;
-    max = now_ns < until_ns ? max : 0;
-    for (; !is_urgent(queue) && !is_awaited(queue) && max > 0 && now_ns < wake_ns; now_ns = uv_hrtime()) {
-        (void)uv_cond_timedwait(&queue->cond, &queue->mutex, wake_ns - now_ns);
+    if (!goes_on(queue, max)) {
+        uint64_t now_ns = uv_hrtime(), slice_ns = now_ns + (uint64_t)FAR_APPLY_LINGER_MS * FAR_APPLY_NS_PER_MS;
+        uint64_t until_ns = linger_until(queue, done, begin_ns, now_ns), wake_ns = until_ns < slice_ns ? until_ns : slice_ns;
+        max = now_ns < until_ns ? max : 0;
+        for (; !is_urgent(queue) && !is_awaited(queue) && max > 0 && now_ns < wake_ns; now_ns = uv_hrtime()) {
+            (void)uv_cond_timedwait(&queue->cond, &queue->mutex, wake_ns - now_ns);
+        }
+        max = has_wanted(queue, index) ? 0 : max;
     }
-    max = has_wanted(queue, index) ? 0 : max;
     struct far_apply_job **end = &queue->first;
     for (; max > 0 && *end != NULL && far_apply_job_is_shared(*end); max--) {
         end = &(*end)->next;
@@ -271,13 +283,22 @@ struct far_apply_job *far_apply_queue_take_more(struct far_apply_queue *queue, s
     return more;
 }
 
+void far_apply_queue_committing(struct far_apply_queue *queue)
+{
+    uv_mutex_lock(&queue->mutex);
+    queue->committing = true;
+    queue->is_hurried = false;
+    uv_mutex_unlock(&queue->mutex);
+}
+
 void far_apply_queue_committed(struct far_apply_queue *queue, uint64_t index)
 {
     uv_mutex_lock(&queue->mutex);
     queue->committed_index = index;
-    queue->is_hurried = false;
+    queue->committing = false;
     uv_cond_broadcast(&queue->committed);
     uv_mutex_unlock(&queue->mutex);
+    uv_cond_signal(&queue->cond);
 }
 
 void far_apply_queue_hurry(struct far_apply_queue *queue)
@@ -300,7 +321,7 @@ bool far_apply_queue_pause(struct far_apply_queue *queue, uint64_t ms)
     uint64_t until_ns = uv_hrtime() + ms * FAR_APPLY_NS_PER_MS;
     uv_mutex_lock(&queue->mutex);
     for (uint64_t now_ns; !queue->stopping && (now_ns = uv_hrtime()) < until_ns;) {
-        (void)uv_cond_timedwait(&queue->cond, &queue->mutex, until_ns - now_ns); /* pushed jobs wake it, too */
+        (void)uv_cond_timedwait(&queue->committed, &queue->mutex, until_ns - now_ns);
     }
     bool go_on = !queue->stopping;
     uv_mutex_unlock(&queue->mutex);

@@ -31,8 +31,8 @@ struct far_apply_job {
 
 struct far_apply_queue {
     uv_mutex_t mutex; /* of what follows */
-    uv_cond_t cond;
-    uv_cond_t committed; /* broadcast when committed_index moves */
+    uv_cond_t cond;      /* the apply thread's */
+    uv_cond_t committed; /* broadcast when committed_index moves, and when it is to stop */
     uint64_t committed_index;
     uint64_t wanted_index; /* somebody waits until this one is committed */
     uint64_t pushed_index;
@@ -40,7 +40,8 @@ struct far_apply_queue {
     size_t count, bytes; /* queued, and being worked on */
     unsigned followers; /* who want to hear of every commit soon */
     uint64_t read_ns;   /* when somebody read last; 0: never */
-    bool is_hurried;    /* what is not committed yet is not to lie about for long */
+    bool is_hurried;    /* what is not being committed yet is not to lie about for long */
+    bool committing;    /* a group is */
     bool stopping;
 };
 
@@ -67,18 +68,20 @@ uint64_t far_apply_queue_read(struct far_apply_queue *queue, uint64_t now_ns);
 /* As far_apply_thread_follow. */
 void far_apply_queue_follow(struct far_apply_queue *queue, bool begins);
 
-/* The apply thread. The next group, when it is time: shared jobs together, at most FAR_APPLY_GROUP_MAX, any other by itself;
- * the caller's. NULL: the thread is to stop. */
-struct far_apply_job *far_apply_queue_take(struct far_apply_queue *queue);
-/* A transaction was opened at begin_ns, has done so many jobs, and reaches to index: shared jobs that are there, or that
- * come soon, to go on with; NULL: it is time to commit. */
+/* The apply thread. The next group, when it is time: shared jobs together, at most max (1 to FAR_APPLY_GROUP_MAX), any other by
+ * itself; the caller's. NULL: the thread is to stop. */
+struct far_apply_job *far_apply_queue_take(struct far_apply_queue *queue, size_t max);
+/* A layer was begun at begin_ns, has done so many jobs, and reaches to index: shared jobs that are there, or that come soon (or,
+ * while the one before is being committed, at some time), to go on with; NULL: it is time to commit. */
 struct far_apply_job *far_apply_queue_take_more(struct far_apply_queue *queue, size_t done, uint64_t index, uint64_t begin_ns);
+/* A group begins to be committed, and ends: then the store holds what is up to index. The latter from any thread. */
+void far_apply_queue_committing(struct far_apply_queue *queue);
 void far_apply_queue_committed(struct far_apply_queue *queue, uint64_t index);
 /* A command was decided that does not come in masses: others act on it, when it is committed. */
 void far_apply_queue_hurry(struct far_apply_queue *queue);
-/* Jobs that were taken are done. */
+/* Jobs that were taken are done. Any thread. */
 void far_apply_queue_release(struct far_apply_queue *queue, size_t jobs, size_t bytes);
-/* Wait, or until it is time to stop; false: stop. */
+/* Wait, or until it is time to stop; false: stop. Any thread. */
 bool far_apply_queue_pause(struct far_apply_queue *queue, uint64_t ms);
 
 #endif

@@ -1,22 +1,22 @@
 /* The apply thread. See apply_thread.h.
  *
  * Jobs lie in a queue (apply_queue.h); the thread takes up to FAR_APPLY_GROUP_MAX of them and works without a lock. Entries
- * and marks of what was stored share a transaction; jobs of a snapshot have transactions of their own. */
+ * and marks of what was stored share a layer, which the committer writes (committer.h); other jobs have transactions of their
+ * own (apply_alone.h). */
 #include "log/apply_thread.h"
 
 #include "base/assert.h"
 #include "base/logging.h"
-#include "fsm/query.h"
-#include "log/apply_queue.h"
-#include "log/past_copy.h"
+#include "log/apply_alone.h"
+#include "log/apply_outcome.h"
+#include "log/committer.h"
 #include "net/wake.h"
 
 #include <stdlib.h>
 
-enum { FULL_RETRY_MS = 500, ROW_ARENA_MAX = 64 * 1024 };
+enum { FULL_RETRY_MS = 500 };
 
 struct far_apply_thread {
-    struct far_store *store; /* borrowed; this thread alone writes it */
     far_apply_outcome_fn on_outcome;
     far_apply_full_fn on_full;
     void *arg;
@@ -30,30 +30,63 @@ struct far_apply_thread {
 
     struct far_safe *safe; /* borrowed; NULL: nobody is told */
     struct far_safe_entry skip;
+    uint64_t careful_until; /* entries up to here are committed one by one (safe.h) */
+
+    struct far_committer committer;
 
     /* the thread's own */
-    struct far_install install;
-    bool installing;
-    struct far_retain_walk retain_walk;
-    size_t results_cap, marks_cap;
+    struct far_layers *layers;
+    struct far_apply_alone alone;
 
     void (*done)(void *arg);
     void *done_arg;
 };
 
-static void stop_server(const struct far_error *err)
+/* ---- on the apply thread, and on the one that commits ---- */
+
+static void post(struct far_apply_thread *thread, struct far_apply_outcome *outcome)
 {
-    far_logf(FAR_LEVEL_ERROR, "apply", "the server stops: %s", err->message);
-    abort();
+    uv_mutex_lock(&thread->mutex);
+    *thread->outcomes_last = outcome;
+    thread->outcomes_last = &outcome->next;
+    uv_mutex_unlock(&thread->mutex);
+    far_wake_send(&thread->wake);
 }
 
-static void outcome_free(struct far_apply_outcome *outcome)
+/* Wait a little for space, or until it is time to stop; false: stop. */
+static bool wait_for_space(void *arg, const struct far_error *err)
 {
-    if (outcome != NULL) {
-        free(outcome->marks);
-        free(outcome->results);
-        free(outcome);
+    struct far_apply_thread *thread = arg;
+    far_logf(FAR_LEVEL_WARN, "apply", "waiting for space on the disk: %s", err->message);
+    if (thread->on_full != NULL) {
+        thread->on_full(thread->arg);
     }
+    return far_apply_queue_pause(&thread->queue, FULL_RETRY_MS);
+}
+
+/* Jobs are done, and in the store: tell of it. Takes both. */
+static void conclude(struct far_apply_thread *thread, struct far_apply_job *jobs, struct far_apply_outcome *outcome)
+{
+    size_t count = 0;
+    for (const struct far_apply_job *job = jobs; job != NULL; job = job->next) {
+        outcome->jobs[job->kind]++;
+        outcome->bytes += far_apply_job_data(job).len;
+        count++;
+    }
+    far_apply_jobs_free(jobs);
+    far_apply_outcome_describe(outcome, thread->alone.store);
+    far_apply_queue_committed(&thread->queue, outcome->applied_index);
+    far_apply_queue_release(&thread->queue, count, outcome->bytes);
+    post(thread, outcome);
+}
+
+static void on_committed(void *arg, struct far_commit *commit)
+{
+    struct far_apply_thread *thread = arg;
+    if (thread->safe != NULL && thread->careful_until == 0) {
+        far_safe_committing(thread->safe, 0);
+    }
+    conclude(arg, commit->jobs, commit->outcome);
 }
 
 /* ---- on the apply thread ---- */
@@ -64,25 +97,9 @@ struct work {
     const struct far_apply_job *job;
 };
 
-/* Memory for the answers must not fail half-way: without it the server cannot go on. */
-static void *grown(void *items, size_t *cap, size_t count, size_t size)
-{
-    if (count < *cap) {
-        return items;
-    }
-    *cap = *cap == 0 ? 64 : *cap * 2;
-    items = realloc(items, *cap * size);
-    if (items == NULL) {
-        far_logf(FAR_LEVEL_ERROR, "apply", "the server stops: out of memory");
-        abort();
-    }
-    return items;
-}
-
 static void on_result(void *arg, unsigned position, const struct far_command *command, const struct far_result *result)
 {
     struct work *work = arg;
-    struct far_apply_outcome *outcome = work->outcome;
     enum far_apply_haste haste = far_apply_haste(command->kind);
     if (haste == FAR_HASTE_NOW) {
         far_apply_queue_want(&work->thread->queue, work->job->index);
@@ -90,20 +107,9 @@ static void on_result(void *arg, unsigned position, const struct far_command *co
         far_apply_queue_hurry(&work->thread->queue);
     }
     if (work->job->want_results) {
-        outcome->results = grown(outcome->results, &work->thread->results_cap, outcome->result_count,
-                                 sizeof *outcome->results);
-        outcome->results[outcome->result_count++] = (struct far_apply_result){
-            .index = work->job->index, .term = work->job->term, .position = position, .result = *result};
+        far_apply_outcome_result(work->outcome, &(struct far_apply_result){.index = work->job->index, .term = work->job->term,
+                                                                           .position = position, .result = *result});
     }
-}
-
-static void note_mark(struct work *work, const struct far_store_meta *meta)
-{
-    struct far_apply_outcome *outcome = work->outcome;
-    outcome->marks = grown(outcome->marks, &work->thread->marks_cap, outcome->mark_count, sizeof *outcome->marks);
-    struct far_mark *mark = &outcome->marks[outcome->mark_count++];
-    *mark = (struct far_mark){.index = meta->applied_index, .last_seq = meta->last_seq, .digest = meta->digest};
-    memcpy(mark->head, meta->head, FAR_HEAD_SIZE);
 }
 
 /* In the order of logs: a later term counts more than a longer log. */
@@ -134,7 +140,7 @@ static int apply_entry(struct work *work, struct far_store_txn *txn, struct far_
     } else {
         rv = far_apply_commands(txn, job->index, job->term, data, on_result, work, err);
     }
-    if (thread->safe != NULL && (rv == 0 || rv == FAR_LIMIT)) {
+    if (thread->safe != NULL && (rv == FAR_LIMIT || (rv == 0 && thread->careful_until == 0))) {
         far_safe_end(thread->safe);
     }
     return rv;
@@ -160,67 +166,29 @@ static int apply_one(struct work *work, struct far_store_txn *txn, struct far_er
         return 0;
     }
     if (rv == 0) {
-        note_mark(work, far_store_meta(txn));
+        far_apply_outcome_mark(work->outcome, far_store_meta(txn));
     }
     return rv;
 }
 
-/* What the state wants from the leader next. */
-static int read_clock(struct far_store_txn *txn, struct far_apply_outcome *outcome, struct far_error *err)
-{
-    struct far_state state = {.kv = far_store_kv(txn), .digest = far_store_meta(txn)->digest};
-    struct far_row_progress progress = {0};
-    struct far_key key = far_key(&far_schema_row_progress);
-    struct far_arena arena;
-    far_arena_init(&arena, ROW_ARENA_MAX);
-    int rv = far_state_get(&state, &far_schema_row_progress, &key, &arena, &progress, err);
-    outcome->time_ms = progress.time_ms;
-    outcome->clock_verdict = progress.clock_verdict;
-    outcome->clock_off_ms = progress.clock_off_ms;
-    if (rv == 0) {
-        struct far_row_cluster cluster;
-        key = far_key(&far_schema_row_cluster);
-        rv = far_state_get(&state, &far_schema_row_cluster, &key, &arena, &cluster, err);
-        outcome->feature_level = rv == 0 ? cluster.feature_level : 0;
-    }
-    far_arena_done(&arena);
-    if (rv != 0 && rv != FAR_NOT_FOUND) {
-        return rv;
-    }
-    return far_query_next_deadline(&state, &outcome->next_deadline_ms, err);
-}
-
-static void post(struct far_apply_thread *thread, struct far_apply_outcome *outcome)
-{
-    uv_mutex_lock(&thread->mutex);
-    *thread->outcomes_last = outcome;
-    thread->outcomes_last = &outcome->next;
-    uv_mutex_unlock(&thread->mutex);
-    far_wake_send(&thread->wake);
-}
-
-/* What was decided needs no commit of ours to be final: the entry is on a majority's disks, and a commit that fails is
- * done again, with the same results. So the answers go out while the store writes. */
+/* What was decided needs no commit of ours to be final: the entry is on a majority's disks, and what a crash loses here is
+ * applied again, with the same results. So the answers go out before the store is written. */
 static void post_results(struct work *work)
 {
-    struct far_apply_outcome *early = work->outcome->result_count == 0 ? NULL : calloc(1, sizeof *early);
-    if (early == NULL) {
-        return;
+    struct far_apply_outcome *early = far_apply_outcome_split(work->outcome);
+    if (early != NULL) {
+        post(work->thread, early);
     }
-    early->is_early = true;
-    early->results = work->outcome->results;
-    early->result_count = work->outcome->result_count;
-    work->outcome->results = NULL;
-    work->outcome->result_count = 0;
-    work->thread->results_cap = 0;
-    post(work->thread, early);
 }
 
-/* Apply the jobs to the open transaction and let their answers go; returns the last job. */
-static int apply_jobs(struct work *work, struct far_store_txn *txn, struct far_apply_job *jobs, struct far_apply_job **ret_last,
-                      size_t *count, struct far_error *err)
+/* Apply the jobs to the layer that grows and let their answers go; returns the last job. */
+static int apply_jobs(struct work *work, struct far_apply_job *jobs, struct far_apply_job **ret_last, size_t *count,
+                      struct far_error *err)
 {
-    int rv = 0;
+    struct far_apply_thread *thread = work->thread;
+    struct far_store_txn *txn;
+    int rv = far_committer_is_idle(&thread->committer) ? far_layers_settle(thread->layers, err) : 0;
+    rv = rv != 0 ? rv : far_layers_grow(thread->layers, &txn, err);
     for (struct far_apply_job *job = jobs; rv == 0 && job != NULL; job = job->next) {
         work->job = job;
         *ret_last = job;
@@ -233,168 +201,114 @@ static int apply_jobs(struct work *work, struct far_store_txn *txn, struct far_a
     return rv;
 }
 
-/* All shared jobs of the group in one transaction, and what else comes while it is open: that joins the group. */
+/* All shared jobs of the group, and what else comes until it is time to commit: that joins the group. */
 static int apply_shared(struct work *work, struct far_apply_job *jobs, struct far_error *err)
 {
-    struct far_store_txn *txn;
-    int rv = far_store_begin(work->thread->store, true, &txn, err);
-    if (rv != 0) {
-        return rv;
-    }
-    uint64_t begin_ns = uv_hrtime();
+    struct far_apply_thread *thread = work->thread;
     struct far_apply_job *last = jobs;
+    struct far_store_txn *txn;
+    uint64_t begin_ns = uv_hrtime();
     size_t count = 0;
     work->outcome->result_count = work->outcome->mark_count = 0;
-    rv = apply_jobs(work, txn, jobs, &last, &count, err);
-    while (rv == 0) {
-        struct far_apply_job *more = far_apply_queue_take_more(&work->thread->queue, count, far_store_meta(txn)->applied_index,
-                                                               begin_ns);
+    int rv = apply_jobs(work, jobs, &last, &count, err);
+    while (rv == 0 && (rv = far_layers_grow(thread->layers, &txn, err)) == 0) {
+        uint64_t index = far_store_meta(txn)->applied_index;
+        struct far_apply_job *more = thread->careful_until != 0 ? NULL
+                                                                : far_apply_queue_take_more(&thread->queue, count, index, begin_ns);
         if (more == NULL) {
+            rv = far_apply_outcome_clock(txn, work->outcome, err);
             break;
         }
         last->next = more;
-        rv = apply_jobs(work, txn, more, &last, &count, err);
-    }
-    rv = rv != 0 ? rv : read_clock(txn, work->outcome, err);
-    if (rv != 0) {
-        far_store_abort(txn);
-        return rv;
-    }
-    uint64_t index = far_store_meta(txn)->applied_index;
-    rv = far_store_commit(txn, err);
-    if (rv == 0) {
-        far_apply_queue_committed(&work->thread->queue, index);
+        rv = apply_jobs(work, more, &last, &count, err);
     }
     return rv;
 }
 
-typedef int (*batch_fn)(struct far_store_txn *txn, struct far_slice batch, struct far_error *err);
-
-static int apply_batch(struct far_apply_thread *thread, const struct far_apply_job *job, batch_fn apply, struct far_error *err)
+/* Wait until nothing is being committed. False: it was given up. */
+static bool settle(struct far_apply_thread *thread)
 {
-    struct far_store_txn *txn;
-    int rv = far_store_begin(thread->store, true, &txn, err);
-    if (rv != 0) {
-        return rv;
+    struct far_error err;
+    if (!far_committer_wait(&thread->committer)) {
+        return false;
     }
-    rv = apply(txn, far_apply_job_data(job), err);
-    if (rv != 0) {
-        far_store_abort(txn);
-        return rv;
+    if (far_layers_settle(thread->layers, &err) != 0) {
+        far_apply_stop_server(&err);
     }
-    return far_store_commit(txn, err);
+    return true;
 }
 
-static int take_segment(struct far_apply_thread *thread, const struct far_apply_job *job, struct far_error *err)
+/* An entry that may be the one that crashes: it is not over before it is in the store. */
+static void finish_carefully(struct far_apply_thread *thread, uint64_t index)
 {
-    struct far_segment segment;
-    struct far_store_txn *txn;
-    memcpy(&segment, far_apply_job_data(job).data, sizeof segment);
-    int rv = far_store_begin(thread->store, true, &txn, err);
-    if (rv != 0) {
-        return rv;
+    if (!far_committer_wait(&thread->committer)) {
+        return; /* given up: seen the next time */
     }
-    rv = far_segments_take(txn, &segment, err);
-    if (rv != 0) {
-        far_store_abort(txn);
-        return rv;
+    far_safe_end(thread->safe);
+    if (index >= thread->careful_until) {
+        thread->careful_until = 0;
+        far_safe_committing(thread->safe, 0);
     }
-    return far_store_commit(txn, err);
 }
 
-/* The old file may go when this is durable. */
-static int take_compacted(struct far_apply_thread *thread, const struct far_apply_job *job, struct far_error *err)
-{
-    struct far_compacted compacted;
-    struct far_store_txn *txn;
-    memcpy(&compacted, far_apply_job_data(job).data, sizeof compacted);
-    int rv = far_store_begin(thread->store, true, &txn, err);
-    if (rv != 0) {
-        return rv;
-    }
-    rv = far_compact_take(txn, &compacted, err);
-    if (rv != 0) {
-        far_store_abort(txn);
-        return rv;
-    }
-    rv = far_store_commit(txn, err);
-    return rv != 0 ? rv : far_store_sync(thread->store, err);
-}
-
-static int install_finish(struct far_apply_thread *thread, const struct far_apply_job *job, struct far_error *err)
-{
-    struct far_manifest manifest;
-    int rv = far_manifest_decode(far_apply_job_data(job), &manifest, err);
-    rv = rv != 0 ? rv : far_install_finish(&thread->install, &manifest, err);
-    thread->installing = rv != 0;
-    return rv;
-}
-
-static int apply_alone(struct work *work, const struct far_apply_job *job, struct far_error *err)
+/* The layer that grew goes to the thread that commits; takes the jobs and the outcome. */
+static bool hand_over(struct work *work, struct far_apply_job *jobs)
 {
     struct far_apply_thread *thread = work->thread;
-    if (job->kind != FAR_JOB_INSTALL_BEGIN && job->kind < FAR_JOB_HISTORY && !thread->installing) {
-        return far_fail(err, FAR_CORRUPT, "a piece of a snapshot came without its beginning");
+    if (!settle(thread)) {
+        return false;
     }
-    switch (job->kind) {
-    case FAR_JOB_INSTALL_BEGIN:
-        thread->installing = true;
-        return far_install_begin(thread->store, &thread->install, err);
-    case FAR_JOB_INSTALL_PIECE:
-        return far_install_piece(&thread->install, far_apply_job_data(job), err);
-    case FAR_JOB_INSTALL_FINISH:
-        return install_finish(thread, job, err);
-    case FAR_JOB_HISTORY:
-        return apply_batch(thread, job, far_history_apply, err);
-    case FAR_JOB_PAST:
-        return apply_batch(thread, job, far_past_copy_apply, err);
-    case FAR_JOB_SEGMENT:
-        return take_segment(thread, job, err);
-    case FAR_JOB_COMPACTED:
-        return take_compacted(thread, job, err);
-    case FAR_JOB_TIDY:
-        return far_tidy(thread->store, &thread->retain_walk, &work->outcome->tidy, err);
-    default:
-        return far_store_sync(thread->store, err);
+    const struct far_layer *layer = far_layers_freeze(thread->layers);
+    uint64_t index = far_layer_index(layer);
+    if (thread->safe != NULL && thread->careful_until == 0) {
+        far_safe_committing(thread->safe, index);
     }
+    far_apply_queue_committing(&thread->queue);
+    far_committer_give(&thread->committer, &(struct far_commit){.layer = layer, .jobs = jobs, .outcome = work->outcome});
+    if (thread->careful_until != 0) {
+        finish_carefully(thread, index);
+    }
+    return true;
 }
 
-/* Wait a little for space, or until it is time to stop; false: stop. */
-static bool wait_for_space(struct far_apply_thread *thread, const struct far_error *err)
+/* One attempt at a group. */
+static int attempt(struct work *work, struct far_apply_job *group, struct far_error *err)
 {
-    far_logf(FAR_LEVEL_WARN, "apply", "waiting for space on the disk: %s", err->message);
-    if (thread->on_full != NULL) {
-        thread->on_full(thread->arg);
+    struct far_apply_thread *thread = work->thread;
+    if (!far_apply_job_is_shared(group)) {
+        far_layers_forget(thread->layers);
+        return far_apply_alone(&thread->alone, group, &work->outcome->tidy, err);
     }
-    return far_apply_queue_pause(&thread->queue, FULL_RETRY_MS);
-}
-
-static bool failure_is_of_the_sender(const struct far_apply_job *job, int rv)
-{
-    if (job->kind == FAR_JOB_PAST) {
-        return rv == FAR_CORRUPT;
+    int rv = apply_shared(work, group, err);
+    if (rv != 0) {
+        far_layers_drop(thread->layers);
     }
-    if (job->kind == FAR_JOB_SEGMENT || job->kind == FAR_JOB_COMPACTED) {
-        return rv == FAR_CONFLICT;
-    }
-    return job->kind >= FAR_JOB_INSTALL_BEGIN && job->kind <= FAR_JOB_HISTORY && rv == FAR_CORRUPT;
+    return rv;
 }
 
 /* Do a group until it is done. False: given up because the thread is to stop while the disk is full. */
 static bool carry_out(struct work *work, struct far_apply_job *group)
 {
+    bool is_shared = far_apply_job_is_shared(group);
+    if (!is_shared && !settle(work->thread)) {
+        return false;
+    }
     for (;;) {
         struct far_error err = {0};
-        int rv = far_apply_job_is_shared(group) ? apply_shared(work, group, &err) : apply_alone(work, group, &err);
-        if (rv == 0) {
-            return true;
+        int rv = attempt(work, group, &err);
+        if (rv == 0 && is_shared) {
+            return hand_over(work, group);
         }
-        if (failure_is_of_the_sender(group, rv)) {
+        if (rv != 0 && far_apply_alone_sender_failed(group, rv)) {
             work->outcome->job_error = err;
+            rv = 0;
+        }
+        if (rv == 0) {
+            conclude(work->thread, group, work->outcome);
             return true;
         }
         if (rv != FAR_LIMIT) {
-            stop_server(&err);
+            far_apply_stop_server(&err);
         }
         if (!wait_for_space(work->thread, &err)) {
             return false;
@@ -402,64 +316,19 @@ static bool carry_out(struct work *work, struct far_apply_job *group)
     }
 }
 
-static void describe(struct far_apply_thread *thread, struct far_apply_outcome *outcome)
-{
-    struct far_store_txn *txn;
-    struct far_error err;
-    if (far_store_begin(thread->store, false, &txn, &err) != 0) {
-        stop_server(&err);
-    }
-    const struct far_store_meta *meta = far_store_meta(txn);
-    outcome->applied_index = meta->applied_index;
-    outcome->applied_term = meta->applied_term;
-    outcome->first_seq = meta->first_seq;
-    outcome->last_seq = meta->last_seq;
-    struct far_row_retention retention;
-    uint64_t now_ms;
-    if (far_retain_row(txn, &retention, &now_ms, &err) != 0) {
-        stop_server(&err);
-    }
-    outcome->cut_seq = retention.first_seq;
-    outcome->compact_is_due = retention.compacted_seq > meta->compacted_seq;
-    outcome->durable_index = far_store_durable_index(thread->store);
-    far_apply_queue_committed(&thread->queue, meta->applied_index);
-    if (outcome->mark_count == 0 && read_clock(txn, outcome, &err) != 0) {
-        stop_server(&err);
-    }
-    if (outcome->mark_count == 0 && outcome->jobs[FAR_JOB_INSTALL_FINISH] > 0) {
-        note_mark(&(struct work){.thread = thread, .outcome = outcome}, meta);
-    }
-    far_store_abort(txn);
-}
-
 static void run(void *arg)
 {
     struct far_apply_thread *thread = arg;
     struct far_apply_job *group;
-    while ((group = far_apply_queue_take(&thread->queue)) != NULL) {
-        struct far_apply_outcome *outcome = calloc(1, sizeof *outcome);
-        if (outcome == NULL) {
-            stop_server(&(struct far_error){.message = "out of memory"});
-        }
-        outcome->next_deadline_ms = UINT64_MAX;
-        thread->results_cap = thread->marks_cap = 0;
-        struct work work = {.thread = thread, .outcome = outcome};
-        bool done = carry_out(&work, group);
-        size_t count = 0;
-        for (struct far_apply_job *job = group; job != NULL; job = job->next) {
-            outcome->jobs[job->kind]++;
-            outcome->bytes += far_apply_job_data(job).len;
-            count++;
-        }
-        far_apply_jobs_free(group);
-        if (!done) {
-            outcome_free(outcome);
+    while ((group = far_apply_queue_take(&thread->queue, thread->careful_until != 0 ? 1 : FAR_APPLY_GROUP_MAX)) != NULL) {
+        struct work work = {.thread = thread, .outcome = far_apply_outcome_new()};
+        if (!carry_out(&work, group)) {
+            far_apply_jobs_free(group);
+            far_apply_outcome_free(work.outcome);
             return;
         }
-        describe(thread, outcome);
-        far_apply_queue_release(&thread->queue, count, outcome->bytes);
-        post(thread, outcome);
     }
+    (void)far_committer_wait(&thread->committer);
 }
 
 /* ---- on the core thread ---- */
@@ -477,7 +346,7 @@ static void on_wake(struct far_wake *wake)
         if (thread->done == NULL) {
             thread->on_outcome(thread->arg, outcome);
         }
-        outcome_free(outcome);
+        far_apply_outcome_free(outcome);
         outcome = next;
     }
 }
@@ -502,17 +371,21 @@ int far_apply_thread_start(struct far_store *store, uv_loop_t *loop, far_apply_o
                            struct far_error *err)
 {
     struct far_apply_thread *thread = calloc(1, sizeof *thread);
-    int rc = thread == NULL ? UV_ENOMEM : init_sync(thread, loop);
+    struct far_layers *layers = far_layers_new(store);
+    int rc = thread == NULL || layers == NULL ? UV_ENOMEM : init_sync(thread, loop);
     if (rc != 0) {
+        far_layers_free(layers);
         free(thread);
         return far_fail(err, FAR_LIMIT, "start the apply thread: %s", uv_strerror(rc));
     }
-    thread->store = store;
+    thread->layers = layers;
+    thread->alone.store = store;
     thread->on_outcome = on_outcome;
     thread->on_full = on_full;
     thread->arg = arg;
     thread->outcomes_last = &thread->outcomes;
     /* Without a thread the process cannot do anything: nothing to undo gracefully here. */
+    far_committer_start(&thread->committer, store, on_committed, wait_for_space, thread);
     FAR_ASSERT(uv_thread_create(&thread->thread, run, thread) == 0);
     *ret_thread = thread;
     return 0;
@@ -552,6 +425,7 @@ void far_apply_thread_guard(struct far_apply_thread *thread, struct far_safe *sa
 {
     thread->safe = safe;
     thread->skip = far_safe_skip(safe);
+    thread->careful_until = far_safe_careful_until(safe);
 }
 
 int far_apply_thread_push(struct far_apply_thread *thread, enum far_apply_kind kind, uint64_t index, uint64_t term,
@@ -568,7 +442,7 @@ static void on_stopped(struct far_wake *wake)
     void *arg = thread->done_arg;
     while (thread->outcomes != NULL) {
         struct far_apply_outcome *next = thread->outcomes->next;
-        outcome_free(thread->outcomes);
+        far_apply_outcome_free(thread->outcomes);
         thread->outcomes = next;
     }
     far_apply_queue_done(&thread->queue);
@@ -583,5 +457,7 @@ void far_apply_thread_stop(struct far_apply_thread *thread, void (*done)(void *a
     thread->done_arg = arg;
     far_apply_queue_stop(&thread->queue);
     FAR_ASSERT(uv_thread_join(&thread->thread) == 0);
+    far_committer_stop(&thread->committer);
+    far_layers_free(thread->layers);
     far_wake_stop(&thread->wake, on_stopped);
 }

@@ -1,8 +1,10 @@
-/* The apply thread: owns the store's write transactions and carries out jobs in the order in which they were pushed.
+/* The apply thread: carries out jobs in the order in which they were pushed; with the thread that commits, it alone writes the
+ * store.
  *
- * One bounded queue. The thread takes what is there, applies it in one transaction, commits, posts what came of it to the
- * core thread (uv_async), and takes again: entries that arrive during a commit share the next one. A full disk makes it
- * wait and try again, after giving back the reserve; any other error of the store, and any entry that cannot be applied,
+ * One bounded queue. The thread takes what is there, applies it to a layer in memory (layers.h), posts the answers to the core
+ * thread (uv_async), and takes more, until it is time to commit: then another thread writes the layer to the store and posts
+ * what came of it, while this one goes on with the next layer. Jobs that are no entries wait until all layers are committed. A
+ * full disk is waited for, after giving back the reserve; any other error of the store, and any entry that cannot be applied,
  * aborts the process with a line on stderr (DESIGN.md section 5). Push, full and stop are for the core thread. */
 #ifndef FAR_LOG_APPLY_THREAD_H
 #define FAR_LOG_APPLY_THREAD_H
@@ -57,7 +59,8 @@ struct far_apply_result {
 /* What came of one commit. Fields that a job did not touch say how things are. Results come before their commit, in an
  * outcome that says is_early and holds nothing else: they are decided, and durable in the log, whatever the store does. */
 struct far_apply_outcome {
-    struct far_apply_outcome *next; /* private */
+    struct far_apply_outcome *next; /* this, and the next two: private */
+    size_t results_cap, marks_cap;
     bool is_early;
     uint64_t applied_index;
     uint64_t applied_term;
@@ -84,7 +87,7 @@ struct far_apply_outcome {
 struct far_apply_thread;
 /* On the core thread, for each commit in order; borrowed for the call. */
 typedef void (*far_apply_outcome_fn)(void *arg, const struct far_apply_outcome *outcome);
-/* On the apply thread: the disk is full; give space back if there is some. May be called again and again. */
+/* On the thread that writes: the disk is full; give space back if there is some. May be called again and again. */
 typedef void (*far_apply_full_fn)(void *arg);
 
 int far_apply_thread_start(struct far_store *store, uv_loop_t *loop, far_apply_outcome_fn on_outcome,

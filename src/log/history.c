@@ -1,6 +1,5 @@
-/* The history: see history.h. Keys of the map: a row's key and the epoch (8 bytes, big endian); FF and an epoch: its record.
- * Epochs are below 2^56, so their first byte is 0 and no name continues with it: a row's entries lie together. */
-#include "log/history.h"
+/* Reading the history: see history.h. */
+#include "log/history_private.h"
 
 #include "fsm/kv_memory.h"
 #include "fsm/kv_overlay.h"
@@ -8,41 +7,15 @@
 
 #include <stdlib.h>
 
-enum { EPOCH_BYTES = 8, RECORDS = 0xff, FROM_START_MAX = 4 * FAR_HISTORY_EPOCH };
+enum { FROM_START_MAX = 4 * FAR_HISTORY_EPOCH };
 
 typedef unsigned long long llu;
 
 /* ---- keys ---- */
 
-struct kept_key {
-    uint8_t bytes[FAR_KV_KEY_MAX + EPOCH_BYTES + 1];
-    size_t len;
-};
-
-static struct kept_key kept_key(struct far_slice row, uint64_t epoch)
-{
-    struct kept_key key = {.len = 0};
-    size_t len = row.len > FAR_KV_KEY_MAX ? FAR_KV_KEY_MAX : row.len;
-    memcpy(key.bytes, row.data, len);
-    far_put_be64(key.bytes + len, epoch);
-    key.len = len + EPOCH_BYTES;
-    return key;
-}
-
-static struct kept_key record_key(uint64_t epoch)
-{
-    const uint8_t records = RECORDS;
-    return kept_key(far_slice(&records, 1), epoch);
-}
-
-static struct far_slice slice_of(const struct kept_key *key)
-{
-    return far_slice(key->bytes, key->len);
-}
-
 static bool is_of_row(struct far_slice kept, struct far_slice row)
 {
-    return kept.len == row.len + EPOCH_BYTES && memcmp(kept.data, row.data, row.len) == 0;
+    return kept.len == row.len + FAR_EPOCH_BYTES && memcmp(kept.data, row.data, row.len) == 0;
 }
 
 /* A damaged page may give keys that do not go on: walks end there. */
@@ -56,7 +29,7 @@ static int out_of_order(struct far_error *err)
 int far_epoch_decode(struct far_slice key, struct far_slice value, struct far_epoch *ret_epoch, struct far_error *err)
 {
     const uint8_t *p = value.data;
-    if (key.len != 1 + EPOCH_BYTES || value.len != FAR_HISTORY_RECORD ||
+    if (key.len != 1 + FAR_EPOCH_BYTES || value.len != FAR_HISTORY_RECORD ||
         far_get_le64(p + FAR_HISTORY_RECORD - 8) != far_hash64_parts(key, far_slice(p, FAR_HISTORY_RECORD - 8), far_slice(NULL, 0))) {
         return far_fail(err, FAR_CORRUPT, "store, table history: the record of an epoch is not what was written");
     }
@@ -71,10 +44,10 @@ int far_epoch_decode(struct far_slice key, struct far_slice value, struct far_ep
 int far_epoch_before(struct far_store_txn *txn, uint64_t seq, struct far_epoch *ret_epoch, struct far_error *err)
 {
     struct far_kv *kept = far_store_history(txn);
-    struct kept_key key = record_key(seq + 1);
+    struct far_kept_key key = far_epoch_key(seq + 1);
     struct far_slice at, value;
-    int rc = kept == NULL ? FAR_NOT_FOUND : kept->ops->seek_before(kept, slice_of(&key), &at, &value, err);
-    if (rc != 0 || at.data[0] != RECORDS) {
+    int rc = kept == NULL ? FAR_NOT_FOUND : kept->ops->seek_before(kept, far_kept_slice(&key), &at, &value, err);
+    if (rc != 0 || at.data[0] != FAR_EPOCH_RECORDS) {
         return rc != 0 ? rc : FAR_NOT_FOUND;
     }
     return far_epoch_decode(at, value, ret_epoch, err);
@@ -83,107 +56,10 @@ int far_epoch_before(struct far_store_txn *txn, uint64_t seq, struct far_epoch *
 int far_epoch_after(struct far_store_txn *txn, uint64_t seq, struct far_epoch *ret_epoch, struct far_error *err)
 {
     struct far_kv *kept = far_store_history(txn);
-    struct kept_key key = record_key(seq + 1); /* behind UINT64_MAX comes 0 */
+    struct far_kept_key key = far_epoch_key(seq + 1); /* behind UINT64_MAX comes 0 */
     struct far_slice at, value;
-    int rc = kept == NULL ? FAR_NOT_FOUND : kept->ops->seek(kept, slice_of(&key), &at, &value, err);
+    int rc = kept == NULL ? FAR_NOT_FOUND : kept->ops->seek(kept, far_kept_slice(&key), &at, &value, err);
     return rc != 0 ? rc : far_epoch_decode(at, value, ret_epoch, err);
-}
-
-static int begin_epoch(struct far_store_txn *txn, struct far_error *err)
-{
-    const struct far_store_meta *meta = far_store_meta(txn);
-    struct far_kv *kept = far_store_history(txn);
-    struct kept_key key = record_key(meta->last_seq);
-    uint8_t p[FAR_HISTORY_RECORD] = {0};
-    far_put_le64(p, meta->applied_index);
-    far_put_le64(p + 8, meta->applied_term);
-    memcpy(p + 16, meta->head, FAR_HEAD_SIZE);
-    far_put_le64(p + 48, meta->digest.low);
-    far_put_le64(p + 56, meta->digest.high);
-    far_put_le64(p + 72, far_hash64_parts(slice_of(&key), far_slice(p, 72), far_slice(NULL, 0)));
-    return kept->ops->put(kept, slice_of(&key), far_slice(p, sizeof p), err);
-}
-
-/* ---- writing ---- */
-
-static struct far_history *history_of(struct far_kv *kv)
-{
-    return (struct far_history *)(void *)kv;
-}
-
-static int rows_get(struct far_kv *kv, struct far_slice key, struct far_slice *ret_value, struct far_error *err)
-{
-    struct far_kv *rows = history_of(kv)->rows;
-    return rows->ops->get(rows, key, ret_value, err);
-}
-
-static int rows_seek(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key, struct far_slice *ret_value,
-                     struct far_error *err)
-{
-    struct far_kv *rows = history_of(kv)->rows;
-    return rows->ops->seek(rows, key, ret_key, ret_value, err);
-}
-
-static int rows_seek_before(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key,
-                            struct far_slice *ret_value, struct far_error *err)
-{
-    struct far_kv *rows = history_of(kv)->rows;
-    return rows->ops->seek_before(rows, key, ret_key, ret_value, err);
-}
-
-/* Keep what is under key, unless that was done in this epoch. */
-static int keep(const struct far_history *history, struct far_slice key, struct far_error *err)
-{
-    struct kept_key kept = kept_key(key, history->epoch);
-    uint8_t copy[FAR_KV_VALUE_MAX];
-    struct far_slice value;
-    int rc = history->kept->ops->get(history->kept, slice_of(&kept), &value, err);
-    if (rc != FAR_NOT_FOUND) {
-        return rc;
-    }
-    rc = history->rows->ops->get(history->rows, key, &value, err);
-    if (rc == FAR_NOT_FOUND) {
-        value = far_slice(copy, 0);
-    } else if (rc != 0) {
-        return rc;
-    } else { /* what a read returned does not outlive a write */
-        value.len = value.len > sizeof copy ? sizeof copy : value.len;
-        memcpy(copy, value.data, value.len);
-        value.data = copy;
-    }
-    return history->kept->ops->put(history->kept, slice_of(&kept), value, err);
-}
-
-static int rows_put(struct far_kv *kv, struct far_slice key, struct far_slice value, struct far_error *err)
-{
-    const struct far_history *history = history_of(kv);
-    int rc = keep(history, key, err);
-    return rc != 0 ? rc : history->rows->ops->put(history->rows, key, value, err);
-}
-
-static int rows_del(struct far_kv *kv, struct far_slice key, struct far_error *err)
-{
-    const struct far_history *history = history_of(kv);
-    int rc = keep(history, key, err);
-    return rc != 0 ? rc : history->rows->ops->del(history->rows, key, err);
-}
-
-static const struct far_kv_ops keeping = {
-    .get = rows_get, .put = rows_put, .del = rows_del, .seek = rows_seek, .seek_before = rows_seek_before};
-
-int far_history_begin(struct far_history *history, struct far_store_txn *txn, struct far_error *err)
-{
-    struct far_epoch epoch = {0};
-    uint64_t seq = far_store_meta(txn)->last_seq;
-    uint64_t events = txn->store->epoch_events != 0 ? txn->store->epoch_events : FAR_HISTORY_EPOCH;
-    int rc = far_epoch_before(txn, seq, &epoch, err);
-    if (rc == FAR_NOT_FOUND || (rc == 0 && seq / events > epoch.seq / events)) { /* at the same events on all servers */
-        rc = begin_epoch(txn, err);
-        epoch.seq = seq;
-    }
-    *history = (struct far_history){
-        .kv = {.ops = &keeping}, .rows = far_store_kv(txn), .kept = far_store_history(txn), .epoch = epoch.seq};
-    return rc;
 }
 
 /* ---- the rows at the start of an epoch ---- */
@@ -209,9 +85,9 @@ static struct rows_then *then_of(struct far_kv *kv)
 static int then_get(struct far_kv *kv, struct far_slice key, struct far_slice *ret_value, struct far_error *err)
 {
     const struct rows_then *then = then_of(kv);
-    struct kept_key from = kept_key(key, then->epoch);
+    struct far_kept_key from = far_kept_key(key, then->epoch);
     struct far_slice at, value;
-    int rc = then->kept->ops->seek(then->kept, slice_of(&from), &at, &value, err);
+    int rc = then->kept->ops->seek(then->kept, far_kept_slice(&from), &at, &value, err);
     if (rc != 0 && rc != FAR_NOT_FOUND) {
         return rc;
     }
@@ -229,17 +105,17 @@ static int then_get(struct far_kv *kv, struct far_slice key, struct far_slice *r
 static int kept_seek(const struct rows_then *then, struct far_slice key, struct far_slice *ret_key, struct far_error *err)
 {
     struct far_slice at, value;
-    uint8_t behind[FAR_KV_KEY_MAX + EPOCH_BYTES + 1];
+    uint8_t behind[FAR_KV_KEY_MAX + FAR_EPOCH_BYTES + 1];
     for (;;) {
         int rc = then->kept->ops->seek(then->kept, key, &at, &value, err);
-        if (rc != 0 || at.data[0] == RECORDS || at.len <= EPOCH_BYTES) {
+        if (rc != 0 || at.data[0] == FAR_EPOCH_RECORDS || at.len <= FAR_EPOCH_BYTES) {
             return rc != 0 ? rc : FAR_NOT_FOUND;
         }
-        bool is_epoch = at.data[at.len - EPOCH_BYTES] == 0; /* else the step behind the row would not get behind it */
-        if (far_slice_compare(at, key) < 0 || at.len > FAR_KV_KEY_MAX + EPOCH_BYTES || !is_epoch) {
+        bool is_epoch = at.data[at.len - FAR_EPOCH_BYTES] == 0; /* else the step behind the row would not get behind it */
+        if (far_slice_compare(at, key) < 0 || at.len > FAR_KV_KEY_MAX + FAR_EPOCH_BYTES || !is_epoch) {
             return out_of_order(err);
         }
-        struct far_slice row = far_slice(at.data, at.len - EPOCH_BYTES);
+        struct far_slice row = far_slice(at.data, at.len - FAR_EPOCH_BYTES);
         if (far_slice_compare(row, key) >= 0) {
             *ret_key = row;
             return 0;
@@ -289,17 +165,17 @@ static int kept_seek_before(const struct rows_then *then, struct far_slice key, 
 {
     struct far_slice at, value;
     int rc = then->kept->ops->seek(then->kept, key, &at, &value, err); /* entries of a row whose key begins this one */
-    if (rc == 0 && at.len > EPOCH_BYTES && at.data[0] != RECORDS &&
-        far_slice_compare(far_slice(at.data, at.len - EPOCH_BYTES), key) < 0) {
-        *ret_key = far_slice(at.data, at.len - EPOCH_BYTES);
+    if (rc == 0 && at.len > FAR_EPOCH_BYTES && at.data[0] != FAR_EPOCH_RECORDS &&
+        far_slice_compare(far_slice(at.data, at.len - FAR_EPOCH_BYTES), key) < 0) {
+        *ret_key = far_slice(at.data, at.len - FAR_EPOCH_BYTES);
         return 0;
     }
     rc = rc != 0 && rc != FAR_NOT_FOUND ? rc : then->kept->ops->seek_before(then->kept, key, &at, &value, err);
-    if (rc == 0 && (at.len <= EPOCH_BYTES || at.data[0] == RECORDS)) {
+    if (rc == 0 && (at.len <= FAR_EPOCH_BYTES || at.data[0] == FAR_EPOCH_RECORDS)) {
         rc = FAR_NOT_FOUND;
     }
     if (rc == 0) {
-        *ret_key = far_slice(at.data, at.len - EPOCH_BYTES);
+        *ret_key = far_slice(at.data, at.len - FAR_EPOCH_BYTES);
     }
     return rc;
 }
@@ -543,10 +419,10 @@ int far_history_changed(struct far_store_txn *txn, struct far_slice key, uint64_
                         uint64_t *ret_to, struct far_error *err)
 {
     struct far_kv *kept = far_store_history(txn);
-    struct kept_key limit = kept_key(key, before > 0 ? before - 1 : 0); /* epoch e begins with event e + 1 */
+    struct far_kept_key limit = far_kept_key(key, before > 0 ? before - 1 : 0); /* epoch e begins with event e + 1 */
     struct far_slice at, value;
     struct far_epoch next;
-    int rc = kept == NULL ? FAR_NOT_FOUND : kept->ops->seek_before(kept, slice_of(&limit), &at, &value, err);
+    int rc = kept == NULL ? FAR_NOT_FOUND : kept->ops->seek_before(kept, far_kept_slice(&limit), &at, &value, err);
     if (rc != 0 || !is_of_row(at, key)) {
         return rc != 0 ? rc : FAR_NOT_FOUND;
     }
@@ -566,7 +442,7 @@ int far_history_next(struct far_store_txn *txn, struct far_history_walk *walk, s
     if (rc != 0) {
         return rc;
     }
-    if (at.len <= EPOCH_BYTES || at.len >= sizeof walk->at) {
+    if (at.len <= FAR_EPOCH_BYTES || at.len >= sizeof walk->at) {
         return far_fail(err, FAR_CORRUPT, "store, table history: a key of %zu bytes", at.len);
     }
     if (far_slice_compare(at, far_slice(walk->at, walk->at_len)) < 0) { /* damaged: a walk might never end */
@@ -575,9 +451,9 @@ int far_history_next(struct far_store_txn *txn, struct far_history_walk *walk, s
     memcpy(walk->at, at.data, at.len);
     walk->at[at.len] = 0;
     walk->at_len = at.len + 1;
-    walk->row = far_slice(at.data, at.len - EPOCH_BYTES);
+    walk->row = far_slice(at.data, at.len - FAR_EPOCH_BYTES);
     walk->epoch = far_get_be64(at.data + walk->row.len);
-    if (at.data[0] == RECORDS) {
+    if (at.data[0] == FAR_EPOCH_RECORDS) {
         walk->is_whole = true;
         return far_epoch_decode(at, value, &epoch, err);
     }

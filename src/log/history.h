@@ -13,6 +13,7 @@
 #ifndef FAR_LOG_HISTORY_H
 #define FAR_LOG_HISTORY_H
 
+#include "base/key_set.h"
 #include "base/moment.h"
 #include "log/store.h"
 
@@ -26,9 +27,16 @@ struct far_history {
     struct far_kv *rows;
     struct far_kv *kept;
     uint64_t epoch;
+    struct far_key_set keys; /* of the rows that were kept in this epoch, if it began here */
+    bool knows_keys;
+    bool is_once;
 };
 /* Between entries: begins a new epoch if one is due. Without a history in the store (in memory) nothing is kept. */
 int far_history_begin(struct far_history *history, struct far_store_txn *txn, struct far_error *err);
+/* The same where one entry follows the other, in this transaction or in the next, and nobody else writes to the history's
+ * present: what is known from the entry before is not looked for again. history: zeroes at first. */
+int far_history_resume(struct far_history *history, struct far_store_txn *txn, struct far_error *err);
+void far_history_done(struct far_history *history); /* of a far_history_resume(); zeroes again */
 
 /* ---- reading ---- */
 

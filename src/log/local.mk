@@ -3,8 +3,11 @@ liblog_la_SOURCES = \
 	src/log/about.h \
 	src/log/agreement.c src/log/agreement.h \
 	src/log/apply.c src/log/apply.h \
+	src/log/apply_alone.c src/log/apply_alone.h \
+	src/log/apply_outcome.c src/log/apply_outcome.h \
 	src/log/apply_queue.c src/log/apply_queue.h \
 	src/log/apply_thread.c src/log/apply_thread.h \
+	src/log/committer.c src/log/committer.h \
 	src/log/compact.c src/log/compact.h \
 	src/log/compactor.c \
 	src/log/backup.h src/log/backup_format.c src/log/backup_read.c src/log/backup_write.c \
@@ -17,7 +20,8 @@ liblog_la_SOURCES = \
 	src/log/frames.c src/log/frames.h \
 	src/log/head_check.c src/log/head_check.h \
 	src/log/head_duty.c src/log/head_duty.h \
-	src/log/history.c src/log/history.h \
+	src/log/history.c src/log/history.h src/log/history_keep.c src/log/history_private.h \
+	src/log/layers.c src/log/layers.h \
 	src/log/log.c src/log/log.h src/log/log_private.h \
 	src/log/log_about.c src/log/log_clock.c src/log/log_made.c src/log/log_past.c src/log/log_members.c src/log/log_peers.c src/log/log_propose.c src/log/log_safe.c src/log/log_turn.c \
 	src/log/log_offline.c src/log/log_offline.h \

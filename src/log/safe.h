@@ -1,11 +1,13 @@
 /* Safe mode: a server that crashes three times while it applies one entry must not go on crashing (DESIGN.md section 3.10).
  *
  * The file `safe` in the log's folder says which entry is being applied, through shared memory, so that it costs nothing and
- * outlives the process, and how often the process died there. From the third time on the log holds before that entry: the
+ * outlives the process, and how often the process died there. Entries are committed many at a time, by another thread: who dies
+ * in a commit does not know of which entry. After two such deaths in a row they are committed one by one, up to where that commit
+ * reached, and the next death counts as the third. From the third time on the log holds before that entry: the
  * server votes, stores the log and shows what it has, and applies nothing until the operator has the entry skipped. What is
  * to be skipped is kept in the same file, synced. A power cut may lose the count, never more.
  *
- * far_safe_begin() and far_safe_end() are for the apply thread, everything else for the core thread. */
+ * far_safe_begin(), _end() and _committing() are for the threads that apply and commit, everything else for the core thread. */
 #ifndef FAR_LOG_SAFE_H
 #define FAR_LOG_SAFE_H
 
@@ -33,6 +35,10 @@ uint64_t far_safe_hold(const struct far_safe *safe);
 /* The entry is begun, and is over without a crash. */
 void far_safe_begin(struct far_safe *safe, uint64_t index);
 void far_safe_end(struct far_safe *safe);
+/* Entries up to this one are to be committed one by one, each before its far_safe_end(). 0: none. */
+uint64_t far_safe_careful_until(const struct far_safe *safe);
+/* A commit of entries up to index begins; 0: all of it is in the store, and so is what was to be done one by one. */
+void far_safe_committing(struct far_safe *safe, uint64_t index);
 /* The entry that is to be skipped, or was. */
 struct far_safe_entry far_safe_skip(const struct far_safe *safe);
 /* Keep what is to be skipped; durable when this returns 0. It counts from the next start. */

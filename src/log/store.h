@@ -12,6 +12,7 @@
 
 #include "log/chain.h"
 
+struct far_apply_memory;
 struct far_segment;
 struct far_segment_reader;
 
@@ -156,6 +157,7 @@ struct far_store_txn {
     struct far_kv *kv;
     struct far_kv *install_kv;
     struct far_kv *history; /* NULL: none is kept */
+    struct far_apply_memory *memory; /* of who applies entries (apply.h), borrowed; NULL: none is kept */
     struct far_buf row; /* scratch for encoding events */
     struct far_segment_reader *segment; /* the one that was read last; NULL: none */
     struct far_store_meta meta;

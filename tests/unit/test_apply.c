@@ -1,8 +1,14 @@
 /* Apply: entries become events and state together with the applied index, in order, once; by the thread as by hand. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* nftw */
+#endif
 #include "../lib/cm.h"
 
 #include "../lib/entries.h"
+#include "../lib/remove_tree.h"
 #include "log/apply_thread.h"
+
+enum { MAP_BYTES = 1 << 28 };
 
 static struct far_buf payload, entry;
 
@@ -172,9 +178,13 @@ static void the_thread_applies_everything_in_order_and_answers(void **state)
     struct seen seen = {0};
     uv_loop_t loop;
     bool is_stopped = false;
+    char dir[256];
+    const char *base = getenv("TMPDIR");
+    snprintf(dir, sizeof dir, "%s/far-apply-XXXXXX", base != NULL ? base : "/tmp");
+    assert_non_null(mkdtemp(dir));
     assert_int_equal(uv_loop_init(&loop), 0);
     struct watch watch = {.loop = &loop, .wanted = COUNT};
-    assert_int_equal(far_store_open_memory(&by_thread, NULL), 0);
+    assert_int_equal(far_store_open_lmdb(dir, MAP_BYTES, false, &by_thread, NULL), 0); /* the one in memory is for one thread */
     assert_int_equal(far_store_open_memory(&by_hand, NULL), 0);
     assert_int_equal(far_apply_thread_start(by_thread, &loop, on_outcome, NULL, &watch, &thread, NULL), 0);
     for (uint64_t i = 1; i <= COUNT; i++) {
@@ -198,6 +208,7 @@ static void the_thread_applies_everything_in_order_and_answers(void **state)
     assert_true(far_hash128_equal(a.digest, b.digest));
     far_store_close(by_thread);
     far_store_close(by_hand);
+    far_test_remove_tree(dir);
 }
 
 static void what_others_act_on_has_haste_and_what_comes_in_masses_has_none(void **unused)

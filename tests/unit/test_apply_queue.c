@@ -82,8 +82,26 @@ static void what_others_act_on_is_committed_soon_whatever_else_comes(void **stat
     push(f, 3);
     far_apply_queue_hurry(&f->queue);
     assert_int_equal(joining(f, FAR_APPLY_BUSY_JOBS, FIRST - 1, FAR_APPLY_LINGER_MS), 0);
+    far_apply_queue_committing(&f->queue);
     far_apply_queue_committed(&f->queue, FIRST - 1);
     assert_int_equal(joining(f, FAR_APPLY_BUSY_JOBS, FIRST - 1, FAR_APPLY_LINGER_MS), 3);
+}
+
+static void while_one_group_is_being_committed_the_next_goes_on(void **state)
+{
+    struct fixture *f = *state;
+    push(f, 6);
+    far_apply_queue_hurry(&f->queue);
+    far_apply_queue_committing(&f->queue);
+    far_apply_queue_want(&f->queue, FIRST + 2);
+    assert_int_equal(joining(f, FAR_APPLY_GROUP_MAX - 3, FIRST + 2, FAR_APPLY_LINGER_BUSY_MS), 3);
+    assert_int_equal(joining(f, FAR_APPLY_GROUP_MAX, FIRST + 5, 0), 0); /* but not for ever */
+    far_apply_queue_committed(&f->queue, FIRST - 1);
+    assert_int_equal(joining(f, FAR_APPLY_GROUP_MAX - 3, FIRST + 2, 0), 0); /* somebody waits for it */
+    far_apply_queue_committing(&f->queue);
+    far_apply_queue_hurry(&f->queue); /* of a command in the next one */
+    far_apply_queue_committed(&f->queue, FIRST + 2);
+    assert_int_equal(joining(f, FAR_APPLY_BUSY_JOBS, FIRST + 2, FAR_APPLY_LINGER_MS), 0);
 }
 
 static void where_somebody_reads_even_many_are_committed_soon(void **state)
@@ -138,6 +156,7 @@ int main(void)
         QUEUE_TEST(many_entries_share_a_transaction),
         QUEUE_TEST(where_somebody_follows_even_many_are_committed_soon),
         QUEUE_TEST(what_others_act_on_is_committed_soon_whatever_else_comes),
+        QUEUE_TEST(while_one_group_is_being_committed_the_next_goes_on),
         QUEUE_TEST(where_somebody_reads_even_many_are_committed_soon),
         QUEUE_TEST(who_wants_to_read_does_not_wait_for_what_comes_behind),
         QUEUE_TEST(a_transaction_has_a_bound),

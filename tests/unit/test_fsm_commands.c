@@ -438,7 +438,8 @@ static int f_seek_before(struct far_kv *kv, struct far_slice key, struct far_sli
     int rc = fails(kv, err);
     return rc != 0 ? rc : BELOW(kv)->ops->seek_before(BELOW(kv), key, ret_key, ret_value, err);
 }
-static const struct far_kv_ops failing_ops = {f_get, f_put, f_del, f_seek, f_seek_before};
+static const struct far_kv_ops failing_ops = {
+    .get = f_get, .put = f_put, .del = f_del, .seek = f_seek, .seek_before = f_seek_before};
 
 /* The caller's side: work on a copy, and give it up when apply fails. Every failing call must be told, never be taken for a
  * rejection, and the repeat on an intact store must go as if nothing had been. */
