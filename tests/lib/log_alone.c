@@ -35,6 +35,7 @@ struct far_log {
     struct pending *first;
     struct pending **end;
     bool told_leader;
+    int followers; /* far_log_follow(): none is left when the log goes */
     pthread_mutex_t mutex; /* status */
     struct far_log_status status;
     void (*done)(void *arg);
@@ -215,6 +216,7 @@ static void on_closed(uv_handle_t *handle)
         free(p);
         p = next;
     }
+    FAR_ASSERT(log->followers == 0);
     far_store_close(log->store);
     pthread_mutex_destroy(&log->mutex);
     void (*done)(void *arg) = log->done;
@@ -275,8 +277,8 @@ int far_log_view_begin(struct far_log *log, struct far_log_view *ret_view, struc
 
 void far_log_follow(struct far_log *log, bool begins)
 {
-    (void)log; /* every command is committed by itself */
-    (void)begins;
+    log->followers += begins ? 1 : -1; /* and that is all: every command is committed by itself */
+    FAR_ASSERT(log->followers >= 0);
 }
 
 int far_log_view_begin_now(struct far_log *log, struct far_log_view *ret_view, struct far_error *err)

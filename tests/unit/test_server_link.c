@@ -279,8 +279,43 @@ static void whoever_goes_while_its_progress_waits_takes_nobody_along(void **stat
     disconnect(&nodes[1]);
 }
 
+/* ---- the server stops ---- */
+
+enum { CONNECTED = 3 };
+static struct node connected[CONNECTED]; /* when the server stops */
+
+static int stop_with_nodes_connected(void **state)
+{
+    int rc = server_alone_tear_down(state); /* the log holds that nobody follows it any more when it goes */
+    for (size_t i = 0; i < CONNECTED; i++) {
+        assert_true(connected[i].closed);
+        far_net_free(connected[i].net);
+    }
+    return rc;
+}
+
+/* One that only said hello, one whose report was answered, one whose progress waits to be proposed. */
+static void a_server_that_stops_lets_its_nodes_go_before_the_log(void **state)
+{
+    struct fixture *f = *state;
+    make_live(f, "n11", &connected[0]);
+    make_live(f, "n12", &connected[1]);
+    make_live(f, "n13", &connected[2]);
+    report_one(&connected[1], 1, FAR_report_state_failed);
+    RUN_UNTIL(f, connected[1].acked == 1);
+    report_one(&connected[1], 2, FAR_report_state_running);
+    report_one(&connected[2], 1, FAR_report_state_running);
+    for (int turn = 0; turn < 10; turn++) {
+        uv_run(&f->loop, UV_RUN_NOWAIT);
+    }
+}
+
 int main(void)
 {
+    const struct CMUnitTest stopping[] = {
+        cmocka_unit_test_setup_teardown(a_server_that_stops_lets_its_nodes_go_before_the_log, server_alone_set_up,
+                                        stop_with_nodes_connected),
+    };
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_node_is_welcomed_and_its_reports_are_answered),
         cmocka_unit_test(the_newer_of_two_streams_of_a_node_stays),
@@ -289,5 +324,6 @@ int main(void)
         cmocka_unit_test(what_ended_goes_before_progress_that_waits),
         cmocka_unit_test(whoever_goes_while_its_progress_waits_takes_nobody_along),
     };
-    return cmocka_run_group_tests_name("server_link", tests, server_alone_set_up, server_alone_tear_down);
+    int failed = cmocka_run_group_tests_name("server_link", tests, server_alone_set_up, server_alone_tear_down);
+    return failed + cmocka_run_group_tests_name("server_link_stops", stopping, NULL, NULL);
 }
