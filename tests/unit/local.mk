@@ -46,6 +46,11 @@ UNIT_TESTS += tests/unit/test_node
 tests_unit_test_node_SOURCES = tests/unit/test_node.c
 tests_unit_test_node_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_node_LDADD = libnode.la libdataplane.la libadapters.la libfsm.la libnet.la libbase.la $(CMOCKA_LIBS) $(UV_LIBS)
+UNIT_TESTS += tests/unit/test_agent
+tests_unit_test_agent_SOURCES = tests/unit/test_agent.c
+tests_unit_test_agent_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_agent_LDADD = libnode.la libdataplane.la libadapters.la libtestpki.la libfsm.la libnet.la libbase.la \
+	$(CMOCKA_LIBS) $(UV_LIBS)
 # src/fsm
 UNIT_TESTS += tests/unit/test_rows
 tests_unit_test_rows_SOURCES = tests/unit/test_rows.c tests/lib/fsm_world.c tests/lib/fsm_world.h
