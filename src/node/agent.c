@@ -33,6 +33,7 @@ struct far_agent {
     struct far_agent_server servers[FAR_AGENT_SERVERS_MAX];
     size_t server_count;
     size_t server_at; /* whom to dial next */
+    struct far_agent_server server; /* that is dialed, or was last */
     char *servers_path;
     void (*on_removed)(void *arg);
     int (*on_follow)(void *arg, struct far_incarnation_id incarnation, struct far_error *err);
@@ -71,33 +72,29 @@ static void send_reports(struct far_agent *agent);
 
 /* ---- servers ---- */
 
-static void learn_servers(struct far_agent *agent, const struct far_list *list)
+/* The one behind the server that was dialed, if that is one of them. */
+static size_t place_behind(const struct far_agent *agent)
 {
-    struct far_agent_server told[FAR_AGENT_SERVERS_MAX];
-    size_t count = 0, same = 0;
-    const struct far_slice *texts = list->items;
-    for (size_t i = 0; i < list->count && count < FAR_AGENT_SERVERS_MAX; i++) {
-        char text[FAR_AGENT_SERVER_TEXT_MAX] = {0};
-        if (texts[i].len < sizeof text) {
-            memcpy(text, texts[i].data, texts[i].len);
-            count += far_agent_parse_server(text, &told[count]);
+    for (size_t i = 0; i < agent->server_count; i++) {
+        if (agent->servers[i].id == agent->server.id) {
+            return (i + 1) % agent->server_count;
         }
     }
-    while (same < count && same < agent->server_count && far_agent_same_server(&told[same], &agent->servers[same])) {
-        same++;
+    return 0;
+}
+
+static void learn_servers(struct far_agent *agent, const struct far_list *list)
+{
+    if (far_agent_take_servers(list, agent->servers, &agent->server_count)) {
+        agent->server_at = place_behind(agent);
+        far_agent_save_servers(agent->servers_path, agent->servers, agent->server_count);
     }
-    if (count == 0 || (same == count && count == agent->server_count)) {
-        return;
-    }
-    memcpy(agent->servers, told, count * sizeof told[0]);
-    agent->server_count = count;
-    far_agent_save_servers(agent->servers_path, agent->servers, agent->server_count);
 }
 
 /* A server is known by the key that it joined with, not only by its certificate. */
 static bool shows_its_key(const struct far_agent *agent, const struct far_stream *stream)
 {
-    const struct far_agent_server *server = &agent->servers[agent->server_at % agent->server_count];
+    const struct far_agent_server *server = &agent->server;
     if (!server->has_fingerprint || memcmp(server->fingerprint, far_stream_fingerprint(stream), 32) == 0) {
         return true;
     }
@@ -182,10 +179,8 @@ static void on_close(void *arg, struct far_stream *stream, const struct far_erro
         try_close_done(agent);
         return;
     }
-    const struct far_agent_server *server = &agent->servers[agent->server_at % agent->server_count];
-    far_logf(FAR_LEVEL_INFO, "agent", "no stream to server %llu at %s: %s", (unsigned long long)server->id,
-             server->address, why != NULL ? why->message : "it ended");
-    agent->server_at = (agent->server_at + 1) % agent->server_count;
+    far_logf(FAR_LEVEL_INFO, "agent", "no stream to server %llu at %s: %s", (unsigned long long)agent->server.id,
+             agent->server.address, why != NULL ? why->message : "it ended");
     agent->dial_at_ms = uv_now(agent->loop) + agent->backoff_ms;
     agent->backoff_ms = agent->backoff_ms * 2 > FAR_BACKOFF_MAX_MS ? FAR_BACKOFF_MAX_MS : agent->backoff_ms * 2;
     enter(agent, STATE_IDLE);
@@ -201,12 +196,12 @@ static const struct far_stream_callbacks stream_callbacks = {
 
 static void dial(struct far_agent *agent)
 {
-    agent->server_at %= agent->server_count;
-    const struct far_agent_server *server = &agent->servers[agent->server_at];
-    struct far_peer to = {.party = FAR_PARTY_SERVER, .id = server->id};
+    agent->server = agent->servers[agent->server_at];
+    agent->server_at = (agent->server_at + 1) % agent->server_count;
+    struct far_peer to = {.party = FAR_PARTY_SERVER, .id = agent->server.id};
     struct far_error err = {0};
     enter(agent, STATE_DIALING);
-    int rc = far_stream_dial(agent->net, agent->loop, server->address, to, FAR_PURPOSE_LINK, &stream_callbacks, agent,
+    int rc = far_stream_dial(agent->net, agent->loop, agent->server.address, to, FAR_PURPOSE_LINK, &stream_callbacks, agent,
                              &agent->stream, &err);
     if (rc != 0) {
         agent->stream = NULL;
@@ -309,7 +304,7 @@ static void on_incarnation(void *arg, struct far_peer peer, const uint8_t finger
 {
     struct far_agent *agent = arg;
     struct far_incarnation_id own = far_net_incarnation(agent->net);
-    const struct far_agent_server *server = &agent->servers[agent->server_at % agent->server_count];
+    const struct far_agent_server *server = &agent->server;
     struct far_error err = {0};
     unsigned long long id = peer.id, epoch = theirs.epoch;
     if (peer.party != FAR_PARTY_SERVER || agent->state == STATE_CLOSING || agent->on_follow == NULL ||
@@ -350,11 +345,22 @@ static int take_welcome(struct far_agent *agent, struct far_slice payload, struc
     agent->answered_ms = agent->state_since_ms; /* of the hello */
     agent->backoff_ms = FAR_BACKOFF_MIN_MS;
     far_logf(FAR_LEVEL_INFO, "agent", "connected to server %llu, boot %llu",
-             (unsigned long long)agent->servers[agent->server_at].id, (unsigned long long)welcome.boot);
+             (unsigned long long)agent->server.id, (unsigned long long)welcome.boot);
     learn_servers(agent, &welcome.servers);
     enter(agent, STATE_LIVE);
     send_reports(agent);
     return 0;
+}
+
+/* They have changed. */
+static int take_servers(struct far_agent *agent, struct far_slice payload, struct far_arena *arena, struct far_error *err)
+{
+    struct far_msg_servers message;
+    int rc = far_schema_decode(&far_schema_msg_servers, payload, arena, &message, err);
+    if (rc == 0) {
+        learn_servers(agent, &message.servers);
+    }
+    return rc;
 }
 
 static int take_ack(struct far_agent *agent, struct far_slice payload, struct far_arena *arena, struct far_error *err)
@@ -419,6 +425,8 @@ static void on_frame(void *arg, struct far_stream *stream, uint16_t type, struct
         rc = take_orders(agent, payload, &arena, &err);
     } else if (agent->state == STATE_LIVE && type == FAR_KIND_msg_report_ack) {
         rc = take_ack(agent, payload, &arena, &err);
+    } else if (agent->state == STATE_LIVE && type == FAR_KIND_msg_servers) {
+        rc = take_servers(agent, payload, &arena, &err);
     } else if (agent->state != STATE_CLOSING) {
         rc = far_fail(&err, FAR_INVALID, "message %u does not belong here", type);
     }

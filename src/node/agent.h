@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "dataplane/engine.h"
+#include "fsm/schema.h"
 #include "net/net.h"
 
 #include <uv.h>
@@ -48,7 +49,8 @@ struct far_agent_config {
  * else. */
 bool far_agent_parse_server(const char *text, struct far_agent_server *ret_server);
 
-bool far_agent_same_server(const struct far_agent_server *a, const struct far_agent_server *b);
+/* The list that a server told, in place of the one that was known. False: it is the same, or holds nothing that can be read. */
+bool far_agent_take_servers(const struct far_list *texts, struct far_agent_server servers[FAR_AGENT_SERVERS_MAX], size_t *count);
 /* Losing the list costs nothing but a dial to servers that are gone. path NULL: nowhere. */
 void far_agent_save_servers(const char *path, const struct far_agent_server *servers, size_t count);
 

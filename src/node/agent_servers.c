@@ -51,8 +51,31 @@ void far_agent_save_servers(const char *path, const struct far_agent_server *ser
     }
 }
 
-bool far_agent_same_server(const struct far_agent_server *a, const struct far_agent_server *b)
+static bool is_same(const struct far_agent_server *a, const struct far_agent_server *b)
 {
     return a->id == b->id && strcmp(a->address, b->address) == 0 && a->has_fingerprint == b->has_fingerprint &&
            memcmp(a->fingerprint, b->fingerprint, sizeof a->fingerprint) == 0;
+}
+
+bool far_agent_take_servers(const struct far_list *texts, struct far_agent_server servers[FAR_AGENT_SERVERS_MAX], size_t *count)
+{
+    struct far_agent_server told[FAR_AGENT_SERVERS_MAX];
+    size_t told_count = 0, same = 0;
+    const struct far_slice *items = texts->items;
+    for (size_t i = 0; i < texts->count && told_count < FAR_AGENT_SERVERS_MAX; i++) {
+        char text[FAR_AGENT_SERVER_TEXT_MAX] = {0};
+        if (items[i].len < sizeof text) {
+            memcpy(text, items[i].data, items[i].len);
+            told_count += far_agent_parse_server(text, &told[told_count]);
+        }
+    }
+    while (same < told_count && same < *count && is_same(&told[same], &servers[same])) {
+        same++;
+    }
+    if (told_count == 0 || (same == told_count && told_count == *count)) {
+        return false;
+    }
+    memcpy(servers, told, told_count * sizeof told[0]);
+    *count = told_count;
+    return true;
 }

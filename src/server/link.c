@@ -110,11 +110,14 @@ static void on_timer(uv_timer_t *timer)
         far_logf(FAR_LEVEL_ERROR, "link", "cannot read the state: %s", err.message);
         return;
     }
-    bool changed = far_link_orders_changed(&view, link->looked_seq);
-    for (struct session *s = link->sessions; changed && s != NULL; s = s->next) {
+    struct far_link_news news = far_link_look(&view, link->looked_seq);
+    for (struct session *s = link->sessions; news.orders && s != NULL; s = s->next) {
         if (s->state == SESSION_LIVE) {
             far_link_push_orders(s, &view);
         }
+    }
+    if (news.servers) {
+        far_link_push_servers(link, &view);
     }
     link->looked_seq = view.last_seq;
     far_log_view_end(&view);
@@ -159,42 +162,12 @@ static void propose(struct session *session, const struct far_schema *schema, co
     }
 }
 
-/* "<id>@<host>:<port>#<fingerprint>" of every server that is not removed. */
-static int list_servers(struct far_state *state, struct far_arena *arena, struct far_slice *texts, size_t max,
-                        size_t *ret_count, struct far_error *err)
-{
-    struct far_key key = far_key(&far_schema_row_server);
-    struct far_row_server row;
-    size_t count = 0;
-    int rc = 0;
-    while (count < max && (rc = far_state_next(state, &far_schema_row_server, &key, arena, NULL, &row, err)) == 0) {
-        if (row.role == FAR_server_role_removed || row.peer_address.len == 0) {
-            continue;
-        }
-        char *text = far_arena_alloc(arena, row.peer_address.len + 24 + 66);
-        if (text == NULL) {
-            return far_fail(err, FAR_LIMIT, "no memory for the list of servers");
-        }
-        int n = sprintf(text, "%llu@%.*s", (unsigned long long)row.id, (int)row.peer_address.len,
-                        (const char *)row.peer_address.data);
-        if (row.fingerprint.len == 32) {
-            text[n] = '#';
-            far_hex_encode(row.fingerprint.data, 32, text + n + 1);
-            n += 65;
-        }
-        texts[count++] = far_slice(text, (size_t)n);
-    }
-    *ret_count = count;
-    return rc == FAR_NOT_FOUND ? 0 : rc;
-}
-
 static int welcome(struct session *session, struct far_error *err)
 {
     struct far_log_view view;
     struct far_arena arena;
     struct far_row_cluster cluster;
-    struct far_slice servers[16];
-    size_t count = 0;
+    struct far_list servers;
     struct far_key key = far_key(&far_schema_row_cluster);
     int rc = far_log_view_begin(session->link->log, &view, err);
     if (rc != 0) {
@@ -203,13 +176,14 @@ static int welcome(struct session *session, struct far_error *err)
     far_arena_init(&arena, FAR_LINK_ARENA_MAX);
     rc = far_state_get(&view.state, &far_schema_row_cluster, &key, &arena, &cluster, err);
     if (rc == 0) {
-        rc = list_servers(&view.state, &arena, servers, 16, &count, err);
+        rc = far_link_list_servers(&view.state, &arena, &servers, err);
     }
     if (rc == 0) {
         struct far_msg_welcome message = {.boot = session->boot,
                                           .lease_ms = cluster.lease_ms,
                                           .incarnation_epoch = cluster.incarnation_epoch,
-                                          .servers = {.items = servers, .count = count}};
+                                          .servers = servers};
+        session->servers_told = far_link_servers_hash(&servers);
         rc = far_link_send(session, &far_schema_msg_welcome, &message);
     }
     if (rc == 0) {

@@ -1,9 +1,10 @@
 /* The link: the server's side of the streams of nodes (port 5001, FAR_PURPOSE_LINK).
  *
  * A node says hello; its boot is proposed, and with the answer it is welcome. After each commit what the state wants of
- * the node (its tasks and their attempts) is compared with what it was sent, and the difference goes out as orders. A
- * report is proposed as the node's command and answered when it is committed. A node that connects twice keeps the newer
- * stream. Any server serves any node: nothing here is more than a cache of the state. Core thread only. */
+ * the node (its tasks and their attempts) is compared with what it was sent, and the difference goes out as orders; so does
+ * the list of servers when it is another one than the node was told. A report is proposed as the node's command and answered
+ * when it is committed. A node that connects twice keeps the newer stream. Any server serves any node: nothing here is more
+ * than a cache of the state. Core thread only. */
 #ifndef FAR_SERVER_LINK_H
 #define FAR_SERVER_LINK_H
 

@@ -174,17 +174,29 @@ void far_link_push_orders(struct session *session, struct far_log_view *view)
     }
 }
 
-bool far_link_orders_changed(struct far_log_view *view, uint64_t since_seq)
+/* Only few kinds of event do either. */
+static void note_event(struct far_link_news *news, uint16_t kind)
 {
+    news->orders = news->orders || kind == FAR_KIND_ev_tasks_created || kind == FAR_KIND_ev_tasks_changed;
+    news->servers = news->servers || kind == FAR_KIND_ev_server_joined || kind == FAR_KIND_ev_server_role_changed ||
+                    kind == FAR_KIND_ev_incarnation_begun;
+}
+
+struct far_link_news far_link_look(struct far_log_view *view, uint64_t since_seq)
+{
+    static const struct far_link_news everything = {.orders = true, .servers = true};
+    struct far_link_news news = {.orders = false};
     struct far_arena arena;
-    bool changed = view->last_seq < since_seq || view->last_seq - since_seq > EVENTS_MAX;
+    int rc = view->last_seq < since_seq || view->last_seq - since_seq > EVENTS_MAX ? FAR_LIMIT : 0;
     far_arena_init(&arena, FAR_LINK_ARENA_MAX);
-    for (uint64_t seq = since_seq + 1; !changed && seq <= view->last_seq; seq++) {
+    for (uint64_t seq = since_seq + 1; rc == 0 && seq <= view->last_seq; seq++) {
         struct far_event event;
         far_arena_reset(&arena);
-        int rc = far_log_view_event(view, seq, &arena, &event, NULL, NULL);
-        changed = rc != 0 || event.kind == FAR_KIND_ev_tasks_created || event.kind == FAR_KIND_ev_tasks_changed;
+        rc = far_log_view_event(view, seq, &arena, &event, NULL, NULL);
+        if (rc == 0) {
+            note_event(&news, event.kind);
+        }
     }
     far_arena_done(&arena);
-    return changed;
+    return rc == 0 ? news : everything;
 }

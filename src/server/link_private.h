@@ -23,6 +23,7 @@ struct session {
     struct session *next_held; /* behind it */
     struct far_sub_order_key *sent; /* what the node knows, in the order of (job, task) */
     size_t sent_count;
+    uint64_t servers_told;     /* the hash of the list that the node was told last */
 };
 
 struct far_link {
@@ -47,7 +48,18 @@ int far_link_send(struct session *session, const struct far_schema *schema, cons
 /* ---- link_orders.c ---- */
 /* Tell the node what is new of what it has to do; a session that this fails for is ended. */
 void far_link_push_orders(struct session *session, struct far_log_view *view);
-/* Can what some node has to do have changed since the event since_seq? Only two kinds of event do that. */
-bool far_link_orders_changed(struct far_log_view *view, uint64_t since_seq);
+/* What can have changed for nodes since the event since_seq. */
+struct far_link_news {
+    bool orders;  /* what some node has to do */
+    bool servers; /* the list of servers */
+};
+struct far_link_news far_link_look(struct far_log_view *view, uint64_t since_seq);
+
+/* ---- link_servers.c ---- */
+/* Every server that is not removed, as a node is told; in the arena. */
+int far_link_list_servers(struct far_state *state, struct far_arena *arena, struct far_list *ret_servers, struct far_error *err);
+uint64_t far_link_servers_hash(const struct far_list *servers);
+/* Tell every node that was told another list; a session that this fails for is ended. */
+void far_link_push_servers(struct far_link *link, struct far_log_view *view);
 
 #endif

@@ -15,6 +15,7 @@ libserver_la_SOURCES = \
 	src/server/leadership.c src/server/leadership.h \
 	src/server/link.c src/server/link.h src/server/link_private.h \
 	src/server/link_orders.c \
+	src/server/link_servers.c \
 	src/server/members.c src/server/members.h \
 	src/server/peer_keys.c src/server/peer_keys.h \
 	src/server/recover_quorum.c \

@@ -4,6 +4,7 @@
 far-timeout: 240
 """
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -17,6 +18,32 @@ cluster = None
 def survives(server=None):
     value = cluster.get("/v1/cluster", server=server)["survives"]
     return {s["role"]: s["survived"] for s in value["sites"]}, value
+
+
+def log_of(process):
+    with open(process.log, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def a_node_that_knew_only_the_first_server_outlives_it():
+    """It joined a cluster of one and its stream stays there: the servers that come later are told on it."""
+    node = cluster.add_node("early", "protected")
+    cluster.wait_nodes()
+    cluster.add_server("recovery")
+    cluster.add_server("witness")
+    first = cluster.servers["protected"]
+
+    def told():
+        with open(os.path.join(node.dir, "servers"), encoding="ascii") as file:
+            return len(file.readlines()) == 3
+    farlib.until(told, 10, "the node knows three servers")
+    streams = log_of(node).count("no stream to server")
+    first.kill()
+    farlib.until(lambda: re.search("connected to server (?!1,)", log_of(node)), 20, "the node is with another server")
+    first.start()
+    cluster.wait_leader()
+    cluster.wait_nodes()
+    return [] if streams == 0 else ["the stream was given up %d times before" % streams]
 
 
 def the_status_says_what_each_server_holds_and_what_is_survived():
@@ -213,9 +240,9 @@ def the_first_server_is_destroyed_and_a_new_one_joins():
 
 
 if __name__ == "__main__":
-    with farlib.Cluster(nodes=False, witness=True) as cluster:
+    with farlib.Cluster(servers=("protected",), nodes=False, witness=True) as cluster:
         tap.run_all([
-            the_status_says_what_each_server_holds_and_what_is_survived, the_witness_serves_no_users,
+            a_node_that_knew_only_the_first_server_outlives_it, the_status_says_what_each_server_holds_and_what_is_survived, the_witness_serves_no_users,
             leadership_is_handed_over_on_request, leadership_leaves_the_witness,
             a_layout_that_loses_the_quorum_with_the_protected_site_is_warned_of,
             a_dead_server_is_counted_in_what_is_survived_now, a_standby_that_is_down_holds_up_no_other,

@@ -219,6 +219,26 @@ static void a_server_is_named_with_its_key_where_that_is_known(void **unused)
     assert_int_equal(server.fingerprint[31], 0xef);
 }
 
+static void a_list_of_servers_takes_the_place_of_another_one(void **unused)
+{
+    struct far_agent_server servers[FAR_AGENT_SERVERS_MAX] = {{.id = 1, .address = "a:1"}};
+    size_t count = 1;
+    struct far_slice texts[] = {far_slice_str("1@a:1"), far_slice_str("nonsense"), far_slice_str("2@b:1")};
+    struct far_list list = {.items = texts, .count = 1};
+    assert_false(far_agent_take_servers(&list, servers, &count)); /* the same */
+    list.count = 3;
+    assert_true(far_agent_take_servers(&list, servers, &count));
+    assert_int_equal(count, 2);
+    assert_string_equal(servers[1].address, "b:1");
+    list = (struct far_list){.items = texts + 1, .count = 1}; /* nothing of it can be read: what is known stays */
+    assert_false(far_agent_take_servers(&list, servers, &count));
+    assert_int_equal(count, 2);
+    list = (struct far_list){.items = texts + 2, .count = 1};
+    assert_true(far_agent_take_servers(&list, servers, &count));
+    assert_int_equal(count, 1);
+    assert_int_equal(servers[0].id, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +252,7 @@ int main(void)
         cmocka_unit_test(what_was_left_of_a_lease_counts_until_it_is_renewed),
         cmocka_unit_test(leases_stop_at_their_maximum),
         cmocka_unit_test(a_server_is_named_with_its_key_where_that_is_known),
+        cmocka_unit_test(a_list_of_servers_takes_the_place_of_another_one),
         cmocka_unit_test(orders_are_checked_before_the_engine_sees_them),
     };
     return cmocka_run_group_tests_name("node", tests, NULL, NULL);

@@ -1,5 +1,8 @@
 /* server/link.h as a node sees it: welcome, reports, two streams, and who is cut off. */
 #include "../lib/server_alone.h"
+#include "net/join_token.h"
+#include "net/pki.h"
+#include "net/seal.h"
 
 struct node {
     struct fixture *f;
@@ -13,6 +16,7 @@ struct node {
     uint64_t boot;
     uint64_t lease_ms;
     size_t servers;
+    unsigned told_servers; /* so often since the welcome */
     uint64_t acked;
     struct far_error why;
 };
@@ -43,6 +47,11 @@ static void node_got_frame(void *arg, struct far_stream *stream, uint16_t type, 
         n->boot = welcome.boot;
         n->lease_ms = welcome.lease_ms;
         n->servers = welcome.servers.count;
+    } else if (type == FAR_KIND_msg_servers) {
+        struct far_msg_servers message;
+        assert_int_equal(far_schema_decode(&far_schema_msg_servers, payload, &arena, &message, &err), 0);
+        n->servers = message.servers.count;
+        n->told_servers++;
     } else if (type == FAR_KIND_msg_report_ack) {
         struct far_msg_report_ack ack;
         assert_int_equal(far_schema_decode(&far_schema_msg_report_ack, payload, &arena, &ack, &err), 0);
@@ -279,6 +288,39 @@ static void whoever_goes_while_its_progress_waits_takes_nobody_along(void **stat
     disconnect(&nodes[1]);
 }
 
+static void join_server(struct fixture *f, const char *name)
+{
+    struct far_error err;
+    struct far_buf key = {.max = 4096};
+    uint8_t public_key[32], private_key[32];
+    char csr[4096], token[FAR_JOIN_TOKEN_TEXT_MAX];
+    server_alone_token(f, name, FAR_token_purpose_join_server, token);
+    assert_int_equal(far_pki_key_make(&key, &err), 0);
+    assert_int_equal(far_seal_keypair(public_key, private_key, &err), 0);
+    server_alone_request(far_buf_slice(&key), csr);
+    assert_int_equal(server_alone_join(f, token, "server", name, csr, public_key), 0);
+    far_secret_done(&key);
+}
+
+static void a_connected_node_is_told_the_servers_whenever_they_change(void **state)
+{
+    struct fixture *f = *state;
+    struct node first, second;
+    make_live(f, "n14", &first);
+    make_live(f, "n15", &second);
+    assert_int_equal(first.servers, 1);
+    join_server(f, "b");
+    RUN_UNTIL(f, first.servers == 2 && second.servers == 2);
+    struct far_cmd_server_role_set remove = {.name = far_slice_str("b"), .role = FAR_server_role_removed};
+    server_alone_command(f, &far_schema_cmd_server_role_set, &remove);
+    RUN_UNTIL(f, first.servers == 1 && second.servers == 1);
+    /* once for each change of the list; that a standby became a voter is none */
+    assert_int_equal(first.told_servers, 2);
+    assert_int_equal(second.told_servers, 2);
+    disconnect(&first);
+    disconnect(&second);
+}
+
 /* ---- the server stops ---- */
 
 enum { CONNECTED = 3 };
@@ -323,6 +365,7 @@ int main(void)
         cmocka_unit_test(whoever_is_unknown_or_out_of_turn_is_cut_off),
         cmocka_unit_test(what_ended_goes_before_progress_that_waits),
         cmocka_unit_test(whoever_goes_while_its_progress_waits_takes_nobody_along),
+        cmocka_unit_test(a_connected_node_is_told_the_servers_whenever_they_change),
     };
     int failed = cmocka_run_group_tests_name("server_link", tests, server_alone_set_up, server_alone_tear_down);
     return failed + cmocka_run_group_tests_name("server_link_stops", stopping, NULL, NULL);
