@@ -164,6 +164,7 @@ static int command(struct far_api_request *request, const json_t *body, struct f
     if (rc == 0 && route->keeps_history && !request->query.force) {
         rc = far_api_check_removal(request, object, err);
     }
+    rc = rc != 0 ? rc : far_api_check_users_served(request, object, err);
     return rc != 0 ? rc : far_api_propose(request, object, err);
 }
 

@@ -75,7 +75,7 @@ struct walk {
     struct far_arena *arena;
 };
 
-static bool is_up(const struct far_log_status *status, const struct far_log_member *member)
+bool far_api_member_is_up(const struct far_log_status *status, const struct far_log_member *member)
 {
     return member->id == status->server_id || (member->connected && member->about_age_ms <= UP_MS_MAX) ||
            member->contact_age_ms <= UP_MS_MAX;
@@ -124,7 +124,7 @@ static int member_to_json(struct walk *walk, const struct far_log_member *member
         far_json_text(server.name), "address", far_json_text(far_slice_str(member->address)), "role",
         far_enum_name(&far_enum_server_role, (uint64_t)member->role), "site", far_json_text(site.name), "site_role",
         has_site ? json_string(far_enum_name(&far_enum_site_role, site.role)) : json_null(), "leads",
-        member->id == status->leader_id, "up", is_up(status, member), "connected", member->connected, "match_index",
+        member->id == status->leader_id, "up", far_api_member_is_up(status, member), "connected", member->connected, "match_index",
         status->is_leader ? far_json_u64(member->match_index) : json_null(), "lag",
         status->is_leader ? far_json_u64(lag) : json_null(), "contact_age_ms", age_to_json(member->contact_age_ms));
     json_t *said = said_to_json(member);
@@ -158,7 +158,7 @@ static int survives(struct walk *walk, json_t **ret_json, struct far_error *err)
     uint64_t down[FAR_LOG_MEMBERS_MAX];
     size_t count = 0;
     for (size_t i = 0; i < walk->status->member_count; i++) {
-        if (!is_up(walk->status, &walk->status->members[i])) {
+        if (!far_api_member_is_up(walk->status, &walk->status->members[i])) {
             down[count++] = walk->status->members[i].id;
         }
     }

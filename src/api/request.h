@@ -151,6 +151,10 @@ void far_api_cluster(struct far_api_request *request);
 void far_api_log_head(struct far_api_request *request);
 void far_api_ready(struct far_api_request *request);
 
+/* ---- read_cluster.c ---- */
+/* It said something lately, or is this server. */
+bool far_api_member_is_up(const struct far_log_status *status, const struct far_log_member *member);
+
 /* ---- skip_entry.c ---- */
 void far_api_skip_entry(struct far_api_request *request);
 
@@ -165,8 +169,12 @@ int far_api_let_in(struct far_api_request *request, struct far_error *err);
 /* ---- witness.c ---- */
 /* More than the health, status and place of a server: a witness does not serve it. */
 bool far_api_is_for_users(const struct far_route *route);
-/* FAR_NOT_LEADER, with whom to ask, if this server is a witness and the route is more than its health and status. */
+/* FAR_NOT_LEADER, with whom to ask, if this server is a witness, the route is more than its health and status, and another server
+ * that is no witness votes and is up. */
 int far_api_check_witness(struct far_api_request *request, struct far_log_view *view, struct far_error *err);
+/* FAR_CONFLICT: the command takes out, or to a witness site, the last voter that serves users. One that is down may be taken
+ * out: the witnesses serve users until there is another. */
+int far_api_check_users_served(struct far_api_request *request, const void *command, struct far_error *err);
 
 /* ---- command.c ---- */
 void far_api_command(struct far_api_request *request);

@@ -239,6 +239,47 @@ def the_first_server_is_destroyed_and_a_new_one_joins():
     return [] if node.alive() else ["the node ended"]
 
 
+def commands_that_would_leave_only_witnesses_are_refused():
+    """And a witness serves users when every other server is down."""
+    wrong = []
+    for name in ("recovery", "third"):
+        number = cluster.get("/v1/servers/" + name)["id"]
+        cluster.call("DELETE", "/v1/servers/" + name)
+        farlib.until(lambda n=number: cluster.get("/v1/servers/%d" % n)["role"] == "removed", 30, name + " is out")
+        cluster.servers.pop(name).kill()
+    for argv in (("server", "remove", "second"), ("server", "remove", "second", "--force"), ("server", "remove", "second", "--dry-run"),
+                 ("server", "site", "second", "--site", "witness")):
+        status, text = cluster.cli(*argv, check=False, as_json=False)
+        if status != 4 or "the last voter that is no witness" not in text:
+            wrong.append("%r: %d %s" % (argv, status, text))
+    witness = cluster.servers["witness"]
+    if cluster.request(witness, "GET", "/v1/sites")[0] != 503:
+        wrong.append("the witness serves users")
+    cluster.servers["second"].kill()
+    farlib.until(lambda: cluster.request(witness, "GET", "/v1/sites")[0] == 200, 20, "the witness answers when nobody else can")
+    return wrong
+
+
+def a_witness_that_alone_is_left_lets_new_servers_in():
+    """Forced recovery on the witness; then everything that makes it a cluster again is asked of the witness."""
+    witness = cluster.servers["witness"]
+    witness.stop()
+    status, text = cluster.run_tool("farshored", "recover-quorum", "--dir", witness.dir, "--token", "@" + cluster.token_file, "--confirm",
+                                    "test", check=False)
+    if status != 0:
+        return ["%d %s" % (status, text)]
+    cluster.index = 0
+    cluster.servers = {"witness": witness}
+    witness.start()
+    cluster.wait_leader()
+    cluster.wait_nodes()
+    fresh = cluster.add_server("fresh", site="protected")
+    farlib.until(lambda: cluster.leader() is fresh, 30, "leadership leaves the witness")
+    farlib.until(lambda: cluster.request(witness, "GET", "/v1/sites")[0] == 503, 20, "the witness serves no users any more")
+    cluster.cli("site", "create", "again", "--role", "recovery")
+    return []
+
+
 if __name__ == "__main__":
     with farlib.Cluster(servers=("protected",), nodes=False, witness=True) as cluster:
         tap.run_all([
@@ -248,4 +289,5 @@ if __name__ == "__main__":
             a_dead_server_is_counted_in_what_is_survived_now, a_standby_that_is_down_holds_up_no_other,
             a_leading_server_is_replaced_and_the_command_is_interrupted, a_server_that_is_down_goes_first_when_it_is_replaced,
             the_first_server_is_destroyed_and_a_new_one_joins,
+            commands_that_would_leave_only_witnesses_are_refused, a_witness_that_alone_is_left_lets_new_servers_in,
         ])
