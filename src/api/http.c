@@ -4,6 +4,7 @@
  * HTTP_WRITEABLE sends one chunk until the transaction is complete. A stream pulls its next chunk when the socket
  * can take one. When it fails: the connection closes, CLOSED_HTTP or DROP_PROTOCOL discards the exchange. */
 #include "api/http_private.h"
+#include "api/http_watch.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -26,6 +27,9 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     struct far_http *http = lws_context_user(lws_get_context(wsi));
     http->is_stirred = true;
     switch (reason) {
+    case LWS_CALLBACK_OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS: /* the listener's context is made */
+        far_http_watch(user);
+        return 0;
     case LWS_CALLBACK_FILTER_NETWORK_CONNECTION:
         return far_http_conns_admit(&http->conns, (int)(intptr_t)in) ? 0 : -1;
     case LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED:
@@ -214,7 +218,7 @@ static int listen_on(struct far_http *http, const struct far_http_config *config
         .gid = (gid_t)-1,
         .uid = (uid_t)-1,
         .fd_limit_per_thread = config->connections_max + FAR_HTTP_CONNS_SPARE + 8, /* the listener, the wake-up pipe */
-        .max_http_header_data = FAR_HTTP_HEAD_MAX, /* beyond, libwebsockets closes without an answer */
+        .max_http_header_data = FAR_HTTP_HEAD_MAX, /* it closes beyond: see http_scan.h */
         .max_http_header_pool = (unsigned short)(config->connections_max + 8),
         .timeout_secs = 10, /* for the handshake, for a head, between two pieces of a body */
         .keepalive_timeout = 60,

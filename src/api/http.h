@@ -16,6 +16,7 @@ enum {
     FAR_HTTP_QUERY_MAX = 16,     /* arguments; more: 400 */
     FAR_HTTP_QUERY_BYTES = 2048, /* of all of them */
     FAR_HTTP_PATH_MAX = 512,
+    FAR_HTTP_HEAD_MAX = 8192, /* somewhat less is taken: see http_scan.h */
     FAR_HTTP_HEADER_MAX = 1100, /* of one header's value */
     FAR_HTTP_CHUNK = 32 * 1024,          /* written at once */
     FAR_HTTP_PULL_MAX = 2 * 1024 * 1024, /* appended by one pull, should a single piece be larger than the room */

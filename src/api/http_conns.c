@@ -16,6 +16,7 @@ struct far_http_conn {
     bool is_known; /* a request on it was allowed */
     bool keeps_buffers; /* of TLS, between two requests */
     bool is_dying;
+    bool had_body; /* the request that was answered last */
     uint64_t heard_bytes; /* read from the socket when the last answer went out; 0: none did yet */
     struct far_http_conn *older, *newer; /* while idle */
     struct far_http_conn *next_dying;
@@ -146,13 +147,14 @@ void far_http_conns_busy(struct far_http_conns *conns, struct lws *wsi)
     }
 }
 
-void far_http_conns_idle(struct far_http_conns *conns, struct lws *wsi)
+void far_http_conns_idle(struct far_http_conns *conns, struct lws *wsi, bool had_body)
 {
     struct far_http_conn *conn = lws_get_opaque_user_data(wsi);
     if (conn != NULL && !conn->is_dying) {
         take_out(conns, conn);
         put_newest(conns, conn);
         conn->heard_bytes = heard_bytes(wsi);
+        conn->had_body = had_body;
     }
 }
 
@@ -175,8 +177,9 @@ void far_http_conns_known(struct far_http_conns *conns, struct lws *wsi)
     }
 }
 
-bool far_http_conns_is_ahead(struct lws *wsi)
+bool far_http_conns_is_ahead(struct lws *wsi, bool *ret_after_body)
 {
     const struct far_http_conn *conn = lws_get_opaque_user_data(wsi);
+    *ret_after_body = conn != NULL && conn->had_body;
     return conn != NULL && conn->heard_bytes != 0 && conn->heard_bytes == heard_bytes(wsi);
 }

@@ -41,11 +41,13 @@ void far_http_conns_reap(struct far_http_conns *conns);
 int far_http_conns_add(struct far_http_conns *conns, struct lws *wsi);
 void far_http_conns_remove(struct far_http_conns *conns, struct lws *wsi);
 void far_http_conns_busy(struct far_http_conns *conns, struct lws *wsi);
-void far_http_conns_idle(struct far_http_conns *conns, struct lws *wsi);
+/* Its request was answered; had_body: that had one. */
+void far_http_conns_idle(struct far_http_conns *conns, struct lws *wsi, bool had_body);
 /* It is no stranger's any more. */
 void far_http_conns_known(struct far_http_conns *conns, struct lws *wsi);
 /* A head came, and nothing was read from the socket since the answer before: it was sent ahead of that answer. What
- * libwebsockets keeps back in this way it cannot take a body from: it reads the head again as the body, and then for ever. */
-bool far_http_conns_is_ahead(struct lws *wsi);
+ * libwebsockets keeps back in this way it cannot take a body from: it reads the head again as the body, and then for ever. Nor does
+ * it find the beginning of what it keeps back behind a body: then *ret_after_body. */
+bool far_http_conns_is_ahead(struct lws *wsi, bool *ret_after_body);
 
 #endif

@@ -1,5 +1,6 @@
 /* Requests and their answers: see http.h and http_private.h. Each HTTP_WRITEABLE sends one chunk. */
 #include "api/http_private.h"
+#include "api/http_watch.h"
 
 #include "base/assert.h"
 
@@ -51,6 +52,14 @@ static void dispatch(struct far_http_exchange *x)
     x->http->callbacks.on_request(x->http->arg, x);
 }
 
+/* Sent ahead of an answer, and libwebsockets may not read it rightly, or it changes something: only reads are served so. */
+static bool is_too_early(const struct far_http_exchange *x)
+{
+    bool after_body, is_read = x->request.method == FAR_HTTP_GET || x->request.method == FAR_HTTP_HEAD;
+    bool has_body = lws_hdr_total_length(x->wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH) > 0;
+    return far_http_conns_is_ahead(x->wsi, &after_body) && (after_body || has_body || !is_read);
+}
+
 int far_http_on_head(struct far_http *http, struct lws *wsi, struct far_http_session *session)
 {
     far_http_discard(session->exchange);
@@ -72,7 +81,12 @@ int far_http_on_head(struct far_http *http, struct lws *wsi, struct far_http_ses
     far_buf_init(&x->body, http->body_max);
     far_buf_init(&x->headers, LWS_PRE + HEADERS_MAX);
     x->request.refuse_status = far_http_head_read(wsi, http->body_max, &x->head, &x->request, &x->body_length);
-    if (lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH) > 0 && far_http_conns_is_ahead(wsi)) {
+    const char *why;
+    int sent_status = far_http_watch_take(lws_get_ssl(wsi), &why); /* counts before all else: the rest may come of it */
+    if (sent_status != 0) {
+        x->request.refuse_status = far_http_refuse_head(&x->request, sent_status, why);
+    }
+    if (is_too_early(x)) {
         return -1; /* the client may ask again on a connection of its own */
     }
     if (x->body_length == 0 || x->body_length > DISCARD_MAX) {
@@ -212,7 +226,7 @@ static int complete(struct far_http_exchange *x)
 {
     struct lws *wsi = x->wsi;
     bool must_close = closes(x);
-    far_http_conns_idle(&x->http->conns, wsi);
+    far_http_conns_idle(&x->http->conns, wsi, x->body_length > 0);
     far_http_discard(x);
     return must_close || lws_http_transaction_completed(wsi) != 0 ? -1 : 0;
 }
@@ -310,6 +324,10 @@ int far_http_on_stranger(struct far_http *http, struct lws *wsi, const void *dat
 {
     struct far_http_request request = {0};
     struct far_buf body;
+    bool after_body;
+    if (far_http_conns_is_ahead(wsi, &after_body)) {
+        return -1; /* what was sent ahead, and not read rightly */
+    }
     int status = far_http_head_stranger(far_slice(data, len), &request);
     far_buf_init(&body, HEADERS_MAX);
     if (http->callbacks.on_stranger != NULL) {

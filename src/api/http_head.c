@@ -1,5 +1,5 @@
 /* The head of a request: see http_head.h. libwebsockets has percent-decoded path and query already; each argument of the
- * query is a fragment of its own. */
+ * query is a fragment of its own. What it would have read wrongly was found before (http_scan.h). */
 #include "api/http_head.h"
 
 #include <stdarg.h>
@@ -36,6 +36,11 @@ __attribute__((format(printf, 3, 4))) static int refuse(struct far_http_request 
 void far_http_refuse_body(struct far_http_request *request, size_t body_max)
 {
     refuse(request, 413, "the body is larger than %zu bytes, the most that is taken", body_max);
+}
+
+int far_http_refuse_head(struct far_http_request *request, int status, const char *why)
+{
+    return refuse(request, status, "%s", why);
 }
 
 int far_http_head_stranger(struct far_slice data, struct far_http_request *request)

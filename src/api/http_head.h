@@ -7,8 +7,6 @@
 
 #include <libwebsockets.h>
 
-enum { FAR_HTTP_HEAD_MAX = 8192 };
-
 /* Where the texts of a head are kept. */
 struct far_http_head {
     size_t used;
@@ -18,6 +16,8 @@ struct far_http_head {
 /* What came is no head that libwebsockets knows: refuse with 405 if it begins with the name of a method, else 400.
  * Returns the status. */
 int far_http_head_stranger(struct far_slice data, struct far_http_request *request);
+/* Refuse the request for its head as it was sent (http_scan.h). Returns the status. */
+int far_http_refuse_head(struct far_http_request *request, int status, const char *why);
 /* Refuse the request for its body. */
 void far_http_refuse_body(struct far_http_request *request, size_t body_max);
 /* Fills *request from the connection; its texts live in *head. Returns 0, or the status with which to refuse the

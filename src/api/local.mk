@@ -21,6 +21,8 @@ libapi_la_SOURCES = \
 	src/api/http_conns.c src/api/http_conns.h \
 	src/api/http_exchange.c src/api/http_private.h \
 	src/api/http_head.c src/api/http_head.h \
+	src/api/http_scan.c src/api/http_scan.h \
+	src/api/http_watch.c src/api/http_watch.h \
 	src/api/json.c src/api/json.h \
 	src/api/policies.c \
 	src/api/read.c src/api/read_cluster.c \

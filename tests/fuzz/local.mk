@@ -81,7 +81,7 @@ tests_fuzz_fuzz_pack_LDFLAGS = $(LINK_WITH_FUZZ)
 tests_fuzz_fuzz_pack_LDADD = libdataplane.la
 
 # src/api
-FUZZ_TARGETS += tests/fuzz/fuzz_json_command tests/fuzz/fuzz_http_query
+FUZZ_TARGETS += tests/fuzz/fuzz_json_command tests/fuzz/fuzz_http_query tests/fuzz/fuzz_http_head
 tests_fuzz_fuzz_json_command_SOURCES = tests/fuzz/fuzz_json_command.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_json_command_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 tests_fuzz_fuzz_json_command_LDFLAGS = $(LINK_WITH_FUZZ)
@@ -90,6 +90,9 @@ tests_fuzz_fuzz_http_query_SOURCES = tests/fuzz/fuzz_http_query.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_http_query_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 tests_fuzz_fuzz_http_query_LDFLAGS = $(LINK_WITH_FUZZ)
 tests_fuzz_fuzz_http_query_LDADD = libapi.la libfsm.la libbase.la $(JANSSON_LIBS)
+tests_fuzz_fuzz_http_head_SOURCES = tests/fuzz/fuzz_http_head.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_http_head_LDFLAGS = $(LINK_WITH_FUZZ)
+tests_fuzz_fuzz_http_head_LDADD = libapi.la libfsm.la libbase.la $(JANSSON_LIBS)
 
 # src/client: the library hides its own parts, so its files are compiled here
 FUZZ_TARGETS += tests/fuzz/fuzz_proof

@@ -236,6 +236,18 @@ def unknown_paths_and_methods():
             refused("no job|there is|job", "not_found", "GET", "/v1/jobs/999999"))
 
 
+def an_escaped_line_end_cuts_no_url():
+    """%0d and %0a would end the target there, %00 the value: a site would go that was not meant, a dry run be none."""
+    wrong = []
+    for method, where, body in (("DELETE", "/v1/sites/recovery%0d?dry_run=true", None), ("DELETE", "/v1/sites/recovery%0aHTTP/1.1", None),
+                                ("DELETE", "/v1/plans/plan%0A", None), ("POST", "/v1/plans/plan/start%0d?dry_run=true", {}),
+                                ("POST", "/v1/sites?dry_run=true%00", {"name": "x", "role": "recovery"}),
+                                ("PATCH", "/v1/workloads/vm%0d", {"note": "x"}), ("PUT", "/v1/log/retention%0a?dry_run=true", {}),
+                                ("DELETE", "/v1/tokens/admin%0d%0a?dry_run=true", None), ("GET", "/v1/events?limit=1%0a0&role=banana", None)):
+        wrong += refused("control character", "invalid", method, where, body)
+    return wrong
+
+
 def a_frame_with_a_wrong_length_on_the_server_port():
     """Mutual TLS with a good certificate, then bytes that are no greeting: the stream ends, the server goes on."""
     node = cluster.nodes["source"]
@@ -331,7 +343,7 @@ if __name__ == "__main__":
                 a_token_for_another_name_or_purpose, a_node_whose_address_is_none, a_certificate_of_another_cluster,
                 a_server_with_another_key_than_the_node_knows, a_client_of_another_ca_is_not_believed,
                 names_that_are_taken, an_adapter_that_no_node_has, an_adapter_that_cannot_be_judged_yet, a_plan_with_unknown_sites_or_workloads, malformed_and_oversized_json,
-                an_oversized_body_is_refused_early, unknown_paths_and_methods, a_frame_with_a_wrong_length_on_the_server_port,
+                an_oversized_body_is_refused_early, unknown_paths_and_methods, an_escaped_line_end_cuts_no_url, a_frame_with_a_wrong_length_on_the_server_port,
                 unknown_options_and_commands, a_recovery_target_that_exists, a_disk_that_vanished, a_disk_that_shrank,
                 the_plan_still_works_after_all_that,
             ])

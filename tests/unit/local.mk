@@ -98,6 +98,10 @@ UNIT_TESTS += tests/unit/test_api_http
 tests_unit_test_api_http_SOURCES = tests/unit/test_api_http.c
 tests_unit_test_api_http_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_api_http_LDADD = libapi.la tests/lib/libhttps.la libtestpki.la libnet.la libbase.la $(CMOCKA_LIBS) $(OPENSSL_LIBS)
+UNIT_TESTS += tests/unit/test_api_heads
+tests_unit_test_api_heads_SOURCES = tests/unit/test_api_heads.c
+tests_unit_test_api_heads_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_api_heads_LDADD = $(tests_unit_test_api_http_LDADD)
 # the vault
 noinst_HEADERS += tests/lib/made_image.h
 UNIT_TESTS += tests/unit/test_map
