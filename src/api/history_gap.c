@@ -20,6 +20,18 @@ static const struct far_log_member *find_older(const struct far_log_status *stat
     return oldest;
 }
 
+/* A server is there that has not said yet what it holds: in the first second with it. */
+static bool is_one_unheard(const struct far_log_status *status, uint64_t id)
+{
+    for (size_t i = 0; i < status->member_count; i++) {
+        const struct far_log_member *m = &status->members[i];
+        if (m->id != id && m->id != status->server_id && m->connected && m->about_age_ms == UINT64_MAX) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The oldest event that the cluster keeps: those before it were cut. */
 static int first_kept(struct far_api_request *request, struct far_log_view *view, uint64_t *ret_seq, struct far_error *err)
 {
@@ -43,7 +55,10 @@ int far_api_check_oldest(struct far_api_request *request, struct far_log_view *v
     api->hooks.status(api->arg, &status);
     const struct far_log_member *member = find_older(&status, view->first_seq);
     if (member == NULL) {
-        return 0;
+        return !is_one_unheard(&status, 0) ? 0
+                                           : far_fail(err, FAR_BUSY, "this server still fetches the events before %llu, and has not "
+                                                      "heard yet which other one has them: ask another one, or this one later",
+                                                      (unsigned long long)view->first_seq);
     }
     struct far_key key = far_key(&far_schema_row_server);
     far_key_u64(&key, member->id);
@@ -90,6 +105,11 @@ static int check_removal(struct far_api_request *request, struct far_log_view *v
     request->api->hooks.status(request->api->arg, &status);
     uint64_t own = view->first_seq == 0 ? 1 : view->first_seq, held = first_of(&status, id, own);
     uint64_t others = first_of_others(&status, id, own);
+    if (others == UINT64_MAX && is_one_unheard(&status, id)) {
+        return far_fail(err, FAR_CONFLICT, "server '%.*s' holds events that are kept, and the others that are there have not said yet "
+                        "whether they have them: ask again in a second, or lose them with --force (force=true)", (int)name.len,
+                        (const char *)name.data);
+    }
     if (others <= kept || others <= held || others == UINT64_MAX) {
         return 0;
     }
