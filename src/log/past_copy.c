@@ -64,7 +64,8 @@ static int put_rows(struct far_store_txn *txn, uint64_t before, struct place *pl
 {
     struct far_kv *kept = far_store_history(txn);
     size_t begin = out->len;
-    for (int i = 0; i < FAR_PAST_LOOKS_MAX && out->len - begin < FAR_PAST_BATCH_MAX; i++) {
+    uint64_t looks = txn->store->past_looks != 0 ? txn->store->past_looks : FAR_PAST_LOOKS_MAX;
+    for (uint64_t i = 0; i < looks && out->len - begin < FAR_PAST_BATCH_MAX; i++) {
         struct far_slice key, value;
         int rv = kept->ops->seek(kept, far_slice(place->key, place->len), &key, &value, err);
         if (rv == FAR_NOT_FOUND || (rv == 0 && key.data[0] == RECORDS)) {
@@ -198,6 +199,17 @@ static int put_row(struct far_store_txn *txn, uint64_t before, struct far_slice 
     return kept->ops->put(kept, key, value, err);
 }
 
+/* Only with the states behind them are those before whole: what was asked for ends where the oldest one here begins. If tidying
+ * has removed that one meanwhile (*ret_gone), then also rows that these need; if there are older ones, these came already. */
+static int look_behind(struct far_store_txn *txn, uint64_t before, bool *ret_gone, bool *ret_came, struct far_error *err)
+{
+    struct far_epoch oldest = {.seq = UINT64_MAX};
+    int rv = far_epoch_after(txn, UINT64_MAX, &oldest, err);
+    *ret_gone = oldest.seq > before;
+    *ret_came = oldest.seq < before;
+    return rv == FAR_NOT_FOUND ? 0 : rv;
+}
+
 int far_past_copy_apply(struct far_store_txn *txn, struct far_slice bytes, struct far_error *err)
 {
     struct far_past_batch batch;
@@ -206,7 +218,10 @@ int far_past_copy_apply(struct far_store_txn *txn, struct far_slice bytes, struc
     if (rv == 0 && far_store_history(txn) == NULL) {
         rv = far_fail(err, FAR_CORRUPT, "states of the past came to a store that keeps none");
     }
-    struct far_slice left = rv == 0 ? batch.rows : far_slice(NULL, 0);
+    bool is_gone = false, came = false;
+    rv = rv == 0 && batch.is_last ? look_behind(txn, batch.before, &is_gone, &came, err) : rv;
+    struct far_slice left = rv == 0 && !came ? batch.rows : far_slice(NULL, 0);
+    txn->store->history_filled += left.len > 0;
     while (rv == 0 && left.len > 0) {
         size_t key_len = left.len < ROW_HEADER ? 0 : far_get_le16(left.data);
         size_t value_len = left.len < ROW_HEADER ? 0 : far_get_le16(left.data + 2);
@@ -220,6 +235,9 @@ int far_past_copy_apply(struct far_store_txn *txn, struct far_slice bytes, struc
              : batch.is_last                           ? put_record(txn, batch.before, key, value, &oldest, err)
                                                        : put_row(txn, batch.before, key, value, err);
         left = far_slice(left.data + ROW_HEADER + key_len + value_len, left.len - ROW_HEADER - key_len - value_len);
+    }
+    if (rv == 0 && is_gone && oldest.seq != UINT64_MAX) {
+        return far_fail(err, FAR_CORRUPT, "states from before event %llu came too late: that behind it is gone", (llu)batch.before);
     }
     return rv != 0 || oldest.seq == UINT64_MAX ? rv : check_whole(txn, &oldest, err);
 }

@@ -190,7 +190,9 @@ int far_retain_history(struct far_store_txn *txn, struct far_retain_walk *walk, 
     if (far_store_history(txn) == NULL) {
         return 0;
     }
-    if (walk->floor == 0) {
+    const struct far_store *store = txn->store;
+    if (walk->floor == 0 || walk->filled != store->history_filled) {
+        *walk = (struct far_retain_walk){.floor = 0};
         rv = find_floor(txn, bytes_max, &floor, err);
         if (rv != 0 || floor == 0) {
             return rv;
@@ -200,7 +202,7 @@ int far_retain_history(struct far_store_txn *txn, struct far_retain_walk *walk, 
         rv = remove_records(txn, floor, &more, err);
         *ret_more = *ret_more || more;
         if (rv == 0 && !more) {
-            *walk = (struct far_retain_walk){.floor = floor};
+            *walk = (struct far_retain_walk){.floor = floor, .filled = store->history_filled};
             *ret_more = true;
         }
         return rv;

@@ -20,11 +20,13 @@ int far_retain_decided(struct far_store_txn *txn, uint64_t *ret_seq, struct far_
 
 /* How far a walk that removes old states has come; zeroes: none is under way. */
 struct far_retain_walk {
-    uint64_t floor; /* states before this epoch go; 0: none is under way */
+    uint64_t floor;  /* states before this epoch go; 0: none is under way */
+    uint64_t filled; /* store->history_filled when it began */
     uint8_t at[FAR_KV_KEY_MAX + 16];
     size_t at_len;
 };
-/* Remove some of the states that no event leads on from, or that are more than bytes_max: their records first, so that
+/* A walk ends where states of the past came from another server since it began: it would take them away again, row by row.
+ * Remove some of the states that no event leads on from, or that are more than bytes_max: their records first, so that
  * nobody reads from what is no longer whole; at most max rows. *ret_changed: something was removed, *ret_more: call again. */
 int far_retain_history(struct far_store_txn *txn, struct far_retain_walk *walk, uint64_t bytes_max, size_t max,
                        bool *ret_changed, bool *ret_more, struct far_error *err);

@@ -47,11 +47,14 @@ struct far_store_txn;
  * is not what was written. What it holds is durable on return. */
 int far_store_open_lmdb(const char *dir, size_t map_bytes, bool read_only, struct far_store **ret_store,
                         struct far_error *err);
-/* An empty store in memory. */
+/* An empty store in memory, without a history. */
 int far_store_open_memory(struct far_store **ret_store, struct far_error *err);
 /* All transactions must have ended. What was committed is made durable. NULL is allowed. */
 void far_store_close(struct far_store *store);
 
+/* Memory only: from now on it keeps what rows were before they changed (history.h); before the first entry is applied. epoch_events
+ * as in struct far_store. */
+void far_store_memory_keep_history(struct far_store *store, uint64_t epoch_events);
 /* Memory only: what a power cut does. undo_last: the last commit is lost if it was not durable yet. An open write
  * transaction is given up. */
 void far_store_memory_power_cut(struct far_store *store, bool undo_last);
@@ -146,6 +149,8 @@ struct far_store {
     const struct far_store_ops *ops;
     _Atomic uint64_t durable_index;
     uint64_t epoch_events; /* of the history; 0 = FAR_HISTORY_EPOCH. Tests make it short */
+    uint64_t past_looks; /* rows looked at for one batch of past_copy.h; 0 = FAR_PAST_LOOKS_MAX. Tests make it small */
+    uint64_t history_filled; /* batches of past_copy.h put since it was opened; the thread that writes */
     uint64_t history_bytes_max; /* 0 = FAR_HISTORY_BYTES (retain.h) */
     char *segments_dir;    /* owned; NULL: this store has no segments */
 };

@@ -21,7 +21,8 @@ struct map {
     size_t cap;
 };
 
-enum { MAP_STATE_0, MAP_STATE_1, MAP_EVENTS, MAP_COUNT };
+enum { MAP_STATE_0, MAP_STATE_1, MAP_EVENTS, MAP_HISTORY, MAP_COUNT };
+enum { KEPT_KEY_MAX = FAR_KV_KEY_MAX + 16 }; /* of the history: a row's key and an epoch */
 
 /* One change of one map; each pair that is not NULL holds a reference. */
 struct change {
@@ -50,6 +51,7 @@ struct memory_store {
     struct far_store store; /* first */
     struct map maps[MAP_COUNT];
     int active;
+    bool keeps_history;
     struct far_store_meta meta;
     struct undo last; /* of the last commit, while it is not durable */
     struct memory_txn *writer;
@@ -60,7 +62,7 @@ struct memory_txn {
     struct map *maps;         /* the store's when writing, else copies */
     struct map copies[MAP_COUNT];
     int active;
-    struct memory_kv state, install;
+    struct memory_kv state, install, history;
     struct undo undo;
 };
 
@@ -270,7 +272,8 @@ static int kv_get(struct far_kv *kv, struct far_slice key, struct far_slice *ret
 static int kv_put(struct far_kv *kv, struct far_slice key, struct far_slice value, struct far_error *err)
 {
     struct memory_kv *memory = (struct memory_kv *)kv;
-    if (key.len == 0 || key.len > FAR_KV_KEY_MAX || value.len > FAR_KV_VALUE_MAX) {
+    size_t key_max = memory->map == MAP_HISTORY ? KEPT_KEY_MAX : FAR_KV_KEY_MAX;
+    if (key.len == 0 || key.len > key_max || value.len > FAR_KV_VALUE_MAX) {
         return far_fail(err, FAR_LIMIT, "a row of %zu bytes under a key of %zu", value.len, key.len);
     }
     return change(memory->txn, memory->map, key, value, false, err);
@@ -330,6 +333,10 @@ static void point_kvs(struct memory_txn *txn)
     txn->install = (struct memory_kv){.kv = {.ops = &kv_ops}, .txn = txn, .map = MAP_STATE_1 - txn->active};
     txn->txn.kv = &txn->state.kv;
     txn->txn.install_kv = txn->txn.write ? &txn->install.kv : NULL;
+    if (((struct memory_store *)txn->txn.store)->keeps_history) {
+        txn->history = (struct memory_kv){.kv = {.ops = &kv_ops}, .txn = txn, .map = MAP_HISTORY};
+        txn->txn.history = &txn->history.kv;
+    }
 }
 
 static int begin(struct far_store *base, bool write, struct far_store_txn **ret_txn, struct far_error *err)
@@ -444,6 +451,7 @@ static int install_switch(struct far_store_txn *base, struct far_error *err)
     struct memory_txn *txn = (struct memory_txn *)base;
     int rv = clear(txn, txn->state.map, err);
     rv = rv != 0 ? rv : clear(txn, MAP_EVENTS, err);
+    rv = rv != 0 ? rv : clear(txn, MAP_HISTORY, err);
     if (rv == 0) {
         txn->active = 1 - txn->active;
         point_kvs(txn);
@@ -494,6 +502,13 @@ int far_store_open_memory(struct far_store **ret_store, struct far_error *err)
     far_store_meta_init(&store->meta);
     *ret_store = &store->store;
     return 0;
+}
+
+void far_store_memory_keep_history(struct far_store *base, uint64_t epoch_events)
+{
+    FAR_ASSERT(base->ops == &store_ops);
+    ((struct memory_store *)base)->keeps_history = true;
+    base->epoch_events = epoch_events;
 }
 
 void far_store_memory_power_cut(struct far_store *base, bool undo_last)

@@ -10,6 +10,8 @@
 #include "log/apply.h"
 #include "log/history.h"
 #include "log/past_copy.h"
+#include "log/retain.h"
+#include "log/segments.h"
 #include "log/snapshot.h"
 
 #include <stdlib.h>
@@ -278,6 +280,123 @@ static void every_moment_is_shown_as_by_the_server_that_gave_it(void **unused)
     far_store_abort(there);
 }
 
+/* Two servers with epochs of their own; the events before 101 are cut on one, and tidying is on its way through its states. */
+struct cut_server {
+    struct far_store *store, *often;
+    struct far_retain_walk walk;
+    uint64_t before; /* its oldest state: the other one has some between that and the first event */
+};
+
+static bool tidy_a_row(struct cut_server *cut, size_t max)
+{
+    struct far_store_txn *txn = begin(cut->store, true);
+    struct far_error err = {0};
+    bool changed = false, more = false;
+    must(far_retain_history(txn, &cut->walk, UINT64_MAX, max, &changed, &more, &err), &err);
+    commit(txn);
+    return more;
+}
+
+static void cut_before(struct cut_server *cut, uint64_t seq)
+{
+    struct far_store_txn *txn = begin(cut->store, true);
+    struct far_error err = {0};
+    bool more;
+    must(far_segments_cut(txn, seq, 100000, &more, &err), &err);
+    commit(txn);
+}
+
+static struct cut_server new_cut_server(const char *name, const char *often)
+{
+    struct cut_server cut = {.store = new_store(name), .often = new_store(often)};
+    cut.often->epoch_events = EPOCH / 4;
+    apply_some(cut.store, 1, FIRST_ENTRIES);
+    apply_some(cut.often, 1, FIRST_ENTRIES);
+    cut_before(&cut, 101);
+    assert_true(tidy_a_row(&cut, 1) && tidy_a_row(&cut, 1) && cut.walk.floor > 101); /* the records, then one row */
+    cut.before = oldest_epoch(cut.store);
+    return cut;
+}
+
+static void close_both(struct cut_server *cut)
+{
+    far_store_close(cut->store);
+    far_store_close(cut->often);
+}
+
+/* The next batch; its error. */
+static int fetch(struct cut_server *cut, struct far_past_batch *batch, struct far_buf *out, struct far_error *err)
+{
+    uint8_t at[FAR_PAST_KEY_MAX + 1];
+    size_t len = batch->next.len;
+    if (len > 0) {
+        memcpy(at, batch->next.data, len);
+    }
+    struct far_store_txn *txn = begin(cut->often, false);
+    far_buf_reset(out);
+    must(far_past_copy_encode(txn, cut->before, far_slice(at, len), out, err), err);
+    far_store_abort(txn);
+    must(far_past_copy_decode(far_buf_slice(out), batch, err), err);
+    txn = begin(cut->store, true);
+    int rv = far_past_copy_apply(txn, far_buf_slice(out), err);
+    if (rv != 0) {
+        far_store_abort(txn);
+    } else {
+        commit(txn);
+    }
+    return rv;
+}
+
+static void tidying_under_way_leaves_the_states_that_came(void **unused)
+{
+    struct cut_server cut = new_cut_server("cut", "often");
+    struct far_past_batch batch = {.is_last = false};
+    struct far_error err = {0};
+    struct far_buf out;
+    far_buf_init(&out, 1 << 20);
+    while (!batch.is_last) {
+        must(fetch(&cut, &batch, &out, &err), &err);
+    }
+    assert_true(oldest_epoch(cut.store) < cut.before);
+    while (tidy_a_row(&cut, 7)) {
+    }
+    struct far_store_txn *here = begin(cut.store, false), *there = begin(cut.often, false);
+    for (uint64_t seq = oldest_epoch(cut.store); seq <= far_store_meta(here)->last_seq; seq++) {
+        assert_true(far_hash128_equal(state_of(here, seq), state_of(there, seq)));
+    }
+    far_store_abort(here);
+    far_store_abort(there);
+    far_buf_done(&out);
+    close_both(&cut);
+}
+
+static void states_are_not_believed_when_those_behind_them_went_meanwhile(void **unused)
+{
+    struct cut_server cut = new_cut_server("cut-again", "often-again");
+    struct far_past_batch batch = {.is_last = false};
+    struct far_error err = {0};
+    struct far_buf out;
+    far_buf_init(&out, 1 << 20);
+    cut.often->past_looks = 50;
+    int rv = fetch(&cut, &batch, &out, &err);
+    assert_true(rv == 0 && !batch.is_last);
+    cut.before = oldest_epoch(cut.store);
+    struct far_store_txn *txn = begin(cut.store, true); /* as if it took too much room */
+    struct far_kv *kept = far_store_history(txn);
+    uint8_t key[9] = {0xff};
+    far_put_be64(key + 1, cut.before);
+    must(kept->ops->del(kept, far_slice(key, sizeof key), &err), &err);
+    commit(txn);
+    while (rv == 0 && !batch.is_last) {
+        rv = fetch(&cut, &batch, &out, &err);
+    }
+    assert_int_equal(rv, FAR_CORRUPT);
+    assert_non_null(strstr(err.message, "came too late"));
+    assert_true(oldest_epoch(cut.store) > cut.before);
+    far_buf_done(&out);
+    close_both(&cut);
+}
+
 static void who_has_nothing_older_says_so_at_once(void **unused)
 {
     struct far_store_txn *txn = begin(giver, false);
@@ -299,6 +418,8 @@ int main(void)
         cmocka_unit_test(states_that_are_not_whole_are_not_believed),
         cmocka_unit_test(states_of_another_history_are_refused),
         cmocka_unit_test(every_moment_is_shown_as_by_the_server_that_gave_it),
+        cmocka_unit_test(tidying_under_way_leaves_the_states_that_came),
+        cmocka_unit_test(states_are_not_believed_when_those_behind_them_went_meanwhile),
         cmocka_unit_test(who_has_nothing_older_says_so_at_once),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
