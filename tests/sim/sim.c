@@ -32,6 +32,7 @@ static void run_seeds(struct sim_options options, uint64_t from, uint64_t to)
     sim_print_totals(&totals);
     if (options.verbose) {
         sim_counts_print(&totals.counts, 0, SIM_COUNT_SEEDS_END);
+        sim_counts_print(&totals.counts, SIM_COUNT_FORCED_END, SIM_COUNTS);
     }
     if (totals.seeds >= WHOLE_SEEDS && options.broken == SIM_SOUND) {
         sim_report(sim_counts_whole(&totals.counts, 0, SIM_COUNT_SEEDS_END),
@@ -57,7 +58,7 @@ static void run_forced(struct sim_options options, uint64_t from, uint64_t to)
 
 static bool broken_of(const char *name, enum sim_broken *ret)
 {
-    static const char *const names[] = {"none", "sync", "vote", "apply", "term", "twice", "event", "id", "lease", "head"};
+    static const char *const names[] = {"none", "sync", "vote", "apply", "term", "twice", "event", "id", "lease", "head", "compact"};
     for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (strcmp(names[i], name) == 0) {
             *ret = (enum sim_broken)i;
@@ -93,7 +94,7 @@ int main(int argc, char **argv)
         }
         if (!good || option == '?') {
             fprintf(stderr, "usage: sim [--seeds FROM-TO] [--seconds N] [--servers N] [--verbose] [--forced]\n"
-                            "           [--broken sync|vote|apply|term|twice|event|id|lease|head]\n");
+                            "           [--broken sync|vote|apply|term|twice|event|id|lease|head|compact]\n");
             return 2;
         }
     }

@@ -10,8 +10,10 @@
 #include "log/cluster_clock.h"
 #include "log/frames.h"
 #include "log/head_duty.h"
+#include "log/past_copy.h"
 #include "log/proposals.h"
 #include "log/raft_core.h"
+#include "log/retain.h"
 #include "log/snapshot.h"
 #include "node/leases.h"
 #include "sim_count.h"
@@ -34,6 +36,7 @@ enum sim_broken {
     SIM_BROKEN_ID,    /* "reuse a command id": a client gives a new command the id of an earlier one */
     SIM_BROKEN_LEASE, /* "expire leases on a leader change": no leader says that it has started */
     SIM_BROKEN_HEAD,  /* a leader proposes another head than its own to be signed */
+    SIM_BROKEN_COMPACT, /* a server compacts events that the log did not decide */
 };
 
 /* What is drawn from the seed before anything happens: sizes, speeds, and which faults there are (sim_swarm.c). */
@@ -79,6 +82,9 @@ struct sim_swarm {
     uint64_t head_events;  /* a new one after so many events */
     uint64_t head_ms;      /* or so long after the first */
     bool retention;        /* old events are cut now and then */
+    unsigned compact_rows; /* events of superseded progress are compacted, so many at a time; 0: none */
+    uint64_t past_looks;   /* rows in a batch of them */
+    uint64_t epoch_events; /* servers keep states of the past, in epochs of so many; 0: none */
     unsigned coup_percent; /* of elections */
     unsigned blackout_permille; /* of answers */
 };
@@ -125,6 +131,13 @@ struct sim_told { /* by a server that was on this machine */
     uint64_t id;
     uint64_t first_seq;
 };
+struct sim_past { /* fetching states of the past: as in log_private.h */
+    bool is_done, is_asked;
+    uint64_t from_id, before, moved_us, wait_us;
+    uint8_t next[FAR_PAST_KEY_MAX + 1];
+    size_t next_len;
+    unsigned fruitless;
+};
 struct sim_server {
     struct sim *sim;
     unsigned machine;
@@ -170,6 +183,9 @@ struct sim_server {
     uint64_t cut_seq;         /* as the log has decided; 1 = nothing was cut */
     struct sim_told told[SIM_MACHINES]; /* what the others hold, as they said */
     uint64_t slow_us; /* of each disk job now */
+    uint64_t installed_seq; /* the last event in the state that it installed last */
+    struct sim_past past;
+    struct far_retain_walk walk; /* removes states of the past */
 
     /* Fetching a state. */
     bool fetching, install_dumped;
@@ -183,7 +199,7 @@ struct sim_server {
 
 enum sim_message {
     SIM_RAFT = 1, SIM_STATE_WANT, SIM_STATE_PIECE, SIM_STATE_END, SIM_CLOCK, SIM_FORWARD, SIM_ANSWER, SIM_HISTORY_WANT,
-    SIM_HISTORY,
+    SIM_HISTORY, SIM_PAST_WANT, SIM_PAST,
 };
 struct sim_link {
     uint64_t last_us; /* when the last message arrives: order holds */
@@ -265,7 +281,7 @@ struct sim_consumer {
     struct sim_place marks[SIM_CONSUMER_MARKS]; /* that it acknowledged */
     unsigned mark_count;
     struct sim_caller caller;
-    uint64_t acked_us;
+    uint64_t acked_us, asleep_us;
     bool is_known; /* by name */
 };
 void sim_consumers_start(struct sim *sim);
@@ -357,6 +373,24 @@ void sim_heads_say(struct sim *sim);
 /* Hold heads and signatures against the events of the replayed log. */
 void sim_heads_check(struct sim *sim, struct far_store_txn *replayed);
 
+/* ---- compaction (sim_compact.c) and states of the past (sim_past.c) ---- */
+
+void sim_compact_live(struct sim_server *server); /* a life begins */
+void sim_compact_beat(struct sim_server *server); /* once a second */
+void sim_compact_decided(struct sim *sim, const struct far_command *command);
+void sim_compact_seen(struct sim_server *server, const struct far_event *event);
+void sim_compact_fetched(struct sim_server *server, struct far_store_txn *txn, uint64_t from, uint64_t to);
+bool sim_compact_idle(const struct sim *sim);
+void sim_compact_check(struct sim_server *server, struct far_store_txn *replayed);
+
+void sim_past_start(struct sim *sim);
+void sim_past_live(struct sim_server *server);
+void sim_past_beat(struct sim_server *server);
+void sim_past_message(struct sim_server *server, uint64_t from_id, enum sim_message kind, uint64_t number, struct far_slice bytes);
+bool sim_past_idle(const struct sim *sim);
+void sim_past_say(const struct sim *sim);
+void sim_past_check(struct sim *sim);
+
 /* ---- checkers (sim_check.c) ---- */
 
 struct sim_check;
@@ -364,8 +398,9 @@ struct sim_check *sim_check_new(struct sim *sim);
 void sim_check_free(struct sim_check *check);
 void sim_check_leader(struct sim_check *check, uint64_t id, uint64_t term);
 void sim_check_commit(struct sim_check *check, uint64_t id, const struct far_wal_entry *entry);
-void sim_check_applied(struct sim_check *check, uint64_t id, uint64_t index, struct far_hash128 digest,
-                       const uint8_t head[FAR_HEAD_SIZE]);
+void sim_check_applied(struct sim_check *check, uint64_t id, const struct far_store_meta *meta);
+/* The state behind an entry that some server applied. */
+bool sim_check_moment(const struct sim_check *check, uint64_t index, uint64_t *ret_seq, struct far_hash128 *ret_digest);
 void sim_check_answered(struct sim_check *check, uint64_t command, uint64_t index);
 /* At the end: replays the committed log by itself and holds every server against it. */
 void sim_check_end(struct sim_check *check);
@@ -406,6 +441,7 @@ struct sim {
     unsigned row_count;
     struct sim_caller registrar; /* keeps the servers' rows true */
     uint64_t cut_floor;          /* consumers are behind this event, or will not go back before it */
+    uint64_t compacted_seq;      /* as the log has decided, by any server */
     uint64_t healed_seq;         /* the last event when everything was healed */
     struct sim_caller operator_caller;
     unsigned operator_step;

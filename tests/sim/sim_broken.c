@@ -46,7 +46,7 @@ static void run_forced(void)
     }
     printf("# acknowledged by lost servers only, and stated: %llu commands\n", (unsigned long long)lost_all);
     sim_report(good, "a forced recovery under fire keeps what survivors held, and goes on without those that return");
-    sim_report(sim_counts_whole(&counts, SIM_COUNT_FORCED, SIM_COUNTS),
+    sim_report(sim_counts_whole(&counts, SIM_COUNT_FORCED, SIM_COUNT_FORCED_END),
                "servers were lost with acknowledged commands, and those that returned were refused");
 }
 
@@ -65,6 +65,7 @@ int main(void)
         {SIM_BROKEN_ID, "a client uses a command id again", 20},
         {SIM_BROKEN_LEASE, "leases expire on a change of leader", 100},
         {SIM_BROKEN_HEAD, "a leader proposes another head than its own", 20},
+        {SIM_BROKEN_COMPACT, "a server compacts events that the log did not decide", 20},
         {SIM_BROKEN_APPLY, "a server applies something else", 20},
     };
     run_scenarios();

@@ -19,6 +19,7 @@ struct spot { /* one index of the log */
     uint64_t applied_us; /* when it was first applied anywhere */
     struct far_hash128 digest;
     uint8_t head[FAR_HEAD_SIZE];
+    uint64_t last_seq;
 };
 
 struct leader {
@@ -151,22 +152,33 @@ void sim_check_commit(struct sim_check *check, uint64_t id, const struct far_wal
     }
 }
 
-void sim_check_applied(struct sim_check *check, uint64_t id, uint64_t index, struct far_hash128 digest,
-                       const uint8_t head[FAR_HEAD_SIZE])
+void sim_check_applied(struct sim_check *check, uint64_t id, const struct far_store_meta *meta)
 {
+    uint64_t index = meta->applied_index;
     struct spot *spot = spot_at(check, index);
     if (!spot->is_applied) {
         spot->is_applied = true;
         spot->applied_us = check->sim->now_us;
-        spot->digest = digest;
-        memcpy(spot->head, head, FAR_HEAD_SIZE);
-    } else if (!far_hash128_equal(spot->digest, digest)) {
+        spot->digest = meta->digest;
+        spot->last_seq = meta->last_seq;
+        memcpy(spot->head, meta->head, FAR_HEAD_SIZE);
+    } else if (!far_hash128_equal(spot->digest, meta->digest)) {
         sim_fail(check->sim, "server %llu has another state at index %llu", (unsigned long long)id,
                  (unsigned long long)index);
-    } else if (memcmp(spot->head, head, FAR_HEAD_SIZE) != 0) {
+    } else if (memcmp(spot->head, meta->head, FAR_HEAD_SIZE) != 0 || spot->last_seq != meta->last_seq) {
         sim_fail(check->sim, "server %llu has another chain at index %llu", (unsigned long long)id,
                  (unsigned long long)index);
     }
+}
+
+bool sim_check_moment(const struct sim_check *check, uint64_t index, uint64_t *ret_seq, struct far_hash128 *ret_digest)
+{
+    if (index >= check->spot_cap || !check->spots[index].is_applied) {
+        return false;
+    }
+    *ret_seq = check->spots[index].last_seq;
+    *ret_digest = check->spots[index].digest;
+    return true;
 }
 
 void sim_check_answered(struct sim_check *check, uint64_t command, uint64_t index)
@@ -296,7 +308,13 @@ void sim_check_end(struct sim_check *check)
         FAR_ASSERT(far_store_begin(store, true, &txn, NULL) == 0);
         sim_consumers_check(sim, txn);
         sim_heads_check(sim, txn);
+        for (unsigned i = 0; i < SIM_MACHINES && !sim->failed; i++) {
+            if (sim->servers[i].alive && sim->servers[i].incarnation == sim->incarnation) {
+                sim_compact_check(&sim->servers[i], txn);
+            }
+        }
         far_store_abort(txn);
+        sim_past_check(sim);
     }
     for (unsigned i = 0; i < SIM_MACHINES && !sim->failed; i++) {
         if (sim->servers[i].alive && sim->servers[i].meta->applied_index > 0) {

@@ -207,6 +207,7 @@ static void founded(struct sim_caller *caller, const struct far_result *result, 
     sim_consumers_start(sim);
     sim_nodes_start(sim);
     sim_heads_start(sim);
+    sim_past_start(sim);
     for (unsigned i = 0; i < sim->swarm.clients; i++) {
         rest(&sim->clients[i]);
     }

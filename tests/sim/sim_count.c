@@ -53,9 +53,23 @@ static const char *const names[SIM_COUNTS] = {
     [SIM_COUNT_NODE_SILENT] = "nodes that fell silent",
     [SIM_COUNT_LEASE_LOST] = "leases lost",
     [SIM_COUNT_CONSUMER_BACK] = "consumers that went back to their mark",
+    [SIM_COUNT_COMPACT] = "compactions decided",
+    [SIM_COUNT_COMPACT_PIECE] = "transactions that compacted events",
+    [SIM_COUNT_COMPACT_CRASH] = "crashes right after one",
+    [SIM_COUNT_COMPACT_UNDONE] = "of them undone by a power cut",
+    [SIM_COUNT_SHORT_READ] = "compacted events that consumers got",
+    [SIM_COUNT_BACKFILL_SHORT] = "compacted events that new servers got",
+    [SIM_COUNT_BACKFILL_WHOLE] = "whole events that new servers got and were to be compacted",
+    [SIM_COUNT_PAST_FETCHED] = "times that states of the past came from a peer",
+    [SIM_COUNT_PAST_FORGOT] = "transactions that removed old ones",
+    [SIM_COUNT_PAST_CRASH] = "crashes while they came",
+    [SIM_COUNT_PAST_READ] = "reads of the past",
+    [SIM_COUNT_PAST_BEFORE] = "reads from before an installed state",
+    [SIM_COUNT_PAST_UNKNOWN] = "reads of what a server cannot show",
     [SIM_COUNT_FORCED] = "forced recoveries",
     [SIM_COUNT_FORCED_LOST] = "acknowledged commands stated as lost",
     [SIM_COUNT_FENCED] = "messages between incarnations refused",
+    [SIM_COUNT_PAST_REFUSED] = "times that states of the past were refused",
 };
 
 void sim_counts_add(struct sim_counts *sum, const struct sim_counts *counts)

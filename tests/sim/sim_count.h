@@ -63,11 +63,28 @@ enum sim_counted {
     SIM_COUNT_NODE_SILENT,
     SIM_COUNT_LEASE_LOST,
     SIM_COUNT_CONSUMER_BACK, /* a consumer died and went on from its mark */
+    /* compaction and states of the past */
+    SIM_COUNT_COMPACT,       /* decided by the log */
+    SIM_COUNT_COMPACT_PIECE, /* transactions that carry it out */
+    SIM_COUNT_COMPACT_CRASH, /* crashes right after one */
+    SIM_COUNT_COMPACT_UNDONE, /* such a transaction undone by a power cut */
+    SIM_COUNT_SHORT_READ,    /* compacted events that a consumer got */
+    SIM_COUNT_BACKFILL_SHORT, /* compacted events that a new server got */
+    SIM_COUNT_BACKFILL_WHOLE, /* whole ones that it got, and the log had decided to compact */
+    SIM_COUNT_PAST_FETCHED,  /* states of the past that came from a peer */
+    SIM_COUNT_PAST_FORGOT,   /* transactions that removed old ones */
+    SIM_COUNT_PAST_CRASH,    /* crashes between two batches of them */
+    SIM_COUNT_PAST_READ,     /* reads of the past that were right */
+    SIM_COUNT_PAST_BEFORE,   /* from before the installed state */
+    SIM_COUNT_PAST_UNKNOWN,  /* that the server cannot show (any more), and says so */
     SIM_COUNT_SEEDS_END,
     /* forced recovery: told by --forced and sim_broken only */
     SIM_COUNT_FORCED = SIM_COUNT_SEEDS_END,
     SIM_COUNT_FORCED_LOST, /* acknowledged commands that only lost servers held */
     SIM_COUNT_FENCED,      /* messages between incarnations, refused */
+    SIM_COUNT_FORCED_END,
+    /* what need not happen */
+    SIM_COUNT_PAST_REFUSED = SIM_COUNT_FORCED_END, /* states of the past that were not whole: their sender changed meanwhile */
     SIM_COUNTS,
 };
 

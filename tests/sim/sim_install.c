@@ -108,12 +108,14 @@ static void finish(struct sim_server *server, struct far_slice bytes)
     server->safe_first_seq = UINT64_MAX;
     sim_count(sim, SIM_COUNT_INSTALLED);
     sim_server_read_meta(server);
+    server->installed_seq = server->meta->last_seq;
+    server->past = (struct sim_past){.is_done = false}; /* behind the events */
     sim_propose_observe(server);
     *server->before = *server->meta;
     server->told_durable = server->meta->applied_index;
     sim_say(sim, "server %llu has installed the state at %llu", (unsigned long long)server->id,
             (unsigned long long)server->meta->applied_index);
-    sim_check_applied(sim->check, server->id, server->meta->applied_index, server->meta->digest, server->meta->head);
+    sim_check_applied(sim->check, server->id, server->meta);
     if (sim->trouble && sim_chance(sim, 15)) { /* a crash between the switch and what raft learns of it */
         sim_count(sim, SIM_COUNT_INSTALL_CUT);
         sim_server_crash(server, true);
@@ -166,6 +168,7 @@ static void take_history(struct sim_server *server, uint64_t seq, struct far_sli
         far_store_abort(txn);
         return;
     }
+    sim_compact_fetched(server, txn, far_store_meta(txn)->first_seq, server->meta->first_seq);
     *server->before = *server->meta;
     *server->meta = *far_store_meta(txn);
     FAR_ASSERT(far_store_commit(txn, NULL) == 0);

@@ -366,6 +366,8 @@ static void slow_beat(struct sim_server *server)
     count_clocks(server, &status);
     judge_clocks(server);
     sim_heads_beat(server);
+    sim_compact_beat(server);
+    sim_past_beat(server);
     sim_history_ask(server);
     if (sim_chance(sim, 3) && !sim_server_walk(server)) {
         struct far_error err = {.klass = FAR_CORRUPT, .message = "the walk found a damaged row"};
@@ -409,6 +411,8 @@ void sim_propose_start(struct sim_server *server)
     server->judging = false;
     server->leader_id = 0;
     sim_heads_live(server);
+    sim_compact_live(server);
+    sim_past_live(server);
     sim_after(server->sim, sim_random(server->sim, BEAT_US), beat_due, server, server->life, 0, NULL);
 }
 

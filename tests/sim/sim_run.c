@@ -35,7 +35,7 @@ bool sim_is_quiet(struct sim *sim)
     if (!sim_heads_idle(sim, sim->healed_seq) || (sim->incarnation == 1 && !sim_all_have_history(sim))) {
         return false;
     }
-    return sim_consumers_idle(sim, leader->meta->last_seq);
+    return sim_consumers_idle(sim, leader->meta->last_seq) && sim_compact_idle(sim) && sim_past_idle(sim);
 }
 
 static bool is_formed(struct sim *sim)
@@ -63,6 +63,7 @@ static void explain(struct sim *sim)
                status.member_count);
     }
     sim_heads_say(sim);
+    sim_past_say(sim);
     for (unsigned i = 0; i < sim->swarm.consumers; i++) {
         printf("# consumer %u: event %llu, asking %d\n", i, (unsigned long long)sim->consumers[i].place.seq,
                sim->consumers[i].caller.is_active);

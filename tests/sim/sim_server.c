@@ -159,6 +159,9 @@ static void note_result(void *arg, unsigned position, const struct far_command *
     if (result->seq_first != 0 && !result->repeated) { /* the state's time moves with its events only */
         far_cluster_clock_observe(&server->clock, command->proposed_at_ms, now_ms(server));
     }
+    if (command->kind == FAR_KIND_cmd_progress_compact && result->klass == 0 && server->incarnation == server->sim->incarnation) {
+        sim_compact_decided(server->sim, command);
+    }
     far_proposals_decided(&server->proposals, decided->index, decided->term, position, result, decided->index);
 }
 
@@ -181,7 +184,7 @@ static int apply_one(struct sim_server *server, struct far_store_txn *txn, const
             meta->digest.low++;
         }
         if (server->incarnation == server->sim->incarnation) {
-            sim_check_applied(server->sim->check, server->id, entry->index, meta->digest, meta->head);
+            sim_check_applied(server->sim->check, server->id, meta);
         }
     }
     return rc;
@@ -324,6 +327,10 @@ void sim_server_receive(struct sim_server *server, uint64_t from_id, enum sim_me
         sim_propose_message(server, from_id, kind, bytes);
         return;
     }
+    if (kind == SIM_PAST_WANT || kind == SIM_PAST) {
+        sim_past_message(server, from_id, kind, number, bytes);
+        return;
+    }
     if (kind != SIM_RAFT) {
         sim_install_message(server, from_id, kind, number, bytes);
         return;
@@ -427,11 +434,12 @@ struct far_raft_config sim_server_config(struct sim_server *server)
 static void lose_power(struct sim_server *server)
 {
     struct sim *sim = server->sim;
-    uint64_t applied_index = server->meta->applied_index;
+    uint64_t applied_index = server->meta->applied_index, compacted_seq = server->meta->compacted_seq;
     sim_disk_crash(server->disk, true);
     far_store_memory_power_cut(server->store, sim_chance(sim, 50));
     sim_server_read_meta(server);
     sim->counts.of[SIM_COUNT_COMMIT_LOST] += server->meta->applied_index < applied_index;
+    sim->counts.of[SIM_COUNT_COMPACT_UNDONE] += server->meta->compacted_seq < compacted_seq;
 }
 
 void sim_server_start(struct sim_server *server)
@@ -610,6 +618,11 @@ void sim_server_create(struct sim *sim, unsigned machine, bool first)
     server->incarnation = sim->incarnation;
     snprintf(server->address, sizeof server->address, "server-%llu", (unsigned long long)server->id);
     FAR_ASSERT(far_store_open_memory(&server->store, NULL) == 0);
+    if (sim->swarm.epoch_events > 0) {
+        far_store_memory_keep_history(server->store, sim->swarm.epoch_events);
+        server->store->past_looks = sim->swarm.past_looks;
+    }
+    server->installed_seq = 0;
     server->meta = calloc(1, sizeof *server->meta);
     server->before = calloc(1, sizeof *server->before);
     FAR_ASSERT(server->meta != NULL && server->before != NULL);

@@ -65,6 +65,9 @@ struct sim_swarm sim_swarm_draw(uint64_t seed)
     }
     swarm.weights[SIM_FAULT_KILL] += sum == 0;
     swarm.segment_bytes = PICK(&d, 16, 16, 64, 64, 0) * 1024;
+    swarm.compact_rows = (unsigned)PICK(&d, 0, 5, 20) * (swarm.nodes > 0);
+    swarm.epoch_events = PICK(&d, 0, 0, 32, 128);
+    swarm.past_looks = PICK(&d, 30, 200, 0);
     return swarm;
 }
 
@@ -80,6 +83,9 @@ void sim_swarm_favour(struct sim_swarm *swarm, enum sim_broken broken)
         swarm->think_us = 50 * SIM_MS;
     } else if (broken == SIM_BROKEN_TWICE) {
         swarm->weights[SIM_FAULT_KILL] = 100;
+    } else if (broken == SIM_BROKEN_COMPACT) {
+        swarm->nodes = SIM_NODES_MAX;
+        swarm->compact_rows = 5;
     } else if (broken == SIM_BROKEN_HEAD) {
         swarm->heads = true;
         swarm->head_ms = 500;
@@ -126,11 +132,12 @@ void sim_swarm_say(struct sim *sim)
     sim_say(sim, "%u voters, %u consumers, %u nodes (lease %llu ms), %u clients on %u keys, think %llu us, "
             "election %llu ms, delay %llu us, drop %u/1000, disk %llu us, "
             "apply %llu us by %u, cache %llu, segments %llu, membership %d, heads %d after %llu events or %llu ms, "
-            "retention %d; every %llu us one of:%s", s->servers, s->consumers, s->nodes,
+            "retention %d, compaction by %u, epochs of %llu by %llu; every %llu us one of:%s", s->servers, s->consumers, s->nodes,
             (unsigned long long)s->lease_ms, s->clients, s->keys,
             (unsigned long long)s->think_us, (unsigned long long)s->election_ms, (unsigned long long)s->delay_us,
             s->drop_permille, (unsigned long long)s->disk_us, (unsigned long long)s->apply_us, s->apply_group,
             (unsigned long long)s->cache_bytes, (unsigned long long)s->segment_bytes,
             s->membership, s->heads, (unsigned long long)s->head_events,
-            (unsigned long long)s->head_ms, s->retention, (unsigned long long)s->fault_us, faults);
+            (unsigned long long)s->head_ms, s->retention, s->compact_rows,
+            (unsigned long long)s->epoch_events, (unsigned long long)s->past_looks, (unsigned long long)s->fault_us, faults);
 }
