@@ -58,6 +58,20 @@ static int stamp(struct far_api_request *request, struct far_log_view *view, uin
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
+/* A server that is about to join learns which cluster it would join, in which of its lives: one that was left behind has no other
+ * way to know before it gives up what it was (farshored rejoin). */
+static int add_cluster(struct far_api_request *request, struct far_log_view *view, json_t *answer, struct far_error *err)
+{
+    struct far_row_cluster cluster;
+    struct far_key key = far_key(&far_schema_row_cluster);
+    int rc = far_state_get(&view->state, &far_schema_row_cluster, &key, &request->arena, &cluster, err);
+    if (rc == 0) {
+        json_object_set_new(answer, "cluster_uuid", far_json_hex(cluster.uuid.data, cluster.uuid.len));
+        json_object_set_new(answer, "incarnation_epoch", far_json_u64(cluster.incarnation_epoch));
+    }
+    return rc;
+}
+
 static int decide(struct far_api_request *request, struct far_log_view *view, struct far_state *above,
                   json_t **ret_answer, struct far_error *err)
 {
@@ -77,10 +91,15 @@ static int decide(struct far_api_request *request, struct far_log_view *view, st
         json_object_set(answer, "events", prediction.events);
         json_object_set_new(answer, "changes", changes);
         json_object_set_new(answer, "more", json_boolean(more));
-        *ret_answer = answer;
+        rc = request->route->action == FAR_ROUTE_JOIN ? add_cluster(request, view, answer, err) : 0;
     }
     json_decref(prediction.events);
-    return rc;
+    if (rc != 0) {
+        json_decref(answer);
+        return rc;
+    }
+    *ret_answer = answer;
+    return 0;
 }
 
 static int predict(struct far_api_request *request, json_t **ret_answer, struct far_error *err)

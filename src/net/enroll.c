@@ -15,7 +15,7 @@
 #include <openssl/x509.h>
 #include <stdlib.h>
 
-enum { ANSWER_MAX = 256 * 1024, CONNECT_MS = 5000, ANSWER_MS = 30000 };
+enum { ANSWER_MAX = 256 * 1024, TRIED_MAX = 1024 * 1024 /* with events and changes */, CONNECT_MS = 5000, ANSWER_MS = 30000 };
 
 /* ---- believing the server: its chain must end in the CA of the token ---- */
 
@@ -131,12 +131,14 @@ static struct curl_slist *headers_of(uint64_t feature_level)
     return both;
 }
 
-static int post(const char *address, const char *body, uint64_t feature_level, const struct far_join_token *token,
+static const char join_path[] = "/v1/join", try_path[] = "/v1/join?dry_run=true";
+
+static int post(const char *address, const char *path, const char *body, uint64_t feature_level, const struct far_join_token *token,
                 struct far_buf *answer, struct far_error *err)
 {
-    char url[FAR_JOIN_TOKEN_ADDRESS_BYTES_MAX + 32];
+    char url[FAR_JOIN_TOKEN_ADDRESS_BYTES_MAX + 40];
     char words[CURL_ERROR_SIZE] = "";
-    snprintf(url, sizeof url, "https://%s/v1/join", address);
+    snprintf(url, sizeof url, "https://%s%s", address, path);
     CURL *curl = curl_easy_init();
     struct curl_slist *headers = headers_of(feature_level);
     if (curl == NULL || headers == NULL) {
@@ -353,35 +355,46 @@ static int request_pem(struct far_slice der, struct far_buf *ret_pem, struct far
     return rc == 0 ? 0 : far_fail(err, rc, "cannot write the certificate request");
 }
 
-static int ask(const struct far_enroll_request *request, const struct far_join_token *token, struct far_slice csr_pem,
-               struct far_enrolment *ret_enrolment, struct far_error *err)
+/* The first answer that one of the token's servers gives. */
+static int ask(const struct far_enroll_request *request, const char *path, const struct far_join_token *token,
+               struct far_slice csr_pem, struct far_buf *answer, struct far_error *err)
 {
     char *body = request_body(request, csr_pem);
     if (body == NULL) {
         return far_fail(err, FAR_INVALID, "the join request holds text that is not UTF-8");
     }
-    struct far_buf answer;
-    far_buf_init(&answer, ANSWER_MAX);
     int rc = far_fail(err, FAR_IO, "the token names no server");
     for (size_t i = 0; i < token->address_count; i++) {
-        far_buf_reset(&answer);
-        rc = post(token->addresses[i], body, request->feature_level, token, &answer, err);
+        far_buf_reset(answer);
+        rc = post(token->addresses[i], path, body, request->feature_level, token, answer, err);
         if (rc != FAR_IO && rc != FAR_BUSY && rc != FAR_NOT_LEADER) {
             break; /* an answer; a token is used up by the first good one, so nobody else is asked after it */
         }
     }
     free(body);
-    if (rc == 0) {
-        rc = far_enroll_parse((const char *)answer.data, answer.len, ret_enrolment, err);
-    }
-    far_buf_done(&answer);
+    return rc;
+}
+
+/* A new key, what asks to have it certified, and the answer to that. */
+static int make_and_ask(const struct far_enroll_request *request, const char *path, const struct far_join_token *token,
+                        struct far_buf *ret_key, struct far_buf *answer, struct far_error *err)
+{
+    struct far_buf der, pem;
+    far_buf_init(&der, FAR_PKI_BYTES_MAX);
+    far_buf_init(&pem, FAR_PKI_BYTES_MAX);
+    int rc = far_pki_key_make(ret_key, err);
+    rc = rc != 0 ? rc : far_pki_request_make(far_buf_slice(ret_key), &der, err);
+    rc = rc != 0 ? rc : request_pem(far_buf_slice(&der), &pem, err);
+    rc = rc != 0 ? rc : ask(request, path, token, far_buf_slice(&pem), answer, err);
+    far_buf_done(&der);
+    far_buf_done(&pem);
     return rc;
 }
 
 int far_enroll(const struct far_enroll_request *request, struct far_enrolment *ret_enrolment, struct far_error *err)
 {
     struct far_join_token token;
-    struct far_buf key, der, pem;
+    struct far_buf key, answer;
     struct far_enrolment enrolment;
     int rc = far_join_token_parse(request->token, strlen(request->token), &token, err);
     if (rc != 0) {
@@ -389,31 +402,48 @@ int far_enroll(const struct far_enroll_request *request, struct far_enrolment *r
     }
     init(&enrolment);
     far_buf_init(&key, FAR_PKI_BYTES_MAX);
-    far_buf_init(&der, FAR_PKI_BYTES_MAX);
-    far_buf_init(&pem, FAR_PKI_BYTES_MAX);
-    rc = far_pki_key_make(&key, err);
-    if (rc == 0) {
-        rc = far_pki_request_make(far_buf_slice(&key), &der, err);
-    }
-    if (rc == 0) {
-        rc = request_pem(far_buf_slice(&der), &pem, err);
-    }
-    if (rc == 0) {
-        rc = ask(request, &token, far_buf_slice(&pem), &enrolment, err);
-    }
-    if (rc == 0) {
-        rc = far_buf_append(&enrolment.key_pem, key.data, key.len);
-    }
-    if (rc == 0) {
-        rc = check(request, &token, &enrolment, err);
-    }
+    far_buf_init(&answer, ANSWER_MAX);
+    rc = make_and_ask(request, join_path, &token, &key, &answer, err);
+    rc = rc != 0 ? rc : far_enroll_parse((const char *)answer.data, answer.len, &enrolment, err);
+    rc = rc != 0 ? rc : far_buf_append(&enrolment.key_pem, key.data, key.len);
+    rc = rc != 0 ? rc : check(request, &token, &enrolment, err);
     far_secret_done(&key);
-    far_buf_done(&der);
-    far_buf_done(&pem);
+    far_buf_done(&answer);
     if (rc != 0) {
         far_enroll_done(&enrolment);
         return rc;
     }
     *ret_enrolment = enrolment;
     return 0;
+}
+
+int far_enroll_parse_cluster(const char *json, size_t len, struct far_enroll_cluster *ret_cluster, struct far_error *err)
+{
+    json_t *object = json_loadb(json, len, JSON_REJECT_DUPLICATES, NULL);
+    json_int_t epoch = json_integer_value(json_object_get(object, "incarnation_epoch"));
+    struct far_enroll_cluster cluster = {.incarnation_epoch = epoch > 0 ? (uint64_t)epoch : 0};
+    bool good = epoch > 0 && take_hex(object, "cluster_uuid", cluster.uuid, sizeof cluster.uuid);
+    json_decref(object);
+    if (!good) {
+        return far_fail(err, FAR_INVALID, "the answer does not say which cluster it is from");
+    }
+    *ret_cluster = cluster;
+    return 0;
+}
+
+int far_enroll_try(const struct far_enroll_request *request, struct far_enroll_cluster *ret_cluster, struct far_error *err)
+{
+    struct far_join_token token;
+    struct far_buf key, answer;
+    int rc = far_join_token_parse(request->token, strlen(request->token), &token, err);
+    if (rc != 0) {
+        return rc;
+    }
+    far_buf_init(&key, FAR_PKI_BYTES_MAX);
+    far_buf_init(&answer, TRIED_MAX);
+    rc = make_and_ask(request, try_path, &token, &key, &answer, err);
+    rc = rc != 0 ? rc : far_enroll_parse_cluster((const char *)answer.data, answer.len, ret_cluster, err);
+    far_secret_done(&key);
+    far_buf_done(&answer);
+    return rc;
 }

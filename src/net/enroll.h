@@ -54,6 +54,13 @@ struct far_enrolment {
 /* Tries each server of the token. FAR_INVALID: the token's text; FAR_DENIED: used, expired, revoked, or the server's
  * chain is not the token's; FAR_CONFLICT: the name is taken; FAR_IO: no server could be reached. */
 int far_enroll(const struct far_enroll_request *request, struct far_enrolment *ret_enrolment, struct far_error *err);
+/* Which cluster the token is of, and in which of its lives that is. */
+struct far_enroll_cluster {
+    uint8_t uuid[16];
+    uint64_t incarnation_epoch;
+};
+/* The join is only tried out: the errors are the same, the token stays good. */
+int far_enroll_try(const struct far_enroll_request *request, struct far_enroll_cluster *ret_cluster, struct far_error *err);
 void far_enroll_done(struct far_enrolment *enrolment); /* NULL is allowed */
 
 /* Keep in the folder which incarnation it joined: nothing, if that is the first. Durable on return. */
@@ -61,5 +68,7 @@ int far_enroll_save_incarnation(const char *dir, const struct far_enrolment *enr
 
 /* The answer's JSON, checked but not yet compared with a key: pure, for enrolment and fuzzing. */
 int far_enroll_parse(const char *json, size_t len, struct far_enrolment *ret_enrolment, struct far_error *err);
+/* The same for the answer to a trial. */
+int far_enroll_parse_cluster(const char *json, size_t len, struct far_enroll_cluster *ret_cluster, struct far_error *err);
 
 #endif

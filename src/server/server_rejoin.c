@@ -10,6 +10,7 @@
 #include "log/log_offline.h"
 #include "net/enroll.h"
 #include "net/join_token.h"
+#include "net/seal.h"
 #include "server/fence.h"
 #include "server/server_join.h"
 
@@ -44,6 +45,13 @@ static void place_path(const struct rejoin *r, const char *name, char path[PATH_
 
 /* ---- may it? ---- */
 
+static uint64_t epoch_of(const char *dir, const struct far_server_config *config)
+{
+    struct far_incarnation incarnation;
+    return far_incarnation_load(dir, config->cluster_uuid, &incarnation, NULL) == 0 ? incarnation.epoch
+                                                                                   : config->incarnation_epoch;
+}
+
 /* Joined, and not run since: there was never a log. What is kept of an earlier rejoin is not mixed with it. */
 static bool is_new(const char *dir)
 {
@@ -77,6 +85,35 @@ static void tell_finding(void *arg, bool good, const char *text)
     }
 }
 
+/* Was it left behind? The cluster of the token is this server's, in a later life: then this one's id is nobody's there, and it has
+ * only not heard of it yet. Why that could not be found out is an error too. */
+static int ask_cluster(const struct rejoin *r, bool *ret_is_left, struct far_error *err)
+{
+    uint8_t seal_private[32], seal_public[32];
+    const char *name = r->options[OPT_NAME], *api = r->options[OPT_API], *peer = r->options[OPT_PEER];
+    struct far_enroll_cluster cluster;
+    int rc = far_seal_keypair(seal_public, seal_private, err);
+    explicit_bzero(seal_private, sizeof seal_private); /* only a trial */
+    const struct far_enroll_request request = {.token = r->token,
+                                               .party = FAR_PARTY_SERVER,
+                                               .name = name != NULL ? name : r->old.name,
+                                               .api_address = api != NULL ? api : r->old.api_address,
+                                               .peer_address = peer != NULL ? peer : r->old.peer_address,
+                                               .seal_key = seal_public,
+                                               .feature_level = FAR_FEATURE_LEVEL};
+    uint64_t own_epoch = epoch_of(r->dir, &r->old);
+    rc = rc != 0 ? rc : far_enroll_try(&request, &cluster, err);
+    if (rc != 0) {
+        return rc;
+    }
+    *ret_is_left = memcmp(cluster.uuid, r->old.cluster_uuid, sizeof cluster.uuid) == 0 && cluster.incarnation_epoch > own_epoch;
+    if (*ret_is_left) {
+        fprintf(stderr, "farshored: server '%s' is of incarnation %llu of the cluster, which is in incarnation %llu and went on "
+                "without it\n", r->old.name, (unsigned long long)own_epoch, (unsigned long long)cluster.incarnation_epoch);
+    }
+    return 0;
+}
+
 /* A member that is whole is not thrown away by mistake: damage that does not keep it from opening is looked for everywhere, which
  * reads all that it holds. */
 static int check_unfit(const struct rejoin *r, struct far_error *err)
@@ -86,9 +123,6 @@ static int check_unfit(const struct rejoin *r, struct far_error *err)
     struct far_log_offline *log;
     struct far_log_ending ending;
     struct far_error why = {0};
-    if (far_fence_check(r->dir, NULL, &why) != 0 || far_server_removed_check(r->dir, &why) != 0) {
-        return 0;
-    }
     if (is_new(r->dir)) {
         return far_fail(err, FAR_CONFLICT, "server '%s' has joined and not run yet: start it with: farshored run --dir %s",
                         r->old.name, r->dir);
@@ -107,6 +141,46 @@ static int check_unfit(const struct rejoin *r, struct far_error *err)
                    : far_fail(err, FAR_CONFLICT,
                               "server '%s' is whole and neither fenced nor removed: start it with: farshored run --dir %s; to make "
                               "it a new one, remove it from the cluster first (farshore server remove)", r->old.name, r->dir);
+}
+
+/* It knows itself that the cluster goes on without it. */
+static bool is_given_up(const char *dir)
+{
+    struct far_error why = {0};
+    return far_fence_check(dir, NULL, &why) != 0 || far_server_removed_check(dir, &why) != 0;
+}
+
+/* One that was left behind may still run, with others that were. */
+static int check_stopped(const struct rejoin *r, struct far_error *err)
+{
+    struct far_log_config config = far_server_log_config(r->dir, &r->old, NULL);
+    struct far_log_offline *log;
+    struct far_error why = {0};
+    int rc = is_new(r->dir) ? FAR_NOT_FOUND : far_log_offline_open(&config, &log, &why);
+    if (rc == 0) {
+        far_log_offline_close(log);
+    }
+    return rc == FAR_CONFLICT ? far_fail(err, rc, "%s", why.message) : 0;
+}
+
+/* Neither a token that cannot be one nor a member that is whole costs anything. */
+static int check_fit(struct rejoin *r, struct far_error *err)
+{
+    struct far_error no_token = {0}, no_answer = {0};
+    bool is_left = false;
+    if (is_given_up(r->dir)) {
+        return check_token(r, err);
+    }
+    if (check_token(r, &no_token) == 0) {
+        ask_cluster(r, &is_left, &no_answer);
+    }
+    int rc = is_left ? check_stopped(r, err) : check_unfit(r, err);
+    if (rc == FAR_CONFLICT && no_answer.klass != 0) {
+        struct far_error why = *err;
+        return far_fail(err, rc, "%.320s (the cluster of the token was asked whether it went on without this server: %.130s)",
+                        why.message, no_answer.message);
+    }
+    return rc != 0 || no_token.klass == 0 ? rc : far_fail(err, no_token.klass, "%s", no_token.message);
 }
 
 /* ---- moving ---- */
@@ -162,13 +236,6 @@ static int move_all(const struct rejoin *r, struct far_error *err)
 
 /* ---- where was it? ---- */
 
-static uint64_t epoch_of(const char *dir, const struct far_server_config *config)
-{
-    struct far_incarnation incarnation;
-    return far_incarnation_load(dir, config->cluster_uuid, &incarnation, NULL) == 0 ? incarnation.epoch
-                                                                                   : config->incarnation_epoch;
-}
-
 static int read_marker(struct rejoin *r, struct far_error *err)
 {
     char path[FAR_SERVER_FILE_MAX];
@@ -191,8 +258,7 @@ static int begin(struct rejoin *r, struct far_error *err)
 {
     char text[PLACE_MAX + 1], path[PATH_BYTES];
     int rc = far_server_config_load(r->dir, &r->old, err);
-    rc = rc != 0 ? rc : check_unfit(r, err);
-    rc = rc != 0 ? rc : check_token(r, err);
+    rc = rc != 0 ? rc : check_fit(r, err);
     if (rc != 0) {
         return rc;
     }
@@ -338,6 +404,11 @@ int far_server_rejoin_check(int argc, char **argv)
     if (rc == 0 && strcmp(r.old.name, options[1]) != 0) {
         rc = far_fail(&err, FAR_INVALID, "folder '%s' is that of server '%s'", r.dir, r.old.name);
     }
-    rc = rc != 0 || is_begun ? rc : check_unfit(&r, &err);
+    rc = rc != 0 || is_begun || is_given_up(r.dir) ? rc : check_unfit(&r, &err);
+    if (rc == FAR_CONFLICT) {
+        struct far_error why = err;
+        far_fail(&err, rc, "%.340s; if the cluster was recovered without it: farshore server create, then farshore cluster rejoin",
+                 why.message);
+    }
     return rc == 0 ? 0 : far_server_failed(&err);
 }

@@ -10,5 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (far_enroll_parse((const char *)data, size, &enrolment, &err) == 0) {
         far_enroll_done(&enrolment);
     }
+    struct far_enroll_cluster cluster;
+    far_enroll_parse_cluster((const char *)data, size, &cluster, &err);
     return 0;
 }

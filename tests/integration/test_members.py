@@ -3,6 +3,7 @@
 
 far-timeout: 240
 """
+import fcntl
 import os
 import re
 import shutil
@@ -260,9 +261,30 @@ def commands_that_would_leave_only_witnesses_are_refused():
     return wrong
 
 
+def rejoin_what_was_left(old):
+    """As DISASTER.md says it, on the machine of a server that is whole and has not heard of the recovery."""
+    token_file = os.path.join(cluster.base, "second-again")
+    with open(token_file, "w", encoding="ascii") as file:
+        file.write(cluster.cli("server", "create", "second", "--site", "protected")["token"])
+    rejoin = ("cluster", "rejoin", "--dir", old.dir, "--token", "@" + token_file)
+    wrong = []
+    lock = os.open(old.dir, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)  # as if it still ran: then nothing of it is touched
+    status, text = cluster.cli(*rejoin, check=False, as_json=False)
+    if status != 4 or "stop it first" not in text or not os.path.exists(os.path.join(old.dir, "config")):
+        wrong.append("rejoin of one that runs: %d %s" % (status, text))
+    os.close(lock)
+    status, text = cluster.cli(*rejoin, check=False, as_json=False)
+    if status != 0 or "went on without it" not in text:
+        return ["rejoin: %d %s" % (status, text)]
+    cluster.servers["second"] = old.start()
+    farlib.until(lambda: cluster.voter("second"), 40, "what was left behind votes again")
+    return wrong
+
+
 def a_witness_that_alone_is_left_lets_new_servers_in():
     """Forced recovery on the witness; then everything that makes it a cluster again is asked of the witness."""
-    witness = cluster.servers["witness"]
+    witness, old = cluster.servers["witness"], cluster.servers["second"]
     witness.stop()
     status, text = cluster.run_tool("farshored", "recover-quorum", "--dir", witness.dir, "--token", "@" + cluster.token_file, "--confirm",
                                     "test", check=False)
@@ -273,11 +295,11 @@ def a_witness_that_alone_is_left_lets_new_servers_in():
     witness.start()
     cluster.wait_leader()
     cluster.wait_nodes()
-    fresh = cluster.add_server("fresh", site="protected")
-    farlib.until(lambda: cluster.leader() is fresh, 30, "leadership leaves the witness")
+    left = rejoin_what_was_left(old)
+    farlib.until(lambda: cluster.leader() is old, 30, "leadership leaves the witness")
     farlib.until(lambda: cluster.request(witness, "GET", "/v1/sites")[0] == 503, 20, "the witness serves no users any more")
     cluster.cli("site", "create", "again", "--role", "recovery")
-    return []
+    return left
 
 
 if __name__ == "__main__":

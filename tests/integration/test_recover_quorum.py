@@ -209,6 +209,12 @@ def a_member_that_is_whole_does_not_rejoin_by_mistake():
     server.stop()
     status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, "--token", "x", check=False)
     assert status == CONFLICT and "neither fenced nor removed" in text, text
+    good = write_token("again", cluster.join_token("another", "join_server", "witness"))
+    status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, "--token", good, "--name", "another", check=False)
+    assert status == CONFLICT and "neither fenced nor removed" in text, text
+    assert os.path.exists(os.path.join(server.dir, "config"))
+    token = max(cluster.get("/v1/tokens?limit=1000")["items"], key=lambda t: t["id"])
+    assert token["name"] == "another" and not token["used_ms"], token  # it was only tried
     server.start()
     cluster.wait_same_heads()
 

@@ -86,9 +86,29 @@ static void the_lives_of_a_cluster_are_read(void **state)
     }
 }
 
+static void a_trial_says_which_life_of_which_cluster_answered(void **unused)
+{
+    static const char *const bad[] = {"", "[]", "{}", "{\"cluster_uuid\":\"" UUID "\"}", "{\"incarnation_epoch\":2}",
+                                      "{\"cluster_uuid\":\"" UUID "\",\"incarnation_epoch\":0}",
+                                      "{\"cluster_uuid\":\"" UUID "\",\"incarnation_epoch\":-2}",
+                                      "{\"cluster_uuid\":\"00\",\"incarnation_epoch\":2}",
+                                      "{\"cluster_uuid\":\"" UUID "\",\"incarnation_epoch\":\"2\"}"};
+    static const char good[] = "{\"dry_run\":true,\"cluster_uuid\":\"" UUID "\",\"incarnation_epoch\":2}";
+    struct far_enroll_cluster cluster = {.incarnation_epoch = 7};
+    struct far_error err;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(far_enroll_parse_cluster(bad[i], strlen(bad[i]), &cluster, &err), FAR_INVALID);
+    }
+    assert_int_equal(cluster.incarnation_epoch, 7);
+    assert_int_equal(far_enroll_parse_cluster(good, strlen(good), &cluster, &err), 0);
+    assert_int_equal(cluster.incarnation_epoch, 2);
+    assert_int_equal(cluster.uuid[15], 0xff);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_trial_says_which_life_of_which_cluster_answered),
         cmocka_unit_test(the_lives_of_a_cluster_are_read),
         cmocka_unit_test(a_good_answer_is_taken_whole),
         cmocka_unit_test(an_answer_with_anything_wrong_is_refused),
