@@ -28,8 +28,10 @@ enum { FAR_FLAGS_INCOMPATIBLE = 0xffff0000u };
  * its row; it is raised when every server knows more, never lowered. */
 enum { FAR_FEATURE_LEVEL = 3 };
 
-/* Events of progress keep their payload so long, unless the retention says otherwise. */
-enum { FAR_PROGRESS_DAYS = 30 };
+/* Unless the retention says otherwise, events of progress keep their payload so long, events are kept so long, and may take so
+ * much of a server's disk. */
+enum { FAR_PROGRESS_DAYS = 30, FAR_RETAIN_DAYS = 30 };
+#define FAR_RETAIN_BYTES 50000000000ull
 
 enum { FAR_COMMAND_PAYLOAD_MAX = 128 * 1024, FAR_EVENT_PAYLOAD_MAX = 128 * 1024 };
 

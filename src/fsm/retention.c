@@ -1,6 +1,7 @@
 /* How long events are kept, and the cuts that follow from it. The leader finds what is too old or too much and proposes the
  * cut with the servers that hold everything since the last one; decided here, so all servers let go of the same events. Nothing
- * is cut that fewer than two servers hold (the one, where there is only one).
+ * is cut that is not old enough or too much by the policy of that moment, or that fewer than two servers hold (the one, where
+ * there is only one).
  *
  * Before that, progress is compacted: what nodes reported on their way, longer ago than progress_days, was superseded by later
  * reports, results and lost leases. Of those events the payload goes, header and hash stay (log/compact.h); up to where is decided
@@ -97,6 +98,23 @@ static int count_holders(struct far_step *step, const struct far_list *held_by, 
     return 0;
 }
 
+/* A leader that says why it cuts is held to it: the policy may have become another one since it looked. One of a lower feature
+ * level does not say. */
+static int check_reason(struct far_step *step, const struct far_row_retention *row, const struct far_cmd_events_cut *cmd)
+{
+    uint64_t days = row->days == 0 ? FAR_RETAIN_DAYS : row->days;
+    uint64_t bytes = row->bytes == 0 ? FAR_RETAIN_BYTES : row->bytes;
+    if (cmd->time_ms != 0 && (cmd->time_ms > step->time_ms || step->time_ms - cmd->time_ms < days * DAY_MS)) {
+        return far_reject(step, FAR_CONFLICT, "the events before %llu stay: they are younger than %llu days", FAR_LLU(cmd->seq),
+                          FAR_LLU(days));
+    }
+    if (cmd->bytes != 0 && cmd->bytes != bytes) {
+        return far_reject(step, FAR_CONFLICT, "the events before %llu stay: they have room in %llu bytes now", FAR_LLU(cmd->seq),
+                          FAR_LLU(bytes));
+    }
+    return 0;
+}
+
 int far_decide_events_cut(struct far_step *step, const struct far_cmd_events_cut *cmd)
 {
     struct far_row_retention row;
@@ -111,6 +129,7 @@ int far_decide_events_cut(struct far_step *step, const struct far_cmd_events_cut
                           FAR_LLU(step->progress.next_seq - 1));
     }
     FAR_TRY(far_move_id(step, &far_table_retention, 0, cmd->seq > row.first_seq ? FURTHER : NOT_FURTHER, cmd->seq, NULL));
+    FAR_TRY(check_reason(step, &row, cmd));
     FAR_TRY(count_servers(step, &servers));
     FAR_TRY(count_holders(step, &cmd->held_by, &holders));
     if (holders < (servers < 2 ? 1 : 2)) {

@@ -12,6 +12,7 @@
 #include "log/peers.h"
 #include "log/proposals.h"
 #include "log/raft_core.h"
+#include "log/retain.h"
 #include "log/segments.h"
 #include "log/space.h"
 #include "log/walk.h"
@@ -135,7 +136,8 @@ struct far_log_seal {
     bool wants_rows; /* the next that are to be compacted are rows */
     int rv;
     struct far_error err;
-    uint64_t first_seq, cut_seq; /* what is kept long enough; 0: nothing */
+    uint64_t first_seq;          /* of what is kept, as the log has decided */
+    struct far_retain_cut cut;   /* what is kept long enough */
     uint64_t compact_seq, compact_ms; /* up to where progress is old enough to be compacted; 0: nowhere */
     bool compacts;        /* the last look was for what is to be compacted */
     bool take_is_pending, tidy_is_pending; /* on the apply thread */

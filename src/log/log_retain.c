@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "base/logging.h"
 
-enum { LOOK_MS = 60 * 1000, HOLDERS_MAX = 16, TIMEOUT_MS = 30 * 1000, COMPACT_EVENTS = 262144 };
+enum { LOOK_MS = 60 * 1000, HOLDERS_MAX = 16, TIMEOUT_MS = 30 * 1000, COMPACT_EVENTS = 262144, REASON_LEVEL = 3 };
 
 int far_log_retain_look(struct far_log_seal *seal, struct far_error *err)
 {
@@ -17,7 +17,7 @@ int far_log_retain_look(struct far_log_seal *seal, struct far_error *err)
         return rv;
     }
     rv = far_retain_decided(txn, &seal->first_seq, err);
-    rv = rv != 0 ? rv : far_retain_cut(txn, &seal->cut_seq, err);
+    rv = rv != 0 ? rv : far_retain_cut(txn, &seal->cut, err);
     rv = rv != 0 ? rv : far_compact_look(txn, events_min, &seal->compact_seq, &seal->compact_ms, err);
     far_store_abort(txn);
     return rv;
@@ -74,7 +74,11 @@ static void propose(struct far_log *log, const struct far_schema *schema, const 
 static void propose_cut(struct far_log *log)
 {
     uint64_t ids[HOLDERS_MAX];
-    struct far_cmd_events_cut cut = {.seq = log->seal.cut_seq, .held_by = {.items = ids}};
+    struct far_cmd_events_cut cut = {.seq = log->seal.cut.seq, .held_by = {.items = ids}};
+    if (log->feature_level >= REASON_LEVEL) {
+        cut.time_ms = log->seal.cut.time_ms;
+        cut.bytes = log->seal.cut.bytes;
+    }
     cut.held_by.count = find_holders(log, log->seal.first_seq, ids);
     if (cut.held_by.count < (log->status.member_count < 2 ? 1 : 2)) {
         far_logf(FAR_LEVEL_WARN, "retention", "events before %llu stay: fewer than two servers hold them",
@@ -87,7 +91,7 @@ static void propose_cut(struct far_log *log)
 void far_log_retain_propose(struct far_log *log)
 {
     const struct far_log_seal *seal = &log->seal;
-    if (log->is_leader && seal->cut_seq > seal->first_seq) {
+    if (log->is_leader && seal->cut.seq > seal->first_seq) {
         propose_cut(log);
     }
     if (log->is_leader && log->feature_level >= 3 && seal->compact_seq > 0) {

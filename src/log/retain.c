@@ -23,7 +23,9 @@ int far_retain_row(struct far_store_txn *txn, struct far_row_retention *ret_row,
     }
     key = far_key(&far_schema_row_progress);
     rv = rv != 0 ? rv : far_state_get(&state, &far_schema_row_progress, &key, &arena, &progress, err);
-    *ret_now_ms = progress.time_ms;
+    uint64_t off_ms = progress.clock_verdict == FAR_clock_verdict_ahead ? progress.clock_off_ms : 0;
+    bool is_known = progress.clock_verdict != FAR_clock_verdict_suspect && progress.time_ms > off_ms;
+    *ret_now_ms = is_known ? progress.time_ms - off_ms : 0;
     far_arena_done(&arena);
     ret_row->first_seq = ret_row->first_seq == 0 ? 1 : ret_row->first_seq;
     return rv == FAR_NOT_FOUND ? 0 : rv;
@@ -76,31 +78,100 @@ static int first_within(struct far_store_txn *txn, uint64_t bytes_max, uint64_t 
     return rv == FAR_NOT_FOUND ? 0 : rv;
 }
 
-int far_retain_cut(struct far_store_txn *txn, uint64_t *ret_seq, struct far_error *err)
+/* The last event of the raft entry that the event `seq` came from. */
+static int end_of_entry(struct far_store_txn *txn, uint64_t seq, uint64_t *ret_end, struct far_error *err)
+{
+    struct far_event event;
+    int rv = far_store_event_get(txn, seq, &event, NULL, err);
+    uint64_t index = rv == 0 ? event.index : 0;
+    while (rv == 0 && event.index == index && seq < far_store_meta(txn)->last_seq) {
+        rv = far_store_event_get(txn, ++seq, &event, NULL, err);
+    }
+    *ret_end = rv == 0 && event.index == index ? seq : seq - 1;
+    return rv;
+}
+
+/* The last event before the newest epoch that all servers begin, and that begins at or before the event `cut`: epochs begin behind
+ * the entry with a multiple of their length. Others are begun by who installs a state, and nobody else has them. FAR_NOT_FOUND: none
+ * since the last cut. */
+static int common_before(struct far_store_txn *txn, uint64_t cut, uint64_t first_seq, uint64_t *ret_seq, struct far_error *err)
+{
+    uint64_t events = txn->store->epoch_events != 0 ? txn->store->epoch_events : FAR_HISTORY_EPOCH;
+    for (uint64_t due = (cut - 1) / events * events; due > 0 && due >= first_seq; due -= events) {
+        uint64_t end;
+        int rv = end_of_entry(txn, due, &end, err);
+        if (rv != 0 || end < cut) {
+            *ret_seq = end;
+            return rv;
+        }
+    }
+    return FAR_NOT_FOUND;
+}
+
+int far_retain_cut(struct far_store_txn *txn, struct far_retain_cut *ret_cut, struct far_error *err)
 {
     struct far_row_retention row;
-    struct far_epoch epoch;
-    uint64_t now_ms, by_time = 0, by_bytes = 0;
+    struct far_event event;
+    uint64_t now_ms, by_time = 0, by_bytes = 0, seq = 0;
     int rv = far_retain_row(txn, &row, &now_ms, err);
     uint64_t keep_ms = (row.days == 0 ? FAR_RETAIN_DAYS : row.days) * DAY_MS;
-    *ret_seq = 0;
+    uint64_t bytes_max = row.bytes == 0 ? FAR_RETAIN_BYTES : row.bytes;
+    *ret_cut = (struct far_retain_cut){.seq = 0};
     if (rv == 0 && now_ms > keep_ms) {
         rv = far_retain_first_since(txn, now_ms - keep_ms, &by_time, err);
         by_time = by_time > far_store_meta(txn)->first_seq ? by_time : 0; /* how old those are that are not here, nobody knows */
     }
-    rv = rv != 0 ? rv : first_within(txn, row.bytes == 0 ? FAR_RETAIN_BYTES : row.bytes, &by_bytes, err);
+    if (rv == 0 && far_store_meta(txn)->first_seq <= row.first_seq) { /* else its room is not that of the others */
+        rv = first_within(txn, bytes_max, &by_bytes, err);
+    }
     uint64_t cut = by_time > by_bytes ? by_time : by_bytes;
     if (rv != 0 || cut <= row.first_seq) {
         return rv;
     }
-    rv = far_epoch_before(txn, cut - 1, &epoch, err);
-    if (rv == 0 && epoch.seq + 1 > row.first_seq) {
-        *ret_seq = epoch.seq + 1;
+    rv = common_before(txn, cut, row.first_seq, &seq, err);
+    rv = rv != 0 ? rv : far_store_event_get(txn, seq, &event, NULL, err);
+    if (rv == 0) {
+        bool is_old = seq < by_time;
+        *ret_cut = (struct far_retain_cut){.seq = seq + 1, .time_ms = is_old ? event.time_ms : 0, .bytes = is_old ? 0 : bytes_max};
     }
     return rv == FAR_NOT_FOUND ? 0 : rv;
 }
 
 /* ---- states of the past ---- */
+
+/* As history.c begins one, here whatever the number of the newest event is. */
+static int begin_epoch(struct far_store_txn *txn, struct far_error *err)
+{
+    const struct far_store_meta *meta = far_store_meta(txn);
+    struct far_kv *kept = far_store_history(txn);
+    struct far_epoch epoch;
+    uint8_t key[1 + EPOCH_BYTES] = {RECORDS}, p[FAR_HISTORY_RECORD] = {0};
+    far_put_be64(key + 1, meta->last_seq);
+    far_put_le64(p, meta->applied_index);
+    far_put_le64(p + 8, meta->applied_term);
+    memcpy(p + 16, meta->head, FAR_HEAD_SIZE);
+    far_put_le64(p + 48, meta->digest.low);
+    far_put_le64(p + 56, meta->digest.high);
+    far_put_le64(p + 72, far_hash64_parts(far_slice(key, sizeof key), far_slice(p, 72), far_slice(NULL, 0)));
+    int rv = far_epoch_decode(far_slice(key, sizeof key), far_slice(p, sizeof p), &epoch, err);
+    return rv != 0 ? rv : kept->ops->put(kept, far_slice(key, sizeof key), far_slice(p, sizeof p), err);
+}
+
+int far_retain_begin_states(struct far_store_txn *txn, bool *ret_begun, struct far_error *err)
+{
+    const struct far_store_meta *meta = far_store_meta(txn);
+    struct far_epoch epoch;
+    *ret_begun = false;
+    if (far_store_history(txn) == NULL || meta->first_seq < 2) {
+        return 0;
+    }
+    int rv = far_epoch_after(txn, meta->first_seq - 2, &epoch, err);
+    if (rv == FAR_NOT_FOUND) {
+        rv = begin_epoch(txn, err);
+        *ret_begun = rv == 0;
+    }
+    return rv;
+}
 
 /* The oldest epoch that is to stay; 0: all of them. */
 static int find_floor(struct far_store_txn *txn, uint64_t bytes_max, uint64_t *ret_floor, struct far_error *err)

@@ -1,7 +1,8 @@
 /* Tidying a store: what has to go, a piece at a time, so that no transaction of it lasts long.
  *
- * Events before the cut that the log decided (retain.h), payloads of progress in rows (compact.h), rows that a segment holds,
- * states of the past that nothing leads on from. On the thread that writes the store, between entries. */
+ * Events before the cut that the log decided (retain.h; states of the past begin anew if none leads on from there), payloads of
+ * progress in rows (compact.h), rows that a segment holds, states of the past that nothing leads on from. On the
+ * thread that writes the store, between entries. */
 #ifndef FAR_LOG_TIDY_H
 #define FAR_LOG_TIDY_H
 

@@ -266,6 +266,12 @@ static void compact_progress(struct world *w, const uint64_t *nodes)
     MUST(w, retention_set);
     APPLY(w, progress_compact, .seq = 9, .time_ms = w->now_ms - 2 * day);
     MUST(w, progress_compact, .seq = 9, .time_ms = w->now_ms - 31 * day);
+    uint64_t one = 1;
+    struct far_list held_by = {.items = &one, .count = 1};
+    APPLY(w, events_cut, .seq = 7, .held_by = held_by, .time_ms = w->now_ms - 29 * day);
+    MUST(w, events_cut, .seq = 7, .held_by = held_by, .time_ms = w->now_ms - 31 * day);
+    APPLY(w, events_cut, .seq = 8, .held_by = held_by, .bytes = 1ull << 30);
+    MUST(w, events_cut, .seq = 8, .held_by = held_by, .bytes = FAR_RETAIN_BYTES);
 }
 
 static void update_workloads(struct world *w, const uint64_t *nodes)

@@ -320,7 +320,7 @@ static void propose_cut(struct sim_server *leader)
         uint64_t next = sim->consumers[i].place.seq + 1;
         floor = next < floor ? next : floor;
     }
-    if (floor <= leader->cut_seq) {
+    if (floor <= leader->cut_seq || leader->meta->first_seq > leader->cut_seq) { /* as far_retain_cut(): it must hold them itself */
         return;
     }
     far_raft_status(leader->raft, &status);

@@ -49,12 +49,17 @@ static void apply(struct far_command command, uint64_t hour)
     must(far_store_commit(txn, &err), &err);
 }
 
-static void apply_system(const struct far_schema *schema, const void *object, uint64_t hour)
+static void try_system(const struct far_schema *schema, const void *object, uint64_t hour)
 {
     struct far_command command = far_test_command(schema, object, 0, &payload);
     memset(command.id, 0, sizeof command.id);
     command.actor = far_actor(FAR_ACTOR_SYSTEM, 1);
     apply(command, hour);
+}
+
+static void apply_system(const struct far_schema *schema, const void *object, uint64_t hour)
+{
+    try_system(schema, object, hour);
     assert_int_equal(last_result.klass, 0);
 }
 
@@ -94,14 +99,14 @@ static struct far_store_txn *reading(void)
     return txn;
 }
 
+static struct far_retain_cut wanted;
 static uint64_t wanted_cut(void)
 {
     struct far_error err = {0};
     struct far_store_txn *txn = reading();
-    uint64_t seq = 0;
-    must(far_retain_cut(txn, &seq, &err), &err);
+    must(far_retain_cut(txn, &wanted, &err), &err);
     far_store_abort(txn);
-    return seq;
+    return wanted.seq;
 }
 
 static uint64_t time_of(uint64_t seq)
@@ -301,6 +306,39 @@ static void who_has_only_young_events_cuts_nothing(void **state)
     store = whole;
 }
 
+/* The log decides by the policy of its own moment, not by that which the leader looked at. */
+static void a_cut_for_a_reason_that_is_none_any_more_is_refused(void **state)
+{
+    (void)state;
+    const uint64_t day = 24 * HOUR_MS, now = 1700000000000 + 960 * HOUR_MS;
+    uint64_t one = 1;
+    struct far_store_txn *txn = reading();
+    uint64_t first = far_store_meta(txn)->first_seq;
+    far_store_abort(txn);
+    struct far_cmd_events_cut cut = {.seq = first + 10, .held_by = {.items = &one, .count = 1}};
+    apply_system(&far_schema_cmd_feature_level_raise, &(struct far_cmd_feature_level_raise){.level = 3}, 960);
+    apply_system(&far_schema_cmd_retention_set, &(struct far_cmd_retention_set){.days = 5, .bytes = 1 << 30}, 960);
+    const struct {
+        uint64_t time_ms, bytes;
+        const char *why;
+    } wrong[] = {
+        {now - 5 * day + 1, 0, "younger than 5 days"}, {now, 0, "younger than 5 days"}, {now + day, 0, "younger than 5 days"},
+        {0, 1 << 29, "room in 1073741824 bytes"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        cut.time_ms = wrong[i].time_ms;
+        cut.bytes = wrong[i].bytes;
+        try_system(&far_schema_cmd_events_cut, &cut, 960);
+        assert_int_equal(last_result.klass, FAR_CONFLICT);
+        assert_non_null(strstr(last_result.message, wrong[i].why));
+    }
+    cut.time_ms = now - 5 * day;
+    cut.bytes = 0;
+    apply_system(&far_schema_cmd_events_cut, &cut, 960);
+    cut = (struct far_cmd_events_cut){.seq = first + 11, .held_by = cut.held_by, .bytes = 1 << 30};
+    apply_system(&far_schema_cmd_events_cut, &cut, 960);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -310,6 +348,7 @@ int main(void)
         cmocka_unit_test(a_server_that_stopped_in_the_middle_goes_on),
         cmocka_unit_test(states_of_the_past_have_a_bound_in_bytes),
         cmocka_unit_test(who_has_only_young_events_cuts_nothing),
+        cmocka_unit_test(a_cut_for_a_reason_that_is_none_any_more_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
