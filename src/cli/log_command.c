@@ -115,11 +115,15 @@ int cli_write_hex(FILE *file, const char *hex, struct far_error *err)
     return good ? 0 : far_fail_errno(err, FAR_IO, errno, "write a piece");
 }
 
-/* The path of the first piece; with --to, up to the last event of that moment. */
+/* The path of the first piece; with --to, up to that event, or the last one of that time. */
 static int first_piece(struct cli *cli, char path[PATH_BYTES], struct far_error *err)
 {
     const char *to = cli_value(&cli->parsed, "to");
     json_t *head = NULL;
+    if (to != NULL && strspn(to, "0123456789") == strlen(to)) { /* also one whose state cannot be shown any more */
+        snprintf(path, PATH_BYTES, "/v1/log/export?until=%.20s", to);
+        return 0;
+    }
     snprintf(path, PATH_BYTES, "/v1/log/head?at=");
     if (to != NULL) {
         cli_append_encoded(path, PATH_BYTES, to);

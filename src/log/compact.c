@@ -4,6 +4,7 @@
 #include "log/history.h"
 #include "log/retain.h"
 
+enum { ARENA_MAX = 64 * 1024, SCAN_MAX = 100000 /* events; an epoch has 8,192 or a few more */ };
 #define DAY_MS 86400000ull
 
 typedef unsigned long long llu;
@@ -47,6 +48,84 @@ int far_compact_base(struct far_store_txn *txn, uint64_t *ret_seq, struct far_er
     rv = rv == FAR_NOT_FOUND ? far_epoch_after(txn, least - 1, &epoch, err) : rv;
     *ret_seq = rv == 0 ? epoch.seq : 0;
     return rv;
+}
+
+/* Up to where it was decided in the state behind an event. */
+static int decided_at(struct far_store_txn *txn, uint64_t seq, uint64_t *ret_seq, struct far_error *err)
+{
+    struct far_moment moment = {FAR_MOMENT_SEQ, seq};
+    struct far_key key = far_key(&far_schema_row_retention);
+    struct far_row_retention row = {.compacted_seq = 0};
+    struct far_arena arena;
+    struct far_past *past;
+    int rv = far_past_open(txn, &moment, &past, err);
+    if (rv != 0) {
+        return rv;
+    }
+    far_arena_init(&arena, ARENA_MAX);
+    rv = far_state_get(&past->state, &far_schema_row_retention, &key, &arena, &row, err);
+    *ret_seq = rv == 0 ? row.compacted_seq : 0;
+    far_arena_done(&arena);
+    far_past_close(past);
+    return rv == FAR_NOT_FOUND ? 0 : rv;
+}
+
+/* Does the event decide it as far as seq? */
+static int decides(struct far_store_txn *txn, uint64_t at, uint64_t seq, bool *ret_decides, struct far_error *err)
+{
+    struct far_ev_progress_compacted decided;
+    struct far_event event;
+    struct far_arena arena;
+    int rv = far_store_event_get(txn, at, &event, NULL, err);
+    *ret_decides = false;
+    if (rv != 0 || event.kind != FAR_KIND_ev_progress_compacted) {
+        return rv;
+    }
+    far_arena_init(&arena, ARENA_MAX);
+    rv = far_schema_decode(&far_schema_ev_progress_compacted, event.payload, &arena, &decided, err);
+    *ret_decides = rv == 0 && decided.seq >= seq;
+    far_arena_done(&arena);
+    return rv;
+}
+
+/* Decided behind event *low, and at or before *high: the same, with no start of an epoch between them. */
+static int narrow(struct far_store_txn *txn, uint64_t seq, uint64_t *low, uint64_t *high, struct far_error *err)
+{
+    for (;;) {
+        struct far_epoch epoch;
+        uint64_t middle = *low + (*high - *low) / 2, decided = 0;
+        int rv = far_epoch_before(txn, middle, &epoch, err);
+        if (rv == FAR_NOT_FOUND || (rv == 0 && epoch.seq <= *low)) {
+            rv = far_epoch_after(txn, middle, &epoch, err);
+        }
+        if (rv == FAR_NOT_FOUND || (rv == 0 && (epoch.seq <= *low || epoch.seq >= *high))) {
+            return 0;
+        }
+        rv = rv != 0 ? rv : decided_at(txn, epoch.seq, &decided, err);
+        if (rv != 0) {
+            return rv;
+        }
+        *(decided >= seq ? high : low) = epoch.seq;
+    }
+}
+
+int far_compact_decider(struct far_store_txn *txn, uint64_t seq, uint64_t *ret_decider, struct far_error *err)
+{
+    const struct far_store_meta *meta = far_store_meta(txn);
+    uint64_t low = seq + 1 > meta->first_seq ? seq : meta->first_seq - 1, high = meta->last_seq, decided = 0;
+    int rv = far_compact_decided(txn, &decided, err);
+    rv = rv != 0 ? rv : decided < seq || low > high ? FAR_NOT_FOUND : narrow(txn, seq, &low, &high, err);
+    for (uint64_t at = low + 1; rv == 0 && at <= high && at - low <= SCAN_MAX; at++) {
+        bool found = false;
+        rv = decides(txn, at, seq, &found, err);
+        if (found) {
+            *ret_decider = at;
+            return 0;
+        }
+    }
+    return rv != 0 && rv != FAR_NOT_FOUND
+               ? rv
+               : far_fail(err, FAR_NOT_FOUND, "no event is known here that decided what is compacted up to event %llu", (llu)seq);
 }
 
 static int time_of(struct far_store_txn *txn, uint64_t seq, uint64_t *ret_ms, struct far_error *err)

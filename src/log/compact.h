@@ -26,6 +26,9 @@
 int far_compact_decided(struct far_store_txn *txn, uint64_t *ret_seq, struct far_error *err);
 /* Up to which event this server may do it now. */
 int far_compact_bound(struct far_store_txn *txn, uint64_t *ret_seq, struct far_error *err);
+/* The event that decided that what may be compacted up to event seq is. FAR_NOT_FOUND: none did, or it is too far from the states of
+ * the past that this server has. */
+int far_compact_decider(struct far_store_txn *txn, uint64_t seq, uint64_t *ret_decider, struct far_error *err);
 /* What the leader is to propose: an epoch's start that is old enough, and its event's time. It must be events_min events further
  * than what was decided, or something waits for a day longer than the policy says. 0: nothing. */
 int far_compact_look(struct far_store_txn *txn, uint64_t events_min, uint64_t *ret_seq, uint64_t *ret_time_ms,

@@ -2,6 +2,7 @@
 #include "log/export.h"
 
 #include "base/arena.h"
+#include "log/compact.h"
 
 #include <openssl/evp.h>
 
@@ -81,13 +82,23 @@ static bool is_secret(const struct far_event *event)
     return secret;
 }
 
-static int add_event(const struct far_event *event, const uint8_t head[FAR_HEAD_SIZE], struct far_buf *out,
+/* What a verifier needs of the events behind those that were asked for. */
+static bool is_proof(const struct far_event *event)
+{
+    return event->kind == FAR_KIND_ev_head_proposed || event->kind == FAR_KIND_ev_head_signed ||
+           event->kind == FAR_KIND_ev_head_refused || event->kind == FAR_KIND_ev_progress_compacted;
+}
+
+static int add_event(const struct far_event *event, bool is_asked_for, const uint8_t head[FAR_HEAD_SIZE], struct far_buf *out,
                      struct far_error *err)
 {
-    bool compacted = event->compacted_len != 0, secret = !compacted && is_secret(event);
+    bool compacted = event->compacted_len != 0;
+    bool secret = !compacted && (is_secret(event) || !(is_asked_for || is_proof(event)));
     size_t len = secret ? 32 : event->payload.len; /* of a compacted one that is the hash */
     uint8_t *p = NULL;
-    enum far_export_type type = compacted ? FAR_EXPORT_COMPACTED : secret ? FAR_EXPORT_WITHHELD : FAR_EXPORT_EVENT;
+    enum far_export_type type = (compacted && !is_asked_for) || secret ? FAR_EXPORT_WITHHELD
+                                : compacted                            ? FAR_EXPORT_COMPACTED
+                                                                       : FAR_EXPORT_EVENT;
     int rc = add_record(out, type, FAR_EVENT_HEADER + len + FAR_HEAD_SIZE, &p, err);
     if (rc != 0) {
         return rc;
@@ -184,32 +195,61 @@ static int add_signed(struct far_store_txn *txn, uint64_t until, struct far_buf 
     return rc;
 }
 
+/* ---- pieces ---- */
+
+/* The last event of a file: `until`, or the one that decided that some before are compacted. */
+static int find_end(struct far_store_txn *txn, uint64_t until, uint64_t *ret_end, struct far_error *err)
+{
+    uint64_t decided = 0, decider = 0;
+    int rc = far_compact_decided(txn, &decided, err);
+    decided = decided < until ? decided : until;
+    *ret_end = until;
+    if (rc != 0 || until == far_store_meta(txn)->last_seq || decided < far_store_meta(txn)->first_seq) {
+        return rc;
+    }
+    rc = far_compact_decider(txn, decided, &decider, err);
+    *ret_end = rc == 0 && decider > until ? decider : until;
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+static int add_end(struct far_store_txn *txn, uint64_t end, struct far_buf *out, struct far_error *err)
+{
+    uint8_t *p = NULL;
+    uint8_t head[FAR_HEAD_SIZE];
+    struct far_event event;
+    int rc = far_store_event_get(txn, end, &event, head, err);
+    rc = rc != 0 ? rc : add_signed(txn, end, out, err);
+    rc = rc != 0 ? rc : add_record(out, FAR_EXPORT_END, 8 + FAR_HEAD_SIZE, &p, err);
+    if (rc == 0) {
+        far_put_le64(p, end);
+        memcpy(p + 8, head, FAR_HEAD_SIZE);
+    }
+    return rc;
+}
+
 int far_export_piece(struct far_store_txn *txn, uint64_t from, uint64_t until, size_t bytes_max, struct far_buf *out,
                      uint64_t *ret_next, struct far_error *err)
 {
-    uint8_t head[FAR_HEAD_SIZE];
-    uint8_t *p = NULL;
+    uint64_t seq = from == 0 ? far_store_meta(txn)->first_seq : from, end = until;
     size_t start = out->len;
-    uint64_t seq = from == 0 ? far_store_meta(txn)->first_seq : from;
-    if (until > far_store_meta(txn)->last_seq || seq > until) {
-        return far_fail(err, FAR_NOT_FOUND, "there are no events from %llu to %llu here", (unsigned long long)seq,
-                        (unsigned long long)until);
+    int rc = 0;
+    if (until <= far_store_meta(txn)->last_seq) {
+        rc = find_end(txn, until, &end, err);
     }
-    int rc = from == 0 ? add_header(txn, until, out, err) : 0;
-    for (; rc == 0 && seq <= until && out->len - start <= bytes_max; seq++) {
+    if (rc == 0 && (until > far_store_meta(txn)->last_seq || seq > end)) {
+        rc = far_fail(err, FAR_NOT_FOUND, "there are no events from %llu to %llu here", (unsigned long long)seq,
+                      (unsigned long long)until);
+    }
+    rc = rc == 0 && from == 0 ? add_header(txn, end, out, err) : rc;
+    for (; rc == 0 && seq <= end && out->len - start <= bytes_max; seq++) {
+        uint8_t head[FAR_HEAD_SIZE];
         struct far_event event;
         rc = far_store_event_get(txn, seq, &event, head, err);
-        rc = rc != 0 ? rc : add_event(&event, head, out, err);
+        rc = rc != 0 ? rc : add_event(&event, seq <= until, head, out, err);
     }
-    *ret_next = seq;
-    if (rc == 0 && seq > until) {
-        *ret_next = 0;
-        rc = add_signed(txn, until, out, err);
-        rc = rc != 0 ? rc : add_record(out, FAR_EXPORT_END, 8 + FAR_HEAD_SIZE, &p, err);
-        if (rc == 0) {
-            far_put_le64(p, until);
-            memcpy(p + 8, head, FAR_HEAD_SIZE);
-        }
+    if (rc == 0) {
+        *ret_next = seq <= end ? seq : 0;
+        rc = seq <= end ? 0 : add_end(txn, end, out, err);
     }
     return rc;
 }

@@ -2,7 +2,11 @@
  *
  * A header with the cluster and the chain head before the first event, each event with its header, payload and the head after
  * it, the newest signed head that covers some of them, an end with the last head. Payloads that hold secrets stay here: only their
- * hash goes out, which the chain needs. Made piece by piece, so that no transaction lasts long. Any thread. */
+ * hash goes out, which the chain needs. Made piece by piece, so that no transaction lasts long. Any thread.
+ *
+ * Where events in it are compacted and the one which decided that lies behind its end, the file goes on to that one: of what lies
+ * between only heads, their signatures and the decision have payloads. A server that cannot tell where it was decided ends the
+ * file as asked; who verifies it says then that it is not decided there. */
 #ifndef FAR_LOG_EXPORT_H
 #define FAR_LOG_EXPORT_H
 
@@ -18,8 +22,8 @@ enum far_export_type {
 };
 
 /* Append the piece that begins with event `from` (0: the file's beginning, with its header and the oldest event kept) and
- * goes on to event `until`, or until it has more than bytes_max. *ret_next: `from` of the next piece, 0 when the end was
- * written. FAR_NOT_FOUND: an event is not here. */
+ * goes on to event `until` (or the decision behind it), or until it has more than bytes_max. *ret_next: `from` of the next
+ * piece, 0 when the end was written. FAR_NOT_FOUND: an event is not here. */
 int far_export_piece(struct far_store_txn *txn, uint64_t from, uint64_t until, size_t bytes_max, struct far_buf *out,
                      uint64_t *ret_next, struct far_error *err);
 

@@ -72,8 +72,8 @@ def a_month_later_they_are_compacted_on_all_servers_alike():
     leader = cluster.wait_leader()
     cluster.post("/v1/cluster/transfer", {"to": cluster.followers()[0].name})  # a new leader looks at once
     farlib.until(lambda: cluster.wait_leader() is not leader, 20, "another server leads")
-    decided = farlib.until(lambda: [e["data"]["seq"] for e in events() if e["kind"] == "progress_compacted"], 40,
-                           "the log decides up to where")[-1]
+    decided = farlib.until(lambda: [e["data"]["seq"] for e in events() if e["kind"] == "progress_compacted"], 90,
+                           "the log decides up to where")[-1]  # once a minute, if that server led shortly before
     def alike():
         shown = [events(server) for server in cluster.servers.values()]
         seqs = [[event["seq"] for event in each if event.get("compacted")] for each in shown]
@@ -121,6 +121,17 @@ def an_export_is_proven_offline():
     return [] if status == 0 and "%d events of progress are compacted" % len(compacted()) in text else [text]
 
 
+def an_export_that_ends_before_the_decision_carries_it():
+    gone, decided = compacted(), [e for e in events() if e["kind"] == "progress_compacted"]
+    key = cluster.get("/v1/servers/protected")["keys"][0]["public_key"]
+    path = os.path.join(cluster.base, "early.export")
+    cluster.cli("log", "export", "--out", path, "--to", str(gone[0]), as_json=False)
+    status, text = cluster.run_tool("farshore-verify", "--key", key, path, check=False)
+    by = [e["seq"] for e in decided if e["data"]["seq"] >= gone[0]][0]
+    said = "1 events of progress are compacted" in text and "event %d decided that" % by in text and "NOT DECIDED" not in text
+    return [] if status == 0 and said and "events 1 to %d" % by in text else ["%d %s" % (status, text)]
+
+
 def a_killed_server_goes_on_and_every_store_is_right():
     server = cluster.followers()[0]
     server.kill()
@@ -144,5 +155,5 @@ if __name__ == "__main__":
         cluster.images = [farlib.make_image(os.path.join(cluster.base, "image%d" % i), 16 * farlib.MIB, i) for i in range(3)]
         tap.run_all([restarted_with_clocks_and_short_epochs, reports_are_in_the_log,
                      a_month_later_they_are_compacted_on_all_servers_alike, a_stream_proves_itself_and_names_them,
-                     the_past_and_explanations_say_what_they_can, an_export_is_proven_offline,
+                     the_past_and_explanations_say_what_they_can, an_export_is_proven_offline, an_export_that_ends_before_the_decision_carries_it,
                      a_killed_server_goes_on_and_every_store_is_right])

@@ -703,13 +703,90 @@ static void the_verifier_of_exports_knows_compacted_events(void **unused)
     far_put_le16(record, FAR_EXPORT_COMPACTED);
     assert_int_not_equal(verify_export(&out), 0);
     assert_says("superseded progress only");
-    export_until(&server, last_seq - 1, &out); /* it ends before the decision: that is said */
-    assert_int_equal(verify_export(&out), 0);
-    assert_says("NOT DECIDED in this file");
     compact_wrongly(&server);
     export_until(&server, last_seq, &out);
     (void)verify_export(&out);
     assert_says("NOT DECIDED in this file behind event %llu", (unsigned long long)decided_seq);
+    far_buf_done(&out);
+    far_store_close(server.store);
+}
+
+/* Events behind `until` without a payload; how many have one. */
+static size_t payloads_behind(const struct far_buf *out, uint64_t until, bool *ret_decided)
+{
+    size_t count = 0;
+    for (size_t at = FAR_EXPORT_HEADER; at < out->len; at += FAR_EXPORT_RECORD + far_get_le32(out->data + at + 4)) {
+        const uint8_t *header = out->data + at + FAR_EXPORT_RECORD;
+        unsigned type = far_get_le16(out->data + at), kind = far_get_le16(header + 16);
+        bool is_event = type == FAR_EXPORT_EVENT || type == FAR_EXPORT_WITHHELD || type == FAR_EXPORT_COMPACTED;
+        if (is_event && far_get_le64(header) > until && type != FAR_EXPORT_WITHHELD) {
+            assert_int_equal(type, FAR_EXPORT_EVENT);
+            *ret_decided = *ret_decided || kind == FAR_KIND_ev_progress_compacted;
+            count += kind != FAR_KIND_ev_progress_compacted && kind != FAR_KIND_ev_head_proposed && kind != FAR_KIND_ev_head_signed;
+        }
+    }
+    return count;
+}
+
+/* In many small pieces the same file. */
+static void assert_pieces_are_the_same(const struct server *server, uint64_t until, const struct far_buf *whole)
+{
+    struct far_store_txn *txn = reading(server);
+    struct far_error err = {0};
+    struct far_buf out;
+    uint64_t next = 0;
+    unsigned pieces = 0;
+    far_buf_init(&out, 1 << 25);
+    do {
+        must(far_export_piece(txn, next, until, 4096, &out, &next, &err), &err);
+        pieces++;
+    } while (next != 0);
+    far_store_abort(txn);
+    assert_true(pieces > 5 && out.len == whole->len);
+    assert_memory_equal(out.data, whole->data, out.len);
+    far_buf_done(&out);
+}
+
+/* It goes on to the event that decided what is compacted, and of all that lies between it gives nothing away. */
+static void an_export_that_ends_before_the_decision_carries_it(void **unused)
+{
+    struct server server = new_server("early");
+    struct far_buf out;
+    const uint64_t first = last_seq, first_seq = decided_seq; /* the decision, and how far it went */
+    far_buf_init(&out, 1 << 25);
+    for (int i = 0; i < 5 * EPOCH; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "later-%d", i);
+        MUST(&w, site_create, .name = far_slice_str(name), .role = FAR_site_role_witness);
+        w.now_ms += DAY_MS / EPOCH;
+    }
+    take_events();
+    w.now_ms += 31 * DAY_MS;
+    decide(first + 2 * EPOCH); /* a second one */
+    for (int i = 0; i < 2 * EPOCH; i++) {
+        MUST(&w, consumer_create, .name = S("c"), .from_end = true);
+        MUST(&w, consumer_remove, .name = S("c"));
+    }
+    take_events();
+    catch_up(&server, last_seq);
+    compact(&server);
+    const uint64_t ends[] = {first_seq / 3, first_seq - 1, first_seq};
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        bool is_decided = false;
+        export_until(&server, ends[i], &out);
+        assert_int_equal(verify_export(&out), 0);
+        assert_null(strstr(said, "NOT DECIDED"));
+        assert_says("event %llu decided that, up to event %llu", (unsigned long long)first, (unsigned long long)first_seq);
+        assert_int_equal(payloads_behind(&out, ends[i], &is_decided), 0);
+        assert_true(is_decided);
+        assert_pieces_are_the_same(&server, ends[i], &out);
+    }
+    export_until(&server, first, &out); /* it may hold what only the second one let go */
+    assert_int_equal(verify_export(&out), 0);
+    assert_says("up to event %llu", (unsigned long long)(first + 2 * EPOCH));
+    export_until(&server, last_seq - 1, &out); /* all of it, to the end that was asked for */
+    assert_int_equal(verify_export(&out), 0);
+    assert_says("events 1 to %llu", (unsigned long long)last_seq - 1);
     far_buf_done(&out);
     far_store_close(server.store);
 }
@@ -728,6 +805,7 @@ int main(void)
         cmocka_unit_test(a_replay_begins_with_the_oldest_state_that_leads_to_now),
         cmocka_unit_test(a_verification_names_what_is_compacted_and_finds_what_is_wrongly),
         cmocka_unit_test(the_verifier_of_exports_knows_compacted_events),
+        cmocka_unit_test(an_export_that_ends_before_the_decision_carries_it),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
