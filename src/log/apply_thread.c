@@ -84,7 +84,7 @@ static void on_committed(void *arg, struct far_commit *commit)
 {
     struct far_apply_thread *thread = arg;
     if (thread->safe != NULL && thread->careful_until == 0) {
-        far_safe_committing(thread->safe, 0);
+        far_safe_committed(thread->safe, far_layer_index(commit->layer));
     }
     conclude(arg, commit->jobs, commit->outcome);
 }
@@ -247,7 +247,7 @@ static void finish_carefully(struct far_apply_thread *thread, uint64_t index)
     far_safe_end(thread->safe);
     if (index >= thread->careful_until) {
         thread->careful_until = 0;
-        far_safe_committing(thread->safe, 0);
+        far_safe_committed(thread->safe, index);
     }
 }
 
@@ -366,7 +366,7 @@ static int init_sync(struct far_apply_thread *thread, uv_loop_t *loop)
     return rc;
 }
 
-int far_apply_thread_start(struct far_store *store, uv_loop_t *loop, far_apply_outcome_fn on_outcome,
+int far_apply_thread_start(struct far_store *store, struct far_safe *safe, uv_loop_t *loop, far_apply_outcome_fn on_outcome,
                            far_apply_full_fn on_full, void *arg, struct far_apply_thread **ret_thread,
                            struct far_error *err)
 {
@@ -380,6 +380,11 @@ int far_apply_thread_start(struct far_store *store, uv_loop_t *loop, far_apply_o
     }
     thread->layers = layers;
     thread->alone.store = store;
+    if (safe != NULL) {
+        thread->safe = safe;
+        thread->skip = far_safe_skip(safe);
+        thread->careful_until = far_safe_careful_until(safe);
+    }
     thread->on_outcome = on_outcome;
     thread->on_full = on_full;
     thread->arg = arg;
@@ -419,13 +424,6 @@ bool far_apply_thread_wait(struct far_apply_thread *thread, uint64_t index, uint
 bool far_apply_thread_full(struct far_apply_thread *thread, size_t bytes)
 {
     return far_apply_queue_full(&thread->queue, bytes);
-}
-
-void far_apply_thread_guard(struct far_apply_thread *thread, struct far_safe *safe)
-{
-    thread->safe = safe;
-    thread->skip = far_safe_skip(safe);
-    thread->careful_until = far_safe_careful_until(safe);
 }
 
 int far_apply_thread_push(struct far_apply_thread *thread, enum far_apply_kind kind, uint64_t index, uint64_t term,

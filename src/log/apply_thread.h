@@ -90,11 +90,10 @@ typedef void (*far_apply_outcome_fn)(void *arg, const struct far_apply_outcome *
 /* On the thread that writes: the disk is full; give space back if there is some. May be called again and again. */
 typedef void (*far_apply_full_fn)(void *arg);
 
-int far_apply_thread_start(struct far_store *store, uv_loop_t *loop, far_apply_outcome_fn on_outcome,
+/* safe is told which entry is being applied, and what it says is skipped; NULL: nobody is told. Both are borrowed. */
+int far_apply_thread_start(struct far_store *store, struct far_safe *safe, uv_loop_t *loop, far_apply_outcome_fn on_outcome,
                            far_apply_full_fn on_full, void *arg, struct far_apply_thread **ret_thread,
                            struct far_error *err);
-/* Before anything is pushed: tell this one which entry is being applied, and skip what it says. */
-void far_apply_thread_guard(struct far_apply_thread *thread, struct far_safe *safe);
 /* Takes a reference of its own to the data (NULL: none). FAR_BUSY: the queue is full; FAR_LIMIT: no memory. */
 int far_apply_thread_push(struct far_apply_thread *thread, enum far_apply_kind kind, uint64_t index, uint64_t term,
                           struct far_blob *data, bool want_results);

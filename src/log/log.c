@@ -414,9 +414,8 @@ static int open_all(struct far_log *log, struct far_error *err)
     rv = rv != 0 ? rv : load(log, &meta, err);
     rv = rv != 0 ? rv : open_disk(&log->config, &log->disk, err);
     rv = rv != 0 ? rv : far_writer_start(log->loop, &log->writer, err);
-    rv = rv != 0 ? rv : far_apply_thread_start(log->store, log->loop, far_log_on_outcome, on_full, log, &log->apply, err);
+    rv = rv != 0 ? rv : far_apply_thread_start(log->store, log->safe, log->loop, far_log_on_outcome, on_full, log, &log->apply, err);
     if (rv == 0) {
-        far_apply_thread_guard(log->apply, log->safe);
         log->hold_index = far_safe_hold(log->safe);
     }
     rv = rv != 0 ? rv : far_peers_new(log->config.net, log->loop, log->config.server_id, log->config.address, &callbacks,

@@ -38,7 +38,8 @@ struct far_safe {
     uint8_t *map;
     uint64_t crashed, count, version; /* as in the file */
     struct far_safe_entry skip;
-    uint64_t commit_deaths, careful_until; /* as they were at the opening */
+    uint64_t commit_deaths, undone_until; /* in a row, and up to which entry they left commits undone */
+    uint64_t careful_until;               /* as it was at the opening */
 };
 
 static _Atomic uint64_t *word(const struct far_safe *safe, size_t at)
@@ -117,6 +118,7 @@ static int count_crash(struct far_safe *safe, struct far_error *err)
         safe->crashed = safe->count = 0;
     }
     safe->commit_deaths = committing == 0 || was_careful ? deaths : deaths + 1;
+    safe->undone_until = committing;
     safe->careful_until = safe->commit_deaths >= CAREFUL_DEATHS ? committing : 0;
     mark_commit(safe, committing, safe->commit_deaths);
     atomic_store(applying(safe), 0);
@@ -209,8 +211,15 @@ uint64_t far_safe_careful_until(const struct far_safe *safe)
 
 void far_safe_committing(struct far_safe *safe, uint64_t index)
 {
-    mark_commit(safe, index, index == 0 ? 0 : safe->commit_deaths);
-    safe->commit_deaths = index == 0 ? 0 : safe->commit_deaths;
+    mark_commit(safe, index > safe->undone_until ? index : safe->undone_until, safe->commit_deaths);
+}
+
+void far_safe_committed(struct far_safe *safe, uint64_t index)
+{
+    if (index >= safe->undone_until) {
+        safe->undone_until = safe->commit_deaths = 0;
+    }
+    mark_commit(safe, safe->undone_until, safe->commit_deaths);
 }
 
 struct far_safe_entry far_safe_skip(const struct far_safe *safe)

@@ -7,7 +7,7 @@
  * server votes, stores the log and shows what it has, and applies nothing until the operator has the entry skipped. What is
  * to be skipped is kept in the same file, synced. A power cut may lose the count, never more.
  *
- * far_safe_begin(), _end() and _committing() are for the threads that apply and commit, everything else for the core thread. */
+ * far_safe_begin(), _end(), _committing() and _committed() are for the threads that apply and commit, everything else for the core thread. */
 #ifndef FAR_LOG_SAFE_H
 #define FAR_LOG_SAFE_H
 
@@ -37,8 +37,10 @@ void far_safe_begin(struct far_safe *safe, uint64_t index);
 void far_safe_end(struct far_safe *safe);
 /* Entries up to this one are to be committed one by one, each before its far_safe_end(). 0: none. */
 uint64_t far_safe_careful_until(const struct far_safe *safe);
-/* A commit of entries up to index begins; 0: all of it is in the store, and so is what was to be done one by one. */
+/* A commit of entries up to index begins, and is over. Deaths before are forgotten when the store has reached what they left
+ * undone. */
 void far_safe_committing(struct far_safe *safe, uint64_t index);
+void far_safe_committed(struct far_safe *safe, uint64_t index);
 /* The entry that is to be skipped, or was. */
 struct far_safe_entry far_safe_skip(const struct far_safe *safe);
 /* Keep what is to be skipped; durable when this returns 0. It counts from the next start. */

@@ -27,16 +27,17 @@ extern uint64_t kit_next_number;     /* of the next site */
 
 /* Let the loop do something; returns after 10 ms at the latest. */
 void kit_turn(void);
-#define WAIT_FOR(condition)                                                    \
-    do {                                                                       \
-        uint64_t wait_until = far_clock_monotonic_ms() + KIT_WAIT_MS;          \
-        while (!(condition)) {                                                 \
-            if (far_clock_monotonic_ms() > wait_until) {                       \
-                fail_msg("line %d: did not happen: %s", __LINE__, #condition); \
-            }                                                                  \
-            kit_turn();                                                        \
-        }                                                                      \
+#define WAIT_UP_TO(ms, condition)                                                  \
+    do {                                                                           \
+        uint64_t wait_until = far_clock_monotonic_ms() + (ms);                     \
+        while (!(condition)) {                                                     \
+            if (far_clock_monotonic_ms() > wait_until) {                           \
+                fail_msg("line %d: did not happen: %s", __LINE__, #condition);     \
+            }                                                                      \
+            kit_turn();                                                            \
+        }                                                                          \
     } while (0)
+#define WAIT_FOR(condition) WAIT_UP_TO(KIT_WAIT_MS, condition)
 
 struct far_log_config kit_config_of(struct kit_server *server);
 void kit_make_server(uint64_t id); /* its folder and log; id 1 is bootstrapped */

@@ -186,7 +186,7 @@ static void the_thread_applies_everything_in_order_and_answers(void **state)
     struct watch watch = {.loop = &loop, .wanted = COUNT};
     assert_int_equal(far_store_open_lmdb(dir, MAP_BYTES, false, &by_thread, NULL), 0); /* the one in memory is for one thread */
     assert_int_equal(far_store_open_memory(&by_hand, NULL), 0);
-    assert_int_equal(far_apply_thread_start(by_thread, &loop, on_outcome, NULL, &watch, &thread, NULL), 0);
+    assert_int_equal(far_apply_thread_start(by_thread, NULL, &loop, on_outcome, NULL, &watch, &thread, NULL), 0);
     for (uint64_t i = 1; i <= COUNT; i++) {
         struct far_slice bytes = nth_entry(i);
         struct far_blob *blob = far_blob_new(bytes.data, bytes.len);

@@ -81,7 +81,7 @@ static int setup(void **state)
     far_buf_init(&f->entry, FAR_ENVELOPE_MAX);
     assert_int_equal(far_store_open_lmdb(f->dir, MAP_BYTES, false, &f->store, NULL), 0);
     assert_int_equal(uv_loop_init(&f->loop), 0);
-    assert_int_equal(far_apply_thread_start(f->store, &f->loop, on_outcome, on_full, f, &f->thread, NULL), 0);
+    assert_int_equal(far_apply_thread_start(f->store, NULL, &f->loop, on_outcome, on_full, f, &f->thread, NULL), 0);
     push(f, BEFORE);
     RUN_UNTIL(f, f->applied == BEFORE);
     *state = f;

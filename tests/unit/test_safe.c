@@ -113,14 +113,18 @@ static void after_two_deaths_in_commits_the_third_finds_the_entry(void **unused)
 static void a_commit_that_ends_well_begins_anew(void **unused)
 {
     struct far_safe *safe;
-    death_in_a_commit(20);
+    assert_false(death_in_a_commit(20));
     assert_int_equal(far_safe_open(dir, "1", &safe, &err), 0);
     far_safe_committing(safe, 21);
-    far_safe_committing(safe, 0);
+    far_safe_committed(safe, 21);
     far_safe_close(safe);
     assert_false(death_in_a_commit(25));
-    assert_int_equal(careful_until(), 0);
-    assert_int_equal(careful_until(), 25); /* a start that commits nothing proves nothing */
+    assert_int_equal(far_safe_open(dir, "1", &safe, &err), 0);
+    assert_int_equal(far_safe_careful_until(safe), 0);
+    far_safe_committing(safe, 24); /* not yet what the last one died of */
+    far_safe_committed(safe, 24);
+    far_safe_close(safe);
+    assert_int_equal(careful_until(), 25);
 }
 
 /* A file of the version before. */
