@@ -36,6 +36,9 @@ struct far_backups {
     uv_mutex_t lock;
     bool is_making;  /* under the lock */
     bool is_working; /* on the pool; core thread, as what follows */
+    bool has_made;   /* the work made one */
+    uint64_t due_mono_ms; /* the next one by itself, by the monotonic clock; for this newest one: */
+    char newest[FAR_API_BACKUP_NAME_MAX];
     _Atomic bool is_closing; /* also for a command that is waited for on the pool */
     bool timer_closed;
     void (*done)(void *arg);
@@ -62,10 +65,12 @@ static void path_of(const struct far_backups *b, const char *name, char path[PAT
     snprintf(path, PATH_BYTES, "%s/%s", b->dir, name);
 }
 
+/* By the place in the log: a wall clock may have been anywhere. */
 static int newest_first(const void *a, const void *b)
 {
     const struct far_api_backup *x = a, *y = b;
-    return x->made_ms == y->made_ms ? 0 : x->made_ms < y->made_ms ? 1 : -1;
+    uint64_t one = x->index == y->index ? x->made_ms : x->index, other = x->index == y->index ? y->made_ms : y->index;
+    return one == other ? 0 : one < other ? 1 : -1;
 }
 
 int far_backups_list(struct far_backups *b, struct far_api_backup list[FAR_API_BACKUPS_MAX], size_t *ret_count,
@@ -281,7 +286,8 @@ static void work(uv_work_t *request)
     struct far_backups *b = request->data;
     struct far_api_backup made;
     struct far_error err = {0};
-    if (far_backups_make(b, FAR_BACKUPS_DAILY_EVENTS, &made, &err) == 0) {
+    b->has_made = far_backups_make(b, FAR_BACKUPS_DAILY_EVENTS, &made, &err) == 0;
+    if (b->has_made) {
         far_logf(FAR_LEVEL_INFO, "backup", "backup '%s' is made, %llu bytes", made.name, (unsigned long long)made.bytes);
     } else if (err.klass != FAR_BUSY) {
         far_logf(FAR_LEVEL_ERROR, "backup", "no backup could be made: %s", err.message);
@@ -299,20 +305,38 @@ static void after_work(uv_work_t *request, int status)
 {
     struct far_backups *b = request->data;
     b->is_working = false;
+    if (b->has_made) {
+        b->due_mono_ms = far_clock_monotonic_ms() + interval_ms(b);
+    }
     end_if_done(b);
+}
+
+/* The wall clock, which may jump, is asked once: at the start, how old the newest one is; one that is dated later than now counts as
+ * old. From then on the monotonic clock counts, anew from each one that somebody asked for. */
+static bool is_due(struct far_backups *b)
+{
+    struct far_api_backup list[FAR_API_BACKUPS_MAX];
+    size_t count = 0;
+    uint64_t now = far_clock_wall_ms(), mono = far_clock_monotonic_ms();
+    if (far_backups_list(b, list, &count, NULL) != 0) {
+        return false;
+    }
+    if (count > 0 && strcmp(b->newest, list[0].name) != 0) {
+        bool is_start = b->newest[0] == '\0', is_old = now < list[0].made_ms || now - list[0].made_ms >= interval_ms(b);
+        uint64_t age = !is_start ? 0 : is_old ? interval_ms(b) : now - list[0].made_ms;
+        b->due_mono_ms = mono + interval_ms(b) - age;
+        memcpy(b->newest, list[0].name, sizeof b->newest);
+    }
+    return count == 0 || mono >= b->due_mono_ms;
 }
 
 static void on_timer(uv_timer_t *timer)
 {
     struct far_backups *b = timer->data;
-    struct far_api_backup list[FAR_API_BACKUPS_MAX];
     struct far_log_status status;
-    size_t count = 0;
-    uint64_t now = far_clock_wall_ms();
     far_log_status(b->log, &status);
-    bool is_due = far_backups_list(b, list, &count, NULL) == 0 && status.applied_index > 0 &&
-                  (count == 0 || now < list[0].made_ms || now - list[0].made_ms >= interval_ms(b));
-    if (is_due && !b->is_working && !b->is_closing && uv_queue_work(b->loop, &b->work, work, after_work) == 0) {
+    if (status.applied_index > 0 && !b->is_working && !b->is_closing && is_due(b) &&
+        uv_queue_work(b->loop, &b->work, work, after_work) == 0) {
         b->is_working = true;
     }
 }

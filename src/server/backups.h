@@ -1,6 +1,7 @@
 /* The backups that a server keeps: files in backups/ of its folder, made when somebody asks and by themselves, daily.
  *
- * `<made, ms>-<index>-<server id>.farbackup`; the newest `keep` are kept, at least one. Each new one is also copied into another
+ * `<made, ms>-<index>-<server id>.farbackup`; the newest `keep` are kept, at least one: the newest by the log's index, for the wall
+ * clock that dates them may jump; nor do more become due by a jump than one. Each new one is also copied into another
  * folder, or handed to a command, where the config says so; that this failed is in the log, and the backup is there all
  * the same. far_backups_make(), _list() and _read() are for any thread, one make at a time (FAR_BUSY). */
 #ifndef FAR_SERVER_BACKUPS_H

@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import threading
+import time
 
 import farlib
 import tap
@@ -188,8 +189,8 @@ def servers_of_the_old_cluster_are_fenced():
         server.process = None
 
 
-def configure(server, command):
-    wanted = {"backup_interval_s": "1", "backup_keep": "2", "backup_folder": path("elsewhere"), "backup_command": command}
+def configure(server, command, interval_s=1):
+    wanted = {"backup_interval_s": str(interval_s), "backup_keep": "2", "backup_folder": path("elsewhere"), "backup_command": command}
     with open(os.path.join(server.dir, "config"), encoding="ascii") as file:
         rest = [line for line in file if line.split("=")[0].strip() not in wanted]
     with open(os.path.join(server.dir, "config"), "w", encoding="ascii") as file:
@@ -222,6 +223,47 @@ def daily_ones_are_kept_and_carried_elsewhere():
     assert status == 0 and "incarnation 3" in text, text
 
 
+def a_clock_that_jumped_makes_no_flood_of_backups_and_costs_no_good_one():
+    """The newest is dated 40 days from now: one more becomes due, not one a look, and the newest of the log are those that stay."""
+    server = cluster.servers["second"]
+    server.stop()
+    shutil.rmtree(path("elsewhere"))
+    os.makedirs(path("elsewhere"))
+    future_ms = 40 * 24 * 3600 * 1000
+
+    def jump(offset):
+        with open(path("clock.new"), "w", encoding="ascii") as file:
+            file.write("%d\n" % offset)
+        os.rename(path("clock.new"), path("clock"))
+
+    def made(future):
+        """When, ms; the future ones apart."""
+        now = int(time.time() * 1000) + future_ms // 2
+        names = [n for n in os.listdir(path("elsewhere")) if n.endswith(".farbackup")]
+        return sorted(ms for ms in (int(n.split("-")[0]) for n in names) if (ms > now) == future)
+    configure(server, "true", interval_s=3)
+    preload = [os.path.join(farlib.BUILD, "tests/lib/.libs/libclock.so")]
+    if os.environ.get("ASAN_OPTIONS"):
+        preload.insert(0, subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip())
+    server.environment = {"LD_PRELOAD": ":".join(preload), "FAR_CLOCK_OFFSET_FILE": path("clock")}
+    jump(future_ms)
+    server.start()
+    farlib.until(lambda: made(True), 40, "a backup is dated in the future")
+    jump(0)
+    farlib.until(lambda: len(made(False)) > 2, 60, "three are made after the clock came back")
+    server.stop()
+    server.start()  # now the wall clock is asked how old the newest is
+    farlib.until(lambda: len(made(False)) > 4, 60, "two more are made")
+    server.stop()
+    server.environment = {}
+    times = made(False)
+    gaps = [b - a for a, b in zip(times, times[1:])]
+    kept = os.listdir(os.path.join(server.dir, "backups"))
+    print("# gaps %r, %d dated in the future" % (gaps, len(made(True))))
+    assert min(gaps) >= 2900, gaps
+    assert sorted(int(n.split("-")[0]) for n in kept) == times[-2:], (kept, times)
+
+
 if __name__ == "__main__":
     seed = farlib.seed_of_run()
     with farlib.Cluster(lease_ms=4000) as cluster:
@@ -229,4 +271,5 @@ if __name__ == "__main__":
                      a_restore_that_is_interrupted_is_made_anew, the_restored_cluster_is_what_the_backup_was,
                      its_credentials_sign_a_new_server, nodes_are_taken_along, servers_of_the_old_cluster_are_fenced,
                      daily_ones_are_kept_and_carried_elsewhere,
+                     a_clock_that_jumped_makes_no_flood_of_backups_and_costs_no_good_one,
                      a_command_that_hangs_does_not_keep_the_server_from_stopping])
