@@ -114,9 +114,15 @@ void far_client_proven(const struct far_client *client, struct far_client_proven
 int far_client_check_head(const char *head, const char *cluster_uuid, const char *public_key,
                           struct far_client_error *ret_error);
 
+/* The same, and public_key may be that of a server which has another one by now, or was replaced: the history of keys, which the log
+ * keeps with its signed heads, is read from a server and followed from the key that was given to those that signed this head; each
+ * step is signed, so that no server can make one up. Nothing leads over a forced recovery or a restore, which print a new key. */
+int far_client_trust_head(struct far_client *client, const char *head, const char *cluster_uuid, const char *public_key,
+                          struct far_client_error *ret_error);
+
 /* After a stream with a proof has ended: the newest signed head is on the chain that was computed here, and signed as
- * far_client_check_head() says: so all events up to *ret_seq, given and left out, are those that a majority of the cluster's servers
- * signed, one of them with public_key (NULL: whoever they are). Asks a server for the signatures. 0, or -1: "corrupt", or "not_found"
+ * far_client_trust_head() says: so all events up to *ret_seq, given and left out, are those that a majority of the cluster's servers
+ * signed, trusted from public_key on (NULL: whoever they are). Asks a server for the signatures. 0, or -1: "corrupt", or "not_found"
  * where no signed head lies in the stream's reach. */
 int far_client_prove_signed(struct far_client *client, const char *public_key, uint64_t *ret_seq,
                             struct far_client_error *ret_error);

@@ -155,7 +155,7 @@ static int prove_signed(struct far_client *client, const char *key, struct far_e
     if (far_client_prove_signed(client, key, &seq, &why) != 0) {
         return cli_failed(&why, err);
     }
-    fprintf(stderr, "farshore: up to event %" PRIu64 " signed by a majority of the servers, one of them with the key that was given\n",
+    fprintf(stderr, "farshore: up to event %" PRIu64 " signed by a majority of the servers, and the key that was given leads to theirs\n",
             seq);
     return 0;
 }

@@ -213,16 +213,19 @@ static void find_signed(struct cli *cli, struct places *places)
     }
 }
 
+/* Any server may show the history of keys: what leads from the one that was given is signed. */
 static int check_signatures(struct cli *cli, const struct places *places, struct far_error *err)
 {
     struct far_client_error why;
+    struct far_client *client = NULL;
     const json_t *cluster = json_object_get(places->cluster, "cluster");
     const char *uuid = json_string_value(json_object_get(cluster, "uuid"));
     char *text = json_dumps(places->newest, JSON_COMPACT);
-    int rc = text == NULL ? far_fail(err, FAR_LIMIT, "no memory for a head") : 0;
-    if (rc == 0 && far_client_check_head(text, uuid == NULL ? "" : uuid, cli_value(&cli->parsed, "key"), &why) != 0) {
+    int rc = text == NULL ? far_fail(err, FAR_LIMIT, "no memory for a head") : cli_client(cli, first_reached(places)->server, &client, err);
+    if (rc == 0 && far_client_trust_head(client, text, uuid == NULL ? "" : uuid, cli_value(&cli->parsed, "key"), &why) != 0) {
         rc = cli_failed(&why, err);
     }
+    far_client_free(client);
     free(text);
     return rc;
 }
@@ -299,7 +302,7 @@ static void print_proven(struct cli *cli, const struct places *places)
     } else {
         fprintf(cli->out, "everything up to event %lld is signed by a majority of the voters%s\n",
                 json_integer_value(json_object_get(places->newest, "seq")),
-                cli_value(&cli->parsed, "key") != NULL ? ", one of them with the key that was given" : "");
+                cli_value(&cli->parsed, "key") != NULL ? ", and the key that was given leads to theirs" : "");
     }
     for (size_t i = 0; i < places->count; i++) {
         const struct place *p = &places->all[i];

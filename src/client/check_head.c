@@ -1,21 +1,18 @@
 /* Is a head of the log signed by a majority of those who count at it? See far_client_check_head() and docs/FORMATS.md, "Signed
- * heads": the signed bytes are made here from what the server says, so that it cannot say anything else than what was signed. And
- * is it the head of a chain that this client computed itself? See far_client_prove_signed(). */
+ * heads": the signed bytes are made here from what the server says, so that it cannot say anything else than what was signed. Does
+ * a key that was given lead to it? See far_client_trust_head(). And is it the head of a chain that this client computed itself? See
+ * far_client_prove_signed(). */
 #include "client/proof.h"
 #include "client/transfer.h"
+#include "client/trust.h"
 
 #include <jansson.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 
-enum { VOTERS_MAX = 16, FIXED = 88, VOTER = 40, KEY = 32, SIGNATURE = 64 };
-
-struct message {
-    uint8_t bytes[FIXED + VOTERS_MAX * VOTER];
-    size_t len;
-    size_t voters;
-};
+static uint64_t read_number(const json_t *object, const char *name)
+{
+    return (uint64_t)json_integer_value(json_object_get(object, name));
+}
 
 static bool read_hex(const json_t *object, const char *name, uint8_t *bytes, size_t len)
 {
@@ -23,97 +20,67 @@ static bool read_hex(const json_t *object, const char *name, uint8_t *bytes, siz
     return text != NULL && strlen(text) == 2 * len && far_hex_decode(text, 2 * len, bytes, len);
 }
 
-static uint64_t read_number(const json_t *object, const char *name)
-{
-    return (uint64_t)json_integer_value(json_object_get(object, name));
-}
-
-static bool make_message(const json_t *head, const char *cluster_uuid, struct message *message)
-{
-    const json_t *voters = json_object_get(head, "voters");
-    uint8_t *p = message->bytes;
-    memset(message, 0, sizeof *message);
-    memcpy(p, "farshore head 0", 16);
-    far_put_le64(p + 32, read_number(head, "incarnation_epoch"));
-    far_put_le64(p + 40, read_number(head, "seq"));
-    message->voters = json_array_size(voters);
-    if (strlen(cluster_uuid) != 32 || !far_hex_decode(cluster_uuid, 32, p + 16, 16) || !read_hex(head, "head", p + 48, 32) ||
-        message->voters == 0 || message->voters > VOTERS_MAX) {
-        return false;
-    }
-    far_put_le64(p + 80, message->voters);
-    for (size_t i = 0; i < message->voters; i++) {
-        const json_t *voter = json_array_get(voters, i);
-        far_put_le64(p + FIXED + i * VOTER, read_number(voter, "server_id"));
-        (void)read_hex(voter, "public_key", p + FIXED + i * VOTER + 8, KEY); /* none: zeros */
-    }
-    message->len = FIXED + message->voters * VOTER;
-    return true;
-}
-
-static bool is_signed_by(const struct message *message, const uint8_t public_key[KEY], const uint8_t signature[SIGNATURE])
-{
-    EVP_PKEY *key = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, public_key, KEY);
-    EVP_MD_CTX *context = EVP_MD_CTX_new();
-    bool good = key != NULL && context != NULL && EVP_DigestVerifyInit(context, NULL, NULL, NULL, key) == 1 &&
-                EVP_DigestVerify(context, signature, SIGNATURE, message->bytes, message->len) == 1;
-    EVP_MD_CTX_free(context);
-    EVP_PKEY_free(key);
-    ERR_clear_error();
-    return good;
-}
-
-/* The signatures that are right, one a voter; *ret_known: one of them by this key. */
-static int count(const json_t *head, const struct message *message, const uint8_t *known, size_t *ret_count, bool *ret_known,
-                 struct far_error *err)
+/* Who of its voters has signed it: each signature must be right. */
+static int read_signers(const json_t *head, const struct head_message *message, bool has_signed[TRUST_VOTERS_MAX],
+                        struct far_error *err)
 {
     const json_t *answers = json_object_get(head, "answers");
-    bool has_signed[VOTERS_MAX] = {false};
-    *ret_count = 0;
     for (size_t i = 0; i < json_array_size(answers); i++) {
         const json_t *answer = json_array_get(answers, i);
-        uint8_t signature[SIGNATURE];
-        size_t v = 0;
+        uint8_t signature[TRUST_SIGNATURE];
         if (!json_is_true(json_object_get(answer, "signed"))) {
             continue;
         }
-        while (v < message->voters && far_get_le64(message->bytes + FIXED + v * VOTER) != read_number(answer, "server_id")) {
-            v++;
-        }
-        const uint8_t *key = message->bytes + FIXED + v * VOTER + 8;
-        if (v == message->voters || !read_hex(answer, "signature", signature, SIGNATURE) ||
-            !is_signed_by(message, key, signature)) {
+        size_t v = head_message_voter(message, read_number(answer, "server_id"));
+        if (v == message->voters || !read_hex(answer, "signature", signature, sizeof signature) ||
+            !head_message_is_signed(message, v, signature)) {
             return far_fail(err, FAR_CORRUPT, "the signature of server %llu on the head behind event %llu is not right",
                             (unsigned long long)read_number(answer, "server_id"), (unsigned long long)read_number(head, "seq"));
         }
-        *ret_count += !has_signed[v];
         has_signed[v] = true;
-        *ret_known = *ret_known || (known != NULL && memcmp(known, key, KEY) == 0);
     }
     return 0;
 }
 
-static int check(const json_t *head, const char *cluster_uuid, const char *public_key, struct far_error *err)
+struct checked {
+    struct head_message message;
+    bool has_signed[TRUST_VOTERS_MAX];
+};
+
+/* Signed by a majority? */
+static int check(const json_t *head, const char *cluster_uuid, struct checked *checked, struct far_error *err)
 {
-    struct message message;
-    uint8_t known[KEY];
     size_t signatures = 0;
-    bool is_known = public_key == NULL;
-    unsigned long long seq = read_number(head, "seq");
-    if (public_key != NULL && (strlen(public_key) != 2 * KEY || !far_hex_decode(public_key, 2 * KEY, known, KEY))) {
-        return far_fail(err, FAR_INVALID, "a key has %d hexadecimal digits", 2 * KEY);
-    }
-    if (!make_message(head, cluster_uuid, &message)) {
+    memset(checked, 0, sizeof *checked);
+    if (!head_message_make(head, cluster_uuid, &checked->message)) {
         return far_fail(err, FAR_CORRUPT, "this is no head that could be signed");
     }
-    int rc = count(head, &message, public_key == NULL ? NULL : known, &signatures, &is_known, err);
-    if (rc == 0 && signatures < message.voters / 2 + 1) {
-        rc = far_fail(err, FAR_CORRUPT, "%zu of %zu voters have signed the head behind event %llu, which is no majority", signatures,
-                      message.voters, seq);
+    int rc = read_signers(head, &checked->message, checked->has_signed, err);
+    for (size_t v = 0; v < checked->message.voters; v++) {
+        signatures += checked->has_signed[v];
     }
-    if (rc == 0 && !is_known) {
-        rc = far_fail(err, FAR_CORRUPT, "the head behind event %llu is not signed with the key that was given", seq);
+    return rc != 0 || signatures > checked->message.voters / 2
+               ? rc
+               : far_fail(err, FAR_CORRUPT, "%zu of %zu voters have signed the head behind event %llu, which is no majority", signatures,
+                          checked->message.voters, (unsigned long long)read_number(head, "seq"));
+}
+
+static int check_signer(const char *head, const char *cluster_uuid, const char *public_key, struct far_error *err)
+{
+    json_t *json = json_loads(head, 0, NULL);
+    struct checked *checked = malloc(sizeof *checked);
+    struct trust *trust = malloc(sizeof *trust);
+    int rc = checked == NULL || trust == NULL ? far_fail(err, FAR_LIMIT, "no memory for a head") : 0;
+    rc = rc != 0 || json != NULL ? rc : far_fail(err, FAR_INVALID, "the head is no JSON");
+    rc = rc != 0 || public_key == NULL ? rc : trust_init(trust, cluster_uuid, public_key, err);
+    rc = rc != 0 ? rc : check(json, cluster_uuid, checked, err);
+    if (rc == 0 && public_key != NULL && !trust_leads_to(trust, &checked->message, checked->has_signed)) {
+        rc = far_fail(err, FAR_CORRUPT, "the head behind event %llu is not signed with the key that was given",
+                      (unsigned long long)head_message_seq(&checked->message));
     }
+    json_decref(json);
+    free(checked);
+    free(trust);
     return rc;
 }
 
@@ -121,10 +88,74 @@ int far_client_check_head(const char *head, const char *cluster_uuid, const char
                           struct far_client_error *ret_error)
 {
     struct far_error err = {0};
+    return check_signer(head, cluster_uuid, public_key, &err) == 0 ? 0 : client_give(ret_error, &err, 0);
+}
+
+/* ---- from a key of then to a head of now ---- */
+
+static int on_head_event(void *arg, const char *json, const char *cursor)
+{
+    json_t *event = json == NULL ? NULL : json_loads(json, 0, NULL);
+    trust_event(arg, event);
+    json_decref(event);
+    return 0;
+}
+
+/* Reads all heads and signatures that the log still has. What is proven of a stream before stays. */
+static int follow_keys(struct far_client *client, struct trust *trust, struct far_client_error *ret_error)
+{
+    struct far_client_stream stream = {.version = FAR_CLIENT_STREAM_VERSION, .kinds = "head_proposed,head_signed"};
+    struct far_client_proven proven = client->proven;
+    struct proof_heads *heads = client->heads;
+    client->heads = NULL;
+    int rc = far_client_stream(client, &stream, on_head_event, trust, ret_error);
+    client->heads = heads;
+    client->proven = proven;
+    return rc;
+}
+
+/* Also where the key was another server's than those of now. */
+static int check_trust(struct far_client *client, const json_t *head, const char *cluster_uuid, const char *public_key,
+                       struct far_client_error *ret_error)
+{
+    struct far_error err = {0};
+    struct checked *checked = malloc(sizeof *checked);
+    struct trust *trust = malloc(sizeof *trust);
+    int given = 0;
+    int rc = checked == NULL || trust == NULL ? far_fail(&err, FAR_LIMIT, "no memory for a head") : 0;
+    rc = rc != 0 || public_key == NULL ? rc : trust_init(trust, cluster_uuid, public_key, &err);
+    rc = rc != 0 ? rc : check(head, cluster_uuid, checked, &err);
+    if (rc == 0 && public_key != NULL && !trust_leads_to(trust, &checked->message, checked->has_signed)) {
+        given = follow_keys(client, trust, ret_error);
+        if (given == 0 && !trust->is_begun) {
+            rc = far_fail(&err, FAR_CORRUPT, "the head behind event %llu is not signed with the key that was given, nor does the history "
+                                             "of keys that the log still has lead from it to those that signed",
+                          (unsigned long long)head_message_seq(&checked->message));
+        } else if (given == 0 && !trust_leads_to(trust, &checked->message, checked->has_signed)) {
+            rc = far_fail(&err, FAR_CORRUPT, "trust leads from the key that was given to the head behind event %llu and no further: the "
+                                             "head behind event %llu is signed by others (after a forced recovery or a restore, give "
+                                             "the key that it printed)", (unsigned long long)head_message_seq(&trust->newest),
+                          (unsigned long long)(trust->lost_seq > head_message_seq(&trust->newest)
+                                                   ? trust->lost_seq : head_message_seq(&checked->message)));
+        }
+    }
+    free(checked);
+    free(trust);
+    return rc != 0 ? client_give(ret_error, &err, 0) : given;
+}
+
+int far_client_trust_head(struct far_client *client, const char *head, const char *cluster_uuid, const char *public_key,
+                          struct far_client_error *ret_error)
+{
+    struct far_error err = {0};
     json_t *json = json_loads(head, 0, NULL);
-    int rc = json == NULL ? far_fail(&err, FAR_INVALID, "the head is no JSON") : check(json, cluster_uuid, public_key, &err);
+    if (json == NULL) {
+        far_fail(&err, FAR_INVALID, "the head is no JSON");
+        return client_give(ret_error, &err, 0);
+    }
+    int rc = check_trust(client, json, cluster_uuid, public_key, ret_error);
     json_decref(json);
-    return rc == 0 ? 0 : client_give(ret_error, &err, 0);
+    return rc;
 }
 
 /* ---- the chain of a stream ---- */
@@ -182,10 +213,10 @@ int far_client_prove_signed(struct far_client *client, const char *public_key, u
     }
     const char *uuid = json_string_value(json_object_get(json_object_get(cluster, "cluster"), "uuid"));
     int rc = find_signed(client, json_object_get(heads, "items"), &head, &err);
-    rc = rc != 0 ? rc : check(head, uuid == NULL ? "" : uuid, public_key, &err);
     rc = rc != 0 ? rc : compare(client, head, &err);
+    rc = rc != 0 ? client_give(ret_error, &err, 0) : check_trust(client, head, uuid == NULL ? "" : uuid, public_key, ret_error);
     *ret_seq = rc == 0 ? read_number(head, "seq") : *ret_seq;
     json_decref(cluster);
     json_decref(heads);
-    return rc == 0 ? 0 : client_give(ret_error, &err, 0);
+    return rc;
 }

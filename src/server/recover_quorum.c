@@ -375,5 +375,6 @@ int far_server_recover_quorum(int argc, char **argv)
     printf("cluster '%s' is in incarnation %llu, with server '%s' alone. Start it with: farshored run --dir %s\n"
            "Then bring the others back, each with a join token of its own: farshored rejoin --dir DIR --token TOKEN\n",
            r.config.cluster, (unsigned long long)r.incarnation.epoch, r.config.name, r.dir);
-    return 0;
+    rc = far_server_sign_key_print(r.dir, &err);
+    return rc == 0 ? 0 : far_server_failed(&err);
 }

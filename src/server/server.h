@@ -64,6 +64,8 @@ int far_server_seal_key_save(const char *dir, const uint8_t private_key[32], str
 /* The private half of the key that the server signs heads with, Ed25519, and its public one; a folder without one (from 0.1.0)
  * gets a new one. */
 int far_server_sign_key_load(const char *dir, uint8_t ret_private[32], uint8_t ret_public[32], struct far_error *err);
+/* Prints the public half and what to do with it, after an incarnation was begun; makes a key where there is none. */
+int far_server_sign_key_print(const char *dir, struct far_error *err);
 int far_server_sign_key_save(const char *dir, const uint8_t private_key[32], struct far_error *err);
 
 /* dir/name into path. */

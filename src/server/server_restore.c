@@ -396,6 +396,7 @@ int far_server_restore(int argc, char **argv)
                r.config.cluster, (unsigned long long)r.incarnation.epoch, (unsigned long long)r.ending.parent_seq,
                (unsigned long long)r.ending.end.last_index, r.config.name, (unsigned long long)r.config.server_id,
                r.config.api_address, r.dir, r.dir, (unsigned long long)r.config.server_id, r.config.peer_address);
+        rc = far_server_sign_key_print(r.dir, &err);
     }
     restore_done(&r);
     return rc == 0 ? 0 : far_server_failed(&err);

@@ -112,13 +112,17 @@ def online_every_server_is_asked_also_those_that_nobody_named():
     servers = list(cluster.servers.values())
     keys = [cluster.get("/v1/servers/" + name)["keys"][-1]["public_key"] for name in cluster.servers]
     status, text = verify_online(servers[:1], "--key", keys[2])
-    wrong = [] if status == 0 and "all 3 alike" in text and "with the key that was given" in text else ["%d %s" % (status, text)]
+    wrong = [] if status == 0 and "all 3 alike" in text and "the key that was given leads to theirs" in text else ["%d %s" % (status, text)]
     status, text = verify_online(servers[:1], "--key", "00" * 32)
     wrong += [] if status == CORRUPT and "not signed with the key that was given" in text else ["%d %s" % (status, text)]
     for key, expected in ((keys[2], 0), ("00" * 32, CORRUPT)):
         status, text = cluster.cli("events", "--from", "start", "--proof", "headers", "--key", key, check=False)
-        if status != expected or ("one of them with the key that was given" in text) != (expected == 0):
+        if status != expected or ("the key that was given leads to theirs" in text) != (expected == 0):
             wrong.append("events: %d %s" % (status, text[-500:]))
+    for name in cluster.servers:  # one had other keys before, and trust leads from the first to those of now
+        old = cluster.get("/v1/servers/" + name)["keys"][0]["public_key"]
+        for status, text in (verify_online(servers[:1], "--key", old), cluster.cli("events", "--proof", "full", "--key", old, check=False)):
+            wrong += [] if status == 0 and "the key that was given leads to theirs" in text else ["key of old: %d %s" % (status, text[-500:])]
     servers[2].stop()
     for named in (servers[:1], servers[2:] + servers[:1]):  # the one that is away is named, or not
         status, text = verify_online(named)
@@ -137,7 +141,8 @@ def a_forced_recovery_begins_a_trust_that_must_be_given():
     survivor = cluster.servers["recovery"]
     for server in cluster.servers.values():
         server.kill()
-    cluster.run_tool("farshored", "recover-quorum", "--dir", survivor.dir, "--token", "@" + cluster.token_file, "--confirm", "test")
+    _, said = cluster.run_tool("farshored", "recover-quorum", "--dir", survivor.dir, "--token", "@" + cluster.token_file, "--confirm",
+                               "test")
     survivor.start()
     for name in ("protected", "witness"):
         del cluster.servers[name]
@@ -152,6 +157,12 @@ def a_forced_recovery_begins_a_trust_that_must_be_given():
     old = cluster.run_tool("farshore-verify", "--key", keys["protected"], path, check=False)
     both = cluster.run_tool("farshore-verify", "--key", keys["protected"], "--key", keys["recovery"], path, check=False)
     wrong = [] if old[0] == 1 and "in whom trust does not follow" in old[1] else ["%d %s" % old]
+    printed = said.split("signing key: ")[1].split()[0]
+    wrong += [] if printed == keys["recovery"] else ["recover-quorum printed %s" % printed]
+    status, text = verify_online([survivor], "--key", keys["protected"])
+    wrong += [] if status == CORRUPT and "and no further" in text and "forced recovery" in text else ["%d %s" % (status, text)]
+    status, text = verify_online([survivor], "--key", printed)
+    wrong += [] if status == 0 else ["%d %s" % (status, text)]
     return wrong + ([] if both[0] == 0 and "trust began anew" in both[1] else ["%d %s" % both])
 
 

@@ -166,6 +166,13 @@ def a_leading_server_is_replaced_and_the_command_is_interrupted():
     old = cluster.add_server("older", site="recovery")
     cluster.cli("cluster", "transfer", "older")
     farlib.until(lambda: cluster.leader() is old, 20, "the old one leads")
+
+    def key_of_old():
+        """When it has signed with it."""
+        head = cluster.get("/v1/log/heads")["items"][0]
+        signed = [a["server"] for a in head["answers"] if a["signed"]]
+        return [v["public_key"] for v in head["voters"] if v["server"] == "older"] if head["state"] == "signed" and "older" in signed else None
+    key = farlib.until(key_of_old, 40, "the old one has signed a head")[0]
     status, text = cluster.cli("server", "replace", "nobody", "newer", check=False, as_json=False)
     if status != 3 or "no server 'nobody'" not in text:
         return ["%d %s" % (status, text)]
@@ -182,6 +189,9 @@ def a_leading_server_is_replaced_and_the_command_is_interrupted():
     if status != 0 or "handing leadership over from 'older' to 'newer'" not in text or "is in the place of" not in text:
         return ["%d %s" % (status, text)]
     status, text = cluster.cli("server", "replace", "older", "newer", check=False, as_json=False)  # done: nothing more happens
+    _, why = cluster.cli("log", "verify", "--key", key, check=False, as_json=False)  # a standby is down
+    if "the key that was given leads to theirs" not in why:
+        return ["with the key of the one that was replaced: " + why]
     old.kill()
     cluster.servers.pop("older")
     return [] if status == 0 and cluster.voter("newer") and new.alive() else ["%d %s" % (status, text)]
