@@ -280,6 +280,23 @@ static int token_text(struct far_api_request *request, const struct far_cmd_toke
     return request->api->hooks.join_token(request->api->arg, object->purpose, name, secret, request->token_text, err);
 }
 
+/* Cluster time as near as it can be told here: the state's may be ahead of all clocks, and this one ahead of the last command. */
+static int cluster_now(struct far_api_request *request, uint64_t *ret_ms, struct far_error *err)
+{
+    struct far_log_view view;
+    struct far_row_progress row = {.time_ms = 0};
+    struct far_key key = far_key(&far_schema_row_progress);
+    uint64_t wall_ms = far_clock_wall_ms();
+    int rc = request->api->hooks.view_begin_now(request->api->arg, &view, err);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = far_state_get(&view.state, &far_schema_row_progress, &key, &request->arena, &row, err);
+    far_api_view_end(request, &view);
+    *ret_ms = row.time_ms > wall_ms ? row.time_ms : wall_ms;
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
 static int token(struct far_api_request *request, const json_t *body, struct far_error *err)
 {
     const struct far_schema *schema = request->route->schema;
@@ -295,7 +312,11 @@ static int token(struct far_api_request *request, const json_t *body, struct far
         return rc;
     }
     if (object.purpose != FAR_token_purpose_api && object.expires_ms == 0) {
-        object.expires_ms = far_clock_wall_ms() + JOIN_TOKEN_LIFE_MS;
+        rc = cluster_now(request, &object.expires_ms, err);
+        object.expires_ms += JOIN_TOKEN_LIFE_MS;
+    }
+    if (rc != 0) {
+        return rc;
     }
     far_token_hash(secret, hash);
     object.hash = far_slice(hash, sizeof hash);

@@ -2,6 +2,8 @@
  * the place of the log. */
 #include "api/request.h"
 
+#include "base/clock.h"
+
 #include "fsm/layout.h"
 
 enum { UP_MS_MAX = 5000 /* since a server said something */, SCRATCH_MAX = 1024 * 1024 };
@@ -65,6 +67,21 @@ static json_t *claims_to_json(const struct far_api *api)
                              : json_pack("{s:o, s:I, s:o, s:o}", "epoch", far_json_u64(claims.epoch), "nodes",
                                          (json_int_t)claims.nodes, "node_id", far_json_u64(claims.node_id), "age_ms",
                                          far_json_u64(claims.age_ms));
+}
+
+/* Cluster time as near as it can be told here, and what the log last said of the servers' clocks (docs/STATE.md). */
+static int clock_to_json(struct far_state *state, struct far_arena *arena, json_t **ret_json, struct far_error *err)
+{
+    struct far_row_progress row;
+    struct far_key key = far_key(&far_schema_row_progress);
+    uint64_t wall_ms = far_clock_wall_ms();
+    int rc = far_state_get(state, &far_schema_row_progress, &key, arena, &row, err);
+    if (rc == 0) {
+        uint64_t verdict = row.clock_verdict != 0 ? row.clock_verdict : (uint64_t)FAR_clock_verdict_good;
+        *ret_json = json_pack("{s:o, s:s, s:o}", "time_ms", far_json_u64(row.time_ms > wall_ms ? row.time_ms : wall_ms), "verdict",
+                              far_enum_name(&far_enum_clock_verdict, verdict), "off_ms", far_json_u64(row.clock_off_ms));
+    }
+    return rc;
 }
 
 /* ---- members ---- */
@@ -177,7 +194,7 @@ static int cluster(struct walk *walk, json_t **ret_answer, struct far_error *err
     if (rc == FAR_NOT_FOUND) {
         return far_fail(err, FAR_BUSY, "this server holds no state yet");
     }
-    json_t *members = json_array(), *layout = NULL, *head = NULL;
+    json_t *members = json_array(), *layout = NULL, *head = NULL, *clock = NULL;
     json_t *row_json = rc == 0 ? far_json_from_struct(&far_schema_row_cluster, &row) : NULL;
     for (size_t i = 0; rc == 0 && i < walk->status->member_count; i++) {
         json_t *member = NULL;
@@ -186,9 +203,10 @@ static int cluster(struct walk *walk, json_t **ret_answer, struct far_error *err
     }
     rc = rc != 0 ? rc : survives(walk, &layout, err);
     rc = rc != 0 ? rc : far_api_signed_head(walk->view, walk->arena, &head, err);
-    *ret_answer = json_pack("{s:o*, s:o, s:o, s:o*, s:o, s:o*}", "cluster", row_json, "server", status_to_json(walk->status),
+    rc = rc != 0 ? rc : clock_to_json(&walk->view->state, walk->arena, &clock, err);
+    *ret_answer = json_pack("{s:o*, s:o, s:o, s:o*, s:o, s:o*, s:o*}", "cluster", row_json, "server", status_to_json(walk->status),
                             "members", members, "survives", layout, "log",
-                            log_to_json(walk->view, walk->status->server_id), "signed_head", head);
+                            log_to_json(walk->view, walk->status->server_id), "signed_head", head, "clock", clock);
     return rc;
 }
 

@@ -110,6 +110,8 @@ int cli_request(struct cli *cli, const char *method, const char *path, const jso
                 struct far_error *err);
 /* All items of a list, page after page. */
 int cli_list(struct cli *cli, const char *path, json_t **ret_items, struct far_error *err);
+/* The cluster's time, by which tokens end; an older server does not tell it: this machine's. */
+int cli_cluster_time(struct cli *cli, uint64_t *ret_ms, struct far_error *err);
 int cli_failed(const struct far_client_error *from, struct far_error *err);
 
 /* ---- output.c ---- */

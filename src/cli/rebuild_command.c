@@ -81,11 +81,16 @@ static int make_token(struct cli *cli, const char *site, char **ret_token, struc
     uint8_t secret[32];
     char hex[65];
     json_t *answer = NULL;
+    uint64_t now_ms = 0;
+    int rc = cli_cluster_time(cli, &now_ms, err);
+    if (rc != 0) {
+        return rc;
+    }
     far_random_bytes(secret, sizeof secret);
     far_hex_encode(secret, sizeof secret, hex);
     json_t *body = json_pack("{s:s, s:s, s:s, s:s, s:I}", "name", cli->parsed.argument, "purpose", "join_server", "site", site,
-                             "secret", hex, "expires_ms", (json_int_t)(far_clock_wall_ms() + TOKEN_MS));
-    int rc = cli_request(cli, "POST", "/v1/tokens", body, &answer, err);
+                             "secret", hex, "expires_ms", (json_int_t)(now_ms + TOKEN_MS));
+    rc = cli_request(cli, "POST", "/v1/tokens", body, &answer, err);
     json_decref(body);
     *ret_token = rc == 0 ? strdup(text_of(answer, "token")) : NULL;
     json_decref(answer);

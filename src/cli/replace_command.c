@@ -124,8 +124,9 @@ static int find_token(struct replace *r, uint64_t *ret_id, struct far_error *err
 {
     json_t *tokens = NULL, *token;
     size_t i;
-    uint64_t now_ms = far_clock_wall_ms();
-    int rc = cli_list(r->cli, "/v1/tokens?consistency=linearizable", &tokens, err);
+    uint64_t now_ms = 0;
+    int rc = cli_cluster_time(r->cli, &now_ms, err);
+    rc = rc != 0 ? rc : cli_list(r->cli, "/v1/tokens?consistency=linearizable", &tokens, err);
     *ret_id = 0;
     json_array_foreach(tokens, i, token) {
         bool is_good = strcmp(text_of(token, "purpose"), "join_server") == 0 && strcmp(text_of(token, "name"), r->new_name) == 0 &&
@@ -158,6 +159,7 @@ static int make_token(struct replace *r, struct far_error *err)
     uint8_t secret[32];
     char hex[65];
     json_t *answer = NULL;
+    uint64_t now_ms = 0;
     if (path != NULL && access(path, F_OK) == 0) {
         return far_fail(err, FAR_CONFLICT, "'%s' is there already: give another --token-out", path);
     }
@@ -165,11 +167,15 @@ static int make_token(struct replace *r, struct far_error *err)
     if (site[0] == '\0') {
         return far_fail(err, FAR_INVALID, "server '%s' stands at no site: say with --site where '%s' will stand", r->old_name, r->new_name);
     }
+    int rc = cli_cluster_time(r->cli, &now_ms, err);
+    if (rc != 0) {
+        return rc;
+    }
     far_random_bytes(secret, sizeof secret);
     far_hex_encode(secret, sizeof secret, hex);
     json_t *body = json_pack("{s:s, s:s, s:s, s:s, s:I}", "name", r->new_name, "purpose", "join_server", "site", site, "secret", hex,
-                             "expires_ms", (json_int_t)(far_clock_wall_ms() + TOKEN_SECONDS * 1000ull));
-    int rc = cli_request(r->cli, "POST", "/v1/tokens", body, &answer, err);
+                             "expires_ms", (json_int_t)(now_ms + TOKEN_SECONDS * 1000ull));
+    rc = cli_request(r->cli, "POST", "/v1/tokens", body, &answer, err);
     json_decref(body);
     if (rc != 0) {
         return rc;

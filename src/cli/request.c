@@ -1,6 +1,8 @@
 /* Requests of the command line: JSON values in and out of the client library. */
 #include "cli.h"
 
+#include "base/clock.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,4 +67,16 @@ int cli_list(struct cli *cli, const char *path, json_t **ret_items, struct far_e
     }
     *ret_items = items;
     return 0;
+}
+
+int cli_cluster_time(struct cli *cli, uint64_t *ret_ms, struct far_error *err)
+{
+    json_t *status = NULL;
+    int rc = cli_request(cli, "GET", "/v1/cluster", NULL, &status, err);
+    if (rc == 0) {
+        const json_t *time_ms = json_object_get(json_object_get(status, "clock"), "time_ms");
+        *ret_ms = json_is_integer(time_ms) ? (uint64_t)json_integer_value(time_ms) : far_clock_wall_ms();
+        json_decref(status);
+    }
+    return rc;
 }

@@ -294,7 +294,11 @@ int cli_run_token(struct cli *cli, struct far_error *err)
     char hex[65];
     const char *valid = cli_value(&cli->parsed, "valid"), *purpose = cli_value(&cli->parsed, "purpose");
     bool api = cli->parsed.command->body == NULL && (purpose == NULL || strcmp(purpose, "api") == 0);
-    uint64_t seconds = valid != NULL ? strtoull(valid, NULL, 10) : api ? 0 : JOIN_TOKEN_SECONDS;
+    uint64_t seconds = valid != NULL ? strtoull(valid, NULL, 10) : api ? 0 : JOIN_TOKEN_SECONDS, now_ms = 0;
+    int rc = seconds > 0 ? cli_cluster_time(cli, &now_ms, err) : 0;
+    if (rc != 0) {
+        return rc;
+    }
     far_random_bytes(secret, sizeof secret);
     far_hex_encode(secret, sizeof secret, hex);
     json_t *extra = json_pack("{s:s}", "secret", hex), *result = NULL;
@@ -302,9 +306,9 @@ int cli_run_token(struct cli *cli, struct far_error *err)
         json_object_set_new(extra, "purpose", json_string("api"));
     }
     if (seconds > 0) {
-        json_object_set_new(extra, "expires_ms", json_integer((json_int_t)(far_clock_wall_ms() + seconds * 1000)));
+        json_object_set_new(extra, "expires_ms", json_integer((json_int_t)(now_ms + seconds * 1000)));
     }
-    int rc = write_request(cli, extra, &result, err);
+    rc = write_request(cli, extra, &result, err);
     json_decref(extra);
     if (rc != 0 || show_prediction(cli, result)) {
         return rc;
@@ -371,6 +375,14 @@ static void print_status(struct cli *cli, const json_t *status)
     if (json_is_true(json_object_get(server, "clock_is_suspect"))) {
         fprintf(cli->out, "CLOCK: the servers' clocks are %lld ms off the cluster's time; calendar deadlines wait\n",
                 json_integer_value(json_object_get(server, "clock_offset_ms")));
+    }
+    const json_t *clock = json_object_get(status, "clock");
+    if (strcmp(text_in(clock, "verdict"), "ahead") == 0) {
+        fprintf(cli->out, "CLOCK: the cluster's time is ahead of a majority of the servers' clocks, by %lld ms when that was judged; it "
+                "never goes back\n", json_integer_value(json_object_get(clock, "off_ms")));
+    } else if (strcmp(text_in(clock, "verdict"), "forward") == 0) {
+        fprintf(cli->out, "CLOCK: the cluster's time went forward by %lld ms, to a majority of the servers' clocks\n",
+                json_integer_value(json_object_get(clock, "off_ms")));
     }
     const json_t *safe = json_object_get(server, "safe_mode");
     if (json_is_object(safe)) {

@@ -5,6 +5,7 @@
 
 enum { ABSENT, GOOD, USED, REVOKED };
 enum { CREATE, REVOKE, JOIN, EXPIRE };
+enum { LAST_TOKEN_LEVEL = 3 }; /* from which on the last one of users stays */
 static const char *const states[] = {"absent", "good", "used", "revoked"};
 static const char *const inputs[] = {"token_create", "token_revoke", "join", "expiry"};
 static const struct far_cell cells[4][4] = {
@@ -160,12 +161,42 @@ int far_evolve_token_created(struct far_step *step, const struct far_ev_token_cr
 
 /* ---- revoke ---- */
 
+/* Without any token that lets somebody in, nobody could make another one. A join token lets nobody in. */
+static int check_others_stay(struct far_step *step, const struct far_row_token *leaving)
+{
+    struct far_row_token row;
+    struct far_key key = far_key(&far_schema_row_token);
+    uint64_t others = 0, lasting = 0;
+    bool is_checked;
+    int rc;
+    FAR_TRY(far_level_has(step, LAST_TOKEN_LEVEL, &is_checked));
+    if (!is_checked || leaving->purpose != FAR_token_purpose_api) {
+        return 0;
+    }
+    while ((rc = far_next(step, &far_schema_row_token, &key, NULL, &row)) == 0) {
+        if (row.id != leaving->id && far_token_fault(&row, FAR_token_purpose_api, step->time_ms) == NULL) {
+            others++;
+            lasting += row.expires_ms == 0;
+        }
+    }
+    FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+    if (others == 0) {
+        return far_reject(step, FAR_CONFLICT, "token '%.*s' is the last one that lets anybody in: make another one first (farshore "
+                                              "token create)", FAR_TEXT(leaving->name));
+    }
+    if (lasting == 0) {
+        far_warn(step, "the tokens that are left all end by themselves: make one that lasts, or the cluster is closed to everybody then");
+    }
+    return 0;
+}
+
 int far_decide_token_revoke(struct far_step *step, const struct far_cmd_token_revoke *cmd)
 {
     struct far_row_token row;
     struct far_ev_token_revoked ev = {.token_id = cmd->token_id};
     FAR_TRY(look_id(step, cmd->token_id, &row, &ev.hash));
     FAR_TRY(far_move_id(step, &far_table_token, state_of(&row), REVOKE, cmd->token_id, NULL));
+    FAR_TRY(check_others_stay(step, &row));
     step->object_id = cmd->token_id;
     return far_emit(step, &far_schema_ev_token_revoked, &ev);
 }

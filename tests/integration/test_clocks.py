@@ -107,7 +107,17 @@ def a_majority_that_goes_back_takes_no_time_back():
     if len(events("node_lost")):
         wrong.append("a node was lost")
     cluster.post("/v1/plans/each-second/stop")
-    return wrong
+    status, text = cluster.cli("cluster", "status", check=False, as_json=False)
+    told = cluster.get("/v1/cluster")["clock"]
+    if status != 0 or "ahead of a majority of the servers' clocks" not in text or told["verdict"] != "ahead" or \
+            told["off_ms"] < HOUR / 2 or told["time_ms"] < before:
+        wrong.append("status: %r %s" % (told, text))
+    for argv in (("token", "create", "brief", "--valid", "60"), ("server", "create", "late", "--site", "recovery", "--valid", "60")):
+        status, text = cluster.cli(*argv, check=False, as_json=False)  # by this machine's clock that was an hour ago
+        wrong += [] if status == 0 else ["%r: %d %s" % (argv, status, text)]
+    made = cluster.post("/v1/tokens", {"name": "later", "purpose": "join_node", "site": "recovery"})
+    ends = [t["expires_ms"] for t in cluster.get("/v1/tokens?limit=1000")["items"] if t["id"] == made["id"]]
+    return wrong + ([] if ends and ends[0] > before + HOUR / 2 else ["a token for a node ends at %r" % ends])
 
 
 if __name__ == "__main__":

@@ -280,6 +280,33 @@ static void api_tokens_have_names_of_their_own(void **unused)
     MUST(&w, token_create, .name = S("ci"), .purpose = FAR_token_purpose_api, .hash = far_slice(hash, 32));
 }
 
+static void the_last_token_that_lets_anybody_in_stays(void **unused)
+{
+    struct far_row_token token;
+    struct far_key key = far_key(&far_schema_row_token);
+    assert_int_equal(far_state_next(&w.state, &far_schema_row_token, &key, &w.arena, NULL, &token, NULL), 0);
+    uint64_t admin = token.id;
+    REFUSED(FAR_CONFLICT, "is the last one that lets anybody in", token_revoke, .token_id = admin);
+    uint64_t join = MUST(&w, token_create, .name = S("n8"), .purpose = FAR_token_purpose_join_node, .hash = far_slice(hash, 32),
+                         .expires_ms = w.now_ms + 1000, .site = S("paris"));
+    REFUSED(FAR_CONFLICT, "is the last one that lets anybody in", token_revoke, .token_id = admin);
+    MUST(&w, token_revoke, .token_id = join); /* that of a node may always go */
+    hash[0]++;
+    uint64_t brief = MUST(&w, token_create, .name = S("brief"), .purpose = FAR_token_purpose_api, .hash = far_slice(hash, 32),
+                          .expires_ms = w.now_ms + 1000);
+    hash[0]++;
+    uint64_t other = MUST(&w, token_create, .name = S("other"), .purpose = FAR_token_purpose_api, .hash = far_slice(hash, 32));
+    MUST(&w, token_revoke, .token_id = other);
+    MUST(&w, token_revoke, .token_id = brief);
+    REFUSED(FAR_CONFLICT, "is the last one that lets anybody in", token_revoke, .token_id = admin);
+    hash[0]++;
+    brief = MUST(&w, token_create, .name = S("brief"), .purpose = FAR_token_purpose_api, .hash = far_slice(hash, 32),
+                 .expires_ms = w.now_ms + 1000);
+    MUST(&w, token_revoke, .token_id = admin); /* accepted, and said: */
+    assert_non_null(strstr(w.result.message, "all end by themselves"));
+    REFUSED(FAR_CONFLICT, "is the last one that lets anybody in", token_revoke, .token_id = brief);
+}
+
 static void the_last_voter_is_not_removed(void **unused)
 {
     REFUSED(FAR_CONFLICT, "is the last voter", server_role_set, .name = S("s1"), .role = FAR_server_role_removed);
@@ -529,6 +556,7 @@ int main(void)
         TEST(a_site_in_use_stays),
         TEST(join_tokens_are_for_one_name_one_purpose_and_one_use),
         TEST(api_tokens_have_names_of_their_own),
+        TEST(the_last_token_that_lets_anybody_in_stays),
         TEST(the_last_voter_is_not_removed),
         TEST(workloads_and_plans_are_checked),
         TEST(rows_at_their_bounds_fit),
