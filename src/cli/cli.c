@@ -75,7 +75,7 @@ int cli_main(int argc, const char *const *argv)
     } else if (rc == 0 && cli->parsed.help) {
         rc = show_help(cli, &err);
     } else if (rc == 0) {
-        rc = cli_settings(cli, &err);
+        rc = cli_check_timeout(cli, &err);
         rc = rc != 0 ? rc : cli->parsed.command->run(cli, &err);
     }
     if (rc == 0 && (fflush(cli->out) != 0 || ferror(cli->out))) {

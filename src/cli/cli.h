@@ -77,6 +77,7 @@ struct cli {
     FILE *out;
     struct far_client *client; /* made at the first use */
     bool told_stale;
+    bool has_settings; /* they were read */
     char *servers, *ca_path, *token; /* settings, owned; NULL: not given */
     uint32_t timeout_ms;
     char *state_path; /* where the index of the last write is kept; NULL: nowhere */
@@ -96,8 +97,10 @@ int cli_check_key(const struct cli *cli, struct far_error *err);
 int cli_body(const struct cli_parsed *parsed, json_t **ret_body, struct far_error *err);
 
 /* ---- settings.c ---- */
-/* From options, then environment, then ~/.config/farshore. */
+/* From options, then environment, then ~/.config/farshore: where to connect and who asks. Read once, when something is about to be
+ * asked (cli_client does it): who works on a local folder needs none of it. */
 int cli_settings(struct cli *cli, struct far_error *err);
+int cli_check_timeout(struct cli *cli, struct far_error *err);
 /* One line of the file: "key = value"; false: neither that nor empty nor a comment. Pure. */
 bool cli_settings_line(char *line, char **ret_key, char **ret_value);
 /* A client for all servers, or with only != NULL for that one. */

@@ -113,6 +113,7 @@ const struct cli_command cli_commands[] = {
      .options = {{"site", CLI_TEXT, "SITE", false, NULL, NULL, NULL, "where the new one stands (as the old one)"},
                  {"token-out", CLI_TEXT, "FILE", false, NULL, NULL, NULL, "file for the join token (else it is printed)"},
                  {"within", CLI_NUMBER, "SECONDS", false, NULL, NULL, NULL, "give up after so long (never)"},
+                 {"resume", CLI_SWITCH, NULL, false, NULL, NULL, NULL, "the new one votes already: it joined in an interrupted run"},
                  {"force", CLI_SWITCH, NULL, false, NULL, NULL, NULL, "also if events are lost that only the old one holds"}}},
     {.noun = "server", .verb = "rebuild", .argument = "NAME", .run = cli_run_rebuild,
      .help = "on its machine: make a damaged (or removed) server a new one that the others fill; interrupted, run it again",

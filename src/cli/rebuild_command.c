@@ -122,7 +122,8 @@ int cli_run_rebuild(struct cli *cli, struct far_error *err)
     const char *dir = cli_value(&cli->parsed, "dir");
     const char *check[] = {"farshored", "rejoin-check", "--dir", dir, "--name", cli->parsed.argument, NULL};
     char site[SITE_MAX] = "", *token = NULL;
-    int rc = cli_call_farshored(check, err);
+    int rc = cli_settings(cli, err); /* before the folder is read, which may take long */
+    rc = rc != 0 ? rc : cli_call_farshored(check, err);
     rc = rc != 0 ? rc : take_out(cli, site, err);
     if (rc == 0 && site[0] == '\0') {
         rc = far_fail(err, FAR_INVALID, "server '%s' stands at no site: farshore server create, then farshore cluster rejoin",

@@ -27,6 +27,7 @@ struct replace {
     uint64_t down_since_ms;   /* OLD; 0: it is up */
     uint64_t transfer_ms;     /* when leadership was asked for; 0: not yet */
     bool is_removal_asked;
+    bool has_failed_here;     /* on this machine: asking the cluster again is of no use */
 };
 
 static const char *text_of(const json_t *object, const char *name)
@@ -139,17 +140,45 @@ static int find_token(struct replace *r, uint64_t *ret_id, struct far_error *err
     return rc;
 }
 
-static int write_token(const char *path, const char *token, struct far_error *err)
+/* Before there is a token, which is told only once. */
+static int open_token_file(const char *path, int *ret_fd, struct far_error *err)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    size_t len = strlen(token);
-    if (fd < 0) {
-        return far_fail_errno(err, errno == EEXIST ? FAR_CONFLICT : FAR_IO, errno, "make file '%s'", path);
+    *ret_fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (*ret_fd < 0) {
+        return errno == EEXIST ? far_fail(err, FAR_CONFLICT, "'%s' is there already: give another --token-out", path)
+                               : far_fail_errno(err, FAR_IO, errno, "make file '%s'", path);
     }
-    bool ok = write(fd, token, len) == (ssize_t)len && write(fd, "\n", 1) == 1;
-    int code = errno;
-    ok = close(fd) == 0 && ok;
-    return ok ? 0 : far_fail_errno(err, FAR_IO, code, "write '%s'", path);
+    return 0;
+}
+
+static int write_token(struct replace *r, int fd, const char *path, const json_t *answer, struct far_error *err)
+{
+    const char *token = text_of(answer, "token");
+    size_t len = strlen(token);
+    bool ok = write(fd, token, len) == (ssize_t)len && write(fd, "\n", 1) == 1 && fsync(fd) == 0;
+    if (ok) {
+        return 0;
+    }
+    r->has_failed_here = true;
+    return far_fail_errno(err, FAR_IO, errno, "write the join token to '%s' (farshore token remove %" JSON_INTEGER_FORMAT
+                          ", and this again)", path, json_integer_value(json_object_get(answer, "id")));
+}
+
+/* To the file that was opened for it, or to the standard output. */
+static int tell_token(struct replace *r, int fd, const char *path, const json_t *answer, struct far_error *err)
+{
+    int rc = fd >= 0 ? write_token(r, fd, path, answer, err) : 0;
+    if (rc != 0) {
+        return rc;
+    }
+    if (fd < 0) {
+        fprintf(r->cli->out, "%s\n", text_of(answer, "token"));
+        fflush(r->cli->out);
+    }
+    fprintf(stderr, "farshore: on the new machine, with that token (good for a day): farshore cluster join --dir DIR --token %s%s "
+            "--name %s --api HOST:PORT --peer HOST:PORT, then farshored run --dir DIR\n", fd >= 0 ? "@" : "TOKEN",
+            fd >= 0 ? path : "", r->new_name);
+    return 0;
 }
 
 static int make_token(struct replace *r, struct far_error *err)
@@ -160,9 +189,7 @@ static int make_token(struct replace *r, struct far_error *err)
     char hex[65];
     json_t *answer = NULL;
     uint64_t now_ms = 0;
-    if (path != NULL && access(path, F_OK) == 0) {
-        return far_fail(err, FAR_CONFLICT, "'%s' is there already: give another --token-out", path);
-    }
+    int fd = -1;
     site = site != NULL ? site : text_of(old, "site");
     if (site[0] == '\0') {
         return far_fail(err, FAR_INVALID, "server '%s' stands at no site: say with --site where '%s' will stand", r->old_name, r->new_name);
@@ -175,22 +202,17 @@ static int make_token(struct replace *r, struct far_error *err)
     far_hex_encode(secret, sizeof secret, hex);
     json_t *body = json_pack("{s:s, s:s, s:s, s:s, s:I}", "name", r->new_name, "purpose", "join_server", "site", site, "secret", hex,
                              "expires_ms", (json_int_t)(now_ms + TOKEN_SECONDS * 1000ull));
-    rc = cli_request(r->cli, "POST", "/v1/tokens", body, &answer, err);
+    rc = path != NULL ? open_token_file(path, &fd, err) : 0;
+    r->has_failed_here = rc != 0;
+    rc = rc != 0 ? rc : cli_request(r->cli, "POST", "/v1/tokens", body, &answer, err);
     json_decref(body);
-    if (rc != 0) {
-        return rc;
-    }
-    const char *token = text_of(answer, "token");
-    rc = path != NULL ? write_token(path, token, err) : 0;
-    if (rc == 0 && path == NULL) {
-        fprintf(r->cli->out, "%s\n", token);
-        fflush(r->cli->out);
-    }
+    rc = rc != 0 ? rc : tell_token(r, fd, path, answer, err);
     json_decref(answer);
-    if (rc == 0) {
-        fprintf(stderr, "farshore: on the new machine, with that token (good for a day): farshore cluster join --dir DIR --token %s%s "
-                "--name %s --api HOST:PORT --peer HOST:PORT, then farshored run --dir DIR\n", path != NULL ? "@" : "TOKEN",
-                path != NULL ? path : "", r->new_name);
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (fd >= 0 && rc != 0) {
+        unlink(path);
     }
     return rc;
 }
@@ -321,6 +343,12 @@ static int check(const struct replace *r, struct far_error *err)
     if (find_server(r, r->old_name) == NULL) {
         return far_fail(err, FAR_NOT_FOUND, "there is no server '%s'", r->old_name);
     }
+    if (!has_role(find_server(r, r->old_name), "removed") && has_role(find_server(r, r->new_name), "voter") &&
+        cli_value(&r->cli->parsed, "resume") == NULL) {
+        return far_fail(err, FAR_CONFLICT, "server '%s' votes already: without '%s' there would be one server less. If it joined for "
+                        "this replacement, which was interrupted, say so with --resume; else choose another name, or farshore server "
+                        "remove %s", r->new_name, r->old_name, r->old_name);
+    }
     return 0;
 }
 
@@ -336,9 +364,10 @@ static int run(struct replace *r, struct far_error *err)
             usleep(LOOK_MS * 1000);
             rc = look(r, err);
         }
-        rc = is_passing(rc) ? 0 : rc; /* the next look sees what came of it */
+        rc = is_passing(rc) && !r->has_failed_here ? 0 : rc; /* the next look sees what came of it */
         if (rc == 0 && !is_done && r->deadline_ms != 0 && far_clock_monotonic_ms() > r->deadline_ms) {
-            rc = far_fail(err, FAR_TIMEOUT, "not within the time that was given (%s); run it again to go on", r->said);
+            rc = far_fail(err, FAR_TIMEOUT, "not within the time that was given (%s); run it again to go on%s", r->said,
+                          has_role(find_server(r, r->new_name), "voter") ? " (with --resume)" : "");
         }
     }
     return rc;

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILE_MAX = 4096 };
+enum { FILE_MAX = 4096, TIMEOUT_S_MAX = 86400 };
 
 bool cli_settings_line(char *line, char **ret_key, char **ret_value)
 {
@@ -104,7 +104,11 @@ static int read_token(struct cli *cli, const char *path, struct far_error *err)
         return far_fail_errno(err, FAR_NOT_FOUND, errno, "read the token file '%s'", path);
     }
     bool good = fgets(token, sizeof token, file) != NULL;
+    int code = ferror(file) ? errno : 0;
     fclose(file);
+    if (code != 0) {
+        return far_fail_errno(err, FAR_INVALID, code, "read the token file '%s'", path);
+    }
     token[strcspn(token, " \t\r\n")] = '\0';
     if (!good || token[0] == '\0') {
         return far_fail(err, FAR_INVALID, "the token file '%s' is empty", path);
@@ -172,29 +176,30 @@ static void store_index(const struct cli *cli)
 
 int cli_settings(struct cli *cli, struct far_error *err)
 {
-    struct file_settings *file = calloc(1, sizeof *file);
-    if (file == NULL) {
-        return far_fail(err, FAR_LIMIT, "no memory");
+    struct file_settings *file = cli->has_settings ? NULL : calloc(1, sizeof *file);
+    char *token_path = NULL;
+    if (cli->has_settings || file == NULL) {
+        return cli->has_settings ? 0 : far_fail(err, FAR_LIMIT, "no memory");
     }
     int rc = read_file(file, err);
-    char *token_path = NULL;
     if (rc == 0) {
+        cli->has_settings = true;
         cli->servers = first_of(cli, "server", "FARSHORE_SERVER", file->server);
         cli->ca_path = first_of(cli, "ca", "FARSHORE_CA", file->ca);
         token_path = first_of(cli, "token-file", "FARSHORE_TOKEN_FILE", file->token_file);
     }
     free(file);
-    if (rc == 0 && token_path != NULL) {
-        rc = read_token(cli, token_path, err);
-    }
+    rc = rc == 0 && token_path != NULL ? read_token(cli, token_path, err) : rc;
     free(token_path);
+    return rc;
+}
+
+int cli_check_timeout(struct cli *cli, struct far_error *err)
+{
     const char *timeout = cli_value(&cli->parsed, "timeout");
     unsigned long seconds = timeout == NULL ? 0 : strtoul(timeout, NULL, 10);
-    if (rc == 0 && seconds > 86400) {
-        return far_fail(err, FAR_INVALID, "option '--timeout' must be at most 86400 seconds");
-    }
-    cli->timeout_ms = (uint32_t)seconds * 1000;
-    return rc;
+    cli->timeout_ms = seconds > TIMEOUT_S_MAX ? 0 : (uint32_t)seconds * 1000;
+    return seconds > TIMEOUT_S_MAX ? far_fail(err, FAR_INVALID, "option '--timeout' must be at most %d seconds", TIMEOUT_S_MAX) : 0;
 }
 
 int cli_client(struct cli *cli, const char *only, struct far_client **ret_client, struct far_error *err)
@@ -202,6 +207,10 @@ int cli_client(struct cli *cli, const char *only, struct far_client **ret_client
     if (only == NULL && cli->client != NULL) {
         *ret_client = cli->client;
         return 0;
+    }
+    int rc = cli_settings(cli, err);
+    if (rc != 0) {
+        return rc;
     }
     if (cli->servers == NULL) {
         return far_fail(err, FAR_INVALID, "no server is given: use --server URL, FARSHORE_SERVER or ~/.config/farshore");

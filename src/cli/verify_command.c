@@ -316,6 +316,7 @@ static int verify_online(struct cli *cli, struct far_error *err)
 {
     struct places places = {.count = 0};
     int fit = cli_check_key(cli, err); /* before anybody is asked */
+    fit = fit != 0 ? fit : cli_settings(cli, err);
     if (fit != 0) {
         return fit;
     }

@@ -317,7 +317,9 @@ static enum verdict judge(struct far_client *client, struct attempt *attempt, st
         int klass = client_transport_failed(client, client->servers[client->current], code, answer->words, &sent, err);
         attempt->may_have_happened = attempt->may_have_happened || sent;
         answer->status = 0;
-        return klass == FAR_CANCELED ? GIVE_UP : TRY_AGAIN;
+        attempt->disbelieved = klass == FAR_DENIED ? attempt->disbelieved + 1 : 0;
+        bool nobody_is_believed = attempt->disbelieved >= client->server_count && !attempt->may_have_happened;
+        return klass == FAR_CANCELED || nobody_is_believed ? GIVE_UP : TRY_AGAIN;
     }
     if (answer->status >= 200 && answer->status < 300) {
         return DONE;

@@ -42,6 +42,7 @@ struct attempt {
     const char *method, *path, *body;
     char id_header[64];
     uint64_t deadline_ms;
+    size_t disbelieved;     /* so many servers one after the other showed no certificate of the CA */
     bool may_have_happened; /* an earlier attempt reached a server and its outcome is unknown */
 };
 

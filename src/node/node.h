@@ -36,6 +36,9 @@ int far_node_config_save(const char *dir, const struct far_node_config *config, 
 /* dir/name into path (FAR_NODE_PATH_MAX + 32 bytes). */
 void far_node_path(const char *dir, const char *name, char path[FAR_NODE_PATH_MAX + 32]);
 
+/* Holds the folder until *ret_fd is closed or the process ends. FAR_CONFLICT: a node runs there. */
+int far_node_lock(const char *dir, int *ret_fd, struct far_error *err);
+
 /* `--name value` options: each must be in names (closed by NULL) and is given at most once; values[i] is NULL if it is
  * not there. FAR_INVALID names what is wrong. */
 int far_node_options(int argc, char **argv, const char *const *names, const char **ret_values, struct far_error *err);

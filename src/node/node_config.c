@@ -3,8 +3,12 @@
 
 #include "base/config.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 enum { KEY_COUNT = 12 };
 
@@ -123,4 +127,20 @@ int far_node_failed(const struct far_error *err)
 {
     fprintf(stderr, "farshore-node: %s\n", err->message);
     return far_class_info(err->klass)->exit_code;
+}
+
+int far_node_lock(const char *dir, int *ret_fd, struct far_error *err)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return far_fail_errno(err, FAR_NOT_FOUND, errno, "open folder '%s'", dir);
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        int code = errno;
+        close(fd);
+        return code == EWOULDBLOCK ? far_fail(err, FAR_CONFLICT, "a node runs on folder '%s': stop it first", dir)
+                                   : far_fail_errno(err, FAR_IO, code, "lock folder '%s'", dir);
+    }
+    *ret_fd = fd;
+    return 0;
 }

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { OPT_DIR, OPT_SERVER, OPT_COUNT };
 static const char *const option_names[] = {"--dir", "--server", NULL};
@@ -17,10 +18,11 @@ static int follow(const char *dir, const char *text, struct far_error *err)
     struct far_node_config config;
     struct far_agent_server server;
     char path[FAR_NODE_PATH_MAX + 32], line[FAR_AGENT_SERVER_TEXT_MAX + 2];
-    int rc = far_node_config_load(dir, &config, err);
+    int lock_fd = -1, rc = far_node_config_load(dir, &config, err);
     if (rc == 0 && (strlen(text) >= FAR_AGENT_SERVER_TEXT_MAX || !far_agent_parse_server(text, &server))) {
         rc = far_fail(err, FAR_INVALID, "follow: '%.60s' is no server: NUMBER@HOST:PORT, as farshored restore prints it", text);
     }
+    rc = rc != 0 ? rc : far_node_lock(dir, &lock_fd, err); /* one that runs would not look, and write its own list */
     if (rc != 0) {
         return rc;
     }
@@ -31,6 +33,7 @@ static int follow(const char *dir, const char *text, struct far_error *err)
         printf("node '%s' of cluster '%s' will ask server %s; start it with: farshore-node run --dir %s\n", config.name,
                config.cluster, text, dir);
     }
+    close(lock_fd);
     return rc;
 }
 

@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SIGNALS = 3 };
 
@@ -161,6 +162,7 @@ int far_node_run(int argc, char **argv)
     struct far_error err = {0};
     struct far_node_config config;
     struct program program = {0};
+    int lock_fd = -1;
     int rc = far_node_options(argc, argv, names, &dir, &err);
     if (rc == 0 && dir == NULL) {
         rc = far_fail(&err, FAR_INVALID, "run: '--dir' is missing");
@@ -168,12 +170,13 @@ int far_node_run(int argc, char **argv)
     if (rc == 0) {
         rc = far_node_config_load(dir, &config, &err);
     }
+    rc = rc != 0 ? rc : far_node_lock(dir, &lock_fd, &err);
     if (rc == 0) {
         rc = far_net_open(dir, (struct far_peer){FAR_PARTY_NODE, config.node_id}, config.cluster_uuid,
                           config.incarnation_epoch, &program.net, &err);
     }
     if (rc != 0) {
-        return far_node_failed(&err);
+        goto out;
     }
     uv_loop_init(&program.loop);
     watch_signals(&program);
@@ -197,6 +200,10 @@ int far_node_run(int argc, char **argv)
     if (rc == 0 && program.removal.klass != 0) {
         err = program.removal;
         rc = err.klass;
+    }
+out:
+    if (lock_fd >= 0) {
+        close(lock_fd);
     }
     return rc == 0 ? 0 : far_node_failed(&err);
 }

@@ -178,6 +178,9 @@ def nodes_are_taken_along():
     assert farlib.same_bytes(path("a.img"), path("a.out"))
     status, text = cluster.run_tool("farshore-node", "follow", "--dir", cluster.nodes["source"].dir, "--server", "x", check=False)
     assert status == INVALID, text
+    status, text = cluster.run_tool("farshore-node", "follow", "--dir", cluster.nodes["source"].dir, "--server", cluster.follow,
+                                    check=False)
+    assert status == CONFLICT and "stop it first" in text, text
 
 
 def servers_of_the_old_cluster_are_fenced():

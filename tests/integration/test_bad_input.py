@@ -290,6 +290,24 @@ def unknown_options_and_commands():
     return wrong
 
 
+def wrong_settings_are_told_at_once():
+    """A certificate of another cluster is not waited out, and who works on a local folder needs no settings at all."""
+    other = path("other")
+    cluster.run_tool("farshored", "init", "--dir", other, "--cluster", "other", "--name", "o", "--api", "127.0.0.1:0", "--peer",
+                     "127.0.0.1:0")
+    asks = ["farshore", "--server", "https://" + cluster.wait_leader().api, "--timeout", "3000"]
+    wrong = fails("is not believed", *asks, "--token-file", cluster.token_file, "--ca", os.path.join(other, "ca.crt"), "site", "list")
+    wrong += fails("is not believed", *asks, "--token-file", cluster.token_file, "--ca", cluster.token_file, "site", "list")
+    wrong += fails("is a directory", *asks, "--token-file", other, "--ca", cluster.ca_file, "site", "list")
+    os.environ["FARSHORE_TOKEN_FILE"] = path("no-such-token")
+    wrong += fails("read the token file", *asks, "--ca", cluster.ca_file, "site", "list")
+    for words in (("log", "verify", "--dir", other), ("cluster", "divergent", "list", "--dir", other), ("help",)):
+        status, text = cluster.run_tool("farshore", *words, check=False)
+        wrong += [] if status == 0 else ["%r: %d %s" % (words, status, text)]
+    del os.environ["FARSHORE_TOKEN_FILE"]
+    return wrong
+
+
 def failed_job(job_id, words):
     job = cluster.finish(job_id, 90)
     text = (job.get("error_message", "") + " " + " ".join(t["error_message"] for t in cluster.job(job_id)["tasks"])).lower()
@@ -344,7 +362,8 @@ if __name__ == "__main__":
                 a_server_with_another_key_than_the_node_knows, a_client_of_another_ca_is_not_believed,
                 names_that_are_taken, an_adapter_that_no_node_has, an_adapter_that_cannot_be_judged_yet, a_plan_with_unknown_sites_or_workloads, malformed_and_oversized_json,
                 an_oversized_body_is_refused_early, unknown_paths_and_methods, an_escaped_line_end_cuts_no_url, a_frame_with_a_wrong_length_on_the_server_port,
-                unknown_options_and_commands, a_recovery_target_that_exists, a_disk_that_vanished, a_disk_that_shrank,
+                unknown_options_and_commands, wrong_settings_are_told_at_once,
+                a_recovery_target_that_exists, a_disk_that_vanished, a_disk_that_shrank,
                 the_plan_still_works_after_all_that,
             ])
         finally:

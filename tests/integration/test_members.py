@@ -133,12 +133,20 @@ def a_standby_that_is_down_holds_up_no_other():
     farlib.until(lambda: cluster.get("/v1/servers/down")["role"] == "standby", 20, "it is let in")
     cluster.add_server("after")
     role = cluster.get("/v1/servers/down")["role"]
+    wrong = [] if role == "standby" else ["the one that is down is a %s" % role]
+    # to replace one by another that votes already is to take one out: only if that was begun as a replacement
+    status, text = cluster.cli("server", "replace", "down", "after", check=False, as_json=False)
+    if status != 4 or "votes already" not in text or cluster.get("/v1/servers/down")["role"] != "standby":
+        wrong.append("replaced by a voter: %d %s" % (status, text))
+    text = cluster.cli("server", "replace", "down", "after", "--resume", as_json=False)
+    if "is in the place of 'down'" not in text:
+        wrong.append(text)
+    number = cluster.get("/v1/servers/after")["id"]
+    cluster.call("DELETE", "/v1/servers/after")
+    farlib.until(lambda: cluster.get("/v1/servers/%d" % number)["role"] == "removed", 30, "the other is out")
     for name in ("after", "down"):
-        number = cluster.get("/v1/servers/" + name)["id"]
-        cluster.call("DELETE", "/v1/servers/" + name)
-        farlib.until(lambda n=number: cluster.get("/v1/servers/%d" % n)["role"] == "removed", 30, name + " is out")
         cluster.servers.pop(name).kill()
-    return [] if role == "standby" else ["the one that is down is a %s" % role]
+    return wrong
 
 
 def replacing(old, new, *more):
@@ -176,6 +184,10 @@ def a_leading_server_is_replaced_and_the_command_is_interrupted():
     status, text = cluster.cli("server", "replace", "nobody", "newer", check=False, as_json=False)
     if status != 3 or "no server 'nobody'" not in text:
         return ["%d %s" % (status, text)]
+    before = cluster.get("/v1/tokens?limit=1000")["items"]
+    status, text = cluster.cli("server", "replace", "older", "newer", "--token-out", "/nope/x", check=False, as_json=False)
+    if status == 0 or "make file '/nope/x'" not in text or cluster.get("/v1/tokens?limit=1000")["items"] != before:
+        return ["a token that cannot be written is made: %d %s" % (status, text)]
     command = replacing("older", "newer")
     farlib.until(lambda: "waiting for 'newer' to join" in words_of("newer"), 20, "it asks for the new machine")
     command.kill()
