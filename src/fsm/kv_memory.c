@@ -12,8 +12,9 @@ enum { LEVELS = 16, VALUE_MAX = FAR_KV_VALUE_MAX + 1 }; /* an overlay puts one b
 enum { HASHED_MIN = 32 }; /* fewer nodes have no table */
 
 struct node {
-    uint8_t *value; /* owned */
+    uint8_t *value; /* behind the key, or (is_apart) owned */
     size_t value_len;
+    bool is_apart;
     uint64_t hash;
     struct node *other; /* in its bucket */
     size_t key_len;
@@ -184,18 +185,16 @@ static struct node *node_new(struct far_slice key, uint64_t hash, struct far_sli
 {
     unsigned levels = tower_of(hash);
     size_t tower = levels * sizeof(struct node *);
-    struct node *node = malloc(sizeof *node + tower + key.len);
-    uint8_t *copy = malloc(value.len + 1);
-    if (node == NULL || copy == NULL) {
-        free(node);
-        free(copy);
+    struct node *node = malloc(sizeof *node + tower + key.len + value.len);
+    if (node == NULL) {
         return NULL;
     }
-    *node = (struct node){.value = copy, .value_len = value.len, .hash = hash, .key_len = key.len};
+    *node = (struct node){.value_len = value.len, .hash = hash, .key_len = key.len};
     node->key = (uint8_t *)(node->next + levels);
+    node->value = node->key + key.len;
     memcpy(node->key, key.data, key.len);
     if (value.len > 0) {
-        memcpy(copy, value.data, value.len);
+        memcpy(node->value, value.data, value.len);
     }
     return node;
 }
@@ -221,9 +220,12 @@ static int memory_put(struct far_kv *kv, struct far_slice key, struct far_slice 
         if (value.len > 0) {
             memcpy(copy, value.data, value.len);
         }
-        free(node->value);
+        if (node->is_apart) {
+            free(node->value);
+        }
         node->value = copy;
         node->value_len = value.len;
+        node->is_apart = true;
         return 0;
     }
     node = table_make_room(m) ? node_new(key, hash, value) : NULL;
@@ -243,7 +245,9 @@ static int memory_put(struct far_kv *kv, struct far_slice key, struct far_slice 
 
 static void node_free(struct node *node)
 {
-    free(node->value);
+    if (node->is_apart) {
+        free(node->value);
+    }
     free(node);
 }
 

@@ -97,7 +97,7 @@ static struct far_rows_entry *add_entry(struct far_rows *rows, const struct far_
     return entry;
 }
 
-static void free_entry(struct far_rows *rows, struct far_rows_entry *entry)
+void far_rows_forget(struct far_rows *rows, struct far_rows_entry *entry)
 {
     struct far_rows_entry **at = &rows->buckets[entry->hash & (rows->bucket_count - 1)];
     while (*at != entry) {
@@ -194,7 +194,7 @@ int far_rows_look(struct far_rows *rows, const struct far_schema *table, struct 
     }
     rc = rc == 0 ? load_row(rows, entry, value, err) : 0;
     if (rc != 0) {
-        free_entry(rows, entry);
+        far_rows_forget(rows, entry);
         return rc;
     }
     *ret_entry = entry;
@@ -313,7 +313,7 @@ void far_rows_settle(struct far_rows *rows)
         struct far_rows_entry *entry = doomed;
         doomed = (struct far_rows_entry *)(void *)entry->added.prev;
         entry->added.prev = NULL;
-        free_entry(rows, entry);
+        far_rows_forget(rows, entry);
     }
 }
 

@@ -60,13 +60,15 @@ static int flush_one(struct far_rows *rows, struct far_rows_entry *entry, struct
     rc = (adds ? rows->kv->ops->add : rows->kv->ops->put)(rows->kv, key, value, err);
     if (rc == 0) {
         *digest = far_hash128_add(entry->is_below ? far_hash128_sub(*digest, entry->below) : *digest, hash);
+        entry->was_added = !entry->is_below;
         entry->below = hash;
         entry->is_below = true;
     }
     return rc;
 }
 
-/* Nothing is changed or added any more. */
+/* Nothing is changed or added any more. What was added is mostly of the kind that is never asked for again (the memory of commands,
+ * points, deadlines): it goes, and a reader brings back what stays. */
 static void begin_anew(struct far_rows *rows)
 {
     for (size_t i = 0; i < FAR_ROW_TABLES; i++) {
@@ -79,6 +81,9 @@ static void begin_anew(struct far_rows *rows)
         far_rows_list_remove(&entry->changed);
         far_rows_list_remove(&entry->added);
         entry->is_ordered = false;
+        if (entry->was_added || entry->row == NULL) {
+            far_rows_forget(rows, entry);
+        }
     }
     far_kv_memory_free(rows->ordered);
     rows->ordered = NULL;

@@ -26,6 +26,7 @@ struct far_rows_entry {
     bool is_below;
     bool is_ordered; /* in the skip list */
     bool is_doomed;  /* about to be freed */
+    bool was_added;  /* by the flush that is on */
     bool is_used;    /* since others were dropped */
     uint8_t key_len;
     uint8_t key[];
@@ -106,6 +107,8 @@ static inline int far_rows_no_memory(struct far_error *err)
 /* What is under key, from the map below if need be. seen: the value there, if it is known. */
 int far_rows_look(struct far_rows *rows, const struct far_schema *table, struct far_slice key, const struct far_slice *seen,
                   struct far_rows_entry **ret_entry, struct far_error *err);
+/* Free one. */
+void far_rows_forget(struct far_rows *rows, struct far_rows_entry *entry);
 /* Free what nobody asked for since the last time; or everything. */
 void far_rows_drop(struct far_rows *rows, bool is_all);
 

@@ -1,9 +1,9 @@
 /* The queue before the apply thread: jobs in order, which of them may lie for a while, and who waits for a commit.
  *
- * What nobody waits for may lie for FAR_APPLY_LINGER_MS, and a transaction stays open that long, or until somebody wants to
+ * What nobody waits for may lie for FAR_APPLY_LINGER_MS, and a layer grows that long, or until somebody wants to
  * read what is in it: each commit costs syncs, and those of commits and of the WAL meet on one disk. Answers do not wait.
- * Where much comes of what comes in masses, and nobody reads here or follows what is committed, it stays open for
- * FAR_APPLY_LINGER_BUSY_MS: rows of many commands share pages, and what comes meanwhile is not held up by so many commits. */
+ * Where much comes of what comes in masses, and nobody reads here or follows what is committed, it grows for
+ * FAR_APPLY_LINGER_BUSY_MS: rows of many commands share pages, and syncs of the WAL meet fewer commits. */
 #ifndef FAR_LOG_APPLY_QUEUE_H
 #define FAR_LOG_APPLY_QUEUE_H
 
@@ -13,7 +13,7 @@
 
 enum {
     FAR_APPLY_LINGER_MS = 50,
-    FAR_APPLY_LINGER_BUSY_MS = 250,
+    FAR_APPLY_LINGER_BUSY_MS = 1000,
     FAR_APPLY_READ_MS = 1000, /* so long after a read, others are expected */
     FAR_APPLY_BUSY_JOBS = 16, /* so many in FAR_APPLY_LINGER_MS are much */
     FAR_APPLY_NS_PER_MS = 1000000,

@@ -7,7 +7,8 @@
  * server votes, stores the log and shows what it has, and applies nothing until the operator has the entry skipped. What is
  * to be skipped is kept in the same file, synced. A power cut may lose the count, never more.
  *
- * far_safe_begin(), _end(), _committing() and _committed() are for the threads that apply and commit, everything else for the core thread. */
+ * far_safe_begin(), _end(), _committing() and _committed() are for the threads that apply and commit, everything else for the core
+ * thread. */
 #ifndef FAR_LOG_SAFE_H
 #define FAR_LOG_SAFE_H
 
