@@ -189,8 +189,27 @@ static int read_hex(const struct far_field *field, const json_t *value, struct f
     return 0;
 }
 
+/* A hash has all 64 bits, more than a JSON number may have here: 16 hexadecimal digits. */
+static bool is_hash(const struct far_field *field)
+{
+    return strcmp(field->name, "body_hash") == 0 || strcmp(field->name, "entry_hash") == 0;
+}
+
+static int read_hash(const struct far_field *field, const json_t *value, uint64_t *ret_number, struct far_error *err)
+{
+    uint8_t bytes[8];
+    if (!json_is_string(value) || !far_hex_decode(json_string_value(value), json_string_length(value), bytes, sizeof bytes)) {
+        return wrong(field, err, "16 hexadecimal digits");
+    }
+    *ret_number = far_get_be64(bytes);
+    return 0;
+}
+
 static int read_number(const struct far_field *field, const json_t *value, uint64_t *ret_number, struct far_error *err)
 {
+    if (is_hash(field)) {
+        return read_hash(field, value, ret_number, err);
+    }
     if (!json_is_integer(value) || json_integer_value(value) < 0) {
         return wrong(field, err, "a whole number from 0 to 2^63 - 1");
     }
@@ -359,7 +378,7 @@ json_t *far_json_hex(const void *data, size_t len)
 
 json_t *far_json_u64(uint64_t value)
 {
-    return json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t)value);
+    return value > INT64_MAX ? json_sprintf("%llu", (unsigned long long)value) : json_integer((json_int_t)value);
 }
 
 json_t *far_json_actor(uint64_t actor)
@@ -390,13 +409,12 @@ static json_t *write_list(const struct far_field *field, const struct far_list *
     return array;
 }
 
-/* A hash has all 64 bits, more than a JSON number may have here: hexadecimal. */
 static json_t *write_number(const struct far_field *field, uint64_t value)
 {
     if (strcmp(field->name, "actor") == 0) {
         return far_json_actor(value);
     }
-    return strcmp(field->name, "body_hash") == 0 ? json_sprintf("%016llx", (unsigned long long)value) : far_json_u64(value);
+    return is_hash(field) ? json_sprintf("%016llx", (unsigned long long)value) : far_json_u64(value);
 }
 
 static json_t *write_field(const struct far_field *field, const void *object)

@@ -31,6 +31,7 @@ json_t *far_json_from_struct(const struct far_schema *schema, const void *object
 /* Text that may come from anywhere: bytes that are not UTF-8 become '?'. New reference. */
 json_t *far_json_text(struct far_slice text);
 json_t *far_json_hex(const void *data, size_t len);
+/* A number; above 2^63 - 1, where JSON libraries end, its digits as text. */
 json_t *far_json_u64(uint64_t value);
 /* "token:12": who acted. */
 json_t *far_json_actor(uint64_t actor);

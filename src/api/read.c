@@ -99,6 +99,18 @@ static int name_of(struct reader *reader, const struct far_schema *table, uint64
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
+/* How far it is behind, and whether events that it has yet to read were cut. */
+static int add_place(struct reader *reader, const struct far_row_consumer *row, json_t *json, struct far_error *err)
+{
+    struct far_row_retention retention = {.first_seq = 1};
+    struct far_key key = far_key(&far_schema_row_retention);
+    uint64_t last = reader->view.last_seq;
+    int rc = far_state_get(&reader->view.state, &far_schema_row_retention, &key, &reader->scratch, &retention, err);
+    json_object_set_new(json, "lag", far_json_u64(last > row->seq ? last - row->seq : 0));
+    json_object_set_new(json, "cut", json_boolean((rc == 0 || rc == FAR_NOT_FOUND) && row->seq + 1 < retention.first_seq));
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
 /* A row as JSON, with the names of what it refers to. */
 static int row_to_json(struct reader *reader, const struct far_schema *table, const void *row, json_t **ret_json,
                        struct far_error *err)
@@ -115,8 +127,7 @@ static int row_to_json(struct reader *reader, const struct far_schema *table, co
         }
     }
     if (rc == 0 && table == &far_schema_row_consumer) {
-        uint64_t seq = ((const struct far_row_consumer *)row)->seq, last = reader->view.last_seq;
-        json_object_set_new(json, "lag", far_json_u64(last > seq ? last - seq : 0));
+        rc = add_place(reader, row, json, err);
     }
     if (rc != 0) {
         json_decref(json);

@@ -186,13 +186,20 @@ static int survives(struct walk *walk, json_t **ret_json, struct far_error *err)
     return rc;
 }
 
-static int cluster(struct walk *walk, json_t **ret_answer, struct far_error *err)
+static int no_cluster(const struct walk *walk, bool is_past, struct far_error *err)
+{
+    return is_past ? far_fail(err, FAR_NOT_FOUND, "there was no cluster yet behind event %llu",
+                              (unsigned long long)walk->view->last_seq)
+                   : far_fail(err, FAR_BUSY, "this server holds no state yet");
+}
+
+static int cluster(struct walk *walk, bool is_past, json_t **ret_answer, struct far_error *err)
 {
     struct far_row_cluster row;
     struct far_key key = far_key(&far_schema_row_cluster);
     int rc = far_state_get(&walk->view->state, &far_schema_row_cluster, &key, walk->arena, &row, err);
     if (rc == FAR_NOT_FOUND) {
-        return far_fail(err, FAR_BUSY, "this server holds no state yet");
+        return no_cluster(walk, is_past, err);
     }
     json_t *members = json_array(), *layout = NULL, *head = NULL, *clock = NULL;
     json_t *row_json = rc == 0 ? far_json_from_struct(&far_schema_row_cluster, &row) : NULL;
@@ -223,7 +230,7 @@ static int compute_cluster(struct far_api_request *request, json_t **ret_answer,
     far_arena_init(&arena, SCRATCH_MAX);
     request->api->hooks.status(request->api->arg, &status);
     struct walk walk = {.view = &view, .status = &status, .arena = &arena};
-    rc = cluster(&walk, &answer, err);
+    rc = cluster(&walk, request->query.at.kind != FAR_MOMENT_NOW, &answer, err);
     json_object_set_new(answer, "claimed_incarnation", claims_to_json(request->api));
     far_arena_done(&arena);
     far_api_view_end(request, &view);

@@ -230,7 +230,7 @@ const struct cli_command cli_commands[] = {
                  FILTER("proof", "none|headers|full", "compute the chain over every event, prove filter and payload"),
                  FILTER("key", "KEY", "with --proof: the chain must have a head signed with it (farshored init)"),
                  FILTER("consumer", "NAME", "from the place of this consumer; acknowledge what was printed")}},
-    LIST("consumer", "/v1/consumers", "id:ID name:NAME seq:DONE lag:LAG acked_ms:ACKED created_ms:CREATED", {.name = NULL}),
+    LIST("consumer", "/v1/consumers", "id:ID name:NAME seq:DONE lag:LAG cut:CUT acked_ms:ACKED created_ms:CREATED", {.name = NULL}),
     SHOW("consumer", "NAME", "/v1/consumers"),
     {.noun = "consumer", .verb = "create", .argument = "NAME", .help = "make a named place in the events",
      .run = cli_run_write, .method = "POST", .path = "/v1/consumers", .argument_field = "name", .done = "created",

@@ -34,6 +34,7 @@ struct verify {
     void *arg;
     unsigned findings;
     uint64_t compacted, compacted_seq; /* events without payload, and up to where the log decided that */
+    uint64_t unread_from, unread_to; /* events without a break that cannot be read: the first one is told, the others together */
     uint64_t fold_from; /* the fold begins with the state behind this event */
     uint64_t trust[4]; /* of the store: stored index and term, installed index and term; the WAL must reach them */
 };
@@ -72,6 +73,25 @@ static const char *place_of(struct far_slice key, char text[2 * FAR_KV_KEY_MAX +
 
 /* ---- events ---- */
 
+/* Behind the last of some that cannot be read. */
+static void end_unread(struct verify *verify)
+{
+    uint64_t from = verify->unread_from, to = verify->unread_to;
+    if (to > from) {
+        say(verify, false, "events %llu to %llu: cannot be read either", (unsigned long long)from + 1, (unsigned long long)to);
+    }
+    verify->unread_from = verify->unread_to = 0;
+}
+
+static void tell_unread(struct verify *verify, uint64_t seq, const char *why)
+{
+    if (verify->unread_from == 0) {
+        verify->unread_from = seq;
+        say(verify, false, "%s", why);
+    }
+    verify->unread_to = seq;
+}
+
 /* The next event is whole and follows; `head` moves on. */
 static bool check_event(struct verify *verify, struct far_store_txn *txn, uint64_t seq, uint8_t head[FAR_HEAD_SIZE],
                         struct far_event *ret_event)
@@ -79,7 +99,7 @@ static bool check_event(struct verify *verify, struct far_store_txn *txn, uint64
     struct far_error err;
     uint8_t stored[FAR_HEAD_SIZE];
     if (far_store_event_get(txn, seq, ret_event, stored, &err) != 0) {
-        say(verify, false, "%s", err.message);
+        tell_unread(verify, seq, err.message);
         return false;
     }
     if (far_chain_add(head, ret_event, &err) != 0) {
@@ -135,6 +155,9 @@ static bool verify_events(struct verify *verify, struct far_store_txn *txn, stru
         struct far_event event;
         struct far_error err = {0};
         bool good = check_event(verify, txn, seq, head, &event);
+        if (verify->unread_to != seq) {
+            end_unread(verify);
+        }
         if (!good) { /* go on behind it: its successors carry their heads */
             whole = false;
             struct far_event unused;
@@ -151,6 +174,7 @@ static bool verify_events(struct verify *verify, struct far_store_txn *txn, stru
         }
         check_heads(verify, heads, txn, &event); /* last: it may read other events */
     }
+    end_unread(verify);
     if (memcmp(head, meta->head, sizeof head) != 0) {
         say(verify, false, "store, table meta, key 'meta': its head is not that of event %llu",
             (unsigned long long)meta->last_seq);

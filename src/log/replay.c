@@ -224,6 +224,17 @@ static int prove(struct replay *replay, struct far_error *err)
     return rv;
 }
 
+/* What a replay made in a folder of its own, and did not bring to its end. */
+static void undo_folder(const char *out)
+{
+    static const char *const made[] = {"state/data.mdb", "state/lock.mdb", "state/segments", "state", ""};
+    for (size_t i = 0; i < sizeof made / sizeof made[0]; i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/%s", out, made[i]);
+        (void)remove(path);
+    }
+}
+
 int far_log_replay(const char *dir, const struct far_moment *to, const char *out, struct far_replay *ret_replay,
                    struct far_error *err)
 {
@@ -231,7 +242,8 @@ int far_log_replay(const char *dir, const struct far_moment *to, const char *out
     char path[4096];
     int rv = open_source(dir, to, &replay.source, err);
     snprintf(path, sizeof path, "%s/state", out);
-    if (rv == 0 && (mkdir(out, 0700) != 0 || mkdir(path, 0700) != 0)) {
+    bool is_made = rv == 0 && mkdir(out, 0700) == 0;
+    if (rv == 0 && (!is_made || mkdir(path, 0700) != 0)) {
         rv = far_fail_errno(err, errno == EEXIST ? FAR_CONFLICT : FAR_IO, errno, "make folder '%s'", out);
     }
     rv = rv != 0 ? rv : far_store_open_lmdb(path, 0, false, &replay.out, err);
@@ -241,6 +253,8 @@ int far_log_replay(const char *dir, const struct far_moment *to, const char *out
     close_source(&replay.source);
     if (rv == 0) {
         *ret_replay = replay.done;
+    } else if (is_made) {
+        undo_folder(out);
     }
     return rv;
 }
@@ -278,6 +292,9 @@ int far_log_export(const char *dir, const struct far_moment *to, const char *pat
     }
     if (file != NULL) {
         fclose(file);
+    }
+    if (file != NULL && rv != 0) {
+        (void)unlink(path);
     }
     *ret_seq = source.seq;
     close_source(&source);

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/logging.h"
 #include "fsm/kv_overlay.h"
+#include "log/history.h"
 #include "log/log_offline.h"
 #include "server/server.h"
 
@@ -33,6 +34,7 @@ struct divergent {
     bool has_fork;      /* where the cluster left it is known */
     uint64_t fork_seq;  /* the last event that both have, as far as is known */
     uint64_t sure_seq;  /* at the cluster's side */
+    bool is_removed;       /* the cluster never left its life: it has all that this server had applied */
     uint64_t answered_seq; /* events behind it were perhaps never answered */
     char damage[FAR_MESSAGE_MAX];
 };
@@ -48,6 +50,9 @@ static bool has_head(struct divergent *d, uint64_t seq, const uint8_t head[32])
     uint8_t own[32];
     if (seq == 0) {
         return memcmp(head, zeros, 32) == 0;
+    }
+    if (seq + 1 == d->view.first_seq) {
+        return memcmp(d->view.base_head, head, 32) == 0;
     }
     far_arena_init(&arena, ARENA_MAX);
     bool same = far_log_view_event(&d->view, seq, &arena, &event, own, NULL) == 0 && memcmp(own, head, 32) == 0;
@@ -66,8 +71,11 @@ static int find_fork(struct divergent *d, struct far_error *err)
     far_buf_init(&text, FORK_MAX);
     int rc = far_file_read(path, &text, err);
     rc = rc == 0 ? far_buf_append(&text, "", 1) : rc;
-    if (rc == FAR_NOT_FOUND) {
+    d->is_removed = rc == 0 && strcmp((const char *)text.data, FAR_FORK_NONE) == 0;
+    if (rc == FAR_NOT_FOUND || d->is_removed) {
         far_buf_done(&text);
+        d->has_fork = d->is_removed;
+        d->fork_seq = d->is_removed ? d->answered_seq : 0;
         return 0;
     }
     bool good = rc == 0 && sscanf((const char *)text.data, "%llu %79s %llu %79s", &parent_seq, parent, &sure_seq, sure) == 4 &&
@@ -119,6 +127,25 @@ static int open_divergent(const char *dir, const char *place, struct divergent *
     return rc != 0 ? rc : find_fork(d, err);
 }
 
+/* The first event behind the fork that is kept; a server that was still fetching older ones does not have all of them. */
+static uint64_t first_alone(const struct divergent *d)
+{
+    return d->fork_seq + 1 > d->view.first_seq ? d->fork_seq + 1 : d->view.first_seq;
+}
+
+static uint64_t count_alone(const struct divergent *d)
+{
+    return d->view.last_seq + 1 - first_alone(d);
+}
+
+static void tell_missing(const struct divergent *d)
+{
+    if (first_alone(d) > d->fork_seq + 1) {
+        fprintf(stderr, "events %llu to %llu are not here: this server never had them, or had cut them\n",
+                (unsigned long long)d->fork_seq + 1, (unsigned long long)first_alone(d) - 1);
+    }
+}
+
 /* ---- list ---- */
 
 static int compare(const void *a, const void *b)
@@ -153,12 +180,14 @@ static void print_divergent(const char *place, struct divergent *d, int rc, cons
     }
     printf("%s: server '%s' (number %llu), ", place, d->config.name, (unsigned long long)d->config.server_id);
     if (!d->has_fork) {
-        printf("%llu events; where the cluster left it is not known\n", (unsigned long long)d->view.last_seq);
+        printf("%llu events, %llu to %llu; where the cluster left it is not known\n", (unsigned long long)count_alone(d),
+               (unsigned long long)first_alone(d), (unsigned long long)d->view.last_seq);
     } else if (d->view.last_seq == d->fork_seq) {
         printf("nothing that the cluster does not have\n");
     } else {
-        printf("%llu events alone: %llu to %llu\n", (unsigned long long)(d->view.last_seq - d->fork_seq),
-               (unsigned long long)d->fork_seq + 1, (unsigned long long)d->view.last_seq);
+        printf("%llu events %s: %llu to %llu\n", (unsigned long long)count_alone(d),
+               d->is_removed ? "that the cluster perhaps does not have" : "alone", (unsigned long long)first_alone(d),
+               (unsigned long long)d->view.last_seq);
     }
     if (d->damage[0] != '\0') {
         printf("%s: its log is damaged, so the end may be missing: %s\n", place, d->damage);
@@ -217,7 +246,10 @@ static int show(const char *dir, const char *place, struct far_error *err)
 {
     struct divergent d;
     int rc = open_divergent(dir, place, &d, err);
-    for (uint64_t seq = d.fork_seq + 1; rc == 0 && seq <= d.view.last_seq; seq++) {
+    if (rc == 0) {
+        tell_missing(&d);
+    }
+    for (uint64_t seq = rc == 0 ? first_alone(&d) : 0; rc == 0 && seq <= d.view.last_seq; seq++) {
         rc = show_event(&d, seq, err);
     }
     close_divergent(&d);
@@ -257,14 +289,33 @@ static int print_changes(struct divergent *d, uint64_t last_seq, struct far_erro
     return rc;
 }
 
+/* To the state at the fork, or to the oldest one behind it that is kept: then that is where the differences begin. */
+static int go_to_fork(struct divergent *d, struct far_error *err)
+{
+    struct far_moment fork = {.kind = FAR_MOMENT_SEQ, .value = d->fork_seq};
+    struct far_epoch epoch;
+    uint64_t behind = first_alone(d) - 1;
+    int rc = far_log_view_past(&d->view, &fork, err);
+    if (rc != FAR_NOT_FOUND || behind == 0 || far_epoch_after(d->view.transaction, behind - 1, &epoch, NULL) != 0) {
+        return rc;
+    }
+    far_log_view_end(&d->view);
+    d->is_viewed = false;
+    rc = far_log_offline_view(d->log, &d->view, err);
+    d->is_viewed = rc == 0;
+    fprintf(stderr, "the state behind event %llu is not here: what changed is shown from that behind event %llu on\n",
+            (unsigned long long)d->fork_seq, (unsigned long long)epoch.seq);
+    d->fork_seq = fork.value = epoch.seq;
+    return rc != 0 ? rc : far_log_view_past(&d->view, &fork, err);
+}
+
 static int diff(const char *dir, const char *place, struct far_error *err)
 {
     struct divergent d;
     int rc = open_divergent(dir, place, &d, err);
     uint64_t last_seq = rc == 0 ? d.view.last_seq : 0;
-    const struct far_moment fork = {.kind = FAR_MOMENT_SEQ, .value = d.fork_seq};
     if (rc == 0 && last_seq > d.fork_seq) {
-        rc = far_log_view_past(&d.view, &fork, err);
+        rc = go_to_fork(&d, err);
         rc = rc != 0 ? rc : print_changes(&d, last_seq, err);
     }
     close_divergent(&d);

@@ -12,6 +12,7 @@ int far_server_join(int argc, char **argv);
 int far_server_run(int argc, char **argv);
 int far_server_divergent(int argc, char **argv);
 int far_server_restore(int argc, char **argv);
+#define FAR_FORK_NONE "none\n" /* in divergent/…/fork: the cluster never left the life that this server was of */
 int far_server_rejoin(int argc, char **argv);
 int far_server_rejoin_check(int argc, char **argv);
 int far_server_recover_quorum(int argc, char **argv);

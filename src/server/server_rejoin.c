@@ -297,7 +297,24 @@ static int load_old(struct rejoin *r, struct far_error *err)
 
 /* ---- joining ---- */
 
-/* Where the cluster left the incarnation that this server was in: a line of text. */
+/* Is the life that it joined the very one that it was in? There may be two of one epoch. */
+static bool is_same_life(const struct rejoin *r, const struct far_enrolment *enrolment)
+{
+    const struct far_enroll_incarnation *now = NULL;
+    struct far_incarnation was;
+    char path[PATH_BYTES];
+    for (size_t i = 0; i < enrolment->incarnation_count; i++) {
+        now = enrolment->incarnations[i].epoch == enrolment->incarnation_epoch ? &enrolment->incarnations[i] : now;
+    }
+    place_path(r, ".", path);
+    path[strlen(path) - 2] = '\0';
+    int rc = far_incarnation_load(path, r->old.cluster_uuid, &was, NULL);
+    bool is_first = rc == FAR_NOT_FOUND && now == NULL;
+    return enrolment->incarnation_epoch == r->old_epoch && memcmp(enrolment->cluster_uuid, r->old.cluster_uuid, 16) == 0 &&
+           (is_first || (rc == 0 && now != NULL && memcmp(was.uuid, now->uuid, sizeof was.uuid) == 0));
+}
+
+/* Where the cluster left the incarnation that this server was in, or that it did not leave it: a line of text. */
 static int keep_fork(void *arg, const struct far_enrolment *enrolment, struct far_error *err)
 {
     const struct rejoin *r = arg;
@@ -312,6 +329,10 @@ static int keep_fork(void *arg, const struct far_enrolment *enrolment, struct fa
             place_path(r, "fork", path);
             return far_file_replace(path, text, (size_t)n, 0600, err);
         }
+    }
+    if (is_same_life(r, enrolment)) {
+        place_path(r, "fork", path);
+        return far_file_replace(path, FAR_FORK_NONE, strlen(FAR_FORK_NONE), 0600, err);
     }
     return 0;
 }

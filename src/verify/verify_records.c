@@ -233,7 +233,11 @@ void verify_file(struct verifier *v)
     v->at = HEADER;
     while (check_record(v)) {
     }
-    if (v->wants_head && !v->met_head) {
+    if (v->wants_head && !v->met_head && v->wanted_seq > v->last_seq) {
+        verify_found(v, "event", v->wanted_seq, "the export ends before it: the head that was given says nothing about this file");
+    } else if (v->wants_head && !v->met_head && v->wanted_seq < v->first_seq) {
+        verify_found(v, "event", v->wanted_seq, "the export begins behind it: the head that was given says nothing about this file");
+    } else if (v->wants_head && !v->met_head) {
         verify_found(v, "event", v->wanted_seq, "the head behind it is not the one that was given: this is another history");
     }
     tell_compacted(v);

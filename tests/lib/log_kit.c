@@ -14,6 +14,7 @@ struct kit_server kit_servers[KIT_SERVERS + 1];
 uv_loop_t kit_loop;
 char kit_root[256];
 uint64_t kit_low_space_bytes = 1;
+uint64_t kit_epoch_events;
 uint64_t kit_next_number = 100;
 static uv_timer_t waker;
 static struct far_test_pki pki;
@@ -74,6 +75,7 @@ struct far_log_config kit_config_of(struct kit_server *server)
                                    .low_space_bytes = kit_low_space_bytes,
                                    .full_space_bytes = 1,
                                    .map_bytes = (size_t)1 << 30,
+                                   .epoch_events = kit_epoch_events,
                                    .events_max = KIT_EVENTS_MAX,
                                    .segment_events = KIT_SEGMENT_EVENTS};
 }

@@ -23,6 +23,7 @@ extern struct kit_server kit_servers[KIT_SERVERS + 1]; /* by id, from 1 */
 extern uv_loop_t kit_loop;
 extern char kit_root[256];
 extern uint64_t kit_low_space_bytes; /* first watermark of servers that are opened from now on */
+extern uint64_t kit_epoch_events;    /* of states of the past, of servers that are opened from now on; 0: as ever */
 extern uint64_t kit_next_number;     /* of the next site */
 
 /* Let the loop do something; returns after 10 ms at the latest. */

@@ -583,6 +583,7 @@ static void a_replay_begins_with_the_oldest_state_that_leads_to_now(void **unuse
     snprintf(out, sizeof out, "%s/replayed2", base);
     struct far_moment earlier = {FAR_MOMENT_SEQ, decided_seq - EPOCH / 2};
     assert_int_equal(far_log_replay(server.dir, &earlier, out, &replay, &err), FAR_NOT_FOUND);
+    must(far_log_replay(server.dir, &(struct far_moment){.kind = FAR_MOMENT_NOW}, out, &replay, &err), &err); /* nothing was left */
 }
 
 /* ---- who checks ---- */

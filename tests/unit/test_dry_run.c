@@ -369,6 +369,45 @@ static void every_get_answers_from_the_past(void **unused)
     assert_int_equal(ask("GET", "/v1/sites?at=2999-01-01T00:00:00%2B01:00", NULL), 400);
 }
 
+/* Not that it is busy: nobody is to come again later for that. */
+static void before_the_first_event_there_was_no_cluster(void **unused)
+{
+    assert_int_equal(ask("GET", "/v1/cluster?at=0", NULL), 404);
+    assert_non_null(strstr(far_test_https_body(c), "no cluster yet behind event 0"));
+    assert_int_equal(ask("GET", "/v1/cluster?at=1", NULL), 200);
+}
+
+static bool is_cut(const char *path)
+{
+    assert_int_equal(ask("GET", path, NULL), 200);
+    json_t *consumer = answer();
+    assert_true(json_is_boolean(json_object_get(consumer, "cut")));
+    bool cut = json_is_true(json_object_get(consumer, "cut"));
+    json_decref(consumer);
+    return cut;
+}
+
+static void a_consumer_whose_place_was_cut_is_marked(void **unused)
+{
+    uint64_t holders[3] = {1};
+    char path[64];
+    assert_int_equal(ask("GET", "/v1/servers/s2", NULL), 200);
+    json_t *second = answer();
+    holders[1] = (uint64_t)number(second, "id");
+    json_decref(second);
+    assert_int_equal(ask("POST", "/v1/consumers", "{\"name\":\"early\",\"from\":\"3\"}"), 201);
+    assert_true(!is_cut("/v1/consumers/early"));
+    uint64_t seq = far_test_api_last_seq(fixture);
+    struct far_cmd_events_cut cut = {.seq = 3, .held_by = {.items = holders, .count = 2}};
+    assert_int_equal(far_test_api_apply(fixture, &far_schema_cmd_events_cut, &cut), 0);
+    assert_true(!is_cut("/v1/consumers/early")); /* 3 stays, with which it begins */
+    cut.seq = 4;
+    assert_int_equal(far_test_api_apply(fixture, &far_schema_cmd_events_cut, &cut), 0);
+    assert_true(is_cut("/v1/consumers/early"));
+    snprintf(path, sizeof path, "/v1/consumers/early?at=%llu", (unsigned long long)seq);
+    assert_true(!is_cut(path));
+}
+
 /* ---- explanations ---- */
 
 static json_t *explain(const char *object)
@@ -529,6 +568,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(arguments_of_the_past_are_refused_where_they_mean_nothing, start, stop),
         cmocka_unit_test_setup_teardown(the_only_server_with_some_events_stays, start, stop),
         cmocka_unit_test_setup_teardown(every_get_answers_from_the_past, start, stop),
+        cmocka_unit_test_setup_teardown(before_the_first_event_there_was_no_cluster, start, stop),
+        cmocka_unit_test_setup_teardown(a_consumer_whose_place_was_cut_is_marked, start, stop),
         cmocka_unit_test_setup_teardown(an_object_is_explained_by_the_events_that_changed_it, start, stop),
         cmocka_unit_test_setup_teardown(what_was_removed_is_explained_by_its_id, start, stop),
         cmocka_unit_test_setup_teardown(a_job_of_the_schedule_leads_to_who_started_the_plan, start, stop),

@@ -386,6 +386,9 @@ static void an_export_proves_itself_and_names_each_changed_byte(void **unused)
     }
     assert_int_equal(seq, last_seq);
     assert_int_equal(far_log_export(dir, &all, path_a, &seq, &err), FAR_CONFLICT);
+    struct far_moment none = {FAR_MOMENT_SEQ, 0};
+    assert_int_equal(far_log_export(dir, &none, in_dir(path_b, "export", 1), &seq, &err), FAR_NOT_FOUND);
+    assert_int_not_equal(access(path_b, F_OK), 0); /* nothing is left */
     snprintf(arguments, sizeof arguments, "--head %s %s", head, path_a);
     assert_int_equal(run_verifier(arguments), 0);
     assert_non_null(strstr(said, "is the history whose head was given"));

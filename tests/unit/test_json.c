@@ -146,6 +146,33 @@ static void a_hash_of_64_bits_is_written_whole(void **unused)
     json_t *json = far_json_from_struct(&far_schema_ev_command_remembered, &event);
     assert_string_equal(json_string_value(json_object_get(json, "body_hash")), "fedcba9876543210");
     json_decref(json);
+    struct far_ev_entry_skipped skipped = {.index = 5, .entry_hash = 0xcfdff3a77d6eb0f3, .commands = 1};
+    json = far_json_from_struct(&far_schema_ev_entry_skipped, &skipped);
+    assert_string_equal(json_string_value(json_object_get(json, "entry_hash")), "cfdff3a77d6eb0f3"); /* as skip-entry wants it */
+    json_decref(json);
+    skipped.entry_hash = 1;
+    json = far_json_from_struct(&far_schema_ev_entry_skipped, &skipped);
+    assert_string_equal(json_string_value(json_object_get(json, "entry_hash")), "0000000000000001");
+    json_decref(json);
+}
+
+static void no_number_is_told_as_another_one(void **unused)
+{
+    static const uint64_t numbers[] = {0, INT64_MAX, (uint64_t)INT64_MAX + 1, UINT64_MAX};
+    static const char *const texts[] = {"0", "9223372036854775807", "\"9223372036854775808\"", "\"18446744073709551615\""};
+    struct far_cmd_events_cut object = {.seq = 1, .held_by = {.items = numbers, .count = 4}};
+    json_t *json = far_json_from_struct(&far_schema_cmd_events_cut, &object);
+    for (size_t i = 0; i < 4; i++) {
+        struct far_buf text;
+        json_t *one = far_json_u64(numbers[i]);
+        assert_true(json_equal(one, json_array_get(json_object_get(json, "held_by"), i)));
+        far_buf_init(&text, 100);
+        assert_int_equal(far_json_write(one, &text, NULL), 0);
+        assert_true(far_slice_equal(far_buf_slice(&text), far_slice_str(texts[i])));
+        far_buf_done(&text);
+        json_decref(one);
+    }
+    json_decref(json);
 }
 
 static int read_workload(const char *text)
@@ -450,6 +477,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(every_command_survives_json_and_back, setup, teardown),
         cmocka_unit_test_setup_teardown(secrets_and_hashes_of_tokens_are_never_written, setup, teardown),
         cmocka_unit_test_setup_teardown(a_hash_of_64_bits_is_written_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_number_is_told_as_another_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_number_is_told_as_another_one, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_wrong_in_a_list_is_named_with_its_place, setup, teardown),
         cmocka_unit_test_setup_teardown(numbers_outside_of_the_range_are_refused, setup, teardown),
         cmocka_unit_test(plain_bodies_are_read_as_any_other),

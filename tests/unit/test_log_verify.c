@@ -6,6 +6,7 @@
 #include "../lib/remove_tree.h"
 #include "base/clock.h"
 #include "log/log.h"
+#include "log/store.h"
 
 #include <dirent.h>
 #include <sys/stat.h>
@@ -211,6 +212,36 @@ static void a_changed_event_is_named_with_its_seq(void **state)
     assert_found("state/data.mdb", "site-110", "-store, table events, seq", "its checksum is wrong");
 }
 
+/* As where a segment is damaged: one finding, and one for all that lie behind it. */
+static void events_that_are_missing_in_a_row_are_no_flood_of_findings(void **state)
+{
+    (void)state;
+    struct bytes whole = read_file("state/data.mdb");
+    struct far_store *store;
+    struct far_store_txn *txn;
+    char path[1000];
+    size_t removed = 0;
+    snprintf(path, sizeof path, "%s/state", dir);
+    assert_int_equal(far_store_open_lmdb(path, 0, false, &store, NULL), 0);
+    assert_int_equal(far_store_begin(store, true, &txn, NULL), 0);
+    assert_int_equal(store->ops->event_remove(txn, 10, 29, 100, &removed, NULL), 0);
+    assert_int_equal(far_store_commit(txn, NULL), 0);
+    far_store_close(store);
+    assert_int_equal(removed, 20);
+    assert_int_equal(verify(), FAR_CORRUPT);
+    assert_non_null(strstr(said.text, "seq 10: missing"));
+    assert_null(strstr(said.text, "seq 11"));
+    assert_null(strstr(said.text, "seq 29"));
+    assert_non_null(strstr(said.text, "-events 11 to 29: cannot be read either"));
+    snprintf(path, sizeof path, "%s/state/data.mdb", dir);
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(whole.data, 1, whole.len, file), whole.len);
+    assert_int_equal(fclose(file), 0);
+    free(whole.data);
+    assert_int_equal(verify(), 0);
+}
+
 static void a_changed_byte_of_the_wal_is_named_with_its_file(void **state)
 {
     (void)state;
@@ -351,6 +382,7 @@ int main(void)
         cmocka_unit_test(a_changed_row_is_named_with_table_and_key),
         cmocka_unit_test(a_changed_row_of_the_past_is_found),
         cmocka_unit_test(a_changed_event_is_named_with_its_seq),
+        cmocka_unit_test(events_that_are_missing_in_a_row_are_no_flood_of_findings),
         cmocka_unit_test(a_changed_byte_of_the_wal_is_named_with_its_file),
         cmocka_unit_test(a_changed_byte_of_the_last_record_of_the_wal_is_found),
         cmocka_unit_test(no_flipped_byte_changes_what_is_read_unnoticed),

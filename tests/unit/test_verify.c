@@ -184,6 +184,11 @@ static void export_until(uint64_t until)
     assert_int_equal(next, 0);
 }
 
+static struct {
+    unsigned long long seq; /* 0: none is given */
+    uint8_t head[32];
+} given_head;
+
 /* Findings; what was said in `said`. The keys of the servers with these numbers are given. */
 static unsigned long long verify(const char *given)
 {
@@ -193,6 +198,9 @@ static unsigned long long verify(const char *given)
         memcpy(v->given[v->given_count++], public_keys[*given - '0'], 32);
     }
     memset(said, 0, sizeof said);
+    v->wants_head = given_head.seq != 0;
+    v->wanted_seq = given_head.seq;
+    memcpy(v->wanted, given_head.head, sizeof v->wanted);
     v->file = fmemopen(out.data, out.len, "rb");
     v->out = fmemopen(said, sizeof said - 1, "w");
     assert_true(v->file != NULL && v->out != NULL);
@@ -313,6 +321,26 @@ static void a_signed_export_is_proven_from_the_first_servers_key(void **unused)
     assert_covers(seq);
     assert_int_equal(verify(""), 0);
     assert_says("that the file itself names");
+}
+
+/* A head of an event that the file does not have says nothing of it. */
+static void a_head_from_outside_of_the_file_is_no_other_history(void **unused)
+{
+    struct far_event event;
+    add_site();
+    add_site();
+    given_head.seq = last() - 1;
+    assert_int_equal(far_store_event_get(txn, given_head.seq, &event, given_head.head, NULL), 0);
+    export_until(last());
+    assert_int_equal(verify(""), 0);
+    export_until(last() - 2);
+    assert_int_equal(verify(""), 1);
+    assert_says("the export ends before it");
+    export_until(last());
+    given_head.head[3] ^= 1;
+    assert_int_equal(verify(""), 1);
+    assert_says("this is another history");
+    given_head.seq = 0;
 }
 
 static void signatures_that_are_younger_than_the_last_event_come_along(void **unused)
@@ -701,6 +729,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(a_signed_export_is_proven_from_the_first_servers_key),
+        CASE(a_head_from_outside_of_the_file_is_no_other_history),
         CASE(signatures_that_are_younger_than_the_last_event_come_along),
         CASE(trust_follows_servers_that_are_replaced_one_by_one),
         CASE(an_export_that_begins_later_is_proven_by_the_key_of_a_voter_of_then),
