@@ -10,6 +10,7 @@
 #include "log/cluster_clock.h"
 #include "log/frames.h"
 #include "log/head_duty.h"
+#include "log/layers.h"
 #include "log/past_copy.h"
 #include "log/proposals.h"
 #include "log/raft_core.h"
@@ -73,6 +74,7 @@ struct sim_swarm {
     uint64_t disk_us;      /* of a write, at most */
     uint64_t apply_us;     /* from commit to apply, at most */
     unsigned apply_group;  /* entries in one transaction, at most */
+    uint64_t layer_us;     /* from applying to a layer to its commit, at most; 0: no layers */
     uint64_t cache_bytes;  /* of entries for slow peers */
     uint64_t segment_bytes; /* of the WAL; 0 = as in production: nobody fills one in a simulated minute */
     uint64_t fault_us;     /* between two faults, at most */
@@ -163,6 +165,10 @@ struct sim_server {
     struct far_wal_entry queued[SIM_QUEUE_MAX];
     size_t queue_head, queue_count;
     bool apply_planned;
+    struct far_layers *layers; /* NULL: it applies to the store at once */
+    const struct far_layer *frozen;
+    bool is_growing;       /* there is a layer on top */
+    uint64_t layer_number; /* of the last that was frozen */
     struct far_store_meta *before; /* meta as of the commit before the last */
     struct far_store_meta *meta;   /* of the last commit */
     uint64_t told_durable;
@@ -511,6 +517,14 @@ struct sim_copy {
 };
 struct sim_copy sim_server_copy(struct sim_server *server);
 void sim_server_return(struct sim *sim, unsigned machine, struct sim_copy *copy);
+
+/* sim_apply.c */
+void sim_apply_live(struct sim_server *server); /* a life begins */
+void sim_apply_end(struct sim_server *server);  /* and is over */
+void sim_apply_plan(struct sim_server *server);
+int sim_apply_one(struct sim_server *server, struct far_store_txn *txn, const struct far_wal_entry *entry, struct far_error *err);
+/* All that was applied is in the store: before whoever else writes it. */
+void sim_apply_settle(struct sim_server *server);
 
 /* sim_install.c */
 void sim_install_begin(struct sim_server *server, uint64_t from_id, uint64_t min_index);

@@ -104,6 +104,7 @@ static void carry_out(struct sim_server *server)
     struct far_store_txn *txn;
     struct far_error err = {0};
     bool changed = false, more;
+    sim_apply_settle(server);
     FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
     int rc = far_compact_rows(txn, sim->trouble ? sim->swarm.compact_rows : 500, &changed, &more, &err);
     compact_another(server, txn, &changed);

@@ -63,6 +63,9 @@ enum sim_counted {
     SIM_COUNT_NODE_SILENT,
     SIM_COUNT_LEASE_LOST,
     SIM_COUNT_CONSUMER_BACK, /* a consumer died and went on from its mark */
+    /* layers over the store */
+    SIM_COUNT_LAYER,
+    SIM_COUNT_LAYER_LOST,  /* answered, and lost with the process before their commit */
     /* compaction and states of the past */
     SIM_COUNT_COMPACT,       /* decided by the log */
     SIM_COUNT_COMPACT_PIECE, /* transactions that carry it out */

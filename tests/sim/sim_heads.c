@@ -347,6 +347,7 @@ static void cut(struct sim_server *server)
     struct far_store_txn *txn;
     struct far_error err = {0};
     bool more = false;
+    sim_apply_settle(server);
     FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
     uint64_t last = far_store_meta(txn)->last_seq;
     int rc = far_retain_decided(txn, &server->cut_seq, &err);

@@ -12,6 +12,7 @@ static void ask(struct sim_server *server)
     struct sim *sim = server->sim;
     server->fetch_number = ++sim->next_order;
     server->fetch_heard_us = sim->now_us;
+    sim_apply_settle(server);
     FAR_ASSERT(far_install_begin(server->store, &server->install, NULL) == 0);
     sim_net_send(server, server->fetch_from, SIM_STATE_WANT, server->fetch_number, far_slice(NULL, 0));
     sim_after(sim, ASK_AGAIN_US, ask_again, server, server->life, server->fetch_number, NULL);
@@ -162,6 +163,7 @@ static void take_history(struct sim_server *server, uint64_t seq, struct far_sli
     if (server->fetching || seq != server->meta->first_seq - 1 || batch.len == 0) {
         return; /* it is there by now */
     }
+    sim_apply_settle(server);
     FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
     if (far_history_apply(txn, batch, &err) != 0) {
         sim_fail(server->sim, "server %llu cannot take events: %s", (unsigned long long)server->id, err.message);
@@ -195,6 +197,7 @@ void sim_install_message(struct sim_server *server, uint64_t from_id, enum sim_m
         return;
     }
     server->fetch_heard_us = server->sim->now_us;
+    sim_apply_settle(server);
     if (kind == SIM_STATE_END) {
         finish(server, bytes);
     } else if (far_install_piece(&server->install, bytes, NULL) != 0) {

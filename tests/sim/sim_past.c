@@ -44,6 +44,7 @@ static void forget_some(struct sim_server *server)
     struct far_error err = {0};
     struct far_retain_walk walk = server->walk;
     bool changed = false, more = false;
+    sim_apply_settle(server);
     FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
     if (far_retain_history(txn, &walk, UINT64_MAX, WALK_ROWS, &changed, &more, &err) != 0) {
         sim_fail(server->sim, "server %llu cannot forget old states: %s", (unsigned long long)server->id, err.message);
@@ -153,6 +154,7 @@ static bool put(struct sim_server *server, struct far_slice bytes)
 {
     struct far_store_txn *txn;
     struct far_error err = {0};
+    sim_apply_settle(server);
     FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
     int rc = far_past_copy_apply(txn, bytes, &err);
     if (rc == 0) {
@@ -311,6 +313,25 @@ void sim_past_start(struct sim *sim)
     }
 }
 
+/* One epoch behind the other, from the oldest to where it is: an entry may step over a few. */
+static void check_epochs(struct sim_server *server)
+{
+    enum { STEP_MAX = 512 };
+    struct far_store_txn *txn;
+    struct far_epoch epoch = {.seq = 0};
+    FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
+    uint64_t last_seq = far_store_meta(txn)->last_seq, at = UINT64_MAX;
+    bool is_whole = true;
+    for (; far_epoch_after(txn, at, &epoch, NULL) == 0; at = epoch.seq) {
+        is_whole = is_whole && (at == UINT64_MAX || epoch.seq - at < STEP_MAX);
+    }
+    if (!is_whole || at == UINT64_MAX || last_seq - at >= STEP_MAX) {
+        sim_fail(server->sim, "server %llu: behind event %llu there are epochs missing (it is at %llu)", (unsigned long long)server->id,
+                 (unsigned long long)at, (unsigned long long)last_seq);
+    }
+    far_store_abort(txn);
+}
+
 /* From the oldest state that all events lead on from to now. */
 static void check_fold(struct sim_server *server)
 {
@@ -346,6 +367,7 @@ void sim_past_check(struct sim *sim)
         }
         read_one(server, 1 + sim_random(sim, server->meta->installed_index > 0 ? server->meta->installed_index
                                                                                : server->meta->applied_index));
+        check_epochs(server);
         if (i == folded) {
             check_fold(server);
         }

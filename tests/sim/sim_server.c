@@ -1,7 +1,7 @@
 /* One simulated server: what log.c does around the raft driver, in virtual time. See sim.h.
  *
- * Committed entries are queued and applied a little later in groups, one transaction each; what the commit before left is
- * durable then. A crash drops memory, and with a power cut also what disk and store had not made durable. */
+ * Committed entries are queued and applied a little later (sim_apply.c). A crash drops memory, and with a power cut also what
+ * disk and store had not made durable. */
 #include "sim.h"
 
 #include "base/assert.h"
@@ -74,16 +74,6 @@ static void env_send(void *arg, uint64_t peer_id, const char *address, struct fa
     sim_net_send(arg, peer_id, SIM_RAFT, 0, message);
 }
 
-static void apply_due(struct sim *sim, void *object, uint64_t life, uint64_t unused, struct far_blob *blob);
-
-static void plan_apply(struct sim_server *server)
-{
-    if (!server->apply_planned && server->queue_count > 0) {
-        server->apply_planned = true;
-        sim_after(server->sim, 50 + sim_random(server->sim, server->sim->swarm.apply_us), apply_due, server, server->life, 0, NULL);
-    }
-}
-
 static void env_commit(void *arg, const struct far_wal_entry *entry)
 {
     struct sim_server *server = arg;
@@ -94,7 +84,7 @@ static void env_commit(void *arg, const struct far_wal_entry *entry)
     if (server->incarnation == server->sim->incarnation) {
         sim_check_commit(server->sim->check, server->id, entry);
     }
-    plan_apply(server);
+    sim_apply_plan(server);
 }
 
 static void env_leader(void *arg, uint64_t leader_id, uint64_t term, bool is_self)
@@ -140,76 +130,6 @@ static void env_full(void *arg, const struct far_error *err)
     sim_after(server->sim, 500 * SIM_MS, retry_due, server, server->life, 0, NULL);
 }
 
-/* ---- applying ---- */
-
-struct decided {
-    struct sim_server *server;
-    uint64_t index;
-    uint64_t term;
-};
-
-static void note_result(void *arg, unsigned position, const struct far_command *command, const struct far_result *result)
-{
-    struct decided *decided = arg;
-    struct sim_server *server = decided->server;
-    if (server->sim->options.verbose && result->klass != 0 && server->is_leader) {
-        sim_say(server->sim, "command %llu of kind %u: %s", (unsigned long long)far_get_le64(command->id), command->kind,
-                result->message);
-    }
-    if (result->seq_first != 0 && !result->repeated) { /* the state's time moves with its events only */
-        far_cluster_clock_observe(&server->clock, command->proposed_at_ms, now_ms(server));
-    }
-    if (command->kind == FAR_KIND_cmd_progress_compact && result->klass == 0 && server->incarnation == server->sim->incarnation) {
-        sim_compact_decided(server->sim, command);
-    }
-    far_proposals_decided(&server->proposals, decided->index, decided->term, position, result, decided->index);
-}
-
-static int apply_one(struct sim_server *server, struct far_store_txn *txn, const struct far_wal_entry *entry,
-                     struct far_error *err)
-{
-    struct decided decided = {.server = server, .index = entry->index, .term = entry->term};
-    struct far_slice data = far_blob_slice(entry->blob);
-    int rc;
-    if (entry->type == FAR_RAFT_COMMAND) {
-        rc = far_apply_commands(txn, entry->index, entry->term, data, note_result, &decided, err);
-    } else if (entry->type == FAR_RAFT_BARRIER) {
-        rc = far_apply_barrier(txn, entry->index, entry->term, err);
-    } else {
-        rc = far_apply_configuration(txn, entry->index, entry->term, data, err);
-    }
-    if (rc == 0) {
-        struct far_store_meta *meta = far_store_meta(txn);
-        if (server->sim->options.broken == SIM_BROKEN_APPLY && server->machine == 1 && entry->index % 100 == 99) {
-            meta->digest.low++;
-        }
-        if (server->incarnation == server->sim->incarnation) {
-            sim_check_applied(server->sim->check, server->id, meta);
-        }
-    }
-    return rc;
-}
-
-struct far_raft_manifest sim_manifest_of(const struct far_store_meta *meta)
-{
-    return (struct far_raft_manifest){.index = meta->applied_index,
-                                      .term = meta->applied_term,
-                                      .configuration_index = meta->configuration_index,
-                                      .configuration = far_slice(meta->configuration, meta->configuration_len),
-                                      .data = far_slice(meta->head, FAR_HEAD_SIZE)};
-}
-
-void sim_server_tell_durable(struct sim_server *server)
-{
-    uint64_t durable = far_store_durable_index(server->store);
-    const struct far_store_meta *meta = server->meta->applied_index == durable ? server->meta : server->before;
-    if (durable > server->told_durable && meta->applied_index == durable) {
-        struct far_raft_manifest manifest = sim_manifest_of(meta);
-        server->told_durable = durable;
-        far_raft_durable(server->raft, &manifest);
-    }
-}
-
 void sim_server_read_meta(struct sim_server *server)
 {
     struct far_store_txn *txn;
@@ -223,75 +143,6 @@ void sim_server_stop(struct sim_server *server, const struct far_error *err)
 {
     server->fatal = true;
     server->fatal_err = *err;
-}
-
-/* One transaction. */
-static void apply_group(struct sim_server *server)
-{
-    struct far_store_txn *txn;
-    struct far_error err = {0};
-    struct far_raft_status status;
-    FAR_ASSERT(far_store_begin(server->store, true, &txn, NULL) == 0);
-    for (unsigned i = 0; i < server->sim->swarm.apply_group && server->queue_count > 0; i++) {
-        struct far_wal_entry *entry = &server->queued[server->queue_head];
-        int rc = apply_one(server, txn, entry, &err);
-        if (rc == FAR_CORRUPT && server->damaged) {
-            far_store_abort(txn);
-            sim_server_stop(server, &err);
-            return;
-        }
-        if (rc != 0) {
-            sim_fail(server->sim, "server %llu cannot apply entry %llu: %s", (unsigned long long)server->id,
-                     (unsigned long long)entry->index, err.message);
-            far_store_abort(txn);
-            return;
-        }
-        far_blob_unref(entry->blob);
-        server->queue_head = (server->queue_head + 1) % SIM_QUEUE_MAX;
-        server->queue_count--;
-    }
-    far_raft_status(server->raft, &status);
-    if (status.stored_index > 0) {
-        far_store_meta(txn)->stored_index = status.stored_index;
-        far_store_meta(txn)->stored_term = status.stored_term;
-    }
-    struct far_store_meta *old = server->before;
-    server->before = server->meta;
-    server->meta = old;
-    *server->meta = *far_store_meta(txn);
-    FAR_ASSERT(far_store_commit(txn, NULL) == 0);
-    far_proposals_applied(&server->proposals, server->meta->applied_index, server->meta->applied_term);
-}
-
-void sim_server_apply_all(struct sim_server *server)
-{
-    while (server->queue_count > 0 && !server->sim->failed && !server->fatal) {
-        apply_group(server);
-    }
-}
-
-static void apply_due(struct sim *sim, void *object, uint64_t life, uint64_t unused, struct far_blob *blob)
-{
-    struct sim_server *server = object;
-    if (!server->alive || server->life != life) {
-        return;
-    }
-    server->apply_planned = false;
-    if (server->queue_count == 0) {
-        return;
-    }
-    apply_group(server);
-    if (server->fatal) {
-        return;
-    }
-    if (sim_chance(sim, 10)) {
-        FAR_ASSERT(far_store_sync(server->store, NULL) == 0);
-    }
-    if (!sim->failed) {
-        sim_server_tell_durable(server);
-        sim_server_pump(server);
-        plan_apply(server);
-    }
 }
 
 /* ---- messages ---- */
@@ -466,6 +317,7 @@ void sim_server_start(struct sim_server *server)
         return;
     }
     server->alive = true;
+    sim_apply_live(server);
     sim_propose_start(server);
     int rc = far_raft_open(&config, &server->env, &server->raft, &err);
     if (rc == 0) {
@@ -509,11 +361,7 @@ static void end_life(struct sim_server *server)
         server->raft = NULL;
     }
     server->job = NULL;
-    for (; server->queue_count > 0; server->queue_count--) {
-        far_blob_unref(server->queued[server->queue_head].blob);
-        server->queue_head = (server->queue_head + 1) % SIM_QUEUE_MAX;
-    }
-    server->apply_planned = false;
+    sim_apply_end(server);
     server->is_leader = false;
     sim_propose_end(server);
     sim_install_end(server);
@@ -584,7 +432,7 @@ static void note_made(struct sim_server *server, struct far_store_txn *txn, uint
     struct far_wal_entry entry = {.index = index, .term = FAR_RAFT_BOOTSTRAP_TERM, .type = type, .blob = blob};
     struct far_error err = {0};
     sim_check_commit(server->sim->check, server->id, &entry);
-    FAR_ASSERT(apply_one(server, txn, &entry, &err) == 0);
+    FAR_ASSERT(sim_apply_one(server, txn, &entry, &err) == 0);
     far_blob_unref(blob);
 }
 

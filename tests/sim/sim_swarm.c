@@ -68,6 +68,7 @@ struct sim_swarm sim_swarm_draw(uint64_t seed)
     swarm.compact_rows = (unsigned)PICK(&d, 0, 5, 20) * (swarm.nodes > 0);
     swarm.epoch_events = PICK(&d, 0, 0, 32, 128);
     swarm.past_looks = PICK(&d, 30, 200, 0);
+    swarm.layer_us = PICK(&d, 0, 100) * SIM_MS * (swarm.epoch_events > 0); /* as in production there is a history below */
     return swarm;
 }
 
@@ -131,11 +132,12 @@ void sim_swarm_say(struct sim *sim)
     }
     sim_say(sim, "%u voters, %u consumers, %u nodes (lease %llu ms), %u clients on %u keys, think %llu us, "
             "election %llu ms, delay %llu us, drop %u/1000, disk %llu us, "
-            "apply %llu us by %u, cache %llu, segments %llu, membership %d, heads %d after %llu events or %llu ms, "
+            "apply %llu us by %u in layers of %llu us, cache %llu, segments %llu, membership %d, heads %d after %llu events or %llu ms, "
             "retention %d, compaction by %u, epochs of %llu by %llu; every %llu us one of:%s", s->servers, s->consumers, s->nodes,
             (unsigned long long)s->lease_ms, s->clients, s->keys,
             (unsigned long long)s->think_us, (unsigned long long)s->election_ms, (unsigned long long)s->delay_us,
             s->drop_permille, (unsigned long long)s->disk_us, (unsigned long long)s->apply_us, s->apply_group,
+            (unsigned long long)s->layer_us,
             (unsigned long long)s->cache_bytes, (unsigned long long)s->segment_bytes,
             s->membership, s->heads, (unsigned long long)s->head_events,
             (unsigned long long)s->head_ms, s->retention, s->compact_rows,
