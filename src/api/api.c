@@ -205,6 +205,10 @@ static int check_fit(const struct far_api *api, const struct far_route *route, c
     if (is_to_come(api, &query->at) || is_to_come(api, &query->until)) {
         return far_fail(err, FAR_INVALID, "that moment is still to come: give one of the past, or none for now");
     }
+    bool is_piece = route->action == FAR_ROUTE_LOG_EXPORT || route->action == FAR_ROUTE_BACKUP_PIECE;
+    if (is_piece && query->from != FAR_FROM_START && query->from != FAR_FROM_SEQ) {
+        return far_fail(err, FAR_INVALID, "argument 'from' must be a number here");
+    }
     if (query->force && !route->keeps_history) {
         return far_fail(err, FAR_INVALID, "argument 'force' does not fit here");
     }
@@ -254,6 +258,9 @@ static bool admit(struct far_api_request *request)
         rc = far_query_parse(http->query, http->query_count, &request->query, &err);
     }
     rc = rc != 0 ? rc : check_fit(request->api, match.route, &request->query, &err);
+    if (rc == 0 && http->if_match[0] != '\0' && match.route->action != FAR_ROUTE_PATCH) {
+        rc = far_fail(&err, FAR_INVALID, "the header If-Match does not fit here: only what PATCH changes can depend on a revision");
+    }
     if (rc != 0) {
         far_api_problem(request, 0, &err);
     }

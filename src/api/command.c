@@ -225,7 +225,12 @@ static int condition(struct far_api_request *request, const json_t *body, struct
         return far_fail(err, FAR_INVALID, "field 'revision' must be a number");
     }
     update->revision = field != NULL ? (uint64_t)json_integer_value(field) : 0;
-    int rc = header[0] != '\0' ? far_if_match_parse(header, &is_any, &update->revision, err) : 0;
+    uint64_t stated = update->revision;
+    int rc = header[0] != '\0' ? far_if_match_parse(header, &is_any, &stated, err) : 0;
+    if (rc == 0 && field != NULL && !is_any && stated != update->revision) {
+        return far_fail(err, FAR_INVALID, "the header If-Match and the field 'revision' name different revisions");
+    }
+    update->revision = stated;
     update->conditional = field != NULL || !is_any;
     return rc;
 }
@@ -310,6 +315,9 @@ static int token(struct far_api_request *request, const json_t *body, struct far
     rc = rc != 0 ? rc : token_text(request, &object, secret, err);
     if (rc != 0) {
         return rc;
+    }
+    if (object.purpose == FAR_token_purpose_api && object.site.len > 0) {
+        return far_fail(err, FAR_INVALID, "field 'site' does not fit: a token of a user or program stands at no site");
     }
     if (object.purpose != FAR_token_purpose_api && object.expires_ms == 0) {
         rc = cluster_now(request, &object.expires_ms, err);

@@ -322,6 +322,10 @@ static int place(struct far_event_stream *stream, struct far_log_view *view, str
     if (rc == 0 && stream->next_seq < first) {
         return no_longer_kept(stream->next_seq, view, err);
     }
+    if (rc == 0 && query->bounded && stream->next_seq > view->last_seq + 1) {
+        return far_fail(err, FAR_BUSY, "event %llu has not come to this server yet; the newest here is %llu",
+                        (unsigned long long)(stream->next_seq - (from == FAR_FROM_CURSOR)), (unsigned long long)view->last_seq);
+    }
     return rc != 0 ? rc : find_head(stream, view, err);
 }
 

@@ -156,6 +156,9 @@ static int read_headers(struct lws *wsi, struct far_http_head *head, struct far_
                             FAR_HTTP_HEADER_MAX, FAR_HTTP_HEAD_MAX / 2);
         }
     }
+    if (status == 0 && request->idempotency_key[0] == '\0' && lws_hdr_custom_length(wsi, "idempotency-key:", 16) == 0) {
+        status = refuse(request, 400, "the header Idempotency-Key is empty: leave it out, or send 32 hexadecimal digits");
+    }
     return status;
 }
 

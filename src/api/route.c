@@ -241,50 +241,26 @@ void far_cursor_format(const struct far_cursor *cursor, char text[FAR_CURSOR_TEX
 
 /* ---- times ---- */
 
-/* Days from 1970-01-01 to a date of the Gregorian calendar; year from 1970. */
-static uint64_t days_of(uint64_t year, uint64_t month, uint64_t day)
-{
-    static const unsigned before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
-    uint64_t past = year - 1, leaps = past / 4 - past / 100 + past / 400 - (1969 / 4 - 1969 / 100 + 1969 / 400);
-    bool is_leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-    return (year - 1970) * 365 + leaps + before[month - 1] + (month > 2 && is_leap) + day - 1;
-}
+enum { TIME_LEN = sizeof "2026-11-20T17:30:00Z" - 1 };
 
 bool far_time_parse(struct far_slice text, uint64_t *ret_ms)
 {
-    static const char shape[] = "0000-00-00T00:00:00";
-    static const struct {
-        size_t at, len;
-        uint64_t min, max;
-    } parts[] = {{0, 4, 1970, 9999}, {5, 2, 1, 12}, {8, 2, 1, 31}, {11, 2, 0, 23}, {14, 2, 0, 59}, {17, 2, 0, 60}};
-    uint64_t value[6], fraction = 0;
+    struct far_moment moment;
+    size_t digits = 0;
     if (text.len > 1 && text.data[0] == '@') {
         return parse_u64(far_slice(text.data + 1, text.len - 1), ret_ms);
     }
-    size_t end = sizeof shape - 1;
-    if (text.len < end + 1 || text.len > end + 5 || text.data[text.len - 1] != 'Z') {
+    if (text.len < TIME_LEN || text.data[10] != 'T') {
         return false;
     }
-    for (size_t i = 0; i < end; i++) {
-        if (shape[i] != '0' && text.data[i] != (uint8_t)shape[i]) {
-            return false;
-        }
+    while (text.data[TIME_LEN - 1] == '.' && TIME_LEN + digits < text.len && text.data[TIME_LEN + digits] >= '0' &&
+           text.data[TIME_LEN + digits] <= '9') {
+        digits++;
     }
-    for (size_t i = 0; i < 6; i++) {
-        bool good = parse_u64(far_slice(text.data + parts[i].at, parts[i].len), &value[i]);
-        if (!good || value[i] < parts[i].min || value[i] > parts[i].max) {
-            return false;
-        }
+    if (digits > 3 || far_moment_parse(text, &moment, NULL) != 0 || moment.kind != FAR_MOMENT_TIME) {
+        return false;
     }
-    if (text.len > end + 1) {
-        size_t digits = text.len - end - 2;
-        if (text.data[end] != '.' || !parse_u64(far_slice(text.data + end + 1, digits), &fraction)) {
-            return false;
-        }
-        fraction *= digits == 1 ? 100 : digits == 2 ? 10 : 1;
-    }
-    uint64_t seconds = ((days_of(value[0], value[1], value[2]) * 24 + value[3]) * 60 + value[4]) * 60 + value[5];
-    *ret_ms = seconds * 1000 + fraction;
+    *ret_ms = moment.value;
     return true;
 }
 

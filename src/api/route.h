@@ -78,7 +78,8 @@ struct far_cursor {
 int far_cursor_parse(struct far_slice text, struct far_cursor *ret_cursor, struct far_error *err);
 enum { FAR_CURSOR_TEXT_MAX = 96 };
 void far_cursor_format(const struct far_cursor *cursor, char text[FAR_CURSOR_TEXT_MAX]);
-/* "2026-11-20T17:04:05Z", also with a fraction of up to three digits, or "@<milliseconds since 1970>". */
+/* "2026-11-20T17:04:05Z", also with a fraction of up to three digits or another offset than Z ("+01:00"), or "@<milliseconds since
+ * 1970>". */
 bool far_time_parse(struct far_slice text, uint64_t *ret_ms);
 
 enum far_from { FAR_FROM_START, FAR_FROM_SEQ, FAR_FROM_CURSOR, FAR_FROM_TIME, FAR_FROM_END };

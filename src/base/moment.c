@@ -90,8 +90,9 @@ static bool parse_time(struct far_slice text, uint64_t *ret_ms)
     uint64_t second = digits(&scan, 2), ms = scan.good ? fraction_ms(&scan) : 0;
     int64_t ahead_s = offset_s(&scan);
     static const uint8_t month_days[12] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    bool is_leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
     if (!scan.good || scan.left != 0 || year < 1970 || month < 1 || month > 12 || day < 1 ||
-        day > month_days[month - 1] || hour > 23 || minute > 59 || second > 60) {
+        day > month_days[month - 1] || (month == 2 && day == 29 && !is_leap) || hour > 23 || minute > 59 || second > 60) {
         return false;
     }
     int64_t s = days_of((int64_t)year, (int64_t)month, (int64_t)day) * S_PER_DAY + (int64_t)(hour * 3600 + minute * 60 + second) -

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KINDS_MAX = 1024, CURSOR_MAX = 96, ACK_EVERY = 100 };
+enum { KINDS_MAX = 1024, CURSOR_MAX = 96, ACK_EVERY = 100, LIMIT_MAX = 1000 };
 
 struct printer {
     struct cli *cli;
@@ -129,7 +129,10 @@ static int read_stream(const struct cli *cli, char kinds[KINDS_MAX], struct far_
     if (stream->from == NULL && stream->follow && stream->consumer == NULL) {
         stream->from = "end";
     }
-    int rc = check_place(cli, "from", err);
+    int rc = limit != NULL && (stream->limit == 0 || strtoull(limit, NULL, 10) > LIMIT_MAX)
+                 ? far_fail(err, FAR_INVALID, "option '--limit' must be 1 to %d; without it there is no limit", LIMIT_MAX)
+                 : 0;
+    rc = rc != 0 ? rc : check_place(cli, "from", err);
     rc = rc != 0 ? rc : check_place(cli, "to", err);
     rc = rc != 0 ? rc : read_proof(cli, &stream->proof, err);
     rc = rc != 0 ? rc : join_kinds(cli, kinds, err);

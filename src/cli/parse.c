@@ -141,7 +141,7 @@ static int check_fit(const struct cli_parsed *parsed, struct far_error *err)
     bool dry = cli_value(parsed, "dry-run") != NULL, writes = command->method != NULL;
     bool reads = !writes && command->takes_at;
     if (dry && !writes) {
-        return far_fail(err, FAR_INVALID, "option '--dry-run' does not fit: '%s%s%s' gives no command to a server",
+        return far_fail(err, FAR_INVALID, "option '--dry-run' does not fit: '%s%s%s' is no single command that changes the cluster's state",
                         command->noun, command->verb != NULL ? " " : "", command->verb != NULL ? command->verb : "");
     }
     if (dry && cli_value(parsed, "wait") != NULL) {

@@ -287,6 +287,15 @@ def unknown_options_and_commands():
     wrong += fails("folder|no such|not", "farshore-node", "run", "--dir", path("not-there"))
     wrong += fails("'zz' is no key", "farshore", "--server", "https://127.0.0.1:1", "--token-file", cluster.token_file, "--ca",
                    cluster.ca_file, "log", "verify", "--key", "zz")  # before anybody is asked
+    server = ("--server", "https://" + cluster.wait_leader().api, "--token-file", cluster.token_file, "--ca", cluster.ca_file)
+    wrong += fails("must be 1 to 1000", "farshore", *server, "events", "--limit", "0")
+    wrong += fails("must be 1 to 1000", "farshore", *server, "events", "--limit", "1001")
+    wrong += fails("event 99999 has not come", "farshore", *server, "events", "--from", "99999")
+    wrong += fails("no single command", "farshore", *server, "server", "replace", "protected", "new", "--dry-run")
+    admin = [t["id"] for t in cluster.get("/v1/tokens?limit=1000")["items"] if t["purpose"] == "api" and not t["revoked"]]
+    wrong += [] if len(admin) == 1 else ["there are other tokens: %r" % admin]
+    wrong += fails("the last one that lets anybody in", "farshore", *server, "token", "remove", str(admin[0]))
+    wrong += fails("the last one that lets anybody in", "farshore", *server, "token", "remove", str(admin[0]), "--dry-run")
     return wrong
 
 

@@ -286,6 +286,36 @@ static void a_patch_changes_what_it_names_of_the_revision_that_it_saw(void **unu
     assert_null(strstr(far_test_https_text(c), "the books"));
 }
 
+/* What would be passed over in silence is refused. */
+static void what_does_not_fit_is_said(void **unused)
+{
+    char headers[512];
+    static const char *const events[] = {"2026-02-30T00:00:00Z", "2026-02-29T00:00:00Z", "2023-11-14T22:13:20+24:00"};
+    static const char *const pieces[] = {"end", "2023-11-14T22:13:20Z", "@0", "3-0011223344556677"};
+    char path[200];
+    snprintf(headers, sizeof headers, "%sIf-Match: \"1\"\r\n", auth);
+    assert_problem(far_test_https_request(c, "DELETE", "/v1/workloads/patched", headers, NULL), 400, "invalid", "If-Match does not fit");
+    assert_problem(far_test_https_request(c, "POST", "/v1/sites", headers, "{\"name\":\"x\",\"role\":\"recovery\"}"), 400, "invalid",
+                   "If-Match does not fit");
+    assert_problem(patch("\"2\"", "{\"revision\":3,\"description\":\"x\"}"), 400, "invalid", "different revisions");
+    assert_problem(ask("POST", "/v1/tokens", "{\"name\":\"sited\",\"purpose\":\"api\",\"site\":\"patchville\"}"), 400, "invalid", "'site'");
+    for (size_t i = 0; i < sizeof events / sizeof events[0]; i++) {
+        snprintf(path, sizeof path, "/v1/events?follow=0&from=%.19s%s", events[i], events[i][19] == '+' ? "%2B24:00" : "Z");
+        assert_problem(ask("GET", path, NULL), 400, "invalid", "");
+    }
+    assert_int_equal(ask("GET", "/v1/events?follow=0&from=2023-11-14T22:13:20%2B05:00&format=ndjson", NULL), 200);
+    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
+        snprintf(path, sizeof path, "/v1/log/export?from=%s", pieces[i]);
+        assert_problem(ask("GET", path, NULL), 400, "invalid", "'from' must be a number");
+        snprintf(path, sizeof path, "/v1/cluster/backups/7-1-1.farbackup?from=%s", pieces[i]);
+        assert_problem(ask("GET", path, NULL), 400, "invalid", "'from' must be a number");
+    }
+    assert_problem(ask("GET", "/v1/events?follow=0&from=99999", NULL), 503, "busy", "event 99999 has not come");
+    assert_int_equal(ask("GET", "/v1/log/head", NULL), 200);
+    snprintf(path, sizeof path, "/v1/events?follow=0&format=ndjson&from=%lld", atoll(got("seq")) + 1);
+    assert_int_equal(ask("GET", path, NULL), 200); /* the next one */
+}
+
 static void reads_wait_for_the_index_they_name(void **unused)
 {
     assert_int_equal(ask("GET", "/v1/log/head?min_index=1", NULL), 200);
@@ -599,6 +629,7 @@ int main(void)
         cmocka_unit_test(what_breaks_a_limit_of_http_is_told_the_limit),
         cmocka_unit_test(a_repeated_command_gets_its_first_answer),
         cmocka_unit_test(a_patch_changes_what_it_names_of_the_revision_that_it_saw),
+        cmocka_unit_test(what_does_not_fit_is_said),
         cmocka_unit_test(reads_wait_for_the_index_they_name),
         cmocka_unit_test(a_stale_server_says_so),
         cmocka_unit_test(what_the_log_refuses_reaches_the_client_with_its_class),

@@ -122,6 +122,8 @@ static void a_head_that_is_none_of_http_is_told_what_is_wrong(void **unused)
         "GET /p HTTP/1.1\r\nHost: h\r\nAccept: a\rIf-Match: 1\r\n\r\n",
         "PUT /p HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na",
         "GET p HTTP/1.1\r\nHost: h\r\n\r\n",
+        "POST /p HTTP/1.1\r\nHost: h\r\nIdempotency-Key:\r\nContent-Length: 0\r\n\r\n",
+        "POST /p HTTP/1.1\r\nHost: h\r\nIdempotency-Key:  \r\nContent-Length: 0\r\n\r\n",
     };
     static const char *const fine[] = {
         "GET /p HTTP/1.1\r\nHost: h\r\nD: x\r\nIf:y\r\nAccep:\r\nAcceptance: z\r\n\r\n", "GET /p HTTP/1.0\r\n\r\n",

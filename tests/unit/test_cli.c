@@ -59,7 +59,7 @@ static void what_is_wrong_is_named(void **unused)
         {{"site", "create", "a", "-x"}, "unknown option '-x'"},
         {{"server", "create", "s9"}, "--site"},
         {{"site", "list", "--wait"}, "unknown option '--wait'"},
-        {{"site", "list", "--dry-run"}, "'--dry-run' does not fit: 'site list' gives no command"},
+        {{"site", "list", "--dry-run"}, "'--dry-run' does not fit: 'site list' is no single command"},
         {{"site", "remove", "x", "--at", "5"}, "the past does not change: option '--at' needs '--dry-run'"},
         {{"events", "--at", "5"}, "'--at' does not fit here"},
         {{"plan", "replicate", "x", "--dry-run", "--wait"}, "do not fit together"},
