@@ -109,9 +109,9 @@ static void fill(uint64_t events)
     bool *gone = calloc(workloads, sizeof *gone);
     uint64_t until = 0, number = 0;
     unsigned random = 1;
-    for (bool first = true; first || far_store_meta(txn)->last_seq < until; first = false) {
+    for (bool is_done = false; !is_done;) {
         begin();
-        until = first ? far_store_meta(txn)->last_seq + events : until;
+        until = until == 0 ? far_store_meta(txn)->last_seq + events : until;
         for (int i = 0; i < BATCH; i++, number++) {
             if (number % 5 == 0) {
                 uint64_t one = (uint64_t)rand_r(&random) % workloads;
@@ -121,11 +121,8 @@ static void fill(uint64_t events)
                 acknowledge((uint64_t)rand_r(&random) % CONSUMERS);
             }
         }
-        bool done = far_store_meta(txn)->last_seq >= until;
+        is_done = far_store_meta(txn)->last_seq >= until;
         end();
-        if (done) {
-            break;
-        }
     }
     free(gone);
 }

@@ -756,7 +756,7 @@ static void an_export_that_ends_before_the_decision_carries_it(void **unused)
     const uint64_t first = last_seq, first_seq = decided_seq; /* the decision, and how far it went */
     far_buf_init(&out, 1 << 25);
     for (int i = 0; i < 5 * EPOCH; i++) {
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "later-%d", i);
         MUST(&w, site_create, .name = far_slice_str(name), .role = FAR_site_role_witness);
         w.now_ms += DAY_MS / EPOCH;
