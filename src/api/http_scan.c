@@ -163,10 +163,9 @@ static uint8_t see_letter(struct far_http_scan *scan, uint8_t c)
 {
     uint8_t lower = (uint8_t)(c >= 'A' && c <= 'Z' ? c + 'a' - 'A' : c);
     uint16_t before = scan->wanted;
-    for (int i = 0; i < WANTED; i++) {
-        if ((scan->wanted & 1u << i) != 0 && (uint8_t)wanted[i][scan->word_len] != lower) {
-            scan->wanted &= (uint16_t)~(1u << i);
-        }
+    for (unsigned left = before; left != 0; left &= left - 1) {
+        int i = __builtin_ctz(left);
+        scan->wanted &= (uint8_t)wanted[i][scan->word_len] != lower ? (uint16_t)~(1u << i) : UINT16_MAX;
     }
     scan->word_len += scan->word_len < UINT8_MAX;
     return before != 0 && scan->wanted == 0 ? '~' : c;
@@ -226,6 +225,25 @@ static uint8_t see_value(struct far_http_scan *scan, uint8_t c)
 
 /* ---- bytes ---- */
 
+/* How many of the next bytes are such as change nothing but the cost: nearly all of a head. */
+static size_t plain_run(const struct far_http_scan *scan, const uint8_t *data, size_t len)
+{
+    bool is_target = scan->part == FAR_HTTP_LINE && scan->spaces == 1 && scan->word_len > 0 && scan->escape == 0 && !scan->after_cr;
+    bool is_value = scan->part == FAR_HTTP_VALUE && !scan->is_length && !scan->owes_colon && !scan->after_cr;
+    bool is_unknown = scan->part == FAR_HTTP_NAME && scan->wanted == 0 && scan->word_len > 0;
+    size_t n = 0;
+    while (is_value && n < len && data[n] >= ' ' && data[n] != DEL) {
+        n++;
+    }
+    while (is_target && n < len && data[n] > ' ' && data[n] != DEL && data[n] != '%' && data[n] != '&' && data[n] != ';') {
+        n++;
+    }
+    while (is_unknown && n < len && data[n] > ' ' && data[n] != DEL && data[n] != ':') {
+        n++;
+    }
+    return n;
+}
+
 static uint8_t see(struct far_http_scan *scan, uint8_t c)
 {
     scan->cost++;
@@ -279,6 +297,13 @@ size_t far_http_scan_bytes(struct far_http_scan *scan, uint8_t *data, size_t len
         }
         if (scan->part == FAR_HTTP_DROP) {
             return drop(scan, data, i, i, len, max);
+        }
+        size_t room = scan->cost <= FAR_HTTP_SCAN_HEAD_MAX ? FAR_HTTP_SCAN_HEAD_MAX + 1 - scan->cost : 0;
+        size_t plain = plain_run(scan, data + i, len - i < room ? len - i : room);
+        if (plain > 0) {
+            scan->cost += (uint32_t)plain;
+            i += plain;
+            continue;
         }
         data[i] = see(scan, data[i]);
         i++;
