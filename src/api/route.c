@@ -136,7 +136,7 @@ const struct far_route far_routes[] = {
      .rule = {"name purpose expires_ms site", "name purpose"},
      .summary = "Create a token; its text is in this answer and nowhere else"},
     COMMAND(DELETE, "/v1/tokens/{id}", token_revoke, 200, .path_field = "token_id", .rule = {"", NULL},
-            .summary = "Revoke a token"),
+            .summary = "Revoke a token; the last one that lets anybody in stays"),
     {.pattern = NULL},
 };
 
