@@ -301,8 +301,9 @@ static void a_cut_that_the_log_decides_is_made_by_every_server(void **state)
         WAIT_FOR(kit_read_state(&kit_servers[i]).first_seq == seq);
         WAIT_FOR(segments_of(&kit_servers[i]) <= 3); /* their files are gone, too */
     }
+    WAIT_FOR(kit_leader() != NULL);
     kit_must_propose(kit_leader(), kit_next_number++);
-    WAIT_FOR(kit_all_at(kit_applied(kit_leader())));
+    WAIT_FOR(kit_leader() != NULL && kit_all_at(kit_applied(kit_leader())));
     for (int i = 1; i <= KIT_SERVERS; i++) { /* no epoch begins behind the cut: one began with it */
         struct far_hash128 here = {0}, there = {0};
         uint64_t last = kit_read_state(&kit_servers[i]).last_seq;

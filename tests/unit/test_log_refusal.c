@@ -99,6 +99,7 @@ static void run_into_divergence(void)
     kit_add_server(2);
     kit_add_server(3);
     WAIT_FOR(kit_leader() != NULL);
+    WAIT_FOR(kit_leader() != NULL);
     kit_must_propose(kit_leader(), kit_next_number++);
     WAIT_FOR(kit_leader() != NULL && kit_all_at(kit_applied(kit_leader())) && kit_are_equal());
     struct kit_server *server = kit_follower();
