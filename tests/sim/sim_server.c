@@ -329,6 +329,7 @@ void sim_server_start(struct sim_server *server)
     }
     server->alive = false;
     server->raft = NULL;
+    sim_apply_end(server);
     bool may_refuse = server->damaged || sim->options.broken != SIM_SOUND; /* then it is for the checkers to see */
     if (rc == FAR_CORRUPT && may_refuse) {
         sim_say(sim, "server %llu refuses its damaged log: %s", (unsigned long long)server->id, err.message);
