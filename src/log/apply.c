@@ -57,7 +57,8 @@ int far_apply_commands(struct far_store_txn *txn, uint64_t index, uint64_t term,
                         (unsigned long long)envelope.index, (unsigned long long)envelope.term,
                         (unsigned long long)index, (unsigned long long)term);
     }
-    struct far_apply_memory own = {0}, *memory = txn->memory != NULL ? txn->memory : &own;
+    bool is_kept = txn->memory != NULL && far_store_history(txn) != NULL; /* what the rows lie on outlives the transaction */
+    struct far_apply_memory own = {0}, *memory = is_kept ? txn->memory : &own;
     struct far_command command;
     rv = advance(txn, index, term, err);
     struct far_state state;

@@ -13,7 +13,7 @@
 
 enum {
     FAR_APPLY_LINGER_MS = 50,
-    FAR_APPLY_LINGER_BUSY_MS = 1000,
+    FAR_APPLY_LINGER_BUSY_MS = 500,
     FAR_APPLY_READ_MS = 1000, /* so long after a read, others are expected */
     FAR_APPLY_BUSY_JOBS = 16, /* so many in FAR_APPLY_LINGER_MS are much */
     FAR_APPLY_NS_PER_MS = 1000000,
