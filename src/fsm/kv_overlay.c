@@ -1,5 +1,6 @@
 /* The overlay: see kv_overlay.h. A memory map holds what was written, each value behind one byte that says whether it is
- * there or deleted; walks merge both maps, the upper one winning. */
+ * there or deleted; walks merge both maps, the upper one winning. Where the oldest is deleted again and again, a walk would pass by
+ * more of them each time: so the last stretches of deleted keys are remembered, at most one for each first byte of keys. */
 #include "fsm/kv_overlay.h"
 
 #include "fsm/kv_memory.h"
@@ -8,10 +9,19 @@
 
 enum { DELETED = 0, PRESENT = 1 };
 
+/* No key from `from` on and before `to` is there. */
+struct gap {
+    uint8_t from[FAR_KV_KEY_MAX + 2], to[FAR_KV_KEY_MAX + 2];
+    size_t from_len, to_len; /* from_len 0: nothing is known */
+};
+enum { GAPS = 4 };
+
 struct overlay {
     struct far_kv kv;
     struct far_kv *below; /* borrowed */
     struct far_kv *above; /* owned */
+    struct gap gaps[GAPS];
+    unsigned next_gap; /* to be given up for another */
 };
 
 static struct overlay *overlay_of(struct far_kv *kv)
@@ -23,6 +33,56 @@ static struct far_slice payload_of(struct far_slice value)
 {
     return far_slice(value.data + 1, value.len - 1);
 }
+
+/* ---- gaps ---- */
+
+/* The one among keys with this first byte, or NULL. */
+static struct gap *gap_of(struct overlay *o, uint8_t first)
+{
+    for (unsigned i = 0; i < GAPS; i++) {
+        if (o->gaps[i].from_len > 0 && o->gaps[i].from[0] == first) {
+            return &o->gaps[i];
+        }
+    }
+    return NULL;
+}
+
+/* The one that key lies in, or NULL. */
+static struct gap *gap_at(struct overlay *o, struct far_slice key)
+{
+    struct gap *gap = key.len == 0 ? NULL : gap_of(o, key.data[0]);
+    bool is_in = gap != NULL && far_slice_compare(key, far_slice(gap->from, gap->from_len)) >= 0 &&
+                 far_slice_compare(key, far_slice(gap->to, gap->to_len)) < 0;
+    return is_in ? gap : NULL;
+}
+
+/* Something was put under key. */
+static void gap_forget(struct overlay *o, struct far_slice key)
+{
+    struct gap *gap = gap_at(o, key);
+    if (gap != NULL) {
+        gap->from_len = 0;
+    }
+}
+
+/* A walk from `from` came to `to` past deleted keys only. */
+static void gap_learn(struct overlay *o, struct far_slice from, struct far_slice to)
+{
+    struct gap *gap = gap_at(o, from);
+    if (from.len == 0 || from.len > sizeof gap->from || to.len > sizeof gap->to || to.data[0] != from.data[0]) {
+        return;
+    }
+    if (gap == NULL) {
+        gap = gap_of(o, from.data[0]);
+        gap = gap != NULL ? gap : &o->gaps[o->next_gap++ % GAPS];
+        gap->from_len = from.len;
+        memcpy(gap->from, from.data, from.len);
+    }
+    gap->to_len = to.len;
+    memcpy(gap->to, to.data, to.len);
+}
+
+/* ---- the map ---- */
 
 static int overlay_get(struct far_kv *kv, struct far_slice key, struct far_slice *ret_value, struct far_error *err)
 {
@@ -52,6 +112,7 @@ static int overlay_put(struct far_kv *kv, struct far_slice key, struct far_slice
     if (value.len > 0) {
         memcpy(bytes + 1, value.data, value.len);
     }
+    gap_forget(o, key);
     return o->above->ops->put(o->above, key, far_slice(bytes, 1 + value.len), err);
 }
 
@@ -87,8 +148,11 @@ static int overlay_seek(struct far_kv *kv, struct far_slice key, struct far_slic
                         struct far_slice *ret_value, struct far_error *err)
 {
     struct overlay *o = overlay_of(kv);
+    const struct gap *gap = gap_at(o, key);
+    struct far_slice start = key;
     uint8_t from[FAR_KV_KEY_MAX + 2];
-    for (;;) {
+    key = gap != NULL ? far_slice(gap->to, gap->to_len) : key;
+    for (bool has_passed = false;; has_passed = true) {
         struct pair up, low;
         up.rc = o->above->ops->seek(o->above, key, &up.key, &up.value, err);
         low.rc = o->below->ops->seek(o->below, key, &low.key, &low.value, err);
@@ -102,6 +166,9 @@ static int overlay_seek(struct far_kv *kv, struct far_slice key, struct far_slic
         if (!is_upper || up.value.data[0] == PRESENT) {
             *ret_key = is_upper ? up.key : low.key;
             *ret_value = is_upper ? payload_of(up.value) : low.value;
+            if (has_passed) {
+                gap_learn(o, start, *ret_key);
+            }
             return 0;
         }
         memcpy(from, up.key.data, up.key.len);

@@ -107,6 +107,7 @@ static void an_overlay_is_the_map_it_lies_on_with_its_own_changes(void **unused)
         struct far_kv *kv = far_kv_overlay_new(below);
         for (unsigned i = 0; i < draw() % 60; i++) {
             one_change(kv, &m);
+            same_walk(kv, &m); /* what a walk learned must not outlive the next change */
         }
         same_walk(kv, &m);
         same_walk(below, &under);
@@ -115,6 +116,53 @@ static void an_overlay_is_the_map_it_lies_on_with_its_own_changes(void **unused)
         far_kv_overlay_free(kv);
         far_kv_memory_free(below);
     }
+}
+
+/* A map that counts how often it is walked. */
+struct counting {
+    struct far_kv kv; /* first */
+    struct far_kv *below;
+    unsigned seeks;
+};
+
+static int counting_get(struct far_kv *kv, struct far_slice key, struct far_slice *ret_value, struct far_error *err)
+{
+    struct far_kv *below = ((struct counting *)(void *)kv)->below;
+    return below->ops->get(below, key, ret_value, err);
+}
+
+static int counting_seek(struct far_kv *kv, struct far_slice key, struct far_slice *ret_key, struct far_slice *ret_value,
+                         struct far_error *err)
+{
+    struct counting *c = (struct counting *)(void *)kv;
+    c->seeks++;
+    return c->below->ops->seek(c->below, key, ret_key, ret_value, err);
+}
+
+/* As the memory of commands does: the oldest is looked for and deleted, a new one is put behind the last. */
+static void the_oldest_is_found_as_fast_however_many_were_deleted_before(void **unused)
+{
+    enum { OLD = 3000 };
+    static const struct far_kv_ops ops = {.get = counting_get, .seek = counting_seek};
+    struct counting below = {.kv.ops = &ops, .below = far_kv_memory_new()};
+    uint8_t bytes[5] = {7}, last[5] = {7};
+    struct far_slice key = far_slice(bytes, sizeof bytes), at, value;
+    for (uint32_t i = 0; i < OLD; i++) {
+        far_put_be32(bytes + 1, i);
+        assert_int_equal(below.below->ops->put(below.below, key, key, NULL), 0);
+    }
+    struct far_kv *kv = far_kv_overlay_new(&below.kv);
+    for (uint32_t i = 0; i < OLD; i++) {
+        assert_int_equal(kv->ops->seek(kv, far_slice("\7", 1), &at, &value, NULL), 0);
+        far_put_be32(bytes + 1, i);
+        assert_true(far_slice_equal(at, key));
+        assert_int_equal(kv->ops->del(kv, key, NULL), 0);
+        far_put_be32(last + 1, OLD + i);
+        assert_int_equal(kv->ops->put(kv, far_slice(last, sizeof last), key, NULL), 0);
+    }
+    assert_in_range(below.seeks, 1, 3 * OLD);
+    far_kv_overlay_free(kv);
+    far_kv_memory_free(below.below);
 }
 
 static void sizes_have_bounds(void **unused)
@@ -138,6 +186,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_memory_map_is_a_sorted_map),
         cmocka_unit_test(an_overlay_is_the_map_it_lies_on_with_its_own_changes),
+        cmocka_unit_test(the_oldest_is_found_as_fast_however_many_were_deleted_before),
         cmocka_unit_test(sizes_have_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
