@@ -70,6 +70,13 @@ def cut_points():
             for n in range(cuts)]
 
 
+def content(path):
+    """Of a file; of `safe` without the words that are written through shared memory, which no shim sees (docs/FORMATS.md)."""
+    with open(path, "rb") as file:
+        data = file.read()
+    return data[:8] + data[16:64] if os.path.basename(path) == "safe" else data
+
+
 def the_record_is_complete():
     """Without a cut the rebuilt folder is the live one, byte for byte: the shim missed nothing."""
     out = os.path.join(os.path.dirname(base), "whole")
@@ -81,7 +88,7 @@ def the_record_is_complete():
             two = out + one[len(live):]
             if name == "lock.mdb":
                 continue  # LMDB's reader table: memory, not data
-            if not os.path.exists(two) or open(one, "rb").read() != open(two, "rb").read():
+            if not os.path.exists(two) or content(one) != content(two):
                 wrong.append("%s differs" % one[len(live):])
     shutil.rmtree(out)
     return wrong

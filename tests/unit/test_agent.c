@@ -301,7 +301,9 @@ static void another_boot_ends_what_ran_and_the_same_one_does_not(void **state)
     next_report(f);
     assert_true(f->names_order && f->sequence == sequence);
     confirm(f);
-    next_report(f);
+    do { /* one that was on its way may say the same once more */
+        next_report(f);
+    } while (f->sequence == sequence);
     assert_true(f->names_order && f->sequence == sequence + 1);
     far_stream_close(f->stream);
     RUN_UNTIL(f, f->stream == NULL);
