@@ -1,7 +1,7 @@
 /* Writing the history: see history.h. */
 #include "log/history_private.h"
 
-static int begin_epoch(struct far_store_txn *txn, struct far_error *err)
+int far_epoch_begin(struct far_store_txn *txn, struct far_error *err)
 {
     const struct far_store_meta *meta = far_store_meta(txn);
     struct far_kv *kept = far_store_history(txn);
@@ -107,7 +107,7 @@ int far_history_resume(struct far_history *history, struct far_store_txn *txn, s
     uint64_t events = txn->store->epoch_events != 0 ? txn->store->epoch_events : FAR_HISTORY_EPOCH;
     int rc = history->kv.ops != NULL ? 0 : far_epoch_before(txn, seq, &epoch, err);
     if (rc == FAR_NOT_FOUND || (rc == 0 && seq / events > epoch.seq / events)) { /* at the same events on all servers */
-        rc = begin_epoch(txn, err);
+        rc = far_epoch_begin(txn, err);
         epoch.seq = seq;
         far_key_set_clear(&history->keys);
         history->knows_keys = !history->is_once;

@@ -1,5 +1,6 @@
-/* The keys of the history's map, for history*.c: a row's key and the epoch (8 bytes, big endian); FF and an epoch: its record.
- * Epochs are below 2^56, so their first byte is 0 and no name continues with it: a row's entries lie together. */
+/* The keys of the history's map, for history*.c, retain.c and past_copy.c: a row's key and the epoch (8 bytes, big endian); FF and
+ * an epoch: its record. Epochs are below 2^56, so their first byte is 0 and no name continues with it: a row's entries lie
+ * together. */
 #ifndef FAR_LOG_HISTORY_PRIVATE_H
 #define FAR_LOG_HISTORY_PRIVATE_H
 
@@ -32,5 +33,8 @@ static inline struct far_slice far_kept_slice(const struct far_kept_key *key)
 {
     return far_slice(key->bytes, key->len);
 }
+
+/* An epoch begins with the state as it is now, whatever the number of the newest event is. */
+int far_epoch_begin(struct far_store_txn *txn, struct far_error *err);
 
 #endif

@@ -1,9 +1,9 @@
 /* States of the past for another server: see past_copy.h. */
 #include "log/past_copy.h"
 
-#include "log/history.h"
+#include "log/history_private.h"
 
-enum { EPOCH_BYTES = 8, RECORDS = 0xff, ROW_HEADER = 4 };
+enum { ROW_HEADER = 4 };
 
 typedef unsigned long long llu;
 
@@ -43,11 +43,10 @@ static int put_records(struct far_store_txn *txn, uint64_t before, struct far_bu
     }
     rv = rv == FAR_NOT_FOUND ? 0 : rv;
     while (rv == 0 && from < before) {
-        uint8_t key[1 + EPOCH_BYTES] = {RECORDS};
+        struct far_kept_key key = far_epoch_key(from);
         struct far_slice value;
-        far_put_be64(key + 1, from);
-        rv = kept->ops->get(kept, far_slice(key, sizeof key), &value, err);
-        rv = rv != 0 ? rv : put(out, far_slice(key, sizeof key), value, err);
+        rv = kept->ops->get(kept, far_kept_slice(&key), &value, err);
+        rv = rv != 0 ? rv : put(out, far_kept_slice(&key), value, err);
         rv = rv != 0 ? rv : far_epoch_after(txn, from, &epoch, err);
         from = rv == 0 ? epoch.seq : from;
     }
@@ -68,15 +67,15 @@ static int put_rows(struct far_store_txn *txn, uint64_t before, struct place *pl
     for (uint64_t i = 0; i < looks && out->len - begin < FAR_PAST_BATCH_MAX; i++) {
         struct far_slice key, value;
         int rv = kept->ops->seek(kept, far_slice(place->key, place->len), &key, &value, err);
-        if (rv == FAR_NOT_FOUND || (rv == 0 && key.data[0] == RECORDS)) {
-            place->key[0] = RECORDS;
+        if (rv == FAR_NOT_FOUND || (rv == 0 && key.data[0] == FAR_EPOCH_RECORDS)) {
+            place->key[0] = FAR_EPOCH_RECORDS;
             place->len = 1;
             return 0;
         }
-        if (rv == 0 && (key.len <= EPOCH_BYTES || key.len > FAR_PAST_KEY_MAX)) {
+        if (rv == 0 && (key.len <= FAR_EPOCH_BYTES || key.len > FAR_PAST_KEY_MAX)) {
             rv = far_fail(err, FAR_CORRUPT, "store, table history: a key of %zu bytes", key.len);
         }
-        if (rv == 0 && far_get_be64(key.data + key.len - EPOCH_BYTES) < before) {
+        if (rv == 0 && far_get_be64(key.data + key.len - FAR_EPOCH_BYTES) < before) {
             rv = put(out, key, value, err);
         }
         if (rv != 0) {
@@ -102,9 +101,9 @@ int far_past_copy_encode(struct far_store_txn *txn, uint64_t before, struct far_
     far_buf_init(&rows, out->max);
     struct far_epoch epoch;
     bool has_some = before > 0 && far_epoch_before(txn, before - 1, &epoch, err) == 0; /* none without a history */
-    bool is_last = !has_some || (place.len > 0 && place.key[0] == RECORDS);
+    bool is_last = !has_some || (place.len > 0 && place.key[0] == FAR_EPOCH_RECORDS);
     if (is_last) {
-        place = (struct place){.key = {RECORDS}, .len = 1};
+        place = (struct place){.key = {FAR_EPOCH_RECORDS}, .len = 1};
     }
     if (has_some) {
         rv = is_last ? put_records(txn, before, &rows, err) : put_rows(txn, before, &place, &rows, err);
@@ -189,7 +188,7 @@ static int check_whole(struct far_store_txn *txn, const struct far_epoch *oldest
 static int put_row(struct far_store_txn *txn, uint64_t before, struct far_slice key, struct far_slice value, struct far_error *err)
 {
     struct far_kv *kept = far_store_history(txn);
-    struct far_slice row = far_slice(key.data, key.len - EPOCH_BYTES);
+    struct far_slice row = far_slice(key.data, key.len - FAR_EPOCH_BYTES);
     bool is_whole = value.len == 0 ||
                     (value.len >= 8 && far_get_le64(value.data + value.len - 8) ==
                                            far_hash64_parts(row, far_slice(value.data, value.len - 8), far_slice(NULL, 0)));
@@ -225,13 +224,13 @@ int far_past_copy_apply(struct far_store_txn *txn, struct far_slice bytes, struc
     while (rv == 0 && left.len > 0) {
         size_t key_len = left.len < ROW_HEADER ? 0 : far_get_le16(left.data);
         size_t value_len = left.len < ROW_HEADER ? 0 : far_get_le16(left.data + 2);
-        if (key_len <= EPOCH_BYTES || key_len > FAR_PAST_KEY_MAX || value_len > FAR_KV_VALUE_MAX ||
+        if (key_len <= FAR_EPOCH_BYTES || key_len > FAR_PAST_KEY_MAX || value_len > FAR_KV_VALUE_MAX ||
             ROW_HEADER + key_len + value_len > left.len) {
             return far_fail(err, FAR_CORRUPT, "a batch of states of the past has a wrong length");
         }
         struct far_slice key = far_slice(left.data + ROW_HEADER, key_len);
         struct far_slice value = far_slice(key.data + key_len, value_len);
-        rv = (key.data[0] == RECORDS) != batch.is_last ? far_fail(err, FAR_CORRUPT, "states of the past came out of order")
+        rv = (key.data[0] == FAR_EPOCH_RECORDS) != batch.is_last ? far_fail(err, FAR_CORRUPT, "states of the past came out of order")
              : batch.is_last                           ? put_record(txn, batch.before, key, value, &oldest, err)
                                                        : put_row(txn, batch.before, key, value, err);
         left = far_slice(left.data + ROW_HEADER + key_len + value_len, left.len - ROW_HEADER - key_len - value_len);

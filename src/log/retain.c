@@ -1,10 +1,10 @@
 /* Retention: see retain.h. */
 #include "log/retain.h"
 
-#include "log/history.h"
+#include "log/history_private.h"
 #include "log/segments.h"
 
-enum { ROW_ARENA_MAX = 64 * 1024, EPOCH_BYTES = 8, RECORDS = 0xff, RECORDS_AT_ONCE = 256 };
+enum { ROW_ARENA_MAX = 64 * 1024, RECORDS_AT_ONCE = 256 };
 #define DAY_MS 86400000ull
 
 /* ---- what is to go ---- */
@@ -139,24 +139,6 @@ int far_retain_cut(struct far_store_txn *txn, struct far_retain_cut *ret_cut, st
 
 /* ---- states of the past ---- */
 
-/* As history.c begins one, here whatever the number of the newest event is. */
-static int begin_epoch(struct far_store_txn *txn, struct far_error *err)
-{
-    const struct far_store_meta *meta = far_store_meta(txn);
-    struct far_kv *kept = far_store_history(txn);
-    struct far_epoch epoch;
-    uint8_t key[1 + EPOCH_BYTES] = {RECORDS}, p[FAR_HISTORY_RECORD] = {0};
-    far_put_be64(key + 1, meta->last_seq);
-    far_put_le64(p, meta->applied_index);
-    far_put_le64(p + 8, meta->applied_term);
-    memcpy(p + 16, meta->head, FAR_HEAD_SIZE);
-    far_put_le64(p + 48, meta->digest.low);
-    far_put_le64(p + 56, meta->digest.high);
-    far_put_le64(p + 72, far_hash64_parts(far_slice(key, sizeof key), far_slice(p, 72), far_slice(NULL, 0)));
-    int rv = far_epoch_decode(far_slice(key, sizeof key), far_slice(p, sizeof p), &epoch, err);
-    return rv != 0 ? rv : kept->ops->put(kept, far_slice(key, sizeof key), far_slice(p, sizeof p), err);
-}
-
 int far_retain_begin_states(struct far_store_txn *txn, bool *ret_begun, struct far_error *err)
 {
     const struct far_store_meta *meta = far_store_meta(txn);
@@ -167,7 +149,7 @@ int far_retain_begin_states(struct far_store_txn *txn, bool *ret_begun, struct f
     }
     int rv = far_epoch_after(txn, meta->first_seq - 2, &epoch, err);
     if (rv == FAR_NOT_FOUND) {
-        rv = begin_epoch(txn, err);
+        rv = far_epoch_begin(txn, err);
         *ret_begun = rv == 0;
     }
     return rv;
@@ -205,13 +187,12 @@ static int remove_records(struct far_store_txn *txn, uint64_t floor, bool *ret_m
     struct far_kv *kept = far_store_history(txn);
     struct far_epoch epoch;
     for (int i = 0; i < RECORDS_AT_ONCE; i++) {
-        uint8_t key[1 + EPOCH_BYTES] = {RECORDS};
         int rv = far_epoch_after(txn, UINT64_MAX, &epoch, err);
         if (rv != 0 || epoch.seq >= floor) {
             return rv == FAR_NOT_FOUND ? 0 : rv;
         }
-        far_put_be64(key + 1, epoch.seq);
-        rv = kept->ops->del(kept, far_slice(key, sizeof key), err);
+        struct far_kept_key key = far_epoch_key(epoch.seq);
+        rv = kept->ops->del(kept, far_kept_slice(&key), err);
         if (rv != 0) {
             return rv;
         }
@@ -228,11 +209,11 @@ static int walk_some(struct far_store_txn *txn, struct far_retain_walk *walk, si
     for (size_t i = 0; i < max; i++) {
         struct far_slice key, value;
         int rv = kept->ops->seek(kept, far_slice(walk->at, walk->at_len), &key, &value, err);
-        if (rv == FAR_NOT_FOUND || (rv == 0 && key.data[0] == RECORDS)) {
+        if (rv == FAR_NOT_FOUND || (rv == 0 && key.data[0] == FAR_EPOCH_RECORDS)) {
             *walk = (struct far_retain_walk){.floor = 0};
             return 0;
         }
-        if (rv == 0 && (key.len <= EPOCH_BYTES || key.len >= sizeof walk->at)) {
+        if (rv == 0 && (key.len <= FAR_EPOCH_BYTES || key.len >= sizeof walk->at)) {
             rv = far_fail(err, FAR_CORRUPT, "store, table history: a key of %zu bytes", key.len);
         }
         if (rv != 0) {
@@ -241,7 +222,7 @@ static int walk_some(struct far_store_txn *txn, struct far_retain_walk *walk, si
         memcpy(walk->at, key.data, key.len);
         walk->at[key.len] = 0;
         walk->at_len = key.len + 1;
-        if (far_get_be64(walk->at + key.len - EPOCH_BYTES) < walk->floor) {
+        if (far_get_be64(walk->at + key.len - FAR_EPOCH_BYTES) < walk->floor) {
             rv = kept->ops->del(kept, far_slice(walk->at, walk->at_len - 1), err);
             *ret_changed = true;
         }

@@ -1,6 +1,6 @@
 # What tests share. A unit test that fails allocations or system calls on purpose (faults.h) adds
 #   …_LDADD = … tests/lib/libfaults.la      …_LDFLAGS = $(LINK_WITH_FAULTS)
-noinst_HEADERS += tests/lib/cm.h tests/lib/faults.h tests/lib/remove_tree.h tests/lib/until.h
+noinst_HEADERS += tests/lib/cm.h tests/lib/faults.h tests/lib/http_alone.h tests/lib/installed.h tests/lib/remove_tree.h tests/lib/run_until.h tests/lib/until.h
 check_LTLIBRARIES += tests/lib/libfaults.la
 tests_lib_libfaults_la_SOURCES = tests/lib/faults.c tests/lib/faults.h
 tests_lib_libfaults_la_CFLAGS = $(AM_CFLAGS) -fno-builtin

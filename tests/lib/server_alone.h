@@ -5,6 +5,7 @@
 
 #include "cm.h"
 #include "made_pki.h"
+#include "run_until.h"
 #include "server/admission.h"
 #include "server/link.h"
 #include "server/members.h"
@@ -38,16 +39,6 @@ struct fixture {
     char certificate[4096];
     char cluster[64];
 };
-
-/* Turns the loop until the condition holds; fails the test after ten seconds. */
-#define RUN_UNTIL(f, condition)                                          \
-    do {                                                                 \
-        uint64_t deadline_ns = uv_hrtime() + 10ull * 1000 * 1000 * 1000; \
-        while (!(condition)) {                                           \
-            assert_true(uv_hrtime() < deadline_ns);                      \
-            uv_run(&(f)->loop, UV_RUN_NOWAIT);                           \
-        }                                                                \
-    } while (0)
 
 /* cmocka's set-up and tear-down of a group: *state is the struct fixture. */
 int server_alone_set_up(void **state);

@@ -16,7 +16,7 @@
 enum { SERVER = 1, NODE = 9, JOB = 5, TASK = 2, ATTEMPT = 1 };
 
 struct fixture {
-    char dir[64];
+    char dir[200];
     struct far_test_pki pki;
     struct far_net *server_net, *node_net;
     uv_loop_t loop;
@@ -169,10 +169,8 @@ static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
     char pki_dir[sizeof f->dir + 8], vault[sizeof f->dir + 8];
-    const char *base = getenv("TMPDIR");
     struct far_error err = {0};
-    snprintf(f->dir, sizeof f->dir, "%.40s/far-agent-XXXXXX", base != NULL ? base : "/tmp");
-    assert_non_null(mkdtemp(f->dir));
+    assert_int_equal(far_test_make_folder("agent", f->dir, sizeof f->dir), 0);
     snprintf(pki_dir, sizeof pki_dir, "%s/pki", f->dir);
     snprintf(vault, sizeof vault, "%s/vault", f->dir);
     assert_int_equal(mkdir(pki_dir, 0700), 0);
@@ -301,10 +299,12 @@ static void another_boot_ends_what_ran_and_the_same_one_does_not(void **state)
     next_report(f);
     assert_true(f->names_order && f->sequence == sequence);
     confirm(f);
-    do { /* one that was on its way may say the same once more */
-        next_report(f);
-    } while (f->sequence == sequence);
-    assert_true(f->names_order && f->sequence == sequence + 1);
+    next_report(f);
+    assert_int_equal(f->sequence, sequence + 1);
+    if (!f->names_order) { /* the engine had nothing new to tell of it yet; it does once a second while it goes on */
+        confirm(f);
+        until_it_runs(f);
+    }
     far_stream_close(f->stream);
     RUN_UNTIL(f, f->stream == NULL);
     welcome(f, 2);

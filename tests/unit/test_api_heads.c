@@ -2,9 +2,8 @@
  * reason, and never reaches the handler. In one piece, and byte by byte. */
 #include "../lib/cm.h"
 
+#include "../lib/http_alone.h"
 #include "../lib/https.h"
-#include "../lib/made_pki.h"
-#include "api/http.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -197,29 +196,19 @@ static int setup(void **unused)
 {
     static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_tick, NULL, NULL};
     static char dir[] = "/tmp/far-api-heads-XXXXXX";
-    char certificate[512], key[512];
+    const struct far_http_config config = {.body_max = 1000, .connections_max = 20, .stall_ms = 1000, .tick_ms = 100};
     assert_non_null(mkdtemp(dir));
     far_test_pki_init(&pki, dir, 1);
     far_net_free(far_test_pki_net(&pki, FAR_PARTY_SERVER, 1));
     snprintf(ca_path, sizeof ca_path, "%s/ca.crt", dir);
-    snprintf(certificate, sizeof certificate, "%s/server-1.crt", dir);
-    snprintf(key, sizeof key, "%s/server-1.key", dir);
-    struct far_http_config config = {.address = "127.0.0.1:0", .certificate_path = certificate, .key_path = key,
-                                     .body_max = 1000, .connections_max = 20, .stall_ms = 1000, .tick_ms = 100};
-    struct far_error err = {0};
-    if (far_http_new(&config, &callbacks, NULL, &http, &err) != 0 || far_http_start(http, &err) != 0) {
-        fprintf(stderr, "%s\n", err.message);
-        return -1;
-    }
-    return 0;
+    http = far_test_http_start(&pki, config, &callbacks);
+    return http != NULL ? 0 : -1;
 }
 
 static int teardown(void **unused)
 {
-    char command[300];
     far_http_free(http);
-    snprintf(command, sizeof command, "rm -r '%s'", pki.dir);
-    return system(command);
+    return far_test_pki_remove(&pki);
 }
 
 int main(void)

@@ -1,8 +1,8 @@
 /* HTTP: what comes in whole goes out whole; limits hold; a stream is pulled; a client that stalls is cut off. */
 #include "../lib/cm.h"
 
+#include "../lib/http_alone.h"
 #include "../lib/https.h"
-#include "../lib/made_pki.h"
 #include "../lib/until.h"
 #include "api/http.h"
 #include "net/pki.h"
@@ -494,26 +494,16 @@ static int make_identity(void **unused)
 static int setup(void **unused)
 {
     static const struct far_http_callbacks callbacks = {on_request, on_gone, on_tick, on_wake, on_stranger, on_turn};
-    char certificate[512], key[512];
-    snprintf(certificate, sizeof certificate, "%s/server-1.crt", pki.dir);
-    snprintf(key, sizeof key, "%s/server-1.key", pki.dir);
-    struct far_http_config config = {.address = "127.0.0.1:0", .certificate_path = certificate, .key_path = key,
-                                     .body_max = BODY_MAX, .connections_max = CONNECTIONS_MAX, .stall_ms = STALL_MS, .tick_ms = 100};
-    struct far_error err = {0};
-    if (far_http_new(&config, &callbacks, NULL, &http, &err) != 0 || far_http_start(http, &err) != 0) {
-        fprintf(stderr, "%s\n", err.message);
-        return -1;
-    }
-    return 0;
+    const struct far_http_config config = {.body_max = BODY_MAX, .connections_max = CONNECTIONS_MAX, .stall_ms = STALL_MS, .tick_ms = 100};
+    http = far_test_http_start(&pki, config, &callbacks);
+    return http != NULL ? 0 : -1;
 }
 
 static int teardown(void **unused)
 {
-    char command[300];
     far_http_stop(http);
     far_http_free(http);
-    snprintf(command, sizeof command, "rm -r '%s'", pki.dir);
-    return system(command);
+    return far_test_pki_remove(&pki);
 }
 
 int main(void)

@@ -179,9 +179,7 @@ static void the_thread_applies_everything_in_order_and_answers(void **state)
     uv_loop_t loop;
     bool is_stopped = false;
     char dir[256];
-    const char *base = getenv("TMPDIR");
-    snprintf(dir, sizeof dir, "%s/far-apply-XXXXXX", base != NULL ? base : "/tmp");
-    assert_non_null(mkdtemp(dir));
+    assert_int_equal(far_test_make_folder("apply", dir, sizeof dir), 0);
     assert_int_equal(uv_loop_init(&loop), 0);
     struct watch watch = {.loop = &loop, .wanted = COUNT};
     assert_int_equal(far_store_open_lmdb(dir, MAP_BYTES, false, &by_thread, NULL), 0); /* the one in memory is for one thread */

@@ -131,11 +131,9 @@ static void drop(struct fixture *f)
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
-    const char *base = getenv("TMPDIR");
     struct far_store **const stores[2] = {&f->direct, &f->layered};
     for (int i = 0; i < 2; i++) {
-        snprintf(f->dirs[i], sizeof f->dirs[i], "%s/far-layers-XXXXXX", base != NULL ? base : "/tmp");
-        assert_non_null(mkdtemp(f->dirs[i]));
+        assert_int_equal(far_test_make_folder("layers", f->dirs[i], sizeof f->dirs[i]), 0);
         assert_int_equal(far_store_open_lmdb(f->dirs[i], MAP_BYTES, false, stores[i], NULL), 0);
         (*stores[i])->epoch_events = EPOCH;
     }

@@ -2,6 +2,7 @@
 #include "../lib/cm.h"
 #include "../lib/faults.h"
 #include "../lib/made_pki.h"
+#include "../lib/run_until.h"
 #include "net/stream_private.h"
 
 #include <arpa/inet.h>
@@ -119,16 +120,6 @@ static void dial(struct fixture *f, struct far_net *net, struct far_peer to, enu
                      0);
     assert_int_equal(f->dialer.opened + f->dialer.closed, 0);
 }
-
-/* Turns the loop until the condition holds; fails the test after ten seconds. */
-#define RUN_UNTIL(f, condition)                                                                  \
-    do {                                                                                         \
-        uint64_t deadline_ns = uv_hrtime() + 10ull * 1000 * 1000 * 1000;                         \
-        while (!(condition)) {                                                                   \
-            assert_true(uv_hrtime() < deadline_ns);                                              \
-            uv_run(&(f)->loop, UV_RUN_NOWAIT);                                                   \
-        }                                                                                        \
-    } while (0)
 
 static void on_listener_closed(void *arg)
 {

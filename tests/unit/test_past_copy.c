@@ -6,6 +6,7 @@
 #include "../lib/cm.h"
 
 #include "../lib/entries.h"
+#include "../lib/installed.h"
 #include "../lib/remove_tree.h"
 #include "log/apply.h"
 #include "log/history.h"
@@ -87,18 +88,8 @@ static void install(struct far_store *store, struct far_store *from)
 {
     struct far_store_txn *source = begin(from, false), *txn = begin(store, true);
     struct far_error err = {0};
-    struct far_slice key, value;
-    struct far_key at = {.len = 0};
-    while (far_store_kv(source)->ops->seek(far_store_kv(source), far_slice(at.bytes, at.len), &key, &value, &err) == 0) {
-        must(far_store_kv(txn)->ops->put(far_store_kv(txn), key, value, &err), &err);
-        memcpy(at.bytes, key.data, key.len);
-        at.bytes[key.len] = 0;
-        at.len = key.len + 1;
-    }
+    far_test_install(source, txn);
     struct far_store_meta *meta = far_store_meta(txn);
-    *meta = *far_store_meta(source);
-    meta->first_seq = meta->last_seq + 1;
-    memcpy(meta->base_head, meta->head, FAR_HEAD_SIZE);
     struct far_buf events;
     far_buf_init(&events, 1 << 24);
     must(far_history_encode(source, 1, meta->last_seq, 1 << 24, &events, &err), &err);

@@ -1,6 +1,11 @@
 /* log/peers.h with real streams: servers come and go for as long as another one runs. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* nftw */
+#endif
 #include "../lib/cm.h"
 #include "../lib/made_pki.h"
+#include "../lib/remove_tree.h"
+#include "../lib/run_until.h"
 #include "log/peers.h"
 
 #include <stdlib.h>
@@ -72,8 +77,8 @@ static int set_up(void **state)
 {
     static const struct far_peers_callbacks callbacks = {.on_frame = on_frame, .on_change = on_change};
     struct fixture *f = calloc(1, sizeof *f);
-    char dir[] = "/tmp/far-peers-XXXXXX";
-    assert_non_null(mkdtemp(dir));
+    char dir[200];
+    assert_int_equal(far_test_make_folder("peers", dir, sizeof dir), 0);
     far_test_pki_init(&f->pki, dir, 0xaa);
     f->one = far_test_pki_net(&f->pki, FAR_PARTY_SERVER, SELF);
     f->two = far_test_pki_net(&f->pki, FAR_PARTY_SERVER, OTHER);
@@ -98,16 +103,6 @@ static int tear_down(void **state)
     free(f);
     return 0;
 }
-
-/* Turns the loop until the condition holds; fails the test after ten seconds. */
-#define RUN_UNTIL(f, condition)                                                \
-    do {                                                                       \
-        uint64_t deadline_ns = uv_hrtime() + 10ull * 1000 * 1000 * 1000;       \
-        while (!(condition)) {                                                 \
-            assert_true(uv_hrtime() < deadline_ns);                            \
-            uv_run(&(f)->loop, UV_RUN_NOWAIT);                                 \
-        }                                                                      \
-    } while (0)
 
 /* A frame comes through to the other one, which is told of again and again, as raft does with each message. */
 static void reaches_the_other(struct fixture *f)

@@ -3,6 +3,7 @@
 #include "../lib/cm.h"
 
 #include "../lib/entries.h"
+#include "../lib/installed.h"
 #include "../lib/remove_tree.h"
 #include "log/apply.h"
 #include "log/history.h"
@@ -264,22 +265,11 @@ static struct far_store *without_history(const char *folder)
     struct far_store *taker;
     struct far_store_txn *source = reading(), *txn;
     struct far_error err = {0};
-    struct far_slice key, value;
-    struct far_key at = {.len = 0};
     assert_int_equal(mkdir(folder, 0700), 0);
     must(far_store_open_lmdb(folder, (size_t)1 << 28, false, &taker, &err), &err);
     taker->epoch_events = EPOCH;
     must(far_store_begin(taker, true, &txn, &err), &err);
-    while (far_store_kv(source)->ops->seek(far_store_kv(source), far_slice(at.bytes, at.len), &key, &value, &err) == 0) {
-        must(far_store_kv(txn)->ops->put(far_store_kv(txn), key, value, &err), &err);
-        memcpy(at.bytes, key.data, key.len);
-        at.bytes[key.len] = 0;
-        at.len = key.len + 1;
-    }
-    struct far_store_meta *meta = far_store_meta(txn);
-    *meta = *far_store_meta(source);
-    meta->first_seq = meta->last_seq + 1;
-    memcpy(meta->base_head, meta->head, FAR_HEAD_SIZE);
+    far_test_install(source, txn);
     far_store_abort(source);
     must(far_store_commit(txn, &err), &err);
     return taker;

@@ -179,9 +179,7 @@ static struct far_store *open_store(const char *name)
 /* 40 days, and behind event `seq` the other one gets its state. */
 static int setup_at(uint64_t seq)
 {
-    const char *base = getenv("TMPDIR");
-    snprintf(dir, sizeof dir, "%s/far-fetch-XXXXXX", base != NULL ? base : "/tmp");
-    assert_non_null(mkdtemp(dir));
+    assert_int_equal(far_test_make_folder("fetch", dir, sizeof dir), 0);
     old = open_store("old");
     new = open_store("new");
     far_buf_init(&payload, 64 * 1024);
