@@ -50,6 +50,7 @@ liblog_la_CFLAGS = $(AM_CFLAGS) $(RAFT_CFLAGS) $(OPENSSL_CFLAGS) $(LMDB_CFLAGS) 
 liblog_la_LIBADD = libfsm.la libnet.la $(RAFT_LIBS) $(OPENSSL_LIBS) $(LMDB_LIBS) $(ZSTD_LIBS) $(UV_LIBS)
 # older events
 liblog_la_SOURCES += \
+	src/log/older.c src/log/older.h \
 	src/log/log_past_copy.c src/log/past_copy.c src/log/past_copy.h \
 	src/log/log_retain.c src/log/log_seal.c src/log/retain.c src/log/retain.h \
 	src/log/sealer.c src/log/segments.c src/log/segments.h \

@@ -1,6 +1,8 @@
 /* The segments of a store: reading, noting, trimming, cutting. See segments.h; sealing is in sealer.c. */
 #include "log/segments.h"
 
+#include "log/older.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -198,19 +200,17 @@ int far_segments_cut(struct far_store_txn *txn, uint64_t seq, size_t max, bool *
     if (seq > meta->last_seq + 1) {
         return far_fail(err, FAR_INTERNAL, "cannot cut before event %llu: the newest is %llu", (llu)seq, (llu)meta->last_seq);
     }
-    if (seq > meta->first_seq) {
+    rv = far_older_cut(txn, seq, err);
+    if (rv == 0 && seq > meta->first_seq) {
         uint8_t head[FAR_HEAD_SIZE];
         rv = head_before(txn, seq, head, err);
-        rv = rv != 0 ? rv : remove_records(txn, seq, err);
-        if (rv != 0) {
-            return rv;
+        if (rv == 0) {
+            meta->first_seq = seq;
+            memcpy(meta->base_head, head, sizeof head);
         }
-        meta->first_seq = seq;
-        memcpy(meta->base_head, head, sizeof head);
     }
-    if (meta->first_seq > 1 && txn->store->ops->event_remove != NULL) {
-        rv = txn->store->ops->event_remove(txn, 1, meta->first_seq - 1, max, &removed, err);
-    }
+    rv = rv != 0 ? rv : remove_records(txn, seq, err);
+    rv = rv != 0 ? rv : far_older_remove(txn, max, &removed, err);
     *ret_more = removed == max;
     return rv;
 }

@@ -4,6 +4,8 @@
  * {key length u16, value length u16, key, value}. */
 #include "log/snapshot.h"
 
+#include "log/older.h"
+
 enum { MANIFEST_MAGIC = 0x4d535246 /* "FRSM" */, PIECE_MAGIC = 0x50535246 /* "FRSP" */ };
 enum { PIECE_HEADER = 24, PIECE_AT_HASH = 16, PIECE_LAST = 1 };
 enum { ROW_MAX = 4 + FAR_KV_KEY_MAX + FAR_KV_VALUE_MAX };
@@ -243,6 +245,10 @@ static int take_over(struct far_store_txn *txn, const struct far_manifest *manif
         return far_fail(err, FAR_CORRUPT, "a snapshot at entry %llu cannot replace the state at entry %llu",
                         (unsigned long long)manifest->index, (unsigned long long)meta->applied_index);
     }
+    int rv = far_older_keep(txn, manifest->last_seq, err);
+    if (rv != 0) {
+        return rv;
+    }
     meta->applied_index = manifest->index;
     meta->applied_term = manifest->term;
     meta->last_seq = manifest->last_seq;
@@ -257,7 +263,7 @@ static int take_over(struct far_store_txn *txn, const struct far_manifest *manif
     meta->compacted_seq = 0; /* of what is fetched now, nothing is sure */
     meta->stored_index = manifest->index; /* the log begins anew behind the snapshot */
     meta->stored_term = manifest->term;
-    return 0;
+    return far_older_join(txn, err);
 }
 
 int far_install_finish(struct far_install *install, const struct far_manifest *manifest, struct far_error *err)
@@ -339,7 +345,8 @@ int far_history_apply(struct far_store_txn *txn, struct far_slice batch, struct 
             return far_fail(err, FAR_CORRUPT, "a batch of events has a wrong length");
         }
         int rv = far_event_row_decode(far_slice(batch.data + 4 + FAR_HEAD_SIZE, len), &event, NULL, err);
-        rv = rv != 0 ? rv : far_store_event_prepend(txn, &event, batch.data + 4, err);
+        bool is_here = rv == 0 && event.seq >= far_store_meta(txn)->first_seq; /* the one before it met a stretch (older.h) */
+        rv = rv != 0 || is_here ? rv : far_store_event_prepend(txn, &event, batch.data + 4, err);
         if (rv != 0) {
             return rv;
         }

@@ -1,6 +1,7 @@
 /* What both stores share: transactions seen from outside, events with their chain and checks. See store.h. */
 #include "log/store.h"
 
+#include "log/older.h"
 #include "log/segments.h"
 
 void far_store_meta_init(struct far_store_meta *meta)
@@ -101,6 +102,7 @@ int far_store_event_prepend(struct far_store_txn *txn, const struct far_event *e
     if (rv == 0) {
         memcpy(meta->base_head, before, FAR_HEAD_SIZE);
         meta->first_seq = event->seq;
+        rv = far_older_join(txn, err);
     }
     return rv;
 }

@@ -16,7 +16,14 @@ struct far_apply_memory;
 struct far_segment;
 struct far_segment_reader;
 
-enum { FAR_STORE_CONFIGURATION_MAX = 8192, FAR_STORE_READERS_MAX = 256 };
+enum { FAR_STORE_CONFIGURATION_MAX = 8192, FAR_STORE_READERS_MAX = 256, FAR_STORE_OLDER_MAX = 8 };
+
+/* A part of the chain that is held apart from the newest events (older.h). */
+struct far_stretch {
+    uint64_t first_seq, last_seq;
+    uint64_t compacted_seq; /* as in the meta */
+    uint8_t base_head[FAR_HEAD_SIZE], head[FAR_HEAD_SIZE]; /* before the first, after the last */
+};
 
 /* What is true of a store after a commit. */
 struct far_store_meta {
@@ -31,6 +38,8 @@ struct far_store_meta {
     uint64_t stored_term;  /* a WAL that ends before it must not vote (DESIGN.md section 5) */
     uint64_t installed_index; /* the state came from another server at this index; 0 = it grew here */
     uint64_t compacted_seq;   /* up to here, what may be compacted is (compact.h) */
+    size_t older_count;       /* older.h; by their seq, all before first_seq and not touching it */
+    struct far_stretch older[FAR_STORE_OLDER_MAX];
     uint64_t configuration_index; /* of the raft entry that the configuration came with; 0 = none */
     size_t configuration_len;
     uint8_t configuration[FAR_STORE_CONFIGURATION_MAX]; /* as raft encodes it; opaque here */
@@ -82,8 +91,9 @@ struct far_kv *far_store_history(struct far_store_txn *txn);
 
 /* Append the next event: meta->last_seq and head move on. FAR_INTERNAL if its seq is not the next one. */
 int far_store_event_append(struct far_store_txn *txn, const struct far_event *event, struct far_error *err);
-/* Put an older event in front of the oldest one: meta->first_seq and base_head move back. before: the head before it. Up to
- * meta->compacted_seq it is compacted on the way.
+/* Put an older event in front of the oldest one: meta->first_seq and base_head move back, and where they reach a stretch that was
+ * kept from before an installed state, behind that, too. before: the head before it. Up to meta->compacted_seq it is compacted on
+ * the way.
  * FAR_CORRUPT if the chain from `before` over the event does not give base_head. */
 int far_store_event_prepend(struct far_store_txn *txn, const struct far_event *event,
                             const uint8_t before[FAR_HEAD_SIZE], struct far_error *err);
@@ -103,7 +113,8 @@ int far_store_event_row(struct far_store_txn *txn, uint64_t seq, struct far_slic
 int far_store_install_clear(struct far_store_txn *txn, struct far_error *err);
 /* Its rows, to be filled; valid until the transaction ends. */
 struct far_kv *far_store_install_kv(struct far_store_txn *txn);
-/* Make it the state in force, drop the old one with its history and all events. The caller sets the whole meta. */
+/* Make it the state in force, drop the old one with its history. The caller sets the whole meta, and says what becomes of the events
+ * (older.h). */
 int far_store_install_switch(struct far_store_txn *txn, struct far_error *err);
 
 /* ---- durability ---- */

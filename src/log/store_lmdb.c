@@ -29,7 +29,7 @@ static const size_t MAP_BYTES_DEFAULT = (size_t)1 << 40;
 #endif
 static const size_t MAP_BYTES_LEAST = (size_t)1 << 34;
 
-static const char META_KEY[] = "meta", CONFIGURATION_KEY[] = "configuration", COMPACTED_KEY[] = "compacted";
+static const char META_KEY[] = "meta", CONFIGURATION_KEY[] = "configuration", COMPACTED_KEY[] = "compacted", OLDER_KEY[] = "older";
 
 int far_lmdb_fail(struct far_error *err, int code, const char *what)
 {
@@ -285,6 +285,60 @@ static int compacted_write(struct lmdb_store *store, struct lmdb_txn *txn)
     return txn->txn.meta.compacted_seq == txn->compacted_seq ? 0 : mdb_put(txn->txn_lmdb, store->meta, &key, &value, 0);
 }
 
+/* The stretches of events from before an installed state: a record of its own, absent without any. */
+static size_t older_encode(const struct far_store_meta *meta, uint8_t record[LMDB_OLDER_BYTES])
+{
+    uint8_t *p = record;
+    for (size_t i = 0; i < meta->older_count; i++, p += LMDB_STRETCH_BYTES) {
+        const struct far_stretch *stretch = &meta->older[i];
+        far_put_le64(p, stretch->first_seq);
+        far_put_le64(p + 8, stretch->last_seq);
+        far_put_le64(p + 16, stretch->compacted_seq);
+        memcpy(p + 24, stretch->base_head, FAR_HEAD_SIZE);
+        memcpy(p + 24 + FAR_HEAD_SIZE, stretch->head, FAR_HEAD_SIZE);
+    }
+    far_put_le64(p, far_hash64(record, (size_t)(p - record)));
+    return meta->older_count == 0 ? 0 : (size_t)(p - record) + 8;
+}
+
+static int older_read(struct lmdb_store *store, struct lmdb_txn *txn, struct far_error *err)
+{
+    struct far_store_meta *meta = &txn->txn.meta;
+    MDB_val key = {.mv_size = sizeof OLDER_KEY - 1, .mv_data = (void *)(uintptr_t)OLDER_KEY}, value;
+    int rc = mdb_get(txn->txn_lmdb, store->meta, &key, &value);
+    if (rc != 0) {
+        return rc == MDB_NOTFOUND ? 0 : far_lmdb_fail(err, rc, "read which older events are kept");
+    }
+    const uint8_t *p = value.mv_data;
+    size_t len = value.mv_size < 8 ? 0 : value.mv_size - 8;
+    if (len == 0 || len % LMDB_STRETCH_BYTES != 0 || len > LMDB_OLDER_BYTES - 8 || far_get_le64(p + len) != far_hash64(p, len)) {
+        return far_fail(err, FAR_CORRUPT, "store, table meta, key 'older': its checksum is wrong");
+    }
+    for (; meta->older_count < len / LMDB_STRETCH_BYTES; p += LMDB_STRETCH_BYTES) {
+        struct far_stretch *stretch = &meta->older[meta->older_count++];
+        *stretch = (struct far_stretch){
+            .first_seq = far_get_le64(p), .last_seq = far_get_le64(p + 8), .compacted_seq = far_get_le64(p + 16)};
+        memcpy(stretch->base_head, p + 24, FAR_HEAD_SIZE);
+        memcpy(stretch->head, p + 24 + FAR_HEAD_SIZE, FAR_HEAD_SIZE);
+    }
+    memcpy(txn->older, value.mv_data, value.mv_size);
+    txn->older_len = value.mv_size;
+    return 0;
+}
+
+static int older_write(struct lmdb_store *store, struct lmdb_txn *txn)
+{
+    uint8_t record[LMDB_OLDER_BYTES];
+    MDB_val key = {.mv_size = sizeof OLDER_KEY - 1, .mv_data = (void *)(uintptr_t)OLDER_KEY};
+    struct far_slice bytes = far_slice(record, older_encode(&txn->txn.meta, record));
+    MDB_val value = far_lmdb_val(bytes);
+    if (far_slice_equal(bytes, far_slice(txn->older, txn->older_len))) {
+        return 0;
+    }
+    return bytes.len == 0 ? mdb_del(txn->txn_lmdb, store->meta, &key, NULL)
+                          : mdb_put(txn->txn_lmdb, store->meta, &key, &value, 0);
+}
+
 static int meta_read(struct lmdb_store *store, struct lmdb_txn *txn, struct far_error *err)
 {
     far_store_meta_init(&txn->txn.meta);
@@ -302,7 +356,8 @@ static int meta_read(struct lmdb_store *store, struct lmdb_txn *txn, struct far_
     }
     txn->configuration = far_lmdb_slice(configuration);
     int rv = meta_decode(far_lmdb_slice(record), txn, err);
-    return rv != 0 ? rv : compacted_read(store, txn, err);
+    rv = rv != 0 ? rv : compacted_read(store, txn, err);
+    return rv != 0 ? rv : older_read(store, txn, err);
 }
 
 static int meta_write(struct lmdb_store *store, struct lmdb_txn *txn, struct far_error *err)
@@ -319,6 +374,7 @@ static int meta_write(struct lmdb_store *store, struct lmdb_txn *txn, struct far
         rc = mdb_put(txn->txn_lmdb, store->meta, &key, &value, 0);
     }
     rc = rc != 0 ? rc : compacted_write(store, txn);
+    rc = rc != 0 ? rc : older_write(store, txn);
     return rc == 0 ? 0 : far_lmdb_fail(err, rc, "write the meta record");
 }
 
@@ -408,9 +464,7 @@ static int install_switch(struct far_store_txn *base, struct far_error *err)
     struct lmdb_store *store = (struct lmdb_store *)base->store;
     close_cursors(txn);
     int rv = empty(txn, txn->state.dbi, err);
-    rv = rv != 0 ? rv : empty(txn, store->events, err);
     rv = rv != 0 ? rv : empty(txn, store->history, err);
-    rv = rv != 0 ? rv : empty(txn, store->segments, err); /* files that no record names go at the next opening */
     if (rv == 0) {
         txn->active = 1 - txn->active;
         point_kvs(store, txn);

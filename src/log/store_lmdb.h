@@ -7,6 +7,8 @@
 
 #include <lmdb.h>
 
+enum { LMDB_STRETCH_BYTES = 24 + 2 * FAR_HEAD_SIZE, LMDB_OLDER_BYTES = FAR_STORE_OLDER_MAX * LMDB_STRETCH_BYTES + 8 };
+
 struct lmdb_store {
     struct far_store store; /* first */
     MDB_env *env;
@@ -32,6 +34,8 @@ struct lmdb_txn {
     struct lmdb_kv state, install, history;
     uint64_t compacted_seq;         /* as it lies in the store */
     struct far_slice configuration; /* as it lies in the store, borrowed from it */
+    uint8_t older[LMDB_OLDER_BYTES]; /* the record of stretches, as it lies in the store */
+    size_t older_len;
 };
 
 /* LMDB's error as ours. */

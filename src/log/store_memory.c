@@ -1,7 +1,8 @@
 /* The store in memory: sorted arrays of counted pairs, for the simulator and for tests.
  *
  * A write transaction works on the maps in place and notes each change, so that it can be given up, and so that a power
- * cut can undo the last commit as MDB_NOMETASYNC may. A read transaction copies the arrays (not the pairs). One thread. */
+ * cut can undo the last commit as MDB_NOMETASYNC may. A read transaction shares the arrays
+ * until a write transaction begins, then it gets copies of them (not of the pairs). One thread. */
 #include "log/store.h"
 
 #include "base/assert.h"
@@ -55,11 +56,13 @@ struct memory_store {
     struct far_store_meta meta;
     struct undo last; /* of the last commit, while it is not durable */
     struct memory_txn *writer;
+    struct memory_txn *readers; /* that share its maps */
 };
 
 struct memory_txn {
     struct far_store_txn txn; /* first */
-    struct map *maps;         /* the store's when writing, else copies */
+    struct map *maps;         /* the store's, or copies */
+    struct memory_txn *next_reader;
     struct map copies[MAP_COUNT];
     int active;
     struct memory_kv state, install, history;
@@ -321,6 +324,13 @@ static const struct far_kv_ops kv_ops = {
 
 static void txn_free(struct memory_txn *txn)
 {
+    struct memory_store *store = (struct memory_store *)txn->txn.store;
+    for (struct memory_txn **at = &store->readers; *at != NULL; at = &(*at)->next_reader) {
+        if (*at == txn) {
+            *at = txn->next_reader;
+            break;
+        }
+    }
     for (int i = 0; i < MAP_COUNT; i++) {
         map_done(&txn->copies[i]);
     }
@@ -339,30 +349,61 @@ static void point_kvs(struct memory_txn *txn)
     }
 }
 
+/* Who reads now goes on with what is there now. */
+static bool part_from_readers(struct memory_store *store)
+{
+    for (; store->readers != NULL; store->readers = store->readers->next_reader) {
+        struct memory_txn *reader = store->readers;
+        for (int i = 0; i < MAP_COUNT; i++) {
+            if (reader->copies[i].items == NULL && !map_copy(&store->maps[i], &reader->copies[i])) {
+                return false;
+            }
+        }
+        reader->maps = reader->copies;
+    }
+    return true;
+}
+
+/* Metas are large; only so much of them is used. */
+static void meta_copy(struct far_store_meta *to, const struct far_store_meta *from)
+{
+    memcpy(to, from, offsetof(struct far_store_meta, configuration) + from->configuration_len);
+}
+
+/* All zero but the metas, which are large: of each only what is used is written. */
+static struct memory_txn *txn_new(const struct memory_store *store)
+{
+    struct memory_txn *txn = malloc(sizeof *txn);
+    if (txn != NULL) {
+        char *bytes = (char *)txn, *own = (char *)&txn->txn.meta, *before = (char *)&txn->undo.meta;
+        memset(bytes, 0, (size_t)(own - bytes));
+        memset(own + sizeof txn->txn.meta, 0, (size_t)(before - own) - sizeof txn->txn.meta);
+        meta_copy(&txn->txn.meta, &store->meta);
+        meta_copy(&txn->undo.meta, &store->meta);
+    }
+    return txn;
+}
+
 static int begin(struct far_store *base, bool write, struct far_store_txn **ret_txn, struct far_error *err)
 {
     struct memory_store *store = (struct memory_store *)base;
     FAR_ASSERT(store->writer == NULL); /* one thread: nothing may look at a half-done transaction */
-    struct memory_txn *txn = calloc(1, sizeof *txn);
-    bool good = txn != NULL;
-    for (int i = 0; good && !write && i < MAP_COUNT; i++) {
-        good = map_copy(&store->maps[i], &txn->copies[i]);
-    }
-    if (!good) {
-        if (txn != NULL) {
-            txn_free(txn);
-        }
+    struct memory_txn *txn = !write || part_from_readers(store) ? txn_new(store) : NULL;
+    if (txn == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory");
     }
     txn->txn.store = base;
     txn->txn.write = write;
-    txn->txn.meta = store->meta;
-    txn->maps = write ? store->maps : txn->copies;
+    txn->maps = store->maps;
     txn->active = store->active;
     txn->undo.active = store->active;
-    txn->undo.meta = store->meta;
     point_kvs(txn);
-    store->writer = write ? txn : NULL;
+    if (write) {
+        store->writer = txn;
+    } else {
+        txn->next_reader = store->readers;
+        store->readers = txn;
+    }
     *ret_txn = &txn->txn;
     return 0;
 }
@@ -374,10 +415,11 @@ static int commit(struct far_store_txn *base, struct far_error *err)
     struct memory_store *store = (struct memory_store *)base->store;
     if (base->write) {
         base->store->durable_index = store->meta.applied_index;
-        store->meta = base->meta;
+        meta_copy(&store->meta, &base->meta);
         store->active = txn->active;
         undo_done(&store->last);
-        store->last = txn->undo;
+        memcpy(&store->last, &txn->undo, offsetof(struct undo, meta));
+        meta_copy(&store->last.meta, &txn->undo.meta);
         store->last.set = true;
         store->writer = NULL;
     }
@@ -450,7 +492,6 @@ static int install_switch(struct far_store_txn *base, struct far_error *err)
 {
     struct memory_txn *txn = (struct memory_txn *)base;
     int rv = clear(txn, txn->state.map, err);
-    rv = rv != 0 ? rv : clear(txn, MAP_EVENTS, err);
     rv = rv != 0 ? rv : clear(txn, MAP_HISTORY, err);
     if (rv == 0) {
         txn->active = 1 - txn->active;
@@ -518,6 +559,8 @@ void far_store_memory_power_cut(struct far_store *base, bool undo_last)
     if (store->writer != NULL) {
         far_store_abort(&store->writer->txn);
     }
+    bool is_apart = part_from_readers(store);
+    FAR_ASSERT(is_apart);
     if (undo_last && store->last.set) {
         undo_run(store, &store->last);
     }

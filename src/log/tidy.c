@@ -12,13 +12,13 @@ struct piece {
 static int cut(struct piece *piece, struct far_error *err)
 {
     struct far_store_meta *meta = far_store_meta(piece->txn);
-    uint64_t seq, first = meta->first_seq;
+    uint64_t seq, first = meta->first_seq, older = meta->older_count == 0 ? 0 : meta->older[0].first_seq;
     bool more = false, begun = false;
     int rv = far_retain_decided(piece->txn, &seq, err);
     seq = seq > meta->last_seq + 1 ? meta->last_seq + 1 : seq;
     rv = rv != 0 ? rv : far_segments_cut(piece->txn, seq, FAR_TIDY_ROWS, &more, err);
     rv = rv != 0 ? rv : far_retain_begin_states(piece->txn, &begun, err);
-    piece->is_cut = meta->first_seq != first;
+    piece->is_cut = meta->first_seq != first || older != (meta->older_count == 0 ? 0 : meta->older[0].first_seq);
     piece->changed = piece->changed || piece->is_cut || more || begun;
     piece->tidy.more = piece->tidy.more || more;
     return rv;

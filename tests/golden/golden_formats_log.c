@@ -188,6 +188,23 @@ static void fill_compacted(struct far_store *store)
     assert_int_equal(far_store_commit(txn, NULL), 0);
 }
 
+/* Two stretches of events from before an installed state. */
+static void fill_older(struct far_store *store)
+{
+    struct far_store_txn *txn;
+    assert_int_equal(far_store_begin(store, true, &txn, NULL), 0);
+    struct far_store_meta *meta = far_store_meta(txn);
+    meta->last_seq = 40;
+    meta->first_seq = 41;
+    meta->older_count = 2;
+    for (uint64_t i = 0; i < 2; i++) {
+        meta->older[i] = (struct far_stretch){.first_seq = 10 * i + 1, .last_seq = 10 * i + 5, .compacted_seq = i};
+        golden_fill(meta->older[i].base_head, (uint8_t)(0x40 * i), FAR_HEAD_SIZE);
+        golden_fill(meta->older[i].head, (uint8_t)(0x40 * i + 0x20), FAR_HEAD_SIZE);
+    }
+    assert_int_equal(far_store_commit(txn, NULL), 0);
+}
+
 static void write_store_of(void (*fill)(struct far_store *store), const char *const *databases, int count)
 {
     char folder[256], path[300];
@@ -327,4 +344,5 @@ void golden_write_log_formats(void)
     write_frames();
     write_backup_header();
     write_store_of(fill_compacted, (const char *const[]){"meta", "events"}, 2);
+    write_store_of(fill_older, (const char *const[]){"meta"}, 1);
 }

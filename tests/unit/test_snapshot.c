@@ -69,7 +69,9 @@ static void read_meta(struct far_store *store, struct far_store_meta *ret_meta)
 {
     struct far_store_txn *txn;
     assert_int_equal(far_store_begin(store, false, &txn, NULL), 0);
-    *ret_meta = *far_store_meta(txn);
+    const struct far_store_meta *meta = far_store_meta(txn);
+    memset(ret_meta, 0, sizeof *ret_meta); /* of the configuration only what is used has a value */
+    memcpy(ret_meta, meta, offsetof(struct far_store_meta, configuration) + meta->configuration_len);
     far_store_abort(txn);
 }
 
@@ -117,6 +119,55 @@ static void a_dump_installed_equals_its_source_and_goes_on(void **state)
     apply_one(txn, ENTRIES + 2);
     assert_true(far_store_meta(txn)->last_seq > a.last_seq);
     far_store_abort(txn);
+    far_store_close(sink);
+}
+
+/* What the sink had before the state came stays, and the events between lead to it. */
+static void own_events_outlive_an_installation(void **state)
+{
+    (void)state;
+    enum { OWN = 1000 };
+    struct far_store *sink;
+    struct far_install install;
+    struct far_manifest manifest;
+    struct far_store_meta meta;
+    struct far_store_txn *txn, *from;
+    assert_int_equal(far_store_open_memory(&sink, NULL), 0);
+    assert_int_equal(far_store_begin(sink, true, &txn, NULL), 0);
+    for (uint64_t index = 1; index <= OWN; index++) {
+        apply_one(txn, index);
+    }
+    uint64_t own_seq = far_store_meta(txn)->last_seq;
+    assert_int_equal(far_store_commit(txn, NULL), 0);
+    assert_int_equal(far_install_begin(sink, &install, NULL), 0);
+    fill(&install, &manifest);
+    assert_int_equal(far_install_finish(&install, &manifest, NULL), 0);
+    read_meta(sink, &meta);
+    assert_int_equal(meta.older_count, 1);
+    assert_int_equal(meta.older[0].last_seq, own_seq);
+    assert_int_equal(far_store_begin(source, false, &from, NULL), 0);
+    while (meta.first_seq > own_seq + 1) { /* nothing older is asked for */
+        struct far_buf batch;
+        far_buf_init(&batch, 64 * 1024);
+        assert_int_equal(far_history_encode(from, own_seq + 1, meta.first_seq - 1, 64 * 1024, &batch, NULL), 0);
+        assert_int_equal(far_store_begin(sink, true, &txn, NULL), 0);
+        assert_int_equal(far_history_apply(txn, far_buf_slice(&batch), NULL), 0);
+        assert_int_equal(far_store_commit(txn, NULL), 0);
+        far_buf_done(&batch);
+        read_meta(sink, &meta);
+    }
+    assert_int_equal(meta.first_seq, 1);
+    assert_int_equal(meta.older_count, 0);
+    assert_int_equal(far_store_begin(sink, false, &txn, NULL), 0);
+    for (uint64_t seq = 1; seq <= meta.last_seq; seq++) {
+        struct far_event event;
+        uint8_t head[FAR_HEAD_SIZE], theirs[FAR_HEAD_SIZE];
+        assert_int_equal(far_store_event_get(txn, seq, &event, head, NULL), 0);
+        assert_int_equal(far_store_event_get(from, seq, &event, theirs, NULL), 0);
+        assert_memory_equal(head, theirs, FAR_HEAD_SIZE);
+    }
+    far_store_abort(txn);
+    far_store_abort(from);
     far_store_close(sink);
 }
 
@@ -194,6 +245,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_dump_installed_equals_its_source_and_goes_on),
+        cmocka_unit_test(own_events_outlive_an_installation),
         cmocka_unit_test(a_missing_or_damaged_piece_or_another_digest_is_refused),
         cmocka_unit_test(a_damaged_manifest_is_refused),
         cmocka_unit_test(history_of_another_chain_is_refused),
