@@ -136,7 +136,7 @@ struct far_api_hooks {
     /* As far_log_follow. */
     void (*follow)(void *arg, bool begins);
     /* As far_log_skip_entry, on the core thread. */
-    void (*skip_entry)(void *arg, uint64_t index, uint64_t hash, bool is_forced, far_log_done_fn done, void *done_arg);
+    void (*skip_entry)(void *arg, const struct far_log_skip *skip, far_log_done_fn done, void *done_arg);
     /* What nodes claim of a newer incarnation; NULL: nothing ever. */
     void (*claims)(void *arg, struct far_api_claims *ret_claims);
 };

@@ -81,3 +81,17 @@ int far_api_let_in(struct far_api_request *request, struct far_error *err)
     }
     return rc;
 }
+
+int far_api_token_name(struct far_state *state, uint64_t id, struct far_arena *arena, struct far_slice *ret_name,
+                       struct far_error *err)
+{
+    struct far_key key = far_key(&far_schema_row_token);
+    struct far_row_token row;
+    int rc;
+    *ret_name = far_slice("", 0);
+    do {
+        rc = far_state_next(state, &far_schema_row_token, &key, arena, NULL, &row, err);
+    } while (rc == 0 && row.id != id);
+    *ret_name = rc == 0 ? row.name : *ret_name;
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}

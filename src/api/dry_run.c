@@ -23,6 +23,14 @@ static int predict_event(void *arg, const struct far_event *event, struct far_er
                                                                : far_fail(err, FAR_LIMIT, "no memory for the events");
 }
 
+int far_api_foresee(struct far_api_request *request, struct far_state *above, uint64_t index, const struct far_command *command,
+                    json_t *events, struct far_result *ret_result, struct far_error *err)
+{
+    struct prediction prediction = {request, events};
+    int rc = far_fsm_apply(above, index, command, predict_event, &prediction, ret_result, err);
+    return rc == 0 && ret_result->klass != 0 ? far_fail(err, ret_result->klass, "%s", ret_result->message) : rc;
+}
+
 static json_t *answer_of(const struct far_api_request *request, const struct far_result *result,
                          const struct far_state *after)
 {
@@ -75,25 +83,20 @@ static int add_cluster(struct far_api_request *request, struct far_log_view *vie
 static int decide(struct far_api_request *request, struct far_log_view *view, struct far_state *above,
                   json_t **ret_answer, struct far_error *err)
 {
-    struct prediction prediction = {request, json_array()};
     struct far_result result = {0};
-    json_t *answer = NULL, *changes = NULL;
+    json_t *answer = NULL, *changes = NULL, *events = json_array();
     bool more = false;
     int rc = stamp(request, view, &request->command.proposed_at_ms, err);
-    rc = rc != 0 ? rc : far_fsm_apply(above, view->applied_index + 1, &request->command, predict_event, &prediction,
-                                      &result, err);
-    if (rc == 0 && result.klass != 0) {
-        rc = far_fail(err, result.klass, "%s", result.message);
-    }
+    rc = rc != 0 ? rc : far_api_foresee(request, above, view->applied_index + 1, &request->command, events, &result, err);
     rc = rc != 0 ? rc : far_api_changes(view->state.kv, above->kv, CHANGES_MAX, &changes, &more, err);
     if (rc == 0) {
         answer = answer_of(request, &result, above);
-        json_object_set(answer, "events", prediction.events);
+        json_object_set(answer, "events", events);
         json_object_set_new(answer, "changes", changes);
         json_object_set_new(answer, "more", json_boolean(more));
         rc = request->route->action == FAR_ROUTE_JOIN ? add_cluster(request, view, answer, err) : 0;
     }
-    json_decref(prediction.events);
+    json_decref(events);
     if (rc != 0) {
         json_decref(answer);
         return rc;

@@ -32,6 +32,7 @@ struct explainer {
 static const struct far_schema *const tables[] = {
     &far_schema_row_server, &far_schema_row_site, &far_schema_row_node,  &far_schema_row_workload,
     &far_schema_row_plan,   &far_schema_row_job,  &far_schema_row_point, &far_schema_row_checkpoint, &far_schema_row_consumer,
+    &far_schema_row_skipped_entry, /* by the entry's index, so only with the kind before it */
 };
 enum { TABLES = sizeof tables / sizeof tables[0] };
 
@@ -204,19 +205,6 @@ static int name_in(struct explainer *explainer, const struct far_schema *table, 
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
-static int token_name(struct explainer *explainer, uint64_t id, struct far_slice *ret_name, struct far_error *err)
-{
-    struct far_key key = far_key(&far_schema_row_token);
-    struct far_row_token row;
-    int rc;
-    *ret_name = far_slice("", 0);
-    do {
-        rc = far_state_next(&explainer->view.state, &far_schema_row_token, &key, &explainer->scratch, NULL, &row, err);
-    } while (rc == 0 && row.id != id);
-    *ret_name = rc == 0 ? row.name : *ret_name;
-    return rc == FAR_NOT_FOUND ? 0 : rc;
-}
-
 /* Adds to an entry who gave the command that the event came from. */
 static int add_cause(struct explainer *explainer, json_t *entry, struct far_error *err)
 {
@@ -229,7 +217,7 @@ static int add_cause(struct explainer *explainer, json_t *entry, struct far_erro
     int rc = 0;
     if (colon != NULL && strncmp(actor, "token", 5) == 0) {
         by = "a command of";
-        rc = token_name(explainer, id, &name, err);
+        rc = far_api_token_name(&explainer->view.state, id, &explainer->scratch, &name, err);
     } else if (colon != NULL && strncmp(actor, "node", 4) == 0) {
         by = "a report of";
         rc = name_in(explainer, &far_schema_row_node, id, &name, err);
@@ -429,7 +417,7 @@ static int find_by_id(struct explainer *explainer, const struct far_schema *only
         struct far_key key = key_of(object);
         struct far_slice value;
         struct watch watch;
-        if (only != NULL && only != object.table) {
+        if (only != object.table && (only != NULL || object.table == &far_schema_row_skipped_entry)) {
             continue;
         }
         int rc = i < TABLES ? kv->ops->get(kv, slice_of(&key), &value, err)
@@ -463,7 +451,8 @@ static int find_object(struct explainer *explainer, struct object *ret_object, s
         return far_query_id(&explainer->view.state, tables[i], name, &ret_object->id, err);
     }
     return far_fail(err, FAR_INVALID, "argument 'object' must be an id, or a kind and a name like 'plan:web'; kinds are server, "
-                                      "site, node, workload, plan, job, point, checkpoint, consumer");
+                                      "site, node, workload, plan, job, point, checkpoint, consumer, skipped_entry (with the "
+                                      "entry's number)");
 }
 
 static int explain(struct explainer *explainer, json_t **ret_answer, struct far_error *err)

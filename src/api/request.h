@@ -72,6 +72,7 @@ struct far_api_request {
     int compute_status; /* of success */
     struct far_api_request *next_computed;
     char *token_text; /* TOKEN: answered once the command is accepted; in the arena */
+    struct far_log_skip *skip; /* SKIP_ENTRY; in the arena */
     struct far_event_stream *stream;
     char etag[24]; /* of the object that is answered; empty: it has no revision */
 };
@@ -111,6 +112,9 @@ void far_api_worker_stop(struct far_api_worker *worker);
 /* ---- dry_run.c ---- */
 /* The request's command is made; answers what it would do. */
 void far_api_dry_run(struct far_api_request *request);
+/* Decides the command on the overlay as of that log entry and appends its events, as JSON, to the array; a rejection is the error. */
+int far_api_foresee(struct far_api_request *request, struct far_state *above, uint64_t index, const struct far_command *command,
+                    json_t *events, struct far_result *ret_result, struct far_error *err);
 
 /* ---- change.c ---- */
 /* One row before and after; a slice without data: it was or is not there. Fields that differ. New reference. */
@@ -165,6 +169,10 @@ int far_api_authorize(struct far_api_request *request, struct far_log_view *view
                       struct far_error *err);
 /* The same for a new request, whose token_id is filled; and the server must be one that serves it (far_api_check_witness). */
 int far_api_let_in(struct far_api_request *request, struct far_error *err);
+
+/* The name of the token with this id, in the arena; empty if there is none any more. */
+int far_api_token_name(struct far_state *state, uint64_t id, struct far_arena *arena, struct far_slice *ret_name,
+                       struct far_error *err);
 
 /* ---- witness.c ---- */
 /* More than the health, status and place of a server: a witness does not serve it. */

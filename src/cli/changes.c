@@ -85,6 +85,10 @@ void cli_print_prediction(FILE *out, const json_t *prediction)
     }
     fprintf(out, "and these differences:\n");
     cli_print_changes(out, json_object_get(prediction, "changes"), json_is_true(json_object_get(prediction, "more")));
+    const json_t *steps = json_object_get(prediction, "steps");
+    for (size_t i = 0; i < json_array_size(steps); i++) {
+        fprintf(out, "%s  %zu. %s\n", i == 0 ? "in these steps:\n" : "", i + 1, json_string_value(json_array_get(steps, i)));
+    }
 }
 
 int cli_run_log_diff(struct cli *cli, struct far_error *err)

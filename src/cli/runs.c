@@ -246,6 +246,9 @@ int cli_run_skip_entry(struct cli *cli, struct far_error *err)
 {
     json_t *result = NULL;
     int rc = write_request(cli, NULL, &result, err);
+    if (rc == 0 && show_prediction(cli, result)) {
+        return 0;
+    }
     if (rc == 0 && cli->json) {
         cli_print_json(cli->out, result);
     } else if (rc == 0) {

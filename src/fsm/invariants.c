@@ -465,6 +465,13 @@ static int check_incarnations(struct far_step *step, struct sums *sums)
     return equal(step, "the newest incarnation", sums->newest_incarnation, cluster.incarnation_epoch);
 }
 
+static int check_skipped(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_skipped_entry *row = object;
+    (void)sums;
+    return row->index != 0 && row->server_ids.count > 0 ? 0 : broken(step, "skipped entry", row->index, "was reported by nobody");
+}
+
 static int walk_all(struct far_step *step)
 {
     struct sums sums = {0};
@@ -480,6 +487,7 @@ static int walk_all(struct far_step *step)
     FAR_TRY(walk(step, &far_schema_row_site, &sums, check_site));
     FAR_TRY(check_heads(step, &sums));
     FAR_TRY(check_incarnations(step, &sums));
+    FAR_TRY(walk(step, &far_schema_row_skipped_entry, &sums, check_skipped));
     FAR_TRY(walk(step, &far_schema_row_consumer, &sums, check_consumer));
     FAR_TRY(walk(step, &far_schema_row_token, &sums, check_token));
     FAR_TRY(walk(step, &far_schema_row_node, &sums, check_node));

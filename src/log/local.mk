@@ -38,6 +38,7 @@ liblog_la_SOURCES = \
 	src/log/replay.c src/log/replay.h \
 	src/log/signed_head.c src/log/signed_head.h \
 	src/log/safe.c src/log/safe.h \
+	src/log/skip_orders.c src/log/skip_orders.h \
 	src/log/snapshot.c src/log/snapshot.h \
 	src/log/space.c src/log/space.h \
 	src/log/store.c src/log/store.h \

@@ -137,6 +137,7 @@ struct far_log_status {
     uint64_t safe_index;           /* safe mode: nothing from this entry on is applied; 0: all is well */
     uint64_t safe_hash;            /* XXH3-64 of that entry; 0: it has not been seen since the start */
     char safe_commands[256];       /* kinds of its commands */
+    uint64_t safe_command_count;   /* as far as they can be read */
     int64_t clock_offset_ms;       /* the median of the voters' clocks minus cluster time, as of the last stamp here */
     bool clock_is_suspect;         /* that is more than 10 s, and it was not corrected: calendar deadlines wait */
     size_t member_count;
@@ -170,8 +171,18 @@ void far_log_transfer(struct far_log *log, uint64_t id, far_log_done_fn done, vo
 /* Safe mode (log/safe.h): have the entry skipped that this server and every other member hold before. FAR_CONFLICT: this
  * server is not in safe mode at this entry, or a member applied it (then that is no fault of the entry: replace this server).
  * FAR_BUSY: a member does not say so; is_forced: a majority of the voters that does is enough. On success it is kept, the
- * others take it over, and on_restart is called: the server is to start anew. */
-void far_log_skip_entry(struct far_log *log, uint64_t index, uint64_t hash, bool is_forced, far_log_done_fn done, void *arg);
+ * others take it over, and on_restart is called: the server is to start anew. Who wanted it is kept as well, and told to the log
+ * when this server is past the entry (skip_orders.h). is_dry_run: everything is checked and nothing kept. skip is copied. */
+struct far_log_skip {
+    uint64_t index;
+    uint64_t hash;
+    bool is_forced;
+    bool is_dry_run;
+    uint64_t token_id;   /* of whom asks */
+    char token_name[64]; /* longer ones are cut */
+    char reason[401];    /* UTF-8; empty: none was given */
+};
+void far_log_skip_entry(struct far_log *log, const struct far_log_skip *skip, far_log_done_fn done, void *arg);
 typedef void (*far_log_restart_fn)(void *arg);
 /* The log must not be closed within the call. */
 void far_log_on_restart(struct far_log *log, far_log_restart_fn on_restart, void *arg);

@@ -14,6 +14,7 @@
 #include "log/raft_core.h"
 #include "log/retain.h"
 #include "log/segments.h"
+#include "log/skip_orders.h"
 #include "log/space.h"
 #include "log/walk.h"
 #include "log/writer.h"
@@ -231,6 +232,9 @@ struct far_log {
     uint64_t hold_index; /* safe mode: nothing from this entry on is applied; 0: all is well */
     uint64_t hold_hash;  /* of that entry; 0: not seen yet */
     char hold_commands[256];
+    uint64_t hold_command_count;
+    struct far_skip_orders skip_orders; /* that the log does not have yet */
+    bool skip_order_is_proposed;
     uint64_t hold_bytes; /* of the entries that were not applied */
     far_log_restart_fn on_restart;
     void *restart_arg;
@@ -273,8 +277,9 @@ void far_log_judge_clocks(struct far_log *log);
 /* log_safe.c */
 /* Safe mode: this entry is not applied. */
 bool far_log_hold(struct far_log *log, const struct far_wal_entry *entry);
-/* Once a second in safe mode: hand leadership over, take over what others skip. */
+/* Once a second. In safe mode: hand leadership over, take over what others skip. Else tell the log who had an entry skipped. */
 void far_log_safe_beat(struct far_log *log);
+int far_log_load_skip_orders(struct far_log *log, struct far_error *err);
 /* In safe mode nothing is proposed: true, and done will be called. */
 bool far_log_refuse_safe(struct far_log *log, far_log_done_fn done, void *arg);
 

@@ -22,8 +22,13 @@ static void note_entry(struct far_log *log, const struct far_wal_entry *entry)
     if (far_envelope_open(data, &envelope, NULL) != 0) {
         return;
     }
-    while (far_envelope_next(&envelope, &command) && len + 72 < sizeof log->hold_commands) {
+    log->hold_command_count = 0;
+    while (far_envelope_next(&envelope, &command)) {
         const struct far_schema *schema = far_schema_find(FAR_CLASS_cmd, command.kind, command.version);
+        log->hold_command_count++;
+        if (len + 72 >= sizeof log->hold_commands) {
+            continue;
+        }
         len += (size_t)snprintf(log->hold_commands + len, sizeof log->hold_commands - len, "%s%s", len == 0 ? "" : " ",
                                 schema == NULL ? "unknown" : schema->name);
     }
@@ -64,6 +69,29 @@ void far_log_on_restart(struct far_log *log, far_log_restart_fn on_restart, void
 {
     log->on_restart = on_restart;
     log->restart_arg = arg;
+}
+
+int far_log_load_skip_orders(struct far_log *log, struct far_error *err)
+{
+    int rc = far_skip_orders_load(log->config.dir, &log->skip_orders, err);
+    if (rc == FAR_CORRUPT) {
+        far_logf(FAR_LEVEL_ERROR, "log", "%s", err->message);
+        return 0;
+    }
+    return rc;
+}
+
+/* Who wants it goes first: an order for an entry that is not skipped after all is dropped later (was_skipped). */
+static int keep_order(struct far_log *log, const struct far_log_skip *skip, struct far_error *err)
+{
+    struct far_skip_order order = {.index = log->hold_index,
+                                   .hash = log->hold_hash,
+                                   .token_id = skip->token_id,
+                                   .ordered_ms = far_clock_wall_ms(),
+                                   .is_forced = skip->is_forced};
+    snprintf(order.token_name, sizeof order.token_name, "%s", skip->token_name);
+    snprintf(order.reason, sizeof order.reason, "%s", skip->reason);
+    return far_skip_orders_add(log->config.dir, &log->skip_orders, &order, err);
 }
 
 static int keep_skip(struct far_log *log, struct far_error *err)
@@ -116,7 +144,7 @@ static int check_others(struct far_log *log, bool is_forced, struct far_error *e
     return 0;
 }
 
-void far_log_skip_entry(struct far_log *log, uint64_t index, uint64_t hash, bool is_forced, far_log_done_fn done, void *arg)
+void far_log_skip_entry(struct far_log *log, const struct far_log_skip *skip, far_log_done_fn done, void *arg)
 {
     struct far_error err = {0};
     int rc = 0;
@@ -124,14 +152,137 @@ void far_log_skip_entry(struct far_log *log, uint64_t index, uint64_t hash, bool
         rc = far_fail(&err, FAR_CONFLICT, "this server is not in safe mode: there is nothing to skip");
     } else if (log->hold_hash == 0) {
         rc = far_fail(&err, FAR_BUSY, "no majority of the servers has told this one yet that the entry is committed");
-    } else if (index != log->hold_index || hash != log->hold_hash) {
+    } else if (skip->index != log->hold_index || skip->hash != log->hold_hash) {
         rc = far_fail(&err, FAR_CONFLICT, "this server holds before entry %llu with hash %016llx, not %llu with %016llx",
-                      (unsigned long long)log->hold_index, (unsigned long long)log->hold_hash, (unsigned long long)index,
-                      (unsigned long long)hash);
+                      (unsigned long long)log->hold_index, (unsigned long long)log->hold_hash, (unsigned long long)skip->index,
+                      (unsigned long long)skip->hash);
     }
-    rc = rc != 0 ? rc : check_others(log, is_forced, &err);
-    rc = rc != 0 ? rc : keep_skip(log, &err);
+    rc = rc != 0 ? rc : check_others(log, skip->is_forced, &err);
+    if (rc == 0 && !skip->is_dry_run) {
+        rc = keep_order(log, skip, &err);
+        rc = rc != 0 ? rc : keep_skip(log, &err);
+    }
     far_log_refuse(log, rc, rc != 0 ? err.message : "", done, arg); /* also the good answer comes in the next turn */
+}
+
+/* ---- telling the log who wanted it ---- */
+
+enum { ORDER_LEVEL = 3, ORDER_TIMEOUT_MS = 30 * 1000, ORDER_PAYLOAD_MAX = 2048 };
+
+/* The event at or behind this log entry, seq 0 if none is there; its payload is not looked at. */
+static int first_event_at(struct far_store_txn *txn, uint64_t index, struct far_event *ret_event, struct far_error *err)
+{
+    uint64_t low = far_store_meta(txn)->first_seq, end = far_store_meta(txn)->last_seq + 1, high = end;
+    int rc = 0;
+    while (rc == 0 && low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        rc = far_store_event_get(txn, middle, ret_event, NULL, err);
+        if (rc == 0 && ret_event->index >= index) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    if (rc == 0 && low < end) {
+        return far_store_event_get(txn, low, ret_event, NULL, err);
+    }
+    ret_event->seq = 0;
+    return rc;
+}
+
+enum order_fate { ORDER_WAITS, ORDER_DONE, ORDER_VOID };
+
+/* Was the entry skipped? Where its events are no longer (or not yet) here, nobody but the order says so. */
+static int look_at_order(struct far_log *log, const struct far_skip_order *order, enum order_fate *ret_fate, struct far_error *err)
+{
+    struct far_store_txn *txn;
+    struct far_event event = {0}, oldest = {0};
+    *ret_fate = ORDER_WAITS;
+    int rc = far_store_begin(log->store, false, &txn, err);
+    if (rc != 0) {
+        return rc;
+    }
+    const struct far_store_meta *meta = far_store_meta(txn);
+    if (meta->applied_index >= order->index) {
+        bool has_events = meta->last_seq >= meta->first_seq && meta->last_seq > 0;
+        rc = has_events ? far_store_event_get(txn, meta->first_seq, &oldest, NULL, err) : 0;
+        rc = rc != 0 || !has_events ? rc : first_event_at(txn, order->index, &event, err);
+        bool is_here = has_events && (meta->first_seq == 1 || oldest.index <= order->index);
+        bool is_skipped = event.seq != 0 && event.index == order->index && event.kind == FAR_KIND_ev_entry_skipped;
+        *ret_fate = rc == 0 && is_here && !is_skipped ? ORDER_VOID : ORDER_DONE;
+    }
+    far_store_abort(txn);
+    return rc;
+}
+
+static void drop_order(struct far_log *log, uint64_t index)
+{
+    struct far_error err = {0};
+    if (far_skip_orders_remove(log->config.dir, &log->skip_orders, index, &err) != 0) {
+        far_logf(FAR_LEVEL_ERROR, "log", "%s", err.message);
+    }
+}
+
+/* The first order was told, or is refused for good: it is not kept any longer. Anything else is tried again. */
+static void on_order_told(void *arg, const struct far_result *result, uint64_t applied_index)
+{
+    struct far_log *log = arg;
+    bool is_refused = result->klass == FAR_INVALID || result->klass == FAR_NOT_FOUND || result->klass == FAR_DENIED;
+    (void)applied_index;
+    log->skip_order_is_proposed = false;
+    if (is_refused) {
+        far_logf(FAR_LEVEL_ERROR, "log", "the log does not take who had an entry skipped: %s", result->message);
+    }
+    if ((result->klass == 0 || is_refused) && log->skip_orders.count > 0) {
+        drop_order(log, log->skip_orders.items[0].index);
+    }
+}
+
+/* The id is made of what is told: repeated, it is the same command. */
+static void propose_order(struct far_log *log, const struct far_skip_order *order)
+{
+    struct far_buf payload;
+    struct far_cmd_entry_skip_order told = {.index = order->index,
+                                            .entry_hash = order->hash,
+                                            .server_id = log->config.server_id,
+                                            .token_id = order->token_id,
+                                            .token_name = far_slice_str(order->token_name),
+                                            .reason = far_slice_str(order->reason),
+                                            .forced = order->is_forced,
+                                            .ordered_ms = order->ordered_ms};
+    far_buf_init(&payload, ORDER_PAYLOAD_MAX);
+    if (far_schema_encode(&far_schema_cmd_entry_skip_order, &told, &payload, NULL) == 0) {
+        struct far_command command = {.kind = far_schema_cmd_entry_skip_order.kind,
+                                      .version = far_schema_cmd_entry_skip_order.version,
+                                      .actor = far_actor(FAR_ACTOR_SYSTEM, log->config.server_id),
+                                      .payload = far_buf_slice(&payload)};
+        struct far_hash128 id = far_hash128_parts(far_slice_str("entry_skip_order"), far_buf_slice(&payload));
+        far_put_be64(command.id, id.high);
+        far_put_be64(command.id + 8, id.low);
+        log->skip_order_is_proposed = true;
+        far_log_propose(log, &command, ORDER_TIMEOUT_MS, on_order_told, log);
+    }
+    far_buf_done(&payload);
+}
+
+static void tell_order(struct far_log *log)
+{
+    struct far_error err = {0};
+    enum order_fate fate;
+    const struct far_skip_order *order = &log->skip_orders.items[0];
+    if (log->skip_orders.count == 0 || log->skip_order_is_proposed || log->feature_level < ORDER_LEVEL ||
+        log->status.leader_id == 0 || log->applied_index < order->index) {
+        return;
+    }
+    if (look_at_order(log, order, &fate, &err) != 0) {
+        far_logf(FAR_LEVEL_ERROR, "log", "%s", err.message);
+    } else if (fate == ORDER_VOID) {
+        far_logf(FAR_LEVEL_WARN, "log", "entry %llu was to be skipped and was not: that order is void",
+                 (unsigned long long)order->index);
+        drop_order(log, order->index);
+    } else if (fate == ORDER_DONE) {
+        propose_order(log, order);
+    }
 }
 
 /* ---- once a second ---- */
@@ -161,6 +312,7 @@ void far_log_safe_beat(struct far_log *log)
 {
     struct far_error err = {0};
     if (log->hold_index == 0) {
+        tell_order(log);
         return;
     }
     if (log->is_leader) {

@@ -383,6 +383,7 @@ void far_log_fill_status(struct far_log *log)
         .clock_is_suspect = log->clock_verdict == FAR_clock_verdict_suspect,
     };
     memcpy(status->safe_commands, log->hold_commands, sizeof status->safe_commands);
+    status->safe_command_count = log->hold_command_count;
     log->leader_heard_ms = raft.leader_heard_ms;
     fill_members(status, &raft, log);
     uv_mutex_unlock(&log->status_mutex);

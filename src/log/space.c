@@ -121,6 +121,7 @@ static bool is_cleanup(const struct far_command *command)
     case FAR_KIND_cmd_retention_set:
     case FAR_KIND_cmd_events_cut:
     case FAR_KIND_cmd_progress_compact:
+    case FAR_KIND_cmd_entry_skip_order:
         return true;
     default:
         return false;

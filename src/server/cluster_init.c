@@ -143,7 +143,7 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 
 /* Everything that init makes, but the marker. */
 static const char *const made_names[] = {"wal",        "state",      "reserve", "admin.token", "server.key",
-                                         "server.crt", "ca.crt",     "seal.key",   "sign.key", "safe",
+                                         "server.crt", "ca.crt",     "seal.key",   "sign.key", "safe", "skip-orders",
                                          "log.made",   "segments",   NULL};
 static const char *const marker_names[] = {marker_name, "config", NULL};
 static const struct far_new_folder_plan folder_plan = {

@@ -86,7 +86,7 @@ static uint64_t now_ms(void *arg)
 
 /* ---- proposals, waits, barriers ---- */
 
-enum log_call_kind { CALL_PROPOSE, CALL_WAIT_INDEX, CALL_BARRIER, CALL_SKIP };
+enum log_call_kind { CALL_PROPOSE, CALL_WAIT_INDEX, CALL_BARRIER };
 
 struct log_call {
     struct far_call call; /* first */
@@ -94,8 +94,6 @@ struct log_call {
     struct far_log *log;
     uint64_t timeout_ms;
     uint64_t index;
-    uint64_t hash; /* CALL_SKIP, with the next one */
-    bool is_forced;
     far_log_done_fn done;
     void *done_arg;
     struct far_command command; /* its payload is behind the struct */
@@ -118,8 +116,6 @@ static void run_log_call(struct far_call *call, bool canceled)
         far_log_propose(c->log, &c->command, c->timeout_ms, c->done, c->done_arg);
     } else if (c->kind == CALL_WAIT_INDEX) {
         far_log_wait_index(c->log, c->index, c->timeout_ms, c->done, c->done_arg);
-    } else if (c->kind == CALL_SKIP) {
-        far_log_skip_entry(c->log, c->index, c->hash, c->is_forced, c->done, c->done_arg);
     } else {
         far_log_barrier(c->log, c->timeout_ms, c->done, c->done_arg);
     }
@@ -171,22 +167,34 @@ static void barrier(void *arg, uint64_t timeout_ms, far_log_done_fn done, void *
     post_log_call(arg, CALL_BARRIER, NULL, 0, timeout_ms, done, done_arg);
 }
 
-static void skip_entry(void *arg, uint64_t index, uint64_t hash, bool is_forced, far_log_done_fn done, void *done_arg)
+struct skip_call {
+    struct far_call call; /* first */
+    struct far_log *log;
+    struct far_log_skip skip;
+    far_log_done_fn done;
+    void *done_arg;
+};
+
+static void run_skip(struct far_call *call, bool canceled)
+{
+    struct skip_call *c = (struct skip_call *)call;
+    if (canceled) {
+        fail_done(c->done, c->done_arg, FAR_CANCELED, "the server stops");
+    } else {
+        far_log_skip_entry(c->log, &c->skip, c->done, c->done_arg);
+    }
+    free(c);
+}
+
+static void skip_entry(void *arg, const struct far_log_skip *skip, far_log_done_fn done, void *done_arg)
 {
     struct far_hooks_context *context = arg;
-    struct log_call *c = malloc(sizeof *c);
+    struct skip_call *c = malloc(sizeof *c);
     if (c == NULL) {
         fail_done(done, done_arg, FAR_LIMIT, "no memory for a call");
         return;
     }
-    *c = (struct log_call){.call.run = run_log_call,
-                           .kind = CALL_SKIP,
-                           .log = context->log,
-                           .index = index,
-                           .hash = hash,
-                           .is_forced = is_forced,
-                           .done = done,
-                           .done_arg = done_arg};
+    *c = (struct skip_call){.call.run = run_skip, .log = context->log, .skip = *skip, .done = done, .done_arg = done_arg};
     if (far_calls_add(context->calls, &c->call) != 0) {
         free(c);
         fail_done(done, done_arg, FAR_BUSY, "too many calls wait");

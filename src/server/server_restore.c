@@ -36,7 +36,7 @@ static const char *const marker_names[] = {marker_name, "config", NULL};
 /* Everything that a restore makes, but the marker and config. */
 static const char *const made_names[] = {"wal",      "state",      "segments",    "log.made",    "reserve", "server.key",
                                          "server.crt", "ca.crt",   "seal.key",    "sign.key",    "incarnation",
-                                         "admin.token", "backups",    "safe",        NULL};
+                                         "admin.token", "backups",    "safe", "skip-orders",        NULL};
 static const struct far_new_folder_plan folder_plan = {
     .owner = "server", .files = marker_names, .others = made_names, .marker = marker_name};
 

@@ -274,6 +274,20 @@ static void compact_progress(struct world *w, const uint64_t *nodes)
     MUST(w, events_cut, .seq = 8, .held_by = held_by, .bytes = FAR_RETAIN_BYTES);
 }
 
+static void skip_entries(struct world *w, const uint64_t *nodes)
+{
+    APPLY(w, entry_skip_order, .index = 2, .server_id = 1);
+    w->actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+    APPLY(w, entry_skip_order, .index = 1000, .server_id = 1);
+    APPLY(w, entry_skip_order, .index = 2, .server_id = 999);
+    MUST(w, entry_skip_order, .index = 2, .entry_hash = 0xfedcba9876543210, .server_id = 1, .token_id = 2, .token_name = S("ann"),
+         .reason = S("it crashes"), .forced = true, .ordered_ms = w->now_ms);
+    MUST(w, entry_skip_order, .index = 2, .server_id = 1, .reason = S("again"));
+    for (uint64_t index = 3; index < 6; index++) {
+        MUST(w, entry_skip_order, .index = index, .entry_hash = index, .server_id = 1, .token_id = 2);
+    }
+}
+
 static void update_workloads(struct world *w, const uint64_t *nodes)
 {
     struct far_sub_label labels[] = {{S("owner"), S("ann")}, {S("tier"), S("1")}};
@@ -374,4 +388,9 @@ void golden_write_log_running(FILE *file)
 void golden_write_log_compaction(FILE *file)
 {
     write_log(file, 3, compact_progress);
+}
+
+void golden_write_log_skips(FILE *file)
+{
+    write_log(file, 3, skip_entries);
 }

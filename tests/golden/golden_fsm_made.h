@@ -16,5 +16,6 @@ void golden_write_log_incarnations(FILE *file);
 void golden_write_log_retention(FILE *file);
 void golden_write_log_running(FILE *file);
 void golden_write_log_compaction(FILE *file);
+void golden_write_log_skips(FILE *file);
 
 #endif

@@ -37,5 +37,6 @@ int main(int argc, char **argv)
     write_file(argv[1], "log_retention.txt", golden_write_log_retention);
     write_file(argv[1], "log_running.txt", golden_write_log_running);
     write_file(argv[1], "log_compaction.txt", golden_write_log_compaction);
+    write_file(argv[1], "log_skips.txt", golden_write_log_skips);
     return 0;
 }

@@ -6,6 +6,7 @@ The crash is made by a shim (tests/lib/crash_shim.c) that aborts the program whe
 far-timeout: 240
 """
 import contextlib
+import json
 import os
 import subprocess
 import threading
@@ -17,6 +18,8 @@ SHIM = os.path.join(farlib.BUILD, "tests/lib/.libs/libcrash.so")
 POISON = "poisoned-site"
 cluster = None
 held = {}
+predicted = {}
+REASON = "it crashes every server: ticket 4711"
 
 
 def environment():
@@ -111,9 +114,50 @@ def another_entry_or_a_missing_server_is_refused():
     return wrong
 
 
+def on_disk(server):
+    """What a server has written, but for what it renews all the time."""
+    return {name: bytes_of(os.path.join(server.dir, name)) for name in ("safe", "skip-orders")}
+
+
+def bytes_of(path):
+    if not os.path.exists(path):
+        return None
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def a_dry_run_says_what_would_be_and_changes_nothing():
+    index, entry = held["recovery"]["index"], held["recovery"]["entry_hash"]
+    servers = list(cluster.servers.values())
+    before, heads = [on_disk(s) for s in servers], [cluster.request(s, "GET", "/v1/log/head")[2]["seq"] for s in servers]
+    farlib.until(lambda: predict(index, entry), 30, "the dry run")
+    wrong = []
+    events = predicted["events"]
+    if [e["kind"] for e in events] != ["entry_skipped", "entry_skip_ordered"] or events[0]["seq"] != heads[0] + 1 \
+            or events[0]["data"] != {"index": index, "entry_hash": entry, "commands": 1} or len(predicted["steps"]) != 4:
+        wrong.append("predicted: %r" % predicted)
+    text = cluster.cli("cluster", "skip-entry", str(index), "--hash", entry, "--reason", REASON, "--dry-run", as_json=False)
+    if "nothing was done" not in text or "entry_skip_ordered" not in text or "starts anew" not in text:
+        wrong.append(text)
+    status, refused = cluster.cli("cluster", "skip-entry", str(index + 1), "--hash", entry, "--dry-run", check=False)
+    if status == 0 or "holds before entry" not in refused:
+        wrong.append(refused)
+    if [on_disk(s) for s in servers] != before or [cluster.request(s, "GET", "/v1/log/head")[2]["seq"] for s in servers] != heads \
+            or any(s.process.poll() is not None for s in servers) or any(safe_mode(s) is None for s in servers):
+        wrong.append("something changed")
+    return wrong
+
+
+def predict(index, entry):
+    predicted.clear()
+    predicted.update(cluster.cli("cluster", "skip-entry", str(index), "--hash", entry, "--reason", REASON, "--dry-run"))
+    return True
+
+
 def the_entry_is_skipped_everywhere_and_the_cluster_goes_on():
     index, entry = held["recovery"]["index"], held["recovery"]["entry_hash"]
-    farlib.until(lambda: cluster.cli("cluster", "skip-entry", str(index), "--hash", entry), 30, "the entry is to be skipped")
+    farlib.until(lambda: cluster.cli("cluster", "skip-entry", str(index), "--hash", entry, "--reason", REASON), 30,
+                 "the entry is to be skipped")
     for server in cluster.servers.values():
         farlib.until(lambda s=server: safe_mode(s) is None and cluster.status(s)["server"]["applied_index"] >= index, 40,
                      "server %s goes on" % server.name)
@@ -126,18 +170,55 @@ def the_entry_is_skipped_everywhere_and_the_cluster_goes_on():
     return wrong + ([] if len(events) == 1 and '"index":%d' % index in events[0] else ["events: %r" % events])
 
 
+def orders():
+    """The events that say what was skipped, and who wanted it."""
+    lines = cluster.request(cluster.wait_leader(30), "GET", "/v1/events?from=start&follow=false&format=ndjson")[2]
+    frames = [json.loads(line) for line in lines.splitlines()]
+    return [frame for frame in frames if frame.get("kind", "").startswith("entry_skip")]
+
+
+def who_wanted_it_and_why_is_in_the_log_once_as_predicted():
+    index = held["recovery"]["index"]
+    farlib.until(lambda: len(orders()) == 2, 30, "who had it skipped is in the log")
+    skipped, ordered = orders()
+    wrong = []
+    for is_so, was_predicted in zip((skipped, ordered), predicted["events"]):
+        same = [{k: v for k, v in e["data"].items() if k not in ("ordered_ms", "server_id")} for e in (is_so, was_predicted)]
+        if same[0] != same[1] or is_so["kind"] != was_predicted["kind"]:
+            wrong.append("predicted %r, became %r" % (was_predicted, is_so))
+    if {k: skipped[k] for k in ("seq", "index", "time_ms", "actor")} != {k: predicted["events"][0][k] for k in
+                                                                        ("seq", "index", "time_ms", "actor")}:
+        wrong.append("predicted %r, became %r" % (predicted["events"][0], skipped))
+    told = cluster.cli("server", "list")
+    if ordered["data"]["reason"] != REASON or not ordered["data"]["token_name"] \
+            or ordered["data"]["server_id"] not in [s["id"] for s in told]:
+        wrong.append("ordered: %r" % ordered)
+    why = cluster.cli("log", "explain", "skipped_entry:%d" % index)
+    if why["row"]["reason"] != REASON or why["changes"][0]["event"]["seq"] != ordered["seq"]:
+        wrong.append("explained: %r" % why)
+    farlib.until(lambda: not any(pending(s) for s in cluster.servers.values()), 30, "no server has an order left")
+    return wrong
+
+
+def pending(server):
+    data = bytes_of(os.path.join(server.dir, "skip-orders"))
+    return data is not None and data[8] != 0
+
+
 def a_restart_skips_it_again_and_the_stores_are_equal():
     for server in cluster.servers.values():
         server.stop()
     for server in cluster.servers.values():
         server.start()
     cluster.wait_leader(30)
+    wrong = [] if len(orders()) == 2 else ["told again: %r" % orders()]
     cluster.verify_all_offline()
+    return wrong
 
 
 if __name__ == "__main__":
     with farlib.Cluster(nodes=False) as cluster:
         tap.run_all([every_server_crashes_at_the_entry_and_then_starts_in_safe_mode,
                      in_safe_mode_it_shows_what_it_has_and_takes_nothing, another_entry_or_a_missing_server_is_refused,
-                     the_entry_is_skipped_everywhere_and_the_cluster_goes_on,
-                     a_restart_skips_it_again_and_the_stores_are_equal])
+                     a_dry_run_says_what_would_be_and_changes_nothing, the_entry_is_skipped_everywhere_and_the_cluster_goes_on,
+                     who_wanted_it_and_why_is_in_the_log_once_as_predicted, a_restart_skips_it_again_and_the_stores_are_equal])

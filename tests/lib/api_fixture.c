@@ -244,7 +244,7 @@ static void barrier(void *arg, uint64_t timeout_ms, far_log_done_fn done, void *
 }
 
 /* The fixture's server is never in safe mode. */
-static void skip_entry(void *arg, uint64_t index, uint64_t hash, bool is_forced, far_log_done_fn done, void *done_arg)
+static void skip_entry(void *arg, const struct far_log_skip *skip, far_log_done_fn done, void *done_arg)
 {
     struct far_result result = {.klass = FAR_CONFLICT, .message = "this server is not in safe mode"};
     done(done_arg, &result, ((struct fixture *)arg)->index);
