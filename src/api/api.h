@@ -117,8 +117,8 @@ struct far_api_hooks {
     int (*view_changed)(void *arg, struct far_log_view *view, struct far_slice key, uint64_t before, uint64_t *ret_from,
                         uint64_t *ret_to, struct far_error *err);
     /* As far_log_view_export. */
-    int (*view_export)(void *arg, struct far_log_view *view, uint64_t from, uint64_t until, size_t bytes_max,
-                       struct far_buf *out, uint64_t *ret_next, struct far_error *err);
+    int (*view_export)(void *arg, struct far_log_view *view, uint64_t from, const struct far_moment *until, size_t bytes_max,
+                       struct far_buf *out, uint64_t *ret_next, uint64_t *ret_until, struct far_error *err);
     /* The cluster time that a command would be stamped with now, as near as this server knows it. */
     uint64_t (*now_ms)(void *arg);
     /* The command that `join` would propose; its payload lies in *payload. Nothing is checked against the state. */

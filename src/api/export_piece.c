@@ -15,10 +15,9 @@ static int compute(struct far_api_request *request, json_t **ret_answer, struct 
     if (rc != 0) {
         return rc;
     }
-    until = query->until.kind == FAR_MOMENT_SEQ ? query->until.value : view.last_seq;
     far_buf_init(&piece, 2 * PIECE_BYTES_MAX);
-    rc = api->hooks.view_export(api->arg, &view, query->from == FAR_FROM_SEQ ? query->from_cursor.seq : 0, until,
-                                PIECE_BYTES_MAX, &piece, &next, err);
+    rc = api->hooks.view_export(api->arg, &view, query->from == FAR_FROM_SEQ ? query->from_cursor.seq : 0,
+                                &query->until, PIECE_BYTES_MAX, &piece, &next, &until, err);
     far_api_view_end(request, &view);
     if (rc == 0) {
         *ret_answer = json_pack("{s:o, s:o, s:o}", "bytes", far_json_hex(piece.data, piece.len), "next",

@@ -115,37 +115,17 @@ int cli_write_hex(FILE *file, const char *hex, struct far_error *err)
     return good ? 0 : far_fail_errno(err, FAR_IO, errno, "write a piece");
 }
 
-/* The path of the first piece; with --to, up to that event, or the last one of that time. */
-static int first_piece(struct cli *cli, char path[PATH_BYTES], struct far_error *err)
-{
-    const char *to = cli_value(&cli->parsed, "to");
-    json_t *head = NULL;
-    if (to != NULL && strspn(to, "0123456789") == strlen(to)) { /* also one whose state cannot be shown any more */
-        snprintf(path, PATH_BYTES, "/v1/log/export?until=%.20s", to);
-        return 0;
-    }
-    snprintf(path, PATH_BYTES, "/v1/log/head?at=");
-    if (to != NULL) {
-        cli_append_encoded(path, PATH_BYTES, to);
-        int rc = cli_request(cli, "GET", path, NULL, &head, err);
-        if (rc != 0) {
-            return rc;
-        }
-    }
-    snprintf(path, PATH_BYTES, to == NULL ? "/v1/log/export" : "/v1/log/export?until=%lld",
-             json_integer_value(json_object_get(head, "seq")));
-    json_decref(head);
-    return 0;
-}
-
-/* Piece by piece; the first one fixes where it ends. */
+/* Piece by piece; the first one fixes where it ends: with --to at that event or the last one of that time, also where no state can be
+ * shown any more. */
 static int fetch_pieces(struct cli *cli, FILE *file, long long *ret_until, struct far_error *err)
 {
-    char path[PATH_BYTES];
+    const char *to = cli_value(&cli->parsed, "to");
+    char path[PATH_BYTES] = "/v1/log/export";
     long long next = 0;
-    int rc = first_piece(cli, path, err);
-    if (rc != 0) {
-        return rc;
+    int rc;
+    if (to != NULL) {
+        strcat(path, "?until=");
+        cli_append_encoded(path, sizeof path, to);
     }
     do {
         json_t *piece = NULL;

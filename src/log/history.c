@@ -289,7 +289,7 @@ static int seq_of_time(struct far_store_txn *txn, uint64_t time_ms, uint64_t *re
                           (llu)meta->first_seq);
 }
 
-static int seq_of(struct far_store_txn *txn, const struct far_moment *moment, uint64_t *ret_seq, struct far_error *err)
+int far_moment_seq(struct far_store_txn *txn, const struct far_moment *moment, uint64_t *ret_seq, struct far_error *err)
 {
     uint64_t last = far_store_meta(txn)->last_seq;
     if (moment->kind == FAR_MOMENT_TIME) {
@@ -382,7 +382,7 @@ int far_past_open(struct far_store_txn *txn, const struct far_moment *moment, st
                   struct far_error *err)
 {
     uint64_t seq = 0;
-    int rc = seq_of(txn, moment, &seq, err);
+    int rc = far_moment_seq(txn, moment, &seq, err);
     if (rc != 0) {
         return rc;
     }

@@ -64,6 +64,9 @@ struct far_past {
     uint64_t folded;        /* events since the epoch's start */
     void *base;             /* private: the rows at the epoch's start */
 };
+/* The last event of a moment, 0: it was before all. Whether the state behind it can be shown is not asked. FAR_NOT_FOUND: it is yet
+ * to come, or before the oldest event here. */
+int far_moment_seq(struct far_store_txn *txn, const struct far_moment *moment, uint64_t *ret_seq, struct far_error *err);
 /* FAR_NOT_FOUND: the moment is yet to come, or this store no longer holds what it needs (or compacted it);
  * FAR_CORRUPT: an event or the chain is not what was written. */
 int far_past_open(struct far_store_txn *txn, const struct far_moment *moment, struct far_past **ret_past,

@@ -88,9 +88,9 @@ int far_log_view_past(struct far_log_view *view, const struct far_moment *moment
  * under this key of the state changed. FAR_NOT_FOUND: none that is known here. */
 int far_log_view_changed(struct far_log_view *view, struct far_slice key, uint64_t before, uint64_t *ret_from,
                          uint64_t *ret_to, struct far_error *err);
-/* As far_export_piece (log/export.h). */
-int far_log_view_export(struct far_log_view *view, uint64_t from, uint64_t until, size_t bytes_max, struct far_buf *out,
-                        uint64_t *ret_next, struct far_error *err);
+/* As far_export_piece (log/export.h), up to the last event of a moment: *ret_until. */
+int far_log_view_export(struct far_log_view *view, uint64_t from, const struct far_moment *until, size_t bytes_max,
+                        struct far_buf *out, uint64_t *ret_next, uint64_t *ret_until, struct far_error *err);
 /* The event with this seq, its payload in the arena; ret_head (may be NULL) the chain head after it. FAR_NOT_FOUND
  * outside [first_seq, last_seq]; FAR_CORRUPT if its bytes are not what was written. */
 int far_log_view_event(struct far_log_view *view, uint64_t seq, struct far_arena *arena, struct far_event *ret_event,

@@ -26,8 +26,12 @@ int far_log_view_changed(struct far_log_view *view, struct far_slice key, uint64
     return far_history_changed(view->transaction, key, before, ret_from, ret_to, err);
 }
 
-int far_log_view_export(struct far_log_view *view, uint64_t from, uint64_t until, size_t bytes_max, struct far_buf *out,
-                        uint64_t *ret_next, struct far_error *err)
+int far_log_view_export(struct far_log_view *view, uint64_t from, const struct far_moment *until, size_t bytes_max,
+                        struct far_buf *out, uint64_t *ret_next, uint64_t *ret_until, struct far_error *err)
 {
-    return far_export_piece(view->transaction, from, until, bytes_max, out, ret_next, err);
+    uint64_t seq;
+    int rv = far_moment_seq(view->transaction, until, &seq, err);
+    rv = rv != 0 ? rv : far_export_piece(view->transaction, from, seq, bytes_max, out, ret_next, err);
+    *ret_until = rv == 0 ? seq : *ret_until;
+    return rv;
 }

@@ -35,13 +35,12 @@ static void close_source(struct source *source)
     }
 }
 
-/* The last event of the moment, by the way that views of the past take. */
-static int find_seq(struct source *source, const struct far_moment *to, struct far_error *err)
+/* The last event of the moment; for a state by the way that views of the past take. */
+static int find_seq(struct source *source, const struct far_moment *to, bool is_state, struct far_error *err)
 {
     struct far_past *past;
-    if (to->kind == FAR_MOMENT_NOW) {
-        source->seq = far_store_meta(source->txn)->last_seq;
-        return 0;
+    if (to->kind == FAR_MOMENT_NOW || !is_state) {
+        return far_moment_seq(source->txn, to, &source->seq, err);
     }
     int rv = far_past_open(source->txn, to, &past, err);
     if (rv == 0) {
@@ -51,7 +50,7 @@ static int find_seq(struct source *source, const struct far_moment *to, struct f
     return rv;
 }
 
-static int open_source(const char *dir, const struct far_moment *to, struct source *source, struct far_error *err)
+static int open_source(const char *dir, const struct far_moment *to, bool is_state, struct source *source, struct far_error *err)
 {
     char path[4096];
     *source = (struct source){.fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
@@ -64,7 +63,7 @@ static int open_source(const char *dir, const struct far_moment *to, struct sour
     snprintf(path, sizeof path, "%s/state", dir);
     int rv = far_store_open_lmdb(path, 0, true, &source->store, err);
     rv = rv != 0 ? rv : far_store_begin(source->store, false, &source->txn, err);
-    return rv != 0 ? rv : find_seq(source, to, err);
+    return rv != 0 ? rv : find_seq(source, to, is_state, err);
 }
 
 /* ---- replay ---- */
@@ -240,7 +239,7 @@ int far_log_replay(const char *dir, const struct far_moment *to, const char *out
 {
     struct replay replay = {.out = NULL};
     char path[4096];
-    int rv = open_source(dir, to, &replay.source, err);
+    int rv = open_source(dir, to, true, &replay.source, err);
     snprintf(path, sizeof path, "%s/state", out);
     bool is_made = rv == 0 && mkdir(out, 0700) == 0;
     if (rv == 0 && (!is_made || mkdir(path, 0700) != 0)) {
@@ -282,7 +281,7 @@ int far_log_export(const char *dir, const struct far_moment *to, const char *pat
 {
     struct source source;
     FILE *file = NULL;
-    int rv = open_source(dir, to, &source, err);
+    int rv = open_source(dir, to, false, &source, err);
     if (rv == 0 && (file = fopen(path, "wbx")) == NULL) {
         rv = far_fail_errno(err, errno == EEXIST ? FAR_CONFLICT : FAR_IO, errno, "make file '%s'", path);
     }

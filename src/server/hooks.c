@@ -54,10 +54,10 @@ static int view_changed(void *arg, struct far_log_view *view, struct far_slice k
     return far_log_view_changed(view, key, before, ret_from, ret_to, err);
 }
 
-static int view_export(void *arg, struct far_log_view *view, uint64_t from, uint64_t until, size_t bytes_max,
-                       struct far_buf *out, uint64_t *ret_next, struct far_error *err)
+static int view_export(void *arg, struct far_log_view *view, uint64_t from, const struct far_moment *until, size_t bytes_max,
+                       struct far_buf *out, uint64_t *ret_next, uint64_t *ret_until, struct far_error *err)
 {
-    return far_log_view_export(view, from, until, bytes_max, out, ret_next, err);
+    return far_log_view_export(view, from, until, bytes_max, out, ret_next, ret_until, err);
 }
 
 static void glance(void *arg, struct far_log_glance *ret_glance)

@@ -7,6 +7,7 @@ far-timeout: 240
 import json
 import os
 import re
+import time
 
 import farlib
 import tap
@@ -132,6 +133,30 @@ def an_export_that_ends_before_the_decision_carries_it():
     return [] if status == 0 and said and "events 1 to %d" % by in text else ["%d %s" % (status, text)]
 
 
+def an_export_up_to_a_time_among_them_is_that_up_to_the_event():
+    """Also where the state of that moment cannot be shown any more, from a server that runs and from a folder."""
+    gone = compacted()[0]
+    time_ms = [e["time_ms"] for e in events() if e["seq"] == gone][0]
+    last = [e["seq"] for e in events() if e["time_ms"] <= time_ms][-1]
+    moment = "%s.%03dZ" % (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time_ms // 1000)), time_ms % 1000)
+    paths = [os.path.join(cluster.base, name + ".export") for name in ("seq", "time", "folder-seq", "folder-time")]
+    told = [cluster.cli("log", "export", "--out", path, "--to", to, as_json=False)
+            for path, to in zip(paths, (str(last), moment))]
+    server = cluster.followers()[0]
+    server.stop()
+    told += [cluster.cli("log", "export", "--dir", server.dir, "--out", path, "--to", to, as_json=False)
+             for path, to in zip(paths[2:], (str(last), moment))]
+    server.start()
+    key = cluster.get("/v1/servers/protected")["keys"][0]["public_key"]
+    runs = [cluster.run_tool("farshore-verify", "--key", key, path, check=False) for path in paths]
+    wrong = ["%d %s" % run for run in runs if run[0] != 0]
+    ends = [re.findall(r"events 1 to (\d+)", text) for _, text in runs]
+    wrong += [] if ends[0] == ends[1] and ends[2] == ends[3] else ["they end at %r" % ends]
+    wrong += [] if all("up to event %d" % last in text for text in told) else ["%r" % told]
+    status, text = cluster.cli("log", "export", "--out", paths[0] + "2", "--to", "2001-01-01T00:00:00Z", check=False, as_json=False)
+    return wrong + ([] if status != 0 and not os.path.exists(paths[0] + "2") else ["%d %s" % (status, text)])
+
+
 def a_killed_server_goes_on_and_every_store_is_right():
     server = cluster.followers()[0]
     server.kill()
@@ -155,5 +180,7 @@ if __name__ == "__main__":
         cluster.images = [farlib.make_image(os.path.join(cluster.base, "image%d" % i), 16 * farlib.MIB, i) for i in range(3)]
         tap.run_all([restarted_with_clocks_and_short_epochs, reports_are_in_the_log,
                      a_month_later_they_are_compacted_on_all_servers_alike, a_stream_proves_itself_and_names_them,
-                     the_past_and_explanations_say_what_they_can, an_export_is_proven_offline, an_export_that_ends_before_the_decision_carries_it,
+                     the_past_and_explanations_say_what_they_can, an_export_is_proven_offline,
+                     an_export_that_ends_before_the_decision_carries_it,
+                     an_export_up_to_a_time_among_them_is_that_up_to_the_event,
                      a_killed_server_goes_on_and_every_store_is_right])

@@ -144,8 +144,8 @@ static int view_changed(void *arg, struct far_log_view *view, struct far_slice k
     return before > 1 && was_there(arg, key) ? 0 : FAR_NOT_FOUND;
 }
 
-static int view_export(void *arg, struct far_log_view *view, uint64_t from, uint64_t until, size_t bytes_max,
-                       struct far_buf *out, uint64_t *ret_next, struct far_error *err)
+static int view_export(void *arg, struct far_log_view *view, uint64_t from, const struct far_moment *until, size_t bytes_max,
+                       struct far_buf *out, uint64_t *ret_next, uint64_t *ret_until, struct far_error *err)
 {
     return far_fail(err, FAR_NOT_FOUND, "this test has no store");
 }
