@@ -161,8 +161,8 @@ static int command(struct far_api_request *request, const json_t *body, struct f
     }
     int rc = far_json_to_struct(route->schema, body, &route->rule, &request->arena, object, err);
     rc = rc != 0 ? rc : fill_from_route(request, object, err);
-    if (rc == 0 && route->keeps_history && !request->query.force) {
-        rc = far_api_check_removal(request, object, err);
+    if (rc == 0 && route->keeps_history) {
+        rc = far_api_check_history(request, object, err);
     }
     rc = rc != 0 ? rc : far_api_check_users_served(request, object, err);
     return rc != 0 ? rc : far_api_propose(request, object, err);

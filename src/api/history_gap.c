@@ -1,6 +1,9 @@
 /* Who holds which events. A server that joined or installed a state fetches the events before it in its own time (log_peers.c).
  * Meanwhile it must not tell its oldest event as the beginning: whoever asks for what is older, and is kept by another server, is
- * sent there. And the only server that holds some events is not taken out of the cluster unless that is really wanted. */
+ * sent there. And the only server that holds some events is not taken out of the cluster unless that is really wanted.
+ *
+ * Events that no server holds any more are never cut by the retention, which asks for servers that hold them: an operator gives them up
+ * (history_forget), exactly those that no member has, once every member said so. */
 #include "api/request.h"
 #include "fsm/query.h"
 
@@ -118,15 +121,63 @@ static int check_removal(struct far_api_request *request, struct far_log_view *v
                     (int)name.len, (const char *)name.data, held == 0 ? "may hold" : "holds", (unsigned long long)others);
 }
 
-int far_api_check_removal(struct far_api_request *request, const struct far_cmd_server_role_set *command, struct far_error *err)
+/* ---- giving up what nobody holds ---- */
+
+/* Every member said what it holds, and has all that another one has: else one may still hold, or find again, what is older. */
+static int check_silent(const struct far_log_status *status, uint64_t own_first_seq, uint64_t first, struct far_error *err)
 {
+    for (size_t i = 0; i < status->member_count; i++) {
+        const struct far_log_member *m = &status->members[i];
+        bool is_self = m->id == status->server_id;
+        if (!is_self && (m->about_age_ms > HEARD_MS_MAX || m->about.first_seq == 0)) {
+            return far_fail(err, FAR_CONFLICT, "server %llu has not said lately what it holds, so it may hold the events before %llu: "
+                            "start it, or take it out, or give them up with --force (force=true)", (unsigned long long)m->id,
+                            (unsigned long long)first);
+        }
+        if ((is_self ? own_first_seq : m->about.first_seq) > first) {
+            return far_fail(err, FAR_CONFLICT, "server %llu still fetches older events: wait until it has them from %llu on, or give up "
+                            "those before with --force (force=true)", (unsigned long long)m->id, (unsigned long long)first);
+        }
+    }
+    return 0;
+}
+
+static int check_forget(struct far_api_request *request, struct far_log_view *view, const struct far_cmd_history_forget *command,
+                        struct far_error *err)
+{
+    struct far_log_status status;
+    uint64_t kept = 1, own = view->first_seq == 0 ? 1 : view->first_seq;
+    int rc = first_kept(request, view, &kept, err);
+    if (rc != 0 || command->before <= kept || command->before > view->last_seq + 1) {
+        return rc; /* the core says so better */
+    }
+    request->api->hooks.status(request->api->arg, &status);
+    uint64_t first = first_of_others(&status, 0, own); /* of all: none is left out */
+    if (first < command->before) {
+        return far_fail(err, FAR_CONFLICT, "a server holds the events from %llu on: only what none holds any more is given up; how long "
+                        "events are kept says 'farshore log retention'", (unsigned long long)first);
+    }
+    if (first > command->before) {
+        return far_fail(err, FAR_INVALID, "the oldest event that a server holds is %llu: the history can begin there, not at %llu",
+                        (unsigned long long)first, (unsigned long long)command->before);
+    }
+    return request->query.force ? 0 : check_silent(&status, own, first, err);
+}
+
+int far_api_check_history(struct far_api_request *request, void *command, struct far_error *err)
+{
+    const struct far_cmd_server_role_set *role = command;
+    struct far_cmd_history_forget *forget = command;
     struct far_log_view view;
-    if (command->role != FAR_server_role_removed) {
+    bool is_forget = request->route->schema == &far_schema_cmd_history_forget;
+    if (is_forget) {
+        forget->forced = request->query.force;
+    } else if (request->query.force || role->role != FAR_server_role_removed) {
         return 0;
     }
     int rc = request->api->hooks.view_begin(request->api->arg, &view, err);
     if (rc == 0) {
-        rc = check_removal(request, &view, command->name, err);
+        rc = is_forget ? check_forget(request, &view, forget, err) : check_removal(request, &view, role->name, err);
         request->api->hooks.view_end(request->api->arg, &view);
     }
     return rc;

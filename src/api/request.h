@@ -132,8 +132,9 @@ void far_api_log_export(struct far_api_request *request);
 /* ---- history_gap.c ---- */
 /* FAR_BUSY: events from wanted_seq on (1: the oldest kept) are kept, by another server, and this one still fetches them. */
 int far_api_check_oldest(struct far_api_request *request, struct far_log_view *view, uint64_t wanted_seq, struct far_error *err);
-/* FAR_CONFLICT: the command takes the only server out that holds some of the events that are kept, as far as is known. */
-int far_api_check_removal(struct far_api_request *request, const struct far_cmd_server_role_set *command, struct far_error *err);
+/* FAR_CONFLICT: the command (server_role_set, history_forget) loses events that are kept, as far as is known, and force=true does not
+ * stand there. An event that a server that is there holds is forgotten in no case. */
+int far_api_check_history(struct far_api_request *request, void *command, struct far_error *err);
 
 /* ---- policies.c ---- */
 void far_api_retention(struct far_api_request *request);

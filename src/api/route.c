@@ -38,6 +38,8 @@ const struct far_route far_routes[] = {
      .summary = "How long events are kept, in how many bytes, and the oldest that stays after the last cut"},
     COMMAND(POST, "/v1/log/retention", retention_set, 200, .rule = {"days bytes progress_days", "days bytes"},
             .summary = "Say how long events are kept"),
+    COMMAND(POST, "/v1/log/forget", history_forget, 200, .rule = {"before", "before"}, .keeps_history = true,
+            .summary = "Let the history begin later, where no server holds the events before any more"),
     {.method = FAR_HTTP_GET, .pattern = "/v1/log/heads", .action = FAR_ROUTE_LOG_HEADS,
      .summary = "Heads of the log that were proposed to be signed, the newest first, with who counts and who signed or refused"},
     {.method = FAR_HTTP_GET, .pattern = "/v1/log/diff", .action = FAR_ROUTE_LOG_DIFF, .is_long = true,

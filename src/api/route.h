@@ -47,7 +47,7 @@ struct far_route {
     struct far_json_rule rule; /* of the body */
     const char *fixed_field;   /* a field with one value on this route; NULL: none */
     uint64_t fixed_value;
-    bool keeps_history;  /* server_role_set: refused where it loses events that no other server holds, but with force=true */
+    bool keeps_history;  /* refused where it loses events that a server may hold, but with force=true (history_gap.c) */
     bool is_long;        /* reads much: computed on the worker's thread */
     const char *summary; /* what it does, as in the OpenAPI document */
 };

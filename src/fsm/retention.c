@@ -1,7 +1,7 @@
 /* How long events are kept, and the cuts that follow from it. The leader finds what is too old or too much and proposes the
  * cut with the servers that hold everything since the last one; decided here, so all servers let go of the same events. Nothing
  * is cut that is not old enough or too much by the policy of that moment, or that fewer than two servers hold (the one, where
- * there is only one).
+ * there is only one). Where events are lost that nobody holds any more, no such cut ever comes: then an operator gives them up.
  *
  * Before that, progress is compacted: what nodes reported on their way, longer ago than progress_days, was superseded by later
  * reports, results and lost leases. Of those events the payload goes, header and hash stay (log/compact.h); up to where is decided
@@ -141,6 +141,37 @@ int far_decide_events_cut(struct far_step *step, const struct far_cmd_events_cut
 }
 
 int far_evolve_events_cut(struct far_step *step, const struct far_ev_events_cut *ev)
+{
+    struct far_row_retention row;
+    struct far_key key;
+    FAR_TRY(look(step, &key, &row));
+    FAR_TRY(far_move_id(step, &far_table_retention, 0, ev->seq > row.first_seq ? FURTHER : NOT_FURTHER, ev->seq, NULL));
+    row.first_seq = ev->seq;
+    return far_key_put(step, &far_schema_row_retention, &key, &row);
+}
+
+/* ---- what nobody holds ---- */
+
+/* Who holds what is no part of the state: the server that takes the command looks (src/api/history_gap.c). */
+int far_decide_history_forget(struct far_step *step, const struct far_cmd_history_forget *cmd)
+{
+    struct far_row_retention row;
+    struct far_key key;
+    if (step->actor >> 56 != FAR_ACTOR_TOKEN) {
+        return far_reject(step, FAR_DENIED, "events are given up by an operator");
+    }
+    FAR_TRY(look(step, &key, &row));
+    if (cmd->before > step->progress.next_seq) {
+        return far_reject(step, FAR_INVALID, "events before %llu cannot be given up: the newest is %llu", FAR_LLU(cmd->before),
+                          FAR_LLU(step->progress.next_seq - 1));
+    }
+    uint64_t first_seq = row.first_seq == 0 ? 1 : row.first_seq;
+    FAR_TRY(far_move_id(step, &far_table_retention, 0, cmd->before > first_seq ? FURTHER : NOT_FURTHER, cmd->before, NULL));
+    struct far_ev_history_forgotten ev = {.seq = cmd->before, .first_seq = first_seq, .forced = cmd->forced};
+    return far_emit(step, &far_schema_ev_history_forgotten, &ev);
+}
+
+int far_evolve_history_forgotten(struct far_step *step, const struct far_ev_history_forgotten *ev)
 {
     struct far_row_retention row;
     struct far_key key;

@@ -143,6 +143,7 @@ struct far_log_seal {
     bool compacts;        /* the last look was for what is to be compacted */
     bool take_is_pending, tidy_is_pending; /* on the apply thread */
     uint64_t look_ms;     /* when to look again whether something is due */
+    uint64_t lost_told_seq; /* it was said that nobody holds what is before; 0: not yet */
     uint64_t retain_ms;   /* when to look again for what is kept long enough */
     struct far_walk walk;
     uint64_t walk_ms;     /* when to walk through the whole store again */

@@ -57,6 +57,25 @@ static size_t find_holders(const struct far_log *log, uint64_t first_seq, uint64
     return count;
 }
 
+/* Said once for each oldest event: what is kept and no server has, when every one has said so and none fetches any more. No cut ever
+ * comes then. */
+static void tell_lost(struct far_log *log, uint64_t first_seq)
+{
+    uint64_t oldest = log->first_seq;
+    for (size_t i = 0; i < log->status.member_count; i++) {
+        const struct far_log_member *member = &log->status.members[i];
+        if (member->id != log->config.server_id && (member->about.wall_ms == 0 || member->about.first_seq != oldest)) {
+            return;
+        }
+    }
+    if (oldest > first_seq && oldest != log->seal.lost_told_seq) {
+        far_logf(FAR_LEVEL_ERROR, "retention", "no server holds the events from %llu on and before %llu any more; 'farshore log forget "
+                 "--before %llu' lets the history begin there", (unsigned long long)first_seq, (unsigned long long)oldest,
+                 (unsigned long long)oldest);
+        log->seal.lost_told_seq = oldest;
+    }
+}
+
 static void propose(struct far_log *log, const struct far_schema *schema, const void *object)
 {
     struct far_buf payload;
@@ -91,6 +110,9 @@ static void propose_cut(struct far_log *log)
 void far_log_retain_propose(struct far_log *log)
 {
     const struct far_log_seal *seal = &log->seal;
+    if (log->is_leader) {
+        tell_lost(log, seal->first_seq);
+    }
     if (log->is_leader && seal->cut.seq > seal->first_seq) {
         propose_cut(log);
     }

@@ -122,6 +122,7 @@ static bool is_cleanup(const struct far_command *command)
     case FAR_KIND_cmd_events_cut:
     case FAR_KIND_cmd_progress_compact:
     case FAR_KIND_cmd_entry_skip_order:
+    case FAR_KIND_cmd_history_forget:
         return true;
     default:
         return false;

@@ -288,6 +288,19 @@ static void skip_entries(struct world *w, const uint64_t *nodes)
     }
 }
 
+static void forget_history(struct world *w, const uint64_t *nodes)
+{
+    uint64_t one = 1;
+    APPLY(w, history_forget, .before = 1000);
+    MUST(w, history_forget, .before = 4, .forced = true);
+    APPLY(w, history_forget, .before = 4);
+    w->actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+    APPLY(w, history_forget, .before = 5);
+    MUST(w, events_cut, .seq = 6, .held_by = {.items = &one, .count = 1});
+    w->actor = far_actor(FAR_ACTOR_TOKEN, 2);
+    MUST(w, history_forget, .before = 7);
+}
+
 static void update_workloads(struct world *w, const uint64_t *nodes)
 {
     struct far_sub_label labels[] = {{S("owner"), S("ann")}, {S("tier"), S("1")}};
@@ -393,4 +406,9 @@ void golden_write_log_compaction(FILE *file)
 void golden_write_log_skips(FILE *file)
 {
     write_log(file, 3, skip_entries);
+}
+
+void golden_write_log_forget(FILE *file)
+{
+    write_log(file, 3, forget_history);
 }

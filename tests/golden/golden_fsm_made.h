@@ -17,5 +17,6 @@ void golden_write_log_retention(FILE *file);
 void golden_write_log_running(FILE *file);
 void golden_write_log_compaction(FILE *file);
 void golden_write_log_skips(FILE *file);
+void golden_write_log_forget(FILE *file);
 
 #endif

@@ -228,6 +228,7 @@ static void cut_events(struct model *m, uint64_t seq)
         .time_ms = m->w.now_ms > ago_ms ? m->w.now_ms - ago_ms : 0);
     ACT(m, entry_skip_order, .index = draw(m->w.index + 1), .server_id = 1 + draw(3), .token_id = 2, .forced = draw(2) == 0);
     m->w.actor = actor;
+    ACT(m, history_forget, .before = draw(4) == 0 ? draw(m->w.events + 3) : draw(5), .forced = draw(2) == 0);
     ACT(m, retention_set, .days = draw(3), .bytes = draw(2) << (20 + draw(10)), .progress_days = draw(3));
 }
 

@@ -124,6 +124,7 @@ static const struct trial trials[] = {
     {"POST", "/v1/servers/{name}/role", "/v1/servers/s2/role", "{\"role\":\"removed\"}"},
     {"POST", "/v1/cluster/transfer", "/v1/cluster/transfer", "{\"to\":\"s1\"}"},
     {"POST", "/v1/log/retention", "/v1/log/retention", "{\"days\":7,\"bytes\":0}"},
+    {"POST", "/v1/log/forget", "/v1/log/forget", "{\"before\":3}"},
     {"POST", "/v1/cluster/recovery-policy", "/v1/cluster/recovery-policy", "{\"second_approval\":true}"},
     {"POST", "/v1/servers/{name}/site", "/v1/servers/s1/site", "{\"site\":\"lyon\"}"},
     {"DELETE", "/v1/servers/{name}", "/v1/servers/s2", NULL},
@@ -206,6 +207,7 @@ static void predict(const struct trial *trial, const char *extra, json_t **ret_p
 static void try_both_ways(const struct trial *trial)
 {
     start(NULL); /* a new one: streams may keep the text of an event */
+    far_test_api_trim(fixture, strcmp(trial->path, "/v1/log/forget") == 0 ? 3 : 1);
     json_t *before = head(), *predicted = NULL;
     json_int_t seq = number(before, "seq");
     predict(trial, "", &predicted);
@@ -344,6 +346,33 @@ static void the_only_server_with_some_events_stays(void **unused)
     far_test_api_other(fixture, id, 0);
     far_test_api_trim(fixture, 1);
     assert_int_equal(ask("DELETE", "/v1/sites/spare?dry_run=true&force=true", NULL), 400);
+}
+
+static void only_what_no_server_holds_is_forgotten(void **unused)
+{
+    assert_int_equal(ask("GET", "/v1/servers/s2", NULL), 200);
+    uint64_t id = strtoull(strstr(far_test_https_body(c), "\"id\":") + 5, NULL, 10);
+    far_test_api_trim(fixture, 3);
+    far_test_api_other(fixture, id, 2);
+    assert_int_equal(ask("POST", "/v1/log/forget?dry_run=true", "{\"before\":3}"), 409);
+    assert_non_null(strstr(far_test_https_body(c), "holds the events from 2 on"));
+    assert_int_equal(ask("POST", "/v1/log/forget?dry_run=true&force=true", "{\"before\":3}"), 409);
+    assert_int_equal(ask("POST", "/v1/log/forget?dry_run=true", "{\"before\":2}"), 409);
+    assert_non_null(strstr(far_test_https_body(c), "server 1 still fetches"));
+    assert_int_equal(ask("POST", "/v1/log/forget?dry_run=true&force=true", "{\"before\":2}"), 200);
+    far_test_api_other(fixture, id, 3);
+    assert_int_equal(ask("POST", "/v1/log/forget?dry_run=true", "{\"before\":2}"), 400);
+    assert_int_equal(ask("POST", "/v1/log/forget?dry_run=true", "{\"before\":3}"), 200);
+    assert_non_null(strstr(far_test_https_body(c), "history_forgotten"));
+    far_test_api_silent(fixture, true); /* it said what it held a minute ago */
+    assert_int_equal(ask("POST", "/v1/log/forget?dry_run=true", "{\"before\":3}"), 409);
+    assert_non_null(strstr(far_test_https_body(c), "has not said lately"));
+    assert_int_equal(ask("POST", "/v1/log/forget?dry_run=true&force=true", "{\"before\":3}"), 200);
+    far_test_api_silent(fixture, false);
+    far_test_api_other(fixture, id, 0);
+    far_test_api_trim(fixture, 1);
+    assert_int_equal(ask("POST", "/v1/log/forget?dry_run=true", "{}"), 400);
+    assert_int_equal(ask("POST", "/v1/log/forget?dry_run=true", "{\"before\":3,\"forced\":true}"), 400);
 }
 
 static void every_get_answers_from_the_past(void **unused)
@@ -567,6 +596,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_acknowledgement_is_predicted_and_not_noted, start, stop),
         cmocka_unit_test_setup_teardown(arguments_of_the_past_are_refused_where_they_mean_nothing, start, stop),
         cmocka_unit_test_setup_teardown(the_only_server_with_some_events_stays, start, stop),
+        cmocka_unit_test_setup_teardown(only_what_no_server_holds_is_forgotten, start, stop),
         cmocka_unit_test_setup_teardown(every_get_answers_from_the_past, start, stop),
         cmocka_unit_test_setup_teardown(before_the_first_event_there_was_no_cluster, start, stop),
         cmocka_unit_test_setup_teardown(a_consumer_whose_place_was_cut_is_marked, start, stop),
