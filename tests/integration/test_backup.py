@@ -166,6 +166,26 @@ def its_credentials_sign_a_new_server():
     cluster.add_server("second", site="recovery")
 
 
+def a_node_follows_no_server_that_is_not_there():
+    """The server is asked before anything is kept: another number, another key, another cluster, nobody."""
+    node = cluster.nodes["source"]
+    number, address = cluster.follow.split("@")
+    address, _, key = address.partition("#")
+    other = cluster.old["protected"]
+    wrong = []
+    with open(os.path.join(node.dir, "servers"), "rb") as file:
+        before = file.read()
+    for server, reason in (("%d@%s" % (int(number) + 1, address), "server:%s" % number), ("999999@" + address, "server:%s" % number),
+                           ("%s@%s#%s" % (number, address, "00" * 32), "another key"), ("%s@%s" % (number, other.peer), "onnect"),
+                           ("%s@%s" % (number, cluster.servers["new"].api), "no server " + number), ("0@" + address, "is no server"),
+                           (address, "is no server"), ("%s@" % number, "is no server")):
+        status, text = cluster.run_tool("farshore-node", "follow", "--dir", node.dir, "--server", server, check=False)
+        if status == 0 or reason not in text:
+            wrong.append("%s: %d %s" % (server, status, text))
+    with open(os.path.join(node.dir, "servers"), "rb") as file:
+        return wrong + ([] if file.read() == before else ["its list of servers was changed"])
+
+
 def nodes_are_taken_along():
     for node in cluster.nodes.values():
         _, text = cluster.run_tool("farshore-node", "follow", "--dir", node.dir, "--server", cluster.follow)
@@ -272,7 +292,7 @@ if __name__ == "__main__":
     with farlib.Cluster(lease_ms=4000) as cluster:
         tap.run_all([a_backup_under_load_is_consistent, a_damaged_or_cut_backup_or_a_wrong_key_leaves_nothing,
                      a_restore_that_is_interrupted_is_made_anew, the_restored_cluster_is_what_the_backup_was,
-                     its_credentials_sign_a_new_server, nodes_are_taken_along, servers_of_the_old_cluster_are_fenced,
+                     its_credentials_sign_a_new_server, a_node_follows_no_server_that_is_not_there, nodes_are_taken_along, servers_of_the_old_cluster_are_fenced,
                      daily_ones_are_kept_and_carried_elsewhere,
                      a_clock_that_jumped_makes_no_flood_of_backups_and_costs_no_good_one,
                      a_command_that_hangs_does_not_keep_the_server_from_stopping])
