@@ -47,6 +47,7 @@ struct cli_command {
     const char *argument_field; /* the argument is also this field of the body; NULL: no */
     bool asks_force;            /* its option --force goes into the path's query */
     bool takes_at;              /* reads a state, also of the past */
+    bool takes_dry_run;         /* also without a method: it tells its steps (plan.c) */
     const char *done;           /* what is said when it worked: "created" */
     const char *object;         /* what that is said of; NULL: the noun */
     struct cli_option options[CLI_OPTIONS_MAX]; /* closed by name NULL */
@@ -106,6 +107,16 @@ bool cli_settings_line(char *line, char **ret_key, char **ret_value);
 /* A client for all servers, or with only != NULL for that one. */
 int cli_client(struct cli *cli, const char *only, struct far_client **ret_client, struct far_error *err);
 void cli_done(struct cli *cli);
+
+/* ---- plan.c ---- */
+/* What a command of several steps would do: {"dry_run": true, "steps": [{"do", "prediction" | "refused" | "needs"}]}. */
+json_t *cli_plan_new(void);
+/* A step that is told in words; needs: what has to be there before it can be foreseen, or NULL. */
+void cli_plan_say(json_t *plan, const char *needs, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* A step that is this request, tried with dry_run; what refuses it now is part of the plan. */
+int cli_plan_try(struct cli *cli, json_t *plan, const char *what, const char *method, const char *path, const json_t *body,
+                 struct far_error *err);
+void cli_plan_print(struct cli *cli, const json_t *plan);
 
 /* ---- request.c ---- */
 /* One request; *ret_json is the answer, new reference. */

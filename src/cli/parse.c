@@ -140,8 +140,11 @@ static int check_fit(const struct cli_parsed *parsed, struct far_error *err)
     const struct cli_command *command = parsed->command;
     bool dry = cli_value(parsed, "dry-run") != NULL, writes = command->method != NULL;
     bool reads = !writes && command->takes_at;
-    if (dry && !writes) {
-        return far_fail(err, FAR_INVALID, "option '--dry-run' does not fit: '%s%s%s' is no single command that changes the cluster's state",
+    if (dry && command->takes_dry_run && cli_value(parsed, "at") != NULL) {
+        return far_fail(err, FAR_INVALID, "option '--at' does not fit: what is to be done depends on how things are now");
+    }
+    if (dry && !writes && !command->takes_dry_run) {
+        return far_fail(err, FAR_INVALID, "option '--dry-run' does not fit: '%s%s%s' does not change the cluster's state",
                         command->noun, command->verb != NULL ? " " : "", command->verb != NULL ? command->verb : "");
     }
     if (dry && cli_value(parsed, "wait") != NULL) {

@@ -181,16 +181,14 @@ static int tell_token(struct replace *r, int fd, const char *path, const json_t 
     return 0;
 }
 
-static int make_token(struct replace *r, struct far_error *err)
+/* What the token is to be made of; the secret is drawn here. */
+static int token_body(struct replace *r, json_t **ret_body, struct far_error *err)
 {
-    const char *path = cli_value(&r->cli->parsed, "token-out"), *site = cli_value(&r->cli->parsed, "site");
-    const json_t *old = find_server(r, r->old_name);
+    const char *site = cli_value(&r->cli->parsed, "site");
     uint8_t secret[32];
     char hex[65];
-    json_t *answer = NULL;
     uint64_t now_ms = 0;
-    int fd = -1;
-    site = site != NULL ? site : text_of(old, "site");
+    site = site != NULL ? site : text_of(find_server(r, r->old_name), "site");
     if (site[0] == '\0') {
         return far_fail(err, FAR_INVALID, "server '%s' stands at no site: say with --site where '%s' will stand", r->old_name, r->new_name);
     }
@@ -200,8 +198,19 @@ static int make_token(struct replace *r, struct far_error *err)
     }
     far_random_bytes(secret, sizeof secret);
     far_hex_encode(secret, sizeof secret, hex);
-    json_t *body = json_pack("{s:s, s:s, s:s, s:s, s:I}", "name", r->new_name, "purpose", "join_server", "site", site, "secret", hex,
-                             "expires_ms", (json_int_t)(now_ms + TOKEN_SECONDS * 1000ull));
+    *ret_body = json_pack("{s:s, s:s, s:s, s:s, s:I}", "name", r->new_name, "purpose", "join_server", "site", site, "secret", hex,
+                          "expires_ms", (json_int_t)(now_ms + TOKEN_SECONDS * 1000ull));
+    return 0;
+}
+
+static int make_token(struct replace *r, struct far_error *err)
+{
+    const char *path = cli_value(&r->cli->parsed, "token-out");
+    json_t *answer = NULL, *body = NULL;
+    int fd = -1, rc = token_body(r, &body, err);
+    if (rc != 0) {
+        return rc;
+    }
     rc = path != NULL ? open_token_file(path, &fd, err) : 0;
     r->has_failed_here = rc != 0;
     rc = rc != 0 ? rc : cli_request(r->cli, "POST", "/v1/tokens", body, &answer, err);
@@ -266,6 +275,15 @@ static int move_leadership(struct replace *r, struct far_error *err)
     return rc == FAR_CONFLICT ? 0 : rc; /* it may not lead: the removal hands over to another one */
 }
 
+static void removal_path(const struct replace *r, char path[CLI_PATH_MAX])
+{
+    snprintf(path, CLI_PATH_MAX, "/v1/servers/");
+    cli_append_encoded(path, CLI_PATH_MAX, r->old_name);
+    if (cli_value(&r->cli->parsed, "force") != NULL) {
+        strcat(path, "?force=true");
+    }
+}
+
 static int remove_old(struct replace *r, struct far_error *err)
 {
     char path[CLI_PATH_MAX], text[512];
@@ -273,11 +291,7 @@ static int remove_old(struct replace *r, struct far_error *err)
     if (r->is_removal_asked) {
         return 0;
     }
-    snprintf(path, sizeof path, "/v1/servers/");
-    cli_append_encoded(path, sizeof path, r->old_name);
-    if (cli_value(&r->cli->parsed, "force") != NULL) {
-        strcat(path, "?force=true");
-    }
+    removal_path(r, path);
     int rc = cli_request(r->cli, "DELETE", path, NULL, &answer, err);
     if (rc == FAR_CONFLICT) { /* only OLD holds older events: another one fetches them */
         say(r, err->message);
@@ -373,10 +387,110 @@ static int run(struct replace *r, struct far_error *err)
     return rc;
 }
 
+/* ---- the dry run: the same steps, in their order, none taken ---- */
+
+static int plan_token(struct replace *r, json_t *plan, struct far_error *err)
+{
+    const char *path = cli_value(&r->cli->parsed, "token-out");
+    uint64_t id = 0;
+    json_t *body = NULL;
+    if (path != NULL && access(path, F_OK) == 0) {
+        return far_fail(err, FAR_CONFLICT, "'%s' is there already: give another --token-out", path);
+    }
+    int rc = find_token(r, &id, err);
+    if (rc == 0 && id != 0) {
+        cli_plan_say(plan, NULL, "token %" PRIu64 " for '%s' was made before and is used", id, r->new_name);
+    } else if (rc == 0 && (rc = token_body(r, &body, err)) == 0) {
+        rc = cli_plan_try(r->cli, plan, "make a join token for the new server, good for a day", "POST", "/v1/tokens", body, err);
+    }
+    json_decref(body);
+    return rc;
+}
+
+static int plan_entry(struct replace *r, json_t *plan, struct far_error *err)
+{
+    const json_t *new_server = find_server(r, r->new_name);
+    if (new_server == NULL || has_role(new_server, "removed")) {
+        int rc = plan_token(r, plan, err);
+        if (rc != 0) {
+            return rc;
+        }
+        cli_plan_say(plan, "the token, and on the new machine 'farshore cluster join' with its addresses",
+                     "'%s' joins (event server_joined) as a standby and is filled by the others", r->new_name);
+    }
+    cli_plan_say(plan, "the new server, which runs and has caught up", "'%s' votes (event server_role_changed: voter)", r->new_name);
+    return 0;
+}
+
+static int plan_removal(struct replace *r, json_t *plan, const char *what, struct far_error *err)
+{
+    char path[CLI_PATH_MAX];
+    removal_path(r, path);
+    return cli_plan_try(r->cli, plan, what, "DELETE", path, NULL, err);
+}
+
+static int plan_leadership(struct replace *r, json_t *plan, bool is_in, struct far_error *err)
+{
+    if (!is_in) {
+        cli_plan_say(plan, "the vote of the new server", "leadership goes from '%s' to '%s' (event leader_wanted), unless that is a witness",
+                     r->old_name, r->new_name);
+        return 0;
+    }
+    if (strcmp(text_of(find_member(r, r->new_name), "site_role"), "witness") == 0) {
+        return 0;
+    }
+    json_t *body = json_pack("{s:s}", "to", r->new_name);
+    int rc = cli_plan_try(r->cli, plan, "hand leadership over to the new server", "POST", "/v1/cluster/transfer", body, err);
+    json_decref(body);
+    return rc;
+}
+
+static int plan_steps(struct replace *r, json_t *plan, struct far_error *err)
+{
+    const json_t *member = find_member(r, r->old_name);
+    bool is_out = has_role(find_server(r, r->old_name), "removed"), is_in = has_role(find_server(r, r->new_name), "voter");
+    bool is_up = json_is_true(json_object_get(member, "up")), goes_first = !is_out && !is_in && !is_up;
+    int rc = 0;
+    if (goes_first) {
+        rc = plan_removal(r, plan, "the old server does not answer: if it stays so for 10 seconds, it is taken out first", err);
+    }
+    if (rc == 0 && !is_in) {
+        rc = plan_entry(r, plan, err);
+    }
+    if (rc == 0 && !is_out && !goes_first && json_is_true(json_object_get(member, "leads"))) {
+        rc = plan_leadership(r, plan, is_in, err);
+    }
+    if (rc == 0 && !is_out && !goes_first) {
+        rc = plan_removal(r, plan, is_in ? "take the old server out" : "when the new server votes: take the old one out (told as of now)", err);
+    }
+    if (rc == 0 && !is_out) {
+        cli_plan_say(plan, "the removal", "the leader takes '%s' out of the log's members (event server_role_changed: removed)", r->old_name);
+    }
+    return rc;
+}
+
+static int run_dry(struct replace *r, struct far_error *err)
+{
+    json_t *plan = cli_plan_new();
+    int rc = look(r, err);
+    rc = rc != 0 ? rc : check(r, err);
+    rc = rc != 0 ? rc : plan_steps(r, plan, err);
+    if (rc == 0) {
+        cli_plan_print(r->cli, plan);
+    }
+    json_decref(plan);
+    json_decref(r->servers);
+    json_decref(r->status);
+    return rc;
+}
+
 int cli_run_replace(struct cli *cli, struct far_error *err)
 {
     const char *within = cli_value(&cli->parsed, "within");
     struct replace r = {.cli = cli, .old_name = cli->parsed.argument, .new_name = cli->parsed.argument2};
+    if (cli_value(&cli->parsed, "dry-run") != NULL) {
+        return run_dry(&r, err);
+    }
     if (cli->json && cli_value(&cli->parsed, "token-out") == NULL) {
         return far_fail(err, FAR_INVALID, "with -o json the join token needs a file: --token-out FILE");
     }

@@ -291,7 +291,7 @@ def unknown_options_and_commands():
     wrong += fails("must be 1 to 1000", "farshore", *server, "events", "--limit", "0")
     wrong += fails("must be 1 to 1000", "farshore", *server, "events", "--limit", "1001")
     wrong += fails("event 99999 has not come", "farshore", *server, "events", "--from", "99999")
-    wrong += fails("no single command", "farshore", *server, "server", "replace", "protected", "new", "--dry-run")
+    wrong += fails("'--at' does not fit", "farshore", *server, "server", "replace", "protected", "new", "--dry-run", "--at", "1")
     admin = [t["id"] for t in cluster.get("/v1/tokens?limit=1000")["items"] if t["purpose"] == "api" and not t["revoked"]]
     wrong += [] if len(admin) == 1 else ["there are other tokens: %r" % admin]
     wrong += fails("the last one that lets anybody in", "farshore", *server, "token", "remove", str(admin[0]))

@@ -4,6 +4,7 @@
 far-timeout: 240
 """
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -170,6 +171,33 @@ def join_with(token_of, name):
     return server.start()
 
 
+def events_since(seq):
+    lines = cluster.request(cluster.wait_leader(30), "GET", "/v1/events?from=%d&follow=false&format=ndjson" % (seq + 1))[2]
+    return [frame for frame in map(json.loads, lines.splitlines()) if "seq" in frame] if isinstance(lines, str) else []
+
+
+def of_operators(events):
+    """Those that a replacement makes, not what comes by itself meanwhile (heads, leases, leaders)."""
+    kinds = ("token_created", "server_joined", "server_role_changed", "server_role_wanted", "leader_wanted")
+    return [event for event in events if event["kind"] in kinds]
+
+
+def planned(old, new, *more):
+    """What server replace would do, and that it does none of it."""
+    before = cluster.get("/v1/log/head")["seq"]
+    plan = cluster.cli("server", "replace", old, new, "--token-out", os.path.join(cluster.base, "no.token"), "--dry-run", *more)
+    changed = of_operators(events_since(before))
+    if changed or os.path.exists(os.path.join(cluster.base, "no.token")) or not plan["dry_run"]:
+        raise farlib.Ended("a dry run changed something: %r" % changed)
+    return plan["steps"]
+
+
+def predicted_kinds(steps):
+    """Of each step what it says will come: by its prediction, or in words where another step has to be first."""
+    return [[event["kind"] for event in step["prediction"]["events"]] if "prediction" in step
+            else re.findall(r"event (\w+)", step["do"]) for step in steps]
+
+
 def a_leading_server_is_replaced_and_the_command_is_interrupted():
     old = cluster.add_server("older", site="recovery")
     cluster.cli("cluster", "transfer", "older")
@@ -188,6 +216,14 @@ def a_leading_server_is_replaced_and_the_command_is_interrupted():
     status, text = cluster.cli("server", "replace", "older", "newer", "--token-out", "/nope/x", check=False, as_json=False)
     if status == 0 or "make file '/nope/x'" not in text or cluster.get("/v1/tokens?limit=1000")["items"] != before:
         return ["a token that cannot be written is made: %d %s" % (status, text)]
+    steps, since = planned("older", "newer"), cluster.get("/v1/log/head")["seq"]
+    kinds = predicted_kinds(steps)
+    if [k[:1] for k in kinds] != [["token_created"], ["server_joined"], ["server_role_changed"], ["leader_wanted"],
+                                  ["server_role_wanted"], ["server_role_changed"]]:
+        return ["planned: %r" % steps]
+    text = cluster.cli("server", "replace", "older", "newer", "--dry-run", as_json=False)
+    if "nothing was done" not in text or "needs first: the token" not in text or "6. the leader takes 'older' out" not in text:
+        return [text]
     command = replacing("older", "newer")
     farlib.until(lambda: "waiting for 'newer' to join" in words_of("newer"), 20, "it asks for the new machine")
     command.kill()
@@ -206,6 +242,16 @@ def a_leading_server_is_replaced_and_the_command_is_interrupted():
         return ["with the key of the one that was replaced: " + why]
     old.kill()
     cluster.servers.pop("older")
+    came = of_operators(events_since(since))
+    if [event["kind"] for event in came] != [k[0] for k in kinds]:
+        return ["planned %r, came %r" % (kinds, came)]
+    made = [s["prediction"]["events"][0]["data"] for s in steps if "prediction" in s]
+    for predicted, is_so in zip(made, (came[0], came[4])):
+        same = {k: v for k, v in predicted.items() if k not in ("id", "expires_ms", "name_hash")}
+        if any(is_so["data"].get(k) != v for k, v in same.items()):
+            return ["planned %r, came %r" % (predicted, is_so)]
+    if planned("older", "newer"):
+        return ["something is left to be done"]
     return [] if status == 0 and cluster.voter("newer") and new.alive() else ["%d %s" % (status, text)]
 
 
@@ -214,6 +260,10 @@ def a_server_that_is_down_goes_first_when_it_is_replaced():
     cluster.wait_leader(30)
     alive = [s for s in cluster.servers.values() if s.alive()]
     farlib.until(lambda: not any(m["up"] for s in alive for m in cluster.status(s)["members"] if m["name"] == "newer"), 30, "it is seen")
+    steps = planned("newer", "newest")
+    if [k[0] for k in predicted_kinds(steps)] != ["server_role_wanted", "token_created", "server_joined", "server_role_changed",
+                                                  "server_role_changed"] or "taken out first" not in steps[0]["do"]:
+        return ["planned: %r" % steps]
     command = replacing("newer", "newest", "--within", "100")
     farlib.until(lambda: "waiting for 'newest' to join" in words_of("newest"), 40, "it asks for the new machine")
     new = join_with("newest", "newest")
