@@ -7,6 +7,7 @@
 #include "api/request.h"
 
 #include "base/assert.h"
+#include "base/thread.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -57,6 +58,7 @@ static void *work(void *arg)
 {
     struct far_api_worker *worker = arg;
     struct far_api_request *request;
+    far_thread_name("api-compute");
     while ((request = take(worker)) != NULL) {
         compute_now(request);
     }

@@ -5,6 +5,7 @@
  * can take one. When it fails: the connection closes, CLOSED_HTTP or DROP_PROTOCOL discards the exchange. */
 #include "api/http_private.h"
 #include "api/http_watch.h"
+#include "base/thread.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -131,6 +132,7 @@ static bool turn(struct far_http *http)
 static void *serve(void *arg)
 {
     struct far_http *http = arg;
+    far_thread_name("api");
     lws_sul_schedule(http->context, 0, &http->timer.sul, on_timer, (lws_usec_t)(http->tick_ms * 1000));
     while (!atomic_load(&http->stopping) && turn(http)) {
     }

@@ -46,6 +46,7 @@ struct far_api {
     struct far_api_known known[FAR_API_KNOWN_MAX]; /* by the first byte of the hash */
     uint8_t random[1024]; /* for ids of commands: drawn many at once; what is left lies at the end */
     size_t random_left;
+    uint64_t last_id; /* the first 60 bits of the newest one: milliseconds, and a count */
 };
 
 struct far_api_request {

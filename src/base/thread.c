@@ -1,4 +1,4 @@
-/* Threads that move much data: see thread.h. */
+/* Threads: see thread.h. */
 #define _GNU_SOURCE
 #include "base/thread.h"
 
@@ -10,6 +10,11 @@ void far_thread_works_in_bulk(void)
     const struct sched_param param = {.sched_priority = 0};
     sched_setscheduler(0, SCHED_BATCH, &param);
 #endif
+}
+
+void far_thread_name(const char *name)
+{
+    (void)pthread_setname_np(pthread_self(), name);
 }
 
 void far_mutex_init_brief(pthread_mutex_t *mutex)

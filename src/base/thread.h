@@ -1,4 +1,4 @@
-/* Threads that move much data: how they are scheduled, and mutexes that fit them.
+/* Threads: their names, how those are scheduled that move much data, and mutexes that fit them.
  *
  * Not for the core. All best effort: where the system refuses, everything works as before, only slower. */
 #ifndef FAR_BASE_THREAD_H
@@ -10,6 +10,9 @@
  * not push another off its processor, so a hand-over between two costs no two switches, and whatever else runs on the
  * machine answers sooner. */
 void far_thread_works_in_bulk(void);
+
+/* What the calling thread does, as top and debuggers show it: at most 15 characters. The first thread keeps the program's name. */
+void far_thread_name(const char *name);
 
 /* A mutex that is held for moments only: who finds it taken looks again for some hundred cycles before it sleeps
  * (PTHREAD_MUTEX_ADAPTIVE_NP where there is such a thing). */

@@ -2,10 +2,11 @@
  *
  * What an accepted command with an id was and did is its last event, `command_remembered`, so that it is part of the
  * fold. It lasts for 24 hours, and for the newest 100,000 of each actor: the actor's row counts them, command_order
- * keeps them in order of age, and the deadline of the oldest lets `tick` forget up to 256 at once. */
+ * keeps them in order of age, and the deadline of the oldest lets `tick` forget up to 256 at once. From level 3 on a command that finds
+ * 256 too many makes the memory forget those first; before, each one forgot the oldest, and moved its deadline. */
 #include "fsm/machines.h"
 
-enum { FORGET_AT_ONCE_MAX = 256 };
+enum { FORGET_AT_ONCE_MAX = 256, AT_ONCE_LEVEL = 3 };
 
 enum { UNKNOWN, KNOWN };
 enum { SAME_BODY, OTHER_BODY };
@@ -76,6 +77,23 @@ static int oldest(struct far_step *step, uint64_t actor, struct far_key *key, ui
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
+/* The oldest are to be forgotten, but none that is newer than until_ms; at most so many at once. */
+static int forget_some(struct far_step *step, uint64_t actor, uint64_t until_ms)
+{
+    struct far_ev_commands_forgotten ev = {.actor = actor};
+    struct far_row_command_order order;
+    struct far_key key = far_key_id(&far_schema_row_command_order, actor);
+    for (unsigned i = 0; i < FORGET_AT_ONCE_MAX; i++) {
+        uint64_t seq;
+        FAR_TRY(oldest(step, actor, &key, &seq, &order));
+        if (seq == 0 || order.time_ms > until_ms) {
+            break;
+        }
+        ev.through_seq = seq;
+    }
+    return ev.through_seq != 0 ? far_emit(step, &far_schema_ev_commands_forgotten, &ev) : 0;
+}
+
 int far_memory_keep(struct far_step *step, const struct far_command *command)
 {
     struct far_row_actor actor;
@@ -84,22 +102,24 @@ int far_memory_keep(struct far_step *step, const struct far_command *command)
     struct far_ev_command_remembered ev = {.body_hash = far_memory_body_hash(command),
                                            .object_id = step->object_id,
                                            .seq_first = step->first->event.seq};
+    bool at_once = false;
     FAR_TRY(actor_row(step, command->actor, &actor));
-    if (actor.count >= FAR_MEMORY_COMMANDS_MAX) {
+    FAR_TRY(actor.count >= FAR_MEMORY_COMMANDS_MAX ? far_level_has(step, AT_ONCE_LEVEL, &at_once) : 0);
+    if (at_once && actor.count >= FAR_MEMORY_COMMANDS_MAX + FORGET_AT_ONCE_MAX) {
+        FAR_TRY(forget_some(step, command->actor, UINT64_MAX));
+    } else if (!at_once && actor.count >= FAR_MEMORY_COMMANDS_MAX) {
         FAR_TRY(oldest(step, command->actor, &key, &ev.forget_seq, &row));
     }
     return far_emit(step, &far_schema_ev_command_remembered, &ev);
 }
 
-/* Forget the remembered command with this seq. */
-static int forget(struct far_step *step, uint64_t actor, uint64_t seq)
+/* Forget the remembered command with this seq and row. */
+static int forget(struct far_step *step, uint64_t actor, uint64_t seq, const struct far_row_command_order *order)
 {
-    struct far_row_command_order order;
-    struct far_key key = far_key_pair(&far_schema_row_command_order, actor, seq);
-    FAR_TRY(far_key_need(step, &far_schema_row_command_order, &key, &order));
-    FAR_TRY(far_key_del(step, &far_schema_row_command_order, &key));
-    key = command_key(actor, order.command_id);
-    return far_key_del(step, &far_schema_row_command, &key);
+    struct far_key key = command_key(actor, order->command_id);
+    FAR_TRY(far_key_del(step, &far_schema_row_command, &key));
+    key = far_key_pair(&far_schema_row_command_order, actor, seq);
+    return far_key_del(step, &far_schema_row_command_order, &key);
 }
 
 /* The deadline follows the oldest that is left. */
@@ -134,9 +154,16 @@ int far_evolve_command_remembered(struct far_step *step, const struct far_ev_com
     FAR_TRY(far_key_put(step, &far_schema_row_command, &key, &row));
     key = far_key_pair(&far_schema_row_command_order, step->actor, row.seq_last);
     FAR_TRY(far_key_put(step, &far_schema_row_command_order, &key, &order));
+    bool is_oldest_known = actor.count > 0 && ev->forget_seq == 0; /* and its deadline is set */
     actor.count++;
+    if (is_oldest_known) {
+        return far_row_put(step, &far_schema_row_actor, step->actor, &actor);
+    }
     if (ev->forget_seq != 0) {
-        FAR_TRY(forget(step, step->actor, ev->forget_seq));
+        struct far_row_command_order oldest_order;
+        key = far_key_pair(&far_schema_row_command_order, step->actor, ev->forget_seq);
+        FAR_TRY(far_key_need(step, &far_schema_row_command_order, &key, &oldest_order));
+        FAR_TRY(forget(step, step->actor, ev->forget_seq, &oldest_order));
         actor.count--;
     }
     return settle(step, step->actor, &actor);
@@ -144,33 +171,22 @@ int far_evolve_command_remembered(struct far_step *step, const struct far_ev_com
 
 int far_memory_due(struct far_step *step, uint64_t actor)
 {
-    struct far_ev_commands_forgotten ev = {.actor = actor};
-    struct far_row_command_order order;
-    struct far_key key = far_key_id(&far_schema_row_command_order, actor);
-    for (unsigned i = 0; i < FORGET_AT_ONCE_MAX; i++) {
-        uint64_t seq;
-        FAR_TRY(oldest(step, actor, &key, &seq, &order));
-        if (seq == 0 || order.time_ms + FAR_MEMORY_MS_MAX > step->time_ms) {
-            break;
-        }
-        ev.through_seq = seq;
-    }
-    return ev.through_seq != 0 ? far_emit(step, &far_schema_ev_commands_forgotten, &ev) : 0;
+    return step->time_ms < FAR_MEMORY_MS_MAX ? 0 : forget_some(step, actor, step->time_ms - FAR_MEMORY_MS_MAX);
 }
 
 int far_evolve_commands_forgotten(struct far_step *step, const struct far_ev_commands_forgotten *ev)
 {
     struct far_row_actor actor;
+    struct far_key key = far_key_id(&far_schema_row_command_order, ev->actor); /* goes on behind what was removed */
     FAR_TRY(far_row_need(step, &far_schema_row_actor, ev->actor, &actor));
     for (unsigned i = 0; i < FORGET_AT_ONCE_MAX && actor.count > 0; i++) {
         uint64_t seq;
         struct far_row_command_order order;
-        struct far_key key = far_key_id(&far_schema_row_command_order, ev->actor);
         FAR_TRY(oldest(step, ev->actor, &key, &seq, &order));
         if (seq == 0 || seq > ev->through_seq) {
             break;
         }
-        FAR_TRY(forget(step, ev->actor, seq));
+        FAR_TRY(forget(step, ev->actor, seq, &order));
         actor.count--;
     }
     return settle(step, ev->actor, &actor);

@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/logging.h"
+#include "base/thread.h"
 #include "log/apply_alone.h"
 #include "log/apply_outcome.h"
 #include "log/committer.h"
@@ -320,6 +321,7 @@ static void run(void *arg)
 {
     struct far_apply_thread *thread = arg;
     struct far_apply_job *group;
+    far_thread_name("apply");
     while ((group = far_apply_queue_take(&thread->queue, thread->careful_until != 0 ? 1 : FAR_APPLY_GROUP_MAX)) != NULL) {
         struct work work = {.thread = thread, .outcome = far_apply_outcome_new()};
         if (!carry_out(&work, group)) {

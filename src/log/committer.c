@@ -26,6 +26,7 @@ static bool carry_out(struct far_committer *committer, const struct far_commit *
 static void run(void *arg)
 {
     struct far_committer *committer = arg;
+    far_thread_name("commit");
     far_thread_works_in_bulk(); /* nobody waits for it, but for memory */
     uv_mutex_lock(&committer->mutex);
     while (!committer->stopping) {

@@ -2,6 +2,7 @@
 #include "log/writer.h"
 
 #include "base/assert.h"
+#include "base/thread.h"
 #include "net/wake.h"
 
 struct far_writer {
@@ -19,6 +20,7 @@ struct far_writer {
 static void run(void *arg)
 {
     struct far_writer *writer = arg;
+    far_thread_name("wal");
     uv_mutex_lock(&writer->mutex);
     for (;;) {
         while (writer->todo == NULL && !writer->is_stopping) {

@@ -233,6 +233,22 @@ static void what_breaks_a_limit_of_http_is_told_the_limit(void **unused)
     c = saved;
 }
 
+/* UUIDs of version 7: each behind the one before it, also within a millisecond. */
+static void ids_of_commands_follow_each_other(void **unused)
+{
+    char before[40] = "", body[64];
+    for (int i = 0; i < 20; i++) {
+        snprintf(body, sizeof body, "{\"name\":\"follows-%d\",\"role\":\"witness\"}", i);
+        assert_int_equal(far_test_https_request(c, "POST", "/v1/sites", auth, body), 201);
+        const char *id = got("command_id");
+        assert_int_equal(strlen(id), 32);
+        assert_int_equal(id[12], '7');
+        assert_non_null(strchr("89ab", id[16]));
+        assert_true(strcmp(id, before) > 0);
+        snprintf(before, sizeof before, "%s", id);
+    }
+}
+
 static void a_repeated_command_gets_its_first_answer(void **unused)
 {
     char headers[512], id[32];
@@ -627,6 +643,7 @@ int main(void)
         cmocka_unit_test(bad_bodies_are_named_and_change_nothing),
         cmocka_unit_test(unknown_paths_and_methods_are_told_apart),
         cmocka_unit_test(what_breaks_a_limit_of_http_is_told_the_limit),
+        cmocka_unit_test(ids_of_commands_follow_each_other),
         cmocka_unit_test(a_repeated_command_gets_its_first_answer),
         cmocka_unit_test(a_patch_changes_what_it_names_of_the_revision_that_it_saw),
         cmocka_unit_test(what_does_not_fit_is_said),

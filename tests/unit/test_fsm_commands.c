@@ -109,26 +109,62 @@ static void commands_are_forgotten_after_a_day(void **unused)
     assert_int_equal(remembered(), 0);
 }
 
-static void only_so_many_commands_of_an_actor_are_remembered(void **unused)
+/* From a command with that number on; each is remembered, and none is a repetition. */
+static void set_secrets(uint32_t from, uint32_t to)
 {
     uint8_t secret[4];
-    far_buf_done(&w.log); /* keep it small: the fold is checked elsewhere */
-    far_buf_init(&w.log, 1 << 30);
-    for (uint32_t i = 1; i <= FAR_MEMORY_COMMANDS_MAX + 3; i++) {
+    for (uint32_t i = from; i <= to; i++) {
         far_put_le32(w.id, i);
         far_put_le32(secret, i);
         MUST(&w, secret_set, .name = S("k"), .sealed = far_slice(secret, 4));
+        assert_false(w.result.repeated);
         w.log.len = 0;
     }
+}
+
+static bool is_remembered(uint32_t number)
+{
+    uint8_t secret[4];
+    far_put_le32(w.id, number);
+    far_put_le32(secret, number);
+    MUST(&w, secret_set, .name = S("k"), .sealed = far_slice(secret, 4));
+    return w.result.repeated;
+}
+
+static void start_at_level(uint64_t level)
+{
+    world_done(&w);
+    world_init(&w);
+    w.level = level;
+    world_cluster(&w);
+    far_buf_done(&w.log); /* keep it small: the fold is checked elsewhere */
+    far_buf_init(&w.log, 1 << 30);
+}
+
+static void only_so_many_commands_of_an_actor_are_remembered(void **unused)
+{
+    enum { MAX = FAR_MEMORY_COMMANDS_MAX, AT_ONCE = 256 };
+    start_at_level(0);
+    set_secrets(1, MAX + AT_ONCE);
+    assert_int_equal(remembered(), MAX + AT_ONCE);
+    assert_true(is_remembered(1));
+    uint64_t seq = w.events;
+    set_secrets(MAX + AT_ONCE + 1, MAX + AT_ONCE + 1); /* one too many: the oldest go together, in the same command */
+    assert_int_equal(w.events - seq, 3);
+    assert_int_equal(remembered(), MAX + 1);
+    assert_true(is_remembered(AT_ONCE + 1));
+    assert_false(is_remembered(AT_ONCE));
+    assert_int_equal(remembered(), MAX + 2);
+    assert_int_equal(far_fsm_invariants(&w.state, &w.err), 0);
+}
+
+static void before_level_3_each_makes_the_memory_forget_one(void **unused)
+{
+    start_at_level(2);
+    set_secrets(1, FAR_MEMORY_COMMANDS_MAX + 3);
     assert_int_equal(remembered(), FAR_MEMORY_COMMANDS_MAX);
-    far_put_le32(w.id, 4);
-    far_put_le32(secret, 4);
-    MUST(&w, secret_set, .name = S("k"), .sealed = far_slice(secret, 4));
-    assert_true(w.result.repeated);
-    far_put_le32(w.id, 3);
-    far_put_le32(secret, 3);
-    MUST(&w, secret_set, .name = S("k"), .sealed = far_slice(secret, 4));
-    assert_false(w.result.repeated);
+    assert_true(is_remembered(4));
+    assert_false(is_remembered(3));
     assert_int_equal(far_fsm_invariants(&w.state, &w.err), 0);
 }
 
@@ -549,6 +585,7 @@ int main(void)
         TEST(a_rejected_command_is_not_remembered),
         TEST(commands_are_forgotten_after_a_day),
         TEST_SHORT(only_so_many_commands_of_an_actor_are_remembered),
+        TEST_SHORT(before_level_3_each_makes_the_memory_forget_one),
         TEST(what_cannot_be_read_is_rejected),
         TEST(what_causes_nothing_leaves_no_trace),
         TEST(time_never_runs_backwards),

@@ -23,7 +23,8 @@ static void must(int rv, const struct far_error *err)
 
 static struct far_event make_event(uint64_t seq)
 {
-    return (struct far_event){.seq = seq, .index = 1 + seq / 3, .kind = 10, .time_ms = 1000 * seq, .payload = far_slice_str("what happened")};
+    return (struct far_event){
+        .seq = seq, .index = 1 + seq / 3, .kind = 10, .time_ms = 1000 * seq, .payload = far_slice_str("what happened")};
 }
 
 static void append(struct far_store *store, uint64_t from, uint64_t to)
