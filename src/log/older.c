@@ -43,7 +43,11 @@ int far_older_keep(struct far_store_txn *txn, uint64_t seq, struct far_error *er
         memcpy(stretch->head, meta->head, FAR_HEAD_SIZE);
     }
     uint64_t kept = meta->older_count == 0 ? 0 : meta->older[meta->older_count - 1].last_seq;
-    return forget_segments(txn, kept + 1, err);
+    size_t count;
+    int rv = meta->last_seq <= seq || txn->store->ops->event_remove == NULL /* none may lie where the next ones come */
+                 ? 0
+                 : txn->store->ops->event_remove(txn, kept + 1, meta->last_seq, SIZE_MAX, &count, err);
+    return rv != 0 ? rv : forget_segments(txn, kept + 1, err);
 }
 
 /* Are its ends what the record says? An older version of the program, which did not know of stretches, may have run in between. */

@@ -9,8 +9,8 @@
 
 #include "log/store.h"
 
-/* What was [first_seq, last_seq] becomes a stretch; before the meta becomes that of a state whose last event is `seq`. Events behind
- * that, and those for which no stretch is free, are given up: far_older_remove() takes their rows. */
+/* What was [first_seq, last_seq] becomes a stretch; before the meta becomes that of a state whose last event is `seq`. If some are
+ * behind that (a log that went another way), or no stretch is free, they are given up: far_older_remove() takes the rows. */
 int far_older_keep(struct far_store_txn *txn, uint64_t seq, struct far_error *err);
 
 /* Where the newest stretch ends right before first_seq: take it up if the chain leads from it to there, else give it up. After

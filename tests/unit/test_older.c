@@ -283,6 +283,20 @@ static void too_many_are_given_up_and_their_rows_go(bool in_memory)
     end(store, in_memory);
 }
 
+/* It cannot be, and would be another log: nothing of it is in the way of the one that goes on. */
+static void those_behind_the_state_are_given_up(bool in_memory)
+{
+    struct far_store *store = new_store(in_memory);
+    append(store, 1, STATE);
+    install(store, OWN);
+    assert_int_equal(meta_of(store).older_count, 0);
+    append(store, OWN + 1, OWN + 5);
+    (void)fetch(store, 1);
+    check(store, 1, OWN + 5);
+    assert_int_equal(count_rows(store), OWN + 5);
+    end(store, in_memory);
+}
+
 static void what_was_compacted_is_looked_at_again(bool in_memory)
 {
     struct far_store *store = new_store(in_memory);
@@ -338,6 +352,7 @@ static void in_lmdb_and_in_memory(void **state)
         those_that_are_not_whole_are_dropped(in_memory);
         cuts_reach_them(in_memory);
         too_many_are_given_up_and_their_rows_go(in_memory);
+        those_behind_the_state_are_given_up(in_memory);
         what_was_compacted_is_looked_at_again(in_memory);
     }
 }
