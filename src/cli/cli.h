@@ -47,7 +47,7 @@ struct cli_command {
     const char *argument_field; /* the argument is also this field of the body; NULL: no */
     bool asks_force;            /* its option --force goes into the path's query */
     bool takes_at;              /* reads a state, also of the past */
-    bool takes_dry_run;         /* also without a method: it tells its steps (plan.c) */
+    bool takes_dry_run;         /* also without a method: it tells its steps (foretell.c) */
     const char *done;           /* what is said when it worked: "created" */
     const char *object;         /* what that is said of; NULL: the noun */
     struct cli_option options[CLI_OPTIONS_MAX]; /* closed by name NULL */
@@ -108,7 +108,7 @@ bool cli_settings_line(char *line, char **ret_key, char **ret_value);
 int cli_client(struct cli *cli, const char *only, struct far_client **ret_client, struct far_error *err);
 void cli_done(struct cli *cli);
 
-/* ---- plan.c ---- */
+/* ---- foretell.c ---- */
 /* What a command of several steps would do: {"dry_run": true, "steps": [{"do", "prediction" | "refused" | "needs"}]}. */
 json_t *cli_plan_new(void);
 /* A step that is told in words; needs: what has to be there before it can be foreseen, or NULL. */
@@ -200,6 +200,8 @@ int cli_run_farshored(struct cli *cli, struct far_error *err); /* cluster init, 
 int cli_spawn_farshored(const char **argv, int *ret_status, struct far_error *err);
 /* The same; a status that is not 0 is an error of the class that it says. */
 int cli_call_farshored(const char **argv, struct far_error *err);
+/* The same, and what it prints, as far as there is room. */
+int cli_read_farshored(const char **argv, char *text, size_t size, struct far_error *err);
 
 /* The whole program; the exit code. */
 int cli_main(int argc, const char *const *argv);

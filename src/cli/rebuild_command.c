@@ -47,20 +47,26 @@ static int look(struct cli *cli, bool *ret_is_in, char ret_site[SITE_MAX], struc
     return rc != 0 || is_known ? rc : far_fail(err, FAR_NOT_FOUND, "there is no server '%s'", cli->parsed.argument);
 }
 
+static void removal_path(const struct cli *cli, char path[CLI_PATH_MAX])
+{
+    snprintf(path, CLI_PATH_MAX, "/v1/servers/");
+    cli_append_encoded(path, CLI_PATH_MAX, cli->parsed.argument);
+    if (cli_value(&cli->parsed, "force") != NULL) {
+        strcat(path, "?force=true");
+    }
+}
+
 static int take_out(struct cli *cli, char site[SITE_MAX], struct far_error *err)
 {
     uint64_t give_up_ms = far_clock_monotonic_ms() + OUT_WITHIN_MS;
-    char path[CLI_PATH_MAX] = "/v1/servers/";
+    char path[CLI_PATH_MAX];
     json_t *answer = NULL;
     bool is_in = false;
     int rc = look(cli, &is_in, site, err);
     if (rc != 0 || !is_in) {
         return rc;
     }
-    cli_append_encoded(path, sizeof path, cli->parsed.argument);
-    if (cli_value(&cli->parsed, "force") != NULL) {
-        strcat(path, "?force=true");
-    }
+    removal_path(cli, path);
     fprintf(stderr, "farshore: taking the damaged server '%s' out of the cluster\n", cli->parsed.argument);
     rc = cli_request(cli, "DELETE", path, NULL, &answer, err);
     json_decref(answer);
@@ -76,11 +82,10 @@ static int take_out(struct cli *cli, char site[SITE_MAX], struct far_error *err)
     return rc;
 }
 
-static int make_token(struct cli *cli, const char *site, char **ret_token, struct far_error *err)
+static int token_body(struct cli *cli, const char *site, json_t **ret_body, struct far_error *err)
 {
     uint8_t secret[32];
     char hex[65];
-    json_t *answer = NULL;
     uint64_t now_ms = 0;
     int rc = cli_cluster_time(cli, &now_ms, err);
     if (rc != 0) {
@@ -88,9 +93,16 @@ static int make_token(struct cli *cli, const char *site, char **ret_token, struc
     }
     far_random_bytes(secret, sizeof secret);
     far_hex_encode(secret, sizeof secret, hex);
-    json_t *body = json_pack("{s:s, s:s, s:s, s:s, s:I}", "name", cli->parsed.argument, "purpose", "join_server", "site", site,
-                             "secret", hex, "expires_ms", (json_int_t)(now_ms + TOKEN_MS));
-    rc = cli_request(cli, "POST", "/v1/tokens", body, &answer, err);
+    *ret_body = json_pack("{s:s, s:s, s:s, s:s, s:I}", "name", cli->parsed.argument, "purpose", "join_server", "site", site, "secret",
+                          hex, "expires_ms", (json_int_t)(now_ms + TOKEN_MS));
+    return 0;
+}
+
+static int make_token(struct cli *cli, const char *site, char **ret_token, struct far_error *err)
+{
+    json_t *answer = NULL, *body = NULL;
+    int rc = token_body(cli, site, &body, err);
+    rc = rc != 0 ? rc : cli_request(cli, "POST", "/v1/tokens", body, &answer, err);
     json_decref(body);
     *ret_token = rc == 0 ? strdup(text_of(answer, "token")) : NULL;
     json_decref(answer);
@@ -117,18 +129,79 @@ static int join(struct cli *cli, const char *token, struct far_error *err)
     return rc;
 }
 
+static int check_site(struct cli *cli, const char *site, struct far_error *err)
+{
+    return site[0] != '\0' ? 0
+                           : far_fail(err, FAR_INVALID, "server '%s' stands at no site: farshore server create, then farshore cluster "
+                                      "rejoin", cli->parsed.argument);
+}
+
+/* ---- the dry run ---- */
+
+enum { TOLD_MAX = 16 * 1024 };
+
+/* What would become of the folder, a step a line; the check says before on the standard error what is damaged. */
+static int plan_folder(const char **check, json_t *plan, struct far_error *err)
+{
+    char told[TOLD_MAX], *rest = NULL;
+    int rc = cli_read_farshored(check, told, sizeof told, err);
+    for (char *line = rc == 0 ? strtok_r(told, "\n", &rest) : NULL; line != NULL; line = strtok_r(NULL, "\n", &rest)) {
+        cli_plan_say(plan, NULL, "%s", line);
+    }
+    return rc;
+}
+
+static int plan_cluster(struct cli *cli, json_t *plan, struct far_error *err)
+{
+    char site[SITE_MAX] = "", path[CLI_PATH_MAX];
+    bool is_in = false;
+    json_t *body = NULL;
+    int rc = look(cli, &is_in, site, err);
+    rc = rc != 0 ? rc : check_site(cli, site, err);
+    if (rc == 0 && is_in) {
+        removal_path(cli, path);
+        rc = cli_plan_try(cli, plan, "take the damaged server out of the cluster, and wait until it is", "DELETE", path, NULL, err);
+        cli_plan_say(plan, "the removal", "make a join token for '%s' at site '%s' (event token_created)", cli->parsed.argument, site);
+    } else if (rc == 0 && (rc = token_body(cli, site, &body, err)) == 0) {
+        rc = cli_plan_try(cli, plan, "make a join token", "POST", "/v1/tokens", body, err);
+    }
+    json_decref(body);
+    return rc;
+}
+
+static int run_dry(struct cli *cli, struct far_error *err)
+{
+    const char *dir = cli_value(&cli->parsed, "dir");
+    const char *check[] = {"farshored", "rejoin-check", "--dir", dir, "--name", cli->parsed.argument, "--plan", NULL};
+    json_t *folder = cli_plan_new(), *plan = cli_plan_new();
+    int rc = cli_settings(cli, err);
+    rc = rc != 0 ? rc : plan_folder(check, folder, err); /* first: a server that is whole is not asked about */
+    rc = rc != 0 ? rc : plan_cluster(cli, plan, err);
+    if (rc == 0) {
+        json_array_extend(json_object_get(plan, "steps"), json_object_get(folder, "steps"));
+        cli_plan_say(plan, "the token and the new key", "the cluster takes it in under a new number (event server_joined); when it is "
+                     "started, the others fill it and it votes (event server_role_changed)");
+        cli_plan_print(cli, plan);
+    }
+    json_decref(folder);
+    json_decref(plan);
+    return rc;
+}
+
+/* ---- the command ---- */
+
 int cli_run_rebuild(struct cli *cli, struct far_error *err)
 {
     const char *dir = cli_value(&cli->parsed, "dir");
     const char *check[] = {"farshored", "rejoin-check", "--dir", dir, "--name", cli->parsed.argument, NULL};
     char site[SITE_MAX] = "", *token = NULL;
+    if (cli_value(&cli->parsed, "dry-run") != NULL) {
+        return run_dry(cli, err);
+    }
     int rc = cli_settings(cli, err); /* before the folder is read, which may take long */
     rc = rc != 0 ? rc : cli_call_farshored(check, err);
     rc = rc != 0 ? rc : take_out(cli, site, err);
-    if (rc == 0 && site[0] == '\0') {
-        rc = far_fail(err, FAR_INVALID, "server '%s' stands at no site: farshore server create, then farshore cluster rejoin",
-                      cli->parsed.argument);
-    }
+    rc = rc != 0 ? rc : check_site(cli, site, err);
     rc = rc != 0 ? rc : make_token(cli, site, &token, err);
     rc = rc != 0 ? rc : join(cli, token, err);
     free(token);

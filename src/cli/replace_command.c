@@ -432,8 +432,8 @@ static int plan_removal(struct replace *r, json_t *plan, const char *what, struc
 static int plan_leadership(struct replace *r, json_t *plan, bool is_in, struct far_error *err)
 {
     if (!is_in) {
-        cli_plan_say(plan, "the vote of the new server", "leadership goes from '%s' to '%s' (event leader_wanted), unless that is a witness",
-                     r->old_name, r->new_name);
+        cli_plan_say(plan, "the vote of the new server",
+                     "leadership goes from '%s' to '%s' (event leader_wanted), unless that is a witness", r->old_name, r->new_name);
         return 0;
     }
     if (strcmp(text_of(find_member(r, r->new_name), "site_role"), "witness") == 0) {
@@ -461,10 +461,12 @@ static int plan_steps(struct replace *r, json_t *plan, struct far_error *err)
         rc = plan_leadership(r, plan, is_in, err);
     }
     if (rc == 0 && !is_out && !goes_first) {
-        rc = plan_removal(r, plan, is_in ? "take the old server out" : "when the new server votes: take the old one out (told as of now)", err);
+        rc = plan_removal(r, plan, is_in ? "take the old server out"
+                                         : "when the new server votes: take the old one out (told as of now)", err);
     }
     if (rc == 0 && !is_out) {
-        cli_plan_say(plan, "the removal", "the leader takes '%s' out of the log's members (event server_role_changed: removed)", r->old_name);
+        cli_plan_say(plan, "the removal", "the leader takes '%s' out of the log's members (event server_role_changed: removed)",
+                     r->old_name);
     }
     return rc;
 }

@@ -430,7 +430,7 @@ int cli_run_status(struct cli *cli, struct far_error *err)
 int cli_run_farshored(struct cli *cli, struct far_error *err)
 {
     const struct cli_command *command = cli->parsed.command;
-    const char *argv[2 * CLI_OPTIONS_MAX + 5] = {"farshored", command->path};
+    const char *argv[2 * CLI_OPTIONS_MAX + 6] = {"farshored", command->path};
     char names[CLI_OPTIONS_MAX][32];
     size_t count = 2;
     if (command->argument != NULL) {
@@ -444,6 +444,9 @@ int cli_run_farshored(struct cli *cli, struct far_error *err)
             argv[count++] = names[i];
             argv[count++] = value;
         }
+    }
+    if (cli_value(&cli->parsed, "dry-run") != NULL) {
+        argv[count++] = "--dry-run";
     }
     return cli_call_farshored(argv, err);
 }

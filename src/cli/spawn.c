@@ -1,11 +1,15 @@
 /* Running farshored for what needs a server's own folder: cluster init, cluster join, log verify --dir. It is looked for
  * beside this program (also in the build tree), then on PATH. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* memfd_create */
+#endif
 #include "cli.h"
 
 #include <errno.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,9 +36,11 @@ static bool beside(char *path)
     return false;
 }
 
-int cli_spawn_farshored(const char **argv, int *ret_status, struct far_error *err)
+/* out_fd: what it prints; -1: where this program prints. */
+static int spawn(const char **argv, int out_fd, int *ret_status, struct far_error *err)
 {
     char path[PATH_BYTES] = "farshored";
+    posix_spawn_file_actions_t actions;
     pid_t child;
     int status = 0;
     if (!beside(path)) {
@@ -42,7 +48,12 @@ int cli_spawn_farshored(const char **argv, int *ret_status, struct far_error *er
     }
     argv[0] = path;
     fflush(NULL);
-    int failed = posix_spawnp(&child, path, NULL, NULL, (char *const *)argv, environ);
+    int failed = posix_spawn_file_actions_init(&actions);
+    if (failed == 0) {
+        failed = out_fd >= 0 ? posix_spawn_file_actions_adddup2(&actions, out_fd, STDOUT_FILENO) : 0;
+        failed = failed != 0 ? failed : posix_spawnp(&child, path, &actions, NULL, (char *const *)argv, environ);
+        posix_spawn_file_actions_destroy(&actions);
+    }
     if (failed != 0) {
         return far_fail_errno(err, FAR_NOT_FOUND, failed, "run farshored (the server must be installed on this machine)");
     }
@@ -55,9 +66,14 @@ int cli_spawn_farshored(const char **argv, int *ret_status, struct far_error *er
     return 0;
 }
 
-int cli_call_farshored(const char **argv, struct far_error *err)
+int cli_spawn_farshored(const char **argv, int *ret_status, struct far_error *err)
 {
-    int status = 0, rc = cli_spawn_farshored(argv, &status, err);
+    return spawn(argv, -1, ret_status, err);
+}
+
+static int call(const char **argv, int out_fd, struct far_error *err)
+{
+    int status = 0, rc = spawn(argv, out_fd, &status, err);
     if (rc != 0 || status == 0) {
         return rc;
     }
@@ -67,4 +83,22 @@ int cli_call_farshored(const char **argv, struct far_error *err)
         }
     }
     return far_fail(err, FAR_INTERNAL, "farshored %s ended with status %d", argv[1], status);
+}
+
+int cli_call_farshored(const char **argv, struct far_error *err)
+{
+    return call(argv, -1, err);
+}
+
+int cli_read_farshored(const char **argv, char *text, size_t size, struct far_error *err)
+{
+    int fd = memfd_create("farshore-told", MFD_CLOEXEC);
+    if (fd < 0) {
+        return far_fail_errno(err, FAR_IO, errno, "make room for what farshored says");
+    }
+    int rc = call(argv, fd, err);
+    ssize_t len = rc == 0 ? pread(fd, text, size - 1, 0) : 0;
+    text[len > 0 ? len : 0] = '\0';
+    close(fd);
+    return rc;
 }

@@ -49,4 +49,8 @@ typedef int (*far_backup_identify_fn)(void *arg, struct far_log_view *view, stru
 int far_log_restore(struct far_log_config *config, const char *path, far_backup_identify_fn identify, void *arg,
                     struct far_log_ending *ret_ending, struct far_error *err);
 
+/* What a restore would begin with: the state of a verified backup, in memory, and where it ends. Nothing is written. */
+int far_backup_look(const char *path, far_backup_identify_fn identify, void *arg, struct far_log_ending *ret_ending,
+                    struct far_error *err);
+
 #endif

@@ -132,7 +132,8 @@ static int take_history(struct far_store *store, struct far_slice batch, struct 
     return far_store_commit(txn, err);
 }
 
-static int fill_store(struct far_store *store, struct reader *r, struct far_error *err)
+/* Without history only the state is taken. */
+static int fill_store(struct far_store *store, struct reader *r, bool has_history, struct far_error *err)
 {
     struct far_install install;
     struct far_manifest manifest = {.index = 0};
@@ -150,8 +151,8 @@ static int fill_store(struct far_store *store, struct reader *r, struct far_erro
         } else if (!is_finished) {
             rc = far_install_finish(&install, &manifest, err);
             is_finished = rc == 0;
-            rc = rc != 0 ? rc : take_history(store, body, err);
-        } else {
+            rc = rc != 0 || !has_history ? rc : take_history(store, body, err);
+        } else if (has_history) {
             rc = take_history(store, body, err);
         }
     }
@@ -233,10 +234,25 @@ int far_log_restore(struct far_log_config *config, const char *path, far_backup_
                              : far_fail_errno(err, FAR_IO, errno, "make folder '%s'", state);
     }
     rc = rc != 0 ? rc : far_store_open_lmdb(state, config->map_bytes, false, &store, err);
-    rc = rc != 0 ? rc : fill_store(store, &r, err);
+    rc = rc != 0 ? rc : fill_store(store, &r, true, err);
     rc = rc != 0 ? rc : read_ending(store, ret_ending, err);
     rc = rc != 0 ? rc : identify_view(store, identify, arg, err);
     rc = rc != 0 ? rc : begin_log(store, config, ret_ending, err);
+    far_store_close(store);
+    close_reader(&r);
+    return rc;
+}
+
+int far_backup_look(const char *path, far_backup_identify_fn identify, void *arg, struct far_log_ending *ret_ending,
+                    struct far_error *err)
+{
+    struct far_store *store = NULL;
+    struct reader r;
+    int rc = open_reader(path, &r, err);
+    rc = rc != 0 ? rc : far_store_open_memory(&store, err);
+    rc = rc != 0 ? rc : fill_store(store, &r, false, err);
+    rc = rc != 0 ? rc : read_ending(store, ret_ending, err);
+    rc = rc != 0 ? rc : identify_view(store, identify, arg, err);
     far_store_close(store);
     close_reader(&r);
     return rc;

@@ -2,11 +2,15 @@
  * and is the deadline. */
 #include "server/founding.h"
 
+#include "api/event_text.h"
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "fsm/kv_overlay.h"
 
-enum { AGAIN_MS = 20, PROPOSE_TIMEOUT_MS = 5000, PATIENCE_MS = 30000 };
+#include <stdlib.h>
+
+enum { AGAIN_MS = 20, PROPOSE_TIMEOUT_MS = 5000, PATIENCE_MS = 30000, EVENT_ARENA_MAX = 1024 * 1024 };
 
 struct founding {
     uv_loop_t loop;
@@ -151,4 +155,42 @@ int far_founding_continue(const char *dir, const struct far_server_config *confi
                           const struct far_founding_command *commands, size_t count, struct far_error *err)
 {
     return open_and_run(dir, config, false, commands, count, err);
+}
+
+/* ---- a dry run ---- */
+
+static int print_event(void *arg, const struct far_event *event, struct far_error *err)
+{
+    struct far_arena arena;
+    (void)arg;
+    (void)err;
+    far_arena_init(&arena, EVENT_ARENA_MAX);
+    json_t *json = far_event_as_json(event, &arena);
+    char *data = json_dumps(json_object_get(json, "data"), JSON_COMPACT | JSON_ENCODE_ANY);
+    printf("  %llu %s %s\n", (unsigned long long)event->seq, json_string_value(json_object_get(json, "kind")), data == NULL ? "" : data);
+    free(data);
+    json_decref(json);
+    far_arena_done(&arena);
+    return 0;
+}
+
+int far_founding_foresee(struct far_state *state, uint64_t next_index, uint64_t server_id,
+                         const struct far_founding_command *commands, size_t count, struct far_error *err)
+{
+    struct far_state above = {.kv = far_kv_overlay_new(state->kv), .digest = state->digest};
+    int rc = above.kv == NULL ? far_fail(err, FAR_LIMIT, "no memory for a dry run") : 0;
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        struct far_result result = {0};
+        struct far_command command = {
+            .kind = commands[i].kind,
+            .actor = commands[i].actor != 0 ? commands[i].actor : far_actor(FAR_ACTOR_SERVER, server_id),
+            .proposed_at_ms = far_clock_wall_ms(),
+            .payload = far_buf_slice(&commands[i].payload),
+        };
+        far_random_bytes(command.id, sizeof command.id); /* they are remembered, as they will be */
+        rc = far_fsm_apply(&above, next_index + i, &command, print_event, NULL, &result, err);
+        rc = rc == 0 && result.klass != 0 ? far_fail(err, result.klass, "%s", result.message) : rc;
+    }
+    far_kv_overlay_free(above.kv);
+    return rc;
 }

@@ -19,4 +19,9 @@ int far_founding_run(const char *dir, const struct far_server_config *config,
 int far_founding_continue(const char *dir, const struct far_server_config *config,
                           const struct far_founding_command *commands, size_t count, struct far_error *err);
 
+/* What far_founding_continue() would do to this state, printed for people: the events of each command, decided on an overlay as
+ * entries from next_index on. What is drawn by lot (uuids, keys) will be other bytes. */
+int far_founding_foresee(struct far_state *state, uint64_t next_index, uint64_t server_id,
+                         const struct far_founding_command *commands, size_t count, struct far_error *err);
+
 #endif

@@ -6,6 +6,7 @@
  *   1. the file `incarnation`: from here on this server is of the new incarnation, and its old life cannot be started;
  *   2. the log: a cluster of this server alone, in a term that nobody has seen;
  *   3. incarnation_begin, through the log, which removes all other servers.
+ * With --dry-run all is asked and checked, but for the cluster's name, and these steps are told with their events.
  * Killed before 1, nothing has happened. Killed later, `farshored run` refuses and the next recover-quorum goes on from
  * where it was, without asking again. The others come back by join tokens, under new ids (farshored rejoin). */
 #include "base/clock.h"
@@ -21,8 +22,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { OPT_DIR, OPT_REQUIRED, OPT_TOKEN = OPT_REQUIRED, OPT_SECOND, OPT_CONFIRM, OPT_COUNT };
-static const char *const option_names[] = {"--dir", "--token", "--second-token", "--confirm", NULL};
+enum { OPT_DIR, OPT_REQUIRED, OPT_TOKEN = OPT_REQUIRED, OPT_SECOND, OPT_CONFIRM, OPT_DRY_RUN, OPT_COUNT };
+static const char *const option_names[] = {"--dir", "--token", "--second-token", "--confirm", "--dry-run", NULL};
 
 enum { ARENA_MAX = 256 * 1024, PAYLOAD_MAX = 4096, COMMANDS_MAX = 2 };
 
@@ -254,7 +255,7 @@ static int prepare(struct recovery *r, struct far_log_offline *log, struct far_e
     rc = far_survivors_judge(&r->survivors, r->state_epoch, r->is_contested, err);
     if (rc == 0) {
         print_loss(r);
-        rc = confirm(r, err);
+        rc = r->options[OPT_DRY_RUN] != NULL ? 0 : confirm(r, err);
     }
     if (rc == 0) {
         make_incarnation(r);
@@ -288,6 +289,49 @@ static int encode_commands(const struct recovery *r, struct far_founding_command
     int rc = far_schema_encode(&far_schema_cmd_feature_level_raise, &raise, &commands[0].payload, err);
     return rc != 0 ? rc : far_schema_encode(&far_schema_cmd_incarnation_begin, &begin, &commands[1].payload, err);
 }
+
+/* ---- the dry run: everything was looked at, nothing is done ---- */
+
+static int foresee_events(struct recovery *r, struct far_log_offline *log, struct far_error *err)
+{
+    struct far_founding_command commands[COMMANDS_MAX] = {{.kind = 0}};
+    struct far_log_view view;
+    size_t first = r->feature_level < FAR_FEATURE_LEVEL ? 0 : 1;
+    int rc = far_log_offline_view(log, &view, err);
+    if (rc != 0) {
+        return rc;
+    }
+    for (size_t i = 0; i < COMMANDS_MAX; i++) {
+        far_buf_init(&commands[i].payload, PAYLOAD_MAX);
+    }
+    rc = encode_commands(r, commands, err);
+    rc = rc != 0 ? rc : far_founding_foresee(&view.state, r->ending.end.last_index + 1, r->config.server_id, commands + first,
+                                             COMMANDS_MAX - first, err);
+    for (size_t i = 0; i < COMMANDS_MAX; i++) {
+        far_buf_done(&commands[i].payload);
+    }
+    far_log_view_end(&view);
+    return rc;
+}
+
+static int tell(struct recovery *r, struct far_log_offline *log, struct far_error *err)
+{
+    unsigned long long epoch = r->incarnation.epoch, from = r->ending.parent_seq + 1;
+    if (r->is_unfinished) {
+        printf("dry run: nothing was done. Incarnation %llu was begun here by a recovery that was interrupted; it would be finished: the\n"
+               "log becomes one of this server alone, and incarnation_begin goes through it.\n", epoch);
+        return 0;
+    }
+    printf("dry run: nothing was done. In this order, each step durable before the next:\n"
+           "1. '%s/incarnation' is written: incarnation %llu of the cluster; from here on the old life cannot be started%s\n"
+           "2. the log in '%s/wal' becomes that of this server alone, in term %llu; it keeps its entries up to %llu\n"
+           "3. these events go through it, the first as number %llu or later (what leads comes before; the uuid is drawn then):\n",
+           r->dir, epoch, r->is_contested ? ", and '" FAR_CONTESTED_FILE "' is removed" : "", r->dir,
+           (unsigned long long)r->incarnation.start_term, (unsigned long long)r->ending.end.last_index, from);
+    return foresee_events(r, log, err);
+}
+
+/* ---- the last step ---- */
 
 /* There is nobody else left who might not know what the level of this program brings. */
 static int begin_incarnation(const struct recovery *r, struct far_error *err)
@@ -338,6 +382,11 @@ static int recover(struct recovery *r, struct far_error *err)
         return rc;
     }
     rc = prepare(r, log, err);
+    if (r->options[OPT_DRY_RUN] != NULL) {
+        rc = rc != 0 ? rc : tell(r, log, err);
+        far_log_offline_close(log);
+        return rc;
+    }
     if (rc == 0 && r->is_unfinished) {
         printf("incarnation %llu was begun and is finished now\n", (unsigned long long)r->incarnation.epoch);
     } else if (rc == 0) {
@@ -371,6 +420,9 @@ int far_server_recover_quorum(int argc, char **argv)
     explicit_bzero(r.token, sizeof r.token);
     if (rc != 0) {
         return far_server_failed(&err);
+    }
+    if (options[OPT_DRY_RUN] != NULL) {
+        return 0;
     }
     printf("cluster '%s' is in incarnation %llu, with server '%s' alone. Start it with: farshored run --dir %s\n"
            "Then bring the others back, each with a join token of its own: farshored rejoin --dir DIR --token TOKEN\n",

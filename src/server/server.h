@@ -81,8 +81,8 @@ int far_server_removed_keep(const char *dir, const struct far_error *why, struct
  * and trials: the state needs the real one. */
 int far_server_addresses_settle(const char *api, const char *peer, struct far_server_config *config, struct far_error *err);
 
-/* `--name value` options: each must be in names (closed by NULL) and is given at most once; values[i] is NULL if it is
- * not there. The first required_count of them must be there. FAR_INVALID names what is wrong. */
+/* `--name value` options (--dry-run and --plan stand alone: ""): each must be in names (closed by NULL) and is given at most once;
+ * values[i] is NULL if it is not there. The first required_count of them must be there. FAR_INVALID names what is wrong. */
 int far_server_options(int argc, char **argv, const char *const *names, size_t required_count,
                        const char **ret_values, struct far_error *err);
 /* 32 bytes as 64 hexadecimal digits and a newline: the form of the keys in files of their own, mode 0600. */

@@ -301,6 +301,12 @@ int far_server_addresses_settle(const char *api, const char *peer, struct far_se
 
 /* ---- options ---- */
 
+/* Those that stand alone. */
+static bool is_switch(const char *name)
+{
+    return strcmp(name, "--dry-run") == 0 || strcmp(name, "--plan") == 0;
+}
+
 static int take_option(char **argv, int i, int argc, const char *const *names, const char **values,
                        struct far_error *err)
 {
@@ -313,6 +319,10 @@ static int take_option(char **argv, int i, int argc, const char *const *names, c
     }
     if (values[n] != NULL) {
         return far_fail(err, FAR_INVALID, "%s: '%s' is given twice", argv[0], argv[i]);
+    }
+    if (is_switch(argv[i])) {
+        values[n] = "";
+        return 0;
     }
     if (i + 1 == argc) {
         return far_fail(err, FAR_INVALID, "%s: '%s' needs a value", argv[0], argv[i]);
@@ -328,7 +338,7 @@ int far_server_options(int argc, char **argv, const char *const *names, size_t r
     for (size_t n = 0; names[n] != NULL; n++) {
         ret_values[n] = NULL;
     }
-    for (int i = 1; i < argc && rc == 0; i += 2) {
+    for (int i = 1; i < argc && rc == 0; i += is_switch(argv[i]) ? 1 : 2) {
         rc = take_option(argv, i, argc, names, ret_values, err);
     }
     for (size_t n = 0; n < required_count && rc == 0; n++) {

@@ -20,8 +20,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { OPT_DIR, OPT_TOKEN, OPT_REQUIRED, OPT_NAME = OPT_REQUIRED, OPT_API, OPT_PEER, OPT_COUNT };
-static const char *const option_names[] = {"--dir", "--token", "--name", "--api", "--peer", NULL};
+enum { OPT_DIR, OPT_TOKEN, OPT_REQUIRED, OPT_NAME = OPT_REQUIRED, OPT_API, OPT_PEER, OPT_DRY_RUN, OPT_COUNT };
+static const char *const option_names[] = {"--dir", "--token", "--name", "--api", "--peer", "--dry-run", NULL};
 static const char marker_name[] = "rejoin";
 enum { FINDINGS_TOLD = 3 };
 /* What stays where it is. */
@@ -387,6 +387,64 @@ static int rejoin(struct rejoin *r, struct far_error *err)
     return rc;
 }
 
+/* ---- the dry run ---- */
+
+static void print_names(const char *what, const char *dir, bool kept_ones)
+{
+    DIR *folder = opendir(dir);
+    bool some = false;
+    for (struct dirent *entry; folder != NULL && (entry = readdir(folder)) != NULL;) {
+        bool is_dot = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 || strcmp(entry->d_name, "new.lock") == 0;
+        if (!is_dot && is_kept(entry->d_name) == kept_ones) {
+            printf("%s%s", some ? ", " : what, entry->d_name);
+            some = true;
+        }
+    }
+    printf("%s", some ? "\n" : "");
+    if (folder != NULL) {
+        closedir(folder);
+    }
+}
+
+/* What would become of the folder; r->place and r->old are known. is_begun: an earlier one was interrupted. */
+static void tell_moves(const struct rejoin *r, bool is_begun)
+{
+    const char *dir = r->dir;
+    printf(is_begun ? "go on with the rejoin that was begun here: what is left to be moved goes into '%s/divergent/%s'\n"
+                    : "write the file 'rejoin' in '%s', which names divergent/%s: interrupted from here on, the same command goes on\n",
+           dir, r->place);
+    if (!is_begun) {
+        printf("make folder '%s/divergent/%s'; from the first move on the folder is no server's\n", dir, r->place);
+    }
+    print_names("move there: ", dir, false);
+    print_names("leave where it is: ", dir, true);
+    printf("make a new key, ask the cluster with the join token, write server.key, server.crt, ca.crt, seal.key, and at last config; then\n"
+           "remove the file 'rejoin'\n");
+}
+
+static int try_out(struct rejoin *r, struct far_error *err)
+{
+    int rc = read_marker(r, err);
+    bool is_begun = rc == 0 && !is_joined(r);
+    if (rc != 0 && rc != FAR_NOT_FOUND) {
+        return rc;
+    }
+    if (is_begun) {
+        rc = check_token(r, err);
+    } else {
+        rc = far_server_config_load(r->dir, &r->old, err);
+        rc = rc != 0 ? rc : check_fit(r, err);
+        r->old_epoch = rc == 0 ? epoch_of(r->dir, &r->old) : 0;
+        snprintf(r->place, sizeof r->place, "%llu-%llu", (unsigned long long)r->old_epoch, (unsigned long long)r->old.server_id);
+    }
+    if (rc == 0) {
+        printf("dry run: nothing was done. In this order:\n");
+        tell_moves(r, is_begun);
+        printf("the cluster takes the server in under a new number (events server_joined, then server_role_changed: voter)\n");
+    }
+    return rc;
+}
+
 int far_server_rejoin(int argc, char **argv)
 {
     const char *options[OPT_COUNT];
@@ -398,17 +456,20 @@ int far_server_rejoin(int argc, char **argv)
     if (rc == 0 && access(r.dir, F_OK) == 0) { /* else rejoin says what is wrong */
         rc = far_new_folder_lock(r.dir, &lock_fd, &err);
     }
-    rc = rc != 0 ? rc : rejoin(&r, &err);
+    if (rc == 0) {
+        rc = options[OPT_DRY_RUN] != NULL ? try_out(&r, &err) : rejoin(&r, &err);
+    }
     far_new_folder_unlock(r.dir, lock_fd);
     explicit_bzero(r.token, sizeof r.token);
     return rc == 0 ? 0 : far_server_failed(&err);
 }
 
-/* farshored rejoin-check: would rejoin take this folder, and is it that server's? Nothing is changed. */
+/* farshored rejoin-check: would rejoin take this folder, and is it that server's? With --plan also what would become of it. Nothing
+ * is changed. */
 int far_server_rejoin_check(int argc, char **argv)
 {
-    static const char *const names[] = {"--dir", "--name", NULL};
-    const char *options[2];
+    static const char *const names[] = {"--dir", "--name", "--plan", NULL};
+    const char *options[3];
     struct far_error err = {0};
     struct rejoin r = {.dir = NULL};
     int rc = far_server_options(argc, argv, names, 2, options, &err);
@@ -430,6 +491,13 @@ int far_server_rejoin_check(int argc, char **argv)
         struct far_error why = err;
         far_fail(&err, rc, "%.340s; if the cluster was recovered without it: farshore server create, then farshore cluster rejoin",
                  why.message);
+    }
+    if (rc == 0 && options[2] != NULL) {
+        r.old_epoch = epoch_of(r.dir, &r.old);
+        if (!is_begun) {
+            snprintf(r.place, sizeof r.place, "%llu-%llu", (unsigned long long)r.old_epoch, (unsigned long long)r.old.server_id);
+        }
+        tell_moves(&r, is_begun);
     }
     return rc == 0 ? 0 : far_server_failed(&err);
 }

@@ -29,8 +29,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { OPT_DIR, OPT_BACKUP, OPT_NAME, OPT_API, OPT_PEER, OPT_KEY, OPT_COUNT };
-static const char *const option_names[] = {"--dir", "--backup", "--name", "--api", "--peer", "--recovery-key", NULL};
+enum { OPT_DIR, OPT_BACKUP, OPT_NAME, OPT_API, OPT_PEER, OPT_KEY, OPT_REQUIRED, OPT_DRY_RUN = OPT_REQUIRED, OPT_COUNT };
+static const char *const option_names[] = {"--dir", "--backup", "--name", "--api", "--peer", "--recovery-key", "--dry-run", NULL};
 static const char marker_name[] = "restore.unfinished";
 static const char *const marker_names[] = {marker_name, "config", NULL};
 /* Everything that a restore makes, but the marker and config. */
@@ -348,6 +348,48 @@ static int restore(struct restore *r, struct far_error *err)
     return rc;
 }
 
+/* ---- the dry run ---- */
+
+/* The state is there, in memory: the key opens its secrets, and the first commands are decided on it. */
+static int foresee(void *arg, struct far_log_view *view, struct far_error *err)
+{
+    struct restore *r = arg;
+    int rc = identify(r, view, err);
+    if (rc == 0) {
+        make_incarnation(r);
+        rc = make_certificate(r, err);
+    }
+    rc = rc != 0 ? rc : make_commands(r, err);
+    if (rc != 0) {
+        return rc;
+    }
+    printf("dry run: nothing was done. The backup is whole, and the recovery key opens what it keeps sealed. In this order:\n"
+           "1. folder '%s' is made or filled: wal, state (and segments), server.key, server.crt, ca.crt, seal.key, sign.key, incarnation,\n"
+           "   admin.token, and at last config; interrupted before, the folder is no server's, and another restore makes it anew\n"
+           "2. cluster '%s' goes on as incarnation %llu, from event %llu of entry %llu, with server '%s' (number %llu) alone\n"
+           "3. these events go through its log, the first as number %llu or later (keys, uuid and token are drawn then):\n",
+           r->dir, r->config.cluster, (unsigned long long)r->incarnation.epoch, (unsigned long long)r->ending.parent_seq,
+           (unsigned long long)r->ending.end.last_index, r->config.name, (unsigned long long)r->config.server_id,
+           (unsigned long long)r->ending.parent_seq + 1);
+    return far_founding_foresee(&view->state, r->ending.end.last_index + 1, r->config.server_id, r->commands, r->command_count, err);
+}
+
+/* The folder is made and taken away again, or left as it was: so far it would be taken. */
+static int try_out(struct restore *r, struct far_error *err)
+{
+    struct far_new_folder folder;
+    char marker[FAR_SERVER_FILE_MAX];
+    int rc = far_backup_verify(r->options[OPT_BACKUP], &r->header, err);
+    rc = rc != 0 ? rc : far_new_folder_begin(r->dir, &folder_plan, &folder, err);
+    if (rc != 0) {
+        return rc;
+    }
+    far_server_path(r->dir, marker_name, marker);
+    rc = access(marker, F_OK) == 0 ? 0 : refuse_others(r->dir, err);
+    far_new_folder_undo(&folder);
+    return rc != 0 ? rc : far_backup_look(r->options[OPT_BACKUP], foresee, r, &r->ending, err);
+}
+
 /* ---- the command ---- */
 
 static int take_key(struct restore *r, struct far_error *err)
@@ -385,10 +427,11 @@ int far_server_restore(int argc, char **argv)
     restore_init(&r);
     r.options = options;
     far_log_level_set(FAR_LEVEL_WARN);
-    int rc = far_server_options(argc, argv, option_names, OPT_COUNT, options, &err);
+    int rc = far_server_options(argc, argv, option_names, OPT_REQUIRED, options, &err);
     rc = rc != 0 ? rc : take_options(&r, &err);
-    rc = rc != 0 ? rc : restore(&r, &err);
-    if (rc == 0) {
+    bool is_dry = rc == 0 && options[OPT_DRY_RUN] != NULL;
+    rc = rc != 0 ? rc : is_dry ? try_out(&r, &err) : restore(&r, &err);
+    if (rc == 0 && !is_dry) {
         printf("cluster '%s' is restored as incarnation %llu, from event %llu of entry %llu, with server '%s' (number %llu)\n"
                "api: %s\nadmin token: %s/admin.token\n"
                "Start it with: farshored run --dir %s\n"

@@ -573,6 +573,23 @@ def changed_bytes(one, two):
                 differing += sum(x[i:i + BLOCK] != y[i:i + BLOCK] for i in range(0, size, BLOCK))
 
 
+def tree_of(folder):
+    """Every file and folder in it, with what the files hold; but for LMDB's lock file, which any reader writes."""
+    found = {}
+    for place, folders, files in os.walk(folder):
+        found.update((os.path.relpath(os.path.join(place, name), folder), None) for name in folders)
+        for name in files:
+            if name != "lock.mdb":
+                with open(os.path.join(place, name), "rb") as file:
+                    found[os.path.relpath(file.name, folder)] = hashlib.sha256(file.read()).hexdigest()
+    return found
+
+
+def foretold(text):
+    """The kinds of the events that a dry run printed, in their order."""
+    return re.findall(r"^ +\d+ ([a-z_]+) \{", text, re.MULTILINE)
+
+
 def sha256_of(path):
     digest = hashlib.sha256()
     with open(path, "rb") as file:

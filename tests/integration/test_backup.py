@@ -4,6 +4,7 @@
 far-timeout: 290
 """
 import fcntl
+import json
 import os
 import random
 import shutil
@@ -90,7 +91,7 @@ def a_damaged_or_cut_backup_or_a_wrong_key_leaves_nothing():
         assert status in (CORRUPT, INVALID) and not os.path.exists(path("nothing")), (n, at, status, text)
     other = subprocess.run([farlib.program("farshored"), "init", "--dir", path("other"), "--cluster", "other", "--name", "s", "--api",
                             "127.0.0.1:1", "--peer", "127.0.0.1:2"], capture_output=True, text=True, check=True)
-    key = other.stdout.split("recovery key: ")[1].split()[0]
+    cluster.other_key = key = other.stdout.split("recovery key: ")[1].split()[0]
     status, text = restore(path("nothing"), key=key)
     assert status != 0 and "does not open" in text and not os.path.exists(path("nothing")), text
     status, text = restore(path("other"))
@@ -140,6 +141,13 @@ def the_restored_cluster_is_what_the_backup_was():
         process.stop()
     cluster.old, cluster.servers = cluster.servers, {}
     new = cluster.servers["new"] = farlib.Server(cluster, "new", *cluster.restored)
+    status, told = cluster.run_tool("farshored", "restore", *restore_argv(new.dir), "--dry-run", check=False)
+    assert status == 0 and "nothing was done" in told and not os.path.exists(new.dir), told
+    for wrong, word in ((restore_argv(new.dir, key=cluster.other_key), "does not open"), (restore_argv(new.dir, backup="nope"), "nope"),
+                        (restore_argv(path("letters")), "'mine'")):
+        status, text = cluster.run_tool("farshored", "restore", *wrong, "--dry-run", check=False)
+        assert status != 0 and word in text and not os.path.exists(new.dir), (status, text)
+    assert os.listdir(path("letters")) == ["mine"]
     status, text = restore(new.dir)
     assert status == 0, text
     print("# " + text.replace("\n", "\n# "))
@@ -148,6 +156,10 @@ def the_restored_cluster_is_what_the_backup_was():
     cluster.index = 0
     cluster.wait_leader()
     assert cluster.status(new)["cluster"]["incarnation_epoch"] == 2
+    lines = cluster.request(new, "GET", "/v1/events?from=start&follow=false&format=ndjson")[2].splitlines()
+    kinds = [frame["kind"] for frame in map(json.loads, lines) if "seq" in frame]
+    came, wanted = kinds[len(kinds) - 1 - kinds[::-1].index("incarnation_begun"):], farlib.foretold(told)
+    assert wanted[0] == "incarnation_begun" and came[:len(wanted)] == wanted, (wanted, came)
     again = cluster.get("/v1/log/head?at=%d" % head["seq"])
     assert (again["digest"], again["head"]) == (head["digest"], head["head"]), (again, head)
     roles = {(s["name"], s["role"]) for s in cluster.get("/v1/servers")["items"]}

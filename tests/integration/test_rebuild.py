@@ -4,7 +4,9 @@
 far-timeout: 240
 """
 import glob
+import json
 import os
+import re
 
 import farlib
 import tap
@@ -67,6 +69,9 @@ def a_whole_server_is_not_rebuilt_by_mistake():
     server.stop()
     status, text = rebuild("witness", server.dir)
     other = rebuild("recovery", server.dir)
+    dry = cluster.cli("server", "rebuild", "witness", "--dir", server.dir, "--dry-run", check=False, as_json=False)
+    if dry[0] != CONFLICT or "is whole" not in dry[1]:
+        return ["%d %s" % dry]
     wrong = [] if status == CONFLICT and "is whole" in text else ["%d %s" % (status, text)]
     wrong += [] if other[0] == INVALID and "that of server 'witness'" in other[1] else ["%d %s" % other]
     if number_of("witness") != number or cluster.get("/v1/servers/witness")["role"] != "voter":
@@ -94,12 +99,45 @@ def a_flipped_bit_is_never_shown_as_a_value():
     return [] if not [name for name in changed if name != WORD.decode()] else ["shown: %r" % changed]
 
 
+def events_since(seq):
+    lines = cluster.request(cluster.wait_leader(), "GET", "/v1/events?from=%d&follow=false&format=ndjson" % (seq + 1))[2]
+    return [frame for frame in map(json.loads, lines.splitlines()) if "seq" in frame]
+
+
+def planned(server):
+    """What the command would do, and that it does none of it: (what is wrong, the steps)."""
+    before, tokens = farlib.tree_of(server.dir), cluster.get("/v1/tokens?limit=1000")["items"]
+    _, said = cluster.cli("server", "rebuild", "witness", "--dir", server.dir, "--dry-run", check=False)
+    plan = json.JSONDecoder().raw_decode(said[said.index("{"):])[0]  # what is damaged is said beside it
+    text = cluster.cli("server", "rebuild", "witness", "--dir", server.dir, "--dry-run", as_json=False)
+    wrong = [] if "nothing was done" in text and "as things are now it would be refused" not in text else [text]
+    other = cluster.cli("server", "rebuild", "recovery", "--dir", server.dir, "--dry-run", check=False, as_json=False)
+    wrong += [] if other[0] == INVALID and "that of server 'witness'" in other[1] else ["%d %s" % other]
+    if farlib.tree_of(server.dir) != before or cluster.get("/v1/tokens?limit=1000")["items"] != tokens \
+            or cluster.get("/v1/servers/witness")["role"] != "voter":
+        wrong.append("the dry run changed something")
+    return wrong, plan["steps"]
+
+
 def one_command_makes_it_a_new_server():
     server, number = cluster.servers["witness"], number_of("witness")
+    wrong, steps = planned(server)
+    if wrong:
+        return wrong
+    since = cluster.get("/v1/log/head")["seq"]
     status, text = rebuild("witness", server.dir)
     if status != 0 or "damaged" not in text:
         return ["%d %s" % (status, text)]
     wrong = comes_back("witness", number)
+    kinds = [[e["kind"] for e in s["prediction"]["events"]] if "prediction" in s else re.findall(r"event (\w+)", s["do"])
+             for s in steps]
+    told = ("server_role_wanted", "server_role_changed", "token_created", "server_joined")
+    came = [e["kind"] for e in events_since(since) if e["kind"] in told]
+    if [kind for kind in sum(kinds, []) if kind != "command_remembered"] != [kind for kind in came if kind != "server_role_changed"] + ["server_role_changed"]:
+        wrong.append("planned %r, came %r" % (kinds, came))
+    moved = [s["do"].split(": ")[1].split(", ") for s in steps if s["do"].startswith("move there: ")][0]
+    place = [s["do"].split("'")[1] for s in steps if s["do"].startswith("make folder")][0]
+    wrong += [] if set(moved) <= set(os.listdir(place)) else ["planned to move %r, moved %r" % (moved, os.listdir(place))]
     return wrong + ([] if number_of("witness") != number else ["the old one is still in the cluster"])
 
 

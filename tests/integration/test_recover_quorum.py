@@ -109,12 +109,24 @@ def nothing_happens_without_the_right_name_token_and_approval():
 def the_survivor_goes_on_alone_and_keeps_everything():
     survivor = cluster.servers["recovery"]
     survivor.stop()
+    before = farlib.tree_of(survivor.dir)
+    status, told = recover(survivor, "--second-token", second_token, "--dry-run", confirm=None)
+    assert status == 0 and "nothing was done" in told and "May be lost" in told, told
+    status, text = recover(survivor, "--dry-run", confirm=None)
+    assert status == DENIED and "second operator" in text, text
+    through = cluster.cli("cluster", "recover-quorum", "--dir", survivor.dir, "--token", "@" + cluster.token_file, "--second-token",
+                          second_token, "--dry-run", as_json=False)
+    assert "incarnation_begun" in through and farlib.tree_of(survivor.dir) == before
     status, text = recover(survivor, "--second-token", second_token)
     print("# " + text.replace("\n", "\n# "))
     assert status == 0 and "May be lost" in text, text
     survivor.start()
     cluster.wait_leader()
     assert epoch(survivor) == 2
+    lines = cluster.request(survivor, "GET", "/v1/events?from=start&follow=false&format=ndjson")[2].splitlines()
+    kinds = [frame["kind"] for frame in map(json.loads, lines) if "seq" in frame]
+    came, wanted = kinds[kinds.index("incarnation_begun"):], farlib.foretold(told)
+    assert wanted[0] == "incarnation_begun" and came[:len(wanted)] == wanted, (wanted, came)
     roles = {s["name"]: s["role"] for s in cluster.get("/v1/servers")["items"]}
     assert roles == {"protected": "removed", "recovery": "voter", "witness": "removed"}, roles
     assert cluster.get("/v1/plans/plan")["name"] == "plan"
@@ -172,7 +184,16 @@ def a_fenced_server_rejoins_under_a_new_id_and_keeps_what_it_was():
         token = write_token("rejoin-" + name, cluster.join_token(name, "join_server", name))
         status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, "--token", "@" + path("none"), check=False)
         assert status != 0 and os.path.exists(os.path.join(server.dir, "config")), text
+        before = farlib.tree_of(server.dir)
+        status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, "--token", token, "--dry-run", check=False)
+        assert status == 0 and "move there: " in text and "nothing was done" in text, text
+        moved = text.split("move there: ")[1].split("\n")[0].split(", ")
+        place = text.split("make folder '")[1].split("'")[0]
+        assert farlib.tree_of(server.dir) == before and "config" in moved, text
+        status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, "--token", "nonsense", "--dry-run", check=False)
+        assert status == INVALID and farlib.tree_of(server.dir) == before, text
         status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, "--token", token, check=False)
+        assert set(moved) <= set(os.listdir(place)), (moved, os.listdir(place), text)
         assert status == 0, text
         status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, "--token", token, check=False)
         assert status == CONFLICT and "not run yet" in text, text

@@ -56,7 +56,8 @@ void cli_plan_print(struct cli *cli, const json_t *plan)
         cli_print_json(cli->out, plan);
         return;
     }
-    fprintf(cli->out, "dry run: nothing was done. %s\n", json_array_size(steps) > 0 ? "These steps would come:" : "Nothing is left to be done.");
+    fprintf(cli->out, "dry run: nothing was done. %s\n",
+            json_array_size(steps) > 0 ? "These steps would come:" : "Nothing is left to be done.");
     for (size_t i = 0; i < json_array_size(steps); i++) {
         const json_t *step = json_array_get(steps, i), *prediction = json_object_get(step, "prediction");
         const char *needs = json_string_value(json_object_get(step, "needs"));
