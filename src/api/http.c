@@ -93,8 +93,9 @@ static void on_timer(lws_sorted_usec_list_t *sul)
     lws_sul_schedule(http->context, 0, &http->timer.sul, on_timer, (lws_usec_t)(http->tick_ms * 1000));
 }
 
-/* What a client sends while its answer is under way is not read before that has ended, but keeps poll from waiting: a stream whose
- * client says anything, or has left, would take a whole processor. Turns in which nothing happens are made slower. */
+/* What a client sends while its answer is under way may stay in its socket until that has ended (http_watch.h; libwebsockets 4.1
+ * does not even look), but keeps poll from waiting: a stream whose client says anything, or has left, would take a whole
+ * processor. Turns in which nothing happens are made slower. */
 static void rest_if_idle(struct far_http *http)
 {
     static const struct timespec rest = {.tv_nsec = REST_NS};
@@ -121,6 +122,9 @@ static bool turn(struct far_http *http)
     }
     if (goes_on) {
         far_http_write_ready(http);
+        http->in_turn = true;
+        far_http_conns_read_ahead(&http->conns);
+        http->in_turn = false;
     }
     if (http->callbacks.on_turn != NULL) {
         http->callbacks.on_turn(http->arg);

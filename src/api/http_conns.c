@@ -1,8 +1,9 @@
 /* Connections: see http_conns.h. */
 #include "api/http_conns.h"
 
+#include "api/http_watch.h"
+
 #include <netinet/in.h>
-#include <openssl/ssl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -16,10 +17,9 @@ struct far_http_conn {
     bool is_known; /* a request on it was allowed */
     bool keeps_buffers; /* of TLS, between two requests */
     bool is_dying;
-    bool had_body; /* the request that was answered last */
-    uint64_t heard_bytes; /* read from the socket when the last answer went out; 0: none did yet */
+    bool is_ahead; /* in the list of these */
     struct far_http_conn *older, *newer; /* while idle */
-    struct far_http_conn *next_dying;
+    struct far_http_conn *next_dying, *next_ahead;
 };
 
 /* Without the port; IPv4 stands at the front. All zero if it cannot be told. */
@@ -36,13 +36,6 @@ static void address_of(int fd, uint8_t address[ADDRESS_BYTES])
     } else if (peer.ss_family == AF_INET6) {
         memcpy(address, &((struct sockaddr_in6 *)&peer)->sin6_addr, ADDRESS_BYTES);
     }
-}
-
-static uint64_t heard_bytes(struct lws *wsi)
-{
-    SSL *ssl = lws_get_ssl(wsi);
-    BIO *bio = ssl == NULL ? NULL : SSL_get_rbio(ssl);
-    return bio == NULL ? 0 : BIO_number_read(bio);
 }
 
 static void take_out(struct far_http_conns *conns, struct far_http_conn *conn)
@@ -134,6 +127,12 @@ void far_http_conns_remove(struct far_http_conns *conns, struct lws *wsi)
                 break;
             }
         }
+        for (struct far_http_conn **at = &conns->ahead; *at != NULL; at = &(*at)->next_ahead) {
+            if (*at == conn) {
+                *at = conn->next_ahead;
+                break;
+            }
+        }
         lws_set_opaque_user_data(wsi, NULL);
         free(conn);
     }
@@ -147,14 +146,12 @@ void far_http_conns_busy(struct far_http_conns *conns, struct lws *wsi)
     }
 }
 
-void far_http_conns_idle(struct far_http_conns *conns, struct lws *wsi, bool had_body)
+void far_http_conns_idle(struct far_http_conns *conns, struct lws *wsi)
 {
     struct far_http_conn *conn = lws_get_opaque_user_data(wsi);
     if (conn != NULL && !conn->is_dying) {
         take_out(conns, conn);
         put_newest(conns, conn);
-        conn->heard_bytes = heard_bytes(wsi);
-        conn->had_body = had_body;
     }
 }
 
@@ -177,9 +174,33 @@ void far_http_conns_known(struct far_http_conns *conns, struct lws *wsi)
     }
 }
 
-bool far_http_conns_is_ahead(struct lws *wsi, bool *ret_after_body)
+void far_http_conns_go_on(struct far_http_conns *conns, struct lws *wsi)
 {
-    const struct far_http_conn *conn = lws_get_opaque_user_data(wsi);
-    *ret_after_body = conn != NULL && conn->had_body;
-    return conn != NULL && conn->heard_bytes != 0 && conn->heard_bytes == heard_bytes(wsi);
+    struct far_http_conn *conn = lws_get_opaque_user_data(wsi);
+    far_http_watch_hold(lws_get_ssl(wsi), false);
+    if (conn != NULL && !conn->is_ahead && far_http_watch_ahead(lws_get_ssl(wsi)) > 0) {
+        conn->is_ahead = true;
+        conn->next_ahead = conns->ahead;
+        conns->ahead = conn;
+    }
+}
+
+void far_http_conns_read_ahead(struct far_http_conns *conns)
+{
+    struct far_http_conn *conn;
+    for (struct far_http_conn **at = &conns->ahead; (conn = *at) != NULL;) {
+        struct lws *wsi = conn->wsi;
+        struct lws_pollfd readable = {.fd = lws_get_socket_fd(wsi), .events = LWS_POLLIN, .revents = LWS_POLLIN};
+        size_t before = far_http_watch_ahead(lws_get_ssl(wsi));
+        bool is_over = before == 0 || lws_service_fd(lws_get_context(wsi), &readable) != 0;
+        if (*at != conn) {
+            continue; /* it is closed, and gone */
+        }
+        if (is_over) {
+            conn->is_ahead = false;
+            *at = conn->next_ahead;
+        } else if (far_http_watch_ahead(lws_get_ssl(wsi)) == before) {
+            at = &conn->next_ahead; /* libwebsockets first waits for the socket to take more */
+        }
+    }
 }

@@ -30,6 +30,7 @@ struct far_http_conns {
         unsigned count;
     } idle[2]; /* the strangers', the known ones' */
     struct far_http_conn *dying;           /* to be closed */
+    struct far_http_conn *ahead;           /* that may have something to read */
 };
 
 /* A connection was accepted as this socket: may it stay? Others may have to give way. */
@@ -41,13 +42,13 @@ void far_http_conns_reap(struct far_http_conns *conns);
 int far_http_conns_add(struct far_http_conns *conns, struct lws *wsi);
 void far_http_conns_remove(struct far_http_conns *conns, struct lws *wsi);
 void far_http_conns_busy(struct far_http_conns *conns, struct lws *wsi);
-/* Its request was answered; had_body: that had one. */
-void far_http_conns_idle(struct far_http_conns *conns, struct lws *wsi, bool had_body);
+/* Its request was answered. */
+void far_http_conns_idle(struct far_http_conns *conns, struct lws *wsi);
 /* It is no stranger's any more. */
 void far_http_conns_known(struct far_http_conns *conns, struct lws *wsi);
-/* A head came, and nothing was read from the socket since the answer before: it was sent ahead of that answer. What
- * libwebsockets keeps back in this way it cannot take a body from: it reads the head again as the body, and then for ever. Nor does
- * it find the beginning of what it keeps back behind a body: then *ret_after_body. */
-bool far_http_conns_is_ahead(struct lws *wsi, bool *ret_after_body);
+/* It may read on; if something was read ahead already (http_watch.h), no socket will tell. */
+void far_http_conns_go_on(struct far_http_conns *conns, struct lws *wsi);
+/* Between two turns: libwebsockets reads what was read ahead, as far as it can by now. */
+void far_http_conns_read_ahead(struct far_http_conns *conns);
 
 #endif

@@ -49,15 +49,8 @@ static void dispatch(struct far_http_exchange *x)
     x->request.body = far_buf_slice(&x->body);
     lws_set_timeout(x->wsi, NO_PENDING_TIMEOUT, 0);
     far_http_conns_busy(&x->http->conns, x->wsi);
+    far_http_watch_hold(lws_get_ssl(x->wsi), x->body_length <= DISCARD_MAX);
     x->http->callbacks.on_request(x->http->arg, x);
-}
-
-/* Sent ahead of an answer, and libwebsockets may not read it rightly, or it changes something: only reads are served so. */
-static bool is_too_early(const struct far_http_exchange *x)
-{
-    bool after_body, is_read = x->request.method == FAR_HTTP_GET || x->request.method == FAR_HTTP_HEAD;
-    bool has_body = lws_hdr_total_length(x->wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH) > 0;
-    return far_http_conns_is_ahead(x->wsi, &after_body) && (after_body || has_body || !is_read);
 }
 
 int far_http_on_head(struct far_http *http, struct lws *wsi, struct far_http_session *session)
@@ -86,13 +79,13 @@ int far_http_on_head(struct far_http *http, struct lws *wsi, struct far_http_ses
     if (sent_status != 0) {
         x->request.refuse_status = far_http_refuse_head(&x->request, sent_status, why);
     }
-    if (is_too_early(x)) {
-        return -1; /* the client may ask again on a connection of its own */
-    }
     if (x->body_length == 0 || x->body_length > DISCARD_MAX) {
         dispatch(x);
+    } else if (x->request.refuse_status == 0) {
+        x->phase = READING;
     } else {
-        x->phase = x->request.refuse_status != 0 ? DISCARDING : READING;
+        x->phase = DISCARDING;
+        far_http_conns_go_on(&http->conns, wsi); /* the scan stopped at the end of the head */
     }
     return 0;
 }
@@ -225,10 +218,19 @@ static int write_headers(struct far_http_exchange *x)
 static int complete(struct far_http_exchange *x)
 {
     struct lws *wsi = x->wsi;
+    struct far_http_conns *conns = &x->http->conns;
     bool must_close = closes(x);
-    far_http_conns_idle(&x->http->conns, wsi, x->body_length > 0);
+    if (!must_close && lws_partial_buffered(wsi)) { /* libwebsockets would complete it later, and tell nobody */
+        lws_callback_on_writable(wsi);
+        return 0;
+    }
+    far_http_conns_idle(conns, wsi);
     far_http_discard(x);
-    return must_close || lws_http_transaction_completed(wsi) != 0 ? -1 : 0;
+    if (must_close || lws_http_transaction_completed(wsi) != 0) {
+        return -1;
+    }
+    far_http_conns_go_on(conns, wsi);
+    return 0;
 }
 
 /* Head and body together as far as they go: one record of TLS, one wake-up of the client, for a small answer. */
@@ -237,6 +239,9 @@ static int write_answer(struct far_http_exchange *x)
     size_t left = x->request.method == FAR_HTTP_HEAD ? 0 : x->answer.len - x->answer_sent;
     size_t len = left < FAR_HTTP_CHUNK ? left : FAR_HTTP_CHUNK;
     struct far_buf *scratch = &x->http->scratch;
+    if (x->headers.len == 0 && left == 0) {
+        return complete(x);
+    }
     if (reset_scratch(x->http) != 0 ||
         (x->headers.len > 0 && far_buf_append(scratch, x->headers.data + LWS_PRE, x->headers.len - LWS_PRE) != 0) ||
         (len > 0 && far_buf_append(scratch, x->answer.data + x->answer_sent, len) != 0) ||
@@ -324,10 +329,6 @@ int far_http_on_stranger(struct far_http *http, struct lws *wsi, const void *dat
 {
     struct far_http_request request = {0};
     struct far_buf body;
-    bool after_body;
-    if (far_http_conns_is_ahead(wsi, &after_body)) {
-        return -1; /* what was sent ahead, and not read rightly */
-    }
     int status = far_http_head_stranger(far_slice(data, len), &request);
     far_buf_init(&body, HEADERS_MAX);
     if (http->callbacks.on_stranger != NULL) {

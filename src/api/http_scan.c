@@ -278,37 +278,50 @@ static size_t drop(struct far_http_scan *scan, uint8_t *data, size_t from, size_
     return to;
 }
 
-size_t far_http_scan_bytes(struct far_http_scan *scan, uint8_t *data, size_t len, size_t max)
+/* One byte of a head, or several that are plain. Returns how many. */
+static size_t step_head(struct far_http_scan *scan, uint8_t *data, size_t len)
 {
-    for (size_t i = 0; i < len;) {
-        if (scan->part == FAR_HTTP_REST) {
-            return len;
-        }
-        if (scan->part == FAR_HTTP_BODY) {
-            uint64_t step = scan->length < len - i ? scan->length : len - i;
-            scan->length -= step;
-            i += (size_t)step;
-            scan->part = scan->length > 0 ? FAR_HTTP_BODY : FAR_HTTP_LINE;
-            continue;
-        }
+    size_t room = scan->cost <= FAR_HTTP_SCAN_HEAD_MAX ? FAR_HTTP_SCAN_HEAD_MAX + 1 - scan->cost : 0;
+    size_t plain = plain_run(scan, data, len < room ? len : room);
+    if (plain > 0) {
+        scan->cost += (uint32_t)plain;
+        return plain;
+    }
+    data[0] = see(scan, data[0]);
+    return 1;
+}
+
+static size_t step_body(struct far_http_scan *scan, size_t len)
+{
+    size_t step = scan->length < len ? (size_t)scan->length : len;
+    scan->length -= step;
+    scan->part = scan->length > 0 ? FAR_HTTP_BODY : FAR_HTTP_LINE;
+    return step;
+}
+
+size_t far_http_scan_bytes(struct far_http_scan *scan, uint8_t *data, size_t len, size_t max, size_t *ret_used)
+{
+    size_t used = 0;
+    bool is_whole = false;
+    *ret_used = len;
+    if (scan->part == FAR_HTTP_REST) {
+        return len;
+    }
+    while (used < len && !is_whole) {
         bool is_large = scan->cost > FAR_HTTP_SCAN_HEAD_MAX || scan->lines > FAR_HTTP_SCAN_LINES_MAX;
         if (is_large && scan->escape == 0 && scan->part != FAR_HTTP_DROP) { /* an escape would be left open */
             begin_drop(scan);
         }
         if (scan->part == FAR_HTTP_DROP) {
-            return drop(scan, data, i, i, len, max);
+            return drop(scan, data, used, used, len, max);
         }
-        size_t room = scan->cost <= FAR_HTTP_SCAN_HEAD_MAX ? FAR_HTTP_SCAN_HEAD_MAX + 1 - scan->cost : 0;
-        size_t plain = plain_run(scan, data + i, len - i < room ? len - i : room);
-        if (plain > 0) {
-            scan->cost += (uint32_t)plain;
-            i += plain;
-            continue;
-        }
-        data[i] = see(scan, data[i]);
-        i++;
+        uint64_t heads = scan->heads;
+        bool is_body = scan->part == FAR_HTTP_BODY;
+        used += is_body ? step_body(scan, len - used) : step_head(scan, data + used, len - used);
+        is_whole = (is_body || scan->heads != heads) && scan->part != FAR_HTTP_BODY;
     }
-    return len;
+    *ret_used = used;
+    return used;
 }
 
 int far_http_scan_take(struct far_http_scan *scan, const char **ret_why)

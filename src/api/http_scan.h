@@ -8,8 +8,9 @@
  * but that headers which are not looked at lose their names: of some libwebsockets sees no end ("D: x"), and at "Upgrade" it
  * would close, where nothing else is spoken and the request is served as if that were not there.
  *
- * One scan a connection, in the order of the bytes, in whatever pieces they come. Pure: no memory, no clock. After the first head
- * that is refused nothing more is looked at, for the connection ends with the answer. */
+ * One scan a connection, in the order of the bytes, in whatever pieces they come. Pure: no memory, no clock. It stops where a
+ * request ends, so that libwebsockets gets no byte of the next one before it is answered. After the first head that is refused
+ * nothing more is looked at, for the connection ends with the answer. */
 #ifndef FAR_API_HTTP_SCAN_H
 #define FAR_API_HTTP_SCAN_H
 
@@ -48,9 +49,10 @@ struct far_http_scan { /* begins as zeros */
     const char *why;    /* lives for ever */
 };
 
-/* The next len bytes, of a buffer with room for max. Returns how many libwebsockets gets: len, or, in a head that is too large,
- * another number up to max, also 0. */
-size_t far_http_scan_bytes(struct far_http_scan *scan, uint8_t *data, size_t len, size_t max);
+/* The next len bytes, of a buffer with room for max. Goes no further than the end of a request, or of a head that is refused;
+ * *ret_used is how far: the bytes behind it are as they were, and the next to be scanned. Returns how many libwebsockets gets: as
+ * many, or, in a head that is too large, another number up to max, also 0. */
+size_t far_http_scan_bytes(struct far_http_scan *scan, uint8_t *data, size_t len, size_t max, size_t *ret_used);
 /* libwebsockets has come to the end of its next head: returns 0, or the status with which to refuse it, and why. */
 int far_http_scan_take(struct far_http_scan *scan, const char **ret_why);
 

@@ -11,14 +11,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void run(struct far_http_scan *scan, const uint8_t *data, size_t size, size_t piece)
 {
     uint8_t room[ROOM];
-    for (size_t at = 0; at < size; at += piece) {
+    size_t used;
+    for (size_t at = 0; at < size; at += used) {
         size_t len = size - at < piece ? size - at : piece;
+        uint64_t heads = scan->heads;
         memcpy(room, data + at, len);
-        size_t got = far_http_scan_bytes(scan, room, len, sizeof room);
-        if (got > sizeof room || (got != len && scan->status == 0)) {
+        size_t got = far_http_scan_bytes(scan, room, len, sizeof room, &used);
+        if (got > sizeof room || used == 0 || used > len || (got != used && scan->status == 0) || scan->heads > heads + 1) {
             abort();
         }
-        for (size_t i = 0; i < len && scan->status == 0; i++) {
+        if (used < len && memcmp(room + used, data + at + used, len - used) != 0) {
+            abort();
+        }
+        for (size_t i = 0; i < used && scan->status == 0; i++) {
             if (room[i] != data[at + i] && room[i] != '~' && room[i] != ':') {
                 abort();
             }
