@@ -75,12 +75,29 @@ static int fetch_into(struct cli *cli, const char *name, const char *out, struct
     return rc;
 }
 
+static int run_dry(struct cli *cli, const char *out, struct far_error *err)
+{
+    json_t *plan = cli_plan_new(), *body = json_object();
+    int rc = cli_plan_try(cli, plan, "the server that answers makes a backup in its folder 'backups', and lets the oldest go that is "
+                          "one too many", "POST", "/v1/cluster/backups", body, err);
+    if (rc == 0) {
+        cli_plan_say(plan, NULL, "it is fetched into '%s.part', which gets the name '%s' when it is whole", out, out);
+        cli_plan_print(cli, plan);
+    }
+    json_decref(body);
+    json_decref(plan);
+    return rc;
+}
+
 int cli_run_backup(struct cli *cli, struct far_error *err)
 {
     const char *out = cli_value(&cli->parsed, "out");
     json_t *made = NULL;
     if (access(out, F_OK) == 0) {
         return far_fail(err, FAR_CONFLICT, "'%s' is there already", out);
+    }
+    if (cli_value(&cli->parsed, "dry-run") != NULL) {
+        return run_dry(cli, out, err);
     }
     json_t *body = json_object();
     int rc = cli_request(cli, "POST", "/v1/cluster/backups", body, &made, err);

@@ -12,6 +12,7 @@
 #endif
 #include "base/logging.h"
 #include "base/random.h"
+#include "fsm/kv_memory.h"
 #include "net/address.h"
 #include "net/pki.h"
 #include "net/seal.h"
@@ -27,9 +28,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { OPT_DIR, OPT_CLUSTER, OPT_NAME, OPT_API, OPT_PEER, OPT_REQUIRED, OPT_LEASE = OPT_REQUIRED, OPT_LEVEL, OPT_COUNT };
+enum { OPT_DIR, OPT_CLUSTER, OPT_NAME, OPT_API, OPT_PEER, OPT_REQUIRED, OPT_LEASE = OPT_REQUIRED, OPT_LEVEL, OPT_DRY_RUN, OPT_COUNT };
 static const char *const option_names[] = {"--dir", "--cluster", "--name", "--api", "--peer", "--lease-ms", "--feature-level",
-                                            NULL};
+                                            "--dry-run", NULL};
 static const char marker_name[] = "init.unfinished";
 
 enum { FIRST_SERVER_ID = 1, FIRST_EPOCH = 1, COMMAND_COUNT = 6, PAYLOAD_MAX = 8192, LEASE_MS_MAX = 3600 * 1000 };
@@ -408,6 +409,34 @@ static int found(struct material *m, struct far_error *err)
     return rc;
 }
 
+/* ---- the dry run: the folder is made and taken away again, or left as it was ---- */
+
+static int try_out(struct material *m, struct far_error *err)
+{
+    struct far_new_folder folder;
+    char marker[FAR_SERVER_FILE_MAX];
+    struct far_state nothing = {.kv = far_kv_memory_new()};
+    int rc = nothing.kv == NULL ? far_fail(err, FAR_LIMIT, "no memory for a dry run") : make_keys(m, err);
+    rc = rc != 0 ? rc : encode_commands(m, err);
+    rc = rc != 0 ? rc : far_new_folder_begin(m->dir, &folder_plan, &folder, err);
+    if (rc == 0) {
+        far_server_path(m->dir, marker_name, marker);
+        rc = access(marker, F_OK) == 0 ? 0 : refuse_others(m->dir, err);
+        far_new_folder_undo(&folder);
+    }
+    if (rc == 0) {
+        printf("dry run: nothing was done. In this order:\n"
+               "1. folder '%s' is made or filled: server.key, server.crt, ca.crt, seal.key, sign.key, wal, state, reserve, admin.token,\n"
+               "   and at last config; interrupted before, another init begins anew. The recovery key is printed once\n"
+               "2. these events are the first of cluster '%s' (keys, uuid and token are drawn then; leader_started comes among them):\n",
+               m->dir, m->config.cluster);
+        rc = far_founding_foresee(&nothing, 1, FIRST_SERVER_ID, m->commands,
+                                  m->config.feature_level_max == 1 ? COMMAND_COUNT - 1 : COMMAND_COUNT, err);
+    }
+    far_kv_memory_free(nothing.kv);
+    return rc;
+}
+
 int far_server_init(int argc, char **argv)
 {
     const char *options[OPT_COUNT];
@@ -420,7 +449,7 @@ int far_server_init(int argc, char **argv)
         rc = take_options(&m, options, &err);
     }
     if (rc == 0) {
-        rc = found(&m, &err);
+        rc = options[OPT_DRY_RUN] != NULL ? try_out(&m, &err) : found(&m, &err);
     }
     material_done(&m);
     return rc == 0 ? 0 : far_server_failed(&err);

@@ -24,8 +24,8 @@
 static void usage(FILE *out)
 {
     fputs("usage: farshored init --dir DIR --cluster NAME --name NAME --api HOST:PORT --peer HOST:PORT [--lease-ms N]\n"
-          "                      [--feature-level N]\n"
-          "       farshored join --dir DIR --token TOKEN|@FILE --name NAME --api HOST:PORT --peer HOST:PORT\n"
+          "                      [--feature-level N] [--dry-run]\n"
+          "       farshored join --dir DIR --token TOKEN|@FILE --name NAME --api HOST:PORT --peer HOST:PORT [--dry-run]\n"
           "       farshored run --dir DIR\n"
           "       farshored rejoin --dir DIR --token TOKEN|@FILE [--name NAME] [--api HOST:PORT] [--peer HOST:PORT]\n"
           "                        [--dry-run]\n"

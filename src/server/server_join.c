@@ -10,8 +10,8 @@
 
 #include <stdio.h>
 
-enum { OPT_DIR, OPT_TOKEN, OPT_NAME, OPT_API, OPT_PEER, OPT_COUNT };
-static const char *const option_names[] = {"--dir", "--token", "--name", "--api", "--peer", NULL};
+enum { OPT_DIR, OPT_TOKEN, OPT_NAME, OPT_API, OPT_PEER, OPT_REQUIRED, OPT_DRY_RUN = OPT_REQUIRED, OPT_COUNT };
+static const char *const option_names[] = {"--dir", "--token", "--name", "--api", "--peer", "--dry-run", NULL};
 static const char *const file_names[] = {"server.key", "server.crt",  "ca.crt", "seal.key",
                                          "sign.key",   "incarnation", "config", NULL};
 
@@ -57,8 +57,9 @@ static int refuse_old_log(const char *dir, struct far_error *err)
     return far_fail(err, FAR_CONFLICT, "'%s' holds the log of a server that was here before; give a new folder", dir);
 }
 
+/* ret_cluster: the join is only tried out; else ret_enrolment. */
 static int enroll(const struct far_join_options *options, const struct far_server_config *config, uint8_t seal_private[32],
-                  struct far_enrolment *ret_enrolment, struct far_error *err)
+                  struct far_enrolment *ret_enrolment, struct far_enroll_cluster *ret_cluster, struct far_error *err)
 {
     uint8_t seal_public[32];
     char token[FAR_JOIN_TOKEN_TEXT_MAX];
@@ -76,7 +77,7 @@ static int enroll(const struct far_join_options *options, const struct far_serve
         .seal_key = seal_public,
         .feature_level = FAR_FEATURE_LEVEL,
     };
-    return far_enroll(&request, ret_enrolment, err);
+    return ret_cluster != NULL ? far_enroll_try(&request, ret_cluster, err) : far_enroll(&request, ret_enrolment, err);
 }
 
 /* The folder is there and ours: everything that is needed besides, then the token, then the files. */
@@ -89,7 +90,7 @@ static int join(const struct far_join_options *options, struct far_error *err)
     rc = rc != 0 ? rc : far_server_addresses_settle(options->api, options->peer, &config, err);
     if (rc == 0) {
         snprintf(config.name, sizeof config.name, "%s", options->name);
-        rc = enroll(options, &config, seal_private, &enrolment, err);
+        rc = enroll(options, &config, seal_private, &enrolment, NULL, err);
     }
     if (rc != 0) {
         return rc;
@@ -122,18 +123,46 @@ int far_server_join_folder(const struct far_join_options *options, struct far_er
     return rc;
 }
 
+/* The folder is made and taken away again, or left as it was; the cluster tries the join out, and the token stays good. */
+static int try_out(const struct far_join_options *options, struct far_error *err)
+{
+    struct far_new_folder folder;
+    struct far_enroll_cluster cluster;
+    struct far_server_config config = {0};
+    uint8_t seal_private[32];
+    char uuid[33];
+    int rc = far_new_folder_begin(options->dir, &folder_plan, &folder, err);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = refuse_old_log(options->dir, err);
+    far_new_folder_undo(&folder);
+    rc = rc != 0 ? rc : far_server_addresses_settle(options->api, options->peer, &config, err);
+    rc = rc != 0 ? rc : enroll(options, &config, seal_private, NULL, &cluster, err);
+    explicit_bzero(seal_private, sizeof seal_private);
+    if (rc == 0) {
+        far_hex_encode(cluster.uuid, sizeof cluster.uuid, uuid);
+        printf("dry run: nothing was done, and the token stays good. In this order:\n"
+               "1. cluster %s, in incarnation %llu, takes server '%s' in as a standby (event server_joined)\n"
+               "2. folder '%s' is made or filled: server.key, server.crt, ca.crt, seal.key, sign.key, and at last config\n"
+               "3. when it was started and the others have filled it, it votes (event server_role_changed: voter)\n",
+               uuid, (unsigned long long)cluster.incarnation_epoch, options->name, options->dir);
+    }
+    return rc;
+}
+
 int far_server_join(int argc, char **argv)
 {
     const char *values[OPT_COUNT];
     struct far_error err = {0};
-    int rc = far_server_options(argc, argv, option_names, OPT_COUNT, values, &err);
+    int rc = far_server_options(argc, argv, option_names, OPT_REQUIRED, values, &err);
     if (rc == 0) {
         const struct far_join_options options = {.dir = values[OPT_DIR],
                                                  .token = values[OPT_TOKEN],
                                                  .name = values[OPT_NAME],
                                                  .api = values[OPT_API],
                                                  .peer = values[OPT_PEER]};
-        rc = far_server_join_folder(&options, &err);
+        rc = values[OPT_DRY_RUN] != NULL ? try_out(&options, &err) : far_server_join_folder(&options, &err);
     }
     return rc == 0 ? 0 : far_server_failed(&err);
 }

@@ -51,6 +51,10 @@ def a_backup_under_load_is_consistent():
             name = "load%d" % len(written)
             cluster.post("/v1/sites", {"name": name, "role": "recovery"})
             written.append(name)
+    kept = cluster.get("/v1/cluster/backups", server=cluster.servers["protected"])
+    plan = cluster.cli("cluster", "backup", "--out", path("backup"), "--dry-run")
+    assert len(plan["steps"]) == 2 and not os.path.exists(path("backup")), plan
+    assert cluster.get("/v1/cluster/backups", server=cluster.servers["protected"]) == kept
     thread = threading.Thread(target=load)
     thread.start()
     try:

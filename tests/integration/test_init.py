@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import tempfile
 import http.client
+import json
 
 import farlib
 import tap
@@ -40,8 +41,9 @@ def killed_at(folder, phase):
     return process.wait() == -signal.SIGKILL
 
 
-def serves(folder):
-    """The server runs, and the administrator's token opens it."""
+def asked_of(folder, path):
+    """The server runs, and the administrator's token opens it: what it answers; None: it did not end well."""
+    answers = []
     server = farlib.Process("first", [farlib.program("farshored"), "run", "--dir", folder], os.path.join(root, "log"))
     server.start()
     try:
@@ -55,13 +57,19 @@ def serves(folder):
 
         def asked():
             connection = http.client.HTTPSConnection(address, context=context, timeout=5)
-            connection.request("GET", "/v1/servers", headers={"Authorization": "Bearer " + token})
-            return connection.getresponse().status == 200
+            connection.request("GET", path, headers={"Authorization": "Bearer " + token})
+            response = connection.getresponse()
+            answers.append(response.read().decode())
+            return response.status == 200
         farlib.until(asked, 20, "the API answers")
     finally:
         server.process.terminate()
         server.process.wait()
-    return server.process.returncode == 0
+    return answers[-1] if server.process.returncode == 0 else None
+
+
+def serves(folder):
+    return asked_of(folder, "/v1/servers") is not None
 
 
 def an_init_that_was_killed_can_be_run_again():
@@ -99,6 +107,25 @@ def a_folder_of_a_server_is_refused_and_left_as_it_was():
     os.rename(os.path.join(root, "elsewhere"), os.path.join(folder, "config"))
     after = {name: open(os.path.join(folder, name), "rb").read() for name in before}
     return wrong + ([] if before == after else ["a file changed"]) + ([] if serves(folder) else ["it did not stop well"])
+
+
+def a_dry_run_leaves_nothing_and_tells_the_first_events():
+    folder = os.path.join(root, "tried")
+    status, told, why = run(init(folder, "--dry-run"))
+    if status != 0 or os.path.exists(folder):
+        return ["%d %s %s, left: %r" % (status, told, why, os.path.exists(folder))]
+    wrong = ["%r was taken" % argv for argv in (["--lease-ms", "0"], ["--feature-level", "99"])
+             if run(init(folder, "--dry-run", *argv))[0] == 0]
+    wrong += ["%r left the folder" % wrong] if os.path.exists(folder) else []
+    if run(init(folder))[0] != 0:
+        return wrong + ["init fails"]
+    before = farlib.tree_of(folder)
+    if run(init(folder, "--dry-run"))[0] != CONFLICT or farlib.tree_of(folder) != before:
+        wrong.append("the folder of a server is taken, or changed")
+    frames = map(json.loads, asked_of(folder, "/v1/events?from=start&follow=false&format=ndjson").splitlines())
+    came = [frame["kind"] for frame in frames if "seq" in frame and frame["kind"] != "leader_started"]
+    kinds = farlib.foretold(told)
+    return wrong + ([] if len(kinds) > 5 and came[:len(kinds)] == kinds else ["told %r, came %r" % (kinds, came)])
 
 
 def secrets_are_for_the_owner_only():
@@ -195,7 +222,8 @@ def a_server_listens_where_a_name_leads():
 if __name__ == "__main__":
     try:
         tap.run_all([an_init_that_was_killed_can_be_run_again, a_folder_of_a_server_is_refused_and_left_as_it_was,
-                     secrets_are_for_the_owner_only, wrong_options_change_nothing,
+                     a_dry_run_leaves_nothing_and_tells_the_first_events, secrets_are_for_the_owner_only,
+                     wrong_options_change_nothing,
                      a_refused_init_leaves_nothing, a_folder_that_holds_something_else_is_left_alone,
                      a_second_init_while_one_is_at_work_is_refused, a_server_listens_where_a_name_leads])
     finally:

@@ -198,6 +198,24 @@ def predicted_kinds(steps):
             else re.findall(r"event (\w+)", step["do"]) for step in steps]
 
 
+def a_join_that_is_tried_out_costs_nothing():
+    token = cluster.join_token("tried", "join_server", "recovery")
+    folder = os.path.join(cluster.base, "server-tried")
+    api, peer = ("127.0.0.1:%d" % port for port in farlib.free_ports(2))
+    argv = ("cluster", "join", "--dir", folder, "--token", token, "--name", "tried", "--api", api, "--peer", peer)
+    before = cluster.get("/v1/log/head")["seq"]
+    status, text = cluster.cli(*argv, "--dry-run", check=False, as_json=False)
+    wrong = [] if status == 0 and "the token stays good" in text and not os.path.exists(folder) else ["%d %s" % (status, text)]
+    status, text = cluster.cli(*argv[:-5], "other", *argv[-4:], "--dry-run", check=False, as_json=False)
+    wrong += [] if status != 0 and not os.path.exists(folder) else ["another name: %d %s" % (status, text)]
+    if of_operators(events_since(before)):
+        wrong.append("a trial is in the log: %r" % of_operators(events_since(before)))
+    status, text = cluster.cli(*argv, check=False, as_json=False)
+    wrong += [] if status == 0 else ["%d %s" % (status, text)]
+    cluster.cli("server", "remove", "tried", as_json=False)
+    return wrong
+
+
 def a_leading_server_is_replaced_and_the_command_is_interrupted():
     old = cluster.add_server("older", site="recovery")
     cluster.cli("cluster", "transfer", "older")
@@ -381,7 +399,7 @@ if __name__ == "__main__":
             leadership_is_handed_over_on_request, leadership_leaves_the_witness,
             a_layout_that_loses_the_quorum_with_the_protected_site_is_warned_of,
             a_dead_server_is_counted_in_what_is_survived_now, a_standby_that_is_down_holds_up_no_other,
-            a_leading_server_is_replaced_and_the_command_is_interrupted, a_server_that_is_down_goes_first_when_it_is_replaced,
+            a_join_that_is_tried_out_costs_nothing, a_leading_server_is_replaced_and_the_command_is_interrupted, a_server_that_is_down_goes_first_when_it_is_replaced,
             the_first_server_is_destroyed_and_a_new_one_joins,
             commands_that_would_leave_only_witnesses_are_refused, a_witness_that_alone_is_left_lets_new_servers_in,
         ])
