@@ -5,6 +5,7 @@
 #include "../lib/entries.h"
 #include "../lib/log_kit.h"
 #include "log/signed_head.h"
+#include "log/skip_orders.h"
 #include "net/sign.h"
 #include "log/chain.h"
 #include "log/history.h"
@@ -123,6 +124,31 @@ static void a_stopped_follower_catches_up_by_the_log(void **state)
     kit_open_server(server);
     WAIT_FOR(kit_leader() != NULL && kit_all_at(kit_applied(kit_leader())) && kit_are_equal());
     WAIT_FOR(kit_read_state(server).first_seq == 1);
+}
+
+/* Died between keeping who wants it and keeping that it is wanted, and then the entry was applied after all. */
+static void an_order_to_skip_what_was_not_skipped_is_void(void **state)
+{
+    (void)state;
+    struct far_error err;
+    struct far_skip_orders orders = {.count = 0};
+    struct kit_server *server = kit_follower();
+    struct far_skip_order order = {.index = kit_applied(server), .hash = 1, .token_id = 2, .reason = "it crashes"};
+    kit_close_server(server);
+    assert_int_equal(far_skip_orders_add(server->dir, &orders, &order, &err), 0);
+    kit_open_server(server);
+    WAIT_FOR(far_skip_orders_load(server->dir, &orders, &err) == 0 && orders.count == 0);
+    WAIT_FOR(kit_leader() != NULL && kit_all_at(kit_applied(kit_leader())) && kit_are_equal());
+    struct far_log_view view;
+    struct far_row_skipped_entry row;
+    struct far_key key = far_key(&far_schema_row_skipped_entry);
+    struct far_arena arena;
+    far_key_u64(&key, order.index);
+    far_arena_init(&arena, 1 << 16);
+    assert_int_equal(far_log_view_begin(server->log, &view, &err), 0);
+    assert_int_equal(far_state_get(&view.state, &far_schema_row_skipped_entry, &key, &arena, &row, &err), FAR_NOT_FOUND);
+    far_log_view_end(&view);
+    far_arena_done(&arena);
 }
 
 static void the_leader_stops_and_another_takes_over(void **state)
@@ -363,6 +389,7 @@ int main(void)
         cmocka_unit_test(a_follower_passes_commands_on_and_sees_its_own_writes),
         cmocka_unit_test(a_wrong_signature_of_a_head_does_not_enter_the_log),
         cmocka_unit_test(a_stopped_follower_catches_up_by_the_log),
+        cmocka_unit_test(an_order_to_skip_what_was_not_skipped_is_void),
         cmocka_unit_test(the_leader_stops_and_another_takes_over),
         cmocka_unit_test(leadership_is_handed_over_on_request),
         cmocka_unit_test(one_that_fell_too_far_behind_gets_the_state_and_then_the_history),
