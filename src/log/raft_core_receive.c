@@ -178,6 +178,16 @@ static void receive_install(struct far_raft *raft, const struct raft_message *me
     }
 }
 
+/* guard: while a state is fetched there is no time-out that makes libraft forget its leader (far_raft_timeout()), and while it has one
+ * it gives no vote. A leader that is silent for so long is none. */
+static void forget_silent_leader(const struct far_raft *raft, struct raft_message *message)
+{
+    uint64_t silent_ms = raft->env.now_ms(raft->env.arg) - raft->leader_heard_ms;
+    if (message->type == RAFT_REQUEST_VOTE && raft->installing && silent_ms >= raft->election_ms) {
+        message->request_vote.disrupt_leader = true;
+    }
+}
+
 int far_raft_receive(struct far_raft *raft, uint64_t from_id, const char *from_address, struct far_slice message,
                      struct far_error *err)
 {
@@ -195,6 +205,7 @@ int far_raft_receive(struct far_raft *raft, uint64_t from_id, const char *from_a
     decoded.server_id = from_id;
     decoded.server_address = from_address;
     hear(raft, from_id, &decoded);
+    forget_silent_leader(raft, &decoded);
     if (decoded.type == RAFT_APPEND_ENTRIES) {
         unsigned n = decoded.append_entries.n_entries;
         receive_append(raft, &decoded);

@@ -409,9 +409,9 @@ static void a_lone_voter_begins_a_new_term_when_it_starts(void **unused)
     assert_true(after.term > before.term);
 }
 
-static void who_fell_far_behind_gets_the_state(void **unused)
+/* One that does not lead is cut off while the others go on until it needs the state. */
+static struct server *leave_one_behind(void)
 {
-    add_all();
     struct server *behind = leader() == &servers[2] ? &servers[1] : &servers[2];
     behind->cut_off = true;
     for (uint64_t v = 1; v <= 3 * FAR_RAFT_SNAPSHOT_EVERY + 100; v++) {
@@ -421,6 +421,13 @@ static void who_fell_far_behind_gets_the_state(void **unused)
         }
     }
     run_ms(500);
+    return behind;
+}
+
+static void who_fell_far_behind_gets_the_state(void **unused)
+{
+    add_all();
+    struct server *behind = leave_one_behind();
     struct far_raft_status status;
     behind->cut_off = false;
     run_ms(20000);
@@ -436,6 +443,61 @@ static void who_fell_far_behind_gets_the_state(void **unused)
     propose(1, 8);
     run_ms(1000);
     assert_all_equal(1 + 3 * FAR_RAFT_SNAPSHOT_EVERY + 100 + 2);
+}
+
+/* Found by the simulation (seed 30004): who fetched a state knew its leader for ever, and gave nobody else a vote. */
+static void who_fetches_a_state_from_a_leader_that_dies_votes_for_another(void **unused)
+{
+    add_all();
+    struct server *behind = leave_one_behind(), *old = leader();
+    behind->cut_off = false;
+    for (int i = 0; i < 20000 && behind->install_from == 0; i++) {
+        run_ms(1);
+    }
+    assert_int_equal(behind->install_from, old->id);
+    behind->install_at_ms = UINT64_MAX; /* not from there any more */
+    old->cut_off = true;
+    run_ms(5000);
+    struct server *next = leader();
+    assert_true(next != old && next != behind);
+    behind->install_from = next->id; /* as far_log_want_state() does */
+    behind->install_at_ms = now;
+    run_ms(3000);
+    propose(9999, 8);
+    run_ms(1000);
+    assert_int_equal(behind->committed[behind->committed_count - 1], 9999);
+    old->cut_off = false;
+    run_ms(5000);
+    assert_all_equal(1 + 3 * FAR_RAFT_SNAPSHOT_EVERY + 100 + 1);
+}
+
+/* But not while the leader is there. */
+static void who_fetches_a_state_keeps_to_a_leader_that_is_there(void **unused)
+{
+    add_all();
+    struct server *behind = leave_one_behind(), *old = leader();
+    struct server *other = by_id(1 + 2 + 3 - behind->id - old->id);
+    struct far_raft_status before, after;
+    far_raft_status(old->raft, &before);
+    behind->cut_off = false;
+    for (int i = 0; i < 20000 && behind->install_from == 0; i++) {
+        run_ms(1);
+    }
+    behind->install_at_ms = UINT64_MAX;
+    for (int i = 0; i < 5; i++) { /* it is cut off until it wants to lead, and asks when it is back */
+        other->cut_off = true;
+        run_ms(4000);
+        other->cut_off = false;
+        run_ms(300);
+    }
+    far_raft_status(old->raft, &after);
+    assert_true(after.is_leader);
+    assert_int_equal(after.term, before.term);
+    behind->install_at_ms = now;
+    run_ms(3000);
+    propose(9999, 8);
+    run_ms(1000);
+    assert_int_equal(behind->committed[behind->committed_count - 1], 9999);
 }
 
 static void leadership_is_handed_over_and_the_former_leader_removed(void **unused)
@@ -529,6 +591,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_lone_voter_begins_a_new_term_when_it_starts, setup, teardown),
         cmocka_unit_test_setup_teardown(restarts_lose_nothing_and_repeat_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(who_fell_far_behind_gets_the_state, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_fetches_a_state_from_a_leader_that_dies_votes_for_another, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_fetches_a_state_keeps_to_a_leader_that_is_there, setup, teardown),
         cmocka_unit_test_setup_teardown(leadership_is_handed_over_and_the_former_leader_removed, setup, teardown),
         cmocka_unit_test_setup_teardown(the_longer_log_wins_though_the_other_voter_is_terms_ahead, setup, teardown),
     };
