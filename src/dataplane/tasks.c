@@ -73,7 +73,8 @@ int far_run_release(struct far_attempt *attempt, struct far_engine_report *resul
 
 static void copy_text(char *to, size_t size, const char *from)
 {
-    size_t len = strnlen(from, size - 1);
+    size_t len = strlen(from);
+    len = len < size ? len : size - 1;
     memcpy(to, from, len);
     to[len] = '\0';
 }
