@@ -134,18 +134,40 @@ int far_log_offline_ending(struct far_log_offline *log, struct far_log_ending *r
     return rc;
 }
 
-int far_log_offline_apply(struct far_log_offline *log, struct far_error *err)
+/* A transaction in which everything that the log holds is applied: to be committed or given up. */
+static int begin_applied(struct far_log_offline *log, struct far_store_txn **ret_txn, struct far_error *err)
 {
-    struct far_store_txn *txn;
     struct far_raft_end end;
     struct far_raft_config config = raft_config(log);
-    int rc = far_store_begin(log->store, true, &txn, err);
+    int rc = far_store_begin(log->store, true, ret_txn, err);
     if (rc != 0) {
         return rc;
     }
-    rc = far_raft_find_end(&config, apply_entry, txn, &end, err);
+    rc = far_raft_find_end(&config, apply_entry, *ret_txn, &end, err);
     if (rc != 0) {
+        far_store_abort(*ret_txn);
+    }
+    return rc;
+}
+
+int far_log_offline_try(struct far_log_offline *log, int (*try)(void *arg, struct far_state *state, struct far_error *err), void *arg,
+                        struct far_error *err)
+{
+    struct far_store_txn *txn;
+    int rc = begin_applied(log, &txn, err);
+    if (rc == 0) {
+        struct far_state state = {.kv = far_store_kv(txn), .digest = far_store_meta(txn)->digest};
+        rc = try(arg, &state, err);
         far_store_abort(txn);
+    }
+    return rc;
+}
+
+int far_log_offline_apply(struct far_log_offline *log, struct far_error *err)
+{
+    struct far_store_txn *txn;
+    int rc = begin_applied(log, &txn, err);
+    if (rc != 0) {
         return rc;
     }
     log->meta = *far_store_meta(txn);

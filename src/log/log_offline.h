@@ -27,6 +27,10 @@ struct far_log_ending {
 };
 /* Changes nothing. FAR_CORRUPT: the log must not be trusted, so nothing can go on from it. */
 int far_log_offline_ending(struct far_log_offline *log, struct far_log_ending *ret_ending, struct far_error *err);
+/* The same, and try() looks at the state behind all of it, in the transaction that is then given up; what it gives is given back. The
+ * state is borrowed for the call. */
+int far_log_offline_try(struct far_log_offline *log, int (*try)(void *arg, struct far_state *state, struct far_error *err), void *arg,
+                        struct far_error *err);
 /* Apply what is behind the state, committed or not: for a log that no server will ever run on again. */
 int far_log_offline_apply(struct far_log_offline *log, struct far_error *err);
 /* See far_raft_recover() (raft_core.h): the incarnation must be durable before. */

@@ -292,25 +292,21 @@ static int encode_commands(const struct recovery *r, struct far_founding_command
 
 /* ---- the dry run: everything was looked at, nothing is done ---- */
 
-static int foresee_events(struct recovery *r, struct far_log_offline *log, struct far_error *err)
+/* On the state that the incarnation goes on from: with what is in the log and perhaps was never decided. */
+static int foresee_events(void *arg, struct far_state *state, struct far_error *err)
 {
+    const struct recovery *r = arg;
     struct far_founding_command commands[COMMANDS_MAX] = {{.kind = 0}};
-    struct far_log_view view;
     size_t first = r->feature_level < FAR_FEATURE_LEVEL ? 0 : 1;
-    int rc = far_log_offline_view(log, &view, err);
-    if (rc != 0) {
-        return rc;
-    }
     for (size_t i = 0; i < COMMANDS_MAX; i++) {
         far_buf_init(&commands[i].payload, PAYLOAD_MAX);
     }
-    rc = encode_commands(r, commands, err);
-    rc = rc != 0 ? rc : far_founding_foresee(&view.state, r->ending.end.last_index + 1, r->config.server_id, commands + first,
+    int rc = encode_commands(r, commands, err);
+    rc = rc != 0 ? rc : far_founding_foresee(state, r->ending.end.last_index + 1, r->config.server_id, commands + first,
                                              COMMANDS_MAX - first, err);
     for (size_t i = 0; i < COMMANDS_MAX; i++) {
         far_buf_done(&commands[i].payload);
     }
-    far_log_view_end(&view);
     return rc;
 }
 
@@ -328,7 +324,7 @@ static int tell(struct recovery *r, struct far_log_offline *log, struct far_erro
            "3. these events go through it, the first as number %llu or later (what leads comes before; the uuid is drawn then):\n",
            r->dir, epoch, r->is_contested ? ", and '" FAR_CONTESTED_FILE "' is removed" : "", r->dir,
            (unsigned long long)r->incarnation.start_term, (unsigned long long)r->ending.end.last_index, from);
-    return foresee_events(r, log, err);
+    return far_log_offline_try(log, foresee_events, r, err);
 }
 
 /* ---- the last step ---- */

@@ -5,6 +5,7 @@ far-timeout: 300
 """
 import json
 import os
+import threading
 
 import farlib
 import tap
@@ -240,6 +241,45 @@ def a_member_that_is_whole_does_not_rejoin_by_mistake():
     cluster.wait_same_heads()
 
 
+def a_dry_run_goes_on_from_what_was_stored_and_never_decided():
+    """The leader holds commands that nobody else has: they stand behind its state, and the incarnation goes on from them."""
+    with farlib.Cluster(nodes=False) as other:
+        other.wait_same_heads()
+        leader = other.wait_leader()
+        for server in other.servers.values():
+            if server is not leader:
+                server.kill()
+
+        def write(i):
+            try:
+                other.request(leader, "POST", "/v1/sites", {"name": "lost%d" % i, "role": "recovery"}, timeout=20)
+            except OSError:
+                pass  # it is killed meanwhile
+        writers = [threading.Thread(target=write, args=(i,)) for i in range(4)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join(30 * farlib.SLOW)
+        leader.kill()
+        tree = farlib.tree_of(leader.dir)
+        argv = ["farshored", "recover-quorum", "--dir", leader.dir, "--token", "@" + other.token_file]
+        status, told = other.run_tool(*argv, "--dry-run", check=False)
+        assert status == 0 and "may never have been answered" in told, told
+        assert farlib.tree_of(leader.dir) == tree
+        status, text = other.run_tool(*argv, "--confirm", "test", check=False)
+        assert status == 0, text
+        leader.start()
+        other.wait_leader()
+        lines = other.request(leader, "GET", "/v1/events?from=start&follow=false&format=ndjson")[2].splitlines()
+        frames = [frame for frame in map(json.loads, lines) if "seq" in frame]
+        kinds, wanted = [frame["kind"] for frame in frames], farlib.foretold(told)
+        at = kinds.index("incarnation_begun")
+        assert wanted[0] == "incarnation_begun" and kinds[at:at + len(wanted)] == wanted, (wanted, kinds[at:])
+        assert int(told.split("the first as number ")[1].split(" ")[0]) <= frames[at]["seq"], told
+        names = {site["name"] for site in other.get("/v1/sites?limit=100", server=leader)["items"]}
+        assert any(name.startswith("lost") for name in names), names
+
+
 if __name__ == "__main__":
     seed = farlib.seed_of_run()
     with farlib.Cluster(lease_ms=4000) as cluster:
@@ -248,4 +288,5 @@ if __name__ == "__main__":
                  the_old_majority_comes_back_and_is_fenced,
                  a_fenced_server_rejoins_under_a_new_id_and_keeps_what_it_was,
                  what_it_accepted_alone_is_shown_and_not_merged,
-                 a_member_that_is_whole_does_not_rejoin_by_mistake])
+                 a_member_that_is_whole_does_not_rejoin_by_mistake,
+                 a_dry_run_goes_on_from_what_was_stored_and_never_decided])
