@@ -72,19 +72,27 @@ int far_api_check_oldest(struct far_api_request *request, struct far_log_view *v
                     (int)address.len, (const char *)address.data, (unsigned long long)member->about.first_seq);
 }
 
-/* The oldest event of a server, as it said last; 0: it never did, so it may hold everything. */
+/* The oldest event that a server holds, also where it cannot show it yet, for the events that follow are still to be fetched. */
+static uint64_t oldest_of(const struct far_log_member *m)
+{
+    return m->about.oldest_seq != 0 && m->about.oldest_seq < m->about.first_seq ? m->about.oldest_seq : m->about.first_seq;
+}
+
+/* The same, as it said last; 0: it never did, so it may hold everything. */
 static uint64_t first_of(const struct far_log_status *status, uint64_t id, uint64_t own_first_seq)
 {
     for (size_t i = 0; i < status->member_count; i++) {
         const struct far_log_member *m = &status->members[i];
         if (m->id == id) {
-            return id == status->server_id ? own_first_seq : m->about_age_ms == UINT64_MAX ? 0 : m->about.first_seq;
+            uint64_t oldest = oldest_of(m);
+            return id != status->server_id ? (m->about_age_ms == UINT64_MAX ? 0 : oldest)
+                                           : (oldest != 0 && oldest < own_first_seq ? oldest : own_first_seq);
         }
     }
     return UINT64_MAX; /* it is no member of the log, and holds nothing for it */
 }
 
-/* The oldest event that one of the others holds that are there. */
+/* The oldest event that one of the others can show that are there. */
 static uint64_t first_of_others(const struct far_log_status *status, uint64_t id, uint64_t own_first_seq)
 {
     uint64_t first = status->server_id == id ? UINT64_MAX : own_first_seq;
@@ -137,6 +145,11 @@ static int check_silent(const struct far_log_status *status, uint64_t own_first_
         if ((is_self ? own_first_seq : m->about.first_seq) > first) {
             return far_fail(err, FAR_CONFLICT, "server %llu still fetches older events: wait until it has them from %llu on, or give up "
                             "those before with --force (force=true)", (unsigned long long)m->id, (unsigned long long)first);
+        }
+        if (oldest_of(m) != 0 && oldest_of(m) < first) {
+            return far_fail(err, FAR_CONFLICT, "server %llu keeps events from %llu on, and those between them and %llu are nowhere: give "
+                            "all of them up with --force (force=true)", (unsigned long long)m->id, (unsigned long long)oldest_of(m),
+                            (unsigned long long)first);
         }
     }
     return 0;

@@ -13,6 +13,7 @@ struct far_about {
     uint64_t applied_index;
     uint64_t durable_index;
     uint64_t first_seq; /* of the history that it holds */
+    uint64_t oldest_seq; /* of all that it holds, also apart from the others (older.h); first_seq otherwise */
     uint64_t last_seq;
     uint64_t digest_index; /* its state's digest behind this entry; 0: none */
     struct far_hash128 digest;

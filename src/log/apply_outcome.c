@@ -3,6 +3,7 @@
 
 #include "base/logging.h"
 #include "fsm/query.h"
+#include "log/older.h"
 
 #include <stdlib.h>
 
@@ -110,6 +111,7 @@ void far_apply_outcome_describe(struct far_apply_outcome *outcome, struct far_st
     outcome->applied_index = meta->applied_index;
     outcome->applied_term = meta->applied_term;
     outcome->first_seq = meta->first_seq;
+    outcome->oldest_seq = far_older_first(meta);
     outcome->last_seq = meta->last_seq;
     struct far_row_retention retention;
     uint64_t now_ms;

@@ -65,7 +65,7 @@ struct far_apply_outcome {
     uint64_t applied_index;
     uint64_t applied_term;
     uint64_t durable_index;
-    uint64_t first_seq;
+    uint64_t first_seq, oldest_seq; /* oldest: as in about.h */
     uint64_t last_seq;
     uint64_t cut_seq;            /* that the log decided: events before it go */
     bool compact_is_due;         /* the log decided more than this server has compacted */

@@ -2,7 +2,7 @@
 #include "log/frames.h"
 
 enum { FORWARD_HEADER = 16, ANSWER_HEADER = 48, MARKS_HEADER = 16, MARK_SIZE = 64 };
-enum { ABOUT_SIZE = 112 + FAR_ABOUT_VERSION_MAX, ABOUT_IS_SAFE = 1 };
+enum { ABOUT_SIZE_LEAST = 112 + FAR_ABOUT_VERSION_MAX, ABOUT_SIZE = ABOUT_SIZE_LEAST + 8, ABOUT_IS_SAFE = 1 };
 
 static int damaged(struct far_error *err, const char *what)
 {
@@ -143,6 +143,7 @@ int far_about_encode(const struct far_about *about, struct far_buf *out)
     far_put_le64(p + 88, about->safe_hash);
     far_put_le64(p + 96, about->skip_index);
     far_put_le64(p + 104, about->skip_hash);
+    far_put_le64(p + ABOUT_SIZE_LEAST, about->oldest_seq);
     memcpy(p + 112, about->version, strnlen(about->version, FAR_ABOUT_VERSION_MAX - 1));
     out->len += ABOUT_SIZE;
     return 0;
@@ -151,7 +152,7 @@ int far_about_encode(const struct far_about *about, struct far_buf *out)
 int far_about_decode(struct far_slice frame, struct far_about *ret_about, struct far_error *err)
 {
     const uint8_t *p = frame.data;
-    if (frame.len < ABOUT_SIZE) {
+    if (frame.len < ABOUT_SIZE_LEAST) {
         return damaged(err, "what it says of itself");
     }
     *ret_about = (struct far_about){.wall_ms = far_get_le64(p),
@@ -171,5 +172,6 @@ int far_about_decode(struct far_slice frame, struct far_about *ret_about, struct
     for (size_t i = 0; i < FAR_ABOUT_VERSION_MAX - 1 && p[112 + i] >= ' ' && p[112 + i] <= '~'; i++) {
         ret_about->version[i] = (char)p[112 + i];
     }
+    ret_about->oldest_seq = frame.len >= ABOUT_SIZE ? far_get_le64(p + ABOUT_SIZE_LEAST) : ret_about->first_seq;
     return 0;
 }

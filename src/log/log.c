@@ -8,6 +8,7 @@
 #include "log/log_private.h"
 
 #include "log/history.h"
+#include "log/older.h"
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -185,6 +186,7 @@ static int load(struct far_log *log, struct far_store_meta *meta, struct far_err
     log->applied_index = log->durable_index = log->told_durable_index = meta->applied_index;
     log->applied_term = meta->applied_term;
     log->first_seq = meta->first_seq;
+    log->oldest_seq = far_older_first(meta);
     log->last_seq = meta->last_seq;
     log->points[FAR_LOG_POINTS - 1] = (struct far_commit_point){meta->applied_index, meta->applied_term};
     struct far_blob *blob = far_blob_new(meta->configuration, meta->configuration_len);

@@ -54,6 +54,7 @@ static struct far_about about_self(const struct far_log *log)
         .applied_index = log->applied_index,
         .durable_index = log->durable_index,
         .first_seq = log->first_seq,
+        .oldest_seq = log->oldest_seq,
         .last_seq = log->last_seq,
         .free_bytes = log->space.free_bytes,
         .version = FARSHORE_VERSION,

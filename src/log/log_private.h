@@ -192,7 +192,7 @@ struct far_log {
     uint64_t committed_index; /* of the newest entry that raft gave us */
     uint64_t applied_index, applied_term, durable_index, told_durable_index;
     uint64_t quiet_index; /* what was applied at the last slow beat */
-    uint64_t first_seq, last_seq;
+    uint64_t first_seq, oldest_seq, last_seq; /* oldest: as in about.h */
     uint64_t cut_seq;     /* that the log decided: events before it go */
     bool compact_is_due;  /* it decided more than is compacted here */
     _Atomic uint64_t answered_index; /* of the newest command answered here, perhaps before its commit */

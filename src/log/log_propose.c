@@ -257,6 +257,31 @@ struct screening {
     bool is_sure; /* our state is the cluster's, see far_leader_knows_all() */
 };
 
+static bool need_view(struct screening *screening)
+{
+    struct far_error err;
+    screening->has_view = screening->has_view || far_log_view_begin_now(screening->log, &screening->view, &err) == 0;
+    return screening->has_view;
+}
+
+/* The core only counts signatures, so no wrong one may enter the log: also where our state may be behind, for a head that is there
+ * does not change. One that is not there yet is asked for again. */
+static bool screen_signature(struct screening *screening, const struct far_command *command, struct far_result *ret_result)
+{
+    if (command->kind != FAR_KIND_cmd_head_sign) {
+        return false;
+    }
+    enum far_head_fit fit = need_view(screening) ? far_head_signature_fits(&screening->view.state, command) : FAR_HEAD_UNKNOWN;
+    if (fit == FAR_HEAD_WRONG) {
+        ret_result->klass = FAR_DENIED;
+        snprintf(ret_result->message, sizeof ret_result->message, "the signature of the head is not by the server's key of then");
+    } else if (fit == FAR_HEAD_UNKNOWN && !screening->is_sure) {
+        ret_result->klass = FAR_BUSY;
+        snprintf(ret_result->message, sizeof ret_result->message, "the leader does not know that head yet; try again");
+    }
+    return ret_result->klass != 0;
+}
+
 /* Spend no entry on what the state refuses now, or has answered already. */
 static bool screen(void *arg, struct far_proposal *proposal, struct far_result *ret_result)
 {
@@ -270,19 +295,13 @@ static bool screen(void *arg, struct far_proposal *proposal, struct far_result *
         snprintf(ret_result->message, sizeof ret_result->message, "%s", err.message);
         return true;
     }
-    if (!screening->is_sure || proposal->command.kind == FAR_KIND_cmd_node_report) {
-        return false;
-    }
-    if (!screening->has_view && far_log_view_begin_now(screening->log, &screening->view, &err) != 0) {
-        return false;
-    }
-    screening->has_view = true;
-    proposal->command.proposed_at_ms = far_log_cluster_now(screening->log);
-    if (!far_head_signature_fits(&screening->view.state, &proposal->command)) {
-        ret_result->klass = FAR_DENIED;
-        snprintf(ret_result->message, sizeof ret_result->message, "the signature of the head is not by the server's key of then");
+    if (screen_signature(screening, &proposal->command, ret_result)) {
         return true;
     }
+    if (!screening->is_sure || proposal->command.kind == FAR_KIND_cmd_node_report || !need_view(screening)) {
+        return false;
+    }
+    proposal->command.proposed_at_ms = far_log_cluster_now(screening->log);
     return far_fsm_check(&screening->view.state, &proposal->command, ret_result, &err) == 0 &&
            (ret_result->klass != 0 || ret_result->repeated);
 }

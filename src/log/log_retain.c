@@ -69,7 +69,7 @@ static void tell_lost(struct far_log *log, uint64_t first_seq)
         }
     }
     if (oldest > first_seq && oldest != log->seal.lost_told_seq) {
-        far_logf(FAR_LEVEL_ERROR, "retention", "no server holds the events from %llu on and before %llu any more; 'farshore log forget "
+        far_logf(FAR_LEVEL_ERROR, "retention", "no server can show the events from %llu on and before %llu any more; 'farshore log forget "
                  "--before %llu' lets the history begin there", (unsigned long long)first_seq, (unsigned long long)oldest,
                  (unsigned long long)oldest);
         log->seal.lost_told_seq = oldest;

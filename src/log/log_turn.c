@@ -279,6 +279,7 @@ void far_log_on_outcome(void *arg, const struct far_apply_outcome *outcome)
     log->applied_term = outcome->applied_term;
     log->durable_index = outcome->durable_index;
     log->first_seq = outcome->first_seq;
+    log->oldest_seq = outcome->oldest_seq;
     log->last_seq = outcome->last_seq;
     log->cut_seq = outcome->cut_seq;
     log->compact_is_due = outcome->compact_is_due;

@@ -17,25 +17,39 @@ static int get_apart(struct far_store_txn *txn, uint64_t seq, struct far_event *
     return rv == 0 && ret_event->seq != seq ? far_fail(err, FAR_CORRUPT, "event %llu lies at %llu", (llu)ret_event->seq, (llu)seq) : rv;
 }
 
-/* The records of segments that begin at or behind seq: their events are given up. */
-static int forget_segments(struct far_store_txn *txn, uint64_t seq, struct far_error *err)
+/* Forget the segments with events of [first, last], but none of `below` or behind it: that one is of others. */
+static int forget_segments(struct far_store_txn *txn, uint64_t first, uint64_t last, uint64_t below, struct far_error *err)
 {
     const struct far_store_ops *ops = txn->store->ops;
-    struct far_segment segment;
-    uint64_t from = seq;
+    struct far_segment segment = {.last_seq = first - 1};
     int rv = ops->segment_seek == NULL ? FAR_NOT_FOUND : 0;
-    while (rv == 0 && (rv = ops->segment_seek(txn, from, &segment, err)) == 0) {
-        from = segment.last_seq + 1;
-        rv = segment.first_seq >= seq ? ops->segment_remove(txn, segment.last_seq, err) : 0;
+    while (rv == 0 && (rv = ops->segment_seek(txn, segment.last_seq + 1, &segment, err)) == 0 && segment.first_seq <= last) {
+        rv = segment.last_seq < below ? ops->segment_remove(txn, segment.last_seq, err) : 0;
     }
     return rv == FAR_NOT_FOUND ? 0 : rv;
+}
+
+/* It cannot be taken up: its rows go with the next tidying, or are written anew when they are fetched. */
+static int give_up(struct far_store_txn *txn, const struct far_stretch *stretch, const char *why, struct far_error *err)
+{
+    far_logf(FAR_LEVEL_WARN, "log", "events %llu to %llu were kept from before a state came, and %s: they are given up, and fetched if "
+             "they are still wanted", (llu)stretch->first_seq, (llu)stretch->last_seq, why);
+    return forget_segments(txn, stretch->first_seq, stretch->last_seq, txn->meta.first_seq, err);
 }
 
 int far_older_keep(struct far_store_txn *txn, uint64_t seq, struct far_error *err)
 {
     struct far_store_meta *meta = &txn->meta;
     bool has_some = meta->first_seq <= meta->last_seq && meta->last_seq <= seq;
-    if (has_some && meta->older_count < FAR_STORE_OLDER_MAX) {
+    uint64_t last = meta->last_seq;
+    while (meta->older_count > 0 && meta->older[meta->older_count - 1].last_seq > seq) {
+        uint64_t behind = meta->older[--meta->older_count].last_seq;
+        last = behind > last ? behind : last;
+    }
+    if (has_some && meta->older_count == FAR_STORE_OLDER_MAX) {
+        far_logf(FAR_LEVEL_WARN, "log", "a state comes for the %dth time before the events between were fetched: events %llu to %llu are "
+                 "given up here, and fetched again", FAR_STORE_OLDER_MAX + 1, (llu)meta->first_seq, (llu)meta->last_seq);
+    } else if (has_some) {
         struct far_stretch *stretch = &meta->older[meta->older_count++];
         *stretch = (struct far_stretch){
             .first_seq = meta->first_seq, .last_seq = meta->last_seq, .compacted_seq = meta->compacted_seq};
@@ -44,23 +58,25 @@ int far_older_keep(struct far_store_txn *txn, uint64_t seq, struct far_error *er
     }
     uint64_t kept = meta->older_count == 0 ? 0 : meta->older[meta->older_count - 1].last_seq;
     size_t count;
-    int rv = meta->last_seq <= seq || txn->store->ops->event_remove == NULL /* none may lie where the next ones come */
+    int rv = last <= seq || txn->store->ops->event_remove == NULL /* none may lie where the next ones come */
                  ? 0
-                 : txn->store->ops->event_remove(txn, kept + 1, meta->last_seq, SIZE_MAX, &count, err);
-    return rv != 0 ? rv : forget_segments(txn, kept + 1, err);
+                 : txn->store->ops->event_remove(txn, kept + 1, last, SIZE_MAX, &count, err);
+    return rv != 0 ? rv : forget_segments(txn, kept + 1, UINT64_MAX, UINT64_MAX, err);
 }
 
-/* Are its ends what the record says? An older version of the program, which did not know of stretches, may have run in between. */
-static bool is_there(struct far_store_txn *txn, const struct far_stretch *stretch)
+/* Are its ends what the record says? FAR_NOT_FOUND: no. An older version of the program, which did not know of stretches, may have run
+ * in between. */
+static int check_ends(struct far_store_txn *txn, const struct far_stretch *stretch, struct far_error *err)
 {
     struct far_event event;
     uint8_t head[FAR_HEAD_SIZE], expected[FAR_HEAD_SIZE];
     memcpy(expected, stretch->base_head, sizeof expected);
-    if (get_apart(txn, stretch->first_seq, &event, head, NULL) != 0 || far_chain_add(expected, &event, NULL) != 0 ||
-        memcmp(head, expected, sizeof head) != 0) {
-        return false;
-    }
-    return get_apart(txn, stretch->last_seq, &event, head, NULL) == 0 && memcmp(head, stretch->head, sizeof head) == 0;
+    int rv = get_apart(txn, stretch->first_seq, &event, head, err);
+    rv = rv != 0 ? rv : far_chain_add(expected, &event, err);
+    bool fits = rv == 0 && memcmp(head, expected, sizeof head) == 0;
+    rv = rv != 0 ? rv : get_apart(txn, stretch->last_seq, &event, head, err);
+    fits = fits && rv == 0 && memcmp(head, stretch->head, sizeof head) == 0;
+    return rv == FAR_CORRUPT || (rv == 0 && !fits) ? FAR_NOT_FOUND : rv;
 }
 
 int far_older_join(struct far_store_txn *txn, struct far_error *err)
@@ -70,15 +86,14 @@ int far_older_join(struct far_store_txn *txn, struct far_error *err)
     while (rv == 0 && meta->older_count > 0 && meta->older[meta->older_count - 1].last_seq + 1 >= meta->first_seq) {
         const struct far_stretch stretch = meta->older[--meta->older_count];
         bool leads_here = stretch.last_seq + 1 == meta->first_seq && memcmp(stretch.head, meta->base_head, FAR_HEAD_SIZE) == 0;
-        if (leads_here && is_there(txn, &stretch)) {
+        rv = leads_here ? check_ends(txn, &stretch, err) : FAR_NOT_FOUND;
+        if (rv == 0) {
             meta->first_seq = stretch.first_seq;
             meta->compacted_seq = stretch.compacted_seq < meta->compacted_seq ? stretch.compacted_seq : meta->compacted_seq;
             memcpy(meta->base_head, stretch.base_head, FAR_HEAD_SIZE);
-            continue;
+        } else if (rv == FAR_NOT_FOUND) {
+            rv = give_up(txn, &stretch, leads_here ? "are not whole" : "do not lead to those that follow", err);
         }
-        far_logf(FAR_LEVEL_WARN, "log", "events %llu to %llu were kept from before a state came, and %s: they are dropped, and fetched",
-                 (llu)stretch.first_seq, (llu)stretch.last_seq, leads_here ? "are not whole" : "do not lead to those that follow");
-        rv = forget_segments(txn, stretch.first_seq, err);
     }
     return rv;
 }
@@ -96,10 +111,38 @@ int far_older_cut(struct far_store_txn *txn, uint64_t seq, struct far_error *err
         return 0;
     }
     struct far_event event;
-    struct far_stretch *stretch = &meta->older[0];
+    struct far_stretch *stretch = &meta->older[0], gone_one;
     int rv = get_apart(txn, seq - 1, &event, stretch->base_head, err);
+    if (rv == FAR_NOT_FOUND || rv == FAR_CORRUPT) {
+        gone_one = *stretch;
+        meta->older_count--;
+        memmove(meta->older, meta->older + 1, meta->older_count * sizeof meta->older[0]);
+        return give_up(txn, &gone_one, "are not whole", err);
+    }
     stretch->first_seq = seq;
     return rv;
+}
+
+int far_older_rows(struct far_store_txn *txn, uint64_t *ret_count, struct far_error *err)
+{
+    const struct far_store_meta *meta = &txn->meta;
+    const struct far_store_ops *ops = txn->store->ops;
+    int rv = 0;
+    *ret_count = 0;
+    for (size_t i = 0; (rv == 0 || rv == FAR_NOT_FOUND) && i < meta->older_count; i++) {
+        const struct far_stretch *stretch = &meta->older[i];
+        struct far_segment segment = {.last_seq = stretch->first_seq - 1};
+        uint64_t rows = stretch->last_seq - stretch->first_seq + 1;
+        rv = ops->segment_seek == NULL ? FAR_NOT_FOUND : 0;
+        while (rv == 0 && (rv = ops->segment_seek(txn, segment.last_seq + 1, &segment, err)) == 0 &&
+               segment.first_seq <= stretch->last_seq) {
+            uint64_t first = segment.first_seq > stretch->first_seq ? segment.first_seq : stretch->first_seq;
+            uint64_t last = segment.last_seq < stretch->last_seq ? segment.last_seq : stretch->last_seq;
+            rows -= last - first + 1;
+        }
+        *ret_count += rows;
+    }
+    return rv == FAR_NOT_FOUND ? 0 : rv;
 }
 
 int far_older_remove(struct far_store_txn *txn, size_t max, size_t *ret_count, struct far_error *err)

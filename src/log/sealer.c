@@ -2,6 +2,7 @@
 #include "log/segments.h"
 
 #include "base/file.h"
+#include "log/older.h"
 
 #include <stdlib.h>
 
@@ -33,15 +34,20 @@ static int find_run(struct far_store_txn *txn, const struct far_seal_limits *lim
     const struct far_store_meta *meta = far_store_meta(txn);
     struct far_store_sizes sizes;
     struct far_segment next;
-    uint64_t first = 0;
+    uint64_t first = 0, apart;
+    int rv = far_older_rows(txn, &apart, err);
+    if (rv != 0) {
+        return rv;
+    }
     far_store_sizes(txn, &sizes);
     uint64_t average = sizes.event_rows == 0 ? 0 : sizes.event_bytes / sizes.event_rows;
-    uint64_t excess = sizes.event_rows > limits->rows_max ? sizes.event_rows - limits->rows_max : 0;
+    uint64_t rows = sizes.event_rows > apart ? sizes.event_rows - apart : 0;
+    uint64_t excess = rows > limits->rows_max ? rows - limits->rows_max : 0;
     if (ops->segment_seek == NULL || (excess < limits->segment_events && excess * average < 2 * limits->segment_bytes) ||
         excess == 0) {
         return FAR_NOT_FOUND;
     }
-    int rv = ops->event_seek(txn, meta->first_seq, &first, err);
+    rv = ops->event_seek(txn, meta->first_seq, &first, err);
     uint64_t last = meta->last_seq - limits->rows_max; /* there are more rows than that */
     while (rv == 0 && (rv = ops->segment_seek(txn, first, &next, err)) == 0 && next.first_seq <= first) {
         rv = ops->event_seek(txn, next.last_seq + 1, &first, err); /* not trimmed yet */

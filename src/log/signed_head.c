@@ -56,7 +56,7 @@ static bool fits(const struct far_row_cluster *cluster, const struct far_row_hea
             far_sign_check(key, far_slice(message, len), cmd->signature));
 }
 
-bool far_head_signature_fits(struct far_state *state, const struct far_command *command)
+enum far_head_fit far_head_signature_fits(struct far_state *state, const struct far_command *command)
 {
     struct far_cmd_head_sign cmd;
     struct far_row_cluster cluster;
@@ -64,14 +64,14 @@ bool far_head_signature_fits(struct far_state *state, const struct far_command *
     struct far_arena arena;
     struct far_key cluster_key = far_key(&far_schema_row_cluster), key = far_key(&far_schema_row_head);
     if (command->kind != FAR_KIND_cmd_head_sign) {
-        return true;
+        return FAR_HEAD_FITS;
     }
     far_arena_init(&arena, ARENA_MAX);
     bool known = far_schema_decode(&far_schema_cmd_head_sign, command->payload, &arena, &cmd, NULL) == 0;
     far_key_u64(&key, known ? cmd.seq : 0);
     known = known && far_state_get(state, &far_schema_row_cluster, &cluster_key, &arena, &cluster, NULL) == 0 &&
             far_state_get(state, &far_schema_row_head, &key, &arena, &head, NULL) == 0;
-    bool good = !known || fits(&cluster, &head, &cmd);
+    enum far_head_fit fit = !known ? FAR_HEAD_UNKNOWN : fits(&cluster, &head, &cmd) ? FAR_HEAD_FITS : FAR_HEAD_WRONG;
     far_arena_done(&arena);
-    return good;
+    return fit;
 }

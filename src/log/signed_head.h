@@ -18,8 +18,13 @@ int far_head_message(struct far_slice cluster_uuid, uint64_t incarnation_epoch, 
                      struct far_error *err);
 /* The key of this server among the voters; an empty slice: it does not count, or has none. */
 struct far_slice far_head_voter_key(const struct far_list *voters, uint64_t server_id);
-/* Of a command head_sign: is its signature by the key that its server has at that head? Others are right. What this state does not
- * know (the head, the server) is for the core to refuse. */
-bool far_head_signature_fits(struct far_state *state, const struct far_command *command);
+/* Of a command head_sign: is its signature by the key that its server has at that head? Others fit. Unknown: this state has no such
+ * head (yet); where it is the cluster's, that is for the core to refuse. */
+enum far_head_fit {
+    FAR_HEAD_FITS,
+    FAR_HEAD_WRONG,
+    FAR_HEAD_UNKNOWN,
+};
+enum far_head_fit far_head_signature_fits(struct far_state *state, const struct far_command *command);
 
 #endif

@@ -326,7 +326,7 @@ static void write_frames(void)
     struct far_about about = {.wall_ms = 1700000000123, .feature_level = 2, .applied_index = 0x0102030405060708,
                               .durable_index = 5, .first_seq = 6, .last_seq = 7, .digest_index = 8,
                               .digest = {.low = 9, .high = 10}, .free_bytes = 11, .is_safe = true, .safe_index = 12,
-                              .safe_hash = 13, .skip_index = 14, .skip_hash = 15, .version = "0.1.0"};
+                              .safe_hash = 13, .skip_index = 14, .skip_hash = 15, .oldest_seq = 16, .version = "0.1.0"};
     assert_int_equal(far_about_encode(&about, &out), 0);
     golden_put("about", far_buf_slice(&out));
     far_buf_done(&out);

@@ -30,7 +30,7 @@ struct fixture {
     pthread_mutex_t lock;
     struct far_state state;
     struct kept_event *events;
-    uint64_t last_seq, first_seq, index, other_id, other_first_seq;
+    uint64_t last_seq, first_seq, index, other_id, other_first_seq, other_oldest_seq;
     int refuse;
     bool hold, stale, silent;
     struct held held[HELD_MAX];
@@ -208,8 +208,8 @@ static void status(void *arg, struct far_log_status *ret_status)
     pthread_mutex_lock(&f->lock);
     if (f->other_first_seq != 0) {
         ret_status->members[ret_status->member_count++] = (struct far_log_member){
-            .id = f->other_id, .address = "127.0.0.1:2", .role = FAR_server_role_voter, .about = {.first_seq = f->other_first_seq},
-            .about_age_ms = f->silent ? 60 * 1000 : 0};
+            .id = f->other_id, .address = "127.0.0.1:2", .role = FAR_server_role_voter,
+            .about = {.first_seq = f->other_first_seq, .oldest_seq = f->other_oldest_seq}, .about_age_ms = f->silent ? 60 * 1000 : 0};
     }
     pthread_mutex_unlock(&f->lock);
 }
@@ -484,6 +484,14 @@ void far_test_api_other(struct far_test_api *shown, uint64_t id, uint64_t first_
     pthread_mutex_lock(&f->lock);
     f->other_id = id;
     f->other_first_seq = first_seq;
+    pthread_mutex_unlock(&f->lock);
+}
+
+void far_test_api_apart(struct far_test_api *shown, uint64_t oldest_seq)
+{
+    struct fixture *f = (struct fixture *)(void *)shown;
+    pthread_mutex_lock(&f->lock);
+    f->other_oldest_seq = oldest_seq;
     pthread_mutex_unlock(&f->lock);
 }
 

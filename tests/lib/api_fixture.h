@@ -32,6 +32,8 @@ void far_test_api_hold(struct far_test_api *fixture, bool hold);
 void far_test_api_trim(struct far_test_api *fixture, uint64_t first_seq);
 /* Another server, heard just now, whose oldest event is this one; 0: none. */
 void far_test_api_other(struct far_test_api *fixture, uint64_t id, uint64_t first_seq);
+/* It also keeps events from this one on, apart from the others; 0: none. */
+void far_test_api_apart(struct far_test_api *fixture, uint64_t oldest_seq);
 /* The other server has said nothing for a minute. */
 void far_test_api_silent(struct far_test_api *fixture, bool silent);
 void far_test_api_stale(struct far_test_api *fixture, bool stale);

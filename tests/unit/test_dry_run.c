@@ -343,6 +343,10 @@ static void the_only_server_with_some_events_stays(void **unused)
     assert_int_equal(ask("DELETE", "/v1/servers/s2?dry_run=true&force=true", NULL), 200);
     far_test_api_other(fixture, id, 3);
     assert_int_equal(ask("DELETE", "/v1/servers/s2?dry_run=true", NULL), 200);
+    far_test_api_apart(fixture, 1); /* from before a state that came */
+    assert_int_equal(ask("DELETE", "/v1/servers/s2?dry_run=true", NULL), 409);
+    assert_int_equal(ask("DELETE", "/v1/servers/s2?dry_run=true&force=true", NULL), 200);
+    far_test_api_apart(fixture, 0);
     far_test_api_other(fixture, id, 0);
     far_test_api_trim(fixture, 1);
     assert_int_equal(ask("DELETE", "/v1/sites/spare?dry_run=true&force=true", NULL), 400);
@@ -369,6 +373,11 @@ static void only_what_no_server_holds_is_forgotten(void **unused)
     assert_non_null(strstr(far_test_https_body(c), "has not said lately"));
     assert_int_equal(ask("POST", "/v1/log/forget?dry_run=true&force=true", "{\"before\":3}"), 200);
     far_test_api_silent(fixture, false);
+    far_test_api_apart(fixture, 1); /* and what lies between is nowhere */
+    assert_int_equal(ask("POST", "/v1/log/forget?dry_run=true", "{\"before\":3}"), 409);
+    assert_non_null(strstr(far_test_https_body(c), "keeps events from 1 on"));
+    assert_int_equal(ask("POST", "/v1/log/forget?dry_run=true&force=true", "{\"before\":3}"), 200);
+    far_test_api_apart(fixture, 0);
     far_test_api_other(fixture, id, 0);
     far_test_api_trim(fixture, 1);
     assert_int_equal(ask("POST", "/v1/log/forget?dry_run=true", "{}"), 400);

@@ -294,6 +294,12 @@ static void those_behind_the_state_are_given_up(bool in_memory)
     (void)fetch(store, 1);
     check(store, 1, OWN + 5);
     assert_int_equal(count_rows(store), OWN + 5);
+    install(store, STATE);
+    install(store, OWN - 5); /* also of a stretch */
+    assert_int_equal(meta_of(store).older_count, 0);
+    append(store, OWN - 4, OWN + 20);
+    (void)fetch(store, 1);
+    check(store, 1, OWN + 20);
     end(store, in_memory);
 }
 
@@ -342,6 +348,123 @@ static void sealed_ones_stay_sealed(void **state)
     end(store, false);
 }
 
+static void newer_segments_outlive_one_that_is_dropped(void **state)
+{
+    (void)state;
+    struct far_store *store = new_store(false);
+    struct far_store_txn *txn;
+    struct far_error err = {0};
+    size_t count;
+    append(store, 1, OWN);
+    install(store, STATE);
+    append(store, STATE + 1, EVENTS);
+    (void)fetch(store, OWN + 100);
+    must(far_segments_seal_all(store, &limits, &err), &err);
+    must(far_store_begin(store, true, &txn, &err), &err);
+    must(store->ops->event_remove(txn, OWN, OWN, 1, &count, &err), &err);
+    must(far_store_commit(txn, &err), &err);
+    (void)fetch(store, 1);
+    check(store, 1, EVENTS);
+    end(store, false);
+}
+
+static void segments_are_as_large_as_ever_beside_one(void **state)
+{
+    (void)state;
+    struct far_store *store = new_store(false);
+    struct far_store_txn *txn;
+    struct far_error err = {0};
+    struct far_segment segment = {.last_seq = 0};
+    unsigned count = 0;
+    append(store, 1, OWN);
+    install(store, STATE);
+    for (uint64_t seq = STATE + 1; seq <= EVENTS; seq++) {
+        append(store, seq, seq);
+        must(far_segments_seal_all(store, &limits, &err), &err);
+    }
+    must(far_store_begin(store, false, &txn, &err), &err);
+    while (store->ops->segment_seek(txn, segment.last_seq + 1, &segment, &err) == 0) {
+        count++;
+    }
+    far_store_abort(txn);
+    assert_in_range(count, 1, 4);
+    end(store, false);
+}
+
+static void an_older_program_may_have_run_in_between(void **state)
+{
+    (void)state;
+    struct far_store *store = new_store(false);
+    struct far_store_txn *txn;
+    struct far_error err = {0};
+    struct far_stretch stretch;
+    append(store, 1, OWN);
+    install(store, STATE);
+    append(store, STATE + 1, EVENTS);
+    must(far_store_begin(store, true, &txn, &err), &err);
+    stretch = far_store_meta(txn)->older[0];
+    far_store_meta(txn)->older_count = 0;
+    must(far_store_commit(txn, &err), &err);
+    (void)fetch(store, 100); /* by the older program, which overwrites rows */
+    must(far_segments_seal_all(store, &limits, &err), &err);
+    uint64_t first = meta_of(store).first_seq;
+    must(far_store_begin(store, true, &txn, &err), &err);
+    far_store_meta(txn)->older[0] = stretch; /* what the record says, still */
+    far_store_meta(txn)->older_count = 1;
+    must(far_store_commit(txn, &err), &err);
+    (void)fetch(store, first - 1);
+    check(store, meta_of(store).first_seq, EVENTS);
+    end(store, false);
+}
+
+static void a_cut_through_one_that_is_gone_drops_it(void **state)
+{
+    (void)state;
+    struct far_store *store = new_store(false);
+    struct far_store_txn *txn;
+    struct far_error err = {0};
+    size_t count;
+    append(store, 1, OWN);
+    install(store, STATE);
+    must(far_store_begin(store, true, &txn, &err), &err);
+    must(store->ops->event_remove(txn, 1, OWN, 1000, &count, &err), &err); /* an older program's tidying did it */
+    must(far_store_commit(txn, &err), &err);
+    while (tidy(store, OWN - 9)) {
+    }
+    assert_int_equal(meta_of(store).older_count, 0);
+    end(store, false);
+}
+
+static void a_segment_that_begins_before_one_goes_with_it(void **state)
+{
+    (void)state;
+    static const struct far_seal_limits small = {.rows_max = 1, .segment_events = 50, .segment_bytes = 1 << 20};
+    struct far_store *store = new_store(false);
+    struct far_store_txn *txn;
+    struct far_error err = {0};
+    must(far_store_begin(store, true, &txn, &err), &err);
+    for (uint64_t seq = 1; seq <= OWN; seq++) {
+        struct far_event event = make_event(seq);
+        event.kind = seq == 240 ? 11 : 10;
+        must(far_store_event_append(txn, &event, &err), &err);
+    }
+    must(far_store_commit(txn, &err), &err);
+    must(far_segments_seal_all(store, &small, &err), &err);
+    install(store, STATE);
+    while (tidy(store, 231)) {
+    }
+    (void)fetch(store, 231);
+    check(store, meta_of(store).first_seq, STATE);
+    bool more = true;
+    while (more) {
+        must(far_store_begin(store, true, &txn, &err), &err);
+        must(far_segments_trim(txn, 64, &more, &err), &err);
+        must(far_store_commit(txn, &err), &err);
+    }
+    check(store, meta_of(store).first_seq, STATE);
+    end(store, false);
+}
+
 static void in_lmdb_and_in_memory(void **state)
 {
     (void)state;
@@ -383,6 +506,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(in_lmdb_and_in_memory),
         cmocka_unit_test(sealed_ones_stay_sealed),
+        cmocka_unit_test(newer_segments_outlive_one_that_is_dropped),
+        cmocka_unit_test(segments_are_as_large_as_ever_beside_one),
+        cmocka_unit_test(an_older_program_may_have_run_in_between),
+        cmocka_unit_test(a_cut_through_one_that_is_gone_drops_it),
+        cmocka_unit_test(a_segment_that_begins_before_one_goes_with_it),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
