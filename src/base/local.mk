@@ -4,6 +4,7 @@ libbase_la_SOURCES = \
 	src/base/assert.h \
 	src/base/buf.c src/base/buf.h \
 	src/base/bytes.c src/base/bytes.h \
+	src/base/child.c src/base/child.h \
 	src/base/clock.c src/base/clock.h \
 	src/base/config.c src/base/config.h \
 	src/base/error.c src/base/error.h \

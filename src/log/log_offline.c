@@ -1,6 +1,7 @@
 /* The log of a server that does not run: see log_offline.h. */
 #include "log/log_offline.h"
 
+#include "base/child.h"
 #include "log/apply.h"
 #include "log/log_private.h"
 
@@ -178,4 +179,43 @@ int far_log_offline_recover(struct far_log_offline *log, uint64_t start_term, st
 {
     struct far_raft_config config = raft_config(log);
     return far_raft_recover(&config, start_term, err);
+}
+
+/* ---- can it be read? ---- */
+
+static int probe(void *arg, struct far_error *err)
+{
+    const struct far_log_config *config = arg;
+    struct far_log_offline *log;
+    struct far_log_view view;
+    struct far_log_ending ending;
+    struct far_hash128 digest;
+    uint64_t rows;
+    int rc = far_log_offline_open(config, &log, err);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = far_log_offline_view(log, &view, err);
+    if (rc == 0) {
+        (void)far_state_digest_walk(view.state.kv, &digest, &rows, NULL); /* each row is checked where it is used */
+        far_log_view_end(&view);
+        rc = far_log_offline_ending(log, &ending, err);
+    }
+    far_log_offline_close(log);
+    return rc;
+}
+
+int far_log_offline_probe(const struct far_log_config *config, bool *ret_died, struct far_error *err)
+{
+    struct far_error why = {0};
+    bool has_died = false;
+    struct far_log_config copy = *config;
+    int rc = far_child_run(probe, &copy, &has_died, &why);
+    if (ret_died != NULL) {
+        *ret_died = has_died;
+    }
+    if (has_died) {
+        return far_fail(err, rc, "the store in '%.200s/state' cannot be read, its structure is damaged: %.200s", config->dir, why.message);
+    }
+    return rc == 0 ? 0 : far_fail(err, rc, "%s", why.message);
 }

@@ -12,6 +12,10 @@ struct far_log_offline;
 /* FAR_CONFLICT: a server runs on it; FAR_NOT_FOUND: there is no log. Of the config dir, server_id, address and map_bytes
  * count, and must outlive it. */
 int far_log_offline_open(const struct far_log_config *config, struct far_log_offline **ret_log, struct far_error *err);
+/* Can it be read, and where does it end? In a child process, for damage to the store's structure kills whoever meets it: then
+ * FAR_CORRUPT, and *ret_died (NULL is allowed). Reads every row of the state, and what is behind it; else as far_log_offline_open()
+ * and far_log_offline_ending(). Nothing may have it open. */
+int far_log_offline_probe(const struct far_log_config *config, bool *ret_died, struct far_error *err);
 void far_log_offline_close(struct far_log_offline *log); /* NULL is allowed */
 /* The state as it was applied; end it with far_log_view_end(). */
 int far_log_offline_view(struct far_log_offline *log, struct far_log_view *ret_view, struct far_error *err);

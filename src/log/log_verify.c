@@ -5,6 +5,7 @@
  * in the store; each row's checksum and the digest, from the bytes; the rules between rows; each checksum of the WAL.
  * LMDB trusts its pages, so damage to its own structure may kill whoever walks it: a child process does the walk, and its
  * death is a finding like any other. */
+#include "base/child.h"
 #include "fsm/rows.h"
 #include "log/compact.h"
 #include "log/head_check.h"
@@ -16,14 +17,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -436,13 +435,9 @@ static void report_to_pipe(void *arg, bool good, const char *text)
 
 static void child(const char *dir, int fd)
 {
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* it has the folder's lock, too */
-    static const int deadly[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
     struct verify verify = {.report = report_to_pipe, .arg = &fd};
     struct far_error err = {0};
-    for (size_t i = 0; i < sizeof deadly / sizeof deadly[0]; i++) {
-        signal(deadly[i], SIG_DFL); /* a handler of the parent's could jump back into the parent's code */
-    }
+    far_child_settle();
     if (verify_store(&verify, dir, &err) != 0) {
         say(&verify, false, "%s", err.message);
     }

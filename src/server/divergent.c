@@ -5,6 +5,7 @@
  * whoever wants something of it back gives the command again. May run beside the server, whose own log it does not touch. */
 #include "api/event_text.h"
 #include "api/request.h"
+#include "base/child.h"
 #include "base/file.h"
 #include "base/logging.h"
 #include "fsm/kv_overlay.h"
@@ -38,6 +39,32 @@ struct divergent {
     uint64_t answered_seq; /* events behind it were perhaps never answered */
     char damage[FAR_MESSAGE_MAX];
 };
+
+/* ---- what was kept may be damaged: its structure kills whoever reads it ---- */
+
+struct work {
+    int (*run)(const char *dir, const char *place, struct far_error *err);
+    const char *dir, *place;
+};
+
+static int do_work(void *arg, struct far_error *err)
+{
+    const struct work *work = arg;
+    return work->run(work->dir, work->place, err);
+}
+
+static int in_child(int (*run)(const char *dir, const char *place, struct far_error *err), const char *dir, const char *place,
+                    struct far_error *err)
+{
+    struct work work = {.run = run, .dir = dir, .place = place};
+    struct far_error why = {0};
+    bool has_died = false;
+    int rc = far_child_run(do_work, &work, &has_died, &why);
+    if (has_died) {
+        return far_fail(err, rc, "the store in '%.200s/divergent' cannot be read, its structure is damaged: %.200s", dir, why.message);
+    }
+    return rc == 0 ? 0 : far_fail(err, rc, "%s", why.message);
+}
 
 /* ---- opening ---- */
 
@@ -194,6 +221,15 @@ static void print_divergent(const char *place, struct divergent *d, int rc, cons
     }
 }
 
+static int print_place(const char *dir, const char *place, struct far_error *err)
+{
+    struct divergent d;
+    struct far_error why = {0};
+    print_divergent(place, &d, open_divergent(dir, place, &d, &why), &why);
+    close_divergent(&d);
+    return 0;
+}
+
 static int list(const char *dir, const char *unused, struct far_error *err)
 {
     char places[PLACES_MAX][PLACE_MAX];
@@ -201,10 +237,12 @@ static int list(const char *dir, const char *unused, struct far_error *err)
     int rc = access(dir, F_OK) == 0 ? 0 : far_fail_errno(err, FAR_NOT_FOUND, errno, "open folder '%s'", dir);
     rc = rc != 0 ? rc : find_places(dir, places, &count, err);
     for (size_t i = 0; rc == 0 && i < count; i++) {
-        struct divergent d;
+        struct divergent d = {.log = NULL};
         struct far_error why = {0};
-        print_divergent(places[i], &d, open_divergent(dir, places[i], &d, &why), &why);
-        close_divergent(&d);
+        int died = in_child(print_place, dir, places[i], &why);
+        if (died != 0) {
+            print_divergent(places[i], &d, died, &why);
+        }
     }
     if (rc == 0 && count == 0) {
         printf("this server never diverged\n");
@@ -344,6 +382,10 @@ int far_server_divergent(int argc, char **argv)
     } else if (rc == 0 && verbs[i].needs_place && options[OPT_NAME] == NULL) {
         rc = far_fail(&err, FAR_INVALID, "divergent: '--name' is missing: one of those that list shows");
     }
-    rc = rc != 0 ? rc : verbs[i].run(options[OPT_DIR], options[OPT_NAME], &err);
+    if (rc == 0 && verbs[i].needs_place) {
+        rc = in_child(verbs[i].run, options[OPT_DIR], options[OPT_NAME], &err);
+    } else if (rc == 0) {
+        rc = verbs[i].run(options[OPT_DIR], NULL, &err); /* each of the list by itself */
+    }
     return rc == 0 ? 0 : far_server_failed(&err);
 }

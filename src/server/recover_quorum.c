@@ -370,10 +370,22 @@ static bool is_begun(struct recovery *r)
     return is_read && r->state_epoch == r->incarnation.epoch;
 }
 
+/* Before the first byte: damage that would kill this program halfway is found now. What else is wrong is said where it is met. */
+static int check_readable(const struct recovery *r, struct far_error *err)
+{
+    struct far_error why = {0};
+    bool would_die = false;
+    (void)far_log_offline_probe(&r->log_config, &would_die, &why);
+    return would_die ? far_fail(err, FAR_CORRUPT, "nothing can go on from here: %.300s; recover another survivor, or restore a backup",
+                                why.message)
+                     : 0;
+}
+
 static int recover(struct recovery *r, struct far_error *err)
 {
     struct far_log_offline *log;
-    int rc = far_log_offline_open(&r->log_config, &log, err);
+    int rc = check_readable(r, err);
+    rc = rc != 0 ? rc : far_log_offline_open(&r->log_config, &log, err);
     if (rc != 0) {
         return rc;
     }

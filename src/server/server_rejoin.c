@@ -120,18 +120,12 @@ static int check_unfit(const struct rejoin *r, struct far_error *err)
 {
     unsigned findings = 0;
     struct far_log_config config = far_server_log_config(r->dir, &r->old, NULL);
-    struct far_log_offline *log;
-    struct far_log_ending ending;
     struct far_error why = {0};
     if (is_new(r->dir)) {
         return far_fail(err, FAR_CONFLICT, "server '%s' has joined and not run yet: start it with: farshored run --dir %s",
                         r->old.name, r->dir);
     }
-    int rc = far_log_offline_open(&config, &log, &why);
-    if (rc == 0) {
-        rc = far_log_offline_ending(log, &ending, &why);
-        far_log_offline_close(log);
-    }
+    int rc = far_log_offline_probe(&config, NULL, &why);
     rc = rc != 0 ? rc : far_log_verify(r->dir, tell_finding, &findings, &why);
     if (rc == FAR_CORRUPT || rc == FAR_NOT_FOUND) {
         fprintf(stderr, "farshored: server '%s' is not whole: %s\n", r->old.name, why.message);
@@ -154,12 +148,8 @@ static bool is_given_up(const char *dir)
 static int check_stopped(const struct rejoin *r, struct far_error *err)
 {
     struct far_log_config config = far_server_log_config(r->dir, &r->old, NULL);
-    struct far_log_offline *log;
     struct far_error why = {0};
-    int rc = is_new(r->dir) ? FAR_NOT_FOUND : far_log_offline_open(&config, &log, &why);
-    if (rc == 0) {
-        far_log_offline_close(log);
-    }
+    int rc = is_new(r->dir) ? FAR_NOT_FOUND : far_log_offline_probe(&config, NULL, &why);
     return rc == FAR_CONFLICT ? far_fail(err, rc, "%s", why.message) : 0;
 }
 

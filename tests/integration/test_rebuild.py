@@ -7,11 +7,12 @@ import glob
 import json
 import os
 import re
+import subprocess
 
 import farlib
 import tap
 
-INVALID, CONFLICT = 2, 4
+INVALID, CONFLICT, CORRUPT = 2, 4, 12
 WORD = b"lisbon-on-the-far-shore"
 cluster = None
 
@@ -160,6 +161,50 @@ def one_that_lost_its_log_too():
     return wrong + ([] if cluster.get("/v1/sites/porto", server=server)["id"] == before["id"] else ["an acknowledged command is lost"])
 
 
+def damage_structure(server):
+    """Bytes all over the store: whoever walks its pages is led anywhere, and dies."""
+    path = os.path.join(server.dir, "state", "data.mdb")
+    with open(path, "rb") as file:
+        data = bytearray(file.read())
+    for at in range(8192, len(data), 97):
+        data[at] ^= 0x55
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def run_tool(*argv):
+    """Like the cluster's, but that a program which was killed is a status, too."""
+    done = subprocess.run([farlib.program(argv[0]), *argv[1:]], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                          timeout=60 * farlib.SLOW, preexec_fn=farlib.die_with_parent)
+    return done.returncode, done.stdout + done.stderr
+
+
+def one_whose_store_kills_whoever_reads_it_too():
+    server, number = cluster.servers["recovery"], number_of("recovery")
+    server.stop()
+    damage_structure(server)
+    before = farlib.tree_of(server.dir)
+    wrong = []
+    for argv, wanted in ((("rejoin-check", "--dir", server.dir, "--name", "recovery"), 0),
+                         (("recover-quorum", "--dir", server.dir, "--token", "@" + cluster.token_file, "--dry-run"), CORRUPT),
+                         (("recover-quorum", "--dir", server.dir, "--token", "@" + cluster.token_file, "--confirm", "test"), CORRUPT)):
+        status, text = run_tool("farshored", *argv)
+        wrong += [] if status == wanted and "its structure is damaged" in text else ["%s: %d %s" % (argv[0], status, text)]
+    if farlib.tree_of(server.dir) != before:
+        wrong.append("something was changed")
+    status, text = rebuild("recovery", server.dir)
+    if status != 0:
+        return wrong + ["%d %s" % (status, text)]
+    wrong += comes_back("recovery", number)
+    status, text = run_tool("farshored", "divergent", "--do", "list", "--dir", server.dir)
+    lines = [line for line in text.splitlines() if line.startswith("1-%d" % number)]
+    wrong += [] if status == 0 and len(lines) == 1 and "its structure is damaged" in lines[0] else ["list: %d %s" % (status, text)]
+    for what in ("show", "diff"):
+        status, text = run_tool("farshored", "divergent", "--do", what, "--dir", server.dir, "--name", "1-%d" % number)
+        wrong += [] if status == CORRUPT and "its structure is damaged" in text else ["%s: %d %s" % (what, status, text)]
+    return wrong
+
+
 def every_store_is_right():
     cluster.verify_all_offline()
     return []
@@ -169,4 +214,5 @@ if __name__ == "__main__":
     with farlib.Cluster(nodes=False) as cluster:
         cluster.wait_whole_history()
         tap.run_all([a_whole_server_is_not_rebuilt_by_mistake, a_flipped_bit_is_never_shown_as_a_value,
-                     one_command_makes_it_a_new_server, one_that_lost_its_log_too, every_store_is_right])
+                     one_command_makes_it_a_new_server, one_that_lost_its_log_too,
+                     one_whose_store_kills_whoever_reads_it_too, every_store_is_right])
