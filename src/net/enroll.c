@@ -131,7 +131,8 @@ static struct curl_slist *headers_of(uint64_t feature_level)
     return both;
 }
 
-static const char join_path[] = "/v1/join", try_path[] = "/v1/join?dry_run=true";
+/* A trial asks the state as of now: a server that is behind would not know a token that was just made. */
+static const char join_path[] = "/v1/join", try_path[] = "/v1/join?dry_run=true&consistency=linearizable";
 
 static int post(const char *address, const char *path, const char *body, uint64_t feature_level, const struct far_join_token *token,
                 struct far_buf *answer, struct far_error *err)
@@ -431,17 +432,29 @@ int far_enroll_parse_cluster(const char *json, size_t len, struct far_enroll_clu
     return 0;
 }
 
+/* Version 0.1.0 has no trials, and says so in these words. */
+static int check_knows_trials(int rc, struct far_error *err)
+{
+    return rc == FAR_INVALID && strstr(err->message, "unknown argument 'dry_run'") != NULL
+               ? far_fail(err, FAR_NOT_FOUND, "the server that was asked is of a version that cannot try a join out")
+               : rc;
+}
+
 int far_enroll_try(const struct far_enroll_request *request, struct far_enroll_cluster *ret_cluster, struct far_error *err)
 {
     struct far_join_token token;
     struct far_buf key, answer;
+    struct far_error why = {0};
     int rc = far_join_token_parse(request->token, strlen(request->token), &token, err);
     if (rc != 0) {
         return rc;
     }
     far_buf_init(&key, FAR_PKI_BYTES_MAX);
     far_buf_init(&answer, TRIED_MAX);
-    rc = make_and_ask(request, try_path, &token, &key, &answer, err);
+    rc = check_knows_trials(make_and_ask(request, try_path, &token, &key, &answer, &why), &why);
+    if (rc != 0 && err != NULL) {
+        *err = why;
+    }
     rc = rc != 0 ? rc : far_enroll_parse_cluster((const char *)answer.data, answer.len, ret_cluster, err);
     far_secret_done(&key);
     far_buf_done(&answer);

@@ -59,7 +59,8 @@ struct far_enroll_cluster {
     uint8_t uuid[16];
     uint64_t incarnation_epoch;
 };
-/* The join is only tried out: the errors are the same, the token stays good. */
+/* The join is only tried out: the errors are the same, the token stays good. FAR_NOT_FOUND: the server is of an older version that has
+ * no trials. */
 int far_enroll_try(const struct far_enroll_request *request, struct far_enroll_cluster *ret_cluster, struct far_error *err);
 void far_enroll_done(struct far_enrolment *enrolment); /* NULL is allowed */
 

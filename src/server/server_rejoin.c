@@ -85,33 +85,35 @@ static void tell_finding(void *arg, bool good, const char *text)
     }
 }
 
-/* Was it left behind? The cluster of the token is this server's, in a later life: then this one's id is nobody's there, and it has
- * only not heard of it yet. Why that could not be found out is an error too. */
-static int ask_cluster(const struct rejoin *r, bool *ret_is_left, struct far_error *err)
+/* The join is tried out, as it will be asked for: which cluster the token is of, or why it would be refused. */
+static int try_join(const struct rejoin *r, struct far_enroll_cluster *ret_cluster, struct far_error *err)
 {
     uint8_t seal_private[32], seal_public[32];
     const char *name = r->options[OPT_NAME], *api = r->options[OPT_API], *peer = r->options[OPT_PEER];
-    struct far_enroll_cluster cluster;
-    int rc = far_seal_keypair(seal_public, seal_private, err);
+    struct far_server_config config;
+    int rc = far_server_addresses_settle(api != NULL ? api : r->old.api_address, peer != NULL ? peer : r->old.peer_address, &config, err);
+    rc = rc != 0 ? rc : far_seal_keypair(seal_public, seal_private, err);
     explicit_bzero(seal_private, sizeof seal_private); /* only a trial */
     const struct far_enroll_request request = {.token = r->token,
                                                .party = FAR_PARTY_SERVER,
                                                .name = name != NULL ? name : r->old.name,
-                                               .api_address = api != NULL ? api : r->old.api_address,
-                                               .peer_address = peer != NULL ? peer : r->old.peer_address,
+                                               .api_address = config.api_address,
+                                               .peer_address = config.peer_address,
                                                .seal_key = seal_public,
                                                .feature_level = FAR_FEATURE_LEVEL};
+    return rc != 0 ? rc : far_enroll_try(&request, ret_cluster, err);
+}
+
+/* The cluster of the token is this server's, in a later life: then this one's id is nobody's there, and it has only not heard of it. */
+static bool was_left(const struct rejoin *r, const struct far_enroll_cluster *cluster)
+{
     uint64_t own_epoch = epoch_of(r->dir, &r->old);
-    rc = rc != 0 ? rc : far_enroll_try(&request, &cluster, err);
-    if (rc != 0) {
-        return rc;
+    if (memcmp(cluster->uuid, r->old.cluster_uuid, sizeof cluster->uuid) != 0 || cluster->incarnation_epoch <= own_epoch) {
+        return false;
     }
-    *ret_is_left = memcmp(cluster.uuid, r->old.cluster_uuid, sizeof cluster.uuid) == 0 && cluster.incarnation_epoch > own_epoch;
-    if (*ret_is_left) {
-        fprintf(stderr, "farshored: server '%s' is of incarnation %llu of the cluster, which is in incarnation %llu and went on "
-                "without it\n", r->old.name, (unsigned long long)own_epoch, (unsigned long long)cluster.incarnation_epoch);
-    }
-    return 0;
+    fprintf(stderr, "farshored: server '%s' is of incarnation %llu of the cluster, which is in incarnation %llu and went on "
+            "without it\n", r->old.name, (unsigned long long)own_epoch, (unsigned long long)cluster->incarnation_epoch);
+    return true;
 }
 
 /* A member that is whole is not thrown away by mistake: damage that does not keep it from opening is looked for everywhere, which
@@ -153,24 +155,36 @@ static int check_stopped(const struct rejoin *r, struct far_error *err)
     return rc == FAR_CONFLICT ? far_fail(err, rc, "%s", why.message) : 0;
 }
 
-/* Neither a token that cannot be one nor a member that is whole costs anything. */
+/* Not a no: whoever cannot be reached, or does not know of trials (an older version), may take the server in later. */
+static bool is_no_answer(int klass)
+{
+    return klass == FAR_IO || klass == FAR_BUSY || klass == FAR_TIMEOUT || klass == FAR_NOT_LEADER || klass == FAR_NOT_FOUND;
+}
+
+/* The token, as the cluster sees it now. Where it does not answer, the moves are made all the same, and the same command goes on; a
+ * dry run says that it does not. */
+static int check_answer(const struct rejoin *r, const struct far_error *answer, struct far_error *err)
+{
+    bool is_good = answer->klass == 0 || (is_no_answer(answer->klass) && r->options[OPT_DRY_RUN] == NULL);
+    return is_good ? 0 : far_fail(err, answer->klass, "%s", answer->message);
+}
+
+/* Neither a token that the cluster refuses nor a member that is whole costs anything. */
 static int check_fit(struct rejoin *r, struct far_error *err)
 {
     struct far_error no_token = {0}, no_answer = {0};
-    bool is_left = false;
-    if (is_given_up(r->dir)) {
-        return check_token(r, err);
-    }
-    if (check_token(r, &no_token) == 0) {
-        ask_cluster(r, &is_left, &no_answer);
-    }
-    int rc = is_left ? check_stopped(r, err) : check_unfit(r, err);
+    struct far_enroll_cluster cluster;
+    bool is_answered = check_token(r, &no_token) == 0 && try_join(r, &cluster, &no_answer) == 0;
+    int rc = is_given_up(r->dir) ? 0 : is_answered && was_left(r, &cluster) ? check_stopped(r, err) : check_unfit(r, err);
     if (rc == FAR_CONFLICT && no_answer.klass != 0) {
         struct far_error why = *err;
         return far_fail(err, rc, "%.320s (the cluster of the token was asked whether it went on without this server: %.130s)",
                         why.message, no_answer.message);
     }
-    return rc != 0 || no_token.klass == 0 ? rc : far_fail(err, no_token.klass, "%s", no_token.message);
+    if (rc == 0 && no_token.klass != 0) {
+        return far_fail(err, no_token.klass, "%s", no_token.message);
+    }
+    return rc != 0 ? rc : check_answer(r, &no_answer, err);
 }
 
 /* ---- moving ---- */
@@ -244,20 +258,30 @@ static int read_marker(struct rejoin *r, struct far_error *err)
     return rc;
 }
 
-static int begin(struct rejoin *r, struct far_error *err)
+/* Where what it is now would be kept; r->old is known. */
+static int choose_place(struct rejoin *r, struct far_error *err)
 {
-    char text[PLACE_MAX + 1], path[PATH_BYTES];
+    char path[PATH_BYTES];
+    r->old_epoch = epoch_of(r->dir, &r->old);
+    snprintf(r->place, sizeof r->place, "%llu-%llu", (unsigned long long)r->old_epoch, (unsigned long long)r->old.server_id);
+    place_path(r, "config", path);
+    return access(path, F_OK) == 0 ? far_fail(err, FAR_CONFLICT, "'%s' is there already", path) : 0;
+}
+
+/* All that is looked at before the first byte of a new rejoin. */
+static int check_begin(struct rejoin *r, struct far_error *err)
+{
     int rc = far_server_config_load(r->dir, &r->old, err);
     rc = rc != 0 ? rc : check_fit(r, err);
+    return rc != 0 ? rc : choose_place(r, err);
+}
+
+static int begin(struct rejoin *r, struct far_error *err)
+{
+    char text[PLACE_MAX + 1];
+    int rc = check_begin(r, err);
     if (rc != 0) {
         return rc;
-    }
-    r->old_epoch = epoch_of(r->dir, &r->old);
-    snprintf(r->place, sizeof r->place, "%llu-%llu", (unsigned long long)r->old_epoch,
-             (unsigned long long)r->old.server_id);
-    place_path(r, "config", path);
-    if (access(path, F_OK) == 0) {
-        return far_fail(err, FAR_CONFLICT, "'%s' is there already", path);
     }
     snprintf(text, sizeof text, "%s\n", r->place);
     return far_server_file_write(r->dir, marker_name, far_slice_str(text), 0600, err);
@@ -408,27 +432,41 @@ static void tell_moves(const struct rejoin *r, bool is_begun)
     }
     print_names("move there: ", dir, false);
     print_names("leave where it is: ", dir, true);
-    printf("make a new key, ask the cluster with the join token, write server.key, server.crt, ca.crt, seal.key, and at last config; then\n"
-           "remove the file 'rejoin'\n");
+    printf("make a new key, ask the cluster with the join token, write server.key, server.crt, ca.crt, seal.key, sign.key,\n"
+           "incarnation (in a later life of the cluster), and at last config; then remove the file 'rejoin'\n");
+}
+
+/* The old config, wherever an interrupted rejoin left it. */
+static int load_begun(struct rejoin *r, struct far_error *err)
+{
+    return load_old(r, NULL) == 0 ? 0 : far_server_config_load(r->dir, &r->old, err);
+}
+
+static int try_begun(struct rejoin *r, struct far_error *err)
+{
+    struct far_enroll_cluster cluster;
+    int rc = load_begun(r, err);
+    rc = rc != 0 ? rc : check_token(r, err);
+    return rc != 0 ? rc : try_join(r, &cluster, err);
 }
 
 static int try_out(struct rejoin *r, struct far_error *err)
 {
     int rc = read_marker(r, err);
-    bool is_begun = rc == 0 && !is_joined(r);
+    bool has_marker = rc == 0, is_over = has_marker && is_joined(r), is_begun = has_marker && !is_over;
     if (rc != 0 && rc != FAR_NOT_FOUND) {
         return rc;
     }
-    if (is_begun) {
-        rc = check_token(r, err);
-    } else {
-        rc = far_server_config_load(r->dir, &r->old, err);
-        rc = rc != 0 ? rc : check_fit(r, err);
-        r->old_epoch = rc == 0 ? epoch_of(r->dir, &r->old) : 0;
-        snprintf(r->place, sizeof r->place, "%llu-%llu", (unsigned long long)r->old_epoch, (unsigned long long)r->old.server_id);
+    if (is_over && is_new(r->dir)) {
+        rc = load_old(r, err);
+        if (rc == 0) {
+            printf("dry run: nothing was done. The rejoin came to its end; only the file 'rejoin' in '%s' would be removed\n", r->dir);
+        }
+        return rc;
     }
+    rc = is_begun ? try_begun(r, err) : check_begin(r, err);
     if (rc == 0) {
-        printf("dry run: nothing was done. In this order:\n");
+        printf("dry run: nothing was done, and the token stays good. In this order:\n");
         tell_moves(r, is_begun);
         printf("the cluster takes the server in under a new number (events server_joined, then server_role_changed: voter)\n");
     }
@@ -470,8 +508,8 @@ int far_server_rejoin_check(int argc, char **argv)
     rc = read_marker(&r, &err);
     bool is_begun = rc == 0 && !is_joined(&r); /* the next rejoin goes on */
     rc = rc == FAR_NOT_FOUND ? 0 : rc;
-    if (rc == 0 && (!is_begun || load_old(&r, NULL) != 0)) { /* else it was moved already */
-        rc = far_server_config_load(r.dir, &r.old, &err);
+    if (rc == 0) {
+        rc = is_begun ? load_begun(&r, &err) : far_server_config_load(r.dir, &r.old, &err);
     }
     if (rc == 0 && strcmp(r.old.name, options[1]) != 0) {
         rc = far_fail(&err, FAR_INVALID, "folder '%s' is that of server '%s'", r.dir, r.old.name);
@@ -482,11 +520,8 @@ int far_server_rejoin_check(int argc, char **argv)
         far_fail(&err, rc, "%.340s; if the cluster was recovered without it: farshore server create, then farshore cluster rejoin",
                  why.message);
     }
+    rc = rc != 0 || is_begun ? rc : choose_place(&r, &err);
     if (rc == 0 && options[2] != NULL) {
-        r.old_epoch = epoch_of(r.dir, &r.old);
-        if (!is_begun) {
-            snprintf(r.place, sizeof r.place, "%llu-%llu", (unsigned long long)r.old_epoch, (unsigned long long)r.old.server_id);
-        }
         tell_moves(&r, is_begun);
     }
     return rc == 0 ? 0 : far_server_failed(&err);

@@ -5,6 +5,7 @@ far-timeout: 300
 """
 import json
 import os
+import shutil
 import threading
 
 import farlib
@@ -191,13 +192,32 @@ def a_fenced_server_rejoins_under_a_new_id_and_keeps_what_it_was():
         moved = text.split("move there: ")[1].split("\n")[0].split(", ")
         place = text.split("make folder '")[1].split("'")[0]
         assert farlib.tree_of(server.dir) == before and "config" in moved, text
-        status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, "--token", "nonsense", "--dry-run", check=False)
-        assert status == INVALID and farlib.tree_of(server.dir) == before, text
+        foreign = write_token("foreign-" + name, cluster.join_token("other-" + name, "join_server", name))
+        good = ("--token", token)
+        for wanted, word, options in ((INVALID, "token", ("--token", "nonsense")), (DENIED, "is for", ("--token", foreign)),
+                                      (INVALID, "same address", (*good, "--api", server.peer, "--peer", server.peer))):
+            for more in (["--dry-run"], []):
+                status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, *options, *more, check=False)
+                assert status == wanted and word in text and farlib.tree_of(server.dir) == before, (status, text)
+        os.makedirs(place)
+        write_token(os.path.join(place, "config"), "an older one")
+        for more in (["--dry-run"], []):
+            status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, *good, *more, check=False)
+            assert status == CONFLICT and "is there already" in text, (status, text)
+        shutil.rmtree(os.path.join(server.dir, "divergent"))
+        assert farlib.tree_of(server.dir) == before
         status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, "--token", token, check=False)
         assert set(moved) <= set(os.listdir(place)), (moved, os.listdir(place), text)
         assert status == 0, text
         status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, "--token", token, check=False)
         assert status == CONFLICT and "not run yet" in text, text
+        with open(os.path.join(server.dir, "rejoin"), "w", encoding="ascii") as file:  # killed before it was removed
+            file.write(os.path.basename(place) + "\n")
+        joined = farlib.tree_of(server.dir)
+        status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, "--token", token, "--dry-run", check=False)
+        assert status == 0 and "came to its end" in text and farlib.tree_of(server.dir) == joined, text
+        status, text = cluster.run_tool("farshored", "rejoin", "--dir", server.dir, "--token", token, check=False)
+        assert status == 0 and not os.path.exists(os.path.join(server.dir, "rejoin")), text
         server.start()
         farlib.until(lambda n=name: cluster.voter(n), 60, "server %s votes again" % name)
     assert epoch(cluster.servers["witness"]) == 2
