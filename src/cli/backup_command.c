@@ -93,14 +93,12 @@ int cli_run_backup(struct cli *cli, struct far_error *err)
 {
     const char *out = cli_value(&cli->parsed, "out");
     json_t *made = NULL;
-    if (access(out, F_OK) == 0) {
-        return far_fail(err, FAR_CONFLICT, "'%s' is there already", out);
-    }
-    if (cli_value(&cli->parsed, "dry-run") != NULL) {
-        return run_dry(cli, out, err);
+    int rc = cli_check_new_file(out, "--out", err); /* before the server makes one */
+    if (rc != 0 || cli_value(&cli->parsed, "dry-run") != NULL) {
+        return rc != 0 ? rc : run_dry(cli, out, err);
     }
     json_t *body = json_object();
-    int rc = cli_request(cli, "POST", "/v1/cluster/backups", body, &made, err);
+    rc = cli_request(cli, "POST", "/v1/cluster/backups", body, &made, err);
     json_decref(body);
     if (rc != 0) {
         return rc;

@@ -6,6 +6,7 @@
 #ifndef FAR_CLI_CLI_H
 #define FAR_CLI_CLI_H
 
+#include "base/buf.h"
 #include "base/error.h"
 
 #include "farshore/client.h"
@@ -113,7 +114,7 @@ void cli_done(struct cli *cli);
 json_t *cli_plan_new(void);
 /* A step that is told in words; needs: what has to be there before it can be foreseen, or NULL. */
 void cli_plan_say(json_t *plan, const char *needs, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* A step that is this request, tried with dry_run; what refuses it now is part of the plan. */
+/* A step that is this request, tried with dry_run; what refuses it now is part of the plan. FAR_INVALID, FAR_DENIED: for good. */
 int cli_plan_try(struct cli *cli, json_t *plan, const char *what, const char *method, const char *path, const json_t *body,
                  struct far_error *err);
 void cli_plan_print(struct cli *cli, const json_t *plan);
@@ -129,6 +130,8 @@ int cli_cluster_time(struct cli *cli, uint64_t *ret_ms, struct far_error *err);
 int cli_failed(const struct far_client_error *from, struct far_error *err);
 
 /* ---- output.c ---- */
+/* Could this file be made? FAR_CONFLICT: it is there (option says how another one is given); FAR_IO: not in that folder. */
+int cli_check_new_file(const char *path, const char *option, struct far_error *err);
 void cli_print_json(FILE *out, const json_t *json);
 void cli_print_table(FILE *out, const json_t *items, const char *columns);
 void cli_print_object(FILE *out, const json_t *object, int indent);
@@ -200,8 +203,8 @@ int cli_run_farshored(struct cli *cli, struct far_error *err); /* cluster init, 
 int cli_spawn_farshored(const char **argv, int *ret_status, struct far_error *err);
 /* The same; a status that is not 0 is an error of the class that it says. */
 int cli_call_farshored(const char **argv, struct far_error *err);
-/* The same, and what it prints, as far as there is room. */
-int cli_read_farshored(const char **argv, char *text, size_t size, struct far_error *err);
+/* The same, and what it prints goes into text, with a 0 behind. FAR_LIMIT: there is no room for all of it. */
+int cli_read_farshored(const char **argv, struct far_buf *text, struct far_error *err);
 
 /* The whole program; the exit code. */
 int cli_main(int argc, const char *const *argv);

@@ -1,7 +1,8 @@
 /* Dry runs of commands that are several: each step as far as it can be told now.
  *
  * A step that is one request is tried with dry_run, on the state as it is: what it would cause is right if nothing comes between, so
- * of a step behind another one the numbers are later ones, and a refusal may be one of now only. A step whose beginning another one
+ * of a step behind another one the numbers are later ones, and a refusal may be one of now only (what is refused for good, whatever the
+ * state, is an error of the dry run itself). A step whose beginning another one
  * has to make first (a token, a new server's address) says what it needs. */
 #include "cli.h"
 
@@ -13,21 +14,19 @@ json_t *cli_plan_new(void)
     return json_pack("{s:b, s:[]}", "dry_run", true, "steps");
 }
 
-static json_t *add_step(json_t *plan, const char *what)
+static json_t *add_step(json_t *plan, json_t *what)
 {
-    json_t *step = json_pack("{s:s}", "do", what);
+    json_t *step = json_pack("{s:o}", "do", what != NULL ? what : json_string("(a text that is not UTF-8)"));
     json_array_append_new(json_object_get(plan, "steps"), step);
     return step;
 }
 
 void cli_plan_say(json_t *plan, const char *needs, const char *format, ...)
 {
-    char what[1024];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(what, sizeof what, format, arguments);
+    json_t *step = add_step(plan, json_vsprintf(format, arguments));
     va_end(arguments);
-    json_t *step = add_step(plan, what);
     if (needs != NULL) {
         json_object_set_new(step, "needs", json_string(needs));
     }
@@ -41,12 +40,25 @@ int cli_plan_try(struct cli *cli, json_t *plan, const char *what, const char *me
     snprintf(dry, sizeof dry, "%s%cdry_run=true", path, strchr(path, '?') == NULL ? '?' : '&');
     int rc = cli_request(cli, method, dry, body, &prediction, err);
     if (rc == 0) {
-        json_object_set_new(add_step(plan, what), "prediction", prediction);
-    } else if (rc == FAR_CONFLICT || rc == FAR_NOT_FOUND || rc == FAR_INVALID || rc == FAR_DENIED || rc == FAR_LIMIT) {
-        json_object_set_new(add_step(plan, what), "refused", json_string(err->message));
+        json_object_set_new(add_step(plan, json_string(what)), "prediction", prediction);
+    } else if (rc == FAR_CONFLICT || rc == FAR_NOT_FOUND || rc == FAR_LIMIT) {
+        json_object_set_new(add_step(plan, json_string(what)), "refused", json_string(err->message));
         rc = 0;
     }
     return rc;
+}
+
+/* What a step would cause; nothing where it makes files, and no events. */
+static void print_step(FILE *out, const json_t *prediction)
+{
+    static const char *const parts[] = {"events", "changes", "steps"};
+    size_t count = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        count += json_array_size(json_object_get(prediction, parts[i]));
+    }
+    if (count > 0) {
+        cli_print_prediction(out, prediction);
+    }
 }
 
 void cli_plan_print(struct cli *cli, const json_t *plan)
@@ -69,8 +81,6 @@ void cli_plan_print(struct cli *cli, const json_t *plan)
         if (refused != NULL) {
             fprintf(cli->out, "   as things are now it would be refused: %s\n", refused);
         }
-        if (prediction != NULL) {
-            cli_print_prediction(cli->out, prediction);
-        }
+        print_step(cli->out, prediction);
     }
 }

@@ -1,9 +1,13 @@
 /* What people and programs get to see: tables, objects, numbers in units, JSON. */
 #include "cli.h"
 
+#include "base/file.h"
+
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { COLUMNS_MAX = 12, CELL_MAX = 256 };
 
@@ -11,6 +15,16 @@ void cli_print_json(FILE *out, const json_t *json)
 {
     json_dumpf(json, out, JSON_INDENT(2) | JSON_ENCODE_ANY);
     fputc('\n', out);
+}
+
+int cli_check_new_file(const char *path, const char *option, struct far_error *err)
+{
+    char dir[4096];
+    if (access(path, F_OK) == 0) {
+        return far_fail(err, FAR_CONFLICT, "'%s' is there already: give another %s", path, option);
+    }
+    far_file_dir_of(path, dir, sizeof dir);
+    return access(dir, W_OK | X_OK) == 0 ? 0 : far_fail_errno(err, FAR_IO, errno, "make file '%s'", path);
 }
 
 const char *cli_bytes(uint64_t bytes, char text[32])

@@ -138,16 +138,19 @@ static int check_site(struct cli *cli, const char *site, struct far_error *err)
 
 /* ---- the dry run ---- */
 
-enum { TOLD_MAX = 16 * 1024 };
+enum { TOLD_MAX = 4 * 1024 * 1024 };
 
 /* What would become of the folder, a step a line; the check says before on the standard error what is damaged. */
 static int plan_folder(const char **check, json_t *plan, struct far_error *err)
 {
-    char told[TOLD_MAX], *rest = NULL;
-    int rc = cli_read_farshored(check, told, sizeof told, err);
-    for (char *line = rc == 0 ? strtok_r(told, "\n", &rest) : NULL; line != NULL; line = strtok_r(NULL, "\n", &rest)) {
+    struct far_buf told;
+    char *rest = NULL;
+    far_buf_init(&told, TOLD_MAX);
+    int rc = cli_read_farshored(check, &told, err);
+    for (char *line = rc == 0 ? strtok_r((char *)told.data, "\n", &rest) : NULL; line != NULL; line = strtok_r(NULL, "\n", &rest)) {
         cli_plan_say(plan, NULL, "%s", line);
     }
+    far_buf_done(&told);
     return rc;
 }
 

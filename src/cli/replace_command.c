@@ -366,11 +366,41 @@ static int check(const struct replace *r, struct far_error *err)
     return 0;
 }
 
+static int plan_token(struct replace *r, json_t *plan, struct far_error *err)
+{
+    const char *path = cli_value(&r->cli->parsed, "token-out");
+    uint64_t id = 0;
+    json_t *body = NULL;
+    int rc = find_token(r, &id, err);
+    if (rc == 0 && id == 0 && path != NULL) {
+        rc = cli_check_new_file(path, "--token-out", err);
+        r->has_failed_here = rc != 0;
+    }
+    if (rc == 0 && id != 0) {
+        cli_plan_say(plan, NULL, "token %" PRIu64 " for '%s' was made before and is used", id, r->new_name);
+    } else if (rc == 0 && (rc = token_body(r, &body, err)) == 0) {
+        rc = cli_plan_try(r->cli, plan, "make a join token for the new server, good for a day", "POST", "/v1/tokens", body, err);
+    }
+    json_decref(body);
+    return rc;
+}
+
+/* Before OLD may be taken out for it: a name or a site that no token is made for, a file that cannot be made. */
+static int check_token(struct replace *r, struct far_error *err)
+{
+    const json_t *new_server = find_server(r, r->new_name);
+    json_t *scratch = cli_plan_new();
+    int rc = new_server == NULL || has_role(new_server, "removed") ? plan_token(r, scratch, err) : 0;
+    json_decref(scratch);
+    return is_passing(rc) && !r->has_failed_here ? 0 : rc;
+}
+
 static int run(struct replace *r, struct far_error *err)
 {
     bool is_done = false;
     int rc = look(r, err);
     rc = rc != 0 ? rc : check(r, err);
+    rc = rc != 0 ? rc : check_token(r, err);
     rc = rc != 0 ? rc : ask_everybody(r, err);
     while (rc == 0 && !is_done) {
         rc = step(r, &is_done, err);
@@ -388,24 +418,6 @@ static int run(struct replace *r, struct far_error *err)
 }
 
 /* ---- the dry run: the same steps, in their order, none taken ---- */
-
-static int plan_token(struct replace *r, json_t *plan, struct far_error *err)
-{
-    const char *path = cli_value(&r->cli->parsed, "token-out");
-    uint64_t id = 0;
-    json_t *body = NULL;
-    if (path != NULL && access(path, F_OK) == 0) {
-        return far_fail(err, FAR_CONFLICT, "'%s' is there already: give another --token-out", path);
-    }
-    int rc = find_token(r, &id, err);
-    if (rc == 0 && id != 0) {
-        cli_plan_say(plan, NULL, "token %" PRIu64 " for '%s' was made before and is used", id, r->new_name);
-    } else if (rc == 0 && (rc = token_body(r, &body, err)) == 0) {
-        rc = cli_plan_try(r->cli, plan, "make a join token for the new server, good for a day", "POST", "/v1/tokens", body, err);
-    }
-    json_decref(body);
-    return rc;
-}
 
 static int plan_entry(struct replace *r, json_t *plan, struct far_error *err)
 {

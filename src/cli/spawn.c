@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -90,15 +91,33 @@ int cli_call_farshored(const char **argv, struct far_error *err)
     return call(argv, -1, err);
 }
 
-int cli_read_farshored(const char **argv, char *text, size_t size, struct far_error *err)
+/* All that is in the file, and a 0. */
+static int read_told(int fd, struct far_buf *text, struct far_error *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0) {
+        return far_fail_errno(err, FAR_IO, errno, "read what farshored says");
+    }
+    uint8_t *room = far_buf_reserve(text, (size_t)st.st_size + 1);
+    if (room == NULL) {
+        return far_fail(err, FAR_LIMIT, "farshored says more than there is room for: %lld bytes", (long long)st.st_size);
+    }
+    if (pread(fd, room, (size_t)st.st_size, 0) != (ssize_t)st.st_size) {
+        return far_fail_errno(err, FAR_IO, errno, "read what farshored says");
+    }
+    room[st.st_size] = '\0';
+    text->len += (size_t)st.st_size + 1;
+    return 0;
+}
+
+int cli_read_farshored(const char **argv, struct far_buf *text, struct far_error *err)
 {
     int fd = memfd_create("farshore-told", MFD_CLOEXEC);
     if (fd < 0) {
         return far_fail_errno(err, FAR_IO, errno, "make room for what farshored says");
     }
     int rc = call(argv, fd, err);
-    ssize_t len = rc == 0 ? pread(fd, text, size - 1, 0) : 0;
-    text[len > 0 ? len : 0] = '\0';
+    rc = rc != 0 ? rc : read_told(fd, text, err);
     close(fd);
     return rc;
 }

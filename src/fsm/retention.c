@@ -161,6 +161,9 @@ int far_decide_history_forget(struct far_step *step, const struct far_cmd_histor
         return far_reject(step, FAR_DENIED, "events are given up by an operator");
     }
     FAR_TRY(look(step, &key, &row));
+    if (cmd->before == 0) {
+        return far_reject(step, FAR_INVALID, "events are numbered from 1: there is none before event 0");
+    }
     if (cmd->before > step->progress.next_seq) {
         return far_reject(step, FAR_INVALID, "events before %llu cannot be given up: the newest is %llu", FAR_LLU(cmd->before),
                           FAR_LLU(step->progress.next_seq - 1));

@@ -236,6 +236,9 @@ int far_export_piece(struct far_store_txn *txn, uint64_t from, uint64_t until, s
     if (until <= far_store_meta(txn)->last_seq) {
         rc = find_end(txn, until, &end, err);
     }
+    if (rc == 0 && until == 0) {
+        rc = far_fail(err, FAR_NOT_FOUND, "there was no event yet, so there is none to export: the first one is event 1");
+    }
     if (rc == 0 && (until > far_store_meta(txn)->last_seq || seq > end)) {
         rc = far_fail(err, FAR_NOT_FOUND, "there are no events from %llu to %llu here", (unsigned long long)seq,
                       (unsigned long long)until);

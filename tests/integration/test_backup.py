@@ -54,6 +54,11 @@ def a_backup_under_load_is_consistent():
     kept = cluster.get("/v1/cluster/backups", server=cluster.servers["protected"])
     plan = cluster.cli("cluster", "backup", "--out", path("backup"), "--dry-run")
     assert len(plan["steps"]) == 2 and not os.path.exists(path("backup")), plan
+    text = cluster.cli("cluster", "backup", "--out", path("backup"), "--dry-run", as_json=False)
+    assert text.count("nothing was done") == 1 and "These events" not in text, text
+    for more in (["--dry-run"], []):  # seen before a server makes one
+        status, text = cluster.cli("cluster", "backup", "--out", "/nodir/x", *more, check=False, as_json=False)
+        assert status != 0 and "make file '/nodir/x'" in text, (status, text)
     assert cluster.get("/v1/cluster/backups", server=cluster.servers["protected"]) == kept
     thread = threading.Thread(target=load)
     thread.start()

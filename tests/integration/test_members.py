@@ -231,9 +231,11 @@ def a_leading_server_is_replaced_and_the_command_is_interrupted():
     if status != 3 or "no server 'nobody'" not in text:
         return ["%d %s" % (status, text)]
     before = cluster.get("/v1/tokens?limit=1000")["items"]
-    status, text = cluster.cli("server", "replace", "older", "newer", "--token-out", "/nope/x", check=False, as_json=False)
-    if status == 0 or "make file '/nope/x'" not in text or cluster.get("/v1/tokens?limit=1000")["items"] != before:
-        return ["a token that cannot be written is made: %d %s" % (status, text)]
+    for argv, word in ((("newer", "--token-out", "/nope/x"), "make file '/nope/x'"), (("bad name!",), "name")):
+        status, text = cluster.cli("server", "replace", "older", *argv, "--dry-run", check=False, as_json=False)
+        other, said = cluster.cli("server", "replace", "older", *argv, check=False, as_json=False)
+        if status == 0 or word not in text or (other, said) != (status, text) or cluster.get("/v1/tokens?limit=1000")["items"] != before:
+            return ["%r: planned %d %s, became %d %s" % (argv, status, text, other, said)]
     steps, since = planned("older", "newer"), cluster.get("/v1/log/head")["seq"]
     kinds = predicted_kinds(steps)
     if [k[:1] for k in kinds] != [["token_created"], ["server_joined"], ["server_role_changed"], ["leader_wanted"],

@@ -100,6 +100,11 @@ def a_flipped_bit_is_never_shown_as_a_value():
     return [] if not [name for name in changed if name != WORD.decode()] else ["shown: %r" % changed]
 
 
+def write_empty(path):
+    with open(path, "w", encoding="ascii"):
+        pass
+
+
 def events_since(seq):
     lines = cluster.request(cluster.wait_leader(), "GET", "/v1/events?from=%d&follow=false&format=ndjson" % (seq + 1))[2]
     return [frame for frame in map(json.loads, lines.splitlines()) if "seq" in frame]
@@ -122,6 +127,8 @@ def planned(server):
 
 def one_command_makes_it_a_new_server():
     server, number = cluster.servers["witness"], number_of("witness")
+    for i in range(200):  # the plan names what is moved, however much that is
+        write_empty(os.path.join(server.dir, "%03d-%s" % (i, "x" * 100)))
     wrong, steps = planned(server)
     if wrong:
         return wrong
@@ -138,6 +145,7 @@ def one_command_makes_it_a_new_server():
         wrong.append("planned %r, came %r" % (kinds, came))
     moved = [s["do"].split(": ")[1].split(", ") for s in steps if s["do"].startswith("move there: ")][0]
     place = [s["do"].split("'")[1] for s in steps if s["do"].startswith("make folder")][0]
+    wrong += [] if len(moved) > 200 else ["only %d are named" % len(moved)]
     wrong += [] if set(moved) <= set(os.listdir(place)) else ["planned to move %r, moved %r" % (moved, os.listdir(place))]
     return wrong + ([] if number_of("witness") != number else ["the old one is still in the cluster"])
 

@@ -368,6 +368,8 @@ static void only_what_no_server_holds_is_forgotten(void **unused)
     assert_int_equal(ask("POST", "/v1/log/forget?dry_run=true", "{\"before\":2}"), 400);
     assert_int_equal(ask("POST", "/v1/log/forget?dry_run=true", "{\"before\":3}"), 200);
     assert_non_null(strstr(far_test_https_body(c), "history_forgotten"));
+    assert_int_equal(ask("POST", "/v1/log/forget", "{\"before\":0}"), 400);
+    assert_int_equal(ask("POST", "/v1/log/forget?dry_run=true", "{\"before\":0}"), 400);
     far_test_api_silent(fixture, true); /* it said what it held a minute ago */
     assert_int_equal(ask("POST", "/v1/log/forget?dry_run=true", "{\"before\":3}"), 409);
     assert_non_null(strstr(far_test_https_body(c), "has not said lately"));

@@ -430,6 +430,9 @@ static void secrets_do_not_leave_in_exports(void **unused)
     struct far_buf piece;
     uint64_t next = 0, withheld = 0;
     far_buf_init(&piece, 1 << 22);
+    struct far_error err = {0};
+    assert_int_equal(far_export_piece(txn, 0, 0, 1 << 20, &piece, &next, &err), FAR_NOT_FOUND);
+    assert_true(strstr(err.message, "no event yet") != NULL && piece.len == 0);
     assert_int_equal(far_export_piece(txn, 0, last_seq, 1 << 20, &piece, &next, NULL), 0);
     assert_int_equal(next, 0);
     for (size_t at = FAR_EXPORT_HEADER; at < piece.len; at += FAR_EXPORT_RECORD + far_get_le32(piece.data + at + 4)) {
