@@ -75,7 +75,7 @@ int far_decide_entry_skip_order(struct far_step *step, const struct far_cmd_entr
         return 0;
     }
     if (row.server_ids.count >= SERVERS_MAX) {
-        return far_reject(step, FAR_LIMIT, "who had entry %llu skipped was reported by %d servers already", FAR_LLU(cmd->index),
+        return far_reject(step, FAR_CONFLICT, "who had entry %llu skipped was reported by %d servers already", FAR_LLU(cmd->index),
                           SERVERS_MAX);
     }
     struct far_ev_entry_skip_ordered ev = {.index = cmd->index,

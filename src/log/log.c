@@ -419,7 +419,7 @@ static int open_all(struct far_log *log, struct far_error *err)
     rv = rv != 0 ? rv : far_apply_thread_start(log->store, log->safe, log->loop, far_log_on_outcome, on_full, log, &log->apply, err);
     if (rv == 0) {
         log->hold_index = far_safe_hold(log->safe);
-        rv = far_log_load_skip_orders(log, err);
+        far_log_load_skip_orders(log);
     }
     rv = rv != 0 ? rv : far_peers_new(log->config.net, log->loop, log->config.server_id, log->config.address, &callbacks,
                                       log, &log->peers, err);

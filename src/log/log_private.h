@@ -236,6 +236,7 @@ struct far_log {
     uint64_t hold_command_count;
     struct far_skip_orders skip_orders; /* that the log does not have yet */
     bool skip_order_is_proposed;
+    unsigned skip_order_pause, skip_order_beats; /* beats between two tries, and until the next one */
     uint64_t hold_bytes; /* of the entries that were not applied */
     far_log_restart_fn on_restart;
     void *restart_arg;
@@ -280,7 +281,7 @@ void far_log_judge_clocks(struct far_log *log);
 bool far_log_hold(struct far_log *log, const struct far_wal_entry *entry);
 /* Once a second. In safe mode: hand leadership over, take over what others skip. Else tell the log who had an entry skipped. */
 void far_log_safe_beat(struct far_log *log);
-int far_log_load_skip_orders(struct far_log *log, struct far_error *err);
+void far_log_load_skip_orders(struct far_log *log);
 /* In safe mode nothing is proposed: true, and done will be called. */
 bool far_log_refuse_safe(struct far_log *log, far_log_done_fn done, void *arg);
 

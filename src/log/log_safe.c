@@ -71,19 +71,21 @@ void far_log_on_restart(struct far_log *log, far_log_restart_fn on_restart, void
     log->restart_arg = arg;
 }
 
-int far_log_load_skip_orders(struct far_log *log, struct far_error *err)
+/* They only say who wanted something: whatever is wrong with them keeps no server from starting. */
+void far_log_load_skip_orders(struct far_log *log)
 {
-    int rc = far_skip_orders_load(log->config.dir, &log->skip_orders, err);
-    if (rc == FAR_CORRUPT) {
-        far_logf(FAR_LEVEL_ERROR, "log", "%s", err->message);
-        return 0;
+    struct far_error err = {0};
+    if (far_skip_orders_load(log->config.dir, &log->skip_orders, &err) != 0) {
+        far_logf(FAR_LEVEL_ERROR, "log", "%s; orders to skip an entry that were not told yet will not be in the log", err.message);
     }
-    return rc;
 }
 
-/* Who wants it goes first: an order for an entry that is not skipped after all is dropped later (was_skipped). */
-static int keep_order(struct far_log *log, const struct far_log_skip *skip, struct far_error *err)
+/* Who wants it goes first: an order for an entry that is not skipped after all is dropped later (look_at_order). Where it cannot be kept
+ * (a full disk, on which the instruction itself has its place already), the cluster is rescued all the same: this server's own log says
+ * who wanted it. */
+static void keep_order(struct far_log *log, const struct far_log_skip *skip)
 {
+    struct far_error err = {0};
     struct far_skip_order order = {.index = log->hold_index,
                                    .hash = log->hold_hash,
                                    .token_id = skip->token_id,
@@ -91,7 +93,18 @@ static int keep_order(struct far_log *log, const struct far_log_skip *skip, stru
                                    .is_forced = skip->is_forced};
     snprintf(order.token_name, sizeof order.token_name, "%s", skip->token_name);
     snprintf(order.reason, sizeof order.reason, "%s", skip->reason);
-    return far_skip_orders_add(log->config.dir, &log->skip_orders, &order, err);
+    if (far_skip_orders_add(log->config.dir, &log->skip_orders, &order, &err) != 0) {
+        far_logf(FAR_LEVEL_ERROR, "log", "token '%s' has entry %llu skipped (%s); that will not be in the log: %s", order.token_name,
+                 (unsigned long long)order.index, order.reason, err.message);
+    }
+}
+
+static void drop_order(struct far_log *log, uint64_t index)
+{
+    struct far_error err = {0};
+    if (far_skip_orders_remove(log->config.dir, &log->skip_orders, index, &err) != 0) {
+        far_logf(FAR_LEVEL_ERROR, "log", "%s", err.message);
+    }
 }
 
 static int keep_skip(struct far_log *log, struct far_error *err)
@@ -159,15 +172,19 @@ void far_log_skip_entry(struct far_log *log, const struct far_log_skip *skip, fa
     }
     rc = rc != 0 ? rc : check_others(log, skip->is_forced, &err);
     if (rc == 0 && !skip->is_dry_run) {
-        rc = keep_order(log, skip, &err);
-        rc = rc != 0 ? rc : keep_skip(log, &err);
+        bool was_kept = far_safe_skip(log->safe).index == log->hold_index;
+        keep_order(log, skip);
+        rc = keep_skip(log, &err);
+        if (rc != 0 && !was_kept) {
+            drop_order(log, log->hold_index); /* nobody had it skipped */
+        }
     }
     far_log_refuse(log, rc, rc != 0 ? err.message : "", done, arg); /* also the good answer comes in the next turn */
 }
 
 /* ---- telling the log who wanted it ---- */
 
-enum { ORDER_LEVEL = 3, ORDER_TIMEOUT_MS = 30 * 1000, ORDER_PAYLOAD_MAX = 2048 };
+enum { ORDER_LEVEL = 3, ORDER_TIMEOUT_MS = 30 * 1000, ORDER_PAYLOAD_MAX = 2048, ORDER_PAUSE_MAX = 300 /* beats */ };
 
 /* The event at or behind this log entry, seq 0 if none is there; its payload is not looked at. */
 static int first_event_at(struct far_store_txn *txn, uint64_t index, struct far_event *ret_event, struct far_error *err)
@@ -215,27 +232,37 @@ static int look_at_order(struct far_log *log, const struct far_skip_order *order
     return rc;
 }
 
-static void drop_order(struct far_log *log, uint64_t index)
+static bool is_refusal(int klass)
 {
-    struct far_error err = {0};
-    if (far_skip_orders_remove(log->config.dir, &log->skip_orders, index, &err) != 0) {
-        far_logf(FAR_LEVEL_ERROR, "log", "%s", err.message);
-    }
+    return klass == FAR_INVALID || klass == FAR_NOT_FOUND || klass == FAR_DENIED || klass == FAR_CONFLICT;
 }
 
-/* The first order was told, or is refused for good: it is not kept any longer. Anything else is tried again. */
+/* A leader may be there in a moment; a full disk stays for longer. */
+static bool is_passing(int klass)
+{
+    return klass == FAR_BUSY || klass == FAR_NOT_LEADER || klass == FAR_UNKNOWN_OUTCOME || klass == FAR_TIMEOUT;
+}
+
+/* The first order was told, or is refused for good: it is not kept any longer. Anything else is tried again, later and later. */
 static void on_order_told(void *arg, const struct far_result *result, uint64_t applied_index)
 {
     struct far_log *log = arg;
-    bool is_refused = result->klass == FAR_INVALID || result->klass == FAR_NOT_FOUND || result->klass == FAR_DENIED;
+    bool is_over = result->klass == 0 || is_refusal(result->klass);
     (void)applied_index;
     log->skip_order_is_proposed = false;
-    if (is_refused) {
+    if (is_refusal(result->klass)) {
         far_logf(FAR_LEVEL_ERROR, "log", "the log does not take who had an entry skipped: %s", result->message);
     }
-    if ((result->klass == 0 || is_refused) && log->skip_orders.count > 0) {
+    if (is_over && log->skip_orders.count > 0) {
         drop_order(log, log->skip_orders.items[0].index);
     }
+    if (is_over || is_passing(result->klass)) {
+        log->skip_order_pause = 0;
+    } else {
+        log->skip_order_pause = log->skip_order_pause * 2 < ORDER_PAUSE_MAX ? log->skip_order_pause * 2 + 1 : ORDER_PAUSE_MAX;
+        far_logf(FAR_LEVEL_WARN, "log", "who had an entry skipped is told to the log later: %s", result->message);
+    }
+    log->skip_order_beats = log->skip_order_pause;
 }
 
 /* The id is made of what is told: repeated, it is the same command. */
@@ -272,6 +299,10 @@ static void tell_order(struct far_log *log)
     const struct far_skip_order *order = &log->skip_orders.items[0];
     if (log->skip_orders.count == 0 || log->skip_order_is_proposed || log->feature_level < ORDER_LEVEL ||
         log->status.leader_id == 0 || log->applied_index < order->index) {
+        return;
+    }
+    if (log->skip_order_beats > 0) {
+        log->skip_order_beats--;
         return;
     }
     if (look_at_order(log, order, &fate, &err) != 0) {

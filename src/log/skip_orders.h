@@ -2,7 +2,8 @@
  *
  * A server in safe mode (safe.h) can propose nothing, and the event that stands in the place of the skipped entry is made by every
  * server by itself, so it cannot say who wanted it. The server that was told keeps it here, durable before the instruction itself,
- * and proposes it as a command (entry_skip_order) when it is past the entry. A damaged file is one that says nothing. Core thread. */
+ * and proposes it as a command (entry_skip_order) when it is past the entry. A file that cannot be read is one that says nothing, and an
+ * order that cannot be kept keeps no cluster from being rescued. Core thread. */
 #ifndef FAR_LOG_SKIP_ORDERS_H
 #define FAR_LOG_SKIP_ORDERS_H
 

@@ -49,17 +49,25 @@ static void who_and_why_are_in_the_state_and_the_newest_entries_stay(void **unus
     assert_int_equal(find(66, &row), 0);
 }
 
-static void a_report_is_taken_once_of_each_server(void **unused)
+static uint64_t join(const char *name)
 {
     uint8_t hash[32] = {4};
+    w.actor = far_actor(FAR_ACTOR_TOKEN, 2);
+    memcpy(hash, name, strlen(name));
+    MUST(&w, token_create, .name = S(name), .purpose = FAR_token_purpose_join_server, .hash = far_slice(hash, 32),
+         .expires_ms = w.now_ms + 1000, .site = S("lille"));
+    uint64_t id = MUST(&w, server_join, .token_hash = far_slice(hash, 32), .name = S(name), .peer_address = S(name),
+                       .seal_key = far_slice(hash, 32), .fingerprint = far_slice(hash, 32));
+    w.actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+    return id;
+}
+
+static void a_report_is_taken_once_of_each_server(void **unused)
+{
     struct far_row_skipped_entry row;
     w.actor = far_actor(FAR_ACTOR_TOKEN, 2);
     MUST(&w, site_create, .name = S("lille"), .role = FAR_site_role_recovery);
-    MUST(&w, token_create, .name = S("s2"), .purpose = FAR_token_purpose_join_server, .hash = far_slice(hash, 32),
-         .expires_ms = w.now_ms + 1000, .site = S("lille"));
-    uint64_t second = MUST(&w, server_join, .token_hash = far_slice(hash, 32), .name = S("s2"), .peer_address = S("b:1"),
-                           .seal_key = far_slice(hash, 32), .fingerprint = far_slice(hash, 32));
-    w.actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+    uint64_t second = join("s2");
     assert_int_equal(ORDER(2, .reason = S("first")), 0);
     uint64_t events = w.events;
     struct far_hash128 digest = w.state.digest;
@@ -92,6 +100,24 @@ static void reports_of_others_and_of_what_was_not_skipped_are_refused(void **unu
     refused(FAR_NOT_FOUND, server, 2, 999);
 }
 
+/* For good: another try would give nothing else, so the server that was told gives it up. */
+static void what_is_one_too_many_is_refused_for_good(void **unused)
+{
+    enum { KEPT = 16 };
+    char name[16];
+    w.actor = far_actor(FAR_ACTOR_TOKEN, 2);
+    MUST(&w, site_create, .name = S("lille"), .role = FAR_site_role_recovery);
+    for (int i = 0; i <= KEPT; i++) {
+        snprintf(name, sizeof name, "many%d", i);
+        uint64_t id = join(name);
+        if (i < KEPT) {
+            assert_int_equal(APPLY(&w, entry_skip_order, .index = 2, .server_id = id, .reason = S("x")), 0);
+        } else {
+            refused(FAR_CONFLICT, w.actor, 2, id);
+        }
+    }
+}
+
 static void before_the_level_nothing_is_taken(void **unused)
 {
     struct world old;
@@ -110,6 +136,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(who_and_why_are_in_the_state_and_the_newest_entries_stay, setup, teardown),
         cmocka_unit_test_setup_teardown(a_report_is_taken_once_of_each_server, setup, teardown),
         cmocka_unit_test_setup_teardown(reports_of_others_and_of_what_was_not_skipped_are_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_one_too_many_is_refused_for_good, setup, teardown),
         cmocka_unit_test(before_the_level_nothing_is_taken),
     };
     return cmocka_run_group_tests_name("fsm_skip", tests, NULL, NULL);
