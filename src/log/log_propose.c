@@ -308,8 +308,11 @@ static bool screen(void *arg, struct far_proposal *proposal, struct far_result *
 
 static bool knows_all(const struct far_log *log)
 {
+    struct far_raft_place place;
+    far_raft_place(log->raft, &place);
     const struct far_leader_knows knows = {.is_named = log->leader_named,
-                                           .heard_ms = log->leader_heard_ms,
+                                           .is_offered = place.is_offered,
+                                           .heard_ms = place.leader_heard_ms,
                                            .now_ms = far_clock_monotonic_ms(),
                                            .election_ms = log->config.election_ms,
                                            .committed_index = log->committed_index,

@@ -124,7 +124,7 @@ static void answer_list(struct far_proposals *proposals, struct far_proposal *li
 
 bool far_leader_knows_all(const struct far_leader_knows *knows)
 {
-    return knows->is_named && knows->heard_ms != 0 && knows->now_ms < knows->heard_ms + knows->election_ms / 2 &&
+    return knows->is_named && !knows->is_offered && knows->heard_ms != 0 && knows->now_ms < knows->heard_ms + knows->election_ms / 2 &&
            knows->applied_index >= knows->answered_index && knows->applied_index >= knows->committed_index;
 }
 

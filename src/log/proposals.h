@@ -57,6 +57,7 @@ struct far_proposals {
  * answered. */
 struct far_leader_knows {
     bool is_named;     /* leader_started of this term was accepted */
+    bool is_offered;   /* leadership was offered to another in this term: silence says nothing then */
     uint64_t heard_ms; /* when a majority last answered; 0 = never */
     uint64_t now_ms, election_ms;
     uint64_t committed_index, answered_index;

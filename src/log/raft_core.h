@@ -154,6 +154,7 @@ struct far_raft_status {
     uint64_t term;
     bool is_leader;
     bool ready; /* leader that has committed an entry of its own term */
+    bool is_offered; /* leader that offered its place to another in this term: that one may lead at once, without a time-out */
     uint64_t commit_index;
     uint64_t last_index;
     uint64_t stored_index;
@@ -173,6 +174,7 @@ struct far_raft_place {
     uint64_t term;
     bool is_leader;
     bool ready;
+    bool is_offered;
     uint64_t commit_index;
     uint64_t last_index;
     uint64_t stored_index;

@@ -48,6 +48,7 @@ struct far_raft {
     bool own_term_committed;
     uint64_t leader_since_ms;
     uint64_t leader_heard_ms;
+    uint64_t offered_term; /* the last term in which leadership was offered to another; 0 = none */
     struct far_raft_heard heard[FAR_RAFT_MEMBERS_MAX];
 
     /* The manifest that raft knows as its snapshot. */

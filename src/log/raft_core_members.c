@@ -266,6 +266,7 @@ int far_raft_transfer(struct far_raft *raft, uint64_t id, struct far_error *err)
         return not_leader(raft, err);
     }
     event.transfer.server_id = id;
+    raft->offered_term = raft_current_term(&raft->raft);
     int rv = far_raft_step(raft, &event);
     return rv == 0 ? 0 : far_fail(err, FAR_INVALID, "leadership cannot be handed to server %" PRIu64 ": %s", id,
                                   raft_strerror(rv));
@@ -304,6 +305,7 @@ void far_raft_place(struct far_raft *raft, struct far_raft_place *ret_place)
         .term = raft_current_term(r),
         .is_leader = is_leader,
         .ready = is_leader && raft->own_term_committed,
+        .is_offered = is_leader && raft->offered_term == raft_current_term(r),
         .commit_index = raft_commit_index(r),
         .last_index = raft_last_index(r),
         .stored_index = raft->stored_index,
@@ -322,6 +324,7 @@ void far_raft_status(struct far_raft *raft, struct far_raft_status *ret_status)
         .term = place.term,
         .is_leader = place.is_leader,
         .ready = place.ready,
+        .is_offered = place.is_offered,
         .commit_index = place.commit_index,
         .last_index = place.last_index,
         .stored_index = place.stored_index,

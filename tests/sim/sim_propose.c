@@ -278,6 +278,7 @@ static void screen_queue(struct sim_server *server)
     struct far_raft_status status;
     far_raft_status(server->raft, &status);
     const struct far_leader_knows knows = {.is_named = server->leader_named,
+                                           .is_offered = status.is_offered,
                                            .heard_ms = status.leader_heard_ms,
                                            .now_ms = mono_ms(server),
                                            .election_ms = server->sim->swarm.election_ms,

@@ -225,6 +225,9 @@ static void a_leader_answers_from_its_state_only_when_that_is_the_clusters(void 
     knows.is_named = false;
     assert_false(far_leader_knows_all(&knows));
     knows = all;
+    knows.is_offered = true; /* found by the simulation, seed 17724 */
+    assert_false(far_leader_knows_all(&knows));
+    knows = all;
     knows.now_ms++;
     assert_false(far_leader_knows_all(&knows));
     knows = all;

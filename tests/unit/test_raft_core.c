@@ -506,10 +506,17 @@ static void leadership_is_handed_over_and_the_former_leader_removed(void **unuse
     add_all();
     struct server *old = leader();
     uint64_t to = old->id % SERVERS + 1;
+    struct far_raft_place place;
+    far_raft_place(old->raft, &place);
+    assert_false(place.is_offered);
     assert_int_equal(far_raft_remove(old->raft, old->id, &err), FAR_CONFLICT);
     assert_int_equal(far_raft_transfer(old->raft, to, &err), 0);
+    far_raft_place(old->raft, &place);
+    assert_true(place.is_leader && place.is_offered);
     run_ms(1000);
     assert_int_equal(leader()->id, to);
+    far_raft_place(leader()->raft, &place);
+    assert_false(place.is_offered);
     propose(7, 8);
     run_ms(500);
     assert_int_equal(far_raft_remove(leader()->raft, old->id, &err), 0);
