@@ -516,6 +516,29 @@ static const struct far_store_ops store_ops = {
     .close = close_store,
 };
 
+static bool is_whole_record(MDB_txn *txn, MDB_dbi meta)
+{
+    MDB_val key = {.mv_size = sizeof META_KEY - 1, .mv_data = (void *)(uintptr_t)META_KEY}, record;
+    int rc = mdb_get(txn, meta, &key, &record);
+    return rc == MDB_NOTFOUND || (rc == 0 && record.mv_size == META_SIZE + 8 &&
+                                  far_get_le64((uint8_t *)record.mv_data + META_SIZE) == far_hash64(record.mv_data, META_SIZE));
+}
+
+/* May a table be made that is not there? All of them in a new store, the newer ones in an older store; in a damaged one it was there,
+ * and making it would change what may still be read otherwise. */
+static bool may_create(const struct lmdb_store *store, MDB_txn *txn, bool is_new, const MDB_dbi *handle)
+{
+    bool is_newer = handle == &store->history || handle == &store->segments;
+    return !store->read_only && (is_new || (is_newer && is_whole_record(txn, store->meta)));
+}
+
+static bool has_no_tables(MDB_txn *txn)
+{
+    MDB_dbi main_table;
+    MDB_stat stat;
+    return mdb_dbi_open(txn, NULL, 0, &main_table) == 0 && mdb_stat(txn, main_table, &stat) == 0 && stat.ms_entries == 0;
+}
+
 static int open_databases(struct lmdb_store *store, struct far_error *err)
 {
     const char *const names[DATABASES] = {"meta", "events", "state0", "state1", "history", "segments"};
@@ -526,16 +549,23 @@ static int open_databases(struct lmdb_store *store, struct far_error *err)
     if (rc != 0) {
         return far_lmdb_fail(err, rc, "begin a transaction");
     }
+    bool is_new = has_no_tables(txn);
+    const char *missing = NULL;
     for (int i = 0; rc == 0 && i < DATABASES; i++) {
-        rc = mdb_dbi_open(txn, names[i], store->read_only ? 0 : MDB_CREATE, handles[i]);
+        rc = mdb_dbi_open(txn, names[i], 0, handles[i]);
+        if (rc == MDB_NOTFOUND && may_create(store, txn, is_new, handles[i])) {
+            rc = mdb_dbi_open(txn, names[i], MDB_CREATE, handles[i]);
+        }
         bool is_newer = handles[i] == &store->history || handles[i] == &store->segments;
         store->has_history = store->has_history || (rc == 0 && handles[i] == &store->history);
         store->has_segments = store->has_segments || (rc == 0 && handles[i] == &store->segments);
-        rc = rc == MDB_NOTFOUND && is_newer ? 0 : rc;
+        rc = rc == MDB_NOTFOUND && is_newer && store->read_only ? 0 : rc;
+        missing = rc == MDB_NOTFOUND ? names[i] : NULL;
     }
     if (rc != 0) {
         mdb_txn_abort(txn);
-        return far_lmdb_fail(err, rc, "open its tables");
+        return missing != NULL ? far_fail(err, FAR_CORRUPT, "store, table %s: missing", missing)
+                               : far_lmdb_fail(err, rc, "open its tables");
     }
     rc = mdb_txn_commit(txn);
     return rc == 0 ? 0 : far_lmdb_fail(err, rc, "open its tables");

@@ -187,6 +187,11 @@ def run_tool(*argv):
     return done.returncode, done.stdout + done.stderr
 
 
+def is_damage(text):
+    """Where the first changed byte matters is up to how the pages lie: a reader dies of it, finds a wrong checksum, or no table."""
+    return re.search("its structure is damaged|its checksum is wrong|store, table [a-z0-9]+: missing", text) is not None
+
+
 def one_whose_store_kills_whoever_reads_it_too():
     server, number = cluster.servers["recovery"], number_of("recovery")
     server.stop()
@@ -197,7 +202,7 @@ def one_whose_store_kills_whoever_reads_it_too():
                          (("recover-quorum", "--dir", server.dir, "--token", "@" + cluster.token_file, "--dry-run"), CORRUPT),
                          (("recover-quorum", "--dir", server.dir, "--token", "@" + cluster.token_file, "--confirm", "test"), CORRUPT)):
         status, text = run_tool("farshored", *argv)
-        wrong += [] if status == wanted and "its structure is damaged" in text else ["%s: %d %s" % (argv[0], status, text)]
+        wrong += [] if status == wanted and is_damage(text) else ["%s: %d %s" % (argv[0], status, text)]
     if farlib.tree_of(server.dir) != before:
         wrong.append("something was changed")
     status, text = rebuild("recovery", server.dir)
@@ -206,10 +211,10 @@ def one_whose_store_kills_whoever_reads_it_too():
     wrong += comes_back("recovery", number)
     status, text = run_tool("farshored", "divergent", "--do", "list", "--dir", server.dir)
     lines = [line for line in text.splitlines() if line.startswith("1-%d" % number)]
-    wrong += [] if status == 0 and len(lines) == 1 and "its structure is damaged" in lines[0] else ["list: %d %s" % (status, text)]
+    wrong += [] if status == 0 and len(lines) == 1 and is_damage(lines[0]) else ["list: %d %s" % (status, text)]
     for what in ("show", "diff"):
         status, text = run_tool("farshored", "divergent", "--do", what, "--dir", server.dir, "--name", "1-%d" % number)
-        wrong += [] if status == CORRUPT and "its structure is damaged" in text else ["%s: %d %s" % (what, status, text)]
+        wrong += [] if status == CORRUPT and is_damage(text) else ["%s: %d %s" % (what, status, text)]
     return wrong
 
 
