@@ -140,14 +140,20 @@ int far_decide_events_cut(struct far_step *step, const struct far_cmd_events_cut
     return far_emit(step, &far_schema_ev_events_cut, &ev);
 }
 
-int far_evolve_events_cut(struct far_step *step, const struct far_ev_events_cut *ev)
+/* The history begins here from now on, and further on than before. */
+static int begin_at(struct far_step *step, uint64_t seq)
 {
     struct far_row_retention row;
     struct far_key key;
     FAR_TRY(look(step, &key, &row));
-    FAR_TRY(far_move_id(step, &far_table_retention, 0, ev->seq > row.first_seq ? FURTHER : NOT_FURTHER, ev->seq, NULL));
-    row.first_seq = ev->seq;
+    FAR_TRY(far_move_id(step, &far_table_retention, 0, seq > row.first_seq ? FURTHER : NOT_FURTHER, seq, NULL));
+    row.first_seq = seq;
     return far_key_put(step, &far_schema_row_retention, &key, &row);
+}
+
+int far_evolve_events_cut(struct far_step *step, const struct far_ev_events_cut *ev)
+{
+    return begin_at(step, ev->seq);
 }
 
 /* ---- what nobody holds ---- */
@@ -176,12 +182,7 @@ int far_decide_history_forget(struct far_step *step, const struct far_cmd_histor
 
 int far_evolve_history_forgotten(struct far_step *step, const struct far_ev_history_forgotten *ev)
 {
-    struct far_row_retention row;
-    struct far_key key;
-    FAR_TRY(look(step, &key, &row));
-    FAR_TRY(far_move_id(step, &far_table_retention, 0, ev->seq > row.first_seq ? FURTHER : NOT_FURTHER, ev->seq, NULL));
-    row.first_seq = ev->seq;
-    return far_key_put(step, &far_schema_row_retention, &key, &row);
+    return begin_at(step, ev->seq);
 }
 
 /* ---- progress ---- */

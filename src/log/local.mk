@@ -56,6 +56,6 @@ liblog_la_SOURCES += \
 	src/log/log_retain.c src/log/log_seal.c src/log/retain.c src/log/retain.h \
 	src/log/sealer.c src/log/segments.c src/log/segments.h \
 	src/log/segment.h src/log/segment_format.h src/log/segment_reader.c src/log/segment_writer.c \
-	src/log/store_lmdb.h src/log/store_lmdb_events.c \
+	src/log/store_lmdb.h src/log/store_lmdb_events.c src/log/store_lmdb_meta.c \
 	src/log/tidy.c src/log/tidy.h \
 	src/log/walk.c src/log/walk.h

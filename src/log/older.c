@@ -98,6 +98,12 @@ int far_older_join(struct far_store_txn *txn, struct far_error *err)
     return rv;
 }
 
+static void forget_oldest(struct far_store_meta *meta, size_t count)
+{
+    meta->older_count -= count;
+    memmove(meta->older, meta->older + count, meta->older_count * sizeof meta->older[0]);
+}
+
 int far_older_cut(struct far_store_txn *txn, uint64_t seq, struct far_error *err)
 {
     struct far_store_meta *meta = &txn->meta;
@@ -105,21 +111,19 @@ int far_older_cut(struct far_store_txn *txn, uint64_t seq, struct far_error *err
     while (gone < meta->older_count && meta->older[gone].last_seq < seq) {
         gone++;
     }
-    meta->older_count -= gone;
-    memmove(meta->older, meta->older + gone, meta->older_count * sizeof meta->older[0]);
+    forget_oldest(meta, gone);
     if (meta->older_count == 0 || meta->older[0].first_seq >= seq) {
         return 0;
     }
     struct far_event event;
-    struct far_stretch *stretch = &meta->older[0], gone_one;
-    int rv = get_apart(txn, seq - 1, &event, stretch->base_head, err);
+    struct far_stretch stretch = meta->older[0];
+    int rv = get_apart(txn, seq - 1, &event, stretch.base_head, err);
     if (rv == FAR_NOT_FOUND || rv == FAR_CORRUPT) {
-        gone_one = *stretch;
-        meta->older_count--;
-        memmove(meta->older, meta->older + 1, meta->older_count * sizeof meta->older[0]);
-        return give_up(txn, &gone_one, "are not whole", err);
+        forget_oldest(meta, 1);
+        return give_up(txn, &stretch, "are not whole", err);
     }
-    stretch->first_seq = seq;
+    stretch.first_seq = seq;
+    meta->older[0] = stretch;
     return rv;
 }
 

@@ -1,5 +1,5 @@
-/* The parts of the store in LMDB know each other by this: store_lmdb.c (transactions, rows, opening) and
- * store_lmdb_events.c (events, segments). */
+/* The parts of the store in LMDB know each other by this: store_lmdb.c (transactions, rows, opening),
+ * store_lmdb_meta.c (the meta record) and store_lmdb_events.c (events, segments). */
 #ifndef FAR_LOG_STORE_LMDB_H
 #define FAR_LOG_STORE_LMDB_H
 
@@ -52,6 +52,12 @@ static inline struct far_slice far_lmdb_slice(MDB_val v)
 {
     return far_slice(v.mv_data, v.mv_size);
 }
+
+/* store_lmdb_meta.c: the meta of a new transaction, from the store; a new store has none. And back, at its commit. */
+int far_lmdb_meta_read(struct lmdb_store *store, struct lmdb_txn *txn, struct far_error *err);
+int far_lmdb_meta_write(struct lmdb_store *store, struct lmdb_txn *txn, struct far_error *err);
+/* Is the record what was written, or not there yet? */
+bool far_lmdb_meta_is_whole(MDB_txn *txn, MDB_dbi meta);
 
 /* Of struct far_store_ops. */
 int far_lmdb_event_put(struct far_store_txn *base, uint64_t seq, struct far_slice row, struct far_error *err);

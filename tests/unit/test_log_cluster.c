@@ -104,10 +104,8 @@ static void a_wrong_signature_of_a_head_does_not_enter_the_log(void **state)
     assert_int_equal(far_sign(private_key, far_slice(message, len), signature, &err), 0);
     struct far_cmd_head_sign sign = {.server_id = 1, .seq = view.last_seq, .signature = far_slice(signature, 64)};
     signature[5] ^= 1;
-    struct kit_call call = {.result.klass = FAR_BUSY}; /* at once, while the head is in memory only: never in the log */
-    while (call.result.klass == FAR_BUSY) {
-        call = propose_own(&far_schema_cmd_head_sign, &sign);
-    }
+    struct kit_call call; /* at once, while the head is in memory only: never in the log */
+    WAIT_FOR((call = propose_own(&far_schema_cmd_head_sign, &sign)).result.klass != FAR_BUSY);
     assert_int_equal(call.result.klass, FAR_DENIED);
     signature[5] ^= 1;
     call = propose_own(&far_schema_cmd_head_sign, &sign);

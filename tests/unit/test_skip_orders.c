@@ -1,7 +1,9 @@
 /* Orders to skip an entry are kept until the log has them: over restarts, each once, and a damaged file gives none. */
+#define _GNU_SOURCE
 #include "log/skip_orders.h"
 
 #include "../lib/cm.h"
+#include "../lib/remove_tree.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -9,14 +11,13 @@
 #include <string.h>
 #include <unistd.h>
 
-static char dir[64], path[96];
+static char dir[256], path[300];
 static struct far_error err;
 static struct far_skip_orders orders, loaded;
 
 static int setup(void **unused)
 {
-    snprintf(dir, sizeof dir, "/tmp/far-skip-orders-XXXXXX");
-    assert_non_null(mkdtemp(dir));
+    assert_int_equal(far_test_make_folder("skip-orders", dir, sizeof dir), 0);
     snprintf(path, sizeof path, "%s/skip-orders", dir);
     orders = (struct far_skip_orders){.count = 0};
     return 0;
@@ -24,9 +25,7 @@ static int setup(void **unused)
 
 static int teardown(void **unused)
 {
-    unlink(path);
-    rmdir(dir);
-    return 0;
+    return far_test_remove_tree(dir);
 }
 
 static void add(uint64_t index, const char *reason)
