@@ -41,6 +41,9 @@ struct far_adapter_disk {
 struct far_adapter_found {
     uint64_t size_bytes;
     char identity[128]; /* another value means: another disk under the same name */
+    /* freeze: the place of this view in the disk's lineage of changes, as changed() of a later view takes it in `since`;
+     * "": this platform keeps no list of what changes. At most 127 bytes, of the platform's own making. */
+    char token[128];
 };
 
 struct far_adapter_extent {
@@ -69,11 +72,17 @@ struct far_adapter_changes {
     /* Release; releasing what is not there is FAR_ADAPTER_OK. */
     int (*release)(void *platform, const char *ref, const struct far_adapter_disk *disks, size_t count,
                    struct far_adapter_error *ret_error);
-    /* Extents that may differ from the last proven point, in ascending order: at most max from offset on; *ret_next is
-     * where to go on, or the disk's size. A hint, never a proof. An adapter without a list says FAR_ADAPTER_RESYNC. */
+    /* Extents of the view `ref` that may differ from the view whose token is `since`, ascending and without overlap: at
+     * most max from offset on; *ret_next is where to go on, or the disk's size. A hint, never a proof. Without a list for
+     * this lineage (a bitmap is gone, the disk was reverted, another view was kept) FAR_ADAPTER_RESYNC says why in words. */
     int (*changed)(void *platform, const char *ref, const struct far_adapter_disk *disk, const char *since,
                    uint64_t offset, struct far_adapter_extent *ret_extents, size_t max, size_t *ret_count,
                    uint64_t *ret_next, struct far_adapter_error *ret_error);
+    /* The view `ref` became a recovery point: keep of it what changed() of later views will need with its token as `since`,
+     * and drop what was kept for earlier ones. Called instead of release(); a repeat is FAR_ADAPTER_OK. NULL: release()
+     * is called, whatever changed() needs is kept anyway. */
+    int (*keep)(void *platform, const char *ref, const struct far_adapter_disk *disks, size_t count,
+                struct far_adapter_error *ret_error);
 };
 
 /* bytes: read frozen bytes; write recovered bytes. Handles are opaque and owned by the caller until close. */

@@ -29,6 +29,8 @@ enum {
     FAR_ENGINE_TRANSFERS_MAX = 16,   /* sends, and as many receives, that move data at once; others wait for their turn */
     FAR_ENGINE_REMEMBERED_MAX = 512, /* ended attempts whose end can be reported again */
     FAR_ENGINE_DISKS_MAX = 60,       /* of one order */
+    FAR_ENGINE_MISSED_MAX = 64,      /* ranges of one report; beyond, the last one reaches over all the rest */
+    FAR_ENGINE_LIMITS_MAX = 256,     /* plans with a bandwidth limit of their own */
 };
 
 enum far_engine_compress {
@@ -106,7 +108,7 @@ struct far_engine_order {
     uint64_t peer_node_id;
     bool has_peer_fingerprint; /* then only the node with this key is believed to be the peer */
     uint8_t peer_fingerprint[32];
-    const char *peer_address; /* send */
+    const char *peer_address; /* send, receive: this side opens the connections, there; empty: it waits for the peer's */
     uint64_t point_id;
     const struct far_engine_point_disk *point_disks; /* seal */
     size_t point_disk_count;
@@ -116,6 +118,16 @@ struct far_engine_order {
     bool fuzzy;
     uint64_t checkpoint_id;
     const char *site;
+    /* send: the token of the base point's view in the platform's list of changes; NULL or "": there is no list, everything
+     * is read. Blocks of the audit are read and hashed whether the list names them or not, from audit_first_block on,
+     * around the end of the disk. `full`: everything is read and hashed, whatever the list says. */
+    const char *since;
+    uint64_t audit_first_block;
+    uint64_t audit_blocks;
+    bool full;
+    uint64_t due_ms; /* send, receive: when the promised RPO is broken, cluster time; 0: nothing is promised. Of the
+                      * transfers that wait for memory, the one that is due first goes first */
+    bool proven;     /* release: the view became a point, its place in the lineage of changes is kept */
 };
 
 /* The numbers are those of report_state in the log. */
@@ -125,6 +137,36 @@ struct far_engine_found {
     uint64_t disk_index;
     uint64_t size_bytes;
     char identity[128];
+    char token[128]; /* of this view in the platform's list of changes; "": it keeps none */
+};
+
+/* What holds a transfer up at present. The numbers are those of `bottleneck` in the log. */
+enum far_engine_bottleneck {
+    FAR_ENGINE_UNKNOWN = 0,
+    FAR_ENGINE_SOURCE_READ = 1,
+    FAR_ENGINE_LINK = 2,
+    FAR_ENGINE_TARGET_WRITE = 3,
+    FAR_ENGINE_PROCESSOR = 4,
+    FAR_ENGINE_MEMORY = 5,   /* of this node: it waits for its turn or for buffers */
+    FAR_ENGINE_THROTTLE = 6, /* a bandwidth limit */
+    FAR_ENGINE_PEER = 7,     /* the other node is not there */
+};
+
+/* How a transfer goes: of a send and a receive, totals of the attempt but for the last three, which are of the moment. */
+struct far_engine_figures {
+    uint64_t bytes_read;   /* from the source's view */
+    uint64_t bytes_zero;   /* of what was looked at: reads as zero */
+    uint64_t bytes_known;  /* of what was offered: the target had it */
+    uint64_t bytes_wanted; /* of what was offered: the target asked for it; less bytes_sent: saved by pages and compression */
+    uint64_t window_bytes;
+    uint64_t streams; /* connections that are open */
+    enum far_engine_bottleneck bottleneck;
+};
+
+/* Blocks that changed although the platform's list did not name them. */
+struct far_engine_missed {
+    uint64_t first_block;
+    uint64_t block_count;
 };
 
 /* struct far_sub_report_item in plain C; counters are totals of the attempt. */
@@ -150,7 +192,17 @@ struct far_engine_report {
     int error_class;         /* enum far_class; FAR_OK but on failed */
     char error_message[400]; /* for the operator */
     uint64_t blocks_damaged;
-    bool full;
+    bool full;     /* send: every byte of the view was hashed in this attempt */
+    bool survives; /* freeze: the view outlives this process */
+    struct far_engine_figures figures;
+    /* send, done: */
+    uint64_t hashed_bytes;       /* of the view, in this attempt */
+    uint64_t audited_blocks;     /* of hashed_bytes: blocks that the list did not name */
+    uint64_t audit_next_block;   /* where the next audit goes on */
+    uint64_t missed_block_count; /* audited, and changed */
+    struct far_engine_missed missed[FAR_ENGINE_MISSED_MAX];
+    size_t missed_count;
+    char resync_reason[200]; /* why the list could not be used, in the platform's words; "": it was, or there is none */
 };
 
 /* Runs on a thread of the engine; the report is borrowed for the call. Reports of one attempt come one at a time and in
@@ -171,6 +223,15 @@ int far_engine_start(struct far_engine *engine, const struct far_engine_order *o
 /* Ends an attempt (any older one too) without a report; does not wait for its threads, but a later attempt does before
  * it touches anything. Canceling what is not there is no error. */
 void far_engine_cancel(struct far_engine *engine, uint64_t job_id, uint64_t task, uint64_t attempt);
+
+/* Bandwidth limits of what this node sends, in bytes a second; 0: none. They hold from the next second on, until they are
+ * set again; what is under way goes on. FAR_LIMIT: more than FAR_ENGINE_LIMITS_MAX plans. */
+struct far_engine_plan_limit {
+    uint64_t plan_id;
+    uint64_t bytes_per_s;
+};
+int far_engine_set_limits(struct far_engine *engine, uint64_t bytes_per_s, const struct far_engine_plan_limit *plans,
+                          size_t plan_count, struct far_error *err);
 
 /* host:port of the data listener; "" without one. */
 const char *far_engine_data_address(const struct far_engine *engine);

@@ -26,7 +26,7 @@ enum { FAR_FLAGS_INCOMPATIBLE = 0xffff0000u };
 
 /* The newest feature level that this build knows (events.def): what its version brings is of this level. A cluster's own is in
  * its row; it is raised when every server knows more, never lowered. */
-enum { FAR_FEATURE_LEVEL = 3 };
+enum { FAR_FEATURE_LEVEL = 4 };
 
 /* Unless the retention says otherwise, events of progress keep their payload so long, events are kept so long, and may take so
  * much of a server's disk. */
