@@ -81,3 +81,11 @@ check_LTLIBRARIES += liblogkit.la
 liblogkit_la_SOURCES = tests/lib/log_kit.c tests/lib/log_kit.h tests/lib/entries.h
 liblogkit_la_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
 LOG_KIT = liblogkit.la liblog.la libtestpki.la libnet.la libfsm.la libbase.la $(UV_LIBS) $(CMOCKA_LIBS)
+
+# A link between nodes: rate, delay, queue, cuts. In C tests relay.h, beside them the program.
+check_LTLIBRARIES += tests/lib/librelay.la
+tests_lib_librelay_la_SOURCES = tests/lib/relay.c tests/lib/relay.h
+tests_lib_librelay_la_LIBADD = -lm
+check_PROGRAMS += tests/lib/relay
+tests_lib_relay_SOURCES = tests/lib/relay_main.c
+tests_lib_relay_LDADD = tests/lib/librelay.la

@@ -380,3 +380,8 @@ UNIT_TESTS += tests/unit/test_bitflips
 tests_unit_test_bitflips_SOURCES = tests/unit/test_bitflips.c
 tests_unit_test_bitflips_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_bitflips_LDADD = $(LOG_KIT)
+# the relay of tests and benchmarks
+UNIT_TESTS += tests/unit/test_relay
+tests_unit_test_relay_SOURCES = tests/unit/test_relay.c
+tests_unit_test_relay_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_relay_LDADD = tests/lib/librelay.la $(CMOCKA_LIBS)
