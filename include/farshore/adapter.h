@@ -42,7 +42,7 @@ struct far_adapter_found {
     uint64_t size_bytes;
     char identity[128]; /* another value means: another disk under the same name */
     /* freeze: the place of this view in the disk's lineage of changes, as changed() of a later view takes it in `since`;
-     * "": this platform keeps no list of what changes. At most 127 bytes, of the platform's own making. */
+     * "": this platform keeps no list of what changes. At most 127 printable bytes of ASCII without spaces, of its own making. */
     char token[128];
 };
 

@@ -56,7 +56,8 @@ int far_attempt_copy_order(struct far_attempt *attempt, const struct far_engine_
     attempt->order = *order;
     const char **const strings[] = {&attempt->order.plan,        &attempt->order.workload,   &attempt->order.adapter,
                                     &attempt->order.disk,        &attempt->order.locator,    &attempt->order.freeze_ref,
-                                    &attempt->order.peer_address, &attempt->order.target_path, &attempt->order.site};
+                                    &attempt->order.peer_address, &attempt->order.target_path, &attempt->order.site,
+                                    &attempt->order.since};
     for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
         *strings[i] = copy_string(arena, *strings[i]);
         if (*strings[i] == NULL) {

@@ -15,6 +15,18 @@ static void disks_of(const struct far_engine_order *order, struct far_adapter_di
     }
 }
 
+/* Tokens are printable; one that is not would be refused wherever it is shown, so there is none: everything is read. */
+static void copy_token(char to[128], const char from[128])
+{
+    size_t len = strnlen(from, 128);
+    bool good = len < 128;
+    for (size_t i = 0; good && i < len; i++) {
+        good = from[i] > ' ' && from[i] < 0x7f;
+    }
+    memset(to, 0, 128);
+    memcpy(to, from, good ? len : 0);
+}
+
 int far_run_freeze(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
 {
     const struct far_engine_order *order = &attempt->order;
@@ -45,9 +57,11 @@ int far_run_freeze(struct far_attempt *attempt, struct far_engine_report *result
         list[i].disk_index = i;
         list[i].size_bytes = found[i].size_bytes;
         memcpy(list[i].identity, found[i].identity, sizeof list[i].identity);
+        copy_token(list[i].token, found[i].token);
         result->size_bytes += found[i].size_bytes;
     }
     result->disk_count = order->disk_count;
+    result->survives = platform->adapter->changes->survives_node;
     memcpy(result->freeze_ref, ref, sizeof result->freeze_ref);
     result->freeze_ref[sizeof result->freeze_ref - 1] = '\0';
     return 0;
@@ -64,8 +78,9 @@ int far_run_release(struct far_attempt *attempt, struct far_engine_report *resul
         return rc;
     }
     disks_of(order, disks);
-    int answer = platform->adapter->changes->release(platform->platform, order->freeze_ref, disks, order->disk_count,
-                                                     &said);
+    const struct far_adapter_changes *changes = platform->adapter->changes;
+    bool keeps = order->proven && changes->keep != NULL; /* what the list of the next cycle starts from */
+    int answer = (keeps ? changes->keep : changes->release)(platform->platform, order->freeze_ref, disks, order->disk_count, &said);
     return far_adapter_result(answer, &said, &result->outcome, err);
 }
 

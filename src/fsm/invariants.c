@@ -1,5 +1,6 @@
 /* Invariants: what must hold between rows, checked by walking every table once. See fsm.h. Each walk hands row after row
  * to a function, which looks up what the row refers to; sums are compared at the end. */
+#include "fsm/alert.h"
 #include "fsm/machines.h"
 #include "fsm/running.h"
 #include "fsm/task.h"
@@ -19,6 +20,7 @@ struct sums {
     uint64_t planned; /* workloads in plans */
     uint64_t answers; /* to heads, as the heads say */
     uint64_t newest_head, signed_head, newest_incarnation;
+    uint64_t open_alerts;
     uint64_t counted; /* rows of the table walked last */
 };
 
@@ -438,6 +440,42 @@ static int check_heads(struct far_step *step, struct sums *sums)
     return equal(step, "answers to heads", sums->counted, sums->answers);
 }
 
+/* ---- alerts ---- */
+
+static int check_alert(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_alert *row = object;
+    bool is_open = row->state == FAR_alert_state_raised || row->state == FAR_alert_state_acknowledged;
+    FAR_TRY(known(step, "alert", row->id));
+    if (!is_open && row->state != FAR_alert_state_cleared) {
+        return broken(step, "alert", row->id, "has no state");
+    }
+    sums->open_alerts += is_open;
+    if (!is_open) {
+        struct far_row_alert_cleared cleared;
+        struct far_key key = far_key_pair(&far_schema_row_alert_cleared, row->cleared_ms, row->id);
+        return far_key_need(step, &far_schema_row_alert_cleared, &key, &cleared);
+    }
+    struct far_row_alert found;
+    int rc = far_alert_find(step, row->kind, row->object_id, &found);
+    return rc == 0 && found.id == row->id ? 0 : broken(step, "alert", row->id, "is open and not found by its cause");
+}
+
+static int check_alerts(struct far_step *step, struct sums *sums)
+{
+    struct far_row_alert_progress progress = {.open_count = 0};
+    struct far_key key = far_key(&far_schema_row_alert_progress);
+    int rc = far_key_find(step, &far_schema_row_alert_progress, &key, &progress);
+    FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+    FAR_TRY(walk(step, &far_schema_row_alert, sums, check_alert));
+    FAR_TRY(equal(step, "alerts", sums->counted, progress.open_count + progress.cleared_count));
+    FAR_TRY(equal(step, "open alerts", sums->open_alerts, progress.open_count));
+    FAR_TRY(walk(step, &far_schema_row_alert_open, sums, NULL));
+    FAR_TRY(equal(step, "open alerts by cause", sums->counted, progress.open_count));
+    FAR_TRY(walk(step, &far_schema_row_alert_cleared, sums, NULL));
+    return equal(step, "cleared alerts", sums->counted, progress.cleared_count);
+}
+
 static int check_cluster(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
 {
     const struct far_row_cluster *row = object;
@@ -504,6 +542,7 @@ static int walk_all(struct far_step *step)
     FAR_TRY(walk(step, &far_schema_row_checkpoint, &sums, check_checkpoint));
     FAR_TRY(equal(step, "points named by checkpoints", sums.holds, 0));
     FAR_TRY(equal(step, "jobs that read checkpoints", sums.readers, 0));
+    FAR_TRY(check_alerts(step, &sums));
     FAR_TRY(walk(step, &far_schema_row_actor, &sums, check_actor));
     FAR_TRY(walk(step, &far_schema_row_command, &sums, NULL));
     FAR_TRY(equal(step, "remembered commands", sums.counted, sums.commands));

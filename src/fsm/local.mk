@@ -1,5 +1,6 @@
 noinst_LTLIBRARIES += libfsm.la
 libfsm_la_SOURCES = \
+	src/fsm/alert.c src/fsm/alert.h \
 	src/fsm/cluster.c \
 	src/fsm/command_memory.c \
 	src/fsm/consumer.c \

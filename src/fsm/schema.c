@@ -225,6 +225,40 @@ uint16_t far_schema_level(const struct far_schema *schema, const void *object)
     return level;
 }
 
+static void clear_field(const struct far_field *f, void *object)
+{
+    void *at = (uint8_t *)object + f->offset;
+    switch (f->type) {
+    case FAR_TYPE_U64:
+    case FAR_TYPE_ENUM:
+        *(uint64_t *)at = 0;
+        break;
+    case FAR_TYPE_BOOL:
+        *(bool *)at = false;
+        break;
+    case FAR_TYPE_STR:
+    case FAR_TYPE_BYTES:
+    case FAR_TYPE_SECRET:
+        *(struct far_slice *)at = far_slice(NULL, 0);
+        break;
+    default:
+        *(struct far_list *)at = (struct far_list){.items = NULL};
+    }
+}
+
+void far_schema_lower(const struct far_schema *schema, void *object, uint64_t level)
+{
+    for (const struct far_field *f = schema->fields(); f->type != FAR_TYPE_END; f++) {
+        const struct far_list *list = member(f, object);
+        if (schema->since(f->number) > level) {
+            clear_field(f, object);
+        }
+        for (size_t i = 0; f->type == FAR_TYPE_LIST && i < list->count; i++) {
+            far_schema_lower(f->element, (uint8_t *)list->items + i * f->element->size, level);
+        }
+    }
+}
+
 static int too_big(const struct far_field *field, struct far_error *err)
 {
     return far_fail(err, FAR_INVALID, "field '%s' is longer than %zu", field->name, field->max);

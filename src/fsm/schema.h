@@ -127,6 +127,8 @@ int far_schema_decode(const struct far_schema *schema, struct far_slice payload,
 
 /* The feature level that a server needs to know this object: its kind's, or that of its newest field that is not empty. */
 uint16_t far_schema_level(const struct far_schema *schema, const void *object);
+/* Empty every field that is newer than this level, also in the elements of its lists: what a node says that is ahead of its cluster. */
+void far_schema_lower(const struct far_schema *schema, void *object, uint64_t level);
 
 /* The name of an enum's value, or "unknown". */
 const char *far_enum_name(const struct far_enum *values, uint64_t value);

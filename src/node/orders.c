@@ -91,9 +91,15 @@ int far_orders_convert(const struct far_sub_order *order, struct far_arena *aren
         .fuzzy = order->fuzzy,
         .checkpoint_id = order->checkpoint_id,
         .site = text(order->site, arena),
+        .since = text(order->since, arena),
+        .audit_first_block = order->audit_first_block,
+        .audit_blocks = order->audit_blocks,
+        .full = order->full,
+        .proven = order->proven,
     };
     if (out.plan == NULL || out.workload == NULL || out.adapter == NULL || out.disk == NULL || out.locator == NULL ||
-        out.freeze_ref == NULL || out.peer_address == NULL || out.target_path == NULL || out.site == NULL) {
+        out.freeze_ref == NULL || out.peer_address == NULL || out.target_path == NULL || out.site == NULL ||
+        out.since == NULL) {
         return far_fail(err, FAR_LIMIT, "an order needs too much memory");
     }
     out.has_base_root = root_from(order->base_root, out.base_root);

@@ -138,14 +138,26 @@ bool far_reports_urgent(struct far_reports *reports)
     return urgent;
 }
 
-/* The item borrows from the entry; disks goes into found (room for FAR_ENGINE_DISKS_MAX). */
-static struct far_sub_report_item to_item(const struct entry *e, struct far_sub_disk_found *found)
+/* The lists of an item: room for disk_count and missed_count elements. */
+struct item_lists {
+    struct far_sub_disk_found *found;
+    struct far_sub_block_range *missed;
+};
+
+/* The item borrows from the entry; its lists go into `lists`. */
+static struct far_sub_report_item to_item(const struct entry *e, const struct item_lists *lists)
 {
     const struct far_engine_report *r = &e->report;
+    struct far_sub_disk_found *found = lists->found;
+    for (size_t i = 0; i < r->missed_count && i < FAR_ENGINE_MISSED_MAX; i++) {
+        lists->missed[i] = (struct far_sub_block_range){.first_block = r->missed[i].first_block,
+                                                        .block_count = r->missed[i].block_count};
+    }
     for (size_t i = 0; i < r->disk_count && i < FAR_ENGINE_DISKS_MAX; i++) {
         found[i] = (struct far_sub_disk_found){.disk_index = r->disks[i].disk_index,
                                                .size_bytes = r->disks[i].size_bytes,
-                                               .identity = far_slice_str(r->disks[i].identity)};
+                                               .identity = far_slice_str(r->disks[i].identity),
+                                               .token = far_slice_str(r->disks[i].token)};
     }
     return (struct far_sub_report_item){
         .job_id = r->job_id,
@@ -169,13 +181,21 @@ static struct far_sub_report_item to_item(const struct entry *e, struct far_sub_
             far_slice_str(r->state == FAR_ENGINE_FAILED || r->blocks_damaged > 0 ? r->error_message : ""),
         .blocks_damaged = r->blocks_damaged,
         .full = r->full,
+        .survives = r->survives,
+        .hashed_bytes = r->hashed_bytes,
+        .audited_blocks = r->audited_blocks,
+        .audit_next_block = r->audit_next_block,
+        .missed_block_count = r->missed_block_count,
+        .missed = {.items = lists->missed, .count = r->missed_count},
+        .resync_reason = far_slice_str(r->resync_reason),
     };
 }
 
 /* What an item may become in msgpack, rounded up. */
 static size_t item_bytes(const struct entry *e)
 {
-    return 300 + strlen(e->report.error_message) + e->report.disk_count * 170;
+    return 400 + strlen(e->report.error_message) + strlen(e->report.resync_reason) + e->report.disk_count * 310 +
+           e->report.missed_count * 24;
 }
 
 /* Fill items from what is fresh; arena holds the lists of disks. */
@@ -190,8 +210,11 @@ static size_t gather(struct far_reports *reports, struct far_arena *arena, struc
         if (!e->used || !e->fresh || count == FAR_REPORT_BATCH_MAX || bytes + item_bytes(e) > FAR_REPORT_BATCH_BYTES) {
             continue;
         }
-        struct far_sub_disk_found *found = far_arena_alloc(arena, e->report.disk_count * sizeof *found);
-        if (found == NULL) {
+        struct item_lists lists = {
+            .found = far_arena_alloc(arena, e->report.disk_count * sizeof *lists.found),
+            .missed = far_arena_alloc(arena, e->report.missed_count * sizeof *lists.missed),
+        };
+        if (lists.found == NULL || lists.missed == NULL) {
             continue; /* the next batch has room */
         }
         bytes += item_bytes(e);
@@ -199,7 +222,7 @@ static size_t gather(struct far_reports *reports, struct far_arena *arena, struc
                                               .task = e->report.task,
                                               .attempt = e->report.attempt,
                                               .ended = e->report.state != FAR_ENGINE_RUNNING};
-        items[count++] = to_item(e, found);
+        items[count++] = to_item(e, &lists);
         e->in_batch = true;
     }
     return count;

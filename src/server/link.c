@@ -299,11 +299,36 @@ static int take_hello(struct session *session, struct far_slice payload, struct 
     return 0;
 }
 
+/* A node may be ahead of its cluster: what it says beyond the cluster's feature level would have the whole report refused. */
+static int lower_report(struct far_link *link, struct far_msg_report *report, struct far_arena *arena, struct far_error *err)
+{
+    struct far_row_cluster cluster = {.feature_level = 1};
+    struct far_key key = far_key(&far_schema_row_cluster);
+    struct far_log_view view;
+    if (link->level < FAR_FEATURE_LEVEL) {
+        int rc = far_log_view_begin_now(link->log, &view, err);
+        if (rc != 0) {
+            return rc;
+        }
+        rc = far_state_get(&view.state, &far_schema_row_cluster, &key, arena, &cluster, err);
+        far_log_view_end(&view);
+        if (rc != 0 && rc != FAR_NOT_FOUND) {
+            return rc;
+        }
+        link->level = cluster.feature_level;
+    }
+    if (link->level < FAR_FEATURE_LEVEL) {
+        far_schema_lower(&far_schema_msg_report, report, link->level);
+    }
+    return 0;
+}
+
 static int take_report(struct session *session, struct far_slice payload, struct far_arena *arena,
                        struct far_error *err)
 {
     struct far_msg_report report;
     int rc = far_schema_decode(&far_schema_msg_report, payload, arena, &report, err);
+    rc = rc != 0 ? rc : lower_report(session->link, &report, arena, err);
     if (rc != 0) {
         return rc;
     }

@@ -34,6 +34,7 @@ struct far_link {
     struct session *held, **held_last; /* whose progress waits, the oldest first */
     struct session *sessions;
     size_t session_count;
+    uint64_t level;      /* feature level of the cluster as it was seen last; 0: not yet */
     uint64_t looked_seq; /* the last event that was there when all sessions were told what is new */
     bool closing;
     unsigned timers; /* that are not closed */

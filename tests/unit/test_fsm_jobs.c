@@ -108,7 +108,8 @@ static struct far_sub_report_item done_with(const char *root32)
 
 static int freeze_found(uint64_t job, uint64_t size0, uint64_t size1, const char *identity)
 {
-    struct far_sub_disk_found found[2] = {{0, size0, S(identity)}, {1, size1, S(identity)}};
+    struct far_sub_disk_found found[2] = {{.size_bytes = size0, .identity = S(identity)},
+                                          {.disk_index = 1, .size_bytes = size1, .identity = S(identity)}};
     struct far_sub_report_item item = {.state = FAR_report_state_done,
                                        .freeze_ref = S("view"),
                                        .frozen_at_ms = w.now_ms,
@@ -696,7 +697,8 @@ static void a_recovered_disk_with_another_root_fails_the_job(void **unused)
 static void a_fuzzy_point_marks_its_recovery(void **unused)
 {
     struct far_sub_restore_spec good[2] = {{S("root"), S("/out/a")}, {S("data"), S("/out/b")}};
-    struct far_sub_disk_found found[2] = {{0, 1000, S("id")}, {1, 1000, S("id")}};
+    struct far_sub_disk_found found[2] = {{.size_bytes = 1000, .identity = S("id")},
+                                          {.disk_index = 1, .size_bytes = 1000, .identity = S("id")}};
     uint64_t job = replicate();
     report(job, FREEZE, (struct far_sub_report_item){.state = FAR_report_state_done,
                                                      .fuzzy = true,

@@ -78,7 +78,7 @@ static bool odd(size_t i)
 static int report(bool (*names)(size_t i), uint64_t state, uint64_t bytes_done)
 {
     static struct far_sub_report_item items[NAMED_MAX];
-    static struct far_sub_disk_found found = {0, 1000, {0}};
+    static struct far_sub_disk_found found = {.size_bytes = 1000};
     struct far_row_node node = world_row_node(&w, source);
     struct far_list list = orders();
     const struct far_sub_order *order = list.items;

@@ -103,6 +103,54 @@ static unsigned see_consumer(void)
     return far_query_id(&w.state, &far_schema_row_consumer, S("audit"), &id, NULL) == 0;
 }
 
+enum { ALERT = 500, OTHER_ALERT = 501 };
+static void raise_alert(uint64_t id)
+{
+    EVENT(alert_raised, .id = id, .kind = FAR_alert_kind_rpo_late, .object_id = id, .plan_id = plan, .message = S("late"));
+}
+static void reach_alert(unsigned state)
+{
+    object = ALERT;
+    if (state != 0) {
+        raise_alert(ALERT);
+        assert_int_equal(outcome.klass, 0);
+    }
+    if (state == 2) {
+        MUST(&w, alert_ack, .alert_id = ALERT, .note = S("seen"));
+    } else if (state == 3) {
+        EVENT(alert_cleared, .alert_id = ALERT);
+        assert_int_equal(outcome.klass, 0);
+    }
+}
+static void give_alert(unsigned state, unsigned input)
+{
+    switch (input) {
+    case 0:
+        raise_alert(ALERT);
+        break;
+    case 1:
+        EVENT(alert_repeated, .alert_id = ALERT, .message = S("still late"));
+        break;
+    case 2:
+        COMMAND(alert_ack, .alert_id = ALERT, .note = S("seen"));
+        break;
+    case 3:
+        EVENT(alert_cleared, .alert_id = ALERT);
+        break;
+    default:
+        raise_alert(OTHER_ALERT);
+        assert_int_equal(outcome.klass, 0);
+        EVENT(alert_cleared, .alert_id = OTHER_ALERT, .forget_id = ALERT);
+    }
+}
+static unsigned see_alert(void)
+{
+    struct far_row_alert row = {.state = 0};
+    struct far_key key = far_key(&far_schema_row_alert);
+    far_key_u64(&key, ALERT);
+    return far_state_get(&w.state, &far_schema_row_alert, &key, &w.arena, &row, NULL) == 0 ? (unsigned)row.state : 0;
+}
+
 static void reach_cluster(unsigned state)
 {
     if (state == 0) {
@@ -829,6 +877,7 @@ static const struct driver {
     void (*give)(unsigned state, unsigned input);
     unsigned (*see)(void);
 } drivers[] = {
+    {"alert", reach_alert, give_alert, see_alert},
     {"calendar", reach_calendar, give_calendar, see_calendar},
     {"entry", reach_skip, give_skip, see_nothing},
     {"checkpoint", reach_checkpoint, give_checkpoint, see_checkpoint},
