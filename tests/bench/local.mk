@@ -9,6 +9,12 @@ tests_bench_first_copy_SOURCES = tests/bench/first_copy.c
 tests_bench_first_copy_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
 tests_bench_first_copy_LDADD = tests/lib/libenginepair.la libdataplane.la libadapters.la
 
+# disks at once, between two processes
+check_PROGRAMS += tests/bench/transfer
+tests_bench_transfer_SOURCES = tests/bench/transfer.c tests/bench/transfer_node.c tests/bench/transfer_node.h
+tests_bench_transfer_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
+tests_bench_transfer_LDADD = libdataplane.la libadapters.la libtestpki.la
+
 # one client's command
 check_PROGRAMS += tests/bench/command_latency
 tests_bench_command_latency_SOURCES = tests/bench/command_latency.c
