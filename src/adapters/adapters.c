@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct far_adapter *const built_in[] = {&far_adapter_file, &far_adapter_fault, NULL};
+static const struct far_adapter *const built_in[] = {&far_adapter_file, &far_adapter_nbd, &far_adapter_fault, NULL};
 
 const struct far_adapter *const *far_adapters(void)
 {

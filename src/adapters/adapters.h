@@ -8,6 +8,8 @@
 
 /* Raw images and block devices of this machine. */
 extern const struct far_adapter far_adapter_file;
+/* Exports of NBD servers, as of QEMU. */
+extern const struct far_adapter far_adapter_nbd;
 /* Wraps another adapter and fails on purpose; ships, so that an installation can be tested where it stands. */
 extern const struct far_adapter far_adapter_fault;
 

@@ -5,5 +5,10 @@ libadapters_la_SOURCES = \
 	src/adapters/file/file_adapter.c src/adapters/file/file_adapter.h \
 	src/adapters/file/file_bytes.c \
 	src/adapters/file/file_freeze.c \
+	src/adapters/nbd/nbd_adapter.c src/adapters/nbd/nbd_adapter.h \
+	src/adapters/nbd/nbd_bytes.c \
+	src/adapters/nbd/nbd_changes.c \
+	src/adapters/nbd/nbd_link.c src/adapters/nbd/nbd_link.h \
 	src/adapters/fault/fault.c
-libadapters_la_LIBADD = libbase.la
+libadapters_la_CFLAGS = $(AM_CFLAGS) $(LIBNBD_CFLAGS)
+libadapters_la_LIBADD = libbase.la $(LIBNBD_LIBS)

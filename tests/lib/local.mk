@@ -89,3 +89,6 @@ tests_lib_librelay_la_LIBADD = -lm
 check_PROGRAMS += tests/lib/relay
 tests_lib_relay_SOURCES = tests/lib/relay_main.c
 tests_lib_relay_LDADD = tests/lib/librelay.la
+# Real NBD servers for tests of adapters.
+check_LTLIBRARIES += tests/lib/libnbdserver.la
+tests_lib_libnbdserver_la_SOURCES = tests/lib/nbd_server.c tests/lib/nbd_server.h

@@ -385,3 +385,7 @@ UNIT_TESTS += tests/unit/test_relay
 tests_unit_test_relay_SOURCES = tests/unit/test_relay.c
 tests_unit_test_relay_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_relay_LDADD = tests/lib/librelay.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_adapter_nbd
+tests_unit_test_adapter_nbd_SOURCES = tests/unit/test_adapter_nbd.c
+tests_unit_test_adapter_nbd_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_adapter_nbd_LDADD = tests/lib/libnbdserver.la libadapters.la $(CMOCKA_LIBS)
