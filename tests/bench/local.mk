@@ -2,13 +2,7 @@
 BENCH_TESTS = tests/bench/bench_command_latency.py tests/bench/bench_first_copy.py tests/bench/bench_replay.py \
 	tests/bench/bench_start.py tests/bench/bench_etcd.py tests/bench/bench_streams.py tests/bench/bench_failover.py \
 	tests/bench/bench_reports.py tests/bench/bench_state_stream.py
-EXTRA_DIST += tests/bench/run tests/bench/wrk_writes.lua $(BENCH_TESTS)
-# the first copy against nbdcopy
-check_PROGRAMS += tests/bench/first_copy
-tests_bench_first_copy_SOURCES = tests/bench/first_copy.c
-tests_bench_first_copy_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
-tests_bench_first_copy_LDADD = tests/lib/libenginepair.la libdataplane.la libadapters.la
-
+EXTRA_DIST += tests/bench/run tests/bench/transfer_kit.py tests/bench/wrk_writes.lua $(BENCH_TESTS)
 # disks at once, between two processes
 check_PROGRAMS += tests/bench/transfer
 tests_bench_transfer_SOURCES = tests/bench/transfer.c tests/bench/transfer_node.c tests/bench/transfer_node.h

@@ -81,7 +81,7 @@ static void *sample_main(void *arg)
                 atomic_store(&nodes[i].peak_kib, kib);
             }
         }
-        nanosleep(&pause, NULL);
+        nanosleep(&pause, NULL); /* far-poll: /proc says nothing by itself */
     }
     return NULL;
 }

@@ -511,7 +511,7 @@ static void *relay_main(void *arg)
         struct pollfd fds[2] = {{.fd = relay->epoll_fd, .events = POLLIN}, {.fd = relay->wake_fd, .events = POLLIN}};
         if (paced) { /* what came in meanwhile comes together */
             const struct timespec pause = {.tv_nsec = PACE_NS};
-            nanosleep(&pause, NULL);
+            nanosleep(&pause, NULL); /* far-poll: the link has a clock */
         }
         uint64_t now = clock_ns(CLOCK_MONOTONIC), rest = next > now ? next - now : 0;
         const struct timespec timeout = {.tv_sec = (time_t)(rest / 1000000000), .tv_nsec = (long)(rest % 1000000000)};
