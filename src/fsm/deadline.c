@@ -5,6 +5,7 @@
 #include "fsm/machines.h"
 #include "fsm/rows.h"
 
+#include "fsm/bandwidth.h"
 #include "fsm/job.h"
 #include "fsm/task.h"
 
@@ -65,8 +66,10 @@ static int forget(struct far_step *step, const struct deadline *d, bool *ret_is_
 {
     struct far_row_job job;
     struct far_row_node node;
+    struct far_row_throttle limit;
     int rc = d->kind == FAR_deadline_kind_job_tasks        ? far_row_find(step, &far_schema_row_job, d->object_id, &job)
              : d->kind == FAR_deadline_kind_running_leases ? far_row_find(step, &far_schema_row_node, d->object_id, &node)
+             : d->kind == FAR_deadline_kind_throttle       ? far_row_find(step, &far_schema_row_throttle, d->object_id, &limit)
                                                            : FAR_NOT_FOUND;
     if (rc == 0 && d->kind == FAR_deadline_kind_job_tasks && job.wake_ms == d->time_ms) {
         *ret_is_done = true;
@@ -75,6 +78,10 @@ static int forget(struct far_step *step, const struct deadline *d, bool *ret_is_
     if (rc == 0 && d->kind == FAR_deadline_kind_running_leases && node.running_due_ms == d->time_ms) {
         node.running_due_ms = 0;
         return far_row_put(step, &far_schema_row_node, node.id, &node);
+    }
+    if (rc == 0 && d->kind == FAR_deadline_kind_throttle && limit.next_ms == d->time_ms) {
+        limit.next_ms = 0;
+        return far_row_put(step, &far_schema_row_throttle, limit.id, &limit);
     }
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
@@ -122,6 +129,8 @@ static int act(struct far_step *step, const struct deadline *d)
         return far_job_due(step, d->object_id);
     case FAR_deadline_kind_running_leases:
         return far_running_due(step, d->object_id);
+    case FAR_deadline_kind_throttle:
+        return far_throttle_due(step, d->object_id);
     default:
         return 0;
     }

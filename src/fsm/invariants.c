@@ -1,6 +1,7 @@
 /* Invariants: what must hold between rows, checked by walking every table once. See fsm.h. Each walk hands row after row
  * to a function, which looks up what the row refers to; sums are compared at the end. */
 #include "fsm/alert.h"
+#include "fsm/bandwidth.h"
 #include "fsm/machines.h"
 #include "fsm/running.h"
 #include "fsm/task.h"
@@ -510,6 +511,40 @@ static int check_skipped(struct far_step *step, struct sums *sums, struct far_sl
     return row->index != 0 && row->server_ids.count > 0 ? 0 : broken(step, "skipped entry", row->index, "was reported by nobody");
 }
 
+/* ---- bandwidth limits ---- */
+
+static int check_zone(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_zone *row = object;
+    FAR_TRY(named(step, sums, &far_schema_row_zone, row->name, row->id));
+    return row->changes.count > 0 ? 0 : broken(step, "time zone", row->id, "has no rules");
+}
+
+/* What it is about is there, and what is in force is what its calendar says, unless its deadline is due. */
+static int check_throttle(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_throttle *row = object;
+    struct far_row_site site;
+    struct far_row_node node;
+    struct far_row_plan plan;
+    uint64_t rate, next_ms, now_ms = step->progress.time_ms;
+    FAR_TRY(row->site_id != 0 ? far_row_need(step, &far_schema_row_site, row->id, &site) : 0);
+    FAR_TRY(row->node_id != 0 ? far_row_need(step, &far_schema_row_node, row->id, &node) : 0);
+    FAR_TRY(row->plan_id != 0 ? far_row_need(step, &far_schema_row_plan, row->id, &plan) : 0);
+    uint64_t of_scope = row->scope == FAR_throttle_scope_node   ? row->node_id
+                        : row->scope == FAR_throttle_scope_plan ? row->plan_id
+                                                                : row->site_id;
+    if (of_scope != row->id || row->node_id + row->plan_id + row->site_id != row->id || (row->zone_id != 0 && row->windows.count == 0)) {
+        return broken(step, "bandwidth limit", row->id, "is of another object than it says, or has a time zone for nothing");
+    }
+    FAR_TRY(deadline(step, sums, FAR_deadline_kind_throttle, row->id, 0, row->next_ms));
+    FAR_TRY(far_throttle_at(step, row, now_ms, &rate, &next_ms));
+    bool is_due = row->next_ms != 0 && row->next_ms <= now_ms;
+    return is_due || (rate == row->in_force_bytes_per_s && next_ms == row->next_ms)
+               ? 0
+               : broken(step, "bandwidth limit", row->id, "has another rate in force than its calendar says");
+}
+
 static int walk_all(struct far_step *step)
 {
     struct sums sums = {0};
@@ -531,6 +566,8 @@ static int walk_all(struct far_step *step)
     FAR_TRY(walk(step, &far_schema_row_node, &sums, check_node));
     FAR_TRY(walk(step, &far_schema_row_workload, &sums, check_workload));
     FAR_TRY(walk(step, &far_schema_row_plan, &sums, check_plan));
+    FAR_TRY(walk(step, &far_schema_row_zone, &sums, check_zone));
+    FAR_TRY(walk(step, &far_schema_row_throttle, &sums, check_throttle));
     FAR_TRY(walk(step, &far_schema_row_plan_workload, &sums, check_member));
     FAR_TRY(equal(step, "workloads in plans", sums.counted, sums.planned));
     FAR_TRY(walk(step, &far_schema_row_job, &sums, check_job));

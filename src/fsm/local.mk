@@ -1,6 +1,8 @@
 noinst_LTLIBRARIES += libfsm.la
 libfsm_la_SOURCES = \
 	src/fsm/alert.c src/fsm/alert.h \
+	src/fsm/bandwidth.c src/fsm/bandwidth.h \
+	src/fsm/calendar.c src/fsm/calendar.h \
 	src/fsm/cluster.c \
 	src/fsm/command_memory.c \
 	src/fsm/consumer.c \
@@ -28,6 +30,7 @@ libfsm_la_SOURCES = \
 	src/fsm/point.c \
 	src/fsm/retention.c \
 	src/fsm/query.c src/fsm/query.h \
+	src/fsm/query_limits.c \
 	src/fsm/query_orders.c \
 	src/fsm/row_copy.c src/fsm/row_copy.h \
 	src/fsm/row_value.c src/fsm/row_value.h \
@@ -49,7 +52,8 @@ libfsm_la_SOURCES = \
 	src/fsm/task_group.c \
 	src/fsm/task_work.c \
 	src/fsm/token.c \
-	src/fsm/workload.c
+	src/fsm/workload.c \
+	src/fsm/zone.c
 libfsm_la_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS)
 libfsm_la_LIBADD = libbase.la $(MSGPACK_LIBS)
 EXTRA_DIST += docs/STATE.md

@@ -1,6 +1,7 @@
 /* Nodes: the data plane's processes. A node joins with a token, boots (its process opened a stream; a new nonce is a new
  * boot, and everything that the earlier boot held is lost), reports, and is down when it has not reported for a lease
  * time. A report renews the node's own lease and that of every attempt it names. */
+#include "fsm/bandwidth.h"
 #include "fsm/job.h"
 #include "fsm/offer.h"
 #include "fsm/running.h"
@@ -133,6 +134,7 @@ int far_evolve_node_removed(struct far_step *step, const struct far_ev_node_remo
     step->candidates = NULL;
     FAR_TRY(far_deadline_move(step, FAR_deadline_kind_node_lease, row.id, 0, row.lease_until_ms, 0));
     FAR_TRY(far_deadline_move(step, FAR_deadline_kind_running_leases, row.id, 0, row.running_due_ms, 0));
+    FAR_TRY(far_throttle_gone(step, row.id));
     FAR_TRY(far_name_del(step, &far_schema_row_node, row.name));
     return far_row_del(step, &far_schema_row_node, row.id);
 }

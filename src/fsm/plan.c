@@ -2,6 +2,7 @@
  * it is due a cycle begins, unless the one before still runs: then this one is skipped. */
 #include "fsm/machines.h"
 
+#include "fsm/bandwidth.h"
 #include "fsm/job.h"
 #include "fsm/offer.h"
 
@@ -212,6 +213,7 @@ int far_evolve_plan_removed(struct far_step *step, const struct far_ev_plan_remo
         FAR_TRY(far_key_del(step, &far_schema_row_plan_workload, &key));
         FAR_TRY(far_workload_claim(step, member.workload_id, 0));
     }
+    FAR_TRY(far_throttle_gone(step, row.id));
     FAR_TRY(far_plan_jobs_orphan(step, row.id));
     FAR_TRY(far_deadline_move(step, FAR_deadline_kind_plan_due, row.id, 0, row.due_ms, 0));
     FAR_TRY(far_name_del(step, &far_schema_row_plan, row.name));

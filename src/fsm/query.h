@@ -25,4 +25,20 @@ int far_query_token(struct far_state *state, struct far_slice hash, uint64_t pur
 int far_query_wait(struct far_state *state, const struct far_row_task *task, struct far_arena *arena,
                    struct far_slice *ret_why, struct far_error *err);
 
+/* What a node may send: bytes a second, 0 = as many as it can, 1 = none. */
+struct far_node_limits {
+    uint64_t node_id;
+    uint64_t bytes_per_s;  /* all that it sends: the least of its own limit and its share of its site's */
+    struct far_list plans; /* struct far_sub_plan_limit: its share of each limited plan that starts from its site */
+};
+/* struct far_node_limits of one node (FAR_NOT_FOUND), or with node_id 0 of every node, in the order of their ids. As the log said last
+ * (now_ms 0): what servers tell nodes; or as the calendars say at a time. */
+int far_query_limits(struct far_state *state, uint64_t node_id, uint64_t now_ms, struct far_arena *arena, struct far_list *ret_limits,
+                     struct far_error *err);
+/* Is there any bandwidth limit at all? */
+int far_query_has_limits(struct far_state *state, bool *ret_has, struct far_error *err);
+/* The rate of a limit at a time by its calendar, and when it is another one; 0: never. */
+int far_query_throttle(struct far_state *state, const struct far_row_throttle *row, uint64_t now_ms, struct far_arena *arena,
+                       uint64_t *ret_bytes_per_s, uint64_t *ret_next_ms, struct far_error *err);
+
 #endif

@@ -1,4 +1,5 @@
 /* Sites: made by name and role, removed when nothing stands there any more. */
+#include "fsm/bandwidth.h"
 #include "fsm/machines.h"
 
 enum { ABSENT, PRESENT };
@@ -137,6 +138,7 @@ int far_evolve_site_removed(struct far_step *step, const struct far_ev_site_remo
         return far_move_id(step, &far_table_site, ABSENT, REMOVE, ev->id, NULL);
     }
     FAR_TRY(rc);
+    FAR_TRY(far_throttle_gone(step, row.id));
     FAR_TRY(far_name_del(step, &far_schema_row_site, row.name));
     return far_row_del(step, &far_schema_row_site, ev->id);
 }

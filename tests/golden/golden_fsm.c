@@ -72,6 +72,7 @@ static void a_life_gives_the_log_it_gave(void **unused)
     assert_same("log_compaction.txt", golden_write_log_compaction);
     assert_same("log_skips.txt", golden_write_log_skips);
     assert_same("log_forget.txt", golden_write_log_forget);
+    assert_same("log_throttles.txt", golden_write_log_throttles);
 }
 
 static size_t unhex(const char *text, uint8_t *bytes, size_t max)
@@ -234,6 +235,7 @@ static void a_recorded_log_is_decided_and_folded_to_the_same_digest(void **unuse
     replay_log("log_compaction.txt");
     replay_log("log_skips.txt");
     replay_log("log_forget.txt");
+    replay_log("log_throttles.txt");
     free(line);
 }
 

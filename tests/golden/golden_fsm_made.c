@@ -301,6 +301,35 @@ static void forget_history(struct world *w, const uint64_t *nodes)
     MUST(w, history_forget, .before = 7);
 }
 
+/* A week of a calendar, with a change of the clocks in it. */
+static void limit_bandwidth(struct world *w, const uint64_t *nodes)
+{
+    static const uint64_t days[] = {1, 2, 3, 4, 5, 6, 7};
+    static const struct far_sub_zone_change changes[] = {{0, 3600, 0}, {1806195600, 7200, 0}, {1824944400, 3600, 0}};
+    struct far_sub_throttle_window windows[] = {
+        {.days = {days, 5}, .from_min = 480, .to_min = 1080, .bytes_per_s = 20000000},
+        {.days = {days + 5, 2}, .from_min = 1320, .to_min = 150, .bytes_per_s = 1},
+    };
+    w->now_ms = 1805900000000; /* 2027-03-24 14:53:20 UTC */
+    world_boot(w, nodes[0], 1);
+    APPLY(w, throttle_set, .scope = FAR_throttle_scope_site, .name = S("paris"), .zone = S("Europe/Berlin"), .windows = {windows, 2});
+    MUST(w, zone_set, .name = S("Europe/Berlin"), .changes = {changes, 3}, .until_s = 1830000000);
+    MUST(w, zone_set, .name = S("Europe/Berlin"), .changes = {changes, 3}, .until_s = 1830000000);
+    MUST(w, throttle_set, .scope = FAR_throttle_scope_site, .name = S("paris"), .bytes_per_s = 50000000, .zone = S("Europe/Berlin"),
+         .windows = {windows, 2});
+    MUST(w, throttle_set, .scope = FAR_throttle_scope_node, .name = S("a"), .bytes_per_s = 10000, .windows = {windows + 1, 1});
+    windows[1].from_min = 1079;
+    windows[1].days.items = days;
+    APPLY(w, throttle_set, .scope = FAR_throttle_scope_node, .name = S("a"), .windows = {windows, 2});
+    world_pass(w, 7ull * 86400 * 1000);
+    MUST(w, zone_set, .name = S("Europe/Berlin"), .changes = {changes, 1}, .until_s = 1830000000);
+    world_pass(w, 1);
+    MUST(w, throttle_set, .scope = FAR_throttle_scope_site, .name = S("lyon"), .bytes_per_s = 1);
+    MUST(w, throttle_remove, .scope = FAR_throttle_scope_site, .name = S("lyon"));
+    APPLY(w, throttle_remove, .scope = FAR_throttle_scope_site, .name = S("lyon"));
+    MUST(w, node_remove, .name = S("a"));
+}
+
 static void update_workloads(struct world *w, const uint64_t *nodes)
 {
     struct far_sub_label labels[] = {{S("owner"), S("ann")}, {S("tier"), S("1")}};
@@ -411,4 +440,9 @@ void golden_write_log_skips(FILE *file)
 void golden_write_log_forget(FILE *file)
 {
     write_log(file, 3, forget_history);
+}
+
+void golden_write_log_throttles(FILE *file)
+{
+    write_log(file, 4, limit_bandwidth);
 }

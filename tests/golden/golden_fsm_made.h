@@ -18,5 +18,6 @@ void golden_write_log_running(FILE *file);
 void golden_write_log_compaction(FILE *file);
 void golden_write_log_skips(FILE *file);
 void golden_write_log_forget(FILE *file);
+void golden_write_log_throttles(FILE *file);
 
 #endif

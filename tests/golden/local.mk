@@ -11,7 +11,8 @@ tests_golden_golden_vault_LDADD = libdataplane.la $(ZSTD_LIBS) $(CMOCKA_LIBS)
 #   make tests/golden/make_golden && tests/golden/make_golden <source tree>/tests/golden/fsm
 EXTRA_DIST += tests/golden/fsm/kinds.txt tests/golden/fsm/log.txt tests/golden/fsm/log_consumers.txt tests/golden/fsm/log_heads.txt \
 	tests/golden/fsm/log_incarnations.txt tests/golden/fsm/log_retention.txt tests/golden/fsm/log_compaction.txt \
-	tests/golden/fsm/log_running.txt tests/golden/fsm/log_updates.txt tests/golden/fsm/log_skips.txt tests/golden/fsm/log_forget.txt
+	tests/golden/fsm/log_running.txt tests/golden/fsm/log_updates.txt tests/golden/fsm/log_skips.txt tests/golden/fsm/log_forget.txt \
+	tests/golden/fsm/log_throttles.txt
 UNIT_TESTS += tests/golden/golden_fsm
 far_golden_fsm = tests/golden/golden_fsm_made.c tests/golden/golden_fsm_made.h tests/lib/fsm_world.c \
 	tests/lib/fsm_world.h

@@ -39,5 +39,6 @@ int main(int argc, char **argv)
     write_file(argv[1], "log_compaction.txt", golden_write_log_compaction);
     write_file(argv[1], "log_skips.txt", golden_write_log_skips);
     write_file(argv[1], "log_forget.txt", golden_write_log_forget);
+    write_file(argv[1], "log_throttles.txt", golden_write_log_throttles);
     return 0;
 }

@@ -259,7 +259,7 @@ tests_unit_test_adapter_file_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -fno-builtin
 tests_unit_test_adapter_file_LDADD = libadapters.la tests/lib/libfaults.la $(CMOCKA_LIBS)
 tests_unit_test_adapter_file_LDFLAGS = $(LINK_WITH_FAULTS)
 UNIT_TESTS += tests/unit/test_fsm_tables
-tests_unit_test_fsm_tables_SOURCES = tests/unit/test_fsm_tables.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_unit_test_fsm_tables_SOURCES = tests/unit/test_fsm_tables.c tests/lib/throttle_drivers.h tests/lib/fsm_world.c tests/lib/fsm_world.h
 tests_unit_test_fsm_tables_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_unit_test_fsm_tables_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_fsm_tables_LDADD = libfsm.la $(CMOCKA_LIBS)
@@ -289,6 +289,12 @@ tests_unit_test_fsm_consumers_SOURCES = tests/unit/test_fsm_consumers.c tests/li
 tests_unit_test_fsm_consumers_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_unit_test_fsm_consumers_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_fsm_consumers_LDADD = libfsm.la $(CMOCKA_LIBS)
+# bandwidth limits
+UNIT_TESTS += tests/unit/test_fsm_throttle
+tests_unit_test_fsm_throttle_SOURCES = tests/unit/test_fsm_throttle.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_unit_test_fsm_throttle_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_unit_test_fsm_throttle_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_fsm_throttle_LDADD = libfsm.la $(CMOCKA_LIBS)
 # signed heads
 UNIT_TESTS += tests/unit/test_fsm_running
 tests_unit_test_fsm_running_SOURCES = tests/unit/test_fsm_running.c tests/lib/fsm_world.c tests/lib/fsm_world.h

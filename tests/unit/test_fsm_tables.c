@@ -869,6 +869,8 @@ static unsigned see_checkpoint(void)
     return (unsigned)world_row_checkpoint(&w, object).state;
 }
 
+#include "lib/throttle_drivers.h"
+
 /* ---- all of them ---- */
 
 static const struct driver {
@@ -898,6 +900,8 @@ static const struct driver {
     {"recovery point", reach_point, give_point, see_point},
     {"site", reach_site, give_site, see_site},
     {"task", reach_task, give_task, see_task},
+    {"the bandwidth limit of", reach_throttle, give_throttle, see_throttle},
+    {"time zone", reach_zone, give_zone, see_zone},
     {"token", reach_token, give_token, see_token},
     {"workload", reach_workload, give_workload, see_workload},
 };
