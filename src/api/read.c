@@ -111,6 +111,21 @@ static int add_place(struct reader *reader, const struct far_row_consumer *row, 
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
+/* What a drained node still holds, in words; empty of one that takes part. */
+static void add_drain(const struct far_row_node *row, json_t *json)
+{
+    char text[200] = "";
+    if (row->drained_ms != 0 && row->task_count == 0 && row->point_count == 0) {
+        snprintf(text, sizeof text, "drained and empty: it can be removed");
+    } else if (row->drained_ms != 0) {
+        snprintf(text, sizeof text,
+                 "drained; it still holds %llu tasks and %llu recovery points. It is empty when the tasks are done and the "
+                 "checkpoints with these points are removed",
+                 (unsigned long long)row->task_count, (unsigned long long)row->point_count);
+    }
+    json_object_set_new(json, "drain", json_string(text));
+}
+
 /* A row as JSON, with the names of what it refers to. */
 static int row_to_json(struct reader *reader, const struct far_schema *table, const void *row, json_t **ret_json,
                        struct far_error *err)
@@ -128,6 +143,9 @@ static int row_to_json(struct reader *reader, const struct far_schema *table, co
     }
     if (rc == 0 && table == &far_schema_row_consumer) {
         rc = add_place(reader, row, json, err);
+    }
+    if (rc == 0 && table == &far_schema_row_node) {
+        add_drain(row, json);
     }
     if (rc != 0) {
         json_decref(json);

@@ -89,6 +89,10 @@ const struct far_route far_routes[] = {
     GET_ONE("nodes", "name", node, "One node"),
     COMMAND(DELETE, "/v1/nodes/{name}", node_remove, 200, .path_field = "name", .rule = {"", NULL},
             .summary = "Remove a node"),
+    COMMAND(POST, "/v1/nodes/{name}/drain", node_drain, 200, .path_field = "name", .rule = {"", NULL},
+            .summary = "Give a node no new work, and have it hand over what others can do as well"),
+    COMMAND(POST, "/v1/nodes/{name}/undrain", node_undrain, 200, .path_field = "name", .rule = {"", NULL},
+            .summary = "Let a drained node take part again"),
 
     GET_LIST("workloads", workload, "List workloads"),
     COMMAND(POST, "/v1/workloads", workload_create, 201, .rule = {NULL, "name site adapter disks"},

@@ -194,6 +194,7 @@ struct far_engine_report {
     uint64_t blocks_damaged;
     bool full;     /* send: every byte of the view was hashed in this attempt */
     bool survives; /* freeze: the view outlives this process */
+    bool shared;   /* freeze: and every node of the site can open it */
     struct far_engine_figures figures;
     /* send, done: */
     uint64_t hashed_bytes;       /* of the view, in this attempt */

@@ -3,6 +3,7 @@
 #include "fsm/alert.h"
 #include "fsm/bandwidth.h"
 #include "fsm/machines.h"
+#include "fsm/node_load.h"
 #include "fsm/running.h"
 #include "fsm/task.h"
 
@@ -19,6 +20,8 @@ struct sums {
     uint64_t readers;
     uint64_t jobs; /* there and listed with their plans */
     uint64_t planned; /* workloads in plans */
+    bool spreads;     /* nodes count what they have to do and hold: as they say, less what is found */
+    uint64_t todo_bytes, receiving_bytes, vault_bytes, points_held;
     uint64_t answers; /* to heads, as the heads say */
     uint64_t newest_head, signed_head, newest_incarnation;
     uint64_t open_alerts;
@@ -167,7 +170,29 @@ static int check_node(struct far_step *step, struct sums *sums, struct far_slice
         count++;
     }
     FAR_TRY(equal(step, "tasks that a node holds", row->task_count, count));
+    sums->todo_bytes += row->todo_bytes;
+    sums->receiving_bytes += row->receiving_bytes;
+    sums->vault_bytes += row->vault_bytes;
+    sums->points_held += row->point_count;
     return check_running(step, sums, row);
+}
+
+static int node_exists(struct far_step *step, uint64_t node_id, bool *ret_exists)
+{
+    struct far_row_node node;
+    int rc = node_id != 0 ? far_row_find(step, &far_schema_row_node, node_id, &node) : FAR_NOT_FOUND;
+    *ret_exists = rc == 0;
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+static int count_vault(struct far_step *step, struct sums *sums, const struct far_row_workload *row)
+{
+    uint64_t bytes;
+    bool exists;
+    FAR_TRY(node_exists(step, row->target_node_id, &exists));
+    FAR_TRY(far_workload_size(step, row, &bytes));
+    sums->vault_bytes -= exists ? bytes : 0;
+    return 0;
 }
 
 static int check_workload(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
@@ -183,6 +208,7 @@ static int check_workload(struct far_step *step, struct sums *sums, struct far_s
     if ((row->target_node_id != 0) != (row->point_count != 0)) {
         return broken(step, "workload", row->id, "has points and no target, or the reverse");
     }
+    FAR_TRY(count_vault(step, sums, row));
     if (row->last_point_id == 0) {
         return 0;
     }
@@ -297,6 +323,8 @@ static int check_lease(struct far_step *step, struct sums *sums, const struct fa
     struct far_row_task shown = *row;
     uint64_t lease_until_ms = row->lease_until_ms;
     FAR_TRY(show_running(step, &shown, &lease_until_ms));
+    sums->todo_bytes -= sums->spreads ? far_task_todo(&shown) : 0;
+    sums->receiving_bytes -= sums->spreads ? far_task_receiving(&shown) : 0;
     if (row->boot > node.boot || lease_until_ms == 0) {
         return broken(step, "task", row->task, "is held by a boot to come, or without a lease");
     }
@@ -336,7 +364,10 @@ static int check_point(struct far_step *step, struct sums *sums, struct far_slic
 {
     const struct far_row_point *row = object;
     struct far_row_job job;
+    bool exists;
     FAR_TRY(known(step, "point", row->id));
+    FAR_TRY(node_exists(step, row->node_id, &exists));
+    sums->points_held -= sums->spreads && exists && row->state != FAR_point_state_removed;
     sums->holds += row->holds;
     for (uint64_t d = 0; d < row->disk_count; d++) {
         struct far_row_point_disk disk;
@@ -554,6 +585,7 @@ static int walk_all(struct far_step *step)
         return 0; /* no cluster yet */
     }
     FAR_TRY(rc);
+    FAR_TRY(far_level_spreads(step, &sums.spreads));
     FAR_TRY(walk(step, &far_schema_row_cluster, &sums, check_cluster));
     FAR_TRY(equal(step, "clusters", sums.counted, 1));
     FAR_TRY(walk(step, &far_schema_row_server, &sums, check_server));
@@ -577,6 +609,10 @@ static int walk_all(struct far_step *step)
     FAR_TRY(walk(step, &far_schema_row_task, &sums, check_task));
     FAR_TRY(walk(step, &far_schema_row_point, &sums, check_point));
     FAR_TRY(walk(step, &far_schema_row_checkpoint, &sums, check_checkpoint));
+    FAR_TRY(equal(step, "bytes that nodes have to do", sums.todo_bytes, 0));
+    FAR_TRY(equal(step, "bytes that nodes receive", sums.receiving_bytes, 0));
+    FAR_TRY(equal(step, "bytes in vaults", sums.vault_bytes, 0));
+    FAR_TRY(equal(step, "points in vaults", sums.points_held, 0));
     FAR_TRY(equal(step, "points named by checkpoints", sums.holds, 0));
     FAR_TRY(equal(step, "jobs that read checkpoints", sums.readers, 0));
     FAR_TRY(check_alerts(step, &sums));

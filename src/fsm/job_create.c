@@ -1,6 +1,7 @@
 /* The tasks of a job: whole workloads at a time, at most 256 tasks at once; the job's row says which workload is next,
  * and its deadline brings the rest. What can be assigned at once is, in the same event. */
 #include "fsm/job.h"
+#include "fsm/node_load.h"
 #include "fsm/task.h"
 
 struct batch {
@@ -19,7 +20,7 @@ static void hold(struct far_sub_task_new *item, struct far_candidate *node)
     if (node != NULL) {
         item->node_id = node->node_id;
         item->boot = node->boot;
-        node->held++;
+        far_candidate_add(node, &(struct far_row_task){.kind = item->kind, .size_bytes = item->size_bytes});
     }
 }
 
@@ -41,9 +42,11 @@ static int add_replicated(struct far_step *step, struct batch *batch, const stru
 {
     struct far_candidate *node;
     struct far_sub_task_new item = {.kind = FAR_task_kind_freeze, .ready = true, .workload_id = workload->id};
-    FAR_TRY(far_candidate_site(step, workload->site_id, workload->adapter, &node));
+    FAR_TRY(far_workload_size(step, workload, &item.size_bytes));
+    FAR_TRY(far_candidate_source(step, workload->site_id, workload->adapter, workload->source_node_id, item.size_bytes, &node));
     hold(add(batch, item), node);
     item.ready = false;
+    item.size_bytes = 0;
     item.kind = FAR_task_kind_seal;
     item.point_id = point_id;
     add(batch, item);
@@ -85,8 +88,9 @@ static int create_replicated(struct far_step *step, const struct far_row_job *jo
 static int add_point(struct far_step *step, struct batch *batch, const struct far_row_job *job,
                      const struct far_row_point *point)
 {
-    bool is_verify = job->kind == FAR_job_kind_verify;
+    bool is_verify = job->kind == FAR_job_kind_verify, spreads;
     uint64_t count = is_verify ? point->disk_count : 1;
+    FAR_TRY(far_level_spreads(step, &spreads));
     for (uint64_t d = 0; d < count; d++) {
         struct far_candidate *node;
         struct far_sub_task_new item = {.kind = is_verify ? FAR_task_kind_verify : FAR_task_kind_forget,
@@ -94,6 +98,12 @@ static int add_point(struct far_step *step, struct batch *batch, const struct fa
                                         .workload_id = point->workload_id,
                                         .disk_index = d,
                                         .point_id = point->id};
+        if (is_verify && spreads) {
+            struct far_row_point_disk disk;
+            struct far_key key = far_key_part(&far_schema_row_point_disk, point->id, d);
+            FAR_TRY(far_key_need(step, &far_schema_row_point_disk, &key, &disk));
+            item.size_bytes = disk.size_bytes;
+        }
         FAR_TRY(far_candidate_node(step, point->node_id, &node));
         hold(add(batch, item), node);
     }

@@ -4,14 +4,21 @@
  * group or to a node it needs, and calling it once more changes nothing. The rules, in order:
  *   1. A failed task (other than release) or a canceled job cancels the rest; the frozen view is still released.
  *   2. All receives of a workload are on one node: the one whose vault holds its points, else the one first chosen. Where
- *      that is gone for good, or is down before there is any point and another is up, the pairs move and start again.
- *   3. A view whose node booted anew, is gone, or is down while another could freeze, is lost: unless all disks are
- *      proven, freeze again; every send and receive waits for it with its next attempt.
- *   4. Freeze: the up node of the workload's site that has its adapter, with the fewest tasks.
- *   5. Pairs: send where the view is, receive on the target, both at once, when both nodes are up.
+ *      that is gone for good, or is down before there is any point and another is up, the pairs move and start again. A drained
+ *      node finishes what it has begun to receive; whatever begins after that goes to another, as a first copy.
+ *   3. A view whose node booted anew, is gone, is drained, or is down while another could freeze, is lost: unless all disks are
+ *      proven, freeze again; every send and receive waits for it with its next attempt. One that survives its node is not lost
+ *      by a new boot; one that is shared is not lost at all. A node that is up releases what it is to give up.
+ *   4. Freeze: an up node of the workload's site that has its adapter, as far_candidate_source() chooses.
+ *   5. Pairs: send where the view is, or where it can be opened; receive on the target, both at once, when both nodes are up and
+ *      one of them listens.
  *   6. Seal, when every disk's two roots are equal.
- *   7. Release, where the view is, when the seal is over; canceled when that node is not up, which drops what it froze by
- *      itself. */
+ *   7. Release, where the view is or can be opened, when the seal is over; canceled when no such node is up, which drops what it
+ *      froze by itself.
+ *
+ * What rules 2, 3, 5 and 7 say of drained nodes and of views that survive holds from FAR_SPREAD_LEVEL on: before, no node is
+ * drained and no freeze says so. */
+#include "fsm/node_load.h"
 #include "fsm/task.h"
 
 static size_t disk_count(const struct far_group *g)
@@ -58,16 +65,27 @@ static int cancel_rest(struct far_step *step, struct far_group *g)
 
 /* ---- 2: the target ---- */
 
+/* The node whose vault holds the workload's points, unless it is drained or removed; id 0: none. */
+static int home_of(struct far_step *step, const struct far_group *g, struct far_row_node *ret)
+{
+    int rc = g->workload.target_node_id != 0 ? far_row_find(step, &far_schema_row_node, g->workload.target_node_id, ret)
+                                             : FAR_NOT_FOUND;
+    if (rc == FAR_NOT_FOUND || (rc == 0 && ret->drained_ms != 0)) {
+        ret->id = 0;
+        return 0;
+    }
+    return rc;
+}
+
 /* Where the receives go now; NULL: nowhere yet. */
 static int target_of(struct far_step *step, struct far_group *g, struct far_candidate **ret)
 {
-    struct far_row_node node;
+    struct far_row_node home;
     uint64_t chosen_id = 0;
-    if (g->workload.target_node_id != 0) {
-        int rc = far_row_find(step, &far_schema_row_node, g->workload.target_node_id, &node);
-        if (rc != FAR_NOT_FOUND) {
-            return rc != 0 ? rc : far_candidate_node(step, g->workload.target_node_id, ret);
-        }
+    bool spreads;
+    FAR_TRY(home_of(step, g, &home));
+    if (home.id != 0) {
+        return far_candidate_node(step, home.id, ret);
     }
     for (size_t d = 0; d < disk_count(g) && chosen_id == 0; d++) {
         chosen_id = g->tasks[far_at_receive(d)].node_id;
@@ -76,7 +94,12 @@ static int target_of(struct far_step *step, struct far_group *g, struct far_cand
     if (chosen_id != 0) {
         FAR_TRY(far_candidate_node(step, chosen_id, ret));
     }
-    return *ret != NULL ? 0 : far_candidate_site(step, g->plan.target_site_id, far_slice(NULL, 0), ret);
+    FAR_TRY(far_level_spreads(step, &spreads));
+    if (*ret != NULL) {
+        return 0;
+    }
+    return spreads ? far_candidate_target(step, g->plan.target_site_id, ret)
+                   : far_candidate_site(step, g->plan.target_site_id, far_slice(NULL, 0), ret);
 }
 
 static int redo_pair(struct far_step *step, struct far_group *g, size_t disk, uint64_t step_kind)
@@ -99,24 +122,53 @@ static int move_pairs(struct far_step *step, struct far_group *g, const struct f
 
 /* ---- 3: the view ---- */
 
+/* Another node than this one that could freeze, or open a shared view, now. */
+static int other_source(struct far_step *step, const struct far_group *g, uint64_t node_id, struct far_candidate **ret)
+{
+    FAR_TRY(far_candidate_site(step, g->workload.site_id, g->workload.adapter, ret));
+    *ret = *ret != NULL && (*ret)->node_id == node_id ? NULL : *ret;
+    return 0;
+}
+
 static int view_lost(struct far_step *step, const struct far_group *g, bool *ret)
 {
     const struct far_row_task *freeze = &g->tasks[FAR_AT_FREEZE];
     struct far_row_node node;
     struct far_candidate *other = NULL;
+    *ret = false;
+    if (freeze->shared) {
+        return 0;
+    }
     int rc = far_row_find(step, &far_schema_row_node, freeze->node_id, &node);
     if (rc != 0 && rc != FAR_NOT_FOUND) {
         return rc;
     }
-    if (rc == FAR_NOT_FOUND || node.boot != freeze->boot) {
+    if (rc == FAR_NOT_FOUND || (node.boot != freeze->boot && !freeze->survives)) {
         *ret = true;
         return 0;
     }
-    if (node.state != FAR_node_state_up) {
-        FAR_TRY(far_candidate_site(step, g->workload.site_id, g->workload.adapter, &other));
+    if (node.state != FAR_node_state_up || node.drained_ms != 0) {
+        FAR_TRY(other_source(step, g, node.id, &other));
     }
     *ret = other != NULL;
     return 0;
+}
+
+/* A node that is up drops the view that it is to give up, while another freezes. */
+static int give_up(struct far_step *step, struct far_group *g)
+{
+    const struct far_row_task *freeze = &g->tasks[FAR_AT_FREEZE], *row = &g->tasks[FAR_AT_RELEASE];
+    struct far_candidate *node;
+    FAR_TRY(far_candidate_node(step, freeze->node_id, &node));
+    bool is_there = node != NULL && node->is_drained && (node->boot == freeze->boot || freeze->survives);
+    if (!is_there || far_task_held(row) || far_task_over(row)) {
+        return 0;
+    }
+    return far_group_change(step, g, FAR_AT_RELEASE,
+                            (struct far_sub_task_change){.step = FAR_task_step_assign,
+                                                         .node_id = node->node_id,
+                                                         .boot = node->boot,
+                                                         .freeze_ref = freeze->freeze_ref});
 }
 
 static int check_view(struct far_step *step, struct far_group *g)
@@ -130,6 +182,7 @@ static int check_view(struct far_step *step, struct far_group *g)
     if (!is_lost) {
         return 0;
     }
+    FAR_TRY(give_up(step, g));
     for (size_t d = 0; d < disk_count(g); d++) {
         if (g->tasks[far_at_send(d)].state != FAR_task_state_waiting) {
             FAR_TRY(redo_pair(step, g, d, FAR_task_step_suspend));
@@ -139,31 +192,94 @@ static int check_view(struct far_step *step, struct far_group *g)
                             (struct far_sub_task_change){.step = FAR_task_step_redo, .attempt = freeze->attempt + 1});
 }
 
+/* Is it held by a drained node while another could do it? */
+static int could_leave(struct far_step *step, const struct far_group *g, const struct far_row_task *row, bool *ret)
+{
+    struct far_candidate *node = NULL, *other = NULL;
+    FAR_TRY(far_task_held(row) ? far_candidate_node(step, row->node_id, &node) : 0);
+    if (node != NULL && node->is_drained) {
+        FAR_TRY(other_source(step, g, node->node_id, &other));
+    }
+    *ret = other != NULL;
+    return 0;
+}
+
+/* A drained source hands over what it has begun: a freeze, and sends of a view that others can open. */
+static int leave_drained(struct far_step *step, struct far_group *g)
+{
+    bool leaves;
+    FAR_TRY(could_leave(step, g, &g->tasks[FAR_AT_FREEZE], &leaves));
+    if (leaves) {
+        FAR_TRY(far_group_again(step, g, FAR_AT_FREEZE, (struct far_sub_task_change){.step = FAR_task_step_lose}));
+    }
+    for (size_t d = 0; g->tasks[FAR_AT_FREEZE].shared && d < disk_count(g); d++) {
+        FAR_TRY(could_leave(step, g, &g->tasks[far_at_send(d)], &leaves));
+        FAR_TRY(leaves ? redo_pair(step, g, d, FAR_task_step_redo) : 0);
+    }
+    return 0;
+}
+
 /* ---- 4 to 7 ---- */
 
 static int assign_freeze(struct far_step *step, struct far_group *g)
 {
+    const struct far_row_task *row = &g->tasks[FAR_AT_FREEZE];
     struct far_candidate *node;
-    if (!far_task_assignable(&g->tasks[FAR_AT_FREEZE])) {
+    if (!far_task_assignable(row)) {
         return 0;
     }
-    FAR_TRY(far_candidate_site(step, g->workload.site_id, g->workload.adapter, &node));
+    FAR_TRY(far_candidate_source(step, g->workload.site_id, g->workload.adapter, g->workload.source_node_id, row->size_bytes, &node));
     return node != NULL ? far_group_assign(step, g, FAR_AT_FREEZE, node) : 0;
+}
+
+/* Who is to send so many bytes of the view; NULL: nobody that is up. */
+static int source_of(struct far_step *step, const struct far_group *g, uint64_t bytes, struct far_candidate **ret)
+{
+    const struct far_row_task *freeze = &g->tasks[FAR_AT_FREEZE];
+    struct far_candidate *node;
+    if (freeze->shared) {
+        FAR_TRY(far_candidate_source(step, g->workload.site_id, g->workload.adapter, freeze->node_id, bytes, ret));
+        if (*ret != NULL) {
+            return 0;
+        }
+    }
+    FAR_TRY(far_candidate_node(step, freeze->node_id, &node));
+    *ret = node != NULL && (node->boot == freeze->boot || freeze->survives) ? node : NULL;
+    return 0;
+}
+
+static int fail_unreachable(struct far_step *step, struct far_group *g, size_t at, const struct far_candidate *source,
+                            const struct far_candidate *target)
+{
+    struct far_row_node from, to;
+    FAR_TRY(far_row_need(step, &far_schema_row_node, source->node_id, &from));
+    FAR_TRY(far_row_need(step, &far_schema_row_node, target->node_id, &to));
+    return far_group_fail(step, g, at, FAR_INVALID,
+                          "neither node '%.*s' nor node '%.*s' has a data address, so neither can call the other; give one of them one",
+                          FAR_TEXT(from.name), FAR_TEXT(to.name));
 }
 
 static int assign_pairs(struct far_step *step, struct far_group *g, struct far_candidate *target)
 {
-    const struct far_row_task *freeze = &g->tasks[FAR_AT_FREEZE];
     struct far_candidate *source = NULL;
-    if (!is_done(freeze) || target == NULL) {
+    if (!is_done(&g->tasks[FAR_AT_FREEZE]) || target == NULL) {
         return 0;
     }
-    FAR_TRY(far_candidate_node(step, freeze->node_id, &source));
-    for (size_t d = 0; source != NULL && source->boot == freeze->boot && d < disk_count(g); d++) {
-        if (far_task_assignable(&g->tasks[far_at_send(d)]) && far_task_assignable(&g->tasks[far_at_receive(d)])) {
-            FAR_TRY(far_group_assign(step, g, far_at_receive(d), target));
-            FAR_TRY(far_group_assign(step, g, far_at_send(d), source));
+    for (size_t d = 0; d < disk_count(g); d++) {
+        size_t send = far_at_send(d), receive = far_at_receive(d);
+        if (!far_task_assignable(&g->tasks[send]) || !far_task_assignable(&g->tasks[receive])) {
+            continue;
         }
+        FAR_TRY(source_of(step, g, g->tasks[send].size_bytes, &source));
+        if (source == NULL) {
+            return 0;
+        }
+        if (target->spreads && !source->listens && !target->listens) {
+            FAR_TRY(fail_unreachable(step, g, send, source, target));
+            return cancel_rest(step, g);
+        }
+        FAR_TRY(far_group_assign(step, g, receive, target));
+        FAR_TRY(far_group_assign(step, g, send, source));
     }
     return 0;
 }
@@ -180,15 +296,29 @@ static int assign_seal(struct far_step *step, struct far_group *g, struct far_ca
     return far_task_assignable(seal) && target != NULL ? far_group_assign(step, g, FAR_AT_SEAL, target) : 0;
 }
 
+/* Who can drop the view; NULL: nobody that is up. */
+static int releaser_of(struct far_step *step, const struct far_group *g, struct far_candidate **ret)
+{
+    const struct far_row_task *freeze = &g->tasks[FAR_AT_FREEZE];
+    FAR_TRY(far_candidate_node(step, freeze->node_id, ret));
+    return *ret == NULL && freeze->shared ? far_candidate_site(step, g->workload.site_id, g->workload.adapter, ret) : 0;
+}
+
 static int release(struct far_step *step, struct far_group *g)
 {
     const struct far_row_task *freeze = &g->tasks[FAR_AT_FREEZE], *row = &g->tasks[FAR_AT_RELEASE];
     struct far_candidate *node = NULL;
-    if (!far_task_over(&g->tasks[FAR_AT_SEAL]) || far_task_over(row) || far_task_held(row)) {
+    if (!far_task_over(&g->tasks[FAR_AT_SEAL]) || far_task_held(row)) {
+        return 0;
+    }
+    if (is_done(row) && is_done(freeze) && row->freeze_ref.len != 0 && !far_slice_equal(row->freeze_ref, freeze->freeze_ref)) {
+        FAR_TRY(far_group_again(step, g, FAR_AT_RELEASE, (struct far_sub_task_change){.step = FAR_task_step_redo}));
+    }
+    if (far_task_over(row)) {
         return 0;
     }
     if (is_done(freeze)) {
-        FAR_TRY(far_candidate_node(step, freeze->node_id, &node));
+        FAR_TRY(releaser_of(step, g, &node));
     }
     if (node == NULL) {
         return far_group_step(step, g, FAR_AT_RELEASE, FAR_task_step_cancel);
@@ -206,6 +336,7 @@ int far_replicate_advance(struct far_step *step, struct far_group *g)
         FAR_TRY(target_of(step, g, &target));
         if (!far_task_held(&g->tasks[FAR_AT_SEAL])) {
             FAR_TRY(move_pairs(step, g, target));
+            FAR_TRY(leave_drained(step, g));
             FAR_TRY(check_view(step, g));
         }
         FAR_TRY(assign_freeze(step, g));
@@ -278,6 +409,8 @@ static int freeze_done(struct far_step *step, struct far_group *g, const struct 
     struct far_sub_task_change finish = finish_of(item);
     finish.freeze_ref = item->freeze_ref;
     finish.fuzzy = item->fuzzy;
+    finish.survives = item->survives;
+    finish.shared = item->survives && item->shared;
     finish.frozen_at_ms = item->frozen_at_ms != 0 ? item->frozen_at_ms : step->time_ms;
     FAR_TRY(far_group_change(step, g, FAR_AT_FREEZE, finish));
     for (size_t d = 0; d < disk_count(g); d++) {
@@ -320,8 +453,11 @@ int far_replicate_done(struct far_step *step, struct far_group *g, size_t at, co
     case FAR_task_kind_send:
     case FAR_task_kind_receive:
         return disk_done(step, g, at, item);
-    default:
+    default: {
+        struct far_sub_task_change finish = finish_of(item);
         g->is_sealed = g->is_sealed || at == FAR_AT_SEAL;
-        return far_group_change(step, g, at, finish_of(item));
+        finish.freeze_ref = g->tasks[at].freeze_ref; /* which view a release has dropped */
+        return far_group_change(step, g, at, finish);
+    }
     }
 }

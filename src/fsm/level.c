@@ -5,6 +5,7 @@
  * leader raises the level when every voter and standby says that it supports a higher one. A server that does not support
  * what is decided here stops before it applies that entry, and goes on from there when it is upgraded. */
 #include "fsm/machines.h"
+#include "fsm/node_load.h"
 
 enum { HIGHER, SAME_OR_LOWER };
 static const char *const states[] = {"any"};
@@ -80,7 +81,9 @@ int far_evolve_feature_level_raised(struct far_step *step, const struct far_ev_f
     FAR_TRY(far_key_need(step, &far_schema_row_cluster, &key, &row));
     FAR_TRY(far_move_id(step, &far_table_level, 0, ev->level > row.feature_level ? HIGHER : SAME_OR_LOWER, ev->level,
                         NULL));
+    bool begins_to_spread = row.feature_level < FAR_SPREAD_LEVEL && ev->level >= FAR_SPREAD_LEVEL;
     row.feature_level = ev->level;
     step->level = ev->level;
-    return far_key_put(step, &far_schema_row_cluster, &key, &row);
+    FAR_TRY(far_key_put(step, &far_schema_row_cluster, &key, &row));
+    return begins_to_spread ? far_node_load_count(step) : 0;
 }

@@ -25,6 +25,7 @@ libfsm_la_SOURCES = \
 	src/fsm/level.c \
 	src/fsm/machines.h \
 	src/fsm/node.c \
+	src/fsm/node_load.c src/fsm/node_load.h \
 	src/fsm/offer.c src/fsm/offer.h \
 	src/fsm/plan.c \
 	src/fsm/point.c \

@@ -1,6 +1,9 @@
 /* Nodes: the data plane's processes. A node joins with a token, boots (its process opened a stream; a new nonce is a new
  * boot, and everything that the earlier boot held is lost), reports, and is down when it has not reported for a lease
- * time. A report renews the node's own lease and that of every attempt it names. */
+ * time. A report renews the node's own lease and that of every attempt it names.
+ *
+ * A drained node gets no new work and hands over what another can do as well (job_replicate.c); what only it can do, because the
+ * points are in its vault, it still does. */
 #include "fsm/bandwidth.h"
 #include "fsm/job.h"
 #include "fsm/offer.h"
@@ -8,23 +11,24 @@
 #include "fsm/task.h"
 
 enum { ABSENT, JOINED, UP, DOWN };
-enum { JOIN, REMOVE, BOOT_SAME, BOOT_NEW, REPORT, LEASE, CHECK };
+enum { JOIN, REMOVE, BOOT_SAME, BOOT_NEW, REPORT, LEASE, CHECK, DRAIN, UNDRAIN };
 static const char *const states[] = {"absent", "joined", "up", "down"};
 static const char *const inputs[] = {"node_join",   "node_remove", "node_boot, same nonce", "node_boot, new nonce",
-                                     "node_report", "lease ended", "leases checked"};
+                                     "node_report", "lease ended", "leases checked",        "node_drain",
+                                     "node_undrain"};
 #define GONE FAR_REJECT(FAR_NOT_FOUND, "does not exist; join it with a token")
 #define TAKEN FAR_REJECT(FAR_CONFLICT, "exists already; choose another name, or remove the old node first")
 #define SILENT FAR_REJECT(FAR_CONFLICT, "has not booted yet; it has to say hello first")
 #define NO_LEASE FAR_REJECT(FAR_INTERNAL, "has no lease")
-static const struct far_cell cells[4][7] = {
+static const struct far_cell cells[4][9] = {
     [ABSENT] = {[JOIN] = FAR_MOVE(JOINED), [REMOVE] = GONE, [BOOT_SAME] = GONE, [BOOT_NEW] = GONE, [REPORT] = GONE,
-                [LEASE] = GONE, [CHECK] = GONE},
+                [LEASE] = GONE, [CHECK] = GONE, [DRAIN] = GONE, [UNDRAIN] = GONE},
     [JOINED] = {[JOIN] = TAKEN, [REMOVE] = FAR_MOVE(ABSENT), [BOOT_SAME] = SILENT, [BOOT_NEW] = FAR_MOVE(UP),
-                [REPORT] = SILENT, [LEASE] = NO_LEASE, [CHECK] = NO_LEASE},
+                [REPORT] = SILENT, [LEASE] = NO_LEASE, [CHECK] = NO_LEASE, [DRAIN] = FAR_MOVE(JOINED), [UNDRAIN] = FAR_MOVE(JOINED)},
     [UP] = {[JOIN] = TAKEN, [REMOVE] = FAR_MOVE(ABSENT), [BOOT_SAME] = FAR_MOVE(UP), [BOOT_NEW] = FAR_MOVE(UP),
-            [REPORT] = FAR_MOVE(UP), [LEASE] = FAR_MOVE(DOWN), [CHECK] = FAR_MOVE(UP)},
+            [REPORT] = FAR_MOVE(UP), [LEASE] = FAR_MOVE(DOWN), [CHECK] = FAR_MOVE(UP), [DRAIN] = FAR_MOVE(UP), [UNDRAIN] = FAR_MOVE(UP)},
     [DOWN] = {[JOIN] = TAKEN, [REMOVE] = FAR_MOVE(ABSENT), [BOOT_SAME] = FAR_MOVE(UP), [BOOT_NEW] = FAR_MOVE(UP),
-              [REPORT] = FAR_MOVE(UP), [LEASE] = NO_LEASE, [CHECK] = FAR_MOVE(DOWN)},
+              [REPORT] = FAR_MOVE(UP), [LEASE] = NO_LEASE, [CHECK] = FAR_MOVE(DOWN), [DRAIN] = FAR_MOVE(DOWN), [UNDRAIN] = FAR_MOVE(DOWN)},
 };
 const struct far_table far_table_node = FAR_TABLE("node", states, inputs, cells);
 
@@ -120,6 +124,10 @@ int far_decide_node_remove(struct far_step *step, const struct far_cmd_node_remo
         return far_reject(step, FAR_CONFLICT, "node '%.*s' holds %llu tasks; wait for them or cancel their jobs",
                           FAR_TEXT(cmd->name), FAR_LLU(row.task_count));
     }
+    if (row.point_count != 0) {
+        far_warn(step, "the vault of node '%.*s' holds %llu recovery points: nobody can reach them through the cluster any more",
+                 FAR_TEXT(cmd->name), FAR_LLU(row.point_count));
+    }
     struct far_ev_node_removed ev = {.id = row.id};
     step->object_id = row.id;
     FAR_TRY(far_emit(step, &far_schema_ev_node_removed, &ev));
@@ -139,6 +147,74 @@ int far_evolve_node_removed(struct far_step *step, const struct far_ev_node_remo
     return far_row_del(step, &far_schema_row_node, row.id);
 }
 
+/* ---- drain ---- */
+
+/* Nobody is left to do its work. */
+static int warn_alone(struct far_step *step, const struct far_row_node *row)
+{
+    struct far_candidate *other;
+    struct far_row_site site;
+    FAR_TRY(far_candidate_site(step, row->site_id, far_slice(NULL, 0), &other));
+    if (other != NULL) {
+        return 0;
+    }
+    FAR_TRY(far_row_need(step, &far_schema_row_site, row->site_id, &site));
+    far_warn(step,
+             "no other node of site '%.*s' is up and takes work: what node '%.*s' has begun it still does, what is new waits until "
+             "there is one",
+             FAR_TEXT(site.name), FAR_TEXT(row->name));
+    return 0;
+}
+
+int far_decide_node_drain(struct far_step *step, const struct far_cmd_node_drain *cmd)
+{
+    struct far_row_node row;
+    FAR_TRY(look_name(step, cmd->name, &row));
+    FAR_TRY(far_move(step, &far_table_node, state_of(&row), DRAIN, cmd->name, NULL));
+    step->object_id = row.id;
+    if (row.drained_ms != 0) {
+        return 0;
+    }
+    struct far_ev_node_drained ev = {.node_id = row.id};
+    FAR_TRY(far_emit(step, &far_schema_ev_node_drained, &ev));
+    FAR_TRY(warn_alone(step, &row));
+    FAR_TRY(far_tasks_leave(step, row.id));
+    return far_jobs_wake(step);
+}
+
+int far_decide_node_undrain(struct far_step *step, const struct far_cmd_node_undrain *cmd)
+{
+    struct far_row_node row;
+    FAR_TRY(look_name(step, cmd->name, &row));
+    FAR_TRY(far_move(step, &far_table_node, state_of(&row), UNDRAIN, cmd->name, NULL));
+    step->object_id = row.id;
+    if (row.drained_ms == 0) {
+        return 0;
+    }
+    struct far_ev_node_undrained ev = {.node_id = row.id};
+    FAR_TRY(far_emit(step, &far_schema_ev_node_undrained, &ev));
+    return far_jobs_wake(step);
+}
+
+static int set_drained(struct far_step *step, uint64_t node_id, int input, uint64_t drained_ms)
+{
+    struct far_row_node row;
+    FAR_TRY(look(step, node_id, &row));
+    FAR_TRY(far_move_id(step, &far_table_node, state_of(&row), (size_t)input, node_id, NULL));
+    row.drained_ms = drained_ms;
+    return store(step, &row, row.lease_until_ms);
+}
+
+int far_evolve_node_drained(struct far_step *step, const struct far_ev_node_drained *ev)
+{
+    return set_drained(step, ev->node_id, DRAIN, step->time_ms);
+}
+
+int far_evolve_node_undrained(struct far_step *step, const struct far_ev_node_undrained *ev)
+{
+    return set_drained(step, ev->node_id, UNDRAIN, 0);
+}
+
 /* ---- boot ---- */
 
 /* Nothing could be assigned to it until now: it was down, or its lease had ended before a tick could say so. */
@@ -150,6 +226,15 @@ static bool was_idle(const struct far_step *step, const struct far_row_node *row
 static unsigned boot_input(const struct far_row_node *row, struct far_slice nonce)
 {
     return row->nonce.len != 0 && far_slice_equal(row->nonce, nonce) ? BOOT_SAME : BOOT_NEW;
+}
+
+/* One that says nothing keeps what it said before; one that says that it only dials has none. */
+static struct far_slice address_of(const struct far_row_node *row, const struct far_cmd_node_boot *cmd)
+{
+    if (cmd->dials_only) {
+        return far_slice(NULL, 0);
+    }
+    return cmd->data_address.len != 0 ? cmd->data_address : row->data_address;
 }
 
 int far_decide_node_boot(struct far_step *step, const struct far_cmd_node_boot *cmd)
@@ -166,7 +251,7 @@ int far_decide_node_boot(struct far_step *step, const struct far_cmd_node_boot *
     struct far_ev_node_booted ev = {.node_id = row.id,
                                     .boot = row.boot + (input == BOOT_NEW),
                                     .nonce = cmd->nonce,
-                                    .data_address = cmd->data_address.len != 0 ? cmd->data_address : row.data_address,
+                                    .data_address = address_of(&row, cmd),
                                     .adapters = cmd->adapters};
     FAR_TRY(far_lease_until(step, &ev.lease_until_ms));
     step->object_id = ev.boot;

@@ -1,6 +1,7 @@
 /* Offers: see offer.h. */
 #include "fsm/offer.h"
 
+#include "fsm/node_load.h"
 #include "fsm/query.h"
 #include "fsm/task.h"
 
@@ -13,7 +14,8 @@ struct offer {
     size_t nodes;             /* of the site, up or not */
     size_t told;              /* of them that named their adapters */
     bool holds;               /* one of these has what is asked for */
-    bool ready;               /* one that is up has it, or does not tell */
+    bool ready;               /* one that is up and not drained has it, or does not tell */
+    bool drained;             /* one would be, but that it is drained */
     char names[OFFERED_MAX];  /* "fault, file": of all that told */
 };
 
@@ -96,7 +98,9 @@ static int look(struct far_step *step, uint64_t site_id, struct far_slice adapte
         ret_offer->told += row.adapters.count > 0;
         bool fits = far_offer_holds(&row.adapters, adapter);
         ret_offer->holds = ret_offer->holds || (fits && row.adapters.count > 0);
-        ret_offer->ready = ret_offer->ready || (fits && row.state == FAR_node_state_up);
+        bool is_up = fits && row.state == FAR_node_state_up;
+        ret_offer->ready = ret_offer->ready || (is_up && row.drained_ms == 0);
+        ret_offer->drained = ret_offer->drained || (is_up && row.drained_ms != 0);
         add_names(ret_offer, &row.adapters, &seen, seen_names, OFFERED_MAX / 2);
     }
     return rc == FAR_NOT_FOUND ? 0 : rc;
@@ -132,6 +136,9 @@ static int why_not(struct far_step *step, const struct far_row_workload *workloa
     } else if (offer.told == offer.nodes && !offer.holds) {
         snprintf(text, FAR_MESSAGE_MAX, "no node of site '%.*s' has the adapter '%.*s'; there are: %s", FAR_TEXT(site.name),
                  FAR_TEXT(far_offer_name(workload->adapter)), offer.names);
+    } else if (offer.drained) {
+        snprintf(text, FAR_MESSAGE_MAX, "every node of site '%.*s' with the adapter '%.*s' that is up is drained", FAR_TEXT(site.name),
+                 FAR_TEXT(far_offer_name(workload->adapter)));
     } else {
         snprintf(text, FAR_MESSAGE_MAX, "no node of site '%.*s' with the adapter '%.*s' is up", FAR_TEXT(site.name),
                  FAR_TEXT(far_offer_name(workload->adapter)));
@@ -156,6 +163,38 @@ int far_offer_warn(struct far_step *step, uint64_t plan_id)
         if (why[0] != '\0') {
             far_warn(step, "workload '%.*s' waits: %s", FAR_TEXT(workload.name), why);
         }
+    }
+    return 0;
+}
+
+/* A node of the site that said at its boot that it only dials; id 0: there is none. */
+static int silent_node(struct far_step *step, uint64_t site_id, struct far_row_node *ret_row)
+{
+    struct far_row_node row;
+    struct far_key key = far_key(&far_schema_row_node);
+    int rc;
+    ret_row->id = 0;
+    while (ret_row->id == 0 && (rc = far_next(step, &far_schema_row_node, &key, NULL, &row)) == 0) {
+        bool is_silent = row.site_id == site_id && row.state != FAR_node_state_joined && row.data_address.len == 0;
+        *ret_row = is_silent ? row : *ret_row;
+    }
+    return ret_row->id != 0 || rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+int far_offer_warn_silent(struct far_step *step, uint64_t source_site_id, uint64_t target_site_id)
+{
+    struct far_row_node source, target;
+    bool spreads;
+    FAR_TRY(far_level_spreads(step, &spreads));
+    if (!spreads) {
+        return 0;
+    }
+    FAR_TRY(silent_node(step, source_site_id, &source));
+    FAR_TRY(silent_node(step, target_site_id, &target));
+    if (source.id != 0 && target.id != 0) {
+        far_warn(step, "nodes '%.*s' and '%.*s' have no data address: neither can call the other, so what they are to copy to each "
+                       "other will fail; give one of them one",
+                 FAR_TEXT(source.name), FAR_TEXT(target.name));
     }
     return 0;
 }

@@ -15,6 +15,8 @@ bool far_offer_holds(const struct far_list *adapters, struct far_slice adapter);
 int far_offer_check(struct far_step *step, const struct far_row_node *node, const struct far_list *adapters);
 /* Rejects an adapter that no node of the site has; warns where the site has no node that could tell. */
 int far_offer_need(struct far_step *step, uint64_t site_id, struct far_slice site, struct far_slice adapter);
+/* Warns of a node at either site that have both no data address, once both have booted: neither could call the other. */
+int far_offer_warn_silent(struct far_step *step, uint64_t source_site_id, uint64_t target_site_id);
 /* Warns of the first workload of a plan that no node of its site can freeze. */
 int far_offer_warn(struct far_step *step, uint64_t plan_id);
 

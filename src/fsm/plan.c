@@ -62,6 +62,7 @@ static const struct far_cell cells[5][8] = {
 const struct far_table far_table_plan = FAR_TABLE("plan", states, inputs, cells);
 
 #define INTERVAL_S_MAX (366ull * 24 * 3600)
+#define RPO_S_MAX INTERVAL_S_MAX
 
 static unsigned state_of(const struct far_row_plan *row)
 {
@@ -134,7 +135,8 @@ static int plan_workloads(struct far_step *step, const struct far_cmd_plan_creat
 int far_decide_plan_create(struct far_step *step, const struct far_cmd_plan_create *cmd)
 {
     struct far_row_plan old;
-    struct far_ev_plan_created ev = {.id = step->progress.next_id, .name = cmd->name, .interval_s = cmd->interval_s};
+    struct far_ev_plan_created ev = {.id = step->progress.next_id, .name = cmd->name, .interval_s = cmd->interval_s,
+                                     .rpo_s = cmd->rpo_s};
     FAR_TRY(far_name_check(step, "plan", cmd->name));
     FAR_TRY(look_name(step, cmd->name, &old));
     FAR_TRY(far_move(step, &far_table_plan, state_of(&old), CREATE, cmd->name, NULL));
@@ -150,6 +152,9 @@ int far_decide_plan_create(struct far_step *step, const struct far_cmd_plan_crea
     if (cmd->interval_s > INTERVAL_S_MAX) {
         return far_reject(step, FAR_INVALID, "plan '%.*s': an interval is at most a year", FAR_TEXT(cmd->name));
     }
+    if (cmd->rpo_s > RPO_S_MAX) {
+        return far_reject(step, FAR_INVALID, "plan '%.*s': an RPO is at most a year", FAR_TEXT(cmd->name));
+    }
     uint64_t *ids = far_step_alloc(step, cmd->workloads.count * sizeof *ids);
     if (ids == NULL) {
         return FAR_LIMIT;
@@ -157,6 +162,7 @@ int far_decide_plan_create(struct far_step *step, const struct far_cmd_plan_crea
     FAR_TRY(plan_workloads(step, cmd, ev.source_site_id, ids));
     ev.workload_ids = (struct far_list){.items = ids, .count = cmd->workloads.count};
     step->object_id = ev.id;
+    FAR_TRY(far_offer_warn_silent(step, ev.source_site_id, ev.target_site_id));
     return far_emit(step, &far_schema_ev_plan_created, &ev);
 }
 
@@ -173,6 +179,7 @@ int far_evolve_plan_created(struct far_step *step, const struct far_ev_plan_crea
                                 .state = FAR_plan_state_stopped,
                                 .epoch = 1,
                                 .interval_s = ev->interval_s,
+                                .rpo_s = ev->rpo_s,
                                 .workload_count = ev->workload_ids.count,
                                 .created_ms = step->time_ms};
     for (size_t i = 0; i < ev->workload_ids.count; i++) {

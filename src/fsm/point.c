@@ -4,6 +4,7 @@
  * event when the target has sealed it. A checkpoint is what one cycle made of a plan. A point lives as long as a
  * checkpoint names it; a removed checkpoint's job takes the manifests of points nobody names any more out of the vault. */
 #include "fsm/job.h"
+#include "fsm/node_load.h"
 #include "fsm/task.h"
 
 enum { ABSENT, AVAILABLE, DAMAGED, REMOVED };
@@ -153,13 +154,16 @@ int far_evolve_point_created(struct far_step *step, const struct far_ev_point_cr
                                  .disk_count = ev->disks.count,
                                  .plan_epoch = ev->plan_epoch};
     FAR_TRY(far_row_put(step, &far_schema_row_point, row.id, &row));
+    FAR_TRY(far_node_points(step, row.node_id, 1));
+    FAR_TRY(far_row_need(step, &far_schema_row_workload, ev->workload_id, &workload));
+    FAR_TRY(far_node_vault_leave(step, &workload));
     for (size_t d = 0; d < ev->disks.count; d++) {
         FAR_TRY(create_disk(step, ev, d));
     }
-    FAR_TRY(far_row_need(step, &far_schema_row_workload, ev->workload_id, &workload));
     workload.last_point_id = row.id;
     workload.target_node_id = row.node_id;
     workload.point_count++;
+    FAR_TRY(far_node_vault_enter(step, &workload));
     far_id_used(step, row.id);
     return far_row_put(step, &far_schema_row_workload, workload.id, &workload);
 }
@@ -391,6 +395,7 @@ static int remove_point(struct far_step *step, uint64_t id)
     FAR_TRY(far_move_id(step, &far_table_point, (size_t)row.state, POINT_REMOVE, id, NULL));
     row.state = FAR_point_state_removed;
     FAR_TRY(far_row_put(step, &far_schema_row_point, id, &row));
+    FAR_TRY(far_node_points(step, row.node_id, -1));
     int rc = far_row_find(step, &far_schema_row_workload, row.workload_id, &workload);
     if (rc != 0) {
         return rc == FAR_NOT_FOUND ? 0 : rc; /* the workload was removed before its points */
@@ -398,9 +403,11 @@ static int remove_point(struct far_step *step, uint64_t id)
     if (workload.point_count == 0) {
         return far_reject(step, FAR_INTERNAL, "broken: workload %llu has no points", FAR_LLU(workload.id));
     }
+    FAR_TRY(far_node_vault_leave(step, &workload));
     workload.point_count--;
     workload.target_node_id = workload.point_count != 0 ? workload.target_node_id : 0;
     FAR_TRY(workload.last_point_id == id ? drop_base(step, &workload) : 0);
+    FAR_TRY(far_node_vault_enter(step, &workload));
     return far_row_put(step, &far_schema_row_workload, workload.id, &workload);
 }
 

@@ -60,8 +60,29 @@ static int fill_view(struct context *c, const struct far_row_task *task, struct 
     if (task->kind == FAR_task_kind_release) {
         struct far_row_task freeze;
         FAR_TRY(sibling(c, task, FAR_AT_FREEZE, &freeze));
-        order->freeze_ref = freeze.freeze_ref;
+        order->freeze_ref = task->freeze_ref.len != 0 ? task->freeze_ref : freeze.freeze_ref;
     }
+    return 0;
+}
+
+/* The target listens if it has a data address, else the source: the other one dials there. */
+static struct far_slice address_to_dial(bool is_send, const struct far_row_node *own, const struct far_row_node *peer)
+{
+    const struct far_row_node *target = is_send ? peer : own;
+    bool target_listens = target->data_address.len != 0;
+    return is_send == target_listens ? peer->data_address : far_slice(NULL, 0);
+}
+
+/* When the promised RPO is broken; 0: nothing is promised. A workload that has no point yet is counted from the start of its cycle. */
+static int due_of(struct context *c, uint64_t *ret_ms)
+{
+    struct far_row_point last;
+    *ret_ms = 0;
+    if (c->plan.rpo_s == 0) {
+        return 0;
+    }
+    FAR_TRY(FIND_OR_ZERO(c->step, point, c->workload.last_point_id, &last));
+    *ret_ms = (last.frozen_at_ms != 0 ? last.frozen_at_ms : c->job.started_ms) + c->plan.rpo_s * 1000;
     return 0;
 }
 
@@ -69,13 +90,15 @@ static int fill_copy(struct context *c, const struct far_row_task *task, struct 
 {
     struct far_row_disk disk;
     struct far_row_task freeze, peer;
-    struct far_row_node node;
+    struct far_row_node node, own;
     bool is_send = task->kind == FAR_task_kind_send;
     size_t d = (size_t)task->disk_index;
     FAR_TRY(find_disk(c, d, &disk));
     FAR_TRY(sibling(c, task, FAR_AT_FREEZE, &freeze));
     FAR_TRY(sibling(c, task, is_send ? far_at_receive(d) : far_at_send(d), &peer));
     FAR_TRY(FIND_OR_ZERO(c->step, node, peer.node_id, &node));
+    FAR_TRY(FIND_OR_ZERO(c->step, node, task->node_id, &own));
+    FAR_TRY(due_of(c, &order->due_ms));
     order->disk_id = disk.id;
     order->disk = disk.name;
     order->size_bytes = task->size_bytes;
@@ -87,10 +110,8 @@ static int fill_copy(struct context *c, const struct far_row_task *task, struct 
         order->base_root = disk.root; /* another target holds nothing to build on */
     }
     order->freeze_ref = freeze.freeze_ref; /* a receive that has all of another view has nothing of this one */
-    if (is_send) {
-        order->peer_address = node.data_address;
-        order->fuzzy = freeze.fuzzy;
-    }
+    order->peer_address = address_to_dial(is_send, &own, &node);
+    order->fuzzy = is_send && freeze.fuzzy;
     return 0;
 }
 

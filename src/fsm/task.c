@@ -7,6 +7,7 @@
  * the next one for both, also when the other was done. */
 #include "fsm/task.h"
 
+#include "fsm/node_load.h"
 #include "fsm/running.h"
 
 enum { ABSENT, WAITING, READY, ASSIGNED, RUNNING, DONE, FAILED, CANCELED };
@@ -59,7 +60,7 @@ static void forget_attempt(struct far_row_task *row, const struct far_sub_task_c
     row->lease_until_ms = 0;
     row->bytes_total = row->bytes_done = row->bytes_changed = row->bytes_sent = 0;
     row->root = row->freeze_ref = far_slice(NULL, 0);
-    row->fuzzy = row->full = false;
+    row->fuzzy = row->full = row->survives = row->shared = false;
     row->frozen_at_ms = 0;
     if (row->state == FAR_task_state_done) {
         row->finished_ms = 0;
@@ -82,6 +83,8 @@ static void keep_results(struct far_row_task *row, const struct far_sub_task_cha
     row->fuzzy = change->fuzzy;
     row->full = change->full;
     row->frozen_at_ms = change->frozen_at_ms;
+    row->survives = change->survives;
+    row->shared = change->shared;
     row->error_class = row->error_message = far_slice(NULL, 0);
 }
 
@@ -116,6 +119,7 @@ int far_task_apply(struct far_step *step, struct far_row_task *row, const struct
         row->node_id = change->node_id;
         row->boot = change->boot;
         row->lease_until_ms = lease_until_ms;
+        row->freeze_ref = change->freeze_ref.len != 0 ? change->freeze_ref : row->freeze_ref;
         row->started_ms = row->started_ms != 0 ? row->started_ms : step->time_ms;
         break;
     case FAR_task_step_finish:
@@ -166,6 +170,7 @@ static int hold(struct far_step *step, const struct far_row_task *row, bool is_h
         return far_reject(step, FAR_INTERNAL, "broken: node %llu holds no task", FAR_LLU(node.id));
     }
     node.task_count = is_held ? node.task_count + 1 : node.task_count - 1;
+    FAR_TRY(far_node_load_hold(step, &node, row, is_held));
     return far_row_put(step, &far_schema_row_node, node.id, &node);
 }
 
@@ -283,6 +288,23 @@ int far_evolve_tasks_created(struct far_step *step, const struct far_ev_tasks_cr
     return far_job_wake_at(step, &job, ev->next_workload_id != 0 ? step->time_ms + 1 : job.wake_ms);
 }
 
+/* Who froze a workload may remember what its disks held. */
+static int note_source(struct far_step *step, const struct far_row_task *row, uint64_t step_kind)
+{
+    struct far_row_workload workload;
+    bool spreads;
+    FAR_TRY(far_level_spreads(step, &spreads));
+    if (!spreads || row->kind != FAR_task_kind_freeze || step_kind != FAR_task_step_finish) {
+        return 0;
+    }
+    FAR_TRY(far_row_need(step, &far_schema_row_workload, row->workload_id, &workload));
+    if (workload.source_node_id == row->node_id) {
+        return 0;
+    }
+    workload.source_node_id = row->node_id;
+    return far_row_put(step, &far_schema_row_workload, workload.id, &workload);
+}
+
 int far_evolve_tasks_changed(struct far_step *step, const struct far_ev_tasks_changed *ev)
 {
     const struct far_sub_task_change *items = ev->items.items;
@@ -300,22 +322,26 @@ int far_evolve_tasks_changed(struct far_step *step, const struct far_ev_tasks_ch
         struct far_row_task old = row;
         FAR_TRY(far_task_apply(step, &row, &items[i], ev->lease_until_ms));
         FAR_TRY(store(step, &old, &row));
+        FAR_TRY(note_source(step, &row, items[i].step));
         count(&job, &old, &row);
         show_error(&job, &row);
     }
     return far_row_put(step, &far_schema_row_job, job.id, &job);
 }
 
-static int sample_one(struct far_step *step, uint64_t node_id, const struct far_sub_sample *sample,
+/* The node's row is put by the caller of far_task_samples(). */
+static int sample_one(struct far_step *step, struct far_row_node *node, const struct far_sub_sample *sample,
                       uint64_t lease_until_ms)
 {
+    bool spreads;
     struct far_row_task row;
     struct far_row_job job;
     struct far_key key = far_key_part(&far_schema_row_task, sample->job_id, sample->task);
     FAR_TRY(far_key_need(step, &far_schema_row_task, &key, &row));
     FAR_TRY(far_row_need(step, &far_schema_row_job, sample->job_id, &job));
-    if (row.node_id != node_id) {
-        return far_reject(step, FAR_INTERNAL, "broken: node %llu does not hold task %llu", FAR_LLU(node_id),
+    FAR_TRY(far_level_spreads(step, &spreads));
+    if (row.node_id != node->id) {
+        return far_reject(step, FAR_INTERNAL, "broken: node %llu does not hold task %llu", FAR_LLU(node->id),
                           FAR_LLU(sample->task));
     }
     struct far_row_task old = row;
@@ -326,6 +352,9 @@ static int sample_one(struct far_step *step, uint64_t node_id, const struct far_
     row.bytes_changed = sample->bytes_changed;
     row.bytes_sent = sample->bytes_sent;
     row.lease_until_ms = lease_until_ms;
+    if (spreads) {
+        far_node_load_progress(node, far_task_todo(&old), far_task_todo(&row));
+    }
     FAR_TRY(store(step, &old, &row));
     count(&job, &old, &row);
     return far_row_put(step, &far_schema_row_job, job.id, &job);
@@ -359,9 +388,11 @@ static int begin_to_run(struct far_step *step, struct far_running *running, cons
     return store(step, &old, &row);
 }
 
-/* The job whose samples are being taken; they come job by job. */
+/* The node and the job whose samples are being taken; they come job by job. */
 struct counted {
-    struct far_row_job job; /* id 0: none */
+    struct far_row_node *node; /* put by the caller of far_task_samples() */
+    bool spreads;              /* what it has to do is counted */
+    struct far_row_job job;    /* id 0: none */
 };
 
 static int put_counted(struct far_step *step, struct counted *counted)
@@ -388,6 +419,32 @@ static int count_sample(struct far_step *step, struct counted *counted, const st
     return 0;
 }
 
+/* What is left of a task when it has told of so many bytes. */
+static int todo_of(struct far_step *step, const struct far_sub_running_task *task, uint64_t bytes_total, uint64_t bytes_done,
+                   uint64_t *ret_bytes)
+{
+    struct far_row_task row = {.kind = task->kind};
+    struct far_key key = far_key_part(&far_schema_row_task, task->job_id, task->task);
+    FAR_TRY(bytes_total == 0 ? far_key_need(step, &far_schema_row_task, &key, &row) : 0); /* its size is there */
+    row.bytes_total = bytes_total;
+    row.bytes_done = bytes_done;
+    *ret_bytes = far_task_todo(&row);
+    return 0;
+}
+
+static int count_todo(struct far_step *step, struct counted *counted, const struct far_sub_running_task *task,
+                      const struct far_sub_sample *sample)
+{
+    uint64_t before, after;
+    if (!counted->spreads || (task->bytes_total == 0 && sample->bytes_total == 0)) {
+        return 0;
+    }
+    FAR_TRY(todo_of(step, task, task->bytes_total, task->bytes_done, &before));
+    FAR_TRY(todo_of(step, task, sample->bytes_total, sample->bytes_done, &after));
+    far_node_load_progress(counted->node, before, after);
+    return 0;
+}
+
 static int take_sample(struct far_step *step, struct far_running *running, struct counted *counted,
                        const struct far_sub_sample *sample, uint64_t lease_until_ms)
 {
@@ -395,13 +452,14 @@ static int take_sample(struct far_step *step, struct far_running *running, struc
     if (task == NULL && running->count == FAR_RUNNING_MAX) {
         FAR_TRY(put_counted(step, counted));
         counted->job.id = 0;
-        return sample_one(step, running->node_id, sample, lease_until_ms);
+        return sample_one(step, counted->node, sample, lease_until_ms);
     }
     if (task == NULL) {
         FAR_TRY(begin_to_run(step, running, sample));
         task = &running->items[running->count - 1];
     }
     FAR_TRY(count_sample(step, counted, task, sample));
+    FAR_TRY(count_todo(step, counted, task, sample));
     task->lease_until_ms = lease_until_ms;
     task->bytes_total = sample->bytes_total;
     task->bytes_done = sample->bytes_done;
@@ -415,16 +473,17 @@ int far_task_samples(struct far_step *step, struct far_row_node *node, const str
 {
     const struct far_sub_sample *items = samples->items;
     struct far_running running;
-    struct counted counted = {.job = {.id = 0}};
+    struct counted counted = {.node = node, .job = {.id = 0}};
     bool is_kept_by_node;
     FAR_TRY(far_level_has(step, FAR_RUNNING_LEVEL, &is_kept_by_node));
     if (samples->count == 0) {
         return 0;
     }
+    FAR_TRY(far_level_spreads(step, &counted.spreads));
     FAR_TRY(is_kept_by_node ? far_running_load(step, node, samples->count, &running) : 0);
     for (size_t i = 0; i < samples->count; i++) {
         FAR_TRY(is_kept_by_node ? take_sample(step, &running, &counted, &items[i], lease_until_ms)
-                                : sample_one(step, node->id, &items[i], lease_until_ms));
+                                : sample_one(step, node, &items[i], lease_until_ms));
     }
     FAR_TRY(put_counted(step, &counted));
     return is_kept_by_node ? far_running_store(step, &running, node) : 0;

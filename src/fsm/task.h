@@ -41,12 +41,27 @@ struct far_candidate {
     uint64_t site_id;
     uint64_t held; /* tasks, those being assigned in this step included */
     struct far_list adapters; /* names of those it has */
+    /* from FAR_SPREAD_LEVEL on (node_load.h), zero before: */
+    uint64_t todo_bytes;      /* of what it holds, that being assigned in this step included */
+    uint64_t receiving_bytes; /* the same of what it receives */
+    uint64_t vault_bytes;
+    bool spreads; /* these are counted */
+    bool is_drained;
+    bool listens; /* it has a data address */
 };
 /* The up node with this id; *ret is NULL if it is not up. */
 int far_candidate_node(struct far_step *step, uint64_t node_id, struct far_candidate **ret);
-/* The up node of a site that has the adapter (empty: any will do) and holds the fewest tasks, the lowest id among equals;
- * NULL if none is up. */
+/* The up node of a site that has the adapter (empty: any will do), is not drained and has the least to do, the lowest id among
+ * equals; NULL if there is none. Before FAR_SPREAD_LEVEL the least is the fewest tasks. */
 int far_candidate_site(struct far_step *step, uint64_t site_id, struct far_slice adapter, struct far_candidate **ret);
+/* The same for work of so many bytes on a disk or a workload that the node last_id (0: none) did before: it stays there unless
+ * the other has less to do by more than half of that work. Before FAR_SPREAD_LEVEL last_id says nothing. */
+int far_candidate_source(struct far_step *step, uint64_t site_id, struct far_slice adapter, uint64_t last_id, uint64_t bytes,
+                         struct far_candidate **ret);
+/* The up node of a site, not drained, whose vault holds and gets the least; then the one that has the least to do. */
+int far_candidate_target(struct far_step *step, uint64_t site_id, struct far_candidate **ret);
+/* It gets the task as its row says. */
+void far_candidate_add(struct far_candidate *node, const struct far_row_task *row);
 
 /* ---- task_group.c: all tasks of one workload in one job ---- */
 struct far_changes {
@@ -107,6 +122,8 @@ int far_simple_done(struct far_step *step, struct far_group *g, size_t at, const
 int far_tasks_report(struct far_step *step, const struct far_row_node *node, const struct far_list *items);
 /* A new boot of the node: what an earlier one held is lost. */
 int far_tasks_lost(struct far_step *step, uint64_t node_id, uint64_t boot);
+/* The node is drained: look at the group of each task that it holds again. */
+int far_tasks_leave(struct far_step *step, uint64_t node_id);
 /* Lose those of the node's running tasks whose leases have ended. */
 int far_running_due(struct far_step *step, uint64_t node_id);
 int far_task_lease_due(struct far_step *step, uint64_t job_id, uint64_t task);

@@ -1,7 +1,13 @@
 /* Candidates: the nodes that are up, and how much each has to do. Loaded once in a step when first asked for, and forgotten
- * when a node changes. Assignments of the step are counted in, so that work spreads within one command too. */
+ * when a node changes. Assignments of the step are counted in, so that work spreads within one command too.
+ *
+ * How much a node has to do is counted in bytes, and each task as so many more: where no sizes are known yet, that spreads the
+ * tasks by their number, and where one disk is bigger than all others together, they go elsewhere. */
+#include "fsm/node_load.h"
 #include "fsm/offer.h"
 #include "fsm/task.h"
+
+#define TASK_BYTES (64ull * 1024 * 1024) /* what a task costs besides its bytes */
 
 struct far_candidates {
     size_t count;
@@ -11,6 +17,8 @@ struct far_candidates {
 
 static int add(struct far_step *step, struct far_candidates *c, const struct far_row_node *row)
 {
+    bool spreads;
+    FAR_TRY(far_level_spreads(step, &spreads));
     if (c->count == c->capacity) {
         size_t capacity = c->capacity == 0 ? 8 : 2 * c->capacity;
         struct far_candidate *nodes = far_step_alloc(step, capacity * sizeof *nodes);
@@ -23,8 +31,17 @@ static int add(struct far_step *step, struct far_candidates *c, const struct far
         c->nodes = nodes;
         c->capacity = capacity;
     }
-    c->nodes[c->count++] = (struct far_candidate){
-        .node_id = row->id, .boot = row->boot, .site_id = row->site_id, .held = row->task_count, .adapters = row->adapters};
+    c->nodes[c->count++] = (struct far_candidate){.node_id = row->id,
+                                                  .boot = row->boot,
+                                                  .site_id = row->site_id,
+                                                  .held = row->task_count,
+                                                  .adapters = row->adapters,
+                                                  .todo_bytes = row->todo_bytes,
+                                                  .receiving_bytes = row->receiving_bytes,
+                                                  .vault_bytes = row->vault_bytes,
+                                                  .spreads = spreads,
+                                                  .is_drained = row->drained_ms != 0,
+                                                  .listens = row->data_address.len != 0};
     return 0;
 }
 
@@ -65,16 +82,65 @@ int far_candidate_node(struct far_step *step, uint64_t node_id, struct far_candi
     return 0;
 }
 
+/* Before FAR_SPREAD_LEVEL nodes count no bytes. */
+static uint64_t load_of(const struct far_candidate *c)
+{
+    return c->todo_bytes + c->held * TASK_BYTES;
+}
+
+static bool fits(const struct far_candidate *c, uint64_t site_id, struct far_slice adapter)
+{
+    return c->site_id == site_id && !c->is_drained && (adapter.len == 0 || far_offer_holds(&c->adapters, adapter));
+}
+
 int far_candidate_site(struct far_step *step, uint64_t site_id, struct far_slice adapter, struct far_candidate **ret)
 {
     FAR_TRY(load(step));
     *ret = NULL;
     for (size_t i = 0; i < step->candidates->count; i++) {
         struct far_candidate *c = &step->candidates->nodes[i];
-        bool fits = c->site_id == site_id && (adapter.len == 0 || far_offer_holds(&c->adapters, adapter));
-        if (fits && (*ret == NULL || c->held < (*ret)->held)) {
+        if (fits(c, site_id, adapter) && (*ret == NULL || load_of(c) < load_of(*ret))) {
             *ret = c;
         }
     }
     return 0;
+}
+
+int far_candidate_source(struct far_step *step, uint64_t site_id, struct far_slice adapter, uint64_t last_id, uint64_t bytes,
+                         struct far_candidate **ret)
+{
+    struct far_candidate *last;
+    FAR_TRY(far_candidate_site(step, site_id, adapter, ret));
+    FAR_TRY(far_candidate_node(step, last_id, &last));
+    bool could = last != NULL && last->spreads && fits(last, site_id, adapter);
+    *ret = could && load_of(last) <= load_of(*ret) + (bytes + TASK_BYTES) / 2 ? last : *ret;
+    return 0;
+}
+
+static bool holds_less(const struct far_candidate *a, const struct far_candidate *b)
+{
+    uint64_t a_bytes = a->vault_bytes + a->receiving_bytes, b_bytes = b->vault_bytes + b->receiving_bytes;
+    return a_bytes != b_bytes ? a_bytes < b_bytes : load_of(a) < load_of(b);
+}
+
+int far_candidate_target(struct far_step *step, uint64_t site_id, struct far_candidate **ret)
+{
+    FAR_TRY(load(step));
+    *ret = NULL;
+    for (size_t i = 0; i < step->candidates->count; i++) {
+        struct far_candidate *c = &step->candidates->nodes[i];
+        if (fits(c, site_id, far_slice(NULL, 0)) && (*ret == NULL || holds_less(c, *ret))) {
+            *ret = c;
+        }
+    }
+    return 0;
+}
+
+void far_candidate_add(struct far_candidate *node, const struct far_row_task *row)
+{
+    node->held++;
+    if (node->spreads) {
+        node->todo_bytes += far_task_todo(row);
+        node->receiving_bytes += far_task_receiving(row);
+    }
 }

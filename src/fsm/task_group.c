@@ -3,6 +3,8 @@
  * groups of one job, become one event.
  *
  * The tasks of a replicated workload with disks 0, 1, …: freeze, seal, release, send 0, receive 0, send 1, receive 1, … */
+#include "fsm/node_load.h"
+#include "fsm/running.h"
 #include "fsm/task.h"
 
 #include <stdarg.h>
@@ -158,22 +160,32 @@ int far_group_load(struct far_step *step, const struct far_row_task *task, struc
 
 /* ---- steps ---- */
 
+/* The node has one task less. What was left of one that ran is not looked up: little, or the node is gone. */
+static int let_go(struct far_step *step, const struct far_row_task *row)
+{
+    struct far_candidate *node;
+    FAR_TRY(far_candidate_node(step, row->node_id, &node));
+    if (node == NULL || node->held == 0) {
+        return 0;
+    }
+    uint64_t todo = far_task_runs(row) ? 0 : far_task_todo(row), receiving = far_task_receiving(row);
+    node->held--;
+    node->todo_bytes -= todo < node->todo_bytes ? todo : node->todo_bytes;
+    node->receiving_bytes -= receiving < node->receiving_bytes ? receiving : node->receiving_bytes;
+    return 0;
+}
+
 int far_group_change(struct far_step *step, struct far_group *g, size_t at, struct far_sub_task_change change)
 {
-    struct far_row_task *row = &g->tasks[at];
-    bool was_held = far_task_held(row);
+    struct far_row_task *row = &g->tasks[at], before = *row;
     uint64_t lease_until_ms = 0;
     change.task = row->task;
     if (change.step == FAR_task_step_assign) {
         FAR_TRY(far_lease_until(step, &lease_until_ms));
     }
     FAR_TRY(far_task_apply(step, row, &change, lease_until_ms));
-    if (was_held && !far_task_held(row)) {
-        struct far_candidate *node;
-        FAR_TRY(far_candidate_node(step, row->node_id, &node));
-        if (node != NULL && node->held > 0) {
-            node->held--;
-        }
+    if (far_task_held(&before) && !far_task_held(row)) {
+        FAR_TRY(let_go(step, &before));
     }
     return collect(step, g->changes, &change);
 }
@@ -185,10 +197,11 @@ int far_group_step(struct far_step *step, struct far_group *g, size_t at, uint64
 
 int far_group_assign(struct far_step *step, struct far_group *g, size_t at, struct far_candidate *node)
 {
-    node->held++;
-    return far_group_change(step, g, at,
-                            (struct far_sub_task_change){
-                                .step = FAR_task_step_assign, .node_id = node->node_id, .boot = node->boot});
+    FAR_TRY(far_group_change(step, g, at,
+                             (struct far_sub_task_change){
+                                 .step = FAR_task_step_assign, .node_id = node->node_id, .boot = node->boot}));
+    far_candidate_add(node, &g->tasks[at]);
+    return 0;
 }
 
 /* At most max bytes, never half a character. */

@@ -155,7 +155,10 @@ static int held_by(struct far_step *step, uint64_t node_id, struct far_row_task 
     return 0;
 }
 
-static int lose_all(struct far_step *step, const struct far_row_task *tasks, size_t count)
+typedef int (*each_fn)(struct far_step *step, struct work *work, const struct far_row_task *task);
+
+/* Tasks of one job follow each other: each job is one piece of work. */
+static int for_each(struct far_step *step, const struct far_row_task *tasks, size_t count, each_fn each)
 {
     struct work work = {0};
     for (size_t i = 0; i < count; i++) {
@@ -164,7 +167,7 @@ static int lose_all(struct far_step *step, const struct far_row_task *tasks, siz
             work.changes = NULL;
         }
         FAR_TRY(work.changes == NULL ? begin(step, &work, tasks[i].job_id) : 0);
-        FAR_TRY(lose(step, &work, &tasks[i]));
+        FAR_TRY(each(step, &work, &tasks[i]));
     }
     return work.changes != NULL ? end(step, &work) : 0;
 }
@@ -179,7 +182,23 @@ int far_tasks_lost(struct far_step *step, uint64_t node_id, uint64_t boot)
             tasks[lost++] = tasks[i];
         }
     }
-    return lose_all(step, tasks, lost);
+    return for_each(step, tasks, lost, lose);
+}
+
+/* What a group does with a drained node is its own rule (job_replicate.c). */
+static int look_again(struct far_step *step, struct work *work, const struct far_row_task *task)
+{
+    struct far_group *g;
+    size_t at;
+    return touch(step, work, task, &g, &at);
+}
+
+int far_tasks_leave(struct far_step *step, uint64_t node_id)
+{
+    struct far_row_task *tasks = NULL;
+    size_t count = 0;
+    FAR_TRY(held_by(step, node_id, &tasks, &count));
+    return for_each(step, tasks, count, look_again);
 }
 
 int far_running_due(struct far_step *step, uint64_t node_id)
@@ -204,7 +223,7 @@ int far_running_due(struct far_step *step, uint64_t node_id)
             FAR_TRY(far_key_need(step, &far_schema_row_task, &key, &tasks[lost++]));
         }
     }
-    FAR_TRY(lose_all(step, tasks, lost));
+    FAR_TRY(for_each(step, tasks, lost, lose));
     struct far_ev_leases_checked ev = {.node_id = node_id};
     return far_emit(step, &far_schema_ev_leases_checked, &ev);
 }

@@ -2,6 +2,7 @@
 #include "fsm/machines.h"
 
 #include "fsm/job.h"
+#include "fsm/node_load.h"
 #include "fsm/offer.h"
 
 enum { ABSENT, FREE, PLANNED };
@@ -317,6 +318,7 @@ int far_evolve_workload_removed(struct far_step *step, const struct far_ev_workl
     struct far_row_workload row;
     FAR_TRY(look(step, ev->id, &row));
     FAR_TRY(far_move_id(step, &far_table_workload, state_of(&row), REMOVE, ev->id, NULL));
+    FAR_TRY(far_node_vault_leave(step, &row));
     for (uint64_t i = 0; i < row.disk_count; i++) {
         struct far_key key = far_key_part(&far_schema_row_disk, row.id, i);
         FAR_TRY(far_key_del(step, &far_schema_row_disk, &key));

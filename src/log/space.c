@@ -110,6 +110,7 @@ static bool is_cleanup(const struct far_command *command)
     case FAR_KIND_cmd_job_cancel:
     case FAR_KIND_cmd_token_revoke:
     case FAR_KIND_cmd_node_remove:
+    case FAR_KIND_cmd_node_drain:
     case FAR_KIND_cmd_node_boot:
     case FAR_KIND_cmd_node_report:
     case FAR_KIND_cmd_workload_remove:

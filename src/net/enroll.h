@@ -16,7 +16,7 @@ struct far_enroll_request {
     const char *name;
     const char *api_address;   /* servers, else NULL */
     const char *peer_address;  /* servers, else NULL */
-    const char *data_address;  /* nodes, else NULL */
+    const char *data_address;  /* nodes that listen, else NULL */
     const uint8_t *seal_key;   /* servers: 32 bytes, X25519 public key; else NULL */
     uint64_t feature_level;    /* servers: the newest one that the program knows; 0: nothing is said */
 };

@@ -132,6 +132,7 @@ static void send_hello(struct far_agent *agent)
         .data_address = far_slice_str(far_engine_data_address(agent->engine)),
         .version = far_slice_str(FAR_VERSION),
         .adapters = {.items = names, .count = count},
+        .dials_only = far_engine_data_address(agent->engine)[0] == '\0',
     };
     struct far_buf out;
     far_buf_init(&out, 4096);

@@ -51,7 +51,7 @@ static int write_folder(const char *dir, const struct far_enrolment *enrolment, 
     memcpy(config.cluster_uuid, enrolment->cluster_uuid, sizeof config.cluster_uuid);
     snprintf(config.cluster, sizeof config.cluster, "%s", enrolment->cluster);
     snprintf(config.name, sizeof config.name, "%s", options[OPT_NAME]);
-    snprintf(config.data_address, sizeof config.data_address, "%s", options[OPT_DATA]);
+    snprintf(config.data_address, sizeof config.data_address, "%s", options[OPT_DATA] != NULL ? options[OPT_DATA] : "");
     int rc = write_file(dir, "node.key", far_buf_slice(&enrolment->key_pem), 0600, err);
     if (rc == 0) {
         rc = write_file(dir, "node.crt", far_buf_slice(&enrolment->certificate_pem), 0644, err);
@@ -100,11 +100,11 @@ int far_node_join(int argc, char **argv)
     socklen_t data_len;
     int rc = far_node_options(argc, argv, option_names, options, &err);
     for (int i = 0; i < OPT_COUNT && rc == 0; i++) {
-        if (options[i] == NULL) {
+        if (options[i] == NULL && i != OPT_DATA) {
             rc = far_fail(&err, FAR_INVALID, "join: '%s' is missing", option_names[i]);
         }
     }
-    rc = rc == 0 ? far_address_to_listen(options[OPT_DATA], &data, &data_len, &err) : rc;
+    rc = rc == 0 && options[OPT_DATA] != NULL ? far_address_to_listen(options[OPT_DATA], &data, &data_len, &err) : rc;
     rc = rc == 0 ? far_new_folder_begin(options[OPT_DIR], &folder_plan, &folder, &err) : rc;
     if (rc != 0) {
         return far_node_failed(&err);

@@ -96,6 +96,7 @@ int far_orders_convert(const struct far_sub_order *order, struct far_arena *aren
         .audit_blocks = order->audit_blocks,
         .full = order->full,
         .proven = order->proven,
+        .due_ms = order->due_ms,
     };
     if (out.plan == NULL || out.workload == NULL || out.adapter == NULL || out.disk == NULL || out.locator == NULL ||
         out.freeze_ref == NULL || out.peer_address == NULL || out.target_path == NULL || out.site == NULL ||

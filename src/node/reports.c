@@ -188,6 +188,7 @@ static struct far_sub_report_item to_item(const struct entry *e, const struct it
         .missed_block_count = r->missed_block_count,
         .missed = {.items = lists->missed, .count = r->missed_count},
         .resync_reason = far_slice_str(r->resync_reason),
+        .shared = r->shared,
     };
 }
 

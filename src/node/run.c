@@ -61,7 +61,7 @@ static int open_engine(struct program *program, const char *dir, const struct fa
     far_node_path(dir, "cache", cache);
     struct far_engine_config engine = {
         .net = program->net,
-        .listen_address = config->data_address,
+        .listen_address = config->data_address[0] != '\0' ? config->data_address : NULL,
         .vault_dir = config->vault[0] != '\0' ? config->vault : vault,
         .cache_dir = config->cache[0] != '\0' ? config->cache : cache,
         .node_dir = dir,

@@ -103,7 +103,7 @@ static int check_addresses(const struct join *join, struct far_error *err)
     struct far_address parsed;
     int rc = 0;
     if (join->party == FAR_PARTY_NODE) {
-        return far_address_parse(join->data_address, &parsed, err);
+        return join->data_address[0] != '\0' ? far_address_parse(join->data_address, &parsed, err) : 0; /* none: it only dials */
     }
     rc = far_address_parse(join->api_address, &parsed, err);
     return rc == 0 ? far_address_parse(join->peer_address, &parsed, err) : rc;

@@ -293,7 +293,8 @@ static int take_hello(struct session *session, struct far_slice payload, struct 
         return far_fail(err, FAR_DENIED, "the hello names node %llu", (unsigned long long)hello.node_id);
     }
     struct far_cmd_node_boot boot = {
-        .node_id = hello.node_id, .nonce = hello.nonce, .data_address = hello.data_address, .adapters = hello.adapters};
+        .node_id = hello.node_id, .nonce = hello.nonce, .data_address = hello.data_address, .adapters = hello.adapters,
+        .dials_only = hello.dials_only};
     session->state = SESSION_BOOTING;
     propose(session, &far_schema_cmd_node_boot, &boot, on_booted);
     return 0;

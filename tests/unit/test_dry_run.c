@@ -64,6 +64,8 @@ static void make_world(void)
     nodes[0] = world_node(&w, "n1", "paris");
     nodes[1] = world_node(&w, "n2", "lyon");
     world_node(&w, "n3", "nice");
+    world_node(&w, "n4", "paris");
+    MUST(&w, node_drain, .name = S("n4"));
     world_workload(&w, "web", 2);
     world_workload(&w, "db", 1);
     world_workload(&w, "mail", 1);
@@ -131,6 +133,8 @@ static const struct trial trials[] = {
     {"POST", "/v1/sites", "/v1/sites", "{\"name\":\"berlin\",\"role\":\"protected\"}"},
     {"DELETE", "/v1/sites/{name}", "/v1/sites/spare", NULL},
     {"DELETE", "/v1/nodes/{name}", "/v1/nodes/n3", NULL},
+    {"POST", "/v1/nodes/{name}/drain", "/v1/nodes/n1/drain", NULL},
+    {"POST", "/v1/nodes/{name}/undrain", "/v1/nodes/n4/undrain", NULL},
     {"POST", "/v1/workloads", "/v1/workloads",
      "{\"name\":\"new\",\"site\":\"paris\",\"adapter\":\"file\",\"disks\":[{\"name\":\"a\",\"locator\":\"/d/a\"},"
      "{\"name\":\"b\",\"locator\":\"/d/b\"}]}"},

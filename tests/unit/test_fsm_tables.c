@@ -471,6 +471,15 @@ static void give_node(unsigned state, unsigned input)
     case 6:
         EVENT(leases_checked, .node_id = object);
         break;
+    case 7:
+    case 8:
+        w.actor = 0;
+        if (input == 7) {
+            COMMAND(node_drain, .name = S("n9"));
+        } else {
+            COMMAND(node_undrain, .name = S("n9"));
+        }
+        break;
     default:
         if (state == 2) {
             w.now_ms = row.lease_until_ms;
