@@ -7,12 +7,11 @@ time of nbdcopy in plain text, at most 2.9 processor seconds a GiB in all; compr
 
 far-timeout: 2400
 """
+import functools
 import os
 
 import transfer_kit as kit
 from transfer_kit import tap
-
-measured = {}  # data set: its figures, or why there are none
 
 
 def measure(data_set):
@@ -36,37 +35,24 @@ def measure(data_set):
     return {who: kit.median(each) for who, each in times.items()}
 
 
-def of(data_set):
-    if data_set not in measured:
-        try:
-            measured[data_set] = measure(data_set)
-        except tap.Skip as reason:
-            measured[data_set] = reason
-    if isinstance(measured[data_set], tap.Skip):
-        raise measured[data_set]
-    return measured[data_set]
-
-
-def check(data_set, what, value, mark, at_least):
-    kit.say("%s: %s: %.2f (the mark: %s %.1f)" % (data_set, what, value, "at least" if at_least else "at most", mark))
-    return [] if (value >= mark if at_least else value <= mark) else ["%.2f, the mark is %.1f" % (value, mark)]
+measured = kit.Measured({name: functools.partial(measure, name) for name in kit.DATA_SETS})
 
 
 def tests_of(data_set, name):
     def faster_than_nbdcopy_over_tls():
-        figures = of(data_set)
-        return check(data_set, "times as fast as nbdcopy over TLS", figures["nbdcopy over TLS"] / figures["ours"], 3, True)
+        figures = measured(data_set)
+        return kit.mark("times as fast as nbdcopy over TLS", figures["nbdcopy over TLS"] / figures["ours"], at_least=3)
 
     def little_slower_than_nbdcopy_in_plain_text():
-        figures = of(data_set)
-        return check(data_set, "times the time of nbdcopy in plain text", figures["ours"] / figures["nbdcopy"], 1.5, False)
+        figures = measured(data_set)
+        return kit.mark("times the time of nbdcopy in plain text", figures["ours"] / figures["nbdcopy"], at_most=1.5)
 
     def processor_seconds_a_gib():
-        return check(data_set, "processor seconds a GiB", of(data_set)["processor"], 2.9, False)
+        return kit.mark("processor seconds a GiB", measured(data_set)["processor"], at_most=2.9)
 
     def faster_than_restic_when_compressed():
-        figures = of(data_set)
-        return check(data_set, "times as fast as restic", figures["restic"] / figures["ours compressed"], 2.2, True)
+        figures = measured(data_set)
+        return kit.mark("times as fast as restic", figures["restic"] / figures["ours compressed"], at_least=2.2)
 
     tests = [faster_than_nbdcopy_over_tls, little_slower_than_nbdcopy_in_plain_text, processor_seconds_a_gib,
              faster_than_restic_when_compressed]

@@ -41,6 +41,30 @@ def median(values):
     return statistics.median(values)
 
 
+class Measured:
+    """Measurements by name, each made when it is first asked for; a Skip of one skips all that need it."""
+
+    def __init__(self, functions):
+        self.functions, self.results = functions, {}
+
+    def __call__(self, name):
+        if name not in self.results:
+            try:
+                self.results[name] = self.functions[name]()
+            except Exception as error:  # the next one that needs it fails or is skipped alike
+                self.results[name] = error
+        if isinstance(self.results[name], Exception):
+            raise self.results[name]
+        return self.results[name]
+
+
+def mark(what, value, at_least=None, at_most=None):
+    """Says the figure and its mark; a list of what is wrong, as a test returns it."""
+    limit = at_least if at_least is not None else at_most
+    say("%s: %.3f (the mark: at %s %g)" % (what, value, "least" if at_least is not None else "most", limit))
+    return [] if (value >= limit if at_least is not None else value <= limit) else ["the mark is missed"]
+
+
 # ---- data sets ----
 
 def make_mixed(path, mib=MIB):

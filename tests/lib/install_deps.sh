@@ -21,7 +21,7 @@ build="gcc make autoconf automake libtool pkg-config libuv1-dev libssl-dev libcu
 check="$build clang libclang-rt-dev libcmocka-dev g++ binutils openssl
     nbdkit qemu-utils xfsprogs"
 long="$check valgrind xz-utils"
-bench="$build nbdkit libnbd-bin etcd-server wrk"
+bench="$build nbdkit libnbd-bin restic rsync etcd-server wrk"
 
 wanted=
 for set in "$@"; do
