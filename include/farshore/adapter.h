@@ -35,7 +35,7 @@ struct far_adapter_error {
 
 struct far_adapter_disk {
     const char *name;    /* borrowed for the call */
-    const char *locator; /* where the platform keeps it; for `file` an absolute path */
+    const char *locator; /* where the platform keeps it; for `file` an absolute path, for `nbd` a URI */
 };
 
 struct far_adapter_found {

@@ -4,7 +4,10 @@ libadapters_la_SOURCES = \
 	src/adapters/adapters.c src/adapters/adapters.h \
 	src/adapters/file/file_adapter.c src/adapters/file/file_adapter.h \
 	src/adapters/file/file_bytes.c \
+	src/adapters/file/file_changed.c \
+	src/adapters/file/file_clones.c \
 	src/adapters/file/file_freeze.c \
+	src/adapters/file/file_list.c \
 	src/adapters/nbd/nbd_adapter.c src/adapters/nbd/nbd_adapter.h \
 	src/adapters/nbd/nbd_bytes.c \
 	src/adapters/nbd/nbd_changes.c \

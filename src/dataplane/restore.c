@@ -182,6 +182,16 @@ static int check_target(const struct far_engine *engine, const char *target, str
     return rc;
 }
 
+/* The form of the target says whose it is: what came from an NBD export may be recovered to a file, and the other way. A wrapped
+ * adapter of the same kind stays, so that its faults strike. */
+static const char *target_adapter(const struct far_engine_order *order)
+{
+    const char *name = order->adapter, *inner = strncmp(name, "fault:", 6) == 0 ? name + 6 : name;
+    const char *kind = strncmp(order->target_path, "nbd", 3) == 0 ? "nbd" : "file";
+    size_t len = strcspn(inner, "?:");
+    return strlen(kind) == len && strncmp(inner, kind, len) == 0 ? name : kind;
+}
+
 static int open_both(struct restore *restore, struct far_error *err)
 {
     const struct far_engine_order *order = &restore->attempt->order;
@@ -196,9 +206,7 @@ static int open_both(struct restore *restore, struct far_error *err)
         return rc;
     }
     rc = far_point_open(restore->attempt->engine->vault, &root, &restore->point, err);
-    rc = rc == 0 ? far_engine_platform(restore->attempt->engine, order->adapter[0] != '\0' ? order->adapter : "file",
-                                       &platform, err)
-                 : rc;
+    rc = rc == 0 ? far_engine_platform(restore->attempt->engine, target_adapter(order), &platform, err) : rc;
     if (rc != 0) {
         return rc;
     }

@@ -200,11 +200,25 @@ static const struct far_sub_restore_spec *spec_of(const struct far_cmd_recover *
     return NULL;
 }
 
+/* A file or device of a node; since level 4 also an export of an NBD server. */
+static bool target_ok(struct far_slice path, bool exports)
+{
+    static const char *const schemes[] = {"nbd://", "nbds://", "nbd+unix://", "nbds+unix://"};
+    bool ok = path.len > 0 && path.data[0] == '/';
+    for (size_t i = 0; exports && !ok && i < sizeof schemes / sizeof schemes[0]; i++) {
+        size_t len = strlen(schemes[i]);
+        ok = path.len > len && memcmp(path.data, schemes[i], len) == 0;
+    }
+    return ok;
+}
+
 static int check_specs(struct far_step *step, const struct far_cmd_recover *cmd)
 {
     const struct far_sub_restore_spec *specs = cmd->disks.items;
+    bool exports = false;
+    FAR_TRY(far_level_has(step, 4, &exports));
     for (size_t i = 0; i < cmd->disks.count; i++) {
-        if (specs[i].path.len == 0 || specs[i].path.data[0] != '/') {
+        if (!target_ok(specs[i].path, exports)) {
             return far_reject(step, FAR_INVALID, "disk '%.*s' needs an absolute path to be recovered to",
                               FAR_TEXT(specs[i].disk));
         }

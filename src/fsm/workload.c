@@ -51,14 +51,15 @@ static int look_name(struct far_step *step, struct far_slice name, struct far_ro
 
 /* ---- create ---- */
 
-static bool adapter_ok(struct far_slice adapter)
+/* Settings may name folders since level 4. */
+static bool adapter_ok(struct far_slice adapter, bool folders)
 {
     size_t name_len = far_offer_name(adapter).len;
     bool ok = name_len > 0;
     for (size_t i = 0; ok && i < adapter.len; i++) {
         uint8_t b = adapter.data[i];
         bool word = (b >= 'a' && b <= 'z') || (b >= '0' && b <= '9') || b == '-' || b == '_' || b == '.';
-        ok = word || (i < name_len ? b == ':' : b == '=' || b == '&' || (b == '?' && i == name_len));
+        ok = word || (i < name_len ? b == ':' : b == '=' || b == '&' || (b == '/' && folders) || (b == '?' && i == name_len));
     }
     return ok;
 }
@@ -99,6 +100,8 @@ int far_decide_workload_create(struct far_step *step, const struct far_cmd_workl
     struct far_row_workload old;
     struct far_row_site site;
     uint64_t site_id;
+    bool folders = false;
+    FAR_TRY(far_level_has(step, 4, &folders));
     FAR_TRY(far_name_check(step, "workload", cmd->name));
     FAR_TRY(look_name(step, cmd->name, &old));
     FAR_TRY(far_move(step, &far_table_workload, state_of(&old), CREATE, cmd->name, NULL));
@@ -107,7 +110,7 @@ int far_decide_workload_create(struct far_step *step, const struct far_cmd_workl
     if (site.role == FAR_site_role_witness) {
         return far_reject(step, FAR_INVALID, "site '%.*s' is a witness and runs no workloads", FAR_TEXT(cmd->site));
     }
-    if (!adapter_ok(cmd->adapter)) {
+    if (!adapter_ok(cmd->adapter, folders)) {
         return far_reject(step, FAR_INVALID, "workload '%.*s' needs an adapter, as 'file'", FAR_TEXT(cmd->name));
     }
     if (cmd->disks.count == 0) {

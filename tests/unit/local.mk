@@ -395,3 +395,7 @@ UNIT_TESTS += tests/unit/test_adapter_nbd
 tests_unit_test_adapter_nbd_SOURCES = tests/unit/test_adapter_nbd.c
 tests_unit_test_adapter_nbd_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_adapter_nbd_LDADD = tests/lib/libnbdserver.la libadapters.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_file_changed
+tests_unit_test_file_changed_SOURCES = tests/unit/test_file_changed.c
+tests_unit_test_file_changed_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_file_changed_LDADD = libadapters.la $(CMOCKA_LIBS)

@@ -48,6 +48,20 @@ static void old_commands_need_no_level(void **unused)
     assert_int_equal(APPLY(&w, site_create, .name = S("rome"), .role = FAR_site_role_recovery), 0);
 }
 
+static void what_an_older_server_would_refuse_is_refused_below_its_level(void **unused)
+{
+    struct far_sub_disk_spec disk = {S("root"), S("/a")};
+    struct far_list disks = {&disk, 1};
+    assert_int_equal(APPLY(&w, site_create, .name = S("rome"), .role = FAR_site_role_protected), 0);
+    assert_int_equal(raise_as(FAR_ACTOR_SYSTEM, 3), 0);
+    assert_int_equal(APPLY(&w, workload_create, .name = S("web"), .site = S("rome"), .adapter = S("file?changes=/l"), .disks = disks),
+                     FAR_INVALID);
+    assert_int_equal(raise_as(FAR_ACTOR_SYSTEM, 4), 0);
+    assert_int_equal(APPLY(&w, workload_create, .name = S("web"), .site = S("rome"), .adapter = S("file/x"), .disks = disks),
+                     FAR_INVALID);
+    assert_int_equal(APPLY(&w, workload_create, .name = S("web"), .site = S("rome"), .adapter = S("file?changes=/l"), .disks = disks), 0);
+}
+
 static void the_level_is_raised_by_servers_and_never_lowered(void **unused)
 {
     assert_int_equal(raise_as(FAR_ACTOR_TOKEN, 2), FAR_DENIED);
@@ -159,6 +173,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_command_of_a_newer_level_waits_for_it, setup, teardown),
         cmocka_unit_test_setup_teardown(old_commands_need_no_level, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_an_older_server_would_refuse_is_refused_below_its_level, setup, teardown),
         cmocka_unit_test_setup_teardown(the_level_is_raised_by_servers_and_never_lowered, setup, teardown),
         cmocka_unit_test_setup_teardown(a_level_beyond_this_build_stops_the_server_before_it_applies, setup, teardown),
         cmocka_unit_test_setup_teardown(an_event_of_a_newer_level_is_a_broken_invariant, setup, teardown),

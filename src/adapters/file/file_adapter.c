@@ -1,7 +1,9 @@
 /* The file adapter: a disk is a raw image or a block device of this machine, its locator an absolute path.
  *
  * Identity is device, inode and birth time of the file (device number of a block device): another file under the same
- * path is another disk. There is no change list: changed() says RESYNC, the engine compares hashes. */
+ * path is another disk. What changed is known where the file system makes clones whose places can be compared (XFS, btrfs;
+ * file_clones.c, file_changed.c), or where another program writes lists ("file?changes=FOLDER", file_list.c); else changed() says
+ * RESYNC, the engine compares hashes. */
 #define _GNU_SOURCE /* statx */
 #include "adapters/file/file_adapter.h"
 
@@ -119,18 +121,64 @@ static int file_changed(void *platform, const char *ref, const struct far_adapte
                         uint64_t offset, struct far_adapter_extent *ret_extents, size_t max, size_t *ret_count,
                         uint64_t *ret_next, struct far_adapter_error *ret_error)
 {
-    return far_adapter_fail(ret_error, FAR_ADAPTER_RESYNC, FAR_CONFLICT,
-                            "plain files keep no list of changes: hashes are compared");
+    struct far_file *file = platform;
+    int base, now;
+    if (max == 0) {
+        return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID, "a page of no extents");
+    }
+    if (file != NULL && file->changes[0] != '\0') {
+        return far_file_list_changed(file, ref, disk, since, offset, ret_extents, max, ret_count, ret_next, ret_error);
+    }
+    int outcome = far_file_clone_pair(ref, disk, since, &base, &now, ret_error);
+    if (outcome == FAR_ADAPTER_OK) {
+        outcome = far_file_clones_differ(base, now, disk->locator, offset, ret_extents, max, ret_count, ret_next, ret_error);
+        close(base);
+        close(now);
+    }
+    return outcome;
+}
+
+/* ---- the platform ---- */
+
+static int set(struct far_file *file, const char *line, size_t len, struct far_adapter_error *ret_error)
+{
+    static const char key[] = "changes=";
+    size_t key_len = sizeof key - 1;
+    if (len <= key_len || strncmp(line, key, key_len) != 0 || len - key_len >= sizeof file->changes) {
+        return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID,
+                                "the adapter file has no setting '%.*s'; there is: changes=FOLDER", (int)(len < 200 ? len : 200),
+                                line);
+    }
+    memcpy(file->changes, line + key_len, len - key_len);
+    file->changes[len - key_len] = '\0';
+    return FAR_ADAPTER_OK;
 }
 
 static int file_open(const char *config, void **ret_platform, struct far_adapter_error *ret_error)
 {
-    *ret_platform = NULL; /* nothing to remember */
+    struct far_file *file = calloc(1, sizeof *file);
+    int outcome = file != NULL ? FAR_ADAPTER_OK : far_adapter_fail(ret_error, FAR_ADAPTER_RETRY, FAR_LIMIT, "no memory");
+    while (outcome == FAR_ADAPTER_OK && *config != '\0') {
+        size_t len = strcspn(config, "\n");
+        outcome = len > 0 ? set(file, config, len, ret_error) : FAR_ADAPTER_OK;
+        config += len + (config[len] == '\n');
+    }
+    if (outcome != FAR_ADAPTER_OK) {
+        free(file);
+        return outcome;
+    }
+    pthread_mutex_init(&file->mutex, NULL);
+    *ret_platform = file;
     return FAR_ADAPTER_OK;
 }
 
 static void file_close(void *platform)
 {
+    struct far_file *file = platform;
+    if (file != NULL) {
+        pthread_mutex_destroy(&file->mutex);
+        free(file);
+    }
 }
 
 static const struct far_adapter_inventory inventory = {.version = FAR_ADAPTER_VERSION, .probe = far_file_probe};
@@ -141,6 +189,7 @@ static const struct far_adapter_changes changes = {
     .freeze = far_file_freeze,
     .release = far_file_release,
     .changed = file_changed,
+    .keep = far_file_keep,
 };
 
 const struct far_adapter far_adapter_file = {

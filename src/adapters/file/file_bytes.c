@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
@@ -60,6 +61,9 @@ static int bytes_open_frozen(void *platform, const char *ref, const struct far_a
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) {
         return far_file_fail_errno(ret_error, errno, "open the frozen disk", path);
+    }
+    if (far_file_clone_hint(ref) != NULL) { /* in use: no sweep removes it */
+        flock(fd, LOCK_SH | LOCK_NB);
     }
     posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     outcome = handle_new(fd, path, &handle, ret_error);
@@ -321,27 +325,10 @@ static int bytes_write(void *opaque, const void *buffer, size_t length, uint64_t
     return outcome;
 }
 
-static int sync_folder(const char *path)
-{
-    char folder[FAR_FILE_PATH_MAX];
-    snprintf(folder, sizeof folder, "%s", path);
-    char *slash = strrchr(folder, '/');
-    if (slash == NULL) {
-        return 0;
-    }
-    slash[slash == folder] = '\0';
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int rc = fd >= 0 ? fsync(fd) : 0;
-    if (fd >= 0) {
-        close(fd);
-    }
-    return rc;
-}
-
 static int bytes_flush(void *opaque, struct far_adapter_error *ret_error)
 {
     struct image *handle = opaque;
-    if (fsync(handle->fd) != 0 || (!handle->device && sync_folder(handle->path) != 0)) {
+    if (fsync(handle->fd) != 0 || (!handle->device && far_file_sync_folder(handle->path) != 0)) {
         return far_file_fail_errno(ret_error, errno, "make durable", handle->path);
     }
     /* Clean pages leave the cache, so that what is read from now on comes from the device. */

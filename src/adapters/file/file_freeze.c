@@ -1,29 +1,16 @@
 /* Freezing files: a reflink clone beside each image where the file system can (btrfs, XFS), else the live disk, marked
  * fuzzy. A clone is exact for one disk; several are cloned one after the other, so more than one disk is fuzzy too.
  *
- * References: "clone:<hint>" and "live:<hint>". A clone is called <image>.farshore-<hint>; it is made under that name
- * with O_EXCL, so a repeat of the same freeze finds what an earlier one left, removes it and clones anew: nobody has
- * read it yet. Release removes it; what is not there is released. */
+ * References: "clone:<hint>" and "live:<hint>". The clones themselves are file_clones.c's: made under the name of the hint, so a
+ * repeat of the same freeze finds what an earlier one left, removes it and clones anew: nobody has read it yet. Release removes
+ * it; what is not there is released. When a view became a point, its clone is kept instead, and its hint is the token since which
+ * changes are known. */
 #include "adapters/file/file_adapter.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
-
-static int clone_path(const char *hint, const struct far_adapter_disk *disk, char path[FAR_FILE_PATH_MAX],
-                      struct far_adapter_error *ret_error)
-{
-    int n = snprintf(path, FAR_FILE_PATH_MAX, "%s.farshore-%s", disk->locator, hint);
-    if (n < 0 || n >= FAR_FILE_PATH_MAX || strchr(hint, '/') != NULL || hint[0] == '\0') {
-        return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID, "the path of the disk '%s' is too long",
-                                disk->name);
-    }
-    return FAR_ADAPTER_OK;
-}
 
 static const char *after(const char *ref, const char *prefix)
 {
@@ -31,45 +18,76 @@ static const char *after(const char *ref, const char *prefix)
     return strncmp(ref, prefix, len) == 0 ? ref + len : NULL;
 }
 
-/* false: this file system cannot, or not for this disk. */
-static bool clone_disk(const char *hint, const struct far_adapter_disk *disk)
+const char *far_file_clone_hint(const char *ref)
 {
-    char path[FAR_FILE_PATH_MAX];
-    if (clone_path(hint, disk, path, NULL) != FAR_ADAPTER_OK) {
-        return false;
-    }
-    int from = open(disk->locator, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (from < 0) {
-        return false;
-    }
-    unlink(path);
-    int to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    bool cloned = to >= 0 && ioctl(to, FICLONE, from) == 0;
-    if (to >= 0) {
-        close(to);
-    }
-    close(from);
-    if (!cloned && to >= 0) {
-        unlink(path);
-    }
-    return cloned;
+    return after(ref, "clone:");
 }
 
+static bool has_lists(const struct far_file *file)
+{
+    return file != NULL && file->changes[0] != '\0';
+}
+
+/* ---- release, keep ---- */
+
+static int remove_clone(const char *hint, const struct far_adapter_disk *disk, bool kept, struct far_adapter_error *ret_error)
+{
+    char path[FAR_FILE_PATH_MAX];
+    int outcome = far_file_clone_path(hint, disk, kept, path, ret_error);
+    if (outcome == FAR_ADAPTER_OK && unlink(path) != 0 && errno != ENOENT && errno != ENOTDIR) {
+        return far_file_fail_errno(ret_error, errno, "remove the clone", path);
+    }
+    return outcome;
+}
+
+/* A view that was kept goes as well: what is released is needed no more. */
 int far_file_release(void *platform, const char *ref, const struct far_adapter_disk *disks, size_t count,
                      struct far_adapter_error *ret_error)
 {
-    const char *hint = after(ref, "clone:");
-    char path[FAR_FILE_PATH_MAX];
-    for (size_t i = 0; hint != NULL && i < count; i++) {
-        int outcome = clone_path(hint, &disks[i], path, ret_error);
-        if (outcome != FAR_ADAPTER_OK) {
-            return outcome;
-        }
-        if (unlink(path) != 0 && errno != ENOENT && errno != ENOTDIR) {
-            return far_file_fail_errno(ret_error, errno, "remove the clone", path);
-        }
+    const char *clone = far_file_clone_hint(ref), *hint = clone != NULL ? clone : after(ref, "live:");
+    int outcome = FAR_ADAPTER_OK;
+    for (size_t i = 0; clone != NULL && outcome == FAR_ADAPTER_OK && i < count; i++) {
+        outcome = remove_clone(clone, &disks[i], false, ret_error);
+        outcome = outcome == FAR_ADAPTER_OK ? remove_clone(clone, &disks[i], true, ret_error) : outcome;
     }
-    return FAR_ADAPTER_OK;
+    for (size_t i = 0; hint != NULL && has_lists(platform) && outcome == FAR_ADAPTER_OK && i < count; i++) {
+        outcome = far_file_list_release(platform, hint, &disks[i], ret_error);
+    }
+    return outcome;
+}
+
+int far_file_keep(void *platform, const char *ref, const struct far_adapter_disk *disks, size_t count,
+                  struct far_adapter_error *ret_error)
+{
+    const char *hint = far_file_clone_hint(ref);
+    int outcome = FAR_ADAPTER_OK;
+    if (hint == NULL || has_lists(platform)) { /* nothing is compared with what is here */
+        return far_file_release(platform, ref, disks, count, ret_error);
+    }
+    for (size_t i = 0; outcome == FAR_ADAPTER_OK && i < count; i++) {
+        outcome = far_file_clone_keep(hint, &disks[i], ret_error);
+    }
+    return outcome;
+}
+
+/* ---- freeze ---- */
+
+static void sweep(const char *hint, const struct far_adapter_disk *disk)
+{
+    char stem[FAR_FILE_PATH_MAX];
+    if (snprintf(stem, sizeof stem, "%s.farshore-", disk->locator) < (int)sizeof stem) {
+        far_file_sweep(stem, hint);
+    }
+}
+
+static void take_tokens(const struct far_file *file, const char *hint, const struct far_adapter_disk *disk, bool listed,
+                        struct far_adapter_found *found)
+{
+    if (has_lists(file)) {
+        far_file_list_freeze(file, hint, disk, found->token);
+    } else {
+        snprintf(found->token, sizeof found->token, "%s", listed ? hint : "");
+    }
 }
 
 int far_file_freeze(void *platform, const char *ref_hint, const struct far_adapter_disk *disks, size_t count,
@@ -77,19 +95,25 @@ int far_file_freeze(void *platform, const char *ref_hint, const struct far_adapt
                     struct far_adapter_error *ret_error)
 {
     char clone_ref[128];
+    bool cloned = true, listed = true;
     for (size_t i = 0; i < count; i++) {
         int outcome = far_file_probe(platform, &disks[i], &ret_found[i], ret_error);
         if (outcome != FAR_ADAPTER_OK) {
             return outcome;
         }
+        sweep(ref_hint, &disks[i]);
+    }
+    for (size_t i = 0; cloned && i < count; i++) {
+        bool can_compare = false;
+        cloned = far_file_clone(ref_hint, &disks[i], ret_found[i].identity, &can_compare);
+        listed = listed && can_compare;
     }
     snprintf(clone_ref, sizeof clone_ref, "clone:%s", ref_hint);
-    bool cloned = true;
-    for (size_t i = 0; cloned && i < count; i++) {
-        cloned = clone_disk(ref_hint, &disks[i]);
-    }
     if (!cloned) {
-        far_file_release(platform, clone_ref, disks, count, NULL);
+        far_file_release(NULL, clone_ref, disks, count, NULL);
+    }
+    for (size_t i = 0; i < count; i++) {
+        take_tokens(platform, ref_hint, &disks[i], cloned && listed, &ret_found[i]);
     }
     snprintf(ret_ref, 128, "%s:%s", cloned ? "clone" : "live", ref_hint);
     *ret_fuzzy = !cloned || count > 1;
@@ -99,9 +123,9 @@ int far_file_freeze(void *platform, const char *ref_hint, const struct far_adapt
 int far_file_frozen_path(const char *ref, const struct far_adapter_disk *disk, char path[FAR_FILE_PATH_MAX],
                          struct far_adapter_error *ret_error)
 {
-    const char *hint = after(ref, "clone:");
+    const char *hint = far_file_clone_hint(ref);
     if (hint != NULL) {
-        return clone_path(hint, disk, path, ret_error);
+        return far_file_clone_path(hint, disk, false, path, ret_error);
     }
     if (after(ref, "live:") == NULL) {
         return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID, "'%s' is no frozen view of a file", ref);

@@ -33,8 +33,7 @@ static const uint64_t piece_first = 64ull << 20, piece_max = 2048ull << 20;
 
 static void take_identity(const struct far_nbd_place *place, const struct far_nbd_about *about, char identity[128])
 {
-    const struct far_slice uri = {(const uint8_t *)place->uri, strlen(place->uri)}, name = {(const uint8_t *)about->name, strlen(about->name)};
-    uint64_t hash = far_hash64_parts(uri, (struct far_slice){(const uint8_t *)"\n", 1}, name);
+    uint64_t hash = far_hash64_parts(far_slice_str(place->uri), far_slice_str("\n"), far_slice_str(about->name));
     snprintf(identity, 128, "nbd:%016llx:%.100s", (unsigned long long)hash, about->name[0] != '\0' ? about->name : place->uri);
 }
 
