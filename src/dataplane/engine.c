@@ -125,6 +125,7 @@ static void attempt_cancel_locked(struct far_attempt *attempt)
     pthread_mutex_unlock(&attempt->mutex);
     far_pool_wake(attempt->engine->pool_in);
     far_pool_wake(attempt->engine->pool_out);
+    far_throttle_wake(attempt->engine->throttle);
     pthread_cond_broadcast(&attempt->engine->changed);
 }
 
@@ -377,7 +378,9 @@ int far_engine_new(const struct far_engine_config *config, far_engine_report_fn 
     pthread_mutex_init(&engine->platforms_mutex, NULL);
     cond_init(&engine->changed);
     engine->remembered = calloc(FAR_ENGINE_REMEMBERED_MAX, sizeof engine->remembered[0]);
-    int rc = engine->remembered == NULL ? far_fail(err, FAR_LIMIT, "no memory for the engine") : open_stores(engine, err);
+    int rc = engine->remembered == NULL ? far_fail(err, FAR_LIMIT, "no memory for the engine")
+                                           : far_throttle_new(&engine->throttle, err);
+    rc = rc == 0 ? open_stores(engine, err) : rc;
     if (rc == 0) {
         int failed = pthread_create(&engine->ticker, NULL, far_engine_ticker_main, engine);
         engine->ticker_runs = failed == 0;
@@ -434,6 +437,7 @@ void far_engine_free(struct far_engine *engine)
     far_vault_close(engine->vault);
     far_pool_free(engine->pool_in);
     far_pool_free(engine->pool_out);
+    far_throttle_free(engine->throttle);
     for (size_t i = 0; engine->remembered != NULL && i < FAR_ENGINE_REMEMBERED_MAX; i++) {
         free((void *)engine->remembered[i].disks);
     }

@@ -30,7 +30,7 @@ enum {
     FAR_ENGINE_REMEMBERED_MAX = 512, /* ended attempts whose end can be reported again */
     FAR_ENGINE_DISKS_MAX = 60,       /* of one order */
     FAR_ENGINE_MISSED_MAX = 64,      /* ranges of one report; beyond, the last one reaches over all the rest */
-    FAR_ENGINE_LIMITS_MAX = 256,     /* plans with a bandwidth limit of their own */
+    FAR_ENGINE_LIMITS_MAX = 1000,    /* plans with a bandwidth limit of their own */
 };
 
 enum far_engine_compress {
@@ -225,7 +225,7 @@ int far_engine_start(struct far_engine *engine, const struct far_engine_order *o
  * it touches anything. Canceling what is not there is no error. */
 void far_engine_cancel(struct far_engine *engine, uint64_t job_id, uint64_t task, uint64_t attempt);
 
-/* Bandwidth limits of what this node sends, in bytes a second; 0: none. They hold from the next second on, until they are
+/* Bandwidth limits of what this node sends, in bytes a second; 0: none; 1: nothing goes, a pause. They hold from the next second on, until they are
  * set again; what is under way goes on. FAR_LIMIT: more than FAR_ENGINE_LIMITS_MAX plans. */
 struct far_engine_plan_limit {
     uint64_t plan_id;

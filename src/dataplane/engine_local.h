@@ -5,6 +5,7 @@
 #include "base/arena.h"
 #include "dataplane/engine.h"
 #include "dataplane/pool.h"
+#include "dataplane/throttle.h"
 #include "dataplane/transfer_frames.h"
 #include "dataplane/vault.h"
 #include "net/net.h"
@@ -74,6 +75,7 @@ struct far_engine {
     far_engine_report_fn *report;
     void *report_arg;
     struct far_vault *vault; /* NULL: not a target */
+    struct far_throttle *throttle; /* bandwidth limits of what is sent: throttle.h */
     struct far_pool *pool_out; /* buffers of sends and verifications */
     struct far_pool *pool_in;  /* buffers of receives and restores: apart, or two nodes could starve each other */
     struct far_blistener *listener;

@@ -24,6 +24,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/send_worker.c \
 	src/dataplane/send_writer.c \
 	src/dataplane/tasks.c \
+	src/dataplane/throttle.c src/dataplane/throttle.h \
 	src/dataplane/transfer_frames.c src/dataplane/transfer_frames.h \
 	src/dataplane/transfer_stream.c
 

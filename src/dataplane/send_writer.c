@@ -65,15 +65,41 @@ static void measure(struct far_send *send, uint64_t bytes, uint64_t ns)
     }
 }
 
+enum { TAKE_MS = 100 };
+
 struct writer {
+    struct far_throttle_ticket ticket;
+    uint64_t waited_ns; /* for the limits of bandwidth, since the last data */
     uint64_t written_ms; /* when something was written last */
     uint64_t marked_ms;
 };
 
+static uint64_t bytes_of(const struct send_group *group)
+{
+    uint64_t bytes = FAR_TRANSFER_HEAD_MAX;
+    for (size_t i = 0; i < group->data.count; i++) {
+        bytes += group->data.stored[i].length;
+    }
+    return bytes;
+}
+
+/* May the next data go? Waits a little for it. The mutex is held, and let go while waiting. */
+static bool may_send(struct far_send *send, struct writer *writer, int *ret_rc)
+{
+    struct far_attempt *attempt = send->attempt;
+    uint64_t bytes = bytes_of(send->to_send.first), waited_ns;
+    pthread_mutex_unlock(&send->mutex);
+    *ret_rc = far_throttle_take(send->engine->throttle, &writer->ticket, attempt->order.plan_id, bytes, TAKE_MS, &attempt->canceled,
+                                &waited_ns);
+    pthread_mutex_lock(&send->mutex);
+    writer->waited_ns += waited_ns;
+    return *ret_rc == 0;
+}
+
 /* One frame, or a wait. The mutex is held, and let go while writing. */
 static int write_next(struct far_send *send, struct writer *writer, struct far_error *err)
 {
-    int rc = 0;
+    int rc = 0, may_rc = 0;
     uint64_t now_ms = far_clock_monotonic_ms();
     uint64_t low = send_low_block(send);
     struct send_group *group;
@@ -89,14 +115,16 @@ static int write_next(struct far_send *send, struct writer *writer, struct far_e
         pthread_mutex_unlock(&send->mutex);
         rc = write_offer(send, group, err);
         pthread_mutex_lock(&send->mutex);
-    } else if (send->spent.datas < send->credit.datas && (group = send_queue_pop(&send->to_send)) != NULL) {
+    } else if (send->spent.datas < send->credit.datas && send->to_send.first != NULL && may_send(send, writer, &may_rc)) {
+        group = send_queue_pop(&send->to_send);
         uint64_t began_ns = far_clock_monotonic_ns();
         uint64_t before = far_bstream_bytes_sent(send->stream);
         send->spent.datas++;
         pthread_mutex_unlock(&send->mutex);
         rc = write_data(send, group, err);
         pthread_mutex_lock(&send->mutex);
-        measure(send, far_bstream_bytes_sent(send->stream) - before, far_clock_monotonic_ns() - began_ns);
+        measure(send, far_bstream_bytes_sent(send->stream) - before, far_clock_monotonic_ns() - began_ns + writer->waited_ns);
+        writer->waited_ns = 0;
         send_group_free(send, group);
     } else if (low == send->blocks && !send->fin_sent) {
         send->fin_sent = true;
@@ -111,6 +139,8 @@ static int write_next(struct far_send *send, struct writer *writer, struct far_e
         pthread_mutex_unlock(&send->mutex);
         rc = far_bstream_flush(send->stream, send->engine->config.idle_ms, err);
         pthread_mutex_lock(&send->mutex);
+    } else if (may_rc == FAR_TIMEOUT) {
+        return 0; /* it has waited */
     } else {
         wait_for_more(send);
         return 0;
@@ -124,6 +154,7 @@ void *send_writer_main(void *arg)
     struct far_send *send = arg;
     struct writer writer = {.written_ms = far_clock_monotonic_ms()};
     uint64_t sent_before = atomic_load(&send->attempt->bytes_sent);
+    far_throttle_ticket_init(&writer.ticket);
     pthread_mutex_lock(&send->mutex);
     while (!send->stop) {
         struct far_error error;
@@ -134,5 +165,6 @@ void *send_writer_main(void *arg)
         }
     }
     pthread_mutex_unlock(&send->mutex);
+    far_throttle_ticket_done(send->engine->throttle, &writer.ticket);
     return NULL;
 }
