@@ -4,12 +4,13 @@
 #include "base/assert.h"
 #include "base/logging.h"
 #include "base/random.h"
-#include "fsm/schema.h"
+#include "fsm/fsm.h"
 #include "net/net.h"
 #include "node/leases.h"
 #include "node/orders.h"
 #include "node/reports.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -118,8 +119,16 @@ static void drop_stream(struct far_agent *agent)
     }
 }
 
+/* With the feature level that this program knows: servers of older versions do not look at it. */
+static const char *version_text(char text[64])
+{
+    snprintf(text, 64, "%s+level.%d", FAR_VERSION, FAR_FEATURE_LEVEL);
+    return text;
+}
+
 static void send_hello(struct far_agent *agent)
 {
+    char version[64];
     struct far_slice names[ADAPTERS_MAX];
     size_t count = 0;
     while (agent->adapters != NULL && count < ADAPTERS_MAX && agent->adapters[count] != NULL) {
@@ -130,7 +139,7 @@ static void send_hello(struct far_agent *agent)
         .node_id = agent->node_id,
         .nonce = far_slice(agent->nonce, sizeof agent->nonce),
         .data_address = far_slice_str(far_engine_data_address(agent->engine)),
-        .version = far_slice_str(FAR_VERSION),
+        .version = far_slice_str(version_text(version)),
         .adapters = {.items = names, .count = count},
         .dials_only = far_engine_data_address(agent->engine)[0] == '\0',
     };
@@ -364,6 +373,25 @@ static int take_servers(struct far_agent *agent, struct far_slice payload, struc
     return rc;
 }
 
+/* What this node may send, from now on. */
+static int take_limits(struct far_agent *agent, struct far_slice payload, struct far_arena *arena, struct far_error *err)
+{
+    struct far_msg_limits message;
+    int rc = far_schema_decode(&far_schema_msg_limits, payload, arena, &message, err);
+    if (rc != 0) {
+        return rc;
+    }
+    const struct far_sub_plan_limit *plans = message.plans.items;
+    struct far_engine_plan_limit *limits = far_arena_alloc(arena, (message.plans.count + 1) * sizeof *limits);
+    if (limits == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory for bandwidth limits");
+    }
+    for (size_t i = 0; i < message.plans.count; i++) {
+        limits[i] = (struct far_engine_plan_limit){.plan_id = plans[i].plan_id, .bytes_per_s = plans[i].bytes_per_s};
+    }
+    return far_engine_set_limits(agent->engine, message.bytes_per_s, limits, message.plans.count, err);
+}
+
 static int take_ack(struct far_agent *agent, struct far_slice payload, struct far_arena *arena, struct far_error *err)
 {
     struct far_msg_report_ack ack;
@@ -428,6 +456,8 @@ static void on_frame(void *arg, struct far_stream *stream, uint16_t type, struct
         rc = take_ack(agent, payload, &arena, &err);
     } else if (agent->state == STATE_LIVE && type == FAR_KIND_msg_servers) {
         rc = take_servers(agent, payload, &arena, &err);
+    } else if (agent->state == STATE_LIVE && type == FAR_KIND_msg_limits) {
+        rc = take_limits(agent, payload, &arena, &err);
     } else if (agent->state != STATE_CLOSING) {
         rc = far_fail(&err, FAR_INVALID, "message %u does not belong here", type);
     }

@@ -98,6 +98,11 @@ static void refuse(struct session *session, int klass, const char *message)
     far_link_session_end(session);
 }
 
+static void on_limits_timer(uv_timer_t *timer)
+{
+    far_link_committed(timer->data);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct far_link *link = timer->data;
@@ -111,6 +116,9 @@ static void on_timer(uv_timer_t *timer)
         return;
     }
     struct far_link_news news = far_link_look(&view, link->looked_seq);
+    link->limits_due = link->limits_due || news.limits;
+    uint64_t limits_in_ms = link->limits_due ? far_link_push_limits(link, &view) : 0; /* before what they hold for */
+    link->limits_due = limits_in_ms != 0;
     for (struct session *s = link->sessions; news.orders && s != NULL; s = s->next) {
         if (s->state == SESSION_LIVE) {
             far_link_push_orders(s, &view);
@@ -121,6 +129,9 @@ static void on_timer(uv_timer_t *timer)
     }
     link->looked_seq = view.last_seq;
     far_log_view_end(&view);
+    if (link->limits_due && !uv_is_active((uv_handle_t *)&link->limits_timer)) {
+        uv_timer_start(&link->limits_timer, on_limits_timer, limits_in_ms, 0);
+    }
 }
 
 void far_link_committed(struct far_link *link)
@@ -188,6 +199,7 @@ static int welcome(struct session *session, struct far_error *err)
     }
     if (rc == 0) {
         session->state = SESSION_LIVE;
+        far_link_begin_limits(session, &view);
         far_link_push_orders(session, &view);
     }
     far_arena_done(&arena);
@@ -295,6 +307,7 @@ static int take_hello(struct session *session, struct far_slice payload, struct 
     struct far_cmd_node_boot boot = {
         .node_id = hello.node_id, .nonce = hello.nonce, .data_address = hello.data_address, .adapters = hello.adapters,
         .dials_only = hello.dials_only};
+    session->level = far_link_level_of(hello.version);
     session->state = SESSION_BOOTING;
     propose(session, &far_schema_cmd_node_boot, &boot, on_booted);
     return 0;
@@ -433,8 +446,10 @@ int far_link_new(struct far_log *log, uv_loop_t *loop, struct far_link **ret_lin
     FAR_ASSERT(rc == 0);
     rc = uv_timer_init(loop, &link->pace_timer);
     FAR_ASSERT(rc == 0);
-    link->timer.data = link->pace_timer.data = link;
-    link->timers = 2;
+    rc = uv_timer_init(loop, &link->limits_timer);
+    FAR_ASSERT(rc == 0);
+    link->timer.data = link->pace_timer.data = link->limits_timer.data = link;
+    link->timers = 3;
     link->held_last = &link->held;
     *ret_link = link;
     return 0;
@@ -454,6 +469,7 @@ void far_link_close(struct far_link *link, void (*done)(void *arg), void *arg)
     link->done_arg = arg;
     uv_close((uv_handle_t *)&link->timer, on_timer_closed);
     uv_close((uv_handle_t *)&link->pace_timer, on_timer_closed);
+    uv_close((uv_handle_t *)&link->limits_timer, on_timer_closed);
     for (struct session *s = link->sessions; s != NULL; s = s->next) {
         far_link_session_end(s);
     }

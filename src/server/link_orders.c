@@ -128,6 +128,7 @@ static int send_starts(struct session *session, struct far_state *state, struct 
         }
         if (count == ORDERS_A_FRAME || (count > 0 && i + 1 == orders.count)) {
             struct far_msg_orders message = {.start = {.items = batch, .count = count}};
+            far_schema_lower(&far_schema_msg_orders, &message, session->level); /* an older node would not understand it */
             rc = far_link_send(session, &far_schema_msg_orders, &message);
             count = 0;
         }
@@ -174,17 +175,20 @@ void far_link_push_orders(struct session *session, struct far_log_view *view)
     }
 }
 
-/* Only few kinds of event do either. */
+/* Only few kinds of event do any of it. */
 static void note_event(struct far_link_news *news, uint16_t kind)
 {
     news->orders = news->orders || kind == FAR_KIND_ev_tasks_created || kind == FAR_KIND_ev_tasks_changed;
+    news->limits = news->limits || news->orders || kind == FAR_KIND_ev_throttle_changed || kind == FAR_KIND_ev_throttle_removed ||
+                   kind == FAR_KIND_ev_throttle_shifted || kind == FAR_KIND_ev_node_joined || kind == FAR_KIND_ev_node_removed ||
+                   kind == FAR_KIND_ev_plan_removed || kind == FAR_KIND_ev_site_removed || kind == FAR_KIND_ev_job_finished;
     news->servers = news->servers || kind == FAR_KIND_ev_server_joined || kind == FAR_KIND_ev_server_role_changed ||
                     kind == FAR_KIND_ev_incarnation_begun;
 }
 
 struct far_link_news far_link_look(struct far_log_view *view, uint64_t since_seq)
 {
-    static const struct far_link_news everything = {.orders = true, .servers = true};
+    static const struct far_link_news everything = {.orders = true, .servers = true, .limits = true};
     struct far_link_news news = {.orders = false};
     struct far_arena arena;
     int rc = view->last_seq < since_seq || view->last_seq - since_seq > EVENTS_MAX ? FAR_LIMIT : 0;

@@ -24,6 +24,8 @@ struct session {
     struct far_sub_order_key *sent; /* what the node knows, in the order of (job, task) */
     size_t sent_count;
     uint64_t servers_told;     /* the hash of the list that the node was told last */
+    uint64_t level;            /* feature level that the node's program knows, as its hello said */
+    uint64_t limits_told;      /* the hash of the limits that it was told last; 0: none yet */
 };
 
 struct far_link {
@@ -31,10 +33,14 @@ struct far_link {
     uv_loop_t *loop;
     uv_timer_t timer;      /* to look for orders */
     uv_timer_t pace_timer; /* to the next lot of progress */
+    uv_timer_t limits_timer; /* to the next look at what nodes may send */
     struct session *held, **held_last; /* whose progress waits, the oldest first */
     struct session *sessions;
     size_t session_count;
     uint64_t level;      /* feature level of the cluster as it was seen last; 0: not yet */
+    bool limits_due;       /* they may have changed, and were not looked at yet */
+    bool has_limits;       /* there was one when they were looked at last */
+    uint64_t limits_at_ms; /* uv_hrtime: they are not looked at before */
     uint64_t looked_seq; /* the last event that was there when all sessions were told what is new */
     bool closing;
     unsigned timers; /* that are not closed */
@@ -53,8 +59,17 @@ void far_link_push_orders(struct session *session, struct far_log_view *view);
 struct far_link_news {
     bool orders;  /* what some node has to do */
     bool servers; /* the list of servers */
+    bool limits;  /* what some node may send */
 };
 struct far_link_news far_link_look(struct far_log_view *view, uint64_t since_seq);
+
+/* ---- link_limits.c ---- */
+/* The feature level that a node's program knows, from the version in its hello. */
+uint64_t far_link_level_of(struct far_slice version);
+/* Tell a node that is welcome what it may send. */
+void far_link_begin_limits(struct session *session, struct far_log_view *view);
+/* Tell every node for which it changed. Not 0: it is too early, again in so many milliseconds. */
+uint64_t far_link_push_limits(struct far_link *link, struct far_log_view *view);
 
 /* ---- link_servers.c ---- */
 /* Every server that is not removed, as a node is told; in the arena. */

@@ -14,6 +14,7 @@ libserver_la_SOURCES = \
 	src/server/hooks.c src/server/hooks.h \
 	src/server/leadership.c src/server/leadership.h \
 	src/server/link.c src/server/link.h src/server/link_private.h \
+	src/server/link_limits.c \
 	src/server/link_orders.c \
 	src/server/link_servers.c \
 	src/server/members.c src/server/members.h \

@@ -7,6 +7,7 @@
 #include "../lib/made_pki.h"
 #include "../lib/remove_tree.h"
 #include "../lib/until.h"
+#include "dataplane/engine_local.h"
 #include "fsm/schema.h"
 #include "node/agent.h"
 
@@ -29,6 +30,7 @@ struct fixture {
     struct far_stream *stream;
     unsigned hellos, reports;
     uint8_t nonce[16];
+    char version[64]; /* that the hello named */
     uint64_t sequence;  /* of the last report */
     uint64_t report_ms; /* when it came */
     bool names_order;   /* it says that the order runs */
@@ -81,6 +83,7 @@ static void on_frame(void *arg, struct far_stream *stream, uint16_t type, struct
         struct far_msg_hello hello;
         assert_int_equal(far_schema_decode(&far_schema_msg_hello, payload, &arena, &hello, NULL), 0);
         memcpy(f->nonce, hello.nonce.data, sizeof f->nonce);
+        snprintf(f->version, sizeof f->version, "%.*s", (int)hello.version.len, (const char *)hello.version.data);
         f->hellos++;
     } else {
         struct far_msg_report report;
@@ -313,6 +316,25 @@ static void another_boot_ends_what_ran_and_the_same_one_does_not(void **state)
     assert_false(f->names_order);
 }
 
+static void what_it_may_send_holds_until_it_is_told_otherwise(void **state)
+{
+    struct fixture *f = *state;
+    struct far_sub_plan_limit plan = {.plan_id = 3, .bytes_per_s = 20000};
+    struct far_msg_limits limits = {.bytes_per_s = 50000, .plans = {&plan, 1}}, none = {.bytes_per_s = 0};
+    welcome(f, 1);
+    assert_non_null(strstr(f->version, FAR_VERSION "+level."));
+    say(f, &far_schema_msg_limits, &limits);
+    RUN_UNTIL(f, far_throttle_rate(f->engine->throttle, 3) == 20000);
+    assert_int_equal(far_throttle_rate(f->engine->throttle, 4), 50000);
+    far_stream_close(f->stream);
+    RUN_UNTIL(f, f->stream == NULL);
+    welcome(f, 1);
+    next_report(f);
+    assert_int_equal(far_throttle_rate(f->engine->throttle, 3), 20000);
+    say(f, &far_schema_msg_limits, &none);
+    RUN_UNTIL(f, far_throttle_rate(f->engine->throttle, 3) == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -320,6 +342,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(without_a_confirmed_report_the_node_stops_by_itself, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_late_confirmation_gives_no_more_than_was_asked_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_order_that_came_late_is_not_acted_upon_for_longer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_it_may_send_holds_until_it_is_told_otherwise, set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_boot_ends_what_ran_and_the_same_one_does_not, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

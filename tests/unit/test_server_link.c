@@ -17,6 +17,9 @@ struct node {
     uint64_t lease_ms;
     size_t servers;
     unsigned told_servers; /* so often since the welcome */
+    const char *version; /* of its hello; NULL: an older one */
+    unsigned told_limits;
+    uint64_t rate; /* as told last */
     uint64_t acked;
     struct far_error why;
 };
@@ -52,6 +55,11 @@ static void node_got_frame(void *arg, struct far_stream *stream, uint16_t type, 
         assert_int_equal(far_schema_decode(&far_schema_msg_servers, payload, &arena, &message, &err), 0);
         n->servers = message.servers.count;
         n->told_servers++;
+    } else if (type == FAR_KIND_msg_limits) {
+        struct far_msg_limits message;
+        assert_int_equal(far_schema_decode(&far_schema_msg_limits, payload, &arena, &message, &err), 0);
+        n->rate = message.bytes_per_s;
+        n->told_limits++;
     } else if (type == FAR_KIND_msg_report_ack) {
         struct far_msg_report_ack ack;
         assert_int_equal(far_schema_decode(&far_schema_msg_report_ack, payload, &arena, &ack, &err), 0);
@@ -104,7 +112,7 @@ static void say_hello(struct node *n, uint64_t id, uint8_t nonce_byte)
     struct far_msg_hello hello = {.node_id = id,
                                   .nonce = far_slice(nonce, 16),
                                   .data_address = far_slice_str("127.0.0.1:6002"),
-                                  .version = far_slice_str("test")};
+                                  .version = far_slice_str(n->version != NULL ? n->version : "0.1.0")};
     send_message(n, &far_schema_msg_hello, &hello);
 }
 
@@ -321,6 +329,47 @@ static void a_connected_node_is_told_the_servers_whenever_they_change(void **sta
     disconnect(&second);
 }
 
+static void limit_node(struct fixture *f, const char *name, uint64_t rate)
+{
+    struct far_cmd_throttle_set set = {
+        .scope = FAR_throttle_scope_node, .name = far_slice_str(name), .bytes_per_s = rate};
+    server_alone_command(f, &far_schema_cmd_throttle_set, &set);
+}
+
+static void a_node_is_told_what_it_may_send_and_an_older_one_is_not(void **state)
+{
+    struct fixture *f = *state;
+    struct node newer, older, other;
+    uint64_t id = server_alone_join_node(f, "n16");
+    limit_node(f, "n16", 20000);
+    connect_node(f, id, &newer);
+    newer.version = "0.2.0+level.4";
+    say_hello(&newer, id, 1);
+    RUN_UNTIL(f, newer.told_limits == 1);
+    assert_int_equal(newer.rate, 20000);
+    make_live(f, "n17", &older);
+    uint64_t other_id = server_alone_join_node(f, "n18");
+    connect_node(f, other_id, &other);
+    other.version = "0.2.0+level.4";
+    say_hello(&other, other_id, 1);
+    RUN_UNTIL(f, other.told_limits == 1); /* that there is none: it may have been told another by a former server */
+    assert_int_equal(other.rate, 0);
+    limit_node(f, "n17", 30000);
+    limit_node(f, "n16", 40000);
+    RUN_UNTIL(f, newer.rate == 40000);
+    limit_node(f, "n16", 40000);
+    struct far_cmd_throttle_remove remove = {.scope = FAR_throttle_scope_node, .name = far_slice_str("n16")};
+    server_alone_command(f, &far_schema_cmd_throttle_remove, &remove);
+    RUN_UNTIL(f, newer.rate == 0);
+    assert_int_equal(newer.told_limits, 3); /* not again what it knows */
+    assert_int_equal(other.told_limits, 1);
+    assert_int_equal(older.told_limits, 0);
+    assert_false(older.closed);
+    disconnect(&newer);
+    disconnect(&older);
+    disconnect(&other);
+}
+
 /* ---- the server stops ---- */
 
 enum { CONNECTED = 3 };
@@ -366,6 +415,7 @@ int main(void)
         cmocka_unit_test(what_ended_goes_before_progress_that_waits),
         cmocka_unit_test(whoever_goes_while_its_progress_waits_takes_nobody_along),
         cmocka_unit_test(a_connected_node_is_told_the_servers_whenever_they_change),
+        cmocka_unit_test(a_node_is_told_what_it_may_send_and_an_older_one_is_not),
     };
     int failed = cmocka_run_group_tests_name("server_link", tests, server_alone_set_up, server_alone_tear_down);
     return failed + cmocka_run_group_tests_name("server_link_stops", stopping, NULL, NULL);
