@@ -225,7 +225,7 @@ int far_engine_start(struct far_engine *engine, const struct far_engine_order *o
  * it touches anything. Canceling what is not there is no error. */
 void far_engine_cancel(struct far_engine *engine, uint64_t job_id, uint64_t task, uint64_t attempt);
 
-/* Bandwidth limits of what this node sends, in bytes a second; 0: none; 1: nothing goes, a pause. They hold from the next second on, until they are
+/* Bandwidth limits of what this node sends, in bytes a second; 0: none; 1: nothing goes, a pause. They hold at once, until they are
  * set again; what is under way goes on. FAR_LIMIT: more than FAR_ENGINE_LIMITS_MAX plans. */
 struct far_engine_plan_limit {
     uint64_t plan_id;

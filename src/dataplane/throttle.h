@@ -1,10 +1,10 @@
 /* The bandwidth limits of a node: who sends asks for each frame's bytes before it writes them.
  *
  * There is a bucket for all that the node sends, and one for each plan with a limit of its own. A bucket fills at its rate and keeps at
- * most 100 ms of it. Whoever asks has a ticket, one for each connection, and is served in the order of asking: the bytes of a frame are
- * paid before it goes, as they come in, so in any time no more goes out than rate x time, what the bucket kept, and what tickets had been
- * paid before. Who waits for a slow plan stands in nobody's way: what its plan cannot take now goes to those behind. So a frame larger than a bucket gets its turn, nobody
- * starves, and new limits hold at once for those who wait.
+ * most 100 ms of it. Whoever asks has a ticket, one for each connection, and is served in the order of asking: the bytes of a frame
+ * are paid before it goes, as they come in, so in any time no more goes out than rate x time, what the bucket kept, and what tickets
+ * had been paid before. Who waits for a slow plan stands in nobody's way: what its plan cannot take now goes to those behind. So a
+ * frame larger than a bucket gets its turn, nobody starves, and new limits hold at once for those who wait.
  *
  *     struct far_throttle_ticket ticket;                      one for each connection of a send
  *     far_throttle_ticket_init(&ticket);
