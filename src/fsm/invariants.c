@@ -2,6 +2,7 @@
  * to a function, which looks up what the row refers to; sums are compared at the end. */
 #include "fsm/alert.h"
 #include "fsm/bandwidth.h"
+#include "fsm/coverage.h"
 #include "fsm/machines.h"
 #include "fsm/node_load.h"
 #include "fsm/running.h"
@@ -25,6 +26,7 @@ struct sums {
     uint64_t answers; /* to heads, as the heads say */
     uint64_t newest_head, signed_head, newest_incarnation;
     uint64_t open_alerts;
+    uint64_t listed; /* points with a known coverage, listed with their workloads */
     uint64_t counted; /* rows of the table walked last */
 };
 
@@ -368,13 +370,19 @@ static int check_point(struct far_step *step, struct sums *sums, struct far_slic
     FAR_TRY(known(step, "point", row->id));
     FAR_TRY(node_exists(step, row->node_id, &exists));
     sums->points_held -= sums->spreads && exists && row->state != FAR_point_state_removed;
+    bool is_suspect = false;
     sums->holds += row->holds;
     for (uint64_t d = 0; d < row->disk_count; d++) {
         struct far_row_point_disk disk;
         struct far_key key = far_key_part(&far_schema_row_point_disk, row->id, d);
         FAR_TRY(far_key_need(step, &far_schema_row_point_disk, &key, &disk));
         FAR_TRY(disk.root.len == 32 ? 0 : broken(step, "point", row->id, "has a disk without a root"));
+        is_suspect = is_suspect || disk.suspect;
     }
+    if (is_suspect != row->suspect || (row->suspected_ms != 0) != row->suspect) {
+        return broken(step, "point", row->id, "is suspect without a disk that is, or the reverse");
+    }
+    sums->listed += row->oldest_ms != 0 && row->state != FAR_point_state_removed;
     if ((row->state == FAR_point_state_removed) != (row->holds != 0)) {
         return 0;
     }
@@ -382,6 +390,36 @@ static int check_point(struct far_step *step, struct sums *sums, struct far_slic
     return row->state != FAR_point_state_removed && job.state == FAR_job_state_running
                ? 0
                : broken(step, "point", row->id, "is named by no checkpoint and there, or the reverse");
+}
+
+/* A point that is listed is there; one whose coverage is known is listed. */
+static int check_listed(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_workload_point *row = object;
+    struct far_row_point point;
+    uint64_t point_id = far_get_be64(id.data + 8);
+    FAR_TRY(far_row_need(step, &far_schema_row_point, point_id, &point));
+    sums->listed -= point.oldest_ms != 0;
+    return point.state != FAR_point_state_removed && point.workload_id == far_get_be64(id.data) && point.proof == row->proof
+               ? 0
+               : broken(step, "point", point_id, "is listed with a workload and is not there, or the reverse");
+}
+
+static int check_coverage(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_coverage *row = object;
+    const struct far_sub_audit_mark *marks = row->marks.items;
+    struct far_row_disk disk;
+    struct far_key key = far_key_part(&far_schema_row_disk, row->workload_id, row->disk_index);
+    FAR_TRY(far_key_need(step, &far_schema_row_disk, &key, &disk));
+    uint64_t blocks = row->block_count;
+    bool fits = row->marks.count == far_coverage_stretches(blocks) && row->audited_blocks <= blocks && row->clean_blocks <= blocks &&
+                row->coverage_ppm <= 1000000 && (row->audit_next_block == 0 || row->audit_next_block < blocks);
+    for (size_t i = 0; i < row->marks.count; i++) {
+        fits = fits && marks[i].point_id < step->progress.next_id && marks[i].point_id >= row->full_point_id;
+    }
+    fits = fits && (blocks == 0 || blocks == far_coverage_blocks(disk.size_bytes));
+    return fits ? 0 : broken(step, "coverage of workload", row->workload_id, "does not fit its disk");
 }
 
 static int check_checkpoint(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
@@ -608,6 +646,9 @@ static int walk_all(struct far_step *step)
     FAR_TRY(equal(step, "jobs listed with their plans", sums.counted, sums.jobs));
     FAR_TRY(walk(step, &far_schema_row_task, &sums, check_task));
     FAR_TRY(walk(step, &far_schema_row_point, &sums, check_point));
+    FAR_TRY(walk(step, &far_schema_row_workload_point, &sums, check_listed));
+    FAR_TRY(equal(step, "points listed with their workloads", sums.listed, 0));
+    FAR_TRY(walk(step, &far_schema_row_coverage, &sums, check_coverage));
     FAR_TRY(walk(step, &far_schema_row_checkpoint, &sums, check_checkpoint));
     FAR_TRY(equal(step, "bytes that nodes have to do", sums.todo_bytes, 0));
     FAR_TRY(equal(step, "bytes that nodes receive", sums.receiving_bytes, 0));

@@ -62,7 +62,7 @@ int far_job_wake_at(struct far_step *step, struct far_row_job *job, uint64_t wak
 
 /* ---- start ---- */
 
-int far_job_replicate(struct far_step *step, const struct far_row_plan *plan)
+int far_job_replicate(struct far_step *step, const struct far_row_plan *plan, const struct far_resync *resync)
 {
     struct far_row_plan_workload member;
     struct far_key key = far_key_id(&far_schema_row_plan_workload, plan->id);
@@ -76,7 +76,10 @@ int far_job_replicate(struct far_step *step, const struct far_row_plan *plan)
                                     .plan_id = plan->id,
                                     .checkpoint_id = step->progress.next_id + 1,
                                     .actor = step->actor,
-                                    .next_workload_id = member.workload_id};
+                                    .next_workload_id = member.workload_id,
+                                    .resync = resync != NULL,
+                                    .resync_workload_id = resync != NULL ? resync->workload_id : 0,
+                                    .resync_disk_id = resync != NULL ? resync->disk_id : 0};
     step->object_id = ev.id;
     FAR_TRY(far_emit(step, &far_schema_ev_job_started, &ev));
     return far_job_create_tasks(step, ev.id);
@@ -97,7 +100,10 @@ int far_evolve_job_started(struct far_step *step, const struct far_ev_job_starte
                                .started_ms = step->time_ms,
                                .actor = ev->actor,
                                .next_workload_id = ev->next_workload_id,
-                               .fuzzy = ev->fuzzy};
+                               .fuzzy = ev->fuzzy,
+                               .resync = ev->resync,
+                               .resync_workload_id = ev->resync_workload_id,
+                               .resync_disk_id = ev->resync_disk_id};
     FAR_TRY(far_plan_job_started(step, ev->plan_id, ev->id, is_cycle));
     FAR_TRY(far_plan_jobs_add(step, ev->plan_id, ev->id));
     FAR_TRY(is_cycle ? 0 : far_checkpoint_readers(step, ev->checkpoint_id, 1));

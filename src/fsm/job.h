@@ -6,7 +6,13 @@
 
 /* ---- job.c ---- */
 int far_job_due(struct far_step *step, uint64_t job_id);
-int far_job_replicate(struct far_step *step, const struct far_row_plan *plan);
+/* What a cycle hashes whatever lists of changes say; 0: all of it. */
+struct far_resync {
+    uint64_t workload_id;
+    uint64_t disk_id;
+};
+/* A cycle of the plan; resync NULL: an ordinary one. */
+int far_job_replicate(struct far_step *step, const struct far_row_plan *plan, const struct far_resync *resync);
 /* Finish the job if every task of it is over. */
 int far_job_settle(struct far_step *step, uint64_t job_id);
 /* A node came up: every job with ready tasks looks at them again. */

@@ -328,6 +328,11 @@ int far_decide_recover(struct far_step *step, const struct far_cmd_recover *cmd)
         }
     }
     FAR_TRY(add_restores(step, cmd, &point, batch));
+    if (point.suspect) {
+        far_warn(step, "recovery point %llu is suspect: a list of changes that it rests on missed some, so blocks of it may be older; the "
+                       "events change_list_missed say which",
+                 FAR_LLU(point.id));
+    }
     struct far_row_job job = {.id = step->progress.next_id};
     struct far_ev_job_started ev = {.id = job.id,
                                     .kind = FAR_job_kind_recover,

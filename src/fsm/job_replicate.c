@@ -18,6 +18,7 @@
  *
  * What rules 2, 3, 5 and 7 say of drained nodes and of views that survive holds from FAR_SPREAD_LEVEL on: before, no node is
  * drained and no freeze says so. */
+#include "fsm/coverage.h"
 #include "fsm/node_load.h"
 #include "fsm/task.h"
 
@@ -418,9 +419,38 @@ static int freeze_done(struct far_step *step, struct far_group *g, const struct 
         struct far_sub_task_change ready = {
             .step = FAR_task_step_ready, .size_bytes = found->size_bytes, .identity = found->identity};
         FAR_TRY(far_group_change(step, g, far_at_receive(d), ready));
+        ready.token = found->token;
         FAR_TRY(far_group_change(step, g, far_at_send(d), ready));
     }
     return 0;
+}
+
+/* What the send says of the source and of its platform's list of changes. */
+static int sent(struct far_step *step, struct far_group *g, size_t at, const struct far_sub_report_item *item,
+                struct far_sub_task_change *finish)
+{
+    const struct far_row_task *send = &g->tasks[at];
+    struct far_row_disk disk;
+    struct far_audit audit;
+    struct far_key key = far_key_part(&far_schema_row_disk, g->workload_id, send->disk_index);
+    bool has;
+    FAR_TRY(far_level_has(step, 4, &has));
+    if (!has) {
+        return 0;
+    }
+    FAR_TRY(far_key_need(step, &far_schema_row_disk, &key, &disk));
+    struct far_audit_of of = {.job = &g->job,
+                              .plan = &g->plan,
+                              .workload = &g->workload,
+                              .disk = &disk,
+                              .send = send,
+                              .target_id = g->tasks[far_at_receive((size_t)send->disk_index)].node_id};
+    FAR_TRY(far_audit_plan(step, &of, &audit));
+    finish->hashed_bytes = item->hashed_bytes;
+    finish->duration_ms = item->duration_ms;
+    finish->audit_passed_blocks = far_audit_passed(&audit, item);
+    finish->missed_block_count = audit.since.len != 0 ? item->missed_block_count : 0;
+    return far_list_reported(step, g, at, &audit, item);
 }
 
 static int disk_done(struct far_step *step, struct far_group *g, size_t at, const struct far_sub_report_item *item)
@@ -442,6 +472,7 @@ static int disk_done(struct far_step *step, struct far_group *g, size_t at, cons
     }
     struct far_sub_task_change finish = finish_of(item);
     finish.root = item->root;
+    FAR_TRY(is_send ? sent(step, g, at, item, &finish) : 0);
     return far_group_change(step, g, at, finish);
 }
 

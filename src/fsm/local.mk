@@ -6,6 +6,7 @@ libfsm_la_SOURCES = \
 	src/fsm/cluster.c \
 	src/fsm/command_memory.c \
 	src/fsm/consumer.c \
+	src/fsm/coverage.c src/fsm/coverage.h \
 	src/fsm/deadline.c \
 	src/fsm/events.def \
 	src/fsm/fsm.c src/fsm/fsm.h \
@@ -47,6 +48,7 @@ libfsm_la_SOURCES = \
 	src/fsm/state.c src/fsm/state.h \
 	src/fsm/state_clock.c \
 	src/fsm/step.c src/fsm/step.h \
+	src/fsm/suspect.c \
 	src/fsm/table.c src/fsm/table.h \
 	src/fsm/task.c src/fsm/task.h \
 	src/fsm/task_assign.c \

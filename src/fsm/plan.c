@@ -2,22 +2,23 @@
  * it is due a cycle begins, unless the one before still runs: then this one is skipped. */
 #include "fsm/machines.h"
 
+#include "fsm/alert.h"
 #include "fsm/bandwidth.h"
 #include "fsm/job.h"
 #include "fsm/offer.h"
 
 enum { ABSENT, STOPPED, STOPPED_RUNNING, ACTIVE, ACTIVE_RUNNING };
-enum { CREATE, REMOVE, START, STOP, REPLICATE, DUE, RECOVER, FINISH };
+enum { CREATE, REMOVE, START, STOP, REPLICATE, DUE, RECOVER, FINISH, UPDATE };
 static const char *const states[] = {"absent", "stopped", "stopped, a cycle running", "active", "active, a cycle running"};
 static const char *const inputs[] = {"plan_create", "plan_remove", "plan_start", "plan_stop", "plan_replicate", "due",
-                                     "recover", "cycle finished"};
+                                     "recover", "cycle finished", "plan_update"};
 #define GONE FAR_REJECT(FAR_NOT_FOUND, "does not exist")
 #define TAKEN FAR_REJECT(FAR_CONFLICT, "exists already; choose another name")
 #define RUNS FAR_REJECT(FAR_CONFLICT, "runs a replication cycle already; wait for it or cancel its job")
 #define BUSY FAR_REJECT(FAR_CONFLICT, "runs a replication cycle; wait for it or cancel its job, then remove the plan")
 #define IDLE FAR_REJECT(FAR_INTERNAL, "runs no cycle")
 #define NO_DUE FAR_REJECT(FAR_INTERNAL, "is stopped and has no deadline")
-static const struct far_cell cells[5][8] = {
+static const struct far_cell cells[5][9] = {
     [ABSENT] = {[CREATE] = FAR_MOVE(STOPPED),
                 [REMOVE] = GONE,
                 [START] = GONE,
@@ -25,7 +26,8 @@ static const struct far_cell cells[5][8] = {
                 [REPLICATE] = GONE,
                 [DUE] = GONE,
                 [RECOVER] = GONE,
-                [FINISH] = GONE},
+                [FINISH] = GONE,
+                [UPDATE] = GONE},
     [STOPPED] = {[CREATE] = TAKEN,
                  [REMOVE] = FAR_MOVE(ABSENT),
                  [START] = FAR_MOVE(ACTIVE),
@@ -33,7 +35,8 @@ static const struct far_cell cells[5][8] = {
                  [REPLICATE] = FAR_MOVE(STOPPED_RUNNING),
                  [DUE] = NO_DUE,
                  [RECOVER] = FAR_MOVE(STOPPED),
-                 [FINISH] = IDLE},
+                 [FINISH] = IDLE,
+                 [UPDATE] = FAR_MOVE(STOPPED)},
     [STOPPED_RUNNING] = {[CREATE] = TAKEN,
                          [REMOVE] = BUSY,
                          [START] = FAR_MOVE(ACTIVE_RUNNING),
@@ -41,7 +44,8 @@ static const struct far_cell cells[5][8] = {
                          [REPLICATE] = RUNS,
                          [DUE] = NO_DUE,
                          [RECOVER] = FAR_MOVE(STOPPED_RUNNING),
-                         [FINISH] = FAR_MOVE(STOPPED)},
+                         [FINISH] = FAR_MOVE(STOPPED),
+                         [UPDATE] = FAR_MOVE(STOPPED_RUNNING)},
     [ACTIVE] = {[CREATE] = TAKEN,
                 [REMOVE] = FAR_MOVE(ABSENT),
                 [START] = FAR_MOVE(ACTIVE),
@@ -49,7 +53,8 @@ static const struct far_cell cells[5][8] = {
                 [REPLICATE] = FAR_MOVE(ACTIVE_RUNNING),
                 [DUE] = FAR_MOVE(ACTIVE_RUNNING),
                 [RECOVER] = FAR_MOVE(ACTIVE),
-                [FINISH] = IDLE},
+                [FINISH] = IDLE,
+                [UPDATE] = FAR_MOVE(ACTIVE)},
     [ACTIVE_RUNNING] = {[CREATE] = TAKEN,
                         [REMOVE] = BUSY,
                         [START] = FAR_MOVE(ACTIVE_RUNNING),
@@ -57,12 +62,14 @@ static const struct far_cell cells[5][8] = {
                         [REPLICATE] = RUNS,
                         [DUE] = FAR_MOVE(ACTIVE_RUNNING),
                         [RECOVER] = FAR_MOVE(ACTIVE_RUNNING),
-                        [FINISH] = FAR_MOVE(ACTIVE)},
+                        [FINISH] = FAR_MOVE(ACTIVE),
+                        [UPDATE] = FAR_MOVE(ACTIVE_RUNNING)},
 };
 const struct far_table far_table_plan = FAR_TABLE("plan", states, inputs, cells);
 
 #define INTERVAL_S_MAX (366ull * 24 * 3600)
 #define RPO_S_MAX INTERVAL_S_MAX
+#define POLICY_AGE_S_MAX (10 * INTERVAL_S_MAX)
 
 static unsigned state_of(const struct far_row_plan *row)
 {
@@ -132,11 +139,31 @@ static int plan_workloads(struct far_step *step, const struct far_cmd_plan_creat
     return 0;
 }
 
+static int check_policy(struct far_step *step, struct far_slice name, uint64_t audit_age_s, uint64_t audit_ppm, uint64_t full_age_s,
+                        uint64_t rpo_s)
+{
+    if (rpo_s > RPO_S_MAX) {
+        return far_reject(step, FAR_INVALID, "plan '%.*s': an RPO is at most a year", FAR_TEXT(name));
+    }
+    if (audit_age_s > POLICY_AGE_S_MAX || full_age_s > POLICY_AGE_S_MAX) {
+        return far_reject(step, FAR_INVALID, "plan '%.*s': the age of a proof or of the audit is at most ten years", FAR_TEXT(name));
+    }
+    return audit_ppm <= 1000000 ? 0
+                                : far_reject(step, FAR_INVALID,
+                                             "plan '%.*s': at most 1000000 millionths of a disk can be audited in a cycle",
+                                             FAR_TEXT(name));
+}
+
 int far_decide_plan_create(struct far_step *step, const struct far_cmd_plan_create *cmd)
 {
     struct far_row_plan old;
-    struct far_ev_plan_created ev = {.id = step->progress.next_id, .name = cmd->name, .interval_s = cmd->interval_s,
-                                     .rpo_s = cmd->rpo_s};
+    struct far_ev_plan_created ev = {.id = step->progress.next_id,
+                                     .name = cmd->name,
+                                     .interval_s = cmd->interval_s,
+                                     .rpo_s = cmd->rpo_s,
+                                     .audit_age_s = cmd->audit_age_s,
+                                     .audit_ppm = cmd->audit_ppm,
+                                     .full_age_s = cmd->full_age_s};
     FAR_TRY(far_name_check(step, "plan", cmd->name));
     FAR_TRY(look_name(step, cmd->name, &old));
     FAR_TRY(far_move(step, &far_table_plan, state_of(&old), CREATE, cmd->name, NULL));
@@ -152,9 +179,7 @@ int far_decide_plan_create(struct far_step *step, const struct far_cmd_plan_crea
     if (cmd->interval_s > INTERVAL_S_MAX) {
         return far_reject(step, FAR_INVALID, "plan '%.*s': an interval is at most a year", FAR_TEXT(cmd->name));
     }
-    if (cmd->rpo_s > RPO_S_MAX) {
-        return far_reject(step, FAR_INVALID, "plan '%.*s': an RPO is at most a year", FAR_TEXT(cmd->name));
-    }
+    FAR_TRY(check_policy(step, cmd->name, cmd->audit_age_s, cmd->audit_ppm, cmd->full_age_s, cmd->rpo_s));
     uint64_t *ids = far_step_alloc(step, cmd->workloads.count * sizeof *ids);
     if (ids == NULL) {
         return FAR_LIMIT;
@@ -181,7 +206,10 @@ int far_evolve_plan_created(struct far_step *step, const struct far_ev_plan_crea
                                 .interval_s = ev->interval_s,
                                 .rpo_s = ev->rpo_s,
                                 .workload_count = ev->workload_ids.count,
-                                .created_ms = step->time_ms};
+                                .created_ms = step->time_ms,
+                                .audit_age_s = ev->audit_age_s,
+                                .audit_ppm = ev->audit_ppm,
+                                .full_age_s = ev->full_age_s};
     for (size_t i = 0; i < ev->workload_ids.count; i++) {
         struct far_row_plan_workload member = {.plan_id = ev->id, .workload_id = ids[i]};
         struct far_key key = far_key_pair(&far_schema_row_plan_workload, ev->id, ids[i]);
@@ -204,6 +232,7 @@ int far_decide_plan_remove(struct far_step *step, const struct far_cmd_plan_remo
     }
     struct far_ev_plan_removed ev = {.id = row.id};
     step->object_id = row.id;
+    FAR_TRY(far_alert_clear(step, FAR_alert_kind_rpo_late, row.id));
     return far_emit(step, &far_schema_ev_plan_removed, &ev);
 }
 
@@ -225,6 +254,76 @@ int far_evolve_plan_removed(struct far_step *step, const struct far_ev_plan_remo
     FAR_TRY(far_deadline_move(step, FAR_deadline_kind_plan_due, row.id, 0, row.due_ms, 0));
     FAR_TRY(far_name_del(step, &far_schema_row_plan, row.name));
     return far_row_del(step, &far_schema_row_plan, row.id);
+}
+
+/* ---- update ---- */
+
+/* The fields of which `clear` says that they are to be as usual. */
+static int what_to_clear(struct far_step *step, const struct far_cmd_plan_update *cmd, struct far_ev_plan_updated *ev)
+{
+    const struct {
+        const char *name;
+        uint64_t given;
+        uint64_t *value;
+    } fields[] = {{"audit_age_s", cmd->audit_age_s, &ev->audit_age_s},
+                  {"audit_ppm", cmd->audit_ppm, &ev->audit_ppm},
+                  {"full_age_s", cmd->full_age_s, &ev->full_age_s},
+                  {"rpo_s", cmd->rpo_s, &ev->rpo_s}};
+    enum { FIELDS = sizeof fields / sizeof fields[0] };
+    const struct far_slice *names = cmd->clear.items;
+    for (size_t i = 0; i < cmd->clear.count; i++) {
+        size_t f = 0;
+        while (f < FIELDS && !far_slice_equal(names[i], far_slice_str(fields[f].name))) {
+            f++;
+        }
+        if (f == FIELDS) {
+            return far_reject(step, FAR_INVALID, "'%.*s' of a plan cannot be cleared; audit_age_s, audit_ppm, full_age_s and rpo_s can",
+                              FAR_TEXT(names[i]));
+        }
+        if (fields[f].given != 0) {
+            return far_reject(step, FAR_INVALID, "a field cannot be set and cleared at once");
+        }
+        *fields[f].value = 0;
+    }
+    bool is_given = cmd->clear.count > 0;
+    for (size_t f = 0; f < FIELDS; f++) {
+        *fields[f].value = fields[f].given != 0 ? fields[f].given : *fields[f].value;
+        is_given = is_given || fields[f].given != 0;
+    }
+    return is_given ? 0 : far_reject(step, FAR_INVALID, "there is nothing to change; give audit_age_s, audit_ppm, full_age_s or rpo_s");
+}
+
+int far_decide_plan_update(struct far_step *step, const struct far_cmd_plan_update *cmd)
+{
+    struct far_row_plan row;
+    FAR_TRY(look_name(step, cmd->name, &row));
+    FAR_TRY(far_move(step, &far_table_plan, state_of(&row), UPDATE, cmd->name, NULL));
+    if (cmd->conditional && cmd->revision != row.revision) {
+        return far_reject(step, FAR_CONFLICT, "plan '%.*s' has revision %llu, not %llu: somebody changed it; read it again",
+                          FAR_TEXT(cmd->name), FAR_LLU(row.revision), FAR_LLU(cmd->revision));
+    }
+    struct far_ev_plan_updated ev = {.id = row.id,
+                                     .audit_age_s = row.audit_age_s,
+                                     .audit_ppm = row.audit_ppm,
+                                     .full_age_s = row.full_age_s,
+                                     .rpo_s = row.rpo_s};
+    FAR_TRY(what_to_clear(step, cmd, &ev));
+    FAR_TRY(check_policy(step, cmd->name, ev.audit_age_s, ev.audit_ppm, ev.full_age_s, ev.rpo_s));
+    step->object_id = row.id;
+    return far_emit(step, &far_schema_ev_plan_updated, &ev);
+}
+
+int far_evolve_plan_updated(struct far_step *step, const struct far_ev_plan_updated *ev)
+{
+    struct far_row_plan row;
+    FAR_TRY(look(step, ev->id, &row));
+    FAR_TRY(far_move_id(step, &far_table_plan, state_of(&row), UPDATE, ev->id, NULL));
+    row.audit_age_s = ev->audit_age_s;
+    row.audit_ppm = ev->audit_ppm;
+    row.full_age_s = ev->full_age_s;
+    row.rpo_s = ev->rpo_s;
+    row.revision++;
+    return store(step, &row, row.due_ms);
 }
 
 /* ---- start and stop ---- */
@@ -286,7 +385,46 @@ int far_decide_plan_replicate(struct far_step *step, const struct far_cmd_plan_r
     FAR_TRY(look_name(step, cmd->name, &row));
     FAR_TRY(far_move(step, &far_table_plan, state_of(&row), REPLICATE, cmd->name, NULL));
     FAR_TRY(far_offer_warn(step, row.id));
-    return far_job_replicate(step, &row);
+    return far_job_replicate(step, &row, NULL);
+}
+
+/* The workload and the disk of it that are meant; 0: all. */
+static int find_resync(struct far_step *step, const struct far_cmd_plan_resync *cmd, const struct far_row_plan *plan,
+                       struct far_resync *ret)
+{
+    struct far_row_workload workload;
+    if (cmd->workload.len == 0) {
+        return cmd->disk.len == 0 ? 0 : far_reject(step, FAR_INVALID, "name the workload whose disk '%.*s' is meant", FAR_TEXT(cmd->disk));
+    }
+    FAR_TRY(far_name_need(step, &far_schema_row_workload, cmd->workload, &ret->workload_id));
+    FAR_TRY(far_row_need(step, &far_schema_row_workload, ret->workload_id, &workload));
+    if (workload.plan_id != plan->id) {
+        return far_reject(step, FAR_INVALID, "workload '%.*s' is not in plan '%.*s'", FAR_TEXT(cmd->workload), FAR_TEXT(plan->name));
+    }
+    if (cmd->disk.len == 0) {
+        return 0;
+    }
+    for (uint64_t d = 0; d < workload.disk_count; d++) {
+        struct far_row_disk disk;
+        struct far_key key = far_key_part(&far_schema_row_disk, workload.id, d);
+        FAR_TRY(far_key_need(step, &far_schema_row_disk, &key, &disk));
+        if (far_slice_equal(disk.name, cmd->disk)) {
+            ret->disk_id = disk.id;
+            return 0;
+        }
+    }
+    return far_reject(step, FAR_NOT_FOUND, "workload '%.*s' has no disk '%.*s'", FAR_TEXT(cmd->workload), FAR_TEXT(cmd->disk));
+}
+
+int far_decide_plan_resync(struct far_step *step, const struct far_cmd_plan_resync *cmd)
+{
+    struct far_row_plan row;
+    struct far_resync resync = {.workload_id = 0};
+    FAR_TRY(look_name(step, cmd->name, &row));
+    FAR_TRY(far_move(step, &far_table_plan, state_of(&row), REPLICATE, cmd->name, NULL));
+    FAR_TRY(find_resync(step, cmd, &row, &resync));
+    FAR_TRY(far_offer_warn(step, row.id));
+    return far_job_replicate(step, &row, &resync);
 }
 
 int far_plan_due(struct far_step *step, uint64_t plan_id)
@@ -303,7 +441,7 @@ int far_plan_due(struct far_step *step, uint64_t plan_id)
                                        .due_ms = row.due_ms + (missed + 1) * interval_ms,
                                        .skipped = row.running_job_id != 0};
     FAR_TRY(far_emit(step, &far_schema_ev_plan_scheduled, &ev));
-    return ev.skipped ? 0 : far_job_replicate(step, &row);
+    return ev.skipped ? 0 : far_job_replicate(step, &row, NULL);
 }
 
 int far_evolve_plan_scheduled(struct far_step *step, const struct far_ev_plan_scheduled *ev)

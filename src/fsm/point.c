@@ -3,6 +3,7 @@
  * A recovery point is a workload at one instant: all its disks from one freeze, the two roots of each equal, made by one
  * event when the target has sealed it. A checkpoint is what one cycle made of a plan. A point lives as long as a
  * checkpoint names it; a removed checkpoint's job takes the manifests of points nobody names any more out of the vault. */
+#include "fsm/coverage.h"
 #include "fsm/job.h"
 #include "fsm/node_load.h"
 #include "fsm/task.h"
@@ -51,6 +52,12 @@ static int look_point(struct far_step *step, uint64_t id, struct far_row_point *
     return rc;
 }
 
+/* When the point's source was hashed: a node's clock that is ahead makes nothing younger. */
+static uint64_t cover_ms(const struct far_step *step, const struct far_ev_point_created *ev)
+{
+    return ev->frozen_at_ms < step->time_ms ? ev->frozen_at_ms : step->time_ms;
+}
+
 /* The share of a disk's bytes that was hashed since its last full proof, in millionths. */
 static uint64_t coverage(uint64_t hashed_bytes, uint64_t size_bytes)
 {
@@ -59,10 +66,36 @@ static uint64_t coverage(uint64_t hashed_bytes, uint64_t size_bytes)
     return ppm < 1000000 ? ppm : 1000000;
 }
 
+/* From feature level 4 on: what the audit made of the disks with this point. */
+static int cover(struct far_step *step, const struct far_group *g, struct far_ev_point_created *ev, struct far_sub_point_part *parts,
+                 size_t count)
+{
+    uint64_t hashed = 0, blocks = 0, time_ms = cover_ms(step, ev);
+    for (size_t d = 0; d < count; d++) {
+        const struct far_row_task *send = &g->tasks[far_at_send(d)];
+        struct far_coverage coverage;
+        parts[d].token = send->token;
+        parts[d].full = send->full;
+        parts[d].audit_passed_blocks = send->audit_passed_blocks;
+        parts[d].missed_block_count = send->missed_block_count;
+        parts[d].hashed_bytes = send->hashed_bytes;
+        parts[d].duration_ms = send->duration_ms;
+        FAR_TRY(far_coverage_load(step, g->workload_id, d, &coverage));
+        far_coverage_advance(&coverage, &parts[d], ev->id, time_ms);
+        uint64_t oldest_ms = coverage.row.oldest_ms;
+        ev->oldest_ms = d == 0 || oldest_ms < ev->oldest_ms ? oldest_ms : ev->oldest_ms;
+        hashed += send->full ? coverage.row.block_count : coverage.row.audited_blocks;
+        blocks += coverage.row.block_count;
+    }
+    ev->coverage_ppm = ev->proof == FAR_proof_full ? 1000000 : far_coverage_ppm(hashed, blocks);
+    return 0;
+}
+
 static int collect(struct far_step *step, const struct far_group *g, struct far_ev_point_created *ev,
                    struct far_sub_point_part *parts, size_t count)
 {
     uint64_t hashed = 0, size = 0;
+    bool has;
     ev->proof = FAR_proof_full;
     for (size_t d = 0; d < count; d++) {
         const struct far_row_task *send = &g->tasks[far_at_send(d)], *receive = &g->tasks[far_at_receive(d)];
@@ -89,7 +122,8 @@ static int collect(struct far_step *step, const struct far_group *g, struct far_
         ev->coverage_ppm += last.coverage_ppm;
         ev->coverage_ppm = ev->coverage_ppm < 1000000 ? ev->coverage_ppm : 1000000;
     }
-    return 0;
+    FAR_TRY(far_level_has(step, 4, &has));
+    return has ? cover(step, g, ev, parts, count) : 0;
 }
 
 int far_point_create(struct far_step *step, const struct far_group *g)
@@ -111,7 +145,8 @@ int far_point_create(struct far_step *step, const struct far_group *g)
                                       .frozen_at_ms = freeze->frozen_at_ms,
                                       .disks = {.items = parts, .count = count}};
     FAR_TRY(collect(step, g, &ev, parts, count));
-    return far_emit(step, &far_schema_ev_point_created, &ev);
+    FAR_TRY(far_emit(step, &far_schema_ev_point_created, &ev));
+    return far_list_proven(step, &ev);
 }
 
 static int create_disk(struct far_step *step, const struct far_ev_point_created *ev, size_t d)
@@ -130,7 +165,22 @@ static int create_disk(struct far_step *step, const struct far_ev_point_created 
     disk.size_bytes = part->size_bytes;
     disk.identity = part->identity;
     disk.root = part->root;
+    disk.token = part->token;
     return far_key_put(step, &far_schema_row_disk, &key, &disk);
+}
+
+static int keep_coverage(struct far_step *step, const struct far_ev_point_created *ev)
+{
+    const struct far_sub_point_part *parts = ev->disks.items;
+    struct far_row_workload_point point = {.proof = ev->proof, .frozen_at_ms = ev->frozen_at_ms};
+    struct far_key key = far_key_pair(&far_schema_row_workload_point, ev->workload_id, ev->id);
+    for (size_t d = 0; d < ev->disks.count; d++) {
+        struct far_coverage coverage;
+        FAR_TRY(far_coverage_load(step, ev->workload_id, d, &coverage));
+        far_coverage_advance(&coverage, &parts[d], ev->id, cover_ms(step, ev));
+        FAR_TRY(far_coverage_store(step, &coverage));
+    }
+    return far_key_put(step, &far_schema_row_workload_point, &key, &point);
 }
 
 int far_evolve_point_created(struct far_step *step, const struct far_ev_point_created *ev)
@@ -152,7 +202,11 @@ int far_evolve_point_created(struct far_step *step, const struct far_ev_point_cr
                                  .frozen_at_ms = ev->frozen_at_ms,
                                  .created_ms = step->time_ms,
                                  .disk_count = ev->disks.count,
-                                 .plan_epoch = ev->plan_epoch};
+                                 .plan_epoch = ev->plan_epoch,
+                                 .oldest_ms = ev->oldest_ms};
+    bool has;
+    FAR_TRY(far_level_has(step, 4, &has));
+    FAR_TRY(has ? keep_coverage(step, ev) : 0);
     FAR_TRY(far_row_put(step, &far_schema_row_point, row.id, &row));
     FAR_TRY(far_node_points(step, row.node_id, 1));
     FAR_TRY(far_row_need(step, &far_schema_row_workload, ev->workload_id, &workload));
@@ -381,10 +435,20 @@ static int drop_base(struct far_step *step, struct far_row_workload *workload)
         struct far_key key = far_key_part(&far_schema_row_disk, workload->id, d);
         FAR_TRY(far_key_need(step, &far_schema_row_disk, &key, &disk));
         disk.size_bytes = 0;
-        disk.identity = disk.root = far_slice(NULL, 0);
+        disk.identity = disk.root = disk.token = far_slice(NULL, 0);
         FAR_TRY(far_key_put(step, &far_schema_row_disk, &key, &disk));
+        FAR_TRY(far_coverage_drop(step, workload->id, d));
     }
     return 0;
+}
+
+/* Points of before feature level 4 are not listed. */
+static int unlist(struct far_step *step, const struct far_row_point *row)
+{
+    struct far_row_workload_point listed;
+    struct far_key key = far_key_pair(&far_schema_row_workload_point, row->workload_id, row->id);
+    int rc = far_key_find(step, &far_schema_row_workload_point, &key, &listed);
+    return rc == 0 ? far_key_del(step, &far_schema_row_workload_point, &key) : rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
 static int remove_point(struct far_step *step, uint64_t id)
@@ -393,6 +457,7 @@ static int remove_point(struct far_step *step, uint64_t id)
     struct far_row_workload workload;
     FAR_TRY(look_point(step, id, &row));
     FAR_TRY(far_move_id(step, &far_table_point, (size_t)row.state, POINT_REMOVE, id, NULL));
+    FAR_TRY(unlist(step, &row));
     row.state = FAR_point_state_removed;
     FAR_TRY(far_row_put(step, &far_schema_row_point, id, &row));
     FAR_TRY(far_node_points(step, row.node_id, -1));

@@ -1,6 +1,7 @@
 /* Orders: what a node has to do, composed from the rows of its tasks and what they are about. See query.h. */
 #include "fsm/query.h"
 
+#include "fsm/coverage.h"
 #include "fsm/running.h"
 #include "fsm/task.h"
 
@@ -54,6 +55,18 @@ static int list_disks(struct context *c, struct far_list *ret)
     return 0;
 }
 
+/* Did the view become a point on which a list of changes can build? */
+static int is_proven(struct context *c, const struct far_row_task *release, bool *ret_is_proven)
+{
+    struct far_row_task seal, send;
+    FAR_TRY(sibling(c, release, FAR_AT_SEAL, &seal));
+    for (size_t d = 0; seal.state == FAR_task_state_done && d < c->workload.disk_count; d++) {
+        FAR_TRY(sibling(c, release, far_at_send(d), &send));
+        *ret_is_proven = *ret_is_proven || send.token.len != 0;
+    }
+    return 0;
+}
+
 static int fill_view(struct context *c, const struct far_row_task *task, struct far_sub_order *order)
 {
     FAR_TRY(list_disks(c, &order->disks));
@@ -61,6 +74,7 @@ static int fill_view(struct context *c, const struct far_row_task *task, struct 
         struct far_row_task freeze;
         FAR_TRY(sibling(c, task, FAR_AT_FREEZE, &freeze));
         order->freeze_ref = task->freeze_ref.len != 0 ? task->freeze_ref : freeze.freeze_ref;
+        FAR_TRY(task->freeze_ref.len == 0 ? is_proven(c, task, &order->proven) : 0);
     }
     return 0;
 }
@@ -83,6 +97,20 @@ static int due_of(struct context *c, uint64_t *ret_ms)
     }
     FAR_TRY(FIND_OR_ZERO(c->step, point, c->workload.last_point_id, &last));
     *ret_ms = (last.frozen_at_ms != 0 ? last.frozen_at_ms : c->job.started_ms) + c->plan.rpo_s * 1000;
+    return 0;
+}
+
+static int fill_audit(struct context *c, const struct far_row_task *send, const struct far_row_disk *disk, uint64_t target_id,
+                      struct far_sub_order *order)
+{
+    struct far_audit audit;
+    struct far_audit_of of = {
+        .job = &c->job, .plan = &c->plan, .workload = &c->workload, .disk = disk, .send = send, .target_id = target_id};
+    FAR_TRY(far_audit_plan(c->step, &of, &audit));
+    order->since = audit.since;
+    order->audit_first_block = audit.first_block;
+    order->audit_blocks = audit.blocks;
+    order->full = audit.full;
     return 0;
 }
 
@@ -112,7 +140,7 @@ static int fill_copy(struct context *c, const struct far_row_task *task, struct 
     order->freeze_ref = freeze.freeze_ref; /* a receive that has all of another view has nothing of this one */
     order->peer_address = address_to_dial(is_send, &own, &node);
     order->fuzzy = is_send && freeze.fuzzy;
-    return 0;
+    return is_send ? fill_audit(c, task, &disk, target_id, order) : 0;
 }
 
 static int fill_seal(struct context *c, const struct far_row_task *task, struct far_sub_order *order)

@@ -62,6 +62,7 @@ static void forget_attempt(struct far_row_task *row, const struct far_sub_task_c
     row->root = row->freeze_ref = far_slice(NULL, 0);
     row->fuzzy = row->full = row->survives = row->shared = false;
     row->frozen_at_ms = 0;
+    row->hashed_bytes = row->audit_passed_blocks = row->missed_block_count = row->duration_ms = 0;
     if (row->state == FAR_task_state_done) {
         row->finished_ms = 0;
     }
@@ -85,6 +86,10 @@ static void keep_results(struct far_row_task *row, const struct far_sub_task_cha
     row->frozen_at_ms = change->frozen_at_ms;
     row->survives = change->survives;
     row->shared = change->shared;
+    row->hashed_bytes = change->hashed_bytes;
+    row->audit_passed_blocks = change->audit_passed_blocks;
+    row->missed_block_count = change->missed_block_count;
+    row->duration_ms = change->duration_ms;
     row->error_class = row->error_message = far_slice(NULL, 0);
 }
 
@@ -93,6 +98,7 @@ static void take_found(struct far_row_task *row, const struct far_sub_task_chang
     if (change->size_bytes != 0) {
         row->size_bytes = change->size_bytes;
         row->identity = change->identity;
+        row->token = change->token;
     }
 }
 

@@ -62,8 +62,8 @@ static bool merge(struct far_changes *changes, const struct far_sub_task_change 
 
 static int collect(struct far_step *step, struct far_changes *changes, const struct far_sub_task_change *change)
 {
-    size_t bytes = 160 + change->identity.len + change->freeze_ref.len + change->error_message.len +
-                   change->error_class.len;
+    size_t bytes = 160 + change->identity.len + change->token.len + change->freeze_ref.len +
+                   change->error_message.len + change->error_class.len;
     if (merge(changes, change)) {
         return 0;
     }

@@ -1,6 +1,8 @@
 /* Workloads and their disks: registered by name at a site, protected by at most one plan. */
 #include "fsm/machines.h"
 
+#include "fsm/alert.h"
+#include "fsm/coverage.h"
 #include "fsm/job.h"
 #include "fsm/node_load.h"
 #include "fsm/offer.h"
@@ -295,6 +297,7 @@ int far_evolve_workload_updated(struct far_step *step, const struct far_ev_workl
         }
         FAR_TRY(rc);
         disk.locator = moves[i].locator;
+        disk.token = far_slice(NULL, 0); /* what another place changed is no list of this one */
         struct far_key key = far_key_part(&far_schema_row_disk, row.id, disk.disk_index);
         FAR_TRY(far_key_put(step, &far_schema_row_disk, &key, &disk));
     }
@@ -306,6 +309,19 @@ int far_evolve_workload_updated(struct far_step *step, const struct far_ev_workl
 
 /* ---- remove ---- */
 
+/* What was wrong with its disks is no cause any more. */
+static int clear_alerts(struct far_step *step, const struct far_row_workload *row)
+{
+    for (uint64_t d = 0; d < row->disk_count; d++) {
+        struct far_row_disk disk;
+        struct far_key key = far_key_part(&far_schema_row_disk, row->id, d);
+        FAR_TRY(far_key_need(step, &far_schema_row_disk, &key, &disk));
+        FAR_TRY(far_alert_clear(step, FAR_alert_kind_change_list_missed, disk.id));
+        FAR_TRY(far_alert_clear(step, FAR_alert_kind_change_list_refused, disk.id));
+    }
+    return 0;
+}
+
 int far_decide_workload_remove(struct far_step *step, const struct far_cmd_workload_remove *cmd)
 {
     struct far_row_workload row;
@@ -313,6 +329,7 @@ int far_decide_workload_remove(struct far_step *step, const struct far_cmd_workl
     FAR_TRY(far_move(step, &far_table_workload, state_of(&row), REMOVE, cmd->name, NULL));
     struct far_ev_workload_removed ev = {.id = row.id};
     step->object_id = row.id;
+    FAR_TRY(clear_alerts(step, &row));
     return far_emit(step, &far_schema_ev_workload_removed, &ev);
 }
 
@@ -325,6 +342,7 @@ int far_evolve_workload_removed(struct far_step *step, const struct far_ev_workl
     for (uint64_t i = 0; i < row.disk_count; i++) {
         struct far_key key = far_key_part(&far_schema_row_disk, row.id, i);
         FAR_TRY(far_key_del(step, &far_schema_row_disk, &key));
+        FAR_TRY(far_coverage_forget(step, row.id, i));
     }
     FAR_TRY(far_name_del(step, &far_schema_row_workload, row.name));
     return far_row_del(step, &far_schema_row_workload, row.id);

@@ -258,6 +258,25 @@ static struct far_slice root_of(struct world *w, const struct far_sub_order *ord
     return far_slice(root, 32);
 }
 
+static struct far_slice token_of(struct world *w, uint64_t job_id, size_t disk)
+{
+    char *text = far_arena_alloc(&w->arena, 32);
+    assert_non_null(text);
+    snprintf(text, 32, "view-%llu-%zu", (unsigned long long)job_id, disk);
+    return far_slice_str(text);
+}
+
+/* What a good engine says of a send that follows a list of one block, and audits. */
+static void take_audit(const struct far_sub_order *order, struct far_sub_report_item *item)
+{
+    uint64_t blocks = order->size_bytes / 65536;
+    item->full = order->since.len == 0 || order->full;
+    item->hashed_bytes = item->full ? order->size_bytes : (1 + order->audit_blocks) * 65536;
+    item->audited_blocks = item->full ? 0 : order->audit_blocks;
+    item->audit_next_block = item->full ? 0 : (order->audit_first_block + order->audit_blocks) % blocks;
+    item->duration_ms = 1000;
+}
+
 static struct far_sub_report_item success(struct world *w, const struct far_sub_order *order)
 {
     struct far_sub_report_item item = {.job_id = order->job_id,
@@ -269,6 +288,7 @@ static struct far_sub_report_item success(struct world *w, const struct far_sub_
         struct far_sub_disk_found *found = far_arena_alloc(&w->arena, order->disks.count * sizeof *found);
         for (size_t d = 0; d < order->disks.count; d++) {
             found[d] = (struct far_sub_disk_found){.disk_index = d, .size_bytes = 1 << 30, .identity = S("id")};
+            found[d].token = w->lists ? token_of(w, order->job_id, d) : S("");
         }
         item.disks = (struct far_list){.items = found, .count = order->disks.count};
         item.freeze_ref = S("view-1");
@@ -279,6 +299,9 @@ static struct far_sub_report_item success(struct world *w, const struct far_sub_
         item.bytes_sent = 1000;
         item.bytes_changed = 65536;
         item.full = order->base_root.len == 0;
+        if (w->lists && order->kind == FAR_task_kind_send) {
+            take_audit(order, &item);
+        }
     } else {
         item.root = order->root;
     }

@@ -17,6 +17,7 @@ enum { SEEDS = 40, STEPS = 500, NODES = 4, WORKLOADS = 3, PLANS = 2 };
 static uint64_t random_state;
 static uint64_t tally[3]; /* accepted, rejected, without effect */
 static uint64_t ends[5][6]; /* jobs by kind and state */
+static uint64_t alerts_seen, suspects; /* alerts that somebody acknowledged, points that are suspect in the end */
 static uint64_t retried;    /* tasks that needed more than one attempt */
 
 static uint64_t draw(uint64_t below)
@@ -118,6 +119,25 @@ static void draw_failure(struct far_sub_report_item *item)
     item->error_message = S("das Laufwerk sagt n\xc3\xb6");
 }
 
+/* What a send says of its source's list of changes, also what makes no sense. */
+static void draw_audit(const struct far_sub_order *order, struct far_sub_report_item *item)
+{
+    static struct far_sub_block_range ranges[2];
+    uint64_t blocks = order->size_bytes / 65536 + 1;
+    item->full = draw(3) == 0 || order->full || order->since.len == 0;
+    item->hashed_bytes = draw(4) == 0 ? UINT64_MAX : draw(1 << 28);
+    item->duration_ms = draw(1000);
+    item->audited_blocks = order->audit_blocks;
+    item->audit_next_block = draw(5) == 0 ? draw(2 * blocks) : (order->audit_first_block + order->audit_blocks) % blocks;
+    if (draw(4) == 0) {
+        ranges[0] = (struct far_sub_block_range){.first_block = draw(blocks), .block_count = 1 + draw(3)};
+        ranges[1] = (struct far_sub_block_range){.first_block = draw(10) == 0 ? UINT64_MAX : draw(2 * blocks), .block_count = draw(9)};
+        item->missed_block_count = 1 + draw(20);
+        item->missed = (struct far_list){.items = ranges, .count = draw(3)};
+    }
+    item->resync_reason = S(draw(6) == 0 ? "the bitmap is gone" : "");
+}
+
 static void draw_success(struct model *m, const struct far_sub_order *order, struct far_sub_report_item *item)
 {
     struct world *w = &m->w;
@@ -131,6 +151,9 @@ static void draw_success(struct model *m, const struct far_sub_order *order, str
     far_put_be64(root + 8, order->disk_id);
     root[31] = draw(200) == 0; /* sometimes the copy is not the source */
     item->root = order->root.len != 0 && draw(20) != 0 ? order->root : far_slice(root, draw(200) == 0 ? 0 : 32);
+    if (order->kind == FAR_task_kind_send && w->level == 0) {
+        draw_audit(order, item);
+    }
     if (order->kind == FAR_task_kind_verify) {
         item->blocks_damaged = draw(5) == 0;
     }
@@ -141,7 +164,9 @@ static void draw_success(struct model *m, const struct far_sub_order *order, str
             found[d] = (struct far_sub_disk_found){.disk_index = d,
                                                    .size_bytes = 1000000 - (draw(100) == 0),
                                                    .identity = S(draw(100) == 0 ? "other" : "same")};
+            found[d].token = S(m->w.level == 0 && draw(4) != 0 ? draw(2) == 0 ? "generation-7" : "generation-8" : "");
         }
+        item->survives = m->w.level == 0 && draw(2) == 0;
         item->disks = (struct far_list){.items = found, .count = count};
         item->freeze_ref = S("view");
         item->fuzzy = draw(2);
@@ -234,6 +259,20 @@ static void cut_events(struct model *m, uint64_t seq)
 
 /* ---- users ---- */
 
+/* Everything of a plan, a workload or a disk is hashed anew; somebody looks at the alerts. */
+static void watch(struct model *m, struct far_slice plan, struct far_slice workload)
+{
+    struct far_row_alert alert = {.id = draw(300)};
+    struct far_key key = far_key(&far_schema_row_alert);
+    if (draw(3) == 0) {
+        ACT(m, plan_resync, .name = plan, .workload = draw(2) == 0 ? workload : S(""), .disk = S(draw(2) == 0 ? "" : "data"));
+        return;
+    }
+    while (far_state_next(&m->w.state, &far_schema_row_alert, &key, &m->w.arena, NULL, &alert, NULL) == 0 && draw(3) != 0) {
+    }
+    alerts_seen += ACT(m, alert_ack, .alert_id = alert.id, .note = S(draw(2) == 0 ? "" : "seen")) == 0;
+}
+
 static void use(struct model *m)
 {
     struct far_slice plan = S(plan_names[draw(PLANS)]), workload = S(workload_names[draw(WORKLOADS)]);
@@ -253,7 +292,14 @@ static void use(struct model *m)
     struct far_slice consumer = S(draw(2) == 0 ? "audit" : "billing");
     uint64_t seq = draw(m->w.events + 3);
     static uint8_t bytes[64] = {7}, other[32] = {8};
-    switch (draw(20)) {
+    switch (draw(22)) {
+    case 20:
+        ACT(m, plan_update, .name = plan, .audit_age_s = draw(2) * 600, .audit_ppm = draw(3) * 600000, .full_age_s = draw(3) * 100,
+            .conditional = draw(2) == 0, .revision = draw(2) == 0 ? row.revision : draw(4));
+        break;
+    case 21:
+        watch(m, plan, workload);
+        break;
     case 19:
         cut_events(m, seq);
         break;
@@ -403,6 +449,11 @@ static void heal(struct model *m)
         ends[job.kind][job.state]++;
     }
     struct far_row_task task;
+    struct far_row_point point;
+    key = far_key(&far_schema_row_point);
+    while (far_state_next(&m->w.state, &far_schema_row_point, &key, &m->w.arena, NULL, &point, &m->w.err) == 0) {
+        suspects += point.suspect;
+    }
     key = far_key(&far_schema_row_task);
     while (far_state_next(&m->w.state, &far_schema_row_task, &key, &m->w.arena, NULL, &task, &m->w.err) == 0) {
         retried += task.attempt > 1;
@@ -433,6 +484,7 @@ static void run_seed(uint64_t seed)
         if (i == STEPS / 2 && m.w.level != 0) {
             m.w.actor = far_actor(FAR_ACTOR_SYSTEM, 1);
             MUST(&m.w, feature_level_raise, .level = FAR_FEATURE_LEVEL);
+            m.w.level = 0;
             m.w.actor = 0;
         }
     }
@@ -458,6 +510,8 @@ static void random_commands_break_nothing_and_every_job_ends(void **unused)
         assert_true(text != NULL || ends[kind][FAR_job_state_succeeded] > 0);
     }
     printf("# tasks with more than one attempt: %llu\n", (unsigned long long)retried);
+    printf("# alerts acknowledged: %llu, suspect points: %llu\n", (unsigned long long)alerts_seen, (unsigned long long)suspects);
+    assert_true(text != NULL || (alerts_seen > 0 && suspects > 0));
     assert_true(text != NULL || (retried > 0 && ends[1][FAR_job_state_partial] > 0));
 }
 

@@ -590,6 +590,9 @@ static void give_plan(unsigned state, unsigned input)
     case 6:
         COMMAND(recover, .plan = name, .workload = S("web"), .disks = {specs, 2});
         break;
+    case 8:
+        COMMAND(plan_update, .name = name, .audit_ppm = 5);
+        break;
     default:
         if (state == 2 || state == 4) {
             COMMAND(job_cancel, .job_id = job);

@@ -1,0 +1,186 @@
+/* Lists of changes that turned out wrong, and the points that rest on them.
+ *
+ * A block that the audit found changed though no list had named it was taken over unseen into every point since it was hashed the last
+ * time: they may hold an older state of it. They are named in the log and marked suspect, not damaged: the vault holds exactly what was
+ * proven, against a list that was not the truth. */
+#include "fsm/alert.h"
+#include "fsm/coverage.h"
+#include "fsm/task.h"
+
+enum { PAGE = 256 };
+
+struct suspects {
+    const struct far_ev_change_list_missed *missed;
+    uint64_t *ids; /* of points that are not suspect yet */
+    size_t count;
+    uint64_t total;
+};
+
+static int look_at(struct far_step *step, struct suspects *suspects, uint64_t point_id)
+{
+    struct far_row_point_disk disk;
+    struct far_key key = far_key_part(&far_schema_row_point_disk, point_id, suspects->missed->disk_index);
+    int rc = far_key_find(step, &far_schema_row_point_disk, &key, &disk);
+    if (rc != 0 || disk.disk_id != suspects->missed->disk_id) {
+        return rc == FAR_NOT_FOUND ? 0 : rc;
+    }
+    suspects->total++;
+    if (!disk.suspect && suspects->count < FAR_SUSPECTS_MAX) {
+        suspects->ids[suspects->count++] = point_id;
+    }
+    return 0;
+}
+
+/* Every point of the workload behind the good one that is still there and whose proof is not full. */
+static int find_suspects(struct far_step *step, struct suspects *suspects)
+{
+    uint64_t workload_id = suspects->missed->workload_id;
+    struct far_key key = far_key_pair(&far_schema_row_workload_point, workload_id, suspects->missed->good_point_id + 1);
+    suspects->ids = far_step_alloc(step, FAR_SUSPECTS_MAX * sizeof *suspects->ids);
+    if (suspects->ids == NULL) {
+        return FAR_LIMIT;
+    }
+    for (;;) {
+        struct far_row_workload_point point;
+        struct far_slice id;
+        int rc = far_next(step, &far_schema_row_workload_point, &key, &id, &point);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && far_get_be64(id.data) != workload_id)) {
+            return 0;
+        }
+        FAR_TRY(rc);
+        FAR_TRY(point.proof == FAR_proof_full ? 0 : look_at(step, suspects, far_get_be64(id.data + 8)));
+    }
+}
+
+static int emit_suspects(struct far_step *step, const struct suspects *suspects)
+{
+    for (size_t at = 0; at < suspects->count; at += PAGE) {
+        size_t count = suspects->count - at < PAGE ? suspects->count - at : PAGE;
+        struct far_ev_points_suspected ev = {.workload_id = suspects->missed->workload_id,
+                                             .disk_id = suspects->missed->disk_id,
+                                             .disk_index = suspects->missed->disk_index,
+                                             .point_ids = {.items = suspects->ids + at, .count = count}};
+        FAR_TRY(far_emit(step, &far_schema_ev_points_suspected, &ev));
+    }
+    return 0;
+}
+
+static int missed(struct far_step *step, const struct far_group *g, const struct far_row_disk *disk, const struct far_row_task *send,
+                  const struct far_audit *audit, const struct far_sub_report_item *item)
+{
+    struct far_coverage coverage;
+    struct far_ev_change_list_missed ev = {.workload_id = g->workload_id,
+                                           .disk_id = disk->id,
+                                           .disk_index = disk->disk_index,
+                                           .plan_id = g->plan.id,
+                                           .job_id = g->job.id,
+                                           .node_id = send->node_id,
+                                           .since = audit->since,
+                                           .block_count = item->missed_block_count,
+                                           .ranges = item->missed};
+    struct suspects suspects = {.missed = &ev};
+    struct far_alert_cause cause = {.kind = FAR_alert_kind_change_list_missed,
+                                    .object_id = disk->id,
+                                    .plan_id = g->plan.id,
+                                    .workload_id = g->workload_id,
+                                    .disk_id = disk->id};
+    FAR_TRY(far_coverage_load(step, g->workload_id, disk->disk_index, &coverage));
+    ev.good_point_id = far_coverage_good_point(&coverage, &item->missed);
+    FAR_TRY(find_suspects(step, &suspects));
+    ev.point_count = suspects.total;
+    FAR_TRY(far_emit(step, &far_schema_ev_change_list_missed, &ev));
+    FAR_TRY(emit_suspects(step, &suspects));
+    return far_alert_raise(step, &cause,
+                           "workload '%.*s', disk '%.*s': the platform's list of changes missed %llu blocks that had changed; they are "
+                           "copied now, %llu earlier recovery points may hold older ones. Do not trust this platform's lists: let "
+                           "more be audited (plan set-policy), or run plan resync",
+                           FAR_TEXT(g->workload.name), FAR_TEXT(disk->name), FAR_LLU(ev.block_count), FAR_LLU(ev.point_count));
+}
+
+static int refused(struct far_step *step, const struct far_group *g, const struct far_row_disk *disk, const struct far_row_task *send,
+                   const struct far_audit *audit, const struct far_sub_report_item *item)
+{
+    struct far_ev_change_list_refused ev = {.workload_id = g->workload_id,
+                                            .disk_id = disk->id,
+                                            .disk_index = disk->disk_index,
+                                            .plan_id = g->plan.id,
+                                            .job_id = g->job.id,
+                                            .node_id = send->node_id,
+                                            .since = audit->since,
+                                            .reason = item->resync_reason};
+    struct far_alert_cause cause = {.kind = FAR_alert_kind_change_list_refused,
+                                    .object_id = disk->id,
+                                    .plan_id = g->plan.id,
+                                    .workload_id = g->workload_id,
+                                    .disk_id = disk->id};
+    FAR_TRY(far_emit(step, &far_schema_ev_change_list_refused, &ev));
+    return far_alert_raise(step, &cause,
+                           "workload '%.*s', disk '%.*s': the platform could not say what changed, so all of it was read: %.*s",
+                           FAR_TEXT(g->workload.name), FAR_TEXT(disk->name), FAR_TEXT(item->resync_reason));
+}
+
+int far_list_reported(struct far_step *step, const struct far_group *g, size_t at, const struct far_audit *audit,
+                      const struct far_sub_report_item *item)
+{
+    const struct far_row_task *send = &g->tasks[at];
+    struct far_row_disk disk;
+    struct far_key key = far_key_part(&far_schema_row_disk, g->workload_id, send->disk_index);
+    if (audit->since.len == 0) {
+        return 0; /* no list was used */
+    }
+    FAR_TRY(far_key_need(step, &far_schema_row_disk, &key, &disk));
+    if (item->resync_reason.len != 0) {
+        return refused(step, g, &disk, send, audit, item);
+    }
+    FAR_TRY(far_alert_clear(step, FAR_alert_kind_change_list_refused, disk.id));
+    return item->missed_block_count != 0 ? missed(step, g, &disk, send, audit, item) : 0;
+}
+
+int far_list_proven(struct far_step *step, const struct far_ev_point_created *ev)
+{
+    const struct far_sub_point_part *parts = ev->disks.items;
+    for (size_t d = 0; d < ev->disks.count; d++) {
+        struct far_coverage coverage;
+        FAR_TRY(far_coverage_load(step, ev->workload_id, d, &coverage));
+        bool is_clean = coverage.row.clean_blocks >= coverage.row.block_count;
+        FAR_TRY(is_clean ? far_alert_clear(step, FAR_alert_kind_change_list_missed, parts[d].disk_id) : 0);
+        FAR_TRY(parts[d].token.len == 0 ? far_alert_clear(step, FAR_alert_kind_change_list_refused, parts[d].disk_id) : 0);
+    }
+    return 0;
+}
+
+/* ---- evolve ---- */
+
+static int mark(struct far_step *step, uint64_t point_id, uint64_t disk_index)
+{
+    struct far_row_point_disk disk;
+    struct far_row_point point;
+    struct far_key key = far_key_part(&far_schema_row_point_disk, point_id, disk_index);
+    FAR_TRY(far_row_need(step, &far_schema_row_point, point_id, &point));
+    FAR_TRY(far_key_need(step, &far_schema_row_point_disk, &key, &disk));
+    disk.suspect = true;
+    FAR_TRY(far_key_put(step, &far_schema_row_point_disk, &key, &disk));
+    point.suspected_ms = point.suspect ? point.suspected_ms : step->time_ms;
+    point.suspect = true;
+    return far_row_put(step, &far_schema_row_point, point_id, &point);
+}
+
+int far_evolve_points_suspected(struct far_step *step, const struct far_ev_points_suspected *ev)
+{
+    const uint64_t *ids = ev->point_ids.items;
+    for (size_t i = 0; i < ev->point_ids.count; i++) {
+        FAR_TRY(mark(step, ids[i], ev->disk_index));
+    }
+    return 0;
+}
+
+/* What is known of the source and its list is in the log; the point that this cycle makes moves the coverage. */
+int far_evolve_change_list_missed(struct far_step *step, const struct far_ev_change_list_missed *ev)
+{
+    return 0;
+}
+
+int far_evolve_change_list_refused(struct far_step *step, const struct far_ev_change_list_refused *ev)
+{
+    return 0;
+}
