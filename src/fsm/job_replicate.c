@@ -312,7 +312,7 @@ static int release(struct far_step *step, struct far_group *g)
     if (!far_task_over(&g->tasks[FAR_AT_SEAL]) || far_task_held(row)) {
         return 0;
     }
-    if (is_done(row) && is_done(freeze) && row->freeze_ref.len != 0 && !far_slice_equal(row->freeze_ref, freeze->freeze_ref)) {
+    if (is_done(row) && is_done(freeze) && row->freeze_ref.len != 0) { /* it dropped the view before this one */
         FAR_TRY(far_group_again(step, g, FAR_AT_RELEASE, (struct far_sub_task_change){.step = FAR_task_step_redo}));
     }
     if (far_task_over(row)) {

@@ -33,6 +33,7 @@ struct model {
     uint64_t nodes[NODES];
     uint8_t nonce[NODES];
     bool silent[NODES];
+    bool spreads; /* the cluster has level 4 */
 };
 
 static const char *const workload_names[WORKLOADS] = {"web", "db", "mail"};
@@ -87,7 +88,8 @@ static void boot(struct model *m, size_t i, bool is_new)
     m->nonce[i] = (uint8_t)(m->nonce[i] + is_new);
     uint8_t nonce[16] = {m->nonce[i], (uint8_t)i, 9};
     m->w.actor = far_actor(FAR_ACTOR_NODE, m->nodes[i]);
-    ACT(m, node_boot, .node_id = m->nodes[i], .nonce = far_slice(nonce, 16), .data_address = S("127.0.0.1:9"));
+    ACT(m, node_boot, .node_id = m->nodes[i], .nonce = far_slice(nonce, 16), .data_address = S("127.0.0.1:9"),
+        .dials_only = m->spreads && draw(6) == 0);
     m->w.actor = 0;
 }
 
@@ -171,6 +173,8 @@ static void draw_success(struct model *m, const struct far_sub_order *order, str
         item->freeze_ref = S("view");
         item->fuzzy = draw(2);
         item->frozen_at_ms = w->now_ms;
+        item->survives = m->spreads && draw(2) == 0;
+        item->shared = m->spreads && draw(2) == 0;
     }
 }
 
@@ -196,6 +200,7 @@ static void report(struct model *m, size_t i, unsigned good_percent)
             draw_success(m, order, item);
         } else if (draw(2) == 0) {
             item->state = FAR_report_state_running;
+            item->bytes_total = draw(2) * 1000;
             item->bytes_done = draw(1000);
             item->bytes_sent = draw(1000);
         } else {
@@ -391,10 +396,21 @@ static void one_step(struct model *m)
         m->w.actor = 0;
         break;
     case 3:
-        if (draw(8) == 0) {
+        if (draw(3) == 0) {
             char name[16];
             snprintf(name, sizeof name, "n%zu", i);
-            ACT(m, node_remove, .name = S(name));
+            switch (draw(6)) {
+            case 0:
+            case 1:
+                ACT(m, node_remove, .name = S(name));
+                break;
+            case 2:
+            case 3:
+                ACT(m, node_drain, .name = S(name));
+                break;
+            default:
+                ACT(m, node_undrain, .name = S(name));
+            }
         } else {
             join(m, i);
         }
@@ -428,8 +444,11 @@ static void heal(struct model *m)
         ACT(m, plan_stop, .name = S(plan_names[p]));
     }
     for (size_t i = 0; i < NODES; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "n%zu", i);
         join(m, i);
         boot(m, i, true);
+        ACT(m, node_undrain, .name = S(name));
     }
     for (unsigned round = 0; round < 60; round++) {
         m->w.now_ms += 1500;
@@ -470,6 +489,7 @@ static void run_seed(uint64_t seed)
     m.w.fold.kv = far_kv_memory_new();
     m.w.rows = seed % 2 == 0 ? far_rows_new(m.w.state.kv, true) : NULL; /* half of them decide on rows, half on an overlay */
     m.w.level = seed % 4 < 2 ? 0 : 2; /* half of them live a while before what runs is kept by nodes */
+    m.spreads = m.w.level == 0;
     world_cluster(&m.w);
     for (size_t i = 0; i < NODES; i++) {
         join(&m, i);
@@ -486,6 +506,7 @@ static void run_seed(uint64_t seed)
             MUST(&m.w, feature_level_raise, .level = FAR_FEATURE_LEVEL);
             m.w.level = 0;
             m.w.actor = 0;
+            m.spreads = true;
         }
     }
     heal(&m);
