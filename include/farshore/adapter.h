@@ -83,9 +83,9 @@ struct far_adapter_changes {
      * is called, whatever changed() needs is kept anyway. */
     int (*keep)(void *platform, const char *ref, const struct far_adapter_disk *disks, size_t count,
                 struct far_adapter_error *ret_error);
-    /* Can every node of the site open and release the views that this platform freezes, by their refs? As views of a storage
-     * system or of an NBD export. NULL: no. */
-    bool (*shares_views)(void *platform);
+    /* Can every node of the site open and release the views that this platform freezes of these disks, by their refs? As
+     * those of a storage system or of an NBD export. NULL: no. */
+    bool (*shares_views)(void *platform, const struct far_adapter_disk *disks, size_t count);
 };
 
 /* bytes: read frozen bytes; write recovered bytes. Handles are opaque and owned by the caller until close. */

@@ -288,12 +288,20 @@ static void fault_close_handle(void *opaque)
 }
 
 static const struct far_adapter_inventory inventory = {.version = FAR_ADAPTER_VERSION, .probe = fault_probe};
+static bool fault_shares_views(void *platform, const struct far_adapter_disk *disks, size_t count)
+{
+    struct fault *fault = platform;
+    const struct far_adapter_changes *changes = fault->inner->changes;
+    return changes->shares_views != NULL && changes->shares_views(fault->platform, disks, count);
+}
+
 static const struct far_adapter_changes changes = {
     .version = FAR_ADAPTER_VERSION,
     .survives_node = true, /* as the inner one does; `file` does */
     .freeze = fault_freeze,
     .release = fault_release,
     .changed = fault_changed,
+    .shares_views = fault_shares_views,
 };
 static const struct far_adapter_bytes bytes = {
     .version = FAR_ADAPTER_VERSION,

@@ -203,12 +203,24 @@ static void nbd_close_platform(void *platform)
 
 static const struct far_adapter_inventory inventory = {.version = FAR_ADAPTER_VERSION, .probe = nbd_probe};
 
+/* An export that is reached over the network is so from every node; a socket in the file system is this machine's. */
+static bool nbd_shares_views(void *platform, const struct far_adapter_disk *disks, size_t count)
+{
+    bool ok = true;
+    (void)platform;
+    for (size_t i = 0; i < count; i++) {
+        ok = ok && (strncmp(disks[i].locator, "nbd://", 6) == 0 || strncmp(disks[i].locator, "nbds://", 7) == 0);
+    }
+    return ok;
+}
+
 static const struct far_adapter_changes changes = {
     .version = FAR_ADAPTER_VERSION,
     .survives_node = true, /* the server's view, not ours */
     .freeze = far_nbd_freeze,
     .release = far_nbd_release,
     .changed = far_nbd_changed,
+    .shares_views = nbd_shares_views,
 };
 
 const struct far_adapter far_adapter_nbd = {
