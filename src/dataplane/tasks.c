@@ -62,9 +62,9 @@ int far_run_freeze(struct far_attempt *attempt, struct far_engine_report *result
     }
     const struct far_adapter_changes *changes = platform->adapter->changes;
     result->survives = changes->survives_node && !result->fuzzy; /* what was not frozen is not the same for another process */
-    result->shared = result->survives && changes->shares_views != NULL && changes->shares_views(platform->platform, disks, order->disk_count);
+    result->shared = result->survives && changes->shares_views != NULL &&
+                     changes->shares_views(platform->platform, disks, order->disk_count);
     result->disk_count = order->disk_count;
-    result->survives = platform->adapter->changes->survives_node;
     memcpy(result->freeze_ref, ref, sizeof result->freeze_ref);
     result->freeze_ref[sizeof result->freeze_ref - 1] = '\0';
     return 0;
