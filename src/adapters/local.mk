@@ -12,6 +12,7 @@ libadapters_la_SOURCES = \
 	src/adapters/nbd/nbd_bytes.c \
 	src/adapters/nbd/nbd_changes.c \
 	src/adapters/nbd/nbd_link.c src/adapters/nbd/nbd_link.h \
-	src/adapters/fault/fault.c
+	src/adapters/fault/fault.c src/adapters/fault/fault.h \
+	src/adapters/fault/fault_changed.c
 libadapters_la_CFLAGS = $(AM_CFLAGS) $(LIBNBD_CFLAGS)
 libadapters_la_LIBADD = libbase.la $(LIBNBD_LIBS)
