@@ -53,13 +53,61 @@ int far_attempt_check(struct far_attempt *attempt, struct far_error *err)
     return far_attempt_stopped(attempt) ? far_fail(err, FAR_CANCELED, "canceled") : 0;
 }
 
-int far_attempt_use(struct far_attempt *attempt, struct far_bstream *stream, struct far_error *err)
+int far_attempt_watch(struct far_attempt *attempt, void (*watch)(void *arg), void *arg, struct far_error *err)
 {
     pthread_mutex_lock(&attempt->mutex);
-    int rc = stream != NULL ? far_attempt_check(attempt, err) : 0;
-    attempt->stream = rc == 0 ? stream : NULL;
+    int rc = watch != NULL ? far_attempt_check(attempt, err) : 0;
+    attempt->watch = rc == 0 ? watch : NULL;
+    attempt->watch_arg = arg;
     pthread_mutex_unlock(&attempt->mutex);
     return rc;
+}
+
+/* ---- visitors ---- */
+
+static struct far_visitor *take_visitor(struct far_attempt *attempt)
+{
+    struct far_visitor *visitor = attempt->visitors;
+    if (visitor != NULL) {
+        attempt->visitors = visitor->next;
+        atomic_fetch_sub(&attempt->visitor_count, 1);
+    }
+    return visitor;
+}
+
+void far_attempt_visit(struct far_attempt *attempt, struct far_visitor *visitor)
+{
+    struct far_visitor *oldest = NULL;
+    pthread_mutex_lock(&attempt->mutex);
+    if (atomic_load(&attempt->visitor_count) >= FAR_ENGINE_VISITORS_MAX) {
+        oldest = take_visitor(attempt);
+    }
+    struct far_visitor **end = &attempt->visitors;
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    visitor->next = NULL;
+    *end = visitor;
+    atomic_fetch_add(&attempt->visitor_count, 1);
+    pthread_cond_broadcast(&attempt->wake);
+    if (attempt->watch != NULL) {
+        attempt->watch(attempt->watch_arg);
+    }
+    pthread_mutex_unlock(&attempt->mutex);
+    far_visitor_free(oldest);
+}
+
+struct far_visitor *far_attempt_next_visitor(struct far_attempt *attempt)
+{
+    pthread_mutex_lock(&attempt->mutex);
+    struct far_visitor *visitor = take_visitor(attempt);
+    pthread_mutex_unlock(&attempt->mutex);
+    return visitor;
+}
+
+bool far_attempt_has_visitor(struct far_attempt *attempt)
+{
+    return atomic_load(&attempt->visitor_count) > 0;
 }
 
 /* ---- attempts ---- */
@@ -79,7 +127,9 @@ static bool excludes(const struct far_attempt *a, const struct far_attempt *b)
 
 static void attempt_free(struct far_attempt *attempt)
 {
-    far_visitor_free(attempt->visitor);
+    while (attempt->visitors != NULL) {
+        far_visitor_free(take_visitor(attempt));
+    }
     pthread_cond_destroy(&attempt->wake);
     pthread_mutex_destroy(&attempt->mutex);
     pthread_mutex_destroy(&attempt->report_mutex);
@@ -118,8 +168,8 @@ static void attempt_cancel_locked(struct far_attempt *attempt)
 {
     pthread_mutex_lock(&attempt->mutex);
     atomic_store(&attempt->canceled, true);
-    if (attempt->stream != NULL) {
-        far_bstream_shutdown(attempt->stream);
+    if (attempt->watch != NULL) {
+        attempt->watch(attempt->watch_arg);
     }
     pthread_cond_broadcast(&attempt->wake);
     pthread_mutex_unlock(&attempt->mutex);
@@ -129,11 +179,11 @@ static void attempt_cancel_locked(struct far_attempt *attempt)
     pthread_cond_broadcast(&attempt->engine->changed);
 }
 
-struct far_attempt *far_engine_find_receive(struct far_engine *engine, uint64_t job_id, uint64_t disk_id,
-                                            uint64_t node_id)
+struct far_attempt *far_engine_find_transfer(struct far_engine *engine, enum far_engine_kind kind, uint64_t job_id,
+                                             uint64_t disk_id, uint64_t node_id)
 {
     for (struct far_attempt *a = engine->attempts; a != NULL; a = a->next) {
-        if (a->order.kind == FAR_ENGINE_RECEIVE && a->order.job_id == job_id && a->order.disk_id == disk_id &&
+        if (a->order.kind == kind && a->order.job_id == job_id && a->order.disk_id == disk_id &&
             a->order.peer_node_id == node_id && !far_attempt_stopped(a) && !atomic_load(&a->ended)) {
             a->users++;
             return a;
@@ -161,17 +211,43 @@ static int wait_for_turn(struct far_attempt *attempt, struct far_error *err)
     return far_attempt_check(attempt, err);
 }
 
+static void note_slots(struct far_engine *engine)
+{
+    atomic_store(&engine->sending_hint, engine->sending);
+    atomic_store(&engine->receiving_hint, engine->receiving);
+}
+
+/* Of those that wait for one of these slots: the one that is due first, then the one that came first. */
+static bool is_next(const struct far_attempt *attempt, const size_t *slots)
+{
+    for (const struct far_attempt *a = attempt->engine->attempts; a != NULL; a = a->next) {
+        if (a == attempt || a->waits_for != slots || far_attempt_stopped((struct far_attempt *)a)) {
+            continue;
+        }
+        uint64_t due = a->order.due_ms != 0 ? a->order.due_ms : UINT64_MAX;
+        uint64_t own = attempt->order.due_ms != 0 ? attempt->order.due_ms : UINT64_MAX;
+        if (due < own || (due == own && a->turn < attempt->turn)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int far_transfer_slot_take(struct far_attempt *attempt, size_t *slots, struct far_error *err)
 {
     struct far_engine *engine = attempt->engine;
     pthread_mutex_lock(&engine->mutex);
-    while (*slots >= FAR_ENGINE_TRANSFERS_MAX && !far_attempt_stopped(attempt)) {
+    attempt->waits_for = slots;
+    while ((*slots >= FAR_ENGINE_TRANSFERS_MAX || !is_next(attempt, slots)) && !far_attempt_stopped(attempt)) {
+        atomic_store(&attempt->figures.bottleneck, FAR_ENGINE_MEMORY);
         far_engine_wait(engine, WAIT_MS);
     }
+    attempt->waits_for = NULL;
+    pthread_cond_broadcast(&engine->changed);
     int rc = far_attempt_check(attempt, err);
     if (rc == 0) {
         (*slots)++;
-        atomic_store(&engine->sending_hint, engine->sending);
+        note_slots(engine);
     }
     pthread_mutex_unlock(&engine->mutex);
     return rc;
@@ -181,7 +257,7 @@ void far_transfer_slot_give(struct far_engine *engine, size_t *slots)
 {
     pthread_mutex_lock(&engine->mutex);
     (*slots)--;
-    atomic_store(&engine->sending_hint, engine->sending);
+    note_slots(engine);
     pthread_cond_broadcast(&engine->changed);
     pthread_mutex_unlock(&engine->mutex);
 }

@@ -1,5 +1,5 @@
-/* The data port: connections of sending nodes are accepted, greeted, asked for their hello and handed to the receive
- * that waits for this disk from that node. Each connection has a thread of its own until then; at most
+/* The data port: connections of other nodes are accepted, greeted, asked for their hello or knock and handed to the receive
+ * or the send that waits for this disk with that node. Each connection has a thread of its own until then; at most
  * FAR_ENGINE_GREETINGS_MAX at once, beyond that a new one is dropped (it dials again). A hello that nobody waits for is
  * held for FAR_ENGINE_MATCH_MS, then answered with not_found or, when this vault has the whole view already, with a
  * WELCOME that says complete. */
@@ -56,60 +56,75 @@ static void answer_unmatched(struct far_engine *engine, const struct far_visitor
     answer_error(engine, visitor, &error);
 }
 
-/* Hands the visitor over; what is not the receive's then is answered and ended here. */
-static void match(struct far_engine *engine, struct far_visitor *visitor, uint64_t node_id)
+/* What a connection said first: a sender's hello, or a receiver's knock on a send. */
+struct call {
+    enum far_engine_kind wanted; /* the kind of attempt that it is for */
+    uint64_t job_id, disk_id, node_id;
+};
+
+static struct far_attempt *await_attempt(struct far_engine *engine, const struct call *call,
+                                         const struct far_visitor *visitor)
 {
-    struct far_error error;
     uint64_t until_ms = far_clock_monotonic_ms() + FAR_ENGINE_MATCH_MS;
-    struct far_attempt *receive = NULL;
+    struct far_attempt *attempt = NULL;
     pthread_mutex_lock(&engine->mutex);
     for (;;) {
         uint64_t now_ms = far_clock_monotonic_ms();
-        receive = far_engine_find_receive(engine, visitor->hello.job_id, visitor->hello.disk_id, node_id);
-        if (receive != NULL || engine->closing || now_ms >= until_ms || has_all(engine, &visitor->hello)) {
+        attempt = far_engine_find_transfer(engine, call->wanted, call->job_id, call->disk_id, call->node_id);
+        if (attempt != NULL || engine->closing || now_ms >= until_ms ||
+            (call->wanted == FAR_ENGINE_RECEIVE && has_all(engine, &visitor->hello))) {
             break;
         }
         far_engine_wait(engine, until_ms - now_ms);
     }
     pthread_mutex_unlock(&engine->mutex);
-    if (receive == NULL) {
-        answer_unmatched(engine, visitor);
-        far_visitor_free(visitor);
-        return;
-    }
-    if (far_attempt_check_peer(receive, visitor->stream, &error) != 0) {
-        answer_error(engine, visitor, &error);
-        far_visitor_free(visitor);
-        far_attempt_unref(receive);
-        return;
-    }
-    pthread_mutex_lock(&receive->mutex);
-    struct far_visitor *older = receive->visitor;
-    receive->visitor = visitor;
-    if (receive->stream != NULL) {
-        far_bstream_shutdown(receive->stream); /* the sender has begun anew: so does the receive */
-    }
-    pthread_cond_broadcast(&receive->wake);
-    pthread_mutex_unlock(&receive->mutex);
-    far_visitor_free(older);
-    far_attempt_unref(receive);
+    return attempt;
 }
 
-static int read_hello(struct far_visitor *visitor, uint64_t *ret_node_id, struct far_error *err)
+/* Hands the visitor over; what is not the attempt's then is answered and ended here. */
+static void match(struct far_engine *engine, struct far_visitor *visitor, const struct call *call)
+{
+    struct far_error error;
+    struct far_attempt *attempt = await_attempt(engine, call, visitor);
+    if (attempt == NULL && call->wanted == FAR_ENGINE_RECEIVE) {
+        answer_unmatched(engine, visitor);
+    } else if (attempt == NULL) {
+        far_fail(&error, FAR_NOT_FOUND, "nobody here sends disk %llu of job %llu", (unsigned long long)call->disk_id,
+                 (unsigned long long)call->job_id);
+        answer_error(engine, visitor, &error);
+    } else if (far_attempt_check_peer(attempt, visitor->stream, &error) != 0) {
+        answer_error(engine, visitor, &error);
+    } else {
+        far_attempt_visit(attempt, visitor);
+        visitor = NULL;
+    }
+    far_visitor_free(visitor);
+    if (attempt != NULL) {
+        far_attempt_unref(attempt);
+    }
+}
+
+static int read_call(struct far_visitor *visitor, struct call *ret_call, struct far_error *err)
 {
     struct far_peer peer;
     struct far_frame frame;
+    struct far_transfer_knock knock;
     int rc = far_bstream_handshake(visitor->stream, FAR_HANDSHAKE_MS, &peer, err);
-    if (rc == 0) {
-        rc = far_frame_read(visitor->stream, FAR_HANDSHAKE_MS, &frame, err);
+    rc = rc == 0 ? far_frame_read(visitor->stream, FAR_HANDSHAKE_MS, &frame, err) : rc;
+    if (rc != 0) {
+        return rc;
     }
-    if (rc == 0 && frame.header.type != FAR_TRANSFER_HELLO) {
+    if (frame.header.type == FAR_TRANSFER_KNOCK) {
+        rc = far_transfer_knock_decode(far_frame_head(&frame), &knock, err);
+        *ret_call = (struct call){.wanted = FAR_ENGINE_SEND, .job_id = knock.job_id, .disk_id = knock.disk_id};
+    } else if (frame.header.type == FAR_TRANSFER_HELLO) {
+        rc = far_transfer_hello_decode(far_frame_head(&frame), &visitor->hello, err);
+        *ret_call = (struct call){
+            .wanted = FAR_ENGINE_RECEIVE, .job_id = visitor->hello.job_id, .disk_id = visitor->hello.disk_id};
+    } else {
         rc = far_fail(err, FAR_INVALID, "the first frame is no hello");
     }
-    if (rc == 0) {
-        rc = far_transfer_hello_decode(far_frame_head(&frame), &visitor->hello, err);
-        *ret_node_id = peer.id;
-    }
+    ret_call->node_id = peer.id;
     return rc;
 }
 
@@ -118,15 +133,15 @@ static void *greeting_main(void *arg)
     struct greeting *greeting = arg;
     struct far_engine *engine = greeting->engine;
     struct far_visitor *visitor = calloc(1, sizeof *visitor);
-    uint64_t node_id = 0;
+    struct call call = {0};
     if (visitor == NULL) {
         far_bstream_free(greeting->stream);
     } else {
         visitor->stream = greeting->stream;
-        if (read_hello(visitor, &node_id, NULL) != 0) {
+        if (read_call(visitor, &call, NULL) != 0) {
             far_visitor_free(visitor);
         } else {
-            match(engine, visitor, node_id);
+            match(engine, visitor, &call);
         }
     }
     free(greeting);

@@ -19,7 +19,8 @@ enum {
     FAR_ENGINE_WINDOW_BYTES = 32 * 1024 * 1024, /* bytes of a disk to be sent, DESIGN.md section 1 */
     FAR_ENGINE_WINDOW = FAR_ENGINE_WINDOW_BYTES / FAR_TRANSFER_BULK_MAX,
     FAR_ENGINE_CHUNK = FAR_TRANSFER_BULK_MAX,
-    FAR_ENGINE_GREETINGS_MAX = 16, /* connections that have not been matched with a receive yet */
+    FAR_ENGINE_GREETINGS_MAX = 64, /* connections that have not been matched with a transfer yet */
+    FAR_ENGINE_VISITORS_MAX = FAR_TRANSFER_LANES_MAX, /* of one attempt, matched and not taken */
     FAR_ENGINE_MATCH_MS = 3000,    /* a sender may be this much ahead of the receiver's order */
 };
 
@@ -42,10 +43,18 @@ struct far_platform {
     void *platform;
 };
 
-/* A sender's connection after its hello, waiting to be taken by a receive. */
+/* A connection that waits to be taken by an attempt: a sender's after its hello, for a receive; a receiver's after its knock,
+ * for a send. */
 struct far_visitor {
+    struct far_visitor *next;
     struct far_bstream *stream;
     struct far_transfer_hello hello;
+};
+
+/* struct far_engine_figures as it is counted. */
+struct far_figures {
+    _Atomic uint64_t bytes_read, bytes_zero, bytes_known, bytes_wanted, window_bytes, streams;
+    _Atomic unsigned bottleneck;
 };
 
 struct far_attempt {
@@ -59,15 +68,19 @@ struct far_attempt {
     atomic_bool canceled; /* stop: a newer attempt, far_engine_cancel, or the end of the engine */
     atomic_bool ended;    /* its thread touches nothing any more */
     unsigned users;       /* of this struct; under engine->mutex */
+    const size_t *waits_for; /* transfer slots; under engine->mutex */
 
     pthread_mutex_t report_mutex; /* one report at a time; nothing after the end */
     bool silent;
-    _Atomic uint64_t bytes_total, bytes_done, bytes_changed, bytes_sent;
+    _Atomic uint64_t bytes_total, bytes_done, bytes_changed, bytes_sent, hashed_bytes;
+    struct far_figures figures;
 
     pthread_mutex_t mutex; /* below: who may interrupt what it blocks in */
     pthread_cond_t wake;
-    struct far_bstream *stream;  /* in use by the session; shut down by a cancel */
-    struct far_visitor *visitor; /* receive: a newer connection, owned */
+    void (*watch)(void *arg); /* told of a cancel and of a visitor; NULL: nobody */
+    void *watch_arg;
+    struct far_visitor *visitors; /* owned, the first one first */
+    atomic_size_t visitor_count;
 };
 
 struct far_engine {
@@ -89,7 +102,7 @@ struct far_engine {
     size_t attempt_count;
     uint64_t next_turn;
     size_t sending, receiving; /* transfer slots in use */
-    atomic_size_t sending_hint; /* the same as sending, to be read without the mutex */
+    atomic_size_t sending_hint, receiving_hint; /* the same, to be read without the mutex */
     size_t greetings;
     bool closing;
     struct far_engine_report *remembered; /* ring of FAR_ENGINE_REMEMBERED_MAX ends */
@@ -119,16 +132,20 @@ bool far_attempt_stopped(struct far_attempt *attempt);
 int far_attempt_check(struct far_attempt *attempt, struct far_error *err); /* FAR_CANCELED once stopped */
 /* Waits until attempt->wake is signaled, it is stopped, or the time is over; attempt->mutex is held. */
 void far_attempt_wait(struct far_attempt *attempt, uint64_t timeout_ms);
-/* The stream that a cancel interrupts; NULL takes it back (the caller frees it). FAR_CANCELED: too late, it was
- * stopped. */
-int far_attempt_use(struct far_attempt *attempt, struct far_bstream *stream, struct far_error *err);
+/* Called from now on when the attempt is canceled or has a visitor, with attempt->mutex held: no lock that is held while
+ * waiting for that one may be taken. NULL: nobody, and none runs any more. FAR_CANCELED: too late, it was stopped. */
+int far_attempt_watch(struct far_attempt *attempt, void (*watch)(void *arg), void *arg, struct far_error *err);
+/* Takes the visitor; of more than FAR_ENGINE_VISITORS_MAX the oldest goes. */
+void far_attempt_visit(struct far_attempt *attempt, struct far_visitor *visitor);
+struct far_visitor *far_attempt_next_visitor(struct far_attempt *attempt); /* NULL: none; the caller's now */
+bool far_attempt_has_visitor(struct far_attempt *attempt);
 /* A slot among those that move data; waits for its turn. */
 int far_transfer_slot_take(struct far_attempt *attempt, size_t *slots, struct far_error *err);
 void far_transfer_slot_give(struct far_engine *engine, size_t *slots);
 void far_engine_wait(struct far_engine *engine, uint64_t timeout_ms); /* on engine->changed; mutex held */
-/* The attempt that receives this disk from that node, referenced, or NULL. */
-struct far_attempt *far_engine_find_receive(struct far_engine *engine, uint64_t job_id, uint64_t disk_id,
-                                            uint64_t node_id);
+/* The attempt of this kind that moves this disk from or to that node, referenced, or NULL. */
+struct far_attempt *far_engine_find_transfer(struct far_engine *engine, enum far_engine_kind kind, uint64_t job_id,
+                                             uint64_t disk_id, uint64_t node_id);
 void far_attempt_unref(struct far_attempt *attempt);
 
 /* engine_orders.c */

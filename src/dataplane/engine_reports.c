@@ -18,6 +18,16 @@ static void report_key(const struct far_attempt *attempt, struct far_engine_repo
     report->bytes_done = atomic_load(&attempt->bytes_done);
     report->bytes_changed = atomic_load(&attempt->bytes_changed);
     report->bytes_sent = atomic_load(&attempt->bytes_sent);
+    report->hashed_bytes = atomic_load(&attempt->hashed_bytes);
+    report->figures = (struct far_engine_figures){
+        .bytes_read = atomic_load(&attempt->figures.bytes_read),
+        .bytes_zero = atomic_load(&attempt->figures.bytes_zero),
+        .bytes_known = atomic_load(&attempt->figures.bytes_known),
+        .bytes_wanted = atomic_load(&attempt->figures.bytes_wanted),
+        .window_bytes = atomic_load(&attempt->figures.window_bytes),
+        .streams = atomic_load(&attempt->figures.streams),
+        .bottleneck = (enum far_engine_bottleneck)atomic_load(&attempt->figures.bottleneck),
+    };
     report->duration_ms = far_clock_monotonic_ms() - attempt->started_ms;
 }
 

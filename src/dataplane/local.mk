@@ -14,15 +14,22 @@ libdataplane_la_SOURCES += \
 	src/dataplane/leaf_lanes.c src/dataplane/leaf_lanes.h \
 	src/dataplane/pool.c src/dataplane/pool.h \
 	src/dataplane/receive.c src/dataplane/receive_local.h \
+	src/dataplane/receive_dial.c \
 	src/dataplane/receive_frames.c \
+	src/dataplane/receive_lane.c \
 	src/dataplane/receive_worker.c \
 	src/dataplane/receive_writer.c \
 	src/dataplane/restore.c \
 	src/dataplane/send.c src/dataplane/send_local.h \
-	src/dataplane/send_cache.c \
+	src/dataplane/send_frames.c \
+	src/dataplane/send_lane.c \
+	src/dataplane/send_pack.c \
+	src/dataplane/send_plan.c src/dataplane/send_plan.h \
 	src/dataplane/send_read.c \
 	src/dataplane/send_worker.c \
 	src/dataplane/send_writer.c \
+	src/dataplane/source_journal.c \
+	src/dataplane/source_map.c src/dataplane/source_map.h src/dataplane/source_map_local.h \
 	src/dataplane/tasks.c \
 	src/dataplane/throttle.c src/dataplane/throttle.h \
 	src/dataplane/transfer_frames.c src/dataplane/transfer_frames.h \

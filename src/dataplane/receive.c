@@ -1,18 +1,26 @@
 /* A receive: keep the replica of one disk equal to what the source's frozen view is, and report the replica's root.
  *
- * The attempt opens the replica under its fence, waits for the sender's hello, and serves sessions until one is
- * complete. A session that breaks costs nothing: the replica stays open, the next hello goes on from the durable
- * frontier. Errors of this side (full disk, a block that is not what was offered, a newer fence) end the attempt and
- * are told to the source. An attempt that finds the whole view of its job durable already reports its root at once. */
+ * The attempt opens the replica under its fence, waits for the sender's hello, and serves a session until it is complete:
+ * connections come and go in it. A sender that begins another session goes on from the durable frontier: before it the
+ * replica is as the view, from there on as the base point again, so that what equals the base need not be offered. Errors
+ * of this side (full disk, a block that is not what was offered, a newer fence) end the attempt and are told to the source.
+ * An attempt that finds the whole view of its job durable already reports its root at once. */
 #include "dataplane/receive_local.h"
 
+#include "base/clock.h"
 #include "base/thread.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <zstd.h>
 
-enum { WAIT_MS = 1000 };
+enum {
+    WAIT_MS = 1000,
+    WINDOW_MIN = 16 << 20, /* bytes of a disk in flight, DESIGN.md section 1 */
+    WINDOW_FIRST = 32 << 20,
+    WINDOW_MAX = 64 << 20,
+    ADAPT_MS = 50,
+};
 
 /* ---- shared; the mutex is held ---- */
 
@@ -27,59 +35,61 @@ void receive_stop(struct far_receive *receive, int rc, const struct far_error *e
     if (error != NULL) {
         receive->error = *error;
     }
-    if (!own && rc != 0) {
-        far_bstream_shutdown(receive->stream);
+    for (size_t i = 0; i < FAR_TRANSFER_LANES_MAX && !own && rc != 0; i++) {
+        if (receive->lanes[i].up) {
+            far_bstream_shutdown(receive->lanes[i].stream);
+        }
     }
     pthread_cond_broadcast(&receive->work);
     pthread_cond_broadcast(&receive->out);
     pthread_cond_broadcast(&receive->settled);
+    pthread_cond_broadcast(&receive->room);
+    pthread_cond_broadcast(&receive->ended);
 }
 
-void receive_settle(struct far_receive *receive)
+size_t receive_items_max(const struct far_receive *receive)
 {
-    uint64_t oldest = UINT64_MAX; /* DATA frame that is not stored yet */
-    for (size_t i = 0; i < RECEIVE_ITEMS; i++) {
-        const struct receive_item *item = &receive->items[i];
-        oldest = item->in_work && item->number != 0 && item->number < oldest ? item->number : oldest;
-    }
-    size_t passed = 0;
-    while (passed < receive->mark_count && receive->marks[passed].number < oldest) {
-        receive->settled_block = receive->marks[passed++].block;
-    }
-    if (passed > 0) {
-        receive->mark_count -= passed;
-        memmove(receive->marks, receive->marks + passed, receive->mark_count * sizeof receive->marks[0]);
-        pthread_cond_signal(&receive->settled);
-    }
+    size_t receiving = atomic_load(&receive->engine->receiving_hint);
+    size_t share = far_pool_count(receive->engine->pool_in) / (receiving > 0 ? receiving : 1);
+    share = share > receive->engine->config.worker_count ? share - receive->engine->config.worker_count : 0;
+    share = share < RECEIVE_ITEMS ? share : RECEIVE_ITEMS;
+    return share > RECEIVE_ITEMS_MIN ? share : RECEIVE_ITEMS_MIN;
 }
 
-void receive_grant(struct far_receive *receive)
+/* The window grows while everything that comes is stored at once (the path is longer than the window), and shrinks while
+ * what came waits for the disk, or when a connection was lost. */
+void receive_adapt(struct far_receive *receive, bool lane_lost)
 {
-    for (size_t i = 0; i < RECEIVE_ITEMS && receive->buffers < FAR_ENGINE_WINDOW; i++) {
-        struct receive_item *item = &receive->items[i];
-        if (item->buffer != NULL || item->in_work) {
-            continue;
-        }
-        if (far_pool_waited_for(receive->engine->pool_in) ||
-            (item->buffer = far_pool_try(receive->engine->pool_in)) == NULL) {
-            return;
-        }
-        receive->buffers++;
-        receive->credit.datas++;
+    uint64_t now_ms = far_clock_monotonic_ms(), window = receive->window_bytes;
+    size_t receiving = atomic_load(&receive->engine->receiving_hint);
+    uint64_t share = (uint64_t)far_pool_count(receive->engine->pool_in) * FAR_TRANSFER_BULK_MAX /
+                     (receiving > 0 ? receiving : 1);
+    uint64_t max = share < WINDOW_MIN ? WINDOW_MIN : share < WINDOW_MAX ? share : WINDOW_MAX;
+    if (!lane_lost && now_ms - receive->adapted_ms < ADAPT_MS) {
+        return;
     }
+    receive->adapted_ms = now_ms;
+    receive->busy = receive->in_work * 4 >= receive_items_max(receive) * 3;
+    if (receive->busy || lane_lost) {
+        window -= window / 4;
+    } else if (receive->awaited > 0 && receive->queued == 0) {
+        window += window / 4;
+    }
+    window = window > max ? max : window < WINDOW_MIN ? WINDOW_MIN : window;
+    receive->window_bytes = window;
+    atomic_store(&receive->attempt->figures.window_bytes, window);
+    atomic_store(&receive->attempt->figures.bottleneck, receive->busy ? FAR_ENGINE_TARGET_WRITE : FAR_ENGINE_LINK);
 }
 
 /* ---- a session ---- */
 
-static int start_threads(struct far_receive *receive, pthread_t threads[2], size_t *ret_started, struct far_error *err)
+static int start_threads(struct far_receive *receive, struct far_error *err)
 {
     pthread_attr_t attr;
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, FAR_ENGINE_WORKER_STACK_BYTES);
-    int failed = pthread_create(&threads[0], &attr, receive_writer_main, receive);
-    *ret_started = failed == 0;
-    failed = failed == 0 ? pthread_create(&threads[1], &attr, receive_checkpoint_main, receive) : failed;
-    *ret_started += failed == 0;
+    int failed = pthread_create(&receive->checkpointer, &attr, receive_checkpoint_main, receive);
+    receive->checkpointer_runs = failed == 0;
     for (size_t i = 0; failed == 0 && i < receive->engine->config.worker_count; i++) {
         failed = pthread_create(&receive->workers[i].thread, &attr, receive_worker_main, &receive->workers[i]);
         receive->workers[i].runs = failed == 0;
@@ -88,74 +98,48 @@ static int start_threads(struct far_receive *receive, pthread_t threads[2], size
     return failed == 0 ? 0 : far_fail_errno(err, FAR_LIMIT, failed, "start a thread");
 }
 
-static void session_init(struct far_receive *receive, struct far_bstream *stream)
+static void session_init(struct far_receive *receive, const struct far_transfer_hello *hello)
 {
-    receive->stream = stream;
-    receive->stop = receive->own = receive->fin = receive->complete = false;
+    memcpy(receive->session, hello->session, sizeof receive->session);
+    receive->stop = receive->own = receive->fin = receive->complete = receive->told = receive->busy = false;
     receive->rc = 0;
     memset(receive->groups, 0, sizeof receive->groups);
+    receive->first = receive->last = NULL;
+    receive->in_work = receive->queued = receive->awaited = 0;
     for (size_t i = 0; i < RECEIVE_ITEMS; i++) {
         receive->items[i].in_work = false;
-        receive->items[i].number = 0;
     }
-    receive->first = receive->last = NULL;
-    receive->in_work = receive->queued = receive->awaited = receive->mark_count = receive->want_count = 0;
-    receive->numbered = receive->stored_bytes = 0;
-    receive->settled_block = receive->durable_told = receive->frontier_block;
-    receive->credit = (struct far_transfer_credit){.offers = RECEIVE_GROUPS / 2, .datas = receive->buffers};
-    receive->credit_told = (struct far_transfer_credit){0};
+    receive->paged_blocks = receive->paged_pages = receive->stored_bytes = 0;
+    receive->settled_block = receive->frontier_block;
+    receive->window_bytes = WINDOW_FIRST;
+    receive->adapted_ms = far_clock_monotonic_ms();
     for (size_t i = 0; i < receive->engine->config.worker_count; i++) {
         receive->workers[i].runs = false;
     }
-    receive_grant(receive);
 }
 
-static void read_frames(struct far_receive *receive)
+static void session_end(struct far_receive *receive)
 {
-    struct far_frame frame;
+    if (!receive->active) {
+        return;
+    }
     struct far_error error;
-    int rc = 0;
-    bool own = false;
-    while (rc == 0) {
-        own = false;
-        rc = far_frame_read(receive->stream, receive->engine->config.idle_ms, &frame, &error);
-        rc = rc == 0 ? receive_take_frame(receive, &frame, &own, &error) : rc;
-        pthread_mutex_lock(&receive->mutex);
-        atomic_store(&receive->attempt->bytes_sent,
-                     receive->received_before + far_bstream_bytes_received(receive->stream));
-        if (rc != 0) {
-            /* After FIN the source may close as soon as it has its answer. */
-            receive_stop(receive, receive->complete ? 0 : rc, &error, own);
-        }
-        rc = receive->stop && rc == 0 ? FAR_CANCELED : rc;
-        pthread_mutex_unlock(&receive->mutex);
-    }
-}
-
-static int run_session(struct far_receive *receive, struct far_error *err)
-{
-    pthread_t threads[2];
-    size_t started = 0;
-    int rc = start_threads(receive, threads, &started, err);
-    if (rc == 0) {
-        read_frames(receive);
-    } else {
-        pthread_mutex_lock(&receive->mutex);
-        receive_stop(receive, rc, err, true);
-        pthread_mutex_unlock(&receive->mutex);
-    }
+    pthread_mutex_lock(&receive->mutex);
+    far_fail(&error, FAR_CANCELED, "the session is over");
+    receive_stop(receive, FAR_CANCELED, &error, false);
+    pthread_mutex_unlock(&receive->mutex);
+    receive_lanes_join(receive);
     for (size_t i = 0; i < receive->engine->config.worker_count; i++) {
         if (receive->workers[i].runs) {
             pthread_join(receive->workers[i].thread, NULL);
+            receive->workers[i].runs = false;
         }
     }
-    for (size_t i = 0; i < started; i++) {
-        pthread_join(threads[i], NULL);
+    if (receive->checkpointer_runs) {
+        pthread_join(receive->checkpointer, NULL);
+        receive->checkpointer_runs = false;
     }
-    if (receive->rc != 0) {
-        *err = receive->error;
-    }
-    return receive->complete ? 0 : receive->rc;
+    receive->active = false;
 }
 
 /* ---- hello ---- */
@@ -180,91 +164,172 @@ static int check_hello(const struct far_receive *receive, const struct far_trans
     return 0;
 }
 
-static int say_welcome(struct far_receive *receive, const struct far_visitor *visitor, struct far_error *err)
+static int say_welcome(struct far_receive *receive, struct far_bstream *stream,
+                       const struct far_transfer_welcome *welcome, struct far_error *err)
 {
-    const struct far_transfer_hello *hello = &visitor->hello;
-    if (strcmp(hello->freeze_ref, receive->freeze_ref) != 0 || hello->freeze_ref[0] == '\0') {
-        receive->frontier_block = 0; /* of another view */
-        snprintf(receive->freeze_ref, sizeof receive->freeze_ref, "%s", hello->freeze_ref);
-    }
-    uint64_t resume = receive->frontier_block < hello->frontier_block ? receive->frontier_block : hello->frontier_block;
-    struct far_transfer_welcome welcome = {.resume_block = resume, .pristine = !receive->touched};
     uint8_t head[FAR_TRANSFER_HEAD_MAX];
-    size_t len = far_transfer_welcome_encode(&welcome, head);
-    receive->frontier_block = resume;
-    receive->touched = true;
-    return far_frame_write(visitor->stream, FAR_TRANSFER_WELCOME, head, len, receive->engine->config.idle_ms, err);
+    size_t len = far_transfer_welcome_encode(welcome, head);
+    return far_frame_write(stream, FAR_TRANSFER_WELCOME, head, len, receive->engine->config.idle_ms, err);
 }
 
-/* *ret_own: the attempt cannot succeed any more. */
-static int serve(struct far_receive *receive, struct far_visitor *visitor, bool *ret_own, struct far_error *err)
+/* Where the sender's view is known to be here, and everything from there on as in the base. Where the vault lacks the base
+ * nothing can be told from it: everything is offered. */
+static int go_back(struct far_receive *receive, const struct far_transfer_hello *hello,
+                   struct far_transfer_welcome *ret_welcome, struct far_error *err)
 {
-    int rc = check_hello(receive, &visitor->hello, err);
-    *ret_own = rc != 0;
-    if (rc != 0) {
-        receive_say_error(visitor->stream, err);
-        return rc;
+    const struct far_engine_order *order = &receive->attempt->order;
+    bool same_view = hello->freeze_ref[0] != '\0' && strcmp(hello->freeze_ref, receive->freeze_ref) == 0;
+    uint64_t resume = !same_view                                        ? 0
+                      : receive->frontier_block < hello->frontier_block ? receive->frontier_block
+                                                                        : hello->frontier_block;
+    int rc = 0;
+    *ret_welcome = (struct far_transfer_welcome){.resume_block = resume};
+    if (!order->has_base_root) {
+        rc = far_replica_rewind(receive->replica, NULL, resume, err);
+    } else if (receive->base != NULL) {
+        struct far_hash256 root;
+        far_point_root(receive->base, &root);
+        rc = far_replica_rewind(receive->replica, &root, resume, err);
+        ret_welcome->base_bytes = far_point_size(receive->base);
     }
-    rc = far_attempt_use(receive->attempt, visitor->stream, err);
-    rc = rc == 0 ? say_welcome(receive, visitor, err) : rc;
-    if (rc == 0) {
-        session_init(receive, visitor->stream);
-        rc = run_session(receive, err);
-        *ret_own = rc != 0 && receive->own;
-        receive->received_before = atomic_load(&receive->attempt->bytes_sent);
-        receive->stream = NULL;
-    }
-    far_attempt_use(receive->attempt, NULL, NULL);
+    snprintf(receive->freeze_ref, sizeof receive->freeze_ref, "%s", hello->freeze_ref);
+    receive->frontier_block = resume;
     return rc;
 }
 
-static struct far_visitor *next_visitor(struct far_receive *receive)
+/* Another session, in the place of one that is there. */
+static int begin_session(struct far_receive *receive, struct far_visitor *visitor, struct far_error *err)
+{
+    struct far_transfer_welcome welcome;
+    session_end(receive);
+    int rc = go_back(receive, &visitor->hello, &welcome, err);
+    bool own = rc != 0;
+    session_init(receive, &visitor->hello);
+    if (rc == 0) {
+        rc = say_welcome(receive, visitor->stream, &welcome, err);
+        if (rc != 0) {
+            return 0; /* the sender has gone: it comes again */
+        }
+        receive->active = true;
+        rc = start_threads(receive, err);
+        own = rc != 0;
+    }
+    if (rc == 0) {
+        struct far_bstream *stream = visitor->stream;
+        visitor->stream = NULL;
+        rc = receive_lane_start(receive, stream, err);
+    } else {
+        receive_say_error(visitor->stream, err);
+    }
+    if (own) {
+        pthread_mutex_lock(&receive->mutex);
+        receive_stop(receive, rc, err, true);
+        pthread_mutex_unlock(&receive->mutex);
+    }
+    return rc;
+}
+
+static int join_session(struct far_receive *receive, struct far_visitor *visitor)
+{
+    struct far_transfer_welcome welcome = {.resume_block = receive->frontier_block};
+    struct far_error error;
+    int rc = 0;
+    if (!receive->active || memcmp(receive->session, visitor->hello.session, sizeof receive->session) != 0) {
+        rc = far_fail(&error, FAR_CONFLICT, "this session is not known here any more");
+        receive_say_error(visitor->stream, &error);
+        return rc;
+    }
+    rc = say_welcome(receive, visitor->stream, &welcome, &error);
+    if (rc == 0) {
+        struct far_bstream *stream = visitor->stream;
+        visitor->stream = NULL;
+        rc = receive_lane_start(receive, stream, &error);
+    }
+    return rc;
+}
+
+/* Fails only if the attempt cannot succeed any more. */
+static int serve(struct far_receive *receive, struct far_visitor *visitor, struct far_error *err)
+{
+    int rc = check_hello(receive, &visitor->hello, err);
+    if (rc != 0) {
+        receive_say_error(visitor->stream, err);
+    } else if (visitor->hello.joins) {
+        join_session(receive, visitor); /* if not, the sender sees what to do */
+    } else {
+        rc = begin_session(receive, visitor, err);
+    }
+    far_visitor_free(visitor);
+    return rc;
+}
+
+/* What a cancel or a visitor does. */
+static void wake(void *arg)
+{
+    struct far_receive *receive = arg;
+    pthread_mutex_lock(&receive->mutex);
+    pthread_cond_broadcast(&receive->ended);
+    pthread_mutex_unlock(&receive->mutex);
+}
+
+/* A visitor, or NULL: the session is over, or the attempt. */
+static struct far_visitor *await(struct far_receive *receive)
 {
     struct far_attempt *attempt = receive->attempt;
-    pthread_mutex_lock(&attempt->mutex);
-    while (attempt->visitor == NULL && !far_attempt_stopped(attempt)) {
-        far_attempt_wait(attempt, WAIT_MS);
+    struct far_visitor *visitor = NULL;
+    for (;;) {
+        visitor = far_attempt_next_visitor(attempt);
+        pthread_mutex_lock(&receive->mutex);
+        bool over = receive->active && receive->stop;
+        if (visitor == NULL && !over && !far_attempt_stopped(attempt) && !far_attempt_has_visitor(attempt)) {
+            struct timespec at = far_clock_monotonic_in(WAIT_MS);
+            pthread_cond_timedwait(&receive->ended, &receive->mutex, &at);
+        }
+        pthread_mutex_unlock(&receive->mutex);
+        if (visitor != NULL || over || far_attempt_stopped(attempt)) {
+            return visitor;
+        }
     }
-    struct far_visitor *visitor = attempt->visitor;
-    attempt->visitor = NULL;
-    pthread_mutex_unlock(&attempt->mutex);
-    return visitor;
 }
 
 static int serve_until_complete(struct far_receive *receive, struct far_error *err)
 {
+    int rc = 0;
     for (;;) {
-        struct far_visitor *visitor = next_visitor(receive);
-        int rc = far_attempt_check(receive->attempt, err);
-        bool own = rc != 0;
-        if (rc == 0) {
-            rc = serve(receive, visitor, &own, err);
+        struct far_visitor *visitor = await(receive);
+        rc = far_attempt_check(receive->attempt, err);
+        if (rc != 0) {
+            far_visitor_free(visitor);
+            break;
         }
-        far_visitor_free(visitor);
-        if (rc == 0 || own) {
-            return rc;
+        if (visitor != NULL) {
+            rc = serve(receive, visitor, err);
+            if (rc != 0) {
+                break;
+            }
+            continue;
+        }
+        session_end(receive); /* it stopped by itself; its verdict is from before */
+        if (receive->complete || receive->own) {
+            rc = receive->complete ? 0 : receive->rc;
+            if (rc != 0) {
+                *err = receive->error;
+            }
+            break;
         }
     }
+    session_end(receive);
+    return rc;
 }
 
 /* ---- the task ---- */
 
-/* Start from the base that both sides know; where the vault lacks it, everything is offered. */
-static int start_from_base(struct far_receive *receive, const struct far_replica_state *state, struct far_error *err)
+static int open_base(struct far_receive *receive, struct far_error *err)
 {
     const struct far_engine_order *order = &receive->attempt->order;
-    struct far_hash256 base, now;
+    struct far_hash256 base;
     memcpy(base.bytes, order->base_root, sizeof base.bytes);
-    if (!order->has_base_root) {
-        receive->touched = state->job != 0; /* a new replica is all zeroes, as a first cycle takes it to be */
-        return 0;
-    }
-    int rc = far_replica_root(receive->replica, &now, err);
-    if (rc != 0 || (far_hash256_equal(&now, &base) && state->size_bytes == receive->size_bytes)) {
-        return rc;
-    }
-    rc = far_replica_reset(receive->replica, &base, err);
-    receive->touched = rc == FAR_NOT_FOUND;
+    int rc = order->has_base_root ? far_point_open(receive->vault, &base, &receive->base, err) : 0;
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
@@ -282,14 +347,14 @@ static int open_replica(struct far_receive *receive, bool *ret_has_all, struct f
     receive->blocks = far_map_block_count(order->size_bytes);
     atomic_store(&receive->attempt->bytes_total, order->size_bytes);
     int rc = far_replica_open(receive->vault, order->disk_id, order->size_bytes, &fence, &receive->replica, err);
+    rc = rc == 0 ? open_base(receive, err) : rc;
     if (rc != 0) {
         return rc;
     }
     far_replica_state(receive->replica, &state);
     if (state.job != order->job_id || state.size_bytes != order->size_bytes) {
-        return start_from_base(receive, &state, err);
+        return 0;
     }
-    receive->touched = true;
     receive->frontier_block = state.frontier_blocks;
     snprintf(receive->freeze_ref, sizeof receive->freeze_ref, "%s", state.freeze_ref);
     /* Of the view that the sender reads now, not of one that was lost with its node: for that one no sender will come. */
@@ -306,7 +371,9 @@ static int workers_init(struct far_receive *receive, struct far_error *err)
     for (size_t i = 0; rc == 0 && i < receive->engine->config.worker_count; i++) {
         receive->workers[i].receive = receive;
         receive->workers[i].zstd = ZSTD_createDCtx();
-        rc = receive->workers[i].zstd == NULL ? far_fail(err, FAR_LIMIT, "no memory for a transfer") : 0;
+        receive->workers[i].scratch = malloc(FAR_BLOCK_BYTES);
+        bool made = receive->workers[i].zstd != NULL && receive->workers[i].scratch != NULL;
+        rc = made ? 0 : far_fail(err, FAR_LIMIT, "no memory for a transfer");
     }
     return rc;
 }
@@ -318,16 +385,19 @@ static int take_first_buffers(struct far_receive *receive, struct far_error *err
         receive->workers[i].plain = far_pool_take(pool, &receive->attempt->canceled);
     }
     receive->items[0].buffer = far_pool_take(pool, &receive->attempt->canceled);
-    receive->buffers = receive->items[0].buffer != NULL;
     return far_attempt_check(receive->attempt, err);
 }
 
 static void receive_free(struct far_receive *receive)
 {
+    far_attempt_watch(receive->attempt, NULL, NULL, NULL);
+    receive_dial_stop(receive);
+    far_point_close(receive->base);
     far_replica_close(receive->replica);
     for (size_t i = 0; i < FAR_ENGINE_WORKERS_MAX; i++) {
         far_pool_give(receive->engine->pool_in, receive->workers[i].plain);
         ZSTD_freeDCtx(receive->workers[i].zstd);
+        free(receive->workers[i].scratch);
     }
     for (size_t i = 0; i < RECEIVE_ITEMS; i++) {
         far_pool_give(receive->engine->pool_in, receive->items[i].buffer);
@@ -336,6 +406,8 @@ static void receive_free(struct far_receive *receive)
     pthread_cond_destroy(&receive->work);
     pthread_cond_destroy(&receive->out);
     pthread_cond_destroy(&receive->settled);
+    pthread_cond_destroy(&receive->room);
+    pthread_cond_destroy(&receive->ended);
     free(receive);
 }
 
@@ -350,6 +422,8 @@ static struct far_receive *receive_new(struct far_attempt *attempt)
         pthread_cond_init(&receive->work, &attr);
         pthread_cond_init(&receive->out, &attr);
         pthread_cond_init(&receive->settled, &attr);
+        pthread_cond_init(&receive->room, &attr);
+        pthread_cond_init(&receive->ended, &attr);
         pthread_condattr_destroy(&attr);
         receive->attempt = attempt;
         receive->engine = attempt->engine;
@@ -364,12 +438,15 @@ static int receive_disk(struct far_receive *receive, struct far_error *err)
 {
     struct far_attempt *attempt = receive->attempt;
     struct far_engine *engine = receive->engine;
-    pthread_mutex_lock(&attempt->mutex);
-    while (attempt->visitor == NULL && !far_attempt_stopped(attempt)) {
-        far_attempt_wait(attempt, WAIT_MS);
+    int rc = far_attempt_watch(attempt, wake, receive, err);
+    rc = rc == 0 ? receive_dial_start(receive, err) : rc;
+    pthread_mutex_lock(&receive->mutex);
+    while (rc == 0 && !far_attempt_has_visitor(attempt) && !far_attempt_stopped(attempt)) {
+        struct timespec at = far_clock_monotonic_in(WAIT_MS);
+        pthread_cond_timedwait(&receive->ended, &receive->mutex, &at);
     }
-    pthread_mutex_unlock(&attempt->mutex);
-    int rc = far_transfer_slot_take(attempt, &engine->receiving, err);
+    pthread_mutex_unlock(&receive->mutex);
+    rc = rc == 0 ? far_transfer_slot_take(attempt, &engine->receiving, err) : rc;
     if (rc == 0) {
         rc = take_first_buffers(receive, err);
         rc = rc == 0 ? serve_until_complete(receive, err) : rc;

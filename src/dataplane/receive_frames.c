@@ -1,7 +1,22 @@
 /* What a receive does with each frame of the source. */
 #include "dataplane/receive_local.h"
 
-enum { ZERO_BATCH = 64 };
+#include "base/clock.h"
+#include "base/hash.h"
+
+#include <stdlib.h>
+
+enum {
+    ZERO_BATCH = 64,
+    PAGES_PAY = 12,   /* of 16 pages of a block on average fewer come: it is worth saying what is there */
+    PAGES_PROBE = 16, /* else one offer of so many finds out whether that has changed */
+    PAGES_KNOWN = 64, /* blocks that make an average */
+};
+
+static struct receive_group *group_of(struct far_receive *receive, uint64_t number)
+{
+    return &receive->groups[number % FAR_TRANSFER_SLOTS];
+}
 
 /* ---- offers ---- */
 
@@ -27,29 +42,31 @@ static int get_offered(struct far_receive *receive, const struct far_transfer_of
 }
 
 /* Settle what needs no data; the bits that are left are wanted. */
-static int answer_blocks(struct far_receive *receive, const struct far_transfer_offer *offer, uint16_t *ret_wanted,
+static int answer_blocks(struct far_receive *receive, const struct far_transfer_offer *offer, struct receive_group *group,
                          struct far_error *err)
 {
-    struct far_hash256 ids[FAR_TRANSFER_GROUP], before[FAR_TRANSFER_GROUP];
     bool has[FAR_TRANSFER_GROUP] = {false};
     uint64_t changed = 0;
-    uint16_t wanted = 0;
-    for (size_t i = 0; i < offer->block_count; i++) {
-        memcpy(ids[i].bytes, offer->ids[i], sizeof ids[i].bytes);
-    }
-    int rc = far_vault_has(receive->vault, ids, offer->block_count, has, err);
-    rc = rc == 0 ? get_offered(receive, offer, before, err) : rc;
+    memset(group, 0, sizeof *group);
+    group->number = offer->group;
+    group->count = offer->block_count;
+    memcpy(group->blocks, offer->blocks, sizeof group->blocks);
+    memcpy(group->ids, offer->ids, sizeof group->ids);
+    int rc = far_vault_has(receive->vault, group->ids, offer->block_count, has, err);
+    rc = rc == 0 ? get_offered(receive, offer, group->before, err) : rc;
     for (size_t i = 0; rc == 0 && i < offer->block_count; i++) {
-        bool equal = far_hash256_equal(&before[i], &ids[i]);
+        bool equal = far_hash256_equal(&group->before[i], &group->ids[i]);
         changed += !equal;
         if (!has[i]) {
-            wanted |= (uint16_t)(1u << i);
+            group->wanted |= (uint16_t)(1u << i);
         } else if (!equal) {
-            rc = far_replica_set(receive->replica, offer->blocks[i], &ids[i], err);
+            rc = far_replica_set(receive->replica, offer->blocks[i], &group->ids[i], err);
         }
     }
     atomic_fetch_add(&receive->attempt->bytes_changed, changed * FAR_BLOCK_BYTES);
-    *ret_wanted = wanted;
+    uint64_t wanted = (uint64_t)__builtin_popcount(group->wanted);
+    atomic_fetch_add(&receive->attempt->figures.bytes_wanted, wanted * FAR_BLOCK_BYTES);
+    atomic_fetch_add(&receive->attempt->figures.bytes_known, (offer->block_count - wanted) * FAR_BLOCK_BYTES);
     return rc;
 }
 
@@ -69,108 +86,185 @@ static int answer_zeroes(struct far_receive *receive, const struct far_transfer_
     return rc == 0 && changed > 0 ? far_replica_set_zero(receive->replica, run->first_block, run->count, err) : rc;
 }
 
-static int take_offer(struct far_receive *receive, const struct far_frame *frame, bool *ret_own, struct far_error *err)
+/* Is it worth saying which pages of the old blocks are there? Under the mutex. */
+static bool pages_pay(struct far_receive *receive)
 {
+    bool known = receive->paged_blocks >= PAGES_KNOWN;
+    return !known || receive->paged_pages < receive->paged_blocks * PAGES_PAY || receive->offers % PAGES_PROBE == 0;
+}
+
+/* The pages of what is in the place of a wanted block now. A block that cannot be read has none to offer. */
+static bool sum_pages(struct far_receive *receive, const struct far_hash256 *before, uint8_t *block,
+                      uint64_t ret_sums[FAR_TRANSFER_PAGES])
+{
+    if (far_hash256_equal(before, far_zero_leaf()) || far_vault_get(receive->vault, before, false, block, NULL) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < FAR_TRANSFER_PAGES; i++) {
+        ret_sums[i] = far_hash64(block + i * FAR_TRANSFER_PAGE, FAR_TRANSFER_PAGE);
+    }
+    return true;
+}
+
+static void offer_pages(struct far_receive *receive, struct receive_group *group, struct far_transfer_want *want)
+{
+    uint8_t *block = group->wanted != 0 ? malloc(FAR_BLOCK_BYTES) : NULL;
+    for (size_t i = 0; block != NULL && i < group->count; i++) {
+        if ((group->wanted >> i & 1) != 0 && sum_pages(receive, &group->before[i], block, want->sums[i])) {
+            want->paged |= (uint16_t)(1u << i);
+        }
+    }
+    free(block);
+    group->paged = want->paged;
+}
+
+/* Waits for room among the answers. The mutex is held. */
+static int push_want(struct receive_lane *lane, const struct far_transfer_want *want, struct far_error *err)
+{
+    struct far_receive *receive = lane->receive;
+    while (lane->want_count == RECEIVE_WANTS && !receive->stop && lane->up) {
+        pthread_cond_wait(&receive->room, &receive->mutex);
+    }
+    if (receive->stop || !lane->up) {
+        return far_fail(err, FAR_CANCELED, "the session is over");
+    }
+    lane->wants[(lane->want_first + lane->want_count++) % RECEIVE_WANTS] = *want;
+    return 0;
+}
+
+static int take_offer(struct receive_lane *lane, const struct far_frame *frame, bool *ret_own, struct far_error *err)
+{
+    struct far_receive *receive = lane->receive;
     struct far_transfer_offer offer;
+    struct far_transfer_want want = {0};
+    struct receive_group group;
     int rc = far_transfer_offer_decode(far_frame_head(frame), receive->blocks, &offer, err);
-    struct receive_group *group = rc == 0 && offer.group < RECEIVE_GROUPS ? &receive->groups[offer.group] : NULL;
     if (rc != 0) {
         return rc;
     }
-    if (group == NULL || group->used) {
-        return far_fail(err, FAR_INVALID, "the source node offered a group twice, or more than it may");
-    }
-    uint16_t wanted = 0;
     *ret_own = true;
-    rc = answer_blocks(receive, &offer, &wanted, err);
+    rc = answer_blocks(receive, &offer, &group, err);
     for (size_t i = 0; rc == 0 && i < offer.run_count; i++) {
         rc = answer_zeroes(receive, &offer.runs[i], err);
     }
     if (rc != 0) {
         return rc;
     }
-    group->used = wanted != 0;
-    group->wanted = wanted;
-    group->count = offer.block_count;
-    memcpy(group->blocks, offer.blocks, sizeof group->blocks);
-    memcpy(group->ids, offer.ids, sizeof group->ids);
+    *ret_own = false;
+    want.group = offer.group;
+    want.mask = group.wanted;
     pthread_mutex_lock(&receive->mutex);
-    if (receive->want_count >= RECEIVE_GROUPS) {
-        *ret_own = false;
-        rc = far_fail(err, FAR_LIMIT, "the source node offers more than it may");
-    } else {
-        receive->wants[receive->want_count++] = (struct far_transfer_want){.group = offer.group, .mask = wanted};
-        receive->credit.offers++;
-        receive->awaited += wanted != 0;
-    }
+    receive->offers++;
+    bool paged = pages_pay(receive);
     pthread_mutex_unlock(&receive->mutex);
-    pthread_cond_signal(&receive->out);
+    if (paged) {
+        offer_pages(receive, &group, &want);
+    }
+    pthread_mutex_lock(&receive->mutex);
+    struct receive_group *kept = group_of(receive, offer.group);
+    receive->awaited -= kept->number != 0 && kept->wanted != 0; /* it was lost with its connection */
+    if (group.wanted != 0) {
+        *kept = group;
+    } else {
+        kept->number = 0;
+    }
+    receive->awaited += group.wanted != 0;
+    rc = push_want(lane, &want, err);
+    pthread_mutex_unlock(&receive->mutex);
+    pthread_cond_broadcast(&receive->out);
     return rc;
 }
 
 /* ---- data ---- */
 
-static struct receive_item *free_item(struct far_receive *receive)
+/* An item with a buffer to read into; waits for one while others have them. The mutex is held. */
+static struct receive_item *take_item(struct receive_lane *lane)
 {
-    for (size_t i = 0; i < RECEIVE_ITEMS; i++) {
-        if (receive->items[i].buffer != NULL && !receive->items[i].in_work) {
-            return &receive->items[i];
+    struct far_receive *receive = lane->receive;
+    while (!receive->stop) {
+        struct receive_item *found = NULL;
+        for (size_t i = 0; i < RECEIVE_ITEMS && receive->in_work < receive_items_max(receive); i++) {
+            struct receive_item *item = &receive->items[i];
+            if (!item->in_work && (found == NULL || (found->buffer == NULL && item->buffer != NULL))) {
+                found = item;
+            }
         }
+        if (found != NULL && found->buffer == NULL) {
+            found->buffer = far_pool_try(receive->engine->pool_in);
+        }
+        if (found != NULL && found->buffer != NULL) {
+            found->in_work = true;
+            receive->in_work++;
+            return found;
+        }
+        struct timespec at = far_clock_monotonic_in(RECEIVE_POLL_MS);
+        pthread_cond_timedwait(&receive->room, &receive->mutex, &at);
     }
     return NULL;
 }
 
-static int check_data(struct receive_group *group, const struct far_transfer_data *data, struct far_error *err)
+static int check_data(const struct receive_group *group, const struct far_transfer_data *data, struct far_error *err)
 {
-    uint16_t slots = 0;
+    uint16_t slots = 0, paged = 0;
     for (size_t i = 0; i < data->count; i++) {
         slots |= (uint16_t)(1u << data->stored[i].slot);
+        paged |= (uint16_t)((data->stored[i].pages != 0xffff) << data->stored[i].slot);
     }
-    if (group == NULL || !group->used || slots != group->wanted) {
+    if (group->number != data->group || group->wanted == 0 || slots != group->wanted || (paged & ~group->paged) != 0) {
         return far_fail(err, FAR_INVALID, "the source node sent blocks that were not asked for");
     }
     return 0;
 }
 
-static int take_data(struct far_receive *receive, const struct far_frame *frame, struct far_error *err)
+static void queue_item(struct far_receive *receive, struct receive_item *item)
 {
+    item->next = NULL;
+    if (receive->first != NULL) {
+        receive->last->next = item;
+    } else {
+        receive->first = item;
+    }
+    receive->last = item;
+    receive->queued++;
+}
+
+static int take_data(struct receive_lane *lane, const struct far_frame *frame, struct far_error *err)
+{
+    struct far_receive *receive = lane->receive;
     struct far_transfer_data data;
     int rc = far_transfer_data_decode(far_frame_head(frame), frame->header.bulk_len, &data, err);
-    struct receive_group *group = rc == 0 && data.group < RECEIVE_GROUPS ? &receive->groups[data.group] : NULL;
-    rc = rc == 0 ? check_data(group, &data, err) : rc;
     if (rc != 0) {
         return rc;
     }
     pthread_mutex_lock(&receive->mutex);
-    struct receive_item *item = free_item(receive);
-    receive->awaited--;
-    if (item != NULL) {
-        item->in_work = true;
-        item->number = 0;
-        receive->in_work++;
+    struct receive_group *group = group_of(receive, data.group);
+    rc = check_data(group, &data, err);
+    struct receive_item *item = rc == 0 ? take_item(lane) : NULL;
+    if (rc == 0 && item == NULL) {
+        rc = far_fail(err, FAR_CANCELED, "the session is over");
+    }
+    if (rc == 0) {
+        item->lane = lane->index;
+        item->lane_life = lane->life;
+        item->again = 0;
+        item->group = *group;
+        item->data = data;
     }
     pthread_mutex_unlock(&receive->mutex);
-    if (item == NULL) {
-        return far_fail(err, FAR_LIMIT, "the source node sent more than its credit");
+    if (rc != 0) {
+        return rc;
     }
-    item->group = *group;
-    item->data = data;
-    item->next = NULL;
-    group->used = false;
-    rc = far_bstream_read(receive->stream, item->buffer, frame->header.bulk_len, receive->engine->config.idle_ms, err);
+    rc = far_bstream_read(lane->stream, item->buffer, frame->header.bulk_len, receive->engine->config.idle_ms, err);
     pthread_mutex_lock(&receive->mutex);
     if (rc != 0) {
         item->in_work = false;
         receive->in_work--;
     } else {
-        item->number = ++receive->numbered;
-        if (receive->last != NULL && receive->first != NULL) {
-            receive->last->next = item;
-        } else {
-            receive->first = item;
+        if (group->number == data.group) {
+            group->wanted = 0; /* the rest is up to a worker */
+            receive->awaited--;
         }
-        receive->last = item;
-        receive->queued++;
+        queue_item(receive, item);
     }
     bool enough = receive->queued == 1 || receive->queued >= RECEIVE_TOGETHER || receive->awaited == 0;
     pthread_mutex_unlock(&receive->mutex);
@@ -180,39 +274,66 @@ static int take_data(struct far_receive *receive, const struct far_frame *frame,
     return rc;
 }
 
-/* ---- marks ---- */
+/* ---- marks and pages ---- */
 
 static int take_mark(struct far_receive *receive, const struct far_frame *frame, struct far_error *err)
 {
     uint64_t block;
+    bool fin = frame->header.type == FAR_TRANSFER_FIN;
     int rc = far_transfer_block_decode(far_frame_head(frame), receive->blocks, &block, err);
+    if (rc == 0 && fin && block != receive->blocks) {
+        rc = far_fail(err, FAR_INVALID, "the source node ended before the end of the disk");
+    }
     if (rc != 0) {
         return rc;
     }
     pthread_mutex_lock(&receive->mutex);
-    if (frame->header.type == FAR_TRANSFER_FIN && block != receive->blocks) {
-        rc = far_fail(err, FAR_INVALID, "the source node ended before the end of the disk");
-    } else {
-        receive->mark_count -= receive->mark_count == RECEIVE_MARKS; /* the newest says at least as much, later */
-        receive->marks[receive->mark_count++] = (struct receive_mark){.block = block, .number = receive->numbered};
-        receive->fin = receive->fin || frame->header.type == FAR_TRANSFER_FIN;
-        receive_settle(receive);
-    }
+    receive->settled_block = block > receive->settled_block ? block : receive->settled_block;
+    receive->fin = receive->fin || fin;
+    pthread_cond_signal(&receive->settled);
+    pthread_cond_broadcast(&receive->out);
     pthread_mutex_unlock(&receive->mutex);
-    return rc;
+    return 0;
 }
 
-int receive_take_frame(struct far_receive *receive, const struct far_frame *frame, bool *ret_own, struct far_error *err)
+static int take_page_ask(struct receive_lane *lane, const struct far_frame *frame, struct far_error *err)
+{
+    struct far_receive *receive = lane->receive;
+    unsigned level;
+    uint64_t index;
+    int rc = far_transfer_page_ask_decode(far_frame_head(frame), &level, &index, err);
+    if (rc == 0 && receive->base == NULL) {
+        rc = far_fail(err, FAR_INVALID, "the source node asked for the map of a point that is not here");
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    pthread_mutex_lock(&receive->mutex);
+    while (lane->page_count == RECEIVE_PAGES && !receive->stop && lane->up) {
+        pthread_cond_wait(&receive->room, &receive->mutex);
+    }
+    if (lane->page_count < RECEIVE_PAGES) {
+        lane->pages[lane->page_count].level = level;
+        lane->pages[lane->page_count++].index = index;
+    }
+    pthread_cond_broadcast(&receive->out);
+    pthread_mutex_unlock(&receive->mutex);
+    return 0;
+}
+
+int receive_take_frame(struct receive_lane *lane, const struct far_frame *frame, bool *ret_own, struct far_error *err)
 {
     *ret_own = false;
     switch (frame->header.type) {
     case FAR_TRANSFER_OFFER:
-        return take_offer(receive, frame, ret_own, err);
+        return take_offer(lane, frame, ret_own, err);
     case FAR_TRANSFER_DATA:
-        return take_data(receive, frame, err);
+        return take_data(lane, frame, err);
     case FAR_TRANSFER_MARK:
     case FAR_TRANSFER_FIN:
-        return take_mark(receive, frame, err);
+        return take_mark(lane->receive, frame, err);
+    case FAR_TRANSFER_PAGE_ASK:
+        return take_page_ask(lane, frame, err);
     case FAR_TRANSFER_PING:
         return 0;
     case FAR_TRANSFER_ERROR:

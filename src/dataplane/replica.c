@@ -572,6 +572,55 @@ int far_replica_checkpoint(struct far_replica *replica, uint64_t frontier_blocks
     return rc;
 }
 
+/* The page of a tree that is `ours` before the block and `theirs` from there on. */
+static int splice(struct far_vault *vault, unsigned level, uint64_t index, const struct far_hash256 *ours,
+                  const struct far_hash256 *theirs, uint64_t from_block, struct far_hash256 *ret_id, struct far_error *err)
+{
+    struct far_hash256 left[FAR_MAP_FANOUT], right[FAR_MAP_FANOUT];
+    uint64_t span = 1ull << (8 * (level + 1)), first = index * span;
+    if (far_hash256_equal(ours, theirs) || from_block <= first || from_block >= first + span) {
+        *ret_id = from_block <= first ? *theirs : *ours;
+        return 0;
+    }
+    int rc = far_vault_page(vault, level, ours, left, err);
+    rc = rc == 0 ? far_vault_page(vault, level, theirs, right, err) : rc;
+    unsigned at = (unsigned)((from_block - first) / (span / FAR_MAP_FANOUT));
+    for (unsigned i = at + (level == 0 ? 0 : 1); rc == 0 && i < FAR_MAP_FANOUT; i++) {
+        left[i] = right[i];
+    }
+    if (rc == 0 && level > 0) {
+        rc = splice(vault, level - 1, index * FAR_MAP_FANOUT + at, &left[at], &right[at], from_block, &left[at], err);
+    }
+    return rc == 0 ? far_vault_store_page(vault, level, left, ret_id, err) : rc;
+}
+
+int far_replica_rewind(struct far_replica *replica, const struct far_hash256 *root, uint64_t from_block,
+                       struct far_error *err)
+{
+    uint64_t size = replica->size_bytes;
+    struct far_hash256 top = *far_map_zero(8 * far_map_height(size)), ours;
+    int rc = root != NULL ? far_vault_root_load(replica->vault, root, &size, &top, err) : 0;
+    if (rc == 0 && size > replica->size_bytes) {
+        rc = far_fail(err, FAR_CONFLICT, "disk %llu is smaller than the point it is to go back to",
+                      (unsigned long long)replica->disk_id);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    pthread_mutex_lock(&replica->lock);
+    rc = refuse_fenced(replica, err);
+    rc = rc == 0 ? flush(replica, err) : rc;
+    if (rc == 0) {
+        ours = replica->top;
+        rc = load_tree(replica, replica->size_bytes, &top, size, err);
+    }
+    if (rc == 0) {
+        rc = splice(replica->vault, replica->height - 1, 0, &ours, &replica->top, from_block, &replica->top, err);
+    }
+    pthread_mutex_unlock(&replica->lock);
+    return rc;
+}
+
 int far_replica_reset(struct far_replica *replica, const struct far_hash256 *root, struct far_error *err)
 {
     uint64_t size;

@@ -1,18 +1,22 @@
-/* A send: hash one disk of a frozen view, bring what the target lacks over there, and report the root of the view.
+/* A send: hash of one disk of a frozen view what may have changed, bring what the target lacks over there, and report the
+ * root of the view.
  *
- * The attempt dials the target with back-off until somebody there waits for this disk. A session that breaks is begun
- * anew from what both sides know; only errors of this side (the frozen view cannot be read) end the attempt, and having
- * found no receiver for FAR_ENGINE_LONELY_MS. The root is computed from the leaves of this side alone. */
+ * The attempt dials the target with back-off until somebody there waits for this disk (or waits for its call), and begins a
+ * session: several connections on a far path, one on a near one (send_lane.c). A connection that breaks costs what was
+ * under way on it. A session that the target has forgotten is begun anew from what both sides know; only errors of this
+ * side (the frozen view cannot be read) end the attempt, and having found no receiver for LONELY_MS. The root is computed
+ * from the leaves of this side and the base point in the log (source_map.h). */
 #include "dataplane/send_local.h"
 
 #include "base/clock.h"
+#include "base/random.h"
 #include "base/thread.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <zstd.h>
 
-enum { DIAL_MS = 5000, FAR_ENGINE_LONELY_MS = 120000 };
+enum { LONELY_MS = 120000 };
 
 /* ---- shared by the threads; the mutex is held ---- */
 
@@ -39,16 +43,57 @@ struct send_group *send_queue_pop(struct send_queue *queue)
     return group;
 }
 
-void send_group_free(struct far_send *send, struct send_group *group)
+void send_group_drop_buffer(struct far_send *send, struct send_group *group)
 {
     if (group->buffer != NULL) {
         far_pool_give(send->engine->pool_out, group->buffer);
         group->buffer = NULL;
         send->buffers--;
+        pthread_cond_signal(&send->work);
     }
+}
+
+/* Is it counted as open at the target? */
+static bool is_open(const struct send_group *group)
+{
+    return group->state >= SEND_OFFERED;
+}
+
+static void forget_sent(struct far_send *send, struct send_group *group)
+{
+    send->unacked_bytes -= group->unacked_bytes;
+    group->unacked_bytes = 0;
+}
+
+void send_group_free(struct far_send *send, struct send_group *group)
+{
+    send_group_drop_buffer(send, group);
+    forget_sent(send, group);
+    send->groups_open -= is_open(group);
     group->state = SEND_FREE;
     send->groups_used--;
     pthread_cond_broadcast(&send->work);
+}
+
+void send_group_offer(struct far_send *send, struct send_group *group)
+{
+    uint64_t slot = (uint64_t)(group - send->groups);
+    if (group->state >= SEND_READING) {
+        send_group_drop_buffer(send, group); /* perhaps packed already */
+    }
+    forget_sent(send, group);
+    send->groups_open -= is_open(group);
+    group->state = SEND_OFFERING;
+    group->offer.group = ++send->group_count * FAR_TRANSFER_SLOTS + slot;
+    send_queue_push(&send->to_offer, group);
+}
+
+void send_group_read(struct far_send *send, struct send_group *group)
+{
+    forget_sent(send, group);
+    group->state = SEND_READING;
+    send_queue_push(&send->to_read, group);
+    pthread_cond_signal(&send->work);
 }
 
 void send_stop(struct far_send *send, int rc, const struct far_error *error, bool own)
@@ -59,25 +104,27 @@ void send_stop(struct far_send *send, int rc, const struct far_error *error, boo
     send->stop = true;
     send->rc = rc;
     send->own = own;
-    if (error != NULL) {
+    if (rc != 0 && error != NULL) {
         send->error = *error;
     }
-    if (send->stream != NULL) {
-        far_bstream_shutdown(send->stream);
+    for (size_t i = 0; i < SEND_LANES_FAR; i++) {
+        if (send->lanes[i].stream != NULL) {
+            far_bstream_shutdown(send->lanes[i].stream);
+        }
     }
     pthread_cond_broadcast(&send->work);
     pthread_cond_broadcast(&send->out);
+    pthread_cond_broadcast(&send->ended);
 }
 
 bool send_all_hashed(const struct far_send *send)
 {
-    return send->next_chunk >= send->chunks && send->busy == 0;
+    return send->planned && send->busy == 0;
 }
 
 uint64_t send_low_block(const struct far_send *send)
 {
-    uint64_t low = send->next_chunk * FAR_TRANSFER_GROUP;
-    low = low < send->blocks ? low : send->blocks;
+    uint64_t low = send->next_block;
     for (size_t i = 0; i < send->engine->config.worker_count; i++) {
         low = send->workers[i].low_block < low ? send->workers[i].low_block : low;
     }
@@ -100,171 +147,44 @@ void send_note_progress(struct far_send *send)
     }
 }
 
-/* ---- the reader ---- */
+/* ---- the platform's list of changes ---- */
 
-/* Does compression pay? Level 1 takes about as long for a block as a wire of SEND_COMPRESS_BELOW takes to carry what it
- * saves; on a faster one the processor is the bottleneck, and compression would only slow it. The mutex is held. */
-static bool compression_pays(struct far_send *send)
+static int fetch_changes(void *arg, uint64_t offset, struct far_adapter_extent *ret_extents, size_t max,
+                         size_t *ret_count, uint64_t *ret_next, struct far_error *err)
 {
-    enum far_engine_compress way = send->engine->config.compress;
-    if (way != FAR_ENGINE_COMPRESS_AUTO) {
-        return way == FAR_ENGINE_COMPRESS_ALWAYS;
+    struct far_send *send = arg;
+    const struct far_engine_order *order = &send->attempt->order;
+    struct far_adapter_disk disk = {.name = order->disk, .locator = order->locator};
+    struct far_adapter_error said = {0};
+    enum far_adapter_outcome outcome = FAR_ADAPTER_OK;
+    int answer = send->platform->adapter->changes->changed(send->platform->platform, order->freeze_ref, &disk,
+                                                           order->since, offset, ret_extents, max, ret_count, ret_next,
+                                                           &said);
+    int rc = far_adapter_result(answer, &said, &outcome, err);
+    if (answer == FAR_ADAPTER_RESYNC) {
+        far_error_context(err, "use the list of what changed");
+        err->klass = FAR_CORRUPT;
+        return FAR_CORRUPT;
     }
-    return send->wire_rate != 0 && send->wire_rate < SEND_COMPRESS_BELOW;
-}
-
-void send_describe_raw(struct send_group *group)
-{
-    struct far_transfer_data *data = &group->data;
-    *data = (struct far_transfer_data){.group = group->offer.group};
-    for (unsigned slot = 0; slot < group->offer.block_count; slot++) {
-        if ((group->wanted >> slot & 1) != 0) {
-            data->stored[data->count++] = (struct far_transfer_stored){
-                .slot = (uint8_t)slot, .codec = FAR_TRANSFER_RAW, .length = FAR_BLOCK_BYTES,
-            };
-        }
-    }
-}
-
-/* *ret_ready: there is something for the writer. */
-static int take_want(struct far_send *send, const struct far_transfer_want *want, bool *ret_ready, struct far_error *err)
-{
-    struct send_group *group = want->group < SEND_GROUPS ? &send->groups[want->group] : NULL;
-    if (group == NULL || group->state != SEND_OFFERED || want->mask >> group->offer.block_count != 0) {
-        return far_fail(err, FAR_INVALID, "the other node answered an offer that was not made");
-    }
-    group->wanted = want->mask;
-    if (want->mask == 0) {
-        send_group_free(send, group);
-        *ret_ready = true; /* it may be the end */
-        return 0;
-    }
-    if (send->base == NULL) { /* without a base, what the target lacks is the best that is known of what changed */
-        atomic_fetch_add(&send->attempt->bytes_changed,
-                         (uint64_t)__builtin_popcount(want->mask) * FAR_BLOCK_BYTES);
-    }
-    if (compression_pays(send)) {
-        group->state = SEND_PACKING;
-        send_queue_push(&send->to_pack, group);
-        pthread_cond_signal(&send->work);
-    } else { /* no work for a worker: one hand-over less */
-        send_describe_raw(group);
-        group->state = SEND_SENDING;
-        send_queue_push(&send->to_send, group);
-        *ret_ready = true;
-    }
-    return 0;
-}
-
-static int take_wants(struct far_send *send, const struct far_frame *frame, struct far_error *err)
-{
-    struct far_transfer_want wants[FAR_TRANSFER_WANTS_MAX];
-    size_t count = 0;
-    bool ready = false;
-    int rc = far_transfer_wants_decode(far_frame_head(frame), wants, &count, err);
-    pthread_mutex_lock(&send->mutex);
-    for (size_t i = 0; rc == 0 && i < count; i++) {
-        rc = take_want(send, &wants[i], &ready, err);
-    }
-    send_note_progress(send);
-    pthread_mutex_unlock(&send->mutex);
-    if (ready) {
-        pthread_cond_signal(&send->out);
-    }
-    return rc;
-}
-
-static int take_credit(struct far_send *send, const struct far_frame *frame, struct far_error *err)
-{
-    struct far_transfer_credit credit;
-    int rc = far_transfer_credit_decode(far_frame_head(frame), &credit, err);
-    pthread_mutex_lock(&send->mutex);
-    if (rc == 0) {
-        send->credit = credit;
-    }
-    pthread_mutex_unlock(&send->mutex);
-    pthread_cond_signal(&send->out);
-    return rc;
-}
-
-static int take_durable(struct far_send *send, const struct far_frame *frame, struct far_error *err)
-{
-    uint64_t block;
-    int rc = far_transfer_block_decode(far_frame_head(frame), send->blocks, &block, err);
-    pthread_mutex_lock(&send->mutex);
-    if (rc == 0 && block > send_low_block(send)) {
-        rc = far_fail(err, FAR_INVALID, "the other node says that it stored what was not sent");
-    }
-    pthread_mutex_unlock(&send->mutex);
-    if (rc == 0) {
-        send_cache_save_work(send, block);
-    }
-    return rc;
-}
-
-static int take_frame(struct far_send *send, const struct far_frame *frame, struct far_error *err)
-{
-    switch (frame->header.type) {
-    case FAR_TRANSFER_CREDIT:
-        return take_credit(send, frame, err);
-    case FAR_TRANSFER_WANT:
-        return take_wants(send, frame, err);
-    case FAR_TRANSFER_DURABLE:
-        return take_durable(send, frame, err);
-    case FAR_TRANSFER_PING:
-        return 0;
-    case FAR_TRANSFER_ERROR:
-        return far_frame_error(frame, err);
-    case FAR_TRANSFER_FIN_ACK:
+    if (rc != 0) {
         pthread_mutex_lock(&send->mutex);
-        send->acked = send->fin_sent;
+        send->outcome = outcome;
         pthread_mutex_unlock(&send->mutex);
-        return send->acked ? 0 : far_fail(err, FAR_INVALID, "the other node ended a transfer that is not complete");
-    default:
-        return far_fail(err, FAR_INVALID, "the other node sent a frame that only a source sends");
     }
+    return rc;
 }
 
-static void read_frames(struct far_send *send)
+static bool uses_list(const struct far_send *send)
 {
-    struct far_frame frame;
-    struct far_error error;
-    for (;;) {
-        int rc = far_frame_read(send->stream, send->engine->config.idle_ms, &frame, &error);
-        rc = rc == 0 ? take_frame(send, &frame, &error) : rc;
-        if (rc != 0 || send->acked) {
-            pthread_mutex_lock(&send->mutex);
-            send_stop(send, rc, rc != 0 ? &error : NULL, false);
-            pthread_mutex_unlock(&send->mutex);
-            return;
-        }
-    }
-}
-
-/* Only hash: the target has everything. */
-static void wait_hashed(struct far_send *send)
-{
-    pthread_mutex_lock(&send->mutex);
-    while (!send->stop && !send_all_hashed(send)) {
-        if (far_attempt_stopped(send->attempt)) {
-            struct far_error error;
-            send_stop(send, far_fail(&error, FAR_CANCELED, "canceled"), &error, true);
-            break;
-        }
-        send_note_progress(send);
-        pthread_mutex_unlock(&send->mutex);
-        pthread_mutex_lock(&send->attempt->mutex);
-        far_attempt_wait(send->attempt, 50);
-        pthread_mutex_unlock(&send->attempt->mutex);
-        pthread_mutex_lock(&send->mutex);
-    }
-    send_stop(send, 0, NULL, false);
-    pthread_mutex_unlock(&send->mutex);
+    const struct far_engine_order *order = &send->attempt->order;
+    const struct far_adapter_changes *changes = send->platform->adapter->changes;
+    return !send->list_failed && !send->local && send->skip_equal && !order->full && order->has_base_root &&
+           order->since[0] != '\0' && changes != NULL && changes->changed != NULL;
 }
 
 /* ---- a session ---- */
 
-static int start_workers(struct far_send *send, struct far_error *err)
+static int start_threads(struct far_send *send, struct far_error *err)
 {
     pthread_attr_t attr;
     pthread_attr_init(&attr);
@@ -274,74 +194,125 @@ static int start_workers(struct far_send *send, struct far_error *err)
         failed = pthread_create(&send->workers[i].thread, &attr, send_worker_main, &send->workers[i]);
         send->workers[i].runs = failed == 0;
     }
+    for (size_t i = 0; failed == 0 && !send->local && i < send->lane_count; i++) {
+        struct send_lane *lane = &send->lanes[i];
+        failed = pthread_create(&lane->reader, &attr, send_lane_reader_main, lane);
+        lane->reader_runs = failed == 0;
+        failed = failed == 0 ? pthread_create(&lane->writer, &attr, send_lane_writer_main, lane) : failed;
+        lane->writer_runs = lane->reader_runs && failed == 0;
+    }
     pthread_attr_destroy(&attr);
     return failed == 0 ? 0 : far_fail_errno(err, FAR_LIMIT, failed, "start a thread");
 }
 
-static void session_init(struct far_send *send, const struct far_transfer_welcome *welcome)
+static void join_threads(struct far_send *send)
 {
-    send->stop = send->own = send->fin_sent = send->acked = false;
-    send->rc = 0;
-    send->local = welcome->complete;
-    send->skip_equal = welcome->pristine && send->base != NULL;
-    uint64_t from = welcome->complete ? 0 : welcome->resume_block;
-    send->next_chunk = from == send->blocks ? send->chunks : from / FAR_TRANSFER_GROUP;
-    send->marked_block = from;
-    bool near = far_bstream_round_trip_us(send->stream) < SEND_NEAR_US;
-    send->buffers_max = near ? SEND_BUFFERS_NEAR : SEND_BUFFERS_MAX;
-    send->busy = 0;
-    send->credit = send->spent = (struct far_transfer_credit){0};
-    send->to_offer = send->to_pack = send->to_send = (struct send_queue){0};
-    for (size_t i = 0; i < send->engine->config.worker_count; i++) {
-        send->workers[i].low_block = UINT64_MAX;
-        send->workers[i].runs = false;
-    }
-}
-
-static void session_done(struct far_send *send)
-{
-    for (size_t i = 0; i < send->engine->config.worker_count; i++) {
-        struct send_worker *worker = &send->workers[i];
-        for (size_t c = 0; c < SEND_CHUNKS; c++) {
-            far_pool_give(send->engine->pool_out, worker->buffers[c]);
-            send->buffers -= worker->buffers[c] != NULL;
-            worker->buffers[c] = NULL;
-            worker->spares[c] = NULL;
-        }
-        worker->open = NULL;
-    }
-    uint64_t low = send_low_block(send);
-    send->known_block = low > send->known_block ? low : send->known_block;
-    for (size_t i = 0; i < SEND_GROUPS; i++) {
-        if (send->groups[i].state != SEND_FREE) {
-            send_group_free(send, &send->groups[i]);
-        }
-    }
-}
-
-/* Runs until FIN_ACK (0), or until something breaks: send->own says whose fault it was. */
-static int session(struct far_send *send, const struct far_transfer_welcome *welcome, struct far_error *err)
-{
-    pthread_t writer;
-    session_init(send, welcome);
-    int rc = start_workers(send, err);
-    int failed = rc == 0 && !send->local ? pthread_create(&writer, NULL, send_writer_main, send) : 0;
-    rc = failed != 0 ? far_fail_errno(err, FAR_LIMIT, failed, "start a thread") : rc;
-    if (rc != 0) {
-        pthread_mutex_lock(&send->mutex);
-        send_stop(send, rc, err, true);
-        pthread_mutex_unlock(&send->mutex);
-    } else if (send->local) {
-        wait_hashed(send);
-    } else {
-        read_frames(send);
-        pthread_join(writer, NULL);
-    }
     for (size_t i = 0; i < send->engine->config.worker_count; i++) {
         if (send->workers[i].runs) {
             pthread_join(send->workers[i].thread, NULL);
         }
     }
+    for (size_t i = 0; i < SEND_LANES_FAR; i++) {
+        struct send_lane *lane = &send->lanes[i];
+        if (lane->reader_runs) {
+            pthread_join(lane->reader, NULL);
+        }
+        if (lane->writer_runs) {
+            pthread_join(lane->writer, NULL);
+        }
+    }
+}
+
+static void session_init(struct far_send *send, const struct far_transfer_welcome *welcome)
+{
+    const struct far_engine_order *order = &send->attempt->order;
+    send->fin_sent = send->acked = false;
+    send->local = welcome->complete;
+    send->skip_equal = !order->has_base_root || welcome->base_bytes != 0;
+    uint64_t from = welcome->complete ? 0 : welcome->resume_block;
+    bool has_base = order->has_base_root && welcome->base_bytes != 0 && !send->local;
+    if (send->local && far_source_map_known(send->map) == send->blocks && !order->has_base_root) {
+        from = send->blocks;
+    }
+    far_source_map_begin(send->map, from, has_base, has_base ? welcome->base_bytes : 0);
+    from = from < far_source_map_known(send->map) ? 0 : from; /* begun anew: nothing is known any more */
+    bool list = uses_list(send);
+    send_plan_init(&send->plan, send->size_bytes, from, list ? fetch_changes : NULL, send, order->audit_first_block,
+                   list ? order->audit_blocks : 0);
+    send->next_block = send->marked_block = from;
+    send->marked_ms = far_clock_monotonic_ms();
+    send->planned = false;
+    bool near = send->local || far_bstream_round_trip_us(send->lanes[0].stream) < SEND_NEAR_US;
+    send->buffers_max = near ? SEND_BUFFERS_NEAR : SEND_BUFFERS_MAX;
+    send->lane_count = near ? 1 : SEND_LANES_FAR;
+    send->lanes_up = 0;
+    send->lonely_since_ms = far_clock_monotonic_ms();
+    send->busy = send->groups_open = 0;
+    send->unacked_bytes = send->offered_blocks = send->wanted_blocks = 0;
+    send->credit = (struct far_transfer_credit){0};
+    send->to_offer = send->to_read = send->to_pack = send->to_send = (struct send_queue){0};
+    for (size_t i = 0; i < send->engine->config.worker_count; i++) {
+        send->workers[i].low_block = UINT64_MAX;
+        send->workers[i].runs = false;
+    }
+    for (size_t i = 0; i < SEND_LANES_FAR; i++) {
+        send->lanes[i].up = send->lanes[i].writing = send->lanes[i].reader_runs = send->lanes[i].writer_runs = false;
+    }
+}
+
+/* Everything of the session goes back; the maps stay. */
+static void session_done(struct far_send *send)
+{
+    for (size_t i = 0; i < SEND_GROUPS; i++) {
+        far_pool_give(send->engine->pool_out, send->groups[i].buffer);
+        send->groups[i].buffer = NULL;
+        send->groups[i].state = SEND_FREE;
+        send->groups[i].unacked_bytes = 0;
+    }
+    for (size_t i = 0; i < FAR_ENGINE_WORKERS_MAX; i++) {
+        for (size_t c = 0; c < SEND_CHUNKS; c++) {
+            far_pool_give(send->engine->pool_out, send->workers[i].buffers[c]);
+            send->workers[i].buffers[c] = NULL;
+            send->workers[i].spares[c] = NULL;
+        }
+        send->workers[i].open = NULL;
+    }
+    for (size_t i = 0; i < SEND_LANES_FAR; i++) {
+        struct send_lane *lane = &send->lanes[i];
+        send_lane_close(lane);
+        lane->held = NULL;
+        far_throttle_ticket_done(send->engine->throttle, &lane->ticket);
+        far_throttle_ticket_init(&lane->ticket);
+    }
+    send->buffers = send->groups_used = 0;
+    atomic_store(&send->attempt->figures.streams, 0);
+}
+
+/* The mutex is held. */
+static void wait_for_end(struct far_send *send)
+{
+    while (!send->stop) {
+        if (send->local && send_all_hashed(send)) {
+            send_stop(send, 0, NULL, false);
+            break;
+        }
+        struct timespec at = far_clock_monotonic_in(SEND_MARK_MS);
+        pthread_cond_timedwait(&send->ended, &send->mutex, &at);
+        send_note_progress(send);
+    }
+}
+
+static int session(struct far_send *send, const struct far_transfer_welcome *welcome, struct far_error *err)
+{
+    session_init(send, welcome);
+    int rc = start_threads(send, err);
+    pthread_mutex_lock(&send->mutex);
+    if (rc != 0) {
+        send_stop(send, rc, err, true);
+    }
+    wait_for_end(send);
+    pthread_mutex_unlock(&send->mutex);
+    join_threads(send);
     session_done(send);
     if (send->rc != 0 && err != NULL) {
         *err = send->error;
@@ -349,69 +320,35 @@ static int session(struct far_send *send, const struct far_transfer_welcome *wel
     return send->rc;
 }
 
-static int say_hello(struct far_send *send, struct far_bstream *stream, struct far_transfer_welcome *ret_welcome,
-                     struct far_error *err)
+/* What a cancel does: it must not be lost between two sessions, where nobody looks at `stop`. */
+static void interrupt(void *arg)
 {
-    const struct far_engine_order *order = &send->attempt->order;
-    struct far_transfer_hello hello = {
-        .job_id = order->job_id,
-        .disk_index = order->disk_index,
-        .disk_id = order->disk_id,
-        .task = order->task,
-        .attempt = order->attempt,
-        .incarnation_epoch = order->incarnation_epoch,
-        .plan_epoch = order->plan_epoch,
-        .size_bytes = send->size_bytes,
-        .frontier_block = send->known_block,
-        .has_base = order->has_base_root,
-    };
-    struct far_frame frame;
-    memcpy(hello.base_root, order->base_root, sizeof hello.base_root);
-    snprintf(hello.freeze_ref, sizeof hello.freeze_ref, "%s", order->freeze_ref);
-    uint64_t idle_ms = send->engine->config.idle_ms;
-    size_t len = far_transfer_hello_encode(&hello, frame.head);
-    int rc = far_frame_write(stream, FAR_TRANSFER_HELLO, frame.head, len, idle_ms, err);
-    do {
-        rc = rc == 0 ? far_frame_read(stream, idle_ms, &frame, err) : rc;
-    } while (rc == 0 && frame.header.type == FAR_TRANSFER_PING);
-    if (rc == 0 && frame.header.type == FAR_TRANSFER_ERROR) {
-        rc = far_frame_error(&frame, err);
-    } else if (rc == 0 && frame.header.type != FAR_TRANSFER_WELCOME) {
-        rc = far_fail(err, FAR_INVALID, "the other node did not answer the hello");
+    struct far_send *send = arg;
+    struct far_error error;
+    if (!far_attempt_stopped(send->attempt)) {
+        return; /* a visitor: whoever waits for one is woken by the attempt itself */
     }
-    rc = rc == 0 ? far_transfer_welcome_decode(far_frame_head(&frame), ret_welcome, err) : rc;
-    if (rc == 0 && ret_welcome->resume_block > send->known_block) {
-        rc = far_fail(err, FAR_INVALID, "the other node resumes where nobody was");
-    }
-    return rc;
+    far_fail(&error, FAR_CANCELED, "canceled");
+    pthread_mutex_lock(&send->mutex);
+    send_stop(send, FAR_CANCELED, &error, true);
+    pthread_mutex_unlock(&send->mutex);
 }
 
-/* One connection: dial, hello, session. */
 static int connect_once(struct far_send *send, bool *ret_met, struct far_error *err)
 {
-    const struct far_engine_order *order = &send->attempt->order;
-    struct far_peer peer = {.party = FAR_PARTY_NODE, .id = order->peer_node_id};
     struct far_transfer_welcome welcome;
-    struct far_bstream *stream = NULL;
-    send->own = false;
-    int rc = far_bstream_dial(send->engine->config.net, order->peer_address, peer, DIAL_MS, &stream, err);
+    pthread_mutex_lock(&send->mutex);
+    send->stop = send->own = false;
+    send->rc = 0;
+    pthread_mutex_unlock(&send->mutex);
+    far_random_bytes(send->session, sizeof send->session);
+    int rc = far_attempt_check(send->attempt, err); /* after stop: a cancel sets its flag first */
+    rc = rc == 0 ? send_lane_connect(&send->lanes[0], false, &welcome, err) : rc;
     if (rc != 0) {
         return rc;
     }
-    rc = far_attempt_check_peer(send->attempt, stream, err);
-    send->own = rc != 0; /* dialing again cannot help */
-    rc = rc == 0 ? far_attempt_use(send->attempt, stream, err) : rc;
-    rc = rc == 0 ? say_hello(send, stream, &welcome, err) : rc;
-    send->own = send->own || rc == FAR_DENIED;
-    if (rc == 0) {
-        *ret_met = true;
-        send->stream = stream;
-        rc = session(send, &welcome, err);
-        send->stream = NULL;
-    }
-    far_attempt_use(send->attempt, NULL, NULL);
-    far_bstream_free(stream);
-    return rc;
+    *ret_met = true;
+    return session(send, &welcome, err);
 }
 
 static int transfer(struct far_send *send, struct far_error *err)
@@ -430,7 +367,8 @@ static int transfer(struct far_send *send, struct far_error *err)
         uint64_t now_ms = far_clock_monotonic_ms();
         lonely_since_ms = met ? now_ms : lonely_since_ms;
         backoff_ms = met ? FAR_BACKOFF_MIN_MS : backoff_ms;
-        if (now_ms - lonely_since_ms >= FAR_ENGINE_LONELY_MS) {
+        atomic_store(&send->attempt->figures.bottleneck, FAR_ENGINE_PEER);
+        if (now_ms - lonely_since_ms >= LONELY_MS) {
             far_error_context(err, "reach the target node at '%s'", send->attempt->order.peer_address);
             err->klass = FAR_TIMEOUT;
             return FAR_TIMEOUT;
@@ -475,15 +413,20 @@ static int open_view(struct far_send *send, struct far_error *err)
 static int send_prepare(struct far_send *send, struct far_error *err)
 {
     const struct far_engine_order *order = &send->attempt->order;
-    int rc = far_map_new(send->size_bytes, &send->map, err);
-    if (rc == 0 && !order->has_base_root) {
-        rc = far_map_new(send->size_bytes, &send->base, err); /* the target starts with zeroes */
-    }
+    struct far_source_map_config config = {
+        .dir = send->engine->cache_dir,
+        .disk_id = order->disk_id,
+        .size_bytes = send->size_bytes,
+        .has_base = order->has_base_root,
+        .job_id = order->job_id,
+        .freeze_ref = order->freeze_ref,
+    };
+    memcpy(config.base_root.bytes, order->base_root, sizeof config.base_root.bytes);
+    int rc = far_source_map_new(&config, &send->map, err);
     if (rc != 0) {
         return rc;
     }
     send->blocks = far_map_block_count(send->size_bytes);
-    send->chunks = (send->blocks + FAR_TRANSFER_GROUP - 1) / FAR_TRANSFER_GROUP;
     atomic_store(&send->attempt->bytes_total, send->size_bytes);
     for (size_t i = 0; rc == 0 && i < send->engine->config.worker_count; i++) {
         struct send_worker *worker = &send->workers[i];
@@ -494,15 +437,17 @@ static int send_prepare(struct far_send *send, struct far_error *err)
             rc = far_fail(err, FAR_LIMIT, "no memory for a transfer");
         }
     }
-    if (rc == 0) {
-        send_cache_load_base(send);
-        send_cache_load_work(send);
+    for (unsigned i = 0; i < SEND_LANES_FAR; i++) {
+        send->lanes[i].send = send;
+        send->lanes[i].index = i;
+        far_throttle_ticket_init(&send->lanes[i].ticket);
     }
     return rc;
 }
 
 static void send_free(struct far_send *send)
 {
+    far_attempt_watch(send->attempt, NULL, NULL, NULL);
     if (send->handle != NULL) {
         send->platform->adapter->bytes->close(send->handle);
     }
@@ -510,12 +455,16 @@ static void send_free(struct far_send *send)
         free(send->workers[i].scratch);
         ZSTD_freeCCtx(send->workers[i].zstd);
     }
-    far_map_free(send->base);
-    far_map_free(send->map);
-    far_map_free(send->durable);
+    for (size_t i = 0; i < SEND_LANES_FAR && send->lanes[i].send != NULL; i++) {
+        far_throttle_ticket_done(send->engine->throttle, &send->lanes[i].ticket);
+    }
+    far_source_map_free(send->map);
     pthread_mutex_destroy(&send->mutex);
+    pthread_mutex_destroy(&send->plan_mutex);
+    pthread_mutex_destroy(&send->missed_mutex);
     pthread_cond_destroy(&send->work);
     pthread_cond_destroy(&send->out);
+    pthread_cond_destroy(&send->ended);
     free(send);
 }
 
@@ -527,13 +476,39 @@ static struct far_send *send_new(struct far_attempt *attempt)
         pthread_condattr_init(&attr);
         pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
         far_mutex_init_brief(&send->mutex);
+        pthread_mutex_init(&send->plan_mutex, NULL);
+        pthread_mutex_init(&send->missed_mutex, NULL);
         pthread_cond_init(&send->work, &attr);
         pthread_cond_init(&send->out, &attr);
+        pthread_cond_init(&send->ended, &attr);
         pthread_condattr_destroy(&attr);
         send->attempt = attempt;
         send->engine = attempt->engine;
     }
     return send;
+}
+
+static int fill_result(struct far_send *send, struct far_engine_report *result, struct far_error *err)
+{
+    const struct far_engine_order *order = &send->attempt->order;
+    struct far_hash256 root;
+    int rc = far_source_map_close_to(send->map, send->blocks, err);
+    if (rc != 0) {
+        return rc;
+    }
+    far_source_map_root(send->map, &root);
+    memcpy(result->root, root.bytes, sizeof result->root);
+    result->has_root = true;
+    result->size_bytes = send->size_bytes;
+    result->full = !send->plan.has_list;
+    result->audited_blocks = send->audited_blocks;
+    result->audit_next_block = (order->audit_first_block + order->audit_blocks) % send->blocks;
+    result->missed_block_count = send->missed_blocks;
+    result->missed_count = send->missed_count;
+    memcpy(result->missed, send->missed, sizeof result->missed);
+    atomic_store(&send->attempt->bytes_done, send->size_bytes);
+    far_source_map_finish(send->map);
+    return 0;
 }
 
 int far_run_send(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
@@ -550,17 +525,10 @@ int far_run_send(struct far_attempt *attempt, struct far_engine_report *result, 
     }
     rc = open_view(send, err);
     rc = rc == 0 ? send_prepare(send, err) : rc;
+    rc = rc == 0 ? far_attempt_watch(attempt, interrupt, send, err) : rc;
     rc = rc == 0 ? transfer(send, err) : rc;
-    if (rc == 0) {
-        struct far_hash256 root;
-        far_map_root(send->map, &root);
-        memcpy(result->root, root.bytes, sizeof result->root);
-        result->has_root = true;
-        result->size_bytes = send->size_bytes;
-        result->full = true;
-        atomic_store(&attempt->bytes_done, send->size_bytes);
-        send_cache_finish(send);
-    }
+    rc = rc == 0 ? fill_result(send, result, err) : rc;
+    memcpy(result->resync_reason, send->resync_reason, sizeof result->resync_reason);
     result->outcome = send->outcome;
     far_transfer_slot_give(engine, &engine->sending);
     send_free(send);

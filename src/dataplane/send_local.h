@@ -1,22 +1,27 @@
-/* What the files of a send share: its groups, its workers, its queues.
+/* What the files of a send share: its groups, its workers, its connections, its queues.
  *
- * Threads of one session: the attempt's own reads frames; one writes them (send_writer.c); the workers read the frozen
- * view, hash, and pack wanted blocks (send_worker.c). They meet under far_send.mutex, once a chunk or a group. */
+ * Threads of one session: workers read the frozen view, hash, and pack wanted blocks (send_worker.c, send_pack.c); each
+ * connection (a lane) has one that reads frames and one that writes them (send_lane.c, send_writer.c); the attempt's own
+ * waits for the end. They meet under far_send.mutex, once a chunk or a group. */
 #ifndef FAR_DATAPLANE_SEND_LOCAL_H
 #define FAR_DATAPLANE_SEND_LOCAL_H
 
 #include "dataplane/engine_local.h"
+#include "dataplane/send_plan.h"
+#include "dataplane/source_map.h"
 
 enum {
-    SEND_CHUNKS = 4, /* hashed together: their blocks fill the lanes of leaf_lanes.h better */
-    SEND_GROUPS = 96,       /* offered or about to be, at most */
-    SEND_BUFFERS_MAX = 48,  /* the window, and offers that run ahead of it */
+    SEND_CHUNKS = 4,  /* hashed together: their blocks fill the lanes of leaf_lanes.h better */
+    SEND_GROUPS = 512, /* at work, offered or about to be, at most; at most FAR_TRANSFER_SLOTS */
+    SEND_BUFFERS_MAX = 64,  /* the window, and offers that run ahead of it */
     SEND_BUFFERS_NEAR = 12, /* the same on a path of less than SEND_NEAR_US: what is sent soon is still in the cache */
     SEND_NEAR_US = 2000,
+    SEND_LANES_FAR = 4,     /* connections on a path that is not near: one that is lost costs a quarter of the speed */
     SEND_BUFFERS_MIN = 4,
     SEND_DIRECT_MIN = 8,    /* so many candidates in one chunk: it is its own group, nothing is copied */
     SEND_OPEN_CHUNKS = 64,  /* a gathering group waits for so many chunks before it is offered as it is */
-    SEND_MARK_BLOCKS = 512, /* between two marks */
+    SEND_MARK_BLOCKS = 512, /* between two marks, or SEND_MARK_MS */
+    SEND_MARK_MS = 500,
     SEND_RATE_BYTES = 8 * 1024 * 1024,        /* written between two measurements of the wire */
     SEND_COMPRESS_BELOW = 200 * 1000 * 1000, /* bytes a second of the wire: slower, compression pays */
 };
@@ -26,20 +31,28 @@ enum send_group_state {
     SEND_OPEN,     /* a worker fills it */
     SEND_OFFERING, /* in to_offer */
     SEND_OFFERED,  /* the target's answer is awaited */
+    SEND_READING,  /* in to_read, or a worker reads wanted blocks once more: its buffer was needed elsewhere */
     SEND_PACKING,  /* in to_pack, or a worker compresses it */
-    SEND_SENDING,  /* in to_send, or the writer writes it */
+    SEND_SENDING,  /* in to_send, or a writer writes it */
+    SEND_SENT,     /* the target's acknowledgement is awaited */
 };
 
 struct send_group {
     enum send_group_state state;
     struct send_group *next; /* in a queue */
-    uint8_t *buffer;         /* 16 blocks from the pool; NULL: only zero runs */
+    unsigned lane;           /* where it was offered or sent last */
+    uint8_t *buffer;         /* 16 blocks from the pool; NULL: only zero runs, or to be read once more */
     uint8_t place[FAR_TRANSFER_GROUP]; /* of each slot in the buffer */
     uint16_t places_used;              /* bit set */
     uint16_t wanted;
+    bool counted;       /* its answer is in the figures */
+    bool compress;
+    bool early_ack, early_want; /* the answer came while it was being written */
     uint64_t low_block; /* nothing below it is in this group */
     uint64_t open_chunk;
+    uint64_t unacked_bytes;
     struct far_transfer_offer offer;
+    struct far_transfer_want want;
     struct far_transfer_data data;
 };
 
@@ -48,11 +61,23 @@ struct send_queue {
     size_t count;
 };
 
+/* What a worker has in hand: at most 16 blocks, neighbours or not. */
+struct send_chunk {
+    size_t index; /* of its buffer and spare group in the worker */
+    size_t count;
+    uint64_t blocks[FAR_TRANSFER_GROUP]; /* ascending */
+    uint16_t unlisted;   /* bit set: only the audit wants it */
+    uint16_t candidates; /* to be offered */
+    uint16_t zeroes;     /* now zero, to be told */
+    uint16_t holes;      /* known to be zero, not read */
+    struct far_hash256 leaves[FAR_TRANSFER_GROUP];
+};
+
 struct send_worker {
     struct far_send *send;
     pthread_t thread;
     bool runs;
-    uint8_t *buffers[SEND_CHUNKS];           /* to read into */
+    uint8_t *buffers[SEND_CHUNKS];          /* to read into */
     struct send_group *spares[SEND_CHUNKS]; /* reserved for the chunks in work */
     struct send_group *open;  /* gathers sparse candidates */
     uint64_t low_block;       /* nothing below it is in this worker's hands; under the mutex */
@@ -61,54 +86,86 @@ struct send_worker {
     void *zstd;               /* ZSTD_CCtx */
 };
 
+/* One connection of a session. */
+struct send_lane {
+    struct far_send *send;
+    unsigned index;
+    pthread_t reader, writer;
+    bool reader_runs, writer_runs;
+    struct far_bstream *stream; /* dialing, shaking hands, or up; shut down by send_stop */
+    bool up;                    /* the writer may use it */
+    bool writing;
+    uint64_t written_ms; /* when something was written last */
+    struct send_group *held; /* waits for the limits of bandwidth; its place in their queue is the ticket */
+    struct far_throttle_ticket ticket;
+    uint64_t waited_ns; /* for them, since the last data */
+};
+
 struct far_send {
     struct far_attempt *attempt;
     struct far_engine *engine;
     struct far_platform *platform;
     void *handle;
-    uint64_t size_bytes, blocks, chunks;
-    struct far_map *base;    /* what the target is known to have; NULL: unknown */
-    struct far_map *map;     /* leaves of the frozen view */
-    struct far_map *durable; /* the part of map below durable_block, to be saved */
-    uint64_t known_block;    /* map is right below this block */
-    uint64_t durable_block;
+    uint64_t size_bytes, blocks;
+    struct far_source_map *map;
+    bool list_failed; /* the platform's list of changes cannot be used */
+    char resync_reason[200];
     enum far_adapter_outcome outcome;
+    pthread_mutex_t missed_mutex;
+    struct far_engine_missed missed[FAR_ENGINE_MISSED_MAX];
+    size_t missed_count;
+    uint64_t missed_blocks, audited_blocks;
 
     /* one session */
-    struct far_bstream *stream;
+    uint8_t session[16];
     bool skip_equal; /* blocks that equal the base need not be offered */
     bool local;      /* the target has everything: only the root is to be computed */
+    pthread_mutex_t plan_mutex; /* of plan; taken before mutex */
+    struct send_plan plan;
     pthread_mutex_t mutex;
-    pthread_cond_t work, out;
+    pthread_cond_t work, out, ended;
     bool stop;
-    int rc; /* why it stopped */
+    int rc;   /* why it stopped */
     bool own; /* the error is of this side: dialing again cannot help */
     struct far_error error;
-    uint64_t next_chunk;
-    size_t busy; /* workers with a chunk in hand */
-    size_t buffers, buffers_max, groups_used;
-    struct far_transfer_credit credit, spent;
-    struct send_queue to_offer, to_pack, to_send;
-    uint64_t marked_block;
+    uint64_t next_block; /* nothing before it is still in the plan */
+    bool planned;        /* nothing is left in the plan */
+    size_t busy;         /* workers with chunks in hand */
+    uint64_t pages_come; /* of the map, from the target */
+    size_t buffers, buffers_max, groups_used, groups_open;
+    uint64_t group_count; /* numbers given so far */
+    struct far_transfer_credit credit;
+    uint64_t unacked_bytes;
+    uint64_t offered_blocks, wanted_blocks; /* lately */
+    struct send_queue to_offer, to_read, to_pack, to_send;
+    uint64_t marked_block, marked_ms;
     uint64_t wire_bytes, wire_ns; /* of the window being measured */
-    uint64_t wire_rate;           /* bytes a second that the stream took lately; 0 = not known yet */
+    uint64_t wire_rate;           /* bytes a second that the connections took lately; 0 = not known yet */
     bool fin_sent, acked;
+    unsigned fin_lane, lanes_up, lane_count;
+    uint64_t lonely_since_ms; /* no connection is up since then; 0: some is */
     struct send_group groups[SEND_GROUPS];
     struct send_worker workers[FAR_ENGINE_WORKERS_MAX];
+    struct send_lane lanes[SEND_LANES_FAR];
 };
 
 /* The mutex is held: */
 void send_queue_push(struct send_queue *queue, struct send_group *group);
 struct send_group *send_queue_pop(struct send_queue *queue);
 void send_group_free(struct far_send *send, struct send_group *group);
+void send_group_drop_buffer(struct far_send *send, struct send_group *group);
+/* It is to be offered, with a number that was never used. */
+void send_group_offer(struct far_send *send, struct send_group *group);
+/* What is wanted of it is to be read once more. */
+void send_group_read(struct far_send *send, struct send_group *group);
 /* The first error stops the session. own: as above. */
 void send_stop(struct far_send *send, int rc, const struct far_error *error, bool own);
 /* What is wanted of a group, as it lies. */
 void send_describe_raw(struct send_group *group);
 bool send_all_hashed(const struct far_send *send);
-/* Everything below it is hashed, and what was wanted of it written to the stream. */
+/* Everything below it is hashed, and settled at the target. */
 uint64_t send_low_block(const struct far_send *send);
-/* Raises the attempt's bytes_done to what is behind it: hashed and, where wanted, on its way. The mutex is held. */
+/* Raises the attempt's bytes_done to what is behind it. The mutex is held. */
 void send_note_progress(struct far_send *send);
 
 /* Reads length bytes of the view; what its adapter knows to be zeroes is not read. ret_hole: all of it is, and the buffer was
@@ -117,12 +174,22 @@ int send_read(struct send_worker *worker, uint8_t *buffer, uint64_t offset, size
               struct far_error *err);
 
 void *send_worker_main(void *arg);
-void *send_writer_main(void *arg);
+/* send_pack.c, a worker's; the mutex is not held: what is wanted of a group gets ready to be sent, pages and compression
+ * included */
+void send_pack(struct send_worker *worker, struct send_group *group);
+/* Reads what is wanted of a group once more into its buffer. *ret_changed: the view is not what it was (it was never
+ * frozen); the group has to be offered anew. */
+int send_read_again(struct send_worker *worker, struct send_group *group, bool *ret_changed, struct far_error *err);
 
-/* send_cache.c: maps that outlive the process, as files in the cache folder; all best effort */
-void send_cache_load_base(struct far_send *send);
-void send_cache_load_work(struct far_send *send);
-void send_cache_save_work(struct far_send *send, uint64_t durable_block);
-void send_cache_finish(struct far_send *send);
+/* send_lane.c: one connection, dialed or waited for, after its hello; the stream is lane->stream then */
+int send_lane_connect(struct send_lane *lane, bool joins, struct far_transfer_welcome *ret_welcome, struct far_error *err);
+void send_lane_close(struct send_lane *lane);
+void *send_lane_reader_main(void *arg);
+void *send_lane_writer_main(void *arg); /* send_writer.c */
+
+/* send_frames.c: one frame of the target */
+int send_take_frame(struct send_lane *lane, const struct far_frame *frame, struct far_error *err);
+/* What was under way on this lane is offered once more on another. The mutex is held. */
+void send_lane_lost(struct send_lane *lane);
 
 #endif

@@ -1,6 +1,5 @@
-/* A worker of a send: reads chunks of the frozen view, finds zeroes, hashes, compares with the base, and forms groups
- * to offer; packs (compresses, checks) the blocks of a group that the target wants. Packing comes first: it frees
- * buffers.
+/* A worker of a send: takes blocks from the plan, reads them, finds zeroes, hashes, compares with the base, and forms groups
+ * to offer; reads again and packs what the target wants (send_pack.c). Packing comes first: it frees buffers.
  *
  * A chunk with many candidates becomes a group of its own and keeps its buffer, nothing is copied. Few candidates of
  * many chunks are gathered into one open group, so that scattered changes fill a group too. */
@@ -10,48 +9,51 @@
 #include "base/hash.h"
 #include "dataplane/leaf_lanes.h"
 
-#include <zstd.h>
+#include <stdio.h>
 
-enum { POOL_POLL_MS = 5, SAMPLE_BYTES = 4096, LEVEL = 1 };
-
-/* What a chunk turned out to hold. */
-struct chunk {
-    size_t index; /* of its buffer and spare group in the worker */
-    uint64_t first_block;
-    size_t count;
-    uint16_t candidates; /* bit set: to be offered */
-    uint16_t zeroes;     /* bit set: now zero, to be told */
-    bool hole;           /* known to be all zero, nothing was read */
-    struct far_hash256 leaves[FAR_TRANSFER_GROUP];
+enum {
+    POOL_POLL_MS = 5,
+    PAGES_AHEAD = 32,                     /* of the map, opened before they are needed: the target may have to be asked */
+    SPREAD_MAX = 1 << 30,                 /* blocks between the first and the last of a chunk */
+    DROP_SHARE = 4,                       /* of what is offered at most a fourth is wanted: buffers need not be kept for it */
 };
 
-/* ---- hashing ---- */
+/* ---- reading and hashing ---- */
 
-static int read_chunk(struct send_worker *worker, struct chunk *chunk, struct far_error *err)
+/* Neighbours are read at once. */
+static int read_chunk(struct send_worker *worker, struct send_chunk *chunk, struct far_error *err)
 {
     struct far_send *send = worker->send;
     uint8_t *buffer = worker->buffers[chunk->index];
-    uint64_t offset = chunk->first_block * FAR_BLOCK_BYTES;
-    uint64_t rest = send->size_bytes - offset;
-    size_t whole = chunk->count * FAR_BLOCK_BYTES;
-    size_t length = rest < whole ? (size_t)rest : whole;
-    int rc = send_read(worker, buffer, offset, length, &chunk->hole, err);
-    if (rc == 0 && !chunk->hole) {
-        memset(buffer + length, 0, whole - length);
+    int rc = 0;
+    for (size_t i = 0, n; rc == 0 && i < chunk->count; i += n) {
+        for (n = 1; i + n < chunk->count && chunk->blocks[i + n] == chunk->blocks[i] + n; n++) {
+        }
+        uint64_t offset = chunk->blocks[i] * FAR_BLOCK_BYTES, rest = send->size_bytes - offset;
+        size_t whole = n * FAR_BLOCK_BYTES, length = rest < whole ? (size_t)rest : whole;
+        bool hole = false;
+        rc = send_read(worker, buffer + i * FAR_BLOCK_BYTES, offset, length, &hole, err);
+        if (rc == 0 && hole) {
+            chunk->holes |= (uint16_t)(((1u << n) - 1) << i);
+        } else if (rc == 0) {
+            memset(buffer + i * FAR_BLOCK_BYTES + length, 0, whole - length);
+            atomic_fetch_add(&send->attempt->figures.bytes_read, length);
+        }
     }
     return rc;
 }
 
-static void hash_chunks(struct send_worker *worker, struct chunk *chunks, size_t chunk_count)
+static void hash_chunks(struct send_worker *worker, struct send_chunk *chunks, size_t chunk_count)
 {
     const uint8_t *blocks[SEND_CHUNKS * FAR_TRANSFER_GROUP];
     struct far_hash256 leaves[SEND_CHUNKS * FAR_TRANSFER_GROUP];
-    size_t count = 0;
+    size_t count = 0, zeroes = 0;
     for (size_t c = 0; c < chunk_count; c++) {
         for (size_t i = 0; i < chunks[c].count; i++) {
             const uint8_t *block = worker->buffers[chunks[c].index] + i * FAR_BLOCK_BYTES;
-            if (chunks[c].hole || far_block_is_zero(block, FAR_BLOCK_BYTES)) {
+            if ((chunks[c].holes >> i & 1) != 0 || far_block_is_zero(block, FAR_BLOCK_BYTES)) {
                 chunks[c].zeroes |= (uint16_t)(1u << i);
+                zeroes++;
             } else {
                 chunks[c].candidates |= (uint16_t)(1u << i);
                 blocks[count++] = block;
@@ -65,42 +67,69 @@ static void hash_chunks(struct send_worker *worker, struct chunk *chunks, size_t
             chunks[c].leaves[i] = (chunks[c].zeroes >> i & 1) != 0 ? *far_zero_leaf() : *next++;
         }
     }
+    atomic_fetch_add(&worker->send->attempt->figures.bytes_zero, (uint64_t)zeroes * FAR_BLOCK_BYTES);
+    atomic_fetch_add(&worker->send->attempt->hashed_bytes, (uint64_t)(count + zeroes) * FAR_BLOCK_BYTES);
+}
+
+/* A block changed and the list did not say so. */
+static void note_missed(struct far_send *send, uint64_t block)
+{
+    pthread_mutex_lock(&send->missed_mutex);
+    struct far_engine_missed *last = send->missed_count > 0 ? &send->missed[send->missed_count - 1] : NULL;
+    send->missed_blocks++;
+    if (last != NULL && block >= last->first_block && block <= last->first_block + last->block_count) {
+        last->block_count += block == last->first_block + last->block_count;
+    } else if (send->missed_count < FAR_ENGINE_MISSED_MAX) {
+        send->missed[send->missed_count++] = (struct far_engine_missed){.first_block = block, .block_count = 1};
+    } else if (block > last->first_block) { /* the last range reaches over all the rest */
+        uint64_t count = block - last->first_block + 1;
+        last->block_count = count > last->block_count ? count : last->block_count;
+    } else {
+        last->block_count += last->first_block - block;
+        last->first_block = block;
+    }
+    pthread_mutex_unlock(&send->missed_mutex);
 }
 
 /* Keep the leaves, and drop what the target is known to have. */
-static void compare_chunk(struct far_send *send, struct chunk *chunk)
+static void compare_chunk(struct far_send *send, struct send_chunk *chunk)
 {
-    uint64_t changed = 0;
+    uint64_t changed = 0, audited = 0;
     for (size_t i = 0; i < chunk->count; i++) {
-        uint64_t block = chunk->first_block + i;
-        struct far_hash256 before;
-        far_map_set(send->map, block, &chunk->leaves[i]);
-        if (send->base == NULL) {
-            continue;
+        bool differs = far_source_map_set(send->map, chunk->blocks[i], &chunk->leaves[i]);
+        bool unlisted = (chunk->unlisted >> i & 1) != 0;
+        changed += differs;
+        audited += unlisted;
+        if (unlisted && differs) {
+            note_missed(send, chunk->blocks[i]);
         }
-        far_map_get(send->base, block, &before);
-        bool equal = far_hash256_equal(&before, &chunk->leaves[i]);
-        changed += !equal;
-        if (equal && send->skip_equal) {
+        if (!differs && send->skip_equal) {
             chunk->candidates &= (uint16_t)~(1u << i);
             chunk->zeroes &= (uint16_t)~(1u << i);
         }
     }
-    atomic_fetch_add(&send->attempt->bytes_changed, changed * FAR_BLOCK_BYTES);
+    if (send->skip_equal || send->local) {
+        atomic_fetch_add(&send->attempt->bytes_changed, changed * FAR_BLOCK_BYTES);
+    }
+    if (audited > 0) {
+        pthread_mutex_lock(&send->missed_mutex);
+        send->audited_blocks += audited;
+        pthread_mutex_unlock(&send->missed_mutex);
+    }
 }
 
 /* ---- groups ---- */
 
-static void add_zeroes(struct send_group *group, const struct chunk *chunk)
+static void add_zeroes(struct send_group *group, const struct send_chunk *chunk)
 {
     struct far_transfer_offer *offer = &group->offer;
     for (size_t i = 0; i < chunk->count; i++) {
-        uint64_t block = chunk->first_block + i;
+        uint64_t block = chunk->blocks[i];
         if ((chunk->zeroes >> i & 1) == 0) {
             continue;
         }
         struct far_transfer_run *last = offer->run_count > 0 ? &offer->runs[offer->run_count - 1] : NULL;
-        if (last != NULL && last->first_block + last->count == block) {
+        if (last != NULL && last->first_block + last->count == block && last->count < UINT32_MAX) {
             last->count++;
         } else {
             offer->runs[offer->run_count++] = (struct far_transfer_run){.first_block = block, .count = 1};
@@ -108,40 +137,52 @@ static void add_zeroes(struct send_group *group, const struct chunk *chunk)
     }
 }
 
-static void add_slot(struct send_group *group, const struct chunk *chunk, size_t i, unsigned place)
+static void add_slot(struct send_group *group, const struct send_chunk *chunk, size_t i, unsigned place)
 {
     struct far_transfer_offer *offer = &group->offer;
-    offer->blocks[offer->block_count] = chunk->first_block + i;
+    offer->blocks[offer->block_count] = chunk->blocks[i];
     memcpy(offer->ids[offer->block_count], chunk->leaves[i].bytes, 32);
     group->place[offer->block_count++] = (uint8_t)place;
     group->places_used |= (uint16_t)(1u << place);
 }
 
-static struct send_group *open_spare(struct send_worker *worker, const struct chunk *chunk)
+static struct send_group *open_spare(struct send_worker *worker, const struct send_chunk *chunk)
 {
     struct send_group *group = worker->spares[chunk->index];
     worker->spares[chunk->index] = NULL;
-    group->low_block = chunk->first_block;
-    group->open_chunk = chunk->first_block / FAR_TRANSFER_GROUP;
+    group->low_block = chunk->blocks[0];
+    group->open_chunk = chunk->blocks[0] / FAR_TRANSFER_GROUP;
     return group;
+}
+
+/* Where little of what is offered is wanted, buffers are short of work, not offers of buffers: what is wanted of a group without
+ * one is read once more. The mutex is held. */
+static bool keeps_buffer(const struct far_send *send)
+{
+    return send->buffers + SEND_CHUNKS < send->buffers_max || send->offered_blocks < SEND_MARK_BLOCKS ||
+           send->wanted_blocks * DROP_SHARE > send->offered_blocks;
 }
 
 static void submit(struct far_send *send, struct send_group *group)
 {
     pthread_mutex_lock(&send->mutex);
-    group->state = SEND_OFFERING;
-    send_queue_push(&send->to_offer, group);
+    if (group->buffer != NULL && !keeps_buffer(send)) {
+        send_group_drop_buffer(send, group);
+    }
+    send_group_offer(send, group);
     pthread_mutex_unlock(&send->mutex);
     pthread_cond_signal(&send->out); /* not before: it would wake only to wait for the mutex */
 }
 
 /* Candidates of a sparse chunk join the open group; it keeps the chunk's buffer if it has none, else they are
  * copied. */
-static void gather(struct send_worker *worker, const struct chunk *chunk)
+static void gather(struct send_worker *worker, const struct send_chunk *chunk)
 {
     unsigned count = (unsigned)__builtin_popcount(chunk->candidates);
-    if (worker->open != NULL && worker->open->offer.block_count + count > FAR_TRANSFER_GROUP) {
-        submit(worker->send, worker->open);
+    struct send_group *open = worker->open;
+    if (open != NULL && (open->offer.block_count + count > FAR_TRANSFER_GROUP ||
+                         chunk->blocks[chunk->count - 1] - open->low_block > SPREAD_MAX)) {
+        submit(worker->send, open);
         worker->open = NULL;
     }
     if (worker->open == NULL) {
@@ -169,10 +210,10 @@ static void gather(struct send_worker *worker, const struct chunk *chunk)
     add_zeroes(group, chunk);
 }
 
-static void offer_chunk(struct send_worker *worker, const struct chunk *chunk)
+static void offer_chunk(struct send_worker *worker, const struct send_chunk *chunk)
 {
     struct far_send *send = worker->send;
-    uint64_t number = chunk->first_block / FAR_TRANSFER_GROUP;
+    uint64_t number = chunk->blocks[0] / FAR_TRANSFER_GROUP;
     if (__builtin_popcount(chunk->candidates) >= SEND_DIRECT_MIN) {
         struct send_group *group = open_spare(worker, chunk);
         group->buffer = worker->buffers[chunk->index];
@@ -195,17 +236,11 @@ static void offer_chunk(struct send_worker *worker, const struct chunk *chunk)
     }
 }
 
-static int do_chunks(struct send_worker *worker, uint64_t number, size_t count, struct far_error *err)
+static int do_chunks(struct send_worker *worker, struct send_chunk *chunks, size_t count, struct far_error *err)
 {
     struct far_send *send = worker->send;
-    struct chunk chunks[SEND_CHUNKS] = {0};
     int rc = 0;
     for (size_t c = 0; rc == 0 && c < count; c++) {
-        uint64_t first = (number + c) * FAR_TRANSFER_GROUP;
-        uint64_t rest = send->blocks - first;
-        chunks[c].index = c;
-        chunks[c].first_block = first;
-        chunks[c].count = rest < FAR_TRANSFER_GROUP ? (size_t)rest : FAR_TRANSFER_GROUP;
         rc = read_chunk(worker, &chunks[c], err);
     }
     if (rc == 0) {
@@ -220,53 +255,18 @@ static int do_chunks(struct send_worker *worker, uint64_t number, size_t count, 
     return rc;
 }
 
-/* ---- packing ---- */
-
-/* Compress a block where it lies; the stored length, or 0 where it stays as it is. A sample says whether to try. */
-static uint32_t compress_block(struct send_worker *worker, uint8_t *block)
-{
-    size_t bound = ZSTD_compressBound(FAR_BLOCK_BYTES);
-    const uint8_t *sample = block + FAR_BLOCK_BYTES / 2;
-    size_t length = ZSTD_compressCCtx(worker->zstd, worker->scratch, bound, sample, SAMPLE_BYTES, LEVEL);
-    if (ZSTD_isError(length) || length > SAMPLE_BYTES - SAMPLE_BYTES / 8) {
-        return 0;
-    }
-    length = ZSTD_compressCCtx(worker->zstd, worker->scratch, bound, block, FAR_BLOCK_BYTES, LEVEL);
-    if (ZSTD_isError(length) || length > FAR_BLOCK_BYTES - FAR_BLOCK_BYTES / 8) {
-        return 0;
-    }
-    memcpy(block, worker->scratch, length);
-    return (uint32_t)length;
-}
-
-static void pack(struct send_worker *worker, struct send_group *group)
-{
-    struct far_transfer_data *data = &group->data;
-    send_describe_raw(group);
-    for (size_t i = 0; i < data->count; i++) {
-        struct far_transfer_stored *stored = &data->stored[i];
-        uint8_t *block = group->buffer + group->place[stored->slot] * FAR_BLOCK_BYTES;
-        uint32_t length = compress_block(worker, block);
-        if (length != 0) {
-            stored->codec = FAR_TRANSFER_ZSTD;
-            stored->length = length;
-            stored->hash = far_hash64(block, length);
-        }
-    }
-}
-
-/* ---- the thread ---- */
+/* ---- taking from the plan ---- */
 
 static struct send_group *reserve_group(struct far_send *send)
 {
     for (size_t i = 0; i < SEND_GROUPS && send->groups_used < SEND_GROUPS; i++) {
-        struct send_group *group = &send->groups[i];
+        struct send_group *group = &send->groups[(send->group_count + i) % SEND_GROUPS];
         if (group->state == SEND_FREE) {
             group->state = SEND_OPEN;
             group->buffer = NULL;
             group->places_used = 0;
+            group->counted = false;
             group->low_block = UINT64_MAX;
-            group->offer.group = (uint32_t)i;
             group->offer.block_count = group->offer.run_count = 0;
             send->groups_used++;
             return group;
@@ -281,15 +281,14 @@ static size_t ready(struct far_send *send, struct send_worker *worker, bool *ret
     size_t sending = atomic_load(&send->engine->sending_hint);
     size_t share = far_pool_count(send->engine->pool_out) / (sending > 0 ? sending : 1);
     size_t most = share < SEND_BUFFERS_MIN ? SEND_BUFFERS_MIN : share < send->buffers_max ? share : send->buffers_max;
-    uint64_t rest = send->chunks - send->next_chunk;
-    size_t wanted = rest < SEND_CHUNKS ? (size_t)rest : SEND_CHUNKS, have = 0;
+    size_t have = 0;
     for (size_t c = 0, kept = 0; c < SEND_CHUNKS; c++) { /* a chunk that was gathered leaves its buffer to the next ones */
         uint8_t *buffer = worker->buffers[c];
         worker->buffers[c] = NULL;
         worker->buffers[kept] = buffer;
         kept += buffer != NULL;
     }
-    for (; have < wanted; have++) {
+    for (; have < SEND_CHUNKS && !send->planned; have++) {
         if (worker->buffers[have] == NULL && send->buffers < most) {
             worker->buffers[have] = far_pool_try(send->engine->pool_out);
             send->buffers += worker->buffers[have] != NULL;
@@ -305,34 +304,131 @@ static size_t ready(struct far_send *send, struct send_worker *worker, bool *ret
     return have;
 }
 
-static void next_chunks(struct far_send *send, struct send_worker *worker, size_t count)
+/* Opens the pages of the map that come next, so that those which the target has to be asked for are under way. */
+static void open_ahead(struct far_send *send)
 {
-    uint64_t number = send->next_chunk;
-    send->next_chunk += count;
-    worker->low_block = worker->open != NULL ? worker->open->low_block : number * FAR_TRANSFER_GROUP;
-    send->busy++;
-    pthread_mutex_unlock(&send->mutex);
+    const struct send_plan *plan = &send->plan;
+    if (!plan->has_list) {
+        uint64_t page = plan->at / FAR_MAP_FANOUT;
+        for (uint64_t i = 1; i <= PAGES_AHEAD && (page + i) * FAR_MAP_FANOUT < send->blocks; i++) {
+            far_source_map_open(send->map, (page + i) * FAR_MAP_FANOUT, NULL);
+        }
+        return;
+    }
+    for (size_t i = plan->extent_at; i < plan->extent_count; i++) {
+        far_source_map_open(send->map, plan->extents[i].offset / FAR_BLOCK_BYTES, NULL);
+    }
+}
+
+/* The next blocks, at most those of a chunk; in a whole disk neighbours that begin at a multiple of a chunk. FAR_BUSY: their
+ * page of the map is not there yet; what was taken before is in the chunk all the same. */
+static int take_chunk(struct far_send *send, struct send_chunk *chunk, struct far_error *err)
+{
+    struct send_plan *plan = &send->plan;
+    while (chunk->count < FAR_TRANSFER_GROUP) {
+        struct send_plan_run run;
+        uint64_t room = plan->has_list ? FAR_TRANSFER_GROUP - chunk->count : FAR_TRANSFER_GROUP - plan->at % FAR_TRANSFER_GROUP;
+        int rc = send_plan_peek(plan, room, &run, err);
+        if (rc != 0 || run.block_count == 0) {
+            return rc;
+        }
+        if (chunk->count > 0 && (run.first_block - chunk->blocks[0] > SPREAD_MAX || !plan->has_list)) {
+            return 0;
+        }
+        uint64_t page_end = (run.first_block / FAR_MAP_FANOUT + 1) * FAR_MAP_FANOUT;
+        uint64_t end = run.first_block + run.block_count < page_end ? run.first_block + run.block_count : page_end;
+        rc = far_source_map_open(send->map, run.first_block, err);
+        if (rc != 0) {
+            open_ahead(send);
+            return rc;
+        }
+        for (uint64_t block = run.first_block; block < end; block++) {
+            chunk->unlisted |= (uint16_t)(run.listed ? 0 : 1u << chunk->count);
+            chunk->blocks[chunk->count++] = block;
+        }
+        send_plan_take(plan, end);
+    }
+    return 0;
+}
+
+/* The plan's lock is held, the platform may be asked. *ret_end: nothing is left. */
+static int take_chunks(struct far_send *send, struct send_chunk *chunks, size_t max, size_t *ret_count, bool *ret_end,
+                       struct far_error *err)
+{
+    size_t count = 0;
+    int rc = 0;
+    *ret_end = false;
+    while (rc == 0 && count < max) {
+        chunks[count] = (struct send_chunk){.index = count};
+        rc = take_chunk(send, &chunks[count], err);
+        if (chunks[count].count == 0) {
+            *ret_end = rc == 0;
+            break;
+        }
+        count++;
+    }
+    if (*ret_end) {
+        rc = far_source_map_ready(send->map, err);
+        *ret_end = rc == 0;
+    }
+    *ret_count = count;
+    return rc == FAR_BUSY || count > 0 ? 0 : rc;
+}
+
+static void next_chunks(struct far_send *send, struct send_worker *worker, size_t max)
+{
+    struct send_chunk chunks[SEND_CHUNKS];
     struct far_error error;
-    int rc = do_chunks(worker, number, count, &error);
+    size_t count = 0;
+    bool end = false;
+    uint64_t pages_come = send->pages_come;
+    send->busy++;
+    worker->low_block = send->next_block; /* also while nobody knows yet what comes */
+    pthread_mutex_unlock(&send->mutex);
+    pthread_mutex_lock(&send->plan_mutex);
+    int rc = take_chunks(send, chunks, max, &count, &end, &error);
+    pthread_mutex_lock(&send->mutex);
+    if (rc == FAR_CORRUPT && send->plan.has_list) {
+        send->list_failed = true;
+        snprintf(send->resync_reason, sizeof send->resync_reason, "%.*s", (int)sizeof send->resync_reason - 1,
+                 error.message);
+    }
+    send->next_block = end ? send->blocks : send->plan.at;
+    send->planned = send->planned || end;
+    if (count > 0) {
+        worker->low_block = chunks[0].blocks[0];
+    }
+    if (worker->open != NULL && worker->open->low_block < worker->low_block) {
+        worker->low_block = worker->open->low_block;
+    }
+    pthread_mutex_unlock(&send->plan_mutex);
+    pthread_mutex_unlock(&send->mutex);
+    rc = rc == 0 && count > 0 ? do_chunks(worker, chunks, count, &error) : rc;
     pthread_mutex_lock(&send->mutex);
     send->busy--;
     worker->low_block = worker->open != NULL ? worker->open->low_block : UINT64_MAX;
     if (rc != 0) {
-        send_stop(send, rc, &error, true);
+        send_stop(send, rc, &error, !send->list_failed);
+    } else if (count == 0 && !end && pages_come == send->pages_come) { /* pages of the map are on their way */
+        struct timespec at = far_clock_monotonic_in(send->engine->config.idle_ms / 4);
+        pthread_cond_signal(&send->out);
+        pthread_cond_timedwait(&send->work, &send->mutex, &at);
     }
     if (send_all_hashed(send)) {
         pthread_cond_broadcast(&send->work); /* open groups are to be offered as they are */
         pthread_cond_signal(&send->out);
+        pthread_cond_broadcast(&send->ended);
     }
 }
+
+/* ---- the thread ---- */
 
 static void finish_open(struct far_send *send, struct send_worker *worker)
 {
     struct send_group *group = worker->open;
     worker->open = NULL;
     worker->low_block = UINT64_MAX;
-    group->state = SEND_OFFERING;
-    send_queue_push(&send->to_offer, group);
+    send_group_offer(send, group);
     pthread_cond_signal(&send->out);
 }
 
@@ -342,26 +438,64 @@ static void wait_for_pool(struct far_send *send)
     pthread_cond_timedwait(&send->work, &send->mutex, &at);
 }
 
+/* What is wanted of it, once more; no buffer to be had: later. The mutex is held. */
+static bool read_again(struct far_send *send, struct send_worker *worker, struct send_group *group)
+{
+    struct far_error error;
+    bool changed = false;
+    uint8_t *buffer = worker->buffers[0];
+    worker->buffers[0] = NULL;
+    if (buffer == NULL && (buffer = far_pool_try(send->engine->pool_out)) != NULL) {
+        send->buffers++;
+    }
+    if (buffer == NULL) {
+        send_queue_push(&send->to_read, group);
+        return false;
+    }
+    group->buffer = buffer;
+    pthread_mutex_unlock(&send->mutex);
+    int rc = send_read_again(worker, group, &changed, &error);
+    pthread_mutex_lock(&send->mutex);
+    if (rc != 0) {
+        send_stop(send, rc, &error, true);
+        group->state = SEND_READING;
+    } else if (changed) {
+        send_group_offer(send, group);
+        pthread_cond_signal(&send->out);
+    } else {
+        group->state = SEND_PACKING;
+        send_queue_push(&send->to_pack, group);
+    }
+    return true;
+}
+
 void *send_worker_main(void *arg)
 {
     struct send_worker *worker = arg;
     struct far_send *send = worker->send;
+    struct send_group *group;
     pthread_mutex_lock(&send->mutex);
     while (!send->stop) {
-        struct send_group *group = send_queue_pop(&send->to_pack);
         bool pool_empty = false;
-        size_t chunks = group == NULL ? ready(send, worker, &pool_empty) : 0;
-        if (group != NULL) {
+        if ((group = send_queue_pop(&send->to_pack)) != NULL) {
             pthread_mutex_unlock(&send->mutex);
-            pack(worker, group);
+            send_pack(worker, group);
             pthread_mutex_lock(&send->mutex);
             group->state = SEND_SENDING;
             send_queue_push(&send->to_send, group);
             pthread_cond_signal(&send->out);
-        } else if (chunks > 0) {
+            continue;
+        }
+        if ((group = send_queue_pop(&send->to_read)) != NULL) {
+            if (!read_again(send, worker, group)) {
+                wait_for_pool(send);
+            }
+            continue;
+        }
+        size_t chunks = ready(send, worker, &pool_empty);
+        if (chunks > 0) {
             next_chunks(send, worker, chunks);
-            send_note_progress(send);
-        } else if (send->next_chunk >= send->chunks && worker->open != NULL) {
+        } else if (send->planned && worker->open != NULL) {
             finish_open(send, worker);
         } else if (pool_empty) {
             wait_for_pool(send);

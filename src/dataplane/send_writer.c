@@ -1,21 +1,36 @@
-/* The writer of a send: marks when they are due; offers, they keep the target busy; data as far as credit reaches; a
- * ping when there is nothing else to say; FIN when everything is hashed and answered. What it says goes out when a system
- * call's worth is there, or when there is nothing more to say at the moment. */
+/* The writer of one connection of a send: pages of the map that the target is asked for; marks when they are due; offers,
+ * they keep the target busy; data as far as the window reaches; a ping when there is nothing else to say; FIN when
+ * everything is hashed and settled. What it says goes out when a system call's worth is there, or when there is nothing
+ * more to say at the moment. All connections take from the same queues: the fast ones take more. */
 #include "dataplane/send_local.h"
 
 #include "base/clock.h"
 
-enum { MARK_MS = 500 };
+enum { THROTTLED_MS = 100 };
 
-static int write_offer(struct far_send *send, const struct send_group *group, struct far_error *err)
+static uint64_t idle_ms_of(const struct far_send *send)
+{
+    return send->engine->config.idle_ms;
+}
+
+static int write_offer(struct send_lane *lane, const struct far_transfer_offer *offer, struct far_error *err)
 {
     uint8_t head[FAR_TRANSFER_HEAD_MAX];
-    size_t len = far_transfer_offer_encode(&group->offer, head);
-    return far_frame_add(send->stream, FAR_TRANSFER_OFFER, head, len, send->engine->config.idle_ms, err);
+    size_t len = far_transfer_offer_encode(offer, head);
+    return far_frame_add(lane->stream, FAR_TRANSFER_OFFER, head, len, idle_ms_of(lane->send), err);
+}
+
+static size_t data_bytes(const struct send_group *group)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < group->data.count; i++) {
+        bytes += group->data.stored[i].length;
+    }
+    return bytes;
 }
 
 /* Head and the stored blocks, sent together; neighbours in the buffer are one piece. */
-static int write_data(struct far_send *send, const struct send_group *group, struct far_error *err)
+static int write_data(struct send_lane *lane, const struct send_group *group, struct far_error *err)
 {
     const struct far_transfer_data *data = &group->data;
     struct far_slice bulk[FAR_TRANSFER_GROUP];
@@ -30,27 +45,22 @@ static int write_data(struct far_send *send, const struct send_group *group, str
         }
     }
     size_t len = far_transfer_data_encode(data, head);
-    return far_frame_add_bulk(send->stream, FAR_TRANSFER_DATA, far_slice(head, len), bulk, pieces,
-                              send->engine->config.idle_ms, err);
+    return far_frame_add_bulk(lane->stream, FAR_TRANSFER_DATA, far_slice(head, len), bulk, pieces, idle_ms_of(lane->send),
+                              err);
 }
 
-static int write_block(struct far_send *send, enum far_transfer_type type, uint64_t block, struct far_error *err)
+static int write_block(struct send_lane *lane, enum far_transfer_type type, uint64_t block, struct far_error *err)
 {
     uint8_t head[FAR_TRANSFER_HEAD_MAX];
     size_t len = far_transfer_block_encode(block, head);
-    return far_frame_add(send->stream, type, head, len, send->engine->config.idle_ms, err);
+    return far_frame_add(lane->stream, type, head, len, idle_ms_of(lane->send), err);
 }
 
-static bool mark_due(const struct far_send *send, uint64_t low, uint64_t since_ms)
+static int write_page_ask(struct send_lane *lane, unsigned level, uint64_t index, struct far_error *err)
 {
-    return low >= send->marked_block + SEND_MARK_BLOCKS || (low > send->marked_block && since_ms >= MARK_MS);
-}
-
-static void wait_for_more(struct far_send *send)
-{
-    uint64_t ms = send->engine->config.idle_ms / 4;
-    struct timespec at = far_clock_monotonic_in(ms < MARK_MS ? ms : MARK_MS);
-    pthread_cond_timedwait(&send->out, &send->mutex, &at);
+    uint8_t head[FAR_TRANSFER_HEAD_MAX];
+    size_t len = far_transfer_page_ask_encode(level, index, head);
+    return far_frame_add(lane->stream, FAR_TRANSFER_PAGE_ASK, head, len, idle_ms_of(lane->send), err);
 }
 
 /* How fast does the wire take data? The mutex is held. */
@@ -60,111 +70,181 @@ static void measure(struct far_send *send, uint64_t bytes, uint64_t ns)
     send->wire_ns += ns;
     if (send->wire_bytes >= SEND_RATE_BYTES) {
         uint64_t us = send->wire_ns / 1000;
-        send->wire_rate = send->wire_bytes * 1000000 / (us > 0 ? us : 1);
+        send->wire_rate = send->wire_bytes * 1000000 / (us > 0 ? us : 1) * send->lanes_up;
         send->wire_bytes = send->wire_ns = 0;
     }
 }
 
-enum { TAKE_MS = 100 };
-
-struct writer {
-    struct far_throttle_ticket ticket;
-    uint64_t waited_ns; /* for the limits of bandwidth, since the last data */
-    uint64_t written_ms; /* when something was written last */
-    uint64_t marked_ms;
-};
-
-static uint64_t bytes_of(const struct send_group *group)
+/* The next data, if the window has room for it: this connection holds it until the limits of bandwidth let it go. */
+static bool hold_data(struct send_lane *lane)
 {
-    uint64_t bytes = FAR_TRANSFER_HEAD_MAX;
-    for (size_t i = 0; i < group->data.count; i++) {
-        bytes += group->data.stored[i].length;
+    struct far_send *send = lane->send;
+    struct send_group *group = send->to_send.first;
+    if (lane->held == NULL && group != NULL &&
+        (send->unacked_bytes == 0 || send->unacked_bytes + data_bytes(group) <= send->credit.window_bytes)) {
+        lane->held = send_queue_pop(&send->to_send);
+        group->lane = lane->index;
+        group->unacked_bytes = data_bytes(group);
+        group->early_ack = group->early_want = false;
+        send->unacked_bytes += group->unacked_bytes;
     }
-    return bytes;
+    return lane->held != NULL;
 }
 
-/* May the next data go? Waits a little for it. The mutex is held, and let go while waiting. */
-static bool may_send(struct far_send *send, struct writer *writer, int *ret_rc)
+/* May what it holds go? Waits wait_ms for it. The mutex is held, and let go while waiting. */
+static int pay(struct send_lane *lane, uint64_t wait_ms)
 {
+    struct far_send *send = lane->send;
     struct far_attempt *attempt = send->attempt;
-    uint64_t bytes = bytes_of(send->to_send.first), waited_ns;
+    uint64_t bytes = lane->held->unacked_bytes + FAR_TRANSFER_HEAD_MAX, waited_ns = 0;
     pthread_mutex_unlock(&send->mutex);
-    *ret_rc = far_throttle_take(send->engine->throttle, &writer->ticket, attempt->order.plan_id, bytes, TAKE_MS, &attempt->canceled,
-                                &waited_ns);
+    int rc = far_throttle_take(send->engine->throttle, &lane->ticket, attempt->order.plan_id, bytes, wait_ms,
+                               &attempt->canceled, &waited_ns);
     pthread_mutex_lock(&send->mutex);
-    writer->waited_ns += waited_ns;
-    return *ret_rc == 0;
+    lane->waited_ns += waited_ns;
+    return rc;
+}
+
+static bool all_settled(const struct far_send *send)
+{
+    size_t spare = 0;
+    for (size_t i = 0; i < send->engine->config.worker_count; i++) {
+        for (size_t c = 0; c < SEND_CHUNKS; c++) {
+            spare += send->workers[i].spares[c] != NULL;
+        }
+    }
+    return send_all_hashed(send) && send->groups_used == spare;
+}
+
+static int write_group_offer(struct send_lane *lane, struct far_error *err)
+{
+    struct far_send *send = lane->send;
+    struct send_group *group = send_queue_pop(&send->to_offer);
+    group->state = SEND_OFFERED; /* before it is written: the answer may be fast */
+    group->lane = lane->index;
+    send->groups_open++;
+    struct far_transfer_offer offer = group->offer; /* a lane that is lost now has its groups offered by others */
+    pthread_mutex_unlock(&send->mutex);
+    int rc = write_offer(lane, &offer, err);
+    pthread_mutex_lock(&send->mutex);
+    return rc;
+}
+
+static int write_group_data(struct send_lane *lane, struct far_error *err)
+{
+    struct far_send *send = lane->send;
+    struct send_group *group = lane->held;
+    uint64_t began_ns = far_clock_monotonic_ns(), before = far_bstream_bytes_sent(lane->stream);
+    lane->held = NULL;
+    pthread_mutex_unlock(&send->mutex);
+    int rc = write_data(lane, group, err);
+    pthread_mutex_lock(&send->mutex);
+    measure(send, far_bstream_bytes_sent(lane->stream) - before, far_clock_monotonic_ns() - began_ns + lane->waited_ns);
+    lane->waited_ns = 0;
+    send_group_drop_buffer(send, group);
+    group->state = SEND_SENT;
+    if (group->early_ack) {
+        send_group_free(send, group);
+    } else if (group->early_want) {
+        send_group_read(send, group);
+    }
+    return rc;
+}
+
+static bool mark_is_due(struct far_send *send, uint64_t now_ms, uint64_t *ret_low)
+{
+    if (send->fin_sent || now_ms - send->marked_ms < SEND_MARK_MS / 5) {
+        return false;
+    }
+    *ret_low = send_low_block(send);
+    bool due = *ret_low >= send->marked_block + SEND_MARK_BLOCKS ||
+               (*ret_low > send->marked_block && now_ms - send->marked_ms >= SEND_MARK_MS);
+    if (due) {
+        send->marked_block = *ret_low;
+    }
+    if (due || *ret_low == send->marked_block) {
+        send->marked_ms = now_ms;
+    }
+    return due;
+}
+
+static void wait_for_more(struct far_send *send)
+{
+    uint64_t ms = idle_ms_of(send) / 4;
+    struct timespec at = far_clock_monotonic_in(ms < SEND_MARK_MS / 5 ? ms : SEND_MARK_MS / 5);
+    pthread_cond_timedwait(&send->out, &send->mutex, &at);
 }
 
 /* One frame, or a wait. The mutex is held, and let go while writing. */
-static int write_next(struct far_send *send, struct writer *writer, struct far_error *err)
+static int write_next(struct send_lane *lane, struct far_error *err)
 {
-    int rc = 0, may_rc = 0;
-    uint64_t now_ms = far_clock_monotonic_ms();
-    uint64_t low = send_low_block(send);
-    struct send_group *group;
-    if (!send->fin_sent && mark_due(send, low, now_ms - writer->marked_ms)) {
-        send->marked_block = low;
-        writer->marked_ms = now_ms;
+    struct far_send *send = lane->send;
+    int rc = 0;
+    uint64_t now_ms = far_clock_monotonic_ms(), low, index;
+    unsigned level;
+    if (far_source_map_next_ask(send->map, &level, &index)) {
         pthread_mutex_unlock(&send->mutex);
-        rc = write_block(send, FAR_TRANSFER_MARK, low, err);
+        rc = write_page_ask(lane, level, index, err);
         pthread_mutex_lock(&send->mutex);
-    } else if (send->spent.offers < send->credit.offers && (group = send_queue_pop(&send->to_offer)) != NULL) {
-        send->spent.offers++;
-        group->state = SEND_OFFERED; /* before it is written: the answer may be fast */
+    } else if (mark_is_due(send, now_ms, &low)) {
         pthread_mutex_unlock(&send->mutex);
-        rc = write_offer(send, group, err);
+        rc = write_block(lane, FAR_TRANSFER_MARK, low, err);
         pthread_mutex_lock(&send->mutex);
-    } else if (send->spent.datas < send->credit.datas && send->to_send.first != NULL && may_send(send, writer, &may_rc)) {
-        group = send_queue_pop(&send->to_send);
-        uint64_t began_ns = far_clock_monotonic_ns();
-        uint64_t before = far_bstream_bytes_sent(send->stream);
-        send->spent.datas++;
-        pthread_mutex_unlock(&send->mutex);
-        rc = write_data(send, group, err);
-        pthread_mutex_lock(&send->mutex);
-        measure(send, far_bstream_bytes_sent(send->stream) - before, far_clock_monotonic_ns() - began_ns + writer->waited_ns);
-        writer->waited_ns = 0;
-        send_group_free(send, group);
-    } else if (low == send->blocks && !send->fin_sent) {
+    } else if (send->to_offer.first != NULL && send->groups_open < send->credit.groups) {
+        rc = write_group_offer(lane, err);
+    } else if (hold_data(lane) && pay(lane, 0) == 0) {
+        rc = write_group_data(lane, err);
+    } else if (!send->fin_sent && all_settled(send)) {
         send->fin_sent = true;
+        send->fin_lane = lane->index;
         pthread_mutex_unlock(&send->mutex);
-        rc = write_block(send, FAR_TRANSFER_FIN, low, err);
+        rc = write_block(lane, FAR_TRANSFER_FIN, send->blocks, err);
         pthread_mutex_lock(&send->mutex);
-    } else if (now_ms - writer->written_ms >= send->engine->config.idle_ms / 4) {
+    } else if (now_ms - lane->written_ms >= idle_ms_of(send) / 4) {
         pthread_mutex_unlock(&send->mutex);
-        rc = far_frame_write(send->stream, FAR_TRANSFER_PING, NULL, 0, send->engine->config.idle_ms, err);
+        rc = far_frame_write(lane->stream, FAR_TRANSFER_PING, NULL, 0, idle_ms_of(send), err);
         pthread_mutex_lock(&send->mutex);
-    } else if (far_bstream_has_added(send->stream)) {
+    } else if (far_bstream_has_added(lane->stream)) {
         pthread_mutex_unlock(&send->mutex);
-        rc = far_bstream_flush(send->stream, send->engine->config.idle_ms, err);
+        rc = far_bstream_flush(lane->stream, idle_ms_of(send), err);
         pthread_mutex_lock(&send->mutex);
-    } else if (may_rc == FAR_TIMEOUT) {
-        return 0; /* it has waited */
+    } else if (lane->held != NULL) {
+        if (pay(lane, THROTTLED_MS) != 0) {
+            return 0;
+        }
+        rc = write_group_data(lane, err);
     } else {
         wait_for_more(send);
         return 0;
     }
-    writer->written_ms = now_ms;
+    lane->written_ms = now_ms;
     return rc;
 }
 
-void *send_writer_main(void *arg)
+void *send_lane_writer_main(void *arg)
 {
-    struct far_send *send = arg;
-    struct writer writer = {.written_ms = far_clock_monotonic_ms()};
-    uint64_t sent_before = atomic_load(&send->attempt->bytes_sent);
-    far_throttle_ticket_init(&writer.ticket);
+    struct send_lane *lane = arg;
+    struct far_send *send = lane->send;
     pthread_mutex_lock(&send->mutex);
     while (!send->stop) {
         struct far_error error;
-        int rc = write_next(send, &writer, &error);
-        atomic_store(&send->attempt->bytes_sent, sent_before + far_bstream_bytes_sent(send->stream));
-        if (rc != 0) {
-            send_stop(send, rc, &error, false);
+        if (!lane->up) {
+            pthread_cond_wait(&send->out, &send->mutex);
+            continue;
+        }
+        uint64_t before = far_bstream_bytes_sent(lane->stream);
+        lane->writing = true;
+        int rc = write_next(lane, &error);
+        lane->writing = false;
+        atomic_fetch_add(&send->attempt->bytes_sent, far_bstream_bytes_sent(lane->stream) - before);
+        if (rc != 0 && lane->up) {
+            lane->up = false;
+            far_bstream_shutdown(lane->stream); /* its reader finds out */
+        }
+        if (!lane->up) {
+            pthread_cond_broadcast(&send->ended);
         }
     }
     pthread_mutex_unlock(&send->mutex);
-    far_throttle_ticket_done(send->engine->throttle, &writer.ticket);
     return NULL;
 }

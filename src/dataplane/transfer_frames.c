@@ -73,10 +73,14 @@ int far_transfer_header_decode(const uint8_t *bytes, struct far_transfer_header 
         .bulk_len = far_get_le32(bytes + 8),
         .head_hash = far_get_le64(bytes + 16),
     };
-    if (far_get_le16(bytes) != MAGIC || bytes[2] != FAR_TRANSFER_VERSION || far_get_le32(bytes + 12) != 0) {
+    if (far_get_le16(bytes) == MAGIC && bytes[2] != FAR_TRANSFER_VERSION) {
+        return far_fail(err, FAR_INVALID, "the other node speaks version %u of the transfer, this one %d; upgrade the older "
+                        "of the two", bytes[2], FAR_TRANSFER_VERSION);
+    }
+    if (far_get_le16(bytes) != MAGIC || far_get_le32(bytes + 12) != 0) {
         return far_fail(err, FAR_INVALID, "the other node sent something that is no transfer frame");
     }
-    if (header.type < FAR_TRANSFER_HELLO || header.type > FAR_TRANSFER_PING) {
+    if (header.type < FAR_TRANSFER_HELLO || header.type > FAR_TRANSFER_TYPE_MAX) {
         return far_fail(err, FAR_INVALID, "the other node sent a frame of unknown type %u", bytes[3]);
     }
     uint32_t bulk_max = header.type == FAR_TRANSFER_DATA ? FAR_TRANSFER_BULK_MAX : 0;
@@ -110,11 +114,12 @@ size_t far_transfer_hello_encode(const struct far_transfer_hello *hello, uint8_t
         far_put_le64(p, numbers[i]);
     }
     size_t ref_len = strlen(hello->freeze_ref);
-    *p++ = hello->has_base;
+    *p++ = (uint8_t)(hello->has_base | hello->joins << 1);
     *p++ = (uint8_t)ref_len;
-    memcpy(p, hello->base_root, 32);
-    memcpy(p + 32, hello->freeze_ref, ref_len);
-    return (size_t)(p + 32 + ref_len - out);
+    memcpy(p, hello->session, 16);
+    memcpy(p + 16, hello->base_root, 32);
+    memcpy(p + 48, hello->freeze_ref, ref_len);
+    return (size_t)(p + 48 + ref_len - out);
 }
 
 int far_transfer_hello_decode(struct far_slice head, struct far_transfer_hello *ret_hello, struct far_error *err)
@@ -127,11 +132,13 @@ int far_transfer_hello_decode(struct far_slice head, struct far_transfer_hello *
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         *numbers[i] = take64(&c);
     }
-    uint8_t has_base = *take(&c, 1);
+    uint8_t flags = *take(&c, 1);
     size_t ref_len = *take(&c, 1);
-    hello.has_base = has_base != 0;
+    hello.has_base = (flags & 1) != 0;
+    hello.joins = (flags & 2) != 0;
+    memcpy(hello.session, take(&c, 16), 16);
     memcpy(hello.base_root, take(&c, 32), 32);
-    bool valid = has_base <= 1 && ref_len <= FAR_TRANSFER_REF_MAX && c.left == ref_len;
+    bool valid = flags <= 3 && ref_len <= FAR_TRANSFER_REF_MAX && c.left == ref_len;
     if (valid && !c.dry) {
         memcpy(hello.freeze_ref, c.p, ref_len);
         valid = memchr(hello.freeze_ref, '\0', ref_len) == NULL;
@@ -147,40 +154,62 @@ int far_transfer_hello_decode(struct far_slice head, struct far_transfer_hello *
 size_t far_transfer_welcome_encode(const struct far_transfer_welcome *welcome, uint8_t *out)
 {
     far_put_le64(out, welcome->resume_block);
-    out[8] = welcome->pristine;
-    out[9] = welcome->complete;
-    return 10;
+    far_put_le64(out + 8, welcome->base_bytes);
+    out[16] = welcome->complete;
+    return 17;
 }
 
 int far_transfer_welcome_decode(struct far_slice head, struct far_transfer_welcome *ret_welcome, struct far_error *err)
 {
     struct cursor c = cursor_of(head);
     uint64_t resume = take64(&c);
-    uint8_t pristine = *take(&c, 1);
+    uint64_t base_bytes = take64(&c);
     uint8_t complete = *take(&c, 1);
-    int rc = finish(&c, pristine <= 1 && complete <= 1, "welcome", err);
+    int rc = finish(&c, complete <= 1 && base_bytes <= 64ull << 40, "welcome", err);
     if (rc == 0) {
-        *ret_welcome =
-            (struct far_transfer_welcome){.resume_block = resume, .pristine = pristine != 0, .complete = complete != 0};
+        *ret_welcome = (struct far_transfer_welcome){
+            .resume_block = resume, .base_bytes = base_bytes, .complete = complete != 0};
     }
     return rc;
 }
 
 /* ---- credit, blocks, errors ---- */
 
+size_t far_transfer_knock_encode(const struct far_transfer_knock *knock, uint8_t *out)
+{
+    far_put_le64(out, knock->job_id);
+    far_put_le64(out + 8, knock->disk_id);
+    return 16;
+}
+
+int far_transfer_knock_decode(struct far_slice head, struct far_transfer_knock *ret_knock, struct far_error *err)
+{
+    struct cursor c = cursor_of(head);
+    struct far_transfer_knock knock = {.job_id = take64(&c)};
+    knock.disk_id = take64(&c);
+    int rc = finish(&c, true, "knock", err);
+    if (rc == 0) {
+        *ret_knock = knock;
+    }
+    return rc;
+}
+
 size_t far_transfer_credit_encode(const struct far_transfer_credit *credit, uint8_t *out)
 {
-    far_put_le64(out, credit->offers);
-    far_put_le64(out + 8, credit->datas);
-    return 16;
+    far_put_le64(out, credit->groups);
+    far_put_le64(out + 8, credit->window_bytes);
+    out[16] = credit->busy;
+    return 17;
 }
 
 int far_transfer_credit_decode(struct far_slice head, struct far_transfer_credit *ret_credit, struct far_error *err)
 {
     struct cursor c = cursor_of(head);
-    struct far_transfer_credit credit = {.offers = take64(&c)};
-    credit.datas = take64(&c);
-    int rc = finish(&c, true, "credit", err);
+    struct far_transfer_credit credit = {.groups = take64(&c)};
+    credit.window_bytes = take64(&c);
+    uint8_t busy = *take(&c, 1);
+    credit.busy = busy != 0;
+    int rc = finish(&c, busy <= 1 && credit.groups <= FAR_TRANSFER_SLOTS, "credit", err);
     if (rc == 0) {
         *ret_credit = credit;
     }
@@ -238,11 +267,11 @@ size_t far_transfer_offer_encode(const struct far_transfer_offer *offer, uint8_t
 {
     uint64_t first = offer->block_count > 0 ? offer->blocks[0] : 0;
     uint8_t *p = out;
-    far_put_le32(p, offer->group);
-    far_put_le16(p + 4, offer->block_count);
-    far_put_le16(p + 6, offer->run_count);
-    far_put_le64(p + 8, first);
-    p += 16;
+    far_put_le64(p, offer->group);
+    far_put_le16(p + 8, offer->block_count);
+    far_put_le16(p + 10, offer->run_count);
+    far_put_le64(p + 12, first);
+    p += 20;
     for (size_t i = 0; i < offer->block_count; i++, p += 36) {
         far_put_le32(p, (uint32_t)(offer->blocks[i] - first));
         memcpy(p + 4, offer->ids[i], 32);
@@ -259,7 +288,7 @@ int far_transfer_offer_decode(struct far_slice head, uint64_t block_total, struc
 {
     struct cursor c = cursor_of(head);
     struct far_transfer_offer *offer = ret_offer;
-    offer->group = take32(&c);
+    offer->group = take64(&c);
     offer->block_count = take16(&c);
     offer->run_count = take16(&c);
     uint64_t first = take64(&c);
@@ -280,43 +309,123 @@ int far_transfer_offer_decode(struct far_slice head, uint64_t block_total, struc
     return finish(&c, valid, "offer", err);
 }
 
-size_t far_transfer_wants_encode(const struct far_transfer_want *wants, size_t count, uint8_t *out)
+size_t far_transfer_want_bytes(const struct far_transfer_want *want)
 {
-    for (size_t i = 0; i < count; i++) {
-        far_put_le32(out + i * 6, wants[i].group);
-        far_put_le16(out + i * 6 + 4, wants[i].mask);
-    }
-    return count * 6;
+    return 12 + (size_t)__builtin_popcount(want->paged) * FAR_TRANSFER_PAGES * 8;
 }
 
-int far_transfer_wants_decode(struct far_slice head, struct far_transfer_want *ret_wants, size_t *ret_count,
-                              struct far_error *err)
+size_t far_transfer_want_encode(const struct far_transfer_want *want, uint8_t *out)
+{
+    uint8_t *p = out;
+    far_put_le64(p, want->group);
+    far_put_le16(p + 8, want->mask);
+    far_put_le16(p + 10, want->paged);
+    p += 12;
+    for (size_t slot = 0; slot < FAR_TRANSFER_GROUP; slot++) {
+        for (size_t i = 0; (want->paged >> slot & 1) != 0 && i < FAR_TRANSFER_PAGES; i++, p += 8) {
+            far_put_le64(p, want->sums[slot][i]);
+        }
+    }
+    return (size_t)(p - out);
+}
+
+int far_transfer_want_next(struct far_slice *head, struct far_transfer_want *ret_want, struct far_error *err)
+{
+    struct cursor c = cursor_of(*head);
+    ret_want->group = take64(&c);
+    ret_want->mask = take16(&c);
+    ret_want->paged = take16(&c);
+    for (size_t slot = 0; slot < FAR_TRANSFER_GROUP; slot++) {
+        for (size_t i = 0; (ret_want->paged >> slot & 1) != 0 && i < FAR_TRANSFER_PAGES; i++) {
+            ret_want->sums[slot][i] = take64(&c);
+        }
+    }
+    if (c.dry || (ret_want->paged & ~ret_want->mask) != 0) {
+        return far_fail(err, FAR_INVALID, "the other node sent a malformed want frame");
+    }
+    *head = far_slice(c.p, c.left);
+    return 0;
+}
+
+size_t far_transfer_ack_encode(const uint64_t *groups, size_t count, uint8_t *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        far_put_le64(out + i * 8, groups[i]);
+    }
+    return count * 8;
+}
+
+int far_transfer_ack_decode(struct far_slice head, uint64_t *ret_groups, size_t *ret_count, struct far_error *err)
 {
     struct cursor c = cursor_of(head);
-    size_t count = head.len / 6;
-    bool valid = head.len % 6 == 0 && count <= FAR_TRANSFER_WANTS_MAX;
+    size_t count = head.len / 8;
+    bool valid = head.len % 8 == 0 && count <= FAR_TRANSFER_WANTS_MAX;
     for (size_t i = 0; valid && i < count; i++) {
-        ret_wants[i].group = take32(&c);
-        ret_wants[i].mask = take16(&c);
+        ret_groups[i] = take64(&c);
     }
-    int rc = finish(&c, valid, "want", err);
+    int rc = finish(&c, valid, "acknowledgement", err);
     if (rc == 0) {
         *ret_count = count;
     }
     return rc;
 }
 
+/* ---- pages of the base point's tree ---- */
+
+size_t far_transfer_page_ask_encode(unsigned level, uint64_t index, uint8_t *out)
+{
+    out[0] = (uint8_t)level;
+    far_put_le64(out + 1, index);
+    return 9;
+}
+
+int far_transfer_page_ask_decode(struct far_slice head, unsigned *ret_level, uint64_t *ret_index, struct far_error *err)
+{
+    struct cursor c = cursor_of(head);
+    uint8_t level = *take(&c, 1);
+    uint64_t index = take64(&c);
+    int rc = finish(&c, level < 4, "page", err);
+    if (rc == 0) {
+        *ret_level = level;
+        *ret_index = index;
+    }
+    return rc;
+}
+
+size_t far_transfer_page_encode(const struct far_transfer_page *page, uint8_t *out)
+{
+    out[0] = page->level;
+    far_put_le64(out + 1, page->index);
+    memcpy(out + 9, page->hashes, sizeof page->hashes);
+    return 9 + sizeof page->hashes;
+}
+
+int far_transfer_page_decode(struct far_slice head, struct far_transfer_page *ret_page, struct far_error *err)
+{
+    struct cursor c = cursor_of(head);
+    if (head.len != 9 + sizeof ret_page->hashes || head.data[0] >= 4) {
+        return far_fail(err, FAR_INVALID, "the other node sent a malformed page frame");
+    }
+    ret_page->level = *take(&c, 1);
+    ret_page->index = take64(&c);
+    memcpy(ret_page->hashes, c.p, sizeof ret_page->hashes);
+    return 0;
+}
+
+/* ---- data ---- */
+
 size_t far_transfer_data_encode(const struct far_transfer_data *data, uint8_t *out)
 {
     uint8_t *p = out;
-    far_put_le32(p, data->group);
-    far_put_le16(p + 4, data->count);
-    p += 6;
-    for (size_t i = 0; i < data->count; i++, p += 14) {
+    far_put_le64(p, data->group);
+    far_put_le16(p + 8, data->count);
+    p += 10;
+    for (size_t i = 0; i < data->count; i++, p += 16) {
         p[0] = data->stored[i].slot;
         p[1] = data->stored[i].codec;
-        far_put_le32(p + 2, data->stored[i].length);
-        far_put_le64(p + 6, data->stored[i].hash);
+        far_put_le16(p + 2, data->stored[i].pages);
+        far_put_le32(p + 4, data->stored[i].length);
+        far_put_le64(p + 8, data->stored[i].hash);
     }
     return (size_t)(p - out);
 }
@@ -326,7 +435,7 @@ int far_transfer_data_decode(struct far_slice head, uint32_t bulk_len, struct fa
 {
     struct cursor c = cursor_of(head);
     struct far_transfer_data *data = ret_data;
-    data->group = take32(&c);
+    data->group = take64(&c);
     data->count = take16(&c);
     bool valid = data->count > 0 && data->count <= FAR_TRANSFER_GROUP;
     uint64_t total = 0;
@@ -334,13 +443,15 @@ int far_transfer_data_decode(struct far_slice head, uint32_t bulk_len, struct fa
         struct far_transfer_stored *stored = &data->stored[i];
         stored->slot = *take(&c, 1);
         stored->codec = *take(&c, 1);
+        stored->pages = take16(&c);
         stored->length = take32(&c);
         stored->hash = take64(&c);
         total += stored->length;
-        valid = stored->slot < FAR_TRANSFER_GROUP && (i == 0 || stored->slot > data->stored[i - 1].slot) &&
-                (stored->codec == FAR_TRANSFER_RAW ? stored->length == FAR_TRANSFER_BLOCK && stored->hash == 0
-                                                   : stored->codec == FAR_TRANSFER_ZSTD && stored->length > 0 &&
-                                                         stored->length < FAR_TRANSFER_BLOCK);
+        uint32_t plain = (uint32_t)__builtin_popcount(stored->pages) * FAR_TRANSFER_PAGE;
+        valid = stored->slot < FAR_TRANSFER_GROUP && (i == 0 || stored->slot > data->stored[i - 1].slot) && plain > 0 &&
+                (stored->codec == FAR_TRANSFER_RAW
+                     ? stored->length == plain && stored->hash == 0
+                     : stored->codec == FAR_TRANSFER_ZSTD && stored->length > 0 && stored->length < plain);
     }
     return finish(&c, valid && total == bulk_len, "data", err);
 }

@@ -143,6 +143,11 @@ int far_replica_root(struct far_replica *replica, struct far_hash256 *ret_root, 
  * size. FAR_NOT_FOUND: the vault has no such root. Durable with the next checkpoint; the frontier of an earlier one no
  * longer counts, so this also makes a checkpoint with frontier 0. */
 int far_replica_reset(struct far_replica *replica, const struct far_hash256 *root, struct far_error *err);
+/* From this block on the replica is as in the point with this root again (grown to the replica's size; NULL: an empty disk),
+ * before it as it is. Durable with the next checkpoint; the last one and its frontier stay what they are.
+ * FAR_NOT_FOUND: the vault has no such root. */
+int far_replica_rewind(struct far_replica *replica, const struct far_hash256 *root, uint64_t from_block,
+                       struct far_error *err);
 /* Read without opening for writing. FAR_NOT_FOUND: no replica of this disk. */
 int far_vault_replica_state(struct far_vault *vault, uint64_t disk_id, struct far_replica_state *ret_state,
                             struct far_error *err);
@@ -179,6 +184,10 @@ void far_point_close(struct far_point *point); /* NULL is allowed */
 uint64_t far_point_size(const struct far_point *point);
 void far_point_root(const struct far_point *point, struct far_hash256 *ret_root);
 int far_point_leaf(struct far_point *point, uint64_t index, struct far_hash256 *ret_leaf, struct far_error *err);
+/* The children of one page of the tree: level 0 holds leaves, `index` counts the pages of a level. FAR_INVALID: the tree has
+ * no such page. */
+int far_point_page(struct far_point *point, unsigned level, uint64_t index, struct far_hash256 ret_children[FAR_MAP_FANOUT],
+                   struct far_error *err);
 /* Block `index` into 64 KiB (behind the end of the disk: zeroes). ret_zero (may be NULL): it is all zeroes. */
 int far_point_read(struct far_point *point, uint64_t index, bool check_sha, void *ret_block, bool *ret_zero,
                    struct far_error *err);

@@ -91,6 +91,23 @@ int far_point_leaf(struct far_point *point, uint64_t index, struct far_hash256 *
     return 0;
 }
 
+int far_point_page(struct far_point *point, unsigned level, uint64_t index, struct far_hash256 ret_children[FAR_MAP_FANOUT],
+                   struct far_error *err)
+{
+    struct far_hash256 id = point->top;
+    if (level >= point->height || index >= 1ull << (8 * (point->height - 1 - level))) {
+        return far_fail(err, FAR_INVALID, "the map has no page %llu of level %u", (unsigned long long)index, level);
+    }
+    for (unsigned at = point->height; at-- > level;) {
+        int rc = far_vault_page(point->vault, at, &id, ret_children, err);
+        if (rc != 0) {
+            return rc;
+        }
+        id = ret_children[at > level ? (index >> (8 * (at - level - 1))) % FAR_MAP_FANOUT : 0];
+    }
+    return 0;
+}
+
 int far_point_read(struct far_point *point, uint64_t index, bool check_sha, void *ret_block, bool *ret_zero,
                    struct far_error *err)
 {

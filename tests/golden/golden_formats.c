@@ -112,10 +112,10 @@ static void put_transfer(const char *name, enum far_transfer_type type, const ui
 {
     uint8_t header[FAR_TRANSFER_HEADER];
     char label[64];
-    snprintf(label, sizeof label, "transfer_%s_header", name);
+    snprintf(label, sizeof label, "transfer1_%s_header", name);
     far_transfer_header_encode(type, far_slice(head, len), bulk, header);
     golden_put(label, far_slice(header, sizeof header));
-    snprintf(label, sizeof label, "transfer_%s", name);
+    snprintf(label, sizeof label, "transfer1_%s", name);
     golden_put(label, far_slice(head, len));
 }
 
@@ -123,12 +123,13 @@ static void write_transfer_begin(uint8_t *head)
 {
     struct far_transfer_hello hello = {.job_id = 17, .disk_index = 2, .disk_id = 15, .task = 4, .attempt = 3,
                                        .incarnation_epoch = 1, .plan_epoch = 6, .size_bytes = 0x0102030405060708,
-                                       .frontier_block = 0x11121314, .has_base = true, .freeze_ref = "view-17"};
+                                       .frontier_block = 0x11121314, .has_base = true, .joins = true, .freeze_ref = "view-17"};
+    golden_fill(hello.session, 0x70, 16);
     golden_fill(hello.base_root, 0xa0, 32);
     put_transfer("hello", FAR_TRANSFER_HELLO, head, far_transfer_hello_encode(&hello, head), 0);
-    struct far_transfer_welcome welcome = {.resume_block = 0x0102030405060708, .pristine = true};
+    struct far_transfer_welcome welcome = {.resume_block = 0x0102030405060708, .base_bytes = 0x1112131415, .complete = true};
     put_transfer("welcome", FAR_TRANSFER_WELCOME, head, far_transfer_welcome_encode(&welcome, head), 0);
-    struct far_transfer_credit credit = {.offers = 0x0102030405060708, .datas = 0x1112131415161718};
+    struct far_transfer_credit credit = {.groups = 0x0102, .window_bytes = 0x1112131415161718, .busy = true};
     put_transfer("credit", FAR_TRANSFER_CREDIT, head, far_transfer_credit_encode(&credit, head), 0);
     static const struct {
         const char *name;
@@ -147,16 +148,26 @@ static void write_transfer_begin(uint8_t *head)
 static void write_transfer_blocks(uint8_t *head)
 {
     static struct far_transfer_offer offer;
-    offer = (struct far_transfer_offer){.group = 9, .block_count = 2, .run_count = 1, .blocks = {1000, 1003},
+    offer = (struct far_transfer_offer){.group = 0x0102030405060708, .block_count = 2, .run_count = 1, .blocks = {1000, 1003},
                                         .runs = {{.first_block = 0x0102030405060708, .count = 0x11121314}}};
     golden_fill(offer.ids[0], 0xb0, 32);
     golden_fill(offer.ids[1], 0xc0, 32);
     put_transfer("offer", FAR_TRANSFER_OFFER, head, far_transfer_offer_encode(&offer, head), 0);
-    const struct far_transfer_want wants[] = {{.group = 9, .mask = 0x8001}, {.group = 10, .mask = 0}};
-    put_transfer("want", FAR_TRANSFER_WANT, head, far_transfer_wants_encode(wants, 2, head), 0);
-    struct far_transfer_data data = {.group = 9, .count = 2};
-    data.stored[0] = (struct far_transfer_stored){.slot = 0, .codec = FAR_TRANSFER_RAW, .length = FAR_TRANSFER_BLOCK};
-    data.stored[1] = (struct far_transfer_stored){.slot = 15, .codec = FAR_TRANSFER_ZSTD, .length = 100,
+    static struct far_transfer_want want;
+    want = (struct far_transfer_want){.group = 9, .mask = 0x8001, .paged = 1};
+    for (uint64_t i = 0; i < FAR_TRANSFER_PAGES; i++) {
+        want.sums[0][i] = 0x0102030405060700 + i;
+    }
+    put_transfer("want", FAR_TRANSFER_WANT, head, far_transfer_want_encode(&want, head), 0);
+    const uint64_t groups[] = {9, 0x0102030405060708};
+    put_transfer("ack", FAR_TRANSFER_ACK, head, far_transfer_ack_encode(groups, 2, head), 0);
+    put_transfer("page_ask", FAR_TRANSFER_PAGE_ASK, head, far_transfer_page_ask_encode(2, 0x0102030405060708, head), 0);
+    struct far_transfer_knock knock = {.job_id = 0x0102030405060708, .disk_id = 0x1112131415161718};
+    put_transfer("knock", FAR_TRANSFER_KNOCK, head, far_transfer_knock_encode(&knock, head), 0);
+    struct far_transfer_data data = {.group = 0x0102030405060708, .count = 2};
+    data.stored[0] = (struct far_transfer_stored){.slot = 0, .codec = FAR_TRANSFER_RAW, .pages = 0xffff,
+                                                  .length = FAR_TRANSFER_BLOCK};
+    data.stored[1] = (struct far_transfer_stored){.slot = 15, .codec = FAR_TRANSFER_ZSTD, .pages = 0x8001, .length = 100,
                                                   .hash = 0x0102030405060708};
     put_transfer("data", FAR_TRANSFER_DATA, head, far_transfer_data_encode(&data, head), FAR_TRANSFER_BLOCK + 100);
 }

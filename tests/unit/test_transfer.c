@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MIB = 1 << 20 };
+enum { MIB = 1 << 20, LIE = 5 * FAR_TRANSFER_SLOTS /* a group */ };
 
 static struct engine_pair pair;
 static const struct far_engine_config small = {
@@ -288,6 +288,7 @@ static struct far_bstream *offer_one(struct engine_disk *disk, uint64_t job, con
     await(stream, FAR_TRANSFER_WELCOME, head);
     far_block_leaf(block, FAR_BLOCK_BYTES, &id);
     memset(&offer, 0, sizeof offer);
+    offer.group = LIE;
     offer.block_count = 1;
     memcpy(offer.ids[0], id.bytes, 32);
     send_frame(stream, FAR_TRANSFER_OFFER, head, far_transfer_offer_encode(&offer, head), NULL, 0);
@@ -317,7 +318,8 @@ static void a_block_that_is_not_what_was_offered_is_refused(void **state)
     disk_make(&disk, &pair, "disk", 2 * MIB, seed);
     memset(block, 'a', sizeof block);
     memset(other, 'b', sizeof other);
-    struct far_transfer_data data = {.count = 1, .stored = {{.length = FAR_BLOCK_BYTES}}};
+    struct far_transfer_data data = {
+        .group = LIE, .count = 1, .stored = {{.pages = 0xffff, .length = FAR_BLOCK_BYTES}}};
     struct far_bstream *stream = offer_one(&disk, 690, block);
     send_frame(stream, FAR_TRANSFER_DATA, head, far_transfer_data_encode(&data, head), other, sizeof other);
     struct far_engine_report report = after_lie(stream, 690);
@@ -336,7 +338,8 @@ static void a_block_with_a_wrong_frame_hash_is_refused(void **state)
     uint8_t head[FAR_TRANSFER_HEAD_MAX];
     disk_make(&disk, &pair, "disk", 2 * MIB, seed);
     memset(block, 'c', 100);
-    struct far_transfer_data data = {.count = 1, .stored = {{.length = 100, .codec = FAR_TRANSFER_ZSTD, .hash = 1}}};
+    struct far_transfer_data data = {
+        .group = LIE, .count = 1, .stored = {{.pages = 0xffff, .length = 100, .codec = FAR_TRANSFER_ZSTD, .hash = 1}}};
     struct far_bstream *stream = offer_one(&disk, 691, block);
     send_frame(stream, FAR_TRANSFER_DATA, head, far_transfer_data_encode(&data, head), block, 100);
     after_lie(stream, 691);
@@ -349,7 +352,7 @@ static void frames_that_nobody_asked_for_end_the_session_not_the_attempt(void **
     uint8_t head[FAR_TRANSFER_HEAD_MAX];
     disk_make(&disk, &pair, "disk", 2 * MIB, seed);
     memset(block, 'd', sizeof block);
-    struct far_transfer_data data = {.group = 7, .count = 1, .stored = {{.length = FAR_BLOCK_BYTES}}};
+    struct far_transfer_data data = {.group = 7, .count = 1, .stored = {{.pages = 0xffff, .length = FAR_BLOCK_BYTES}}};
     struct far_bstream *stream = offer_one(&disk, 692, block);
     send_frame(stream, FAR_TRANSFER_DATA, head, far_transfer_data_encode(&data, head), block, sizeof block);
     while (far_bstream_read(stream, head, 1, 5000, NULL) == 0) {

@@ -30,12 +30,17 @@ static void wrong_magic_type_version_and_lengths_are_refused(void **state)
     const struct {
         size_t at;
         uint8_t value;
-    } wrong[] = {{0, 0}, {2, 9}, {3, 0}, {3, 13}, {7, 1}, {11, 1}, {12, 1}};
+    } wrong[] = {{0, 0}, {2, 9}, {3, 0}, {3, FAR_TRANSFER_TYPE_MAX + 1}, {7, 1}, {11, 1}, {12, 1}};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         far_transfer_header_encode(FAR_TRANSFER_DATA, far_slice(NULL, 0), 0, bytes);
         bytes[wrong[i].at] = wrong[i].value;
         assert_int_not_equal(far_transfer_header_decode(bytes, &header, NULL), 0);
     }
+    struct far_error err;
+    far_transfer_header_encode(FAR_TRANSFER_DATA, far_slice(NULL, 0), 0, bytes);
+    bytes[2] = 0; /* as v0.1.0 speaks */
+    assert_int_equal(far_transfer_header_decode(bytes, &header, &err), FAR_INVALID);
+    assert_non_null(strstr(err.message, "upgrade"));
     far_transfer_header_encode(FAR_TRANSFER_DATA, far_slice(NULL, 0), FAR_TRANSFER_BULK_MAX, bytes);
     assert_int_equal(far_transfer_header_decode(bytes, &header, NULL), 0);
     far_transfer_header_encode(FAR_TRANSFER_DATA, far_slice(NULL, 0), FAR_TRANSFER_BULK_MAX + 1, bytes);
@@ -48,9 +53,10 @@ static void a_hello_of_full_size_is_read_back(void **state)
 {
     struct far_transfer_hello hello = {.job_id = 1, .disk_index = 2, .disk_id = 3, .task = 4, .attempt = 5,
                                        .incarnation_epoch = 6, .plan_epoch = 7, .size_bytes = 8, .frontier_block = 9,
-                                       .has_base = true}, back;
+                                       .joins = true, .has_base = true}, back;
     memset(hello.freeze_ref, 'r', FAR_TRANSFER_REF_MAX);
     memset(hello.base_root, 0xab, 32);
+    memset(hello.session, 0xcd, 16);
     size_t len = far_transfer_hello_encode(&hello, head);
     assert_int_equal(far_transfer_hello_decode(far_slice(head, len), &back, NULL), 0);
     assert_memory_equal(&hello, &back, sizeof hello);
@@ -79,25 +85,39 @@ static void an_offer_at_its_bounds_is_read_back_and_one_beyond_refused(void **st
     assert_memory_equal(&offer, &back, sizeof offer);
     assert_int_equal(far_transfer_offer_decode(far_slice(head, len), 1105, &back, NULL), FAR_INVALID); /* beyond the disk */
     assert_int_equal(far_transfer_offer_decode(far_slice(head, len - 1), 3000, &back, NULL), FAR_INVALID);
-    head[4] = FAR_TRANSFER_GROUP + 1;
+    head[8] = FAR_TRANSFER_GROUP + 1;
     assert_int_equal(far_transfer_offer_decode(far_slice(head, len), 3000, &back, NULL), FAR_INVALID);
 }
 
 static void data_heads_must_add_up(void **state)
 {
+    enum { WHOLE = 0xffff };
     struct far_transfer_data data = {.group = 1, .count = 2}, back;
-    data.stored[0] = (struct far_transfer_stored){.slot = 0, .length = FAR_TRANSFER_BLOCK};
-    data.stored[1] = (struct far_transfer_stored){.slot = 3, .codec = FAR_TRANSFER_ZSTD, .length = 77, .hash = 6};
+    data.stored[0] = (struct far_transfer_stored){.slot = 0, .pages = WHOLE, .length = FAR_TRANSFER_BLOCK};
+    data.stored[1] = (struct far_transfer_stored){
+        .slot = 3, .codec = FAR_TRANSFER_ZSTD, .pages = 0x8001, .length = 77, .hash = 6};
     size_t len = far_transfer_data_encode(&data, head);
     assert_int_equal(far_transfer_data_decode(far_slice(head, len), FAR_TRANSFER_BLOCK + 77, &back, NULL), 0);
     assert_int_equal(back.stored[1].length, 77);
+    assert_int_equal(back.stored[1].pages, 0x8001);
     assert_int_equal(far_transfer_data_decode(far_slice(head, len), FAR_TRANSFER_BLOCK + 78, &back, NULL), FAR_INVALID);
-    data.stored[1].slot = 0; /* twice the same */
+    const struct far_transfer_stored wrong[] = {
+        {.slot = 0, .codec = FAR_TRANSFER_ZSTD, .pages = WHOLE, .length = 77, .hash = 6}, /* twice the same slot */
+        {.slot = 3, .pages = WHOLE, .length = 77},                                        /* raw and short */
+        {.slot = 3, .pages = 0x0101, .length = 3 * FAR_TRANSFER_PAGE},                    /* other pages than bytes */
+        {.slot = 3, .pages = 0, .length = 0},                                             /* nothing at all */
+        {.slot = 3, .codec = FAR_TRANSFER_ZSTD, .pages = 1, .length = FAR_TRANSFER_PAGE}, /* not shorter for it */
+        {.slot = 3, .codec = 2, .pages = WHOLE, .length = 77},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        data.stored[1] = wrong[i];
+        len = far_transfer_data_encode(&data, head);
+        uint32_t bulk = FAR_TRANSFER_BLOCK + wrong[i].length;
+        assert_int_equal(far_transfer_data_decode(far_slice(head, len), bulk, &back, NULL), FAR_INVALID);
+    }
+    data.stored[1] = (struct far_transfer_stored){.slot = 3, .pages = 0x0101, .length = 2 * FAR_TRANSFER_PAGE};
     len = far_transfer_data_encode(&data, head);
-    assert_int_equal(far_transfer_data_decode(far_slice(head, len), FAR_TRANSFER_BLOCK + 77, &back, NULL), FAR_INVALID);
-    data.stored[1] = (struct far_transfer_stored){.slot = 3, .length = 77}; /* raw and short */
-    len = far_transfer_data_encode(&data, head);
-    assert_int_equal(far_transfer_data_decode(far_slice(head, len), FAR_TRANSFER_BLOCK + 77, &back, NULL), FAR_INVALID);
+    assert_int_equal(far_transfer_data_decode(far_slice(head, len), FAR_TRANSFER_BLOCK + 8192, &back, NULL), 0);
 }
 
 static void an_error_arrives_without_control_characters(void **state)
@@ -113,16 +133,60 @@ static void an_error_arrives_without_control_characters(void **state)
     assert_int_equal(far_transfer_error_decode(far_slice(head, len), &back, NULL), FAR_INVALID);
 }
 
-static void wants_are_bounded(void **state)
+static void wants_say_which_pages_are_there(void **state)
 {
-    static struct far_transfer_want wants[FAR_TRANSFER_WANTS_MAX + 1], back[FAR_TRANSFER_WANTS_MAX];
+    static struct far_transfer_want want, back;
+    want = (struct far_transfer_want){.group = 77, .mask = 0x8003, .paged = 0x8001};
+    for (size_t i = 0; i < FAR_TRANSFER_PAGES; i++) {
+        want.sums[0][i] = i;
+        want.sums[15][i] = 100 + i;
+    }
+    size_t len = far_transfer_want_encode(&want, head);
+    assert_int_equal(len, far_transfer_want_bytes(&want));
+    len += far_transfer_want_encode(&(struct far_transfer_want){.group = 78}, head + len);
+    struct far_slice rest = far_slice(head, len);
+    assert_int_equal(far_transfer_want_next(&rest, &back, NULL), 0);
+    assert_memory_equal(&want, &back, sizeof want);
+    assert_int_equal(far_transfer_want_next(&rest, &back, NULL), 0);
+    assert_int_equal(back.group, 78);
+    assert_int_equal(rest.len, 0);
+    for (size_t cut = 1; cut < far_transfer_want_bytes(&want); cut++) {
+        rest = far_slice(head, cut);
+        assert_int_equal(far_transfer_want_next(&rest, &back, NULL), FAR_INVALID);
+    }
+    want.paged = 4; /* pages of a block that is not wanted */
+    len = far_transfer_want_encode(&want, head);
+    rest = far_slice(head, len);
+    assert_int_equal(far_transfer_want_next(&rest, &back, NULL), FAR_INVALID);
+    want = (struct far_transfer_want){.mask = 0xffff, .paged = 0xffff};
+    assert_true(far_transfer_want_bytes(&want) <= FAR_TRANSFER_HEAD_MAX); /* any fits a frame */
+}
+
+static void acknowledgements_and_pages_are_bounded(void **state)
+{
+    static uint64_t groups[FAR_TRANSFER_WANTS_MAX + 1], back[FAR_TRANSFER_WANTS_MAX];
+    static struct far_transfer_page page, page_back;
     size_t count = 0;
-    size_t len = far_transfer_wants_encode(wants, FAR_TRANSFER_WANTS_MAX, head);
-    assert_int_equal(far_transfer_wants_decode(far_slice(head, len), back, &count, NULL), 0);
+    unsigned level;
+    uint64_t index;
+    size_t len = far_transfer_ack_encode(groups, FAR_TRANSFER_WANTS_MAX, head);
+    assert_int_equal(far_transfer_ack_decode(far_slice(head, len), back, &count, NULL), 0);
     assert_int_equal(count, FAR_TRANSFER_WANTS_MAX);
-    len = far_transfer_wants_encode(wants, FAR_TRANSFER_WANTS_MAX + 1, head);
-    assert_int_equal(far_transfer_wants_decode(far_slice(head, len), back, &count, NULL), FAR_INVALID);
-    assert_int_equal(far_transfer_wants_decode(far_slice(head, 7), back, &count, NULL), FAR_INVALID);
+    len = far_transfer_ack_encode(groups, FAR_TRANSFER_WANTS_MAX + 1, head);
+    assert_int_equal(far_transfer_ack_decode(far_slice(head, len), back, &count, NULL), FAR_INVALID);
+    assert_int_equal(far_transfer_ack_decode(far_slice(head, 7), back, &count, NULL), FAR_INVALID);
+    page = (struct far_transfer_page){.level = 3, .index = 9};
+    far_random_bytes(page.hashes, sizeof page.hashes);
+    len = far_transfer_page_encode(&page, head);
+    assert_int_equal(far_transfer_page_decode(far_slice(head, len), &page_back, NULL), 0);
+    assert_memory_equal(&page, &page_back, sizeof page);
+    assert_int_equal(far_transfer_page_decode(far_slice(head, len - 1), &page_back, NULL), FAR_INVALID);
+    len = far_transfer_page_ask_encode(3, 9, head);
+    assert_int_equal(far_transfer_page_ask_decode(far_slice(head, len), &level, &index, NULL), 0);
+    assert_int_equal(level, 3);
+    assert_int_equal(index, 9);
+    len = far_transfer_page_ask_encode(4, 9, head);
+    assert_int_equal(far_transfer_page_ask_decode(far_slice(head, len), &level, &index, NULL), FAR_INVALID);
 }
 
 static void leaves_side_by_side_are_those_of_single_blocks(void **state)
@@ -162,7 +226,8 @@ int main(void)
         cmocka_unit_test(an_offer_at_its_bounds_is_read_back_and_one_beyond_refused),
         cmocka_unit_test(data_heads_must_add_up),
         cmocka_unit_test(an_error_arrives_without_control_characters),
-        cmocka_unit_test(wants_are_bounded),
+        cmocka_unit_test(wants_say_which_pages_are_there),
+        cmocka_unit_test(acknowledgements_and_pages_are_bounded),
         cmocka_unit_test(leaves_side_by_side_are_those_of_single_blocks),
     };
     return cmocka_run_group_tests_name("transfer_frames", tests, NULL, NULL);
