@@ -126,6 +126,7 @@ static void act(struct far_api_request *request)
         [FAR_ROUTE_LOG_EXPORT] = far_api_log_export,
         [FAR_ROUTE_LOG_HEADS] = far_api_log_heads,
         [FAR_ROUTE_RETENTION] = far_api_retention, [FAR_ROUTE_RECOVERY_POLICY] = far_api_recovery_policy,
+        [FAR_ROUTE_RESYNC] = far_api_resync,
         [FAR_ROUTE_BACKUP_MAKE] = far_api_backup_make,
         [FAR_ROUTE_BACKUP_LIST] = far_api_backup_list,
         [FAR_ROUTE_BACKUP_PIECE] = far_api_backup_piece,
@@ -211,6 +212,9 @@ static int check_fit(const struct far_api *api, const struct far_route *route, c
     }
     if (query->force && !route->keeps_history) {
         return far_fail(err, FAR_INVALID, "argument 'force' does not fit here");
+    }
+    if (query->disk.len > 0 && route->action != FAR_ROUTE_RESYNC) {
+        return far_fail(err, FAR_INVALID, "argument 'disk' does not fit here");
     }
     if (query->dry_run && !writes) {
         return far_fail(err, FAR_INVALID, "argument 'dry_run' does not fit: this request changes nothing");

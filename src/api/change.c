@@ -13,7 +13,8 @@ static const struct far_schema *const internal_tables[] = {
     &far_schema_row_progress,    &far_schema_row_node_task,     &far_schema_row_deadline,   &far_schema_row_name,
     &far_schema_row_command,     &far_schema_row_command_order, &far_schema_row_secret,     &far_schema_row_task_ready,
     &far_schema_row_actor,       &far_schema_row_plan_job,      &far_schema_row_head,       &far_schema_row_head_signature,
-    &far_schema_row_head_progress, &far_schema_row_running,
+    &far_schema_row_head_progress, &far_schema_row_running,    &far_schema_row_alert_open,
+    &far_schema_row_alert_cleared, &far_schema_row_alert_progress, &far_schema_row_workload_point,
 };
 
 static bool is_internal(const struct far_schema *table)

@@ -197,14 +197,15 @@ void far_api_command(struct far_api_request *request)
 
 /* ---- changes of what is there (RFC 7396, but that a list of disks names only those that move) ---- */
 
-/* A new body in which "clear" lists the fields that are null; empty texts and lists are as null. */
+/* A new body in which "clear" lists the fields that are null; empty texts and lists, and 0, are as null. */
 static json_t *without_nulls(const json_t *body)
 {
     json_t *rest = json_object(), *clear = json_array(), *value;
     const char *key;
     json_object_foreach((json_t *)body, key, value)
     {
-        bool is_empty = json_is_null(value) || (json_is_string(value) && json_string_length(value) == 0) ||
+        bool is_number = json_is_integer(value) && json_integer_value(value) == 0 && strcmp(key, "revision") != 0;
+        bool is_empty = is_number || json_is_null(value) || (json_is_string(value) && json_string_length(value) == 0) ||
                         (json_is_array(value) && json_array_size(value) == 0);
         if (is_empty) {
             json_array_append_new(clear, json_string(key));
@@ -221,38 +222,38 @@ static json_t *without_nulls(const json_t *body)
     return rest;
 }
 
-/* The revision that must be there: If-Match, or the field for who cannot send headers. */
-static int condition(struct far_api_request *request, const json_t *body, struct far_cmd_workload_update *update,
-                     struct far_error *err)
+/* The revision that must be there: If-Match, or the field for who cannot send headers. Every command of this kind has both fields. */
+static int condition(struct far_api_request *request, const json_t *body, void *update, struct far_error *err)
 {
+    const struct far_schema *schema = request->route->schema;
     const char *header = far_http_exchange_request(request->exchange)->if_match;
     const json_t *field = json_object_get(body, "revision");
     bool is_any = true;
     if (field != NULL && (!json_is_integer(field) || json_integer_value(field) < 0)) {
         return far_fail(err, FAR_INVALID, "field 'revision' must be a number");
     }
-    update->revision = field != NULL ? (uint64_t)json_integer_value(field) : 0;
-    uint64_t stated = update->revision;
+    uint64_t revision = field != NULL ? (uint64_t)json_integer_value(field) : 0, stated = revision;
     int rc = header[0] != '\0' ? far_if_match_parse(header, &is_any, &stated, err) : 0;
-    if (rc == 0 && field != NULL && !is_any && stated != update->revision) {
+    if (rc == 0 && field != NULL && !is_any && stated != revision) {
         return far_fail(err, FAR_INVALID, "the header If-Match and the field 'revision' name different revisions");
     }
-    update->revision = stated;
-    update->conditional = field != NULL || !is_any;
+    *(uint64_t *)((uint8_t *)update + field_of(schema, "revision")->offset) = stated;
+    *(bool *)((uint8_t *)update + field_of(schema, "conditional")->offset) = field != NULL || !is_any;
     return rc;
 }
 
 static int patch(struct far_api_request *request, const json_t *body, struct far_error *err)
 {
     const struct far_route *route = request->route;
-    struct far_cmd_workload_update update;
+    void *update = far_arena_alloc(&request->arena, route->schema->size);
     json_t *rest = without_nulls(body);
-    int rc = rest == NULL ? far_fail(err, FAR_LIMIT, "no memory for the request")
-                          : far_json_to_struct(route->schema, rest, &route->rule, &request->arena, &update, err);
+    int rc = rest == NULL || update == NULL
+                 ? far_fail(err, FAR_LIMIT, "no memory for the request")
+                 : far_json_to_struct(route->schema, rest, &route->rule, &request->arena, update, err);
     json_decref(rest);
-    rc = rc != 0 ? rc : fill_from_route(request, &update, err);
-    rc = rc != 0 ? rc : condition(request, body, &update, err);
-    return rc != 0 ? rc : far_api_propose(request, &update, err);
+    rc = rc != 0 ? rc : fill_from_route(request, update, err);
+    rc = rc != 0 ? rc : condition(request, body, update, err);
+    return rc != 0 ? rc : far_api_propose(request, update, err);
 }
 
 void far_api_patch(struct far_api_request *request)

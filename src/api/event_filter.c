@@ -67,6 +67,7 @@ static int find_subject(struct far_state *state, struct far_slice text, uint64_t
         &far_schema_row_server,   &far_schema_row_site, &far_schema_row_node,       &far_schema_row_workload,
         &far_schema_row_disk,     &far_schema_row_plan, &far_schema_row_job,        &far_schema_row_checkpoint,
         &far_schema_row_point,    &far_schema_row_token, &far_schema_row_consumer,
+        &far_schema_row_alert,
     };
     const uint8_t *colon = text.len == 0 ? NULL : memchr(text.data, ':', text.len);
     if (text.len == 0 || (colon == NULL && parse_id(text, ret_id))) {

@@ -32,6 +32,7 @@ static const struct naming {
     {"checkpoint_id", &far_schema_row_checkpoint},
     {"point_id", &far_schema_row_point},
     {"point_ids", &far_schema_row_point},
+    {"alert_id", &far_schema_row_alert},
 };
 
 static const struct naming *naming_of(const struct far_field *field)

@@ -32,6 +32,7 @@ struct explainer {
 static const struct far_schema *const tables[] = {
     &far_schema_row_server, &far_schema_row_site, &far_schema_row_node,  &far_schema_row_workload,
     &far_schema_row_plan,   &far_schema_row_job,  &far_schema_row_point, &far_schema_row_checkpoint, &far_schema_row_consumer,
+    &far_schema_row_alert,
     &far_schema_row_skipped_entry, /* by the entry's index, so only with the kind before it */
 };
 enum { TABLES = sizeof tables / sizeof tables[0] };

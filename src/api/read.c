@@ -45,6 +45,7 @@ static const struct part {
 } parts[] = {
     {&far_schema_row_server, "keys", &far_schema_row_server_key},
     {&far_schema_row_workload, "disks", &far_schema_row_disk},
+    {&far_schema_row_workload, "coverage", &far_schema_row_coverage},
     {&far_schema_row_plan, "workloads", &far_schema_row_plan_workload},
     {&far_schema_row_job, "tasks", &far_schema_row_task},
     {&far_schema_row_checkpoint, "members", &far_schema_row_checkpoint_member},

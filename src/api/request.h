@@ -139,6 +139,7 @@ int far_api_check_history(struct far_api_request *request, void *command, struct
 
 /* ---- policies.c ---- */
 void far_api_retention(struct far_api_request *request);
+void far_api_resync(struct far_api_request *request); /* resync.c */
 void far_api_recovery_policy(struct far_api_request *request);
 
 /* ---- head_list.c ---- */

@@ -117,6 +117,15 @@ const struct far_route far_routes[] = {
             .summary = "Stop the cycles of a plan"),
     COMMAND(POST, "/v1/plans/{name}/replicate", plan_replicate, 202, .path_field = "name", .rule = {"", NULL},
             .summary = "One cycle now; the answer's id is the job's"),
+    {.method = FAR_HTTP_PATCH, .pattern = "/v1/plans/{name}", .action = FAR_ROUTE_PATCH,
+     .schema = &far_schema_cmd_plan_update, .status = 200, .path_field = "name",
+     .rule = {"audit_age_s audit_ppm full_age_s rpo_s clear revision", NULL},
+     .summary = "Change a plan's policies: what is not named stays, null is as usual; If-Match holds it to a revision"},
+    {.method = FAR_HTTP_GET, .pattern = "/v1/plans/{name}/resync", .action = FAR_ROUTE_RESYNC,
+     .summary = "What a resync would read, and about how long it takes by the rates of earlier cycles"},
+    COMMAND(POST, "/v1/plans/{name}/resync", plan_resync, 202, .path_field = "name", .rule = {"workload disk", NULL},
+            .summary = "One cycle now that hashes everything, whatever lists of changes say, and moves what differs; the answer's id is "
+                       "the job's"),
     COMMAND(POST, "/v1/plans/{name}/recover", recover, 202, .path_field = "plan",
             .rule = {"workload checkpoint_id disks", "workload disks"},
             .summary = "Write a workload's recovery point out to raw disks; the answer's id is the job's"),
@@ -135,6 +144,11 @@ const struct far_route far_routes[] = {
 
     GET_LIST("points", point, "List recovery points"),
     GET_ONE("points", "id", point, "One recovery point, with its disks"),
+
+    GET_LIST("alerts", alert, "List alerts, those that were cleared not long ago included"),
+    GET_ONE("alerts", "id", alert, "One alert"),
+    COMMAND(POST, "/v1/alerts/{id}/ack", alert_ack, 200, .path_field = "alert_id", .rule = {"note", NULL},
+            .summary = "Say that a person has seen an alert; it is open until its cause is gone"),
 
     GET_LIST("tokens", token, "List tokens, never their secrets"),
     {.method = FAR_HTTP_POST, .pattern = "/v1/tokens", .action = FAR_ROUTE_TOKEN,
@@ -327,6 +341,7 @@ static const struct argument {
     {"site", TEXT, offsetof(struct far_query, site)},
     {"plan", TEXT, offsetof(struct far_query, plan)},
     {"workload", TEXT, offsetof(struct far_query, workload)},
+    {"disk", TEXT, offsetof(struct far_query, disk)},
     {"node", TEXT, offsetof(struct far_query, node)},
     {"state", TEXT, offsetof(struct far_query, state)},
     {"kind", KINDS, offsetof(struct far_query, kind)},

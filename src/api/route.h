@@ -20,6 +20,7 @@ enum far_route_action {
     FAR_ROUTE_LOG_HEADS,
     FAR_ROUTE_RETENTION,
     FAR_ROUTE_RECOVERY_POLICY,
+    FAR_ROUTE_RESYNC, /* what one would read, and for how long */
     FAR_ROUTE_EVENTS,
     FAR_ROUTE_LIST,    /* rows of a table */
     FAR_ROUTE_OBJECT,  /* one row by name or id, with its parts */
@@ -92,7 +93,7 @@ struct far_query {
     uint64_t min_index;
     bool linearizable;
     /* Filters of lists; empty: none. Names of objects, or of a state, kind or role. */
-    struct far_slice site, plan, workload, node, state, kind, role; /* kind of events: several, with commas */
+    struct far_slice site, plan, workload, disk, node, state, kind, role; /* kind of events: several, with commas */
     /* Events. */
     enum far_from from;
     struct far_cursor from_cursor; /* FAR_FROM_SEQ: only seq, the first one wanted; FAR_FROM_CURSOR: the last one seen */

@@ -173,6 +173,8 @@ int cli_write_hex(FILE *file, const char *hex, struct far_error *err);
 int cli_run_replace(struct cli *cli, struct far_error *err);
 /* ---- rebuild_command.c ---- */
 int cli_run_rebuild(struct cli *cli, struct far_error *err);
+/* ---- resync_command.c ---- */
+int cli_run_resync(struct cli *cli, struct far_error *err);
 /* ---- backup_command.c ---- */
 int cli_run_backup(struct cli *cli, struct far_error *err);
 int cli_run_log_replay(struct cli *cli, struct far_error *err);

@@ -13,6 +13,7 @@ libcli_la_SOURCES = \
 	src/cli/rebuild_command.c \
 	src/cli/replace_command.c \
 	src/cli/request.c \
+	src/cli/resync_command.c \
 	src/cli/runs.c \
 	src/cli/settings.c \
 	src/cli/spawn.c \

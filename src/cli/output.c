@@ -90,6 +90,8 @@ void cli_cell(const char *field, const json_t *value, char *text, size_t room)
         snprintf(text, room, "%s", cli_time(n, number));
     } else if (json_is_integer(value) && (strncmp(field, "bytes", 5) == 0 || ends_with(field, "_bytes"))) {
         snprintf(text, room, "%s", cli_bytes(n, number));
+    } else if (json_is_integer(value) && ends_with(field, "_ppm")) {
+        snprintf(text, room, "%llu.%02llu %%", (unsigned long long)n / 10000, (unsigned long long)n / 100 % 100);
     } else if (json_is_integer(value)) {
         snprintf(text, room, "%lld", (long long)n);
     } else if (json_is_boolean(value)) {

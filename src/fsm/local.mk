@@ -34,6 +34,7 @@ libfsm_la_SOURCES = \
 	src/fsm/query.c src/fsm/query.h \
 	src/fsm/query_limits.c \
 	src/fsm/query_orders.c \
+	src/fsm/query_resync.c \
 	src/fsm/row_copy.c src/fsm/row_copy.h \
 	src/fsm/row_value.c src/fsm/row_value.h \
 	src/fsm/rows.c src/fsm/rows.h src/fsm/rows_private.h \

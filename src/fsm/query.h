@@ -41,4 +41,30 @@ int far_query_has_limits(struct far_state *state, bool *ret_has, struct far_erro
 int far_query_throttle(struct far_state *state, const struct far_row_throttle *row, uint64_t now_ms, struct far_arena *arena,
                        uint64_t *ret_bytes_per_s, uint64_t *ret_next_ms, struct far_error *err);
 
+/* What a resync would read, and about how long that takes. */
+struct far_resync_wish {
+    uint64_t plan_id;
+    uint64_t workload_id;  /* 0: all of the plan */
+    struct far_slice disk; /* of that workload; empty: all */
+};
+struct far_resync_part { /* a workload of the plan, or where one was named a disk of it */
+    struct far_slice workload, disk;
+    uint64_t disk_count;
+    uint64_t bytes;
+    uint64_t bytes_per_s; /* at which earlier sends hashed them, all disks together; 0: none was measured */
+    uint64_t duration_ms;
+    bool is_measured; /* else the size of a disk, or how fast it is read, is not known yet */
+};
+struct far_resync_estimate {
+    uint64_t bytes;
+    uint64_t disk_count;
+    uint64_t duration_ms;
+    bool is_measured; /* else it takes longer by what is not known */
+    struct far_resync_part *parts;
+    size_t part_count;
+};
+/* Strings and parts live in the arena. FAR_NOT_FOUND: no such workload or disk in the plan. */
+int far_query_resync(struct far_state *state, const struct far_resync_wish *wish, struct far_arena *arena,
+                     struct far_resync_estimate *ret_estimate, struct far_error *err);
+
 #endif

@@ -421,3 +421,7 @@ UNIT_TESTS += tests/unit/test_adapter_conform
 tests_unit_test_adapter_conform_SOURCES = tests/unit/test_adapter_conform.c
 tests_unit_test_adapter_conform_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_adapter_conform_LDADD = tests/lib/libnbdserver.la libadapters.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_api_coverage
+tests_unit_test_api_coverage_SOURCES = tests/unit/test_api_coverage.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_unit_test_api_coverage_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(JANSSON_CFLAGS) -I$(top_srcdir)/tests
+tests_unit_test_api_coverage_LDADD = $(API_FIXTURE) tests/lib/libhttps.la $(CMOCKA_LIBS) $(JANSSON_LIBS)

@@ -14,7 +14,7 @@ static struct far_test_api *fixture;
 static struct far_test_https *c;
 static struct world w;
 static char auth[256];
-static char job_path[64], checkpoint_path[64], verify_path[64], token_path[64];
+static char job_path[64], checkpoint_path[64], verify_path[64], token_path[64], alert_path[64];
 
 static const uint8_t secret[32] = {5}; /* of the token that the test shows */
 static const char key_header[] = "Idempotency-Key: 00112233445566778899aabbccddeeff\r\n";
@@ -52,6 +52,24 @@ static void assert_same(const char *what, const json_t *a, const json_t *b)
     }
 }
 
+/* A cycle of one workload with one disk whose platform lost its list of changes; returns the alert. */
+static uint64_t make_alert(uint64_t job_id, const uint64_t nodes[2])
+{
+    enum { SEND = 4, RECEIVE = 5 };
+    static uint8_t root[32] = {4};
+    struct far_row_alert alert = {.id = 0};
+    struct far_key key = far_key(&far_schema_row_alert);
+    struct far_sub_report_item item = {.state = FAR_report_state_done, .root = far_slice(root, 32), .full = true};
+    world_work(&w, nodes[0]);
+    struct far_row_task receive = world_row_task(&w, job_id, RECEIVE), send = world_row_task(&w, job_id, SEND);
+    assert_int_equal(world_report(&w, &receive, item), 0);
+    item.resync_reason = S("the bitmap is gone");
+    assert_int_equal(world_report(&w, &send, item), 0);
+    world_work_all(&w, nodes, 2);
+    assert_int_equal(far_state_next(&w.state, &far_schema_row_alert, &key, &w.arena, NULL, &alert, &w.err), 0);
+    return alert.id;
+}
+
 /* Paris, lyon and nice, two nodes, plans "gold" (a job runs), "silver" (stopped, with a checkpoint), "iron" (active), an unused
  * workload, site, node, standby and token. */
 static void make_world(void)
@@ -74,8 +92,10 @@ static void make_world(void)
     world_plan(&w, "silver", silver, 1);
     world_plan(&w, "iron", iron, 1);
     MUST(&w, plan_start, .name = S("iron"));
+    w.lists = true;
     MUST(&w, plan_replicate, .name = S("silver"));
     world_work_all(&w, nodes, 2);
+    uint64_t alert_id = make_alert(MUST(&w, plan_replicate, .name = S("silver")), nodes);
     uint64_t plan_id = 0;
     assert_int_equal(far_query_id(&w.state, &far_schema_row_plan, S("silver"), &plan_id, &w.err), 0);
     uint64_t checkpoint_id = world_row_plan(&w, plan_id).last_checkpoint_id;
@@ -94,6 +114,7 @@ static void make_world(void)
     snprintf(job_path, sizeof job_path, "/v1/jobs/%llu/cancel", (unsigned long long)job_id);
     snprintf(checkpoint_path, sizeof checkpoint_path, "/v1/checkpoints/%llu", (unsigned long long)checkpoint_id);
     snprintf(verify_path, sizeof verify_path, "/v1/checkpoints/%llu/verify", (unsigned long long)checkpoint_id);
+    snprintf(alert_path, sizeof alert_path, "/v1/alerts/%llu/ack", (unsigned long long)alert_id);
     snprintf(token_path, sizeof token_path, "/v1/tokens/%llu", (unsigned long long)token_id);
 }
 
@@ -147,6 +168,9 @@ static const struct trial trials[] = {
     {"POST", "/v1/plans/{name}/start", "/v1/plans/silver/start", NULL},
     {"POST", "/v1/plans/{name}/stop", "/v1/plans/iron/stop", NULL},
     {"POST", "/v1/plans/{name}/replicate", "/v1/plans/silver/replicate", NULL},
+    {"PATCH", "/v1/plans/{name}", "/v1/plans/gold", "{\"audit_age_s\": 3600, \"full_age_s\": null}"},
+    {"POST", "/v1/plans/{name}/resync", "/v1/plans/silver/resync", "{\"workload\":\"db\",\"disk\":\"root\"}"},
+    {"POST", "/v1/alerts/{id}/ack", alert_path, "{\"note\":\"seen\"}"},
     {"POST", "/v1/plans/{name}/recover", "/v1/plans/silver/recover",
      "{\"workload\":\"db\",\"disks\":[{\"disk\":\"root\",\"path\":\"/out/root\"}]}"},
     {"POST", "/v1/jobs/{id}/cancel", job_path, NULL},
