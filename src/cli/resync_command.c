@@ -29,6 +29,9 @@ static const char *about(const json_t *from, char text[64])
     if (ms == 0 && !is_measured) {
         return "not known: nothing was measured yet";
     }
+    if (ms < 1000 && is_measured) {
+        return "less than a second";
+    }
     snprintf(text, 64, "%s%s", is_measured ? "about " : "more than ", cli_duration(ms, duration));
     return text;
 }

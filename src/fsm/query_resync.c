@@ -48,7 +48,8 @@ static int part_of(struct context *c, struct far_slice workload, struct far_slic
     return rc;
 }
 
-static void add_disk(struct context *c, const struct far_row_disk *disk, const struct far_row_coverage *coverage, struct far_resync_part *part)
+static void add_disk(struct context *c, const struct far_row_disk *disk, const struct far_row_coverage *coverage,
+                     struct far_resync_part *part)
 {
     struct rate own = {.bytes = coverage->rate_bytes, .ms = coverage->rate_ms};
     uint64_t bytes_per_s = per_second(own.ms != 0 ? own : c->plan);

@@ -6,6 +6,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_kill.py:target \
 	tests/integration/test_audit.py \
 	tests/integration/test_cluster.py \
+	tests/integration/test_coverage.py \
 	tests/integration/test_heads.py \
 	tests/integration/test_init.py \
 	tests/integration/test_levels.py \

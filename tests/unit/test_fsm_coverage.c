@@ -475,6 +475,63 @@ static void a_report_without_a_list_says_nothing_of_lists(void **unused)
     assert_int_equal(coverage(0).missed_block_count, 0);
 }
 
+/* ---- feature levels ---- */
+
+static bool has_rows(const struct far_schema *table)
+{
+    struct far_key key = far_key(table);
+    void *row = far_arena_alloc(&w.arena, table->size);
+    return far_state_next(&w.state, table, &key, &w.arena, NULL, row, NULL) == 0;
+}
+
+static void below_level_4_there_is_no_coverage(void **unused)
+{
+    const char *name = "web";
+    world_done(&w);
+    world_init(&w);
+    w.level = 3;
+    world_cluster(&w);
+    nodes[0] = world_node(&w, "src", "paris");
+    nodes[1] = world_node(&w, "dst", "lyon");
+    workload = world_workload(&w, name, 1);
+    plan = world_plan(&w, "p", &name, 1);
+    cycle();
+    cycle();
+    assert_false(has_rows(&far_schema_row_coverage) || has_rows(&far_schema_row_workload_point) || has_rows(&far_schema_row_alert));
+    assert_int_equal(APPLY(&w, plan_update, .name = S("p"), .audit_ppm = 5), FAR_CONFLICT);
+    assert_int_equal(APPLY(&w, plan_resync, .name = S("p")), FAR_CONFLICT);
+    assert_int_equal(last_point().coverage_ppm, 1000000);
+    uint64_t before_id = last_point().id;
+    w.actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+    MUST(&w, feature_level_raise, .level = 4);
+    w.actor = 0;
+    w.lists = true;
+    cycle(); /* there is no lineage yet: all of it is hashed */
+    assert_int_equal(last_point().proof, FAR_proof_full);
+    cycle();
+    assert_int_equal(last_point().proof, FAR_proof_transfer);
+    assert_int_not_equal(last_point().oldest_ms, 0);
+    MUST(&w, checkpoint_remove, .checkpoint_id = world_row_point(&w, before_id).checkpoint_id); /* it is not listed */
+    world_work_all(&w, nodes, 2);
+}
+
+static void what_is_newer_than_the_level_is_emptied_also_in_lists(void **unused)
+{
+    struct far_sub_disk_found found = {.size_bytes = 5, .identity = S("a"), .token = S("b")};
+    struct far_sub_block_range range = {.first_block = 1, .block_count = 2};
+    struct far_sub_report_item item = {.job_id = 7, .survives = true, .hashed_bytes = 9, .disks = {&found, 1}, .missed = {&range, 1}};
+    struct far_msg_report report = {.sequence = 3, .items = {&item, 1}};
+    far_schema_lower(&far_schema_msg_report, &report, 4);
+    assert_int_equal(far_schema_level(&far_schema_msg_report, &report), 4);
+    far_schema_lower(&far_schema_msg_report, &report, 3);
+    assert_true(far_schema_level(&far_schema_msg_report, &report) < 4);
+    assert_int_equal(item.job_id, 7);
+    assert_int_equal(found.size_bytes, 5);
+    assert_int_equal(found.token.len, 0);
+    assert_int_equal(item.missed.count, 0);
+    assert_false(item.survives);
+}
+
 /* ---- the stretches ---- */
 
 static void marks_follow_the_audit_stretch_by_stretch(void **unused)
@@ -547,6 +604,8 @@ int main(void)
         TEST(a_list_that_cannot_be_used_is_told_in_the_platforms_words),
         TEST(what_is_removed_takes_its_alerts_along),
         TEST(a_report_without_a_list_says_nothing_of_lists),
+        TEST(below_level_4_there_is_no_coverage),
+        TEST(what_is_newer_than_the_level_is_emptied_also_in_lists),
         cmocka_unit_test(marks_follow_the_audit_stretch_by_stretch),
         cmocka_unit_test(a_disk_of_another_size_is_not_said_to_be_younger),
     };
