@@ -101,9 +101,8 @@ static void start(const struct node *node, const struct node_message *message)
                                      [FAR_ENGINE_SEND] = NODE_TASK_SEND,
                                      [FAR_ENGINE_RECEIVE] = NODE_TASK_RECEIVE,
                                      [FAR_ENGINE_RELEASE] = NODE_TASK_RELEASE};
-    char name[32];
-    snprintf(name, sizeof name, "disk%zu", message->disk);
-    struct far_engine_disk disk = {.name = name, .locator = node->config->disks[message->disk]};
+    const char *path = node->config->disks[message->disk], *slash = strrchr(path, '/');
+    struct far_engine_disk disk = {.name = slash != NULL ? slash + 1 : path, .locator = path};
     bool receives = message->kind == FAR_ENGINE_RECEIVE;
     struct far_engine_order order = {
         .job_id = message->job,
@@ -121,7 +120,7 @@ static void start(const struct node *node, const struct node_message *message)
         .disk_count = message->kind == FAR_ENGINE_FREEZE || message->kind == FAR_ENGINE_RELEASE ? 1 : 0,
         .disk_index = 0,
         .disk_id = 100 + message->disk,
-        .disk = name,
+        .disk = disk.name,
         .locator = disk.locator,
         .size_bytes = message->size_bytes,
         .has_base_root = message->has_base,

@@ -13,7 +13,7 @@ enum { NODE_TASK_FREEZE = 1, NODE_TASK_SEND = 2, NODE_TASK_RECEIVE = 3, NODE_TAS
 struct node_config {
     char dir[200]; /* pki, source, target are in it */
     const char *adapter;
-    const char *disks[NODE_DISKS_MAX]; /* paths */
+    const char *disks[NODE_DISKS_MAX]; /* paths; a disk is called as its file */
     size_t disk_count;
     uint64_t memory_bytes;
     uint32_t worker_count;
