@@ -34,8 +34,7 @@ static const struct far_field *field_of(const struct far_schema *schema, const c
     return field;
 }
 
-/* Puts the {…} of the path, and what is fixed on this route, into the command. */
-static int fill_from_route(const struct far_api_request *request, void *object, struct far_error *err)
+int far_api_fill_from_route(const struct far_api_request *request, void *object, struct far_error *err)
 {
     const struct far_route *route = request->route;
     if (route->fixed_field != NULL) {
@@ -167,7 +166,7 @@ static int command(struct far_api_request *request, const json_t *body, struct f
         return far_fail(err, FAR_LIMIT, "no memory for the request");
     }
     int rc = far_json_to_struct(route->schema, body, &route->rule, &request->arena, object, err);
-    rc = rc != 0 ? rc : fill_from_route(request, object, err);
+    rc = rc != 0 ? rc : far_api_fill_from_route(request, object, err);
     if (rc == 0 && route->keeps_history) {
         rc = far_api_check_history(request, object, err);
     }
@@ -251,7 +250,7 @@ static int patch(struct far_api_request *request, const json_t *body, struct far
                  ? far_fail(err, FAR_LIMIT, "no memory for the request")
                  : far_json_to_struct(route->schema, rest, &route->rule, &request->arena, update, err);
     json_decref(rest);
-    rc = rc != 0 ? rc : fill_from_route(request, update, err);
+    rc = rc != 0 ? rc : far_api_fill_from_route(request, update, err);
     rc = rc != 0 ? rc : condition(request, body, update, err);
     return rc != 0 ? rc : far_api_propose(request, update, err);
 }

@@ -87,7 +87,16 @@ static int decide(struct far_api_request *request, struct far_log_view *view, st
     json_t *answer = NULL, *changes = NULL, *events = json_array();
     bool more = false;
     int rc = stamp(request, view, &request->command.proposed_at_ms, err);
-    rc = rc != 0 ? rc : far_api_foresee(request, above, view->applied_index + 1, &request->command, events, &result, err);
+    bool needs_zone = false;
+    if (rc == 0 && request->before.kind != 0) {
+        request->before.proposed_at_ms = request->command.proposed_at_ms;
+        rc = far_api_needs_zone(request, above, request->command.proposed_at_ms, &needs_zone, err);
+    }
+    if (rc == 0 && needs_zone) {
+        rc = far_api_foresee(request, above, view->applied_index + 1, &request->before, events, &result, err);
+    }
+    uint64_t index = view->applied_index + 1 + needs_zone; /* a command of its own is an entry of its own, when nothing else comes */
+    rc = rc != 0 ? rc : far_api_foresee(request, above, index, &request->command, events, &result, err);
     rc = rc != 0 ? rc : far_api_changes(view->state.kv, above->kv, CHANGES_MAX, &changes, &more, err);
     if (rc == 0) {
         answer = answer_of(request, &result, above);

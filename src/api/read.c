@@ -35,6 +35,7 @@ static const struct reference {
     {"plan_id", "plan", "plan", &far_schema_row_plan},
     {"workload_id", "workload", "workload", &far_schema_row_workload},
     {"node_id", "node", "node", &far_schema_row_node},
+    {"zone_id", "zone", "zone", &far_schema_row_zone},
 };
 enum { REFERENCES = sizeof references / sizeof references[0] };
 
@@ -147,6 +148,10 @@ static int row_to_json(struct reader *reader, const struct far_schema *table, co
     }
     if (rc == 0 && table == &far_schema_row_node) {
         add_drain(row, json);
+    }
+    if (rc == 0 && table == &far_schema_row_throttle) {
+        const char *of = number_in(table, row, "node_id") != 0 ? "node" : number_in(table, row, "plan_id") != 0 ? "plan" : "site";
+        json_object_set(json, "name", json_object_get(json, of));
     }
     if (rc != 0) {
         json_decref(json);
@@ -457,6 +462,63 @@ static int add_parts(struct reader *reader, const struct part *part, uint64_t ow
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
+/* ---- bandwidth limits ---- */
+
+/* The limit of the object with this id; JSON null: it has none. */
+static int throttle_of(struct reader *reader, uint64_t id, json_t **ret_json, struct far_error *err)
+{
+    void *row = NULL;
+    int rc = get_row(reader, &far_schema_row_throttle, id, &row, err);
+    if (rc == FAR_NOT_FOUND) {
+        *ret_json = json_null();
+        return 0;
+    }
+    return rc != 0 ? rc : row_to_json(reader, &far_schema_row_throttle, row, ret_json, err);
+}
+
+/* Which one is in force with a node, plan or site; and of a node what it may send by it and by its share of its site's. */
+static int add_throttle(struct reader *reader, const struct far_schema *table, uint64_t id, json_t *json, struct far_error *err)
+{
+    json_t *throttle = NULL;
+    struct far_list limits = {.count = 0};
+    if (table != &far_schema_row_node && table != &far_schema_row_plan && table != &far_schema_row_site) {
+        return 0;
+    }
+    int rc = throttle_of(reader, id, &throttle, err);
+    json_object_set_new(json, "throttle", throttle);
+    if (rc == 0 && table == &far_schema_row_node) {
+        rc = far_query_limits(&reader->view.state, id, 0, &reader->request->arena, &limits, err);
+    }
+    const struct far_node_limits *of_node = limits.items;
+    if (rc == 0 && limits.count > 0) {
+        json_object_set_new(json, "send_limit_bytes_per_s", far_json_u64(of_node->bytes_per_s));
+    }
+    return rc;
+}
+
+static int compute_throttle(struct far_api_request *request, json_t **ret_answer, struct far_error *err)
+{
+    const struct far_schema *table = request->route->schema;
+    struct reader reader;
+    void *row = NULL;
+    int rc = begin(&reader, request, err);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = find(&reader, table, request->param, &row, err);
+    rc = rc != 0 ? rc : throttle_of(&reader, number_in(table, row, "id"), ret_answer, err);
+    end(&reader);
+    if (rc == 0 && json_is_null(*ret_answer)) {
+        rc = far_fail(err, FAR_NOT_FOUND, "%s '%s' has no bandwidth limit", table->name, request->param);
+    }
+    return rc;
+}
+
+void far_api_throttle(struct far_api_request *request)
+{
+    far_api_compute(request, 200, compute_throttle);
+}
+
 static int object(struct reader *reader, json_t **ret_answer, struct far_error *err)
 {
     const struct far_schema *table = reader->request->route->schema;
@@ -475,6 +537,7 @@ static int object(struct reader *reader, json_t **ret_answer, struct far_error *
             rc = add_parts(reader, &parts[i], id, json, err);
         }
     }
+    rc = rc == 0 ? add_throttle(reader, table, id, json, err) : rc;
     if (rc != 0) {
         json_decref(json);
         return rc;

@@ -66,6 +66,8 @@ struct far_api_request {
     /* What goes on when the done came. */
     void (*next)(struct far_api_request *request);
     struct far_result result;
+    struct far_command before; /* one that has to be decided first; kind 0: none. Its payload is in the arena */
+    const void *prepared;      /* the struct of the route's command, while that is under way; in the arena */
     struct far_command command;
     struct far_buf payload; /* the command's */
     struct far_buf made; /* an answer that was made on another thread */
@@ -151,7 +153,14 @@ void far_api_backup_piece(struct far_api_request *request);
 /* The newest head that a majority signed, null if there is none. New reference. */
 int far_api_signed_head(struct far_log_view *view, struct far_arena *arena, json_t **ret_json, struct far_error *err);
 
+/* ---- throttle_routes.c ---- */
+void far_api_throttle_set(struct far_api_request *request);
+void far_api_zone_refresh(struct far_api_request *request);
+/* Does the prepared throttle_set need a zone's rules that this state does not have (well enough)? */
+int far_api_needs_zone(struct far_api_request *request, struct far_state *state, uint64_t now_ms, bool *ret_needs, struct far_error *err);
+
 /* ---- read.c ---- */
+void far_api_throttle(struct far_api_request *request);
 void far_api_list(struct far_api_request *request);
 void far_api_object(struct far_api_request *request);
 void far_api_cluster(struct far_api_request *request);
@@ -192,6 +201,8 @@ void far_api_command(struct far_api_request *request);
 void far_api_patch(struct far_api_request *request);
 void far_api_token(struct far_api_request *request);
 void far_api_join(struct far_api_request *request);
+/* Puts the {…} of the path, and what is fixed on this route, into the command's struct. */
+int far_api_fill_from_route(const struct far_api_request *request, void *object, struct far_error *err);
 /* Parses the body and hands it to what makes a proposal of it; a failure is answered here. */
 void far_api_with_body(struct far_api_request *request,
                        int (*make)(struct far_api_request *request, const json_t *body, struct far_error *err));

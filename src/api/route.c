@@ -13,6 +13,17 @@
     {.method = FAR_HTTP_##http_method, .pattern = path, .action = FAR_ROUTE_COMMAND,                         \
      .schema = &far_schema_cmd_##command, .status = ok, __VA_ARGS__}
 
+/* The bandwidth limit of a node, plan or site. */
+#define THROTTLE(plural, table, text)                                                                                        \
+    {.method = FAR_HTTP_GET, .pattern = "/v1/" plural "/{name}/throttle", .action = FAR_ROUTE_THROTTLE,                     \
+     .schema = &far_schema_row_##table, .summary = "The bandwidth limit of a " text},                                      \
+    {.method = FAR_HTTP_POST, .pattern = "/v1/" plural "/{name}/throttle", .action = FAR_ROUTE_THROTTLE_SET,                \
+     .schema = &far_schema_cmd_throttle_set, .status = 200, .path_field = "name", .fixed_field = "scope",                  \
+     .fixed_value = FAR_throttle_scope_##table, .rule = {"bytes_per_s zone windows", NULL},                                \
+     .summary = "Set the bandwidth limit of a " text ", instead of the one that it has"},                                  \
+    COMMAND(DELETE, "/v1/" plural "/{name}/throttle", throttle_remove, 200, .path_field = "name", .fixed_field = "scope",    \
+            .fixed_value = FAR_throttle_scope_##table, .rule = {"", NULL}, .summary = "Remove the bandwidth limit of a " text)
+
 const struct far_route far_routes[] = {
     {.method = FAR_HTTP_GET, .pattern = "/healthz", .action = FAR_ROUTE_HEALTH, .open = true,
      .summary = "Is the process alive"},
@@ -149,6 +160,15 @@ const struct far_route far_routes[] = {
     GET_ONE("alerts", "id", alert, "One alert"),
     COMMAND(POST, "/v1/alerts/{id}/ack", alert_ack, 200, .path_field = "alert_id", .rule = {"note", NULL},
             .summary = "Say that a person has seen an alert; it is open until its cause is gone"),
+
+    GET_LIST("throttles", throttle, "List the bandwidth limits of nodes, plans and sites"),
+    THROTTLE("nodes", node, "node: what it sends"),
+    THROTTLE("plans", plan, "plan: what all nodes send for it"),
+    THROTTLE("sites", site, "site: what all of its nodes send"),
+    GET_LIST("zones", zone, "List the time zones that calendars of limits go by"),
+    GET_ONE("zones", "id", zone, "One time zone: from when on its clocks are how far from UTC"),
+    {.method = FAR_HTTP_POST, .pattern = "/v1/zones", .action = FAR_ROUTE_ZONE, .schema = &far_schema_cmd_zone_set, .status = 200,
+     .rule = {"name", "name"}, .summary = "Read the rules of a time zone anew from this server's machine"},
 
     GET_LIST("tokens", token, "List tokens, never their secrets"),
     {.method = FAR_HTTP_POST, .pattern = "/v1/tokens", .action = FAR_ROUTE_TOKEN,

@@ -8,9 +8,6 @@
 
 enum { FAR_THROTTLE_LEVEL = 4, FAR_THROTTLES_MAX = 1000 /* limits in a cluster */ };
 
-/* ---- zone.c ---- */
-bool far_zone_name_is_good(struct far_slice name);
-
 /* ---- bandwidth.c ---- */
 /* The rate of a limit at a time, and when it is another one (0: never), by its calendar. */
 int far_throttle_at(struct far_step *step, const struct far_row_throttle *row, uint64_t time_ms, uint64_t *ret_bytes_per_s,

@@ -39,4 +39,7 @@ static inline uint64_t far_calendar_span_min(const struct far_sub_throttle_windo
 /* Do two windows ever show the same time? Fills the first minute of the week (from Monday) that they share. */
 bool far_calendar_overlap(const struct far_sub_throttle_window *a, const struct far_sub_throttle_window *b, uint64_t *ret_minute);
 
+/* Could it be the name of a time zone? "Europe/Paris": parts of letters, digits, '_', '-', '+', with one '/' between two. */
+bool far_zone_name_is_good(struct far_slice name);
+
 #endif

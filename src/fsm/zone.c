@@ -33,7 +33,6 @@ static bool is_zone_byte(uint8_t b)
     return (b >= 'a' && b <= 'z') || (b >= 'A' && b <= 'Z') || (b >= '0' && b <= '9') || b == '_' || b == '-' || b == '+';
 }
 
-/* "Europe/Paris": parts of letters, digits, '_', '-', '+', with one '/' between two. */
 bool far_zone_name_is_good(struct far_slice name)
 {
     bool good = name.len >= 1 && name.len <= 63 && name.data[name.len - 1] != '/';

@@ -239,6 +239,10 @@ tests_unit_test_json_SOURCES = tests/unit/test_json.c
 tests_unit_test_json_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS) -DSRCDIR=\"$(abs_top_srcdir)\" -fno-builtin
 tests_unit_test_json_LDADD = libapi.la libfsm.la libbase.la tests/lib/libfaults.la $(CMOCKA_LIBS) $(JANSSON_LIBS)
 tests_unit_test_json_LDFLAGS = $(LINK_WITH_FAULTS)
+UNIT_TESTS += tests/unit/test_tzif
+tests_unit_test_tzif_SOURCES = tests/unit/test_tzif.c
+tests_unit_test_tzif_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_tzif_LDADD = libapi.la libfsm.la libbase.la $(CMOCKA_LIBS)
 UNIT_TESTS += tests/unit/test_peers
 tests_unit_test_peers_SOURCES = tests/unit/test_peers.c
 tests_unit_test_peers_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)

@@ -102,6 +102,9 @@ static void make_world(void)
     assert_true(checkpoint_id != 0);
     uint64_t job_id = MUST(&w, plan_replicate, .name = S("gold"));
     MUST(&w, consumer_create, .name = S("first"));
+    MUST(&w, throttle_set, .scope = FAR_throttle_scope_node, .name = S("n2"), .bytes_per_s = 20000);
+    MUST(&w, throttle_set, .scope = FAR_throttle_scope_plan, .name = S("iron"), .bytes_per_s = 20000);
+    MUST(&w, throttle_set, .scope = FAR_throttle_scope_site, .name = S("lyon"), .bytes_per_s = 1);
     MUST(&w, site_create, .name = S("spare"), .role = FAR_site_role_witness);
     uint64_t token_id = MUST(&w, token_create, .name = S("old"), .purpose = FAR_token_purpose_api, .hash = far_slice(other, 32));
     far_token_hash(secret, hash);
@@ -156,6 +159,15 @@ static const struct trial trials[] = {
     {"DELETE", "/v1/nodes/{name}", "/v1/nodes/n3", NULL},
     {"POST", "/v1/nodes/{name}/drain", "/v1/nodes/n1/drain", NULL},
     {"POST", "/v1/nodes/{name}/undrain", "/v1/nodes/n4/undrain", NULL},
+    {"POST", "/v1/nodes/{name}/throttle", "/v1/nodes/n2/throttle", "{\"bytes_per_s\":30000}"},
+    {"POST", "/v1/plans/{name}/throttle", "/v1/plans/gold/throttle",
+     "{\"windows\":[{\"days\":[1,2],\"from_min\":480,\"to_min\":1080,\"bytes_per_s\":20000000}]}"},
+    {"POST", "/v1/sites/{name}/throttle", "/v1/sites/paris/throttle",
+     "{\"bytes_per_s\":1,\"windows\":[{\"days\":[6,7],\"from_min\":1320,\"to_min\":360}]}"},
+    {"DELETE", "/v1/nodes/{name}/throttle", "/v1/nodes/n2/throttle", NULL},
+    {"DELETE", "/v1/plans/{name}/throttle", "/v1/plans/iron/throttle", NULL},
+    {"DELETE", "/v1/sites/{name}/throttle", "/v1/sites/lyon/throttle", NULL},
+    {"POST", "/v1/zones", "/v1/zones", "{\"name\":\"UTC\"}"},
     {"POST", "/v1/workloads", "/v1/workloads",
      "{\"name\":\"new\",\"site\":\"paris\",\"adapter\":\"file\",\"disks\":[{\"name\":\"a\",\"locator\":\"/d/a\"},"
      "{\"name\":\"b\",\"locator\":\"/d/b\"}]}"},
@@ -301,6 +313,11 @@ static void a_rejection_is_predicted_as_it_comes(void **unused)
         {"POST", "", "/v1/sites", "{\"name\":\"paris\",\"role\":\"recovery\"}"},
         {"POST", "", "/v1/sites", "{\"name\":\"x\",\"role\":\"boss\"}"},
         {"DELETE", "", "/v1/sites/nowhere", NULL},
+        {"DELETE", "", "/v1/plans/gold/throttle", NULL},
+        {"POST", "", "/v1/plans/gold/throttle", "{\"bytes_per_s\":7}"},
+        {"POST", "", "/v1/plans/gold/throttle",
+         "{\"zone\":\"Mars/Base\",\"windows\":[{\"days\":[1],\"to_min\":60}]}"},
+        {"POST", "", "/v1/zones", "{\"name\":\"../etc/passwd\"}"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         char path[128], body[1024];
@@ -310,6 +327,35 @@ static void a_rejection_is_predicted_as_it_comes(void **unused)
         assert_true(status >= 400);
         assert_int_equal(ask(bad[i].method, bad[i].path, bad[i].body), status);
         assert_string_equal(far_test_https_body(c), body);
+    }
+}
+
+/* Two commands: the second is an entry, and a moment, later than the first. */
+static void a_limit_with_a_new_time_zone_is_predicted_with_the_zone(void **unused)
+{
+    static const struct trial trial = {
+        "POST", "", "/v1/plans/gold/throttle",
+        "{\"zone\":\"UTC\",\"windows\":[{\"days\":[1],\"from_min\":480,\"to_min\":1080,\"bytes_per_s\":20000000}]}"};
+    for (int round = 0; round < 2; round++) { /* the second time the zone is there */
+        json_t *before = head(), *predicted = NULL;
+        predict(&trial, "", &predicted);
+        json_t *said = json_object_get(predicted, "events");
+        assert_int_equal(ask(trial.method, trial.path, trial.body), 200);
+        json_t *done = answer(), *events = events_since(number(before, "seq"));
+        assert_same("first event", json_object_get(predicted, "seq_first"), json_object_get(done, "seq_first"));
+        assert_int_equal(json_array_size(events), round == 0 ? 3 : 0); /* asked again with its key it is the same command */
+        for (size_t i = 0; round == 0 && i < 3; i++) {
+            static const char *const same[] = {"seq", "index", "kind", "actor"};
+            for (size_t k = 0; k < sizeof same / sizeof same[0]; k++) {
+                assert_same(same[k], json_object_get(json_array_get(said, i), same[k]), json_object_get(json_array_get(events, i), same[k]));
+            }
+            assert_true(i == 2 || json_equal(json_object_get(json_array_get(said, i), "data"),
+                                             json_object_get(json_array_get(events, i), "data")));
+        }
+        json_t *gone[] = {before, predicted, done, events};
+        for (size_t i = 0; i < sizeof gone / sizeof gone[0]; i++) {
+            json_decref(gone[i]);
+        }
     }
 }
 
@@ -631,6 +677,7 @@ int main(void)
         cmocka_unit_test(what_is_predicted_is_what_happens_on_every_route),
         cmocka_unit_test(no_command_is_without_a_trial),
         cmocka_unit_test_setup_teardown(a_rejection_is_predicted_as_it_comes, start, stop),
+        cmocka_unit_test_setup_teardown(a_limit_with_a_new_time_zone_is_predicted_with_the_zone, start, stop),
         cmocka_unit_test_setup_teardown(a_join_is_predicted_without_a_token_of_a_user, start, stop),
         cmocka_unit_test_setup_teardown(an_acknowledgement_is_predicted_and_not_noted, start, stop),
         cmocka_unit_test_setup_teardown(arguments_of_the_past_are_refused_where_they_mean_nothing, start, stop),
