@@ -347,7 +347,8 @@ static void a_limit_with_a_new_time_zone_is_predicted_with_the_zone(void **unuse
         for (size_t i = 0; round == 0 && i < 3; i++) {
             static const char *const same[] = {"seq", "index", "kind", "actor"};
             for (size_t k = 0; k < sizeof same / sizeof same[0]; k++) {
-                assert_same(same[k], json_object_get(json_array_get(said, i), same[k]), json_object_get(json_array_get(events, i), same[k]));
+                assert_same(same[k], json_object_get(json_array_get(said, i), same[k]),
+                            json_object_get(json_array_get(events, i), same[k]));
             }
             assert_true(i == 2 || json_equal(json_object_get(json_array_get(said, i), "data"),
                                              json_object_get(json_array_get(events, i), "data")));

@@ -333,13 +333,15 @@ static void compare(const char *name)
     setenv("TZ", tz, 1);
     tzset();
     for (size_t i = 1; i < count; i++) {
-        if (libc_offset(changes[i].at_s) != offset_at(changes[i].at_s) || libc_offset(changes[i].at_s - 1) != offset_at(changes[i].at_s - 1)) {
+        uint64_t at_s = changes[i].at_s;
+        if (libc_offset(at_s) != offset_at(at_s) || libc_offset(at_s - 1) != offset_at(at_s - 1)) {
             fail_msg("%s: change %zu at %llu", name, i, (unsigned long long)changes[i].at_s);
         }
     }
     for (uint64_t t = from_s; t < until_s; t += 40000) {
         if (libc_offset(t) != offset_at(t)) {
-            fail_msg("%s at %llu: %lld, and libc says %lld", name, (unsigned long long)t, (long long)offset_at(t), (long long)libc_offset(t));
+            fail_msg("%s at %llu: %lld, and libc says %lld", name, (unsigned long long)t, (long long)offset_at(t),
+                     (long long)libc_offset(t));
         }
     }
 }
