@@ -1,6 +1,7 @@
 /* Measures transfers of disks between a source and a target engine over TLS: the program behind the benchmarks of the engine.
  *
- *   transfer --dir DIR [--adapter NAME] [--memory BYTES] [--workers N] [--compress auto|always|never] [--one-process] DISK…
+ *   transfer --dir DIR [--adapter NAME] [--memory BYTES] [--workers N] [--compress auto|always|never] [--one-process]
+ *            [--verbose] DISK…
  *
  * DIR must exist; what is made in it (pki, cache, vault) stays. First it prints, as one JSON object a line like everything
  * else, where the target listens and the process ids of both nodes. Then it obeys lines on stdin until that ends:
@@ -263,6 +264,7 @@ static bool parse(int argc, char **argv)
         {"dir", required_argument, NULL, 'd'},     {"adapter", required_argument, NULL, 'a'},
         {"memory", required_argument, NULL, 'm'},  {"workers", required_argument, NULL, 'w'},
         {"compress", required_argument, NULL, 'c'}, {"one-process", no_argument, NULL, '1'},
+        {"verbose", no_argument, NULL, 'v'},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -277,6 +279,7 @@ static bool parse(int argc, char **argv)
                               : strcmp(optarg, "auto") == 0 ? FAR_ENGINE_COMPRESS_AUTO : FAR_ENGINE_COMPRESS_NEVER;
             break;
         case '1': node_count = 1; break;
+        case 'v': config.verbose = true; break;
         default: return false;
         }
     }
@@ -337,7 +340,7 @@ int main(int argc, char **argv)
     pthread_t sampler;
     if (!parse(argc, argv)) {
         fprintf(stderr, "usage: transfer --dir DIR [--adapter NAME] [--memory BYTES] [--workers N] "
-                        "[--compress auto|always|never] [--one-process] DISK…\n");
+                        "[--compress auto|always|never] [--one-process] [--verbose] DISK…\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);

@@ -205,6 +205,7 @@ class Transfer(Program):
 
     def __init__(self, folder, disks, *options, **settings):
         self.folder = tempfile.mkdtemp(dir=folder, prefix="nodes-")
+        options += ("--verbose",) if os.environ.get("FAR_BENCH_VERBOSE") else ()
         for name, value in settings.items():
             options += ("--" + name.replace("_", "-"), str(value))
         super().__init__(os.path.join(BUILD, "tests/bench/transfer"), "--dir", self.folder, *options, *disks)

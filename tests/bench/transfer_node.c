@@ -54,10 +54,24 @@ static void node_fail(const struct node *node, const struct far_error *err)
     exit(1);
 }
 
+static void show_running(const struct far_engine_report *report)
+{
+    static const char *const holds_up[] = {"?", "source", "link", "target", "processor", "memory", "throttle", "peer"};
+    const struct far_engine_figures *figures = &report->figures;
+    fprintf(stderr, "# %s: %5.1f s, done %llu MiB, sent %llu KiB, window %llu KiB, %llu connections, held up by %s\n",
+            report->task == NODE_TASK_SEND ? "send" : "receive", (double)report->duration_ms / 1000,
+            (unsigned long long)(report->bytes_done >> 20), (unsigned long long)(report->bytes_sent >> 10),
+            (unsigned long long)(figures->window_bytes >> 10), (unsigned long long)figures->streams,
+            holds_up[(size_t)figures->bottleneck < sizeof holds_up / sizeof holds_up[0] ? figures->bottleneck : 0]);
+}
+
 static void on_report(void *arg, const struct far_engine_report *report)
 {
     const struct node *node = arg;
     if (report->state == FAR_ENGINE_RUNNING) {
+        if (node->config->verbose && (report->task == NODE_TASK_SEND || report->task == NODE_TASK_RECEIVE)) {
+            show_running(report);
+        }
         return;
     }
     struct node_message message = {.said = NODE_ENDED, .job = report->job_id, .report = *report};

@@ -19,6 +19,7 @@ struct node_config {
     uint32_t worker_count;
     enum far_engine_compress compress;
     uint8_t cluster_byte;
+    bool verbose; /* reports of what runs go to stderr */
 };
 
 enum node_said {
