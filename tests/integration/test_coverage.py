@@ -157,6 +157,21 @@ def a_list_that_is_gone_is_told_in_the_platforms_words():
     assert alerts("change_list_refused")[-1]["note"] == "told the vendor"
 
 
+def a_grown_disk_goes_on_by_its_list():
+    image = protect("grown", "file", {})
+    cycle("grown")
+    with open(image, "ab") as file:
+        file.write(os.urandom(5 * farlib.MIB + 4096))
+    farlib.change_image(image, 10, seed + 50)
+    cycle("grown")
+    point = points("grown")[-1]
+    print("# proof %s, %d of 1000000 covered" % (point["proof"], point["coverage_ppm"]))
+    assert farlib.same_bytes(image, recovered("grown", point["checkpoint_id"]))
+    cycle("grown")
+    assert points("grown")[-1]["proof"] == "transfer" and not alerts("change_list_missed", "raised")
+    assert farlib.same_bytes(image, recovered("grown", points("grown")[-1]["checkpoint_id"]))
+
+
 def a_resync_is_estimated_and_hashes_everything():
     status, text = cluster.cli("plan", "resync", "liar", "--estimate", check=False, as_json=False)
     print("# " + text.strip().replace("\n", "\n# "))
@@ -182,5 +197,5 @@ if __name__ == "__main__":
         tap.run_all([
             the_first_cycle_reads_everything_and_later_ones_go_by_the_list, every_point_that_is_wrong_is_named,
             an_alert_says_so_until_a_round_finds_no_more, a_list_that_is_gone_is_told_in_the_platforms_words,
-            a_resync_is_estimated_and_hashes_everything, all_stores_agree,
+            a_grown_disk_goes_on_by_its_list, a_resync_is_estimated_and_hashes_everything, all_stores_agree,
         ])

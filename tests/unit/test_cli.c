@@ -507,6 +507,36 @@ static void a_job_is_shown_short_and_says_what_it_waits_for(void **unused)
     assert_says("\"freeze_ref\"");
 }
 
+static void a_resync_shows_first_what_it_would_read(void **unused)
+{
+    assert_int_equal(run("site create sync-a --role protected"), 0);
+    assert_int_equal(run("site create sync-b --role recovery"), 0);
+    assert_int_equal(run("workload create sync-w --site sync-a --adapter file --disk root=/nowhere/sync"), 0);
+    assert_int_equal(run("plan create sync-p --source sync-a --target sync-b --workload sync-w --audit-age 3600 --full-age 86400"), 0);
+    assert_int_equal(run("plan set-policy sync-p --audit-share 5000 --full-age 0 --revision 0"), 0);
+    assert_says("changed");
+    assert_int_equal(run("plan set-policy sync-p --audit-share 5000 --revision 0"), far_class_info(FAR_CONFLICT)->exit_code);
+    assert_int_equal(run("plan show sync-p"), 0);
+    assert_says("audit_age_s: 3600");
+    assert_says("audit_ppm: 0.50 %");
+    assert_says("full_age_s: 0");
+    assert_int_equal(run("plan resync sync-p --estimate"), 0);
+    assert_says("in all 1 disks, 0 B to read, not known: nothing was measured yet");
+    assert_null(strstr(out, "started"));
+    assert_int_equal(run("plan resync sync-p --workload sync-w --disk root --estimate -o json"), 0);
+    assert_says("\"measured\"");
+    assert_int_equal(run("plan resync sync-p --workload sync-w --disk tape"), far_class_info(FAR_NOT_FOUND)->exit_code);
+    assert_int_equal(run("plan resync sync-p --dry-run"), 0);
+    assert_says("job_started");
+    assert_int_equal(run("plan resync sync-p --workload sync-w"), 0);
+    assert_says("sync-w");
+    assert_says(" started");
+    assert_int_equal(run("alert list --state raised"), 0);
+    assert_says("RAISED");
+    assert_int_equal(run("alert show 99999"), far_class_info(FAR_NOT_FOUND)->exit_code);
+    assert_int_equal(run("alert ack 99999 --note seen"), far_class_info(FAR_NOT_FOUND)->exit_code);
+}
+
 static void help_finds_topics_or_what_is_near(void **unused)
 {
     assert_int_equal(run("help disaster"), 0);
@@ -589,6 +619,7 @@ int main(void)
         cmocka_unit_test(the_log_of_all_servers_is_compared),
         cmocka_unit_test(a_server_that_is_not_reached_is_named_after_the_others_are_compared),
         cmocka_unit_test(a_job_is_shown_short_and_says_what_it_waits_for),
+        cmocka_unit_test(a_resync_shows_first_what_it_would_read),
         cmocka_unit_test(a_wait_says_why),
         cmocka_unit_test(help_finds_topics_or_what_is_near),
         cmocka_unit_test(a_wrong_command_line_is_json_too_where_that_is_wanted),
