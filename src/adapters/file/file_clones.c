@@ -245,8 +245,8 @@ static int check_pair(int base, int now, const char *locator, struct far_adapter
         why = "it shrank";
     }
     return why == NULL ? FAR_ADAPTER_OK
-                       : far_adapter_fail(ret_error, FAR_ADAPTER_RESYNC, FAR_CONFLICT, "what changed of '%.200s' is not known: %s",
-                                          locator, why);
+                       : far_adapter_fail(ret_error, FAR_ADAPTER_RESYNC, FAR_CONFLICT, "what changed is not known, %s: '%.200s'", why,
+                                          locator);
 }
 
 static int open_clone(const char *hint, const struct far_adapter_disk *disk, bool kept)
@@ -263,7 +263,7 @@ int far_file_clone_pair(const char *ref, const struct far_adapter_disk *disk, co
     struct numbers numbers;
     if (hint == NULL) {
         return far_adapter_fail(ret_error, FAR_ADAPTER_RESYNC, FAR_CONFLICT,
-                                "what changed of '%.200s' is not known: its file system makes no clones", disk->locator);
+                                "what changed is not known, the file system makes no clones: '%.200s'", disk->locator);
     }
     int now = open_clone(hint, disk, false);
     now = now < 0 ? open_clone(hint, disk, true) : now;
@@ -273,8 +273,8 @@ int far_file_clone_pair(const char *ref, const struct far_adapter_disk *disk, co
     int base = numbers_of(since, &numbers) ? open_clone(since, disk, true) : -1;
     int outcome = base >= 0 ? check_pair(base, now, disk->locator, ret_error)
                             : far_adapter_fail(ret_error, FAR_ADAPTER_RESYNC, FAR_CONFLICT,
-                                               "what changed of '%.200s' is not known: the clone of view '%.60s' is not there",
-                                               disk->locator, since);
+                                               "what changed is not known, the clone of view '%.60s' is not there: '%.200s'", since,
+                                               disk->locator);
     if (outcome != FAR_ADAPTER_OK) {
         close(now);
         if (base >= 0) {

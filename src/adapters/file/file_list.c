@@ -45,8 +45,8 @@ struct reader {
 
 static int bad_line(const struct reader *reader, const char *what, struct far_adapter_error *ret_error)
 {
-    return far_adapter_fail(ret_error, FAR_ADAPTER_RESYNC, FAR_CORRUPT, "the list of changes '%.200s', line %llu: %s", reader->path,
-                            (unsigned long long)reader->place.line + 1, what);
+    return far_adapter_fail(ret_error, FAR_ADAPTER_RESYNC, FAR_CORRUPT, "line %llu: %s, in the list of changes '%.200s'",
+                            (unsigned long long)reader->place.line + 1, what, reader->path);
 }
 
 static int bad_read(const struct reader *reader, struct far_adapter_error *ret_error)
@@ -226,13 +226,13 @@ static int open_list(struct reader *reader, const char *path, const char *since,
     reader->path = path;
     reader->file = fopen(path, "re");
     if (reader->file == NULL) {
-        return far_adapter_fail(ret_error, FAR_ADAPTER_RESYNC, FAR_NOT_FOUND, "the list of changes '%.200s' cannot be read: %s", path,
-                                strerror(errno));
+        return far_adapter_fail(ret_error, FAR_ADAPTER_RESYNC, FAR_NOT_FOUND, "the list of changes cannot be read, %s: '%.200s'",
+                                strerror(errno), path);
     }
     int outcome = read_header(reader, base, token, ret_error);
     if (outcome == FAR_ADAPTER_OK && strcmp(base, since) != 0) {
         outcome = far_adapter_fail(ret_error, FAR_ADAPTER_RESYNC, FAR_CONFLICT,
-                                   "the list of changes '%.160s' begins with '%.60s', not with '%.60s'", path, base, since);
+                                   "the list of changes begins with '%.60s', not with '%.60s': '%.160s'", base, since, path);
     }
     return outcome;
 }

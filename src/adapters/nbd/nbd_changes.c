@@ -160,7 +160,7 @@ static int list_open(struct far_nbd *nbd, const char *uri, const char *since, st
     if (list == NULL || !far_nbd_link_about(link)->has_context) {
         far_nbd_link_unref(link);
         outcome = list != NULL ? far_adapter_fail(ret_error, FAR_ADAPTER_RESYNC, FAR_CONFLICT,
-                                                  "the export at '%.160s' offers no dirty bitmap '%s'", uri, since)
+                                                  "the export offers no dirty bitmap '%s': '%.160s'", since, uri)
                                : far_adapter_fail(ret_error, FAR_ADAPTER_RETRY, FAR_LIMIT, "no memory");
         free(list);
         return outcome;
@@ -244,8 +244,8 @@ static int ask(const struct far_nbd *nbd, struct far_nbd_list *list, struct page
     }
     if (answer == FAR_NBD_OK) {
         return far_adapter_fail(ret_error, FAR_ADAPTER_RESYNC, FAR_CONFLICT,
-                                "the server of '%.120s' says nothing of what changed at byte %llu", list->uri,
-                                (unsigned long long)before);
+                                "the server says nothing of what changed at byte %llu: '%.120s'", (unsigned long long)before,
+                                list->uri);
     }
     return far_adapter_fail(ret_error, answer == FAR_NBD_REFUSED ? FAR_ADAPTER_RESYNC : FAR_ADAPTER_RETRY,
                             answer == FAR_NBD_SILENT ? FAR_TIMEOUT : FAR_IO, "ask '%.120s' what changed from byte %llu on: %s",

@@ -10,6 +10,8 @@
 
 #include <errno.h>
 #include <libnbd.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -17,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum { REQUEST_MAX = 32 << 20, POLL_MS_MAX = 60000 };
@@ -112,6 +115,8 @@ static void turn(struct far_nbd_link *link, uint64_t deadline_ms)
                             (direction & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0));
     link->polling = true;
     pthread_mutex_unlock(&link->mutex);
+    /* Servers that send an answer in two pieces wait for the acknowledgement of the first, which would else be 40 ms late. */
+    setsockopt(fds[0].fd, IPPROTO_TCP, TCP_QUICKACK, &(int){1}, sizeof(int));
     int ready = poll(fds, 2, rest_ms < POLL_MS_MAX ? (int)rest_ms : POLL_MS_MAX);
     pthread_mutex_lock(&link->mutex);
     link->polling = false;
