@@ -132,7 +132,7 @@ int far_list_reported(struct far_step *step, const struct far_group *g, size_t a
     if (item->resync_reason.len != 0) {
         return refused(step, g, &disk, send, audit, item);
     }
-    FAR_TRY(far_alert_clear(step, FAR_alert_kind_change_list_refused, disk.id));
+    FAR_TRY(item->full ? 0 : far_alert_clear(step, FAR_alert_kind_change_list_refused, disk.id)); /* it was used */
     return item->missed_block_count != 0 ? missed(step, g, &disk, send, audit, item) : 0;
 }
 

@@ -303,6 +303,8 @@ struct sim_work { /* one attempt of a task */
     unsigned disks;
     uint64_t done_us;
     bool is_reported; /* as done, in the report under way */
+    bool has_list;    /* a send that goes by what its platform says changed */
+    uint64_t audit_next_block;
     uint8_t root[32];
 };
 struct sim_node {

@@ -38,6 +38,9 @@ static void die(struct sim_node *node)
     node->is_booting = false;
 }
 
+enum { SIM_DISK_BYTES = 1 << 20, SIM_DISK_BLOCKS = SIM_DISK_BYTES / 65536 };
+static const struct far_sub_block_range missed = {.first_block = 3, .block_count = 2};
+
 static void fill_root(uint8_t root[32], const struct sim_work *work)
 {
     memset(root, 0, 32);
@@ -64,7 +67,7 @@ static void fill_item(struct sim_node *node, struct sim_work *work, struct far_s
     if (work->kind == FAR_task_kind_freeze) {
         for (unsigned d = 0; d < work->disks; d++) {
             found[d] = (struct far_sub_disk_found){
-                .disk_index = d, .size_bytes = 1 << 20, .identity = far_slice_str("same")};
+                .disk_index = d, .size_bytes = SIM_DISK_BYTES, .identity = far_slice_str("same"), .token = far_slice_str("view")};
         }
         item->disks = (struct far_list){.items = found, .count = work->disks};
         item->freeze_ref = far_slice_str("view");
@@ -72,7 +75,12 @@ static void fill_item(struct sim_node *node, struct sim_work *work, struct far_s
     } else {
         fill_root(work->root, work);
         item->root = far_slice(work->root, 32);
-        item->full = true;
+        item->full = !work->has_list;
+        item->audit_next_block = work->audit_next_block;
+        if (work->has_list && work->job_id % 3 == 0) { /* the audit finds that the list was wrong */
+            item->missed_block_count = missed.block_count;
+            item->missed = (struct far_list){.items = &missed, .count = 1};
+        }
     }
 }
 
@@ -155,7 +163,10 @@ static void start_order(struct sim_node *node, const struct far_sub_order *order
                        NULL) != 0) {
         return;
     }
+    uint64_t audit_next = (order->audit_first_block + order->audit_blocks) % SIM_DISK_BLOCKS;
     node->work[node->work_count++] = (struct sim_work){.job_id = order->job_id,
+                                                       .has_list = order->since.len != 0 && !order->full,
+                                                       .audit_next_block = audit_next,
                                                        .task = order->task,
                                                        .attempt = order->attempt,
                                                        .kind = order->kind,
