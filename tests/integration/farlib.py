@@ -199,6 +199,14 @@ class Node(Process):
         super().__init__(name, [program("farshore-node"), "run", "--dir", self.dir],
                          os.path.join(cluster.base, "logs", "node-%s.log" % name))
 
+    def configure(self, settings):
+        """Lines of its config, for the next start."""
+        path = os.path.join(self.dir, "config")
+        with open(path, encoding="utf-8") as file:
+            lines = [line for line in file.read().splitlines() if line.split(" = ")[0] not in settings]
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("\n".join(lines + ["%s = %s" % each for each in settings.items()]) + "\n")
+
 
 class Cluster:
     def __init__(self, base=None, servers=SERVERS, nodes=True, lease_ms=0, adapter="file", feature_level=0, witness=False):
@@ -334,11 +342,13 @@ class Cluster:
         for name in SITES:
             self.post("/v1/sites", {"name": name, "role": name})
 
-    def add_node(self, name, site, start=True):
+    def add_node(self, name, site, start=True, listens=True, settings=None):
+        """settings: lines of its config that differ, as {"checkpoint_bytes": 1 << 20}."""
         node = Node(self, name, site, free_ports(1)[0])
         self.nodes[name] = node
         self.run_tool("farshore-node", "join", "--dir", node.dir, "--token", self.join_token(name, "join_node", site),
-                      "--name", name, "--data", node.data)
+                      "--name", name, *(["--data", node.data] if listens else []))
+        node.configure(settings or {})
         return node.start() if start else node
 
     def wait_nodes(self):

@@ -4,6 +4,10 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_kill.py:source \
 	tests/integration/test_kill.py:follower \
 	tests/integration/test_kill.py:target \
+	tests/integration/test_nodes.py:spread \
+	tests/integration/test_nodes.py:kill \
+	tests/integration/test_nodes.py:drain \
+	tests/integration/test_nodes.py:dial \
 	tests/integration/test_audit.py \
 	tests/integration/test_cluster.py \
 	tests/integration/test_coverage.py \
@@ -37,6 +41,6 @@ EXTRA_DIST += tests/integration/test_source_faults.py tests/integration/test_cha
 	tests/integration/test_replicate.py tests/integration/test_bad_input.py \
 	tests/integration/test_allservers_kill.py tests/integration/test_memory.py \
 	tests/integration/test_powercut.py tests/integration/test_disks.py
-EXTRA_DIST += tests/integration/test_strangers.py tests/integration/test_safe_mode.py tests/integration/test_clocks.py tests/integration/test_members.py tests/integration/test_levels.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
+EXTRA_DIST += tests/integration/test_nodes.py tests/integration/test_strangers.py tests/integration/test_safe_mode.py tests/integration/test_clocks.py tests/integration/test_members.py tests/integration/test_levels.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
 EXTRA_DIST += tests/integration/test_rebuild_kill.py tests/integration/test_history.py tests/integration/test_forget.py tests/integration/test_heads.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
 EXTRA_DIST += tests/integration/test_levels.py tests/integration/test_recover_quorum.py tests/integration/test_recover_crash.py tests/integration/test_backup.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
