@@ -84,7 +84,7 @@ LOG_KIT = liblogkit.la liblog.la libtestpki.la libnet.la libfsm.la libbase.la $(
 
 # A link between nodes: rate, delay, queue, cuts. In C tests relay.h, beside them the program.
 check_LTLIBRARIES += tests/lib/librelay.la
-tests_lib_librelay_la_SOURCES = tests/lib/relay.c tests/lib/relay.h
+tests_lib_librelay_la_SOURCES = tests/lib/relay.c tests/lib/relay_run.c tests/lib/relay.h tests/lib/relay_local.h
 tests_lib_librelay_la_LIBADD = -lm
 check_PROGRAMS += tests/lib/relay
 tests_lib_relay_SOURCES = tests/lib/relay_main.c

@@ -4,88 +4,25 @@
  * through behind it, and comes out one delay later; how far free_ns is ahead of now is the queue. Each way (one direction of
  * one connection) holds its pieces with the time at which they come out. Sockets are watched edge-triggered: `readable`
  * and `writable` hold until a call says otherwise. One mutex around everything. */
-#define _GNU_SOURCE /* ppoll, accept4 */
-#include "relay.h"
+#define _GNU_SOURCE /* accept4 */
+#include "relay_local.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <math.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
-    PIECE_BYTES = 65536,
-    SEGMENT_BYTES = 1448,
-    CONNS_MAX = 1024,
-    ACKS = 512,           /* of a way, on their way back */
-    SOCKET_BYTES = 131072, /* the kernel doubles it */
     EVENTS = 64,
-    JOIN_NS = 250000,  /* pieces that come out so close to each other become one */
-    PACE_NS = 200000,  /* between two turns, where the link is slow enough that nobody misses it */
+    JOIN_NS = 250000, /* pieces that come out so close to each other become one */
 };
 
-struct piece {
-    struct piece *next;
-    uint64_t due_ns;
-    size_t length, at; /* length 0: the end of the stream */
-    uint8_t bytes[PIECE_BYTES];
-};
-
-struct ack {
-    uint64_t due_ns, bytes;
-};
-
-struct side {
-    int fd; /* -1: not dialed yet */
-    bool readable, writable, hup;
-    struct conn *conn;
-};
-
-struct way {
-    struct piece *first, *last;
-    uint64_t hold_ns; /* nothing is read before */
-    uint64_t unacked, grown;
-    struct ack acks[ACKS];
-    size_t ack_first, ack_count;
-    bool end_read, end_passed;
-};
-
-struct conn {
-    struct side sides[2]; /* the dialer's, the target's */
-    struct way ways[2];   /* way i goes from side i to the other */
-    uint64_t dial_ns, cut_ns, reset_ns;
-};
-
-struct relay {
-    struct relay_config config;
-    struct sockaddr_in target;
-    char address[64];
-    int listen_fd, epoll_fd, wake_fd;
-    bool acceptable, hole, cut_now;
-    uint64_t quantum, delay_ns;
-    uint64_t free_ns[2];
-    size_t turn_of[2];
-    struct conn *conns[CONNS_MAX];
-    size_t conn_count;
-    struct piece *spare;
-    uint64_t random;
-    struct relay_stats stats;
-    pthread_mutex_t mutex;
-    pthread_t thread;
-    bool runs, stop;
-};
-
-static void must(bool ok, const char *what)
+void relay_must(bool ok, const char *what)
 {
     if (!ok) {
         perror(what);
@@ -93,25 +30,7 @@ static void must(bool ok, const char *what)
     }
 }
 
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static uint64_t most(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
 /* ---- the link ---- */
-
-static void set_rate(struct relay *relay, uint64_t bits_per_s)
-{
-    uint64_t per_ms = bits_per_s == 0 ? PIECE_BYTES : bits_per_s / 8000;
-    relay->config.bits_per_s = bits_per_s;
-    relay->quantum = least(most(per_ms, SEGMENT_BYTES), PIECE_BYTES);
-    relay->config.queue_bytes = most(relay->config.queue_bytes, 2 * relay->quantum);
-}
 
 static uint64_t send_ns(const struct relay *relay, uint64_t bytes)
 {
@@ -129,9 +48,9 @@ static uint64_t room_ns(const struct relay *relay, int direction)
 static uint64_t put_on_link(struct relay *relay, int direction, uint64_t bytes, uint64_t now_ns)
 {
     uint64_t *free_ns = &relay->free_ns[direction];
-    *free_ns = most(*free_ns, now_ns) + send_ns(relay, bytes);
+    *free_ns = relay_most(*free_ns, now_ns) + send_ns(relay, bytes);
     uint64_t waiting = (*free_ns - now_ns) / 1000 * relay->config.bits_per_s / 8000000;
-    relay->stats.queue_peak[direction] = most(relay->stats.queue_peak[direction], waiting);
+    relay->stats.queue_peak[direction] = relay_most(relay->stats.queue_peak[direction], waiting);
     return *free_ns + relay->delay_ns;
 }
 
@@ -141,7 +60,7 @@ static uint64_t window_room(const struct relay *relay, const struct way *way)
 {
     uint64_t window = relay->config.window_bytes;
     if (relay->config.slow_start) {
-        window = least(window, 10 * SEGMENT_BYTES + way->grown);
+        window = relay_least(window, 10 * SEGMENT_BYTES + way->grown);
     }
     return window > way->unacked ? window - way->unacked : 0;
 }
@@ -177,7 +96,7 @@ static struct piece *piece_new(struct relay *relay)
         relay->spare = piece->next;
     } else {
         piece = malloc(sizeof *piece);
-        must(piece != NULL, "relay: memory");
+        relay_must(piece != NULL, "relay: memory");
     }
     piece->next = NULL;
     piece->length = piece->at = 0;
@@ -215,14 +134,7 @@ static void watch(struct relay *relay, struct side *side)
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = side};
     const int on = 1;
     setsockopt(side->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    must(epoll_ctl(relay->epoll_fd, EPOLL_CTL_ADD, side->fd, &event) == 0, "relay: epoll_ctl");
-}
-
-static void limit_buffers(int fd)
-{
-    const int bytes = SOCKET_BYTES;
-    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    relay_must(epoll_ctl(relay->epoll_fd, EPOLL_CTL_ADD, side->fd, &event) == 0, "relay: epoll_ctl");
 }
 
 static double uniform(struct relay *relay) /* in (0, 1]; splitmix64 */
@@ -236,7 +148,7 @@ static double uniform(struct relay *relay) /* in (0, 1]; splitmix64 */
 static void conn_new(struct relay *relay, int fd, uint64_t now_ns)
 {
     struct conn *conn = calloc(1, sizeof *conn);
-    must(conn != NULL, "relay: memory");
+    relay_must(conn != NULL, "relay: memory");
     conn->sides[0] = (struct side){.fd = fd, .conn = conn};
     conn->sides[1] = (struct side){.fd = -1, .conn = conn};
     conn->dial_ns = now_ns + relay->delay_ns;
@@ -266,23 +178,22 @@ static void accept_all(struct relay *relay, uint64_t now_ns)
 static void lost(const struct relay *relay, struct conn *conn, int error, uint64_t now_ns)
 {
     uint64_t at_ns = error == ECONNREFUSED ? conn->ways[0].hold_ns : now_ns + relay->delay_ns;
-    conn->reset_ns = least(conn->reset_ns, at_ns);
+    conn->reset_ns = relay_least(conn->reset_ns, at_ns);
 }
 
 static void dial(struct relay *relay, struct conn *conn)
 {
     struct side *side = &conn->sides[1];
     side->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    must(side->fd >= 0, "relay: socket");
-    limit_buffers(side->fd);
+    relay_must(side->fd >= 0, "relay: socket");
+    relay_limit_buffers(side->fd);
     if (connect(side->fd, (struct sockaddr *)&relay->target, sizeof relay->target) != 0 && errno != EINPROGRESS) {
         lost(relay, conn, ECONNREFUSED, 0);
     }
     watch(relay, side);
 }
 
-/* Closes both sides, hard if it is not over. */
-static void conn_free(struct relay *relay, struct conn *conn, bool hard)
+void relay_conn_free(struct relay *relay, struct conn *conn, bool hard)
 {
     const struct linger at_once = {.l_onoff = 1};
     for (int i = 0; i < 2; i++) {
@@ -310,7 +221,7 @@ static bool take(struct relay *relay, struct conn *conn, int direction, uint64_t
         return false;
     }
     take_acks(way, now_ns);
-    size_t wanted = (size_t)least(relay->quantum, window_room(relay, way));
+    size_t wanted = (size_t)relay_least(relay->quantum, window_room(relay, way));
     if (wanted == 0) {
         return false;
     }
@@ -416,7 +327,7 @@ static bool conn_goes_on(struct relay *relay, struct conn *conn, uint64_t now_ns
     bool cut = relay->cut_now || conn->cut_ns <= now_ns;
     if (over || cut || conn->reset_ns <= now_ns) {
         relay->stats.cuts += !over && cut ? 1 : 0;
-        conn_free(relay, conn, !over);
+        relay_conn_free(relay, conn, !over);
         return false;
     }
     if (!relay->hole && conn->sides[1].fd < 0 && conn->dial_ns <= now_ns) {
@@ -445,8 +356,8 @@ static uint64_t way_next_ns(const struct relay *relay, const struct conn *conn, 
     uint64_t next = way->first != NULL && to->writable && to->fd >= 0 ? way->first->due_ns : RELAY_NEVER;
     if (from->readable && !way->end_read) {
         uint64_t ack = way->ack_count > 0 ? way->acks[way->ack_first].due_ns : RELAY_NEVER;
-        uint64_t can = most(room_ns(relay, direction), way->hold_ns);
-        next = least(next, window_room(relay, way) == 0 ? most(ack, can) : can);
+        uint64_t can = relay_most(room_ns(relay, direction), way->hold_ns);
+        next = relay_least(next, window_room(relay, way) == 0 ? relay_most(ack, can) : can);
     }
     return next;
 }
@@ -456,10 +367,10 @@ static uint64_t next_ns(const struct relay *relay)
     uint64_t next = RELAY_NEVER;
     for (size_t i = 0; i < relay->conn_count; i++) {
         const struct conn *conn = relay->conns[i];
-        next = least(next, least(conn->cut_ns, conn->reset_ns));
+        next = relay_least(next, relay_least(conn->cut_ns, conn->reset_ns));
         if (!relay->hole) {
-            next = conn->sides[1].fd < 0 ? least(next, conn->dial_ns) : next;
-            next = least(next, least(way_next_ns(relay, conn, 0), way_next_ns(relay, conn, 1)));
+            next = conn->sides[1].fd < 0 ? relay_least(next, conn->dial_ns) : next;
+            next = relay_least(next, relay_least(way_next_ns(relay, conn, 0), way_next_ns(relay, conn, 1)));
         }
     }
     return next;
@@ -482,159 +393,4 @@ uint64_t relay_turn(struct relay *relay, uint64_t now_ns)
     uint64_t next = next_ns(relay);
     pthread_mutex_unlock(&relay->mutex);
     return next;
-}
-
-/* ---- the thread ---- */
-
-static uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec at;
-    clock_gettime(clock, &at);
-    return (uint64_t)at.tv_sec * 1000000000 + (uint64_t)at.tv_nsec;
-}
-
-static bool stopped(struct relay *relay)
-{
-    pthread_mutex_lock(&relay->mutex);
-    relay->stats.busy_us = clock_ns(CLOCK_THREAD_CPUTIME_ID) / 1000;
-    bool stop = relay->stop;
-    pthread_mutex_unlock(&relay->mutex);
-    return stop;
-}
-
-static void *relay_main(void *arg)
-{
-    struct relay *relay = arg;
-    const bool paced = relay->config.bits_per_s != 0 || relay->config.delay_us != 0;
-    while (!stopped(relay)) {
-        uint64_t began = clock_ns(CLOCK_MONOTONIC), next = relay_turn(relay, began), count;
-        struct pollfd fds[2] = {{.fd = relay->epoll_fd, .events = POLLIN}, {.fd = relay->wake_fd, .events = POLLIN}};
-        if (paced) { /* what came in meanwhile comes together */
-            const struct timespec pause = {.tv_nsec = PACE_NS};
-            nanosleep(&pause, NULL); /* far-poll: the link has a clock */
-        }
-        uint64_t now = clock_ns(CLOCK_MONOTONIC), rest = next > now ? next - now : 0;
-        const struct timespec timeout = {.tv_sec = (time_t)(rest / 1000000000), .tv_nsec = (long)(rest % 1000000000)};
-        if (ppoll(fds, 2, next == RELAY_NEVER ? NULL : &timeout, NULL) > 0 && fds[1].revents != 0 &&
-            read(relay->wake_fd, &count, sizeof count) < 0) {
-            perror("relay: eventfd");
-        }
-    }
-    return NULL;
-}
-
-static void wake(struct relay *relay)
-{
-    const uint64_t one = 1;
-    must(write(relay->wake_fd, &one, sizeof one) == sizeof one, "relay: eventfd");
-}
-
-/* ---- for callers ---- */
-
-static void open_sockets(struct relay *relay)
-{
-    struct sockaddr_in at = {.sin_family = AF_INET};
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
-    socklen_t len = sizeof at;
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    relay->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    relay->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    relay->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    must(relay->epoll_fd >= 0 && relay->wake_fd >= 0 && relay->listen_fd >= 0, "relay: sockets");
-    limit_buffers(relay->listen_fd); /* what it accepts has the same */
-    must(bind(relay->listen_fd, (struct sockaddr *)&at, sizeof at) == 0 && listen(relay->listen_fd, 256) == 0 &&
-             getsockname(relay->listen_fd, (struct sockaddr *)&at, &len) == 0 &&
-             epoll_ctl(relay->epoll_fd, EPOLL_CTL_ADD, relay->listen_fd, &event) == 0,
-         "relay: listen");
-    snprintf(relay->address, sizeof relay->address, "127.0.0.1:%u", ntohs(at.sin_port));
-}
-
-struct relay *relay_new(const struct relay_config *config)
-{
-    struct relay *relay = calloc(1, sizeof *relay);
-    const char *colon = strrchr(config->target, ':');
-    must(relay != NULL && colon != NULL, "relay: target");
-    relay->config = *config;
-    relay->config.target = NULL;
-    relay->target = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(colon + 1))};
-    relay->target.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    relay->delay_ns = config->delay_us * 1000;
-    uint64_t round_trip = config->bits_per_s / 8 * config->delay_us * 2 / 1000000;
-    relay->config.queue_bytes = config->queue_bytes != 0 ? config->queue_bytes : most(round_trip, 2 * PIECE_BYTES);
-    set_rate(relay, config->bits_per_s);
-    relay->config.window_bytes = config->window_bytes != 0 ? config->window_bytes : 16 << 20;
-    relay->random = config->seed;
-    pthread_mutex_init(&relay->mutex, NULL);
-    open_sockets(relay);
-    return relay;
-}
-
-void relay_start(struct relay *relay)
-{
-    must(pthread_create(&relay->thread, NULL, relay_main, relay) == 0, "relay: thread");
-    relay->runs = true;
-}
-
-void relay_free(struct relay *relay)
-{
-    if (relay == NULL) {
-        return;
-    }
-    if (relay->runs) {
-        pthread_mutex_lock(&relay->mutex);
-        relay->stop = true;
-        pthread_mutex_unlock(&relay->mutex);
-        wake(relay);
-        pthread_join(relay->thread, NULL);
-    }
-    for (size_t i = 0; i < relay->conn_count; i++) {
-        conn_free(relay, relay->conns[i], true);
-    }
-    while (relay->spare != NULL) {
-        struct piece *piece = relay->spare;
-        relay->spare = piece->next;
-        free(piece);
-    }
-    close(relay->listen_fd);
-    close(relay->epoll_fd);
-    close(relay->wake_fd);
-    pthread_mutex_destroy(&relay->mutex);
-    free(relay);
-}
-
-const char *relay_address(const struct relay *relay)
-{
-    return relay->address;
-}
-
-void relay_cut_all(struct relay *relay)
-{
-    pthread_mutex_lock(&relay->mutex);
-    relay->cut_now = true;
-    pthread_mutex_unlock(&relay->mutex);
-    wake(relay);
-}
-
-void relay_black_hole(struct relay *relay, bool on)
-{
-    pthread_mutex_lock(&relay->mutex);
-    relay->hole = on;
-    pthread_mutex_unlock(&relay->mutex);
-    wake(relay);
-}
-
-void relay_set_rate(struct relay *relay, uint64_t bits_per_s)
-{
-    pthread_mutex_lock(&relay->mutex);
-    set_rate(relay, bits_per_s);
-    pthread_mutex_unlock(&relay->mutex);
-    wake(relay);
-}
-
-struct relay_stats relay_stats(struct relay *relay)
-{
-    pthread_mutex_lock(&relay->mutex);
-    struct relay_stats stats = relay->stats;
-    pthread_mutex_unlock(&relay->mutex);
-    return stats;
 }
