@@ -42,7 +42,7 @@ struct cli_command {
     const char *argument2; /* one more behind it */
     const char *help;
     int (*run)(struct cli *cli, struct far_error *err);
-    const char *method, *path; /* "%s" stands for the argument */
+    const char *method, *path; /* "%s" stands for the argument, a second one for the second */
     const char *columns;       /* list: "name:NAME state:STATE" */
     const char *body;          /* JSON that the body starts from; NULL: {} */
     const char *argument_field; /* the argument is also this field of the body; NULL: no */
@@ -169,6 +169,19 @@ int cli_run_log_explain(struct cli *cli, struct far_error *err);
 int cli_run_log_export(struct cli *cli, struct far_error *err);
 /* Hexadecimal digits as bytes. */
 int cli_write_hex(FILE *file, const char *hex, struct far_error *err);
+/* ---- throttle_command.c ---- */
+/* "20MB", "400Mbit", "unlimited", "pause". FAR_INVALID says how to write it. Pure, as the others. */
+int cli_parse_rate(const char *text, uint64_t *ret_bytes_per_s, struct far_error *err);
+/* "20 MB/s"; text has room for 32. */
+const char *cli_rate(uint64_t bytes_per_s, char text[32]);
+/* "mon-fri 08:00-18:00 20MB" as an element of `windows`, new reference; and back. */
+int cli_parse_window(const char *text, json_t **ret_window, struct far_error *err);
+void cli_window_text(const json_t *window, char *text, size_t room);
+/* "20 MB/s until 2026-11-20 17:00:00 UTC, outside of its windows unlimited" */
+void cli_throttle_text(const json_t *throttle, char *text, size_t room);
+int cli_run_throttle_set(struct cli *cli, struct far_error *err);
+int cli_run_throttle_show(struct cli *cli, struct far_error *err);
+int cli_run_throttle_remove(struct cli *cli, struct far_error *err);
 /* ---- replace_command.c ---- */
 int cli_run_replace(struct cli *cli, struct far_error *err);
 /* ---- rebuild_command.c ---- */
@@ -188,6 +201,8 @@ int cli_path(const struct cli *cli, char path[CLI_PATH_MAX], struct far_error *e
 void cli_append_encoded(char *path, size_t room, const char *text);
 int cli_run_list(struct cli *cli, struct far_error *err);
 int cli_run_show(struct cli *cli, struct far_error *err);
+/* The command's request with what its options and extra (borrowed, may be NULL) say, and what came of it, in a line. */
+int cli_write_and_say(struct cli *cli, json_t *extra, struct far_error *err);
 int cli_run_write(struct cli *cli, struct far_error *err); /* create, remove, start, stop … */
 int cli_run_recovery_policy(struct cli *cli, struct far_error *err);
 int cli_run_job(struct cli *cli, struct far_error *err);   /* a write that starts a job; --wait */

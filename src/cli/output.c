@@ -88,6 +88,8 @@ void cli_cell(const char *field, const json_t *value, char *text, size_t room)
         snprintf(text, room, "%s", json_string_value(value)[0] == '\0' ? "-" : json_string_value(value));
     } else if (json_is_integer(value) && is_moment(field)) {
         snprintf(text, room, "%s", cli_time(n, number));
+    } else if (json_is_integer(value) && ends_with(field, "_bytes_per_s")) {
+        snprintf(text, room, "%s", cli_rate(n, number));
     } else if (json_is_integer(value) && (strncmp(field, "bytes", 5) == 0 || ends_with(field, "_bytes"))) {
         snprintf(text, room, "%s", cli_bytes(n, number));
     } else if (json_is_integer(value) && ends_with(field, "_ppm")) {

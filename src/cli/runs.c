@@ -33,14 +33,15 @@ int cli_path(const struct cli *cli, char path[CLI_PATH_MAX], struct far_error *e
 {
     const char *pattern = cli->parsed.command->path, *argument = cli->parsed.argument;
     const char *at = strstr(pattern, "%s");
-    if (argument != NULL && (strlen(argument) > 63 || strcmp(argument, ".") == 0 || strcmp(argument, "..") == 0)) {
-        return far_fail(err, FAR_INVALID, "'%s' is no name", argument);
-    }
-    snprintf(path, CLI_PATH_MAX, "%.*s", at == NULL ? (int)strlen(pattern) : (int)(at - pattern), pattern);
-    if (at != NULL) {
+    path[0] = '\0';
+    for (; at != NULL; argument = cli->parsed.argument2, pattern = at + 2, at = strstr(pattern, "%s")) {
+        if (strlen(argument) > 63 || strcmp(argument, ".") == 0 || strcmp(argument, "..") == 0) {
+            return far_fail(err, FAR_INVALID, "'%s' is no name", argument);
+        }
+        strncat(path, pattern, (size_t)(at - pattern));
         cli_append_encoded(path, CLI_PATH_MAX, argument);
-        strncat(path, at + 2, CLI_PATH_MAX - strlen(path) - 1);
     }
+    strncat(path, pattern, CLI_PATH_MAX - strlen(path) - 1);
     if (cli_value(&cli->parsed, "dry-run") != NULL) {
         append_argument(path, "dry_run", "true");
     }
@@ -94,6 +95,11 @@ int cli_run_show(struct cli *cli, struct far_error *err)
     if (cli->json) {
         cli_print_json(cli->out, object);
     } else {
+        if (json_is_object(json_object_get(object, "throttle"))) {
+            char text[256];
+            cli_throttle_text(json_object_get(object, "throttle"), text, sizeof text);
+            json_object_set_new(object, "throttle", json_string(text));
+        }
         cli_print_object(cli->out, object, 0);
     }
     json_decref(object);
@@ -196,7 +202,7 @@ static bool show_prediction(struct cli *cli, json_t *result)
     return dry;
 }
 
-static int write_and_say(struct cli *cli, json_t *extra, struct far_error *err)
+int cli_write_and_say(struct cli *cli, json_t *extra, struct far_error *err)
 {
     const struct cli_command *command = cli->parsed.command;
     json_t *result = NULL;
@@ -214,6 +220,8 @@ static int write_and_say(struct cli *cli, json_t *extra, struct far_error *err)
         const char *repeated = json_is_true(json_object_get(result, "repeated")) ? ", already before" : "";
         if (command->argument == NULL) {
             fprintf(cli->out, "%s: %s%s\n", command->noun, command->done, repeated);
+        } else if (command->argument2 != NULL) {
+            fprintf(cli->out, "%s of %s '%s' %s%s\n", command->noun, cli->parsed.argument, cli->parsed.argument2, command->done, repeated);
         } else {
             fprintf(cli->out, "%s '%s' %s (id %lld)%s\n", command->object != NULL ? command->object : command->noun,
                     cli->parsed.argument, command->done,
@@ -226,7 +234,7 @@ static int write_and_say(struct cli *cli, json_t *extra, struct far_error *err)
 
 int cli_run_write(struct cli *cli, struct far_error *err)
 {
-    return write_and_say(cli, NULL, err);
+    return cli_write_and_say(cli, NULL, err);
 }
 
 int cli_run_recovery_policy(struct cli *cli, struct far_error *err)
@@ -237,7 +245,7 @@ int cli_run_recovery_policy(struct cli *cli, struct far_error *err)
                                           "cluster show-recovery-policy");
     }
     json_t *extra = json_pack("{s:b}", "second_approval", with);
-    int rc = write_and_say(cli, extra, err);
+    int rc = cli_write_and_say(cli, extra, err);
     json_decref(extra);
     return rc;
 }

@@ -164,6 +164,77 @@ static void figures_are_for_people(void **unused)
     json_decref(cell);
 }
 
+static void rates_and_windows_are_read_as_people_write_them(void **unused)
+{
+    static const struct {
+        const char *text;
+        uint64_t rate;
+    } rates[] = {{"20MB", 20000000},  {"20MB/s", 20000000}, {"1.5MB", 1500000},   {"400Mbit", 50000000}, {"10Gbit/s", 1250000000},
+                 {"64KiB", 65536},    {"2GiB", 2147483648}, {"800kbit", 100000},  {"12345B", 12345},     {"unlimited", 0},
+                 {"pause", 1},        {"1B", 2},            {"1TB", 1000000000000}};
+    static const char *const no_rates[] = {"", "20", "MB", "-5MB", "20 MB", "20MBs", "0MB", "0x10MB", "1e99MB", "nanMB", "20mb/h", "fast"};
+    static const struct {
+        const char *text, *json, *again;
+    } windows[] = {
+        {"mon-fri 08:00-18:00 20MB", "{\"days\":[1,2,3,4,5],\"from_min\":480,\"to_min\":1080,\"bytes_per_s\":20000000}",
+         "mon-fri 08:00-18:00 20 MB/s"},
+        {"sat,sun  22:30-06:00   pause", "{\"days\":[6,7],\"from_min\":1350,\"to_min\":360,\"bytes_per_s\":1}",
+         "sat,sun 22:30-06:00 paused"},
+        {"daily 00:00-24:00 unlimited", "{\"days\":[1,2,3,4,5,6,7],\"from_min\":0,\"to_min\":1440,\"bytes_per_s\":0}",
+         "mon-sun 00:00-24:00 unlimited"},
+        {"sat-mon,wed 20:00-00:00 1Gbit", "{\"days\":[1,3,6,7],\"from_min\":1200,\"to_min\":1440,\"bytes_per_s\":125000000}",
+         "mon,wed,sat,sun 20:00-24:00 125 MB/s"},
+    };
+    static const char *const no_windows[] = {"",
+                                             "mon",
+                                             "mon 08:00-18:00",
+                                             "mon 08:00-18:00 ",
+                                             "mon 8:00-18:00 20MB",
+                                             "mon 08:00 18:00 20MB",
+                                             "mon 08:00-25:00 20MB",
+                                             "mon 08:60-18:00 20MB",
+                                             "mon 24:00-18:00 20MB",
+                                             "monday 08:00-18:00 20MB",
+                                             "mon, 08:00-18:00 20MB",
+                                             "mon-xyz 08:00-18:00 20MB",
+                                             "mon 08:00-18:00 fast",
+                                             "08:00-18:00 20MB"};
+    struct far_error err;
+    uint64_t rate = 0;
+    char text[128];
+    for (size_t i = 0; i < sizeof rates / sizeof rates[0]; i++) {
+        assert_int_equal(cli_parse_rate(rates[i].text, &rate, &err), 0);
+        assert_int_equal(rate, rates[i].rate);
+    }
+    for (size_t i = 0; i < sizeof no_rates / sizeof no_rates[0]; i++) {
+        if (cli_parse_rate(no_rates[i], &rate, &err) != FAR_INVALID) {
+            fail_msg("'%s' is a rate of %llu", no_rates[i], (unsigned long long)rate);
+        }
+        assert_non_null(strstr(err.message, "like 20MB"));
+    }
+    for (size_t i = 0; i < sizeof windows / sizeof windows[0]; i++) {
+        json_t *window = NULL;
+        assert_int_equal(cli_parse_window(windows[i].text, &window, &err), 0);
+        char *json = json_dumps(window, JSON_COMPACT);
+        assert_string_equal(json, windows[i].json);
+        cli_window_text(window, text, sizeof text);
+        assert_string_equal(text, windows[i].again);
+        free(json);
+        json_decref(window);
+    }
+    for (size_t i = 0; i < sizeof no_windows / sizeof no_windows[0]; i++) {
+        json_t *window = NULL;
+        if (cli_parse_window(no_windows[i], &window, &err) != FAR_INVALID) {
+            fail_msg("'%s' is a window", no_windows[i]);
+        }
+    }
+    json_t *limit = json_pack("{s:i, s:i, s:I}", "bytes_per_s", 0, "in_force_bytes_per_s", 20000000, "next_ms",
+                              (json_int_t)1700000000000);
+    cli_throttle_text(limit, text, sizeof text);
+    assert_string_equal(text, "20 MB/s until 2023-11-14 22:13:20 UTC, outside of its windows unlimited");
+    json_decref(limit);
+}
+
 static void a_wait_says_why(void **unused)
 {
     static const struct {
@@ -351,6 +422,43 @@ static void what_is_created_is_listed_and_removed(void **unused)
     assert_says("leader: server 1");
     assert_int_equal(run("server list"), 0);
     assert_says("s1");
+}
+
+static void limits_are_set_shown_and_removed(void **unused)
+{
+    assert_int_equal(run("site create slow --role protected"), 0);
+    assert_int_equal(run("throttle set site slow --rate 50MB --zone UTC --window 'daily 00:00-12:00 20MB' "
+                         "--window 'daily 12:00-24:00 pause'"), 0);
+    assert_string_equal(out, "throttle of site 'slow' set\n");
+    assert_int_equal(run("throttle show site slow"), 0);
+    assert_non_null(strstr(out, "outside of its windows 50 MB/s\n  mon-sun 00:00-12:00 20 MB/s   by the clocks of UTC\n  mon-sun "
+                                "12:00-24:00 paused\n"));
+    assert_int_equal(run("throttle show site slow -o json"), 0);
+    assert_non_null(strstr(out, "\"bytes_per_s\": 50000000"));
+    assert_int_equal(run("throttle list"), 0);
+    assert_non_null(strstr(out, "site  slow"));
+    assert_int_equal(run("throttle list --site slow"), 0);
+    assert_non_null(strstr(out, "UTC"));
+    assert_int_equal(run("site show slow"), 0);
+    assert_non_null(strstr(out, "outside of its windows 50 MB/s"));
+    assert_int_equal(run("zone list"), 0);
+    assert_non_null(strstr(out, "UTC"));
+    assert_int_equal(run("zone refresh UTC"), 0);
+    assert_int_equal(run("zone refresh Mars/Base"), 3);
+    assert_non_null(strstr(out, "no time zone 'Mars/Base'"));
+    assert_int_equal(run("throttle set site slow"), 2);
+    assert_non_null(strstr(out, "--rate"));
+    assert_int_equal(run("throttle set disk slow --rate 1MB"), 2);
+    assert_non_null(strstr(out, "node, plan or site"));
+    assert_int_equal(run("throttle set site slow --rate 1kB"), 2);
+    assert_non_null(strstr(out, "from 10000"));
+    assert_int_equal(run("throttle set site slow --rate 1MB --dry-run"), 0);
+    assert_non_null(strstr(out, "throttle_changed"));
+    assert_int_equal(run("throttle remove site slow"), 0);
+    assert_string_equal(out, "throttle of site 'slow' removed\n");
+    assert_int_equal(run("throttle show site slow"), 3);
+    assert_non_null(strstr(out, "has no bandwidth limit"));
+    assert_int_equal(run("site remove slow"), 0);
 }
 
 static void a_workload_is_changed(void **unused)
@@ -609,6 +717,7 @@ int main(void)
         cmocka_unit_test(the_past_is_shown_compared_and_explained),
         cmocka_unit_test(a_policy_is_set_whole_and_has_no_name),
         cmocka_unit_test(what_is_created_is_listed_and_removed),
+        cmocka_unit_test(limits_are_set_shown_and_removed),
         cmocka_unit_test(a_workload_is_changed),
         cmocka_unit_test(failures_have_the_exit_code_of_their_class),
         cmocka_unit_test(a_dead_server_in_the_list_is_passed_over),
@@ -620,6 +729,7 @@ int main(void)
         cmocka_unit_test(a_server_that_is_not_reached_is_named_after_the_others_are_compared),
         cmocka_unit_test(a_job_is_shown_short_and_says_what_it_waits_for),
         cmocka_unit_test(a_resync_shows_first_what_it_would_read),
+        cmocka_unit_test(rates_and_windows_are_read_as_people_write_them),
         cmocka_unit_test(a_wait_says_why),
         cmocka_unit_test(help_finds_topics_or_what_is_near),
         cmocka_unit_test(a_wrong_command_line_is_json_too_where_that_is_wanted),
