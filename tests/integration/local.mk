@@ -35,9 +35,10 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_disks.py \
 	tests/integration/test_source_faults.py \
 	tests/integration/test_change_lists.py \
+	tests/integration/test_target_faults.py \
 	tests/integration/test_demo.py
 INTEGRATION_TESTS = tests/integration/test_memory.py
-EXTRA_DIST += tests/integration/test_source_faults.py tests/integration/test_change_lists.py tests/integration/farlib.py tests/integration/test_rebuild.py tests/integration/test_compaction.py tests/integration/test_audit.py tests/integration/test_kill.py tests/integration/test_cluster.py \
+EXTRA_DIST += tests/integration/test_source_faults.py tests/integration/test_target_faults.py tests/integration/test_change_lists.py tests/integration/farlib.py tests/integration/test_rebuild.py tests/integration/test_compaction.py tests/integration/test_audit.py tests/integration/test_kill.py tests/integration/test_cluster.py \
 	tests/integration/test_replicate.py tests/integration/test_bad_input.py \
 	tests/integration/test_allservers_kill.py tests/integration/test_memory.py \
 	tests/integration/test_powercut.py tests/integration/test_disks.py

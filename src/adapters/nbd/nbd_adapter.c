@@ -4,7 +4,7 @@
  * An export that is read-only is frozen by whoever exports it; a writable one is read as it lives, fuzzy. Neither hangs on the
  * node that reads: any node that reaches the server can go on with it. Settings ("nbd?timeout_ms=5000"; numbers, and names):
  *
- *   timeout_ms  tm   a server that does not answer one request for so long is given up (20,000)
+ *   timeout_ms  tm   a server that does not answer one request for so long is given up (15,000)
  *   retry_ms    rm   a server that is gone is looked for again for so long, within one call (10,000)
  *   connections cn   at most so many for one disk, where the server offers several (4)
  *   bitmap      bm   the dirty bitmap that counts what changes from the views on; also in a locator: "…?bitmap=NAME"
@@ -175,7 +175,7 @@ static int nbd_open(const char *config, void **ret_platform, struct far_adapter_
     struct far_nbd *nbd = calloc(1, sizeof *nbd);
     int outcome = nbd != NULL ? FAR_ADAPTER_OK : far_adapter_fail(ret_error, FAR_ADAPTER_RETRY, FAR_LIMIT, "no memory");
     if (nbd != NULL) {
-        *nbd = (struct far_nbd){.timeout_ms = 20000, .retry_ms = 10000, .connections = 4};
+        *nbd = (struct far_nbd){.timeout_ms = 15000, .retry_ms = 10000, .connections = 4};
     }
     while (outcome == FAR_ADAPTER_OK && *config != '\0') {
         size_t len = strcspn(config, "\n");
