@@ -383,6 +383,32 @@ static void a_missed_block_makes_the_points_since_its_last_hashing_suspect(void 
     assert_int_equal(alert.plan_id, plan);
 }
 
+static void many_suspects_are_named_in_pages_and_each_once(void **unused)
+{
+    enum { POINTS = 300, PAGE = 256 };
+    struct far_sub_block_range range = {.first_block = DISK_BLOCKS - 1, .block_count = 1};
+    struct far_ev_change_list_missed event;
+    struct far_ev_points_suspected named;
+    cycle();
+    uint64_t full_id = last_point().id;
+    for (unsigned i = 0; i < POINTS; i++) {
+        cycle();
+    }
+    cycle_with(missed(coverage(0).audit_next_block + 1, &range));
+    assert_int_equal(events_of(&far_schema_ev_change_list_missed, &event), 1);
+    assert_int_equal(event.good_point_id, full_id);
+    assert_int_equal(event.point_count, POINTS);
+    assert_int_equal(events_of(&far_schema_ev_points_suspected, &named), 2);
+    assert_int_equal(named.point_ids.count, POINTS - PAGE);
+    uint64_t repaired_id = last_point().id;
+    cycle_with(missed(coverage(0).audit_next_block + 1, &range)); /* the next cycle's list missed it again */
+    assert_int_equal(events_of(&far_schema_ev_change_list_missed, &event), 2);
+    assert_int_equal(event.point_count, POINTS + 1);
+    assert_int_equal(events_of(&far_schema_ev_points_suspected, &named), 3);
+    assert_int_equal(named.point_ids.count, 1);
+    assert_int_equal(((const uint64_t *)named.point_ids.items)[0], repaired_id);
+}
+
 static void a_recovery_from_a_suspect_point_is_warned_of(void **unused)
 {
     struct far_sub_restore_spec specs[] = {{S("root"), S("/out/a")}, {S("data"), S("/out/b")}};
@@ -599,6 +625,7 @@ int main(void)
         TEST(an_old_full_proof_is_made_anew),
         TEST(a_resync_hashes_what_was_asked_for),
         TEST(a_missed_block_makes_the_points_since_its_last_hashing_suspect),
+        TEST(many_suspects_are_named_in_pages_and_each_once),
         TEST(a_recovery_from_a_suspect_point_is_warned_of),
         TEST(the_alert_ends_when_the_audit_went_round_and_found_no_more),
         TEST(a_list_that_cannot_be_used_is_told_in_the_platforms_words),
