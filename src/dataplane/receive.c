@@ -47,6 +47,14 @@ void receive_stop(struct far_receive *receive, int rc, const struct far_error *e
     pthread_cond_broadcast(&receive->ended);
 }
 
+void receive_settle(struct far_receive *receive)
+{
+    if (receive->fin && receive->open_groups == 0 && receive->settled_block < receive->blocks) {
+        receive->settled_block = receive->blocks;
+        pthread_cond_signal(&receive->settled);
+    }
+}
+
 size_t receive_items_max(const struct far_receive *receive)
 {
     size_t receiving = atomic_load(&receive->engine->receiving_hint);
@@ -101,11 +109,11 @@ static int start_threads(struct far_receive *receive, struct far_error *err)
 static void session_init(struct far_receive *receive, const struct far_transfer_hello *hello)
 {
     memcpy(receive->session, hello->session, sizeof receive->session);
-    receive->stop = receive->own = receive->fin = receive->complete = receive->told = receive->busy = false;
+    receive->stop = receive->own = receive->fin = receive->complete = receive->busy = false;
     receive->rc = 0;
     memset(receive->groups, 0, sizeof receive->groups);
     receive->first = receive->last = NULL;
-    receive->in_work = receive->queued = receive->awaited = 0;
+    receive->in_work = receive->queued = receive->awaited = receive->open_groups = 0;
     for (size_t i = 0; i < RECEIVE_ITEMS; i++) {
         receive->items[i].in_work = false;
     }

@@ -47,7 +47,7 @@ static int dial(struct receive_dialer *dialer, struct far_error *err)
     if (visitor == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory for a connection");
     }
-    int rc = far_bstream_dial(receive->engine->config.net, attempt->order.peer_address, peer, DIAL_MS, &visitor->stream, err);
+    int rc = far_bstream_dial_ahead(receive->engine->config.net, attempt->order.peer_address, peer, DIAL_MS, &visitor->stream, err);
     if (rc == 0) {
         uint32_t round_trip_us = far_bstream_round_trip_us(visitor->stream);
         pthread_mutex_lock(&receive->mutex);

@@ -97,7 +97,7 @@ static bool pages_pay(struct far_receive *receive)
 static bool sum_pages(struct far_receive *receive, const struct far_hash256 *before, uint8_t *block,
                       uint64_t ret_sums[FAR_TRANSFER_PAGES])
 {
-    if (far_hash256_equal(before, far_zero_leaf()) || far_vault_get(receive->vault, before, false, block, NULL) != 0) {
+    if (far_vault_get(receive->vault, before, false, block, NULL) != 0) {
         return false;
     }
     for (size_t i = 0; i < FAR_TRANSFER_PAGES; i++) {
@@ -163,12 +163,14 @@ static int take_offer(struct receive_lane *lane, const struct far_frame *frame, 
     pthread_mutex_lock(&receive->mutex);
     struct receive_group *kept = group_of(receive, offer.group);
     receive->awaited -= kept->number != 0 && kept->wanted != 0; /* it was lost with its connection */
+    receive->open_groups += (group.wanted != 0) - (kept->number != 0);
     if (group.wanted != 0) {
         *kept = group;
     } else {
         kept->number = 0;
     }
     receive->awaited += group.wanted != 0;
+    receive_settle(receive);
     rc = push_want(lane, &want, err);
     pthread_mutex_unlock(&receive->mutex);
     pthread_cond_broadcast(&receive->out);
@@ -288,8 +290,11 @@ static int take_mark(struct far_receive *receive, const struct far_frame *frame,
         return rc;
     }
     pthread_mutex_lock(&receive->mutex);
-    receive->settled_block = block > receive->settled_block ? block : receive->settled_block;
+    if (!fin) {
+        receive->settled_block = block > receive->settled_block ? block : receive->settled_block;
+    }
     receive->fin = receive->fin || fin;
+    receive_settle(receive);
     pthread_cond_signal(&receive->settled);
     pthread_cond_broadcast(&receive->out);
     pthread_mutex_unlock(&receive->mutex);

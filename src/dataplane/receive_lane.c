@@ -80,7 +80,7 @@ int receive_lane_start(struct far_receive *receive, struct far_bstream *stream, 
     lane->want_first = lane->want_count = lane->ack_count = lane->page_count = 0;
     lane->credit_told = (struct far_transfer_credit){0};
     lane->durable_told = receive->frontier_block;
-    lane->over = false;
+    lane->over = lane->told = false;
     lane->life++;
     lane->up = true;
     pthread_attr_init(&attr);

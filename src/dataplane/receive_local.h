@@ -58,6 +58,7 @@ struct receive_lane {
     bool runs; /* its threads are there, to be joined */
     bool up;
     bool over; /* its reader has left */
+    bool told; /* FIN_ACK is on its way: on every connection, so that the source redials none */
     uint64_t life;
     struct far_bstream *stream;
     struct far_transfer_want wants[RECEIVE_WANTS]; /* ring */
@@ -99,6 +100,7 @@ struct far_receive {
     struct receive_item *first, *last; /* to be stored */
     size_t queued;                     /* of them */
     size_t awaited;                    /* groups whose data was asked for and has not come */
+    size_t open_groups;                /* in groups: wanted and not stored yet */
     size_t in_work;
     uint64_t window_bytes, adapted_ms;
     bool busy;
@@ -106,7 +108,7 @@ struct far_receive {
     uint64_t offers;                    /* so far */
     uint64_t settled_block; /* everything below it is in the replica, perhaps not durable yet */
     uint64_t stored_bytes;  /* since the last checkpoint */
-    bool fin, complete, told; /* told: FIN_ACK is on its way */
+    bool fin, complete;
     struct receive_worker workers[FAR_ENGINE_WORKERS_MAX];
     struct receive_lane lanes[FAR_TRANSFER_LANES_MAX];
     struct receive_dialer {
@@ -121,6 +123,8 @@ struct far_receive {
 
 /* The mutex is held: */
 void receive_stop(struct far_receive *receive, int rc, const struct far_error *error, bool own);
+/* After FIN, when nothing is open: all blocks are settled. */
+void receive_settle(struct far_receive *receive);
 /* Window and busyness, as things go; a connection lost makes the window smaller. */
 void receive_adapt(struct far_receive *receive, bool lane_lost);
 size_t receive_items_max(const struct far_receive *receive);

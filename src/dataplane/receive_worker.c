@@ -246,6 +246,8 @@ static void answer(struct far_receive *receive, struct receive_item *item)
     bool same = group->number == item->group.number, up = lane->up && lane->life == item->lane_life;
     if (item->again == 0) {
         group->number = same ? 0 : group->number;
+        receive->open_groups -= same;
+        receive_settle(receive);
         if (up && lane->ack_count < FAR_TRANSFER_SLOTS) {
             lane->acks[lane->ack_count++] = item->group.number;
         }

@@ -64,8 +64,8 @@ static size_t compose(struct receive_lane *lane, enum far_transfer_type *ret_typ
         *ret_type = FAR_TRANSFER_DURABLE;
         return far_transfer_block_encode(receive->frontier_block, head);
     }
-    if (receive->complete && receive->fin && !receive->told) {
-        receive->told = true;
+    if (receive->complete && !lane->told) {
+        lane->told = true;
         *ret_type = FAR_TRANSFER_FIN_ACK;
         return 0;
     }
@@ -106,7 +106,7 @@ static int write_page(struct receive_lane *lane, struct far_error *err)
 }
 
 /* One frame, or a wait. The mutex is held, and let go while writing. */
-static int write_next(struct receive_lane *lane, uint64_t *written_ms, bool *ret_told, struct far_error *err)
+static int write_next(struct receive_lane *lane, uint64_t *written_ms, struct far_error *err)
 {
     struct far_receive *receive = lane->receive;
     uint64_t idle_ms = receive->engine->config.idle_ms, now_ms = far_clock_monotonic_ms();
@@ -129,11 +129,18 @@ static int write_next(struct receive_lane *lane, uint64_t *written_ms, bool *ret
         rc = far_bstream_flush(lane->stream, idle_ms, err);
     }
     pthread_mutex_lock(&receive->mutex);
-    *ret_told = type == FAR_TRANSFER_FIN_ACK;
-    if (*ret_told && rc != 0) {
-        receive->told = false; /* perhaps another connection comes and hears it */
-    }
     return rc;
+}
+
+/* Has every connection heard the end? If all were cut the source comes again and is answered from the vault. */
+static bool all_told(const struct far_receive *receive)
+{
+    for (size_t i = 0; i < FAR_TRANSFER_LANES_MAX; i++) {
+        if (receive->lanes[i].up && !receive->lanes[i].told) {
+            return false;
+        }
+    }
+    return receive->complete;
 }
 
 void *receive_lane_writer_main(void *arg)
@@ -141,16 +148,13 @@ void *receive_lane_writer_main(void *arg)
     struct receive_lane *lane = arg;
     struct far_receive *receive = lane->receive;
     uint64_t written_ms = far_clock_monotonic_ms();
-    bool told = false;
+    int rc = 0;
     pthread_mutex_lock(&receive->mutex);
-    while (!receive->stop && lane->up && !told) {
+    while (!receive->stop && lane->up && !lane->told && rc == 0) {
         struct far_error error;
-        int rc = write_next(lane, &written_ms, &told, &error);
-        if (rc != 0) {
-            break;
-        }
+        rc = write_next(lane, &written_ms, &error);
     }
-    if (told) {
+    if (all_told(receive)) {
         receive_stop(receive, 0, NULL, false);
     }
     bool tell = receive->own && receive->rc != 0;

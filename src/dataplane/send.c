@@ -242,7 +242,8 @@ static void session_init(struct far_send *send, const struct far_transfer_welcom
     send->next_block = send->marked_block = from;
     send->marked_ms = far_clock_monotonic_ms();
     send->planned = false;
-    bool near = send->local || far_bstream_round_trip_us(send->lanes[0].stream) < SEND_NEAR_US;
+    bool near = send->local || (far_bstream_round_trip_us(send->lanes[0].stream) < SEND_NEAR_US &&
+                                send->lanes[0].answered_us < SEND_NEAR_ANSWER_US);
     send->buffers_max = near ? SEND_BUFFERS_NEAR : SEND_BUFFERS_MAX;
     send->lane_count = near ? 1 : SEND_LANES_FAR;
     send->lanes_up = 0;

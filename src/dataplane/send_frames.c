@@ -230,9 +230,7 @@ void send_lane_lost(struct send_lane *lane)
     }
     far_throttle_ticket_done(send->engine->throttle, &lane->ticket);
     far_throttle_ticket_init(&lane->ticket);
-    if (send->fin_sent && send->fin_lane == lane->index) {
-        send->fin_sent = false;
-    }
+    send->fin_sent = false; /* what is offered once more has to be answered first */
     far_source_map_ask_again(send->map);
     pthread_cond_broadcast(&send->out);
 }

@@ -52,11 +52,12 @@ static int say_hello(struct send_lane *lane, struct far_bstream *stream, bool jo
     memcpy(hello.session, send->session, sizeof hello.session);
     memcpy(hello.base_root, order->base_root, sizeof hello.base_root);
     snprintf(hello.freeze_ref, sizeof hello.freeze_ref, "%s", order->freeze_ref);
-    uint64_t idle_ms = send->engine->config.idle_ms;
+    uint64_t idle_ms = send->engine->config.idle_ms, began_ns = far_clock_monotonic_ns();
     size_t len = far_transfer_hello_encode(&hello, frame.head);
     int rc = far_frame_write(stream, FAR_TRANSFER_HELLO, frame.head, len, idle_ms, err);
     do {
         rc = rc == 0 ? far_frame_read(stream, idle_ms, &frame, err) : rc;
+        lane->answered_us = (far_clock_monotonic_ns() - began_ns) / 1000;
     } while (rc == 0 && frame.header.type == FAR_TRANSFER_PING);
     if (rc == 0 && frame.header.type == FAR_TRANSFER_ERROR) {
         rc = far_frame_error(&frame, err);
@@ -100,7 +101,7 @@ int send_lane_connect(struct send_lane *lane, bool joins, struct far_transfer_we
     struct far_bstream *stream = NULL;
     bool own = false;
     int rc = order->peer_address[0] != '\0'
-                 ? far_bstream_dial(send->engine->config.net, order->peer_address, peer, DIAL_MS, &stream, err)
+                 ? far_bstream_dial_ahead(send->engine->config.net, order->peer_address, peer, DIAL_MS, &stream, err)
                  : await_visitor(lane, &stream, err);
     if (rc != 0) {
         return rc;

@@ -15,7 +15,8 @@ enum {
     SEND_GROUPS = 512, /* at work, offered or about to be, at most; at most FAR_TRANSFER_SLOTS */
     SEND_BUFFERS_MAX = 64,  /* the window, and offers that run ahead of it */
     SEND_BUFFERS_NEAR = 12, /* the same on a path of less than SEND_NEAR_US: what is sent soon is still in the cache */
-    SEND_NEAR_US = 2000,
+    SEND_NEAR_US = 2000, /* as the kernel sees it */
+    SEND_NEAR_ANSWER_US = 10000, /* of a hello */
     SEND_LANES_FAR = 4,     /* connections on a path that is not near: one that is lost costs a quarter of the speed */
     SEND_BUFFERS_MIN = 4,
     SEND_DIRECT_MIN = 8,    /* so many candidates in one chunk: it is its own group, nothing is copied */
@@ -96,6 +97,7 @@ struct send_lane {
     bool up;                    /* the writer may use it */
     bool writing;
     uint64_t written_ms; /* when something was written last */
+    uint64_t answered_us; /* from hello to welcome: a relay on the way hides the round trip from the kernel */
     struct send_group *held; /* waits for the limits of bandwidth; its place in their queue is the ticket */
     struct far_throttle_ticket ticket;
     uint64_t waited_ns; /* for them, since the last data */
@@ -142,7 +144,7 @@ struct far_send {
     uint64_t wire_bytes, wire_ns; /* of the window being measured */
     uint64_t wire_rate;           /* bytes a second that the connections took lately; 0 = not known yet */
     bool fin_sent, acked;
-    unsigned fin_lane, lanes_up, lane_count;
+    unsigned lanes_up, lane_count;
     uint64_t lonely_since_ms; /* no connection is up since then; 0: some is */
     struct send_group groups[SEND_GROUPS];
     struct send_worker workers[FAR_ENGINE_WORKERS_MAX];

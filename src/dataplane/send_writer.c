@@ -1,6 +1,6 @@
 /* The writer of one connection of a send: pages of the map that the target is asked for; marks when they are due; offers,
  * they keep the target busy; data as far as the window reaches; a ping when there is nothing else to say; FIN when
- * everything is hashed and settled. What it says goes out when a system call's worth is there, or when there is nothing
+ * everything is hashed and written. What it says goes out when a system call's worth is there, or when there is nothing
  * more to say at the moment. All connections take from the same queues: the fast ones take more. */
 #include "dataplane/send_local.h"
 
@@ -105,15 +105,25 @@ static int pay(struct send_lane *lane, uint64_t wait_ms)
     return rc;
 }
 
-static bool all_settled(const struct far_send *send)
+/* Is everything offered, answered, and what was wanted of it written? Then the target knows what is still under way. */
+static bool all_written(const struct far_send *send)
 {
-    size_t spare = 0;
-    for (size_t i = 0; i < send->engine->config.worker_count; i++) {
-        for (size_t c = 0; c < SEND_CHUNKS; c++) {
-            spare += send->workers[i].spares[c] != NULL;
+    if (!send_all_hashed(send)) {
+        return false;
+    }
+    for (size_t i = 0; i < SEND_GROUPS; i++) {
+        enum send_group_state state = send->groups[i].state;
+        bool spare = state == SEND_OPEN; /* of workers that have nothing left to fill */
+        if (state != SEND_FREE && state != SEND_SENT && !spare) {
+            return false;
         }
     }
-    return send_all_hashed(send) && send->groups_used == spare;
+    for (size_t i = 0; i < send->engine->config.worker_count; i++) {
+        if (send->workers[i].open != NULL) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static int write_group_offer(struct send_lane *lane, struct far_error *err)
@@ -194,9 +204,8 @@ static int write_next(struct send_lane *lane, struct far_error *err)
         rc = write_group_offer(lane, err);
     } else if (hold_data(lane) && pay(lane, 0) == 0) {
         rc = write_group_data(lane, err);
-    } else if (!send->fin_sent && all_settled(send)) {
+    } else if (!send->fin_sent && all_written(send)) {
         send->fin_sent = true;
-        send->fin_lane = lane->index;
         pthread_mutex_unlock(&send->mutex);
         rc = write_block(lane, FAR_TRANSFER_FIN, send->blocks, err);
         pthread_mutex_lock(&send->mutex);

@@ -16,7 +16,9 @@
  *   target -> source  CREDIT how many groups may be open, and how many bytes of DATA sent and not acknowledged
  *   source -> target  PAGE_ASK a page of the base point's tree; target -> source PAGE: it
  *   either way        PING   I am alive; ERROR: why I stop
- *   source -> target  FIN, target -> source FIN_ACK: complete and durable
+ *   source -> target  FIN     every group was offered, answered, and what was wanted of it sent: when the last of it is
+ *                            stored, everything is settled
+ *   target -> source  FIN_ACK complete and durable
  *
  * No frame carries the root of the view: each side tells its own to the log. Values only, no allocation, any thread.
  * Decoders accept any bytes and answer FAR_INVALID on those that are no frame. */

@@ -84,8 +84,8 @@ static int connect_any(const char *address, uint64_t deadline_ms, int *ret_fd, s
     return 0;
 }
 
-int far_bstream_dial(struct far_net *net, const char *address, struct far_peer to, uint64_t timeout_ms,
-                     struct far_bstream **ret_stream, struct far_error *err)
+static int dial(struct far_net *net, const char *address, struct far_peer to, uint64_t timeout_ms, bool is_ahead,
+                struct far_bstream **ret_stream, struct far_error *err)
 {
     int fd = -1;
     struct far_peer peer;
@@ -99,6 +99,7 @@ int far_bstream_dial(struct far_net *net, const char *address, struct far_peer t
         close(fd);
         return far_fail(err, FAR_LIMIT, "no memory for a connection");
     }
+    stream->is_ahead = is_ahead;
     rc = far_bstream_shake(stream, to, rest_until(deadline_ms), &peer, err);
     if (rc != 0) {
         far_bstream_free(stream);
@@ -106,4 +107,16 @@ int far_bstream_dial(struct far_net *net, const char *address, struct far_peer t
     }
     *ret_stream = stream;
     return 0;
+}
+
+int far_bstream_dial(struct far_net *net, const char *address, struct far_peer to, uint64_t timeout_ms,
+                     struct far_bstream **ret_stream, struct far_error *err)
+{
+    return dial(net, address, to, timeout_ms, false, ret_stream, err);
+}
+
+int far_bstream_dial_ahead(struct far_net *net, const char *address, struct far_peer to, uint64_t timeout_ms,
+                           struct far_bstream **ret_stream, struct far_error *err)
+{
+    return dial(net, address, to, timeout_ms, true, ret_stream, err);
 }

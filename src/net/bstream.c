@@ -337,11 +337,13 @@ static size_t take_plain(struct far_bstream *stream, uint8_t *data, size_t room)
     return n;
 }
 
+static int read_answer(struct far_bstream *stream, uint64_t idle_ms, struct far_error *err);
+
 int far_bstream_read(struct far_bstream *stream, void *data, size_t length, uint64_t idle_ms, struct far_error *err)
 {
     uint8_t *at = data;
-    int rc = 0;
-    for (;;) {
+    int rc = stream->answer_is_due ? read_answer(stream, idle_ms, err) : 0;
+    while (rc == 0) {
         bool more = false;
         size_t n = take_plain(stream, at, length);
         if (n == 0 && length > 0) {
@@ -354,10 +356,11 @@ int far_bstream_read(struct far_bstream *stream, void *data, size_t length, uint
             size_t there = stream->in_end - stream->in_start; /* of what is to come */
             rc = receive_some(stream, length > there ? length - there : 1, idle_ms, err);
         }
-        if (rc != 0 || length == 0) {
-            return rc;
+        if (length == 0) {
+            break;
         }
     }
+    return rc;
 }
 
 /* ---- writing ---- */
@@ -498,9 +501,24 @@ static int greet_as_dialer(struct far_bstream *stream, struct far_peer to, struc
     struct far_greeting self = far_tls_greeting(stream->net, to, FAR_PURPOSE_DATA);
     int rc = far_tls_check_dialed(certificate, to, err);
     if (rc == 0) {
-        rc = exchange(stream, &self, &theirs, deadline_ms, err);
+        rc = exchange(stream, &self, stream->is_ahead ? NULL : &theirs, deadline_ms, err);
+    }
+    if (rc == 0 && stream->is_ahead) {
+        stream->greeting = self;
+        stream->certificate = certificate;
+        stream->answer_is_due = true;
+        return 0;
     }
     return rc != 0 ? rc : far_greeting_check_answer(&self, &theirs, certificate, err);
+}
+
+static int read_answer(struct far_bstream *stream, uint64_t idle_ms, struct far_error *err)
+{
+    struct far_greeting theirs;
+    stream->answer_is_due = false;
+    int rc = exchange(stream, NULL, &theirs, far_clock_monotonic_ms() + idle_ms, err);
+    atomic_store(&stream->bytes_received, 0);
+    return rc != 0 ? rc : far_greeting_check_answer(&stream->greeting, &theirs, stream->certificate, err);
 }
 
 static int greet_as_listener(struct far_bstream *stream, struct far_peer certificate, uint64_t deadline_ms,

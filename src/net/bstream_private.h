@@ -14,6 +14,10 @@ struct far_bstream {
     bool is_dialer;
     uint8_t fingerprint[32]; /* of the peer's key, after the handshake */
     _Atomic bool is_shut;
+    bool is_ahead;     /* a dialer that does not wait for the answer to its greeting */
+    bool answer_is_due; /* the reader's: it comes before everything else */
+    struct far_greeting greeting;
+    struct far_peer certificate;
     SSL *ssl; /* shakes hands; NULL after it */
     struct far_traffic_secrets secrets;
 
