@@ -10,6 +10,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_nodes.py:dial \
 	tests/integration/test_audit.py \
 	tests/integration/test_cluster.py \
+	tests/integration/test_bandwidth.py \
 	tests/integration/test_coverage.py \
 	tests/integration/test_heads.py \
 	tests/integration/test_init.py \
