@@ -134,6 +134,12 @@ def reads_that_fail_are_told_with_their_range_and_go_on_when_they_work():
     return wrong
 
 
+def reads_that_fail_now_and_then_do_not_stop_a_cycle():
+    export = Export("flaky").start("error", settings=["error-pread=EIO", "error-pread-rate=20%"]).protect()
+    job = finishes(cluster.start_cycle("flaky"))
+    return [] if job["bytes_sent"] < SIZE * 1.1 and recovered(export) else ["the recovered disk is not the export, or too much was sent"]
+
+
 def one_range_that_cannot_be_read_is_named_and_read_when_it_can_be():
     """A server whose disk has a bad spot of 64 KiB: all else is read, and the words name bytes around that spot."""
     export, switch, bad = Export("spot", 4 * farlib.MIB), path("spot-now"), 2 * farlib.MIB + 65536
@@ -221,6 +227,7 @@ def what_an_export_gave_is_recovered_to_an_export():
 
 
 TESTS = [an_export_is_copied_followed_and_recovered, reads_that_fail_are_told_with_their_range_and_go_on_when_they_work,
+         reads_that_fail_now_and_then_do_not_stop_a_cycle,
          one_range_that_cannot_be_read_is_named_and_read_when_it_can_be, a_server_that_hangs_is_given_up_and_taken_up_when_it_answers,
          a_slow_source_is_slow_and_nothing_else, a_server_that_vanishes_is_named_and_gone_on_with_when_it_is_back,
          another_disk_at_the_same_place_is_refused_and_damages_nothing, what_an_export_gave_is_recovered_to_an_export]

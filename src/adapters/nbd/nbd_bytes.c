@@ -440,7 +440,8 @@ static void ask_about(struct disk *disk, uint64_t offset)
                                       .arg = &telling};
     disk->told_count = 0;
     if (run(disk, &request, NULL) != FAR_ADAPTER_OK || telling.next <= offset) {
-        disk->told[0] = (struct far_adapter_extent){.offset = start, .length = rest < extents_piece_min ? rest : extents_piece_min};
+        /* All of it, so that of many readers only one waits for a server that hangs. */
+        disk->told[0] = (struct far_adapter_extent){.offset = start, .length = request.length};
         disk->told_count = 1;
     } else if (telling.heard > EXTENTS_MANY && disk->told_piece > extents_piece_min) {
         disk->told_piece /= 2;
