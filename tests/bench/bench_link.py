@@ -17,21 +17,24 @@ from transfer_kit import tap, BLOCK
 
 MBIT = int(os.environ.get("FAR_BENCH_MBIT", "500"))
 SPARSE_GIB = int(os.environ.get("FAR_BENCH_SPARSE_GIB", "16"))
+QUEUE_KIB = int(os.environ.get("FAR_BENCH_QUEUE_KIB", "0"))  # before the link; 0: a round trip of it
 CUT_MEAN_US = 2000000
 
 
 def link_of(transfer, round_trip_ms, **options):
+    if QUEUE_KIB:
+        options["queue"] = QUEUE_KIB << 10
     return kit.Relay(transfer.address, rate=MBIT * 1000000, delay_us=round_trip_ms * 500, **options)
 
 
 def told(what, result, useful, relay):
     stats = relay.stats()
     share = useful * 8 / result["seconds"] / (MBIT * 1e6)
-    kit.say("%s: %.2f s, %.1f %% of the link (with all that was sent %.1f %%), %.2f s of the processors, %d connections, %d cut, "
-            "queue %d KiB, relay %.2f s" % (what, result["seconds"], 100 * share,
-                                            stats["forward"] * 8 / result["seconds"] / (MBIT * 1e4), result["processor"],
-                                            stats["accepted"], stats["cuts"], stats["queue_forward"] >> 10,
-                                            stats["busy_us"] / 1e6))
+    kit.say("%s: %.2f s, %.1f %% of the link (idle in between for %.2f s, %.1f %% carried bytes that were lost or sent anew or "
+            "no blocks), %.2f s of the processors, %d connections, %d cut, queue %d KiB, relay %.2f s" % (
+                what, result["seconds"], 100 * share, stats["idle_forward_us"] / 1e6,
+                100 * (stats["taken_forward"] - useful) * 8 / result["seconds"] / (MBIT * 1e6), result["processor"],
+                stats["accepted"], stats["cuts"], stats["queue_forward"] >> 10, stats["busy_us"] / 1e6))
     return share
 
 

@@ -48,6 +48,7 @@ static uint64_t room_ns(const struct relay *relay, int direction)
 static uint64_t put_on_link(struct relay *relay, int direction, uint64_t bytes, uint64_t now_ns)
 {
     uint64_t *free_ns = &relay->free_ns[direction];
+    relay->stats.idle_ns[direction] += *free_ns != 0 && *free_ns < now_ns && bytes > 0 ? now_ns - *free_ns : 0;
     *free_ns = relay_most(*free_ns, now_ns) + send_ns(relay, bytes);
     uint64_t waiting = (*free_ns - now_ns) / 1000 * relay->config.bits_per_s / 8000000;
     relay->stats.queue_peak[direction] = relay_most(relay->stats.queue_peak[direction], waiting);

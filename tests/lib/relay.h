@@ -36,6 +36,7 @@ struct relay_stats {
     uint64_t taken[2];      /* bytes from the senders */
     uint64_t passed[2];     /* bytes to the receivers */
     uint64_t queue_peak[2]; /* bytes that waited for the link at once */
+    uint64_t idle_ns[2];    /* between the first byte and the last one nothing was on its way onto the link */
     uint64_t accepted, open, cuts;
     uint64_t busy_us; /* processor time of the thread of relay_start */
 };

@@ -19,9 +19,9 @@ static void print_stats(struct relay *relay)
     struct relay_stats s = relay_stats(relay);
     printf("{\"forward\": %" PRIu64 ", \"back\": %" PRIu64 ", \"taken_forward\": %" PRIu64 ", \"taken_back\": %" PRIu64
            ", \"queue_forward\": %" PRIu64 ", \"queue_back\": %" PRIu64 ", \"accepted\": %" PRIu64 ", \"open\": %" PRIu64
-           ", \"cuts\": %" PRIu64 ", \"busy_us\": %" PRIu64 "}\n",
+           ", \"cuts\": %" PRIu64 ", \"idle_forward_us\": %" PRIu64 ", \"idle_back_us\": %" PRIu64 ", \"busy_us\": %" PRIu64 "}\n",
            s.passed[0], s.passed[1], s.taken[0], s.taken[1], s.queue_peak[0], s.queue_peak[1], s.accepted, s.open, s.cuts,
-           s.busy_us);
+           s.idle_ns[0] / 1000, s.idle_ns[1] / 1000, s.busy_us);
 }
 
 static void obey(struct relay *relay, const char *line)

@@ -182,6 +182,7 @@ static void a_direction_has_one_rate_shared_fairly_and_a_bounded_queue(void **st
         }
     }
     assert_true(relay_stats(relay).queue_peak[RELAY_FORWARD] <= QUEUE);
+    assert_int_equal(relay_stats(relay).idle_ns[RELAY_FORWARD], 0);
     for (int i = 0; i < CONNECTIONS; i++) {
         print_message("# connection %d: %llu of %llu bytes\n", i, (unsigned long long)heard[i], (unsigned long long)total);
         assert_true(heard[i] * CONNECTIONS > total * 8 / 10 && heard[i] * CONNECTIONS < total * 12 / 10);
