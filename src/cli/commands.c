@@ -131,7 +131,7 @@ const struct cli_command cli_commands[] = {
      .options = {{"role", CLI_TEXT, "ROLE", true, "role", NULL, NULL, "protected, recovery or witness"}}},
     REMOVE("site", "NAME", "/v1/sites", "remove a site that nothing uses"),
 
-    LIST("node", "/v1/nodes", "id:ID name:NAME state:STATE site:SITE data_address:DATA seen_ms:SEEN",
+    LIST("node", "/v1/nodes", "id:ID name:NAME state:STATE site:SITE data_address:DATA seen_ms:SEEN drained_ms:DRAINED",
          FILTER("site", "SITE", "only of this site"), FILTER("state", "STATE", "only in this state")),
     SHOW("node", "NAME", "/v1/nodes"),
     {.noun = "node", .verb = "create", .argument = "NAME", .help = "make a join token for a new node",

@@ -1,6 +1,6 @@
 /* farshore-node: the data plane's program.
  *
- *   farshore-node join --dir D --token T --name N --data HOST:PORT   become a node of a cluster
+ *   farshore-node join --dir D --token T --name N [--data HOST:PORT] become a node of a cluster; without: it only dials
  *   farshore-node run --dir D                                        serve until SIGTERM, SIGINT or SIGHUP
  *   farshore-node follow --dir D --server N@H:P                      where the cluster is after a restore
  *   farshore-node vault list|recover …                               look at and recover from a vault, without a cluster
@@ -14,7 +14,7 @@
 
 static void usage(FILE *out)
 {
-    fputs("usage: farshore-node join --dir DIR --token TOKEN|@FILE --name NAME --data HOST:PORT\n"
+    fputs("usage: farshore-node join --dir DIR --token TOKEN|@FILE --name NAME [--data HOST:PORT]\n"
           "       farshore-node run --dir DIR\n"
           "       farshore-node follow --dir DIR --server NUMBER@HOST:PORT\n"
           "       farshore-node vault list --vault DIR\n"
