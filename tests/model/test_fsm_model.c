@@ -131,7 +131,7 @@ static void draw_audit(const struct far_sub_order *order, struct far_sub_report_
     item->duration_ms = draw(1000);
     item->audited_blocks = order->audit_blocks;
     item->audit_next_block = draw(5) == 0 ? draw(2 * blocks) : (order->audit_first_block + order->audit_blocks) % blocks;
-    if (draw(4) == 0) {
+    if (draw(2) == 0) {
         ranges[0] = (struct far_sub_block_range){.first_block = draw(blocks), .block_count = 1 + draw(3)};
         ranges[1] = (struct far_sub_block_range){.first_block = draw(10) == 0 ? UINT64_MAX : draw(2 * blocks), .block_count = draw(9)};
         item->missed_block_count = 1 + draw(20);
@@ -278,6 +278,37 @@ static void watch(struct model *m, struct far_slice plan, struct far_slice workl
     alerts_seen += ACT(m, alert_ack, .alert_id = alert.id, .note = S(draw(2) == 0 ? "" : "seen")) == 0;
 }
 
+/* Bandwidth limits with windows around now, zones whose clocks change soon; and what nodes are told by them. */
+static void limit(struct model *m, struct far_slice plan)
+{
+    static const uint64_t days[] = {1, 2, 3, 4, 5, 6, 7};
+    uint64_t now_min = m->w.now_ms / 60000 % 1440, scope = draw(5), now_s = m->w.now_ms / 1000;
+    struct far_slice name = scope == FAR_throttle_scope_plan ? plan : scope == FAR_throttle_scope_node ? S(draw(2) == 0 ? "n0" : "n2")
+                                                                                                      : S(draw(2) == 0 ? "paris" : "lyon");
+    struct far_sub_throttle_window windows[2];
+    struct far_sub_zone_change changes[2] = {{0, draw(3) * 1800, 0}, {now_s + 1 + draw(200), 0, draw(2) * 3600}};
+    for (size_t i = 0; i < 2; i++) {
+        uint64_t from = (now_min + draw(8)) % 1440;
+        windows[i] = (struct far_sub_throttle_window){.days = {days + draw(3), 1 + draw(5)},
+                                                      .from_min = from,
+                                                      .to_min = 1 + (from + draw(6)) % 1440,
+                                                      .bytes_per_s = draw(4) == 0 ? draw(12000) : draw(2) * 50000};
+    }
+    switch (draw(6)) {
+    case 0:
+        ACT(m, throttle_remove, .scope = scope, .name = name);
+        break;
+    case 1:
+        ACT(m, zone_set, .name = S(draw(2) == 0 ? "A/B" : "C"), .changes = {changes, 1 + draw(2)}, .until_s = now_s + draw(1000));
+        break;
+    default:
+        ACT(m, throttle_set, .scope = scope, .name = name, .bytes_per_s = draw(3) * 20000,
+            .zone = S(draw(2) == 0 ? "" : draw(2) == 0 ? "A/B" : "C"), .windows = {windows, draw(3)});
+    }
+    struct far_list limits;
+    assert_int_equal(far_query_limits(&m->w.state, 0, draw(2) * m->w.now_ms, &m->w.arena, &limits, &m->w.err), 0);
+}
+
 static void use(struct model *m)
 {
     struct far_slice plan = S(plan_names[draw(PLANS)]), workload = S(workload_names[draw(WORKLOADS)]);
@@ -297,7 +328,10 @@ static void use(struct model *m)
     struct far_slice consumer = S(draw(2) == 0 ? "audit" : "billing");
     uint64_t seq = draw(m->w.events + 3);
     static uint8_t bytes[64] = {7}, other[32] = {8};
-    switch (draw(22)) {
+    switch (draw(23)) {
+    case 22:
+        limit(m, plan);
+        break;
     case 20:
         ACT(m, plan_update, .name = plan, .audit_age_s = draw(2) * 600, .audit_ppm = draw(3) * 600000, .full_age_s = draw(3) * 100,
             .conditional = draw(2) == 0, .revision = draw(2) == 0 ? row.revision : draw(4));
