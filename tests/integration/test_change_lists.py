@@ -9,6 +9,7 @@ far-timeout: 240
 """
 import glob
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -110,6 +111,34 @@ def a_kept_clone_that_is_gone_costs_one_comparison_and_is_named():
     return wrong + ([] if recovered("xfs", image, "xfs.out2") else ["the recovered disk is not the image"])
 
 
+def a_source_that_is_killed_in_every_cycle_misses_nothing():
+    """Killed before, while and after the view is made and kept; the clone of the last point is the only one that is left."""
+    image = os.path.join(path("xfs"), "disk.img")
+    if not os.path.exists(image):
+        raise tap.Skip("there is no XFS here")
+    rng, wrong = random.Random(seed), []
+    for number in range(6):
+        farlib.change_image(image, 30, seed + 100 + number)
+        job_id, steps = cluster.start_cycle("xfs"), rng.randint(0, 4)
+
+        def far_enough(job_id=job_id, steps=steps):
+            job = cluster.job(job_id)
+            return job["state"] != "running" or sum(t["state"] == "done" for t in job["tasks"]) >= steps
+        farlib.until(far_enough, 30, "%d tasks are done" % steps)
+        cluster.nodes["source"].kill()
+        cluster.nodes["source"].start()
+        job = cluster.finish(job_id, 120)
+        if job["state"] != "succeeded":
+            cycle("xfs")
+        wrong += [] if recovered("xfs", image, "xfs.kill%d" % number) else ["round %d: the recovered disk is not the image" % number]
+        os.unlink(path("xfs.kill%d" % number))
+    farlib.change_image(image, 10, seed + 200)
+    wrong += by_list(cycle("xfs"), 10)
+    kept = glob.glob(image + ".farshore-base-*")
+    print("# beside the image: %r" % [os.path.basename(p) for p in glob.glob(image + ".farshore-*")])
+    return wrong + ([] if len(kept) == 1 else ["%d clones are kept" % len(kept)])
+
+
 def write_list(base, token, blocks):
     temporary = path("lists/next")
     with open(temporary, "w", encoding="ascii") as file:
@@ -190,6 +219,7 @@ def dirty_bitmaps_of_qemu_tell_what_changed():
 
 
 TESTS = [clones_on_xfs_tell_what_changed, a_kept_clone_that_is_gone_costs_one_comparison_and_is_named,
+         a_source_that_is_killed_in_every_cycle_misses_nothing,
          lists_of_another_program_tell_what_changed, dirty_bitmaps_of_qemu_tell_what_changed]
 
 
