@@ -85,34 +85,64 @@ ni_steps(__m128i states[2][NI_LANES], const uint8_t *const messages[NI_LANES], s
     memcpy(states[1], cdgh, sizeof cdgh);
 }
 
+__attribute__((target("sha,sse4.1,ssse3"))) static void ni_begin(__m128i states[2][NI_LANES])
+{
+    __m128i low = _mm_shuffle_epi32(_mm_loadu_si128((const void *)&start_values[0]), 0xb1);
+    __m128i high = _mm_shuffle_epi32(_mm_loadu_si128((const void *)&start_values[4]), 0x1b);
+    for (int lane = 0; lane < NI_LANES; lane++) {
+        states[0][lane] = _mm_alignr_epi8(low, high, 8);
+        states[1][lane] = _mm_blend_epi16(high, low, 0xf0);
+    }
+}
+
+__attribute__((target("sha,sse4.1,ssse3"))) static void ni_end(__m128i states[2][NI_LANES], struct far_hash256 *ret_hashes)
+{
+    const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
+    for (int lane = 0; lane < NI_LANES; lane++) {
+        __m128i feba = _mm_shuffle_epi32(states[0][lane], 0x1b);
+        __m128i dchg = _mm_shuffle_epi32(states[1][lane], 0xb1);
+        uint8_t *out = ret_hashes[lane].bytes;
+        _mm_storeu_si128((void *)out, _mm_shuffle_epi8(_mm_blend_epi16(feba, dchg, 0xf0), swap));
+        _mm_storeu_si128((void *)(out + 16), _mm_shuffle_epi8(_mm_alignr_epi8(dchg, feba, 8), swap));
+    }
+}
+
 __attribute__((target("sha,sse4.1,ssse3"))) static void ni_leaves(const uint8_t *const blocks[NI_LANES],
                                                                   struct far_hash256 *ret_leaves)
 {
-    const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
-    __m128i low = _mm_shuffle_epi32(_mm_loadu_si128((const void *)&start_values[0]), 0xb1);
-    __m128i high = _mm_shuffle_epi32(_mm_loadu_si128((const void *)&start_values[4]), 0x1b);
     __m128i states[2][NI_LANES];
     uint8_t first[NI_LANES][STEP], last[NI_LANES][STEP];
     const uint8_t *firsts[NI_LANES], *middles[NI_LANES], *lasts[NI_LANES];
     for (int lane = 0; lane < NI_LANES; lane++) {
-        states[0][lane] = _mm_alignr_epi8(low, high, 8);
-        states[1][lane] = _mm_blend_epi16(high, low, 0xf0);
         first_step(blocks[lane], first[lane]);
         last_step(blocks[lane], last[lane]);
         firsts[lane] = first[lane];
         middles[lane] = blocks[lane] + STEP - 1;
         lasts[lane] = last[lane];
     }
+    ni_begin(states);
     ni_steps(states, firsts, 1);
     ni_steps(states, middles, MIDDLE_STEPS);
     ni_steps(states, lasts, 1);
+    ni_end(states, ret_leaves);
+}
+
+/* Two inner nodes: 0x01 ‖ left ‖ right, 65 bytes each, in two steps. */
+static void ni_inner(const struct far_hash256 children[2 * NI_LANES], struct far_hash256 ret_hashes[NI_LANES])
+{
+    __m128i states[2][NI_LANES];
+    uint8_t message[NI_LANES][2 * STEP] = {{0}};
+    const uint8_t *messages[NI_LANES];
     for (int lane = 0; lane < NI_LANES; lane++) {
-        __m128i feba = _mm_shuffle_epi32(states[0][lane], 0x1b);
-        __m128i dchg = _mm_shuffle_epi32(states[1][lane], 0xb1);
-        uint8_t *out = ret_leaves[lane].bytes;
-        _mm_storeu_si128((void *)out, _mm_shuffle_epi8(_mm_blend_epi16(feba, dchg, 0xf0), swap));
-        _mm_storeu_si128((void *)(out + 16), _mm_shuffle_epi8(_mm_alignr_epi8(dchg, feba, 8), swap));
+        message[lane][0] = 1;
+        memcpy(message[lane] + 1, &children[2 * lane], 64);
+        message[lane][65] = 0x80;
+        far_put_be64(message[lane] + 2 * STEP - 8, 8 * 65);
+        messages[lane] = message[lane];
     }
+    ni_begin(states);
+    ni_steps(states, messages, 2);
+    ni_end(states, ret_hashes);
 }
 
 /* ---- AVX-512, sixteen lanes: lane i of every vector belongs to block i ---- */
@@ -298,6 +328,20 @@ static enum way choose(void)
     return (enum way)way;
 }
 
+#if defined(__x86_64__)
+/* cpuid is slow in a virtual machine: once. */
+static bool can_pair(void)
+{
+    static _Atomic int known; /* 1: no, 2: yes */
+    int answer = atomic_load_explicit(&known, memory_order_relaxed);
+    if (answer == 0) {
+        answer = can(WAY_SHA_NI) ? 2 : 1;
+        atomic_store_explicit(&known, answer, memory_order_relaxed);
+    }
+    return answer == 2;
+}
+#endif
+
 static const char *const names[] = {"unknown", "plain", "sha-ni", "avx512"};
 
 const char *far_leaf_lanes_name(void)
@@ -316,6 +360,20 @@ bool far_leaf_lanes_force(const char *name)
     return false;
 }
 
+size_t far_inner_hashes(const struct far_hash256 *children, size_t count, struct far_hash256 *ret_hashes)
+{
+    size_t done = 0;
+#if defined(__x86_64__)
+    bool pairs = choose() != WAY_PLAIN && can_pair();
+    for (; pairs && count - done >= NI_LANES; done += NI_LANES) {
+        struct far_hash256 made[NI_LANES]; /* the children may lie where the hashes go */
+        ni_inner(children + 2 * done, made);
+        memcpy(ret_hashes + done, made, sizeof made);
+    }
+#endif
+    return done;
+}
+
 void far_block_leaves(const uint8_t *const *blocks, size_t count, struct far_hash256 *ret_leaves)
 {
     size_t i = 0;
@@ -329,7 +387,7 @@ void far_block_leaves(const uint8_t *const *blocks, size_t count, struct far_has
         wide_leaves_filled(blocks + i, count - i, ret_leaves + i);
         i = count;
     }
-    bool pairs = way == WAY_SHA_NI || (way == WAY_AVX512 && can(WAY_SHA_NI));
+    bool pairs = way == WAY_SHA_NI || (way == WAY_AVX512 && can_pair());
     for (; pairs && count - i >= NI_LANES; i += NI_LANES) {
         ni_leaves(blocks + i, ret_leaves + i);
     }

@@ -11,6 +11,10 @@
 /* Leaves of `count` whole blocks of FAR_BLOCK_BYTES each. */
 void far_block_leaves(const uint8_t *const *blocks, size_t count, struct far_hash256 *ret_leaves);
 
+/* The first of `count` inner nodes, each of two neighbouring children, as far as they can be made side by side: how many. The
+ * hashes may go where the children lie. */
+size_t far_inner_hashes(const struct far_hash256 *children, size_t count, struct far_hash256 *ret_hashes);
+
 /* Which way is taken: "plain", "sha-ni", "avx512"; force one that the processor has (tests, benchmarks): false if
  * not. */
 const char *far_leaf_lanes_name(void);

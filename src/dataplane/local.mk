@@ -22,6 +22,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/restore.c \
 	src/dataplane/send.c src/dataplane/send_local.h \
 	src/dataplane/send_frames.c \
+	src/dataplane/send_judge.c \
 	src/dataplane/send_lane.c \
 	src/dataplane/send_pack.c \
 	src/dataplane/send_plan.c src/dataplane/send_plan.h \

@@ -4,6 +4,7 @@
  * any size, as 32 zero bytes stand for the leaf of a block of zeroes. The cache file is in map_cache.c. */
 #define _GNU_SOURCE
 #include "dataplane/map.h"
+#include "dataplane/leaf_lanes.h"
 #include "dataplane/map_private.h"
 
 #include "base/assert.h"
@@ -100,17 +101,20 @@ const struct far_hash256 *far_map_zero(unsigned level)
     return &zero_hashes[level];
 }
 
+static void inner_hashes(const struct far_hash256 *children, size_t count, struct far_hash256 *ret_hashes)
+{
+    for (size_t i = far_inner_hashes(children, count, ret_hashes); i < count; i++) {
+        inner_hash(&children[2 * i], &children[2 * i + 1], &ret_hashes[i]);
+    }
+}
+
 void far_map_page_hash(const struct far_hash256 children[FAR_MAP_FANOUT], struct far_hash256 *ret_hash)
 {
     struct far_hash256 row[FAR_MAP_FANOUT / 2];
     pthread_once(&once, set_up);
-    for (unsigned i = 0; i < FAR_MAP_FANOUT / 2; i++) {
-        inner_hash(&children[2 * i], &children[2 * i + 1], &row[i]);
-    }
+    inner_hashes(children, FAR_MAP_FANOUT / 2, row);
     for (unsigned count = FAR_MAP_FANOUT / 4; count > 0; count /= 2) {
-        for (unsigned i = 0; i < count; i++) {
-            inner_hash(&row[2 * i], &row[2 * i + 1], &row[i]);
-        }
+        inner_hashes(row, count, row);
     }
     *ret_hash = row[0];
 }

@@ -249,6 +249,7 @@ static void session_init(struct far_send *send, const struct far_transfer_welcom
     send->lanes_up = 0;
     send->lonely_since_ms = far_clock_monotonic_ms();
     send->busy = send->groups_open = 0;
+    send->judged_ns = far_clock_monotonic_ns();
     send->unacked_bytes = send->offered_blocks = send->wanted_blocks = 0;
     send->credit = (struct far_transfer_credit){0};
     send->to_offer = send->to_read = send->to_pack = send->to_send = (struct send_queue){0};
@@ -300,6 +301,9 @@ static void wait_for_end(struct far_send *send)
         struct timespec at = far_clock_monotonic_in(SEND_MARK_MS);
         pthread_cond_timedwait(&send->ended, &send->mutex, &at);
         send_note_progress(send);
+        if (far_clock_monotonic_ns() - send->judged_ns >= (uint64_t)SEND_MARK_MS * 900000) {
+            send_judge(send);
+        }
     }
 }
 

@@ -145,6 +145,10 @@ struct far_send {
     uint64_t wire_rate;           /* bytes a second that the connections took lately; 0 = not known yet */
     bool fin_sent, acked;
     unsigned lanes_up, lane_count;
+    /* since the last look at what holds it up, send_judge.c */
+    _Atomic uint64_t read_blocked_ns, write_blocked_ns, throttled_ns;
+    bool pool_was_empty;
+    uint64_t judged_ns;
     uint64_t lonely_since_ms; /* no connection is up since then; 0: some is */
     struct send_group groups[SEND_GROUPS];
     struct send_worker workers[FAR_ENGINE_WORKERS_MAX];
@@ -188,6 +192,15 @@ int send_lane_connect(struct send_lane *lane, bool joins, struct far_transfer_we
 void send_lane_close(struct send_lane *lane);
 void *send_lane_reader_main(void *arg);
 void *send_lane_writer_main(void *arg); /* send_writer.c */
+
+/* send_judge.c: what holds the transfer up, now and then. The mutex is held. */
+void send_judge(struct far_send *send);
+/* Time that a thread spent in something and did not compute in; from begin() to the call of blocked_ns(). */
+struct send_stopwatch {
+    uint64_t wall_ns, processor_ns;
+};
+struct send_stopwatch send_stopwatch_begin(void);
+uint64_t send_stopwatch_blocked_ns(const struct send_stopwatch *watch);
 
 /* send_frames.c: one frame of the target */
 int send_take_frame(struct send_lane *lane, const struct far_frame *frame, struct far_error *err);

@@ -25,6 +25,7 @@ static int read_chunk(struct send_worker *worker, struct send_chunk *chunk, stru
 {
     struct far_send *send = worker->send;
     uint8_t *buffer = worker->buffers[chunk->index];
+    struct send_stopwatch watch = send_stopwatch_begin();
     int rc = 0;
     for (size_t i = 0, n; rc == 0 && i < chunk->count; i += n) {
         for (n = 1; i + n < chunk->count && chunk->blocks[i + n] == chunk->blocks[i] + n; n++) {
@@ -40,6 +41,7 @@ static int read_chunk(struct send_worker *worker, struct send_chunk *chunk, stru
             atomic_fetch_add(&send->attempt->figures.bytes_read, length);
         }
     }
+    atomic_fetch_add(&send->read_blocked_ns, send_stopwatch_blocked_ns(&watch));
     return rc;
 }
 
@@ -435,6 +437,7 @@ static void finish_open(struct far_send *send, struct send_worker *worker)
 static void wait_for_pool(struct far_send *send)
 {
     struct timespec at = far_clock_monotonic_in(POOL_POLL_MS);
+    send->pool_was_empty = true;
     pthread_cond_timedwait(&send->work, &send->mutex, &at);
 }
 

@@ -102,6 +102,7 @@ static int pay(struct send_lane *lane, uint64_t wait_ms)
                                &attempt->canceled, &waited_ns);
     pthread_mutex_lock(&send->mutex);
     lane->waited_ns += waited_ns;
+    atomic_fetch_add(&send->throttled_ns, waited_ns);
     return rc;
 }
 
@@ -145,9 +146,11 @@ static int write_group_data(struct send_lane *lane, struct far_error *err)
     struct far_send *send = lane->send;
     struct send_group *group = lane->held;
     uint64_t began_ns = far_clock_monotonic_ns(), before = far_bstream_bytes_sent(lane->stream);
+    struct send_stopwatch watch = send_stopwatch_begin();
     lane->held = NULL;
     pthread_mutex_unlock(&send->mutex);
     int rc = write_data(lane, group, err);
+    atomic_fetch_add(&send->write_blocked_ns, send_stopwatch_blocked_ns(&watch));
     pthread_mutex_lock(&send->mutex);
     measure(send, far_bstream_bytes_sent(lane->stream) - before, far_clock_monotonic_ns() - began_ns + lane->waited_ns);
     lane->waited_ns = 0;

@@ -217,6 +217,21 @@ static void leaves_side_by_side_are_those_of_single_blocks(void **state)
     free(memory);
 }
 
+static void pages_hashed_side_by_side_are_those_of_single_nodes(void **state)
+{
+    const char *ways[] = {"plain", "sha-ni", "avx512"};
+    static struct far_hash256 children[FAR_MAP_FANOUT];
+    struct far_hash256 first, hash;
+    far_random_bytes(children, sizeof children);
+    for (size_t w = 0; w < 3; w++) {
+        if (far_leaf_lanes_force(ways[w])) {
+            far_map_page_hash(children, &hash);
+            first = w == 0 ? hash : first;
+            assert_memory_equal(&first, &hash, sizeof hash);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -229,6 +244,7 @@ int main(void)
         cmocka_unit_test(wants_say_which_pages_are_there),
         cmocka_unit_test(acknowledgements_and_pages_are_bounded),
         cmocka_unit_test(leaves_side_by_side_are_those_of_single_blocks),
+        cmocka_unit_test(pages_hashed_side_by_side_are_those_of_single_nodes),
     };
     return cmocka_run_group_tests_name("transfer_frames", tests, NULL, NULL);
 }
