@@ -19,7 +19,7 @@ build="gcc make autoconf automake libtool pkg-config libuv1-dev libssl-dev libcu
 # AES-GCM with wide instructions; configure takes it where it is
 [ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || build="$build libipsec-mb-dev"
 check="$build clang libclang-rt-dev libcmocka-dev g++ binutils openssl
-    nbdkit libnbd-bin qemu-utils xfsprogs"
+    nbdkit libnbd-bin qemu-utils xfsprogs btrfs-progs"
 long="$check valgrind xz-utils"
 bench="$build nbdkit libnbd-bin restic rsync etcd-server wrk"
 

@@ -329,8 +329,10 @@ static void tls_is_used_where_the_uri_says_so(void **state)
 
 static void a_server_that_hangs_is_given_up_in_time_and_said_so(void **state)
 {
-    serve("--filter=delay", "delay-read=100", NULL);
-    again_with("timeout_ms=300\nretry_ms=100\n");
+    char config[60];
+    snprintf(config, sizeof config, "timeout_ms=%d\nretry_ms=100\n", 1000 * far_test_slow());
+    serve("--filter=delay", "delay-read=1000", NULL);
+    again_with(config);
     open_it();
     assert_int_equal(read_some(0, 100), FAR_ADAPTER_RETRY);
     assert_int_equal(said.klass, FAR_TIMEOUT);
@@ -338,7 +340,7 @@ static void a_server_that_hangs_is_given_up_in_time_and_said_so(void **state)
     struct far_adapter_disk d = disk();
     void *other;
     far_nbd_server_kill(&server);
-    serve("--filter=delay", "delay-open=100", NULL);
+    serve("--filter=delay", "delay-open=1000", NULL);
     assert_int_equal(nbd->bytes->open_frozen(platform, "nbd:1-1-1", &d, &other, &said), FAR_ADAPTER_RETRY);
     assert_int_equal(said.klass, FAR_TIMEOUT);
     assert_non_null(strstr(said.message, "handshake"));
