@@ -123,7 +123,7 @@ uint64_t far_coverage_good_point(const struct far_coverage *coverage, const stru
     return good_id != UINT64_MAX ? good_id : oldest(coverage).point_id;
 }
 
-/* ---- a new point ---- */
+/* ---- a new point, and what is found on the way to it ---- */
 
 static void prove_all(struct far_coverage *coverage, uint64_t point_id, uint64_t time_ms)
 {
@@ -185,6 +185,14 @@ static void measure(struct far_row_coverage *row, const struct far_sub_point_par
     }
 }
 
+void far_coverage_missed(struct far_coverage *coverage, uint64_t blocks, uint64_t time_ms)
+{
+    struct far_row_coverage *row = &coverage->row;
+    row->missed_block_count += blocks < UINT64_MAX - row->missed_block_count ? blocks : 0;
+    row->missed_ms = time_ms;
+    row->clean_blocks = 0;
+}
+
 void far_coverage_advance(struct far_coverage *coverage, const struct far_sub_point_part *part, uint64_t point_id, uint64_t time_ms)
 {
     struct far_row_coverage *row = &coverage->row;
@@ -201,10 +209,6 @@ void far_coverage_advance(struct far_coverage *coverage, const struct far_sub_po
     row->clean_blocks = part->missed_block_count != 0 ? 0 : clean < block_count ? clean : block_count;
     row->coverage_ppm = part->full ? 1000000 : far_coverage_ppm(row->audited_blocks, block_count);
     row->oldest_ms = far_coverage_oldest_ms(coverage);
-    if (part->missed_block_count != 0) {
-        row->missed_block_count += part->missed_block_count < UINT64_MAX / 2 - row->missed_block_count ? part->missed_block_count : 0;
-        row->missed_ms = time_ms;
-    }
     measure(row, part);
 }
 

@@ -32,6 +32,8 @@ int far_coverage_load(struct far_step *step, uint64_t workload_id, uint64_t disk
 int far_coverage_store(struct far_step *step, struct far_coverage *coverage);
 /* What a new point of the disk makes of it; time_ms: when it was frozen. */
 void far_coverage_advance(struct far_coverage *coverage, const struct far_sub_point_part *part, uint64_t point_id, uint64_t time_ms);
+/* The audit found so many more blocks that its list had not named. */
+void far_coverage_missed(struct far_coverage *coverage, uint64_t blocks, uint64_t time_ms);
 /* When the stretch was hashed that was not for the longest time; 0: it never was, as far as is known. */
 uint64_t far_coverage_oldest_ms(const struct far_coverage *coverage);
 /* The newest point for which, or for one before it, every block of these ranges was hashed; 0: none. */
@@ -68,7 +70,10 @@ uint64_t far_audit_passed(const struct far_audit *audit, const struct far_sub_re
 /* ---- suspect.c ---- */
 enum { FAR_SUSPECTS_MAX = 16384 }; /* points that one step marks; more are counted */
 struct far_group;
-/* decide: what a send that is done says of its platform's list of changes: events, alerts, points that may be wrong. */
+/* decide: the audit of a send found (more) blocks that no list had named: event, points that may be wrong, alert. */
+int far_list_missed(struct far_step *step, const struct far_group *g, size_t at, const struct far_audit *audit,
+                    const struct far_sub_report_item *item);
+/* decide: a send is done: could the list be used? */
 int far_list_reported(struct far_step *step, const struct far_group *g, size_t at, const struct far_audit *audit,
                       const struct far_sub_report_item *item);
 /* decide: a point was made: alerts of its disks whose cause is gone. */

@@ -425,19 +425,11 @@ static int freeze_done(struct far_step *step, struct far_group *g, const struct 
     return 0;
 }
 
-/* What the send says of the source and of its platform's list of changes. */
-static int sent(struct far_step *step, struct far_group *g, size_t at, const struct far_sub_report_item *item,
-                struct far_sub_task_change *finish)
+static int audit_of(struct far_step *step, const struct far_group *g, size_t at, struct far_audit *ret)
 {
     const struct far_row_task *send = &g->tasks[at];
     struct far_row_disk disk;
-    struct far_audit audit;
     struct far_key key = far_key_part(&far_schema_row_disk, g->workload_id, send->disk_index);
-    bool has;
-    FAR_TRY(far_level_has(step, 4, &has));
-    if (!has) {
-        return 0;
-    }
     FAR_TRY(far_key_need(step, &far_schema_row_disk, &key, &disk));
     struct far_audit_of of = {.job = &g->job,
                               .plan = &g->plan,
@@ -445,7 +437,32 @@ static int sent(struct far_step *step, struct far_group *g, size_t at, const str
                               .disk = &disk,
                               .send = send,
                               .target_id = g->tasks[far_at_receive((size_t)send->disk_index)].node_id};
-    FAR_TRY(far_audit_plan(step, &of, &audit));
+    return far_audit_plan(step, &of, ret);
+}
+
+int far_replicate_missed(struct far_step *step, struct far_group *g, size_t at, const struct far_sub_report_item *item)
+{
+    struct far_audit audit;
+    if (g->tasks[at].kind != FAR_task_kind_send || item->missed_block_count <= g->tasks[at].missed_block_count) {
+        return 0;
+    }
+    FAR_TRY(audit_of(step, g, at, &audit));
+    FAR_TRY(far_list_missed(step, g, at, &audit, item));
+    g->tasks[at].missed_block_count = audit.since.len != 0 ? item->missed_block_count : 0;
+    return 0;
+}
+
+/* What the send says of the source and of its platform's list of changes. */
+static int sent(struct far_step *step, struct far_group *g, size_t at, const struct far_sub_report_item *item,
+                struct far_sub_task_change *finish)
+{
+    struct far_audit audit;
+    bool has;
+    FAR_TRY(far_level_has(step, 4, &has));
+    if (!has) {
+        return 0;
+    }
+    FAR_TRY(audit_of(step, g, at, &audit));
     finish->hashed_bytes = item->hashed_bytes;
     finish->duration_ms = item->duration_ms;
     finish->audit_passed_blocks = far_audit_passed(&audit, item);

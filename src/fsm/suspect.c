@@ -65,26 +65,39 @@ static int emit_suspects(struct far_step *step, const struct suspects *suspects)
     return 0;
 }
 
-static int missed(struct far_step *step, const struct far_group *g, const struct far_row_disk *disk, const struct far_row_task *send,
-                  const struct far_audit *audit, const struct far_sub_report_item *item)
+static int find_disk(struct far_step *step, const struct far_group *g, size_t at, struct far_row_disk *ret_disk)
 {
+    struct far_key key = far_key_part(&far_schema_row_disk, g->workload_id, g->tasks[at].disk_index);
+    return far_key_need(step, &far_schema_row_disk, &key, ret_disk);
+}
+
+int far_list_missed(struct far_step *step, const struct far_group *g, size_t at, const struct far_audit *audit,
+                    const struct far_sub_report_item *item)
+{
+    const struct far_row_task *send = &g->tasks[at];
+    struct far_row_disk disk;
     struct far_coverage coverage;
+    if (audit->since.len == 0 || item->missed_block_count <= send->missed_block_count) {
+        return 0; /* no list was used, or it was told already */
+    }
+    FAR_TRY(find_disk(step, g, at, &disk));
     struct far_ev_change_list_missed ev = {.workload_id = g->workload_id,
-                                           .disk_id = disk->id,
-                                           .disk_index = disk->disk_index,
+                                           .disk_id = disk.id,
+                                           .disk_index = disk.disk_index,
                                            .plan_id = g->plan.id,
                                            .job_id = g->job.id,
                                            .node_id = send->node_id,
                                            .since = audit->since,
                                            .block_count = item->missed_block_count,
-                                           .ranges = item->missed};
+                                           .ranges = item->missed,
+                                           .task = send->task};
     struct suspects suspects = {.missed = &ev};
     struct far_alert_cause cause = {.kind = FAR_alert_kind_change_list_missed,
-                                    .object_id = disk->id,
+                                    .object_id = disk.id,
                                     .plan_id = g->plan.id,
                                     .workload_id = g->workload_id,
-                                    .disk_id = disk->id};
-    FAR_TRY(far_coverage_load(step, g->workload_id, disk->disk_index, &coverage));
+                                    .disk_id = disk.id};
+    FAR_TRY(far_coverage_load(step, g->workload_id, disk.disk_index, &coverage));
     ev.good_point_id = far_coverage_good_point(&coverage, &item->missed);
     FAR_TRY(find_suspects(step, &suspects));
     ev.point_count = suspects.total;
@@ -94,7 +107,7 @@ static int missed(struct far_step *step, const struct far_group *g, const struct
                            "workload '%.*s', disk '%.*s': the platform's list of changes missed %llu blocks that had changed; they are "
                            "copied now, %llu earlier recovery points may hold older ones. Do not trust this platform's lists: let "
                            "more be audited (plan set-policy), or run plan resync",
-                           FAR_TEXT(g->workload.name), FAR_TEXT(disk->name), FAR_LLU(ev.block_count), FAR_LLU(ev.point_count));
+                           FAR_TEXT(g->workload.name), FAR_TEXT(disk.name), FAR_LLU(ev.block_count), FAR_LLU(ev.point_count));
 }
 
 static int refused(struct far_step *step, const struct far_group *g, const struct far_row_disk *disk, const struct far_row_task *send,
@@ -122,18 +135,15 @@ static int refused(struct far_step *step, const struct far_group *g, const struc
 int far_list_reported(struct far_step *step, const struct far_group *g, size_t at, const struct far_audit *audit,
                       const struct far_sub_report_item *item)
 {
-    const struct far_row_task *send = &g->tasks[at];
     struct far_row_disk disk;
-    struct far_key key = far_key_part(&far_schema_row_disk, g->workload_id, send->disk_index);
     if (audit->since.len == 0) {
-        return 0; /* no list was used */
+        return 0; /* there was none to use */
     }
-    FAR_TRY(far_key_need(step, &far_schema_row_disk, &key, &disk));
+    FAR_TRY(find_disk(step, g, at, &disk));
     if (item->resync_reason.len != 0) {
-        return refused(step, g, &disk, send, audit, item);
+        return refused(step, g, &disk, &g->tasks[at], audit, item);
     }
-    FAR_TRY(item->full ? 0 : far_alert_clear(step, FAR_alert_kind_change_list_refused, disk.id)); /* it was used */
-    return item->missed_block_count != 0 ? missed(step, g, &disk, send, audit, item) : 0;
+    return item->full ? 0 : far_alert_clear(step, FAR_alert_kind_change_list_refused, disk.id); /* it was used */
 }
 
 int far_list_proven(struct far_step *step, const struct far_ev_point_created *ev)
@@ -174,10 +184,19 @@ int far_evolve_points_suspected(struct far_step *step, const struct far_ev_point
     return 0;
 }
 
-/* What is known of the source and its list is in the log; the point that this cycle makes moves the coverage. */
+/* The attempt has told so many; the disk's list has been clean since then. */
 int far_evolve_change_list_missed(struct far_step *step, const struct far_ev_change_list_missed *ev)
 {
-    return 0;
+    struct far_coverage coverage;
+    struct far_row_task send;
+    struct far_key key = far_key_part(&far_schema_row_task, ev->job_id, ev->task);
+    FAR_TRY(far_key_need(step, &far_schema_row_task, &key, &send));
+    FAR_TRY(far_coverage_load(step, ev->workload_id, ev->disk_index, &coverage));
+    uint64_t more = ev->block_count > send.missed_block_count ? ev->block_count - send.missed_block_count : 0;
+    send.missed_block_count = ev->block_count;
+    FAR_TRY(far_key_put(step, &far_schema_row_task, &key, &send));
+    far_coverage_missed(&coverage, more, step->time_ms);
+    return far_coverage_store(step, &coverage);
 }
 
 int far_evolve_change_list_refused(struct far_step *step, const struct far_ev_change_list_refused *ev)

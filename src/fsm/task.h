@@ -116,6 +116,8 @@ int far_group_failed(struct far_step *step, struct far_group *g, size_t at, cons
 /* ---- job_replicate.c, job_simple.c: what a group does next, and what a finished task means ---- */
 int far_replicate_advance(struct far_step *step, struct far_group *g);
 int far_replicate_done(struct far_step *step, struct far_group *g, size_t at, const struct far_sub_report_item *item);
+/* What the audit of a send has found until now, also if its attempt comes to nothing: the next one may not find it again. */
+int far_replicate_missed(struct far_step *step, struct far_group *g, size_t at, const struct far_sub_report_item *item);
 int far_simple_advance(struct far_step *step, struct far_group *g);
 int far_simple_done(struct far_step *step, struct far_group *g, size_t at, const struct far_sub_report_item *item);
 /* ---- task_work.c: what happens to tasks ---- */

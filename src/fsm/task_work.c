@@ -85,6 +85,10 @@ static int report_one(struct far_step *step, struct work *work, const struct far
     if (!far_task_held(row) || row->node_id != node->id || row->boot != node->boot || row->attempt != item->attempt) {
         return 0; /* stale: another attempt, node or boot holds it, or nobody */
     }
+    FAR_TRY(g->job.kind == FAR_job_kind_replicate ? far_replicate_missed(step, g, at, item) : 0);
+    if (item->state == FAR_report_state_running) {
+        return 0;
+    }
     if (item->state == FAR_report_state_failed) {
         return far_group_failed(step, g, at, item);
     }
@@ -98,7 +102,8 @@ int far_tasks_report(struct far_step *step, const struct far_row_node *node, con
     struct work work = {0};
     for (size_t i = 0; i < items->count; i++) {
         struct far_row_task task;
-        if (item[i].state != FAR_report_state_done && item[i].state != FAR_report_state_failed) {
+        bool is_end = item[i].state == FAR_report_state_done || item[i].state == FAR_report_state_failed;
+        if (!is_end && (item[i].state != FAR_report_state_running || item[i].missed_block_count == 0)) {
             continue;
         }
         int rc = find_task(step, item[i].job_id, item[i].task, &task);
@@ -106,6 +111,9 @@ int far_tasks_report(struct far_step *step, const struct far_row_node *node, con
             continue;
         }
         FAR_TRY(rc);
+        if (!is_end && item[i].missed_block_count <= task.missed_block_count) {
+            continue; /* told already */
+        }
         if (work.changes != NULL && work.changes->job_id != item[i].job_id) {
             FAR_TRY(end(step, &work));
             work.changes = NULL;

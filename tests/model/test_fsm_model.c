@@ -203,6 +203,7 @@ static void report(struct model *m, size_t i, unsigned good_percent)
             item->bytes_total = draw(2) * 1000;
             item->bytes_done = draw(1000);
             item->bytes_sent = draw(1000);
+            item->missed_block_count = w->level == 0 && draw(6) == 0 ? draw(5) : 0;
         } else {
             draw_failure(item);
         }

@@ -383,6 +383,43 @@ static void a_missed_block_makes_the_points_since_its_last_hashing_suspect(void 
     assert_int_equal(alert.plan_id, plan);
 }
 
+static void what_an_attempt_found_is_told_once_even_if_it_dies(void **unused)
+{
+    struct far_sub_block_range ranges[] = {{.first_block = 5, .block_count = 3}, {.first_block = 90, .block_count = 1}};
+    struct far_sub_report_item running = missed(100, ranges), failed;
+    struct far_ev_change_list_missed event;
+    struct far_row_alert alert;
+    cycle();
+    cycle();
+    uint64_t suspect_id = last_point().id, job = begin();
+    struct far_sub_order order = order_of(nodes[0], FAR_task_kind_send, 0);
+    struct far_row_task send = world_row_task(&w, job, order.task);
+    running.state = FAR_report_state_running;
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(world_report(&w, &send, running), 0);
+    }
+    assert_int_equal(events_of(&far_schema_ev_change_list_missed, &event), 1);
+    assert_true(world_row_point(&w, suspect_id).suspect);
+    assert_int_equal(coverage(0).missed_block_count, 3);
+    running.missed_block_count = 4;
+    running.missed.items = ranges;
+    running.missed.count = 2;
+    assert_int_equal(world_report(&w, &send, running), 0);
+    assert_int_equal(events_of(&far_schema_ev_change_list_missed, &event), 2);
+    assert_int_equal(event.block_count, 4);
+    assert_int_equal(coverage(0).missed_block_count, 4);
+    failed = running;
+    failed.state = FAR_report_state_failed;
+    failed.outcome = FAR_outcome_retry;
+    failed.error_class = S("io");
+    assert_int_equal(world_report(&w, &send, failed), 0);
+    assert_int_equal(events_of(&far_schema_ev_change_list_missed, &event), 2);
+    pass(1000);
+    world_work_all(&w, nodes, 2); /* the next attempt goes on where it was, and finds nothing */
+    assert_int_equal(coverage(0).missed_block_count, 4);
+    assert_int_not_equal(alert_of(FAR_alert_kind_change_list_missed, disk_row(0).id, &alert), 0);
+}
+
 static void many_suspects_are_named_in_pages_and_each_once(void **unused)
 {
     enum { POINTS = 300, PAGE = 256 };
@@ -625,6 +662,7 @@ int main(void)
         TEST(an_old_full_proof_is_made_anew),
         TEST(a_resync_hashes_what_was_asked_for),
         TEST(a_missed_block_makes_the_points_since_its_last_hashing_suspect),
+        TEST(what_an_attempt_found_is_told_once_even_if_it_dies),
         TEST(many_suspects_are_named_in_pages_and_each_once),
         TEST(a_recovery_from_a_suspect_point_is_warned_of),
         TEST(the_alert_ends_when_the_audit_went_round_and_found_no_more),
