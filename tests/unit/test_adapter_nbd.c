@@ -302,6 +302,38 @@ static void holes_and_zeroes_are_told_where_the_server_knows_them(void **state)
     assert_int_equal(walk_extents(1), 0);
 }
 
+/* 40,000 extents of 4 KiB, more than are remembered of one answer. */
+static void a_disk_in_very_many_pieces_is_told_piece_by_piece(void **state)
+{
+    enum { PIECES = 40000, PIECE = 4096 };
+    char list[300], option[330];
+    if (!far_nbd_has("nbdkit")) {
+        skip();
+    }
+    snprintf(list, sizeof list, "%s/extents", dir);
+    snprintf(option, sizeof option, "extentlist=%s", list);
+    FILE *out = fopen(list, "w");
+    for (size_t i = 1; i < PIECES; i += 2) { /* what is not listed is a hole */
+        fprintf(out, "%zu %d\n", i * PIECE, PIECE);
+    }
+    fclose(out);
+    const char *const argv[] = {"nbdkit", "-f", "-r", "-U", sock, "--filter=extentlist", "memory", "163840000", option, NULL};
+    server = far_nbd_server_start(sock, argv);
+    assert_true(server > 0);
+    open_it();
+    struct far_adapter_extent extents[7];
+    size_t count = 0, piece = 0;
+    while (piece < PIECES) {
+        assert_int_equal(nbd->bytes->extents(handle, piece * PIECE, extents, 7, &count, &said), FAR_ADAPTER_OK);
+        assert_true(count > 0);
+        for (size_t i = 0; i < count; i++, piece++) {
+            assert_int_equal(extents[i].offset, piece * PIECE);
+            assert_int_equal(extents[i].length, PIECE);
+            assert_int_equal(extents[i].zero, piece % 2 == 0);
+        }
+    }
+}
+
 static void tls_is_used_where_the_uri_says_so(void **state)
 {
     char keys[300], option[330], path[300];
@@ -604,6 +636,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_read_ends_with_the_disk, setup, teardown),
         cmocka_unit_test_setup_teardown(a_server_that_wants_whole_blocks_is_read_byte_by_byte_all_the_same, setup, teardown),
         cmocka_unit_test_setup_teardown(holes_and_zeroes_are_told_where_the_server_knows_them, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_disk_in_very_many_pieces_is_told_piece_by_piece, setup, teardown),
         cmocka_unit_test_setup_teardown(tls_is_used_where_the_uri_says_so, setup, teardown),
         cmocka_unit_test_setup_teardown(a_server_that_hangs_is_given_up_in_time_and_said_so, setup, teardown),
         cmocka_unit_test_setup_teardown(a_server_that_is_gone_is_named_and_reads_go_on_when_it_is_back, setup, teardown),
