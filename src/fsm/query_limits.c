@@ -19,8 +19,8 @@ struct limit {
     uint64_t id;
     uint64_t rate;
     uint64_t site_id; /* whose nodes share it */
-    bool is_known;    /* who sends was looked up */
-    bool *sends;      /* of each node: does it? */
+    uint64_t job_id;  /* of a plan: its running cycle; 0: none */
+    bool *sends;      /* of each node: does it? NULL: nobody does */
     size_t senders;
 };
 
@@ -82,21 +82,70 @@ static int holds_send(struct far_step *step, uint64_t node_id, uint64_t job_id, 
     }
 }
 
-/* The node's part of a limit. */
-static int part_of(struct context *c, struct limit *limit, uint64_t job_id, const struct node *self, uint64_t *ret_rate)
+static struct limit *find_limit(struct limit *list, size_t count, uint64_t id)
 {
-    size_t at = (size_t)(self - c->nodes);
-    if (!limit->is_known && limit->rate > FAR_RATE_PAUSED) {
-        FAR_TRY(alloc(c, c->node_count * sizeof *limit->sends, (void **)&limit->sends));
-        for (size_t i = 0; i < c->node_count; i++) {
-            if (c->nodes[i].site_id == limit->site_id) {
-                FAR_TRY(holds_send(c->step, c->nodes[i].id, job_id, &limit->sends[i]));
-                limit->senders += limit->sends[i];
-            }
+    for (size_t i = 0; i < count; i++) {
+        if (list[i].id == id) {
+            return &list[i];
         }
-        limit->is_known = true;
     }
-    *ret_rate = limit->is_known ? share(limit->rate, limit->senders + !limit->sends[at]) : limit->rate;
+    return NULL;
+}
+
+static int mark(struct context *c, struct limit *limit, size_t node)
+{
+    if (limit->sends == NULL) {
+        FAR_TRY(alloc(c, c->node_count * sizeof *limit->sends, (void **)&limit->sends));
+    }
+    limit->senders += !limit->sends[node];
+    limit->sends[node] = true;
+    return 0;
+}
+
+static struct limit *find_job(struct context *c, uint64_t site_id, uint64_t job_id)
+{
+    for (size_t i = 0; i < c->plan_count; i++) {
+        if (c->plans[i].job_id == job_id && c->plans[i].site_id == site_id) {
+            return &c->plans[i];
+        }
+    }
+    return NULL;
+}
+
+/* Job by job of those that the node holds something of. */
+static int mark_jobs(struct context *c, size_t node)
+{
+    struct far_key key = far_key_id(&far_schema_row_node_task, c->nodes[node].id);
+    for (;;) {
+        struct far_row_node_task held;
+        struct far_slice id;
+        far_arena_reset(c->step->arena);
+        int rc = far_next(c->step, &far_schema_row_node_task, &key, &id, &held);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && far_get_be64(id.data) != c->nodes[node].id)) {
+            return 0;
+        }
+        FAR_TRY(rc);
+        uint64_t job_id = far_get_be64(id.data + 8);
+        struct limit *limit = find_job(c, c->nodes[node].site_id, job_id);
+        bool holds = false;
+        FAR_TRY(limit != NULL ? holds_send(c->step, c->nodes[node].id, job_id, &holds) : 0);
+        FAR_TRY(holds ? mark(c, limit, node) : 0);
+        key = far_key_pair(&far_schema_row_node_task, c->nodes[node].id, job_id + 1);
+    }
+}
+
+/* Only where a limit is to be shared. */
+static int load_senders(struct context *c)
+{
+    for (size_t i = 0; i < c->node_count; i++) {
+        struct limit *of_site = find_limit(c->sites, c->site_count, c->nodes[i].site_id);
+        bool holds = false;
+        if (of_site != NULL && of_site->rate > FAR_RATE_PAUSED) {
+            FAR_TRY(holds_send(c->step, c->nodes[i].id, 0, &holds));
+            FAR_TRY(holds ? mark(c, of_site, i) : 0);
+        }
+        FAR_TRY(c->plan_count > 0 ? mark_jobs(c, i) : 0);
+    }
     return 0;
 }
 
@@ -130,16 +179,6 @@ static int load_limits(struct context *c)
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
-static struct limit *find_limit(struct limit *list, size_t count, uint64_t id)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (list[i].id == id) {
-            return &list[i];
-        }
-    }
-    return NULL;
-}
-
 static int count_nodes(struct far_step *step, size_t *ret_count)
 {
     struct far_row_node row;
@@ -170,36 +209,44 @@ static int load_nodes(struct context *c)
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
-/* ---- the answer ---- */
-
-static int compose_plans(struct context *c, const struct node *self, struct far_list *ret_plans)
+/* Where each limited plan starts from, and its cycle. */
+static int load_plans(struct context *c)
 {
-    struct far_sub_plan_limit *plans;
-    size_t count = 0;
-    FAR_TRY(alloc(c, (c->plan_count + 1) * sizeof *plans, (void **)&plans));
     for (size_t i = 0; i < c->plan_count; i++) {
         struct far_row_plan plan;
-        uint64_t rate = c->plans[i].rate;
         far_arena_reset(c->step->arena);
         FAR_TRY(far_row_need(c->step, &far_schema_row_plan, c->plans[i].id, &plan));
-        if (plan.source_site_id != self->site_id) {
-            continue;
-        }
         c->plans[i].site_id = plan.source_site_id;
-        FAR_TRY(plan.running_job_id != 0 ? part_of(c, &c->plans[i], plan.running_job_id, self, &rate) : 0);
-        plans[count++] = (struct far_sub_plan_limit){.plan_id = c->plans[i].id, .bytes_per_s = rate};
+        c->plans[i].job_id = plan.running_job_id;
     }
-    *ret_plans = (struct far_list){.items = plans, .count = count};
     return 0;
+}
+
+/* ---- the answer ---- */
+
+/* The node's part of a limit. */
+static uint64_t part_of(const struct context *c, const struct limit *limit, const struct node *self)
+{
+    bool sends = limit->sends != NULL && limit->sends[self - c->nodes];
+    return share(limit->rate, limit->senders + !sends);
 }
 
 static int compose(struct context *c, const struct node *self, struct far_node_limits *ret)
 {
-    struct limit *of_site = find_limit(c->sites, c->site_count, self->site_id);
-    uint64_t rate = FAR_RATE_UNLIMITED;
-    FAR_TRY(of_site != NULL ? part_of(c, of_site, 0, self, &rate) : 0);
-    *ret = (struct far_node_limits){.node_id = self->id, .bytes_per_s = least(self->own_rate, rate)};
-    return compose_plans(c, self, &ret->plans);
+    const struct limit *of_site = find_limit(c->sites, c->site_count, self->site_id);
+    struct far_sub_plan_limit *plans;
+    size_t count = 0;
+    FAR_TRY(alloc(c, (c->plan_count + 1) * sizeof *plans, (void **)&plans));
+    for (size_t i = 0; i < c->plan_count; i++) {
+        if (c->plans[i].site_id == self->site_id) {
+            plans[count++] = (struct far_sub_plan_limit){.plan_id = c->plans[i].id, .bytes_per_s = part_of(c, &c->plans[i], self)};
+        }
+    }
+    uint64_t of_this_site = of_site != NULL ? part_of(c, of_site, self) : FAR_RATE_UNLIMITED;
+    *ret = (struct far_node_limits){.node_id = self->id,
+                                    .bytes_per_s = least(self->own_rate, of_this_site),
+                                    .plans = {.items = plans, .count = count}};
+    return 0;
 }
 
 static int list_limits(struct context *c, uint64_t node_id, struct far_list *ret_limits)
@@ -207,7 +254,9 @@ static int list_limits(struct context *c, uint64_t node_id, struct far_list *ret
     struct far_node_limits *limits;
     size_t count = 0;
     FAR_TRY(load_limits(c));
+    FAR_TRY(load_plans(c));
     FAR_TRY(load_nodes(c));
+    FAR_TRY(load_senders(c));
     FAR_TRY(alloc(c, (c->node_count + 1) * sizeof *limits, (void **)&limits));
     for (size_t i = 0; i < c->node_count; i++) {
         if (node_id == 0 || c->nodes[i].id == node_id) {
