@@ -201,16 +201,80 @@ int far_offer_warn_silent(struct far_step *step, uint64_t source_site_id, uint64
 
 /* ---- why a task waits ---- */
 
-static int wait_of(struct far_step *step, const struct far_row_task *task, struct far_slice *ret_why)
+/* The node that alone can do it; what it has goes into the sentence. Empty if it is up. */
+static int why_not_node(struct far_step *step, uint64_t node_id, const char *has, char text[FAR_MESSAGE_MAX])
+{
+    struct far_row_node node;
+    int rc = far_row_find(step, &far_schema_row_node, node_id, &node);
+    text[0] = '\0';
+    if (rc == 0 && node.state != FAR_node_state_up) {
+        snprintf(text, FAR_MESSAGE_MAX, "node '%.*s', which has %s, is not up", FAR_TEXT(node.name), has);
+    }
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+/* Empty if a first copy can begin at the site. */
+static int why_no_target(struct far_step *step, uint64_t site_id, char text[FAR_MESSAGE_MAX])
+{
+    struct offer offer;
+    struct far_row_site site;
+    FAR_TRY(look(step, site_id, far_slice(NULL, 0), &offer));
+    FAR_TRY(far_row_need(step, &far_schema_row_site, site_id, &site));
+    snprintf(text, FAR_MESSAGE_MAX,
+             offer.nodes == 0 ? "site '%.*s' has no node"
+             : offer.drained  ? "every node of site '%.*s' that is up is drained"
+                              : "no node of site '%.*s' is up",
+             FAR_TEXT(site.name));
+    text[0] = offer.ready ? '\0' : text[0];
+    return 0;
+}
+
+static int why_not_copied(struct far_step *step, const struct far_row_task *task, const struct far_row_workload *workload,
+                          char text[FAR_MESSAGE_MAX])
+{
+    struct far_row_job job;
+    struct far_row_plan plan;
+    struct far_row_node home = {.id = 0};
+    struct far_row_task freeze;
+    struct far_key key = far_key_part(&far_schema_row_task, task->job_id, far_group_first(task) + FAR_AT_FREEZE);
+    FAR_TRY(far_row_need(step, &far_schema_row_job, task->job_id, &job));
+    FAR_TRY(far_row_need(step, &far_schema_row_plan, job.plan_id, &plan));
+    FAR_TRY(far_key_need(step, &far_schema_row_task, &key, &freeze));
+    int rc = workload->target_node_id != 0 ? far_row_find(step, &far_schema_row_node, workload->target_node_id, &home) : 0;
+    FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+    FAR_TRY(home.id != 0 && home.drained_ms == 0 ? why_not_node(step, home.id, "the points of this workload", text)
+                                                 : why_no_target(step, plan.target_site_id, text));
+    bool can_send = text[0] != '\0' || task->kind == FAR_task_kind_seal || freeze.shared;
+    return can_send ? 0 : why_not_node(step, freeze.node_id, "the frozen view", text);
+}
+
+static int why_waits(struct far_step *step, const struct far_row_task *task, char text[FAR_MESSAGE_MAX])
 {
     struct far_row_workload workload;
-    char why[FAR_MESSAGE_MAX];
-    *ret_why = far_slice(NULL, 0);
-    if (!far_task_assignable(task) || task->kind != FAR_task_kind_freeze) {
+    struct far_row_point point;
+    switch (task->kind) {
+    case FAR_task_kind_freeze:
+        FAR_TRY(far_row_need(step, &far_schema_row_workload, task->workload_id, &workload));
+        return why_not(step, &workload, text);
+    case FAR_task_kind_send:
+    case FAR_task_kind_receive:
+    case FAR_task_kind_seal:
+        FAR_TRY(far_row_need(step, &far_schema_row_workload, task->workload_id, &workload));
+        return why_not_copied(step, task, &workload, text);
+    case FAR_task_kind_restore:
+    case FAR_task_kind_verify:
+    case FAR_task_kind_forget:
+        FAR_TRY(far_row_need(step, &far_schema_row_point, task->point_id, &point));
+        return why_not_node(step, point.node_id, "the point in its vault", text);
+    default:
         return 0;
     }
-    FAR_TRY(far_row_need(step, &far_schema_row_workload, task->workload_id, &workload));
-    FAR_TRY(why_not(step, &workload, why));
+}
+
+static int wait_of(struct far_step *step, const struct far_row_task *task, struct far_slice *ret_why)
+{
+    char why[FAR_MESSAGE_MAX] = "";
+    FAR_TRY(far_task_assignable(task) ? why_waits(step, task, why) : 0);
     return far_step_copy(step, far_slice_str(why), ret_why);
 }
 

@@ -20,8 +20,8 @@ int far_query_running(struct far_state *state, struct far_row_task *task, struct
 /* The token with this SHA-256 if it is good for the purpose at now_ms; FAR_DENIED with the reason otherwise. */
 int far_query_token(struct far_state *state, struct far_slice hash, uint64_t purpose, uint64_t now_ms,
                     struct far_arena *arena, struct far_row_token *ret_token, struct far_error *err);
-/* Why a freeze waits for a node: "site 'paris' has no node", "no node … has the adapter 'x'; there are: file". Empty if it
- * does not, and for other tasks. In the arena. */
+/* Why a task waits for a node: "site 'paris' has no node", "no node … has the adapter 'x'; there are: file", "node 't1', which has
+ * the points of this workload, is not up". Empty if it does not. In the arena. */
 int far_query_wait(struct far_state *state, const struct far_row_task *task, struct far_arena *arena,
                    struct far_slice *ret_why, struct far_error *err);
 

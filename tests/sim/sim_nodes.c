@@ -72,6 +72,8 @@ static void fill_item(struct sim_node *node, struct sim_work *work, struct far_s
         item->disks = (struct far_list){.items = found, .count = work->disks};
         item->freeze_ref = far_slice_str("view");
         item->frozen_at_ms = SIM_START_MS;
+        item->survives = work->job_id % 2 == 0;
+        item->shared = work->job_id % 4 == 0;
     } else {
         fill_root(work->root, work);
         item->root = far_slice(work->root, 32);
@@ -268,6 +270,18 @@ static void join_step(struct sim *sim, unsigned number, bool is_token)
              is_token ? (const void *)&token : (const void *)&join, actor, ++sim->next_command);
 }
 
+/* Now and then a node is drained, and some steps later it takes part again. Refused before the level has it. */
+static void drain_step(struct sim *sim, unsigned step)
+{
+    char name[16];
+    snprintf(name, sizeof name, "node-%u", step / 10 % sim->swarm.nodes);
+    struct far_cmd_node_drain drain = {.name = far_slice_str(name)};
+    struct far_cmd_node_undrain undrain = {.name = far_slice_str(name)};
+    bool begins = step % 10 == 3;
+    sim_call(&sim->operator_caller, begins ? &far_schema_cmd_node_drain : &far_schema_cmd_node_undrain,
+             begins ? (const void *)&drain : (const void *)&undrain, far_actor(FAR_ACTOR_TOKEN, 2), ++sim->next_command);
+}
+
 static void next_step(struct sim *sim, void *object, uint64_t a, uint64_t b, struct far_blob *blob)
 {
     unsigned step = sim->operator_step, joined = 2 + 2 * sim->swarm.nodes;
@@ -291,6 +305,8 @@ static void next_step(struct sim *sim, void *object, uint64_t a, uint64_t b, str
         struct far_cmd_plan_create create = {.name = far_slice_str("plan"), .source_site = far_slice_str("near"),
             .target_site = far_slice_str("far"), .workloads = {&workload, 1}};
         sim_call(&sim->operator_caller, &far_schema_cmd_plan_create, &create, actor, ++sim->next_command);
+    } else if (step % 5 == 3) {
+        drain_step(sim, step);
     } else {
         struct far_cmd_plan_replicate run = {.name = far_slice_str("plan")};
         sim_call(&sim->operator_caller, &far_schema_cmd_plan_replicate, &run, actor, ++sim->next_command);

@@ -591,6 +591,46 @@ static void two_nodes_without_addresses_are_told_apart_in_words(void **unused)
     assert_int_equal(task(job, 0, RELEASE).state, FAR_task_state_done);
 }
 
+/* ---- why something waits ---- */
+
+static void assert_waits(uint64_t job, unsigned at, const char *why)
+{
+    struct far_slice text;
+    struct far_row_task row = world_row_task(&w, job, at);
+    assert_int_equal(far_query_wait(&w.state, &row, &w.arena, &text, &w.err), 0);
+    assert_text(text, why);
+}
+
+static void what_waits_says_for_whom(void **unused)
+{
+    const uint64_t sources[2] = {s1, s2};
+    protect(1);
+    MUST(&w, node_drain, .name = S("t1"));
+    MUST(&w, node_drain, .name = S("t2"));
+    uint64_t job = replicate();
+    struct far_row_task freeze = task(job, 0, FREEZE);
+    frozen(&freeze, GIB, false, false);
+    assert_waits(job, RECEIVE, "every node of site 'lyon' that is up is drained");
+    assert_waits(job, SEND, "every node of site 'lyon' that is up is drained");
+    assert_waits(job, SEAL, ""); /* for the copy */
+    MUST(&w, node_undrain, .name = S("t1"));
+    world_pass(&w, 5);
+    assert_waits(job, SEND, "");
+    work();
+    uint64_t checkpoint = world_row_job(&w, job).checkpoint_id;
+    pass_alive(25000, sources, 2);
+    job = replicate();
+    freeze = task(job, 0, FREEZE);
+    frozen(&freeze, GIB, false, false);
+    assert_waits(job, RECEIVE, "node 't1', which has the points of this workload, is not up");
+    uint64_t verify = MUST(&w, checkpoint_verify, .checkpoint_id = checkpoint);
+    assert_waits(verify, 1, "node 't1', which has the point in its vault, is not up");
+    world_boot(&w, t1, 9);
+    world_pass(&w, 5);
+    work();
+    assert_int_equal(world_row_job(&w, job).state, FAR_job_state_succeeded);
+}
+
 /* ---- the promised RPO ---- */
 
 static void orders_say_when_the_promised_rpo_is_broken(void **unused)
@@ -677,6 +717,7 @@ int main(void)
         TEST(removing_a_node_with_points_warns),
         TEST(the_target_listens_if_it_has_an_address_else_the_source),
         TEST(two_nodes_without_addresses_are_told_apart_in_words),
+        TEST(what_waits_says_for_whom),
         TEST(orders_say_when_the_promised_rpo_is_broken),
         cmocka_unit_test_setup_teardown(everything_is_counted_when_the_level_is_reached, setup_old, teardown),
     };
