@@ -225,12 +225,14 @@ int far_throttle_take(struct far_throttle *throttle, struct far_throttle_ticket 
     }
     pthread_mutex_lock(&throttle->mutex);
     advance(throttle); /* for those before it, and so that nobody is paid for time in which they did not wait */
+    if (ticket->is_queued && (ticket->plan_id != plan_id || ticket->bytes != bytes)) {
+        give_back(throttle, ticket);
+    }
     if (!ticket->is_queued) {
         ticket->plan_id = plan_id;
         ticket->bytes = ticket->missing = bytes;
         enqueue(throttle, ticket);
     }
-    FAR_ASSERT(ticket->plan_id == plan_id && ticket->bytes == bytes);
     uint64_t began_ns = throttle->filled_ns;
     pay(throttle, ticket);
     bool has_to_wait = ticket->missing > 0 && wait_ms > 0;

@@ -53,9 +53,10 @@ void far_throttle_ticket_init(struct far_throttle_ticket *ticket);
 /* Gives up its place, if it has one: what was paid goes back. throttle may be NULL if it never took. */
 void far_throttle_ticket_done(struct far_throttle *throttle, struct far_throttle_ticket *ticket);
 
-/* Blocks until so many bytes of the plan may go. 0: they may, now. FAR_TIMEOUT: not within wait_ms (0: do not block); the ticket keeps its
- * place, call again with the same bytes. FAR_CANCELED: *canceled is set (may be NULL; set it, then far_throttle_wake); the place is given
- * up. *ret_waited_ns (may be NULL): how long this call blocked, 0: not at all. No message. */
+/* Blocks until so many bytes of the plan may go. 0: they may, now. FAR_TIMEOUT: not within wait_ms (0: do not block); the ticket
+ * keeps its place and what was paid, call again with the same bytes (with others it asks anew). FAR_CANCELED: *canceled is set (may
+ * be NULL; set it, then far_throttle_wake); the place is given up. *ret_waited_ns (may be NULL): how long this call blocked, 0: not at
+ * all. No message. */
 int far_throttle_take(struct far_throttle *throttle, struct far_throttle_ticket *ticket, uint64_t plan_id, uint64_t bytes,
                       uint64_t wait_ms, const atomic_bool *canceled, uint64_t *ret_waited_ns);
 /* All who wait look at their flags. */

@@ -221,6 +221,11 @@ static void who_is_canceled_leaves_at_once_and_gives_back(void **state)
     far_throttle_ticket_init(&ticket);
     assert_int_equal(far_throttle_take(throttle, &ticket, 1, 1, 60000, &stop_all, NULL), FAR_CANCELED);
     assert_int_equal(take(&ticket, 1, 100, 0), FAR_TIMEOUT);
+    assert_int_equal(take(&ticket, 2, 50, 0), FAR_TIMEOUT); /* it asks for something else instead */
+    set(0, 0, 0);
+    assert_int_equal(take(&ticket, 2, 50, 0), 0);
+    set(FAR_THROTTLE_PAUSED, 0, 0);
+    assert_int_equal(take(&ticket, 1, 100, 0), FAR_TIMEOUT);
     far_throttle_ticket_done(throttle, &ticket); /* with its place */
 }
 
