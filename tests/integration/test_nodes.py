@@ -217,6 +217,22 @@ def a_killed_source_of_a_shared_view_is_replaced_and_nothing_is_frozen_again():
         return wrong + check_copy("shared", image)
 
 
+def a_source_that_comes_back_goes_on_with_the_view_that_survived_it():
+    image = random_image("survived.img", seed=10)
+    with nbd_export(image) as locator:
+        protect("survived", locator, "fault:nbd?" + SLOW_READS)
+        job_id = cluster.start_cycle()
+        done = wait_half(job_id)
+        victim = task_of(job_id, "send")["node"]
+        cluster.nodes[victim].kill()
+        cluster.nodes[victim].start()
+        finish(job_id)
+        wrong = check_cost(job_id, done)
+        if task_of(job_id, "send")["node"] != victim or task_of(job_id, "freeze")["attempt"] != 1:
+            wrong.append("it went elsewhere, or was frozen again")
+        return wrong + check_copy("survived", image)
+
+
 def a_killed_source_is_replaced_and_sends_only_what_was_not_durable():
     image = random_image("source.img", seed=3)
     protect("source", image, "fault:file?" + SLOW_READS)
@@ -353,6 +369,7 @@ CASES = {
     "spread": ([("s1", "s2"), ("t1", "t2")], [sixteen_workloads_split_evenly_on_both_sides,
                                                nodes_that_join_take_their_share_at_the_next_cycle]),
     "kill": ([("s1", "s2"), ("t1", "t2")], [a_killed_source_of_a_shared_view_is_replaced_and_nothing_is_frozen_again,
+                                             a_source_that_comes_back_goes_on_with_the_view_that_survived_it,
                                              a_killed_source_is_replaced_and_sends_only_what_was_not_durable,
                                              a_killed_target_that_comes_back_goes_on_where_it_was,
                                              a_killed_target_of_a_first_copy_is_replaced]),
