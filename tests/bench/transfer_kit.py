@@ -3,7 +3,9 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -25,11 +27,21 @@ def need(*tools):
             raise tap.Skip(tool + " is missing")
 
 
+def drop_leftovers(base):
+    """A benchmark that was killed could not give its memory back."""
+    for name in os.listdir(base):
+        owner = re.fullmatch(r"far-bench-(\d+)-.*", name)
+        if owner and not os.path.exists("/proc/" + owner.group(1)):
+            shutil.rmtree(os.path.join(base, name), ignore_errors=True)
+
+
 @contextlib.contextmanager
 def scratch():
     """A folder in memory, so that no disk is measured."""
-    base = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    with tempfile.TemporaryDirectory(dir=base, prefix="far-bench-") as folder:
+    base = "/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()
+    drop_leftovers(base)
+    signal.signal(signal.SIGTERM, lambda *unused: sys.exit(1))  # then it goes, too
+    with tempfile.TemporaryDirectory(dir=base, prefix="far-bench-%d-" % os.getpid()) as folder:
         yield folder
 
 
