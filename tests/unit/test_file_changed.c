@@ -319,6 +319,25 @@ static void one_clone_of_a_disk_is_kept_and_what_is_released_goes(void **state)
     assert_false(is_there("2-1-1", true));
 }
 
+/* Its node died between the point and the release, which nobody else could do. */
+static void a_view_that_was_never_released_is_kept_when_changes_since_it_are_asked_for(void **state)
+{
+    char one[128], two[128], three[128];
+    mount_it("xfs", "mkfs.xfs");
+    make_image(MIB);
+    freeze("1-1-1", one);
+    keep(one);
+    freeze("2-1-1", two);
+    freeze("3-1-1", three);
+    assert_int_equal(ask(three, "2-1-1"), FAR_ADAPTER_OK);
+    assert_true(is_there("2-1-1", true) && is_there("3-1-1", false));
+    assert_false(is_there("2-1-1", false) || is_there("1-1-1", true));
+    assert_int_equal(check_list("2-1-1", "3-1-1", three, 64), 0);
+    keep(three);
+    assert_true(is_there("3-1-1", true));
+    assert_false(is_there("2-1-1", true));
+}
+
 static void what_cannot_be_compared_is_a_resync_that_says_why(void **state)
 {
     char ref[128], path[400], other[400];
@@ -507,6 +526,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(on_btrfs_no_changed_byte_is_missed, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_small_change_is_a_small_list, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(one_clone_of_a_disk_is_kept_and_what_is_released_goes, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_view_that_was_never_released_is_kept_when_changes_since_it_are_asked_for, make_dir,
+                                        remove_dir),
         cmocka_unit_test_setup_teardown(what_cannot_be_compared_is_a_resync_that_says_why, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(clones_of_dead_nodes_are_swept_and_those_in_use_are_not, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_list_of_another_program_is_taken_with_its_token, make_dir, remove_dir),

@@ -256,11 +256,25 @@ static int open_clone(const char *hint, const struct far_adapter_disk *disk, boo
                                                                                : -1;
 }
 
+/* `since` names a view that became a point, so its clone is kept. Where its node died before it could, that is done now. */
+static int open_base(const char *since, const struct far_adapter_disk *disk)
+{
+    struct numbers numbers;
+    if (!numbers_of(since, &numbers)) {
+        return -1;
+    }
+    int base = open_clone(since, disk, true), late = base < 0 ? open_clone(since, disk, false) : -1;
+    if (late >= 0) {
+        close(late);
+        base = far_file_clone_keep(since, disk, NULL) == FAR_ADAPTER_OK ? open_clone(since, disk, true) : -1;
+    }
+    return base;
+}
+
 int far_file_clone_pair(const char *ref, const struct far_adapter_disk *disk, const char *since, int *ret_base, int *ret_now,
                         struct far_adapter_error *ret_error)
 {
     const char *hint = far_file_clone_hint(ref);
-    struct numbers numbers;
     if (hint == NULL) {
         return far_adapter_fail(ret_error, FAR_ADAPTER_RESYNC, FAR_CONFLICT,
                                 "what changed is not known, the file system makes no clones: '%.200s'", disk->locator);
@@ -270,7 +284,7 @@ int far_file_clone_pair(const char *ref, const struct far_adapter_disk *disk, co
     if (now < 0) {
         return far_file_fail_errno(ret_error, errno, "open the frozen disk", disk->locator);
     }
-    int base = numbers_of(since, &numbers) ? open_clone(since, disk, true) : -1;
+    int base = open_base(since, disk);
     int outcome = base >= 0 ? check_pair(base, now, disk->locator, ret_error)
                             : far_adapter_fail(ret_error, FAR_ADAPTER_RESYNC, FAR_CONFLICT,
                                                "what changed is not known, the clone of view '%.60s' is not there: '%.200s'", since,
