@@ -37,6 +37,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_source_faults.py \
 	tests/integration/test_change_lists.py \
 	tests/integration/test_target_faults.py \
+	tests/integration/test_engine_kill.py \
 	tests/integration/test_demo.py
 INTEGRATION_TESTS = tests/integration/test_memory.py
 EXTRA_DIST += tests/integration/test_source_faults.py tests/integration/test_target_faults.py tests/integration/test_change_lists.py tests/integration/farlib.py tests/integration/test_rebuild.py tests/integration/test_compaction.py tests/integration/test_audit.py tests/integration/test_kill.py tests/integration/test_cluster.py \
@@ -46,3 +47,4 @@ EXTRA_DIST += tests/integration/test_source_faults.py tests/integration/test_tar
 EXTRA_DIST += tests/integration/test_nodes.py tests/integration/test_strangers.py tests/integration/test_safe_mode.py tests/integration/test_clocks.py tests/integration/test_members.py tests/integration/test_levels.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
 EXTRA_DIST += tests/integration/test_rebuild_kill.py tests/integration/test_history.py tests/integration/test_forget.py tests/integration/test_heads.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
 EXTRA_DIST += tests/integration/test_levels.py tests/integration/test_recover_quorum.py tests/integration/test_recover_crash.py tests/integration/test_backup.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
+EXTRA_DIST += tests/integration/test_engine_kill.py tests/integration/watchlib.py
