@@ -24,6 +24,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/send_frames.c \
 	src/dataplane/send_judge.c \
 	src/dataplane/send_lane.c \
+	src/dataplane/send_missed.c src/dataplane/send_missed.h \
 	src/dataplane/send_pack.c \
 	src/dataplane/send_plan.c src/dataplane/send_plan.h \
 	src/dataplane/send_read.c \

@@ -235,7 +235,8 @@ static void session_init(struct far_send *send, const struct far_transfer_welcom
         from = send->blocks;
     }
     far_source_map_begin(send->map, from, has_base, has_base ? welcome->base_bytes : 0);
-    from = from < far_source_map_known(send->map) ? 0 : from; /* begun anew: nothing is known any more */
+    from = far_source_map_known(send->map); /* if the target goes back behind what was closed, nothing is known any more */
+    send_missed_forget(&send->missed, from);
     bool list = uses_list(send);
     send_plan_init(&send->plan, send->size_bytes, from, list ? fetch_changes : NULL, send, order->audit_first_block,
                    list ? order->audit_blocks : 0);
@@ -425,6 +426,8 @@ static int send_prepare(struct far_send *send, struct far_error *err)
         .has_base = order->has_base_root,
         .job_id = order->job_id,
         .freeze_ref = order->freeze_ref,
+        .missed = send_missed_note,
+        .missed_arg = &send->missed,
     };
     memcpy(config.base_root.bytes, order->base_root, sizeof config.base_root.bytes);
     int rc = far_source_map_new(&config, &send->map, err);
@@ -466,7 +469,7 @@ static void send_free(struct far_send *send)
     far_source_map_free(send->map);
     pthread_mutex_destroy(&send->mutex);
     pthread_mutex_destroy(&send->plan_mutex);
-    pthread_mutex_destroy(&send->missed_mutex);
+    send_missed_done(&send->missed);
     pthread_cond_destroy(&send->work);
     pthread_cond_destroy(&send->out);
     pthread_cond_destroy(&send->ended);
@@ -482,7 +485,7 @@ static struct far_send *send_new(struct far_attempt *attempt)
         pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
         far_mutex_init_brief(&send->mutex);
         pthread_mutex_init(&send->plan_mutex, NULL);
-        pthread_mutex_init(&send->missed_mutex, NULL);
+        send_missed_init(&send->missed);
         pthread_cond_init(&send->work, &attr);
         pthread_cond_init(&send->out, &attr);
         pthread_cond_init(&send->ended, &attr);
@@ -508,9 +511,9 @@ static int fill_result(struct far_send *send, struct far_engine_report *result, 
     result->full = !send->plan.has_list;
     result->audited_blocks = send->audited_blocks;
     result->audit_next_block = (order->audit_first_block + order->audit_blocks) % send->blocks;
-    result->missed_block_count = send->missed_blocks;
-    result->missed_count = send->missed_count;
-    memcpy(result->missed, send->missed, sizeof result->missed);
+    result->missed_block_count = send->missed.blocks;
+    result->missed_count = send->missed.count;
+    memcpy(result->missed, send->missed.ranges, sizeof result->missed);
     atomic_store(&send->attempt->bytes_done, send->size_bytes);
     far_source_map_finish(send->map);
     return 0;

@@ -7,6 +7,7 @@
 #define FAR_DATAPLANE_SEND_LOCAL_H
 
 #include "dataplane/engine_local.h"
+#include "dataplane/send_missed.h"
 #include "dataplane/send_plan.h"
 #include "dataplane/source_map.h"
 
@@ -113,10 +114,8 @@ struct far_send {
     bool list_failed; /* the platform's list of changes cannot be used */
     char resync_reason[200];
     enum far_adapter_outcome outcome;
-    pthread_mutex_t missed_mutex;
-    struct far_engine_missed missed[FAR_ENGINE_MISSED_MAX];
-    size_t missed_count;
-    uint64_t missed_blocks, audited_blocks;
+    struct send_missed missed;
+    _Atomic uint64_t audited_blocks;
 
     /* one session */
     uint8_t session[16];

@@ -73,26 +73,6 @@ static void hash_chunks(struct send_worker *worker, struct send_chunk *chunks, s
     atomic_fetch_add(&worker->send->attempt->hashed_bytes, (uint64_t)(count + zeroes) * FAR_BLOCK_BYTES);
 }
 
-/* A block changed and the list did not say so. */
-static void note_missed(struct far_send *send, uint64_t block)
-{
-    pthread_mutex_lock(&send->missed_mutex);
-    struct far_engine_missed *last = send->missed_count > 0 ? &send->missed[send->missed_count - 1] : NULL;
-    send->missed_blocks++;
-    if (last != NULL && block >= last->first_block && block <= last->first_block + last->block_count) {
-        last->block_count += block == last->first_block + last->block_count;
-    } else if (send->missed_count < FAR_ENGINE_MISSED_MAX) {
-        send->missed[send->missed_count++] = (struct far_engine_missed){.first_block = block, .block_count = 1};
-    } else if (block > last->first_block) { /* the last range reaches over all the rest */
-        uint64_t count = block - last->first_block + 1;
-        last->block_count = count > last->block_count ? count : last->block_count;
-    } else {
-        last->block_count += last->first_block - block;
-        last->first_block = block;
-    }
-    pthread_mutex_unlock(&send->missed_mutex);
-}
-
 /* Keep the leaves, and drop what the target is known to have. */
 static void compare_chunk(struct far_send *send, struct send_chunk *chunk)
 {
@@ -103,7 +83,8 @@ static void compare_chunk(struct far_send *send, struct send_chunk *chunk)
         changed += differs;
         audited += unlisted;
         if (unlisted && differs) {
-            note_missed(send, chunk->blocks[i]);
+            send_missed_note(&send->missed, chunk->blocks[i]);
+            far_source_map_missed(send->map, chunk->blocks[i]);
         }
         if (!differs && send->skip_equal) {
             chunk->candidates &= (uint16_t)~(1u << i);
@@ -113,11 +94,7 @@ static void compare_chunk(struct far_send *send, struct send_chunk *chunk)
     if (send->skip_equal || send->local) {
         atomic_fetch_add(&send->attempt->bytes_changed, changed * FAR_BLOCK_BYTES);
     }
-    if (audited > 0) {
-        pthread_mutex_lock(&send->missed_mutex);
-        send->audited_blocks += audited;
-        pthread_mutex_unlock(&send->missed_mutex);
-    }
+    atomic_fetch_add(&send->audited_blocks, audited);
 }
 
 /* ---- groups ---- */

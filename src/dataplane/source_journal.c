@@ -2,7 +2,7 @@
  * target (docs/FORMATS.md, "journal of a source").
  *
  * A head that names the view, then records in the order of the disk, each with a checksum: a closed page of leaves and its
- * hash, or a block before which all is durable. Reading stops at the first record that is not whole; nothing is synced,
+ * hash, a block before which all is durable, or one that changed and was on no list. Reading stops at the first record that is not whole; nothing is synced,
  * so what a power cut leaves is a shorter journal. A view with another name, size, base or job begins a new one. */
 #include "dataplane/source_map_local.h"
 
@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { HEAD = 256, RECORD = 56, RECORD_HASHED = 48, CLOSED = 1, DURABLE = 2, REF_AT = 96, REF_MAX = 128 };
+enum { HEAD = 256, RECORD = 56, RECORD_HASHED = 48, CLOSED = 1, DURABLE = 2, MISSED = 3, REF_AT = 96, REF_MAX = 128 };
 static const char magic[8] = "FARVIEW1";
 
 static void encode_head(const struct far_source_map *map, const struct far_source_map_config *config, uint8_t head[HEAD])
@@ -42,7 +42,7 @@ static bool read_record(struct far_source_map *map, uint64_t at, unsigned *ret_t
     *ret_number = far_get_le64(record + 8);
     memcpy(ret_hash->bytes, record + 16, 32);
     return *ret_type == CLOSED ? *ret_number < (map->blocks + FAR_MAP_FANOUT - 1) / FAR_MAP_FANOUT
-                               : *ret_type == DURABLE && *ret_number <= map->blocks;
+                               : (*ret_type == DURABLE || *ret_type == MISSED) && *ret_number <= map->blocks;
 }
 
 static void append(struct far_source_map *map, unsigned type, uint64_t number, const struct far_hash256 *hash)
@@ -63,7 +63,7 @@ static void append(struct far_source_map *map, unsigned type, uint64_t number, c
 }
 
 /* How far the records that are there go: up to the last that says durable. */
-static void scan(struct far_source_map *map)
+static void scan(struct far_source_map *map, const struct far_source_map_config *config)
 {
     uint64_t at = HEAD, number;
     unsigned type;
@@ -74,6 +74,11 @@ static void scan(struct far_source_map *map)
         if (type == DURABLE) {
             map->closed = number;
             map->journal_end = at;
+        }
+    }
+    for (at = HEAD; config->missed != NULL && at < map->journal_end && read_record(map, at, &type, &number, &hash); at += RECORD) {
+        if (type == MISSED && number < far_source_map_known(map)) { /* what lies behind is looked at again */
+            config->missed(config->missed_arg, number);
         }
     }
     map->journal_at = HEAD;
@@ -104,7 +109,7 @@ void far_source_journal_open(struct far_source_map *map, const struct far_source
         return;
     }
     if (pread(map->journal_fd, head, HEAD, 0) == HEAD && memcmp(head, map->journal_head, HEAD) == 0) {
-        scan(map);
+        scan(map, config);
     } else {
         far_source_journal_restart(map);
     }
@@ -133,6 +138,14 @@ void far_source_journal_next(struct far_source_map *map)
 void far_source_journal_closed(struct far_source_map *map, uint64_t index, const struct far_hash256 *hash)
 {
     append(map, CLOSED, index, hash);
+}
+
+void far_source_map_missed(struct far_source_map *map, uint64_t block)
+{
+    static const struct far_hash256 none;
+    pthread_mutex_lock(&map->mutex);
+    append(map, MISSED, block, &none);
+    pthread_mutex_unlock(&map->mutex);
 }
 
 void far_source_map_durable(struct far_source_map *map, uint64_t block)

@@ -31,6 +31,9 @@ struct far_source_map_config {
     struct far_hash256 base_root;
     uint64_t job_id;        /* of the journal; with the view's name */
     const char *freeze_ref; /* "": a view without a name is never taken up again */
+    /* May be NULL. Told while the map is made: blocks that an earlier attempt on the view found changed and not listed. */
+    void (*missed)(void *arg, uint64_t block);
+    void *missed_arg;
 };
 
 /* FAR_INVALID: an impossible size; FAR_LIMIT: no memory. What is wrong with the files is no error. */
@@ -64,6 +67,8 @@ int far_source_map_take(struct far_source_map *map, unsigned level, uint64_t ind
 
 /* Nothing before the block will be set any more. FAR_BUSY: pages above must come first; try again. */
 int far_source_map_close_to(struct far_source_map *map, uint64_t block, struct far_error *err);
+/* The audit found that the block changed although no list said so: the journal keeps it for whoever ends this view. */
+void far_source_map_missed(struct far_source_map *map, uint64_t block);
 /* Everything before the block is durable at the target: the journal says so. */
 void far_source_map_durable(struct far_source_map *map, uint64_t block);
 /* After far_source_map_close_to() the end of the disk. */

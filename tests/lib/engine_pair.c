@@ -121,6 +121,7 @@ void pair_start_source(struct engine_pair *pair)
     struct far_engine_config config = pair->config;
     config.net = pair->source_net;
     config.cache_dir = pair_path(pair, "source/cache", cache, sizeof cache);
+    config.listen_address = pair->source_listens ? "127.0.0.1:0" : NULL;
     must(far_engine_new(&config, on_report, pair, &pair->source, &err), &err);
 }
 

@@ -25,6 +25,7 @@ struct engine_pair {
     struct far_net *source_net, *target_net;
     struct far_engine *source, *target;
     struct far_engine_config config; /* of both; folders and addresses are filled in */
+    bool source_listens; /* from its next start on */
     uint64_t job;
     pthread_mutex_t mutex;
     pthread_cond_t reported;
