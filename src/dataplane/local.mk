@@ -40,7 +40,7 @@ libdataplane_la_SOURCES += \
 # the vault
 libdataplane_la_SOURCES += \
 	src/dataplane/manifest.c src/dataplane/manifest.h \
-	src/dataplane/map.c src/dataplane/map.h src/dataplane/map_cache.c src/dataplane/map_private.h \
+	src/dataplane/map.c src/dataplane/map.h src/dataplane/map_private.h \
 	src/dataplane/map_stream.c \
 	src/dataplane/pack.c src/dataplane/pack.h src/dataplane/pack_format.c src/dataplane/pack_scan.c \
 	src/dataplane/replica.c src/dataplane/replica_file.c \

@@ -9,7 +9,7 @@
  * hashes at every level (far_map_zero), so an empty disk of any size costs nothing. 256 neighbours are one *page*; its
  * hash is the top of the eight binary levels above them. docs/FORMATS.md has the bytes.
  *
- * `struct far_map` is the flat form that a source builds: an array of leaves (32 bytes a block, 1/2048 of the disk),
+ * `struct far_map` is the flat form: an array of leaves (32 bytes a block, 1/2048 of the disk),
  * pages that were never set cost no memory. The vault's copy-on-write tree (vault.h) gives the same root. Hash
  * functions: any thread; they abort only when the crypto library has no memory for its context. */
 #ifndef FAR_DATAPLANE_MAP_H
@@ -89,16 +89,5 @@ void far_map_set(struct far_map *map, uint64_t index, const struct far_hash256 *
 void far_map_get(const struct far_map *map, uint64_t index, struct far_hash256 *ret_leaf);
 /* The root. Nobody may set meanwhile. Hashes every page that is not all zero: about 60 µs for 16 MiB of disk. */
 void far_map_root(const struct far_map *map, struct far_hash256 *ret_root);
-
-/* The cache file of a source: the leaves of the last proven point. It is only a cache: load gives it back only if every
- * checksum holds, its size is size_bytes and the root computed from its leaves equals `root` (the one in the log).
- * save replaces the file atomically (temporary file, fdatasync, rename, sync of the folder). Blocking file work.
- * load: FAR_NOT_FOUND without a file; FAR_CONFLICT if it is of another size or root; FAR_CORRUPT if it is damaged:
- * in all three the caller goes on without. */
-int far_map_save(const struct far_map *map, const char *path, struct far_error *err);
-int far_map_load(const char *path, uint64_t size_bytes, const struct far_hash256 *root, struct far_map **ret_map,
-                 struct far_error *err);
-/* The parser below load: the bytes of a cache file. Pure. FAR_CORRUPT names the page and offset. */
-int far_map_parse(struct far_slice file, struct far_map **ret_map, struct far_error *err);
 
 #endif

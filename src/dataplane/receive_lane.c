@@ -74,6 +74,7 @@ int receive_lane_start(struct far_receive *receive, struct far_bstream *stream, 
         return far_fail(err, FAR_LIMIT, "more than %d connections of one transfer", FAR_TRANSFER_LANES_MAX);
     }
     join(lane);
+    pthread_mutex_lock(&receive->mutex);
     lane->receive = receive;
     lane->index = (unsigned)(lane - receive->lanes);
     lane->stream = stream;
@@ -83,6 +84,7 @@ int receive_lane_start(struct far_receive *receive, struct far_bstream *stream, 
     lane->over = lane->told = false;
     lane->life++;
     lane->up = true;
+    pthread_mutex_unlock(&receive->mutex);
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, FAR_ENGINE_WORKER_STACK_BYTES);
     int failed = pthread_create(&lane->reader, &attr, reader_main, lane);
@@ -96,7 +98,9 @@ int receive_lane_start(struct far_receive *receive, struct far_bstream *stream, 
     pthread_attr_destroy(&attr);
     lane->runs = failed == 0;
     if (failed != 0) {
+        pthread_mutex_lock(&receive->mutex);
         lane->up = false;
+        pthread_mutex_unlock(&receive->mutex);
         join(lane);
         return far_fail_errno(err, FAR_LIMIT, failed, "start a thread");
     }
@@ -110,7 +114,6 @@ void receive_lanes_join(struct far_receive *receive)
 {
     for (size_t i = 0; i < FAR_TRANSFER_LANES_MAX; i++) {
         join(&receive->lanes[i]);
-        receive->lanes[i].up = false;
     }
     atomic_store(&receive->attempt->figures.streams, 0);
 }

@@ -178,7 +178,7 @@ static bool uses_list(const struct far_send *send)
 {
     const struct far_engine_order *order = &send->attempt->order;
     const struct far_adapter_changes *changes = send->platform->adapter->changes;
-    return !send->list_failed && !send->local && send->skip_equal && !order->full && order->has_base_root &&
+    return !send->list_failed && !send->local && send->skip_equal && order->has_base_root &&
            order->since[0] != '\0' && changes != NULL && changes->changed != NULL;
 }
 
@@ -226,7 +226,7 @@ static void join_threads(struct far_send *send)
 static void session_init(struct far_send *send, const struct far_transfer_welcome *welcome)
 {
     const struct far_engine_order *order = &send->attempt->order;
-    send->fin_sent = send->acked = false;
+    send->fin_sent = false;
     send->local = welcome->complete;
     send->skip_equal = !order->has_base_root || welcome->base_bytes != 0;
     uint64_t from = welcome->complete ? 0 : welcome->resume_block;
@@ -238,8 +238,9 @@ static void session_init(struct far_send *send, const struct far_transfer_welcom
     from = far_source_map_known(send->map); /* if the target goes back behind what was closed, nothing is known any more */
     send_missed_forget(&send->missed, from);
     bool list = uses_list(send);
-    send_plan_init(&send->plan, send->size_bytes, from, list ? fetch_changes : NULL, send, order->audit_first_block,
-                   list ? order->audit_blocks : 0);
+    bool all = order->full; /* with a list it is an audit of everything: what the list left out is told */
+    send_plan_init(&send->plan, send->size_bytes, from, list ? fetch_changes : NULL, send,
+                   all ? 0 : order->audit_first_block, !list ? 0 : all ? send->blocks : order->audit_blocks);
     send->next_block = send->marked_block = from;
     send->marked_ms = far_clock_monotonic_ms();
     send->planned = false;
@@ -508,12 +509,9 @@ static int fill_result(struct far_send *send, struct far_engine_report *result, 
     memcpy(result->root, root.bytes, sizeof result->root);
     result->has_root = true;
     result->size_bytes = send->size_bytes;
-    result->full = !send->plan.has_list;
+    result->full = !send->plan.has_list || order->full || order->audit_blocks >= send->blocks;
     result->audited_blocks = send->audited_blocks;
     result->audit_next_block = (order->audit_first_block + order->audit_blocks) % send->blocks;
-    result->missed_block_count = send->missed.blocks;
-    result->missed_count = send->missed.count;
-    memcpy(result->missed, send->missed.ranges, sizeof result->missed);
     atomic_store(&send->attempt->bytes_done, send->size_bytes);
     far_source_map_finish(send->map);
     return 0;
@@ -536,7 +534,10 @@ int far_run_send(struct far_attempt *attempt, struct far_engine_report *result, 
     rc = rc == 0 ? far_attempt_watch(attempt, interrupt, send, err) : rc;
     rc = rc == 0 ? transfer(send, err) : rc;
     rc = rc == 0 ? fill_result(send, result, err) : rc;
-    memcpy(result->resync_reason, send->resync_reason, sizeof result->resync_reason);
+    memcpy(result->resync_reason, send->resync_reason, sizeof result->resync_reason); /* these also of one that failed */
+    result->missed_block_count = send->missed.blocks;
+    result->missed_count = send->missed.count;
+    memcpy(result->missed, send->missed.ranges, sizeof result->missed);
     result->outcome = send->outcome;
     far_transfer_slot_give(engine, &engine->sending);
     send_free(send);

@@ -184,6 +184,17 @@ static int take_error(struct far_send *send, const struct far_frame *frame, stru
     return rc;
 }
 
+static int take_end(struct far_send *send, struct far_error *err)
+{
+    pthread_mutex_lock(&send->mutex);
+    bool complete = send->fin_sent;
+    if (complete) {
+        send_stop(send, 0, NULL, false);
+    }
+    pthread_mutex_unlock(&send->mutex);
+    return complete ? 0 : far_fail(err, FAR_INVALID, "the other node ended a transfer that is not complete");
+}
+
 int send_take_frame(struct send_lane *lane, const struct far_frame *frame, struct far_error *err)
 {
     struct far_send *send = lane->send;
@@ -203,13 +214,7 @@ int send_take_frame(struct send_lane *lane, const struct far_frame *frame, struc
     case FAR_TRANSFER_ERROR:
         return take_error(send, frame, err);
     case FAR_TRANSFER_FIN_ACK:
-        pthread_mutex_lock(&send->mutex);
-        send->acked = send->fin_sent;
-        if (send->acked) {
-            send_stop(send, 0, NULL, false);
-        }
-        pthread_mutex_unlock(&send->mutex);
-        return send->acked ? 0 : far_fail(err, FAR_INVALID, "the other node ended a transfer that is not complete");
+        return take_end(send, err);
     default:
         return far_fail(err, FAR_INVALID, "the other node sent a frame that only a source sends");
     }

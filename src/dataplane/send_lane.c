@@ -133,10 +133,9 @@ static void read_frames(struct send_lane *lane, struct far_error *err)
     struct far_send *send = lane->send;
     struct far_frame frame;
     int rc = 0;
-    while (rc == 0) {
+    while (rc == 0) { /* the end of the session shuts the stream */
         rc = far_frame_read(lane->stream, send->engine->config.idle_ms, &frame, err);
         rc = rc == 0 ? send_take_frame(lane, &frame, err) : rc;
-        rc = rc == 0 && send->acked ? FAR_CANCELED : rc;
     }
 }
 
@@ -175,7 +174,6 @@ static void judge_join(struct send_lane *lane, int rc, const struct far_transfer
 {
     struct far_send *send = lane->send;
     if (rc == 0 && welcome->complete) {
-        send->acked = true;
         send_stop(send, 0, NULL, false);
     } else if (rc == FAR_NOT_FOUND || rc == FAR_CONFLICT) {
         send_stop(send, rc, error, false);

@@ -2,8 +2,9 @@
  * target (docs/FORMATS.md, "journal of a source").
  *
  * A head that names the view, then records in the order of the disk, each with a checksum: a closed page of leaves and its
- * hash, a block before which all is durable, or one that changed and was on no list. Reading stops at the first record that is not whole; nothing is synced,
- * so what a power cut leaves is a shorter journal. A view with another name, size, base or job begins a new one. */
+ * hash, a block before which all is durable, or one that changed and was on no list. Reading stops at the first record that
+ * is not whole; nothing is synced, so what a power cut leaves is a shorter journal. A view with another name, size, base or
+ * job begins a new one. */
 #include "dataplane/source_map_local.h"
 
 #include "base/file.h"

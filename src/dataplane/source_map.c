@@ -467,6 +467,19 @@ uint64_t far_source_map_known(const struct far_source_map *map)
     return map->closed < map->blocks ? map->closed / FAR_MAP_FANOUT * FAR_MAP_FANOUT : map->closed;
 }
 
+/* What versions before this one kept there. */
+static void remove_old_files(const struct far_source_map_config *config)
+{
+    static const char *const suffixes[] = {"map", "next", "work"};
+    char path[SMAP_PATH_MAX];
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
+        int n = snprintf(path, sizeof path, "%s/disk-%llu.%s", config->dir, (unsigned long long)config->disk_id, suffixes[i]);
+        if (n > 0 && (size_t)n < sizeof path) {
+            unlink(path);
+        }
+    }
+}
+
 static void drop_all(struct far_source_map *map, unsigned from_level, unsigned to_level)
 {
     for (size_t i = 0; i < SMAP_BUCKETS; i++) {
@@ -523,6 +536,7 @@ int far_source_map_new(const struct far_source_map_config *config, struct far_so
         int n = snprintf(path, sizeof path, "%s/disk-%llu.pages", config->dir, (unsigned long long)config->disk_id);
         map->cache_fd = n > 0 && (size_t)n < sizeof path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
         far_source_journal_open(map, config);
+        remove_old_files(config);
     }
     *ret_map = map;
     return 0;

@@ -69,13 +69,10 @@ tests_fuzz_fuzz_enroll_LDFLAGS = $(LINK_WITH_FUZZ)
 tests_fuzz_fuzz_enroll_LDADD = libnet.la
 
 # the vault
-FUZZ_TARGETS += tests/fuzz/fuzz_manifest tests/fuzz/fuzz_map_cache tests/fuzz/fuzz_pack
+FUZZ_TARGETS += tests/fuzz/fuzz_manifest tests/fuzz/fuzz_pack
 tests_fuzz_fuzz_manifest_SOURCES = tests/fuzz/fuzz_manifest.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_manifest_LDFLAGS = $(LINK_WITH_FUZZ)
 tests_fuzz_fuzz_manifest_LDADD = libdataplane.la
-tests_fuzz_fuzz_map_cache_SOURCES = tests/fuzz/fuzz_map_cache.c $(FUZZ_MAIN)
-tests_fuzz_fuzz_map_cache_LDFLAGS = $(LINK_WITH_FUZZ)
-tests_fuzz_fuzz_map_cache_LDADD = libdataplane.la
 tests_fuzz_fuzz_pack_SOURCES = tests/fuzz/fuzz_pack.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_pack_LDFLAGS = $(LINK_WITH_FUZZ)
 tests_fuzz_fuzz_pack_LDADD = libdataplane.la

@@ -44,18 +44,6 @@ static void make_pack(const char *dir)
     far_packs_done(&packs);
 }
 
-static void make_map(const char *path)
-{
-    struct far_map *map;
-    assert_int_equal(far_map_new(200 * FAR_BLOCK_BYTES - 5, &map, &err), 0);
-    for (uint64_t i = 0; i < 200; i += 3) {
-        struct far_hash256 leaf = {{(uint8_t)i, 7}};
-        far_map_set(map, i, &leaf);
-    }
-    assert_int_equal(far_map_save(map, path, &err), 0);
-    far_map_free(map);
-}
-
 static void make_manifest(const char *path)
 {
     struct far_buf buf;
@@ -89,8 +77,6 @@ static void make_files(const char *dir)
 {
     char path[1400];
     make_pack(dir);
-    path_in(dir, "map.cache", path);
-    make_map(path);
     path_in(dir, "77.manifest", path);
     make_manifest(path);
     path_in(dir, "5.replica", path);
@@ -100,7 +86,7 @@ static void make_files(const char *dir)
 static void every_file_is_written_as_it_was_written_then(void **state)
 {
     (void)state;
-    static const char *const names[] = {"00000001.pack", "00000002.pack", "map.cache", "77.manifest", "5.replica"};
+    static const char *const names[] = {"00000001.pack", "00000002.pack", "77.manifest", "5.replica"};
     make_files(folder);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char path[1400];

@@ -47,6 +47,7 @@ struct listed {
     unsigned number;
     char token[128]; /* of the base */
     uint64_t audit_first, audit_count;
+    bool full;
 };
 
 static void write_list(struct listed *l, const uint64_t *offsets, size_t count, uint64_t length)
@@ -95,6 +96,7 @@ static void cycle(struct listed *l)
     send.since = l->token;
     send.audit_first_block = l->audit_first;
     send.audit_blocks = l->audit_count;
+    send.full = l->full;
     disk_start(disk, &send);
     disk_start(disk, &receive);
     disk->send = pair_wait(&pair, job, TASK_SEND, 1);
@@ -174,6 +176,14 @@ static void an_audit_finds_what_the_list_left_out(void **state)
     assert_int_equal(l.disk.send.missed[0].first_block, 200);
     assert_int_equal(l.disk.send.audit_next_block, 300);
     assert_true(disk_restore(&l.disk, "right"));
+    put(&l, 11 * BLOCK, 100);
+    put(&l, 12 * BLOCK, 100);
+    write_list(&l, &(uint64_t){12 * BLOCK}, 1, 100);
+    l.full = true; /* everything is looked at, and what was not listed is told all the same */
+    cycle(&l);
+    assert_true(l.disk.send.full);
+    assert_int_equal(l.disk.send.missed_block_count, 1);
+    assert_int_equal(l.disk.send.missed[0].first_block, 11);
 }
 
 static void a_list_of_another_lineage_means_that_all_is_compared(void **state)

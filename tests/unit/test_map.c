@@ -10,13 +10,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-static char folder[64];
-
-static void path_in(const char *name, char path[128])
-{
-    snprintf(path, 128, "%s/%s", folder, name);
-}
-
 static void known_images_have_the_roots_of_the_independent_script(void **state)
 {
     (void)state;
@@ -179,152 +172,6 @@ static void zero_blocks_are_recognized(void **state)
     free(block);
 }
 
-/* ---- the cache file ---- */
-
-static struct far_map *some_map(uint64_t blocks)
-{
-    struct far_map *map;
-    assert_int_equal(far_map_new(blocks * FAR_BLOCK_BYTES - 100, &map, NULL), 0);
-    for (uint64_t i = 0; i < blocks; i += 2) {
-        struct far_hash256 leaf = {{(uint8_t)i, 1}};
-        far_map_set(map, i, &leaf);
-    }
-    return map;
-}
-
-static void a_saved_map_comes_back(void **state)
-{
-    (void)state;
-    char path[128];
-    path_in("cache", path);
-    struct far_map *map = some_map(1000);
-    struct far_map *loaded;
-    struct far_hash256 root, again, other = {{0}};
-    struct far_error err;
-    far_map_root(map, &root);
-    assert_int_equal(far_map_load(path, far_map_size(map), &root, &loaded, &err), FAR_NOT_FOUND);
-    assert_int_equal(far_map_save(map, path, &err), 0);
-    assert_int_equal(far_map_load(path, far_map_size(map), &root, &loaded, &err), 0);
-    far_map_root(loaded, &again);
-    assert_memory_equal(root.bytes, again.bytes, 32);
-    far_map_free(loaded);
-    assert_int_equal(far_map_load(path, far_map_size(map), &other, &loaded, &err), FAR_CONFLICT);
-    assert_int_equal(far_map_load(path, far_map_size(map) + 1, &root, &loaded, &err), FAR_CONFLICT);
-    far_map_free(map);
-    unlink(path);
-}
-
-static void every_flipped_bit_of_a_cache_file_is_found(void **state)
-{
-    (void)state;
-    char path[128];
-    path_in("cache", path);
-    struct far_map *map = some_map(300);
-    struct far_buf file;
-    struct far_map *loaded;
-    assert_int_equal(far_map_save(map, path, NULL), 0);
-    far_buf_init(&file, 1 << 20);
-    assert_int_equal(far_file_read(path, &file, NULL), 0);
-    uint64_t seed = 42;
-    for (int i = 0; i < 2000; i++) {
-        struct far_error err;
-        seed = seed * 6364136223846793005ull + 1442695040888963407ull;
-        size_t at = (size_t)(seed >> 20) % file.len;
-        uint8_t bit = (uint8_t)(1u << (seed >> 60 & 7));
-        file.data[at] ^= bit;
-        assert_int_equal(far_map_parse(far_buf_slice(&file), &loaded, &err), FAR_CORRUPT);
-        file.data[at] ^= bit;
-    }
-    for (size_t len = 0; len < file.len; len += 97) {
-        assert_int_equal(far_map_parse(far_slice(file.data, len), &loaded, NULL), FAR_CORRUPT);
-    }
-    assert_int_equal(far_map_parse(far_buf_slice(&file), &loaded, NULL), 0);
-    far_map_free(loaded);
-    far_map_free(map);
-    far_buf_done(&file);
-    unlink(path);
-}
-
-/* Whatever fails while a map is saved: the error says so, the file of before is there whole, nothing is left beside it, and the
- * next save is good. */
-static void a_failing_save_leaves_the_map_of_before(void **state)
-{
-    (void)state;
-    static const struct {
-        enum far_fault what;
-        int error, klass;
-    } faults[] = {
-        {FAR_FAULT_WRITE, ENOSPC, FAR_LIMIT}, {FAR_FAULT_WRITE, EIO, FAR_IO},     {FAR_FAULT_TRUNCATE, EFBIG, FAR_LIMIT},
-        {FAR_FAULT_SYNC, EIO, FAR_IO},        {FAR_FAULT_SYNC, ENOSPC, FAR_LIMIT}, {FAR_FAULT_OPEN, EMFILE, FAR_IO},
-        {FAR_FAULT_RENAME, EIO, FAR_IO},      {FAR_FAULT_ALLOC, ENOMEM, FAR_LIMIT},
-    };
-    char path[128], temporary[140];
-    path_in("cache", path);
-    snprintf(temporary, sizeof temporary, "%s.tmp", path);
-    struct far_map *map = some_map(1000), *changed = some_map(1000), *loaded;
-    struct far_hash256 before, after, leaf = {{9}};
-    struct far_error err;
-    far_map_set(changed, 999, &leaf);
-    far_map_root(map, &before);
-    far_map_root(changed, &after);
-    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
-        unsigned struck = 0;
-        for (uint64_t n = 1;; n++) {
-            assert_int_equal(far_map_save(map, path, NULL), 0);
-            far_fault_arm(faults[i].what, n, faults[i].error);
-            int rc = far_map_save(changed, path, &err);
-            if (!far_fault_disarm()) {
-                assert_int_equal(rc, 0);
-                break;
-            }
-            struck++;
-            assert_int_equal(rc, faults[i].klass);
-            assert_true(access(temporary, F_OK) != 0);
-            /* the sync of the folder comes after the rename: then it is the new map that is there, whole */
-            rc = far_map_load(path, far_map_size(map), &before, &loaded, &err);
-            rc = rc == FAR_CONFLICT ? far_map_load(path, far_map_size(map), &after, &loaded, &err) : rc;
-            assert_int_equal(rc, 0);
-            far_map_free(loaded);
-        }
-        assert_true(struck > 0);
-    }
-    assert_int_equal(far_map_save(map, path, NULL), 0);
-    far_fault_arm_short_write(2, 5000); /* a part is written: the rest goes behind it */
-    assert_int_equal(far_map_save(changed, path, &err), 0);
-    assert_true(far_fault_disarm());
-    assert_int_equal(far_map_load(path, far_map_size(map), &after, &loaded, &err), 0);
-    far_map_free(loaded);
-    for (uint64_t n = 1;; n++) { /* loading: without memory or a readable file the caller goes on without */
-        far_fault_arm(n % 2 == 0 ? FAR_FAULT_ALLOC : FAR_FAULT_READ, (n + 1) / 2, n % 2 == 0 ? ENOMEM : EIO);
-        int rc = far_map_load(path, far_map_size(map), &after, &loaded, &err);
-        bool struck = far_fault_disarm();
-        assert_int_equal(rc == 0, !struck);
-        if (rc == 0) {
-            far_map_free(loaded);
-        }
-        if (!struck && n > 8) {
-            break;
-        }
-    }
-    far_map_free(map);
-    far_map_free(changed);
-    unlink(path);
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    const char *base = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%.40s/far-map-XXXXXX", base != NULL ? base : "/tmp");
-    return mkdtemp(folder) != NULL ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return rmdir(folder);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -335,9 +182,6 @@ int main(void)
         cmocka_unit_test(size_is_bound_into_the_root),
         cmocka_unit_test(a_grown_map_is_the_map_of_the_grown_disk),
         cmocka_unit_test(zero_blocks_are_recognized),
-        cmocka_unit_test(a_saved_map_comes_back),
-        cmocka_unit_test(every_flipped_bit_of_a_cache_file_is_found),
-        cmocka_unit_test(a_failing_save_leaves_the_map_of_before),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
