@@ -15,6 +15,7 @@ static const struct far_schema *const internal_tables[] = {
     &far_schema_row_actor,       &far_schema_row_plan_job,      &far_schema_row_head,       &far_schema_row_head_signature,
     &far_schema_row_head_progress, &far_schema_row_running,    &far_schema_row_alert_open,
     &far_schema_row_alert_cleared, &far_schema_row_alert_progress, &far_schema_row_workload_point,
+    &far_schema_row_figures,
 };
 
 static bool is_internal(const struct far_schema *table)

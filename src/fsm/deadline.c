@@ -7,6 +7,7 @@
 
 #include "fsm/bandwidth.h"
 #include "fsm/job.h"
+#include "fsm/rpo.h"
 #include "fsm/task.h"
 
 enum { AT_ONCE_MAX = 256 };
@@ -67,8 +68,10 @@ static int forget(struct far_step *step, const struct deadline *d, bool *ret_is_
     struct far_row_job job;
     struct far_row_node node;
     struct far_row_throttle limit;
+    struct far_row_plan plan;
     int rc = d->kind == FAR_deadline_kind_job_tasks        ? far_row_find(step, &far_schema_row_job, d->object_id, &job)
              : d->kind == FAR_deadline_kind_running_leases ? far_row_find(step, &far_schema_row_node, d->object_id, &node)
+             : d->kind == FAR_deadline_kind_plan_rpo       ? far_row_find(step, &far_schema_row_plan, d->object_id, &plan)
              : d->kind == FAR_deadline_kind_throttle       ? far_row_find(step, &far_schema_row_throttle, d->object_id, &limit)
                                                            : FAR_NOT_FOUND;
     if (rc == 0 && d->kind == FAR_deadline_kind_job_tasks && job.wake_ms == d->time_ms) {
@@ -82,6 +85,10 @@ static int forget(struct far_step *step, const struct deadline *d, bool *ret_is_
     if (rc == 0 && d->kind == FAR_deadline_kind_throttle && limit.next_ms == d->time_ms) {
         limit.next_ms = 0;
         return far_row_put(step, &far_schema_row_throttle, limit.id, &limit);
+    }
+    if (rc == 0 && d->kind == FAR_deadline_kind_plan_rpo && plan.rpo_due_ms == d->time_ms) {
+        plan.rpo_due_ms = 0;
+        return far_row_put(step, &far_schema_row_plan, plan.id, &plan);
     }
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
@@ -131,6 +138,8 @@ static int act(struct far_step *step, const struct deadline *d)
         return far_running_due(step, d->object_id);
     case FAR_deadline_kind_throttle:
         return far_throttle_due(step, d->object_id);
+    case FAR_deadline_kind_plan_rpo:
+        return far_rpo_due(step, d->object_id);
     default:
         return 0;
     }

@@ -5,6 +5,7 @@
 #include "fsm/coverage.h"
 #include "fsm/machines.h"
 #include "fsm/node_load.h"
+#include "fsm/figures.h"
 #include "fsm/running.h"
 #include "fsm/task.h"
 
@@ -151,6 +152,25 @@ static int check_running(struct far_step *step, struct sums *sums, const struct 
     return 0;
 }
 
+/* Figures are of transfers that this node holds. */
+static int check_figures(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_figures *row = object;
+    const struct far_sub_running_figures *items = row->items.items;
+    uint64_t node_id = far_get_be64(id.data), job_id = far_get_be64(id.data + 8), part = far_get_be32(id.data + 16);
+    (void)sums;
+    for (size_t i = 0; i < row->items.count; i++) {
+        struct far_row_task task;
+        struct far_key key = far_key_part(&far_schema_row_task, job_id, items[i].task);
+        FAR_TRY(far_key_need(step, &far_schema_row_task, &key, &task));
+        bool is_transfer = task.kind == FAR_task_kind_send || task.kind == FAR_task_kind_receive;
+        if (!is_transfer || !far_task_held(&task) || task.node_id != node_id || items[i].task / FAR_FIGURES_TASKS != part) {
+            return broken(step, "node", node_id, "has figures of what it does not transfer");
+        }
+    }
+    return row->items.count > 0 ? 0 : broken(step, "node", node_id, "keeps figures of nothing");
+}
+
 static int check_node(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
 {
     const struct far_row_node *row = object;
@@ -224,6 +244,7 @@ static int check_plan(struct far_step *step, struct sums *sums, struct far_slice
     struct far_row_job job;
     FAR_TRY(named(step, sums, &far_schema_row_plan, row->name, row->id));
     FAR_TRY(deadline(step, sums, FAR_deadline_kind_plan_due, row->id, 0, row->due_ms));
+    FAR_TRY(deadline(step, sums, FAR_deadline_kind_plan_rpo, row->id, 0, row->rpo_due_ms));
     sums->plan_jobs += row->job_count;
     sums->planned += row->workload_count;
     if (row->state != FAR_plan_state_active && row->due_ms != 0) {
@@ -288,6 +309,8 @@ static int check_job(struct far_step *step, struct sums *sums, struct far_slice 
         sum.bytes_total += carries(task.kind) ? task.bytes_total : 0;
         sum.bytes_done += carries(task.kind) ? task.bytes_done : 0;
         sum.bytes_changed += carries(task.kind) ? task.bytes_changed : 0;
+        sum.bytes_read += carries(task.kind) ? task.bytes_read : 0;
+        sum.bytes_wanted += carries(task.kind) ? task.bytes_wanted : 0;
     }
     FAR_TRY(equal(step, "tasks of a job", row->task_count, sum.task_count));
     FAR_TRY(equal(step, "done tasks of a job", row->tasks_done, sum.tasks_done));
@@ -296,6 +319,8 @@ static int check_job(struct far_step *step, struct sums *sums, struct far_slice 
     FAR_TRY(equal(step, "bytes of a job", row->bytes_total, sum.bytes_total));
     FAR_TRY(equal(step, "done bytes of a job", row->bytes_done, sum.bytes_done));
     FAR_TRY(equal(step, "changed bytes of a job", row->bytes_changed, sum.bytes_changed));
+    FAR_TRY(equal(step, "read bytes of a job", row->bytes_read, sum.bytes_read));
+    FAR_TRY(equal(step, "wanted bytes of a job", row->bytes_wanted, sum.bytes_wanted));
     bool is_over = sum.tasks_done + sum.tasks_failed + sum.tasks_canceled == sum.task_count;
     if (is_running == (is_over && row->next_workload_id == 0) || (!is_running && row->finished_ms == 0)) {
         return broken(step, "job", row->id, "is over and runs, or the reverse");
@@ -669,6 +694,7 @@ static int walk_all(struct far_step *step)
     FAR_TRY(walk(step, &far_schema_row_node_task, &sums, NULL));
     FAR_TRY(equal(step, "held tasks", sums.counted, sums.held));
     FAR_TRY(equal(step, "running tasks", sums.running, 0));
+    FAR_TRY(walk(step, &far_schema_row_figures, &sums, check_figures));
     FAR_TRY(walk(step, &far_schema_row_deadline, &sums, NULL));
     return equal(step, "deadlines", sums.counted, sums.deadlines);
 }

@@ -393,6 +393,7 @@ static struct far_sub_task_change finish_of(const struct far_sub_report_item *it
         .bytes_changed = item->bytes_changed,
         .bytes_sent = item->bytes_sent,
         .full = item->full,
+        .figures = item->figures,
     };
 }
 

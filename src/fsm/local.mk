@@ -9,6 +9,7 @@ libfsm_la_SOURCES = \
 	src/fsm/coverage.c src/fsm/coverage.h \
 	src/fsm/deadline.c \
 	src/fsm/events.def \
+	src/fsm/figures.c src/fsm/figures.h \
 	src/fsm/fsm.c src/fsm/fsm.h \
 	src/fsm/head.c \
 	src/fsm/cluster_incarnation.c \
@@ -35,8 +36,12 @@ libfsm_la_SOURCES = \
 	src/fsm/query_limits.c \
 	src/fsm/query_orders.c \
 	src/fsm/query_resync.c \
+	src/fsm/query_rpo.c \
+	src/fsm/query_figures.c \
 	src/fsm/row_copy.c src/fsm/row_copy.h \
 	src/fsm/row_value.c src/fsm/row_value.h \
+	src/fsm/rpo.c src/fsm/rpo.h \
+	src/fsm/rpo_reasons.c src/fsm/rpo_reasons.h \
 	src/fsm/rows.c src/fsm/rows.h src/fsm/rows_private.h \
 	src/fsm/rows_flush.c \
 	src/fsm/rows_walk.c \

@@ -323,7 +323,8 @@ static int sample(struct far_step *step, const struct far_row_node *node, const 
                                                        .bytes_total = item[i].bytes_total,
                                                        .bytes_done = item[i].bytes_done,
                                                        .bytes_changed = item[i].bytes_changed,
-                                                       .bytes_sent = item[i].bytes_sent};
+                                                       .bytes_sent = item[i].bytes_sent,
+                                                       .figures = item[i].figures};
         }
     }
     *ret_samples = (struct far_list){.items = samples, .count = count};

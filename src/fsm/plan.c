@@ -6,6 +6,7 @@
 #include "fsm/bandwidth.h"
 #include "fsm/job.h"
 #include "fsm/offer.h"
+#include "fsm/rpo.h"
 
 enum { ABSENT, STOPPED, STOPPED_RUNNING, ACTIVE, ACTIVE_RUNNING };
 enum { CREATE, REMOVE, START, STOP, REPLICATE, DUE, RECOVER, FINISH, UPDATE };
@@ -252,6 +253,7 @@ int far_evolve_plan_removed(struct far_step *step, const struct far_ev_plan_remo
     FAR_TRY(far_throttle_gone(step, row.id));
     FAR_TRY(far_plan_jobs_orphan(step, row.id));
     FAR_TRY(far_deadline_move(step, FAR_deadline_kind_plan_due, row.id, 0, row.due_ms, 0));
+    FAR_TRY(far_deadline_move(step, FAR_deadline_kind_plan_rpo, row.id, 0, row.rpo_due_ms, 0));
     FAR_TRY(far_name_del(step, &far_schema_row_plan, row.name));
     return far_row_del(step, &far_schema_row_plan, row.id);
 }
@@ -310,7 +312,8 @@ int far_decide_plan_update(struct far_step *step, const struct far_cmd_plan_upda
     FAR_TRY(what_to_clear(step, cmd, &ev));
     FAR_TRY(check_policy(step, cmd->name, ev.audit_age_s, ev.audit_ppm, ev.full_age_s, ev.rpo_s));
     step->object_id = row.id;
-    return far_emit(step, &far_schema_ev_plan_updated, &ev);
+    FAR_TRY(far_emit(step, &far_schema_ev_plan_updated, &ev));
+    return far_rpo_look(step, row.id);
 }
 
 int far_evolve_plan_updated(struct far_step *step, const struct far_ev_plan_updated *ev)
@@ -321,8 +324,10 @@ int far_evolve_plan_updated(struct far_step *step, const struct far_ev_plan_upda
     row.audit_age_s = ev->audit_age_s;
     row.audit_ppm = ev->audit_ppm;
     row.full_age_s = ev->full_age_s;
+    row.rpo_from_ms = row.rpo_s == 0 && ev->rpo_s != 0 && row.state == FAR_plan_state_active ? step->time_ms : row.rpo_from_ms;
     row.rpo_s = ev->rpo_s;
     row.revision++;
+    FAR_TRY(far_rpo_arm(step, &row));
     return store(step, &row, row.due_ms);
 }
 
@@ -350,6 +355,8 @@ int far_evolve_plan_started(struct far_step *step, const struct far_ev_plan_star
     uint64_t due_before_ms = row.due_ms;
     row.state = FAR_plan_state_active;
     row.due_ms = ev->due_ms;
+    row.rpo_from_ms = row.rpo_s != 0 ? step->time_ms : row.rpo_from_ms;
+    FAR_TRY(far_rpo_arm(step, &row));
     return store(step, &row, due_before_ms);
 }
 
@@ -496,5 +503,6 @@ int far_plan_checkpoint(struct far_step *step, uint64_t plan_id, uint64_t checkp
     struct far_row_plan row;
     FAR_TRY(far_row_need(step, &far_schema_row_plan, plan_id, &row));
     row.last_checkpoint_id = checkpoint_id;
+    FAR_TRY(far_rpo_arm(step, &row));
     return store(step, &row, row.due_ms);
 }

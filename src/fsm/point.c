@@ -6,6 +6,7 @@
 #include "fsm/coverage.h"
 #include "fsm/job.h"
 #include "fsm/node_load.h"
+#include "fsm/rpo.h"
 #include "fsm/task.h"
 
 enum { ABSENT, AVAILABLE, DAMAGED, REMOVED };
@@ -146,6 +147,7 @@ int far_point_create(struct far_step *step, const struct far_group *g)
                                       .disks = {.items = parts, .count = count}};
     FAR_TRY(collect(step, g, &ev, parts, count));
     FAR_TRY(far_emit(step, &far_schema_ev_point_created, &ev));
+    FAR_TRY(far_rpo_look(step, ev.plan_id));
     return far_list_proven(step, &ev);
 }
 
@@ -183,6 +185,29 @@ static int keep_coverage(struct far_step *step, const struct far_ev_point_create
     return far_key_put(step, &far_schema_row_workload_point, &key, &point);
 }
 
+/* How much the plan would have lost just before this point came. */
+static int keep_reached(struct far_step *step, const struct far_ev_point_created *ev)
+{
+    struct far_row_workload workload;
+    struct far_row_point last;
+    struct far_row_job job;
+    FAR_TRY(far_row_need(step, &far_schema_row_workload, ev->workload_id, &workload));
+    if (workload.last_point_id == 0) {
+        return 0;
+    }
+    FAR_TRY(far_row_need(step, &far_schema_row_point, workload.last_point_id, &last));
+    int rc = far_row_find(step, &far_schema_row_job, ev->job_id, &job);
+    if (rc != 0) {
+        return rc == FAR_NOT_FOUND ? 0 : rc;
+    }
+    uint64_t age_ms = step->time_ms > last.frozen_at_ms ? step->time_ms - last.frozen_at_ms : 0;
+    if (age_ms <= job.rpo_ms) {
+        return 0;
+    }
+    job.rpo_ms = age_ms;
+    return far_row_put(step, &far_schema_row_job, job.id, &job);
+}
+
 int far_evolve_point_created(struct far_step *step, const struct far_ev_point_created *ev)
 {
     struct far_row_point row;
@@ -207,6 +232,7 @@ int far_evolve_point_created(struct far_step *step, const struct far_ev_point_cr
     bool has;
     FAR_TRY(far_level_has(step, 4, &has));
     FAR_TRY(has ? keep_coverage(step, ev) : 0);
+    FAR_TRY(has ? keep_reached(step, ev) : 0);
     FAR_TRY(far_row_put(step, &far_schema_row_point, row.id, &row));
     FAR_TRY(far_node_points(step, row.node_id, 1));
     FAR_TRY(far_row_need(step, &far_schema_row_workload, ev->workload_id, &workload));

@@ -67,4 +67,72 @@ struct far_resync_estimate {
 int far_query_resync(struct far_state *state, const struct far_resync_wish *wish, struct far_arena *arena,
                      struct far_resync_estimate *ret_estimate, struct far_error *err);
 
+/* ---- figures of transfers (query_figures.c) ---- */
+
+/* Of what was looked at, the parts that did not have to be sent. */
+struct far_saved {
+    uint64_t bytes;     /* all: looked at, less sent */
+    uint64_t zero;      /* reads as zero */
+    uint64_t unchanged; /* as at the point before */
+    uint64_t known;     /* the target had it, of whatever disk */
+    uint64_t encoding;  /* pages and compression: wanted, less sent */
+};
+struct far_saved far_saved_of(uint64_t looked_at, uint64_t sent, uint64_t zero, uint64_t known, uint64_t wanted);
+
+struct far_task_figures {
+    bool is_known;   /* else its node has said nothing yet, or it transfers nothing */
+    bool is_running; /* the rest is of the moment; else only the totals are there */
+    uint64_t bytes_read, bytes_zero, bytes_known, bytes_wanted;
+    uint64_t window_bytes, streams;
+    uint64_t bottleneck;         /* enum far_bottleneck */
+    uint64_t bottleneck_node_id; /* 0: none alone */
+    uint64_t bytes_per_s;        /* got behind it lately */
+    uint64_t sent_bytes_per_s;   /* went on the wire lately */
+    uint64_t left_bytes;
+    uint64_t left_ms; /* at that rate */
+    bool has_left_ms; /* else it cannot be told */
+    struct far_saved saved;
+};
+/* Of a task as far_query_running() shows it. */
+int far_query_figures(struct far_state *state, const struct far_row_task *task, struct far_arena *arena, struct far_task_figures *ret,
+                      struct far_error *err);
+
+enum { FAR_JOB_TASKS_SEEN_MAX = 4000 }; /* tasks of a running job that are looked at for its figures */
+struct far_job_figures {
+    bool is_whole; /* else it runs more tasks than are looked at: totals are of what is done, rates of those seen */
+    uint64_t bytes_read, bytes_zero, bytes_known, bytes_wanted;
+    uint64_t bytes_per_s, sent_bytes_per_s;
+    uint64_t left_bytes, left_ms; /* of the sends; in time, all of them or the slowest, whichever is longer */
+    bool has_left_ms;
+    uint64_t slowest_task, slowest_ms; /* the send that ends last, with its bottleneck; 0: none runs */
+    uint64_t bottleneck, bottleneck_node_id;
+    struct far_saved saved;
+};
+int far_query_job_figures(struct far_state *state, const struct far_row_job *job, struct far_job_figures *ret, struct far_error *err);
+
+/* ---- the RPO of plans (query_rpo.c) ---- */
+
+enum { FAR_RPO_REASONS_MAX = 8 };
+struct far_rpo_reason {
+    const char *code; /* for programs: "stopped", "throttle" … (docs/STATE.md lists them) */
+    char text[640];   /* for people */
+    uint64_t node_id, workload_id, task; /* what it is about; 0: nothing of the kind */
+};
+struct far_rpo {
+    uint64_t promised_s;  /* 0: nothing is */
+    uint64_t newest_ms;   /* when the plan's newest point was frozen: of the newest points of its workloads, the oldest; 0: one has none */
+    uint64_t from_ms;     /* the same, or from when on a first point is waited for; 0: neither */
+    uint64_t workload_id; /* whose it is */
+    uint64_t age_ms;      /* since from_ms */
+    uint64_t due_ms;      /* when the promise is broken; 0: never */
+    bool is_late;
+    uint64_t expected_ms; /* about when the next point comes; 0: it cannot be told */
+    struct far_rpo_reason reasons[FAR_RPO_REASONS_MAX]; /* why the next point is not there, the weightiest first */
+    size_t reason_count;
+};
+/* At a cluster time. */
+int far_query_rpo(struct far_state *state, uint64_t plan_id, uint64_t now_ms, struct far_rpo *ret, struct far_error *err);
+/* "12.3 MiB"; room for 32. */
+const char *far_rpo_bytes(uint64_t bytes, char text[32]);
+
 #endif

@@ -7,6 +7,7 @@
  * the next one for both, also when the other was done. */
 #include "fsm/task.h"
 
+#include "fsm/figures.h"
 #include "fsm/node_load.h"
 #include "fsm/running.h"
 
@@ -63,6 +64,7 @@ static void forget_attempt(struct far_row_task *row, const struct far_sub_task_c
     row->fuzzy = row->full = row->survives = row->shared = false;
     row->frozen_at_ms = 0;
     row->hashed_bytes = row->audit_passed_blocks = row->missed_block_count = row->duration_ms = 0;
+    row->bytes_read = row->bytes_zero = row->bytes_known = row->bytes_wanted = 0;
     if (row->state == FAR_task_state_done) {
         row->finished_ms = 0;
     }
@@ -70,6 +72,17 @@ static void forget_attempt(struct far_row_task *row, const struct far_sub_task_c
         row->failures = change->failures;
         row->error_class = change->error_class;
         row->error_message = change->error_message;
+    }
+}
+
+static void keep_figures(struct far_row_task *row, const struct far_list *figures)
+{
+    const struct far_sub_figures *said = figures->items;
+    if (figures->count > 0) {
+        row->bytes_read = said->bytes_read;
+        row->bytes_zero = said->bytes_zero;
+        row->bytes_known = said->bytes_known;
+        row->bytes_wanted = said->bytes_wanted;
     }
 }
 
@@ -90,6 +103,7 @@ static void keep_results(struct far_row_task *row, const struct far_sub_task_cha
     row->audit_passed_blocks = change->audit_passed_blocks;
     row->missed_block_count = change->missed_block_count;
     row->duration_ms = change->duration_ms;
+    keep_figures(row, &change->figures);
     row->error_class = row->error_message = far_slice(NULL, 0);
 }
 
@@ -170,6 +184,7 @@ static int hold(struct far_step *step, const struct far_row_task *row, bool is_h
     struct far_key key = node_task_key(row);
     FAR_TRY(far_row_need(step, &far_schema_row_node, row->node_id, &node));
     FAR_TRY(!is_held && far_task_runs(row) ? far_running_drop(step, &node, row->job_id, row->task) : 0);
+    FAR_TRY(!is_held ? far_figures_drop(step, row->node_id, row) : 0);
     FAR_TRY(is_held ? far_key_put(step, &far_schema_row_node_task, &key, &held)
                     : far_key_del(step, &far_schema_row_node_task, &key));
     if (!is_held && node.task_count == 0) {
@@ -232,6 +247,10 @@ static void count(struct far_row_job *job, const struct far_row_task *old, const
         job->bytes_done += row->bytes_done - old->bytes_done;
         job->bytes_changed += row->bytes_changed - old->bytes_changed;
         job->bytes_sent += row->bytes_sent > old->bytes_sent ? row->bytes_sent - old->bytes_sent : 0;
+        job->bytes_read += row->bytes_read - old->bytes_read;
+        job->bytes_zero += row->bytes_zero - old->bytes_zero;
+        job->bytes_known += row->bytes_known - old->bytes_known;
+        job->bytes_wanted += row->bytes_wanted - old->bytes_wanted;
     }
 }
 
@@ -336,8 +355,8 @@ int far_evolve_tasks_changed(struct far_step *step, const struct far_ev_tasks_ch
 }
 
 /* The node's row is put by the caller of far_task_samples(). */
-static int sample_one(struct far_step *step, struct far_row_node *node, const struct far_sub_sample *sample,
-                      uint64_t lease_until_ms)
+static int sample_one(struct far_step *step, struct far_row_node *node, struct far_figures *figures,
+                      const struct far_sub_sample *sample, uint64_t lease_until_ms)
 {
     bool spreads;
     struct far_row_task row;
@@ -361,6 +380,7 @@ static int sample_one(struct far_step *step, struct far_row_node *node, const st
     if (spreads) {
         far_node_load_progress(node, far_task_todo(&old), far_task_todo(&row));
     }
+    FAR_TRY(sample->figures.count > 0 ? far_figures_take(step, figures, node->id, sample, old.bytes_done, old.bytes_sent) : 0);
     FAR_TRY(store(step, &old, &row));
     count(&job, &old, &row);
     return far_row_put(step, &far_schema_row_job, job.id, &job);
@@ -399,6 +419,7 @@ struct counted {
     struct far_row_node *node; /* put by the caller of far_task_samples() */
     bool spreads;              /* what it has to do is counted */
     struct far_row_job job;    /* id 0: none */
+    struct far_figures figures;
 };
 
 static int put_counted(struct far_step *step, struct counted *counted)
@@ -458,7 +479,7 @@ static int take_sample(struct far_step *step, struct far_running *running, struc
     if (task == NULL && running->count == FAR_RUNNING_MAX) {
         FAR_TRY(put_counted(step, counted));
         counted->job.id = 0;
-        return sample_one(step, counted->node, sample, lease_until_ms);
+        return sample_one(step, counted->node, &counted->figures, sample, lease_until_ms);
     }
     if (task == NULL) {
         FAR_TRY(begin_to_run(step, running, sample));
@@ -466,6 +487,9 @@ static int take_sample(struct far_step *step, struct far_running *running, struc
     }
     FAR_TRY(count_sample(step, counted, task, sample));
     FAR_TRY(count_todo(step, counted, task, sample));
+    if (sample->figures.count > 0) {
+        FAR_TRY(far_figures_take(step, &counted->figures, counted->node->id, sample, task->bytes_done, task->bytes_sent));
+    }
     task->lease_until_ms = lease_until_ms;
     task->bytes_total = sample->bytes_total;
     task->bytes_done = sample->bytes_done;
@@ -479,7 +503,7 @@ int far_task_samples(struct far_step *step, struct far_row_node *node, const str
 {
     const struct far_sub_sample *items = samples->items;
     struct far_running running;
-    struct counted counted = {.node = node, .job = {.id = 0}};
+    struct counted counted = {.node = node, .job = {.id = 0}, .figures = {.count = 0}};
     bool is_kept_by_node;
     FAR_TRY(far_level_has(step, FAR_RUNNING_LEVEL, &is_kept_by_node));
     if (samples->count == 0) {
@@ -489,9 +513,10 @@ int far_task_samples(struct far_step *step, struct far_row_node *node, const str
     FAR_TRY(is_kept_by_node ? far_running_load(step, node, samples->count, &running) : 0);
     for (size_t i = 0; i < samples->count; i++) {
         FAR_TRY(is_kept_by_node ? take_sample(step, &running, &counted, &items[i], lease_until_ms)
-                                : sample_one(step, node, &items[i], lease_until_ms));
+                                : sample_one(step, node, &counted.figures, &items[i], lease_until_ms));
     }
     FAR_TRY(put_counted(step, &counted));
+    FAR_TRY(far_figures_flush(step, &counted.figures));
     return is_kept_by_node ? far_running_store(step, &running, node) : 0;
 }
 

@@ -142,7 +142,23 @@ bool far_reports_urgent(struct far_reports *reports)
 struct item_lists {
     struct far_sub_disk_found *found;
     struct far_sub_block_range *missed;
+    struct far_sub_figures *figures;
 };
+
+/* Of a transfer; others have none. */
+static struct far_list to_figures(const struct far_engine_figures *f, struct far_sub_figures *figures)
+{
+    *figures = (struct far_sub_figures){.bytes_read = f->bytes_read,
+                                        .bytes_zero = f->bytes_zero,
+                                        .bytes_known = f->bytes_known,
+                                        .bytes_wanted = f->bytes_wanted,
+                                        .window_bytes = f->window_bytes,
+                                        .streams = f->streams,
+                                        .bottleneck = (uint64_t)f->bottleneck};
+    bool has = f->bytes_read != 0 || f->bytes_zero != 0 || f->bytes_known != 0 || f->bytes_wanted != 0 || f->window_bytes != 0 ||
+               f->streams != 0 || f->bottleneck != FAR_ENGINE_UNKNOWN;
+    return (struct far_list){.items = figures, .count = has};
+}
 
 /* The item borrows from the entry; its lists go into `lists`. */
 static struct far_sub_report_item to_item(const struct entry *e, const struct item_lists *lists)
@@ -189,13 +205,14 @@ static struct far_sub_report_item to_item(const struct entry *e, const struct it
         .missed = {.items = lists->missed, .count = r->missed_count},
         .resync_reason = far_slice_str(r->resync_reason),
         .shared = r->shared,
+        .figures = to_figures(&r->figures, lists->figures),
     };
 }
 
 /* What an item may become in msgpack, rounded up. */
 static size_t item_bytes(const struct entry *e)
 {
-    return 400 + strlen(e->report.error_message) + strlen(e->report.resync_reason) + e->report.disk_count * 310 +
+    return 480 + strlen(e->report.error_message) + strlen(e->report.resync_reason) + e->report.disk_count * 310 +
            e->report.missed_count * 24;
 }
 
@@ -214,8 +231,9 @@ static size_t gather(struct far_reports *reports, struct far_arena *arena, struc
         struct item_lists lists = {
             .found = far_arena_alloc(arena, e->report.disk_count * sizeof *lists.found),
             .missed = far_arena_alloc(arena, e->report.missed_count * sizeof *lists.missed),
+            .figures = far_arena_alloc(arena, sizeof *lists.figures),
         };
-        if (lists.found == NULL || lists.missed == NULL) {
+        if (lists.found == NULL || lists.missed == NULL || lists.figures == NULL) {
             continue; /* the next batch has room */
         }
         bytes += item_bytes(e);

@@ -39,7 +39,7 @@ static struct far_list list_of(const struct far_field *field, uint64_t salt)
             *(uint64_t *)(void *)(items + i * size) = salt * 1000 + i;
         }
     }
-    return (struct far_list){.items = items, .count = 2};
+    return (struct far_list){.items = items, .count = field->max < 2 ? field->max : 2};
 }
 
 static uint16_t level; /* whose fields are filled, with those of older ones */

@@ -178,6 +178,25 @@ static void draw_success(struct model *m, const struct far_sub_order *order, str
     }
 }
 
+/* What a node of the newest level says of a transfer; nothing is drawn, so that lives stay what they were without it. */
+static void add_figures(struct model *m, const struct far_sub_order *order, struct far_sub_report_item *item)
+{
+    bool is_transfer = order->kind == FAR_task_kind_send || order->kind == FAR_task_kind_receive;
+    uint64_t salt = m->w.index * 7 + order->task;
+    if (m->w.level != 0 || !is_transfer || salt % 4 == 0) {
+        return;
+    }
+    struct far_sub_figures *figures = far_arena_alloc(&m->w.arena, sizeof *figures);
+    *figures = (struct far_sub_figures){.bytes_read = salt % 2 == 0 ? salt : UINT64_MAX - salt,
+                                        .bytes_zero = salt % 1000,
+                                        .bytes_known = salt % 77,
+                                        .bytes_wanted = salt % 99,
+                                        .window_bytes = salt << 20,
+                                        .streams = salt % 5,
+                                        .bottleneck = salt % 9};
+    item->figures = (struct far_list){.items = figures, .count = 1};
+}
+
 static void report(struct model *m, size_t i, unsigned good_percent)
 {
     struct world *w = &m->w;
@@ -207,6 +226,7 @@ static void report(struct model *m, size_t i, unsigned good_percent)
         } else {
             draw_failure(item);
         }
+        add_figures(m, order, item);
         if (good_percent < 100 && draw(20) == 0) {
             item->attempt -= 1; /* an attempt that is over */
         }
@@ -335,7 +355,7 @@ static void use(struct model *m)
         break;
     case 20:
         ACT(m, plan_update, .name = plan, .audit_age_s = draw(2) * 600, .audit_ppm = draw(3) * 600000, .full_age_s = draw(3) * 100,
-            .conditional = draw(2) == 0, .revision = draw(2) == 0 ? row.revision : draw(4));
+            .rpo_s = m->w.index % 3 * 45, .conditional = draw(2) == 0, .revision = draw(2) == 0 ? row.revision : draw(4));
         break;
     case 21:
         watch(m, plan, workload);
@@ -363,7 +383,8 @@ static void use(struct model *m)
         break;
     case 1:
         ACT(m, plan_create, .name = plan, .source_site = S("paris"), .target_site = S("lyon"),
-            .workloads = {both, 1 + draw(2)}, .interval_s = draw(3) * 60);
+            .workloads = {both, 1 + draw(2)}, .interval_s = draw(3) * 60,
+            .rpo_s = m->w.level == 0 ? m->w.index % 3 * 90 : 0);
         break;
     case 2:
         ACT(m, plan_start, .name = plan);
