@@ -75,7 +75,8 @@ static void say_idle(struct far_rpo_ask *ask)
         return;
     }
     if (plan->interval_s == 0) {
-        far_rpo_add(ask, "no_interval", "the plan has no interval: a cycle begins only when it is asked for ('farshore plan replicate %.*s')",
+        far_rpo_add(ask, "no_interval",
+                    "the plan has no interval: a cycle begins only when it is asked for ('farshore plan replicate %.*s')",
                     FAR_TEXT(plan->name));
         return;
     }

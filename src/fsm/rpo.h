@@ -7,7 +7,7 @@
 #include "fsm/machines.h"
 
 struct far_rpo_oldest {
-    uint64_t ms;          /* when the newest point of this workload was frozen, or from when on its first one is waited for; 0: nothing counts */
+    uint64_t ms;          /* when its newest point was frozen, or from when on a first one is waited for; 0: nothing counts */
     uint64_t workload_id; /* which one it is */
     bool has_point;
 };

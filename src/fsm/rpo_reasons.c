@@ -72,7 +72,8 @@ static const char *what(const struct far_row_task *task, const struct names *nam
 {
     struct far_slice kind = far_slice_str(far_enum_name(&far_enum_task_kind, task->kind));
     if (names->is_of_disk) {
-        snprintf(text, WHAT_MAX, "the %.*s of disk '%.*s/%.*s'", FAR_TEXT(kind), FAR_TEXT(names->workload.name), FAR_TEXT(names->disk.name));
+        snprintf(text, WHAT_MAX, "the %.*s of disk '%.*s/%.*s'", FAR_TEXT(kind), FAR_TEXT(names->workload.name),
+                 FAR_TEXT(names->disk.name));
     } else {
         snprintf(text, WHAT_MAX, "the %.*s of workload '%.*s'", FAR_TEXT(kind), FAR_TEXT(names->workload.name));
     }
