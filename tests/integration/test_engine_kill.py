@@ -39,7 +39,7 @@ BACKLOG = 60  # points that wait for the checker, before rounds wait for it
 CLONE_NEWNS = 0x00020000
 PUNCH = 3  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
 PLANS = ("one", "two")
-PHASES = ("freeze", "send", "receive", "seal", "release", "between")
+PHASES = ("freeze", "send", "send", "receive", "seal", "release", "between")
 VICTIMS = {"source": 22, "target": 22, "leader": 11, "follower": 9, "two at once": 8, "stall": 6, "cut data": 16, "cut servers": 6}
 WORKLOADS = {  # name: adapter, sizes of its disks, plan. Late reads make transfers long enough to be hit
     "quick": ("file", (12 * MIB,), "one"),
@@ -111,7 +111,7 @@ class Rounds:
             self.one(number)
 
     def next_phase(self):
-        """All of them come equally often."""
+        """Each comes as often as it is among PHASES."""
         if not self.deck:
             self.deck = list(PHASES)
             self.rng.shuffle(self.deck)
