@@ -212,7 +212,7 @@ static int check_data(const struct receive_group *group, const struct far_transf
         slots |= (uint16_t)(1u << data->stored[i].slot);
         paged |= (uint16_t)((data->stored[i].pages != 0xffff) << data->stored[i].slot);
     }
-    if (group->number != data->group || group->wanted == 0 || slots != group->wanted || (paged & ~group->paged) != 0) {
+    if (group->number != data->group || (slots & ~group->wanted) != 0 || (paged & ~group->paged) != 0) {
         return far_fail(err, FAR_INVALID, "the source node sent blocks that were not asked for");
     }
     return 0;
@@ -246,6 +246,11 @@ static int take_data(struct receive_lane *lane, const struct far_frame *frame, s
         rc = far_fail(err, FAR_CANCELED, "the session is over");
     }
     if (rc == 0) {
+        for (size_t i = 0; i < data.count; i++) {
+            group->wanted &= (uint16_t)~(1u << data.stored[i].slot);
+        }
+        group->pending++;
+        receive->awaited -= group->wanted == 0;
         item->lane = lane->index;
         item->lane_life = lane->life;
         item->again = 0;
@@ -258,14 +263,10 @@ static int take_data(struct receive_lane *lane, const struct far_frame *frame, s
     }
     rc = far_bstream_read(lane->stream, item->buffer, frame->header.bulk_len, receive->engine->config.idle_ms, err);
     pthread_mutex_lock(&receive->mutex);
-    if (rc != 0) {
+    if (rc != 0) { /* the group will be offered anew */
         item->in_work = false;
         receive->in_work--;
     } else {
-        if (group->number == data.group) {
-            group->wanted = 0; /* the rest is up to a worker */
-            receive->awaited--;
-        }
         queue_item(receive, item);
     }
     bool enough = receive->queued == 1 || receive->queued >= RECEIVE_TOGETHER || receive->awaited == 0;

@@ -22,9 +22,11 @@ enum {
 /* A group that was offered and is not settled. */
 struct receive_group {
     uint64_t number; /* 0: none */
-    uint16_t wanted;
-    uint16_t paged; /* of wanted: pages may come */
+    uint16_t wanted; /* and not come yet */
+    uint16_t again;  /* came in pages that did not make the block: to be wanted once more, whole */
+    uint16_t paged;  /* of wanted: pages may come */
     uint16_t count;
+    uint16_t pending; /* frames that came and are not stored yet */
     uint64_t blocks[FAR_TRANSFER_GROUP];
     struct far_hash256 ids[FAR_TRANSFER_GROUP];
     struct far_hash256 before[FAR_TRANSFER_GROUP]; /* what the pages are put on */

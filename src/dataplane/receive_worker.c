@@ -237,26 +237,33 @@ static void count_pages(struct far_receive *receive, const struct receive_item *
     }
 }
 
-/* The source is told, on the connection on which it sent; if that is gone it offers the group again by itself. The mutex is
- * held. */
+/* The last frame of a group is stored: the source is told, on the connection on which it sent; if that is gone it offers the
+ * group again by itself. The mutex is held. */
 static void answer(struct far_receive *receive, struct receive_item *item)
 {
     struct receive_lane *lane = &receive->lanes[item->lane];
     struct receive_group *group = &receive->groups[item->group.number % FAR_TRANSFER_SLOTS];
-    bool same = group->number == item->group.number, up = lane->up && lane->life == item->lane_life;
-    if (item->again == 0) {
-        group->number = same ? 0 : group->number;
-        receive->open_groups -= same;
+    bool up = lane->up && lane->life == item->lane_life;
+    if (group->number != item->group.number) {
+        return; /* it was offered anew meanwhile */
+    }
+    group->again |= item->again;
+    if (--group->pending > 0 || group->wanted != 0) {
+        return;
+    }
+    if (group->again == 0) {
+        group->number = 0;
+        receive->open_groups--;
         receive_settle(receive);
         if (up && lane->ack_count < FAR_TRANSFER_SLOTS) {
             lane->acks[lane->ack_count++] = item->group.number;
         }
-    } else if (same && up && lane->want_count < RECEIVE_WANTS) {
-        group->wanted = item->again;
-        group->paged = 0;
+    } else if (up && lane->want_count < RECEIVE_WANTS) {
+        group->wanted = group->again;
+        group->again = group->paged = 0;
         receive->awaited++;
         lane->wants[(lane->want_first + lane->want_count++) % RECEIVE_WANTS] =
-            (struct far_transfer_want){.group = group->number, .mask = item->again};
+            (struct far_transfer_want){.group = group->number, .mask = group->wanted};
     } else if (up) { /* no room to say it: the source offers all of it again on a new connection */
         far_bstream_shutdown(lane->stream);
     }

@@ -19,6 +19,7 @@ enum {
     SEND_NEAR_US = 2000, /* as the kernel sees it */
     SEND_NEAR_ANSWER_US = 10000, /* of a hello */
     SEND_LANES_FAR = 4,     /* connections on a path that is not near: one that is lost costs a quarter of the speed */
+    SEND_FAR_BLOCKS = 4,    /* of a frame of data there */
     SEND_BUFFERS_MIN = 4,
     SEND_DIRECT_MIN = 8,    /* so many candidates in one chunk: it is its own group, nothing is copied */
     SEND_OPEN_CHUNKS = 64,  /* a gathering group waits for so many chunks before it is offered as it is */

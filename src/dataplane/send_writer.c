@@ -29,24 +29,36 @@ static size_t data_bytes(const struct send_group *group)
     return bytes;
 }
 
-/* Head and the stored blocks, sent together; neighbours in the buffer are one piece. */
-static int write_data(struct send_lane *lane, const struct send_group *group, struct far_error *err)
+/* Head and some of the stored blocks, sent together; neighbours in the buffer are one piece. */
+static int write_part(struct send_lane *lane, const struct send_group *group, size_t first, size_t count, struct far_error *err)
 {
-    const struct far_transfer_data *data = &group->data;
+    struct far_transfer_data part = {.group = group->data.group, .count = (uint16_t)count};
     struct far_slice bulk[FAR_TRANSFER_GROUP];
     uint8_t head[FAR_TRANSFER_HEAD_MAX];
     size_t pieces = 0;
-    for (size_t i = 0; i < data->count; i++) {
-        const uint8_t *block = group->buffer + group->place[data->stored[i].slot] * FAR_BLOCK_BYTES;
+    memcpy(part.stored, group->data.stored + first, count * sizeof part.stored[0]);
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *block = group->buffer + group->place[part.stored[i].slot] * FAR_BLOCK_BYTES;
         if (pieces > 0 && bulk[pieces - 1].data + bulk[pieces - 1].len == block) {
-            bulk[pieces - 1].len += data->stored[i].length;
+            bulk[pieces - 1].len += part.stored[i].length;
         } else {
-            bulk[pieces++] = far_slice(block, data->stored[i].length);
+            bulk[pieces++] = far_slice(block, part.stored[i].length);
         }
     }
-    size_t len = far_transfer_data_encode(data, head);
+    size_t len = far_transfer_data_encode(&part, head);
     return far_frame_add_bulk(lane->stream, FAR_TRANSFER_DATA, far_slice(head, len), bulk, pieces, idle_ms_of(lane->send),
                               err);
+}
+
+/* On a far path in several frames: of a connection that breaks, whole ones that arrived need not come again. */
+static int write_data(struct send_lane *lane, const struct send_group *group, struct far_error *err)
+{
+    size_t most = lane->send->lane_count > 1 ? SEND_FAR_BLOCKS : FAR_TRANSFER_GROUP, count = group->data.count;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < count; i += most) {
+        rc = write_part(lane, group, i, count - i < most ? count - i : most, err);
+    }
+    return rc;
 }
 
 static int write_block(struct send_lane *lane, enum far_transfer_type type, uint64_t block, struct far_error *err)

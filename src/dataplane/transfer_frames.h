@@ -9,7 +9,7 @@
  *   source -> target  OFFER  a group: at most 16 changed blocks with their ids, and runs of blocks that read as zero
  *   target -> source  WANT   which slots of a group the target lacks, of some with the checksums of the pages that it has;
  *                            nothing wanted: the group is settled. Of a group whose data came: once more, whole
- *   source -> target  DATA   the wanted blocks of one group, or of a block the pages that differ
+ *   source -> target  DATA   wanted blocks of one group, or of a block the pages that differ; each once, in one frame or several
  *   target -> source  ACK    groups whose data is stored
  *   source -> target  MARK   everything below this block is settled
  *   target -> source  DURABLE everything below this block survives a crash of the target

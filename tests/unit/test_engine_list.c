@@ -5,6 +5,7 @@
 #include "../lib/relay.h"
 
 #include "base/clock.h"
+#include "dataplane/engine_local.h"
 #include "dataplane/map.h"
 
 #include <fcntl.h>
@@ -367,6 +368,56 @@ static void blocks_that_are_known_need_no_buffers(void **state)
     assert_true(disk_restore(&second, "restored"));
 }
 
+/* ---- the order of those that wait ---- */
+
+/* How many sends wait for a slot; the job of one of them. */
+static size_t waiting(struct far_engine *engine, uint64_t *ret_job)
+{
+    size_t count = 0;
+    pthread_mutex_lock(&engine->mutex);
+    for (const struct far_attempt *a = engine->attempts; a != NULL; a = a->next) {
+        if (a->waits_for != NULL) {
+            *ret_job = a->order.job_id;
+            count++;
+        }
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    return count;
+}
+
+static void until_waiting(size_t count, uint64_t *ret_job)
+{
+    while (waiting(pair.source, ret_job) != count) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* far-poll: the engine says nothing when that comes */
+    }
+}
+
+static void of_those_that_wait_the_one_that_is_due_first_goes_first(void **state)
+{
+    enum { FIRST_JOB = 800, LATE = FAR_ENGINE_TRANSFERS_MAX, SOON, NEVER, JOBS };
+    struct engine_disk disk;
+    uint64_t job = 0;
+    disk_make(&disk, &pair, "disk", MIB, seed);
+    snprintf(disk.freeze.freeze_ref, sizeof disk.freeze.freeze_ref, "live:x");
+    for (uint64_t i = 0; i < JOBS; i++) { /* all but SOON find no receiver and keep the slots that they get */
+        struct far_engine_order send = disk_order(&disk, FAR_ENGINE_SEND, FIRST_JOB + i, TASK_SEND, 1);
+        send.disk_id = 100 + i;
+        send.due_ms = i == LATE ? 9000 : i == SOON ? 5000 : 0;
+        disk_start(&disk, &send);
+        while (i + 1 == LATE && atomic_load(&pair.source->sending_hint) < LATE) {
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* far-poll: until all slots are taken */
+        }
+    }
+    struct far_engine_order receive = disk_order(&disk, FAR_ENGINE_RECEIVE, FIRST_JOB + SOON, TASK_RECEIVE, 1);
+    receive.disk_id = 100 + SOON;
+    disk_start(&disk, &receive);
+    until_waiting(3, &job);
+    far_engine_cancel(pair.source, FIRST_JOB + 3, TASK_SEND, 1);
+    assert_int_equal(pair_wait(&pair, FIRST_JOB + SOON, TASK_SEND, 1).state, FAR_ENGINE_DONE);
+    until_waiting(1, &job);
+    assert_int_equal(job, FIRST_JOB + NEVER); /* what SOON gave back went to LATE */
+}
+
 int main(void)
 {
     const char *given = getenv("FAR_SEED");
@@ -382,6 +433,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_link_that_dies_and_comes_back_is_found_again, setup, teardown),
         cmocka_unit_test_setup_teardown(a_target_may_dial_a_source_that_listens, setup, teardown),
         cmocka_unit_test_setup_teardown(blocks_that_are_known_need_no_buffers, setup, teardown),
+        cmocka_unit_test_setup_teardown(of_those_that_wait_the_one_that_is_due_first_goes_first, setup, teardown),
     };
     return cmocka_run_group_tests_name("engine_list", tests, NULL, NULL);
 }
