@@ -9,10 +9,12 @@ reported). For each point, as it comes, a checker recovers every disk from the v
 killed, and compares. At the end the newest points are read once more, now by the product's own recovery.
 
 A round waits for a phase (freeze, a share of a send, the end of a receive, seal, release, no cycle), then strikes: a source or a target
-node (mostly the one that has the task), leader, follower, two of them, a process that stands still for a while (SIGSTOP), or the
-connections between nodes, or those to and between servers. What was killed comes back after a random while, also one longer than a lease.
+node (mostly the one that has the task), leader, follower, two of them, all servers, everything, a process that stands still for a while
+(SIGSTOP), or the connections between nodes, or those to and between servers. What was killed comes back after a random while, also one
+longer than a lease.
 
-FAR_ROUNDS is how many, FAR_SEED what is chosen (what the processes make of it is theirs). Needs root.
+FAR_ROUNDS is how many, FAR_SEED what is chosen (what the processes make of it is theirs), FAR_SCALE makes the disks so many times larger.
+Needs root.
 
 far-timeout: 280
 """
@@ -34,18 +36,20 @@ import watchlib
 
 MIB, BLOCK = farlib.MIB, farlib.BLOCK
 ROUNDS = int(os.environ.get("FAR_ROUNDS") or 6)
+SCALE = int(os.environ.get("FAR_SCALE") or 1)
 LEASE_MS = 4000
 BACKLOG = 60  # points that wait for the checker, before rounds wait for it
 CLONE_NEWNS = 0x00020000
 PUNCH = 3  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
 PLANS = ("one", "two")
 PHASES = ("freeze", "send", "send", "receive", "seal", "release", "between")
-VICTIMS = {"source": 22, "target": 22, "leader": 11, "follower": 9, "two at once": 8, "stall": 6, "cut data": 16, "cut servers": 6}
+VICTIMS = {"source": 20, "target": 20, "leader": 10, "follower": 8, "two at once": 8, "all servers": 4, "everything": 4, "stall": 6,
+           "cut data": 15, "cut servers": 5}
 WORKLOADS = {  # name: adapter, sizes of its disks, plan. Late reads make transfers long enough to be hit
-    "quick": ("file", (12 * MIB,), "one"),
-    "pair": ("file", (6 * MIB + 5 * 4096, 3 * MIB + 512), "one"),
-    "slow": ("fault:file?rd=50000", (16 * MIB,), "one"),
-    "slower": ("fault:file?rd=120000", (10 * MIB,), "two"),
+    "quick": ("file", (SCALE * 12 * MIB,), "one"),
+    "pair": ("file", (SCALE * 6 * MIB + 5 * 4096, 3 * MIB + 512), "one"),
+    "slow": ("fault:file?rd=50000", (SCALE * 16 * MIB,), "one"),
+    "slower": ("fault:file?rd=120000", (SCALE * 10 * MIB,), "two"),
 }
 libc = ctypes.CDLL(None, use_errno=True)
 cluster = seed = cycles = checker = None
@@ -74,7 +78,7 @@ def change_one(rng, images):
             file.seek(size - rng.randrange(1, 4096))
             file.write(rng.randbytes(1))
         else:
-            count, most = {"scatter": (24, 9000), "pages": (40, 512), "burst": (1, 3 * MIB // 2), "zero": (4, BLOCK)}[kind]
+            count, most = {"scatter": (24, 9000), "pages": (40, 512), "burst": (1, SCALE * 3 * MIB // 2), "zero": (4, BLOCK)}[kind]
             for _ in range(rng.randrange(1, count + 1)):
                 length = min(rng.randrange(1, most + 1), size)
                 file.seek(rng.randrange(size - length + 1))
@@ -168,26 +172,28 @@ class Rounds:
             return self.cut(kind)
         if kind == "stall":
             return self.stall(self.node("protected" if aim < 0.5 else "recovery", task, self.rng.random()), away)
-        processes = []
-        if kind in ("source", "two at once"):
-            processes.append(self.node("protected", task, aim))
-        if kind == "target":
-            processes.append(self.node("recovery", task, aim))
-        if kind == "leader" or (kind == "two at once" and aim < 0.5):
-            processes.append(cluster.leader() or self.rng.choice(list(cluster.servers.values())))
-        elif kind == "two at once":
-            processes.append(self.node("recovery", task, aim))
-        if kind == "follower":
-            leader = cluster.leader()
-            processes.append(self.rng.choice([s for s in cluster.servers.values() if s is not leader]))
+        processes = self.those(kind, task, aim)
         for process in processes:
             process.process.kill()
         for process in processes:
             process.kill()
         threading.Event().wait(away)
+        self.rng.shuffle(processes)
         for process in processes:
             start(process)
         return "%s for %.1f s" % (" and ".join(p.name for p in processes), away)
+
+    def those(self, kind, task, aim):
+        """Who is killed."""
+        servers, source, target = list(cluster.servers.values()), self.node("protected", task, aim), self.node("recovery", task, aim)
+        if kind in ("source", "target"):
+            return [source if kind == "source" else target]
+        if kind in ("all servers", "everything"):
+            return servers if kind == "all servers" else cluster.processes()
+        leader = cluster.leader() or self.rng.choice(servers)
+        if kind == "two at once":
+            return [source, leader if aim < 0.5 else target]
+        return [leader] if kind == "leader" else [self.rng.choice([server for server in servers if server is not leader])]
 
     def stall(self, process, away):
         os.kill(process.pid, signal.SIGSTOP)
@@ -263,7 +269,7 @@ def tool(*argv):
 def mount_xfs():
     tool("mount", "--make-rprivate", "/")
     os.mkdir(path("xfs"))
-    tool("truncate", "-s", "3G", path("fs"))
+    tool("truncate", "-s", "%dG" % (3 * SCALE), path("fs"))
     tool("mkfs.xfs", "-q", "-m", "reflink=1", path("fs"))
     tool("mount", "-t", "xfs", "-o", "loop", path("fs"), path("xfs"))
 
