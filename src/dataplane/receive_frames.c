@@ -11,6 +11,7 @@ enum {
     PAGES_PAY = 12,   /* of 16 pages of a block on average fewer come: it is worth saying what is there */
     PAGES_PROBE = 16, /* else one offer of so many finds out whether that has changed */
     PAGES_KNOWN = 64, /* blocks that make an average */
+    PAGE_WEIGHT = 256 * 1024, /* towards the next checkpoint, in stored bytes, of a page of the map */
 };
 
 static struct receive_group *group_of(struct far_receive *receive, uint64_t number)
@@ -132,6 +133,18 @@ static int push_want(struct receive_lane *lane, const struct far_transfer_want *
     return 0;
 }
 
+/* Pages of the map that change and did not with the offer before: the source keeps them until a checkpoint. */
+static uint64_t pages_of(struct far_receive *receive, const struct far_transfer_offer *offer)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < (size_t)offer->block_count + offer->run_count; i++) {
+        uint64_t block = i < offer->block_count ? offer->blocks[i] : offer->runs[i - offer->block_count].first_block;
+        count += block / FAR_MAP_FANOUT != receive->last_page;
+        receive->last_page = block / FAR_MAP_FANOUT;
+    }
+    return count;
+}
+
 static int take_offer(struct receive_lane *lane, const struct far_frame *frame, bool *ret_own, struct far_error *err)
 {
     struct far_receive *receive = lane->receive;
@@ -154,6 +167,7 @@ static int take_offer(struct receive_lane *lane, const struct far_frame *frame, 
     want.group = offer.group;
     want.mask = group.wanted;
     pthread_mutex_lock(&receive->mutex);
+    receive->stored_bytes += pages_of(receive, &offer) * PAGE_WEIGHT;
     receive->offers++;
     bool paged = pages_pay(receive);
     pthread_mutex_unlock(&receive->mutex);

@@ -108,6 +108,7 @@ struct far_receive {
     bool busy;
     uint64_t paged_blocks, paged_pages; /* lately: of blocks in pages, how many pages came */
     uint64_t offers;                    /* so far */
+    uint64_t last_page;                 /* of the map, in the last of them */
     uint64_t settled_block; /* everything below it is in the replica, perhaps not durable yet */
     uint64_t stored_bytes;  /* since the last checkpoint */
     bool fin, complete;

@@ -384,6 +384,12 @@ static void next_chunks(struct far_send *send, struct send_worker *worker, size_
     pthread_mutex_unlock(&send->mutex);
     rc = rc == 0 && count > 0 ? do_chunks(worker, chunks, count, &error) : rc;
     pthread_mutex_lock(&send->mutex);
+    if (far_source_map_is_crowded(send->map)) {
+        uint64_t low = send_low_block(send);
+        pthread_mutex_unlock(&send->mutex);
+        far_source_map_pass(send->map, low);
+        pthread_mutex_lock(&send->mutex);
+    }
     send->busy--;
     worker->low_block = worker->open != NULL ? worker->open->low_block : UINT64_MAX;
     if (rc != 0) {

@@ -214,6 +214,7 @@ static int write_next(struct send_lane *lane, struct far_error *err)
     } else if (mark_is_due(send, now_ms, &low)) {
         pthread_mutex_unlock(&send->mutex);
         rc = write_block(lane, FAR_TRANSFER_MARK, low, err);
+        far_source_map_pass(send->map, low);
         pthread_mutex_lock(&send->mutex);
     } else if (send->to_offer.first != NULL && send->groups_open < send->credit.groups) {
         rc = write_group_offer(lane, err);

@@ -41,6 +41,7 @@ static struct smap_page *add(struct far_source_map *map, unsigned level, uint64_
     page->next = *bucket;
     *bucket = page;
     map->open_count++;
+    atomic_fetch_add(&map->opened, 1);
     return page;
 }
 
@@ -391,7 +392,7 @@ static int compare_pages(const void *a, const void *b)
 }
 
 /* All open pages of a level that end before the block, the lowest first: the journal is in order. */
-static int close_level(struct far_source_map *map, unsigned level, uint64_t block, struct far_error *err)
+static int close_level(struct far_source_map *map, unsigned level, uint64_t block, bool with_dirty, struct far_error *err)
 {
     struct smap_page **pages = malloc((map->open_count + 1) * sizeof(*pages));
     size_t count = 0;
@@ -399,7 +400,7 @@ static int close_level(struct far_source_map *map, unsigned level, uint64_t bloc
     for (size_t i = 0; rc == 0 && i < SMAP_BUCKETS; i++) {
         for (struct smap_page *page = map->buckets[i]; page != NULL; page = page->next) {
             bool ends = (page->index + 1) * span_of(level) <= block || block == map->blocks;
-            if (page->level == level && ends) {
+            if (page->level == level && ends && (with_dirty || (!page->dirty && page->state == SMAP_OPEN))) {
                 pages[count++] = page;
             }
         }
@@ -414,13 +415,30 @@ static int close_level(struct far_source_map *map, unsigned level, uint64_t bloc
     return rc;
 }
 
+bool far_source_map_is_crowded(struct far_source_map *map)
+{
+    return atomic_load(&map->opened) >= SMAP_CROWD;
+}
+
+void far_source_map_pass(struct far_source_map *map, uint64_t block)
+{
+    atomic_store(&map->opened, 0);
+    pthread_mutex_lock(&map->closing);
+    pthread_mutex_lock(&map->mutex);
+    if (!map->replaying) {
+        close_level(map, 0, block, false, NULL);
+    }
+    pthread_mutex_unlock(&map->mutex);
+    pthread_mutex_unlock(&map->closing);
+}
+
 int far_source_map_close_to(struct far_source_map *map, uint64_t block, struct far_error *err)
 {
     pthread_mutex_lock(&map->closing);
     pthread_mutex_lock(&map->mutex);
     int rc = ready(map, err);
     for (unsigned level = 0; rc == 0 && level < map->height; level++) {
-        rc = close_level(map, level, block, err);
+        rc = close_level(map, level, block, true, err);
     }
     if (rc == 0 && block > map->closed) {
         map->closed = block;

@@ -65,6 +65,10 @@ void far_source_map_ask_again(struct far_source_map *map);
 int far_source_map_take(struct far_source_map *map, unsigned level, uint64_t index,
                         const struct far_hash256 hashes[FAR_MAP_FANOUT], struct far_error *err);
 
+/* Nothing before the block is in work: pages there in which nothing differs from the base need not stay open. */
+void far_source_map_pass(struct far_source_map *map, uint64_t block);
+/* Many pages were opened since then: it is time. */
+bool far_source_map_is_crowded(struct far_source_map *map);
 /* Nothing before the block will be set any more. FAR_BUSY: pages above must come first; try again. */
 int far_source_map_close_to(struct far_source_map *map, uint64_t block, struct far_error *err);
 /* The audit found that the block changed although no list said so: the journal keeps it for whoever ends this view. */

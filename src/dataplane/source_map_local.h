@@ -5,11 +5,13 @@
 #include "dataplane/source_map.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 enum {
     SMAP_BUCKETS = 1024,
     SMAP_REGION_BITS = 36, /* of the cache file a level: 64 TiB need half of it for their leaves */
     SMAP_PATH_MAX = 4096,
+    SMAP_CROWD = 512, /* pages, 4 MiB */
 };
 
 enum smap_state {
@@ -47,6 +49,7 @@ struct far_source_map {
     struct far_hash256 lone; /* of a disk of one page: that page, by the journal */
     struct smap_page *buckets[SMAP_BUCKETS];
     size_t open_count, asked_count;
+    _Atomic size_t opened; /* since the last pass */
     int cache_fd; /* -1: none */
     int journal_fd;
     char *journal_path;
