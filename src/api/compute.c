@@ -28,7 +28,7 @@ static void compute_now(struct far_api_request *request)
     struct far_error err = {0};
     json_t *answer = NULL;
     int rc = request->compute(request, &answer, &err);
-    if (rc == 0) {
+    if (rc == 0 && request->compute_type == NULL) {
         rc = far_json_write(answer, &request->made, &err);
     }
     json_decref(answer);
@@ -113,7 +113,8 @@ static void computed(struct far_api_request *request)
         far_api_problem(request, 0, &err);
         return;
     }
-    far_api_answer_bytes(request, request->compute_status, "application/json", &request->made);
+    const char *type = request->compute_type != NULL ? request->compute_type : "application/json";
+    far_api_answer_bytes(request, request->compute_status, type, &request->made);
 }
 
 static int own(struct far_api_request *request, struct far_slice *text, struct far_error *err)

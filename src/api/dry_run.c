@@ -49,7 +49,7 @@ static json_t *answer_of(const struct far_api_request *request, const struct far
 }
 
 /* The time that the leader would stamp: now, or with ?at= that of the past state. */
-static int stamp(struct far_api_request *request, struct far_log_view *view, uint64_t *ret_ms, struct far_error *err)
+int far_api_stamp(struct far_api_request *request, struct far_log_view *view, uint64_t *ret_ms, struct far_error *err)
 {
     struct far_row_progress progress;
     struct far_key key = far_key(&far_schema_row_progress);
@@ -86,7 +86,7 @@ static int decide(struct far_api_request *request, struct far_log_view *view, st
     struct far_result result = {0};
     json_t *answer = NULL, *changes = NULL, *events = json_array();
     bool more = false;
-    int rc = stamp(request, view, &request->command.proposed_at_ms, err);
+    int rc = far_api_stamp(request, view, &request->command.proposed_at_ms, err);
     bool needs_zone = false;
     if (rc == 0 && request->before.kind != 0) {
         request->before.proposed_at_ms = request->command.proposed_at_ms;

@@ -14,6 +14,7 @@ libapi_la_SOURCES = \
 	src/api/dry_run.c \
 	src/api/explain.c \
 	src/api/export_piece.c \
+	src/api/show_figures.c \
 	src/api/events.c \
 	src/api/head_list.c \
 	src/api/history_gap.c \
@@ -24,6 +25,7 @@ libapi_la_SOURCES = \
 	src/api/http_scan.c src/api/http_scan.h \
 	src/api/http_watch.c src/api/http_watch.h \
 	src/api/json.c src/api/json.h \
+	src/api/metrics.c \
 	src/api/policies.c \
 	src/api/read.c src/api/read_cluster.c \
 	src/api/request.h \

@@ -422,6 +422,7 @@ static int part_to_json(struct reader *reader, const struct far_schema *table, v
         struct far_slice why = {0};
         rc = far_query_wait(&reader->view.state, row, &reader->scratch, &why, err);
         json_object_set_new(*ret_json, "waits_for", far_json_text(why));
+        rc = rc != 0 ? rc : far_api_task_figures(&reader->running, row, &reader->scratch, *ret_json, err);
     }
     if (rc == 0 && table == &far_schema_row_checkpoint_member) {
         void *point = NULL;
@@ -519,6 +520,23 @@ void far_api_throttle(struct far_api_request *request)
     far_api_compute(request, 200, compute_throttle);
 }
 
+/* How a job goes, or how a plan stands with its RPO. */
+static int add_figures(struct reader *reader, const struct far_schema *table, uint64_t id, json_t *json, struct far_error *err)
+{
+    struct far_api_request *request = reader->request;
+    uint64_t now_ms = 0;
+    if (table == &far_schema_row_job) {
+        void *row = NULL;
+        int rc = get_row(reader, table, id, &row, err);
+        return rc != 0 ? rc : far_api_job_figures(&reader->view.state, row, &request->arena, json, err);
+    }
+    if (table != &far_schema_row_plan) {
+        return 0;
+    }
+    int rc = far_api_stamp(request, &reader->view, &now_ms, err);
+    return rc != 0 ? rc : far_api_plan_rpo(&reader->view.state, id, now_ms, &request->arena, json, err);
+}
+
 static int object(struct reader *reader, json_t **ret_answer, struct far_error *err)
 {
     const struct far_schema *table = reader->request->route->schema;
@@ -538,6 +556,7 @@ static int object(struct reader *reader, json_t **ret_answer, struct far_error *
         }
     }
     rc = rc == 0 ? add_throttle(reader, table, id, json, err) : rc;
+    rc = rc == 0 ? add_figures(reader, table, id, json, err) : rc;
     if (rc != 0) {
         json_decref(json);
         return rc;

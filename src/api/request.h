@@ -73,6 +73,7 @@ struct far_api_request {
     struct far_buf made; /* an answer that was made on another thread */
     far_api_compute_fn compute;
     int compute_status; /* of success */
+    const char *compute_type; /* what it makes is text of this type, in `made`; NULL: JSON */
     struct far_api_request *next_computed;
     char *token_text; /* TOKEN: answered once the command is accepted; in the arena */
     struct far_log_skip *skip; /* SKIP_ENTRY; in the arena */
@@ -112,7 +113,22 @@ int far_api_worker_start(struct far_api_worker **ret_worker, struct far_error *e
 /* Ends what runs, gives up what waits: every done is called. NULL is allowed. */
 void far_api_worker_stop(struct far_api_worker *worker);
 
+/* ---- show_figures.c ---- */
+/* Adds "figures" to the JSON of a task (as far_query_running() shows it) or job, null where it has none. */
+int far_api_task_figures(struct far_state *state, const struct far_row_task *task, struct far_arena *arena, json_t *json,
+                         struct far_error *err);
+int far_api_job_figures(struct far_state *state, const struct far_row_job *job, struct far_arena *arena, json_t *json,
+                        struct far_error *err);
+/* Adds "rpo" to the JSON of a plan. */
+int far_api_plan_rpo(struct far_state *state, uint64_t plan_id, uint64_t now_ms, struct far_arena *arena, json_t *json,
+                     struct far_error *err);
+void far_api_plan_history(struct far_api_request *request);
+/* ---- metrics.c ---- */
+void far_api_metrics(struct far_api_request *request);
+
 /* ---- dry_run.c ---- */
+/* The time that the leader would stamp: now, or with ?at= that of the past state. */
+int far_api_stamp(struct far_api_request *request, struct far_log_view *view, uint64_t *ret_ms, struct far_error *err);
 /* The request's command is made; answers what it would do. */
 void far_api_dry_run(struct far_api_request *request);
 /* Decides the command on the overlay as of that log entry and appends its events, as JSON, to the array; a rejection is the error. */

@@ -21,6 +21,7 @@ enum far_route_action {
     FAR_ROUTE_RETENTION,
     FAR_ROUTE_RECOVERY_POLICY,
     FAR_ROUTE_RESYNC, /* what one would read, and for how long */
+    FAR_ROUTE_HISTORY, /* the newest cycles of a plan */
     FAR_ROUTE_EVENTS,
     FAR_ROUTE_LIST,    /* rows of a table */
     FAR_ROUTE_OBJECT,  /* one row by name or id, with its parts */
@@ -37,6 +38,7 @@ enum far_route_action {
     FAR_ROUTE_BACKUP_MAKE, /* from here on: files of this server, no state */
     FAR_ROUTE_BACKUP_LIST,
     FAR_ROUTE_BACKUP_PIECE,
+    FAR_ROUTE_METRICS,
 };
 
 struct far_route {

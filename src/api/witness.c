@@ -80,7 +80,7 @@ static int count_others(struct far_state *state, const struct far_log_status *st
 
 bool far_api_is_for_users(const struct far_route *route)
 {
-    return route->action > FAR_ROUTE_LOG_HEAD && route->action != FAR_ROUTE_SKIP_ENTRY;
+    return route->action > FAR_ROUTE_LOG_HEAD && route->action != FAR_ROUTE_SKIP_ENTRY && route->action != FAR_ROUTE_METRICS;
 }
 
 int far_api_check_witness(struct far_api_request *request, struct far_log_view *view, struct far_error *err)

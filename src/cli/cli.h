@@ -169,6 +169,15 @@ int cli_run_log_explain(struct cli *cli, struct far_error *err);
 int cli_run_log_export(struct cli *cli, struct far_error *err);
 /* Hexadecimal digits as bytes. */
 int cli_write_hex(FILE *file, const char *hex, struct far_error *err);
+/* ---- figures_command.c ---- */
+/* How a replication goes, and a line for each disk; nothing of another job. */
+void cli_print_cycle(FILE *out, const json_t *job);
+/* How a plan stands with its RPO; now_ms: wall clock. */
+void cli_print_rpo(FILE *out, const json_t *rpo, uint64_t now_ms);
+/* Shows a job once a second until it is over: drawn over on a terminal, else every ten seconds below each other. */
+int cli_run_job_watch(struct cli *cli, struct far_error *err);
+int cli_run_plan_history(struct cli *cli, struct far_error *err);
+
 /* ---- throttle_command.c ---- */
 /* "20MB", "400Mbit", "unlimited", "pause". FAR_INVALID says how to write it. Pure, as the others. */
 int cli_parse_rate(const char *text, uint64_t *ret_bytes_per_s, struct far_error *err);

@@ -4,6 +4,7 @@ libcli_la_SOURCES = \
 	src/cli/changes.c \
 	src/cli/cli.c src/cli/cli.h \
 	src/cli/events_command.c \
+	src/cli/figures_command.c \
 	src/cli/head_command.c \
 	src/cli/help.c \
 	src/cli/log_command.c \

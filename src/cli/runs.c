@@ -100,7 +100,15 @@ int cli_run_show(struct cli *cli, struct far_error *err)
             cli_throttle_text(json_object_get(object, "throttle"), text, sizeof text);
             json_object_set_new(object, "throttle", json_string(text));
         }
+        json_t *rpo = json_incref(json_object_get(object, "rpo"));
+        json_object_del(object, "rpo");
+        json_object_del(object, "rpo_from_ms"); /* what they come to is said below */
+        json_object_del(object, "rpo_due_ms");
         cli_print_object(cli->out, object, 0);
+        if (json_is_object(rpo)) {
+            cli_print_rpo(cli->out, rpo, far_clock_wall_ms());
+        }
+        json_decref(rpo);
     }
     json_decref(object);
     return 0;
@@ -136,6 +144,7 @@ static void print_job(FILE *out, json_t *job)
                                                       : waits != NULL                    ? waits
                                                                                          : ""));
     }
+    cli_print_cycle(out, job);
     fputc('\n', out);
     cli_print_table(out, tasks, "task:TASK kind:KIND state:STATE workload:WORKLOAD node:NODE attempt:ATTEMPT "
                                 "bytes_done:DONE bytes_total:OF bytes_sent:SENT note:NOTE");

@@ -83,12 +83,13 @@ int far_figures_show(struct far_step *step, const struct far_row_task *task, str
 
 struct far_saved far_saved_of(uint64_t looked_at, uint64_t sent, uint64_t zero, uint64_t known, uint64_t wanted)
 {
-    uint64_t equal = less(less(less(looked_at, zero), known), wanted);
-    return (struct far_saved){.bytes = less(looked_at, sent),
+    uint64_t equal = less(less(less(looked_at, zero), known), wanted), saved = less(looked_at, sent);
+    uint64_t encoded = less(less(less(saved, zero), known), equal); /* of what is wanted some is still to be sent */
+    return (struct far_saved){.bytes = saved,
                               .zero = zero,
                               .known = known,
                               .unchanged = equal,
-                              .encoding = less(wanted, sent)};
+                              .encoding = encoded < less(wanted, sent) ? encoded : less(wanted, sent)};
 }
 
 /* ---- jobs ---- */

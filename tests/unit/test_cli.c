@@ -274,6 +274,76 @@ static void a_wait_says_why(void **unused)
     }
 }
 
+/* What a printer of JSON writes; to be freed. */
+static char *printed(void (*print)(FILE *file, const json_t *json), const char *json)
+{
+    char *text = NULL;
+    size_t size = 0;
+    json_t *object = json_loads(json, 0, NULL);
+    FILE *file = open_memstream(&text, &size);
+    assert_non_null(object);
+    assert_non_null(file);
+    print(file, object);
+    fclose(file);
+    json_decref(object);
+    return text;
+}
+
+static void a_cycle_shows_a_line_for_each_disk(void **unused)
+{
+    char *text = printed(cli_print_cycle,
+                         "{\"state\":\"running\",\"bytes_total\":104857600,\"bytes_done\":52428800,\"bytes_changed\":26214400,"
+                         "\"bytes_sent\":15728640,\"figures\":{\"bytes_saved\":36700160,\"reduction_ppm\":700000,"
+                         "\"bytes_zero\":5242880,"
+                         "\"bytes_unchanged\":20971520,\"bytes_known\":0,\"bytes_encoded_away\":10485760,\"bytes_per_s\":10485760,"
+                         "\"left_for_ms\":5000,\"bottleneck\":\"target_write\",\"bottleneck_node\":\"n2\"},"
+                         "\"tasks\":[{\"kind\":\"freeze\"},"
+                         "{\"kind\":\"send\",\"state\":\"running\",\"workload\":\"web\",\"disk\":\"root\",\"bytes_total\":104857600,"
+                         "\"bytes_done\":52428800,\"bytes_changed\":26214400,\"bytes_sent\":15728640,\"figures\":{\"bytes_saved\":36700160,"
+                         "\"window_bytes\":33554432,\"streams\":4,\"bytes_per_s\":10485760,\"left_for_ms\":5000,"
+                         "\"bottleneck\":\"source_read\",\"bottleneck_node\":\"n1\"}},"
+                         "{\"kind\":\"send\",\"state\":\"ready\",\"workload\":\"web\",\"disk\":\"data\",\"figures\":null}]}");
+    assert_string_equal(text,
+                        "looked at 50.0 MiB of 100.0 MiB, 25.0 MiB changed, 15.0 MiB sent\n"
+                        "saved 35.0 MiB (70.0 %): 5.0 MiB zero, 20.0 MiB unchanged, 10.0 MiB pages and compression\n"
+                        "10.0 MiB/s now, about 0:05 left, held up by: target write at n2\n"
+                        "\n"
+                        "DISK      STATE    DONE  OF         CHANGED   SENT      SAVED     WINDOW    STREAMS  RATE        "
+                        "LEFT  BOTTLENECK\n"
+                        "web/root  running  50 %  100.0 MiB  25.0 MiB  15.0 MiB  35.0 MiB  32.0 MiB  4        10.0 MiB/s  "
+                        "0:05  source read at n1\n"
+                        "web/data  ready    -     0 B        0 B       0 B       -         -         -        -           -     -\n");
+    free(text);
+    text = printed(cli_print_cycle, "{\"kind\":\"recover\",\"figures\":null}");
+    assert_string_equal(text, "");
+    free(text);
+}
+
+static void print_rpo_at(FILE *file, const json_t *rpo)
+{
+    cli_print_rpo(file, rpo, 1000000);
+}
+
+static void a_plan_says_how_late_it_is_and_why(void **unused)
+{
+    char *text = printed(print_rpo_at, "{\"promised_s\":3600,\"newest_ms\":1000,\"workload\":\"web\",\"age_s\":4000,\"slack_s\":-400,"
+                                       "\"late\":true,\"expected_ms\":1060000,\"reasons\":[{\"text\":\"a\\u001bb\"},{\"text\":\"c\"}]}");
+    assert_string_equal(text, "recovery point: 1:06:40 old, of 1970-01-01 00:00:01 UTC (workload 'web')\n"
+                              "promised RPO: 1:00:00, LATE by 6:40\n"
+                              "next point: about 1970-01-01 00:17:40 UTC, in 1:00\n"
+                              "why it is late:\n"
+                              "  - a?b\n"
+                              "  - c\n");
+    free(text);
+    text = printed(print_rpo_at, "{\"promised_s\":0,\"newest_ms\":null,\"workload\":null,\"slack_s\":null,\"late\":false,"
+                                 "\"reasons\":[{\"text\":\"it is stopped\"}]}");
+    assert_string_equal(text, "recovery point: none yet\n"
+                              "promised RPO: none ('farshore plan set-policy NAME --rpo SECONDS' makes one)\n"
+                              "what the next point waits for:\n"
+                              "  - it is stopped\n");
+    free(text);
+}
+
 static void every_command_to_a_server_can_be_tried_out(void **unused)
 {
     struct far_error err;
@@ -731,6 +801,8 @@ int main(void)
         cmocka_unit_test(a_resync_shows_first_what_it_would_read),
         cmocka_unit_test(rates_and_windows_are_read_as_people_write_them),
         cmocka_unit_test(a_wait_says_why),
+        cmocka_unit_test(a_cycle_shows_a_line_for_each_disk),
+        cmocka_unit_test(a_plan_says_how_late_it_is_and_why),
         cmocka_unit_test(help_finds_topics_or_what_is_near),
         cmocka_unit_test(a_wrong_command_line_is_json_too_where_that_is_wanted),
         cmocka_unit_test(a_job_that_is_not_there_is_said),

@@ -31,7 +31,7 @@ static void fill_list(const struct far_field *field, struct far_list *list, unsi
 {
     static const struct far_slice texts[2] = {{(const uint8_t *)"a", 1}, {(const uint8_t *)"b-\xc3\xa4", 4}};
     static const uint64_t numbers[2] = {1, INT64_MAX};
-    list->count = 2;
+    list->count = field->max < 2 ? field->max : 2;
     if (field->type == FAR_TYPE_LIST) {
         uint8_t *items = far_arena_alloc(&arena, 2 * field->element->size);
         fill(field->element, items, depth + 1);
@@ -470,7 +470,7 @@ static void fields_of_the_table_exist(void **unused)
             assert_true(found);
         }
         bool is_read = route->action == FAR_ROUTE_OBJECT || route->action == FAR_ROUTE_BACKUP_PIECE || route->action == FAR_ROUTE_RESYNC ||
-                       route->action == FAR_ROUTE_THROTTLE;
+                       route->action == FAR_ROUTE_THROTTLE || route->action == FAR_ROUTE_HISTORY;
         assert_int_equal(route->path_field != NULL || is_read, strchr(route->pattern, '{') != NULL);
     }
 }
