@@ -73,6 +73,7 @@ class Cycles:
         self.points = queue.Queue()
         self.point_count, self.last_progress, self.ends = 0, time.monotonic(), collections.Counter()
         self.refused = []  # lists of changes: why
+        self.lost_freezes = set()  # job-task-attempt, as the views of the file adapter are called
 
     def follow(self, over):
         """Reads the stream of one server after the other; whichever dies, the cursor goes on with the next."""
@@ -126,6 +127,8 @@ class Cycles:
             if step in ("retry", "lose", "redo", "suspend"):
                 self.attempts[task.kind, step] += 1
                 task.state = "waiting"
+                if task.kind == "freeze" and step == "lose":
+                    self.lost_freezes.add("%d-%d-%d" % (data["job_id"], item["task"], item["attempt"] - 1))
             elif step == "assign":
                 task.state, task.node, task.began = "assigned", item["node_id"], time.monotonic()
             elif step in ("finish", "fail", "cancel"):
