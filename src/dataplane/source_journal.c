@@ -73,7 +73,7 @@ static void scan(struct far_source_map *map, const struct far_source_map_config 
     while (read_record(map, at, &type, &number, &hash)) {
         at += RECORD;
         if (type == DURABLE) {
-            map->closed = number;
+            map->closed = number > map->closed ? number : map->closed;
             map->journal_end = at;
         }
     }
@@ -84,6 +84,7 @@ static void scan(struct far_source_map *map, const struct far_source_map_config 
     }
     map->journal_at = HEAD;
     map->replaying = map->closed > 0;
+    map->journal_durable = map->closed;
 }
 
 void far_source_journal_restart(struct far_source_map *map)
@@ -93,6 +94,7 @@ void far_source_journal_restart(struct far_source_map *map)
         far_source_journal_remove(map);
     }
     map->journal_end = HEAD;
+    map->journal_durable = 0;
 }
 
 void far_source_journal_open(struct far_source_map *map, const struct far_source_map_config *config)
@@ -116,6 +118,12 @@ void far_source_journal_open(struct far_source_map *map, const struct far_source
     }
 }
 
+/* What was closed and is not durable is looked at again, so its page must be the base's. */
+static bool is_durable(const struct far_source_map *map, uint64_t index)
+{
+    return map->closed == map->blocks || (index + 1) * FAR_MAP_FANOUT <= map->closed;
+}
+
 bool far_source_journal_peek(struct far_source_map *map, uint64_t *ret_index, struct far_hash256 *ret_hash)
 {
     unsigned type;
@@ -123,7 +131,7 @@ bool far_source_journal_peek(struct far_source_map *map, uint64_t *ret_index, st
         if (!read_record(map, map->journal_at, &type, ret_index, ret_hash)) {
             return false;
         }
-        if (type == CLOSED) {
+        if (type == CLOSED && is_durable(map, *ret_index)) {
             return true;
         }
         map->journal_at += RECORD;
@@ -153,7 +161,11 @@ void far_source_map_durable(struct far_source_map *map, uint64_t block)
 {
     static const struct far_hash256 none;
     pthread_mutex_lock(&map->mutex);
-    append(map, DURABLE, block < map->closed ? block : map->closed, &none);
+    block = block < map->closed ? block : map->closed;
+    if (block > map->journal_durable) { /* each connection says it */
+        append(map, DURABLE, block, &none);
+        map->journal_durable = block;
+    }
     pthread_mutex_unlock(&map->mutex);
 }
 

@@ -54,6 +54,7 @@ struct far_source_map {
     int journal_fd;
     char *journal_path;
     uint8_t journal_head[256];
+    uint64_t journal_durable; /* what it says of that so far */
     uint64_t journal_at, journal_end; /* offsets: of the record to be replayed next, behind the last good one */
     bool replaying;
 };

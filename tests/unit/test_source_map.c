@@ -322,6 +322,37 @@ static void an_interrupted_view_is_taken_up_again(void **state)
     }
 }
 
+/* Each connection tells what is durable, the slow one late; and the process ends between closing pages and hearing of it. */
+static void what_is_not_durable_yet_is_the_base_s_again(void **state)
+{
+    struct plain base = plain_new(3000 * 65536ull);
+    cycle(NULL, &base, dir, 3);
+    struct plain now = plain_copy(&base, base.size_bytes);
+    struct far_source_map *map = map_new(&base, base.size_bytes, dir, "view");
+    far_source_map_begin(map, 0, true, base.size_bytes);
+    set(&base, &now, map, 5);
+    close_to(&base, map, 1024);
+    far_source_map_durable(map, 1024);
+    far_source_map_durable(map, 600);
+    set(&base, &now, map, 1300);
+    close_to(&base, map, 2048); /* block 1300 is in the journal and in the cache */
+    far_source_map_durable(map, 1100);
+    far_source_map_free(map);
+    map = map_new(&base, base.size_bytes, dir, "view");
+    assert_int_equal(far_source_map_known(map), 1024);
+    far_source_map_begin(map, 1024, true, base.size_bytes);
+    struct far_hash256 leaf;
+    far_map_get(now.map, 1300, &leaf);
+    open_block(&base, map, 1300);
+    assert_true(far_source_map_set(map, 1300, &leaf)); /* it has to be offered again */
+    close_to(&base, map, 3000);
+    expect_root(map, &now);
+    far_source_map_finish(map);
+    far_source_map_free(map);
+    far_map_free(base.map);
+    far_map_free(now.map);
+}
+
 static void another_view_or_job_or_base_begins_anew(void **state)
 {
     struct plain base = plain_new(3000 * 65536ull);
@@ -421,6 +452,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_disk_that_grew_keeps_its_base, setup, teardown),
         cmocka_unit_test_setup_teardown(a_page_that_is_not_the_base_s_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(an_interrupted_view_is_taken_up_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_not_durable_yet_is_the_base_s_again, setup, teardown),
         cmocka_unit_test_setup_teardown(another_view_or_job_or_base_begins_anew, setup, teardown),
         cmocka_unit_test_setup_teardown(damaged_files_cost_pages_never_the_root, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_grows_neither_with_the_disk_nor_with_the_change, setup, teardown),
