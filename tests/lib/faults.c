@@ -14,11 +14,11 @@
 static _Atomic int armed = FAR_FAULT_NONE;
 static _Atomic uint64_t seen;
 static _Atomic bool fired;
-static uint64_t strike_at;
-static bool strike_on;
-static int strike_errno;
-static bool shorten;
-static size_t shorten_to;
+static _Atomic uint64_t strike_at;
+static _Atomic bool strike_on;
+static _Atomic int strike_errno;
+static _Atomic bool shorten;
+static _Atomic size_t shorten_to;
 
 static void arm(enum far_fault what, uint64_t nth, int error, bool from)
 {

@@ -45,7 +45,7 @@ static int fetch(void *arg, uint64_t offset, struct far_adapter_extent *ret_exte
         if (e->offset + e->length <= offset) {
             continue;
         }
-        if (count == max || count == list->batch) {
+        if (count == max || (count >= list->batch && e->offset > offset)) { /* on and on, also where they overlap */
             *ret_next = e->offset;
             break;
         }
