@@ -112,6 +112,7 @@ static void session_init(struct far_receive *receive, const struct far_transfer_
     receive->stop = receive->own = receive->fin = receive->complete = receive->busy = false;
     receive->rc = 0;
     memset(receive->groups, 0, sizeof receive->groups);
+    memset(receive->newest, 0, sizeof receive->newest);
     receive->first = receive->last = NULL;
     receive->in_work = receive->queued = receive->awaited = receive->open_groups = 0;
     for (size_t i = 0; i < RECEIVE_ITEMS; i++) {
@@ -119,6 +120,9 @@ static void session_init(struct far_receive *receive, const struct far_transfer_
     }
     receive->paged_blocks = receive->paged_pages = receive->stored_bytes = 0;
     receive->settled_block = receive->frontier_block;
+    for (size_t i = 0; i < FAR_TRANSFER_LANES_MAX; i++) {
+        receive->lanes[i].told = false;
+    }
     receive->window_bytes = WINDOW_FIRST;
     receive->adapted_ms = far_clock_monotonic_ms();
     for (size_t i = 0; i < receive->engine->config.worker_count; i++) {
@@ -239,7 +243,7 @@ static int begin_session(struct far_receive *receive, struct far_visitor *visito
 
 static int join_session(struct far_receive *receive, struct far_visitor *visitor)
 {
-    struct far_transfer_welcome welcome = {.resume_block = receive->frontier_block};
+    struct far_transfer_welcome welcome = {0};
     struct far_error error;
     int rc = 0;
     if (!receive->active || memcmp(receive->session, visitor->hello.session, sizeof receive->session) != 0) {
@@ -247,6 +251,9 @@ static int join_session(struct far_receive *receive, struct far_visitor *visitor
         receive_say_error(visitor->stream, &error);
         return rc;
     }
+    pthread_mutex_lock(&receive->mutex);
+    welcome.resume_block = receive->frontier_block;
+    pthread_mutex_unlock(&receive->mutex);
     rc = say_welcome(receive, visitor->stream, &welcome, &error);
     if (rc == 0) {
         struct far_bstream *stream = visitor->stream;

@@ -8,6 +8,7 @@
 
 enum {
     ZERO_BATCH = 64,
+    ZERO_STEP = 4096, /* blocks of a run, between two looks at whether to go on */
     PAGES_PAY = 12,   /* of 16 pages of a block on average fewer come: it is worth saying what is there */
     PAGES_PROBE = 16, /* else one offer of so many finds out whether that has changed */
     PAGES_KNOWN = 64, /* blocks that make an average */
@@ -71,7 +72,16 @@ static int answer_blocks(struct far_receive *receive, const struct far_transfer_
     return rc;
 }
 
-static int answer_zeroes(struct far_receive *receive, const struct far_transfer_run *run, struct far_error *err)
+/* A run may be as long as the disk: does anybody still wait for it? */
+static int check_wanted(struct far_receive *receive, struct far_error *err)
+{
+    pthread_mutex_lock(&receive->mutex);
+    int rc = receive->stop ? far_fail(err, FAR_CANCELED, "the session is over") : far_attempt_check(receive->attempt, err);
+    pthread_mutex_unlock(&receive->mutex);
+    return rc;
+}
+
+static int answer_some_zeroes(struct far_receive *receive, const struct far_transfer_run *run, struct far_error *err)
 {
     struct far_hash256 before[ZERO_BATCH];
     uint64_t changed = 0;
@@ -85,6 +95,19 @@ static int answer_zeroes(struct far_receive *receive, const struct far_transfer_
     }
     atomic_fetch_add(&receive->attempt->bytes_changed, changed * FAR_BLOCK_BYTES);
     return rc == 0 && changed > 0 ? far_replica_set_zero(receive->replica, run->first_block, run->count, err) : rc;
+}
+
+static int answer_zeroes(struct far_receive *receive, const struct far_transfer_run *run, struct far_error *err)
+{
+    int rc = 0;
+    for (uint32_t at = 0; rc == 0 && at < run->count;) {
+        uint32_t rest = run->count - at, count = rest < ZERO_STEP ? rest : ZERO_STEP;
+        struct far_transfer_run some = {.first_block = run->first_block + at, .count = count};
+        rc = at == 0 ? 0 : check_wanted(receive, err);
+        rc = rc == 0 ? answer_some_zeroes(receive, &some, err) : rc;
+        at += count;
+    }
+    return rc;
 }
 
 /* Is it worth saying which pages of the old blocks are there? Under the mutex. */
@@ -145,6 +168,18 @@ static uint64_t pages_of(struct far_receive *receive, const struct far_transfer_
     return count;
 }
 
+/* Is it newer than what was offered in its slot before? What is not comes from a connection that is lost, and was offered again
+ * on another meanwhile: nobody waits for its answer, and nobody would send its data. */
+static bool is_news(struct far_receive *receive, uint64_t number)
+{
+    pthread_mutex_lock(&receive->mutex);
+    uint64_t *newest = &receive->newest[number % FAR_TRANSFER_SLOTS];
+    bool news = number > *newest;
+    *newest = news ? number : *newest;
+    pthread_mutex_unlock(&receive->mutex);
+    return news;
+}
+
 static int take_offer(struct receive_lane *lane, const struct far_frame *frame, bool *ret_own, struct far_error *err)
 {
     struct far_receive *receive = lane->receive;
@@ -155,12 +190,16 @@ static int take_offer(struct receive_lane *lane, const struct far_frame *frame, 
     if (rc != 0) {
         return rc;
     }
+    if (!is_news(receive, offer.group)) {
+        return 0;
+    }
     *ret_own = true;
     rc = answer_blocks(receive, &offer, &group, err);
     for (size_t i = 0; rc == 0 && i < offer.run_count; i++) {
         rc = answer_zeroes(receive, &offer.runs[i], err);
     }
     if (rc != 0) {
+        *ret_own = rc != FAR_CANCELED;
         return rc;
     }
     *ret_own = false;
@@ -176,6 +215,10 @@ static int take_offer(struct receive_lane *lane, const struct far_frame *frame, 
     }
     pthread_mutex_lock(&receive->mutex);
     struct receive_group *kept = group_of(receive, offer.group);
+    if (receive->newest[offer.group % FAR_TRANSFER_SLOTS] != offer.group) {
+        pthread_mutex_unlock(&receive->mutex);
+        return 0;
+    }
     receive->awaited -= kept->number != 0 && kept->wanted != 0; /* it was lost with its connection */
     receive->open_groups += (group.wanted != 0) - (kept->number != 0);
     if (group.wanted != 0) {

@@ -98,6 +98,7 @@ struct far_receive {
     bool own; /* the error is of this side: another session cannot help */
     struct far_error error;
     struct receive_group groups[FAR_TRANSFER_SLOTS];
+    uint64_t newest[FAR_TRANSFER_SLOTS]; /* number that was offered last in each slot */
     struct receive_item items[RECEIVE_ITEMS];
     struct receive_item *first, *last; /* to be stored */
     size_t queued;                     /* of them */

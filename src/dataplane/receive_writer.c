@@ -90,11 +90,13 @@ static int write_page(struct receive_lane *lane, struct far_error *err)
     memmove(lane->pages, lane->pages + 1, --lane->page_count * sizeof lane->pages[0]);
     pthread_cond_broadcast(&receive->room);
     pthread_mutex_unlock(&receive->mutex);
+    bool own = false;
     int rc = page == NULL ? far_fail(err, FAR_LIMIT, "no memory for a page of a map") : 0;
     if (rc == 0) {
         page->level = (uint8_t)level;
         page->index = index;
         rc = far_point_page(receive->base, level, index, (struct far_hash256 *)page->hashes, err);
+        own = rc != 0 && rc != FAR_INVALID; /* it will not be there the next time either; invalid: of the source's making */
     }
     if (rc == 0) {
         size_t len = far_transfer_page_encode(page, head);
@@ -102,6 +104,10 @@ static int write_page(struct receive_lane *lane, struct far_error *err)
     }
     free(page);
     pthread_mutex_lock(&receive->mutex);
+    if (own) {
+        far_error_context(err, "read the map of the base point");
+        receive_stop(receive, rc, err, true);
+    }
     return rc;
 }
 
@@ -132,15 +138,18 @@ static int write_next(struct receive_lane *lane, uint64_t *written_ms, struct fa
     return rc;
 }
 
-/* Has every connection heard the end? If all were cut the source comes again and is answered from the vault. */
+/* Has every connection heard the end? If all were cut a source that dials comes again and is answered from the vault; one that
+ * is dialed can only be told by this attempt. */
 static bool all_told(const struct far_receive *receive)
 {
+    bool told = receive->attempt->order.peer_address[0] == '\0';
     for (size_t i = 0; i < FAR_TRANSFER_LANES_MAX; i++) {
         if (receive->lanes[i].up && !receive->lanes[i].told) {
             return false;
         }
+        told = told || receive->lanes[i].told;
     }
-    return receive->complete;
+    return receive->complete && told;
 }
 
 void *receive_lane_writer_main(void *arg)
@@ -211,6 +220,9 @@ void *receive_checkpoint_main(void *arg)
         atomic_store(&receive->attempt->bytes_done, bytes < receive->size_bytes ? bytes : receive->size_bytes);
         receive->frontier_block = frontier;
         receive->complete = last;
+        if (all_told(receive)) { /* no connection is left to tell */
+            receive_stop(receive, 0, NULL, false);
+        }
         pthread_cond_broadcast(&receive->out);
     }
     pthread_mutex_unlock(&receive->mutex);

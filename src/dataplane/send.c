@@ -226,7 +226,7 @@ static void join_threads(struct far_send *send)
 static void session_init(struct far_send *send, const struct far_transfer_welcome *welcome)
 {
     const struct far_engine_order *order = &send->attempt->order;
-    send->fin_sent = false;
+    send->fin_sent = send->fin_known = false;
     send->local = welcome->complete;
     send->skip_equal = !order->has_base_root || welcome->base_bytes != 0;
     uint64_t from = welcome->complete ? 0 : welcome->resume_block;

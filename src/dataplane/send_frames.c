@@ -140,13 +140,15 @@ static int take_credit(struct far_send *send, const struct far_frame *frame, str
 
 static int take_durable(struct far_send *send, const struct far_frame *frame, struct far_error *err)
 {
-    uint64_t block;
+    uint64_t block = 0;
     int rc = far_transfer_block_decode(far_frame_head(frame), send->blocks, &block, err);
     pthread_mutex_lock(&send->mutex);
-    if (rc == 0 && block > send->marked_block && !send->fin_sent) {
+    if (rc == 0 && block > send->marked_block && !send->fin_known) {
         rc = far_fail(err, FAR_INVALID, "the other node says that it stored what was not sent");
     }
     send_note_progress(send);
+    uint64_t low = send_low_block(send);
+    block = block < low ? block : low; /* of what is under way the leaves may still be set */
     pthread_mutex_unlock(&send->mutex);
     if (rc == 0 && far_source_map_close_to(send->map, block, NULL) == 0) { /* else with the next one */
         far_source_map_durable(send->map, block);
@@ -160,12 +162,19 @@ static int take_page(struct far_send *send, const struct far_frame *frame, struc
     if (page == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory for a page of a map");
     }
+    bool wanted = false;
     int rc = far_transfer_page_decode(far_frame_head(frame), page, err);
-    rc = rc == 0 ? far_source_map_take(send->map, page->level, page->index, (const struct far_hash256 *)page->hashes, err)
-                 : rc;
+    if (rc == 0) {
+        rc = far_source_map_take(send->map, page->level, page->index, (const struct far_hash256 *)page->hashes, err);
+        wanted = rc != FAR_INVALID;
+        rc = wanted ? rc : 0;
+    }
     free(page);
+    if (rc == 0 && !wanted) { /* asked for once more when a connection was lost, and answered on another all the same */
+        return 0;
+    }
     pthread_mutex_lock(&send->mutex);
-    send->pages_come++;
+    send->pages_come += rc == 0;
     if (rc == FAR_CORRUPT) { /* asking the same node again cannot help */
         send_stop(send, rc, err, true);
     }
@@ -187,7 +196,7 @@ static int take_error(struct far_send *send, const struct far_frame *frame, stru
 static int take_end(struct far_send *send, struct far_error *err)
 {
     pthread_mutex_lock(&send->mutex);
-    bool complete = send->fin_sent;
+    bool complete = send->fin_known; /* it stays true when a connection is lost: what it has, it has */
     if (complete) {
         send_stop(send, 0, NULL, false);
     }

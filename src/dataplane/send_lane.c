@@ -58,7 +58,7 @@ static int say_hello(struct send_lane *lane, struct far_bstream *stream, bool jo
     do {
         rc = rc == 0 ? far_frame_read(stream, idle_ms, &frame, err) : rc;
         lane->answered_us = (far_clock_monotonic_ns() - began_ns) / 1000;
-    } while (rc == 0 && frame.header.type == FAR_TRANSFER_PING);
+    } while (rc == 0 && frame.header.type == FAR_TRANSFER_PING && lane->answered_us < SEND_LONELY_MS * 1000ull);
     if (rc == 0 && frame.header.type == FAR_TRANSFER_ERROR) {
         rc = far_frame_error(&frame, err);
     } else if (rc == 0 && frame.header.type != FAR_TRANSFER_WELCOME) {
@@ -67,6 +67,10 @@ static int say_hello(struct send_lane *lane, struct far_bstream *stream, bool jo
     rc = rc == 0 ? far_transfer_welcome_decode(far_frame_head(&frame), ret_welcome, err) : rc;
     if (rc == 0 && !joins && ret_welcome->resume_block > hello.frontier_block) {
         rc = far_fail(err, FAR_INVALID, "the other node resumes where nobody was");
+    }
+    if (rc == 0 && ret_welcome->base_bytes > send->size_bytes) {
+        rc = far_fail(err, FAR_INVALID, "the other node has a base of %llu bytes, larger than the disk",
+                      (unsigned long long)ret_welcome->base_bytes);
     }
     return rc;
 }
@@ -173,7 +177,11 @@ static void judge_join(struct send_lane *lane, int rc, const struct far_transfer
                        const struct far_error *error)
 {
     struct far_send *send = lane->send;
-    if (rc == 0 && welcome->complete) {
+    if (rc == 0 && welcome->complete && !send->fin_known) { /* of this session it cannot be: another one will tell */
+        struct far_error unknown;
+        far_fail(&unknown, FAR_CONFLICT, "the other node has everything of a transfer that is not complete");
+        send_stop(send, FAR_CONFLICT, &unknown, false);
+    } else if (rc == 0 && welcome->complete) {
         send_stop(send, 0, NULL, false);
     } else if (rc == FAR_NOT_FOUND || rc == FAR_CONFLICT) {
         send_stop(send, rc, error, false);

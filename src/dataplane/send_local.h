@@ -143,7 +143,7 @@ struct far_send {
     uint64_t marked_block, marked_ms;
     uint64_t wire_bytes, wire_ns; /* of the window being measured */
     uint64_t wire_rate;           /* bytes a second that the connections took lately; 0 = not known yet */
-    bool fin_sent;
+    bool fin_sent, fin_known; /* to be said no more; the target may have heard it once */
     unsigned lanes_up, lane_count;
     /* since the last look at what holds it up, send_judge.c */
     _Atomic uint64_t read_blocked_ns, write_blocked_ns, throttled_ns;

@@ -363,6 +363,9 @@ static void next_chunks(struct far_send *send, struct send_worker *worker, size_
     uint64_t pages_come = send->pages_come;
     send->busy++;
     worker->low_block = send->next_block; /* also while nobody knows yet what comes */
+    if (worker->open != NULL && worker->open->low_block < worker->low_block) {
+        worker->low_block = worker->open->low_block;
+    }
     pthread_mutex_unlock(&send->mutex);
     pthread_mutex_lock(&send->plan_mutex);
     int rc = take_chunks(send, chunks, max, &count, &end, &error);
@@ -446,6 +449,7 @@ static bool read_again(struct far_send *send, struct send_worker *worker, struct
         send_stop(send, rc, &error, true);
         group->state = SEND_READING;
     } else if (changed) {
+        group->state = SEND_OFFERED; /* keeps its buffer: a block that changes all the time would never be sent */
         send_group_offer(send, group);
         pthread_cond_signal(&send->out);
     } else {

@@ -221,7 +221,7 @@ static int write_next(struct send_lane *lane, struct far_error *err)
     } else if (hold_data(lane) && pay(lane, 0) == 0) {
         rc = write_group_data(lane, err);
     } else if (!send->fin_sent && all_written(send)) {
-        send->fin_sent = true;
+        send->fin_sent = send->fin_known = true;
         pthread_mutex_unlock(&send->mutex);
         rc = write_block(lane, FAR_TRANSFER_FIN, send->blocks, err);
         pthread_mutex_lock(&send->mutex);

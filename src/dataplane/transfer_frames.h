@@ -112,7 +112,7 @@ struct far_transfer_run {
 };
 
 struct far_transfer_offer {
-    uint64_t group; /* its lowest bits, below FAR_TRANSFER_SLOTS, are its slot; no number comes twice in a session */
+    uint64_t group; /* its lowest bits, below FAR_TRANSFER_SLOTS, are its slot; there numbers only grow in a session */
     uint16_t block_count;
     uint16_t run_count;
     uint64_t blocks[FAR_TRANSFER_GROUP]; /* within 2^32 of the first, ascending */
