@@ -108,6 +108,15 @@ tests_fuzz_fuzz_transfer_SOURCES = tests/fuzz/fuzz_transfer.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_transfer_LDFLAGS = $(LINK_WITH_FUZZ)
 tests_fuzz_fuzz_transfer_LDADD = libdataplane.la
 
+FUZZ_TARGETS += tests/fuzz/fuzz_source_journal
+tests_fuzz_fuzz_source_journal_SOURCES = tests/fuzz/fuzz_source_journal.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_source_journal_LDFLAGS = $(LINK_WITH_FUZZ)
+tests_fuzz_fuzz_source_journal_LDADD = libdataplane.la
+FUZZ_TARGETS += tests/fuzz/fuzz_file_list
+tests_fuzz_fuzz_file_list_SOURCES = tests/fuzz/fuzz_file_list.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_file_list_LDFLAGS = $(LINK_WITH_FUZZ)
+tests_fuzz_fuzz_file_list_LDADD = libadapters.la
+
 # raft
 FUZZ_TARGETS += tests/fuzz/fuzz_raft_message tests/fuzz/fuzz_wal
 tests_fuzz_fuzz_raft_message_SOURCES = tests/fuzz/fuzz_raft_message.c $(FUZZ_MAIN)

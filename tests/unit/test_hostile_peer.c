@@ -274,14 +274,20 @@ static void runs_over_a_whole_huge_disk_can_be_canceled(void **state)
 static struct far_blistener *listener;
 static struct far_transfer_hello hello;
 
+/* Calls that were given up meanwhile are passed over: where the machine is slow the path counts as far, and there are several. */
 static struct far_bstream *answer_call(void)
 {
-    struct far_bstream *stream;
-    struct far_peer peer;
-    assert_int_equal(far_blistener_accept(listener, &stream, NULL), 0);
-    assert_int_equal(far_bstream_handshake(stream, WAIT_MS, &peer, NULL), 0);
-    assert_int_equal(far_transfer_hello_decode(await(stream, FAR_TRANSFER_HELLO), &hello, NULL), 0);
-    return stream;
+    for (;;) {
+        struct far_bstream *stream;
+        struct far_peer peer;
+        size_t len;
+        assert_int_equal(far_blistener_accept(listener, &stream, NULL), 0);
+        if (far_bstream_handshake(stream, WAIT_MS, &peer, NULL) == 0 && hear(stream, &len) == FAR_TRANSFER_HELLO) {
+            assert_int_equal(far_transfer_hello_decode(far_slice(head, len), &hello, NULL), 0);
+            return stream;
+        }
+        far_bstream_free(stream);
+    }
 }
 
 static void welcome(struct far_bstream *stream, struct far_transfer_welcome answer)
@@ -377,8 +383,9 @@ static void a_welcome_that_says_complete_in_the_middle_is_not_believed(void **st
     assert_true(hello.joins);
     welcome(stream, (struct far_transfer_welcome){.complete = true});
     far_bstream_free(stream);
-    stream = answer_call();
-    assert_false(hello.joins); /* another session */
+    while (stream = answer_call(), hello.joins) { /* of the same session, on its way already */
+        far_bstream_free(stream);
+    }
     welcome(stream, (struct far_transfer_welcome){0});
     want(stream, await_offer(stream)->group, 0);
     end_well(stream, 21);
