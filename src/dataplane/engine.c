@@ -434,6 +434,8 @@ static void config_defaults(struct far_engine_config *config)
     config->worker_count = workers < FAR_ENGINE_WORKERS_MAX ? workers : FAR_ENGINE_WORKERS_MAX;
     config->memory_bytes = config->memory_bytes != 0 ? config->memory_bytes : 128ull << 20;
     config->memory_bytes = config->memory_bytes > 16ull << 20 ? config->memory_bytes : 16ull << 20;
+    uint64_t buffers = config->memory_bytes / 2 / FAR_ENGINE_CHUNK; /* a receive needs one for each worker, and one */
+    config->worker_count = config->worker_count < buffers - 1 ? config->worker_count : (uint32_t)buffers - 1;
     config->checkpoint_bytes = config->checkpoint_bytes != 0 ? config->checkpoint_bytes : 500ull * 1000 * 1000;
     config->checkpoint_ms = config->checkpoint_ms != 0 ? config->checkpoint_ms : 10000;
     config->idle_ms = config->idle_ms != 0 ? config->idle_ms : 20000;

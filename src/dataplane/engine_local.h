@@ -102,6 +102,7 @@ struct far_engine {
     size_t attempt_count;
     uint64_t next_turn;
     size_t sending, receiving; /* transfer slots in use */
+    bool taking_first; /* a receive takes the buffers that it needs at least */
     atomic_size_t sending_hint, receiving_hint; /* the same, to be read without the mutex */
     size_t greetings;
     bool closing;

@@ -393,14 +393,31 @@ static int workers_init(struct far_receive *receive, struct far_error *err)
     return rc;
 }
 
+/* One receive at a time: several that each have some of theirs would wait for each other for ever. */
 static int take_first_buffers(struct far_receive *receive, struct far_error *err)
 {
-    struct far_pool *pool = receive->engine->pool_in;
-    for (size_t i = 0; i < receive->engine->config.worker_count; i++) {
-        receive->workers[i].plain = far_pool_take(pool, &receive->attempt->canceled);
+    struct far_engine *engine = receive->engine;
+    struct far_attempt *attempt = receive->attempt;
+    pthread_mutex_lock(&engine->mutex);
+    while (engine->taking_first && !far_attempt_stopped(attempt)) {
+        atomic_store(&attempt->figures.bottleneck, FAR_ENGINE_MEMORY);
+        far_engine_wait(engine, WAIT_MS);
     }
-    receive->items[0].buffer = far_pool_take(pool, &receive->attempt->canceled);
-    return far_attempt_check(receive->attempt, err);
+    bool turn = !engine->taking_first;
+    engine->taking_first = true;
+    pthread_mutex_unlock(&engine->mutex);
+    if (!turn) {
+        return far_attempt_check(attempt, err);
+    }
+    for (size_t i = 0; i < engine->config.worker_count; i++) {
+        receive->workers[i].plain = far_pool_take(engine->pool_in, &attempt->canceled);
+    }
+    receive->items[0].buffer = far_pool_take(engine->pool_in, &attempt->canceled);
+    pthread_mutex_lock(&engine->mutex);
+    engine->taking_first = false;
+    pthread_cond_broadcast(&engine->changed);
+    pthread_mutex_unlock(&engine->mutex);
+    return far_attempt_check(attempt, err);
 }
 
 static void receive_free(struct far_receive *receive)

@@ -438,6 +438,17 @@ static void orders_that_make_no_sense_are_refused(void **state)
     assert_int_equal(disk.freeze.error_class, FAR_NOT_FOUND);
 }
 
+static void many_workers_fit_into_the_least_memory(void **state)
+{
+    const struct far_engine_config least = {.memory_bytes = 16 * MIB, .worker_count = 8, .idle_ms = 5000};
+    struct engine_disk disk;
+    pair_init(&pair, "least", &least);
+    disk_make(&disk, &pair, "disk", 24 * MIB, 5);
+    assert_true(disk_cycle(&disk));
+    assert_true(disk_restore(&disk, "restored"));
+    pair_done(&pair);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -462,6 +473,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_node_with_another_key_than_the_registered_one_is_refused_by_its_peer, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(orders_that_make_no_sense_are_refused, setup, teardown),
+        cmocka_unit_test(many_workers_fit_into_the_least_memory),
     };
     return cmocka_run_group_tests_name("engine", tests, NULL, NULL);
 }
