@@ -3,6 +3,7 @@
 #include "../lib/cm.h"
 #include "../lib/engine_disk.h"
 #include "../lib/relay.h"
+#include "../lib/until.h"
 
 #include "base/clock.h"
 #include "dataplane/engine_local.h"
@@ -255,7 +256,8 @@ static void a_source_without_its_maps_asks_the_target_for_pages(void **state)
 
 static void far_connections_are_several_and_cuts_cost_little(void **state)
 {
-    struct relay_config config = {.target = far_engine_data_address(pair.target), .delay_us = 8000, .cut_mean_us = CUT_US, .seed = seed};
+    struct relay_config config = {.target = far_engine_data_address(pair.target), .delay_us = 8000,
+                                  .cut_mean_us = CUT_US * (uint64_t)far_test_slow(), .seed = seed};
     struct relay *relay = relay_new(&config);
     struct engine_disk disk;
     relay_start(relay);
@@ -317,7 +319,8 @@ static void a_target_may_dial_a_source_that_listens(void **state)
     disk_make(&disk, &pair, "disk", 20 * MIB, seed);
     for (int round = 0; round < 3; round++) {
         uint64_t job = ++pair.job;
-        struct relay_config config = {.target = far_engine_data_address(pair.source), .delay_us = 6000, .cut_mean_us = CUT_US};
+        struct relay_config config = {.target = far_engine_data_address(pair.source), .delay_us = 6000,
+                                      .cut_mean_us = CUT_US * (uint64_t)far_test_slow()};
         const char *address = config.target;
         if (round == 2) { /* far, and with cuts */
             relay = relay_new(&config);
