@@ -2,7 +2,7 @@
 """Lists of changes that lie: an adapter leaves changed extents out, the audit finds them, and every point that is wrong is named.
 
 Disks lie on an XFS file system that is mounted for the test (root), where the file adapter knows what changed; the fault adapter drops
-a tenth of it. Each cycle's source is copied aside, so that what a point should hold is known by other means.
+a tenth of it (FAR_DROP_PPM=10000: a hundredth, with more cycles). Each cycle's source is copied aside, so that what a point should hold is known by other means.
 
 far-timeout: 300
 """
@@ -17,6 +17,9 @@ import tap
 SIZE = 48 * farlib.MIB
 BLOCKS = SIZE // farlib.BLOCK
 CLONE_NEWNS = 0x00020000
+DROP_PPM = int(os.environ.get("FAR_DROP_PPM", "100000"))
+AUDIT_PPM = 250000  # of a disk a cycle
+AUDIT_ROUND = 1000000 // AUDIT_PPM  # cycles in which each block is looked at
 cluster = seed = None
 can_mount = False
 copies = {}  # checkpoint: copy of the source that it froze
@@ -96,7 +99,7 @@ def recovered(plan, checkpoint_id):
 
 def the_first_cycle_reads_everything_and_later_ones_go_by_the_list():
     mount_xfs()
-    image = protect("liar", "fault:file?dc=100000&sd=%d" % (seed % 1000), {"audit_ppm": 250000, "audit_age_s": 1})
+    image = protect("liar", "fault:file?dc=%d&sd=%d" % (DROP_PPM, seed % 1000), {"audit_ppm": AUDIT_PPM, "audit_age_s": 1})
     cycle("liar")
     first = points("liar")[-1]
     assert first["proof"] == "full" and first["coverage_ppm"] == 1000000, first
@@ -112,14 +115,22 @@ def the_first_cycle_reads_everything_and_later_ones_go_by_the_list():
 
 def every_point_that_is_wrong_is_named():
     image = disk("liar.img")
-    for i in range(2, 6):
+    rounds = max(4, 160000 // DROP_PPM)
+    for i in range(2, 2 + rounds):
         farlib.change_image(image, BLOCKS // 8, seed + i)
         cycle("liar")
         copies[points("liar")[-1]["checkpoint_id"]] = shutil.copyfile(image, path("copy-%d.img" % i))
-    while not round_was_clean("liar"):  # nothing changes any more: what the audit of a whole round finds is the last of it
-        assert len(copies) < 40, coverage("liar")
+    for i in range(AUDIT_ROUND + 1):  # nothing changes any more: after a round of the audit there is nothing left to find
         cycle("liar")
-        copies[points("liar")[-1]["checkpoint_id"]] = path("copy-5.img")
+        copies[points("liar")[-1]["checkpoint_id"]] = path("copy-%d.img" % (1 + rounds))
+    out = recovered("liar", points("liar")[-1]["checkpoint_id"])
+    assert farlib.same_bytes(image, out), "not repaired within the round that the budget promises"
+    os.unlink(out)
+    for i in range(AUDIT_ROUND + 1):  # and after another one it is known
+        if not round_was_clean("liar"):
+            cycle("liar")
+            copies[points("liar")[-1]["checkpoint_id"]] = path("copy-%d.img" % (1 + rounds))
+    assert round_was_clean("liar"), coverage("liar")
     wrong = set()
     for point in points("liar"):
         out = recovered("liar", point["checkpoint_id"])

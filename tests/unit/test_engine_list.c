@@ -1,5 +1,7 @@
 /* Increments by a list of changes: what is read, what is sent, what the audit finds, a list that fails; far links, either side
- * dials, cut connections. The seed of what is random is printed and can be given as FAR_SEED. */
+ * dials, cut connections. The seed of what is random is printed and can be given as FAR_SEED.
+ *
+ * far-timeout: 240 */
 #include "../lib/cm.h"
 #include "../lib/engine_disk.h"
 #include "../lib/relay.h"
