@@ -98,13 +98,17 @@ static void give_up(struct sim_server *server)
     }
 }
 
+static bool events_are_here(const struct sim_server *server)
+{
+    return server->meta->first_seq <= 1 || server->meta->first_seq <= server->cut_seq;
+}
+
 static void look(struct sim_server *server)
 {
     struct sim_past *past = &server->past;
     unsigned holders;
-    bool events_are_here = server->meta->first_seq <= 1 || server->meta->first_seq <= server->cut_seq;
     uint64_t wait_us = past->is_asked ? (uint64_t)STALL_US : past->wait_us;
-    if (past->is_done || server->fetching || !events_are_here || server->sim->now_us - past->moved_us < wait_us) {
+    if (past->is_done || server->fetching || !events_are_here(server) || server->sim->now_us - past->moved_us < wait_us) {
         return;
     }
     past->moved_us = server->sim->now_us;
@@ -221,6 +225,9 @@ bool sim_past_idle(const struct sim *sim)
         const struct sim_server *server = &sim->servers[i];
         if (server->id == 0 || server->away || server->past.is_done || server->meta->installed_index == 0) {
             continue;
+        }
+        if (sim->incarnation > 1 && !events_are_here(server)) {
+            continue; /* they were lost with those who held them, and without them no state of the past is asked for */
         }
         uint64_t first_seq = server->meta->first_seq, own = oldest_of(server, 0);
         for (unsigned k = 0; k < SIM_MACHINES && own >= first_seq; k++) {
