@@ -180,13 +180,13 @@ def names_that_are_taken():
 def an_adapter_that_no_node_has():
     """The source node told its adapters with its hello; a workload with another one is refused and told what there is."""
     body = {"name": "odd", "site": "protected", "adapter": "nosuch", "disks": [{"name": "d", "locator": "/x"}]}
-    said = "no node of site 'protected' has the adapter 'nosuch'; there are: file, fault"
+    said = "no node of site 'protected' has the adapter 'nosuch'; there are: file, nbd, fault"
     wrong = refused(said, "invalid", "POST", "/v1/workloads", body)
     status, text = cluster.cli("workload", "create", "odd", "--site", "protected", "--adapter", "nosuch", "--disk", "d=/x",
                                check=False)
     wrong += [] if status > 0 and said in text else ["status %d: %s" % (status, text)]
     told = cluster.get("/v1/nodes/source")["adapters"]
-    return wrong + ([] if told == ["file", "fault"] else ["the node told %r" % told])
+    return wrong + ([] if told == ["file", "nbd", "fault"] else ["the node told %r" % told])
 
 
 def an_adapter_that_cannot_be_judged_yet():
