@@ -218,11 +218,6 @@ void far_map_free(struct far_map *map)
     }
 }
 
-uint64_t far_map_size(const struct far_map *map)
-{
-    return map->size_bytes;
-}
-
 uint64_t far_map_blocks(const struct far_map *map)
 {
     return map->blocks;

@@ -79,7 +79,6 @@ struct far_map;
 /* A map of a disk of zeroes. FAR_INVALID: size 0 or above FAR_DISK_BYTES_MAX; FAR_LIMIT: no memory. */
 int far_map_new(uint64_t size_bytes, struct far_map **ret_map, struct far_error *err);
 void far_map_free(struct far_map *map); /* NULL is allowed */
-uint64_t far_map_size(const struct far_map *map);
 uint64_t far_map_blocks(const struct far_map *map);
 /* A grown disk: what is new is zeroes. FAR_INVALID if it shrinks. No other call on this map at the same time. */
 int far_map_grow(struct far_map *map, uint64_t size_bytes, struct far_error *err);

@@ -620,27 +620,3 @@ int far_replica_rewind(struct far_replica *replica, const struct far_hash256 *ro
     pthread_mutex_unlock(&replica->lock);
     return rc;
 }
-
-int far_replica_reset(struct far_replica *replica, const struct far_hash256 *root, struct far_error *err)
-{
-    uint64_t size;
-    struct far_hash256 top;
-    int rc = far_vault_root_load(replica->vault, root, &size, &top, err);
-    if (rc == 0 && size > replica->size_bytes) {
-        rc = far_fail(err, FAR_CONFLICT, "disk %llu is smaller than the point it is to go back to",
-                      (unsigned long long)replica->disk_id);
-    }
-    if (rc != 0) {
-        return rc;
-    }
-    pthread_mutex_lock(&replica->lock);
-    rc = refuse_fenced(replica, err);
-    if (rc == 0) {
-        rc = load_tree(replica, replica->size_bytes, &top, size, err);
-    }
-    if (rc == 0) {
-        rc = checkpoint(replica, 0, "", err);
-    }
-    pthread_mutex_unlock(&replica->lock);
-    return rc;
-}

@@ -139,10 +139,6 @@ int far_replica_checkpoint(struct far_replica *replica, uint64_t frontier_blocks
 /* The root of the tree as it is now (also of what is not checkpointed yet). far_vault_seal() needs a checkpoint after
  * the last set. */
 int far_replica_root(struct far_replica *replica, struct far_hash256 *ret_root, struct far_error *err);
-/* Go back to the tree with this root (of a sealed point, or of any checkpoint that was made), grown to the replica's
- * size. FAR_NOT_FOUND: the vault has no such root. Durable with the next checkpoint; the frontier of an earlier one no
- * longer counts, so this also makes a checkpoint with frontier 0. */
-int far_replica_reset(struct far_replica *replica, const struct far_hash256 *root, struct far_error *err);
 /* From this block on the replica is as in the point with this root again (grown to the replica's size; NULL: an empty disk),
  * before it as it is. Durable with the next checkpoint; the last one and its frontier stay what they are.
  * FAR_NOT_FOUND: the vault has no such root. */

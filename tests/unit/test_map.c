@@ -1,14 +1,8 @@
-/* The Merkle map: roots against an independent implementation, flat form, stream, cache file. */
+/* The Merkle map: roots against an independent implementation, flat form, stream. */
 #include "../lib/cm.h"
-#include "../lib/faults.h"
 #include "../lib/made_image.h"
 
-#include "base/file.h"
-
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <unistd.h>
 
 static void known_images_have_the_roots_of_the_independent_script(void **state)
 {

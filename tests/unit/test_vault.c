@@ -412,19 +412,48 @@ static void a_replica_goes_back_to_a_sealed_root(void **state)
     root = seal(replica, 1);
     assert_int_equal(kit_write(vault, replica, 0, 2, &err), 0);
     assert_int_equal(far_replica_checkpoint(replica, 100, "w", &err), 0);
-    assert_int_equal(far_replica_reset(replica, &unknown, &err), FAR_NOT_FOUND);
-    assert_int_equal(far_replica_reset(replica, &root, &err), 0);
+    assert_int_equal(far_replica_rewind(replica, &unknown, 0, &err), FAR_NOT_FOUND);
+    assert_int_equal(far_replica_rewind(replica, &root, 0, &err), 0);
     assert_int_equal(far_replica_root(replica, &now, &err), 0);
     assert_memory_equal(now.bytes, root.bytes, 32);
-    far_replica_state(replica, &resume);
-    assert_int_equal(resume.frontier_blocks, 0);
+    far_replica_state(replica, &resume); /* what is durable is still what it was */
+    assert_int_equal(resume.frontier_blocks, 100);
+    assert_memory_not_equal(resume.root.bytes, root.bytes, 32);
     far_replica_close(replica);
     /* and a grown one to the root of its smaller past */
     replica = open_replica(5, 70000, first_fence);
-    assert_int_equal(far_replica_reset(replica, &root, &err), 0);
+    assert_int_equal(far_replica_rewind(replica, &root, 0, &err), 0);
     assert_int_equal(far_replica_get(replica, 299, &now, &err), 0);
     root = kit_id(1);
     assert_memory_equal(now.bytes, root.bytes, 32);
+    far_replica_close(replica);
+}
+
+/* Before the block as it was set last, from there on as in the point, or as an empty disk. */
+static void a_replica_goes_back_from_any_block_on(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 70000, STEP = 97, FROMS = 9 };
+    const uint64_t froms[FROMS] = {0, 1, 255, 256, 257, 40000, 65535, 65536, BLOCKS};
+    struct far_replica *replica = open_replica(5, BLOCKS, first_fence);
+    for (uint64_t i = 0; i < BLOCKS; i += STEP) {
+        assert_int_equal(kit_write(vault, replica, i, 1 + (unsigned)(i % 5), &err), 0);
+    }
+    struct far_hash256 root = seal(replica, 1), leaf;
+    for (size_t f = 0; f < 2 * FROMS; f++) {
+        uint64_t from = froms[f / 2];
+        bool empty = f % 2 == 1;
+        for (uint64_t i = 0; i < BLOCKS; i += STEP) {
+            assert_int_equal(kit_write(vault, replica, i, 11 + (unsigned)(i % 3), &err), 0);
+        }
+        assert_int_equal(far_replica_rewind(replica, empty ? NULL : &root, from, &err), 0);
+        for (uint64_t i = 0; i < BLOCKS; i += STEP) {
+            struct far_hash256 theirs = empty ? *far_zero_leaf() : kit_id(1 + (unsigned)(i % 5));
+            struct far_hash256 wanted = i < from ? kit_id(11 + (unsigned)(i % 3)) : theirs;
+            assert_int_equal(far_replica_get(replica, i, &leaf, &err), 0);
+            assert_memory_equal(leaf.bytes, wanted.bytes, 32);
+        }
+    }
     far_replica_close(replica);
 }
 
@@ -600,6 +629,7 @@ int main(void)
         vault_test(a_disk_that_shrank_is_refused),
         vault_test(sealed_points_stay_readable_while_the_replica_goes_on),
         vault_test(a_replica_goes_back_to_a_sealed_root),
+        vault_test(a_replica_goes_back_from_any_block_on),
         vault_test(sealing_again_is_nothing_new_and_another_content_a_conflict),
         vault_test(a_root_of_another_size_is_not_sealed),
         vault_test(points_are_listed_and_forgotten),
