@@ -1,6 +1,7 @@
 /* A server that installed a state, and has the events before it again, fetches the states of the past, too: see past_copy.h. One
  * server is asked for all of it, a batch after the other; if it does not answer, or what it sent is not whole, the next one is asked,
- * from the beginning. When nobody has more, another look comes later. What the states may take on the disk (retain.h) is not
+ * from the beginning. When nobody has more, another look comes later,
+ * after longer and longer waits. What the states may take on the disk (retain.h) is not
  * exceeded for it. */
 #include "log/log_private.h"
 
@@ -9,7 +10,7 @@
 #include "log/history.h"
 #include "log/retain.h"
 
-enum { LOOK_MS = 1000, LATER_MS = 60 * 1000, LEVEL = 3 /* of servers that know these frames */ };
+enum { LOOK_MS = 1000, LATER_MS = 2 * 1000, LATER_MAX_MS = 60 * 1000, LEVEL = 3 /* of servers that know these frames */ };
 enum found { NOTHING_YET, COMPLETE, MISSING };
 
 /* ---- who has them ---- */
@@ -103,7 +104,9 @@ static void give_up(struct far_log *log)
     past->fruitless++;
     if (past->fruitless + 1 >= log->status.member_count && knows_all(log)) {
         past->fruitless = 0;
-        past->wait_ms = LATER_MS;
+        past->later_ms = past->later_ms == 0 ? LATER_MS : 2 * past->later_ms;
+        past->later_ms = past->later_ms > LATER_MAX_MS ? LATER_MAX_MS : past->later_ms;
+        past->wait_ms = past->later_ms;
     }
 }
 
@@ -182,6 +185,7 @@ void far_log_past_outcome(struct far_log *log, const struct far_apply_outcome *o
         }
         past->is_asked = false;
         past->fruitless = 0;
+        past->later_ms = 0;
         past->from_id--; /* the same one, if it has more */
         far_logf(FAR_LEVEL_INFO, "log", "the states of the past back to event %llu are here", (unsigned long long)oldest);
     }

@@ -115,7 +115,7 @@ struct far_log_about {
 struct far_log_past {
     bool is_done, is_asked, is_last;
     unsigned fruitless; /* servers asked in a row that had nothing */
-    uint64_t from_id, before, moved_ms, wait_ms;
+    uint64_t from_id, before, moved_ms, wait_ms, later_ms;
     uint8_t next[FAR_PAST_KEY_MAX + 1]; /* the key where to go on */
     size_t next_len;
 };

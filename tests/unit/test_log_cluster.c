@@ -1,4 +1,5 @@
-/* Three logs in one process over real TLS on loopback: what was answered is everywhere, whoever stops and comes back. */
+/* Three logs in one process over real TLS on loopback: what was answered is everywhere, whoever stops and comes back.
+ * far-timeout: 240 */
 #define _GNU_SOURCE
 #include "../lib/cm.h"
 
@@ -291,7 +292,7 @@ static void states_of_the_past_come_to_those_who_installed_one(void **state)
     (void)state;
     for (int i = 1; i <= KIT_SERVERS; i++) {
         struct kit_server *server = &kit_servers[i];
-        WAIT_UP_TO(AGAIN_MS, oldest_epoch(server) == 0); /* whoever asked too early asks again after a minute */
+        WAIT_UP_TO(AGAIN_MS, oldest_epoch(server) == 0); /* whoever asked too early asks again after up to a minute */
         for (uint64_t seq = 200; seq < kit_read_state(server).last_seq; seq += 700) {
             struct far_hash128 here = {0}, there = {0};
             assert_true(past_of(server, seq, &here) && past_of(&kit_servers[1], seq, &there));
