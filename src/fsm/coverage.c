@@ -61,6 +61,7 @@ int far_coverage_drop(struct far_step *step, uint64_t workload_id, uint64_t disk
                                              .disk_index = disk_index,
                                              .missed_block_count = coverage.row.missed_block_count,
                                              .missed_ms = coverage.row.missed_ms,
+                                             .distrusted = coverage.row.distrusted,
                                              .rate_bytes = coverage.row.rate_bytes,
                                              .rate_ms = coverage.row.rate_ms};
     return far_coverage_store(step, &coverage);
@@ -191,6 +192,7 @@ void far_coverage_missed(struct far_coverage *coverage, uint64_t blocks, uint64_
     row->missed_block_count += blocks < UINT64_MAX - row->missed_block_count ? blocks : 0;
     row->missed_ms = time_ms;
     row->clean_blocks = 0;
+    row->distrusted = true;
 }
 
 void far_coverage_advance(struct far_coverage *coverage, const struct far_sub_point_part *part, uint64_t point_id, uint64_t time_ms)
@@ -207,6 +209,7 @@ void far_coverage_advance(struct far_coverage *coverage, const struct far_sub_po
     }
     uint64_t clean = part->full ? block_count : row->clean_blocks + part->audit_passed_blocks;
     row->clean_blocks = part->missed_block_count != 0 ? 0 : clean < block_count ? clean : block_count;
+    row->distrusted = row->distrusted && row->clean_blocks < block_count;
     row->coverage_ppm = part->full ? 1000000 : far_coverage_ppm(row->audited_blocks, block_count);
     row->oldest_ms = far_coverage_oldest_ms(coverage);
     measure(row, part);

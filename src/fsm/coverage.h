@@ -32,11 +32,13 @@ int far_coverage_load(struct far_step *step, uint64_t workload_id, uint64_t disk
 int far_coverage_store(struct far_step *step, struct far_coverage *coverage);
 /* What a new point of the disk makes of it; time_ms: when it was frozen. */
 void far_coverage_advance(struct far_coverage *coverage, const struct far_sub_point_part *part, uint64_t point_id, uint64_t time_ms);
-/* The audit found so many more blocks that its list had not named. */
+/* The audit found so many more blocks that its list had not named: its lists are distrusted until a full proof, or a round of the audit,
+ * finds none. */
 void far_coverage_missed(struct far_coverage *coverage, uint64_t blocks, uint64_t time_ms);
 /* When the stretch was hashed that was not for the longest time; 0: it never was, as far as is known. */
 uint64_t far_coverage_oldest_ms(const struct far_coverage *coverage);
-/* The newest point for which, or for one before it, every block of these ranges was hashed; 0: none. */
+/* Every block of these ranges was hashed the last time for this point or a later one; 0: not known. It vouches for no point: a block that
+ * one list left out and the next one named is right again, and was wrong in between. */
 uint64_t far_coverage_good_point(const struct far_coverage *coverage, const struct far_list *ranges);
 /* Evolve: the base is gone, the next cycle begins from nothing. */
 int far_coverage_drop(struct far_step *step, uint64_t workload_id, uint64_t disk_index);
@@ -70,7 +72,7 @@ uint64_t far_audit_passed(const struct far_audit *audit, const struct far_sub_re
 /* ---- suspect.c ---- */
 enum { FAR_SUSPECTS_MAX = 16384 }; /* points that one step marks; more are counted */
 struct far_group;
-/* decide: the audit of a send found (more) blocks that no list had named: event, points that may be wrong, alert. */
+/* decide: the audit of a send found (more) blocks that no list had named: event, points that may be wrong, alert (suspect.c). */
 int far_list_missed(struct far_step *step, const struct far_group *g, size_t at, const struct far_audit *audit,
                     const struct far_sub_report_item *item);
 /* decide: a send is done: could the list be used? */

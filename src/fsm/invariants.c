@@ -395,7 +395,7 @@ static int check_point(struct far_step *step, struct sums *sums, struct far_slic
     FAR_TRY(known(step, "point", row->id));
     FAR_TRY(node_exists(step, row->node_id, &exists));
     sums->points_held -= sums->spreads && exists && row->state != FAR_point_state_removed;
-    bool is_suspect = false;
+    bool is_suspect = false, is_wrong = false;
     sums->holds += row->holds;
     for (uint64_t d = 0; d < row->disk_count; d++) {
         struct far_row_point_disk disk;
@@ -403,6 +403,10 @@ static int check_point(struct far_step *step, struct sums *sums, struct far_slic
         FAR_TRY(far_key_need(step, &far_schema_row_point_disk, &key, &disk));
         FAR_TRY(disk.root.len == 32 ? 0 : broken(step, "point", row->id, "has a disk without a root"));
         is_suspect = is_suspect || disk.suspect;
+        is_wrong = is_wrong || (disk.suspect && !disk.by_list);
+    }
+    if (is_wrong || (row->proof == FAR_proof_full && is_suspect)) {
+        return broken(step, "point", row->id, "is suspect and was proven in full");
     }
     if (is_suspect != row->suspect || (row->suspected_ms != 0) != row->suspect) {
         return broken(step, "point", row->id, "is suspect without a disk that is, or the reverse");
@@ -443,7 +447,8 @@ static int check_coverage(struct far_step *step, struct sums *sums, struct far_s
     for (size_t i = 0; i < row->marks.count; i++) {
         fits = fits && marks[i].point_id < step->progress.next_id && marks[i].point_id >= row->full_point_id;
     }
-    fits = fits && (blocks == 0 || blocks == far_coverage_blocks(disk.size_bytes));
+    fits = fits && (blocks == 0 || blocks == far_coverage_blocks(disk.size_bytes)) &&
+           (!row->distrusted || (row->missed_block_count > 0 && (blocks == 0 || row->clean_blocks < blocks)));
     return fits ? 0 : broken(step, "coverage of workload", row->workload_id, "does not fit its disk");
 }
 

@@ -329,8 +329,8 @@ int far_decide_recover(struct far_step *step, const struct far_cmd_recover *cmd)
     }
     FAR_TRY(add_restores(step, cmd, &point, batch));
     if (point.suspect) {
-        far_warn(step, "recovery point %llu is suspect: a list of changes that it rests on missed some, so blocks of it may be older; the "
-                       "events change_list_missed say which",
+        far_warn(step, "recovery point %llu is suspect: it rests on lists of changes that were found to miss some, so blocks of it may be "
+                       "older; the events change_list_missed say which disk, and what was found",
                  FAR_LLU(point.id));
     }
     struct far_row_job job = {.id = step->progress.next_id};

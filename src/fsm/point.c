@@ -82,6 +82,7 @@ static int cover(struct far_step *step, const struct far_group *g, struct far_ev
         parts[d].hashed_bytes = send->hashed_bytes;
         parts[d].duration_ms = send->duration_ms;
         FAR_TRY(far_coverage_load(step, g->workload_id, d, &coverage));
+        parts[d].suspect = coverage.row.distrusted && !send->full;
         far_coverage_advance(&coverage, &parts[d], ev->id, time_ms);
         uint64_t oldest_ms = coverage.row.oldest_ms;
         ev->oldest_ms = d == 0 || oldest_ms < ev->oldest_ms ? oldest_ms : ev->oldest_ms;
@@ -151,14 +152,17 @@ int far_point_create(struct far_step *step, const struct far_group *g)
     return far_list_proven(step, &ev);
 }
 
-static int create_disk(struct far_step *step, const struct far_ev_point_created *ev, size_t d)
+/* has_lists: from feature level 4 on a disk that was not hashed as a whole went by a list. */
+static int create_disk(struct far_step *step, const struct far_ev_point_created *ev, size_t d, bool has_lists)
 {
     const struct far_sub_point_part *part = (const struct far_sub_point_part *)ev->disks.items + d;
     struct far_row_point_disk row = {.disk_id = part->disk_id,
                                      .name = part->name,
                                      .size_bytes = part->size_bytes,
                                      .root = part->root,
-                                     .identity = part->identity};
+                                     .identity = part->identity,
+                                     .suspect = part->suspect,
+                                     .by_list = has_lists && !part->full};
     struct far_row_disk disk;
     struct far_key key = far_key_part(&far_schema_row_point_disk, ev->id, d);
     FAR_TRY(far_key_put(step, &far_schema_row_point_disk, &key, &row));
@@ -212,6 +216,10 @@ int far_evolve_point_created(struct far_step *step, const struct far_ev_point_cr
 {
     struct far_row_point row;
     struct far_row_workload workload;
+    bool is_suspect = false;
+    for (size_t d = 0; d < ev->disks.count; d++) {
+        is_suspect = is_suspect || ((const struct far_sub_point_part *)ev->disks.items)[d].suspect;
+    }
     FAR_TRY(look_point(step, ev->id, &row));
     FAR_TRY(far_move_id(step, &far_table_point, (size_t)row.state, POINT_CREATE, ev->id, NULL));
     row = (struct far_row_point){.id = ev->id,
@@ -228,7 +236,9 @@ int far_evolve_point_created(struct far_step *step, const struct far_ev_point_cr
                                  .created_ms = step->time_ms,
                                  .disk_count = ev->disks.count,
                                  .plan_epoch = ev->plan_epoch,
-                                 .oldest_ms = ev->oldest_ms};
+                                 .oldest_ms = ev->oldest_ms,
+                                 .suspect = is_suspect,
+                                 .suspected_ms = is_suspect ? step->time_ms : 0};
     bool has;
     FAR_TRY(far_level_has(step, 4, &has));
     FAR_TRY(has ? keep_coverage(step, ev) : 0);
@@ -238,7 +248,7 @@ int far_evolve_point_created(struct far_step *step, const struct far_ev_point_cr
     FAR_TRY(far_row_need(step, &far_schema_row_workload, ev->workload_id, &workload));
     FAR_TRY(far_node_vault_leave(step, &workload));
     for (size_t d = 0; d < ev->disks.count; d++) {
-        FAR_TRY(create_disk(step, ev, d));
+        FAR_TRY(create_disk(step, ev, d, has));
     }
     workload.last_point_id = row.id;
     workload.target_node_id = row.node_id;

@@ -1,8 +1,14 @@
 /* Lists of changes that turned out wrong, and the points that rest on them.
  *
- * A block that the audit found changed though no list had named it was taken over unseen into every point since it was hashed the last
- * time: they may hold an older state of it. They are named in the log and marked suspect, not damaged: the vault holds exactly what was
- * proven, against a list that was not the truth. */
+ * A block that the audit finds changed though no list named it proves that the disk's lists lie, not when they began to, nor where else. A
+ * block that one list left out and a later one named was repaired unseen: each audit finds it as it should be, and so does a full proof,
+ * yet every point in between is wrong. So nothing that was hashed later vouches for a point that went by a list; what vouches for one is
+ * that all of its disk was hashed for it. With a miss every other point of the disk is suspect, however old; and until a full proof, or
+ * a round of the audit, has found no more (`distrusted` in the row `coverage`, as long as the alert is open), so is each new one.
+ *
+ * Suspect points are named in the log and marked, not damaged: the vault holds exactly what was proven, against lists that were not the
+ * truth. While the audit finds no miss there is no suspicion: what lists left out is known only once it is still wrong when the audit
+ * comes by. */
 #include "fsm/alert.h"
 #include "fsm/coverage.h"
 #include "fsm/task.h"
@@ -21,7 +27,7 @@ static int look_at(struct far_step *step, struct suspects *suspects, uint64_t po
     struct far_row_point_disk disk;
     struct far_key key = far_key_part(&far_schema_row_point_disk, point_id, suspects->missed->disk_index);
     int rc = far_key_find(step, &far_schema_row_point_disk, &key, &disk);
-    if (rc != 0 || disk.disk_id != suspects->missed->disk_id) {
+    if (rc != 0 || disk.disk_id != suspects->missed->disk_id || !disk.by_list) {
         return rc == FAR_NOT_FOUND ? 0 : rc;
     }
     suspects->total++;
@@ -31,11 +37,11 @@ static int look_at(struct far_step *step, struct suspects *suspects, uint64_t po
     return 0;
 }
 
-/* Every point of the workload behind the good one that is still there and whose proof is not full. */
+/* Every point of the workload that is still there and for which not all of the disk was hashed. */
 static int find_suspects(struct far_step *step, struct suspects *suspects)
 {
     uint64_t workload_id = suspects->missed->workload_id;
-    struct far_key key = far_key_pair(&far_schema_row_workload_point, workload_id, suspects->missed->good_point_id + 1);
+    struct far_key key = far_key_id(&far_schema_row_workload_point, workload_id);
     suspects->ids = far_step_alloc(step, FAR_SUSPECTS_MAX * sizeof *suspects->ids);
     if (suspects->ids == NULL) {
         return FAR_LIMIT;
@@ -104,9 +110,9 @@ int far_list_missed(struct far_step *step, const struct far_group *g, size_t at,
     FAR_TRY(far_emit(step, &far_schema_ev_change_list_missed, &ev));
     FAR_TRY(emit_suspects(step, &suspects));
     return far_alert_raise(step, &cause,
-                           "workload '%.*s', disk '%.*s': the platform's list of changes missed %llu blocks that had changed; they are "
-                           "copied now, %llu earlier recovery points may hold older ones. Do not trust this platform's lists: let "
-                           "more be audited (plan set-policy), or run plan resync",
+                           "workload '%.*s', disk '%.*s': the platform's list of changes missed %llu blocks. They are copied now; %llu "
+                           "earlier recovery points may hold older ones, and new ones are suspect until plan resync, or a round of the "
+                           "audit, finds no more. Let more be audited (plan set-policy)",
                            FAR_TEXT(g->workload.name), FAR_TEXT(disk.name), FAR_LLU(ev.block_count), FAR_LLU(ev.point_count));
 }
 

@@ -2,11 +2,13 @@
 """Lists of changes that lie: an adapter leaves changed extents out, the audit finds them, and every point that is wrong is named.
 
 Disks lie on an XFS file system that is mounted for the test (root), where the file adapter knows what changed; the fault adapter drops
-a tenth of it (FAR_DROP_PPM=10000: a hundredth, with more cycles). Each cycle's source is copied aside, so that what a point should hold is known by other means.
+a tenth of it, then, of another disk, a hundredth. Each cycle's source is copied aside, so that what a point should hold is known by
+other means: every point is recovered and compared with that.
 
 far-timeout: 300
 """
 import ctypes
+import json
 import os
 import shutil
 import subprocess
@@ -17,12 +19,35 @@ import tap
 SIZE = 48 * farlib.MIB
 BLOCKS = SIZE // farlib.BLOCK
 CLONE_NEWNS = 0x00020000
-DROP_PPM = int(os.environ.get("FAR_DROP_PPM", "100000"))
 AUDIT_PPM = 250000  # of a disk a cycle
+# A round is overdue at once, at the pace that the plan names: each cycle audits all that it may, however fast it is.
+POLICY = {"audit_ppm": AUDIT_PPM, "audit_age_s": 1, "interval_s": 3600}
 AUDIT_ROUND = 1000000 // AUDIT_PPM  # cycles in which each block is looked at
 cluster = seed = None
 can_mount = False
-copies = {}  # checkpoint: copy of the source that it froze
+
+
+class Liar:
+    """A workload, and a plan of its name, whose lists leave out so many of a million extents."""
+
+    def __init__(self, name, drop_ppm, changed_blocks, cycles):
+        self.name, self.drop_ppm, self.changed_blocks, self.cycles = name, drop_ppm, changed_blocks, cycles
+        self.copies = {}  # checkpoint: copy of the source that it froze
+
+    def cycle(self, number):
+        cycle(self.name)
+        copy = path("%s-%d.copy" % (self.name, number))
+        if not os.path.exists(copy):
+            shutil.copyfile(disk(self.name + ".img"), copy)
+        self.copies[points(self.name)[-1]["checkpoint_id"]] = copy
+
+    def forget_copies(self):
+        for copy in set(self.copies.values()):
+            os.unlink(copy)
+
+
+liar = Liar("liar", 100000, BLOCKS // 8, 4)
+rare = Liar("rare", 10000, BLOCKS // 3, 6)  # some 2.5 dropped extents a cycle
 
 
 def path(name):
@@ -97,51 +122,109 @@ def recovered(plan, checkpoint_id):
     return out
 
 
+def differing_blocks(one, two):
+    assert os.path.getsize(one) == os.path.getsize(two) == SIZE
+    with open(one, "rb") as a, open(two, "rb") as b:
+        return {block for block in range(BLOCKS) if a.read(farlib.BLOCK) != b.read(farlib.BLOCK)}
+
+
+def begin_to_lie(who):
+    protect(who.name, "fault:file?dc=%d&sd=%d" % (who.drop_ppm, seed % 1000), POLICY)
+    who.cycle(0)
+    first = points(who.name)[-1]
+    assert first["proof"] == "full" and first["coverage_ppm"] == 1000000, first
+    who.cycle(1)
+    assert points(who.name)[-1]["proof"] == "transfer", points(who.name)[-1]
+
+
+def change_until_it_is_clean(who):
+    """Cycles with changes; a round of the audit without any; then what it takes until a round was clean. The point behind the changes."""
+    for i in range(2, 2 + who.cycles):
+        farlib.change_image(disk(who.name + ".img"), who.changed_blocks, seed + i)
+        who.cycle(i)
+    last = points(who.name)[-1]
+    for _ in range(AUDIT_ROUND + 1):  # after a round there is nothing left to find
+        who.cycle(1 + who.cycles)
+    newest = points(who.name)[-1]
+    while coverage(who.name)["distrusted"]:  # later it is known, too
+        assert len(who.copies) < 40, coverage(who.name)
+        who.cycle(1 + who.cycles)
+    assert round_was_clean(who.name)
+    who.cycle(1 + who.cycles)
+    return last, newest
+
+
+def wrong_blocks(who):
+    """By point: which of its blocks are not what the source held."""
+    wrong = {}
+    for point in points(who.name):
+        out = recovered(who.name, point["checkpoint_id"])
+        wrong[point["id"]] = differing_blocks(who.copies[point["checkpoint_id"]], out)
+        os.unlink(out)
+    return wrong
+
+
+def events(kind, workload):
+    workload_id = cluster.get("/v1/workloads/" + workload)["id"]
+    lines = cluster.request(cluster.wait_leader(), "GET", "/v1/events?from=start&follow=false&format=ndjson&kind=" + kind)[2].splitlines()
+    found = [frame["data"] for frame in map(json.loads, lines) if "seq" in frame]
+    return [event for event in found if event["workload_id"] == workload_id]
+
+
+def blocks_of(missed):
+    return {block for event in missed for r in event["ranges"] for block in range(r["first_block"], r["first_block"] + r["block_count"])}
+
+
+def assert_named(who, wrong):
+    """Every point with a wrong block is suspect, and the log says so."""
+    told = {point_id for event in events("points_suspected", who.name) for point_id in event["point_ids"]}
+    told |= {event["id"] for event in events("point_created", who.name) if any(d.get("suspect") for d in event["disks"])}
+    suspect = {p["id"] for p in points(who.name) if p["suspect"]}
+    bad = {point_id for point_id, blocks in wrong.items() if blocks}
+    missed = coverage(who.name)["missed_block_count"]
+    print("# %d points, %d wrong, %d suspect; %d blocks missed" % (len(wrong), len(bad), len(suspect), missed))
+    assert bad, "the adapter dropped nothing that mattered; another seed"
+    assert bad <= suspect, (bad, suspect)
+    assert suspect == told, (suspect, told)
+    assert all(p["state"] == "available" for p in points(who.name))
+    assert all(p["proof"] != "full" for p in points(who.name) if p["suspect"])
+    assert not points(who.name)[-1]["suspect"], "made behind a clean round"
+
+
+def assert_repaired_within_a_round(who, wrong, last, newest):
+    """No block stays wrong for longer than the audit takes to come by; what was still wrong behind the changes, it found itself."""
+    length = {}
+    for point_id in sorted(wrong):
+        length = {block: length.get(block, 0) + 1 for block in wrong[point_id]}
+        assert all(n < AUDIT_ROUND for n in length.values()), (point_id, length)
+    assert not wrong[newest["id"]], "not repaired within the round that the budget promises"
+    missed = events("change_list_missed", who.name)
+    assert missed, "nothing was found"
+    found = blocks_of(missed)
+    print("# %d wrong blocks that the audit never saw: a later list named them" % len(set().union(*wrong.values()) - found))
+    late = blocks_of(event for event in missed if event["job_id"] > last["job_id"])
+    assert wrong[last["id"]] <= late, (wrong[last["id"]], late)
+
+
 def the_first_cycle_reads_everything_and_later_ones_go_by_the_list():
     mount_xfs()
-    image = protect("liar", "fault:file?dc=%d&sd=%d" % (DROP_PPM, seed % 1000), {"audit_ppm": AUDIT_PPM, "audit_age_s": 1})
-    cycle("liar")
-    first = points("liar")[-1]
-    assert first["proof"] == "full" and first["coverage_ppm"] == 1000000, first
-    copies[first["checkpoint_id"]] = shutil.copyfile(image, path("copy-0.img"))
-    disks = cluster.get("/v1/workloads/liar")["disks"]
-    assert disks[0]["token"], disks
-    cycle("liar")
+    begin_to_lie(liar)
+    assert cluster.get("/v1/workloads/liar")["disks"][0]["token"]
     task = [t for t in cluster.get("/v1/jobs/%d" % points("liar")[-1]["job_id"])["tasks"] if t["kind"] == "send"][0]
     assert 0 < task["hashed_bytes"] <= SIZE // 4 + farlib.MIB, task
-    assert points("liar")[-1]["proof"] == "transfer", points("liar")[-1]
-    copies[points("liar")[-1]["checkpoint_id"]] = shutil.copyfile(image, path("copy-1.img"))
 
 
-def every_point_that_is_wrong_is_named():
-    image = disk("liar.img")
-    rounds = max(4, 160000 // DROP_PPM)
-    for i in range(2, 2 + rounds):
-        farlib.change_image(image, BLOCKS // 8, seed + i)
-        cycle("liar")
-        copies[points("liar")[-1]["checkpoint_id"]] = shutil.copyfile(image, path("copy-%d.img" % i))
-    for i in range(AUDIT_ROUND + 1):  # nothing changes any more: after a round of the audit there is nothing left to find
-        cycle("liar")
-        copies[points("liar")[-1]["checkpoint_id"]] = path("copy-%d.img" % (1 + rounds))
-    out = recovered("liar", points("liar")[-1]["checkpoint_id"])
-    assert farlib.same_bytes(image, out), "not repaired within the round that the budget promises"
-    os.unlink(out)
-    while not round_was_clean("liar"):  # later it is known, too
-        assert len(copies) < 40, coverage("liar")
-        cycle("liar")
-        copies[points("liar")[-1]["checkpoint_id"]] = path("copy-%d.img" % (1 + rounds))
-    wrong = set()
-    for point in points("liar"):
-        out = recovered("liar", point["checkpoint_id"])
-        if not farlib.same_bytes(copies[point["checkpoint_id"]], out):
-            wrong.add(point["id"])
-        os.unlink(out)
-    suspect = {p["id"] for p in points("liar") if p["suspect"]}
-    print("# %d points, %d wrong, %d suspect" % (len(points("liar")), len(wrong), len(suspect)))
-    assert wrong, "the adapter dropped nothing that mattered; another seed"
-    assert wrong <= suspect, (wrong, suspect)
-    assert points("liar")[-1]["id"] not in wrong
-    assert all(p["state"] == "available" for p in points("liar"))
+def every_point_that_is_wrong_is_named(who=liar):
+    last, newest = change_until_it_is_clean(who)
+    wrong = wrong_blocks(who)
+    assert_named(who, wrong)
+    assert_repaired_within_a_round(who, wrong, last, newest)
+    who.forget_copies()
+
+
+def so_they_are_if_a_hundredth_is_left_out():
+    begin_to_lie(rare)
+    every_point_that_is_wrong_is_named(rare)
 
 
 def an_alert_says_so_until_a_round_finds_no_more():
@@ -206,6 +289,7 @@ if __name__ == "__main__":
     with farlib.Cluster() as cluster:
         tap.run_all([
             the_first_cycle_reads_everything_and_later_ones_go_by_the_list, every_point_that_is_wrong_is_named,
-            an_alert_says_so_until_a_round_finds_no_more, a_list_that_is_gone_is_told_in_the_platforms_words,
-            a_grown_disk_goes_on_by_its_list, a_resync_is_estimated_and_hashes_everything, all_stores_agree,
+            an_alert_says_so_until_a_round_finds_no_more, so_they_are_if_a_hundredth_is_left_out,
+            a_list_that_is_gone_is_told_in_the_platforms_words, a_grown_disk_goes_on_by_its_list,
+            a_resync_is_estimated_and_hashes_everything, all_stores_agree,
         ])

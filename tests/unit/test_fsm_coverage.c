@@ -346,41 +346,165 @@ static void a_resync_hashes_what_was_asked_for(void **unused)
 
 /* ---- lists that were wrong ---- */
 
-static void a_missed_block_makes_the_points_since_its_last_hashing_suspect(void **unused)
+static bool is_suspect(uint64_t point_id, uint64_t disk)
+{
+    struct far_row_point_disk row = {.disk_id = 0};
+    struct far_key key = far_key(&far_schema_row_point_disk);
+    far_key_u64(&key, point_id);
+    far_key_u32(&key, (uint32_t)disk);
+    assert_int_equal(far_state_get(&w.state, &far_schema_row_point_disk, &key, &w.arena, &row, NULL), 0);
+    assert_true(!row.suspect || (row.by_list && world_row_point(&w, point_id).suspect));
+    return row.suspect;
+}
+
+static void a_missed_block_makes_every_point_by_a_list_suspect(void **unused)
 {
     struct far_sub_block_range range = {.first_block = 9000, .block_count = 3};
     struct far_ev_change_list_missed event;
     struct far_ev_points_suspected named;
     struct far_row_alert alert;
-    uint64_t disk_id = disk_row(0).id, ids[4];
+    uint64_t disk_id = disk_row(0).id, ids[5];
+    static const bool expected[5] = {false, true, true, false, true};
     MUST(&w, plan_update, .name = S("p"), .audit_ppm = 1000000, .audit_age_s = 1);
     cycle(); /* full */
     ids[0] = last_point().id;
     cycle_with(audited(8192));
     ids[1] = last_point().id;
-    cycle_with(audited(0)); /* the half with the block was hashed for this one */
+    cycle_with(audited(0));
     ids[2] = last_point().id;
-    cycle_with(audited(8192));
+    MUST(&w, plan_resync, .name = S("p"));
+    world_work_all(&w, nodes, 2);
     ids[3] = last_point().id;
+    cycle_with(audited(8192));
+    ids[4] = last_point().id;
     cycle_with(missed(0, &range));
     assert_int_equal(events_of(&far_schema_ev_change_list_missed, &event), 1);
     assert_int_equal(event.disk_id, disk_id);
     assert_int_equal(event.block_count, 3);
     assert_int_equal(((const struct far_sub_block_range *)event.ranges.items)->first_block, 9000);
-    assert_int_equal(event.good_point_id, ids[2]);
-    assert_int_equal(event.point_count, 1);
+    assert_int_equal(event.good_point_id, ids[3]);
+    assert_int_equal(event.point_count, 3);
     assert_int_not_equal(event.since.len, 0);
     assert_int_equal(events_of(&far_schema_ev_points_suspected, &named), 1);
-    assert_int_equal(named.point_ids.count, 1);
-    assert_int_equal(((const uint64_t *)named.point_ids.items)[0], ids[3]);
-    for (size_t i = 0; i < 4; i++) {
-        assert_int_equal(world_row_point(&w, ids[i]).suspect, i == 3);
+    assert_int_equal(named.point_ids.count, 3);
+    for (size_t i = 0; i < 5; i++) {
+        assert_int_equal(world_row_point(&w, ids[i]).suspect, expected[i]);
+        assert_int_equal(is_suspect(ids[i], 0), expected[i]);
+        assert_false(is_suspect(ids[i], 1)); /* the other disk's lists were found to miss nothing */
         assert_int_equal(world_row_point(&w, ids[i]).state, FAR_point_state_available);
     }
-    assert_false(last_point().suspect); /* it has what the audit found */
     assert_int_equal(coverage(0).missed_block_count, 3);
     assert_int_not_equal(alert_of(FAR_alert_kind_change_list_missed, disk_id, &alert), 0);
     assert_int_equal(alert.plan_id, plan);
+}
+
+/* It was wrong at one point only; each audit since then found it as it should be. */
+static void a_block_left_out_once_and_named_by_the_next_list_is_covered_by_a_miss_elsewhere(void **unused)
+{
+    struct far_sub_block_range elsewhere = {.first_block = 12000, .block_count = 1};
+    struct far_ev_change_list_missed event;
+    MUST(&w, plan_update, .name = S("p"), .audit_ppm = 250000, .audit_age_s = 1);
+    cycle();
+    cycle_with(audited(4096)); /* block 5000 has changed: not named, not audited */
+    uint64_t wrong_id = last_point().id;
+    cycle_with(audited(8192)); /* it is audited, but its list names it: nothing looks odd */
+    for (unsigned i = 3; i <= 8; i++) {
+        cycle_with(audited(i % 4 * 4096));
+    }
+    struct far_row_coverage row = coverage(0);
+    for (size_t i = 0; i < row.marks.count; i++) { /* everything was hashed since */
+        assert_true(((const struct far_sub_audit_mark *)row.marks.items)[i].point_id > wrong_id);
+    }
+    assert_false(world_row_point(&w, wrong_id).suspect);
+    cycle_with(audited(4096));
+    cycle_with(audited(8192));
+    cycle_with(missed(12288, &elsewhere));
+    assert_true(world_row_point(&w, wrong_id).suspect);
+    assert_int_equal(events_of(&far_schema_ev_change_list_missed, &event), 1);
+    assert_true(event.good_point_id > wrong_id);
+    assert_int_equal(event.point_count, 10);
+}
+
+static void what_goes_by_distrusted_lists_is_suspect_from_the_start(void **unused)
+{
+    struct far_sub_block_range range = {.first_block = 1, .block_count = 2};
+    struct far_ev_point_created created;
+    struct far_ev_points_suspected named;
+    struct far_row_alert alert;
+    uint64_t disk_id = disk_row(0).id;
+    MUST(&w, plan_update, .name = S("p"), .audit_ppm = 500000, .audit_age_s = 1);
+    cycle();
+    cycle_with(missed(8192, &range)); /* no point went by a list before */
+    assert_int_equal(events_of(&far_schema_ev_points_suspected, &named), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(coverage(0).distrusted == (i < 2) && !coverage(1).distrusted);
+        events_of(&far_schema_ev_point_created, &created);
+        const struct far_sub_point_part *parts = created.disks.items;
+        assert_true(parts[0].suspect && !parts[1].suspect);
+        assert_true(is_suspect(created.id, 0) && !is_suspect(created.id, 1));
+        assert_int_not_equal(world_row_point(&w, created.id).suspected_ms, 0);
+        assert_int_equal(alert_of(FAR_alert_kind_change_list_missed, disk_id, &alert) != 0, i < 2);
+        cycle_with(audited(i % 2 == 0 ? 0 : 8192)); /* the second ends the round: before its end lists were not to be trusted */
+    }
+    assert_false(last_point().suspect);
+    assert_int_equal(coverage(0).missed_block_count, 2);
+}
+
+static void a_full_proof_is_never_suspect_and_ends_the_distrust(void **unused)
+{
+    struct far_sub_block_range range = {.first_block = 1, .block_count = 2};
+    struct far_row_alert alert;
+    uint64_t disk_id = disk_row(0).id;
+    cycle();
+    cycle_with(missed(100, &range));
+    assert_true(is_suspect(last_point().id, 0));
+    MUST(&w, plan_resync, .name = S("p"), .workload = S("web"), .disk = S("root"));
+    world_work_all(&w, nodes, 2);
+    uint64_t resync_id = last_point().id;
+    assert_int_equal(last_point().proof, FAR_proof_transfer); /* the other disk's is */
+    assert_false(last_point().suspect || coverage(0).distrusted);
+    assert_int_equal(alert_of(FAR_alert_kind_change_list_missed, disk_id, &alert), 0);
+    cycle();
+    uint64_t trusted_id = last_point().id;
+    assert_false(last_point().suspect);
+    cycle_with(missed(300, &range));
+    assert_true(is_suspect(trusted_id, 0));
+    assert_false(is_suspect(resync_id, 0));
+}
+
+/* A resync that finds blocks which no list named proves this point, and that lists are not to be trusted on. */
+static void a_full_proof_that_finds_missed_blocks_keeps_the_distrust(void **unused)
+{
+    struct far_sub_block_range range = {.first_block = 1, .block_count = 2};
+    struct far_sub_report_item item = missed(0, &range);
+    struct far_row_alert alert;
+    item.full = true;
+    cycle();
+    cycle();
+    uint64_t by_list_id = last_point().id;
+    cycle_with(item);
+    uint64_t full_id = last_point().id;
+    assert_true(is_suspect(by_list_id, 0));
+    assert_false(is_suspect(full_id, 0));
+    assert_true(coverage(0).distrusted);
+    assert_int_not_equal(alert_of(FAR_alert_kind_change_list_missed, disk_row(0).id, &alert), 0);
+    cycle();
+    assert_true(is_suspect(last_point().id, 0));
+}
+
+static void a_removed_base_begins_anew_and_in_full(void **unused)
+{
+    struct far_sub_block_range range = {.first_block = 1, .block_count = 2};
+    struct far_row_alert alert;
+    cycle();
+    cycle_with(missed(100, &range));
+    MUST(&w, checkpoint_remove, .checkpoint_id = last_point().checkpoint_id);
+    world_work_all(&w, nodes, 2);
+    assert_true(coverage(0).distrusted);
+    assert_int_not_equal(alert_of(FAR_alert_kind_change_list_missed, disk_row(0).id, &alert), 0);
+    cycle();
+    assert_false(last_point().suspect || coverage(0).distrusted);
+    assert_int_equal(alert_of(FAR_alert_kind_change_list_missed, disk_row(0).id, &alert), 0);
 }
 
 static void what_an_attempt_found_is_told_once_even_if_it_dies(void **unused)
@@ -418,6 +542,7 @@ static void what_an_attempt_found_is_told_once_even_if_it_dies(void **unused)
     world_work_all(&w, nodes, 2); /* the next attempt goes on where it was, and finds nothing */
     assert_int_equal(coverage(0).missed_block_count, 4);
     assert_int_not_equal(alert_of(FAR_alert_kind_change_list_missed, disk_row(0).id, &alert), 0);
+    assert_true(is_suspect(last_point().id, 0));
 }
 
 static void many_suspects_are_named_in_pages_and_each_once(void **unused)
@@ -437,13 +562,11 @@ static void many_suspects_are_named_in_pages_and_each_once(void **unused)
     assert_int_equal(event.point_count, POINTS);
     assert_int_equal(events_of(&far_schema_ev_points_suspected, &named), 2);
     assert_int_equal(named.point_ids.count, POINTS - PAGE);
-    uint64_t repaired_id = last_point().id;
+    assert_true(is_suspect(last_point().id, 0));
     cycle_with(missed(coverage(0).audit_next_block + 1, &range)); /* the next cycle's list missed it again */
     assert_int_equal(events_of(&far_schema_ev_change_list_missed, &event), 2);
     assert_int_equal(event.point_count, POINTS + 1);
-    assert_int_equal(events_of(&far_schema_ev_points_suspected, &named), 3);
-    assert_int_equal(named.point_ids.count, 1);
-    assert_int_equal(((const uint64_t *)named.point_ids.items)[0], repaired_id);
+    assert_int_equal(events_of(&far_schema_ev_points_suspected, &named), 2); /* all of them are known */
 }
 
 static void a_recovery_from_a_suspect_point_is_warned_of(void **unused)
@@ -455,20 +578,17 @@ static void a_recovery_from_a_suspect_point_is_warned_of(void **unused)
     pass(1000);
     cycle();
     uint64_t suspect = last_point().checkpoint_id;
+    MUST(&w, plan_resync, .name = S("p"));
+    world_work_all(&w, nodes, 2);
+    uint64_t full = last_point().checkpoint_id;
     pass(1000);
+    MUST(&w, recover, .plan = S("p"), .workload = S("web"), .checkpoint_id = suspect, .disks = {specs, 2});
+    assert_string_equal(w.result.message, "");
+    world_work_all(&w, nodes, 2);
     cycle_with(missed(0, &range));
     MUST(&w, recover, .plan = S("p"), .workload = S("web"), .checkpoint_id = suspect, .disks = {specs, 2});
-    assert_string_equal(w.result.message, ""); /* hashed for it: the whole disk is audited each time */
-    world_work_all(&w, nodes, 2);
-    uint64_t older = last_point().checkpoint_id;
-    MUST(&w, plan_update, .name = S("p"), .audit_ppm = 500000);
-    cycle_with(audited(8192));
-    range.first_block = 9000;
-    uint64_t newer = last_point().checkpoint_id;
-    cycle_with(missed(0, &range));
-    MUST(&w, recover, .plan = S("p"), .workload = S("web"), .checkpoint_id = newer, .disks = {specs, 2});
     assert_non_null(strstr(w.result.message, "suspect"));
-    MUST(&w, recover, .plan = S("p"), .workload = S("web"), .checkpoint_id = older, .disks = {specs, 2});
+    MUST(&w, recover, .plan = S("p"), .workload = S("web"), .checkpoint_id = full, .disks = {specs, 2});
     assert_string_equal(w.result.message, "");
     world_work_all(&w, nodes, 2);
 }
@@ -644,6 +764,15 @@ static void a_disk_of_another_size_is_not_said_to_be_younger(void **unused)
     assert_int_equal(c.row.audit_next_block, 200);
     assert_int_equal(c.row.coverage_ppm, 100000);
     assert_int_equal(far_coverage_oldest_ms(&c), 1);
+    assert_false(c.row.distrusted);
+    far_coverage_missed(&c, 1, 4);
+    part.size_bytes = 3000 * 65536;
+    part.audit_passed_blocks = 2999; /* a round begins with the size */
+    far_coverage_advance(&c, &part, 4, 4);
+    assert_true(c.row.distrusted);
+    part.audit_passed_blocks = 1;
+    far_coverage_advance(&c, &part, 5, 5);
+    assert_false(c.row.distrusted);
 }
 
 int main(void)
@@ -661,7 +790,12 @@ int main(void)
         TEST(a_cycle_audits_at_most_its_share),
         TEST(an_old_full_proof_is_made_anew),
         TEST(a_resync_hashes_what_was_asked_for),
-        TEST(a_missed_block_makes_the_points_since_its_last_hashing_suspect),
+        TEST(a_missed_block_makes_every_point_by_a_list_suspect),
+        TEST(a_block_left_out_once_and_named_by_the_next_list_is_covered_by_a_miss_elsewhere),
+        TEST(what_goes_by_distrusted_lists_is_suspect_from_the_start),
+        TEST(a_full_proof_is_never_suspect_and_ends_the_distrust),
+        TEST(a_full_proof_that_finds_missed_blocks_keeps_the_distrust),
+        TEST(a_removed_base_begins_anew_and_in_full),
         TEST(what_an_attempt_found_is_told_once_even_if_it_dies),
         TEST(many_suspects_are_named_in_pages_and_each_once),
         TEST(a_recovery_from_a_suspect_point_is_warned_of),
