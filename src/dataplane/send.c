@@ -244,8 +244,10 @@ static void session_init(struct far_send *send, const struct far_transfer_welcom
     send->next_block = send->marked_block = from;
     send->marked_ms = far_clock_monotonic_ms();
     send->planned = false;
-    bool near = send->local || (far_bstream_round_trip_us(send->lanes[0].stream) < SEND_NEAR_US &&
+    bool ahead = send->lanes[0].awaits_welcome;
+    bool near = send->local || (!ahead && far_bstream_round_trip_us(send->lanes[0].stream) < SEND_NEAR_US &&
                                 send->lanes[0].answered_us < SEND_NEAR_ANSWER_US);
+    send->welcomed = !ahead;
     send->buffers_max = near ? SEND_BUFFERS_NEAR : SEND_BUFFERS_MAX;
     send->lane_count = near ? 1 : SEND_LANES_FAR;
     send->lanes_up = 0;
@@ -253,7 +255,7 @@ static void session_init(struct far_send *send, const struct far_transfer_welcom
     send->busy = send->groups_open = 0;
     send->judged_ns = far_clock_monotonic_ns();
     send->unacked_bytes = send->offered_blocks = send->wanted_blocks = 0;
-    send->credit = (struct far_transfer_credit){0};
+    send->credit = (struct far_transfer_credit){.groups = ahead ? SEND_AHEAD_GROUPS : 0};
     send->to_offer = send->to_read = send->to_pack = send->to_send = (struct send_queue){0};
     for (size_t i = 0; i < send->engine->config.worker_count; i++) {
         send->workers[i].low_block = UINT64_MAX;
@@ -354,8 +356,10 @@ static int connect_once(struct far_send *send, bool *ret_met, struct far_error *
     if (rc != 0) {
         return rc;
     }
-    *ret_met = true;
-    return session(send, &welcome, err);
+    rc = session(send, &welcome, err);
+    *ret_met = send->welcomed;
+    send->guesses = send->welcomed;
+    return rc;
 }
 
 static int transfer(struct far_send *send, struct far_error *err)
@@ -491,6 +495,7 @@ static struct far_send *send_new(struct far_attempt *attempt)
         pthread_cond_init(&send->out, &attr);
         pthread_cond_init(&send->ended, &attr);
         pthread_condattr_destroy(&attr);
+        send->guesses = true;
         send->attempt = attempt;
         send->engine = attempt->engine;
     }

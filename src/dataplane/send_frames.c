@@ -184,11 +184,33 @@ static int take_page(struct far_send *send, const struct far_frame *frame, struc
     return rc;
 }
 
+/* The session began with a guess of it. */
+static int take_welcome(struct send_lane *lane, const struct far_frame *frame, struct far_error *err)
+{
+    struct far_send *send = lane->send;
+    struct far_transfer_welcome welcome;
+    int rc = far_transfer_welcome_decode(far_frame_head(frame), &welcome, err);
+    uint64_t base_bytes = send->attempt->order.has_base_root ? send->size_bytes : 0;
+    pthread_mutex_lock(&send->mutex);
+    if (rc == 0 && !lane->awaits_welcome) {
+        rc = far_fail(err, FAR_INVALID, "the other node sent a welcome that nobody awaits");
+    } else if (rc == 0 && (welcome.complete || welcome.resume_block != 0 || welcome.base_bytes != base_bytes)) {
+        rc = far_fail(err, FAR_CONFLICT, "the other node has not what was expected");
+        send_stop(send, rc, err, false);
+    } else if (rc == 0) {
+        lane->awaits_welcome = false;
+        send->welcomed = true;
+        pthread_cond_broadcast(&send->ended);
+    }
+    pthread_mutex_unlock(&send->mutex);
+    return rc;
+}
+
 static int take_error(struct far_send *send, const struct far_frame *frame, struct far_error *err)
 {
     int rc = far_frame_error(frame, err);
     pthread_mutex_lock(&send->mutex);
-    send_stop(send, rc, err, false);
+    send_stop(send, rc, err, rc == FAR_DENIED && !send->welcomed);
     pthread_mutex_unlock(&send->mutex);
     return rc;
 }
@@ -208,6 +230,8 @@ int send_take_frame(struct send_lane *lane, const struct far_frame *frame, struc
 {
     struct far_send *send = lane->send;
     switch (frame->header.type) {
+    case FAR_TRANSFER_WELCOME:
+        return take_welcome(lane, frame, err);
     case FAR_TRANSFER_CREDIT:
         return take_credit(send, frame, err);
     case FAR_TRANSFER_WANT:

@@ -30,6 +30,33 @@ void send_lane_close(struct send_lane *lane)
     far_bstream_free(stream);
 }
 
+/* Is the path so far that a round trip is worth a guess, and the answer as good as known? */
+static bool may_guess(const struct send_lane *lane, const struct far_bstream *stream)
+{
+    const struct far_send *send = lane->send;
+    uint32_t kernel_us = far_bstream_round_trip_us(stream);
+    bool far = lane->dialed_us >= SEND_AHEAD_US || (kernel_us != UINT32_MAX && kernel_us >= SEND_AHEAD_US);
+    return far && send->guesses && !send->list_failed && far_source_map_known(send->map) == 0;
+}
+
+static int await_welcome(struct send_lane *lane, struct far_bstream *stream, uint64_t began_ns,
+                         struct far_transfer_welcome *ret_welcome, struct far_error *err)
+{
+    struct far_frame frame;
+    uint64_t idle_ms = lane->send->engine->config.idle_ms;
+    int rc = 0;
+    do {
+        rc = far_frame_read(stream, idle_ms, &frame, err);
+        lane->answered_us = (far_clock_monotonic_ns() - began_ns) / 1000;
+    } while (rc == 0 && frame.header.type == FAR_TRANSFER_PING && lane->answered_us < SEND_LONELY_MS * 1000ull);
+    if (rc == 0 && frame.header.type == FAR_TRANSFER_ERROR) {
+        rc = far_frame_error(&frame, err);
+    } else if (rc == 0 && frame.header.type != FAR_TRANSFER_WELCOME) {
+        rc = far_fail(err, FAR_INVALID, "the other node did not answer the hello");
+    }
+    return rc == 0 ? far_transfer_welcome_decode(far_frame_head(&frame), ret_welcome, err) : rc;
+}
+
 static int say_hello(struct send_lane *lane, struct far_bstream *stream, bool joins,
                      struct far_transfer_welcome *ret_welcome, struct far_error *err)
 {
@@ -48,23 +75,19 @@ static int say_hello(struct send_lane *lane, struct far_bstream *stream, bool jo
         .has_base = order->has_base_root,
         .joins = joins,
     };
-    struct far_frame frame;
+    uint8_t head[FAR_TRANSFER_HEAD_MAX];
     memcpy(hello.session, send->session, sizeof hello.session);
     memcpy(hello.base_root, order->base_root, sizeof hello.base_root);
     snprintf(hello.freeze_ref, sizeof hello.freeze_ref, "%s", order->freeze_ref);
     uint64_t idle_ms = send->engine->config.idle_ms, began_ns = far_clock_monotonic_ns();
-    size_t len = far_transfer_hello_encode(&hello, frame.head);
-    int rc = far_frame_write(stream, FAR_TRANSFER_HELLO, frame.head, len, idle_ms, err);
-    do {
-        rc = rc == 0 ? far_frame_read(stream, idle_ms, &frame, err) : rc;
-        lane->answered_us = (far_clock_monotonic_ns() - began_ns) / 1000;
-    } while (rc == 0 && frame.header.type == FAR_TRANSFER_PING && lane->answered_us < SEND_LONELY_MS * 1000ull);
-    if (rc == 0 && frame.header.type == FAR_TRANSFER_ERROR) {
-        rc = far_frame_error(&frame, err);
-    } else if (rc == 0 && frame.header.type != FAR_TRANSFER_WELCOME) {
-        rc = far_fail(err, FAR_INVALID, "the other node did not answer the hello");
+    size_t len = far_transfer_hello_encode(&hello, head);
+    int rc = far_frame_write(stream, FAR_TRANSFER_HELLO, head, len, idle_ms, err);
+    lane->awaits_welcome = !joins && may_guess(lane, stream);
+    if (lane->awaits_welcome) {
+        *ret_welcome = (struct far_transfer_welcome){.base_bytes = hello.has_base ? send->size_bytes : 0};
+        return rc;
     }
-    rc = rc == 0 ? far_transfer_welcome_decode(far_frame_head(&frame), ret_welcome, err) : rc;
+    rc = rc == 0 ? await_welcome(lane, stream, began_ns, ret_welcome, err) : rc;
     if (rc == 0 && !joins && ret_welcome->resume_block > hello.frontier_block) {
         rc = far_fail(err, FAR_INVALID, "the other node resumes where nobody was");
     }
@@ -104,12 +127,14 @@ int send_lane_connect(struct send_lane *lane, bool joins, struct far_transfer_we
     struct far_peer peer = {.party = FAR_PARTY_NODE, .id = order->peer_node_id};
     struct far_bstream *stream = NULL;
     bool own = false;
+    uint64_t began_ns = far_clock_monotonic_ns();
     int rc = order->peer_address[0] != '\0'
                  ? far_bstream_dial_ahead(send->engine->config.net, order->peer_address, peer, DIAL_MS, &stream, err)
                  : await_visitor(lane, &stream, err);
     if (rc != 0) {
         return rc;
     }
+    lane->dialed_us = order->peer_address[0] != '\0' ? (far_clock_monotonic_ns() - began_ns) / 1000 : 0;
     rc = far_attempt_check_peer(send->attempt, stream, err);
     own = rc != 0; /* dialing again cannot help */
     rc = rc == 0 ? use(lane, stream, err) : rc;
@@ -132,7 +157,8 @@ int send_lane_connect(struct send_lane *lane, bool joins, struct far_transfer_we
 
 /* ---- in a session ---- */
 
-static void read_frames(struct send_lane *lane, struct far_error *err)
+/* Why it ended. */
+static int read_frames(struct send_lane *lane, struct far_error *err)
 {
     struct far_send *send = lane->send;
     struct far_frame frame;
@@ -141,6 +167,7 @@ static void read_frames(struct send_lane *lane, struct far_error *err)
         rc = far_frame_read(lane->stream, send->engine->config.idle_ms, &frame, err);
         rc = rc == 0 ? send_take_frame(lane, &frame, err) : rc;
     }
+    return rc;
 }
 
 static void set_up(struct send_lane *lane)
@@ -210,6 +237,10 @@ void *send_lane_reader_main(void *arg)
     pthread_mutex_lock(&send->mutex);
     while (!send->stop) {
         int rc = 0;
+        if (lane->stream == NULL && !send->welcomed) { /* the session is still a guess: nobody can join it */
+            pthread_cond_wait(&send->ended, &send->mutex);
+            continue;
+        }
         if (lane->stream == NULL) {
             pthread_mutex_unlock(&send->mutex);
             rc = send_lane_connect(lane, true, &welcome, &error);
@@ -225,9 +256,12 @@ void *send_lane_reader_main(void *arg)
         uint64_t began_ms = far_clock_monotonic_ms();
         set_up(lane);
         pthread_mutex_unlock(&send->mutex);
-        read_frames(lane, &error);
+        rc = read_frames(lane, &error);
         pthread_mutex_lock(&send->mutex);
         set_down(lane);
+        if (!send->welcomed) {
+            send_stop(send, rc, &error, false);
+        }
         pthread_mutex_unlock(&send->mutex);
         send_lane_close(lane);
         pthread_mutex_lock(&send->mutex);

@@ -18,6 +18,8 @@ enum {
     SEND_BUFFERS_NEAR = 12, /* the same on a path of less than SEND_NEAR_US: what is sent soon is still in the cache */
     SEND_NEAR_US = 2000, /* as the kernel sees it */
     SEND_NEAR_ANSWER_US = 10000, /* of a hello */
+    SEND_AHEAD_US = 20000, /* dialing took as long: the answer to the hello is not waited for, send_lane_connect() */
+    SEND_AHEAD_GROUPS = 64, /* offered before the target said how many may be open */
     SEND_LANES_FAR = 4,     /* connections on a path that is not near: one that is lost costs a quarter of the speed */
     SEND_FAR_BLOCKS = 4,    /* of a frame of data there */
     SEND_BUFFERS_MIN = 4,
@@ -99,6 +101,8 @@ struct send_lane {
     bool up;                    /* the writer may use it */
     bool writing;
     uint64_t written_ms; /* when something was written last */
+    uint64_t dialed_us;   /* how long dialing took; 0: the target dialed */
+    bool awaits_welcome;  /* the session began before it came; under the mutex once threads run */
     uint64_t answered_us; /* from hello to welcome: a relay on the way hides the round trip from the kernel */
     struct send_group *held; /* waits for the limits of bandwidth; its place in their queue is the ticket */
     struct far_throttle_ticket ticket;
@@ -120,6 +124,8 @@ struct far_send {
 
     /* one session */
     uint8_t session[16];
+    bool guesses;    /* the answer to a hello may be guessed; not again after a guess that failed */
+    bool welcomed;   /* the answer came; under the mutex */
     bool skip_equal; /* blocks that equal the base need not be offered */
     bool local;      /* the target has everything: only the root is to be computed */
     pthread_mutex_t plan_mutex; /* of plan; taken before mutex */
@@ -187,7 +193,8 @@ void send_pack(struct send_worker *worker, struct send_group *group);
  * frozen); the group has to be offered anew. */
 int send_read_again(struct send_worker *worker, struct send_group *group, bool *ret_changed, struct far_error *err);
 
-/* send_lane.c: one connection, dialed or waited for, after its hello; the stream is lane->stream then */
+/* send_lane.c: one connection, dialed or waited for, after its hello; the stream is lane->stream then. On a far path a session
+ * that begins from nothing does not wait for the welcome: it is guessed, and a guess that was wrong ends the session. */
 int send_lane_connect(struct send_lane *lane, bool joins, struct far_transfer_welcome *ret_welcome, struct far_error *err);
 void send_lane_close(struct send_lane *lane);
 void *send_lane_reader_main(void *arg);
