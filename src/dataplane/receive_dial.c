@@ -47,17 +47,18 @@ static int dial(struct receive_dialer *dialer, struct far_error *err)
     if (visitor == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory for a connection");
     }
-    int rc = far_bstream_dial_ahead(receive->engine->config.net, attempt->order.peer_address, peer, DIAL_MS, &visitor->stream, err);
+    int rc = far_bstream_connect(receive->engine->config.net, attempt->order.peer_address, DIAL_MS, &visitor->stream, err);
+    rc = rc == 0 ? use(dialer, visitor->stream, err) : rc;
+    rc = rc == 0 ? far_bstream_greet_ahead(visitor->stream, peer, DIAL_MS, err) : rc;
     if (rc == 0) {
         uint32_t round_trip_us = far_bstream_round_trip_us(visitor->stream);
         pthread_mutex_lock(&receive->mutex);
         receive->dials_wanted = round_trip_us < NEAR_US ? 1 : RECEIVE_DIALS;
         pthread_cond_broadcast(&receive->ended);
         pthread_mutex_unlock(&receive->mutex);
-        rc = use(dialer, visitor->stream, err);
-        rc = rc == 0 ? greet(receive, visitor, err) : rc;
-        use(dialer, NULL, NULL);
+        rc = greet(receive, visitor, err);
     }
+    use(dialer, NULL, NULL);
     if (rc != 0) {
         far_visitor_free(visitor);
         return rc;

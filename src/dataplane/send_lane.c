@@ -126,26 +126,30 @@ int send_lane_connect(struct send_lane *lane, bool joins, struct far_transfer_we
     const struct far_engine_order *order = &send->attempt->order;
     struct far_peer peer = {.party = FAR_PARTY_NODE, .id = order->peer_node_id};
     struct far_bstream *stream = NULL;
-    bool own = false;
+    bool dials = order->peer_address[0] != '\0', own = false;
     uint64_t began_ns = far_clock_monotonic_ns();
-    int rc = order->peer_address[0] != '\0'
-                 ? far_bstream_dial_ahead(send->engine->config.net, order->peer_address, peer, DIAL_MS, &stream, err)
-                 : await_visitor(lane, &stream, err);
+    int rc = dials ? far_bstream_connect(send->engine->config.net, order->peer_address, DIAL_MS, &stream, err)
+                   : await_visitor(lane, &stream, err);
     if (rc != 0) {
         return rc;
     }
-    lane->dialed_us = order->peer_address[0] != '\0' ? (far_clock_monotonic_ns() - began_ns) / 1000 : 0;
-    rc = far_attempt_check_peer(send->attempt, stream, err);
-    own = rc != 0; /* dialing again cannot help */
-    rc = rc == 0 ? use(lane, stream, err) : rc;
+    rc = use(lane, stream, err);
     if (rc != 0) {
         far_bstream_free(stream);
-    } else {
+        return rc;
+    }
+    rc = dials ? far_bstream_greet_ahead(stream, peer, DIAL_MS, err) : 0;
+    lane->dialed_us = dials ? (far_clock_monotonic_ns() - began_ns) / 1000 : 0;
+    if (rc == 0) {
+        rc = far_attempt_check_peer(send->attempt, stream, err);
+        own = rc != 0; /* dialing again cannot help */
+    }
+    if (rc == 0) {
         rc = say_hello(lane, stream, joins, ret_welcome, err);
         own = rc == FAR_DENIED;
-        if (rc != 0) {
-            send_lane_close(lane);
-        }
+    }
+    if (rc != 0) {
+        send_lane_close(lane);
     }
     if (own) {
         pthread_mutex_lock(&send->mutex);

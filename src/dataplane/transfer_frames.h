@@ -3,7 +3,8 @@
  * A frame is a header of 24 bytes, a head (fixed little-endian fields, checked by XXH3 in the header) and, for DATA
  * only, a bulk: the stored bytes of at most 16 blocks, each with an XXH3 of its own in the head. A transfer has a session
  * and in it several connections; whatever is asked on one is answered on the same. On each the source speaks first:
- * HELLO (on a connection that the target dialed, after its KNOCK); the target answers WELCOME or ERROR. Then both sides
+ * HELLO (on a connection that the target dialed, after its KNOCK); the target answers WELCOME or ERROR, which a far source that
+ * begins from nothing does not wait for. Then both sides
  * talk without turns:
  *
  *   source -> target  OFFER  a group: at most 16 changed blocks with their ids, and runs of blocks that read as zero

@@ -84,22 +84,39 @@ static int connect_any(const char *address, uint64_t deadline_ms, int *ret_fd, s
     return 0;
 }
 
-static int dial(struct far_net *net, const char *address, struct far_peer to, uint64_t timeout_ms, bool is_ahead,
-                struct far_bstream **ret_stream, struct far_error *err)
+int far_bstream_connect(struct far_net *net, const char *address, uint64_t timeout_ms, struct far_bstream **ret_stream,
+                        struct far_error *err)
 {
     int fd = -1;
-    struct far_peer peer;
-    uint64_t deadline_ms = far_clock_monotonic_ms() + timeout_ms;
-    int rc = connect_any(address, deadline_ms, &fd, err);
+    int rc = connect_any(address, far_clock_monotonic_ms() + timeout_ms, &fd, err);
     if (rc != 0) {
         return rc;
     }
-    struct far_bstream *stream = far_bstream_new(net, fd, true);
-    if (stream == NULL) {
+    *ret_stream = far_bstream_new(net, fd, true);
+    if (*ret_stream == NULL) {
         close(fd);
         return far_fail(err, FAR_LIMIT, "no memory for a connection");
     }
-    stream->is_ahead = is_ahead;
+    return 0;
+}
+
+int far_bstream_greet_ahead(struct far_bstream *stream, struct far_peer to, uint64_t timeout_ms, struct far_error *err)
+{
+    struct far_peer peer;
+    stream->is_ahead = true;
+    return far_bstream_shake(stream, to, timeout_ms, &peer, err);
+}
+
+int far_bstream_dial(struct far_net *net, const char *address, struct far_peer to, uint64_t timeout_ms,
+                     struct far_bstream **ret_stream, struct far_error *err)
+{
+    struct far_peer peer;
+    struct far_bstream *stream;
+    uint64_t deadline_ms = far_clock_monotonic_ms() + timeout_ms;
+    int rc = far_bstream_connect(net, address, timeout_ms, &stream, err);
+    if (rc != 0) {
+        return rc;
+    }
     rc = far_bstream_shake(stream, to, rest_until(deadline_ms), &peer, err);
     if (rc != 0) {
         far_bstream_free(stream);
@@ -107,16 +124,4 @@ static int dial(struct far_net *net, const char *address, struct far_peer to, ui
     }
     *ret_stream = stream;
     return 0;
-}
-
-int far_bstream_dial(struct far_net *net, const char *address, struct far_peer to, uint64_t timeout_ms,
-                     struct far_bstream **ret_stream, struct far_error *err)
-{
-    return dial(net, address, to, timeout_ms, false, ret_stream, err);
-}
-
-int far_bstream_dial_ahead(struct far_net *net, const char *address, struct far_peer to, uint64_t timeout_ms,
-                           struct far_bstream **ret_stream, struct far_error *err)
-{
-    return dial(net, address, to, timeout_ms, true, ret_stream, err);
 }

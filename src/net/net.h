@@ -127,10 +127,11 @@ struct far_bstream;
 /* Dials, shakes hands and greets `to` for FAR_PURPOSE_DATA within timeout_ms. */
 int far_bstream_dial(struct far_net *net, const char *address, struct far_peer to, uint64_t timeout_ms,
                      struct far_bstream **ret_stream, struct far_error *err);
-/* The same, one round trip earlier: the peer has shown its certificate, and what is written goes behind the greeting at once; its
- * answer comes with the first read, which fails as the dial would have. */
-int far_bstream_dial_ahead(struct far_net *net, const char *address, struct far_peer to, uint64_t timeout_ms,
-                           struct far_bstream **ret_stream, struct far_error *err);
+/* The same in two steps, so that a shutdown ends the second, too; and one round trip shorter: the peer has shown its certificate,
+ * and what is written goes behind the greeting at once; its answer comes with the first read, which fails as the dial would have. */
+int far_bstream_connect(struct far_net *net, const char *address, uint64_t timeout_ms, struct far_bstream **ret_stream,
+                        struct far_error *err);
+int far_bstream_greet_ahead(struct far_bstream *stream, struct far_peer to, uint64_t timeout_ms, struct far_error *err);
 /* A listening socket for one accepting thread. Handshakes run on whichever thread serves a stream, so that a slow dialer
  * holds nobody up; the owner bounds how many there are. */
 struct far_blistener;

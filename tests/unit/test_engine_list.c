@@ -278,6 +278,32 @@ static void far_connections_are_several_and_cuts_cost_little(void **state)
     relay_free(relay);
 }
 
+/* A session there begins before it is welcomed; the target may know better. */
+static void a_far_target_that_has_everything_or_lost_the_base_says_so(void **state)
+{
+    struct relay_config config = {.target = far_engine_data_address(pair.target), .delay_us = 15000};
+    struct relay *relay = relay_new(&config);
+    struct engine_disk disk;
+    relay_start(relay);
+    disk_make(&disk, &pair, "disk", 24 * MIB, seed);
+    disk.proxy = relay_address(relay);
+    assert_true(disk_cycle(&disk));
+    uint8_t root[32];
+    memcpy(root, disk.send.root, sizeof root);
+    struct far_engine_order again = disk_order(&disk, FAR_ENGINE_SEND, pair.job, TASK_SEND, 2);
+    disk_start(&disk, &again); /* its word was lost, nobody receives any more */
+    struct far_engine_report report = pair_wait(&pair, pair.job, TASK_SEND, 2);
+    assert_string_equal(report.error_message, "");
+    assert_memory_equal(report.root, root, sizeof root);
+    disk_accept(&disk);
+    disk.has_base = true;
+    memset(disk.base_root, 7, sizeof disk.base_root); /* of a point that the vault never had */
+    disk_change(&disk, 10);
+    assert_true(disk_cycle(&disk));
+    assert_true(disk_restore(&disk, "restored"));
+    relay_free(relay);
+}
+
 static void a_link_that_dies_and_comes_back_is_found_again(void **state)
 {
     struct relay_config config = {.target = far_engine_data_address(pair.target), .delay_us = 6000, .bits_per_s = 400000000};
@@ -441,6 +467,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_list_that_fails_on_the_way_begins_the_disk_anew, setup, teardown),
         cmocka_unit_test_setup_teardown(a_source_without_its_maps_asks_the_target_for_pages, setup, teardown),
         cmocka_unit_test_setup_teardown(far_connections_are_several_and_cuts_cost_little, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_far_target_that_has_everything_or_lost_the_base_says_so, setup, teardown),
         cmocka_unit_test_setup_teardown(a_link_that_dies_and_comes_back_is_found_again, setup, teardown),
         cmocka_unit_test_setup_teardown(a_target_may_dial_a_source_that_listens, setup, teardown),
         cmocka_unit_test_setup_teardown(blocks_that_are_known_need_no_buffers, setup, teardown),

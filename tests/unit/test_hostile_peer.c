@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { MIB = 1 << 20, SLOTS = FAR_TRANSFER_SLOTS, SLOT = 5, BLOCKS = 4, WAIT_MS = 30000 };
@@ -273,6 +274,7 @@ static void runs_over_a_whole_huge_disk_can_be_canceled(void **state)
 
 static struct far_blistener *listener;
 static struct far_transfer_hello hello;
+static long far_away_ms; /* a handshake takes so long at least */
 
 /* Calls that were given up meanwhile are passed over: where the machine is slow the path counts as far, and there are several. */
 static struct far_bstream *answer_call(void)
@@ -282,6 +284,9 @@ static struct far_bstream *answer_call(void)
         struct far_peer peer;
         size_t len;
         assert_int_equal(far_blistener_accept(listener, &stream, NULL), 0);
+        if (far_away_ms > 0) {
+            nanosleep(&(struct timespec){.tv_nsec = far_away_ms * 1000000}, NULL); /* far-poll: the path is long */
+        }
         if (far_bstream_handshake(stream, WAIT_MS, &peer, NULL) == 0 && hear(stream, &len) == FAR_TRANSFER_HELLO) {
             assert_int_equal(far_transfer_hello_decode(far_slice(head, len), &hello, NULL), 0);
             return stream;
@@ -309,6 +314,7 @@ static int setup_target(void **state)
 
 static int teardown_target(void **state)
 {
+    far_away_ms = 0;
     far_blistener_shutdown(listener);
     teardown(state);
     far_blistener_free(listener);
@@ -449,6 +455,67 @@ static void a_base_larger_than_the_disk_is_refused(void **state)
     end_well(stream, 24);
 }
 
+/* On a far path what will be said in the welcome is guessed, and offers come before it. */
+static void a_far_target_is_offered_before_it_welcomes(void **state)
+{
+    far_away_ms = 40;
+    start(FAR_ENGINE_SEND, 26, 1);
+    struct far_bstream *stream = answer_call();
+    uint64_t number = await_offer(stream)->group;
+    welcome(stream, (struct far_transfer_welcome){0});
+    want(stream, number, 0xf);
+    await(stream, FAR_TRANSFER_DATA);
+    end_well(stream, 26);
+}
+
+/* Whatever comes instead of what was guessed: a new session that waits to be told. */
+static void a_wrong_guess_is_not_repeated(void **state)
+{
+    struct far_error no;
+    size_t len;
+    far_away_ms = 40;
+    far_fail(&no, FAR_NOT_FOUND, "nobody here");
+    for (int what = 0; what < 4; what++) {
+        uint64_t job = 30 + (uint64_t)what;
+        start(FAR_ENGINE_SEND, job, 1);
+        struct far_bstream *stream = answer_call();
+        await_offer(stream);
+        if (what == 0) {
+            welcome(stream, (struct far_transfer_welcome){.base_bytes = disk.size_bytes});
+        } else if (what == 1) {
+            welcome(stream, (struct far_transfer_welcome){.complete = true});
+        } else if (what == 2) {
+            say(stream, FAR_TRANSFER_ERROR, far_transfer_error_encode(&no, head), NULL, 0);
+        } else {
+            far_bstream_free(stream);
+        }
+        if (what != 3) {
+            await_end(stream);
+        }
+        stream = answer_call();
+        assert_false(hello.joins);
+        welcome(stream, (struct far_transfer_welcome){.complete = true});
+        assert_string_equal(pair_wait(&pair, job, TASK_SEND, 1).error_message, "");
+        assert_int_equal(hear(stream, &len), 0); /* nothing was offered */
+        far_bstream_free(stream);
+    }
+}
+
+/* A word that ends it ends it also before the welcome. */
+static void a_far_target_that_refuses_is_not_dialed_again(void **state)
+{
+    struct far_error no;
+    far_away_ms = 40;
+    far_fail(&no, FAR_DENIED, "not you");
+    start(FAR_ENGINE_SEND, 35, 1);
+    struct far_bstream *stream = answer_call();
+    say(stream, FAR_TRANSFER_ERROR, far_transfer_error_encode(&no, head), NULL, 0);
+    struct far_engine_report report = pair_wait(&pair, 35, TASK_SEND, 1);
+    assert_int_equal(report.state, FAR_ENGINE_FAILED);
+    assert_non_null(strstr(report.error_message, "not you"));
+    await_end(stream);
+}
+
 /* The base is the disk as it is, or another page. */
 static void make_base(struct far_transfer_page *page)
 {
@@ -511,6 +578,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_view_that_changes_whenever_it_is_read_is_sent_all_the_same, setup_target, teardown_target),
         cmocka_unit_test_setup_teardown(a_base_larger_than_the_disk_is_refused, setup_target, teardown_target),
         cmocka_unit_test_setup_teardown(pages_may_come_twice_and_must_not_lie, setup_target, teardown_target),
+        cmocka_unit_test_setup_teardown(a_far_target_is_offered_before_it_welcomes, setup_target, teardown_target),
+        cmocka_unit_test_setup_teardown(a_wrong_guess_is_not_repeated, setup_target, teardown_target),
+        cmocka_unit_test_setup_teardown(a_far_target_that_refuses_is_not_dialed_again, setup_target, teardown_target),
     };
     return cmocka_run_group_tests_name("hostile_peer", tests, NULL, NULL);
 }
