@@ -139,7 +139,9 @@ void cli_print_object(FILE *out, const json_t *object, int indent);
 const char *cli_bytes(uint64_t bytes, char text[32]);
 /* "2026-11-20 14:00:05 UTC"; "-" for 0; text has room for 32. */
 const char *cli_time(uint64_t time_ms, char text[32]);
-/* "1:05" or "2:10:00"; text has room for 32. */
+/* "42 s", "2 min 5 s", "3 h 10 min"; text has room for 32. */
+const char *cli_span(uint64_t ms, char text[32]);
+/* Of a clock that runs down, "1:05" or "2:10:00"; text has room for 32. */
 const char *cli_duration(uint64_t ms, char text[32]);
 /* One cell of a table: numbers of bytes and times by the name of their field. */
 void cli_cell(const char *field, const json_t *value, char *text, size_t room);

@@ -67,7 +67,7 @@ static json_t *disk_row(const json_t *task)
                      json_object_get(figures, "bytes_saved"), "window_bytes",
                      runs ? json_object_get(figures, "window_bytes") : NULL, "streams", runs ? json_object_get(figures, "streams") : NULL,
                      "rate", runs ? rate(number(figures, "bytes_per_s"), per_s) : "-", "left",
-                     runs && is_number(figures, "left_for_ms") ? cli_duration(number(figures, "left_for_ms"), left) : "-", "bottleneck",
+                     runs && is_number(figures, "left_for_ms") ? cli_span(number(figures, "left_for_ms"), left) : "-", "bottleneck",
                      runs ? bottleneck(figures, text) : "-");
 }
 
@@ -124,7 +124,7 @@ void cli_print_cycle(FILE *out, const json_t *job)
     if (strcmp(text_of(job, "state"), "running") == 0) {
         fprintf(out, "%s now", rate(number(figures, "bytes_per_s"), per_s));
         if (is_number(figures, "left_for_ms")) {
-            fprintf(out, ", about %s left", cli_duration(number(figures, "left_for_ms"), all));
+            fprintf(out, ", about %s left", cli_span(number(figures, "left_for_ms"), all));
         }
         if (text_of(figures, "bottleneck")[0] != '\0') {
             fprintf(out, ", held up by: %s", bottleneck(figures, text));
@@ -228,7 +228,7 @@ int cli_run_job_watch(struct cli *cli, struct far_error *err)
 
 static const char *span(uint64_t seconds, char text[32])
 {
-    return cli_duration(seconds * 1000, text);
+    return cli_span(seconds * 1000, text);
 }
 
 void cli_print_rpo(FILE *out, const json_t *rpo, uint64_t now_ms)
@@ -257,7 +257,7 @@ void cli_print_rpo(FILE *out, const json_t *rpo, uint64_t now_ms)
     if (is_number(rpo, "expected_ms")) {
         uint64_t expected_ms = number(rpo, "expected_ms");
         fprintf(out, "next point: about %s, in %s\n", cli_time(expected_ms, when),
-                cli_duration(expected_ms > now_ms ? expected_ms - now_ms : 0, age));
+                cli_span(expected_ms > now_ms ? (expected_ms - now_ms) / 1000 * 1000 : 0, age));
     }
     json_array_foreach(json_object_get(rpo, "reasons"), i, reason) {
         cli_cell("text", json_object_get(reason, "text"), cell, sizeof cell);
@@ -275,7 +275,7 @@ static json_t *cycle_row(const json_t *cycle)
     const json_t *figures = json_object_get(cycle, "figures"), *reached = json_object_get(cycle, "rpo_reached_s");
     return json_pack("{s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s}", "id", (json_int_t)number(cycle, "id"), "started_ms",
                      (json_int_t)number(cycle, "started_ms"), "state", text_of(cycle, "state"), "took",
-                     cli_duration(number(cycle, "duration_ms"), took), "bytes_total", (json_int_t)number(cycle, "bytes_total"),
+                     cli_span(number(cycle, "duration_ms"), took), "bytes_total", (json_int_t)number(cycle, "bytes_total"),
                      "bytes_changed", (json_int_t)number(cycle, "bytes_changed"), "bytes_sent", (json_int_t)number(cycle, "bytes_sent"),
                      "saved_ppm", (json_int_t)number(figures, "reduction_ppm"), "rpo",
                      json_is_integer(reached) && !runs ? span((uint64_t)json_integer_value(reached), rpo) : "-", "error_message",

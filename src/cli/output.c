@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { COLUMNS_MAX = 12, CELL_MAX = 256 };
+enum { COLUMNS_MAX = 12, CELL_MAX = 1024 /* more than any text of the state */ };
 
 void cli_print_json(FILE *out, const json_t *json)
 {
@@ -61,6 +61,23 @@ const char *cli_duration(uint64_t ms, char text[32])
     return text;
 }
 
+const char *cli_span(uint64_t ms, char text[32])
+{
+    unsigned long long s = ms / 1000, min = s / 60, h = min / 60;
+    if (s < 10 && ms % 1000 != 0) {
+        snprintf(text, 32, "%llu.%llu s", s, (unsigned long long)ms % 1000 / 100);
+    } else if (s < 60) {
+        snprintf(text, 32, "%llu s", s);
+    } else if (min < 60) {
+        snprintf(text, 32, "%llu min %llu s", min, s % 60);
+    } else if (h < 48) {
+        snprintf(text, 32, "%llu h %llu min", h, min % 60);
+    } else {
+        snprintf(text, 32, "%llu d %llu h", h / 24, h % 24);
+    }
+    return text;
+}
+
 static bool ends_with(const char *text, const char *end)
 {
     size_t len = strlen(text), end_len = strlen(end);
@@ -70,8 +87,8 @@ static bool ends_with(const char *text, const char *end)
 /* Fields in _ms that are moments, not spans. */
 static bool is_moment(const char *field)
 {
-    static const char *const spans[] = {"skew_ms",        "lease_ms",       "duration_ms",
-                                        "contact_age_ms", "leader_contact_age_ms", "clock_offset_ms"};
+    static const char *const spans[] = {"skew_ms",     "lease_ms",       "duration_ms",           "contact_age_ms", "leader_contact_age_ms",
+                                        "left_for_ms", "rpo_ms",         "rate_ms",               "clock_offset_ms"};
     for (size_t i = 0; i < sizeof spans / sizeof spans[0]; i++) {
         if (strcmp(field, spans[i]) == 0) {
             return false;

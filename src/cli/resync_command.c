@@ -32,7 +32,7 @@ static const char *about(const json_t *from, char text[64])
     if (ms < 1000 && is_measured) {
         return "less than a second";
     }
-    snprintf(text, 64, "%s%s", is_measured ? "about " : "more than ", cli_duration(ms, duration));
+    snprintf(text, 64, "%s%s", is_measured ? "about " : "more than ", cli_span(ms / 1000 * 1000, duration));
     return text;
 }
 
@@ -49,8 +49,8 @@ static void print_estimate(FILE *out, const json_t *estimate)
     }
     cli_print_table(out, parts, is_of_disks ? "workload:WORKLOAD disk:DISK bytes:READ bytes_per_s:PER_SECOND time:TIME"
                                             : "workload:WORKLOAD disk_count:DISKS bytes:READ bytes_per_s:PER_SECOND time:TIME");
-    fprintf(out, "in all %lld disks, %s to read, %s; only what differs is moved\n",
-            (long long)json_integer_value(json_object_get(estimate, "disk_count")),
+    long long disks = json_integer_value(json_object_get(estimate, "disk_count"));
+    fprintf(out, "in all %lld disk%s, %s to read, %s; only what differs is moved\n", disks, disks == 1 ? "" : "s",
             cli_bytes((uint64_t)json_integer_value(json_object_get(estimate, "bytes")), size), about(estimate, text));
 }
 

@@ -83,6 +83,22 @@ int cli_run_list(struct cli *cli, struct far_error *err)
     return 0;
 }
 
+/* What 0 means in a plan; help.c and FIRST_STEPS say the same. */
+static void explain_policy(json_t *plan)
+{
+    static const struct {
+        const char *field, *text;
+    } zeroes[] = {{"interval_s", "0 (cycles begin by hand)"},
+                  {"audit_age_s", "0 (as usual: 604800, 7 days)"},
+                  {"audit_ppm", "0 (as usual: 10.00 % of a disk in a cycle)"},
+                  {"full_age_s", "0 (nothing is hashed for its age)"}};
+    for (size_t i = 0; json_object_get(plan, "audit_ppm") != NULL && i < sizeof zeroes / sizeof zeroes[0]; i++) {
+        if (json_integer_value(json_object_get(plan, zeroes[i].field)) == 0) {
+            json_object_set_new(plan, zeroes[i].field, json_string(zeroes[i].text));
+        }
+    }
+}
+
 int cli_run_show(struct cli *cli, struct far_error *err)
 {
     char path[CLI_PATH_MAX];
@@ -104,6 +120,7 @@ int cli_run_show(struct cli *cli, struct far_error *err)
         json_object_del(object, "rpo");
         json_object_del(object, "rpo_from_ms"); /* what they come to is said below */
         json_object_del(object, "rpo_due_ms");
+        explain_policy(object);
         cli_print_object(cli->out, object, 0);
         if (json_is_object(rpo)) {
             cli_print_rpo(cli->out, rpo, far_clock_wall_ms());

@@ -1,7 +1,7 @@
 /* farshore throttle: rates and windows as people write them.
  *
- * A rate is "20MB" (bytes a second; kB, MB, GB, TB, KiB, MiB, GiB, TiB), "400Mbit" (bits; kbit, Mbit, Gbit), with "/s" behind it if one
- * likes, "unlimited" or "pause". A window is "mon-fri 08:00-18:00 20MB": days, from when to when, rate; after midnight it goes on on the
+ * A rate is "20MB" (bytes a second; kB, MB, GB, TB, KiB, MiB, GiB, TiB), "400Mbit" (bits; kbit, Mbit, Gbit), with "/s" behind it and a
+ * space in it if one likes, "unlimited" or "pause": what is printed can be typed. A window is "mon-fri 08:00-18:00 20MB": days, from when to when, rate; after midnight it goes on on the
  * next day. */
 #include "cli.h"
 
@@ -26,17 +26,21 @@ static const struct unit {
 int cli_parse_rate(const char *text, uint64_t *ret_bytes_per_s, struct far_error *err)
 {
     char *end = NULL;
-    if (strcmp(text, "unlimited") == 0 || strcmp(text, "pause") == 0) {
+    if (strcmp(text, "unlimited") == 0 || strcmp(text, "pause") == 0 || strcmp(text, "paused") == 0) {
         *ret_bytes_per_s = text[0] == 'u' ? UNLIMITED : PAUSED;
         return 0;
     }
     double value = text[0] >= '0' && text[0] <= '9' && strncmp(text, "0x", 2) != 0 ? strtod(text, &end) : -1;
+    end += end != NULL ? strspn(end, " ") : 0;
     size_t len = end == NULL ? 0 : strcspn(end, "/");
     bool good = value > 0 && value < 1e15 && end != NULL && (end[len] == '\0' || strcmp(end + len, "/s") == 0);
     for (size_t i = 0; good && i < sizeof units / sizeof units[0]; i++) {
         if (strlen(units[i].name) == len && memcmp(units[i].name, end, len) == 0) {
             double bytes = value * units[i].bytes;
-            *ret_bytes_per_s = bytes >= 2 && bytes < 9e18 ? (uint64_t)bytes : 2; /* the server says what is too little or too much */
+            if (bytes < 2) { /* as numbers 0 and 1 mean other things */
+                break;
+            }
+            *ret_bytes_per_s = bytes < 9e18 ? (uint64_t)bytes : INT64_MAX; /* the server says what is too little or too much */
             return 0;
         }
     }

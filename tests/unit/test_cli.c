@@ -144,6 +144,12 @@ static void figures_are_for_people(void **unused)
     assert_string_equal(cli_bytes(UINT64_MAX, text), "16.0 EiB");
     assert_string_equal(cli_duration(65000, text), "1:05");
     assert_string_equal(cli_duration(7200000, text), "2:00:00");
+    assert_string_equal(cli_span(0, text), "0 s");
+    assert_string_equal(cli_span(2638, text), "2.6 s");
+    assert_string_equal(cli_span(59999, text), "59 s");
+    assert_string_equal(cli_span(65000, text), "1 min 5 s");
+    assert_string_equal(cli_span(7260000, text), "2 h 1 min");
+    assert_string_equal(cli_span(200000000, text), "2 d 7 h");
     assert_string_equal(cli_time(0, text), "-");
     assert_string_equal(cli_time(1700000000000, text), "2023-11-14 22:13:20 UTC");
     json_t *job = json_pack("{s:i, s:s, s:[{s:s, s:i, s:i, s:i}, {s:s, s:i}]}", "id", 7, "kind", "replicate", "tasks", "kind",
@@ -162,6 +168,10 @@ static void figures_are_for_people(void **unused)
     cli_cell("name", cell, text, sizeof text);
     assert_string_equal(text, "a?[31mb");
     json_decref(cell);
+    cell = json_integer(2638);
+    cli_cell("rate_ms", cell, text, sizeof text);
+    assert_string_equal(text, "2638"); /* a span, no moment of 1970 */
+    json_decref(cell);
 }
 
 static void rates_and_windows_are_read_as_people_write_them(void **unused)
@@ -171,8 +181,9 @@ static void rates_and_windows_are_read_as_people_write_them(void **unused)
         uint64_t rate;
     } rates[] = {{"20MB", 20000000},  {"20MB/s", 20000000}, {"1.5MB", 1500000},   {"400Mbit", 50000000}, {"10Gbit/s", 1250000000},
                  {"64KiB", 65536},    {"2GiB", 2147483648}, {"800kbit", 100000},  {"12345B", 12345},     {"unlimited", 0},
-                 {"pause", 1},        {"1B", 2},            {"1TB", 1000000000000}};
-    static const char *const no_rates[] = {"", "20", "MB", "-5MB", "20 MB", "20MBs", "0MB", "0x10MB", "1e99MB", "nanMB", "20mb/h", "fast"};
+                 {"pause", 1},        {"2B", 2},            {"1TB", 1000000000000}, {"20 MB/s", 20000000},
+                 {"paused", 1},       {"99999999TB", INT64_MAX}};
+    static const char *const no_rates[] = {"", "20", "MB", "-5MB", "20 M B", "1B", "0.1B", "20MBs", "0MB", "0x10MB", "1e99MB", "nanMB", "20mb/h", "fast"};
     static const struct {
         const char *text, *json, *again;
     } windows[] = {
@@ -306,12 +317,12 @@ static void a_cycle_shows_a_line_for_each_disk(void **unused)
     assert_string_equal(text,
                         "looked at 50.0 MiB of 100.0 MiB, 25.0 MiB changed, 15.0 MiB sent\n"
                         "saved 35.0 MiB (70.0 %): 5.0 MiB zero, 20.0 MiB unchanged, 10.0 MiB pages and compression\n"
-                        "10.0 MiB/s now, about 0:05 left, held up by: target write at n2\n"
+                        "10.0 MiB/s now, about 5 s left, held up by: target write at n2\n"
                         "\n"
                         "DISK      STATE    DONE  OF         CHANGED   SENT      SAVED     WINDOW    STREAMS  RATE        "
                         "LEFT  BOTTLENECK\n"
                         "web/root  running  50 %  100.0 MiB  25.0 MiB  15.0 MiB  35.0 MiB  32.0 MiB  4        10.0 MiB/s  "
-                        "0:05  source read at n1\n"
+                        "5 s   source read at n1\n"
                         "web/data  ready    -     0 B        0 B       0 B       -         -         -        -           -     -\n");
     free(text);
     text = printed(cli_print_cycle, "{\"kind\":\"recover\",\"figures\":null}");
@@ -328,9 +339,9 @@ static void a_plan_says_how_late_it_is_and_why(void **unused)
 {
     char *text = printed(print_rpo_at, "{\"promised_s\":3600,\"newest_ms\":1000,\"workload\":\"web\",\"age_s\":4000,\"slack_s\":-400,"
                                        "\"late\":true,\"expected_ms\":1060000,\"reasons\":[{\"text\":\"a\\u001bb\"},{\"text\":\"c\"}]}");
-    assert_string_equal(text, "recovery point: 1:06:40 old, of 1970-01-01 00:00:01 UTC (workload 'web')\n"
-                              "promised RPO: 1:00:00, LATE by 6:40\n"
-                              "next point: about 1970-01-01 00:17:40 UTC, in 1:00\n"
+    assert_string_equal(text, "recovery point: 1 h 6 min old, of 1970-01-01 00:00:01 UTC (workload 'web')\n"
+                              "promised RPO: 1 h 0 min, LATE by 6 min 40 s\n"
+                              "next point: about 1970-01-01 00:17:40 UTC, in 1 min 0 s\n"
                               "why it is late:\n"
                               "  - a?b\n"
                               "  - c\n");
@@ -691,6 +702,8 @@ static void a_resync_shows_first_what_it_would_read(void **unused)
     assert_int_equal(run("site create sync-b --role recovery"), 0);
     assert_int_equal(run("workload create sync-w --site sync-a --adapter file --disk root=/nowhere/sync"), 0);
     assert_int_equal(run("plan create sync-p --source sync-a --target sync-b --workload sync-w --audit-age 3600 --full-age 86400"), 0);
+    assert_int_equal(run("plan show sync-p"), 0);
+    assert_says("audit_ppm: 0 (as usual: 10.00 % of a disk in a cycle)");
     assert_int_equal(run("plan set-policy sync-p --audit-share 5000 --full-age 0 --revision 0"), 0);
     assert_says("changed");
     assert_int_equal(run("plan set-policy sync-p --audit-share 5000 --revision 0"), far_class_info(FAR_CONFLICT)->exit_code);
@@ -699,7 +712,7 @@ static void a_resync_shows_first_what_it_would_read(void **unused)
     assert_says("audit_ppm: 0.50 %");
     assert_says("full_age_s: 0");
     assert_int_equal(run("plan resync sync-p --estimate"), 0);
-    assert_says("in all 1 disks, 0 B to read, not known: nothing was measured yet");
+    assert_says("in all 1 disk, 0 B to read, not known: nothing was measured yet");
     assert_null(strstr(out, "started"));
     assert_int_equal(run("plan resync sync-p --workload sync-w --disk root --estimate -o json"), 0);
     assert_says("\"measured\"");
