@@ -73,7 +73,7 @@ int far_query_resync(struct far_state *state, const struct far_resync_wish *wish
 struct far_saved {
     uint64_t bytes;     /* all: looked at, less sent */
     uint64_t zero;      /* reads as zero */
-    uint64_t unchanged; /* as at the point before */
+    uint64_t unchanged; /* as at the point before; of a job: as far as is known, sends that did not get to their end say nothing */
     uint64_t known;     /* the target had it, of whatever disk */
     uint64_t encoding;  /* pages and compression: wanted, less sent */
 };

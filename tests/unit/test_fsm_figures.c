@@ -490,6 +490,31 @@ static void the_last_cycle_failed(void **unused)
     assert_non_null(strstr(reason(canceled.state == FAR_job_state_running ? "canceling" : "canceled")->text, "cancel"));
 }
 
+static void what_a_failed_send_looked_at_is_not_called_unchanged(void **unused)
+{
+    struct far_job_figures sum;
+    protect(1, 0, 60);
+    uint64_t job = begin();
+    assert_int_equal(say(job, SEND, 40 * MIB, (struct far_sub_figures){.bytes_read = 40 * MIB, .bytes_wanted = 40 * MIB}), 0);
+    struct far_row_task task = world_row_task(&w, job, SEND);
+    assert_int_equal(world_report(&w, &task,
+                                  (struct far_sub_report_item){.state = FAR_report_state_failed,
+                                                               .outcome = FAR_outcome_fatal,
+                                                               .error_class = S("io"),
+                                                               .error_message = S("the disk cannot be read")}),
+                     0);
+    struct far_row_job row = world_row_job(&w, job);
+    assert_int_equal(row.state, FAR_job_state_running); /* its view is still to be released */
+    assert_int_equal(row.bytes_done, 40 * MIB);
+    assert_int_equal(far_query_job_figures(&w.state, &row, &sum, &w.err), 0);
+    assert_int_equal(sum.saved.unchanged, 0);
+    world_work_all(&w, nodes, 2);
+    row = world_row_job(&w, job);
+    assert_int_equal(row.state, FAR_job_state_failed);
+    assert_int_equal(far_query_job_figures(&w.state, &row, &sum, &w.err), 0);
+    assert_int_equal(sum.saved.unchanged, 0);
+}
+
 static void a_failed_attempt_is_told_in_the_platforms_words(void **unused)
 {
     protect(1, 0, 60);
@@ -572,6 +597,7 @@ int main(void)
         TEST(the_next_cycle_is_not_due_yet),
         TEST(the_clocks_are_suspect),
         TEST(the_last_cycle_failed),
+        TEST(what_a_failed_send_looked_at_is_not_called_unchanged),
         TEST(a_failed_attempt_is_told_in_the_platforms_words),
         TEST(nodes_that_are_not_there),
         TEST(a_node_that_went_silent),
