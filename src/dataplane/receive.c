@@ -287,31 +287,50 @@ static void wake(void *arg)
     pthread_mutex_unlock(&receive->mutex);
 }
 
-/* A visitor, or NULL: the session is over, or the attempt. */
-static struct far_visitor *await(struct far_receive *receive)
+/* Does another receive wait for a slot or for buffers? */
+static bool somebody_waits(struct far_engine *engine)
+{
+    pthread_mutex_lock(&engine->mutex);
+    bool waits = engine->taking_first;
+    for (const struct far_attempt *a = engine->attempts; a != NULL; a = a->next) {
+        waits = waits || a->waits_for == &engine->receiving;
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    return waits || far_pool_waited_for(engine->pool_in);
+}
+
+/* A visitor, or NULL: the session is over, or the attempt, or the source has been gone for so long that others, if some wait,
+ * may have what this one holds. */
+static struct far_visitor *await(struct far_receive *receive, bool *ret_alone)
 {
     struct far_attempt *attempt = receive->attempt;
-    struct far_visitor *visitor = NULL;
+    uint64_t since_ms = far_clock_monotonic_ms();
+    *ret_alone = false;
     for (;;) {
-        visitor = far_attempt_next_visitor(attempt);
+        struct far_visitor *visitor = far_attempt_next_visitor(attempt);
+        uint64_t now_ms = far_clock_monotonic_ms();
+        bool alone = now_ms - since_ms >= receive->engine->config.idle_ms && somebody_waits(receive->engine);
         pthread_mutex_lock(&receive->mutex);
         bool over = receive->active && receive->stop;
-        if (visitor == NULL && !over && !far_attempt_stopped(attempt) && !far_attempt_has_visitor(attempt)) {
+        since_ms = receive_lanes_up(receive) > 0 ? now_ms : since_ms;
+        *ret_alone = alone && visitor == NULL && !over && since_ms != now_ms;
+        if (visitor == NULL && !over && !*ret_alone && !far_attempt_stopped(attempt) && !far_attempt_has_visitor(attempt)) {
             struct timespec at = far_clock_monotonic_in(WAIT_MS);
             pthread_cond_timedwait(&receive->ended, &receive->mutex, &at);
         }
         pthread_mutex_unlock(&receive->mutex);
-        if (visitor != NULL || over || far_attempt_stopped(attempt)) {
+        if (visitor != NULL || over || *ret_alone || far_attempt_stopped(attempt)) {
             return visitor;
         }
     }
 }
 
-static int serve_until_complete(struct far_receive *receive, struct far_error *err)
+/* ret_alone: it is not, but the source is gone, and its session forgotten. */
+static int serve_until_complete(struct far_receive *receive, bool *ret_alone, struct far_error *err)
 {
     int rc = 0;
     for (;;) {
-        struct far_visitor *visitor = await(receive);
+        struct far_visitor *visitor = await(receive, ret_alone);
         rc = far_attempt_check(receive->attempt, err);
         if (rc != 0) {
             far_visitor_free(visitor);
@@ -325,8 +344,9 @@ static int serve_until_complete(struct far_receive *receive, struct far_error *e
             continue;
         }
         session_end(receive); /* it stopped by itself; its verdict is from before */
-        if (receive->complete || receive->own) {
-            rc = receive->complete ? 0 : receive->rc;
+        if (receive->complete || receive->own || *ret_alone) {
+            rc = receive->own && !receive->complete ? receive->rc : 0;
+            *ret_alone = *ret_alone && !receive->complete && rc == 0;
             if (rc != 0) {
                 *err = receive->error;
             }
@@ -420,19 +440,29 @@ static int take_first_buffers(struct far_receive *receive, struct far_error *err
     return far_attempt_check(attempt, err);
 }
 
+/* No session is active. */
+static void give_buffers(struct far_receive *receive)
+{
+    for (size_t i = 0; i < FAR_ENGINE_WORKERS_MAX; i++) {
+        far_pool_give(receive->engine->pool_in, receive->workers[i].plain);
+        receive->workers[i].plain = NULL;
+    }
+    for (size_t i = 0; i < RECEIVE_ITEMS; i++) {
+        far_pool_give(receive->engine->pool_in, receive->items[i].buffer);
+        receive->items[i].buffer = NULL;
+    }
+}
+
 static void receive_free(struct far_receive *receive)
 {
     far_attempt_watch(receive->attempt, NULL, NULL, NULL);
     receive_dial_stop(receive);
     far_point_close(receive->base);
     far_replica_close(receive->replica);
+    give_buffers(receive);
     for (size_t i = 0; i < FAR_ENGINE_WORKERS_MAX; i++) {
-        far_pool_give(receive->engine->pool_in, receive->workers[i].plain);
         ZSTD_freeDCtx(receive->workers[i].zstd);
         free(receive->workers[i].scratch);
-    }
-    for (size_t i = 0; i < RECEIVE_ITEMS; i++) {
-        far_pool_give(receive->engine->pool_in, receive->items[i].buffer);
     }
     pthread_mutex_destroy(&receive->mutex);
     pthread_cond_destroy(&receive->work);
@@ -466,23 +496,34 @@ static struct far_receive *receive_new(struct far_attempt *attempt)
 
 /* A slot is taken only when the sender is there: it holds one of its own side, and two nodes that each hold slots for
  * what the other has not begun would wait for ever. */
-static int receive_disk(struct far_receive *receive, struct far_error *err)
+static int receive_in_slot(struct far_receive *receive, bool *ret_alone, struct far_error *err)
 {
     struct far_attempt *attempt = receive->attempt;
     struct far_engine *engine = receive->engine;
-    int rc = far_attempt_watch(attempt, wake, receive, err);
-    rc = rc == 0 ? receive_dial_start(receive, err) : rc;
+    *ret_alone = false;
     pthread_mutex_lock(&receive->mutex);
-    while (rc == 0 && !far_attempt_has_visitor(attempt) && !far_attempt_stopped(attempt)) {
+    while (!far_attempt_has_visitor(attempt) && !far_attempt_stopped(attempt)) {
         struct timespec at = far_clock_monotonic_in(WAIT_MS);
         pthread_cond_timedwait(&receive->ended, &receive->mutex, &at);
     }
     pthread_mutex_unlock(&receive->mutex);
-    rc = rc == 0 ? far_transfer_slot_take(attempt, &engine->receiving, err) : rc;
+    int rc = far_transfer_slot_take(attempt, &engine->receiving, err);
     if (rc == 0) {
         rc = take_first_buffers(receive, err);
-        rc = rc == 0 ? serve_until_complete(receive, err) : rc;
+        rc = rc == 0 ? serve_until_complete(receive, ret_alone, err) : rc;
+        give_buffers(receive);
         far_transfer_slot_give(engine, &engine->receiving);
+    }
+    return rc;
+}
+
+static int receive_disk(struct far_receive *receive, struct far_error *err)
+{
+    bool alone = true;
+    int rc = far_attempt_watch(receive->attempt, wake, receive, err);
+    rc = rc == 0 ? receive_dial_start(receive, err) : rc;
+    while (rc == 0 && alone) {
+        rc = receive_in_slot(receive, &alone, err);
     }
     return rc;
 }

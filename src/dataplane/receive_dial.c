@@ -67,15 +67,6 @@ static int dial(struct receive_dialer *dialer, struct far_error *err)
     return 0;
 }
 
-static size_t lanes_up(const struct far_receive *receive)
-{
-    size_t up = 0;
-    for (size_t i = 0; i < FAR_TRANSFER_LANES_MAX; i++) {
-        up += receive->lanes[i].up;
-    }
-    return up;
-}
-
 static void *dialer_main(void *arg)
 {
     struct receive_dialer *dialer = arg;
@@ -84,7 +75,7 @@ static void *dialer_main(void *arg)
     uint64_t backoff_ms = FAR_BACKOFF_MIN_MS;
     pthread_mutex_lock(&receive->mutex);
     while (!receive->closing && !far_attempt_stopped(receive->attempt)) {
-        bool wanted = number < receive->dials_wanted && lanes_up(receive) < receive->dials_wanted;
+        bool wanted = number < receive->dials_wanted && receive_lanes_up(receive) < receive->dials_wanted;
         if (wanted) {
             struct far_error error;
             pthread_mutex_unlock(&receive->mutex);

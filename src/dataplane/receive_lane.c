@@ -51,7 +51,7 @@ static void join(struct receive_lane *lane)
     lane->stream = NULL;
 }
 
-static size_t count_up(const struct far_receive *receive)
+size_t receive_lanes_up(const struct far_receive *receive)
 {
     size_t up = 0;
     for (size_t i = 0; i < FAR_TRANSFER_LANES_MAX; i++) {
@@ -105,7 +105,7 @@ int receive_lane_start(struct far_receive *receive, struct far_bstream *stream, 
         return far_fail_errno(err, FAR_LIMIT, failed, "start a thread");
     }
     pthread_mutex_lock(&receive->mutex);
-    atomic_store(&receive->attempt->figures.streams, count_up(receive));
+    atomic_store(&receive->attempt->figures.streams, receive_lanes_up(receive));
     pthread_mutex_unlock(&receive->mutex);
     return 0;
 }

@@ -139,6 +139,7 @@ void *receive_checkpoint_main(void *arg);
 /* receive_lane.c: a connection of the session begins. Takes the stream, also when it fails. The mutex is not held. */
 int receive_lane_start(struct far_receive *receive, struct far_bstream *stream, struct far_error *err);
 void receive_lanes_join(struct far_receive *receive);
+size_t receive_lanes_up(const struct far_receive *receive); /* the mutex is held */
 void *receive_lane_writer_main(void *arg); /* receive_writer.c */
 
 /* receive_frames.c: one frame of the source; own as above */

@@ -106,9 +106,9 @@ static void start(enum far_engine_kind kind, uint64_t job, uint64_t attempt)
     disk_start(&disk, &order);
 }
 
-static struct far_bstream *call(uint64_t job, bool joins, uint8_t session)
+static struct far_bstream *call_for(uint64_t job, uint64_t disk_id, bool joins, uint8_t session)
 {
-    struct far_transfer_hello hello = {.job_id = job, .disk_id = 22, .incarnation_epoch = 1, .plan_epoch = 1,
+    struct far_transfer_hello hello = {.job_id = job, .disk_id = disk_id, .incarnation_epoch = 1, .plan_epoch = 1,
                                        .size_bytes = disk.size_bytes, .session = {session}, .joins = joins,
                                        .freeze_ref = "live:lie"};
     struct far_peer to = {.party = FAR_PARTY_NODE, .id = PAIR_TARGET};
@@ -116,6 +116,11 @@ static struct far_bstream *call(uint64_t job, bool joins, uint8_t session)
     assert_int_equal(far_bstream_dial(pair.source_net, far_engine_data_address(pair.target), to, WAIT_MS, &stream, NULL), 0);
     say(stream, FAR_TRANSFER_HELLO, far_transfer_hello_encode(&hello, head), NULL, 0);
     return stream;
+}
+
+static struct far_bstream *call(uint64_t job, bool joins, uint8_t session)
+{
+    return call_for(job, 22, joins, session);
 }
 
 static struct far_bstream *begin(uint64_t job)
@@ -254,6 +259,27 @@ static void more_connections_than_there_may_be_are_turned_away(void **state)
 }
 
 /* A few bytes ask for days of work: it ends with the attempt. */
+/* They hold all buffers of the target; when others wait for these and nobody comes, they get them. */
+static void sources_that_vanish_do_not_keep_others_out(void **state)
+{
+    enum { MANY = FAR_ENGINE_TRANSFERS_MAX + 2 };
+    struct far_bstream *streams[MANY];
+    for (uint64_t i = 0; i < MANY; i++) {
+        struct far_engine_order order = disk_order(&disk, FAR_ENGINE_RECEIVE, 100 + i, TASK_RECEIVE, 1);
+        order.disk_id = 1000 + i;
+        disk_start(&disk, &order);
+        streams[i] = call_for(100 + i, 1000 + i, false, 1);
+    }
+    await(streams[0], FAR_TRANSFER_WELCOME);
+    for (uint64_t i = 0; i < MANY; i++) {
+        far_bstream_free(streams[i]);
+    }
+    assert_true(disk_cycle(&disk));
+    for (uint64_t i = 0; i < MANY; i++) {
+        far_engine_cancel(pair.target, 100 + i, TASK_RECEIVE, 1);
+    }
+}
+
 static void runs_over_a_whole_huge_disk_can_be_canceled(void **state)
 {
     disk.size_bytes = 64ull << 40;
@@ -571,6 +597,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_early_end_is_believed_when_all_is_there, setup, teardown),
         cmocka_unit_test_setup_teardown(what_breaks_the_rules_costs_the_connection_not_the_attempt, setup, teardown),
         cmocka_unit_test_setup_teardown(more_connections_than_there_may_be_are_turned_away, setup, teardown),
+        cmocka_unit_test_setup_teardown(sources_that_vanish_do_not_keep_others_out, setup, teardown),
         cmocka_unit_test_setup_teardown(runs_over_a_whole_huge_disk_can_be_canceled, setup, teardown),
         cmocka_unit_test_setup_teardown(answers_that_break_the_rules_cost_the_connection, setup_target, teardown_target),
         cmocka_unit_test_setup_teardown(a_welcome_that_says_complete_in_the_middle_is_not_believed, setup_target, teardown_target),
