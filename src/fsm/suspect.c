@@ -158,8 +158,7 @@ int far_list_proven(struct far_step *step, const struct far_ev_point_created *ev
     for (size_t d = 0; d < ev->disks.count; d++) {
         struct far_coverage coverage;
         FAR_TRY(far_coverage_load(step, ev->workload_id, d, &coverage));
-        bool is_clean = coverage.row.clean_blocks >= coverage.row.block_count;
-        FAR_TRY(is_clean ? far_alert_clear(step, FAR_alert_kind_change_list_missed, parts[d].disk_id) : 0);
+        FAR_TRY(coverage.row.distrusted ? 0 : far_alert_clear(step, FAR_alert_kind_change_list_missed, parts[d].disk_id));
         FAR_TRY(parts[d].token.len == 0 ? far_alert_clear(step, FAR_alert_kind_change_list_refused, parts[d].disk_id) : 0);
     }
     return 0;

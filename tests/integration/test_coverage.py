@@ -47,7 +47,7 @@ class Liar:
 
 
 liar = Liar("liar", 100000, BLOCKS // 8, 4)
-rare = Liar("rare", 10000, BLOCKS // 3, 6)  # some 2.5 dropped extents a cycle
+rare = Liar("rare", 10000, BLOCKS // 3, 8)  # 20 dropped extents or so
 
 
 def path(name):
