@@ -35,11 +35,14 @@ class Liar:
         self.copies = {}  # checkpoint: copy of the source that it froze
 
     def cycle(self, number):
+        was_distrusted = self.copies and coverage(self.name)["distrusted"]
         cycle(self.name)
+        point = points(self.name)[-1]
+        assert point["suspect"] or not (was_distrusted or coverage(self.name)["distrusted"]), point
         copy = path("%s-%d.copy" % (self.name, number))
         if not os.path.exists(copy):
             shutil.copyfile(disk(self.name + ".img"), copy)
-        self.copies[points(self.name)[-1]["checkpoint_id"]] = copy
+        self.copies[point["checkpoint_id"]] = copy
 
     def forget_copies(self):
         for copy in set(self.copies.values()):
