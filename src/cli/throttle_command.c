@@ -1,8 +1,8 @@
 /* farshore throttle: rates and windows as people write them.
  *
  * A rate is "20MB" (bytes a second; kB, MB, GB, TB, KiB, MiB, GiB, TiB), "400Mbit" (bits; kbit, Mbit, Gbit), with "/s" behind it and a
- * space in it if one likes, "unlimited" or "pause": what is printed can be typed. A window is "mon-fri 08:00-18:00 20MB": days, from when to when, rate; after midnight it goes on on the
- * next day. */
+ * space in it if one likes, "unlimited" or "pause": what is printed can be typed. A window is "mon-fri 08:00-18:00 20MB": days, from
+ * when to when, rate; after midnight it goes on on the next day. */
 #include "cli.h"
 
 #include <stdlib.h>

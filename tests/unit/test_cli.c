@@ -183,7 +183,8 @@ static void rates_and_windows_are_read_as_people_write_them(void **unused)
                  {"64KiB", 65536},    {"2GiB", 2147483648}, {"800kbit", 100000},  {"12345B", 12345},     {"unlimited", 0},
                  {"pause", 1},        {"2B", 2},            {"1TB", 1000000000000}, {"20 MB/s", 20000000},
                  {"paused", 1},       {"99999999TB", INT64_MAX}};
-    static const char *const no_rates[] = {"", "20", "MB", "-5MB", "20 M B", "1B", "0.1B", "20MBs", "0MB", "0x10MB", "1e99MB", "nanMB", "20mb/h", "fast"};
+    static const char *const no_rates[] = {"", "20", "MB", "-5MB", "20 M B", "1B", "0.1B", "20MBs", "0MB",
+                                           "0x10MB", "1e99MB", "nanMB", "20mb/h", "fast"};
     static const struct {
         const char *text, *json, *again;
     } windows[] = {
