@@ -1,12 +1,26 @@
-# Integration tests: the real programs (farlib.py). Two of PARALLEL_… run at a time; the others alone.
+# Integration tests: the real programs (farlib.py). Of PARALLEL_… several run at a time (./check); the others alone.
+# The longest first, so that none is left alone at the end.
 PARALLEL_INTEGRATION_TESTS = \
-	tests/integration/test_kill.py:leader \
-	tests/integration/test_kill.py:source \
-	tests/integration/test_kill.py:follower \
+	tests/integration/test_powercut.py:single \
 	tests/integration/test_kill.py:target \
-	tests/integration/test_nodes.py:spread \
+	tests/integration/test_kill.py:source \
 	tests/integration/test_nodes.py:kill \
+	tests/integration/test_kill.py:leader \
+	tests/integration/test_kill.py:follower \
+	tests/integration/test_members.py \
+	tests/integration/test_recover_quorum.py \
+	tests/integration/test_powercut.py:three \
+	tests/integration/test_powercut.py:vault \
+	tests/integration/test_rebuild_kill.py \
 	tests/integration/test_nodes.py:drain \
+	tests/integration/test_backup.py \
+	tests/integration/test_recover_crash.py \
+	tests/integration/test_source_faults.py \
+	tests/integration/test_bad_input.py \
+	tests/integration/test_engine_kill.py \
+	tests/integration/test_safe_mode.py \
+	tests/integration/test_demo.py \
+	tests/integration/test_nodes.py:spread \
 	tests/integration/test_nodes.py:dial \
 	tests/integration/test_audit.py \
 	tests/integration/test_cluster.py \
@@ -16,29 +30,17 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_init.py \
 	tests/integration/test_levels.py \
 	tests/integration/test_strangers.py \
-	tests/integration/test_safe_mode.py \
 	tests/integration/test_clocks.py \
 	tests/integration/test_rebuild.py \
-	tests/integration/test_rebuild_kill.py \
-	tests/integration/test_history.py tests/integration/test_forget.py \
+	tests/integration/test_history.py \
+	tests/integration/test_forget.py \
 	tests/integration/test_compaction.py \
-	tests/integration/test_recover_quorum.py \
-	tests/integration/test_members.py \
-	tests/integration/test_recover_crash.py \
-	tests/integration/test_backup.py \
 	tests/integration/test_streams.py \
 	tests/integration/test_replicate.py \
-	tests/integration/test_bad_input.py \
 	tests/integration/test_allservers_kill.py \
-	tests/integration/test_powercut.py:single \
-	tests/integration/test_powercut.py:three \
-	tests/integration/test_powercut.py:vault \
 	tests/integration/test_disks.py \
-	tests/integration/test_source_faults.py \
 	tests/integration/test_change_lists.py \
-	tests/integration/test_target_faults.py \
-	tests/integration/test_engine_kill.py \
-	tests/integration/test_demo.py
+	tests/integration/test_target_faults.py
 INTEGRATION_TESTS = tests/integration/test_memory.py
 EXTRA_DIST += tests/integration/test_source_faults.py tests/integration/test_target_faults.py tests/integration/test_change_lists.py tests/integration/farlib.py tests/integration/test_rebuild.py tests/integration/test_compaction.py tests/integration/test_audit.py tests/integration/test_kill.py tests/integration/test_cluster.py \
 	tests/integration/test_replicate.py tests/integration/test_bad_input.py \
