@@ -225,6 +225,14 @@ static void fence_off(struct far_vault *vault, uint64_t disk_id)
     }
 }
 
+/* What an attempt wrote of a larger disk is nothing to go on from: that no point is larger, who orders has seen to. */
+static void begin_anew(struct far_replica_file *file, uint64_t size_bytes)
+{
+    *file = (struct far_replica_file){
+        .disk_id = file->disk_id, .fence = file->fence, .size_bytes = size_bytes, .durable = file->durable};
+    file->top = *far_map_zero(8 * far_map_height(size_bytes));
+}
+
 /* The durable state of the disk, or that of an empty one if there is none yet. */
 static int read_state(struct far_vault *vault, uint64_t disk_id, uint64_t size_bytes,
                       struct far_replica_file *ret_file, struct far_error *err)
@@ -250,12 +258,11 @@ static int enter_fence(struct far_vault *vault, uint64_t disk_id, uint64_t size_
         return far_fail(err, FAR_CONFLICT, "replica of disk %llu: a newer job or epoch has written to it",
                         (unsigned long long)disk_id);
     }
-    if (size_bytes < ret_file->size_bytes) {
-        return far_fail(err, FAR_CONFLICT, "disk %llu shrank from %llu to %llu bytes", (unsigned long long)disk_id,
-                        (unsigned long long)ret_file->size_bytes, (unsigned long long)size_bytes);
-    }
     fence_off(vault, disk_id);
     rc = read_state(vault, disk_id, size_bytes, ret_file, err); /* it may just have made a checkpoint */
+    if (rc == 0 && size_bytes < ret_file->size_bytes) {
+        begin_anew(ret_file, size_bytes);
+    }
     if (rc == 0) {
         ret_file->fence = *fence;
         rc = far_replica_file_write(vault, ret_file, err);

@@ -108,8 +108,8 @@ struct far_replica_state {
 /* Opens the replica of a disk for writing, new (all zeroes) if there is none. The fence is made durable before this
  * returns; an older one than the highest ever seen is refused with FAR_CONFLICT. A handle that is open for the same disk
  * with an equal or older fence is fenced off: its calls return FAR_CONFLICT from now on (it still has to be closed), and
- * what it did not checkpoint is gone. The tree is the one of the last checkpoint. A larger size grows it with zeroes; a
- * smaller one is FAR_CONFLICT (the disk shrank). */
+ * what it did not checkpoint is gone. The tree is the one of the last checkpoint. A larger size grows it with zeroes; with a
+ * smaller one it is a new one again: an attempt that failed may have seen a larger disk. */
 int far_replica_open(struct far_vault *vault, uint64_t disk_id, uint64_t size_bytes, const struct far_fence *fence,
                      struct far_replica **ret_replica, struct far_error *err);
 /* Drops what was not checkpointed. NULL is allowed. */

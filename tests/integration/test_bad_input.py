@@ -350,6 +350,21 @@ def a_disk_that_shrank():
     return wrong + ([] if cluster.get("/v1/points")["items"] == points else ["points changed"])
 
 
+def a_disk_that_shrank_before_its_first_point():
+    """Its first copy fails at a range that cannot be read; made smaller, there is nothing that it would have to fit."""
+    image = farlib.make_image(path("first.img"), 8 * farlib.MIB, seed + 1)
+    cluster.post("/v1/workloads", {"name": "first", "site": "protected", "adapter": "fault:file?ba=6144&bk=64&oc=6",
+                                   "disks": [{"name": "disk0", "locator": image}]})
+    cluster.post("/v1/plans", {"name": "first", "source_site": "protected", "target_site": "recovery", "workloads": ["first"]})
+    cluster.post("/v1/plans/first/start")
+    wrong = failed_job(cluster.start_cycle("first"), "on purpose")
+    os.truncate(image, 4 * farlib.MIB)
+    job = cluster.finish(cluster.start_cycle("first"))
+    wrong += [] if job["state"] == "succeeded" else ["the smaller disk: %s" % job.get("error_message")]
+    job = cluster.finish(cluster.start_recovery("first", [path("first.out")], "first"))
+    return wrong + ([] if job["state"] == "succeeded" and farlib.same_bytes(image, path("first.out")) else ["not recovered"])
+
+
 def the_plan_still_works_after_all_that():
     cluster.replicate()
     cluster.recover("vm", [path("final.img")])
@@ -372,7 +387,7 @@ if __name__ == "__main__":
                 names_that_are_taken, an_adapter_that_no_node_has, an_adapter_that_cannot_be_judged_yet, a_plan_with_unknown_sites_or_workloads, malformed_and_oversized_json,
                 an_oversized_body_is_refused_early, unknown_paths_and_methods, an_escaped_line_end_cuts_no_url, a_frame_with_a_wrong_length_on_the_server_port,
                 unknown_options_and_commands, wrong_settings_are_told_at_once,
-                a_recovery_target_that_exists, a_disk_that_vanished, a_disk_that_shrank,
+                a_recovery_target_that_exists, a_disk_that_vanished, a_disk_that_shrank, a_disk_that_shrank_before_its_first_point,
                 the_plan_still_works_after_all_that,
             ])
         finally:
