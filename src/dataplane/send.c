@@ -32,6 +32,19 @@ void send_queue_push(struct send_queue *queue, struct send_group *group)
     queue->count++;
 }
 
+void send_queue_insert(struct send_queue *queue, struct send_group *group)
+{
+    struct send_group *before = NULL;
+    for (struct send_group *at = queue->first; at != NULL && at->low_block <= group->low_block; at = at->next) {
+        before = at;
+    }
+    struct send_group **link = before != NULL ? &before->next : &queue->first;
+    group->next = *link;
+    *link = group;
+    queue->last = group->next == NULL ? group : queue->last;
+    queue->count++;
+}
+
 struct send_group *send_queue_pop(struct send_queue *queue)
 {
     struct send_group *group = queue->first;

@@ -82,7 +82,7 @@ static int take_want(struct far_send *send, const struct far_transfer_want *want
     } else { /* no work for a worker: one hand-over less */
         send_describe_raw(group);
         group->state = SEND_SENDING;
-        send_queue_push(&send->to_send, group);
+        send_queue_insert(&send->to_send, group);
     }
     return 0;
 }

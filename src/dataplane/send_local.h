@@ -24,7 +24,8 @@ enum {
     SEND_FAR_BLOCKS = 4,    /* of a frame of data there */
     SEND_BUFFERS_MIN = 4,
     SEND_DIRECT_MIN = 8,    /* so many candidates in one chunk: it is its own group, nothing is copied */
-    SEND_OPEN_CHUNKS = 64,  /* a gathering group waits for so many chunks before it is offered as it is */
+    SEND_OPEN_CHUNKS = 64,  /* a gathering group waits for so many chunks before it is offered as it is, */
+    SEND_OPEN_MS = 500,     /* or so long: until it is acknowledged, the frontier stands before it */
     SEND_MARK_BLOCKS = 512, /* between two marks, or SEND_MARK_MS */
     SEND_MARK_MS = 500,
     SEND_RATE_BYTES = 8 * 1024 * 1024,        /* written between two measurements of the wire */
@@ -85,6 +86,7 @@ struct send_worker {
     uint8_t *buffers[SEND_CHUNKS];          /* to read into */
     struct send_group *spares[SEND_CHUNKS]; /* reserved for the chunks in work */
     struct send_group *open;  /* gathers sparse candidates */
+    uint64_t open_since_ms;
     uint64_t low_block;       /* nothing below it is in this worker's hands; under the mutex */
     struct far_adapter_extent extent; /* of the frozen view, where it was asked for last */
     uint8_t *scratch;         /* for compression */
@@ -163,6 +165,8 @@ struct far_send {
 
 /* The mutex is held: */
 void send_queue_push(struct send_queue *queue, struct send_group *group);
+/* Before those that lie behind it on the disk: what holds the frontier up goes first. */
+void send_queue_insert(struct send_queue *queue, struct send_group *group);
 struct send_group *send_queue_pop(struct send_queue *queue);
 void send_group_free(struct far_send *send, struct send_group *group);
 void send_group_drop_buffer(struct far_send *send, struct send_group *group);

@@ -142,6 +142,12 @@ static bool keeps_buffer(const struct far_send *send)
            send->wanted_blocks * DROP_SHARE > send->offered_blocks;
 }
 
+/* Has the open group, if there is one, waited long enough for more? */
+static bool open_is_due(const struct send_worker *worker)
+{
+    return worker->open != NULL && far_clock_monotonic_ms() - worker->open_since_ms >= SEND_OPEN_MS;
+}
+
 static void submit(struct far_send *send, struct send_group *group)
 {
     pthread_mutex_lock(&send->mutex);
@@ -166,6 +172,7 @@ static void gather(struct send_worker *worker, const struct send_chunk *chunk)
     }
     if (worker->open == NULL) {
         worker->open = open_spare(worker, chunk);
+        worker->open_since_ms = far_clock_monotonic_ms();
     }
     struct send_group *group = worker->open;
     bool in_place = count > 0 && group->buffer == NULL;
@@ -209,7 +216,7 @@ static void offer_chunk(struct send_worker *worker, const struct send_chunk *chu
     }
     struct send_group *open = worker->open;
     if (open != NULL && (open->offer.block_count == FAR_TRANSFER_GROUP || number - open->open_chunk >= SEND_OPEN_CHUNKS ||
-                         open->offer.run_count > FAR_TRANSFER_RUNS_MAX - FAR_TRANSFER_GROUP)) {
+                         open_is_due(worker) || open->offer.run_count > FAR_TRANSFER_RUNS_MAX - FAR_TRANSFER_GROUP)) {
         submit(send, open);
         worker->open = NULL;
     }
@@ -472,7 +479,7 @@ void *send_worker_main(void *arg)
             send_pack(worker, group);
             pthread_mutex_lock(&send->mutex);
             group->state = SEND_SENDING;
-            send_queue_push(&send->to_send, group);
+            send_queue_insert(&send->to_send, group);
             pthread_cond_signal(&send->out);
             continue;
         }
@@ -485,10 +492,13 @@ void *send_worker_main(void *arg)
         size_t chunks = ready(send, worker, &pool_empty);
         if (chunks > 0) {
             next_chunks(send, worker, chunks);
-        } else if (send->planned && worker->open != NULL) {
+        } else if (worker->open != NULL && (send->planned || open_is_due(worker))) {
             finish_open(send, worker);
         } else if (pool_empty) {
             wait_for_pool(send);
+        } else if (worker->open != NULL) {
+            struct timespec at = far_clock_monotonic_in(SEND_OPEN_MS);
+            pthread_cond_timedwait(&send->work, &send->mutex, &at);
         } else {
             pthread_cond_wait(&send->work, &send->mutex);
         }

@@ -31,6 +31,8 @@ static void on_report(void *arg, const struct far_engine_report *report)
     pthread_mutex_lock(&pair->mutex);
     if (report->state == FAR_ENGINE_RUNNING) {
         pair->running_count++;
+        pair->running_done[report->task % 8] = report->bytes_done;
+        pair->running_sent[report->task % 8] = report->bytes_sent;
     } else {
         struct pair_report *end = &pair->ends[pair->end_count++ % PAIR_REPORTS];
         end->report = *report;

@@ -32,6 +32,7 @@ struct engine_pair {
     struct pair_report ends[PAIR_REPORTS]; /* done and failed */
     size_t end_count;
     size_t running_count; /* reports of running attempts */
+    uint64_t running_done[8], running_sent[8]; /* bytes, as the newest of each task said (modulo 8) */
 };
 
 void pair_init(struct engine_pair *pair, const char *name, const struct far_engine_config *config);

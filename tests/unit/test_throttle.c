@@ -7,6 +7,9 @@
 
 #include "base/clock.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 enum { MIB = 1 << 20, FRAME = 64 * 1024, TAKERS = 6 };
 
 static struct far_throttle *throttle;
@@ -290,6 +293,45 @@ static void a_pause_costs_no_connection(void **state)
     pair_done(&pair);
 }
 
+/* A block that waits for others to fill its group, and then for its turn behind all that was offered before, would hold up the frontier,
+ * and with it progress, the time left and what a crash costs, for as long as a window takes at this rate. */
+static void what_is_behind_keeps_up_with_what_is_sent(void **state)
+{
+    static const struct far_engine_config config = {
+        .memory_bytes = 64 * MIB, .worker_count = 1, .idle_ms = 1000, .compress = FAR_ENGINE_COMPRESS_NEVER};
+    struct engine_disk disk;
+    static uint8_t bytes[MIB];
+    uint64_t x = 12345;
+    pair_init(&pair, "frontier", &config);
+    disk_make(&disk, &pair, "disk", 32 * MIB, 11);
+    int fd = open(disk.path, O_WRONLY);
+    assert_true(fd >= 0);
+    for (size_t i = 0; i < 32; i++) { /* of the first 16 blocks only one is not zero */
+        for (size_t k = 0; k < MIB; k++) {
+            x = x * 6364136223846793005u + 1442695040888963407u;
+            bytes[k] = i > 0 || k < 65536 ? (uint8_t)(x >> 56) : 0;
+        }
+        assert_int_equal(pwrite(fd, bytes, MIB, (off_t)(i * MIB)), MIB);
+    }
+    close(fd);
+    snprintf(disk.freeze.freeze_ref, sizeof disk.freeze.freeze_ref, "live:x");
+    assert_int_equal(far_engine_set_limits(pair.source, 8 * MIB, NULL, 0, &error), 0);
+    struct far_engine_order receive = disk_order(&disk, FAR_ENGINE_RECEIVE, 7, TASK_RECEIVE, 1);
+    struct far_engine_order send = disk_order(&disk, FAR_ENGINE_SEND, 7, TASK_SEND, 1);
+    disk_start(&disk, &send);
+    disk_start(&disk, &receive);
+    uint64_t done = 0, sent = 0;
+    bool is_far = FAR_UNTIL((pthread_mutex_lock(&pair.mutex), done = pair.running_done[TASK_SEND], sent = pair.running_sent[TASK_SEND],
+                             pthread_mutex_unlock(&pair.mutex), sent >= 16 * MIB),
+                            60000 * far_test_slow());
+    assert_int_equal(far_engine_set_limits(pair.source, 0, NULL, 0, &error), 0);
+    assert_int_equal(pair_wait(&pair, 7, TASK_SEND, 1).state, FAR_ENGINE_DONE);
+    assert_int_equal(pair_wait(&pair, 7, TASK_RECEIVE, 1).state, FAR_ENGINE_DONE);
+    assert_true(is_far);
+    assert_in_range(done, 4 * MIB, 32 * MIB);
+    pair_done(&pair);
+}
+
 int main(void)
 {
 #define ONE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -305,6 +347,7 @@ int main(void)
         ONE(too_many_plans_are_refused_and_change_nothing),
         cmocka_unit_test(an_engine_sends_no_faster_than_it_may),
         cmocka_unit_test(a_pause_costs_no_connection),
+        cmocka_unit_test(what_is_behind_keeps_up_with_what_is_sent),
     };
     return cmocka_run_group_tests_name("throttle", tests, NULL, NULL);
 }
