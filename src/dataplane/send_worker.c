@@ -45,32 +45,46 @@ static int read_chunk(struct send_worker *worker, struct send_chunk *chunk, stru
     return rc;
 }
 
-static void hash_chunks(struct send_worker *worker, struct send_chunk *chunks, size_t chunk_count)
+/* What is to be hashed of the chunks in hand: as many at a time as there are lanes, while they are still in the cache. */
+struct hashing {
+    const uint8_t *blocks[2 * FAR_TRANSFER_GROUP];
+    struct far_hash256 *leaves[2 * FAR_TRANSFER_GROUP]; /* where they go */
+    size_t count;
+};
+
+static void hash_some(struct hashing *hashing, size_t count)
 {
-    const uint8_t *blocks[SEND_CHUNKS * FAR_TRANSFER_GROUP];
-    struct far_hash256 leaves[SEND_CHUNKS * FAR_TRANSFER_GROUP];
-    size_t count = 0, zeroes = 0;
-    for (size_t c = 0; c < chunk_count; c++) {
-        for (size_t i = 0; i < chunks[c].count; i++) {
-            const uint8_t *block = worker->buffers[chunks[c].index] + i * FAR_BLOCK_BYTES;
-            if ((chunks[c].holes >> i & 1) != 0 || far_block_is_zero(block, FAR_BLOCK_BYTES)) {
-                chunks[c].zeroes |= (uint16_t)(1u << i);
-                zeroes++;
-            } else {
-                chunks[c].candidates |= (uint16_t)(1u << i);
-                blocks[count++] = block;
-            }
+    struct far_hash256 leaves[FAR_TRANSFER_GROUP];
+    far_block_leaves(hashing->blocks, count, leaves);
+    for (size_t i = 0; i < count; i++) {
+        *hashing->leaves[i] = leaves[i];
+    }
+    hashing->count -= count;
+    memmove(hashing->blocks, hashing->blocks + count, hashing->count * sizeof hashing->blocks[0]);
+    memmove(hashing->leaves, hashing->leaves + count, hashing->count * sizeof hashing->leaves[0]);
+}
+
+/* Leaves of the chunks before it are complete once hash_some() had the rest. */
+static void hash_chunk(struct send_worker *worker, struct send_chunk *chunk, struct hashing *hashing)
+{
+    size_t zeroes = 0;
+    for (size_t i = 0; i < chunk->count; i++) {
+        const uint8_t *block = worker->buffers[chunk->index] + i * FAR_BLOCK_BYTES;
+        if ((chunk->holes >> i & 1) != 0 || far_block_is_zero(block, FAR_BLOCK_BYTES)) {
+            chunk->zeroes |= (uint16_t)(1u << i);
+            chunk->leaves[i] = *far_zero_leaf();
+            zeroes++;
+        } else {
+            chunk->candidates |= (uint16_t)(1u << i);
+            hashing->leaves[hashing->count] = &chunk->leaves[i];
+            hashing->blocks[hashing->count++] = block;
         }
     }
-    far_block_leaves(blocks, count, leaves);
-    const struct far_hash256 *next = leaves;
-    for (size_t c = 0; c < chunk_count; c++) {
-        for (size_t i = 0; i < chunks[c].count; i++) {
-            chunks[c].leaves[i] = (chunks[c].zeroes >> i & 1) != 0 ? *far_zero_leaf() : *next++;
-        }
+    while (hashing->count >= FAR_TRANSFER_GROUP) {
+        hash_some(hashing, FAR_TRANSFER_GROUP);
     }
     atomic_fetch_add(&worker->send->attempt->figures.bytes_zero, (uint64_t)zeroes * FAR_BLOCK_BYTES);
-    atomic_fetch_add(&worker->send->attempt->hashed_bytes, (uint64_t)(count + zeroes) * FAR_BLOCK_BYTES);
+    atomic_fetch_add(&worker->send->attempt->hashed_bytes, (uint64_t)chunk->count * FAR_BLOCK_BYTES);
 }
 
 /* Keep the leaves, and drop what the target is known to have. */
@@ -225,12 +239,16 @@ static void offer_chunk(struct send_worker *worker, const struct send_chunk *chu
 static int do_chunks(struct send_worker *worker, struct send_chunk *chunks, size_t count, struct far_error *err)
 {
     struct far_send *send = worker->send;
+    struct hashing hashing = {.count = 0};
     int rc = 0;
     for (size_t c = 0; rc == 0 && c < count; c++) {
         rc = read_chunk(worker, &chunks[c], err);
+        if (rc == 0) {
+            hash_chunk(worker, &chunks[c], &hashing);
+        }
     }
-    if (rc == 0) {
-        hash_chunks(worker, chunks, count);
+    if (rc == 0 && hashing.count > 0) {
+        hash_some(&hashing, hashing.count);
     }
     for (size_t c = 0; rc == 0 && c < count; c++) {
         compare_chunk(send, &chunks[c]);
