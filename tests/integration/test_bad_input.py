@@ -353,6 +353,9 @@ def a_disk_that_shrank():
 def a_disk_that_shrank_before_its_first_point():
     """Its first copy fails at a range that cannot be read; made smaller, there is nothing that it would have to fit."""
     image = farlib.make_image(path("first.img"), 8 * farlib.MIB, seed + 1)
+    with open(image, "r+b") as file:  # no hole where it is not to be read
+        file.seek(6 * farlib.MIB)
+        file.write(os.urandom(farlib.BLOCK))
     cluster.post("/v1/workloads", {"name": "first", "site": "protected", "adapter": "fault:file?ba=6144&bk=64&oc=6",
                                    "disks": [{"name": "disk0", "locator": image}]})
     cluster.post("/v1/plans", {"name": "first", "source_site": "protected", "target_site": "recovery", "workloads": ["first"]})
