@@ -89,6 +89,22 @@ static const struct topic {
      "--recovery-key @FILE\n"
      "                                             a new cluster of it, when every server is lost\n"
      "  farshore-node follow --dir DIR --server NUMBER@HOST:PORT     takes a node of the old one along\n"},
+    {"bandwidth limit limits calendar pause",
+     "What may be sent: by a node, for a plan, by all nodes of a site; the least of them counts.\n\n"
+     "  farshore throttle set site NAME --rate 400Mbit          bits a second; 20MB are bytes, pause is nothing\n"
+     "  farshore throttle set plan NAME --zone Europe/Paris --window 'mon-fri 08:00-18:00 20MB'\n"
+     "                                                          by the week; --rate is for the rest of it\n"
+     "  farshore throttle list                                  what is in force now, and until when\n"
+     "  farshore throttle remove node|plan|site NAME\n\n"
+     "It holds within a second, also for what is under way.\n"},
+    {"late slow rpo metrics monitoring progress",
+     "A recovery point is late, or a cycle is slow:\n\n"
+     "  farshore plan show NAME          how old the newest point is, when the next one comes, and why not sooner\n"
+     "  farshore job watch ID            each disk live: rate, time left, and what holds it up\n"
+     "  farshore plan history NAME       the cycles before\n"
+     "  farshore alert list --state raised\n"
+     "  farshore plan set-policy NAME --rpo SECONDS     promise an age; an alert says when it is broken\n\n"
+     "For Prometheus: https://SERVER/metrics with an API token as the bearer.\n"},
     {"exit status codes errors",
      "Exit codes: 0 done; 2 wrong command line or request; 3 not found; 4 conflict; 5 denied; 6 another server leads;\n"
      "7 it may or may not have happened; 8 busy; 9 a limit; 10 time-out; 11 not reached, disk or network; 12 damaged;\n"
