@@ -271,7 +271,7 @@ static void session_init(struct far_send *send, const struct far_transfer_welcom
     send->credit = (struct far_transfer_credit){.groups = ahead ? SEND_AHEAD_GROUPS : 0};
     send->to_offer = send->to_read = send->to_pack = send->to_send = (struct send_queue){0};
     for (size_t i = 0; i < send->engine->config.worker_count; i++) {
-        send->workers[i].low_block = UINT64_MAX;
+        send->workers[i].low_block = send->workers[i].work_block = UINT64_MAX;
         send->workers[i].runs = false;
     }
     for (size_t i = 0; i < SEND_LANES_FAR; i++) {

@@ -88,6 +88,7 @@ struct send_worker {
     struct send_group *open;  /* gathers sparse candidates */
     uint64_t open_since_ms;
     uint64_t low_block;       /* nothing below it is in this worker's hands; under the mutex */
+    uint64_t work_block;      /* the same, of what it reads and hashes now; under the mutex */
     struct far_adapter_extent extent; /* of the frozen view, where it was asked for last */
     uint8_t *scratch;         /* for compression */
     void *zstd;               /* ZSTD_CCtx */

@@ -379,6 +379,20 @@ static int take_chunks(struct far_send *send, struct send_chunk *chunks, size_t 
     return rc == FAR_BUSY || count > 0 ? 0 : rc;
 }
 
+/* Pages before it in which nothing differs from the base are not needed any more: what is offered differs, so its page does, and
+ * stays; but for blocks that are offered because the target lost the base. The mutex is held. */
+static uint64_t work_behind(const struct far_send *send)
+{
+    uint64_t block = send->next_block;
+    if (!send->skip_equal && send->attempt->order.has_base_root) {
+        return send_low_block(send);
+    }
+    for (size_t i = 0; i < send->engine->config.worker_count; i++) {
+        block = send->workers[i].work_block < block ? send->workers[i].work_block : block;
+    }
+    return block;
+}
+
 static void next_chunks(struct far_send *send, struct send_worker *worker, size_t max)
 {
     struct send_chunk chunks[SEND_CHUNKS];
@@ -387,7 +401,7 @@ static void next_chunks(struct far_send *send, struct send_worker *worker, size_
     bool end = false;
     uint64_t pages_come = send->pages_come;
     send->busy++;
-    worker->low_block = send->next_block; /* also while nobody knows yet what comes */
+    worker->low_block = worker->work_block = send->next_block; /* also while nobody knows yet what comes */
     if (worker->open != NULL && worker->open->low_block < worker->low_block) {
         worker->low_block = worker->open->low_block;
     }
@@ -403,7 +417,7 @@ static void next_chunks(struct far_send *send, struct send_worker *worker, size_
     send->next_block = end ? send->blocks : send->plan.at;
     send->planned = send->planned || end;
     if (count > 0) {
-        worker->low_block = chunks[0].blocks[0];
+        worker->low_block = worker->work_block = chunks[0].blocks[0];
     }
     if (worker->open != NULL && worker->open->low_block < worker->low_block) {
         worker->low_block = worker->open->low_block;
@@ -413,12 +427,13 @@ static void next_chunks(struct far_send *send, struct send_worker *worker, size_
     rc = rc == 0 && count > 0 ? do_chunks(worker, chunks, count, &error) : rc;
     pthread_mutex_lock(&send->mutex);
     if (far_source_map_is_crowded(send->map)) {
-        uint64_t low = send_low_block(send);
+        uint64_t block = work_behind(send);
         pthread_mutex_unlock(&send->mutex);
-        far_source_map_pass(send->map, low);
+        far_source_map_pass(send->map, block);
         pthread_mutex_lock(&send->mutex);
     }
     send->busy--;
+    worker->work_block = UINT64_MAX;
     worker->low_block = worker->open != NULL ? worker->open->low_block : UINT64_MAX;
     if (rc != 0) {
         send_stop(send, rc, &error, !send->list_failed);
