@@ -142,12 +142,19 @@ static void ready_phase(const json_t *task, uint64_t now_ms, char *text, size_t 
 {
     uint64_t retry = number(task, "retry_ms");
     if (retry != 0) {
-        snprintf(text, room, "%s is tried again in %llu s: %s", text_of(task, "kind"),
-                 (unsigned long long)(retry > now_ms ? (retry - now_ms + 999) / 1000 : 0), text_of(task, "error_message"));
+        const char *why = text_of(task, "error_message");
+        snprintf(text, room, "%s is tried again in %llu s%s%s", text_of(task, "kind"),
+                 (unsigned long long)(retry > now_ms ? (retry - now_ms + 999) / 1000 : 0), why[0] != '\0' ? ": " : "", why);
     } else {
         const char *waits = text_of(task, "waits_for");
         snprintf(text, room, "waiting: %s", waits[0] != '\0' ? waits : "for a node");
     }
+}
+
+/* What failed says why; what begins again with it (a send with its receive) has nothing to say. */
+static bool says_more(const json_t *task, const json_t *than)
+{
+    return number(than, "retry_ms") != 0 && text_of(than, "error_message")[0] == '\0' && text_of(task, "error_message")[0] != '\0';
 }
 
 void cli_phase(const json_t *job, uint64_t now_ms, uint64_t silent_ms, char *text, size_t room)
@@ -158,7 +165,7 @@ void cli_phase(const json_t *job, uint64_t now_ms, uint64_t silent_ms, char *tex
         const char *state = text_of(task, "state");
         bool receives = held != NULL && strcmp(text_of(held, "kind"), "send") == 0; /* says more than sending does */
         held = is_held(task) && (held == NULL || receives) ? task : held;
-        ready = ready == NULL && strcmp(state, "ready") == 0 ? task : ready;
+        ready = strcmp(state, "ready") == 0 && (ready == NULL || says_more(task, ready)) ? task : ready;
         waiting = waiting == NULL && strcmp(state, "waiting") == 0 ? task : waiting;
     }
     text[0] = '\0';

@@ -155,8 +155,8 @@ static int waits_for_node(struct far_rpo_ask *ask, const struct far_row_task *ta
 static int is_tried_again(struct far_rpo_ask *ask, const struct far_row_task *task, const struct names *names)
 {
     char text[WHAT_MAX], span[FAR_RPO_SPAN_MAX], times[32] = "once";
-    if (is_said(ask, "retry", task->node_id)) {
-        return 0;
+    if (task->error_message.len == 0 || is_said(ask, "retry", task->node_id)) {
+        return 0; /* it did not fail, but begins again with the task at the other side that did, and that says why */
     }
     far_rpo_span(task->retry_ms > ask->now_ms ? task->retry_ms - ask->now_ms : 0, span);
     what(task, names, text);

@@ -258,6 +258,10 @@ static void a_wait_says_why(void **unused)
          "waiting: site 'a' has no node"},
         {"[{'kind':'send','state':'ready','retry_ms':12000,'error_message':'no such disk'}]", 0,
          "send is tried again in 2 s: no such disk"},
+        {"[{'kind':'send','state':'ready','retry_ms':12000,'error_message':''},"
+         "{'kind':'receive','state':'ready','retry_ms':12000,'error_message':'no space'}]", 0,
+         "receive is tried again in 2 s: no space"},
+        {"[{'kind':'send','state':'ready','retry_ms':12000,'error_message':''}]", 0, "send is tried again in 2 s"},
         {"[{'kind':'send','state':'running','node':'s','bytes_total':100,'bytes_done':43},"
          "{'kind':'receive','state':'running','node':'t','bytes_total':1000,'bytes_done':473},"
          "{'kind':'seal','state':'waiting'}]", 0, "receiving 43% on node 't'"},

@@ -532,6 +532,23 @@ static void a_failed_attempt_is_told_in_the_platforms_words(void **unused)
     assert_int_equal(why->task, SEND);
 }
 
+static void of_a_pair_only_the_one_that_failed_is_told(void **unused)
+{
+    protect(1, 0, 60);
+    uint64_t job = begin();
+    struct far_row_task task = world_row_task(&w, job, RECEIVE);
+    assert_int_equal(world_report(&w, &task,
+                                  (struct far_sub_report_item){.state = FAR_report_state_failed,
+                                                               .outcome = FAR_outcome_retry,
+                                                               .error_class = S("io"),
+                                                               .error_message = S("no space left on device")}),
+                     0);
+    assert_true(world_row_task(&w, job, SEND).retry_ms != 0);
+    const struct far_rpo_reason *why = reason("retry");
+    assert_non_null(strstr(why->text, "the receive of disk 'db/root' failed once"));
+    assert_int_equal(rpo.reason_count, 1);
+}
+
 static void nodes_that_are_not_there(void **unused)
 {
     protect(1, 0, 60);
@@ -599,6 +616,7 @@ int main(void)
         TEST(the_last_cycle_failed),
         TEST(what_a_failed_send_looked_at_is_not_called_unchanged),
         TEST(a_failed_attempt_is_told_in_the_platforms_words),
+        TEST(of_a_pair_only_the_one_that_failed_is_told),
         TEST(nodes_that_are_not_there),
         TEST(a_node_that_went_silent),
         TEST(what_holds_a_transfer_up),
