@@ -155,6 +155,16 @@ static int check_policy(struct far_step *step, struct far_slice name, uint64_t a
                                              FAR_TEXT(name));
 }
 
+/* A promise that each cycle would break. */
+static void warn_of_interval(struct far_step *step, uint64_t interval_s, uint64_t rpo_s)
+{
+    char every[FAR_RPO_SPAN_MAX], promised[FAR_RPO_SPAN_MAX];
+    if (rpo_s != 0 && interval_s >= rpo_s) {
+        far_warn(step, "cycles begin every %s, and no point is promised to be older than %s: the interval has to be shorter",
+                 far_rpo_span(interval_s * 1000, every), far_rpo_span(rpo_s * 1000, promised));
+    }
+}
+
 int far_decide_plan_create(struct far_step *step, const struct far_cmd_plan_create *cmd)
 {
     struct far_row_plan old;
@@ -189,6 +199,7 @@ int far_decide_plan_create(struct far_step *step, const struct far_cmd_plan_crea
     ev.workload_ids = (struct far_list){.items = ids, .count = cmd->workloads.count};
     step->object_id = ev.id;
     FAR_TRY(far_offer_warn_silent(step, ev.source_site_id, ev.target_site_id));
+    warn_of_interval(step, cmd->interval_s, cmd->rpo_s);
     return far_emit(step, &far_schema_ev_plan_created, &ev);
 }
 
@@ -311,6 +322,7 @@ int far_decide_plan_update(struct far_step *step, const struct far_cmd_plan_upda
                                      .rpo_s = row.rpo_s};
     FAR_TRY(what_to_clear(step, cmd, &ev));
     FAR_TRY(check_policy(step, cmd->name, ev.audit_age_s, ev.audit_ppm, ev.full_age_s, ev.rpo_s));
+    warn_of_interval(step, row.interval_s, cmd->rpo_s);
     step->object_id = row.id;
     FAR_TRY(far_emit(step, &far_schema_ev_plan_updated, &ev));
     return far_rpo_look(step, row.id);

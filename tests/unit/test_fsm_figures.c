@@ -453,6 +453,19 @@ static void the_next_cycle_is_not_due_yet(void **unused)
     assert_true(rpo.expected_ms >= world_row_plan(&w, plan).due_ms);
 }
 
+static void a_promise_that_the_interval_breaks_is_warned_of(void **unused)
+{
+    protect(1, 7200, 3600);
+    assert_string_equal(w.result.message,
+                        "cycles begin every 2 h 0 min, and no point is promised to be older than 60 min: the interval has to be shorter");
+    MUST(&w, plan_update, .name = S("p"), .rpo_s = 7201);
+    assert_string_equal(w.result.message, "");
+    MUST(&w, plan_update, .name = S("p"), .rpo_s = 7200);
+    assert_non_null(strstr(w.result.message, "the interval has to be shorter"));
+    MUST(&w, plan_update, .name = S("p"), .audit_ppm = 5);
+    assert_string_equal(w.result.message, "");
+}
+
 static void the_clocks_are_suspect(void **unused)
 {
     protect(1, 60, 60);
@@ -612,6 +625,7 @@ int main(void)
         TEST(how_a_plan_stands),
         TEST(no_cycle_runs),
         TEST(the_next_cycle_is_not_due_yet),
+        TEST(a_promise_that_the_interval_breaks_is_warned_of),
         TEST(the_clocks_are_suspect),
         TEST(the_last_cycle_failed),
         TEST(what_a_failed_send_looked_at_is_not_called_unchanged),
