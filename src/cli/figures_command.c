@@ -122,7 +122,8 @@ void cli_print_cycle(FILE *out, const json_t *job)
             cli_bytes(number(job, "bytes_sent"), sent));
     print_saved(out, job);
     if (strcmp(text_of(job, "state"), "running") == 0) {
-        fprintf(out, "%s now", rate(number(figures, "bytes_per_s"), per_s));
+        bool moves = number(figures, "bytes_per_s") != 0;
+        fprintf(out, "%s now", moves ? rate(number(figures, "bytes_per_s"), per_s) : "nothing gets on");
         if (is_number(figures, "left_for_ms")) {
             fprintf(out, ", about %s left", cli_span(number(figures, "left_for_ms"), all));
         }

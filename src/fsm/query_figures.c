@@ -101,8 +101,7 @@ static bool left_of(const struct far_row_task *task, uint64_t *ret_bytes)
     return task->bytes_total != 0 || task->size_bytes != 0;
 }
 
-/* ret_untold: what sends looked at of which nobody says what it was: they failed, or were canceled. */
-static int add_send(struct far_step *step, struct far_row_task *task, struct far_job_figures *ret, uint64_t *ret_untold)
+static int add_send(struct far_step *step, struct far_row_task *task, struct far_job_figures *ret)
 {
     struct far_task_figures figures;
     uint64_t left_bytes = 0;
@@ -114,7 +113,8 @@ static int add_send(struct far_step *step, struct far_row_task *task, struct far
     ret->bytes_wanted += figures.bytes_wanted;
     ret->bytes_per_s += figures.bytes_per_s;
     ret->sent_bytes_per_s += figures.sent_bytes_per_s;
-    *ret_untold += figures.is_known ? 0 : task->bytes_done;
+    ret->saved.unchanged += figures.is_known ? figures.saved.unchanged : 0;
+    ret->saved.encoding += figures.is_known ? figures.saved.encoding : 0;
     if (task->state == FAR_task_state_done || task->state == FAR_task_state_failed || task->state == FAR_task_state_canceled) {
         return 0;
     }
@@ -133,7 +133,6 @@ static int sum_up(struct far_step *step, const struct far_row_job *job, struct f
 {
     struct far_key key = far_key_id(&far_schema_row_task, job->id);
     bool is_running = job->state == FAR_job_state_running;
-    uint64_t untold = is_running || job->state == FAR_job_state_succeeded ? 0 : UINT64_MAX;
     *ret = (struct far_job_figures){.has_left_ms = is_running && job->next_workload_id == 0, .is_whole = true};
     for (size_t seen = 0; is_running; seen++) {
         struct far_row_task task;
@@ -147,7 +146,7 @@ static int sum_up(struct far_step *step, const struct far_row_job *job, struct f
             ret->is_whole = ret->has_left_ms = false;
             break;
         }
-        FAR_TRY(task.kind == FAR_task_kind_send ? add_send(step, &task, ret, &untold) : 0);
+        FAR_TRY(task.kind == FAR_task_kind_send ? add_send(step, &task, ret) : 0);
     }
     if (!is_running || !ret->is_whole) { /* of those that are done */
         ret->bytes_read = job->bytes_read;
@@ -158,8 +157,14 @@ static int sum_up(struct far_step *step, const struct far_row_job *job, struct f
     ret->has_left_ms = ret->has_left_ms && ret->bytes_per_s != 0;
     ret->left_ms = ret->has_left_ms ? time_of(ret->left_bytes, ret->bytes_per_s) : 0;
     ret->left_ms = ret->has_left_ms && ret->slowest_ms > ret->left_ms ? ret->slowest_ms : ret->left_ms;
-    ret->saved = far_saved_of(job->bytes_done, job->bytes_sent, ret->bytes_zero, ret->bytes_known, ret->bytes_wanted);
-    ret->saved.unchanged = less(ret->saved.unchanged, untold);
+    struct far_saved saved = far_saved_of(job->bytes_done, job->bytes_sent, ret->bytes_zero, ret->bytes_known, ret->bytes_wanted);
+    if (is_running && ret->is_whole) { /* the sends are not all at the same place: each counts for itself */
+        saved.unchanged = ret->saved.unchanged;
+        saved.encoding = ret->saved.encoding;
+    } else if (job->state != FAR_job_state_succeeded) { /* those that failed say nothing */
+        saved.unchanged = 0;
+    }
+    ret->saved = saved;
     return 0;
 }
 

@@ -27,6 +27,24 @@ const char *far_rpo_bytes(uint64_t bytes, char text[32])
     return text;
 }
 
+/* A limit as people set it, "10 kB/s" or "1.5 MB/s". */
+static const char *limit_text(uint64_t bytes_per_s, char text[32])
+{
+    static const char *const units[] = {"B/s", "kB/s", "MB/s", "GB/s", "TB/s"};
+    size_t unit = 0;
+    uint64_t whole = bytes_per_s, rest = 0;
+    for (; whole >= 1000 && unit < 4; unit++) {
+        rest = whole % 1000;
+        whole /= 1000;
+    }
+    if (rest / 100 == 0) {
+        snprintf(text, 32, "%llu %s", FAR_LLU(whole), units[unit]);
+    } else {
+        snprintf(text, 32, "%llu.%llu %s", FAR_LLU(whole), FAR_LLU(rest / 100), units[unit]);
+    }
+    return text;
+}
+
 struct far_rpo_reason *far_rpo_add(struct far_rpo_ask *ask, const char *code, const char *format, ...)
 {
     struct far_rpo *rpo = ask->rpo;
@@ -210,7 +228,7 @@ static int limit_of(struct far_rpo_ask *ask, const struct far_row_node *node, ch
         if (rate == 1) {
             snprintf(text, WHAT_MAX, "the bandwidth limit of %s '%.*s', which lets nothing pass now", objects[i].of, FAR_TEXT(name));
         } else {
-            snprintf(text, WHAT_MAX, "the bandwidth limit of %s '%.*s', %s/s", objects[i].of, FAR_TEXT(name), far_rpo_bytes(rate, number));
+            snprintf(text, WHAT_MAX, "the bandwidth limit of %s '%.*s', %s", objects[i].of, FAR_TEXT(name), limit_text(rate, number));
         }
     }
     return 0;

@@ -528,6 +528,23 @@ static void what_a_failed_send_looked_at_is_not_called_unchanged(void **unused)
     assert_int_equal(sum.saved.unchanged, 0);
 }
 
+/* One disk is read far ahead and stands, another is done: what the first will save is not counted before its time. */
+static void what_a_job_saved_is_summed_disk_by_disk(void **unused)
+{
+    struct far_job_figures sum;
+    protect(2, 0, 0);
+    uint64_t job = begin();
+    assert_int_equal(say(job, SEND, 0,
+                         (struct far_sub_figures){.bytes_read = 64 * MIB, .bytes_zero = 30 * MIB, .bytes_wanted = 3 * MIB}),
+                     0);
+    assert_int_equal(say(job, SEND + 2, 64 * MIB, (struct far_sub_figures){.bytes_read = 64 * MIB, .bytes_zero = 4 * MIB}), 0);
+    struct far_row_job row = world_row_job(&w, job);
+    assert_int_equal(far_query_job_figures(&w.state, &row, &sum, &w.err), 0);
+    assert_int_equal(sum.saved.unchanged, figures_of(job, SEND + 2).saved.unchanged);
+    assert_int_equal(sum.saved.unchanged, 60 * MIB);
+    assert_int_equal(sum.saved.encoding, 0); /* nothing of the 3 MiB was sent yet */
+}
+
 static void a_failed_attempt_is_told_in_the_platforms_words(void **unused)
 {
     protect(1, 0, 60);
@@ -599,8 +616,8 @@ static void what_holds_a_transfer_up(void **unused)
     assert_int_equal(rpo.expected_ms, w.now_ms + 15000);
     assert_int_equal(say(job, SEND, 25 * MIB, (struct far_sub_figures){.bottleneck = FAR_bottleneck_throttle}), 0);
     assert_non_null(strstr(reason("throttle")->text, "held up by a bandwidth limit; it needs about"));
-    MUST(&w, throttle_set, .scope = FAR_throttle_scope_site, .name = S("paris"), .bytes_per_s = 5 * MIB);
-    assert_non_null(strstr(reason("throttle")->text, "held up by the bandwidth limit of site 'paris', 5.0 MiB/s; it needs about"));
+    MUST(&w, throttle_set, .scope = FAR_throttle_scope_site, .name = S("paris"), .bytes_per_s = 5250000);
+    assert_non_null(strstr(reason("throttle")->text, "held up by the bandwidth limit of site 'paris', 5.2 MB/s; it needs about"));
     MUST(&w, throttle_set, .scope = FAR_throttle_scope_plan, .name = S("p"), .bytes_per_s = 1);
     assert_non_null(strstr(reason("throttle")->text, "held up by the bandwidth limit of plan 'p', which lets nothing pass now"));
 }
@@ -628,6 +645,7 @@ int main(void)
         TEST(a_promise_that_the_interval_breaks_is_warned_of),
         TEST(the_clocks_are_suspect),
         TEST(the_last_cycle_failed),
+        TEST(what_a_job_saved_is_summed_disk_by_disk),
         TEST(what_a_failed_send_looked_at_is_not_called_unchanged),
         TEST(a_failed_attempt_is_told_in_the_platforms_words),
         TEST(of_a_pair_only_the_one_that_failed_is_told),
