@@ -32,10 +32,11 @@ struct explainer {
 static const struct far_schema *const tables[] = {
     &far_schema_row_server, &far_schema_row_site, &far_schema_row_node,  &far_schema_row_workload,
     &far_schema_row_plan,   &far_schema_row_job,  &far_schema_row_point, &far_schema_row_checkpoint, &far_schema_row_consumer,
-    &far_schema_row_alert,
-    &far_schema_row_skipped_entry, /* by the entry's index, so only with the kind before it */
+    &far_schema_row_alert, &far_schema_row_zone,
+    &far_schema_row_throttle,      /* these two only with the kind before it: by the id of its node, plan or site, */
+    &far_schema_row_skipped_entry, /* by the entry's index */
 };
-enum { TABLES = sizeof tables / sizeof tables[0] };
+enum { TABLES = sizeof tables / sizeof tables[0], TABLES_BY_ID = TABLES - 2 };
 
 static struct far_key key_of(struct object object)
 {
@@ -415,10 +416,11 @@ static int find_by_id(struct explainer *explainer, const struct far_schema *only
     struct far_kv *kv = explainer->view.state.kv;
     for (size_t i = 0; i < 2 * TABLES; i++) {
         struct object object = {.table = tables[i % TABLES], .id = id};
+        bool is_meant = only != NULL ? only == object.table : i % TABLES < TABLES_BY_ID;
         struct far_key key = key_of(object);
         struct far_slice value;
         struct watch watch;
-        if (only != object.table && (only != NULL || object.table == &far_schema_row_skipped_entry)) {
+        if (!is_meant) {
             continue;
         }
         int rc = i < TABLES ? kv->ops->get(kv, slice_of(&key), &value, err)
@@ -452,8 +454,8 @@ static int find_object(struct explainer *explainer, struct object *ret_object, s
         return far_query_id(&explainer->view.state, tables[i], name, &ret_object->id, err);
     }
     return far_fail(err, FAR_INVALID, "argument 'object' must be an id, or a kind and a name like 'plan:web'; kinds are server, "
-                                      "site, node, workload, plan, job, point, checkpoint, consumer, skipped_entry (with the "
-                                      "entry's number)");
+                                      "site, node, workload, plan, job, point, checkpoint, consumer, alert, zone, throttle "
+                                      "(with the id of its node, plan or site), skipped_entry (with the entry's number)");
 }
 
 static int explain(struct explainer *explainer, json_t **ret_answer, struct far_error *err)

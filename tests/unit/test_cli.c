@@ -453,6 +453,18 @@ static void the_past_is_shown_compared_and_explained(void **unused)
     assert_int_equal(run("log explain site:gone"), 0);
     assert_says("site_created");
     assert_says("a command of token:");
+    assert_int_equal(run("throttle set site gone --rate 20MB"), 0);
+    assert_int_equal(run("site show gone -o json"), 0);
+    const char *id_at = strstr(out, "\"id\": ");
+    assert_non_null(id_at);
+    unsigned long long id = strtoull(id_at + 6, NULL, 10);
+    snprintf(words, sizeof words, "log explain throttle:%llu", id);
+    assert_int_equal(run(words), 0);
+    assert_says("throttle_changed");
+    assert_says("a command of token:");
+    snprintf(words, sizeof words, "log explain %llu", id);
+    assert_int_equal(run(words), 0);
+    assert_says("'gone'"); /* the site, whose limit has the same id */
     assert_int_equal(run("site remove gone"), 0);
     snprintf(words, sizeof words, "site show gone --at %llu", (unsigned long long)with);
     assert_int_equal(run(words), 0);
