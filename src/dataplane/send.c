@@ -35,8 +35,12 @@ void send_queue_push(struct send_queue *queue, struct send_group *group)
 void send_queue_insert(struct send_queue *queue, struct send_group *group)
 {
     struct send_group *before = NULL;
-    for (struct send_group *at = queue->first; at != NULL && at->low_block <= group->low_block; at = at->next) {
-        before = at;
+    if (queue->last != NULL && queue->last->low_block <= group->low_block) {
+        before = queue->last;
+    } else {
+        for (struct send_group *at = queue->first; at != NULL && at->low_block <= group->low_block; at = at->next) {
+            before = at;
+        }
     }
     struct send_group **link = before != NULL ? &before->next : &queue->first;
     group->next = *link;
@@ -301,7 +305,7 @@ static void session_done(struct far_send *send)
         send_lane_close(lane);
         lane->held = NULL;
         far_throttle_ticket_done(send->engine->throttle, &lane->ticket);
-        far_throttle_ticket_init(&lane->ticket);
+        far_throttle_ticket_init(&lane->ticket, send);
     }
     send->buffers = send->groups_used = 0;
     atomic_store(&send->attempt->figures.streams, 0);
@@ -466,7 +470,7 @@ static int send_prepare(struct far_send *send, struct far_error *err)
     for (unsigned i = 0; i < SEND_LANES_FAR; i++) {
         send->lanes[i].send = send;
         send->lanes[i].index = i;
-        far_throttle_ticket_init(&send->lanes[i].ticket);
+        far_throttle_ticket_init(&send->lanes[i].ticket, send);
     }
     return rc;
 }

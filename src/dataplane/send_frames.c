@@ -267,7 +267,7 @@ void send_lane_lost(struct send_lane *lane)
         lane->held = NULL;
     }
     far_throttle_ticket_done(send->engine->throttle, &lane->ticket);
-    far_throttle_ticket_init(&lane->ticket);
+    far_throttle_ticket_init(&lane->ticket, send);
     send->fin_sent = false; /* what is offered once more has to be answered first */
     far_source_map_ask_again(send->map);
     pthread_cond_broadcast(&send->out);

@@ -111,16 +111,30 @@ static void advance(struct far_throttle *throttle)
     }
 }
 
+/* How many tickets of the same owner are before it. */
+static unsigned turn_of(const struct far_throttle *throttle, const struct far_throttle_ticket *ticket)
+{
+    unsigned turn = 0;
+    for (const struct far_throttle_ticket *t = throttle->first; t != NULL && t != ticket; t = t->next) {
+        turn += t->owner == ticket->owner;
+    }
+    return turn;
+}
+
+/* Behind those whose owners have no more before them than this one's has: a send with four connections gets no more than one
+ * with one. */
 static void enqueue(struct far_throttle *throttle, struct far_throttle_ticket *ticket)
 {
-    ticket->next = NULL;
-    ticket->is_queued = true;
-    if (throttle->last != NULL) {
-        throttle->last->next = ticket;
-    } else {
-        throttle->first = ticket;
+    struct far_throttle_ticket *before = NULL;
+    unsigned turn = turn_of(throttle, ticket);
+    for (struct far_throttle_ticket *t = throttle->first; t != NULL; t = t->next) {
+        before = turn_of(throttle, t) <= turn ? t : before;
     }
-    throttle->last = ticket;
+    struct far_throttle_ticket **link = before != NULL ? &before->next : &throttle->first;
+    ticket->next = *link;
+    *link = ticket;
+    throttle->last = ticket->next == NULL ? ticket : throttle->last;
+    ticket->is_queued = true;
 }
 
 static void dequeue(struct far_throttle *throttle, struct far_throttle_ticket *ticket)
@@ -244,10 +258,10 @@ int far_throttle_take(struct far_throttle *throttle, struct far_throttle_ticket 
     return rc;
 }
 
-void far_throttle_ticket_init(struct far_throttle_ticket *ticket)
+void far_throttle_ticket_init(struct far_throttle_ticket *ticket, const void *owner)
 {
     pthread_condattr_t attr;
-    *ticket = (struct far_throttle_ticket){.bytes = 0};
+    *ticket = (struct far_throttle_ticket){.owner = owner};
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&ticket->paid, &attr);

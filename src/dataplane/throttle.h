@@ -1,13 +1,14 @@
 /* The bandwidth limits of a node: who sends asks for each frame's bytes before it writes them.
  *
  * There is a bucket for all that the node sends, and one for each plan with a limit of its own. A bucket fills at its rate and keeps at
- * most 100 ms of it. Whoever asks has a ticket, one for each connection, and is served in the order of asking: the bytes of a frame
+ * most 100 ms of it. Whoever asks has a ticket, one for each connection; owners (sends) are served in turns, and the tickets of one in
+ * the order of asking: the bytes of a frame
  * are paid before it goes, as they come in, so in any time no more goes out than rate x time, what the bucket kept, and what tickets
  * had been paid before. Who waits for a slow plan stands in nobody's way: what its plan cannot take now goes to those behind. So a
  * frame larger than a bucket gets its turn, nobody starves, and new limits hold at once for those who wait.
  *
  *     struct far_throttle_ticket ticket;                      one for each connection of a send
- *     far_throttle_ticket_init(&ticket);
+ *     far_throttle_ticket_init(&ticket, owner);
  *     for each frame of data:
  *         while ((rc = far_throttle_take(throttle, &ticket, plan_id, bytes, 100, &canceled, &waited_ns)) == FAR_TIMEOUT) {
  *             say a word to the peer if it is due, look whether the session goes on
@@ -34,6 +35,7 @@ struct far_throttle;
 /* Private but for init and done. */
 struct far_throttle_ticket {
     struct far_throttle_ticket *next; /* behind it in the queue */
+    const void *owner;
     pthread_cond_t paid;
     uint64_t plan_id;
     uint64_t bytes; /* asked for */
@@ -49,7 +51,8 @@ void far_throttle_free(struct far_throttle *throttle); /* NULL is allowed; no ti
 int far_throttle_set(struct far_throttle *throttle, uint64_t bytes_per_s, const struct far_engine_plan_limit *plans, size_t plan_count,
                      struct far_error *err);
 
-void far_throttle_ticket_init(struct far_throttle_ticket *ticket);
+/* Tickets of one owner (compared as a pointer, never looked at) share its turns. */
+void far_throttle_ticket_init(struct far_throttle_ticket *ticket, const void *owner);
 /* Gives up its place, if it has one: what was paid goes back. throttle may be NULL if it never took. */
 void far_throttle_ticket_done(struct far_throttle *throttle, struct far_throttle_ticket *ticket);
 

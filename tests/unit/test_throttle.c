@@ -41,7 +41,7 @@ static void without_limits_nobody_waits(void **state)
 {
     struct far_throttle_ticket ticket;
     uint64_t waited_ns = 7;
-    far_throttle_ticket_init(&ticket);
+    far_throttle_ticket_init(&ticket, NULL);
     for (int i = 0; i < 1000; i++) {
         assert_int_equal(far_throttle_take(throttle, &ticket, 1, 1ull << 40, 0, NULL, &waited_ns), 0);
         assert_int_equal(waited_ns, 0);
@@ -61,7 +61,7 @@ static void no_more_goes_than_the_rate_allows(void **state)
     struct far_throttle_ticket ticket;
     uint64_t taken = 0, waited_ns = 0;
     bool waited = false;
-    far_throttle_ticket_init(&ticket);
+    far_throttle_ticket_init(&ticket, NULL);
     for (int by_plan = 0; by_plan < 2; by_plan++) {
         const uint64_t rate = 8 * MIB;
         uint64_t began_ns = far_clock_monotonic_ns();
@@ -81,7 +81,7 @@ static void no_more_goes_than_the_rate_allows(void **state)
 static void a_frame_larger_than_the_bucket_goes_when_it_is_paid(void **state)
 {
     struct far_throttle_ticket ticket;
-    far_throttle_ticket_init(&ticket);
+    far_throttle_ticket_init(&ticket, NULL);
     uint64_t began_ns = far_clock_monotonic_ns();
     set(1000000, 0, 0); /* keeps 100,000 */
     assert_int_equal(take(&ticket, 1, 300000, 1), FAR_TIMEOUT);
@@ -94,7 +94,7 @@ static void a_frame_larger_than_the_bucket_goes_when_it_is_paid(void **state)
 static void a_bucket_keeps_a_tenth_of_a_second(void **state)
 {
     struct far_throttle_ticket ticket;
-    far_throttle_ticket_init(&ticket);
+    far_throttle_ticket_init(&ticket, NULL);
     set(1000000, 0, 0);
     uint64_t until_ns = far_clock_monotonic_ns() + 300000000;
     assert_true(FAR_UNTIL(far_clock_monotonic_ns() >= until_ns, 60000));
@@ -103,6 +103,27 @@ static void a_bucket_keeps_a_tenth_of_a_second(void **state)
     uint64_t ns = far_clock_monotonic_ns() - began_ns;
     assert_true(rc == FAR_TIMEOUT || ns >= 149000000);
     far_throttle_ticket_done(throttle, &ticket);
+}
+
+/* One owner asks with four tickets, another with one: each gets half. */
+static void owners_share_alike_however_many_tickets_they_have(void **state)
+{
+    enum { TICKETS = 5, FRAMES = 200 };
+    struct far_throttle_ticket tickets[TICKETS];
+    unsigned frames[2] = {0};
+    set(20 * MIB, 0, 0);
+    for (int i = 0; i < TICKETS; i++) {
+        far_throttle_ticket_init(&tickets[i], &frames[i == 4]);
+    }
+    while (frames[0] + frames[1] < FRAMES) {
+        for (int i = 0; i < TICKETS; i++) { /* all ask, then the first in the queue is waited for */
+            frames[i == 4] += take(&tickets[i], 1, FRAME, 0) == 0;
+        }
+    }
+    assert_in_range(frames[1], FRAMES * 2 / 5, FRAMES * 3 / 5);
+    for (int i = 0; i < TICKETS; i++) {
+        far_throttle_ticket_done(throttle, &tickets[i]);
+    }
 }
 
 /* ---- many ---- */
@@ -119,7 +140,7 @@ static void *taker_main(void *arg)
 {
     struct taker *taker = arg;
     struct far_throttle_ticket ticket;
-    far_throttle_ticket_init(&ticket);
+    far_throttle_ticket_init(&ticket, taker);
     while (!atomic_load(taker->stop)) {
         int rc = far_throttle_take(throttle, &ticket, taker->plan_id, FRAME, 1000, taker->stop, NULL);
         atomic_store(&taker->rc, rc);
@@ -221,7 +242,7 @@ static void who_is_canceled_leaves_at_once_and_gives_back(void **state)
     int rc = atomic_load(&taker.rc);
     assert_true(rc == FAR_CANCELED || rc == 0); /* 0: it was stopped before it asked */
     assert_int_equal(atomic_load(&taker.frames), 0);
-    far_throttle_ticket_init(&ticket);
+    far_throttle_ticket_init(&ticket, NULL);
     assert_int_equal(far_throttle_take(throttle, &ticket, 1, 1, 60000, &stop_all, NULL), FAR_CANCELED);
     assert_int_equal(take(&ticket, 1, 100, 0), FAR_TIMEOUT);
     assert_int_equal(take(&ticket, 2, 50, 0), FAR_TIMEOUT); /* it asks for something else instead */
@@ -336,6 +357,7 @@ int main(void)
 {
 #define ONE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
+        ONE(owners_share_alike_however_many_tickets_they_have),
         ONE(without_limits_nobody_waits),
         ONE(no_more_goes_than_the_rate_allows),
         ONE(a_frame_larger_than_the_bucket_goes_when_it_is_paid),
