@@ -166,7 +166,7 @@ static void a_port_of_0_becomes_a_free_one(void **unused)
 
 static void users_and_servers_need_a_known_address_each(void **unused)
 {
-    static const char *const wrong[][2] = {{"127.0.0.1:7", "127.0.0.1:7"}, {"localhost:7", "127.0.0.1:7"},
+    static const char *const wrong[][2] = {{"127.0.0.1:7", "127.0.0.1:7"}, {"localhost:7", "localhost:7"},
                                            {"0.0.0.0:7", "127.0.0.1:7"},   {"127.0.0.1:7", "[::]:7"},
                                            {"127.0.0.1", "127.0.0.1:7"},   {"127.0.0.1:7", "nobody.invalid:8"}};
     struct far_error err;
