@@ -90,6 +90,7 @@ struct send_worker {
     uint64_t low_block;       /* nothing below it is in this worker's hands; under the mutex */
     uint64_t work_block;      /* the same, of what it reads and hashes now; under the mutex */
     struct far_adapter_extent extent; /* of the frozen view, where it was asked for last */
+    bool zeroes_before;       /* the chunk before had nothing else */
     uint8_t *scratch;         /* for compression */
     void *zstd;               /* ZSTD_CCtx */
 };

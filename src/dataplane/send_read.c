@@ -1,7 +1,9 @@
 /* Reading the frozen view of a send: what its adapter knows to be a hole is not read.
  *
  * Each worker remembers the extent that it was told last; most chunks lie in it, so that a hole of any size is one
- * question. Holes inside a chunk count only from HOLE_MIN on: cutting a read in small pieces costs more than the zeroes. */
+ * question. Holes inside a chunk count only from HOLE_MIN on: cutting a read in small pieces costs more than the zeroes. Of blocks that
+ * are listed one by one few lie in holes, and a question may cost more than a read (a file system in memory walks all pages up to the
+ * next hole): there it is asked only behind a chunk of zeroes. */
 #include "dataplane/send_local.h"
 
 enum { HOLE_MIN = 4 * FAR_BLOCK_BYTES, QUESTIONS_MAX = 16 };
@@ -17,7 +19,8 @@ static struct far_adapter_extent extent_at(struct send_worker *worker, uint64_t 
     if (offset >= known->offset && offset - known->offset < known->length) {
         return *known;
     }
-    if (bytes->extents == NULL || ++*questions > QUESTIONS_MAX ||
+    bool asks = !send->plan.has_list || worker->zeroes_before;
+    if (!asks || bytes->extents == NULL || ++*questions > QUESTIONS_MAX ||
         bytes->extents(send->handle, offset, &told, 1, &count, NULL) != FAR_ADAPTER_OK || count != 1 ||
         told.offset > offset || offset - told.offset >= told.length) {
         return all;

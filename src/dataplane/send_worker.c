@@ -80,6 +80,7 @@ static void hash_chunk(struct send_worker *worker, struct send_chunk *chunk, str
             hashing->blocks[hashing->count++] = block;
         }
     }
+    worker->zeroes_before = zeroes == chunk->count;
     while (hashing->count >= FAR_TRANSFER_GROUP) {
         hash_some(hashing, FAR_TRANSFER_GROUP);
     }
@@ -426,7 +427,7 @@ static void next_chunks(struct far_send *send, struct send_worker *worker, size_
     pthread_mutex_unlock(&send->mutex);
     rc = rc == 0 && count > 0 ? do_chunks(worker, chunks, count, &error) : rc;
     pthread_mutex_lock(&send->mutex);
-    if (far_source_map_is_crowded(send->map)) {
+    if (far_source_map_is_crowded(send->map) || far_source_map_is_full(send->map)) {
         uint64_t block = work_behind(send);
         pthread_mutex_unlock(&send->mutex);
         far_source_map_pass(send->map, block);
@@ -458,6 +459,12 @@ static void finish_open(struct far_send *send, struct send_worker *worker)
     worker->low_block = UINT64_MAX;
     send_group_offer(send, group);
     pthread_cond_signal(&send->out);
+}
+
+/* Others have chunks in hand since so long ago that pages of the map pile up behind them. The mutex is held. */
+static bool is_far_ahead(const struct far_send *send)
+{
+    return send->busy > 0 && far_source_map_is_full(send->map);
 }
 
 static void wait_for_pool(struct far_send *send)
@@ -523,7 +530,10 @@ void *send_worker_main(void *arg)
             continue;
         }
         size_t chunks = ready(send, worker, &pool_empty);
-        if (chunks > 0) {
+        if (chunks > 0 && is_far_ahead(send)) {
+            struct timespec at = far_clock_monotonic_in(POOL_POLL_MS);
+            pthread_cond_timedwait(&send->work, &send->mutex, &at);
+        } else if (chunks > 0) {
             next_chunks(send, worker, chunks);
         } else if (worker->open != NULL && (send->planned || open_is_due(worker))) {
             finish_open(send, worker);

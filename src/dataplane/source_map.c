@@ -45,6 +45,12 @@ static struct smap_page *add(struct far_source_map *map, unsigned level, uint64_
     return page;
 }
 
+static void set_dirty(struct far_source_map *map, struct smap_page *page)
+{
+    map->dirty_count += !page->dirty;
+    page->dirty = true;
+}
+
 static void drop(struct far_source_map *map, struct smap_page *page)
 {
     struct smap_page **link = bucket_of(map, page->level, page->index);
@@ -54,6 +60,7 @@ static void drop(struct far_source_map *map, struct smap_page *page)
     *link = page->next;
     map->asked_count -= page->state != SMAP_OPEN;
     map->open_count--;
+    map->dirty_count -= page->dirty;
     free(page);
 }
 
@@ -235,7 +242,7 @@ static int replay(struct far_source_map *map, struct far_error *err)
             map->has_lone = true;
         } else if ((rc = open_page(map, 1, index / FAR_MAP_FANOUT, &parent, err)) == 0) {
             parent->hashes[index % FAR_MAP_FANOUT] = hash;
-            parent->dirty = true;
+            set_dirty(map, parent);
         }
         if (rc != 0) {
             return rc;
@@ -282,7 +289,9 @@ bool far_source_map_set(struct far_source_map *map, uint64_t block, const struct
     struct far_hash256 *at = &page->hashes[block % FAR_MAP_FANOUT];
     bool differs = !far_hash256_equal(at, leaf);
     *at = *leaf;
-    page->dirty = page->dirty || differs;
+    if (differs) {
+        set_dirty(map, page);
+    }
     pthread_mutex_unlock(&map->mutex);
     return differs;
 }
@@ -355,7 +364,7 @@ static int put_hash(struct far_source_map *map, const struct smap_page *page, co
     int rc = open_page(map, page->level + 1, page->index / FAR_MAP_FANOUT, &parent, err);
     if (rc == 0) {
         parent->hashes[page->index % FAR_MAP_FANOUT] = *hash;
-        parent->dirty = true;
+        set_dirty(map, parent);
     }
     return rc;
 }
@@ -418,6 +427,14 @@ static int close_level(struct far_source_map *map, unsigned level, uint64_t bloc
 bool far_source_map_is_crowded(struct far_source_map *map)
 {
     return atomic_load(&map->opened) >= SMAP_CROWD;
+}
+
+bool far_source_map_is_full(struct far_source_map *map)
+{
+    pthread_mutex_lock(&map->mutex);
+    bool is_full = map->open_count - map->dirty_count >= SMAP_FULL + map->asked_count;
+    pthread_mutex_unlock(&map->mutex);
+    return is_full;
 }
 
 void far_source_map_pass(struct far_source_map *map, uint64_t block)

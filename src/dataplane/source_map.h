@@ -69,6 +69,8 @@ int far_source_map_take(struct far_source_map *map, unsigned level, uint64_t ind
 void far_source_map_pass(struct far_source_map *map, uint64_t block);
 /* Many pages were opened since then: it is time. */
 bool far_source_map_is_crowded(struct far_source_map *map);
+/* So many pages without a difference are open, although that was done, that whoever is ahead of others should wait for them. */
+bool far_source_map_is_full(struct far_source_map *map);
 /* Nothing before the block will be set any more. FAR_BUSY: pages above must come first; try again. */
 int far_source_map_close_to(struct far_source_map *map, uint64_t block, struct far_error *err);
 /* The audit found that the block changed although no list said so: the journal keeps it for whoever ends this view. */

@@ -12,6 +12,7 @@ enum {
     SMAP_REGION_BITS = 36, /* of the cache file a level: 64 TiB need half of it for their leaves */
     SMAP_PATH_MAX = 4096,
     SMAP_CROWD = 512, /* pages, 4 MiB */
+    SMAP_FULL = 1024,
 };
 
 enum smap_state {
@@ -48,7 +49,7 @@ struct far_source_map {
     struct far_hash256 top;  /* closed */
     struct far_hash256 lone; /* of a disk of one page: that page, by the journal */
     struct smap_page *buckets[SMAP_BUCKETS];
-    size_t open_count, asked_count;
+    size_t open_count, asked_count, dirty_count;
     _Atomic size_t opened; /* since the last pass */
     int cache_fd; /* -1: none */
     int journal_fd;
