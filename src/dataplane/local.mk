@@ -37,11 +37,22 @@ libdataplane_la_SOURCES += \
 	src/dataplane/transfer_frames.c src/dataplane/transfer_frames.h \
 	src/dataplane/transfer_stream.c
 
+# disks of points over NBD
+nbdkitplugindir = $(libdir)/nbdkit/plugins
+nbdkitplugin_LTLIBRARIES = nbdkit-farshore-plugin.la
+nbdkit_farshore_plugin_la_SOURCES = src/dataplane/nbdkit_plugin.c
+nbdkit_farshore_plugin_la_CFLAGS = $(AM_CFLAGS) $(NBDKIT_CFLAGS) -DFARSHORE_VERSION=\"$(PACKAGE_VERSION)\"
+nbdkit_farshore_plugin_la_LDFLAGS = -module -avoid-version -shared -export-symbols-regex '^plugin_init$$'
+# As an archive, of which it takes what it needs: libtool would put all of every convenience library in, libbase twice.
+nbdkit_farshore_plugin_la_LIBADD = .libs/libdataplane.a $(LMDB_LIBS) $(ZSTD_LIBS) $(XXHASH_LIBS) $(OPENSSL_LIBS) $(IPSEC_MB_LIBS) -lpthread
+nbdkit_farshore_plugin_la_DEPENDENCIES = libdataplane.la
+
 # the vault
 libdataplane_la_SOURCES += \
 	src/dataplane/manifest.c src/dataplane/manifest.h \
 	src/dataplane/map.c src/dataplane/map.h src/dataplane/map_private.h \
 	src/dataplane/map_stream.c \
+	src/dataplane/opened.c src/dataplane/opened.h \
 	src/dataplane/pack.c src/dataplane/pack.h src/dataplane/pack_format.c src/dataplane/pack_scan.c \
 	src/dataplane/replica.c src/dataplane/replica_file.c \
 	src/dataplane/vault.c src/dataplane/vault.h src/dataplane/vault_private.h \

@@ -184,6 +184,8 @@ int far_point_leaf(struct far_point *point, uint64_t index, struct far_hash256 *
  * no such page. */
 int far_point_page(struct far_point *point, unsigned level, uint64_t index, struct far_hash256 ret_children[FAR_MAP_FANOUT],
                    struct far_error *err);
+/* Is block `index` all zeroes by the tree, and how many from there on are alike? At least 1; neighbours may be alike, too. */
+int far_point_extent(struct far_point *point, uint64_t index, bool *ret_zero, uint64_t *ret_count, struct far_error *err);
 /* Block `index` into 64 KiB (behind the end of the disk: zeroes). ret_zero (may be NULL): it is all zeroes. */
 int far_point_read(struct far_point *point, uint64_t index, bool check_sha, void *ret_block, bool *ret_zero,
                    struct far_error *err);

@@ -108,6 +108,30 @@ int far_point_page(struct far_point *point, unsigned level, uint64_t index, stru
     return 0;
 }
 
+int far_point_extent(struct far_point *point, uint64_t index, bool *ret_zero, uint64_t *ret_count, struct far_error *err)
+{
+    struct far_hash256 children[FAR_MAP_FANOUT], id = point->top;
+    if (index >= point->blocks) {
+        return far_fail(err, FAR_INVALID, "block %llu is behind the end of the disk", (unsigned long long)index);
+    }
+    unsigned level = point->height; /* of what id names: 0 are blocks */
+    while (level > 0 && !far_hash256_equal(&id, far_map_zero(8 * level))) {
+        int rc = far_vault_page(point->vault, level - 1, &id, children, err);
+        if (rc != 0) {
+            return rc;
+        }
+        level--;
+        id = children[(index >> (8 * level)) % FAR_MAP_FANOUT];
+    }
+    uint64_t end = ((index >> (8 * level)) + 1) << (8 * level);
+    *ret_zero = far_hash256_equal(&id, far_map_zero(8 * level));
+    while (!*ret_zero && end % FAR_MAP_FANOUT != 0 && !far_hash256_equal(&children[end % FAR_MAP_FANOUT], far_zero_leaf())) {
+        end++; /* blocks of the same page */
+    }
+    *ret_count = (end < point->blocks ? end : point->blocks) - index;
+    return 0;
+}
+
 int far_point_read(struct far_point *point, uint64_t index, bool check_sha, void *ret_block, bool *ret_zero,
                    struct far_error *err)
 {

@@ -3,7 +3,7 @@
  *   farshore-node join --dir D --token T --name N [--data HOST:PORT] become a node of a cluster; without: it only dials
  *   farshore-node run --dir D                                        serve until SIGTERM, SIGINT or SIGHUP
  *   farshore-node follow --dir D --server N@H:P                      where the cluster is after a restore
- *   farshore-node vault list|recover …                               look at and recover from a vault, without a cluster
+ *   farshore-node vault list|recover|open …                               look at and recover from a vault, without a cluster
  *
  * A node's folder holds config, node.key, node.crt, ca.crt, servers, vault/ and cache/. */
 #include "node/node.h"
@@ -21,6 +21,7 @@ static void usage(FILE *out)
           "       farshore-node vault recover [--offline] --vault DIR --point ID --disk NAME --target PATH"
           " [--overwrite-device]\n"
           "       farshore-node vault verify --vault DIR --point ID [--disk NAME]\n"
+          "       farshore-node vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER) [--writable]\n"
           "       farshore-node --help | --version\n",
           out);
 }

@@ -11,6 +11,8 @@ int far_node_join(int argc, char **argv);
 int far_node_follow(int argc, char **argv);
 int far_node_run(int argc, char **argv);
 int far_vault_cli(int argc, char **argv); /* vault_cli.c */
+/* vault_nbd.c: does not return but when it fails. */
+int far_vault_nbd_cli(int argc, char **argv, bool writable, struct far_error *err);
 
 enum { FAR_NODE_PATH_MAX = 3072 };
 

@@ -4,6 +4,7 @@
  *   vault list --vault DIR
  *   vault recover [--offline] --vault DIR --point ID --disk NAME --target PATH [--overwrite-device]
  *   vault verify --vault DIR --point ID [--disk NAME]
+ *   vault open …                                        vault_nbd.c
  */
 #include "dataplane/vault.h"
 #include "node/node.h"
@@ -21,7 +22,9 @@ static void print_usage(FILE *out)
     fputs("usage: farshore-node vault list --vault DIR\n"
           "       farshore-node vault recover [--offline] --vault DIR --point ID --disk NAME --target PATH"
           " [--overwrite-device]\n"
-          "       farshore-node vault verify --vault DIR --point ID [--disk NAME]\n",
+          "       farshore-node vault verify --vault DIR --point ID [--disk NAME]\n"
+          "       farshore-node vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER) [--cache SIZE]"
+          " [--writable]\n",
           out);
 }
 
@@ -290,6 +293,22 @@ static int verify(int argc, char **argv)
     return rc == 0 ? 0 : far_node_failed(&err);
 }
 
+/* Returns only if it fails. */
+static int open_disk(int argc, char **argv)
+{
+    struct far_error err;
+    uint64_t point;
+    bool writable = take_flag(&argc, argv, "--writable");
+    take_flag(&argc, argv, "--offline");
+    for (int i = 1; i + 1 < argc; i++) {
+        if (strcmp(argv[i], "--point") == 0 && parse_point(argv[i + 1], &point, &err) != 0) {
+            return fail_usage(&err);
+        }
+    }
+    int rc = far_vault_nbd_cli(argc, argv, writable, &err);
+    return rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
+}
+
 int far_vault_cli(int argc, char **argv)
 {
     struct far_error err;
@@ -302,6 +321,9 @@ int far_vault_cli(int argc, char **argv)
     }
     if (strcmp(command, "verify") == 0) {
         return verify(argc - 1, argv + 1);
+    }
+    if (strcmp(command, "open") == 0) {
+        return open_disk(argc - 1, argv + 1);
     }
     if (strcmp(command, "--help") == 0 || strcmp(command, "help") == 0) {
         print_usage(stdout);

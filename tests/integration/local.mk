@@ -18,6 +18,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_source_faults.py \
 	tests/integration/test_bad_input.py \
 	tests/integration/test_engine_kill.py \
+	tests/integration/test_nbd.py \
 	tests/integration/test_safe_mode.py \
 	tests/integration/test_demo.py \
 	tests/integration/test_nodes.py:spread \
@@ -50,3 +51,4 @@ EXTRA_DIST += tests/integration/test_nodes.py tests/integration/test_strangers.p
 EXTRA_DIST += tests/integration/test_rebuild_kill.py tests/integration/test_history.py tests/integration/test_forget.py tests/integration/test_heads.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
 EXTRA_DIST += tests/integration/test_levels.py tests/integration/test_recover_quorum.py tests/integration/test_recover_crash.py tests/integration/test_backup.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
 EXTRA_DIST += tests/integration/test_engine_kill.py tests/integration/watchlib.py
+EXTRA_DIST += tests/integration/test_nbd.py

@@ -1,0 +1,182 @@
+/* nbdkit-farshore-plugin: any disk of any point of a vault as an NBD disk, at once.
+ *
+ *   nbdkit farshore vault=DIR point=ID disk=NAME [cache=SIZE] [sha=true]
+ *
+ * Read-only, as a point is; whoever wants to write puts nbdkit's cow filter before it, read-ahead is its readahead filter (docs/NBD.md).
+ * A block that is damaged is an I/O error there and a line in nbdkit's log that names it. */
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include "dataplane/opened.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+
+static char *vault_dir;
+static const char *disk;
+static uint64_t point_id;
+static struct far_opened_options options;
+static struct far_opened *opened; /* one for all connections: they share the cache */
+
+static void say(const struct far_error *error)
+{
+    nbdkit_error("%s", error->message);
+    nbdkit_set_error(error->klass == FAR_INVALID ? EINVAL : error->klass == FAR_LIMIT ? ENOMEM : EIO);
+}
+
+static int plugin_config(const char *key, const char *value)
+{
+    if (strcmp(key, "vault") == 0) {
+        free(vault_dir);
+        vault_dir = nbdkit_absolute_path(value);
+        return vault_dir != NULL ? 0 : -1;
+    }
+    if (strcmp(key, "point") == 0) {
+        return nbdkit_parse_uint64_t("point", value, &point_id);
+    }
+    if (strcmp(key, "disk") == 0) {
+        disk = value; /* nbdkit keeps it */
+        return 0;
+    }
+    if (strcmp(key, "cache") == 0) {
+        int64_t size = nbdkit_parse_size(value);
+        if (size >= 0 && size < 1 << 20) {
+            nbdkit_error("cache=%s: at least 1M is needed", value);
+            return -1;
+        }
+        options.cache_bytes_max = (uint64_t)size;
+        return size >= 0 ? 0 : -1;
+    }
+    if (strcmp(key, "sha") == 0) {
+        int on = nbdkit_parse_bool(value);
+        options.check_sha = on > 0;
+        return on >= 0 ? 0 : -1;
+    }
+    nbdkit_error("unknown parameter '%s'", key);
+    return -1;
+}
+
+static int plugin_config_complete(void)
+{
+    if (vault_dir == NULL || point_id == 0 || disk == NULL) {
+        nbdkit_error("vault=DIR, point=ID and disk=NAME are needed (farshore-node vault list tells them)");
+        return -1;
+    }
+    return 0;
+}
+
+/* After nbdkit went into the background: the vault is opened by the process that reads it. */
+static int plugin_after_fork(void)
+{
+    struct far_error error;
+    if (far_opened_new(vault_dir, point_id, disk, &options, &opened, &error) != 0) {
+        say(&error);
+        return -1;
+    }
+    return 0;
+}
+
+static void plugin_unload(void)
+{
+    far_opened_close(opened);
+    free(vault_dir);
+}
+
+static void *plugin_open(int read_only)
+{
+    (void)read_only;
+    return opened;
+}
+
+static int64_t plugin_get_size(void *handle)
+{
+    return (int64_t)far_opened_size(handle);
+}
+
+static int plugin_block_size(void *handle, uint32_t *ret_least, uint32_t *ret_preferred, uint32_t *ret_most)
+{
+    (void)handle;
+    *ret_least = 1;
+    *ret_preferred = FAR_BLOCK_BYTES;
+    *ret_most = UINT32_MAX;
+    return 0;
+}
+
+static int plugin_can_multi_conn(void *handle)
+{
+    (void)handle;
+    return 1;
+}
+
+static int plugin_can_cache(void *handle)
+{
+    (void)handle;
+    return NBDKIT_CACHE_NATIVE;
+}
+
+static int plugin_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    struct far_error error;
+    (void)flags;
+    if (far_opened_read(handle, buf, count, offset, &error) != 0) {
+        say(&error);
+        return -1;
+    }
+    return 0;
+}
+
+static int plugin_cache(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    (void)flags;
+    far_opened_prefetch(handle, offset, count);
+    return 0;
+}
+
+static int plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags, struct nbdkit_extents *extents)
+{
+    struct far_error error;
+    uint64_t end = offset + count, length;
+    bool zero;
+    for (; offset < end; offset += length) {
+        if (far_opened_extent(handle, offset, &zero, &length, &error) != 0) {
+            say(&error);
+            return -1;
+        }
+        if (nbdkit_add_extent(extents, offset, length, zero ? NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO : 0) != 0) {
+            return -1;
+        }
+        if ((flags & NBDKIT_FLAG_REQ_ONE) != 0) {
+            break;
+        }
+    }
+    return 0;
+}
+
+static struct nbdkit_plugin plugin = {
+    .name = "farshore",
+    .longname = "Farshore recovery points",
+    .version = FARSHORE_VERSION,
+    .description = "opens a disk of a recovery point in a vault",
+    .config_help = "vault=DIR    (needed) the folder of the vault; a node may be using it\n"
+                   "point=ID     (needed) the number of the point\n"
+                   "disk=NAME    (needed) the name of the disk\n"
+                   "cache=SIZE   of blocks in memory, at least 1M (default 64M)\n"
+                   "sha=true     check SHA-256 of every block, not only XXH3",
+    .config = plugin_config,
+    .config_complete = plugin_config_complete,
+    .after_fork = plugin_after_fork,
+    .unload = plugin_unload,
+    .open = plugin_open,
+    .get_size = plugin_get_size,
+    .block_size = plugin_block_size,
+    .can_multi_conn = plugin_can_multi_conn,
+    .can_cache = plugin_can_cache,
+    .pread = plugin_pread,
+    .cache = plugin_cache,
+    .extents = plugin_extents,
+    .errno_is_preserved = 0,
+};
+
+NBDKIT_REGISTER_PLUGIN(plugin)
