@@ -2,7 +2,7 @@
 BENCH_TESTS = tests/bench/bench_command_latency.py tests/bench/bench_first_copy.py tests/bench/bench_replay.py \
 	tests/bench/bench_start.py tests/bench/bench_etcd.py tests/bench/bench_streams.py tests/bench/bench_failover.py \
 	tests/bench/bench_reports.py tests/bench/bench_state_stream.py tests/bench/bench_increment.py tests/bench/bench_link.py \
-	tests/bench/bench_many.py tests/bench/bench_nodes.py
+	tests/bench/bench_many.py tests/bench/bench_nodes.py tests/bench/bench_nbd.py
 EXTRA_DIST += tests/bench/run tests/bench/transfer_kit.py tests/bench/wrk_writes.lua $(BENCH_TESTS)
 # disks at once, between two processes
 check_PROGRAMS += tests/bench/transfer
@@ -36,3 +36,11 @@ tests_bench_streams_LDADD = $(OPENSSL_LIBS)
 check_PROGRAMS += tests/bench/state_stream
 tests_bench_state_stream_SOURCES = tests/bench/state_stream.c
 tests_bench_state_stream_LDADD = liblog.la
+
+# points over NBD
+check_PROGRAMS += tests/bench/make_point tests/bench/nbd_reads
+tests_bench_make_point_SOURCES = tests/bench/make_point.c tests/lib/vault_kit.h
+tests_bench_make_point_LDADD = libdataplane.la
+tests_bench_nbd_reads_SOURCES = tests/bench/nbd_reads.c
+tests_bench_nbd_reads_CFLAGS = $(AM_CFLAGS) $(LIBNBD_CFLAGS)
+tests_bench_nbd_reads_LDADD = $(LIBNBD_LIBS)
