@@ -474,7 +474,7 @@ int far_vault_get(struct far_vault *vault, const struct far_hash256 *id, bool ch
         struct far_hash256 leaf;
         far_block_leaf(ret_block, FAR_BLOCK_BYTES, &leaf);
         if (!far_hash256_equal(&leaf, id)) {
-            rc = far_vault_note_wrong(vault, id, "the block is not the one of its id (SHA-256)", err);
+            rc = far_vault_note_wrong(vault, id, FAR_WRONG_BLOCK, err);
         }
     }
     return rc;

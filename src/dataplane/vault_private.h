@@ -77,6 +77,7 @@ int far_vault_store(struct far_vault *vault, struct far_record *record, const vo
 /* Read and check a record of this type and id into raw_len bytes. Damage is noted and named. */
 int far_vault_load(struct far_vault *vault, uint8_t type, const struct far_hash256 *id, void *ret_raw, size_t raw_len,
                    struct far_error *err);
+#define FAR_WRONG_BLOCK "the block is not the one of its id (SHA-256)"
 /* The record is there but not what its id says (SHA-256): note it; returns FAR_CORRUPT with a message that names it. */
 int far_vault_note_wrong(struct far_vault *vault, const struct far_hash256 *id, const char *what,
                          struct far_error *err);
