@@ -2,13 +2,17 @@
  *
  * Written block by block (holes for zeroes in a file that is new), flushed, and then proven: read back past the cache of
  * the kernel where the file system allows it (O_DIRECT, else POSIX_FADV_DONTNEED), hashed, its root compared with the
- * signed one. A file that does not get that far is removed. */
+ * signed one. A file that does not get that far is removed. Both passes go over windows of the disk, the pieces of each by as many
+ * threads as there are processors. */
 #define _GNU_SOURCE
 #include "base/file.h"
+#include "dataplane/leaf_lanes.h"
 #include "dataplane/vault_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -16,7 +20,15 @@
 
 #include <linux/fs.h>
 
-enum { BATCH_BLOCKS = 16, PROGRESS_BLOCKS = 64, ALIGNMENT = 4096 };
+enum { BATCH_BLOCKS = 16, WINDOW_BLOCKS = 64 * BATCH_BLOCKS, ALIGNMENT = 4096, WORKERS_MAX = 8 };
+
+struct recover;
+
+struct worker {
+    struct recover *recover;
+    pthread_t thread;
+    uint8_t *buffer; /* BATCH_BLOCKS blocks, aligned */
+};
 
 struct recover {
     struct far_point *point;
@@ -25,7 +37,18 @@ struct recover {
     bool is_device;
     bool created; /* by us: ours to remove */
     int fd;
-    uint8_t *buffer; /* BATCH_BLOCKS blocks, aligned */
+    int prove_fd;
+    struct worker workers[WORKERS_MAX];
+    size_t worker_count;
+
+    /* one window */
+    int (*each)(struct worker *worker, uint64_t first, size_t count, struct far_error *err);
+    uint64_t window_first, window_end;
+    _Atomic uint64_t next_block;
+    struct far_hash256 leaves[WINDOW_BLOCKS]; /* of what was read back */
+    pthread_mutex_t mutex;                    /* of rc and error: the first that failed */
+    int rc;
+    struct far_error error;
 };
 
 static void report(const struct recover *recover, const char *phase, uint64_t blocks_done)
@@ -77,21 +100,89 @@ static int open_target(struct recover *recover, struct far_error *err)
     return 0;
 }
 
-static int write_all(struct recover *recover, struct far_error *err)
+/* ---- pieces, side by side ---- */
+
+static void *worker_main(void *arg)
 {
-    uint64_t size = far_point_size(recover->point);
-    uint64_t blocks = far_map_block_count(size);
-    int rc = 0;
-    for (uint64_t i = 0; rc == 0 && i < blocks; i++) {
-        bool zero;
-        if (i % PROGRESS_BLOCKS == 0) {
-            report(recover, "write", i);
+    struct worker *worker = arg;
+    struct recover *recover = worker->recover;
+    for (;;) {
+        uint64_t first = atomic_fetch_add(&recover->next_block, BATCH_BLOCKS);
+        if (first >= recover->window_end) {
+            return NULL;
         }
-        rc = far_point_read(recover->point, i, true, recover->buffer, &zero, err);
-        if (rc == 0 && (!zero || recover->is_device)) {
-            rc = far_file_pwrite(recover->fd, recover->buffer, far_map_block_bytes(size, i), i * FAR_BLOCK_BYTES,
+        uint64_t rest = recover->window_end - first;
+        struct far_error error;
+        int rc = recover->each(worker, first, rest < BATCH_BLOCKS ? (size_t)rest : BATCH_BLOCKS, &error);
+        if (rc != 0) {
+            pthread_mutex_lock(&recover->mutex);
+            if (recover->rc == 0) {
+                recover->rc = rc;
+                recover->error = error;
+            }
+            pthread_mutex_unlock(&recover->mutex);
+            atomic_store(&recover->next_block, recover->window_end); /* nobody begins anything */
+        }
+    }
+}
+
+/* This thread is one of them; if no other can be started, the only one. */
+static int do_window(struct recover *recover, uint64_t first, uint64_t end, struct far_error *err)
+{
+    size_t started = 1;
+    recover->window_first = first;
+    recover->window_end = end;
+    atomic_store(&recover->next_block, first);
+    while (started < recover->worker_count &&
+           pthread_create(&recover->workers[started].thread, NULL, worker_main, &recover->workers[started]) == 0) {
+        started++;
+    }
+    worker_main(&recover->workers[0]);
+    for (size_t i = 1; i < started; i++) {
+        pthread_join(recover->workers[i].thread, NULL);
+    }
+    if (recover->rc != 0 && err != NULL) {
+        *err = recover->error;
+    }
+    return recover->rc;
+}
+
+/* ---- writing ---- */
+
+/* Neighbours that are to be written are written at once. What a block is, its XXH3 tells here; the proof is to come. */
+static int write_piece(struct worker *worker, uint64_t first, size_t count, struct far_error *err)
+{
+    struct recover *recover = worker->recover;
+    uint64_t size = far_point_size(recover->point);
+    size_t unwritten = 0; /* from here on */
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i <= count; i++) {
+        bool zero = true;
+        if (i < count) {
+            rc = far_point_read(recover->point, first + i, false, worker->buffer + i * FAR_BLOCK_BYTES, &zero, err);
+        }
+        if (rc != 0 || (i < count && (!zero || recover->is_device))) {
+            continue;
+        }
+        if (i > unwritten) {
+            uint64_t offset = (first + unwritten) * FAR_BLOCK_BYTES, rest = size - offset;
+            size_t length = (i - unwritten) * FAR_BLOCK_BYTES;
+            rc = far_file_pwrite(recover->fd, worker->buffer + unwritten * FAR_BLOCK_BYTES, rest < length ? (size_t)rest : length, offset,
                                  recover->target, err);
         }
+        unwritten = i + 1;
+    }
+    return rc;
+}
+
+static int write_all(struct recover *recover, struct far_error *err)
+{
+    uint64_t blocks = far_map_block_count(far_point_size(recover->point));
+    int rc = 0;
+    recover->each = write_piece;
+    for (uint64_t i = 0; rc == 0 && i < blocks; i += WINDOW_BLOCKS) {
+        report(recover, "write", i);
+        rc = do_window(recover, i, blocks - i < WINDOW_BLOCKS ? blocks : i + WINDOW_BLOCKS, err);
     }
     if (rc == 0 && fsync(recover->fd) != 0) {
         rc = far_fail_errno(err, FAR_IO, errno, "sync '%s'", recover->target);
@@ -99,6 +190,8 @@ static int write_all(struct recover *recover, struct far_error *err)
     report(recover, "write", blocks);
     return rc;
 }
+
+/* ---- proving ---- */
 
 /* A descriptor whose reads come from the device. O_DIRECT reads whole aligned batches; a file may end inside one. */
 static int open_to_prove(const struct recover *recover, struct far_error *err)
@@ -112,12 +205,13 @@ static int open_to_prove(const struct recover *recover, struct far_error *err)
 }
 
 /* Bytes [offset, offset + len) into the buffer, asking for whole batches: O_DIRECT wants aligned lengths. */
-static int read_batch(const struct recover *recover, int fd, uint64_t offset, size_t len, struct far_error *err)
+static int read_batch(struct worker *worker, uint64_t offset, size_t len, struct far_error *err)
 {
+    const struct recover *recover = worker->recover;
     size_t done = 0;
     while (done < len) {
         size_t ask = (size_t)BATCH_BLOCKS * FAR_BLOCK_BYTES - done;
-        ssize_t n = pread(fd, recover->buffer + done, ask, (off_t)(offset + done));
+        ssize_t n = pread(recover->prove_fd, worker->buffer + done, ask, (off_t)(offset + done));
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -132,23 +226,45 @@ static int read_batch(const struct recover *recover, int fd, uint64_t offset, si
     return 0;
 }
 
-static int hash_all(struct recover *recover, int fd, struct far_map_stream *map, struct far_error *err)
+static int prove_piece(struct worker *worker, uint64_t first, size_t count, struct far_error *err)
 {
-    uint64_t size = far_point_size(recover->point);
-    uint64_t blocks = far_map_block_count(size);
-    int rc = 0;
-    for (uint64_t i = 0; rc == 0 && i < blocks; i += BATCH_BLOCKS) {
-        uint64_t rest = size - i * FAR_BLOCK_BYTES;
-        uint64_t count = blocks - i < BATCH_BLOCKS ? blocks - i : BATCH_BLOCKS;
-        size_t len = rest < count * FAR_BLOCK_BYTES ? (size_t)rest : (size_t)count * FAR_BLOCK_BYTES;
-        rc = read_batch(recover, fd, i * FAR_BLOCK_BYTES, len, err);
-        for (uint64_t j = 0; rc == 0 && j < count; j++) {
-            struct far_hash256 leaf;
-            far_block_leaf(recover->buffer + j * FAR_BLOCK_BYTES, far_map_block_bytes(size, i + j), &leaf);
-            far_map_stream_add(map, &leaf);
+    struct recover *recover = worker->recover;
+    uint64_t rest = far_point_size(recover->point) - first * FAR_BLOCK_BYTES;
+    size_t whole = count * FAR_BLOCK_BYTES, len = rest < whole ? (size_t)rest : whole, hashed = 0;
+    const uint8_t *blocks[BATCH_BLOCKS];
+    struct far_hash256 leaves[BATCH_BLOCKS], *into[BATCH_BLOCKS];
+    int rc = read_batch(worker, first * FAR_BLOCK_BYTES, len, err);
+    if (rc != 0) {
+        return rc;
+    }
+    memset(worker->buffer + len, 0, whole - len);
+    for (size_t i = 0; i < count; i++) {
+        struct far_hash256 *leaf = &recover->leaves[first - recover->window_first + i];
+        if (far_block_is_zero(worker->buffer + i * FAR_BLOCK_BYTES, FAR_BLOCK_BYTES)) {
+            *leaf = *far_zero_leaf();
+        } else {
+            into[hashed] = leaf;
+            blocks[hashed++] = worker->buffer + i * FAR_BLOCK_BYTES;
         }
-        if (i % PROGRESS_BLOCKS == 0) {
-            report(recover, "prove", i);
+    }
+    far_block_leaves(blocks, hashed, leaves);
+    for (size_t i = 0; i < hashed; i++) {
+        *into[i] = leaves[i];
+    }
+    return 0;
+}
+
+static int hash_all(struct recover *recover, struct far_map_stream *map, struct far_error *err)
+{
+    uint64_t blocks = far_map_block_count(far_point_size(recover->point));
+    int rc = 0;
+    recover->each = prove_piece;
+    for (uint64_t i = 0; rc == 0 && i < blocks; i += WINDOW_BLOCKS) {
+        uint64_t end = blocks - i < WINDOW_BLOCKS ? blocks : i + WINDOW_BLOCKS;
+        report(recover, "prove", i);
+        rc = do_window(recover, i, end, err);
+        for (uint64_t j = i; rc == 0 && j < end; j++) {
+            far_map_stream_add(map, &recover->leaves[j - i]);
         }
     }
     report(recover, "prove", blocks);
@@ -159,15 +275,15 @@ static int prove(struct recover *recover, struct far_hash256 *ret_root, struct f
 {
     struct far_hash256 root;
     struct far_hash256 expected;
-    int fd = open_to_prove(recover, err);
-    if (fd < 0) {
-        return fd;
+    recover->prove_fd = open_to_prove(recover, err);
+    if (recover->prove_fd < 0) {
+        return recover->prove_fd;
     }
     struct far_map_stream *map = malloc(sizeof *map);
     int rc = map != NULL ? 0 : far_fail(err, FAR_LIMIT, "no memory to prove a disk");
     if (rc == 0) {
         far_map_stream_init(map, far_point_size(recover->point));
-        rc = hash_all(recover, fd, map, err);
+        rc = hash_all(recover, map, err);
     }
     if (rc == 0) {
         far_map_stream_root(map, &root);
@@ -180,7 +296,7 @@ static int prove(struct recover *recover, struct far_hash256 *ret_root, struct f
         *ret_root = root;
     }
     free(map);
-    close(fd);
+    close(recover->prove_fd);
     return rc;
 }
 
@@ -207,27 +323,49 @@ static int recover_to(struct recover *recover, struct far_hash256 *ret_root, str
     return rc;
 }
 
+/* ---- all of it ---- */
+
+static int make_workers(struct recover *recover, struct far_error *err)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t wanted = processors < 1 ? 1 : processors > WORKERS_MAX ? WORKERS_MAX : (size_t)processors;
+    for (size_t i = 0; i < wanted; i++) {
+        struct worker *worker = &recover->workers[i];
+        worker->recover = recover;
+        worker->buffer = aligned_alloc(ALIGNMENT, (size_t)BATCH_BLOCKS * FAR_BLOCK_BYTES);
+        if (worker->buffer == NULL) {
+            break;
+        }
+        recover->worker_count++;
+    }
+    return recover->worker_count > 0 ? 0 : far_fail(err, FAR_LIMIT, "no memory to recover a disk");
+}
+
 int far_vault_recover_offline(const char *dir, uint64_t point_id, const char *disk, const char *target,
                               const struct far_recover_options *options, struct far_hash256 *ret_root,
                               struct far_error *err)
 {
     static const struct far_recover_options defaults;
     struct far_vault_options vault_options = {.read_only = true};
-    struct recover recover = {.target = target, .options = options != NULL ? options : &defaults, .fd = -1};
     struct far_vault *vault = NULL;
+    struct recover *recover = calloc(1, sizeof *recover);
+    if (recover == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory to recover a disk");
+    }
+    recover->target = target;
+    recover->options = options != NULL ? options : &defaults;
+    recover->fd = -1;
+    pthread_mutex_init(&recover->mutex, NULL);
     int rc = far_vault_open(dir, &vault_options, &vault, err);
-    if (rc == 0) {
-        rc = far_point_open_disk(vault, point_id, disk, &recover.point, err);
+    rc = rc == 0 ? far_point_open_disk(vault, point_id, disk, &recover->point, err) : rc;
+    rc = rc == 0 ? make_workers(recover, err) : rc;
+    rc = rc == 0 ? recover_to(recover, ret_root, err) : rc;
+    for (size_t i = 0; i < recover->worker_count; i++) {
+        free(recover->workers[i].buffer);
     }
-    if (rc == 0) {
-        recover.buffer = aligned_alloc(ALIGNMENT, (size_t)BATCH_BLOCKS * FAR_BLOCK_BYTES);
-        rc = recover.buffer != NULL ? 0 : far_fail(err, FAR_LIMIT, "no memory to recover a disk");
-    }
-    if (rc == 0) {
-        rc = recover_to(&recover, ret_root, err);
-    }
-    free(recover.buffer);
-    far_point_close(recover.point);
+    pthread_mutex_destroy(&recover->mutex);
+    far_point_close(recover->point);
     far_vault_close(vault);
+    free(recover);
     return rc;
 }

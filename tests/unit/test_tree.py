@@ -31,7 +31,7 @@ MAY = {
     "src/fsm": ({"base"}, {"msgpack"}),
     "src/log": ({"base", "fsm", "net"}, {"uv", "lmdb", "raft", "zstd", "xxhash", "openssl", "msgpack"}),
     "src/net": ({"base"}, {"uv", "openssl", "curl", "jansson", "intel-ipsec-mb"}),
-    "src/dataplane": ({"base", "net", "farshore/adapter.h"}, {"uv", "lmdb", "zstd", "xxhash", "openssl", "msgpack"}),
+    "src/dataplane": ({"base", "net", "farshore/adapter.h"}, {"uv", "lmdb", "zstd", "xxhash", "openssl", "msgpack", "nbdkit-plugin"}),
     "src/adapters": ({"base", "net", "farshore/adapter.h"}, {"uv", "openssl", "curl", "libnbd"}),
     "src/api": ({"base", "net", "fsm", "log"}, {"uv", "libwebsockets", "jansson", "openssl"}),
     "src/client": ({"base", "farshore", "fsm/events.def"}, {"curl", "jansson", "openssl"}),
