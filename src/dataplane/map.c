@@ -101,14 +101,16 @@ const struct far_hash256 *far_map_zero(unsigned level)
     return &zero_hashes[level];
 }
 
-/* The inner nodes above `count` pairs; ret_hashes may be children. Neighbours repeat where there are zeroes: each is hashed once. */
+/* The inner nodes above `count` pairs, at least one; ret_hashes may be children. Neighbours repeat where there are zeroes: each is hashed
+ * once. */
 static void inner_hashes(const struct far_hash256 *children, size_t count, struct far_hash256 *ret_hashes)
 {
     struct far_hash256 pairs[FAR_MAP_FANOUT], made[FAR_MAP_FANOUT / 2];
-    uint8_t from[FAR_MAP_FANOUT / 2];
-    size_t different = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (i == 0 || memcmp(&children[2 * i], &children[2 * i - 2], 2 * sizeof *children) != 0) {
+    uint8_t from[FAR_MAP_FANOUT / 2] = {0};
+    size_t different = 1;
+    memcpy(pairs, children, 2 * sizeof *children);
+    for (size_t i = 1; i < count; i++) {
+        if (memcmp(&children[2 * i], &children[2 * i - 2], 2 * sizeof *children) != 0) {
             memcpy(&pairs[2 * different++], &children[2 * i], 2 * sizeof *children);
         }
         from[i] = (uint8_t)(different - 1);
