@@ -196,7 +196,8 @@ struct far_point_damage {
     char text[512];       /* names pack file, offset, id */
 };
 struct far_verify_result {
-    uint64_t blocks;         /* looked at, zero ones included */
+    uint64_t blocks;         /* looked at, zero ones and known ones included */
+    uint64_t blocks_known;   /* of them: the same as in the point since which it was verified, and not read */
     uint64_t bytes_read;     /* uncompressed */
     uint64_t blocks_damaged; /* blocks of the disk that cannot be given back */
     struct far_hash256 root; /* computed anew from the blocks; all zero bytes if any is damaged */
@@ -207,6 +208,12 @@ struct far_verify_result {
 int far_point_verify(struct far_point *point, void (*damage)(void *arg, const struct far_point_damage *damage),
                      int (*progress)(void *arg, uint64_t blocks_done, uint64_t blocks), void *arg,
                      struct far_verify_result *ret_result, struct far_error *err);
+/* The same, but what equals `since`, a point that was verified before, is not read: subtrees with the same hash are skipped, so it costs
+ * what changed. What has rotted in them meanwhile is not seen. NULL, or a disk of another height: everything is read. */
+int far_point_verify_since(struct far_point *point, struct far_point *since,
+                           void (*damage)(void *arg, const struct far_point_damage *damage),
+                           int (*progress)(void *arg, uint64_t blocks_done, uint64_t blocks), void *arg,
+                           struct far_verify_result *ret_result, struct far_error *err);
 
 /* ---- offline: nothing but the vault ---- */
 

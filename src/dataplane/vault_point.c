@@ -263,12 +263,25 @@ static int report_progress(struct verify *verify, struct far_error *err)
     return 0;
 }
 
-static int verify_page(struct verify *verify, unsigned level, uint64_t first, const struct far_hash256 *id,
-                       struct far_error *err)
+/* The same page of the point that was verified before; false: it has none, or it cannot be read. */
+static bool known_page(struct verify *verify, unsigned level, const struct far_hash256 *id,
+                       struct far_hash256 ret_children[FAR_MAP_FANOUT])
 {
-    struct far_hash256 children[FAR_MAP_FANOUT];
+    return id != NULL && far_vault_page(verify->point->vault, level, id, ret_children, NULL) == 0;
+}
+
+/* known: its hash in the point that was verified before, or NULL. */
+static int verify_page(struct verify *verify, unsigned level, uint64_t first, const struct far_hash256 *id,
+                       const struct far_hash256 *known, struct far_error *err)
+{
+    struct far_hash256 children[FAR_MAP_FANOUT], before[FAR_MAP_FANOUT];
     struct far_error cause;
     uint64_t below = blocks_below(verify, level + 1, first);
+    if (known != NULL && far_hash256_equal(id, known)) {
+        verify->result.blocks += below;
+        verify->result.blocks_known += below;
+        return 0;
+    }
     if (far_hash256_equal(id, far_map_zero(8 * (level + 1)))) {
         verify->result.blocks += below;
         return 0;
@@ -278,13 +291,20 @@ static int verify_page(struct verify *verify, unsigned level, uint64_t first, co
         verify->result.blocks += below;
         return verdict(verify, rc, first, below, &cause, err);
     }
+    bool has_before = known_page(verify, level, known, before);
     for (unsigned i = 0; rc == 0 && i < FAR_MAP_FANOUT; i++) {
         uint64_t child_first = first + ((uint64_t)i << (8 * level));
         if (child_first >= verify->point->blocks) {
             break;
         }
-        rc = level == 0 ? verify_block(verify, child_first, &children[i], err)
-                        : verify_page(verify, level - 1, child_first, &children[i], err);
+        if (level > 0) {
+            rc = verify_page(verify, level - 1, child_first, &children[i], has_before ? &before[i] : NULL, err);
+        } else if (has_before && far_hash256_equal(&children[i], &before[i])) {
+            verify->result.blocks++;
+            verify->result.blocks_known++;
+        } else {
+            rc = verify_block(verify, child_first, &children[i], err);
+        }
     }
     return rc == 0 && level == 0 ? report_progress(verify, err) : rc;
 }
@@ -293,19 +313,28 @@ int far_point_verify(struct far_point *point, void (*damage)(void *arg, const st
                      int (*progress)(void *arg, uint64_t blocks_done, uint64_t blocks), void *arg,
                      struct far_verify_result *ret_result, struct far_error *err)
 {
+    return far_point_verify_since(point, NULL, damage, progress, arg, ret_result, err);
+}
+
+int far_point_verify_since(struct far_point *point, struct far_point *since,
+                           void (*damage)(void *arg, const struct far_point_damage *damage),
+                           int (*progress)(void *arg, uint64_t blocks_done, uint64_t blocks), void *arg,
+                           struct far_verify_result *ret_result, struct far_error *err)
+{
+    bool is_known = since != NULL && since->height == point->height;
     struct verify verify = {.point = point, .damage = damage, .progress = progress, .arg = arg};
     verify.blocks = malloc((size_t)TOGETHER * FAR_BLOCK_BYTES);
     if (verify.blocks == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory to verify a point");
     }
-    int rc = verify_page(&verify, point->height - 1, 0, &point->top, err);
+    int rc = verify_page(&verify, point->height - 1, 0, &point->top, is_known ? &since->top : NULL, err);
     rc = rc == 0 ? hash_blocks(&verify, err) : rc;
     free(verify.blocks);
     if (rc != 0) {
         return rc;
     }
     if (verify.result.blocks_damaged == 0) {
-        /* Every block has the hash of its leaf, every page that of its parent's entry: the root follows from them. */
+        /* Every block has the hash of its leaf (known ones had it), every page that of its parent's entry: the root follows. */
         far_map_bind_root(point->size_bytes, &point->top, &verify.result.root);
     }
     *ret_result = verify.result;

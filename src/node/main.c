@@ -20,7 +20,7 @@ static void usage(FILE *out)
           "       farshore-node vault list --vault DIR\n"
           "       farshore-node vault recover [--offline] --vault DIR --point ID --disk NAME --target PATH"
           " [--overwrite-device]\n"
-          "       farshore-node vault verify --vault DIR --point ID [--disk NAME]\n"
+          "       farshore-node vault verify --vault DIR --point ID [--disk NAME] [--since POINT]\n"
           "       farshore-node vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER) [--writable]\n"
           "       farshore-node --help | --version\n",
           out);

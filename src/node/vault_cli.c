@@ -3,7 +3,7 @@
  *
  *   vault list --vault DIR
  *   vault recover [--offline] --vault DIR --point ID --disk NAME --target PATH [--overwrite-device]
- *   vault verify --vault DIR --point ID [--disk NAME]
+ *   vault verify --vault DIR --point ID [--disk NAME] [--since POINT]
  *   vault open …                                        vault_nbd.c
  */
 #include "dataplane/vault.h"
@@ -22,7 +22,7 @@ static void print_usage(FILE *out)
     fputs("usage: farshore-node vault list --vault DIR\n"
           "       farshore-node vault recover [--offline] --vault DIR --point ID --disk NAME --target PATH"
           " [--overwrite-device]\n"
-          "       farshore-node vault verify --vault DIR --point ID [--disk NAME]\n"
+          "       farshore-node vault verify --vault DIR --point ID [--disk NAME] [--since POINT]\n"
           "       farshore-node vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER) [--cache SIZE]"
           " [--writable]\n",
           out);
@@ -233,40 +233,53 @@ static int draw_verification(void *arg, uint64_t done, uint64_t total)
     return 0;
 }
 
-static int verify_disk(struct far_vault *vault, uint64_t point_id, const char *disk, struct far_error *err)
+/* since: the number of a point that was verified before, or 0; a disk that it has not is read whole. */
+static int verify_disk(struct far_vault *vault, uint64_t point_id, const char *disk, uint64_t since, struct far_error *err)
 {
-    struct far_point *point = NULL;
+    struct far_point *point = NULL, *before = NULL;
     struct far_verify_result result = {0};
     struct bar bar = {.shown = isatty(STDERR_FILENO) == 1};
     char hex[65];
     int rc = far_point_open_disk(vault, point_id, disk, &point, err);
-    if (rc == 0) {
-        rc = far_point_verify(point, print_damage, draw_verification, &bar, &result, err);
+    if (rc == 0 && since != 0) {
+        int found = far_point_open_disk(vault, since, disk, &before, err);
+        rc = found == FAR_NOT_FOUND ? 0 : found;
     }
+    if (rc == 0) {
+        rc = far_point_verify_since(point, before, print_damage, draw_verification, &bar, &result, err);
+    }
+    far_point_close(before);
     far_point_close(point);
     if (rc == 0) {
         far_hex_encode(result.root.bytes, 32, hex);
-        printf("good: disk '%s' of point %" PRIu64 ": %" PRIu64 " blocks, root %s\n", disk, point_id, result.blocks, hex);
+        printf("good: disk '%s' of point %" PRIu64 ": %" PRIu64 " blocks, ", disk, point_id, result.blocks);
+        if (since != 0) {
+            printf("%" PRIu64 " of them as in point %" PRIu64 " and not read, ", result.blocks_known, since);
+        }
+        printf("root %s\n", hex);
     }
     return rc;
 }
 
 /* One disk, or (disk NULL) all of the point; a damaged one does not keep the others from being looked at. */
-static int verify_point(const char *dir, uint64_t point_id, const char *disk, struct far_manifest *manifest,
+static int verify_point(const char *dir, uint64_t point_id, const char *disk, uint64_t since, struct far_manifest *manifest,
                         struct far_error *err)
 {
     struct far_vault *vault = NULL;
     struct far_error other;
     int rc = open_vault(dir, &vault, err);
+    if (rc == 0 && since != 0) {
+        rc = far_vault_point(vault, since, manifest, err); /* it must be there */
+    }
     if (rc == 0) {
         rc = far_vault_point(vault, point_id, manifest, err);
     }
     if (rc == 0 && disk != NULL) {
-        rc = verify_disk(vault, point_id, disk, err);
+        rc = verify_disk(vault, point_id, disk, since, err);
     }
     uint32_t count = rc == 0 && disk == NULL ? manifest->disk_count : 0;
     for (uint32_t i = 0; i < count; i++) {
-        if (verify_disk(vault, point_id, manifest->disks[i].name, &other) != 0) {
+        if (verify_disk(vault, point_id, manifest->disks[i].name, since, &other) != 0) {
             *err = other;
             rc = other.klass;
         }
@@ -277,17 +290,17 @@ static int verify_point(const char *dir, uint64_t point_id, const char *disk, st
 
 static int verify(int argc, char **argv)
 {
-    static const char *const names[] = {"--vault", "--point", "--disk", NULL};
-    const char *values[3];
-    uint64_t point;
+    static const char *const names[] = {"--vault", "--point", "--disk", "--since", NULL};
+    const char *values[4];
+    uint64_t point, since = 0;
     struct far_error err;
     take_flag(&argc, argv, "--offline");
     if (far_node_options(argc, argv, names, values, &err) != 0 || require(names, values, 2, &err) != 0 ||
-        parse_point(values[1], &point, &err) != 0) {
+        parse_point(values[1], &point, &err) != 0 || (values[3] != NULL && parse_point(values[3], &since, &err) != 0)) {
         return fail_usage(&err);
     }
     struct far_manifest *manifest = malloc(sizeof *manifest);
-    int rc = manifest != NULL ? verify_point(values[0], point, values[2], manifest, &err)
+    int rc = manifest != NULL ? verify_point(values[0], point, values[2], since, manifest, &err)
                               : far_fail(&err, FAR_LIMIT, "no memory to verify a point");
     free(manifest);
     return rc == 0 ? 0 : far_node_failed(&err);

@@ -112,6 +112,13 @@ def the_vault_alone_gives_the_disk_back():
     cluster.run_tool("farshore-node", "vault", "recover", "--offline", "--vault", node.dir + "/vault", "--point", str(point),
                      "--disk", "disk0", "--target", path("a.offline"))
     assert farlib.same_bytes(path("a.img"), path("a.offline"))
+    points = sorted(p["id"] for p in cluster.get("/v1/points")["items"] if p["workload"] == "vm")
+    vault = ["vault", "verify", "--vault", node.dir + "/vault", "--point", str(points[1])]
+    status, text = cluster.run_tool("farshore-node", *vault, "--since", str(points[0]))
+    good = [line for line in text.split("\n") if line.startswith("good: ")]
+    assert status == 0 and len(good) == 2 and all("as in point %d and not read" % points[0] in line for line in good), text
+    status, text = cluster.run_tool("farshore-node", *vault, "--since", "4711", check=False)
+    assert status != 0 and "4711" in text, text
 
 
 def a_flipped_byte_of_a_pack_is_found_named_and_never_returned():

@@ -434,6 +434,50 @@ static void sealed_points_stay_readable_while_the_replica_goes_on(void **state)
     }
 }
 
+static struct far_verify_result verified_since(uint64_t point, uint64_t since)
+{
+    struct far_point *disk, *before;
+    struct far_verify_result result;
+    assert_int_equal(far_point_open_disk(vault, point, "root", &disk, &err), 0);
+    assert_int_equal(far_point_open_disk(vault, since, "root", &before, &err), 0);
+    assert_int_equal(far_point_verify_since(disk, before, NULL, NULL, NULL, &result, &err), 0);
+    far_point_close(before);
+    far_point_close(disk);
+    return result;
+}
+
+static void a_verification_since_another_point_reads_what_changed(void **state)
+{
+    (void)state;
+    struct far_hash256 root;
+    struct far_replica *replica = open_replica(5, 600, first_fence), *small = open_replica(6, 10, first_fence);
+    for (uint64_t i = 0; i < 600; i++) {
+        assert_int_equal(kit_write(vault, replica, i, i + 1, &err), 0);
+    }
+    seal(replica, 1);
+    for (uint64_t i = 0; i < 600; i += 100) {
+        assert_int_equal(kit_write(vault, replica, i, i + 10001, &err), 0);
+    }
+    assert_int_equal(far_replica_set_zero(replica, 300, 1, &err), 0);
+    root = seal(replica, 2);
+    assert_int_equal(kit_write(vault, small, 3, 1, &err), 0);
+    seal(small, 3);
+    struct far_verify_result result = verified_since(2, 1);
+    assert_int_equal(result.blocks, 600);
+    assert_int_equal(result.blocks_known, 594);
+    assert_int_equal(result.bytes_read, 5 * FAR_BLOCK_BYTES); /* and one of zeroes */
+    assert_memory_equal(result.root.bytes, root.bytes, 32);
+    result = verified_since(2, 2);
+    assert_int_equal(result.blocks_known, 600);
+    assert_int_equal(result.bytes_read, 0);
+    result = verified_since(2, 3); /* of another height */
+    assert_int_equal(result.blocks_known, 0);
+    assert_int_equal(result.bytes_read, 599 * FAR_BLOCK_BYTES);
+    assert_memory_equal(result.root.bytes, root.bytes, 32);
+    far_replica_close(small);
+    far_replica_close(replica);
+}
+
 static void a_replica_goes_back_to_a_sealed_root(void **state)
 {
     (void)state;
@@ -660,6 +704,7 @@ int main(void)
         vault_test(a_newer_attempt_fences_off_the_handle_of_an_older_one),
         vault_test(a_disk_smaller_than_an_attempt_saw_it_begins_anew),
         vault_test(sealed_points_stay_readable_while_the_replica_goes_on),
+        vault_test(a_verification_since_another_point_reads_what_changed),
         vault_test(a_replica_goes_back_to_a_sealed_root),
         vault_test(a_replica_goes_back_from_any_block_on),
         vault_test(sealing_again_is_nothing_new_and_another_content_a_conflict),
