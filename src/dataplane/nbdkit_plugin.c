@@ -179,4 +179,5 @@ static struct nbdkit_plugin plugin = {
     .errno_is_preserved = 0,
 };
 
+struct nbdkit_plugin *plugin_init(void); /* what the macro defines, and no header declares */
 NBDKIT_REGISTER_PLUGIN(plugin)
