@@ -30,6 +30,15 @@ static int name_to_json(struct far_state *state, const struct far_schema *table,
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
+/* left_ms: NULL if it is not known. */
+static void add_pace(json_t *figures, uint64_t bytes_per_s, uint64_t sent_per_s, uint64_t left_bytes, const uint64_t *left_ms)
+{
+    json_object_set_new(figures, "bytes_per_s", far_json_u64(bytes_per_s));
+    json_object_set_new(figures, "bytes_sent_per_s", far_json_u64(sent_per_s));
+    json_object_set_new(figures, "bytes_left", far_json_u64(left_bytes));
+    json_object_set_new(figures, "left_for_ms", left_ms != NULL ? far_json_u64(*left_ms) : json_null());
+}
+
 static void add_saved(json_t *json, const struct far_saved *saved)
 {
     json_object_set_new(json, "bytes_saved", far_json_u64(saved->bytes));
@@ -73,10 +82,7 @@ int far_api_task_figures(struct far_state *state, const struct far_row_task *tas
     json_object_set_new(figures, "streams", far_json_u64(f.streams));
     json_object_set_new(figures, "bottleneck", bottleneck_to_json(f.bottleneck));
     json_object_set_new(figures, "bottleneck_node", node);
-    json_object_set_new(figures, "bytes_per_s", far_json_u64(f.bytes_per_s));
-    json_object_set_new(figures, "bytes_sent_per_s", far_json_u64(f.sent_bytes_per_s));
-    json_object_set_new(figures, "bytes_left", far_json_u64(f.left_bytes));
-    json_object_set_new(figures, "left_for_ms", f.has_left_ms ? far_json_u64(f.left_ms) : json_null());
+    add_pace(figures, f.bytes_per_s, f.sent_bytes_per_s, f.left_bytes, f.has_left_ms ? &f.left_ms : NULL);
     json_object_set_new(json, "figures", figures);
     return 0;
 }
@@ -108,10 +114,7 @@ int far_api_job_figures(struct far_state *state, const struct far_row_job *job, 
     json_object_set_new(figures, "bottleneck", bottleneck_to_json(f.bottleneck));
     json_object_set_new(figures, "bottleneck_node", node);
     json_object_set_new(figures, "bottleneck_task", far_json_u64(f.slowest_task));
-    json_object_set_new(figures, "bytes_per_s", far_json_u64(f.bytes_per_s));
-    json_object_set_new(figures, "bytes_sent_per_s", far_json_u64(f.sent_bytes_per_s));
-    json_object_set_new(figures, "bytes_left", far_json_u64(f.left_bytes));
-    json_object_set_new(figures, "left_for_ms", f.has_left_ms ? far_json_u64(f.left_ms) : json_null());
+    add_pace(figures, f.bytes_per_s, f.sent_bytes_per_s, f.left_bytes, f.has_left_ms ? &f.left_ms : NULL);
     json_object_set_new(json, "figures", figures);
     return 0;
 }

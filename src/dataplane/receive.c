@@ -309,11 +309,11 @@ static struct far_visitor *await(struct far_receive *receive, bool *ret_alone)
     for (;;) {
         struct far_visitor *visitor = far_attempt_next_visitor(attempt);
         uint64_t now_ms = far_clock_monotonic_ms();
-        bool alone = now_ms - since_ms >= receive->engine->config.idle_ms && somebody_waits(receive->engine);
+        bool needed = now_ms - since_ms >= receive->engine->config.idle_ms && somebody_waits(receive->engine);
         pthread_mutex_lock(&receive->mutex);
-        bool over = receive->active && receive->stop;
-        since_ms = receive_lanes_up(receive) > 0 ? now_ms : since_ms;
-        *ret_alone = alone && visitor == NULL && !over && since_ms != now_ms;
+        bool over = receive->active && receive->stop, connected = receive_lanes_up(receive) > 0;
+        since_ms = connected ? now_ms : since_ms;
+        *ret_alone = needed && visitor == NULL && !over && !connected;
         if (visitor == NULL && !over && !*ret_alone && !far_attempt_stopped(attempt) && !far_attempt_has_visitor(attempt)) {
             struct timespec at = far_clock_monotonic_in(WAIT_MS);
             pthread_cond_timedwait(&receive->ended, &receive->mutex, &at);

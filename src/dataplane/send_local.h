@@ -128,7 +128,7 @@ struct far_send {
 
     /* one session */
     uint8_t session[16];
-    bool guesses;    /* the answer to a hello may be guessed; not again after a guess that failed */
+    bool guesses;    /* the answer to a hello may be guessed; behind a guess that failed not until one was awaited */
     bool welcomed;   /* the answer came; under the mutex */
     bool skip_equal; /* blocks that equal the base need not be offered */
     bool local;      /* the target has everything: only the root is to be computed */

@@ -48,7 +48,7 @@ static bool take_flag(int *argc, char **argv, const char *flag)
     return false;
 }
 
-static int parse_point(const char *text, uint64_t *ret_point, struct far_error *err)
+int far_vault_parse_point(const char *text, uint64_t *ret_point, struct far_error *err)
 {
     char *end = NULL;
     errno = 0;
@@ -201,7 +201,7 @@ static int recover(int argc, char **argv)
     take_flag(&argc, argv, "--offline"); /* there is no other way here; it is said for clarity */
     options.overwrite_device = take_flag(&argc, argv, "--overwrite-device");
     if (far_node_options(argc, argv, names, values, &err) != 0 || require(names, values, 4, &err) != 0 ||
-        parse_point(values[1], &point, &err) != 0) {
+        far_vault_parse_point(values[1], &point, &err) != 0) {
         return fail_usage(&err);
     }
     int rc = far_vault_recover_offline(values[0], point, values[2], values[3], &options, &root, &err);
@@ -296,7 +296,7 @@ static int verify(int argc, char **argv)
     struct far_error err;
     take_flag(&argc, argv, "--offline");
     if (far_node_options(argc, argv, names, values, &err) != 0 || require(names, values, 2, &err) != 0 ||
-        parse_point(values[1], &point, &err) != 0 || (values[3] != NULL && parse_point(values[3], &since, &err) != 0)) {
+        far_vault_parse_point(values[1], &point, &err) != 0 || (values[3] != NULL && far_vault_parse_point(values[3], &since, &err) != 0)) {
         return fail_usage(&err);
     }
     struct far_manifest *manifest = malloc(sizeof *manifest);
@@ -310,14 +310,8 @@ static int verify(int argc, char **argv)
 static int open_disk(int argc, char **argv)
 {
     struct far_error err;
-    uint64_t point;
     bool writable = take_flag(&argc, argv, "--writable");
     take_flag(&argc, argv, "--offline");
-    for (int i = 1; i + 1 < argc; i++) {
-        if (strcmp(argv[i], "--point") == 0 && parse_point(argv[i + 1], &point, &err) != 0) {
-            return fail_usage(&err);
-        }
-    }
     int rc = far_vault_nbd_cli(argc, argv, writable, &err);
     return rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
 }

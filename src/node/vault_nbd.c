@@ -19,10 +19,10 @@ enum value { VAULT, POINT, DISK, SOCKET, PORT, CACHE, VALUES };
 enum { ARGUMENTS_MAX = 32, TEXT_MAX = 4300 };
 
 /* Opens it once itself: what is wrong is said in our words, and nbdkit is not started for it. */
-static int try_to_open(const char *const *values, uint64_t *ret_bytes, struct far_error *err)
+static int try_to_open(const char *const *values, uint64_t point, uint64_t *ret_bytes, struct far_error *err)
 {
     struct far_opened *opened;
-    int rc = far_opened_new(values[VAULT], strtoull(values[POINT], NULL, 10), values[DISK], NULL, &opened, err);
+    int rc = far_opened_new(values[VAULT], point, values[DISK], NULL, &opened, err);
     if (rc == 0) {
         *ret_bytes = far_opened_size(opened);
         far_opened_close(opened);
@@ -89,13 +89,14 @@ static void run_nbdkit(const char *const *values, bool writable)
 int far_vault_nbd_cli(int argc, char **argv, bool writable, struct far_error *err)
 {
     const char *values[VALUES];
-    uint64_t bytes = 0;
+    uint64_t point = 0, bytes = 0;
     int rc = far_node_options(argc, argv, names, values, err);
     rc = rc == 0 ? check(values, err) : rc;
+    rc = rc == 0 ? far_vault_parse_point(values[POINT], &point, err) : rc;
     if (rc != 0) {
         return rc;
     }
-    rc = try_to_open(values, &bytes, err);
+    rc = try_to_open(values, point, &bytes, err);
     if (rc != 0) {
         return rc;
     }

@@ -29,7 +29,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SAMPLE_MS = 10, CYCLE_MS_MAX = 800 * 1000 };
+enum { SAMPLE_MS = 4, CYCLE_MS_MAX = 800 * 1000 };
 
 struct disk {
     bool has_base;

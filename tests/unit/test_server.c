@@ -4,6 +4,7 @@
 #include "net/pki.h"
 #include "net/seal.h"
 
+#include <netdb.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -174,6 +175,12 @@ static void users_and_servers_need_a_known_address_each(void **unused)
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         assert_int_equal(far_server_addresses_settle(wrong[i][0], wrong[i][1], &c, &err), FAR_INVALID);
     }
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    struct addrinfo *local = NULL;
+    assert_int_equal(getaddrinfo("localhost", "7", &hints, &local), 0); /* it may be ::1 first */
+    const char *number = local->ai_family == AF_INET6 ? "[::1]:7" : "127.0.0.1:7";
+    freeaddrinfo(local);
+    assert_int_equal(far_server_addresses_settle("localhost:7", number, &c, &err), FAR_INVALID);
     assert_int_equal(far_server_addresses_settle("127.0.0.2:7", "127.0.0.1:7", &c, &err), 0);
 }
 

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,15 +28,13 @@ static const char mark_name[] = "user.farshore.recovery";
 struct image {
     int fd;
     bool device;
-    pthread_mutex_t mutex;            /* guards data */
-    struct far_adapter_extent data;   /* the last one found: looking for its end anew may walk all of it in the page cache */
     char path[]; /* for messages */
 };
 
 static int handle_new(int fd, const char *path, struct image **ret_handle, struct far_adapter_error *ret_error)
 {
     struct stat st;
-    struct image *handle = calloc(1, sizeof *handle + strlen(path) + 1);
+    struct image *handle = malloc(sizeof *handle + strlen(path) + 1);
     if (handle == NULL || fstat(fd, &st) != 0) {
         free(handle);
         close(fd);
@@ -45,7 +42,6 @@ static int handle_new(int fd, const char *path, struct image **ret_handle, struc
     }
     handle->fd = fd;
     handle->device = S_ISBLK(st.st_mode);
-    pthread_mutex_init(&handle->mutex, NULL);
     strcpy(handle->path, path);
     *ret_handle = handle;
     return FAR_ADAPTER_OK;
@@ -123,21 +119,9 @@ static int bytes_extents(void *opaque, uint64_t offset, struct far_adapter_exten
                          size_t *ret_count, struct far_adapter_error *ret_error)
 {
     struct image *handle = opaque;
+    ret_extents[0] = handle->device ? (struct far_adapter_extent){.offset = offset, .length = UINT64_MAX - offset}
+                                    : extent_at(handle->fd, offset);
     *ret_count = 1;
-    if (handle->device) {
-        ret_extents[0] = (struct far_adapter_extent){.offset = offset, .length = UINT64_MAX - offset};
-        return FAR_ADAPTER_OK;
-    }
-    pthread_mutex_lock(&handle->mutex);
-    if (offset < handle->data.offset || offset - handle->data.offset >= handle->data.length) {
-        struct far_adapter_extent found = extent_at(handle->fd, offset);
-        handle->data = found.zero ? handle->data : found;
-        ret_extents[0] = found;
-    } else {
-        uint64_t skipped = offset - handle->data.offset;
-        ret_extents[0] = (struct far_adapter_extent){.offset = offset, .length = handle->data.length - skipped};
-    }
-    pthread_mutex_unlock(&handle->mutex);
     return FAR_ADAPTER_OK;
 }
 
@@ -360,7 +344,6 @@ static void bytes_close(void *opaque)
     struct image *handle = opaque;
     if (handle != NULL) {
         close(handle->fd);
-        pthread_mutex_destroy(&handle->mutex);
         free(handle);
     }
 }
