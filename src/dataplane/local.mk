@@ -49,6 +49,8 @@ nbdkit_farshore_plugin_la_DEPENDENCIES = libdataplane.la
 
 # the vault
 libdataplane_la_SOURCES += \
+	src/dataplane/domain.c src/dataplane/domain.h src/dataplane/domain_private.h \
+	src/dataplane/id_key.c src/dataplane/id_key.h \
 	src/dataplane/manifest.c src/dataplane/manifest.h \
 	src/dataplane/map.c src/dataplane/map.h src/dataplane/map_private.h \
 	src/dataplane/map_stream.c \

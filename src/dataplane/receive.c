@@ -364,7 +364,7 @@ static int open_base(struct far_receive *receive, struct far_error *err)
     const struct far_engine_order *order = &receive->attempt->order;
     struct far_hash256 base;
     memcpy(base.bytes, order->base_root, sizeof base.bytes);
-    int rc = order->has_base_root ? far_point_open(receive->vault, &base, &receive->base, err) : 0;
+    int rc = order->has_base_root ? far_point_open(receive->vault, receive->domain, &base, &receive->base, err) : 0;
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
@@ -381,7 +381,7 @@ static int open_replica(struct far_receive *receive, bool *ret_has_all, struct f
     receive->size_bytes = order->size_bytes;
     receive->blocks = far_map_block_count(order->size_bytes);
     atomic_store(&receive->attempt->bytes_total, order->size_bytes);
-    int rc = far_replica_open(receive->vault, order->disk_id, order->size_bytes, &fence, &receive->replica, err);
+    int rc = far_replica_open(receive->vault, receive->domain, order->disk_id, order->size_bytes, &fence, &receive->replica, err);
     rc = rc == 0 ? open_base(receive, err) : rc;
     if (rc != 0) {
         return rc;

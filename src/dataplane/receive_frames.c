@@ -54,7 +54,7 @@ static int answer_blocks(struct far_receive *receive, const struct far_transfer_
     group->count = offer->block_count;
     memcpy(group->blocks, offer->blocks, sizeof group->blocks);
     memcpy(group->ids, offer->ids, sizeof group->ids);
-    int rc = far_vault_has(receive->vault, group->ids, offer->block_count, has, err);
+    int rc = far_vault_has(receive->vault, receive->domain, group->ids, offer->block_count, has, err);
     rc = rc == 0 ? get_offered(receive, offer, group->before, err) : rc;
     for (size_t i = 0; rc == 0 && i < offer->block_count; i++) {
         bool equal = far_hash256_equal(&group->before[i], &group->ids[i]);
@@ -121,7 +121,7 @@ static bool pages_pay(struct far_receive *receive)
 static bool sum_pages(struct far_receive *receive, const struct far_hash256 *before, uint8_t *block,
                       uint64_t ret_sums[FAR_TRANSFER_PAGES])
 {
-    if (far_vault_get(receive->vault, before, false, block, NULL) != 0) {
+    if (far_vault_get(receive->vault, receive->domain, before, false, block, NULL) != 0) {
         return false;
     }
     for (size_t i = 0; i < FAR_TRANSFER_PAGES; i++) {

@@ -80,6 +80,7 @@ struct far_receive {
     struct far_attempt *attempt;
     struct far_engine *engine;
     struct far_vault *vault;
+    const struct far_domain *domain; /* of the order */
     struct far_replica *replica;
     struct far_point *base; /* the base point, for pages of its tree; NULL: none, or the vault lacks it */
     uint64_t size_bytes, blocks;

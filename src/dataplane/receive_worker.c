@@ -56,7 +56,7 @@ static int put_on(struct receive_worker *worker, const struct receive_item *item
         }
         from = worker->scratch;
     }
-    if (far_vault_get(worker->receive->vault, &item->group.before[a->stored->slot], false, block, NULL) != 0) {
+    if (far_vault_get(worker->receive->vault, worker->receive->domain, &item->group.before[a->stored->slot], false, block, NULL) != 0) {
         memset(block, 0, FAR_BLOCK_BYTES);
     }
     for (size_t i = 0; i < FAR_TRANSFER_PAGES; i++) {
@@ -136,13 +136,13 @@ static int store(struct receive_worker *worker, struct receive_item *item, const
         ids[count] = leaves[i];
         blocks[count] = record_of(worker, &arrivals[i], &leaves[i], worker->scratch);
         if (blocks[count].data == worker->scratch) { /* the room is used again for the next one */
-            rc = far_vault_put_many(receive->vault, &blocks[count], 1, err);
+            rc = far_vault_put_many(receive->vault, receive->domain, &blocks[count], 1, err);
             rc = rc == 0 ? far_replica_set_many(receive->replica, &indices[count], &ids[count], 1, err) : rc;
         } else {
             count++;
         }
     }
-    rc = rc == 0 && count > 0 ? far_vault_put_many(receive->vault, blocks, count, err) : rc;
+    rc = rc == 0 && count > 0 ? far_vault_put_many(receive->vault, receive->domain, blocks, count, err) : rc;
     rc = rc == 0 && count > 0 ? far_replica_set_many(receive->replica, indices, ids, count, err) : rc;
     return rc == 0 ? 0 : far_error_context(err, "store blocks from %llu on", (unsigned long long)item->group.blocks[0]);
 }

@@ -23,6 +23,7 @@ struct dirty_page {
 
 struct far_replica {
     struct far_vault *vault;
+    const struct far_domain *domain;
     uint64_t disk_id;         /* never changes; read by whoever takes the disk over, without the lock */
     struct far_replica *next; /* in vault->replicas, under replicas_lock */
     pthread_mutex_t lock;     /* everything below it */
@@ -73,7 +74,7 @@ static int make_dirty(struct far_replica *replica, unsigned level, uint64_t inde
     if (page == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory for a page of a replica");
     }
-    int rc = far_vault_page(replica->vault, level, id, page->children, err);
+    int rc = far_vault_page(replica->vault, replica->domain, level, id, page->children, err);
     if (rc != 0) {
         free(page);
         return rc;
@@ -117,7 +118,7 @@ static int read_leaf_page(struct far_replica *replica, uint64_t block, struct fa
         if (page != NULL) {
             memcpy(ret_leaves, page->children, FAR_MAP_PAGE_BYTES);
         } else {
-            int rc = far_vault_page(replica->vault, level, &id, ret_leaves, err);
+            int rc = far_vault_page(replica->vault, replica->domain, level, &id, ret_leaves, err);
             if (rc != 0) {
                 return rc;
             }
@@ -135,7 +136,7 @@ static int flush_level(struct far_replica *replica, unsigned level, struct far_e
             if (page->level != level) {
                 continue;
             }
-            int rc = far_vault_store_page(replica->vault, level, page->children, &id, err);
+            int rc = far_vault_store_page(replica->vault, replica->domain, level, page->children, &id, err);
             if (rc != 0) {
                 return rc;
             }
@@ -177,7 +178,7 @@ static int raise_tree(struct far_replica *replica, unsigned height, struct far_e
         for (unsigned i = 1; i < FAR_MAP_FANOUT; i++) {
             children[i] = *far_map_zero(8 * replica->height);
         }
-        int rc = far_vault_store_page(replica->vault, replica->height, children, &replica->top, err);
+        int rc = far_vault_store_page(replica->vault, replica->domain, replica->height, children, &replica->top, err);
         if (rc != 0) {
             return rc;
         }
@@ -281,8 +282,8 @@ static int load_tree(struct far_replica *replica, uint64_t size_bytes, const str
     return raise_tree(replica, far_map_height(size_bytes), err);
 }
 
-int far_replica_open(struct far_vault *vault, uint64_t disk_id, uint64_t size_bytes, const struct far_fence *fence,
-                     struct far_replica **ret_replica, struct far_error *err)
+int far_replica_open(struct far_vault *vault, const struct far_domain *domain, uint64_t disk_id, uint64_t size_bytes,
+                     const struct far_fence *fence, struct far_replica **ret_replica, struct far_error *err)
 {
     int rc = far_vault_check_writable(vault, err);
     if (rc != 0) {
@@ -297,6 +298,7 @@ int far_replica_open(struct far_vault *vault, uint64_t disk_id, uint64_t size_by
         return far_fail(err, FAR_LIMIT, "no memory for a replica");
     }
     replica->vault = vault;
+    replica->domain = domain;
     replica->disk_id = disk_id;
     replica->fence = *fence;
     far_mutex_init_brief(&replica->lock);
@@ -377,6 +379,11 @@ uint64_t far_replica_blocks(struct far_replica *replica)
     return replica->blocks;
 }
 
+const struct far_domain *far_replica_domain(const struct far_replica *replica)
+{
+    return replica->domain;
+}
+
 /* ---- leaves ---- */
 
 static int check_range(const struct far_replica *replica, uint64_t first, uint64_t count, struct far_error *err)
@@ -446,7 +453,7 @@ static int check_there(struct far_replica *replica, const uint64_t *indices, con
     for (size_t i = 0; rc == 0 && i < count; i++) {
         rc = check_range(replica, indices[i], 1, err);
     }
-    rc = rc == 0 ? far_vault_has(replica->vault, leaves, count, there, err) : rc;
+    rc = rc == 0 ? far_vault_has(replica->vault, replica->domain, leaves, count, there, err) : rc;
     for (size_t i = 0; rc == 0 && i < count; i++) {
         if (!there[i]) {
             rc = far_fail(err, FAR_NOT_FOUND, "block %llu of disk %llu: the vault does not hold its bytes",
@@ -538,7 +545,7 @@ static int checkpoint(struct far_replica *replica, uint64_t frontier_blocks, con
     struct far_hash256 root;
     int rc = flush(replica, err);
     if (rc == 0) {
-        rc = far_vault_root_store(replica->vault, replica->size_bytes, &replica->top, &root, err);
+        rc = far_vault_root_store(replica->vault, replica->domain, replica->size_bytes, &replica->top, &root, err);
     }
     if (rc == 0) {
         rc = far_vault_sync(replica->vault, err);
@@ -580,7 +587,7 @@ int far_replica_checkpoint(struct far_replica *replica, uint64_t frontier_blocks
 }
 
 /* The page of a tree that is `ours` before the block and `theirs` from there on. */
-static int splice(struct far_vault *vault, unsigned level, uint64_t index, const struct far_hash256 *ours,
+static int splice(struct far_replica *replica, unsigned level, uint64_t index, const struct far_hash256 *ours,
                   const struct far_hash256 *theirs, uint64_t from_block, struct far_hash256 *ret_id, struct far_error *err)
 {
     struct far_hash256 left[FAR_MAP_FANOUT], right[FAR_MAP_FANOUT];
@@ -589,16 +596,16 @@ static int splice(struct far_vault *vault, unsigned level, uint64_t index, const
         *ret_id = from_block <= first ? *theirs : *ours;
         return 0;
     }
-    int rc = far_vault_page(vault, level, ours, left, err);
-    rc = rc == 0 ? far_vault_page(vault, level, theirs, right, err) : rc;
+    int rc = far_vault_page(replica->vault, replica->domain, level, ours, left, err);
+    rc = rc == 0 ? far_vault_page(replica->vault, replica->domain, level, theirs, right, err) : rc;
     unsigned at = (unsigned)((from_block - first) / (span / FAR_MAP_FANOUT));
     for (unsigned i = at + (level == 0 ? 0 : 1); rc == 0 && i < FAR_MAP_FANOUT; i++) {
         left[i] = right[i];
     }
     if (rc == 0 && level > 0) {
-        rc = splice(vault, level - 1, index * FAR_MAP_FANOUT + at, &left[at], &right[at], from_block, &left[at], err);
+        rc = splice(replica, level - 1, index * FAR_MAP_FANOUT + at, &left[at], &right[at], from_block, &left[at], err);
     }
-    return rc == 0 ? far_vault_store_page(vault, level, left, ret_id, err) : rc;
+    return rc == 0 ? far_vault_store_page(replica->vault, replica->domain, level, left, ret_id, err) : rc;
 }
 
 int far_replica_rewind(struct far_replica *replica, const struct far_hash256 *root, uint64_t from_block,
@@ -606,7 +613,7 @@ int far_replica_rewind(struct far_replica *replica, const struct far_hash256 *ro
 {
     uint64_t size = replica->size_bytes;
     struct far_hash256 top = *far_map_zero(8 * far_map_height(size)), ours;
-    int rc = root != NULL ? far_vault_root_load(replica->vault, root, &size, &top, err) : 0;
+    int rc = root != NULL ? far_vault_root_load(replica->vault, replica->domain, root, &size, &top, err) : 0;
     if (rc == 0 && size > replica->size_bytes) {
         rc = far_fail(err, FAR_CONFLICT, "disk %llu is smaller than the point it is to go back to",
                       (unsigned long long)replica->disk_id);
@@ -622,7 +629,7 @@ int far_replica_rewind(struct far_replica *replica, const struct far_hash256 *ro
         rc = load_tree(replica, replica->size_bytes, &top, size, err);
     }
     if (rc == 0) {
-        rc = splice(replica->vault, replica->height - 1, 0, &ours, &replica->top, from_block, &replica->top, err);
+        rc = splice(replica, replica->height - 1, 0, &ours, &replica->top, from_block, &replica->top, err);
     }
     pthread_mutex_unlock(&replica->lock);
     return rc;

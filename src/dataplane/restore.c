@@ -205,7 +205,7 @@ static int open_both(struct restore *restore, struct far_error *err)
         restore->outcome = FAR_ADAPTER_FATAL;
         return rc;
     }
-    rc = far_point_open(restore->attempt->engine->vault, &root, &restore->point, err);
+    rc = far_point_open(restore->attempt->engine->vault, NULL, &root, &restore->point, err);
     rc = rc == 0 ? far_engine_platform(restore->attempt->engine, target_adapter(order), &platform, err) : rc;
     if (rc != 0) {
         return rc;

@@ -168,7 +168,7 @@ int far_run_verify(struct far_attempt *attempt, struct far_engine_report *result
     struct far_hash256 root;
     struct far_point *point;
     memcpy(root.bytes, attempt->order.root, sizeof root.bytes);
-    int rc = far_point_open(attempt->engine->vault, &root, &point, err);
+    int rc = far_point_open(attempt->engine->vault, NULL, &root, &point, err);
     if (rc != 0) {
         return rc;
     }

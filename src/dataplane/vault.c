@@ -103,12 +103,14 @@ static int name_damage(struct far_vault *vault, struct far_place place, const st
     return FAR_CORRUPT;
 }
 
-int far_vault_note_wrong(struct far_vault *vault, const struct far_hash256 *id, const char *what,
-                         struct far_error *err)
+int far_vault_note_wrong(struct far_vault *vault, const struct far_domain *domain, const struct far_hash256 *hash,
+                         const char *what, struct far_error *err)
 {
     struct far_place place;
-    int rc = far_vault_find(vault, id, &place, err);
-    return rc != 0 ? rc : name_damage(vault, place, id, what, err);
+    struct far_hash256 id;
+    far_domain_id(domain, hash, &id);
+    int rc = far_vault_find(vault, &id, &place, err);
+    return rc != 0 ? rc : name_damage(vault, place, &id, what, err);
 }
 
 /* ---- finding ---- */
@@ -155,19 +157,26 @@ static int has_batch(struct far_vault *vault, const struct far_hash256 *ids, siz
     }
     pthread_mutex_lock(&vault->lock);
     for (size_t i = 0; i < count; i++) {
-        bool there = places[i].pack != 0 && !is_damaged(vault, places[i]);
-        ret_has[i] = there || far_hash256_equal(&ids[i], far_zero_leaf());
+        ret_has[i] = places[i].pack != 0 && !is_damaged(vault, places[i]);
     }
     pthread_mutex_unlock(&vault->lock);
     return 0;
 }
 
-int far_vault_has(struct far_vault *vault, const struct far_hash256 *ids, size_t count, bool *ret_has,
-                  struct far_error *err)
+int far_vault_has(struct far_vault *vault, const struct far_domain *domain, const struct far_hash256 *hashes, size_t count,
+                  bool *ret_has, struct far_error *err)
 {
+    struct far_hash256 ids[HAS_BATCH];
     int rc = 0;
-    for (size_t i = 0; rc == 0 && i < count; i += HAS_BATCH) {
-        rc = has_batch(vault, ids + i, count - i < HAS_BATCH ? count - i : HAS_BATCH, ret_has + i, err);
+    for (size_t at = 0; rc == 0 && at < count; at += HAS_BATCH) {
+        size_t batch = count - at < HAS_BATCH ? count - at : HAS_BATCH;
+        for (size_t i = 0; i < batch; i++) {
+            far_domain_id(domain, &hashes[at + i], &ids[i]);
+        }
+        rc = has_batch(vault, ids, batch, ret_has + at, err);
+        for (size_t i = at; rc == 0 && i < at + batch; i++) {
+            ret_has[i] = ret_has[i] || far_hash256_equal(&hashes[i], far_zero_leaf());
+        }
     }
     return rc;
 }
@@ -205,16 +214,21 @@ static int append_locked(struct far_vault *vault, const struct far_record *recor
     return 0;
 }
 
-/* At most PUT_BATCH records, the lock taken once for all that are not there yet. */
-static int store_batch(struct far_vault *vault, struct far_record *records, const void *const *stored, size_t count,
-                       struct far_error *err)
+/* At most PUT_BATCH records, named by their hashes; the lock is taken once for all that are not there yet. The zero block is. */
+static int store_batch(struct far_vault *vault, const struct far_domain *domain, struct far_record *records,
+                       const void *const *stored, size_t count, struct far_error *err)
 {
     struct far_hash256 ids[PUT_BATCH] = {0};
-    bool known[PUT_BATCH];
+    bool known[PUT_BATCH], zero[PUT_BATCH] = {false};
     for (size_t i = 0; i < count; i++) {
-        ids[i] = records[i].id;
+        zero[i] = far_hash256_equal(&records[i].id, far_zero_leaf());
+        far_domain_id(domain, &records[i].id, &ids[i]);
+        records[i].id = ids[i];
     }
     int rc = has_batch(vault, ids, count, known, err);
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        known[i] = known[i] || zero[i];
+    }
     for (size_t i = 0; rc == 0 && i < count; i++) {
         records[i].sum = known[i] ? 0 : far_hash64(stored[i], records[i].stored_len);
     }
@@ -238,10 +252,11 @@ static int store_batch(struct far_vault *vault, struct far_record *records, cons
     return rc;
 }
 
-int far_vault_store(struct far_vault *vault, struct far_record *record, const void *stored, struct far_error *err)
+int far_vault_store(struct far_vault *vault, const struct far_domain *domain, struct far_record *record, const void *stored,
+                    struct far_error *err)
 {
     int rc = far_vault_check_writable(vault, err);
-    return rc == 0 ? store_batch(vault, record, &stored, 1, err) : rc;
+    return rc == 0 ? store_batch(vault, domain, record, &stored, 1, err) : rc;
 }
 
 static int check_block(const struct far_vault_block *block, struct far_error *err)
@@ -255,7 +270,8 @@ static int check_block(const struct far_vault_block *block, struct far_error *er
     return 0;
 }
 
-static int put_batch(struct far_vault *vault, const struct far_vault_block *blocks, size_t count, struct far_error *err)
+static int put_batch(struct far_vault *vault, const struct far_domain *domain, const struct far_vault_block *blocks,
+                     size_t count, struct far_error *err)
 {
     struct far_record records[PUT_BATCH];
     const void *stored[PUT_BATCH];
@@ -266,11 +282,11 @@ static int put_batch(struct far_vault *vault, const struct far_vault_block *bloc
         };
         stored[i] = blocks[i].data;
     }
-    return store_batch(vault, records, stored, count, err);
+    return store_batch(vault, domain, records, stored, count, err);
 }
 
-int far_vault_put_many(struct far_vault *vault, const struct far_vault_block *blocks, size_t count,
-                       struct far_error *err)
+int far_vault_put_many(struct far_vault *vault, const struct far_domain *domain, const struct far_vault_block *blocks,
+                       size_t count, struct far_error *err)
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < count; i++) {
@@ -278,16 +294,16 @@ int far_vault_put_many(struct far_vault *vault, const struct far_vault_block *bl
     }
     rc = rc == 0 ? far_vault_check_writable(vault, err) : rc;
     for (size_t i = 0; rc == 0 && i < count; i += PUT_BATCH) {
-        rc = put_batch(vault, blocks + i, count - i < PUT_BATCH ? count - i : PUT_BATCH, err);
+        rc = put_batch(vault, domain, blocks + i, count - i < PUT_BATCH ? count - i : PUT_BATCH, err);
     }
     return rc;
 }
 
-int far_vault_put(struct far_vault *vault, const struct far_hash256 *id, enum far_codec codec, const void *data,
-                  size_t len, struct far_error *err)
+int far_vault_put(struct far_vault *vault, const struct far_domain *domain, const struct far_hash256 *id, enum far_codec codec,
+                  const void *data, size_t len, struct far_error *err)
 {
     struct far_vault_block block = {.id = *id, .codec = codec, .data = data, .len = len};
-    return far_vault_put_many(vault, &block, 1, err);
+    return far_vault_put_many(vault, domain, &block, 1, err);
 }
 
 /* ---- syncing ---- */
@@ -438,23 +454,25 @@ static int open_place(struct far_vault *vault, struct far_place place, uint8_t t
     return far_record_open(&record, stored + FAR_RECORD_HEADER_BYTES, ret_raw, raw_len, err);
 }
 
-int far_vault_load(struct far_vault *vault, uint8_t type, const struct far_hash256 *id, void *ret_raw, size_t raw_len,
-                   struct far_error *err)
+int far_vault_load(struct far_vault *vault, const struct far_domain *domain, uint8_t type, const struct far_hash256 *hash,
+                   void *ret_raw, size_t raw_len, struct far_error *err)
 {
     struct far_error cause;
     struct far_place place;
-    int rc = far_vault_find(vault, id, &place, err);
+    struct far_hash256 id;
+    far_domain_id(domain, hash, &id);
+    int rc = far_vault_find(vault, &id, &place, err);
     if (rc != 0) {
         return rc;
     }
     if (place.pack == 0) {
         char hex[65];
-        far_hex_encode(id->bytes, 32, hex);
+        far_hex_encode(id.bytes, 32, hex);
         return far_fail(err, FAR_NOT_FOUND, "vault '%s' holds nothing with id %s", vault->dir, hex);
     }
-    rc = open_place(vault, place, type, id, ret_raw, raw_len, &cause);
+    rc = open_place(vault, place, type, &id, ret_raw, raw_len, &cause);
     if (rc == FAR_CORRUPT) {
-        return name_damage(vault, place, id, cause.message, err);
+        return name_damage(vault, place, &id, cause.message, err);
     }
     if (rc != 0 && err != NULL) {
         *err = cause;
@@ -462,19 +480,19 @@ int far_vault_load(struct far_vault *vault, uint8_t type, const struct far_hash2
     return rc;
 }
 
-int far_vault_get(struct far_vault *vault, const struct far_hash256 *id, bool check_sha, void *ret_block,
-                  struct far_error *err)
+int far_vault_get(struct far_vault *vault, const struct far_domain *domain, const struct far_hash256 *id, bool check_sha,
+                  void *ret_block, struct far_error *err)
 {
     if (far_hash256_equal(id, far_zero_leaf())) {
         memset(ret_block, 0, FAR_BLOCK_BYTES);
         return 0;
     }
-    int rc = far_vault_load(vault, FAR_RECORD_BLOCK, id, ret_block, FAR_BLOCK_BYTES, err);
+    int rc = far_vault_load(vault, domain, FAR_RECORD_BLOCK, id, ret_block, FAR_BLOCK_BYTES, err);
     if (rc == 0 && check_sha) {
         struct far_hash256 leaf;
         far_block_leaf(ret_block, FAR_BLOCK_BYTES, &leaf);
         if (!far_hash256_equal(&leaf, id)) {
-            rc = far_vault_note_wrong(vault, id, FAR_WRONG_BLOCK, err);
+            rc = far_vault_note_wrong(vault, domain, id, FAR_WRONG_BLOCK, err);
         }
     }
     return rc;

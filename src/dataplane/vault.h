@@ -16,6 +16,7 @@
 #ifndef FAR_DATAPLANE_VAULT_H
 #define FAR_DATAPLANE_VAULT_H
 
+#include "dataplane/domain.h"
 #include "dataplane/manifest.h"
 #include "dataplane/map.h"
 
@@ -53,20 +54,23 @@ void far_vault_stats(struct far_vault *vault, struct far_vault_stats *ret_stats)
 
 /* ---- blocks ---- */
 
+/* What names a block, page or root here is its hash; the domain (domain.h; NULL: the plain one) says under which id it lies in the
+ * store, and with which keys. */
+
 enum far_codec {
     FAR_CODEC_RAW = 0,
     FAR_CODEC_ZSTD = 1, /* one zstd frame */
 };
 
 /* Which of these blocks does the vault hold? The zero block counts as held. FAR_IO only if the index cannot be read. */
-int far_vault_has(struct far_vault *vault, const struct far_hash256 *ids, size_t count, bool *ret_has,
-                  struct far_error *err);
+int far_vault_has(struct far_vault *vault, const struct far_domain *domain, const struct far_hash256 *hashes, size_t count,
+                  bool *ret_has, struct far_error *err);
 /* Store one block as it came: `id` is the leaf of the uncompressed block of 64 KiB; the caller has checked that it is
  * (the vault does not hash again). data is copied before the call returns. A block that is there already, and the zero
  * block, cost nothing. Not durable before far_vault_sync() or a checkpoint; visible to has and get at once.
  * FAR_INVALID: len 0 or above 64 KiB, or raw and not 64 KiB; FAR_LIMIT: disk full. */
-int far_vault_put(struct far_vault *vault, const struct far_hash256 *id, enum far_codec codec, const void *data,
-                  size_t len, struct far_error *err);
+int far_vault_put(struct far_vault *vault, const struct far_domain *domain, const struct far_hash256 *id, enum far_codec codec,
+                  const void *data, size_t len, struct far_error *err);
 /* The same for several blocks in one go, which is cheaper. On an error those before the failing one may be stored;
  * FAR_INVALID: none is. */
 struct far_vault_block {
@@ -75,12 +79,12 @@ struct far_vault_block {
     const void *data;
     size_t len;
 };
-int far_vault_put_many(struct far_vault *vault, const struct far_vault_block *blocks, size_t count,
-                       struct far_error *err);
+int far_vault_put_many(struct far_vault *vault, const struct far_domain *domain, const struct far_vault_block *blocks,
+                       size_t count, struct far_error *err);
 /* One block, uncompressed, into 64 KiB. XXH3 is always checked, SHA-256 too if check_sha. FAR_NOT_FOUND; FAR_CORRUPT
  * names pack, offset and id; from then on has() says that it is not there, so that a new put heals it. */
-int far_vault_get(struct far_vault *vault, const struct far_hash256 *id, bool check_sha, void *ret_block,
-                  struct far_error *err);
+int far_vault_get(struct far_vault *vault, const struct far_domain *domain, const struct far_hash256 *id, bool check_sha,
+                  void *ret_block, struct far_error *err);
 /* Everything put before is durable when this returns 0. */
 int far_vault_sync(struct far_vault *vault, struct far_error *err);
 
@@ -109,15 +113,16 @@ struct far_replica_state {
  * returns; an older one than the highest ever seen is refused with FAR_CONFLICT. A handle that is open for the same disk
  * with an equal or older fence is fenced off: its calls return FAR_CONFLICT from now on (it still has to be closed), and
  * what it did not checkpoint is gone. The tree is the one of the last checkpoint. A larger size grows it with zeroes; with a
- * smaller one it is a new one again: an attempt that failed may have seen a larger disk. */
-int far_replica_open(struct far_vault *vault, uint64_t disk_id, uint64_t size_bytes, const struct far_fence *fence,
-                     struct far_replica **ret_replica, struct far_error *err);
+ * smaller one it is a new one again: an attempt that failed may have seen a larger disk; so it is in another domain than before. */
+int far_replica_open(struct far_vault *vault, const struct far_domain *domain, uint64_t disk_id, uint64_t size_bytes,
+                     const struct far_fence *fence, struct far_replica **ret_replica, struct far_error *err);
 /* Drops what was not checkpointed. NULL is allowed. */
 void far_replica_close(struct far_replica *replica);
 /* The last checkpoint, as durable. To resume: if job and freeze_ref are those of the order, go on at frontier_blocks. */
 void far_replica_state(struct far_replica *replica, struct far_replica_state *ret_state);
 uint64_t far_replica_size(struct far_replica *replica);
 uint64_t far_replica_blocks(struct far_replica *replica);
+const struct far_domain *far_replica_domain(const struct far_replica *replica);
 
 /* The leaf that block `index` has now (what the target holds there). FAR_INVALID beyond the end. */
 int far_replica_get(struct far_replica *replica, uint64_t index, struct far_hash256 *ret_leaf, struct far_error *err);
@@ -171,14 +176,15 @@ int far_vault_points(struct far_vault *vault, far_vault_point_fn each, void *arg
 struct far_point;
 
 /* By root alone: the vault knows the size that belongs to it. FAR_NOT_FOUND: no such root here. */
-int far_point_open(struct far_vault *vault, const struct far_hash256 *root, struct far_point **ret_point,
-                   struct far_error *err);
+int far_point_open(struct far_vault *vault, const struct far_domain *domain, const struct far_hash256 *root,
+                   struct far_point **ret_point, struct far_error *err);
 /* One disk of a sealed point, by name. */
 int far_point_open_disk(struct far_vault *vault, uint64_t point_id, const char *disk, struct far_point **ret_point,
                         struct far_error *err);
 void far_point_close(struct far_point *point); /* NULL is allowed */
 uint64_t far_point_size(const struct far_point *point);
 void far_point_root(const struct far_point *point, struct far_hash256 *ret_root);
+const struct far_domain *far_point_domain(const struct far_point *point);
 int far_point_leaf(struct far_point *point, uint64_t index, struct far_hash256 *ret_leaf, struct far_error *err);
 /* The children of one page of the tree: level 0 holds leaves, `index` counts the pages of a level. FAR_INVALID: the tree has
  * no such page. */

@@ -70,21 +70,23 @@ static void cache_put(struct far_pages *pages, const struct far_hash256 *id,
     pthread_mutex_unlock(&pages->lock);
 }
 
-int far_vault_page(struct far_vault *vault, unsigned level, const struct far_hash256 *id,
+int far_vault_page(struct far_vault *vault, const struct far_domain *domain, unsigned level, const struct far_hash256 *hash,
                    struct far_hash256 ret_children[FAR_MAP_FANOUT], struct far_error *err)
 {
-    if (far_hash256_equal(id, far_map_zero(8 * (level + 1)))) {
+    struct far_hash256 id;
+    if (far_hash256_equal(hash, far_map_zero(8 * (level + 1)))) {
         for (unsigned i = 0; i < FAR_MAP_FANOUT; i++) {
             ret_children[i] = *far_map_zero(8 * level);
         }
         return 0;
     }
-    if (cache_get(&vault->pages, id, ret_children)) {
+    far_domain_id(domain, hash, &id);
+    if (cache_get(&vault->pages, &id, ret_children)) {
         return 0;
     }
-    int rc = far_vault_load(vault, FAR_RECORD_PAGE, id, ret_children, FAR_MAP_PAGE_BYTES, err);
+    int rc = far_vault_load(vault, domain, FAR_RECORD_PAGE, hash, ret_children, FAR_MAP_PAGE_BYTES, err);
     if (rc == 0) {
-        cache_put(&vault->pages, id, ret_children);
+        cache_put(&vault->pages, &id, ret_children);
     }
     return rc;
 }
@@ -99,14 +101,14 @@ static unsigned zero_children(unsigned level, const struct far_hash256 children[
     return count;
 }
 
-int far_vault_store_page(struct far_vault *vault, unsigned level, const struct far_hash256 children[FAR_MAP_FANOUT],
-                         struct far_hash256 *ret_id, struct far_error *err)
+int far_vault_store_page(struct far_vault *vault, const struct far_domain *domain, unsigned level,
+                         const struct far_hash256 children[FAR_MAP_FANOUT], struct far_hash256 *ret_hash, struct far_error *err)
 {
     enum { WORTH_PACKING = FAR_MAP_FANOUT / 8 };
     uint8_t packed[FAR_MAP_PAGE_BYTES];
     unsigned zeroes = zero_children(level, children);
     if (zeroes == FAR_MAP_FANOUT) {
-        *ret_id = *far_map_zero(8 * (level + 1));
+        *ret_hash = *far_map_zero(8 * (level + 1));
         return 0;
     }
     struct far_record record = {.type = FAR_RECORD_PAGE, .codec = FAR_CODEC_RAW, .raw_len = FAR_MAP_PAGE_BYTES};
@@ -120,22 +122,24 @@ int far_vault_store_page(struct far_vault *vault, unsigned level, const struct f
             stored = packed;
         }
     }
-    far_map_page_hash(children, &record.id);
-    int rc = far_vault_store(vault, &record, stored, err);
+    struct far_hash256 hash;
+    far_map_page_hash(children, &hash);
+    record.id = hash;
+    int rc = far_vault_store(vault, domain, &record, stored, err);
     if (rc == 0) {
         cache_put(&vault->pages, &record.id, children);
-        *ret_id = record.id;
+        *ret_hash = hash;
     }
     return rc;
 }
 
-int far_vault_root_load(struct far_vault *vault, const struct far_hash256 *root, uint64_t *ret_size_bytes,
-                        struct far_hash256 *ret_top, struct far_error *err)
+int far_vault_root_load(struct far_vault *vault, const struct far_domain *domain, const struct far_hash256 *root,
+                        uint64_t *ret_size_bytes, struct far_hash256 *ret_top, struct far_error *err)
 {
     uint8_t bytes[FAR_MAP_ROOT_BYTES];
     struct far_hash256 computed;
     struct far_hash256 top;
-    int rc = far_vault_load(vault, FAR_RECORD_ROOT, root, bytes, sizeof bytes, err);
+    int rc = far_vault_load(vault, domain, FAR_RECORD_ROOT, root, bytes, sizeof bytes, err);
     if (rc != 0) {
         return rc;
     }
@@ -145,25 +149,27 @@ int far_vault_root_load(struct far_vault *vault, const struct far_hash256 *root,
     bool geometry_good = far_get_le32(bytes) == FAR_MAP_VERSION && far_get_le32(bytes + 4) == FAR_BLOCK_BYTES &&
                          size > 0 && size <= FAR_DISK_BYTES_MAX;
     if (!geometry_good || !far_hash256_equal(&computed, root)) {
-        return far_vault_note_wrong(vault, root, "the root is not the one of its id (SHA-256)", err);
+        return far_vault_note_wrong(vault, domain, root, "the root is not the one of its id (SHA-256)", err);
     }
     *ret_size_bytes = size;
     *ret_top = top;
     return 0;
 }
 
-int far_vault_root_store(struct far_vault *vault, uint64_t size_bytes, const struct far_hash256 *top,
-                         struct far_hash256 *ret_root, struct far_error *err)
+int far_vault_root_store(struct far_vault *vault, const struct far_domain *domain, uint64_t size_bytes,
+                         const struct far_hash256 *top, struct far_hash256 *ret_root, struct far_error *err)
 {
     uint8_t bytes[FAR_MAP_ROOT_BYTES];
     struct far_record record = {.type = FAR_RECORD_ROOT, .codec = FAR_CODEC_RAW};
     record.stored_len = FAR_MAP_ROOT_BYTES;
     record.raw_len = FAR_MAP_ROOT_BYTES;
     far_map_root_bytes(size_bytes, top, bytes);
-    far_map_bind_root(size_bytes, top, &record.id);
-    int rc = far_vault_store(vault, &record, bytes, err);
+    struct far_hash256 root;
+    far_map_bind_root(size_bytes, top, &root);
+    record.id = root;
+    int rc = far_vault_store(vault, domain, &record, bytes, err);
     if (rc == 0) {
-        *ret_root = record.id;
+        *ret_root = root;
     }
     return rc;
 }

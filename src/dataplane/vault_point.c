@@ -7,6 +7,7 @@
 
 struct far_point {
     struct far_vault *vault;
+    const struct far_domain *domain;
     struct far_hash256 root;
     struct far_hash256 top;
     uint64_t size_bytes;
@@ -14,12 +15,12 @@ struct far_point {
     unsigned height;
 };
 
-int far_point_open(struct far_vault *vault, const struct far_hash256 *root, struct far_point **ret_point,
-                   struct far_error *err)
+int far_point_open(struct far_vault *vault, const struct far_domain *domain, const struct far_hash256 *root,
+                   struct far_point **ret_point, struct far_error *err)
 {
     uint64_t size;
     struct far_hash256 top;
-    int rc = far_vault_root_load(vault, root, &size, &top, err);
+    int rc = far_vault_root_load(vault, domain, root, &size, &top, err);
     if (rc != 0) {
         return rc;
     }
@@ -28,6 +29,7 @@ int far_point_open(struct far_vault *vault, const struct far_hash256 *root, stru
         return far_fail(err, FAR_LIMIT, "no memory to open a point");
     }
     point->vault = vault;
+    point->domain = domain;
     point->root = *root;
     point->top = top;
     point->size_bytes = size;
@@ -53,7 +55,7 @@ int far_point_open_disk(struct far_vault *vault, uint64_t point_id, const char *
         rc = far_fail(err, FAR_NOT_FOUND, "point %llu has no disk '%.63s'", (unsigned long long)point_id, disk);
     }
     if (rc == 0) {
-        rc = far_point_open(vault, &manifest->disks[i].root, ret_point, err);
+        rc = far_point_open(vault, NULL, &manifest->disks[i].root, ret_point, err);
     }
     free(manifest);
     return rc;
@@ -74,6 +76,11 @@ void far_point_root(const struct far_point *point, struct far_hash256 *ret_root)
     *ret_root = point->root;
 }
 
+const struct far_domain *far_point_domain(const struct far_point *point)
+{
+    return point->domain;
+}
+
 int far_point_leaf(struct far_point *point, uint64_t index, struct far_hash256 *ret_leaf, struct far_error *err)
 {
     struct far_hash256 children[FAR_MAP_FANOUT];
@@ -82,7 +89,7 @@ int far_point_leaf(struct far_point *point, uint64_t index, struct far_hash256 *
         return far_fail(err, FAR_INVALID, "block %llu is behind the end of the disk", (unsigned long long)index);
     }
     for (unsigned level = point->height; level-- > 0;) {
-        int rc = far_vault_page(point->vault, level, &id, children, err);
+        int rc = far_vault_page(point->vault, point->domain, level, &id, children, err);
         if (rc != 0) {
             return rc;
         }
@@ -100,7 +107,7 @@ int far_point_page(struct far_point *point, unsigned level, uint64_t index, stru
         return far_fail(err, FAR_INVALID, "the map has no page %llu of level %u", (unsigned long long)index, level);
     }
     for (unsigned at = point->height; at-- > level;) {
-        int rc = far_vault_page(point->vault, at, &id, ret_children, err);
+        int rc = far_vault_page(point->vault, point->domain, at, &id, ret_children, err);
         if (rc != 0) {
             return rc;
         }
@@ -117,7 +124,7 @@ int far_point_extent(struct far_point *point, uint64_t index, bool *ret_zero, ui
     }
     unsigned level = point->height; /* of what id names: 0 are blocks */
     while (level > 0 && !far_hash256_equal(&id, far_map_zero(8 * level))) {
-        int rc = far_vault_page(point->vault, level - 1, &id, children, err);
+        int rc = far_vault_page(point->vault, point->domain, level - 1, &id, children, err);
         if (rc != 0) {
             return rc;
         }
@@ -139,7 +146,7 @@ int far_point_read(struct far_point *point, uint64_t index, bool check_sha, void
     struct far_hash256 leaf;
     int rc = far_point_leaf(point, index, &leaf, err);
     if (rc == 0) {
-        rc = far_vault_get(point->vault, &leaf, check_sha, ret_block, err);
+        rc = far_vault_get(point->vault, point->domain, &leaf, check_sha, ret_block, err);
     }
     if (rc == 0 && ret_zero != NULL) {
         *ret_zero = far_hash256_equal(&leaf, far_zero_leaf());
@@ -214,7 +221,7 @@ static int hash_blocks(struct verify *verify, struct far_error *err)
     for (size_t i = 0; rc == 0 && i < verify->count; i++) {
         struct far_error cause;
         if (!far_hash256_equal(&computed[i], &verify->leaves[i])) {
-            rc = far_vault_note_wrong(verify->point->vault, &verify->leaves[i], FAR_WRONG_BLOCK, &cause);
+            rc = far_vault_note_wrong(verify->point->vault, verify->point->domain, &verify->leaves[i], FAR_WRONG_BLOCK, &cause);
             rc = verdict(verify, rc, verify->indices[i], 1, &cause, err);
         }
     }
@@ -229,7 +236,8 @@ static int verify_block(struct verify *verify, uint64_t index, const struct far_
     if (far_hash256_equal(leaf, far_zero_leaf())) {
         return 0;
     }
-    int rc = far_vault_get(verify->point->vault, leaf, false, verify->blocks + verify->count * FAR_BLOCK_BYTES, &cause);
+    int rc = far_vault_get(verify->point->vault, verify->point->domain, leaf, false,
+                           verify->blocks + verify->count * FAR_BLOCK_BYTES, &cause);
     if (rc != 0) {
         return verdict(verify, rc, index, 1, &cause, err);
     }
@@ -244,11 +252,11 @@ static int load_page(struct verify *verify, const struct far_hash256 *id,
                      struct far_hash256 ret_children[FAR_MAP_FANOUT], struct far_error *err)
 {
     struct far_hash256 computed;
-    int rc = far_vault_load(verify->point->vault, FAR_RECORD_PAGE, id, ret_children, FAR_MAP_PAGE_BYTES, err);
+    int rc = far_vault_load(verify->point->vault, verify->point->domain, FAR_RECORD_PAGE, id, ret_children, FAR_MAP_PAGE_BYTES, err);
     if (rc == 0) {
         far_map_page_hash(ret_children, &computed);
         if (!far_hash256_equal(&computed, id)) {
-            rc = far_vault_note_wrong(verify->point->vault, id, "the page is not the one of its id (SHA-256)", err);
+            rc = far_vault_note_wrong(verify->point->vault, verify->point->domain, id, "the page is not the one of its id (SHA-256)", err);
         }
     }
     return rc;
@@ -267,7 +275,7 @@ static int report_progress(struct verify *verify, struct far_error *err)
 static bool known_page(struct verify *verify, unsigned level, const struct far_hash256 *id,
                        struct far_hash256 ret_children[FAR_MAP_FANOUT])
 {
-    return id != NULL && far_vault_page(verify->point->vault, level, id, ret_children, NULL) == 0;
+    return id != NULL && far_vault_page(verify->point->vault, verify->point->domain, level, id, ret_children, NULL) == 0;
 }
 
 /* known: its hash in the point that was verified before, or NULL. */

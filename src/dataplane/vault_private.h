@@ -31,7 +31,7 @@ struct far_cached_page {
     struct far_hash256 children[FAR_MAP_FANOUT];
 };
 
-/* Clean pages by their hash; sets of four, the one not used for the longest time gives way. */
+/* Clean pages by their id in the store; sets of four, the one not used for the longest time gives way. */
 struct far_pages {
     pthread_mutex_t lock;
     struct far_cached_page *slots;
@@ -69,18 +69,19 @@ struct far_vault {
 
 /* vault.c */
 int far_waiting_init(struct far_waiting *waiting, struct far_error *err);
-/* Where the record is; ret_place->pack 0 if nowhere. */
+/* Where the record with this id of the store is (far_domain_id()); ret_place->pack 0 if nowhere. */
 int far_vault_find(struct far_vault *vault, const struct far_hash256 *id, struct far_place *ret_place,
                    struct far_error *err);
-/* Store a record unless it is there; sum is filled in. */
-int far_vault_store(struct far_vault *vault, struct far_record *record, const void *stored, struct far_error *err);
-/* Read and check a record of this type and id into raw_len bytes. Damage is noted and named. */
-int far_vault_load(struct far_vault *vault, uint8_t type, const struct far_hash256 *id, void *ret_raw, size_t raw_len,
-                   struct far_error *err);
+/* Store a record unless it is there. record->id is the hash; id and sum are filled in as they go into the pack. */
+int far_vault_store(struct far_vault *vault, const struct far_domain *domain, struct far_record *record, const void *stored,
+                    struct far_error *err);
+/* Read and check a record of this type and hash into raw_len bytes. Damage is noted and named. */
+int far_vault_load(struct far_vault *vault, const struct far_domain *domain, uint8_t type, const struct far_hash256 *hash,
+                   void *ret_raw, size_t raw_len, struct far_error *err);
 #define FAR_WRONG_BLOCK "the block is not the one of its id (SHA-256)"
 /* The record is there but not what its id says (SHA-256): note it; returns FAR_CORRUPT with a message that names it. */
-int far_vault_note_wrong(struct far_vault *vault, const struct far_hash256 *id, const char *what,
-                         struct far_error *err);
+int far_vault_note_wrong(struct far_vault *vault, const struct far_domain *domain, const struct far_hash256 *hash,
+                         const char *what, struct far_error *err);
 void far_vault_note_damage(struct far_vault *vault, struct far_place place, const char *text);
 int far_vault_check_writable(struct far_vault *vault, struct far_error *err);
 
@@ -96,15 +97,15 @@ int far_vault_repair(struct far_vault *vault, struct far_place indexed, struct f
 int far_pages_init(struct far_pages *pages, uint64_t bytes_max, struct far_error *err);
 void far_pages_done(struct far_pages *pages);
 /* The children of a page at a level of pages (0: its children are leaves). */
-int far_vault_page(struct far_vault *vault, unsigned level, const struct far_hash256 *id,
+int far_vault_page(struct far_vault *vault, const struct far_domain *domain, unsigned level, const struct far_hash256 *hash,
                    struct far_hash256 ret_children[FAR_MAP_FANOUT], struct far_error *err);
-int far_vault_store_page(struct far_vault *vault, unsigned level, const struct far_hash256 children[FAR_MAP_FANOUT],
-                         struct far_hash256 *ret_id, struct far_error *err);
+int far_vault_store_page(struct far_vault *vault, const struct far_domain *domain, unsigned level,
+                         const struct far_hash256 children[FAR_MAP_FANOUT], struct far_hash256 *ret_hash, struct far_error *err);
 /* The size and the top page that belong to a root. */
-int far_vault_root_load(struct far_vault *vault, const struct far_hash256 *root, uint64_t *ret_size_bytes,
-                        struct far_hash256 *ret_top, struct far_error *err);
-int far_vault_root_store(struct far_vault *vault, uint64_t size_bytes, const struct far_hash256 *top,
-                         struct far_hash256 *ret_root, struct far_error *err);
+int far_vault_root_load(struct far_vault *vault, const struct far_domain *domain, const struct far_hash256 *root,
+                        uint64_t *ret_size_bytes, struct far_hash256 *ret_top, struct far_error *err);
+int far_vault_root_store(struct far_vault *vault, const struct far_domain *domain, uint64_t size_bytes,
+                         const struct far_hash256 *top, struct far_hash256 *ret_root, struct far_error *err);
 
 /* vault_key.c */
 int far_vault_key_make(uint8_t ret_seed[32], uint8_t ret_public[32], struct far_error *err);

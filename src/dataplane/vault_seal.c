@@ -74,7 +74,7 @@ static int check_roots(struct far_vault *vault, const struct far_manifest *manif
         const struct far_manifest_disk *disk = &manifest->disks[i];
         uint64_t size;
         struct far_hash256 top;
-        int rc = far_vault_root_load(vault, &disk->root, &size, &top, err);
+        int rc = far_vault_root_load(vault, NULL, &disk->root, &size, &top, err);
         if (rc != 0) {
             far_error_context(err, "disk '%.63s' of point %" PRIu64, disk->name, manifest->point_id);
             return rc;

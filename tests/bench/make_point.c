@@ -26,7 +26,7 @@ static void store(struct far_vault *vault, struct far_replica *replica, int fd)
         memset(block + n, 0, sizeof block - (size_t)n);
         if (!far_block_is_zero(block, sizeof block)) {
             far_block_leaf(block, sizeof block, &id);
-            must(far_vault_put(vault, &id, FAR_CODEC_RAW, block, sizeof block, &err), "store a block");
+            must(far_vault_put(vault, NULL, &id, FAR_CODEC_RAW, block, sizeof block, &err), "store a block");
             must(far_replica_set(replica, index, &id, &err), "set a leaf");
         }
     }
@@ -48,7 +48,7 @@ int main(int argc, char **argv)
     }
     uint64_t size = argc > 3 ? strtoull(argv[3], NULL, 10) : (uint64_t)st.st_size;
     must(far_vault_open(argv[1], &options, &vault, &err), "open the vault");
-    must(far_replica_open(vault, 1, size, &fence, &replica, &err), "open the replica");
+    must(far_replica_open(vault, NULL, 1, size, &fence, &replica, &err), "open the replica");
     store(vault, replica, fd);
     close(fd);
     must(far_replica_checkpoint(replica, far_map_block_count(size), "view", &err), "checkpoint");

@@ -125,17 +125,17 @@ static void make_whole(const char *dir)
     uint8_t block[FAR_BLOCK_BYTES], packed[FAR_BLOCK_BYTES];
     char hex[65];
     assert_int_equal(far_vault_open(dir, &options, &vault, &err), 0);
-    assert_int_equal(far_replica_open(vault, 5, WHOLE_BLOCKS * FAR_BLOCK_BYTES - 9, &fence, &replica, &err), 0);
+    assert_int_equal(far_replica_open(vault, NULL, 5, WHOLE_BLOCKS * FAR_BLOCK_BYTES - 9, &fence, &replica, &err), 0);
     for (uint64_t i = 0; i < WHOLE_BLOCKS; i++) {
         struct far_hash256 id = kit_id(whole_number(i));
         kit_block(whole_number(i), block);
         if (whole_number(i) == 1) {
             memset(block + FAR_BLOCK_BYTES - 9, 0, 9);
             far_block_leaf(block, FAR_BLOCK_BYTES, &id);
-            assert_int_equal(far_vault_put(vault, &id, FAR_CODEC_RAW, block, FAR_BLOCK_BYTES, &err), 0);
+            assert_int_equal(far_vault_put(vault, NULL, &id, FAR_CODEC_RAW, block, FAR_BLOCK_BYTES, &err), 0);
         } else {
             size_t n = ZSTD_compress(packed, sizeof packed, block, sizeof block, 3);
-            assert_int_equal(far_vault_put(vault, &id, FAR_CODEC_ZSTD, packed, n, &err), 0);
+            assert_int_equal(far_vault_put(vault, NULL, &id, FAR_CODEC_ZSTD, packed, n, &err), 0);
         }
         assert_int_equal(far_replica_set(replica, i, &id, &err), 0);
     }

@@ -94,7 +94,7 @@ static int write_vault(const char *dir, uint64_t seed)
     struct far_fence fence = {.incarnation_epoch = 1, .plan_epoch = 1, .job = seed, .attempt = 1};
     struct far_replica *replicas[DISKS];
     for (uint64_t i = 0; i < DISKS; i++) {
-        must(far_replica_open(vault, DISK_FIRST + i, BLOCKS * FAR_BLOCK_BYTES, &fence, &replicas[i], &err), "replica");
+        must(far_replica_open(vault, NULL, DISK_FIRST + i, BLOCKS * FAR_BLOCK_BYTES, &fence, &replicas[i], &err), "replica");
         say("fence %" PRIu64 " %" PRIu64 "\n", DISK_FIRST + i, seed);
     }
     for (int step = 0; step < STEPS; step++) {
@@ -173,7 +173,7 @@ static void check_root(struct far_vault *vault, struct known *known, const char 
 {
     struct far_point *point = NULL;
     struct far_verify_result result;
-    int rc = far_point_open(vault, root, &point, &err);
+    int rc = far_point_open(vault, NULL, root, &point, &err);
     if (rc == 0) {
         rc = far_point_verify(point, NULL, NULL, NULL, &result, &err);
     }
@@ -234,7 +234,7 @@ static void check_disk(struct far_vault *vault, struct known *known, uint64_t i)
     }
     struct far_fence older = {.incarnation_epoch = 1, .plan_epoch = 1, .job = disk->fence, .attempt = 0};
     uint64_t size = BLOCKS * FAR_BLOCK_BYTES;
-    if (disk->fence != 0 && far_replica_open(vault, DISK_FIRST + i, size, &older, &replica, &err) != FAR_CONFLICT) {
+    if (disk->fence != 0 && far_replica_open(vault, NULL, DISK_FIRST + i, size, &older, &replica, &err) != FAR_CONFLICT) {
         fault(known, "disk", DISK_FIRST + i, "the acknowledged fence is gone");
         far_replica_close(replica);
     }
@@ -255,7 +255,7 @@ static void check_goes_on(struct far_vault *vault, struct known *known)
 {
     struct far_replica *replica = NULL;
     struct far_fence fence = {.incarnation_epoch = 9};
-    int rc = far_replica_open(vault, DISK_FIRST, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err);
+    int rc = far_replica_open(vault, NULL, DISK_FIRST, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err);
     for (uint64_t i = 0; rc == 0 && i < 5; i++) {
         rc = kit_write(vault, replica, i, 1000 + i, &err);
     }

@@ -41,7 +41,7 @@ static inline int kit_put(struct far_vault *vault, uint64_t number, struct far_h
     static __thread uint8_t block[FAR_BLOCK_BYTES];
     kit_block(number, block);
     far_block_leaf(block, FAR_BLOCK_BYTES, ret_id);
-    return far_vault_put(vault, ret_id, FAR_CODEC_RAW, block, FAR_BLOCK_BYTES, err);
+    return far_vault_put(vault, NULL, ret_id, FAR_CODEC_RAW, block, FAR_BLOCK_BYTES, err);
 }
 
 /* Put a block and set it as block `index` of a replica. */

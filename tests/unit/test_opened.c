@@ -37,7 +37,7 @@ static void put_point(struct far_vault *vault, uint64_t disk_id, uint64_t point_
     struct far_replica *replica;
     struct far_hash256 root, id;
     uint8_t block[FAR_BLOCK_BYTES];
-    assert_int_equal(far_replica_open(vault, disk_id, bytes, &fence, &replica, &err), 0);
+    assert_int_equal(far_replica_open(vault, NULL, disk_id, bytes, &fence, &replica, &err), 0);
     for (uint64_t i = 0; i < blocks; i++) {
         size_t length = (i + 1) * FAR_BLOCK_BYTES <= bytes ? FAR_BLOCK_BYTES : (size_t)(bytes - i * FAR_BLOCK_BYTES);
         if (number_of(i) == 0) {
@@ -49,7 +49,7 @@ static void put_point(struct far_vault *vault, uint64_t disk_id, uint64_t point_
             memcpy(plain + i * FAR_BLOCK_BYTES, block, length);
         }
         far_block_leaf(block, sizeof block, &id);
-        assert_int_equal(far_vault_put(vault, &id, FAR_CODEC_RAW, block, sizeof block, &err), 0);
+        assert_int_equal(far_vault_put(vault, NULL, &id, FAR_CODEC_RAW, block, sizeof block, &err), 0);
         assert_int_equal(far_replica_set(replica, i, &id, &err), 0);
     }
     assert_int_equal(far_replica_checkpoint(replica, far_map_block_count(bytes), "view", &err), 0);

@@ -327,7 +327,7 @@ static void a_block_that_is_not_what_was_offered_is_refused(void **state)
     bool has = true;
     struct far_hash256 id;
     far_block_leaf(other, sizeof other, &id);
-    assert_int_equal(far_vault_has(far_engine_vault(pair.target), &id, 1, &has, NULL), 0);
+    assert_int_equal(far_vault_has(far_engine_vault(pair.target), NULL, &id, 1, &has, NULL), 0);
     assert_false(has);
 }
 

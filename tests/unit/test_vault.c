@@ -49,14 +49,14 @@ static int tear_down(void **state)
 static bool has(struct far_hash256 id)
 {
     bool there;
-    assert_int_equal(far_vault_has(vault, &id, 1, &there, &err), 0);
+    assert_int_equal(far_vault_has(vault, NULL, &id, 1, &there, &err), 0);
     return there;
 }
 
 static void assert_block(struct far_hash256 id, uint64_t number)
 {
     kit_block(number, expected);
-    assert_int_equal(far_vault_get(vault, &id, true, block, &err), 0);
+    assert_int_equal(far_vault_get(vault, NULL, &id, true, block, &err), 0);
     assert_memory_equal(block, expected, FAR_BLOCK_BYTES);
 }
 
@@ -79,7 +79,7 @@ static void blocks_are_there_at_once_after_a_sync_and_after_reopening(void **sta
         assert_true(has(ids[i]));
         assert_block(ids[i], i);
     }
-    assert_int_equal(far_vault_get(vault, &(struct far_hash256){{9}}, false, block, &err), FAR_NOT_FOUND);
+    assert_int_equal(far_vault_get(vault, NULL, &(struct far_hash256){{9}}, false, block, &err), FAR_NOT_FOUND);
 }
 
 static void compressed_blocks_are_stored_as_they_came(void **state)
@@ -90,7 +90,7 @@ static void compressed_blocks_are_stored_as_they_came(void **state)
     kit_block(2, expected);
     size_t n = ZSTD_compress(packed, sizeof packed, expected, FAR_BLOCK_BYTES, 1);
     struct far_hash256 id = kit_id(2);
-    assert_int_equal(far_vault_put(vault, &id, FAR_CODEC_ZSTD, packed, n, &err), 0);
+    assert_int_equal(far_vault_put(vault, NULL, &id, FAR_CODEC_ZSTD, packed, n, &err), 0);
     assert_block(id, 2);
     far_vault_stats(vault, &stats);
     assert_int_equal(stats.bytes_written, n + 64);
@@ -126,10 +126,10 @@ static void impossible_blocks_are_refused(void **state)
 {
     (void)state;
     struct far_hash256 id = kit_id(1);
-    assert_int_equal(far_vault_put(vault, &id, FAR_CODEC_RAW, block, 100, &err), FAR_INVALID);
-    assert_int_equal(far_vault_put(vault, &id, FAR_CODEC_ZSTD, block, 0, &err), FAR_INVALID);
-    assert_int_equal(far_vault_put(vault, &id, FAR_CODEC_ZSTD, block, FAR_BLOCK_BYTES + 1, &err), FAR_INVALID);
-    assert_int_equal(far_vault_put(vault, &id, (enum far_codec)9, block, 100, &err), FAR_INVALID);
+    assert_int_equal(far_vault_put(vault, NULL, &id, FAR_CODEC_RAW, block, 100, &err), FAR_INVALID);
+    assert_int_equal(far_vault_put(vault, NULL, &id, FAR_CODEC_ZSTD, block, 0, &err), FAR_INVALID);
+    assert_int_equal(far_vault_put(vault, NULL, &id, FAR_CODEC_ZSTD, block, FAR_BLOCK_BYTES + 1, &err), FAR_INVALID);
+    assert_int_equal(far_vault_put(vault, NULL, &id, (enum far_codec)9, block, 100, &err), FAR_INVALID);
     assert_false(has(id));
 }
 
@@ -143,8 +143,8 @@ static void a_second_writer_is_refused_and_readers_are_not(void **state)
     assert_int_equal(far_vault_sync(vault, &err), 0);
     assert_int_equal(far_vault_open(dir, NULL, &other, &err), FAR_BUSY);
     assert_int_equal(far_vault_open(dir, &read_only, &other, &err), 0);
-    assert_int_equal(far_vault_get(other, &id, true, block, &err), 0);
-    assert_int_equal(far_vault_put(other, &id, FAR_CODEC_RAW, block, FAR_BLOCK_BYTES, &err), FAR_CONFLICT);
+    assert_int_equal(far_vault_get(other, NULL, &id, true, block, &err), 0);
+    assert_int_equal(far_vault_put(other, NULL, &id, FAR_CODEC_RAW, block, FAR_BLOCK_BYTES, &err), FAR_CONFLICT);
     far_vault_close(other);
 }
 
@@ -164,7 +164,7 @@ static void a_vault_that_is_not_there_is_not_made_unasked(void **state)
 static struct far_replica *open_replica(uint64_t disk_id, uint64_t blocks, struct far_fence fence)
 {
     struct far_replica *replica;
-    int rc = far_replica_open(vault, disk_id, blocks * FAR_BLOCK_BYTES, &fence, &replica, &err);
+    int rc = far_replica_open(vault, NULL, disk_id, blocks * FAR_BLOCK_BYTES, &fence, &replica, &err);
     if (rc != 0) {
         print_message("# %s\n", err.message);
     }
@@ -318,11 +318,11 @@ static void older_fences_are_refused_also_after_reopening(void **state)
     far_replica_close(replica);
     reopen();
     for (size_t i = 0; i < 4; i++) {
-        assert_int_equal(far_replica_open(vault, 5, 10 * FAR_BLOCK_BYTES, &older[i], &replica, &err), FAR_CONFLICT);
+        assert_int_equal(far_replica_open(vault, NULL, 5, 10 * FAR_BLOCK_BYTES, &older[i], &replica, &err), FAR_CONFLICT);
     }
     far_replica_close(open_replica(5, 10, newest));
     far_replica_close(open_replica(5, 10, (struct far_fence){2, 0, 0, 0}));
-    assert_int_equal(far_replica_open(vault, 5, 10 * FAR_BLOCK_BYTES, &newest, &replica, &err), FAR_CONFLICT);
+    assert_int_equal(far_replica_open(vault, NULL, 5, 10 * FAR_BLOCK_BYTES, &newest, &replica, &err), FAR_CONFLICT);
 }
 
 static void a_newer_attempt_fences_off_the_handle_of_an_older_one(void **state)
@@ -365,7 +365,7 @@ static void a_disk_smaller_than_an_attempt_saw_it_begins_anew(void **state)
         far_replica_close(larger);
         far_replica_close(replica);
         reopen();
-        assert_int_equal(far_replica_open(vault, i, sizes[i] * FAR_BLOCK_BYTES, &first_fence, &replica, &err), FAR_CONFLICT);
+        assert_int_equal(far_replica_open(vault, NULL, i, sizes[i] * FAR_BLOCK_BYTES, &first_fence, &replica, &err), FAR_CONFLICT);
         replica = open_replica(i, sizes[i], next);
         far_replica_state(replica, &durable);
         assert_int_equal(durable.size_bytes, sizes[i] * FAR_BLOCK_BYTES);
@@ -383,7 +383,7 @@ static void a_disk_smaller_than_an_attempt_saw_it_begins_anew(void **state)
         far_replica_close(replica);
         assert_memory_equal(root.bytes, of_new.bytes, 32);
     }
-    assert_int_equal(far_replica_open(vault, 6, 0, &first_fence, &replica, &err), FAR_INVALID);
+    assert_int_equal(far_replica_open(vault, NULL, 6, 0, &first_fence, &replica, &err), FAR_INVALID);
 }
 
 /* ---- points ---- */
@@ -609,7 +609,7 @@ static void a_verification_can_be_canceled(void **state)
     struct far_replica *replica = open_replica(5, 10, first_fence);
     assert_int_equal(kit_write(vault, replica, 1, 1, &err), 0);
     struct far_hash256 root = seal(replica, 1);
-    assert_int_equal(far_point_open(vault, &root, &disk, &err), 0);
+    assert_int_equal(far_point_open(vault, NULL, &root, &disk, &err), 0);
     assert_int_equal(far_point_verify(disk, NULL, cancel, NULL, &result, &err), FAR_CANCELED);
     far_point_close(disk);
     far_replica_close(replica);
@@ -625,7 +625,7 @@ static void offline_recovery_gives_the_disk_back_beside_a_running_node(void **st
     struct far_recover_options options = {0};
     struct far_replica *replica;
     uint64_t size = 20 * FAR_BLOCK_BYTES + 777;
-    assert_int_equal(far_replica_open(vault, 5, size, &first_fence, &replica, &err), 0);
+    assert_int_equal(far_replica_open(vault, NULL, 5, size, &first_fence, &replica, &err), 0);
     for (uint64_t i = 0; i < 20; i += 3) {
         assert_int_equal(kit_write(vault, replica, i, i + 1, &err), 0);
     }

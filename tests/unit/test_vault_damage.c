@@ -39,7 +39,7 @@ static int set_up(void **state)
     struct far_hash256 root;
     snprintf(dir, sizeof dir, "%s", kit_folder());
     assert_int_equal(try_open(), 0);
-    assert_int_equal(far_replica_open(vault, DISK, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err), 0);
+    assert_int_equal(far_replica_open(vault, NULL, DISK, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err), 0);
     for (uint64_t i = 0; i < BLOCKS; i++) {
         assert_true(number_at(i) == 0 || kit_write(vault, replica, i, number_at(i), &err) == 0);
     }
@@ -190,10 +190,10 @@ static void a_damaged_block_is_not_had_and_a_new_put_heals_it(void **state)
     struct far_hash256 id = kit_id(1);
     flip("packs/00000001.pack", FAR_PACK_HEADER_BYTES + 64 + 1000, 1);
     assert_int_equal(try_open(), 0);
-    assert_int_equal(far_vault_has(vault, &id, 1, &there, &err), 0);
+    assert_int_equal(far_vault_has(vault, NULL, &id, 1, &there, &err), 0);
     assert_true(there); /* nobody has looked yet */
     assert_int_equal(look_at_point().blocks, 1);
-    assert_int_equal(far_vault_has(vault, &id, 1, &there, &err), 0);
+    assert_int_equal(far_vault_has(vault, NULL, &id, 1, &there, &err), 0);
     assert_false(there);
     assert_int_equal(kit_put(vault, 1, &id, &err), 0);
     assert_int_equal(far_vault_sync(vault, &err), 0);
@@ -266,7 +266,7 @@ static void a_torn_tail_is_cut_and_what_was_acknowledged_stays(void **state)
     assert_int_equal(try_open(), 0);
     assert_int_equal(kit_put(vault, 78, &id, &err), 0);
     assert_int_equal(far_vault_sync(vault, &err), 0);
-    assert_int_equal(far_vault_get(vault, &id, true, block, &err), 0);
+    assert_int_equal(far_vault_get(vault, NULL, &id, true, block, &err), 0);
 }
 
 static void a_last_pack_shorter_than_what_was_durable_is_named(void **state)
@@ -382,7 +382,7 @@ static void damaged_files_of_the_vault_and_of_a_replica_are_named(void **state)
     }
     flip("replicas/5.replica", 60, 1);
     assert_int_equal(try_open(), 0);
-    assert_int_equal(far_replica_open(vault, DISK, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err), FAR_CORRUPT);
+    assert_int_equal(far_replica_open(vault, NULL, DISK, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err), FAR_CORRUPT);
     assert_non_null(strstr(err.message, "5.replica"));
     assert_int_equal(look_at_point().damages, 0);
 }
@@ -398,7 +398,7 @@ static void fill_at(enum far_fault kind, uint64_t nth)
     static uint64_t attempt = 1;
     struct far_fence next = fence;
     next.attempt = ++attempt;
-    assert_int_equal(far_replica_open(vault, DISK, BLOCKS * FAR_BLOCK_BYTES, &next, &replica, &err), 0);
+    assert_int_equal(far_replica_open(vault, NULL, DISK, BLOCKS * FAR_BLOCK_BYTES, &next, &replica, &err), 0);
     far_fault_arm_from(kind, nth, ENOSPC);
     int rc = 0;
     uint64_t done = 0;
@@ -419,12 +419,12 @@ static void fill_at(enum far_fault kind, uint64_t nth)
     far_replica_close(replica);
     far_vault_close(vault);
     assert_int_equal(try_open(), 0);
-    assert_int_equal(far_replica_open(vault, DISK, BLOCKS * FAR_BLOCK_BYTES, &next, &replica, &err), 0);
+    assert_int_equal(far_replica_open(vault, NULL, DISK, BLOCKS * FAR_BLOCK_BYTES, &next, &replica, &err), 0);
     for (uint64_t i = 0; i < 120; i++) {
         struct far_hash256 id = kit_id(2000 + nth * 1000 + i);
         assert_int_equal(far_replica_get(replica, i, &leaf, &err), 0);
         assert_memory_equal(leaf.bytes, id.bytes, 32);
-        assert_int_equal(far_vault_get(vault, &id, true, block, &err), 0);
+        assert_int_equal(far_vault_get(vault, NULL, &id, true, block, &err), 0);
     }
     assert_int_equal(look_at_point().damages, 0);
     far_replica_close(replica);
@@ -471,7 +471,7 @@ static int live_once(const char *folder)
     struct far_hash256 root;
     struct far_verify_result result;
     int rc = far_vault_open(folder, &options, &one, &err);
-    rc = rc != 0 ? rc : far_replica_open(one, DISK, 3 * FAR_BLOCK_BYTES, &fence, &replica, &err);
+    rc = rc != 0 ? rc : far_replica_open(one, NULL, DISK, 3 * FAR_BLOCK_BYTES, &fence, &replica, &err);
     rc = rc != 0 ? rc : kit_write(one, replica, 1, 1, &err);
     rc = rc != 0 ? rc : far_replica_checkpoint(replica, 3, "v", &err);
     rc = rc != 0 ? rc : far_replica_root(replica, &root, &err);

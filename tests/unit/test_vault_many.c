@@ -20,7 +20,7 @@ static int set_up(void **state)
     (void)state;
     snprintf(dir, sizeof dir, "%s", kit_folder());
     assert_int_equal(far_vault_open(dir, &options, &vault, &err), 0);
-    assert_int_equal(far_replica_open(vault, 3, (uint64_t)DISK_BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err), 0);
+    assert_int_equal(far_replica_open(vault, NULL, 3, (uint64_t)DISK_BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err), 0);
     for (size_t i = 0; i < MANY; i++) {
         kit_block(i + 1, bytes[i]);
         leaves[i] = kit_id(i + 1);
@@ -45,7 +45,7 @@ static size_t count_there(void)
 {
     bool there[MANY];
     size_t count = 0;
-    assert_int_equal(far_vault_has(vault, leaves, MANY, there, &err), 0);
+    assert_int_equal(far_vault_has(vault, NULL, leaves, MANY, there, &err), 0);
     for (size_t i = 0; i < MANY; i++) {
         count += there[i];
     }
@@ -57,8 +57,8 @@ static void many_blocks_are_stored_and_read_back(void **state)
     static uint8_t block[FAR_BLOCK_BYTES];
     struct far_vault_stats stats;
     (void)state;
-    assert_int_equal(far_vault_put_many(vault, blocks, MANY, &err), 0);
-    assert_int_equal(far_vault_put_many(vault, blocks, MANY, &err), 0);
+    assert_int_equal(far_vault_put_many(vault, NULL, blocks, MANY, &err), 0);
+    assert_int_equal(far_vault_put_many(vault, NULL, blocks, MANY, &err), 0);
     far_vault_stats(vault, &stats);
     assert_int_equal(stats.blocks_put, MANY);
     assert_int_equal(stats.blocks_known, MANY);
@@ -67,7 +67,7 @@ static void many_blocks_are_stored_and_read_back(void **state)
         struct far_hash256 leaf;
         assert_int_equal(far_replica_get(replica, indices[i], &leaf, &err), 0);
         assert_memory_equal(leaf.bytes, leaves[i].bytes, 32);
-        assert_int_equal(far_vault_get(vault, &leaf, true, block, &err), 0);
+        assert_int_equal(far_vault_get(vault, NULL, &leaf, true, block, &err), 0);
         assert_memory_equal(block, bytes[i], FAR_BLOCK_BYTES);
     }
 }
@@ -77,7 +77,7 @@ static void a_block_twice_in_one_call_is_stored_once(void **state)
     struct far_vault_stats stats;
     (void)state;
     blocks[1] = blocks[0];
-    assert_int_equal(far_vault_put_many(vault, blocks, 2, &err), 0);
+    assert_int_equal(far_vault_put_many(vault, NULL, blocks, 2, &err), 0);
     far_vault_stats(vault, &stats);
     assert_int_equal(stats.blocks_put, 1);
     assert_int_equal(stats.blocks_known, 1);
@@ -87,7 +87,7 @@ static void one_bad_block_and_none_is_stored(void **state)
 {
     (void)state;
     blocks[MANY - 1].len = 17;
-    assert_int_equal(far_vault_put_many(vault, blocks, MANY, &err), FAR_INVALID);
+    assert_int_equal(far_vault_put_many(vault, NULL, blocks, MANY, &err), FAR_INVALID);
     assert_int_equal(count_there(), 0);
 }
 
@@ -95,7 +95,7 @@ static void a_leaf_without_its_block_is_not_set(void **state)
 {
     struct far_hash256 leaf;
     (void)state;
-    assert_int_equal(far_vault_put_many(vault, blocks, 2, &err), 0);
+    assert_int_equal(far_vault_put_many(vault, NULL, blocks, 2, &err), 0);
     assert_int_equal(far_replica_set_many(replica, indices, leaves, 3, &err), FAR_NOT_FOUND);
     indices[1] = DISK_BLOCKS;
     assert_int_equal(far_replica_set_many(replica, indices, leaves, 2, &err), FAR_INVALID);
