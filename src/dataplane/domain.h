@@ -5,13 +5,69 @@
  * (leaves, hashes of pages, roots) stays SHA-256 in each: only the names in the store differ. One vault holds several domains; whoever
  * lacks the key of one can use the others, rebuild the index and walk the packs all the same.
  *
- * Domains belong to their vault: they are opened with far_vault_domain_open() and stay until the vault is closed. Any thread. */
+ * Keys. The domain's *secret* never changes: ids come from it. The *key* (KEK) comes with each order, in generations; it seals the file
+ * domains/<uuid>.domain of a vault, and that is all it does. In there are the secret and the vault's own random *wrapping keys*, from
+ * which the data key of each pack is derived. So a new generation costs one small file: it is sealed anew, and packs from then on get a
+ * new wrapping key. The same is sealed to the cluster's recovery key too. Data of a domain whose file is gone is gone.
+ *
+ * Domains belong to their vault: far_vault_domain_open() gives them, they stay until the vault is closed. Any thread. */
 #ifndef FAR_DATAPLANE_DOMAIN_H
 #define FAR_DATAPLANE_DOMAIN_H
 
 #include "dataplane/map.h"
 
 struct far_domain;
+struct far_vault;
+
+enum {
+    FAR_DOMAIN_NAME_MAX = 63,
+    FAR_DOMAINS_MAX = 256,     /* of a vault; beyond: FAR_LIMIT */
+    FAR_DOMAIN_KEYS_MAX = 64,  /* wrapping keys of a domain; further generations share the last one */
+};
+
+/* What an order brings. */
+struct far_domain_keys {
+    uint8_t uuid[16];
+    char name[FAR_DOMAIN_NAME_MAX + 1];
+    uint8_t secret[32];      /* never changes */
+    uint32_t generation;     /* of key, from 1 */
+    uint8_t key[32];
+    uint32_t old_generation; /* an older one, for a vault that has not seen the newest yet; 0: none */
+    uint8_t old_key[32];
+    bool has_recovery_key;
+    uint8_t recovery_public[32]; /* to which the domain's file is sealed too */
+};
+
+/* The domain in this vault: unlocked with these keys, made if there is none (not read-only), and brought to the newest generation,
+ * durably, if its file has an older one. *ret_domain is good until the vault is closed.
+ * FAR_DENIED: the keys do not open it (the message names the domain); FAR_NOT_FOUND: read-only, and there is none; FAR_CONFLICT: it was
+ * destroyed; FAR_CORRUPT: its file is damaged; FAR_LIMIT: FAR_DOMAINS_MAX. */
+int far_vault_domain_open(struct far_vault *vault, const struct far_domain_keys *keys, const struct far_domain **ret_domain,
+                          struct far_error *err);
+/* Unlocks every domain of the vault that is sealed to this recovery key. FAR_DENIED: there are some, and it opens none. */
+int far_vault_domains_recover(struct far_vault *vault, const uint8_t recovery_private[32], struct far_error *err);
+/* The keys of the domain leave this vault for good; its data can never be read again. Nothing that is there is no error. */
+int far_vault_domain_destroy(struct far_vault *vault, const uint8_t uuid[16], struct far_error *err);
+
+/* The unlocked domain with this uuid (all zero bytes: the plain one, *ret_domain NULL). FAR_DENIED: its key is not here, or its file is
+ * damaged; FAR_CONFLICT: destroyed; FAR_NOT_FOUND: no such domain in this vault. The message names it. */
+int far_vault_domain_find(struct far_vault *vault, const uint8_t uuid[16], const struct far_domain **ret_domain,
+                          struct far_error *err);
+/* The same by its number in this vault. */
+int far_vault_domain_numbered(struct far_vault *vault, uint16_t number, const struct far_domain **ret_domain,
+                              struct far_error *err);
+
+enum far_domain_state { FAR_DOMAIN_LOCKED, FAR_DOMAIN_UNLOCKED, FAR_DOMAIN_DESTROYED, FAR_DOMAIN_DAMAGED };
+struct far_domain_info {
+    uint8_t uuid[16];
+    uint16_t number;
+    char name[FAR_DOMAIN_NAME_MAX + 1];
+    enum far_domain_state state;
+    uint32_t generation; /* of the key that its file is sealed with */
+    uint32_t key_count;  /* wrapping keys; 0 while it is locked */
+};
+/* What there is, by number; at most `max`. */
+size_t far_vault_domains(struct far_vault *vault, struct far_domain_info *ret_infos, size_t max);
 
 /* The name in the store of what has this hash. NULL: the hash itself. */
 void far_domain_id(const struct far_domain *domain, const struct far_hash256 *hash, struct far_hash256 *ret_id);

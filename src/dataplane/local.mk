@@ -50,6 +50,7 @@ nbdkit_farshore_plugin_la_DEPENDENCIES = libdataplane.la
 # the vault
 libdataplane_la_SOURCES += \
 	src/dataplane/domain.c src/dataplane/domain.h src/dataplane/domain_private.h \
+	src/dataplane/domain_crypt.c src/dataplane/domain_file.c \
 	src/dataplane/id_key.c src/dataplane/id_key.h \
 	src/dataplane/manifest.c src/dataplane/manifest.h \
 	src/dataplane/map.c src/dataplane/map.h src/dataplane/map_private.h \
@@ -58,6 +59,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/pack.c src/dataplane/pack.h src/dataplane/pack_format.c src/dataplane/pack_scan.c \
 	src/dataplane/replica.c src/dataplane/replica_file.c \
 	src/dataplane/vault.c src/dataplane/vault.h src/dataplane/vault_private.h \
+	src/dataplane/vault_domain.c \
 	src/dataplane/vault_index.c src/dataplane/vault_index.h src/dataplane/vault_index_check.c \
 	src/dataplane/vault_key.c \
 	src/dataplane/vault_open.c \

@@ -1,6 +1,6 @@
 /* The bytes of a manifest: see manifest.h and docs/FORMATS.md.
  *
- *   magic, version, length of the fields · the fields · public key · Ed25519 signature of all before it · XXH3 of all
+ *   magic, version, length of the fields · the fields, from version 1 on extensions · public key · Ed25519 signature of all before it · XXH3 of all
  *   before it
  *
  * The decoder trusts no length: every field is taken through a cursor that knows what is left. */
@@ -11,7 +11,8 @@
 #include <openssl/evp.h>
 #include <stdlib.h>
 
-enum { VERSION = 0, HEAD_BYTES = 16, TAIL_BYTES = 32 + 64 + 8, NAME_MAX_BYTES = 63 };
+enum { VERSION = 0, VERSION_EXTENDED = 1, EXTENSION_DOMAIN = 1, DOMAIN_BYTES = 16 + 2 };
+enum { HEAD_BYTES = 16, TAIL_BYTES = 32 + 64 + 8, NAME_MAX_BYTES = 63 };
 static const char magic[8] = "FARMANI0";
 
 static int append_le64(struct far_buf *buf, uint64_t value)
@@ -37,6 +38,19 @@ static int append_disk(struct far_buf *buf, const struct far_manifest_disk *disk
     return rc != 0 ? rc : append_name(buf, disk->name);
 }
 
+static bool is_extended(const struct far_manifest *manifest)
+{
+    return manifest->domain_number != 0;
+}
+
+static int append_extensions(const struct far_manifest *manifest, struct far_buf *buf)
+{
+    uint8_t bytes[2 + DOMAIN_BYTES] = {EXTENSION_DOMAIN, DOMAIN_BYTES};
+    memcpy(bytes + 2, manifest->domain_uuid, 16);
+    far_put_le16(bytes + 18, manifest->domain_number);
+    return is_extended(manifest) ? far_buf_append(buf, bytes, sizeof bytes) : 0;
+}
+
 static int append_fields(const struct far_manifest *manifest, struct far_buf *buf)
 {
     const uint64_t numbers[] = {manifest->incarnation_epoch, manifest->plan_id,       manifest->plan_epoch,
@@ -55,7 +69,7 @@ static int append_fields(const struct far_manifest *manifest, struct far_buf *bu
     for (uint32_t i = 0; rc == 0 && i < manifest->disk_count; i++) {
         rc = append_disk(buf, &manifest->disks[i]);
     }
-    return rc;
+    return rc != 0 ? rc : append_extensions(manifest, buf);
 }
 
 static int check_values(const struct far_manifest *manifest, struct far_error *err)
@@ -87,7 +101,7 @@ int far_manifest_encode(const struct far_manifest *manifest, struct far_buf *buf
         return rc;
     }
     memcpy(head, magic, 8);
-    far_put_le32(head + 8, VERSION);
+    far_put_le32(head + 8, is_extended(manifest) ? VERSION_EXTENDED : VERSION);
     rc = far_buf_append(buf, head, sizeof head);
     rc = rc != 0 ? rc : append_fields(manifest, buf);
     if (rc == 0) {
@@ -178,6 +192,19 @@ static void take_fields(struct cursor *cursor, struct far_manifest *manifest)
     }
 }
 
+/* Each a type, a length and so many bytes; one that is not known may change what the manifest means. */
+static void take_extensions(struct cursor *cursor, struct far_manifest *manifest)
+{
+    while (cursor->good && cursor->left > 0) {
+        const uint8_t *head = take(cursor, 2);
+        cursor->good = cursor->good && head[0] == EXTENSION_DOMAIN && head[1] == DOMAIN_BYTES && manifest->domain_number == 0;
+        const uint8_t *bytes = take(cursor, DOMAIN_BYTES);
+        memcpy(manifest->domain_uuid, bytes, 16);
+        manifest->domain_number = far_get_le16(bytes + 16);
+        cursor->good = cursor->good && manifest->domain_number != 0;
+    }
+}
+
 int far_manifest_decode(struct far_slice file, struct far_manifest *ret_manifest, struct far_error *err)
 {
     if (file.len < HEAD_BYTES + TAIL_BYTES || file.len > FAR_MANIFEST_BYTES_MAX || memcmp(file.data, magic, 8) != 0) {
@@ -186,9 +213,9 @@ int far_manifest_decode(struct far_slice file, struct far_manifest *ret_manifest
     if (far_get_le64(file.data + file.len - 8) != far_hash64(file.data, file.len - 8)) {
         return far_fail(err, FAR_CORRUPT, "checksum of the manifest is wrong");
     }
-    if (far_get_le32(file.data + 8) != VERSION) {
-        return far_fail(err, FAR_CORRUPT, "a manifest of version %u, this program knows %d",
-                        far_get_le32(file.data + 8), VERSION);
+    uint32_t version = far_get_le32(file.data + 8);
+    if (version > VERSION_EXTENDED) {
+        return far_fail(err, FAR_CORRUPT, "a manifest of version %u, this program knows %d", version, VERSION_EXTENDED);
     }
     struct far_manifest *manifest = calloc(1, sizeof *manifest);
     if (manifest == NULL) {
@@ -197,6 +224,9 @@ int far_manifest_decode(struct far_slice file, struct far_manifest *ret_manifest
     struct cursor cursor = {.p = file.data + HEAD_BYTES, .left = file.len - HEAD_BYTES - TAIL_BYTES, .good = true};
     cursor.good = far_get_le32(file.data + 12) == cursor.left;
     take_fields(&cursor, manifest);
+    if (version == VERSION_EXTENDED) {
+        take_extensions(&cursor, manifest);
+    }
     int rc = 0;
     if (!cursor.good || cursor.left != 0 || check_values(manifest, NULL) != 0) {
         rc = far_fail(err, FAR_CORRUPT, "the fields of the manifest do not fit");
@@ -274,7 +304,8 @@ static bool same_disk(const struct far_manifest_disk *a, const struct far_manife
 
 bool far_manifest_same(const struct far_manifest *a, const struct far_manifest *b)
 {
-    bool same = memcmp(a->cluster_uuid, b->cluster_uuid, 16) == 0 && a->incarnation_epoch == b->incarnation_epoch &&
+    bool same = memcmp(a->domain_uuid, b->domain_uuid, 16) == 0 && memcmp(a->cluster_uuid, b->cluster_uuid, 16) == 0 &&
+                a->incarnation_epoch == b->incarnation_epoch &&
                 a->plan_id == b->plan_id && a->plan_epoch == b->plan_epoch && a->workload_id == b->workload_id &&
                 a->point_id == b->point_id && a->checkpoint_id == b->checkpoint_id && a->job_id == b->job_id &&
                 a->frozen_at_ms == b->frozen_at_ms && a->fuzzy == b->fuzzy && a->disk_count == b->disk_count &&

@@ -34,7 +34,9 @@ struct far_manifest {
     bool fuzzy; /* nothing was frozen: blocks may be of different moments */
     uint32_t disk_count;
     struct far_manifest_disk disks[FAR_MANIFEST_DISKS_MAX];
+    uint8_t domain_uuid[16]; /* dedup domain (domain.h) of its disks; all zero: the plain one */
     /* filled in by the vault */
+    uint16_t domain_number; /* in it; 0: the plain one */
     uint64_t created_at_ms;
     uint64_t pack;        /* everything before this position of the packs was durable then */
     uint64_t pack_offset;

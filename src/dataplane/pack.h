@@ -11,7 +11,8 @@
 enum {
     FAR_PACK_HEADER_BYTES = 64,
     FAR_RECORD_HEADER_BYTES = 64,
-    FAR_RECORD_PAYLOAD_MAX = FAR_BLOCK_BYTES,
+    FAR_SEALED_OVERHEAD = 12 + 16, /* of an encrypted payload: nonce and tag */
+    FAR_RECORD_PAYLOAD_MAX = FAR_BLOCK_BYTES + FAR_SEALED_OVERHEAD,
     FAR_PACK_BUFFER_BYTES = 512 << 10, /* stays in a core's cache until it is written */
     FAR_PACK_FILES_MAX = 32, /* open for reading at once */
 };
@@ -26,9 +27,11 @@ enum far_record_type {
 struct far_record {
     uint8_t type;  /* enum far_record_type */
     uint8_t codec; /* enum far_codec */
+    uint16_t domain;   /* number in this vault; 0: the plain one */
+    uint32_t key_pack; /* encrypted: number of the pack whose data key it has; it may have been moved since */
     uint32_t stored_len;
     uint32_t raw_len;
-    struct far_hash256 id;
+    struct far_hash256 id; /* in the store: far_domain_id() */
     uint64_t sum; /* XXH3 of the stored bytes */
 };
 
@@ -47,7 +50,12 @@ void far_record_encode(const struct far_record *record, uint8_t ret_header[FAR_R
 /* FAR_CORRUPT: no record starts here, or its header is damaged. */
 int far_record_decode(const uint8_t header[FAR_RECORD_HEADER_BYTES], struct far_record *ret_record,
                       struct far_error *err);
-/* Check the stored bytes and uncompress them into raw_max bytes. FAR_CORRUPT. */
+/* The stored bytes, as they are, have the sum that the header names. FAR_CORRUPT. */
+int far_record_check(const struct far_record *record, const void *stored, struct far_error *err);
+/* Uncompress what was checked (and decrypted) into raw_max bytes. FAR_CORRUPT. */
+int far_record_unpack(const struct far_record *record, const void *packed, size_t len, void *ret_raw, size_t raw_max,
+                      struct far_error *err);
+/* Both, of a record that is not encrypted. */
 int far_record_open(const struct far_record *record, const void *stored, void *ret_raw, size_t raw_max,
                     struct far_error *err);
 void far_pack_header_encode(uint32_t number, const uint8_t vault_uuid[16], uint8_t ret_header[FAR_PACK_HEADER_BYTES]);

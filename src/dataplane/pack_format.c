@@ -30,9 +30,9 @@ void far_record_encode(const struct far_record *record, uint8_t ret_header[FAR_R
     far_put_le32(ret_header, RECORD_MAGIC);
     ret_header[4] = record->type;
     ret_header[5] = record->codec;
-    far_put_le16(ret_header + 6, 0);
+    far_put_le16(ret_header + 6, record->domain);
     far_put_le32(ret_header + 8, record->stored_len);
-    far_put_le32(ret_header + 12, record->raw_len);
+    far_put_le32(ret_header + 12, record->domain == 0 ? record->raw_len : record->key_pack);
     memcpy(ret_header + 16, record->id.bytes, 32);
     far_put_le64(ret_header + 48, record->sum);
     far_put_le64(ret_header + 56, far_hash64(ret_header, 56));
@@ -50,42 +50,58 @@ int far_record_decode(const uint8_t header[FAR_RECORD_HEADER_BYTES], struct far_
     struct far_record record = {
         .type = header[4],
         .codec = header[5],
+        .domain = far_get_le16(header + 6),
         .stored_len = far_get_le32(header + 8),
-        .raw_len = far_get_le32(header + 12),
         .sum = far_get_le64(header + 48),
     };
     memcpy(record.id.bytes, header + 16, 32);
     uint32_t raw_max = raw_max_of(record.type);
-    if (raw_max == 0 || record.codec > FAR_CODEC_ZSTD || far_get_le16(header + 6) != 0) {
+    bool keyed = record.domain != 0;
+    if (raw_max == 0 || record.codec > FAR_CODEC_ZSTD || (keyed && record.type == FAR_RECORD_SEAL)) {
         return far_fail(err, FAR_CORRUPT, "a record of an unknown type or codec");
     }
-    bool raw_good = record.codec != FAR_CODEC_RAW || record.stored_len == record.raw_len;
-    if (record.raw_len != raw_max || record.stored_len == 0 || record.stored_len > FAR_RECORD_PAYLOAD_MAX ||
-        !raw_good) {
+    uint32_t word = far_get_le32(header + 12), overhead = keyed ? FAR_SEALED_OVERHEAD : 0;
+    record.raw_len = keyed ? raw_max : word;
+    record.key_pack = keyed ? word : 0;
+    bool raw_good = record.codec != FAR_CODEC_RAW || record.stored_len == record.raw_len + overhead;
+    if (record.raw_len != raw_max || record.stored_len <= overhead || record.stored_len > FAR_BLOCK_BYTES + overhead || !raw_good) {
         return far_fail(err, FAR_CORRUPT, "a record with impossible lengths");
     }
     *ret_record = record;
     return 0;
 }
 
-int far_record_open(const struct far_record *record, const void *stored, void *ret_raw, size_t raw_max,
-                    struct far_error *err)
+int far_record_check(const struct far_record *record, const void *stored, struct far_error *err)
 {
-    if (far_hash64(stored, record->stored_len) != record->sum) {
-        return far_fail(err, FAR_CORRUPT, "checksum (XXH3) of the stored bytes is wrong");
-    }
+    bool good = far_hash64(stored, record->stored_len) == record->sum;
+    return good ? 0 : far_fail(err, FAR_CORRUPT, "checksum (XXH3) of the stored bytes is wrong");
+}
+
+int far_record_unpack(const struct far_record *record, const void *packed, size_t len, void *ret_raw, size_t raw_max,
+                      struct far_error *err)
+{
     if (record->raw_len > raw_max) {
         return far_fail(err, FAR_CORRUPT, "a record of another kind than expected");
     }
     if (record->codec == FAR_CODEC_RAW) {
-        memcpy(ret_raw, stored, record->raw_len);
+        memcpy(ret_raw, packed, record->raw_len);
         return 0;
     }
-    size_t n = ZSTD_decompress(ret_raw, record->raw_len, stored, record->stored_len);
+    size_t n = ZSTD_decompress(ret_raw, record->raw_len, packed, len);
     if (ZSTD_isError(n) || n != record->raw_len) {
         return far_fail(err, FAR_CORRUPT, "the stored bytes do not uncompress");
     }
     return 0;
+}
+
+int far_record_open(const struct far_record *record, const void *stored, void *ret_raw, size_t raw_max,
+                    struct far_error *err)
+{
+    int rc = far_record_check(record, stored, err);
+    if (rc == 0 && record->domain != 0) {
+        rc = far_fail(err, FAR_CORRUPT, "an encrypted record where none can be");
+    }
+    return rc == 0 ? far_record_unpack(record, stored, record->stored_len, ret_raw, raw_max, err) : rc;
 }
 
 void far_pack_header_encode(uint32_t number, const uint8_t vault_uuid[16], uint8_t ret_header[FAR_PACK_HEADER_BYTES])

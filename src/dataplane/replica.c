@@ -226,21 +226,22 @@ static void fence_off(struct far_vault *vault, uint64_t disk_id)
     }
 }
 
-/* What an attempt wrote of a larger disk is nothing to go on from: that no point is larger, who orders has seen to. */
-static void begin_anew(struct far_replica_file *file, uint64_t size_bytes)
+/* What an attempt wrote of a larger disk is nothing to go on from: that no point is larger, who orders has seen to. Nor is what lies in
+ * another domain. */
+static void begin_anew(struct far_replica_file *file, uint16_t domain, uint64_t size_bytes)
 {
     *file = (struct far_replica_file){
-        .disk_id = file->disk_id, .fence = file->fence, .size_bytes = size_bytes, .durable = file->durable};
+        .disk_id = file->disk_id, .fence = file->fence, .domain = domain, .size_bytes = size_bytes, .durable = file->durable};
     file->top = *far_map_zero(8 * far_map_height(size_bytes));
 }
 
 /* The durable state of the disk, or that of an empty one if there is none yet. */
-static int read_state(struct far_vault *vault, uint64_t disk_id, uint64_t size_bytes,
+static int read_state(struct far_vault *vault, const struct far_domain *domain, uint64_t disk_id, uint64_t size_bytes,
                       struct far_replica_file *ret_file, struct far_error *err)
 {
     int rc = far_replica_file_read(vault, disk_id, ret_file, err);
     if (rc == FAR_NOT_FOUND) {
-        *ret_file = (struct far_replica_file){.disk_id = disk_id, .size_bytes = size_bytes};
+        *ret_file = (struct far_replica_file){.disk_id = disk_id, .domain = far_domain_number(domain), .size_bytes = size_bytes};
         ret_file->top = *far_map_zero(8 * far_map_height(size_bytes));
         rc = 0;
     }
@@ -248,10 +249,10 @@ static int read_state(struct far_vault *vault, uint64_t disk_id, uint64_t size_b
 }
 
 /* Take the disk over: the new fence is durable, older handles are fenced off. Under replicas_lock. */
-static int enter_fence(struct far_vault *vault, uint64_t disk_id, uint64_t size_bytes, const struct far_fence *fence,
-                       struct far_replica_file *ret_file, struct far_error *err)
+static int enter_fence(struct far_vault *vault, const struct far_domain *domain, uint64_t disk_id, uint64_t size_bytes,
+                       const struct far_fence *fence, struct far_replica_file *ret_file, struct far_error *err)
 {
-    int rc = read_state(vault, disk_id, size_bytes, ret_file, err);
+    int rc = read_state(vault, domain, disk_id, size_bytes, ret_file, err);
     if (rc != 0) {
         return rc;
     }
@@ -260,9 +261,9 @@ static int enter_fence(struct far_vault *vault, uint64_t disk_id, uint64_t size_
                         (unsigned long long)disk_id);
     }
     fence_off(vault, disk_id);
-    rc = read_state(vault, disk_id, size_bytes, ret_file, err); /* it may just have made a checkpoint */
-    if (rc == 0 && size_bytes < ret_file->size_bytes) {
-        begin_anew(ret_file, size_bytes);
+    rc = read_state(vault, domain, disk_id, size_bytes, ret_file, err); /* it may just have made a checkpoint */
+    if (rc == 0 && (size_bytes < ret_file->size_bytes || ret_file->domain != far_domain_number(domain))) {
+        begin_anew(ret_file, far_domain_number(domain), size_bytes);
     }
     if (rc == 0) {
         ret_file->fence = *fence;
@@ -304,7 +305,7 @@ int far_replica_open(struct far_vault *vault, const struct far_domain *domain, u
     far_mutex_init_brief(&replica->lock);
     __atomic_add_fetch(&vault->replicas_open, 1, __ATOMIC_RELAXED);
     pthread_mutex_lock(&vault->replicas_lock);
-    rc = enter_fence(vault, disk_id, size_bytes, fence, &replica->file, err);
+    rc = enter_fence(vault, domain, disk_id, size_bytes, fence, &replica->file, err);
     if (rc == 0) {
         rc = load_tree(replica, size_bytes, &replica->file.top, replica->file.size_bytes, err);
     }

@@ -11,14 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { VERSION = 0, SUM_AT = FAR_REPLICA_FILE_BYTES - 8, REF_AT = 160, REF_MAX = 128 };
+enum { VERSION = 0, VERSION_KEYED = 1, SUM_AT = FAR_REPLICA_FILE_BYTES - 8, REF_AT = 160, REF_MAX = 128 };
 static const char magic[8] = "FARREPL0";
 
 void far_replica_file_encode(const struct far_replica_file *file, uint8_t ret_bytes[FAR_REPLICA_FILE_BYTES])
 {
     memset(ret_bytes, 0, FAR_REPLICA_FILE_BYTES);
     memcpy(ret_bytes, magic, 8);
-    far_put_le32(ret_bytes + 8, VERSION);
+    far_put_le32(ret_bytes + 8, file->domain != 0 ? VERSION_KEYED : VERSION);
     far_put_le64(ret_bytes + 16, file->disk_id);
     far_put_le64(ret_bytes + 24, file->fence.incarnation_epoch);
     far_put_le64(ret_bytes + 32, file->fence.plan_epoch);
@@ -30,6 +30,7 @@ void far_replica_file_encode(const struct far_replica_file *file, uint8_t ret_by
     far_put_le64(ret_bytes + 104, file->frontier_blocks);
     far_put_le64(ret_bytes + 112, file->durable.pack);
     far_put_le64(ret_bytes + 120, file->durable.offset);
+    far_put_le16(ret_bytes + 128, file->domain);
     memcpy(ret_bytes + REF_AT, file->freeze_ref, strnlen(file->freeze_ref, REF_MAX));
     far_put_le64(ret_bytes + SUM_AT, far_hash64(ret_bytes, SUM_AT));
 }
@@ -42,8 +43,9 @@ int far_replica_file_decode(struct far_slice bytes, struct far_replica_file *ret
     if (far_get_le64(bytes.data + SUM_AT) != far_hash64(bytes.data, SUM_AT)) {
         return far_fail(err, FAR_CORRUPT, "its checksum is wrong");
     }
-    if (far_get_le32(bytes.data + 8) != VERSION) {
-        return far_fail(err, FAR_CORRUPT, "version %u, this program knows %d", far_get_le32(bytes.data + 8), VERSION);
+    uint32_t version = far_get_le32(bytes.data + 8);
+    if (version > VERSION_KEYED) {
+        return far_fail(err, FAR_CORRUPT, "version %u, this program knows %d", version, VERSION_KEYED);
     }
     struct far_replica_file file = {
         .disk_id = far_get_le64(bytes.data + 16),
@@ -51,6 +53,7 @@ int far_replica_file_decode(struct far_slice bytes, struct far_replica_file *ret
         .fence.plan_epoch = far_get_le64(bytes.data + 32),
         .fence.job = far_get_le64(bytes.data + 40),
         .fence.attempt = far_get_le64(bytes.data + 48),
+        .domain = version == VERSION ? 0 : far_get_le16(bytes.data + 128),
         .size_bytes = far_get_le64(bytes.data + 56),
         .job = far_get_le64(bytes.data + 96),
         .frontier_blocks = far_get_le64(bytes.data + 104),

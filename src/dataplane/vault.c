@@ -5,6 +5,8 @@
  * than the disk. If the index cannot be written (no space), `committing` stays and the next sync goes on with it. */
 #include "dataplane/vault_private.h"
 
+#include "dataplane/domain_private.h"
+
 #include "base/file.h"
 #include "base/hash.h"
 
@@ -214,6 +216,57 @@ static int append_locked(struct far_vault *vault, const struct far_record *recor
     return 0;
 }
 
+/* Wait until there is room for a name. Under lock, which is let go meanwhile. */
+static int make_room(struct far_vault *vault, struct far_error *err)
+{
+    int rc = 0;
+    while (rc == 0 && vault->waiting.count >= FAR_WAITING_MAX) {
+        pthread_mutex_unlock(&vault->lock);
+        rc = far_vault_sync(vault, err);
+        pthread_mutex_lock(&vault->lock);
+    }
+    return rc;
+}
+
+/* One record that is not there yet, encrypted; record->stored_len is of the plain bytes. */
+static int store_sealed(struct far_vault *vault, const struct far_domain *domain, struct far_record *record, const void *plain,
+                        struct far_error *err)
+{
+    uint8_t *stored = far_domain_scratch();
+    if (stored == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory to encrypt");
+    }
+    pthread_mutex_lock(&vault->lock);
+    uint32_t pack = vault->packs.last != 0 ? vault->packs.last : 1;
+    pthread_mutex_unlock(&vault->lock);
+    int rc = far_domain_seal(domain, pack, record, plain, record->stored_len, stored, err);
+    if (rc != 0) {
+        return rc;
+    }
+    record->sum = far_hash64(stored, record->stored_len);
+    pthread_mutex_lock(&vault->lock);
+    rc = make_room(vault, err);
+    rc = rc == 0 ? append_locked(vault, record, stored, err) : rc;
+    pthread_mutex_unlock(&vault->lock);
+    return rc;
+}
+
+/* In a keyed domain: each is encrypted outside the lock, and appended while it is still in the cache. */
+static int store_keyed(struct far_vault *vault, const struct far_domain *domain, struct far_record *records,
+                       const void *const *stored, const bool *known, size_t count, struct far_error *err)
+{
+    uint64_t blocks_known = 0;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        blocks_known += known[i] && records[i].type == FAR_RECORD_BLOCK;
+        rc = known[i] ? 0 : store_sealed(vault, domain, &records[i], stored[i], err);
+    }
+    pthread_mutex_lock(&vault->lock);
+    vault->stats.blocks_known += blocks_known;
+    pthread_mutex_unlock(&vault->lock);
+    return rc;
+}
+
 /* At most PUT_BATCH records, named by their hashes; the lock is taken once for all that are not there yet. The zero block is. */
 static int store_batch(struct far_vault *vault, const struct far_domain *domain, struct far_record *records,
                        const void *const *stored, size_t count, struct far_error *err)
@@ -229,6 +282,9 @@ static int store_batch(struct far_vault *vault, const struct far_domain *domain,
     for (size_t i = 0; rc == 0 && i < count; i++) {
         known[i] = known[i] || zero[i];
     }
+    if (rc == 0 && domain != NULL) {
+        return store_keyed(vault, domain, records, stored, known, count, err);
+    }
     for (size_t i = 0; rc == 0 && i < count; i++) {
         records[i].sum = known[i] ? 0 : far_hash64(stored[i], records[i].stored_len);
     }
@@ -237,11 +293,7 @@ static int store_batch(struct far_vault *vault, const struct far_domain *domain,
     }
     pthread_mutex_lock(&vault->lock);
     for (size_t i = 0; rc == 0 && i < count; i++) {
-        while (rc == 0 && !known[i] && vault->waiting.count >= FAR_WAITING_MAX) {
-            pthread_mutex_unlock(&vault->lock);
-            rc = far_vault_sync(vault, err);
-            pthread_mutex_lock(&vault->lock);
-        }
+        rc = known[i] ? 0 : make_room(vault, err);
         if (rc == 0 && known[i]) {
             vault->stats.blocks_known += records[i].type == FAR_RECORD_BLOCK;
         } else if (rc == 0) {
@@ -431,8 +483,8 @@ static int read_stored(struct far_vault *vault, struct far_place place, uint8_t 
 }
 
 /* Read, check and uncompress what is at a place. */
-static int open_place(struct far_vault *vault, struct far_place place, uint8_t type, const struct far_hash256 *id,
-                      void *ret_raw, size_t raw_len, struct far_error *err)
+static int open_place(struct far_vault *vault, const struct far_domain *domain, struct far_place place, uint8_t type,
+                      const struct far_hash256 *id, void *ret_raw, size_t raw_len, struct far_error *err)
 {
     uint8_t stored[FAR_RECORD_HEADER_BYTES + FAR_RECORD_PAYLOAD_MAX];
     struct far_record record;
@@ -446,12 +498,20 @@ static int open_place(struct far_vault *vault, struct far_place place, uint8_t t
     if (rc != 0) {
         return rc;
     }
-    bool expected = record.type == type && record.raw_len == raw_len && far_hash256_equal(&record.id, id) &&
+    bool expected = record.type == type && record.domain == far_domain_number(domain) && record.raw_len == raw_len &&
+                    far_hash256_equal(&record.id, id) &&
                     record.stored_len + FAR_RECORD_HEADER_BYTES == place.length;
     if (!expected) {
         return far_fail(err, FAR_CORRUPT, "another record than expected");
     }
-    return far_record_open(&record, stored + FAR_RECORD_HEADER_BYTES, ret_raw, raw_len, err);
+    uint8_t *payload = stored + FAR_RECORD_HEADER_BYTES;
+    size_t len = record.stored_len;
+    rc = far_record_check(&record, payload, err);
+    if (rc == 0 && domain != NULL) {
+        rc = far_domain_unseal(domain, &record, payload, payload, err);
+        len -= FAR_SEALED_OVERHEAD;
+    }
+    return rc == 0 ? far_record_unpack(&record, payload, len, ret_raw, raw_len, err) : rc;
 }
 
 int far_vault_load(struct far_vault *vault, const struct far_domain *domain, uint8_t type, const struct far_hash256 *hash,
@@ -470,7 +530,7 @@ int far_vault_load(struct far_vault *vault, const struct far_domain *domain, uin
         far_hex_encode(id.bytes, 32, hex);
         return far_fail(err, FAR_NOT_FOUND, "vault '%s' holds nothing with id %s", vault->dir, hex);
     }
-    rc = open_place(vault, place, type, &id, ret_raw, raw_len, &cause);
+    rc = open_place(vault, domain, place, type, &id, ret_raw, raw_len, &cause);
     if (rc == FAR_CORRUPT) {
         return name_damage(vault, place, &id, cause.message, err);
     }

@@ -20,7 +20,8 @@
 #include <unistd.h>
 
 enum {
-    VERSION = 0,
+    VERSION = 0,       /* of its files */
+    VERSION_KEYED = 1, /* of `vault`: there are encrypted records */
     META_BYTES = 96,
     KEY_BYTES = 56,
     PACK_BYTES_DEFAULT = 256 << 20,
@@ -50,6 +51,27 @@ static int write_key(const struct far_vault *vault, struct far_error *err)
     return far_file_replace(path, bytes, sizeof bytes, 0600, err);
 }
 
+int far_vault_mark_keyed(struct far_vault *vault, struct far_error *err)
+{
+    char path[4096];
+    uint8_t bytes[META_BYTES];
+    struct far_buf buf;
+    path_in(vault, "vault", path, sizeof path);
+    far_buf_init(&buf, META_BYTES);
+    int rc = far_file_read(path, &buf, err);
+    if (rc == 0 && (buf.len != META_BYTES || far_get_le64(buf.data + 88) != far_hash64(buf.data, 88))) {
+        rc = far_fail(err, FAR_CORRUPT, "'%s' is damaged", path);
+    }
+    if (rc == 0 && far_get_le32(buf.data + 8) == VERSION) {
+        memcpy(bytes, buf.data, sizeof bytes);
+        far_put_le32(bytes + 8, VERSION_KEYED);
+        far_put_le64(bytes + 88, far_hash64(bytes, 88));
+        rc = far_file_replace(path, bytes, sizeof bytes, 0600, err);
+    }
+    far_buf_done(&buf);
+    return rc;
+}
+
 static int write_meta(const struct far_vault *vault, struct far_error *err)
 {
     char path[4096];
@@ -65,16 +87,16 @@ static int write_meta(const struct far_vault *vault, struct far_error *err)
     return far_file_replace(path, bytes, sizeof bytes, 0600, err);
 }
 
-/* A file of exactly len bytes with this magic and a checksum at its end. */
-static int read_small(const struct far_vault *vault, const char *name, const char magic[8], uint8_t *bytes, size_t len,
-                      struct far_error *err)
+/* A file of exactly len bytes with this magic, a version that is known and a checksum at its end. */
+static int read_small(const struct far_vault *vault, const char *name, const char magic[8], uint32_t version_max, uint8_t *bytes,
+                      size_t len, struct far_error *err)
 {
     char path[4096];
     struct far_buf buf;
     path_in(vault, name, path, sizeof path);
     far_buf_init(&buf, len);
     int rc = far_file_read(path, &buf, err);
-    bool good = rc == 0 && buf.len == len && memcmp(buf.data, magic, 8) == 0 && far_get_le32(buf.data + 8) == VERSION &&
+    bool good = rc == 0 && buf.len == len && memcmp(buf.data, magic, 8) == 0 && far_get_le32(buf.data + 8) <= version_max &&
                 far_get_le64(buf.data + len - 8) == far_hash64(buf.data, len - 8);
     if (good) {
         memcpy(bytes, buf.data, len);
@@ -88,7 +110,7 @@ static int read_small(const struct far_vault *vault, const char *name, const cha
 static int read_meta(struct far_vault *vault, struct far_error *err)
 {
     uint8_t bytes[META_BYTES];
-    int rc = read_small(vault, "vault", meta_magic, bytes, sizeof bytes, err);
+    int rc = read_small(vault, "vault", meta_magic, VERSION_KEYED, bytes, sizeof bytes, err);
     if (rc == 0) {
         memcpy(vault->uuid, bytes + 16, 16);
         memcpy(vault->public_key, bytes + 32, 32);
@@ -100,7 +122,7 @@ static int read_key(struct far_vault *vault, struct far_error *err)
 {
     uint8_t bytes[KEY_BYTES];
     uint8_t public_key[32];
-    int rc = read_small(vault, "vault.key", key_magic, bytes, sizeof bytes, err);
+    int rc = read_small(vault, "vault.key", key_magic, VERSION, bytes, sizeof bytes, err);
     if (rc == FAR_NOT_FOUND) {
         return far_fail(err, FAR_CORRUPT, "vault '%s' has lost its key file vault.key", vault->dir);
     }
@@ -237,6 +259,7 @@ static int open_parts(struct far_vault *vault, const struct far_vault_options *o
     rc = rc != 0 ? rc : far_waiting_init(&vault->waiting, err);
     rc = rc != 0 ? rc : far_waiting_init(&vault->committing, err);
     rc = rc != 0 ? rc : far_pages_init(&vault->pages, cache / 2, err);
+    rc = rc != 0 ? rc : far_vault_domains_list(vault, err);
     rc = rc != 0 ? rc : open_index(vault, &position, err);
     return rc != 0 ? rc : far_vault_repair(vault, position, err);
 }
@@ -272,6 +295,7 @@ int far_vault_open(const char *dir, const struct far_vault_options *options, str
     far_mutex_init_brief(&vault->lock);
     pthread_mutex_init(&vault->sync_lock, NULL);
     pthread_mutex_init(&vault->replicas_lock, NULL);
+    pthread_mutex_init(&vault->domains_lock, NULL);
     rc = open_files(vault, options, err);
     if (rc == 0) {
         rc = open_parts(vault, options, err);
@@ -315,6 +339,8 @@ void far_vault_close(struct far_vault *vault)
     if (vault->lock_fd >= 0) {
         close(vault->lock_fd);
     }
+    far_vault_domains_done(vault);
+    pthread_mutex_destroy(&vault->domains_lock);
     pthread_mutex_destroy(&vault->replicas_lock);
     pthread_mutex_destroy(&vault->sync_lock);
     pthread_mutex_destroy(&vault->lock);

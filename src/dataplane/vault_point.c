@@ -54,9 +54,9 @@ int far_point_open_disk(struct far_vault *vault, uint64_t point_id, const char *
     if (rc == 0 && i == manifest->disk_count) {
         rc = far_fail(err, FAR_NOT_FOUND, "point %llu has no disk '%.63s'", (unsigned long long)point_id, disk);
     }
-    if (rc == 0) {
-        rc = far_point_open(vault, NULL, &manifest->disks[i].root, ret_point, err);
-    }
+    const struct far_domain *domain = NULL;
+    rc = rc == 0 ? far_vault_domain_find(vault, manifest->domain_uuid, &domain, err) : rc;
+    rc = rc == 0 ? far_point_open(vault, domain, &manifest->disks[i].root, ret_point, err) : rc;
     free(manifest);
     return rc;
 }

@@ -1,6 +1,6 @@
 /* Shared by the files of the vault only: what a vault is, and who guards which part of it.
  *
- * Order of locks: replicas_lock, a replica's lock, sync_lock, lock; pages.lock is taken alone. Reading a pack file needs
+ * Order of locks: domains_lock, replicas_lock, a replica's lock, sync_lock, lock; pages.lock is taken alone. Reading a pack file needs
  * none. */
 #ifndef FAR_DATAPLANE_VAULT_PRIVATE_H
 #define FAR_DATAPLANE_VAULT_PRIVATE_H
@@ -61,6 +61,9 @@ struct far_vault {
     size_t damaged_count;
     struct far_vault_stats stats;
     struct far_pages pages;
+    pthread_mutex_t domains_lock; /* the list below; before `lock` */
+    struct far_domain *domains[FAR_DOMAINS_MAX];
+    size_t domain_count;
     uint64_t dirty_pages_max; /* of all replicas together */
     uint64_t replicas_open;   /* atomic: they share dirty_pages_max */
     pthread_mutex_t replicas_lock;
@@ -107,6 +110,12 @@ int far_vault_root_load(struct far_vault *vault, const struct far_domain *domain
 int far_vault_root_store(struct far_vault *vault, const struct far_domain *domain, uint64_t size_bytes,
                          const struct far_hash256 *top, struct far_hash256 *ret_root, struct far_error *err);
 
+/* vault_domain.c */
+int far_vault_domains_list(struct far_vault *vault, struct far_error *err); /* at open: which there are */
+void far_vault_domains_done(struct far_vault *vault);
+/* vault_open.c: the vault says that it holds encrypted records, durably; a program that knows none refuses it from now on. */
+int far_vault_mark_keyed(struct far_vault *vault, struct far_error *err);
+
 /* vault_key.c */
 int far_vault_key_make(uint8_t ret_seed[32], uint8_t ret_public[32], struct far_error *err);
 int far_vault_public_of(const uint8_t seed[32], uint8_t ret_public[32], struct far_error *err);
@@ -115,6 +124,7 @@ int far_vault_public_of(const uint8_t seed[32], uint8_t ret_public[32], struct f
 struct far_replica_file {
     uint64_t disk_id;
     struct far_fence fence; /* the highest ever */
+    uint16_t domain; /* number; 0: the plain one */
     uint64_t size_bytes;
     struct far_hash256 top;
     uint64_t job;

@@ -68,13 +68,14 @@ int far_vault_point(struct far_vault *vault, uint64_t point_id, struct far_manif
 }
 
 /* Every root is here, with the size that the manifest says. */
-static int check_roots(struct far_vault *vault, const struct far_manifest *manifest, struct far_error *err)
+static int check_roots(struct far_vault *vault, const struct far_domain *domain, const struct far_manifest *manifest,
+                       struct far_error *err)
 {
     for (uint32_t i = 0; i < manifest->disk_count; i++) {
         const struct far_manifest_disk *disk = &manifest->disks[i];
         uint64_t size;
         struct far_hash256 top;
-        int rc = far_vault_root_load(vault, NULL, &disk->root, &size, &top, err);
+        int rc = far_vault_root_load(vault, domain, &disk->root, &size, &top, err);
         if (rc != 0) {
             far_error_context(err, "disk '%.63s' of point %" PRIu64, disk->name, manifest->point_id);
             return rc;
@@ -128,10 +129,13 @@ int far_vault_seal(struct far_vault *vault, const struct far_manifest *manifest,
     if (copy == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory to seal a point");
     }
+    const struct far_domain *domain = NULL;
     rc = already_sealed(vault, manifest, copy, err);
     if (rc == FAR_NOT_FOUND) {
         *copy = *manifest;
-        rc = check_roots(vault, copy, err);
+        rc = far_vault_domain_find(vault, manifest->domain_uuid, &domain, err);
+        copy->domain_number = far_domain_number(domain);
+        rc = rc == 0 ? check_roots(vault, domain, copy, err) : rc;
         if (rc == 0) {
             rc = far_vault_sync(vault, err);
         }
