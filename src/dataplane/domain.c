@@ -23,3 +23,8 @@ void far_domain_uuid(const struct far_domain *domain, uint8_t ret_uuid[16])
         memset(ret_uuid, 0, 16);
     }
 }
+
+const struct far_id_key *far_domain_id_key(const struct far_domain *domain)
+{
+    return domain != NULL ? &domain->ids : NULL;
+}

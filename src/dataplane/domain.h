@@ -17,6 +17,7 @@
 #include "dataplane/map.h"
 
 struct far_domain;
+struct far_id_key;
 struct far_vault;
 
 enum {
@@ -73,6 +74,10 @@ size_t far_vault_domains(struct far_vault *vault, struct far_domain_info *ret_in
 void far_domain_id(const struct far_domain *domain, const struct far_hash256 *hash, struct far_hash256 *ret_id);
 /* Its number in this vault, from 1; 0: the plain one. */
 uint16_t far_domain_number(const struct far_domain *domain);
+/* Of the key that its file is sealed with; 0: the plain one. */
+uint32_t far_domain_generation(struct far_vault *vault, const struct far_domain *domain);
+/* NULL: the plain one. What a target knows a source's offers by. */
+const struct far_id_key *far_domain_id_key(const struct far_domain *domain);
 /* All zero bytes for the plain one. */
 void far_domain_uuid(const struct far_domain *domain, uint8_t ret_uuid[16]);
 

@@ -133,6 +133,7 @@ static void attempt_free(struct far_attempt *attempt)
     pthread_cond_destroy(&attempt->wake);
     pthread_mutex_destroy(&attempt->mutex);
     pthread_mutex_destroy(&attempt->report_mutex);
+    explicit_bzero(&attempt->order.domain, sizeof attempt->order.domain);
     far_arena_done(&attempt->arena);
     free(attempt);
 }

@@ -15,6 +15,7 @@
 #define FAR_DATAPLANE_ENGINE_H
 
 #include "base/error.h"
+#include "dataplane/domain.h"
 #include "farshore/adapter.h"
 
 #include <stdbool.h>
@@ -127,6 +128,8 @@ struct far_engine_order {
     bool full;
     uint64_t due_ms; /* send, receive: when the promised RPO is broken, cluster time; 0: nothing is promised. Of the
                       * transfers that wait for memory, the one that is due first goes first */
+    bool has_domain; /* the plan's dedup domain is a keyed one */
+    struct far_domain_keys domain; /* send: uuid, name and secret alone (generation 0); at the target all of it */
     bool proven;     /* release: the view became a point, its place in the lineage of changes is kept */
 };
 
@@ -192,6 +195,7 @@ struct far_engine_report {
     int error_class;         /* enum far_class; FAR_OK but on failed */
     char error_message[400]; /* for the operator */
     uint64_t blocks_damaged;
+    uint64_t domain_generation; /* done, of what touched a keyed domain: of the key that its file in this vault is sealed with */
     bool full;     /* send: every byte of the view was hashed in this attempt */
     bool survives; /* freeze: the view outlives this process */
     bool shared;   /* freeze: and every node of the site can open it */

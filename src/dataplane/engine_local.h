@@ -152,6 +152,9 @@ void far_attempt_unref(struct far_attempt *attempt);
 /* engine_orders.c */
 int far_engine_check_order(const struct far_engine *engine, const struct far_engine_order *order,
                            struct far_error *err);
+/* The domain of the order in this node's vault; its generation into result (may be NULL). Errors as far_vault_domain_open(). */
+int far_attempt_domain(struct far_attempt *attempt, const struct far_domain **ret_domain, struct far_engine_report *result,
+                       struct far_error *err);
 int far_attempt_copy_order(struct far_attempt *attempt, const struct far_engine_order *order, struct far_error *err);
 
 /* engine_reports.c */

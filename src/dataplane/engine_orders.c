@@ -17,7 +17,24 @@ int far_engine_check_order(const struct far_engine *engine, const struct far_eng
     if (!source && engine->vault == NULL) {
         return far_fail(err, FAR_INVALID, "this node has no vault, it cannot be a target");
     }
+    if (order->has_domain && !source && order->domain.generation == 0) {
+        return far_fail(err, FAR_INVALID, "an order in domain '%.63s' without its key", order->domain.name);
+    }
     return 0;
+}
+
+int far_attempt_domain(struct far_attempt *attempt, const struct far_domain **ret_domain, struct far_engine_report *result,
+                       struct far_error *err)
+{
+    const struct far_domain *domain = NULL;
+    int rc = attempt->order.has_domain ? far_vault_domain_open(attempt->engine->vault, &attempt->order.domain, &domain, err) : 0;
+    if (rc == 0) {
+        *ret_domain = domain;
+    }
+    if (rc == 0 && result != NULL) {
+        result->domain_generation = far_domain_generation(attempt->engine->vault, domain);
+    }
+    return rc;
 }
 
 static const char *copy_string(struct far_arena *arena, const char *text)

@@ -1,7 +1,7 @@
 /* The bytes of a manifest: see manifest.h and docs/FORMATS.md.
  *
- *   magic, version, length of the fields · the fields, from version 1 on extensions · public key · Ed25519 signature of all before it · XXH3 of all
- *   before it
+ *   magic, version, length of the fields · the fields, from version 1 on extensions · public key · Ed25519 signature of
+ *   all before it · XXH3 of all before it
  *
  * The decoder trusts no length: every field is taken through a cursor that knows what is left. */
 #include "dataplane/manifest.h"

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/thread.h"
+#include "dataplane/id_key.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -156,6 +157,25 @@ static void session_end(struct far_receive *receive)
 
 /* ---- hello ---- */
 
+/* Has the source the secret of the domain? Without it nothing is answered. */
+static int check_proof(const struct far_receive *receive, const struct far_transfer_hello *hello, struct far_error *err)
+{
+    const struct far_id_key *key = far_domain_id_key(receive->domain);
+    uint8_t bound[FAR_TRANSFER_HEAD_MAX], proof[32];
+    if (key == NULL || !hello->keyed) {
+        return key == NULL && !hello->keyed ? 0
+               : far_fail(err, FAR_DENIED, "the source node speaks for %s dedup domain, expected is %s%.63s",
+                          hello->keyed ? "a keyed" : "the plain", key == NULL ? "the plain one" : "domain ", key == NULL ? "" : receive->attempt->order.domain.name);
+    }
+    far_hmac(&key->hello, bound, far_transfer_hello_bound(hello, bound), proof);
+    uint8_t differs = 0;
+    for (size_t i = 0; i < sizeof proof; i++) {
+        differs |= proof[i] ^ hello->proof[i];
+    }
+    return differs == 0 ? 0 : far_fail(err, FAR_DENIED, "the source node has not the secret of domain '%.63s'",
+                                       receive->attempt->order.domain.name);
+}
+
 static int check_hello(const struct far_receive *receive, const struct far_transfer_hello *hello, struct far_error *err)
 {
     const struct far_engine_order *order = &receive->attempt->order;
@@ -173,7 +193,7 @@ static int check_hello(const struct far_receive *receive, const struct far_trans
         (hello->has_base && memcmp(hello->base_root, order->base_root, 32) != 0)) {
         return far_fail(err, FAR_CONFLICT, "the source node starts from another point than this one");
     }
-    return 0;
+    return check_proof(receive, hello, err);
 }
 
 static int say_welcome(struct far_receive *receive, struct far_bstream *stream,
@@ -368,7 +388,7 @@ static int open_base(struct far_receive *receive, struct far_error *err)
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
-static int open_replica(struct far_receive *receive, bool *ret_has_all, struct far_error *err)
+static int open_replica(struct far_receive *receive, bool *ret_has_all, struct far_engine_report *result, struct far_error *err)
 {
     const struct far_engine_order *order = &receive->attempt->order;
     struct far_fence fence = {
@@ -381,7 +401,9 @@ static int open_replica(struct far_receive *receive, bool *ret_has_all, struct f
     receive->size_bytes = order->size_bytes;
     receive->blocks = far_map_block_count(order->size_bytes);
     atomic_store(&receive->attempt->bytes_total, order->size_bytes);
-    int rc = far_replica_open(receive->vault, receive->domain, order->disk_id, order->size_bytes, &fence, &receive->replica, err);
+    int rc = far_attempt_domain(receive->attempt, &receive->domain, result, err);
+    rc = rc != 0 ? rc : far_replica_open(receive->vault, receive->domain, order->disk_id, order->size_bytes, &fence,
+                                         &receive->replica, err);
     rc = rc == 0 ? open_base(receive, err) : rc;
     if (rc != 0) {
         return rc;
@@ -540,7 +562,7 @@ int far_run_receive(struct far_attempt *attempt, struct far_engine_report *resul
     }
     bool has_all = false;
     int rc = workers_init(receive, err);
-    rc = rc == 0 ? open_replica(receive, &has_all, err) : rc;
+    rc = rc == 0 ? open_replica(receive, &has_all, result, err) : rc;
     rc = rc == 0 && !has_all ? receive_disk(receive, err) : rc;
     struct far_hash256 root;
     rc = rc == 0 ? far_replica_root(receive->replica, &root, err) : rc;

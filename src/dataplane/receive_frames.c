@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "dataplane/id_key.h"
 
 #include <stdlib.h>
 
@@ -180,6 +181,21 @@ static bool is_news(struct far_receive *receive, uint64_t number)
     return news;
 }
 
+/* From here on what was offered is known by its hashes. */
+static int unveil(const struct far_receive *receive, struct far_transfer_offer *offer, struct far_error *err)
+{
+    const struct far_id_key *key = far_domain_id_key(receive->domain);
+    bool good = offer->keyed == (key != NULL);
+    for (size_t i = 0; good && key != NULL && i < offer->block_count; i++) {
+        struct far_hash256 id, veiled, hash;
+        memcpy(id.bytes, offer->ids[i], 32);
+        memcpy(veiled.bytes, offer->veiled[i], 32);
+        good = far_id_key_unveil(key, &id, &veiled, &hash);
+        memcpy(offer->ids[i], hash.bytes, good ? 32 : 0);
+    }
+    return good ? 0 : far_fail(err, FAR_DENIED, "the source node offers what is not of the dedup domain of this transfer");
+}
+
 static int take_offer(struct receive_lane *lane, const struct far_frame *frame, bool *ret_own, struct far_error *err)
 {
     struct far_receive *receive = lane->receive;
@@ -187,6 +203,7 @@ static int take_offer(struct receive_lane *lane, const struct far_frame *frame, 
     struct far_transfer_want want = {0};
     struct receive_group group;
     int rc = far_transfer_offer_decode(far_frame_head(frame), receive->blocks, &offer, err);
+    rc = rc == 0 ? unveil(receive, &offer, err) : rc;
     if (rc != 0) {
         return rc;
     }

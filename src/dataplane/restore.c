@@ -198,6 +198,7 @@ static int open_both(struct restore *restore, struct far_error *err)
     struct far_adapter_error said = {0};
     struct far_platform *platform;
     struct far_hash256 root;
+    const struct far_domain *domain;
     char ref[64];
     memcpy(root.bytes, order->root, sizeof root.bytes);
     int rc = check_target(restore->attempt->engine, order->target_path, err);
@@ -205,7 +206,8 @@ static int open_both(struct restore *restore, struct far_error *err)
         restore->outcome = FAR_ADAPTER_FATAL;
         return rc;
     }
-    rc = far_point_open(restore->attempt->engine->vault, NULL, &root, &restore->point, err);
+    rc = far_attempt_domain(restore->attempt, &domain, NULL, err);
+    rc = rc == 0 ? far_point_open(restore->attempt->engine->vault, domain, &root, &restore->point, err) : rc;
     rc = rc == 0 ? far_engine_platform(restore->attempt->engine, target_adapter(order), &platform, err) : rc;
     if (rc != 0) {
         return rc;

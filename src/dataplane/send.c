@@ -456,6 +456,8 @@ static int send_prepare(struct far_send *send, struct far_error *err)
     if (rc != 0) {
         return rc;
     }
+    send->keyed = order->has_domain;
+    rc = send->keyed ? far_id_key_init(&send->ids, order->domain.uuid, order->domain.secret, err) : 0;
     send->blocks = far_map_block_count(send->size_bytes);
     atomic_store(&send->attempt->bytes_total, send->size_bytes);
     for (size_t i = 0; rc == 0 && i < send->engine->config.worker_count; i++) {
@@ -491,6 +493,7 @@ static void send_free(struct far_send *send)
     far_source_map_free(send->map);
     pthread_mutex_destroy(&send->mutex);
     pthread_mutex_destroy(&send->plan_mutex);
+    explicit_bzero(&send->ids, sizeof send->ids);
     send_missed_done(&send->missed);
     pthread_cond_destroy(&send->work);
     pthread_cond_destroy(&send->out);

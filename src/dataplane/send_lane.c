@@ -74,12 +74,16 @@ static int say_hello(struct send_lane *lane, struct far_bstream *stream, bool jo
         .frontier_block = joins ? 0 : send->list_failed ? 0 : far_source_map_known(send->map),
         .has_base = order->has_base_root,
         .joins = joins,
+        .keyed = send->keyed,
     };
     uint8_t head[FAR_TRANSFER_HEAD_MAX];
     memcpy(hello.session, send->session, sizeof hello.session);
     memcpy(hello.base_root, order->base_root, sizeof hello.base_root);
     snprintf(hello.freeze_ref, sizeof hello.freeze_ref, "%s", order->freeze_ref);
     uint64_t idle_ms = send->engine->config.idle_ms, began_ns = far_clock_monotonic_ns();
+    if (send->keyed) {
+        far_hmac(&send->ids.hello, head, far_transfer_hello_bound(&hello, head), hello.proof);
+    }
     size_t len = far_transfer_hello_encode(&hello, head);
     int rc = far_frame_write(stream, FAR_TRANSFER_HELLO, head, len, idle_ms, err);
     lane->awaits_welcome = !joins && may_guess(lane, stream);

@@ -7,6 +7,7 @@
 #define FAR_DATAPLANE_SEND_LOCAL_H
 
 #include "dataplane/engine_local.h"
+#include "dataplane/id_key.h"
 #include "dataplane/send_missed.h"
 #include "dataplane/send_plan.h"
 #include "dataplane/source_map.h"
@@ -118,6 +119,8 @@ struct far_send {
     struct far_engine *engine;
     struct far_platform *platform;
     void *handle;
+    bool keyed;             /* the plan has a keyed dedup domain: */
+    struct far_id_key ids;  /* its ids, in offers; in the groups blocks are known by their leaves */
     uint64_t size_bytes, blocks;
     struct far_source_map *map;
     bool list_failed; /* the platform's list of changes cannot be used */

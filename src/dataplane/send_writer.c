@@ -13,10 +13,26 @@ static uint64_t idle_ms_of(const struct far_send *send)
     return send->engine->config.idle_ms;
 }
 
+/* The offer by the ids of its domain, each with its leaf for whoever has the secret. */
+static size_t encode_keyed(const struct far_id_key *key, const struct far_transfer_offer *offer, uint8_t *head)
+{
+    struct far_transfer_offer keyed = *offer;
+    keyed.keyed = true;
+    for (size_t i = 0; i < offer->block_count; i++) {
+        struct far_hash256 leaf, id, veiled;
+        memcpy(leaf.bytes, offer->ids[i], 32);
+        far_id_key_id(key, &leaf, &id);
+        far_id_key_veil(key, &id, &leaf, &veiled);
+        memcpy(keyed.ids[i], id.bytes, 32);
+        memcpy(keyed.veiled[i], veiled.bytes, 32);
+    }
+    return far_transfer_offer_encode(&keyed, head);
+}
+
 static int write_offer(struct send_lane *lane, const struct far_transfer_offer *offer, struct far_error *err)
 {
     uint8_t head[FAR_TRANSFER_HEAD_MAX];
-    size_t len = far_transfer_offer_encode(offer, head);
+    size_t len = lane->send->keyed ? encode_keyed(&lane->send->ids, offer, head) : far_transfer_offer_encode(offer, head);
     return far_frame_add(lane->stream, FAR_TRANSFER_OFFER, head, len, idle_ms_of(lane->send), err);
 }
 

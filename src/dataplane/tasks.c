@@ -127,7 +127,12 @@ int far_run_seal(struct far_attempt *attempt, struct far_engine_report *result, 
         memcpy(to->root.bytes, from->root, sizeof to->root.bytes);
         copy_text(to->name, sizeof to->name, from->name);
     }
-    int rc = far_vault_seal(attempt->engine->vault, manifest, err);
+    const struct far_domain *domain;
+    int rc = far_attempt_domain(attempt, &domain, result, err);
+    if (rc == 0) {
+        far_domain_uuid(domain, manifest->domain_uuid);
+        rc = far_vault_seal(attempt->engine->vault, manifest, err);
+    }
     free(manifest);
     return rc;
 }
@@ -168,7 +173,9 @@ int far_run_verify(struct far_attempt *attempt, struct far_engine_report *result
     struct far_hash256 root;
     struct far_point *point;
     memcpy(root.bytes, attempt->order.root, sizeof root.bytes);
-    int rc = far_point_open(attempt->engine->vault, NULL, &root, &point, err);
+    const struct far_domain *domain;
+    int rc = far_attempt_domain(attempt, &domain, result, err);
+    rc = rc == 0 ? far_point_open(attempt->engine->vault, domain, &root, &point, err) : rc;
     if (rc != 0) {
         return rc;
     }

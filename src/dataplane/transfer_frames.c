@@ -4,7 +4,7 @@
 
 #include "base/hash.h"
 
-enum { MAGIC = 0x5446 /* "FT" */, HEADER_HASHED = 16 };
+enum { MAGIC = 0x5446 /* "FT" */, HEADER_HASHED = 16, OFFER_KEYED = 0x8000 };
 
 struct cursor {
     const uint8_t *p;
@@ -114,12 +114,24 @@ size_t far_transfer_hello_encode(const struct far_transfer_hello *hello, uint8_t
         far_put_le64(p, numbers[i]);
     }
     size_t ref_len = strlen(hello->freeze_ref);
-    *p++ = (uint8_t)(hello->has_base | hello->joins << 1);
+    *p++ = (uint8_t)(hello->has_base | hello->joins << 1 | hello->keyed << 2);
     *p++ = (uint8_t)ref_len;
     memcpy(p, hello->session, 16);
     memcpy(p + 16, hello->base_root, 32);
-    memcpy(p + 48, hello->freeze_ref, ref_len);
-    return (size_t)(p + 48 + ref_len - out);
+    p += 48;
+    if (hello->keyed) {
+        memcpy(p, hello->proof, 32);
+        p += 32;
+    }
+    memcpy(p, hello->freeze_ref, ref_len);
+    return (size_t)(p + ref_len - out);
+}
+
+size_t far_transfer_hello_bound(const struct far_transfer_hello *hello, uint8_t *out)
+{
+    struct far_transfer_hello bound = *hello;
+    memset(bound.proof, 0, sizeof bound.proof);
+    return far_transfer_hello_encode(&bound, out);
 }
 
 int far_transfer_hello_decode(struct far_slice head, struct far_transfer_hello *ret_hello, struct far_error *err)
@@ -136,9 +148,13 @@ int far_transfer_hello_decode(struct far_slice head, struct far_transfer_hello *
     size_t ref_len = *take(&c, 1);
     hello.has_base = (flags & 1) != 0;
     hello.joins = (flags & 2) != 0;
+    hello.keyed = (flags & 4) != 0;
     memcpy(hello.session, take(&c, 16), 16);
     memcpy(hello.base_root, take(&c, 32), 32);
-    bool valid = flags <= 3 && ref_len <= FAR_TRANSFER_REF_MAX && c.left == ref_len;
+    if (hello.keyed) {
+        memcpy(hello.proof, take(&c, 32), 32);
+    }
+    bool valid = flags <= 7 && ref_len <= FAR_TRANSFER_REF_MAX && c.left == ref_len;
     if (valid && !c.dry) {
         memcpy(hello.freeze_ref, c.p, ref_len);
         valid = memchr(hello.freeze_ref, '\0', ref_len) == NULL;
@@ -268,13 +284,17 @@ size_t far_transfer_offer_encode(const struct far_transfer_offer *offer, uint8_t
     uint64_t first = offer->block_count > 0 ? offer->blocks[0] : 0;
     uint8_t *p = out;
     far_put_le64(p, offer->group);
-    far_put_le16(p + 8, offer->block_count);
+    far_put_le16(p + 8, offer->block_count | (offer->keyed ? OFFER_KEYED : 0));
     far_put_le16(p + 10, offer->run_count);
     far_put_le64(p + 12, first);
     p += 20;
     for (size_t i = 0; i < offer->block_count; i++, p += 36) {
         far_put_le32(p, (uint32_t)(offer->blocks[i] - first));
         memcpy(p + 4, offer->ids[i], 32);
+        if (offer->keyed) {
+            memcpy(p + 36, offer->veiled[i], 32);
+            p += 32;
+        }
     }
     for (size_t i = 0; i < offer->run_count; i++, p += 12) {
         far_put_le64(p, offer->runs[i].first_block);
@@ -289,7 +309,9 @@ int far_transfer_offer_decode(struct far_slice head, uint64_t block_total, struc
     struct cursor c = cursor_of(head);
     struct far_transfer_offer *offer = ret_offer;
     offer->group = take64(&c);
-    offer->block_count = take16(&c);
+    uint16_t blocks = take16(&c);
+    offer->keyed = (blocks & OFFER_KEYED) != 0;
+    offer->block_count = blocks & ~OFFER_KEYED;
     offer->run_count = take16(&c);
     uint64_t first = take64(&c);
     bool valid = offer->block_count <= FAR_TRANSFER_GROUP && offer->run_count <= FAR_TRANSFER_RUNS_MAX &&
@@ -299,6 +321,9 @@ int far_transfer_offer_decode(struct far_slice head, uint64_t block_total, struc
         valid = delta < block_total - first && (i == 0 ? delta == 0 : first + delta > offer->blocks[i - 1]);
         offer->blocks[i] = first + delta;
         memcpy(offer->ids[i], take(&c, 32), 32);
+        if (offer->keyed) {
+            memcpy(offer->veiled[i], take(&c, 32), 32);
+        }
     }
     for (size_t i = 0; valid && i < offer->run_count; i++) {
         struct far_transfer_run *run = &offer->runs[i];

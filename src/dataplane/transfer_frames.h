@@ -86,6 +86,8 @@ struct far_transfer_hello {
     bool joins;          /* another connection of a session that is there; else the target begins one */
     bool has_base;
     uint8_t base_root[32];
+    bool keyed;        /* of a keyed dedup domain: offers are, too */
+    uint8_t proof[32]; /* then: that the source has the domain's secret, far_transfer_hello_bound() */
     char freeze_ref[FAR_TRANSFER_REF_MAX + 1];
 };
 
@@ -117,7 +119,9 @@ struct far_transfer_offer {
     uint16_t block_count;
     uint16_t run_count;
     uint64_t blocks[FAR_TRANSFER_GROUP]; /* within 2^32 of the first, ascending */
+    bool keyed; /* ids are those of a keyed domain (id_key.h), each with its hash, veiled; else ids are the hashes */
     uint8_t ids[FAR_TRANSFER_GROUP][32];
+    uint8_t veiled[FAR_TRANSFER_GROUP][32];
     struct far_transfer_run runs[FAR_TRANSFER_RUNS_MAX];
 };
 
@@ -176,6 +180,8 @@ size_t far_transfer_data_encode(const struct far_transfer_data *data, uint8_t *o
 size_t far_transfer_block_encode(uint64_t block, uint8_t *out); /* MARK, DURABLE, FIN */
 size_t far_transfer_error_encode(const struct far_error *error, uint8_t *out);
 
+/* What the proof of a keyed hello is made over: its head, the proof zeroed. */
+size_t far_transfer_hello_bound(const struct far_transfer_hello *hello, uint8_t *out);
 int far_transfer_hello_decode(struct far_slice head, struct far_transfer_hello *ret_hello, struct far_error *err);
 int far_transfer_welcome_decode(struct far_slice head, struct far_transfer_welcome *ret_welcome, struct far_error *err);
 int far_transfer_credit_decode(struct far_slice head, struct far_transfer_credit *ret_credit, struct far_error *err);

@@ -506,3 +506,11 @@ size_t far_vault_domains(struct far_vault *vault, struct far_domain_info *ret_in
     qsort(ret_infos, count, sizeof *ret_infos, compare_infos);
     return count;
 }
+
+uint32_t far_domain_generation(struct far_vault *vault, const struct far_domain *domain)
+{
+    pthread_mutex_lock(&vault->domains_lock);
+    uint32_t generation = domain != NULL ? domain->generation : 0;
+    pthread_mutex_unlock(&vault->domains_lock);
+    return generation;
+}

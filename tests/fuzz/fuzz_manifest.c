@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(copy, data + 1, len);
     if (data[0] % 2 == 1 && len > 24) {
         memcpy(copy, "FARMANI0", 8);
-        far_put_le32(copy + 8, 0);
+        far_put_le32(copy + 8, data[0] >> 1 & 1); /* with extensions, or without */
         far_put_le32(copy + 12, (uint32_t)(len > 16 + 104 ? len - 16 - 104 : 0));
         far_put_le64(copy + len - 8, far_hash64(copy, len - 8));
     }

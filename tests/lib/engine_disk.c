@@ -92,6 +92,15 @@ struct far_engine_order disk_order(const struct engine_disk *disk, enum far_engi
         .site = "site",
     };
     memcpy(order.base_root, disk->base_root, 32);
+    if (disk->domain != NULL) {
+        order.has_domain = true;
+        order.domain = *disk->domain;
+    }
+    if (disk->domain != NULL && kind == FAR_ENGINE_SEND) { /* ids are all that a source makes */
+        order.domain.generation = order.domain.old_generation = 0;
+        memset(order.domain.key, 0, 32);
+        memset(order.domain.old_key, 0, 32);
+    }
     order.peer_node_id = kind == FAR_ENGINE_SEND ? PAIR_TARGET : PAIR_SOURCE;
     if (kind == FAR_ENGINE_SEND) {
         order.peer_address = disk->proxy != NULL ? disk->proxy : far_engine_data_address(disk->pair->target);

@@ -14,6 +14,7 @@ struct engine_disk {
     bool has_base;
     uint8_t base_root[32]; /* of the last cycle that ended well */
     const char *adapter;   /* "file" unless set */
+    const struct far_domain_keys *domain; /* of its plan; NULL: the plain one */
     const char *proxy;     /* the sender dials this instead of the target, NULL: directly */
     struct far_engine_report freeze, send, receive;
 };
