@@ -140,6 +140,8 @@ static void act(struct far_api_request *request)
         [FAR_ROUTE_SKIP_ENTRY] = far_api_skip_entry,
         [FAR_ROUTE_THROTTLE] = far_api_throttle, [FAR_ROUTE_THROTTLE_SET] = far_api_throttle_set,
         [FAR_ROUTE_ZONE] = far_api_zone_refresh,
+        [FAR_ROUTE_DOMAIN_CREATE] = far_api_domain_create,
+        [FAR_ROUTE_DOMAIN_ROTATE] = far_api_domain_rotate,
     };
     actions[request->route->action](request);
 }

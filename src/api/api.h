@@ -89,6 +89,16 @@ struct far_api_backup {
     uint64_t bytes;
 };
 
+/* Keys of a dedup domain, sealed (server/domain_keys.h). */
+enum { FAR_API_DOMAIN_BOX = 60 };
+struct far_api_domain {
+    bool is_new;         /* uuid and sealed_secret are made too */
+    uint8_t uuid[16];
+    uint64_t generation; /* of the key */
+    uint8_t sealed_secret[FAR_API_DOMAIN_BOX];
+    uint8_t sealed_key[FAR_API_DOMAIN_BOX];
+};
+
 /* Supplied by src/server (and by tests). Every function gets `arg` of far_api_new(). */
 struct far_api_hooks {
     /* As far_log_view_begin, far_log_view_end, far_log_view_event, far_log_status. */
@@ -139,6 +149,8 @@ struct far_api_hooks {
     void (*skip_entry)(void *arg, const struct far_log_skip *skip, far_log_done_fn done, void *done_arg);
     /* What nodes claim of a newer incarnation; NULL: nothing ever. */
     void (*claims)(void *arg, struct far_api_claims *ret_claims);
+    /* Draw and seal what the domain needs; the same seed gives the same. NULL: this server cannot. */
+    int (*seal_domain)(void *arg, const uint8_t seed[16], struct far_api_domain *domain, struct far_error *err);
 };
 
 struct far_api;

@@ -32,7 +32,7 @@ struct explainer {
 static const struct far_schema *const tables[] = {
     &far_schema_row_server, &far_schema_row_site, &far_schema_row_node,  &far_schema_row_workload,
     &far_schema_row_plan,   &far_schema_row_job,  &far_schema_row_point, &far_schema_row_checkpoint, &far_schema_row_consumer,
-    &far_schema_row_alert, &far_schema_row_zone,
+    &far_schema_row_alert, &far_schema_row_zone, &far_schema_row_domain,
     &far_schema_row_throttle,      /* these two only with the kind before it: by the id of its node, plan or site, */
     &far_schema_row_skipped_entry, /* by the entry's index */
 };
@@ -454,7 +454,7 @@ static int find_object(struct explainer *explainer, struct object *ret_object, s
         return far_query_id(&explainer->view.state, tables[i], name, &ret_object->id, err);
     }
     return far_fail(err, FAR_INVALID, "argument 'object' must be an id, or a kind and a name like 'plan:web'; kinds are server, "
-                                      "site, node, workload, plan, job, point, checkpoint, consumer, alert, zone, throttle "
+                                      "site, node, workload, plan, job, point, checkpoint, consumer, alert, zone, domain, throttle "
                                       "(with the id of its node, plan or site), skipped_entry (with the entry's number)");
 }
 

@@ -11,6 +11,7 @@ libapi_la_SOURCES = \
 	src/api/event_text.c src/api/event_text.h \
 	src/api/compute.c \
 	src/api/diff.c \
+	src/api/domain_routes.c \
 	src/api/dry_run.c \
 	src/api/explain.c \
 	src/api/export_piece.c \

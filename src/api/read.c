@@ -36,6 +36,7 @@ static const struct reference {
     {"workload_id", "workload", "workload", &far_schema_row_workload},
     {"node_id", "node", "node", &far_schema_row_node},
     {"zone_id", "zone", "zone", &far_schema_row_zone},
+    {"domain_id", "domain", "domain", &far_schema_row_domain},
 };
 enum { REFERENCES = sizeof references / sizeof references[0] };
 
@@ -51,6 +52,8 @@ static const struct part {
     {&far_schema_row_job, "tasks", &far_schema_row_task},
     {&far_schema_row_checkpoint, "members", &far_schema_row_checkpoint_member},
     {&far_schema_row_point, "disks", &far_schema_row_point_disk},
+    {&far_schema_row_domain, "keys", &far_schema_row_domain_key},
+    {&far_schema_row_domain, "vaults", &far_schema_row_domain_vault},
 };
 
 /* ---- rows ---- */

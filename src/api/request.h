@@ -172,6 +172,8 @@ int far_api_signed_head(struct far_log_view *view, struct far_arena *arena, json
 /* ---- throttle_routes.c ---- */
 void far_api_throttle_set(struct far_api_request *request);
 void far_api_zone_refresh(struct far_api_request *request);
+void far_api_domain_create(struct far_api_request *request);
+void far_api_domain_rotate(struct far_api_request *request);
 /* Does the prepared throttle_set need a zone's rules that this state does not have (well enough)? */
 int far_api_needs_zone(struct far_api_request *request, struct far_state *state, uint64_t now_ms, bool *ret_needs, struct far_error *err);
 

@@ -174,6 +174,17 @@ const struct far_route far_routes[] = {
     {.method = FAR_HTTP_POST, .pattern = "/v1/zones", .action = FAR_ROUTE_ZONE, .schema = &far_schema_cmd_zone_set, .status = 200,
      .rule = {"name", "name"}, .summary = "Read the rules of a time zone anew from this server's machine"},
 
+    GET_LIST("domains", domain, "List dedup domains"),
+    {.method = FAR_HTTP_POST, .pattern = "/v1/domains", .action = FAR_ROUTE_DOMAIN_CREATE, .schema = &far_schema_cmd_domain_create,
+     .status = 201, .rule = {"name is_default", "name"},
+     .summary = "Make a dedup domain: plans in it are encrypted at rest, with a key of its own"},
+    GET_ONE("domains", "name", domain, "One dedup domain, with the vaults that hold it and the key that each is sealed with"),
+    {.method = FAR_HTTP_POST, .pattern = "/v1/domains/{name}/rotate", .action = FAR_ROUTE_DOMAIN_ROTATE,
+     .schema = &far_schema_cmd_domain_rotate, .status = 200, .path_field = "name", .rule = {"generation", NULL},
+     .summary = "Give a dedup domain a new key; no data is written anew"},
+    COMMAND(POST, "/v1/domains/{name}/destroy", domain_destroy, 200, .path_field = "name", .rule = {"confirm", NULL},
+            .summary = "Forget the keys of a dedup domain: what it holds can never be read again"),
+
     GET_LIST("tokens", token, "List tokens, never their secrets"),
     {.method = FAR_HTTP_POST, .pattern = "/v1/tokens", .action = FAR_ROUTE_TOKEN,
      .schema = &far_schema_cmd_token_create, .status = 201,

@@ -35,6 +35,8 @@ enum far_route_action {
     FAR_ROUTE_THROTTLE,     /* the bandwidth limit of one object */
     FAR_ROUTE_THROTTLE_SET, /* throttle_set, before it zone_set where the zone is new */
     FAR_ROUTE_ZONE,         /* zone_set, of what this server's machine knows */
+    FAR_ROUTE_DOMAIN_CREATE, /* domain_create, domain_rotate, whose secrets are sealed here */
+    FAR_ROUTE_DOMAIN_ROTATE,
     FAR_ROUTE_BACKUP_MAKE, /* from here on: files of this server, no state */
     FAR_ROUTE_BACKUP_LIST,
     FAR_ROUTE_BACKUP_PIECE,

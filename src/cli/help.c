@@ -97,6 +97,13 @@ static const struct topic {
      "  farshore throttle list                                  what is in force now, and until when\n"
      "  farshore throttle remove node|plan|site NAME\n\n"
      "It holds within a second, also for what is under way.\n"},
+    {"encryption encrypt keys domain rotate",
+     "Plans in a dedup domain share a key: equal blocks are stored once among them, and nothing is readable without it.\n\n"
+     "  farshore domain create NAME --default     new plans are in it from now on\n"
+     "  farshore plan create … --domain NAME      or this one; a plan stays in its domain\n"
+     "  farshore domain rotate NAME               a new key; domain show says which vaults have it\n"
+     "  farshore domain destroy NAME              its keys are forgotten, and all it holds with them\n\n"
+     "Without a cluster: farshore-node vault recover … --recovery-key FILE, with the recovery key as it was printed at init.\n"},
     {"late slow rpo metrics monitoring progress",
      "A recovery point is late, or a cycle is slow:\n\n"
      "  farshore plan show NAME          how old the newest point is, when the next one comes, and why not sooner\n"

@@ -58,12 +58,12 @@ int far_vault_domain_find(struct far_vault *vault, const uint8_t uuid[16], const
 int far_vault_domain_numbered(struct far_vault *vault, uint16_t number, const struct far_domain **ret_domain,
                               struct far_error *err);
 
-enum far_domain_state { FAR_DOMAIN_LOCKED, FAR_DOMAIN_UNLOCKED, FAR_DOMAIN_DESTROYED, FAR_DOMAIN_DAMAGED };
+enum far_domain_access { FAR_DOMAIN_LOCKED, FAR_DOMAIN_UNLOCKED, FAR_DOMAIN_DESTROYED, FAR_DOMAIN_DAMAGED };
 struct far_domain_info {
     uint8_t uuid[16];
     uint16_t number;
     char name[FAR_DOMAIN_NAME_MAX + 1];
-    enum far_domain_state state;
+    enum far_domain_access state;
     uint32_t generation; /* of the key that its file is sealed with */
     uint32_t key_count;  /* wrapping keys; 0 while it is locked */
 };

@@ -8,6 +8,7 @@
 #include "dataplane/domain_private.h"
 
 #include "base/random.h"
+#include "net/keyed_box.h"
 
 #include <openssl/crypto.h>
 #include <openssl/err.h>

@@ -3,11 +3,10 @@
 
 #include "base/hash.h"
 #include "base/random.h"
+#include "net/keyed_box.h"
 #include "net/seal.h"
 
 #include <openssl/crypto.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 
 enum {
@@ -16,8 +15,6 @@ enum {
     NAME_AT = 96,
     LENGTHS = 8,
     SUM = 8,
-    NONCE = 12,
-    TAG = 16,
     SECRETS_MIN = 32 + 4,
     KEY_BYTES = 4 + 4 + 32,
     SECRETS_MAX = SECRETS_MIN + FAR_DOMAIN_KEYS_MAX * KEY_BYTES,
@@ -111,22 +108,6 @@ static int sealing_key(const uint8_t key[32], const uint8_t vault_uuid[16], uint
     return far_hkdf(key, far_slice(vault_uuid, 16), "farshore domain file", ret_key, err);
 }
 
-/* nonce, ciphertext, tag: from `from` to `to`. */
-static bool crypt(const uint8_t key[32], bool seals, const uint8_t head[HEAD], const uint8_t *nonce, const uint8_t *from,
-                  size_t len, uint8_t *to, uint8_t *tag)
-{
-    int n;
-    EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
-    bool done = context != NULL && EVP_CipherInit_ex(context, EVP_aes_256_gcm(), NULL, key, nonce, seals) == 1 &&
-                EVP_CipherUpdate(context, NULL, &n, head, HEAD) == 1 && EVP_CipherUpdate(context, to, &n, from, (int)len) == 1 &&
-                (seals || EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, TAG, tag) == 1) &&
-                EVP_CipherFinal_ex(context, to + len, &n) == 1 &&
-                (!seals || EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, TAG, tag) == 1);
-    EVP_CIPHER_CTX_free(context);
-    ERR_clear_error();
-    return done;
-}
-
 static void box_context(const struct far_domain_file *file, char context[128])
 {
     char uuid[33], vault[33];
@@ -145,22 +126,20 @@ static bool is_zero(const uint8_t bytes[32])
 static int append_sealed(const struct far_domain_file *file, const struct far_domain_secrets *secrets, const uint8_t key[32],
                          struct far_buf *out, struct far_error *err)
 {
-    uint8_t plain[SECRETS_MAX], sealing[32], head[HEAD];
+    uint8_t plain[SECRETS_MAX], sealing[32], head[HEAD], nonce[FAR_KEYED_BOX_NONCE];
     char context[128];
     size_t len = encode_secrets(secrets, plain);
     memcpy(head, out->data, HEAD);
     int rc = sealing_key(key, file->vault_uuid, sealing, err);
-    uint8_t *at = rc == 0 ? far_buf_reserve(out, NONCE + len + TAG) : NULL;
+    uint8_t *at = rc == 0 ? far_buf_reserve(out, len + FAR_KEYED_BOX_OVERHEAD) : NULL;
     if (rc == 0 && at == NULL) {
         rc = far_fail(err, FAR_LIMIT, "no memory for the file of a domain");
     }
     if (rc == 0) {
-        far_random_bytes(at, NONCE);
-        rc = crypt(sealing, true, head, at, plain, len, at + NONCE, at + NONCE + len)
-                 ? 0
-                 : far_fail(err, FAR_INTERNAL, "the crypto library cannot encrypt");
-        out->len += NONCE + len + TAG;
-        far_put_le32(out->data + HEAD, (uint32_t)(NONCE + len + TAG));
+        far_random_bytes(nonce, sizeof nonce);
+        rc = far_keyed_box_seal(sealing, nonce, far_slice(head, HEAD), far_slice(plain, len), at, err);
+        out->len += len + FAR_KEYED_BOX_OVERHEAD;
+        far_put_le32(out->data + HEAD, (uint32_t)(len + FAR_KEYED_BOX_OVERHEAD));
     }
     size_t before = out->len;
     if (rc == 0 && !is_zero(file->recovery_public)) {
@@ -191,17 +170,13 @@ int far_domain_file_encode(const struct far_domain_file *file, const struct far_
 int far_domain_file_open(const struct far_domain_file *file, const uint8_t key[32], struct far_domain_secrets *ret_secrets,
                          struct far_error *err)
 {
-    uint8_t plain[SECRETS_MAX], sealing[32], tag[TAG];
-    if (file->sealed.len < NONCE + SECRETS_MIN + TAG || file->sealed.len > NONCE + SECRETS_MAX + TAG) {
+    uint8_t plain[SECRETS_MAX], sealing[32];
+    if (file->sealed.len < SECRETS_MIN + FAR_KEYED_BOX_OVERHEAD || file->sealed.len > SECRETS_MAX + FAR_KEYED_BOX_OVERHEAD) {
         return far_fail(err, FAR_CORRUPT, "what is sealed in it has an impossible length");
     }
-    size_t len = file->sealed.len - NONCE - TAG;
-    memcpy(tag, file->sealed.data + NONCE + len, TAG);
     int rc = sealing_key(key, file->vault_uuid, sealing, err);
-    if (rc == 0 && !crypt(sealing, false, file->head, file->sealed.data, file->sealed.data + NONCE, len, plain, tag)) {
-        rc = far_fail(err, FAR_DENIED, "the key is another one than it is sealed with");
-    }
-    rc = rc == 0 ? decode_secrets(far_slice(plain, len), ret_secrets, err) : rc;
+    rc = rc == 0 ? far_keyed_box_open(sealing, far_slice(file->head, HEAD), file->sealed, plain, err) : rc;
+    rc = rc == 0 ? decode_secrets(far_slice(plain, file->sealed.len - FAR_KEYED_BOX_OVERHEAD), ret_secrets, err) : rc;
     OPENSSL_cleanse(plain, sizeof plain);
     OPENSSL_cleanse(sealing, sizeof sealing);
     return rc;

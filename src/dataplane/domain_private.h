@@ -28,7 +28,7 @@ struct far_domain {
     uint8_t vault_uuid[16];
     char name[FAR_DOMAIN_NAME_MAX + 1];
     uint32_t generation;
-    enum far_domain_state state; /* under the vault's domains_lock */
+    enum far_domain_access state; /* under the vault's domains_lock */
     atomic_bool usable;          /* unlocked, and not destroyed meanwhile */
     struct far_id_key ids;
     uint8_t secret[32];

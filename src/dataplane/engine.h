@@ -128,6 +128,7 @@ struct far_engine_order {
     bool full;
     uint64_t due_ms; /* send, receive: when the promised RPO is broken, cluster time; 0: nothing is promised. Of the
                       * transfers that wait for memory, the one that is due first goes first */
+    uint64_t domain_id; /* in the log; into the report of what touched it in a vault */
     bool has_domain; /* the plan's dedup domain is a keyed one */
     struct far_domain_keys domain; /* send: uuid, name and secret alone (generation 0); at the target all of it */
     bool proven;     /* release: the view became a point, its place in the lineage of changes is kept */
@@ -195,6 +196,7 @@ struct far_engine_report {
     int error_class;         /* enum far_class; FAR_OK but on failed */
     char error_message[400]; /* for the operator */
     uint64_t blocks_damaged;
+    uint64_t domain_id;
     uint64_t domain_generation; /* done, of what touched a keyed domain: of the key that its file in this vault is sealed with */
     bool full;     /* send: every byte of the view was hashed in this attempt */
     bool survives; /* freeze: the view outlives this process */

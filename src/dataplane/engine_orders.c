@@ -32,6 +32,7 @@ int far_attempt_domain(struct far_attempt *attempt, const struct far_domain **re
         *ret_domain = domain;
     }
     if (rc == 0 && result != NULL) {
+        result->domain_id = domain != NULL ? attempt->order.domain_id : 0;
         result->domain_generation = far_domain_generation(attempt->engine->vault, domain);
     }
     return rc;

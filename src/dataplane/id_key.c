@@ -2,10 +2,9 @@
 #define OPENSSL_SUPPRESS_DEPRECATED /* SHA256_Update: EVP costs more than the two steps of such short messages */
 #include "dataplane/id_key.h"
 
-#include <openssl/core_names.h>
+#include "net/keyed_box.h"
+
 #include <openssl/crypto.h>
-#include <openssl/kdf.h>
-#include <openssl/params.h>
 #include <openssl/sha.h>
 
 enum { STEP = 64 };
@@ -58,25 +57,6 @@ void far_hmac(const struct far_hmac_key *key, const void *data, size_t len, uint
 }
 
 /* ---- keys ---- */
-
-int far_hkdf(const uint8_t secret[32], struct far_slice salt, const char *info, uint8_t ret_key[32], struct far_error *err)
-{
-    EVP_KDF *kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
-    EVP_KDF_CTX *context = kdf != NULL ? EVP_KDF_CTX_new(kdf) : NULL;
-    OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)"SHA256", 0),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)secret, 32),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, (void *)salt.data, salt.len),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, (void *)info, strlen(info)),
-        OSSL_PARAM_construct_end(),
-    };
-    int rc = context != NULL && EVP_KDF_derive(context, ret_key, 32, params) == 1
-                 ? 0
-                 : far_fail(err, FAR_INTERNAL, "the crypto library cannot derive a key");
-    EVP_KDF_CTX_free(context);
-    EVP_KDF_free(kdf);
-    return rc;
-}
 
 static int derive(struct far_hmac_key *key, const uint8_t uuid[16], const uint8_t secret[32], const char *info,
                   struct far_error *err)

@@ -31,7 +31,4 @@ void far_id_key_veil(const struct far_id_key *key, const struct far_hash256 *id,
 bool far_id_key_unveil(const struct far_id_key *key, const struct far_hash256 *id, const struct far_hash256 *veiled,
                        struct far_hash256 *ret_hash);
 
-/* HKDF-SHA-256. */
-int far_hkdf(const uint8_t secret[32], struct far_slice salt, const char *info, uint8_t ret_key[32], struct far_error *err);
-
 #endif

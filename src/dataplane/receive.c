@@ -165,7 +165,8 @@ static int check_proof(const struct far_receive *receive, const struct far_trans
     if (key == NULL || !hello->keyed) {
         return key == NULL && !hello->keyed ? 0
                : far_fail(err, FAR_DENIED, "the source node speaks for %s dedup domain, expected is %s%.63s",
-                          hello->keyed ? "a keyed" : "the plain", key == NULL ? "the plain one" : "domain ", key == NULL ? "" : receive->attempt->order.domain.name);
+                          hello->keyed ? "a keyed" : "the plain", key == NULL ? "the plain one" : "domain ",
+                          key == NULL ? "" : receive->attempt->order.domain.name);
     }
     far_hmac(&key->hello, bound, far_transfer_hello_bound(hello, bound), proof);
     uint8_t differs = 0;

@@ -24,6 +24,7 @@ struct sums {
     uint64_t planned; /* workloads in plans */
     bool spreads;     /* nodes count what they have to do and hold: as they say, less what is found */
     uint64_t todo_bytes, receiving_bytes, vault_bytes, points_held;
+    uint64_t domain_plans, domain_points; /* as keyed dedup domains say, less what is found */
     uint64_t answers; /* to heads, as the heads say */
     uint64_t newest_head, signed_head, newest_incarnation;
     uint64_t open_alerts;
@@ -246,6 +247,7 @@ static int check_plan(struct far_step *step, struct sums *sums, struct far_slice
     FAR_TRY(deadline(step, sums, FAR_deadline_kind_plan_due, row->id, 0, row->due_ms));
     FAR_TRY(deadline(step, sums, FAR_deadline_kind_plan_rpo, row->id, 0, row->rpo_due_ms));
     sums->plan_jobs += row->job_count;
+    sums->domain_plans -= row->domain_id != 0;
     sums->planned += row->workload_count;
     if (row->state != FAR_plan_state_active && row->due_ms != 0) {
         return broken(step, "plan", row->id, "is stopped and due");
@@ -397,6 +399,7 @@ static int check_point(struct far_step *step, struct sums *sums, struct far_slic
     sums->points_held -= sums->spreads && exists && row->state != FAR_point_state_removed;
     bool is_suspect = false, is_wrong = false;
     sums->holds += row->holds;
+    sums->domain_points -= row->domain_id != 0 && row->state != FAR_point_state_removed;
     for (uint64_t d = 0; d < row->disk_count; d++) {
         struct far_row_point_disk disk;
         struct far_key key = far_key_part(&far_schema_row_point_disk, row->id, d);
@@ -644,6 +647,26 @@ static int check_throttle(struct far_step *step, struct sums *sums, struct far_s
                : broken(step, "bandwidth limit", row->id, "has another rate in force than its calendar says");
 }
 
+/* ---- dedup domains ---- */
+
+/* While it is active its newest key is there, once it is destroyed none. */
+static int check_domain(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_domain *row = object;
+    struct far_row_domain_key newest;
+    struct far_key key = far_key_pair(&far_schema_row_domain_key, row->id, row->generation);
+    bool is_active = row->state == FAR_domain_state_active;
+    FAR_TRY(named(step, sums, &far_schema_row_domain, row->name, row->id));
+    sums->domain_plans += row->plan_count;
+    sums->domain_points += row->point_count;
+    int rc = far_key_find(step, &far_schema_row_domain_key, &key, &newest);
+    if (rc != 0 && rc != FAR_NOT_FOUND) {
+        return rc;
+    }
+    bool good = is_active ? rc == 0 && row->sealed_secret.len > 0 : rc != 0 && row->sealed_secret.len == 0 && row->plan_count == 0;
+    return good ? 0 : broken(step, "dedup domain", row->id, "has not the keys that its state asks for");
+}
+
 static int walk_all(struct far_step *step)
 {
     struct sums sums = {0};
@@ -665,7 +688,9 @@ static int walk_all(struct far_step *step)
     FAR_TRY(walk(step, &far_schema_row_token, &sums, check_token));
     FAR_TRY(walk(step, &far_schema_row_node, &sums, check_node));
     FAR_TRY(walk(step, &far_schema_row_workload, &sums, check_workload));
+    FAR_TRY(walk(step, &far_schema_row_domain, &sums, check_domain));
     FAR_TRY(walk(step, &far_schema_row_plan, &sums, check_plan));
+    FAR_TRY(equal(step, "plans in dedup domains", sums.domain_plans, 0));
     FAR_TRY(walk(step, &far_schema_row_zone, &sums, check_zone));
     FAR_TRY(walk(step, &far_schema_row_throttle, &sums, check_throttle));
     FAR_TRY(walk(step, &far_schema_row_plan_workload, &sums, check_member));
@@ -676,6 +701,7 @@ static int walk_all(struct far_step *step)
     FAR_TRY(equal(step, "jobs listed with their plans", sums.counted, sums.jobs));
     FAR_TRY(walk(step, &far_schema_row_task, &sums, check_task));
     FAR_TRY(walk(step, &far_schema_row_point, &sums, check_point));
+    FAR_TRY(equal(step, "points in dedup domains", sums.domain_points, 0));
     FAR_TRY(walk(step, &far_schema_row_workload_point, &sums, check_listed));
     FAR_TRY(equal(step, "points listed with their workloads", sums.listed, 0));
     FAR_TRY(walk(step, &far_schema_row_coverage, &sums, check_coverage));

@@ -8,6 +8,7 @@ libfsm_la_SOURCES = \
 	src/fsm/consumer.c \
 	src/fsm/coverage.c src/fsm/coverage.h \
 	src/fsm/deadline.c \
+	src/fsm/dedup_domain.c src/fsm/dedup_domain.h \
 	src/fsm/events.def \
 	src/fsm/figures.c src/fsm/figures.h \
 	src/fsm/fsm.c src/fsm/fsm.h \

@@ -5,6 +5,7 @@
  * A drained node gets no new work and hands over what another can do as well (job_replicate.c); what only it can do, because the
  * points are in its vault, it still does. */
 #include "fsm/bandwidth.h"
+#include "fsm/dedup_domain.h"
 #include "fsm/job.h"
 #include "fsm/offer.h"
 #include "fsm/running.h"
@@ -143,6 +144,7 @@ int far_evolve_node_removed(struct far_step *step, const struct far_ev_node_remo
     FAR_TRY(far_deadline_move(step, FAR_deadline_kind_node_lease, row.id, 0, row.lease_until_ms, 0));
     FAR_TRY(far_deadline_move(step, FAR_deadline_kind_running_leases, row.id, 0, row.running_due_ms, 0));
     FAR_TRY(far_throttle_gone(step, row.id));
+    FAR_TRY(far_domain_node_gone(step, row.id));
     FAR_TRY(far_name_del(step, &far_schema_row_node, row.name));
     return far_row_del(step, &far_schema_row_node, row.id);
 }
@@ -331,6 +333,18 @@ static int sample(struct far_step *step, const struct far_row_node *node, const 
     return 0;
 }
 
+/* With which generation of its key is the domain of what was done sealed there? */
+static int see_domains(struct far_step *step, const struct far_row_node *row, const struct far_list *items)
+{
+    const struct far_sub_report_item *item = items->items;
+    for (size_t i = 0; i < items->count; i++) {
+        if (item[i].domain_id != 0 && item[i].state == FAR_report_state_done) {
+            FAR_TRY(far_domain_seen(step, row->id, item[i].domain_id, item[i].domain_generation));
+        }
+    }
+    return 0;
+}
+
 int far_decide_node_report(struct far_step *step, const struct far_cmd_node_report *cmd)
 {
     struct far_row_node row;
@@ -354,6 +368,7 @@ int far_decide_node_report(struct far_step *step, const struct far_cmd_node_repo
     FAR_TRY(sample(step, &row, &cmd->items, &ev.samples));
     FAR_TRY(far_emit(step, &far_schema_ev_node_reported, &ev));
     FAR_TRY(far_tasks_report(step, &row, &cmd->items));
+    FAR_TRY(see_domains(step, &row, &cmd->items));
     return was_idle(step, &row) ? far_jobs_wake(step) : 0;
 }
 

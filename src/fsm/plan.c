@@ -4,6 +4,7 @@
 
 #include "fsm/alert.h"
 #include "fsm/bandwidth.h"
+#include "fsm/dedup_domain.h"
 #include "fsm/job.h"
 #include "fsm/offer.h"
 #include "fsm/rpo.h"
@@ -191,6 +192,7 @@ int far_decide_plan_create(struct far_step *step, const struct far_cmd_plan_crea
         return far_reject(step, FAR_INVALID, "plan '%.*s': an interval is at most a year", FAR_TEXT(cmd->name));
     }
     FAR_TRY(check_policy(step, cmd->name, cmd->audit_age_s, cmd->audit_ppm, cmd->full_age_s, cmd->rpo_s));
+    FAR_TRY(far_domain_of_plan(step, cmd->domain, &ev.domain_id));
     uint64_t *ids = far_step_alloc(step, cmd->workloads.count * sizeof *ids);
     if (ids == NULL) {
         return FAR_LIMIT;
@@ -221,7 +223,9 @@ int far_evolve_plan_created(struct far_step *step, const struct far_ev_plan_crea
                                 .created_ms = step->time_ms,
                                 .audit_age_s = ev->audit_age_s,
                                 .audit_ppm = ev->audit_ppm,
-                                .full_age_s = ev->full_age_s};
+                                .full_age_s = ev->full_age_s,
+                                .domain_id = ev->domain_id};
+    FAR_TRY(far_domain_plans(step, row.domain_id, 1));
     for (size_t i = 0; i < ev->workload_ids.count; i++) {
         struct far_row_plan_workload member = {.plan_id = ev->id, .workload_id = ids[i]};
         struct far_key key = far_key_pair(&far_schema_row_plan_workload, ev->id, ids[i]);
@@ -262,6 +266,7 @@ int far_evolve_plan_removed(struct far_step *step, const struct far_ev_plan_remo
         FAR_TRY(far_workload_claim(step, member.workload_id, 0));
     }
     FAR_TRY(far_throttle_gone(step, row.id));
+    FAR_TRY(far_domain_plans(step, row.domain_id, -1));
     FAR_TRY(far_plan_jobs_orphan(step, row.id));
     FAR_TRY(far_deadline_move(step, FAR_deadline_kind_plan_due, row.id, 0, row.due_ms, 0));
     FAR_TRY(far_deadline_move(step, FAR_deadline_kind_plan_rpo, row.id, 0, row.rpo_due_ms, 0));

@@ -4,6 +4,7 @@
  * event when the target has sealed it. A checkpoint is what one cycle made of a plan. A point lives as long as a
  * checkpoint names it; a removed checkpoint's job takes the manifests of points nobody names any more out of the vault. */
 #include "fsm/coverage.h"
+#include "fsm/dedup_domain.h"
 #include "fsm/job.h"
 #include "fsm/node_load.h"
 #include "fsm/rpo.h"
@@ -145,6 +146,7 @@ int far_point_create(struct far_step *step, const struct far_group *g)
                                       .plan_epoch = g->plan.epoch,
                                       .fuzzy = freeze->fuzzy,
                                       .frozen_at_ms = freeze->frozen_at_ms,
+                                      .domain_id = g->plan.domain_id,
                                       .disks = {.items = parts, .count = count}};
     FAR_TRY(collect(step, g, &ev, parts, count));
     FAR_TRY(far_emit(step, &far_schema_ev_point_created, &ev));
@@ -236,6 +238,7 @@ int far_evolve_point_created(struct far_step *step, const struct far_ev_point_cr
                                  .created_ms = step->time_ms,
                                  .disk_count = ev->disks.count,
                                  .plan_epoch = ev->plan_epoch,
+                                 .domain_id = ev->domain_id,
                                  .oldest_ms = ev->oldest_ms,
                                  .suspect = is_suspect,
                                  .suspected_ms = is_suspect ? step->time_ms : 0};
@@ -245,6 +248,7 @@ int far_evolve_point_created(struct far_step *step, const struct far_ev_point_cr
     FAR_TRY(has ? keep_reached(step, ev) : 0);
     FAR_TRY(far_row_put(step, &far_schema_row_point, row.id, &row));
     FAR_TRY(far_node_points(step, row.node_id, 1));
+    FAR_TRY(far_domain_points(step, row.domain_id, 1));
     FAR_TRY(far_row_need(step, &far_schema_row_workload, ev->workload_id, &workload));
     FAR_TRY(far_node_vault_leave(step, &workload));
     for (size_t d = 0; d < ev->disks.count; d++) {
@@ -497,6 +501,7 @@ static int remove_point(struct far_step *step, uint64_t id)
     row.state = FAR_point_state_removed;
     FAR_TRY(far_row_put(step, &far_schema_row_point, id, &row));
     FAR_TRY(far_node_points(step, row.node_id, -1));
+    FAR_TRY(far_domain_points(step, row.domain_id, -1));
     int rc = far_row_find(step, &far_schema_row_workload, row.workload_id, &workload);
     if (rc != 0) {
         return rc == FAR_NOT_FOUND ? 0 : rc; /* the workload was removed before its points */

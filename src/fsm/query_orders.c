@@ -172,6 +172,25 @@ static int fill_seal(struct context *c, const struct far_row_task *task, struct 
     return 0;
 }
 
+/* What can be known of it here: secrets are the sending server's to unseal. */
+static int fill_domain(struct context *c, uint64_t domain_id, struct far_sub_order *order)
+{
+    struct far_row_domain row;
+    if (domain_id == 0) {
+        return 0;
+    }
+    struct far_sub_order_domain *domain = far_step_alloc(c->step, sizeof *domain);
+    if (domain == NULL) {
+        return FAR_LIMIT;
+    }
+    FAR_TRY(far_row_need(c->step, &far_schema_row_domain, domain_id, &row));
+    *domain = (struct far_sub_order_domain){.id = row.id, .name = row.name, .uuid = row.uuid};
+    order->domain_id = row.id;
+    order->domains = (struct far_list){.items = domain, .count = 1};
+    order->recovery_public_key = c->cluster.recovery_public_key;
+    return 0;
+}
+
 static int fill_point(struct context *c, const struct far_row_task *task, struct far_sub_order *order)
 {
     struct far_row_point_disk disk;
@@ -184,6 +203,7 @@ static int fill_point(struct context *c, const struct far_row_task *task, struct
     if (task->kind == FAR_task_kind_forget) {
         return 0;
     }
+    FAR_TRY(fill_domain(c, point.domain_id, order));
     FAR_TRY(far_key_need(c->step, &far_schema_row_point_disk, &key, &disk));
     order->disk_id = disk.disk_id;
     order->disk = disk.name;
@@ -244,9 +264,11 @@ static int compose(struct context *c, const struct far_row_task *task, struct fa
     case FAR_task_kind_send:
     case FAR_task_kind_receive:
         rc = fill_copy(c, task, &order);
+        rc = rc == 0 ? fill_domain(c, c->plan.domain_id, &order) : rc;
         break;
     case FAR_task_kind_seal:
         rc = fill_seal(c, task, &order);
+        rc = rc == 0 ? fill_domain(c, c->plan.domain_id, &order) : rc;
         break;
     default:
         rc = fill_point(c, task, &order);

@@ -9,6 +9,7 @@ libnet_la_SOURCES = \
 	src/net/incarnation.c src/net/incarnation.h \
 	src/net/join_token.c src/net/join_token.h \
 	src/net/listener.c \
+	src/net/keyed_box.c src/net/keyed_box.h \
 	src/net/net.c src/net/net.h \
 	src/net/pki.c src/net/pki.h \
 	src/net/records.c src/net/records.h \

@@ -254,6 +254,9 @@ static void start_order(struct far_agent *agent, const struct far_sub_order *ord
     if (rc == 0) {
         rc = far_engine_start(agent->engine, &converted, &err);
     }
+    if (rc == 0) {
+        explicit_bzero(&converted.domain, sizeof converted.domain);
+    }
     far_arena_done(&arena);
     if (rc == 0) {
         return;

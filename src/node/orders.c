@@ -61,6 +61,36 @@ static int convert_point_disks(const struct far_list *list, struct far_arena *ar
     return 0;
 }
 
+static bool secret_from(struct far_slice slice, uint8_t secret[32])
+{
+    if (slice.len == 32) {
+        memcpy(secret, slice.data, 32);
+    }
+    return slice.len == 32;
+}
+
+/* The order's own domain: the first one. */
+static int convert_domain(const struct far_sub_order *order, struct far_engine_order *out, struct far_error *err)
+{
+    const struct far_sub_order_domain *domain = order->domains.items;
+    struct far_domain_keys *keys = &out->domain;
+    if (order->domain_id == 0) {
+        return 0;
+    }
+    if (order->domains.count == 0 || domain->uuid.len != 16 || domain->name.len > FAR_DOMAIN_NAME_MAX ||
+        !secret_from(domain->secret, keys->secret)) {
+        return far_fail(err, FAR_CONFLICT, "an order in a dedup domain that was destroyed");
+    }
+    out->has_domain = true;
+    memcpy(keys->uuid, domain->uuid.data, 16);
+    memcpy(keys->name, domain->name.data, domain->name.len);
+    keys->generation = secret_from(domain->key, keys->key) ? (uint32_t)domain->generation : 0;
+    keys->old_generation = secret_from(domain->old_key, keys->old_key) ? (uint32_t)domain->old_generation : 0;
+    keys->has_recovery_key = secret_from(order->recovery_public_key, keys->recovery_public);
+    out->domain_id = order->domain_id;
+    return 0;
+}
+
 int far_orders_convert(const struct far_sub_order *order, struct far_arena *arena, struct far_engine_order *ret_order,
                        struct far_error *err)
 {
@@ -116,6 +146,10 @@ int far_orders_convert(const struct far_sub_order *order, struct far_arena *aren
     if (rc != 0) {
         return far_fail(err, rc, "the disks of an order are %s", rc == FAR_LIMIT ? "too many" : "not well formed");
     }
-    *ret_order = out;
-    return 0;
+    rc = convert_domain(order, &out, err);
+    if (rc == 0) {
+        *ret_order = out;
+    }
+    explicit_bzero(&out.domain, sizeof out.domain);
+    return rc;
 }

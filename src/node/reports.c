@@ -205,6 +205,8 @@ static struct far_sub_report_item to_item(const struct entry *e, const struct it
         .missed = {.items = lists->missed, .count = r->missed_count},
         .resync_reason = far_slice_str(r->resync_reason),
         .shared = r->shared,
+        .domain_id = r->domain_id,
+        .domain_generation = r->domain_generation,
         .figures = to_figures(&r->figures, lists->figures),
     };
 }

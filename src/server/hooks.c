@@ -373,6 +373,26 @@ static void claims(void *arg, struct far_api_claims *ret_claims)
     far_claims_get(context->claims, ret_claims);
 }
 
+static int seal_domain(void *arg, const uint8_t seed[16], struct far_api_domain *domain, struct far_error *err)
+{
+    struct far_hooks_context *context = arg;
+    struct far_master_key *master = &context->master;
+    struct far_log_view view;
+    int rc = far_log_view_begin_now(context->log, &view, err);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = far_master_key_open(master, &view.state, err);
+    far_log_view_end(&view);
+    if (rc == 0 && domain->is_new) {
+        rc = far_domain_draw_uuid(master, seed, domain->uuid, err);
+        rc = rc == 0 ? far_domain_draw(master, seed, domain->uuid, FAR_DOMAIN_SECRET_GENERATION, domain->sealed_secret, err) : rc;
+    }
+    return rc == 0 ? far_domain_draw(master, seed, domain->uuid, domain->generation, domain->sealed_key, err) : rc;
+}
+
+_Static_assert((int)FAR_API_DOMAIN_BOX == (int)FAR_DOMAIN_BOX_BYTES, "the API has room for what is sealed");
+
 const struct far_api_hooks far_server_hooks = {
     .view_begin = view_begin,
     .view_begin_now = view_begin_now,
@@ -396,5 +416,6 @@ const struct far_api_hooks far_server_hooks = {
     .flush = flush,
     .follow = follow,
     .skip_entry = skip_entry,
+    .seal_domain = seal_domain,
     .claims = claims,
 };

@@ -5,6 +5,7 @@
 #include "api/api.h"
 #include "server/admission.h"
 #include "server/calls.h"
+#include "server/domain_keys.h"
 
 struct far_backups;
 
@@ -18,6 +19,7 @@ struct far_hooks_context {
     uint64_t server_id;
     struct far_backups *backups;
     struct far_claims *claims;
+    struct far_master_key master; /* the API thread's */
 };
 
 extern const struct far_api_hooks far_server_hooks;

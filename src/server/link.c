@@ -24,6 +24,7 @@ static void try_done(struct far_link *link)
     if (link->closing && link->timers == 0 && link->sessions == NULL) {
         void (*done)(void *) = link->done;
         void *arg = link->done_arg;
+        far_master_key_done(&link->master);
         free(link);
         done(arg);
     }
@@ -85,6 +86,9 @@ int far_link_send(struct session *session, const struct far_schema *schema, cons
     int rc = far_schema_encode(schema, message, &out, &err);
     if (rc == 0 && session->stream != NULL) {
         rc = far_stream_send(session->stream, schema->kind, far_buf_slice(&out));
+    }
+    if (out.len > 0 && schema == &far_schema_msg_orders) { /* keys of dedup domains may have been in it */
+        explicit_bzero(out.data, out.len);
     }
     far_buf_done(&out);
     return rc;
@@ -453,6 +457,13 @@ int far_link_new(struct far_log *log, uv_loop_t *loop, struct far_link **ret_lin
     link->held_last = &link->held;
     *ret_link = link;
     return 0;
+}
+
+void far_link_use_seal_key(struct far_link *link, uint64_t server_id, const uint8_t seal_key[32])
+{
+    link->has_seal_key = true;
+    link->master = (struct far_master_key){.server_id = server_id};
+    memcpy(link->master.seal_key, seal_key, sizeof link->master.seal_key);
 }
 
 static void on_timer_closed(uv_handle_t *handle)

@@ -18,6 +18,8 @@ struct far_stream;
 enum { FAR_LINK_NODES_MAX = 1000 };
 
 int far_link_new(struct far_log *log, uv_loop_t *loop, struct far_link **ret_link, struct far_error *err);
+/* For orders of plans in keyed dedup domains: whose seal key opens the master key. Without it they are not sent. */
+void far_link_use_seal_key(struct far_link *link, uint64_t server_id, const uint8_t seal_key[32]);
 /* Takes a greeted stream of this node. */
 void far_link_accept(struct far_link *link, uint64_t node_id, struct far_stream *stream);
 /* Something was committed; cheap, looks a few milliseconds later. */

@@ -9,6 +9,7 @@
 enum {
     ORDERS_MAX = 1000,   /* that one node can hold */
     EVENTS_MAX = 256,    /* that are looked at instead of what every node holds */
+    DOMAIN_LEVEL = 4, /* feature level since which nodes know dedup domains */
     ORDERS_A_FRAME = 16, /* each may be 60 KiB: disks with long paths */
 };
 
@@ -110,6 +111,21 @@ static void unwant(struct far_list *wanted, const struct far_sub_order *order)
     wanted->count = kept;
 }
 
+/* Secrets and keys of its domains into the order. A node whose program does not know them must not carry it out: it would store what
+ * is to be encrypted as it is. */
+static int fill_domains(struct session *session, struct far_state *state, struct far_sub_order *order, struct far_arena *arena,
+                        bool *ret_can_go, struct far_error *err)
+{
+    struct far_link *link = session->link;
+    *ret_can_go = order->domains.count == 0 || session->level >= DOMAIN_LEVEL;
+    if (order->domains.count == 0 || !*ret_can_go) {
+        return 0;
+    }
+    int rc = link->has_seal_key ? far_master_key_open(&link->master, state, err)
+                                : far_fail(err, FAR_NOT_FOUND, "this server has not the master key of the cluster");
+    return rc == 0 ? far_domain_fill_order(&link->master, state, session->node_id, arena, order, err) : rc;
+}
+
 static int send_starts(struct session *session, struct far_state *state, struct far_list *wanted, struct far_arena *arena,
                        struct far_error *err)
 {
@@ -117,11 +133,15 @@ static int send_starts(struct session *session, struct far_state *state, struct 
     struct far_sub_order batch[ORDERS_A_FRAME];
     size_t count = 0;
     int rc = far_query_orders_at(state, session->node_id, far_log_now_ms(session->link->log), ORDERS_MAX, arena, &orders, err);
-    const struct far_sub_order *all = orders.items;
+    struct far_sub_order *all = (struct far_sub_order *)orders.items; /* the arena's */
     for (size_t i = 0; rc == 0 && i < orders.count; i++) {
         const struct far_sub_order_key *sent = find_sent(session, all[i].job_id, all[i].task);
-        bool is_new = sent == NULL || sent->attempt != all[i].attempt;
-        if (is_new && all[i].lease_ms > 0) {
+        bool is_new = sent == NULL || sent->attempt != all[i].attempt, can_go = true;
+        rc = is_new ? fill_domains(session, state, &all[i], arena, &can_go, err) : 0;
+        if (rc != 0) {
+            break;
+        }
+        if (is_new && can_go && all[i].lease_ms > 0) {
             batch[count++] = all[i];
         } else if (is_new) {
             unwant(wanted, &all[i]);

@@ -3,6 +3,7 @@
 #define FAR_SERVER_LINK_PRIVATE_H
 
 #include "net/net.h"
+#include "server/domain_keys.h"
 #include "server/link.h"
 
 enum { FAR_LINK_ARENA_MAX = 8 * 1024 * 1024 };
@@ -42,6 +43,8 @@ struct far_link {
     bool has_limits;       /* there was one when they were looked at last */
     uint64_t limits_at_ms; /* uv_hrtime: they are not looked at before */
     uint64_t looked_seq; /* the last event that was there when all sessions were told what is new */
+    bool has_seal_key;
+    struct far_master_key master;
     bool closing;
     unsigned timers; /* that are not closed */
     void (*done)(void *arg);

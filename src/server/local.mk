@@ -7,6 +7,7 @@ libserver_la_SOURCES = \
 	src/server/claims.c src/server/claims.h \
 	src/server/cluster_init.c \
 	src/server/divergent.c \
+	src/server/domain_keys.c src/server/domain_keys.h \
 	src/server/fence.c src/server/fence.h \
 	src/server/fence_probe.c src/server/fence_probe.h \
 	src/server/founding.c src/server/founding.h \

@@ -310,6 +310,9 @@ static int open_admission(struct program *p, struct far_error *err)
     int rc = far_server_seal_key_load(p->dir, config.seal_key, err);
     if (rc == 0) {
         rc = far_admission_new(&config, &p->admission, err);
+        far_link_use_seal_key(p->link, p->config.server_id, config.seal_key);
+        p->hooks.master.server_id = p->config.server_id;
+        memcpy(p->hooks.master.seal_key, config.seal_key, sizeof config.seal_key);
     }
     explicit_bzero(config.seal_key, sizeof config.seal_key);
     return rc;
@@ -331,8 +334,9 @@ static int open_ports(struct program *p, struct far_error *err)
     char key[FAR_SERVER_FILE_MAX];
     far_server_path(p->dir, "server.crt", certificate);
     far_server_path(p->dir, "server.key", key);
+    struct far_master_key master = p->hooks.master;
     p->hooks = (struct far_hooks_context){
-        .log = p->log, .calls = p->calls, .admission = p->admission, .server_id = p->config.server_id,
+        .master = master, .log = p->log, .calls = p->calls, .admission = p->admission, .server_id = p->config.server_id,
         .backups = p->backups, .claims = &p->claims};
     struct far_api_config config = {.address = api_listen(p), .certificate_path = certificate, .key_path = key};
     return far_api_new(&config, &far_server_hooks, &p->hooks, &p->api, err);

@@ -336,6 +336,11 @@ tests_unit_test_fsm_consumers_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_unit_test_fsm_consumers_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_fsm_consumers_LDADD = libfsm.la $(CMOCKA_LIBS)
 # bandwidth limits
+UNIT_TESTS += tests/unit/test_fsm_domains
+tests_unit_test_fsm_domains_SOURCES = tests/unit/test_fsm_domains.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_unit_test_fsm_domains_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_unit_test_fsm_domains_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_fsm_domains_LDADD = libfsm.la $(CMOCKA_LIBS)
 UNIT_TESTS += tests/unit/test_fsm_throttle
 tests_unit_test_fsm_throttle_SOURCES = tests/unit/test_fsm_throttle.c tests/lib/fsm_world.c tests/lib/fsm_world.h
 tests_unit_test_fsm_throttle_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests

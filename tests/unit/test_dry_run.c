@@ -105,6 +105,10 @@ static void make_world(void)
     MUST(&w, throttle_set, .scope = FAR_throttle_scope_node, .name = S("n2"), .bytes_per_s = 20000);
     MUST(&w, throttle_set, .scope = FAR_throttle_scope_plan, .name = S("iron"), .bytes_per_s = 20000);
     MUST(&w, throttle_set, .scope = FAR_throttle_scope_site, .name = S("lyon"), .bytes_per_s = 1);
+    MUST(&w, domain_create, .name = S("vault"), .uuid = far_slice(other, 16), .sealed_secret = far_slice(other, 32),
+         .sealed_key = far_slice(other, 32));
+    MUST(&w, domain_create, .name = S("spare"), .uuid = far_slice(other, 16), .sealed_secret = far_slice(other, 32),
+         .sealed_key = far_slice(other, 32));
     MUST(&w, site_create, .name = S("spare"), .role = FAR_site_role_witness);
     uint64_t token_id = MUST(&w, token_create, .name = S("old"), .purpose = FAR_token_purpose_api, .hash = far_slice(other, 32));
     far_token_hash(secret, hash);
@@ -168,6 +172,9 @@ static const struct trial trials[] = {
     {"DELETE", "/v1/plans/{name}/throttle", "/v1/plans/iron/throttle", NULL},
     {"DELETE", "/v1/sites/{name}/throttle", "/v1/sites/lyon/throttle", NULL},
     {"POST", "/v1/zones", "/v1/zones", "{\"name\":\"UTC\"}"},
+    {"POST", "/v1/domains", "/v1/domains", "{\"name\":\"new\",\"is_default\":true}"},
+    {"POST", "/v1/domains/{name}/rotate", "/v1/domains/vault/rotate", "{\"generation\":2}"},
+    {"POST", "/v1/domains/{name}/destroy", "/v1/domains/spare/destroy", NULL},
     {"POST", "/v1/workloads", "/v1/workloads",
      "{\"name\":\"new\",\"site\":\"paris\",\"adapter\":\"file\",\"disks\":[{\"name\":\"a\",\"locator\":\"/d/a\"},"
      "{\"name\":\"b\",\"locator\":\"/d/b\"}]}"},

@@ -776,6 +776,7 @@ static unsigned see_checkpoint(void)
     return (unsigned)world_row_checkpoint(&w, object).state;
 }
 
+#include "lib/domain_drivers.h"
 #include "lib/throttle_drivers.h"
 
 /* ---- all of them ---- */
@@ -794,6 +795,7 @@ static const struct driver {
     {"cluster", reach_cluster, give_cluster, see_cluster},
     {"command", reach_command, give_command, see_command},
     {"consumer", reach_consumer, give_consumer, see_consumer},
+    {"dedup domain", reach_domain, give_domain, see_domain},
     {"deadline", reach_deadline, give_deadline, see_deadline},
     {"events", reach_retention, give_retention, see_nothing},
     {"feature level", reach_level, give_level, see_nothing},
