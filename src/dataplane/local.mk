@@ -58,10 +58,14 @@ libdataplane_la_SOURCES += \
 	src/dataplane/opened.c src/dataplane/opened.h \
 	src/dataplane/pack.c src/dataplane/pack.h src/dataplane/pack_format.c src/dataplane/pack_scan.c \
 	src/dataplane/replica.c src/dataplane/replica_file.c \
+	src/dataplane/signal.c src/dataplane/signal.h \
+	src/dataplane/signal_detect.c \
+	src/dataplane/signal_page.c src/dataplane/signal_page.h \
 	src/dataplane/vault.c src/dataplane/vault.h src/dataplane/vault_private.h \
 	src/dataplane/vault_domain.c \
 	src/dataplane/vault_index.c src/dataplane/vault_index.h src/dataplane/vault_index_check.c \
 	src/dataplane/vault_key.c \
+	src/dataplane/vault_diff.c src/dataplane/vault_diff.h \
 	src/dataplane/vault_open.c \
 	src/dataplane/vault_pages.c \
 	src/dataplane/vault_point.c \

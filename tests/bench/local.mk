@@ -44,3 +44,9 @@ tests_bench_make_point_LDADD = libdataplane.la
 tests_bench_nbd_reads_SOURCES = tests/bench/nbd_reads.c
 tests_bench_nbd_reads_CFLAGS = $(AM_CFLAGS) $(LIBNBD_CFLAGS)
 tests_bench_nbd_reads_LDADD = $(LIBNBD_LIBS)
+
+# what the ransomware signal sees of real increments
+check_PROGRAMS += tests/bench/signal_lab
+tests_bench_signal_lab_SOURCES = tests/bench/signal_lab.c tests/lib/vault_kit.h
+tests_bench_signal_lab_CFLAGS = $(AM_CFLAGS) $(ZSTD_CFLAGS) $(OPENSSL_CFLAGS)
+tests_bench_signal_lab_LDADD = libdataplane.la $(ZSTD_LIBS) $(OPENSSL_LIBS)
