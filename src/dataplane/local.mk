@@ -61,6 +61,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/signal.c src/dataplane/signal.h \
 	src/dataplane/signal_detect.c \
 	src/dataplane/signal_page.c src/dataplane/signal_page.h \
+	src/dataplane/signal_store.c src/dataplane/signal_store.h \
 	src/dataplane/vault.c src/dataplane/vault.h src/dataplane/vault_private.h \
 	src/dataplane/vault_domain.c \
 	src/dataplane/vault_index.c src/dataplane/vault_index.h src/dataplane/vault_index_check.c \

@@ -19,6 +19,9 @@ enum {
     PAGES = FAR_BLOCK_BYTES / FAR_SIGNAL_PAGE_BYTES,
     HIGH_BYTES = FAR_BLOCK_BYTES / 10 * 9, /* a block stored in more than this does not compress */
     BARE_BYTES_MIN = 1024,                 /* a run of fewer random bytes says nothing */
+    BRIEF_PAGES = 3,
+    WHOLE_PAGE = FAR_SIGNAL_PAGE_BYTES - 16, /* a dense page with fewer bytes ends inside */
+    TAIL_MORE = 600,                       /* an encryptor may add so much to a file: a key */
 };
 
 static const char *const names[] = {
@@ -54,6 +57,7 @@ struct run {
     uint64_t pages;
     uint64_t compressed_pages;
     bool ends_inside;
+    bool keeps_tail; /* and what was there before ended there, too */
     enum far_signal_head head;
     enum far_signal_feature kind; /* one of the four bare ones */
     struct far_signal_histogram histogram;
@@ -69,6 +73,7 @@ struct look {
     bool group_high;
     struct chosen high, low;
     struct run run;
+    uint64_t next; /* block behind the last group, 0: none */
     bool before_known, before_dense, before_stayed; /* the page before: seen; dense, and goes on; it did not change */
     uint8_t *blocks_before, *blocks_after; /* GROUP of each */
     uint8_t *block;
@@ -205,16 +210,20 @@ static void end_run(struct look *look)
     if (far_signal_chi(&run->histogram) > FAR_SIGNAL_RUN_CHI || run->compressed_pages > run->pages / 50) {
         add(look, FAR_SIGNAL_dense_runs, 1);
         add(look, FAR_SIGNAL_dense_pages, run->pages);
-    } else if (!run->seen) {
+        return;
+    }
+    add(look, FAR_SIGNAL_tails_kept_runs, run->keeps_tail && run->head != FAR_SIGNAL_HEAD_KNOWN);
+    if (!run->seen) {
         add(look, FAR_SIGNAL_hidden_runs, 1);
         add(look, FAR_SIGNAL_hidden_pages, run->pages);
         add(look, FAR_SIGNAL_cut_on_head_runs, run->cut && run->kind == FAR_SIGNAL_bare_on_head_runs && run->head == FAR_SIGNAL_HEAD_NONE);
     } else if (run->head != FAR_SIGNAL_HEAD_NONE) {
         add(look, run->head == FAR_SIGNAL_HEAD_KNOWN ? FAR_SIGNAL_known_head_runs : FAR_SIGNAL_odd_head_runs, 1);
+    } else if (run->pages <= BRIEF_PAGES && !run->ends_inside && !run->cut) {
+        add(look, FAR_SIGNAL_bare_brief_runs, 1); /* such are tables of checksums, too */
     } else {
         add(look, run->kind, 1);
         add(look, FAR_SIGNAL_bare_pages, run->pages);
-        add(look, FAR_SIGNAL_bare_short_runs, run->pages <= 2);
         add(look, FAR_SIGNAL_bare_tail_runs, run->ends_inside);
     }
 }
@@ -271,8 +280,9 @@ static void look_page(struct look *look, const uint8_t *was, const uint8_t *page
         look->run.pages++;
         look->run.compressed_pages += now.klass == FAR_SIGNAL_COMPRESSED;
         far_signal_histogram_add(&look->run.histogram, &now.histogram);
-        if (now.bytes + 16 < FAR_SIGNAL_PAGE_BYTES) { /* a file ends here */
+        if (now.bytes < WHOLE_PAGE) { /* a file ends here */
             look->run.ends_inside = true;
+            look->run.keeps_tail = before.bytes >= FAR_SIGNAL_JUDGED_MIN && before.bytes <= now.bytes && now.bytes <= before.bytes + TAIL_MORE;
             end_run(look);
         }
     }
@@ -297,7 +307,12 @@ static int look_before(struct look *look, uint64_t first, struct far_error *err)
 static int look_group(struct look *look, const struct changed_group *group, struct far_error *err)
 {
     uint64_t first = group->group * GROUP, blocks = look->values[FAR_SIGNAL_disk_blocks];
-    int rc = look_before(look, first, err);
+    int rc = 0;
+    if (first != look->next || first == 0) {
+        end_run(look);
+        rc = look_before(look, first, err);
+    }
+    look->next = first + GROUP;
     for (unsigned i = 0; rc == 0 && i < GROUP && first + i < blocks; i++) {
         bool changed = (group->changed >> i & 1) != 0;
         add(look, FAR_SIGNAL_sampled_blocks, changed);
@@ -312,7 +327,6 @@ static int look_group(struct look *look, const struct changed_group *group, stru
             look_page(look, before + at, look->blocks_after + at);
         }
     }
-    end_run(look);
     return rc == 0 ? check_stop(look, err) : rc;
 }
 
@@ -328,26 +342,24 @@ static int by_hash(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The first `count` of one kind, in the order of the disk. */
-static int look_chosen(struct look *look, struct chosen *chosen, size_t count, struct far_error *err)
-{
-    int rc = 0;
-    qsort(chosen->groups, chosen->count, sizeof *chosen->groups, by_hash);
-    qsort(chosen->groups, count, sizeof *chosen->groups, by_place);
-    for (size_t i = 0; rc == 0 && i < count; i++) {
-        rc = look_group(look, &chosen->groups[i], err);
-    }
-    return rc;
-}
-
+/* Half of them of each kind, or more where the other has fewer; in the order of the disk. */
 static int look_into(struct look *look, struct far_error *err)
 {
     size_t high = look->high.count, low = look->low.count, half = GROUPS_MAX / 2;
     size_t rest = low < half ? GROUPS_MAX - low : half;
+    struct changed_group *groups = look->high.groups;
+    qsort(groups, high, sizeof *groups, by_hash);
+    qsort(look->low.groups, low, sizeof *groups, by_hash);
     high = high < rest ? high : rest;
     low = low < GROUPS_MAX - high ? low : GROUPS_MAX - high;
-    int rc = look_chosen(look, &look->high, high, err);
-    return rc == 0 ? look_chosen(look, &look->low, low, err) : rc;
+    memcpy(groups + high, look->low.groups, low * sizeof *groups);
+    qsort(groups, high + low, sizeof *groups, by_place);
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < high + low; i++) {
+        rc = look_group(look, &groups[i], err);
+    }
+    end_run(look);
+    return rc;
 }
 
 int far_signal_compute(struct far_vault *vault, const struct far_signal_request *request,

@@ -60,7 +60,7 @@ enum {
     F(bare_on_dense_runs, "the same over compressed or random pages")                                                             \
     F(bare_on_head_runs, "the same over a page that began as a known format does")                                                \
     F(bare_pages, "pages of the four")                                                                                            \
-    F(bare_short_runs, "of the four, those of one or two pages")                                                                  \
+    F(bare_brief_runs, "runs as the four, but of at most three whole pages behind one that changed, and not of the four")          \
     F(bare_tail_runs, "of the four, those that end inside a page")                                                                \
     F(odd_head_runs, "runs of random pages with some structure at their beginning")                                               \
     F(known_head_runs, "runs of random pages that begin as a known format does")                                                  \
@@ -69,6 +69,7 @@ enum {
     F(hidden_runs, "runs of random pages whose beginning is not seen, or that go on after other dense ones")                      \
     F(hidden_pages, "pages of them")                                                                                              \
     F(cut_on_head_runs, "of them, those that begin behind a dense page that stayed, over one that began as a known format does")  \
+    F(tails_kept_runs, "runs of random pages without a known head that end where the content before ended")                       \
     F(heads_lost_pages, "pages that began as a known format does and are random now")                                             \
     F(woven_pages, "pages in which random bytes were put between others that stayed")
 

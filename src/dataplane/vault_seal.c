@@ -155,6 +155,10 @@ int far_vault_forget(struct far_vault *vault, uint64_t point_id, struct far_erro
     if (rc != 0) {
         return rc;
     }
+    snprintf(path, sizeof path, "%s/signals/%" PRIu64 ".signal", vault->dir, point_id); /* first: no manifest, nobody looks for it again */
+    if (unlink(path) != 0 && errno != ENOENT) {
+        return far_fail_errno(err, FAR_IO, errno, "remove '%s'", path);
+    }
     path_of(vault, point_id, path, sizeof path);
     if (unlink(path) != 0 && errno != ENOENT) {
         return far_fail_errno(err, FAR_IO, errno, "remove '%s'", path);

@@ -17,6 +17,7 @@ src_node_farshore_node_SOURCES = \
 	src/node/node_config.c \
 	src/node/run.c \
 	src/node/vault_nbd.c \
+	src/node/vault_signal.c \
 	src/node/vault_cli.c
 src_node_farshore_node_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
 src_node_farshore_node_LDADD = libnode.la libdataplane.la libadapters.la libfsm.la libnet.la libbase.la $(UV_LIBS)

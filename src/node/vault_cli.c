@@ -5,6 +5,7 @@
  *   vault recover [--offline] --vault DIR --point ID --disk NAME --target PATH [--overwrite-device]
  *   vault verify --vault DIR --point ID [--disk NAME] [--since POINT]
  *   vault open …                                        vault_nbd.c
+ *   vault signal --vault DIR [--point ID] [--features]  vault_signal.c
  */
 #include "dataplane/vault.h"
 #include "node/node.h"
@@ -24,7 +25,8 @@ static void print_usage(FILE *out)
           " [--overwrite-device]\n"
           "       farshore-node vault verify --vault DIR --point ID [--disk NAME] [--since POINT]\n"
           "       farshore-node vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER) [--cache SIZE]"
-          " [--writable]\n",
+          " [--writable]\n"
+          "       farshore-node vault signal --vault DIR [--point ID] [--features]\n",
           out);
 }
 
@@ -316,6 +318,15 @@ static int open_disk(int argc, char **argv)
     return rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
 }
 
+static int show_signal(int argc, char **argv)
+{
+    struct far_error err;
+    bool features = take_flag(&argc, argv, "--features");
+    take_flag(&argc, argv, "--offline");
+    int rc = far_vault_signal_cli(argc, argv, features, &err);
+    return rc == 0 ? 0 : rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
+}
+
 int far_vault_cli(int argc, char **argv)
 {
     struct far_error err;
@@ -331,6 +342,9 @@ int far_vault_cli(int argc, char **argv)
     }
     if (strcmp(command, "open") == 0) {
         return open_disk(argc - 1, argv + 1);
+    }
+    if (strcmp(command, "signal") == 0) {
+        return show_signal(argc - 1, argv + 1);
     }
     if (strcmp(command, "--help") == 0 || strcmp(command, "help") == 0) {
         print_usage(stdout);
