@@ -253,7 +253,8 @@ static void count_change(struct look *look, const uint8_t *was, const uint8_t *p
                          enum far_signal_class klass)
 {
     add(look, FAR_SIGNAL_changed_pages, 1);
-    add(look, (enum far_signal_feature)((unsigned)FAR_SIGNAL_zero_to_zero_pages + FAR_SIGNAL_CLASSES * (unsigned)was_class + (unsigned)klass), 1);
+    unsigned move = FAR_SIGNAL_CLASSES * (unsigned)was_class + (unsigned)klass;
+    add(look, (enum far_signal_feature)((unsigned)FAR_SIGNAL_zero_to_zero_pages + move), 1);
     add(look, FAR_SIGNAL_heads_lost_pages, klass == FAR_SIGNAL_RANDOM && was_class != FAR_SIGNAL_ZERO &&
                                                far_signal_page_head(was) == FAR_SIGNAL_HEAD_KNOWN &&
                                                far_signal_page_head(page) == FAR_SIGNAL_HEAD_NONE);
@@ -282,7 +283,8 @@ static void look_page(struct look *look, const uint8_t *was, const uint8_t *page
         far_signal_histogram_add(&look->run.histogram, &now.histogram);
         if (now.bytes < WHOLE_PAGE) { /* a file ends here */
             look->run.ends_inside = true;
-            look->run.keeps_tail = before.bytes >= FAR_SIGNAL_JUDGED_MIN && before.bytes <= now.bytes && now.bytes <= before.bytes + TAIL_MORE;
+            look->run.keeps_tail = before.bytes >= FAR_SIGNAL_JUDGED_MIN && before.bytes <= now.bytes &&
+                                   now.bytes <= before.bytes + TAIL_MORE;
             end_run(look);
         }
     }

@@ -34,7 +34,8 @@ static uint64_t evidence(const struct far_signal_features *features)
     uint64_t head = values[FAR_SIGNAL_bare_on_head_runs] + values[FAR_SIGNAL_cut_on_head_runs];
     uint64_t other = values[FAR_SIGNAL_bare_on_zero_runs] + values[FAR_SIGNAL_bare_on_dense_runs];
     uint64_t woven = values[FAR_SIGNAL_woven_pages] < WOVEN_MOST ? values[FAR_SIGNAL_woven_pages] : WOVEN_MOST;
-    uint64_t sum = ON_HEAD * head + ON_STRUCTURED * values[FAR_SIGNAL_bare_on_structured_runs] + ON_OTHER * other + TAIL * values[FAR_SIGNAL_tails_kept_runs];
+    uint64_t sum = ON_HEAD * head + ON_STRUCTURED * values[FAR_SIGNAL_bare_on_structured_runs] + ON_OTHER * other;
+    sum += TAIL * values[FAR_SIGNAL_tails_kept_runs];
     uint64_t usual = 2 * ((compressed + random) / DENSE_PAGES);
     if (structured * OPAQUE_SHARE < random) {
         return 0;

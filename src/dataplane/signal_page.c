@@ -141,5 +141,6 @@ bool far_signal_page_woven(const uint8_t before[FAR_SIGNAL_PAGE_BYTES], const ui
         changed.counts[after[i]]++;
         changed.bytes++;
     }
-    return pieces >= PIECES && changed.bytes >= CHANGED_MIN && changed.bytes <= CHANGED_MAX && far_signal_chi(&changed) < FAR_SIGNAL_PAGE_CHI;
+    return pieces >= PIECES && changed.bytes >= CHANGED_MIN && changed.bytes <= CHANGED_MAX &&
+           far_signal_chi(&changed) < FAR_SIGNAL_PAGE_CHI;
 }

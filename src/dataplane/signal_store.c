@@ -252,8 +252,9 @@ static int compute(struct making *making, uint32_t at, uint32_t older_at, struct
                                          .known_before_offset = making->older->pack_offset,
                                          .stop = making->stop,
                                          .arg = making->arg};
-    int rc = far_point_open_disk(making->vault, making->older->point_id, making->older->disks[older_at].name, &request.before, err);
-    rc = rc == 0 ? far_point_open_disk(making->vault, making->manifest->point_id, making->manifest->disks[at].name, &request.after, err) : rc;
+    const struct far_manifest *older = making->older, *newer = making->manifest;
+    int rc = far_point_open_disk(making->vault, older->point_id, older->disks[older_at].name, &request.before, err);
+    rc = rc == 0 ? far_point_open_disk(making->vault, newer->point_id, newer->disks[at].name, &request.after, err) : rc;
     rc = rc == 0 ? far_signal_compute(making->vault, &request, &disk->features, err) : rc;
     if (rc == 0) {
         disk->since_point = making->older->point_id;
@@ -271,7 +272,8 @@ static int look_back(struct making *making, const struct before *before, struct 
     int rc = 0;
     for (uint64_t i = 0; rc == 0 && i < kept && making->left > 0; i++) {
         uint64_t id = before->ids[(before->count - 1 - i) % BEFORE_MAX];
-        if (far_vault_point(making->vault, id, making->older, NULL) != 0 || making->older->workload_id != making->manifest->workload_id) {
+        if (far_vault_point(making->vault, id, making->older, NULL) != 0 ||
+            making->older->workload_id != making->manifest->workload_id) {
             continue; /* damaged, or gone meanwhile: the one before it serves */
         }
         for (uint32_t at = 0; rc == 0 && at < making->manifest->disk_count; at++) {

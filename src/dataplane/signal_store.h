@@ -1,8 +1,8 @@
 /* Features of increments, kept in the vault beside the points: signals/<point id>.signal.
  *
  * What a detector needs of a point is in its file, with the features of the increments before it, so a newer one judges every kept
- * point anew without reading blocks, and whatever became of the points between. The file is a cache of what the trees say: lost or damaged, it is made again as long as the point before is there. Any thread; files are replaced
- * as a whole. */
+ * point anew without reading blocks, and whatever became of the points between. The file is a cache of what the trees say: lost or
+ * damaged, it is made again as long as the point before is there. Any thread; files are replaced as a whole. */
 #ifndef FAR_DATAPLANE_SIGNAL_STORE_H
 #define FAR_DATAPLANE_SIGNAL_STORE_H
 

@@ -123,7 +123,8 @@ def make(path, work, which, first, last):
                     chain.run(kind) if name in loads else chain.run(signal_kit.Office, kind)
                 except (OSError, subprocess.CalledProcessError, signal_kit.sqlite3.Error) as problem:  # a full disk ends a chain early
                     print(f"{name}/{seed}: ended early: {problem}", file=sys.stderr)
-                print(f"{name}/{seed} {chain.disk.fs} {chain.disk.mib} MiB: {len(chain.labels)} points, {time.monotonic() - begin:.1f} s", file=sys.stderr)
+                print(f"{name}/{seed} {chain.disk.fs} {chain.disk.mib} MiB: {len(chain.labels)} points, {time.monotonic() - begin:.1f} s",
+                      file=sys.stderr)
 
 
 if __name__ == "__main__":

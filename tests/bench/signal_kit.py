@@ -23,7 +23,8 @@ def run(*command, **more):
 class Disk:
     """A file system on an image, mounted by a loop device."""
     MKFS = {"ext4": (["mke2fs", "-q", "-F", "-t", "ext4", "-E", "lazy_itable_init=0,lazy_journal_init=0"], 64),
-            "xfs": (["mkfs.xfs", "-q", "-f"], 320), "btrfs": (["mkfs.btrfs", "-q", "-f"], 160), "ntfs": (["mkfs.ntfs", "-q", "-F", "-f"], 64)}
+            "xfs": (["mkfs.xfs", "-q", "-f"], 320), "btrfs": (["mkfs.btrfs", "-q", "-f"], 160),
+            "ntfs": (["mkfs.ntfs", "-q", "-F", "-f"], 64)}
 
     def __init__(self, folder, rng, fs=None, mib=0):
         self.image, self.mnt = folder + "/disk.img", folder + "/mnt"
@@ -183,8 +184,10 @@ class Database(Load):
         rng = self.rng
         for _ in range(size(rng, 5, 600)):
             text = ("".join(rng.choices("etaoin shrdlu", k=40)) * rng.randint(1, 40)).encode()
-            data = rng.choice([None, None, None, zlib.compress(text), rng.randbytes(rng.randint(16, 3000)) if rng.random() < 0.05 else None])
-            self.db.execute("insert into t(who, body, hash, data) values (?, ?, ?, ?)", (f"u{rng.randint(1, 5000)}", text.decode(), rng.randbytes(32), data))
+            secret = rng.randbytes(rng.randint(16, 3000)) if rng.random() < 0.05 else None
+            data = rng.choice([None, None, None, zlib.compress(text), secret])
+            self.db.execute("insert into t(who, body, hash, data) values (?, ?, ?, ?)",
+                            (f"u{rng.randint(1, 5000)}", text.decode(), rng.randbytes(32), data))
         if rng.random() < 0.5:
             self.db.execute("update t set body = body || 'x' where id % ? = 1", (rng.randint(20, 400),))
         if rng.random() < 0.3 or self.disk.used() > 0.7:
