@@ -33,6 +33,7 @@ libapi_la_SOURCES = \
 	src/api/resync.c \
 	src/api/throttle_routes.c \
 	src/api/tzif.c src/api/tzif.h \
+	src/api/vaults.c \
 	src/api/skip_entry.c src/api/witness.c src/api/route.c src/api/route.h
 nodist_libapi_la_SOURCES = src/api/openapi.c
 libapi_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS) $(LWS_CFLAGS) $(JANSSON_CFLAGS) $(OPENSSL_CFLAGS)

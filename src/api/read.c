@@ -49,6 +49,7 @@ static const struct part {
     {&far_schema_row_workload, "disks", &far_schema_row_disk},
     {&far_schema_row_workload, "coverage", &far_schema_row_coverage},
     {&far_schema_row_plan, "workloads", &far_schema_row_plan_workload},
+    {&far_schema_row_vault, "plans", &far_schema_row_vault_plan},
     {&far_schema_row_job, "tasks", &far_schema_row_task},
     {&far_schema_row_checkpoint, "members", &far_schema_row_checkpoint_member},
     {&far_schema_row_point, "disks", &far_schema_row_point_disk},
@@ -389,8 +390,9 @@ static int find(struct reader *reader, const struct far_schema *table, const cha
 {
     uint64_t id = 0;
     int rc = FAR_NOT_FOUND;
-    if (has_name_index(table)) {
-        rc = far_query_id(&reader->view.state, table, far_slice_str(param), &id, err);
+    bool is_vault = table == &far_schema_row_vault; /* by the name of its node */
+    if (has_name_index(table) || is_vault) {
+        rc = far_query_id(&reader->view.state, is_vault ? &far_schema_row_node : table, far_slice_str(param), &id, err);
     }
     if (rc == FAR_NOT_FOUND && strlen(param) <= 18 && param[strspn(param, "0123456789")] == '\0') {
         id = strtoull(param, NULL, 10);
@@ -533,10 +535,16 @@ static int add_figures(struct reader *reader, const struct far_schema *table, ui
         int rc = get_row(reader, table, id, &row, err);
         return rc != 0 ? rc : far_api_job_figures(&reader->view.state, row, &request->arena, json, err);
     }
+    if (table == &far_schema_row_vault) {
+        void *row = NULL;
+        int rc = get_row(reader, table, id, &row, err);
+        return rc != 0 ? rc : far_api_vault_figures(&reader->view.state, row, &request->arena, json, err);
+    }
     if (table != &far_schema_row_plan) {
         return 0;
     }
     int rc = far_api_stamp(request, &reader->view, &now_ms, err);
+    rc = rc != 0 ? rc : far_api_plan_space(&reader->view.state, id, &request->arena, json, err);
     return rc != 0 ? rc : far_api_plan_rpo(&reader->view.state, id, now_ms, &request->arena, json, err);
 }
 

@@ -67,6 +67,7 @@ struct far_api_request {
     void (*next)(struct far_api_request *request);
     struct far_result result;
     struct far_command before; /* one that has to be decided first; kind 0: none. Its payload is in the arena */
+    struct far_slice zone;     /* the time zone that `prepared` names */
     const void *prepared;      /* the struct of the route's command, while that is under way; in the arena */
     struct far_command command;
     struct far_buf payload; /* the command's */
@@ -160,6 +161,15 @@ void far_api_retention(struct far_api_request *request);
 void far_api_resync(struct far_api_request *request); /* resync.c */
 void far_api_recovery_policy(struct far_api_request *request);
 
+/* ---- vaults.c ---- */
+void far_api_plan_retention(struct far_api_request *request);
+void far_api_vault_policy(struct far_api_request *request);
+/* Adds "vaults" to the JSON of a plan: what each holds of it. */
+int far_api_plan_space(struct far_state *state, uint64_t plan_id, struct far_arena *arena, json_t *json, struct far_error *err);
+/* Adds "policy" and "forecast" to the JSON of a vault. */
+int far_api_vault_figures(struct far_state *state, const struct far_row_vault *vault, struct far_arena *arena, json_t *json,
+                          struct far_error *err);
+
 /* ---- head_list.c ---- */
 void far_api_log_heads(struct far_api_request *request);
 /* backup.c */
@@ -171,10 +181,11 @@ int far_api_signed_head(struct far_log_view *view, struct far_arena *arena, json
 
 /* ---- throttle_routes.c ---- */
 void far_api_throttle_set(struct far_api_request *request);
+void far_api_retention_set(struct far_api_request *request);
 void far_api_zone_refresh(struct far_api_request *request);
 void far_api_domain_create(struct far_api_request *request);
 void far_api_domain_rotate(struct far_api_request *request);
-/* Does the prepared throttle_set need a zone's rules that this state does not have (well enough)? */
+/* Does the command that is prepared need its zone's rules that this state does not have (well enough)? */
 int far_api_needs_zone(struct far_api_request *request, struct far_state *state, uint64_t now_ms, bool *ret_needs, struct far_error *err);
 
 /* ---- read.c ---- */

@@ -132,7 +132,7 @@ const struct far_route far_routes[] = {
             .summary = "One cycle now; the answer's id is the job's"),
     {.method = FAR_HTTP_PATCH, .pattern = "/v1/plans/{name}", .action = FAR_ROUTE_PATCH,
      .schema = &far_schema_cmd_plan_update, .status = 200, .path_field = "name",
-     .rule = {"audit_age_s audit_ppm full_age_s rpo_s clear revision", NULL},
+     .rule = {"audit_age_s audit_ppm full_age_s lock_days rpo_s clear revision", NULL},
      .summary = "Change a plan's policies: what is not named stays, null is as usual; If-Match holds it to a revision"},
     {.method = FAR_HTTP_GET, .pattern = "/v1/plans/{name}/history", .action = FAR_ROUTE_HISTORY,
      .summary = "The newest cycles of a plan, newest first: how long, what changed, what was sent, the RPO reached"},
@@ -141,6 +141,17 @@ const struct far_route far_routes[] = {
     COMMAND(POST, "/v1/plans/{name}/resync", plan_resync, 202, .path_field = "name", .rule = {"workload disk", NULL},
             .summary = "One cycle now that hashes everything, whatever lists of changes say, and moves what differs; the answer's id is "
                        "the job's"),
+    {.method = FAR_HTTP_GET, .pattern = "/v1/plans/{name}/retention", .action = FAR_ROUTE_PLAN_RETENTION,
+     .summary = "What the retention of a plan, or other rules, make of its checkpoints: which stay, and why, and which go"},
+    {.method = FAR_HTTP_POST, .pattern = "/v1/plans/{name}/retention", .action = FAR_ROUTE_RETENTION_SET,
+     .schema = &far_schema_cmd_plan_retention_set, .status = 200, .path_field = "name",
+     .rule = {"last hourly daily weekly monthly zone", NULL},
+     .summary = "Say which checkpoints of a plan are kept, instead of what was set"},
+    COMMAND(DELETE, "/v1/plans/{name}/retention", plan_retention_set, 200, .path_field = "name", .rule = {"", NULL},
+            .summary = "Keep every checkpoint of a plan"),
+    COMMAND(POST, "/v1/plans/{name}/erase", plan_erase, 202, .path_field = "name", .rule = {"confirm", "confirm"},
+            .summary = "Remove all checkpoints of a stopped plan, and what only they needed, from the vaults; the answer's id is the "
+                       "job's"),
     COMMAND(POST, "/v1/plans/{name}/recover", recover, 202, .path_field = "plan",
             .rule = {"workload checkpoint_id disks", "workload disks"},
             .summary = "Write a workload's recovery point out to raw disks; the answer's id is the job's"),
@@ -156,6 +167,27 @@ const struct far_route far_routes[] = {
             .summary = "Remove a checkpoint"),
     COMMAND(POST, "/v1/checkpoints/{id}/verify", checkpoint_verify, 202, .path_field = "checkpoint_id",
             .rule = {"", NULL}, .summary = "Read every block of a checkpoint and compare; the answer's id is the job's"),
+
+    COMMAND(POST, "/v1/checkpoints/{id}/preserve", checkpoint_preserve, 200, .path_field = "checkpoint_id",
+            .rule = {"reason", "reason"}, .summary = "Keep a checkpoint until it is given free, whatever the retention says"),
+    COMMAND(POST, "/v1/checkpoints/{id}/unpreserve", checkpoint_unpreserve, 200, .path_field = "checkpoint_id", .rule = {"", NULL},
+            .summary = "Give a preserved checkpoint free"),
+    COMMAND(POST, "/v1/checkpoints/{id}/lock", checkpoint_lock, 202, .path_field = "checkpoint_id", .rule = {"until_ms", "until_ms"},
+            .summary = "Let nobody remove a checkpoint before a time, which only moves on; the answer's id is the job's that tells the "
+                       "vaults"),
+
+    GET_LIST("vaults", vault, "List the vaults of nodes"),
+    GET_ONE("vaults", "node", vault, "The vault of a node: what it holds of each plan, its policy, when it is full"),
+    COMMAND(POST, "/v1/vaults/{node}/reclaim", vault_reclaim, 202, .path_field = "node", .rule = {"", NULL},
+            .summary = "Give back what nothing in a vault needs any more; the answer's id is the job's"),
+    COMMAND(POST, "/v1/vaults/{node}/measure", vault_measure, 202, .path_field = "node", .rule = {"", NULL},
+            .summary = "Measure what a vault holds of each plan; the answer's id is the job's"),
+    COMMAND(POST, "/v1/vaults/{node}/policy", vault_policy_set, 200, .path_field = "node",
+            .rule = {"reclaim_interval_s reclaim_off", NULL}, .summary = "Give the vault of a node a policy of its own"),
+    {.method = FAR_HTTP_GET, .pattern = "/v1/vault-policy", .action = FAR_ROUTE_VAULT_POLICY,
+     .summary = "How vaults are looked after that have no policy of their own"},
+    COMMAND(POST, "/v1/vault-policy", vault_policy_set, 200, .rule = {"reclaim_interval_s reclaim_off", NULL},
+            .summary = "Say how vaults are looked after that have no policy of their own"),
 
     GET_LIST("points", point, "List recovery points"),
     GET_ONE("points", "id", point, "One recovery point, with its disks"),
@@ -359,7 +391,7 @@ int far_command_id_parse(const char *text, uint8_t ret_id[16], struct far_error 
 /* ---- queries ---- */
 
 enum argument_type {
-    NUMBER, TEXT, SUBJECT, KINDS, FLAG_LINEARIZABLE, FLAG_FORMAT, FLAG_FOLLOW, FLAG_PROOF, FLAG_DRY_RUN, FLAG_FORCE, PLACE,
+    NUMBER, COUNT, TEXT, SUBJECT, KINDS, FLAG_LINEARIZABLE, FLAG_FORMAT, FLAG_FOLLOW, FLAG_PROOF, FLAG_DRY_RUN, FLAG_FORCE, PLACE,
     PLACE_TO, MOMENT,
 };
 enum { TEXT_MAX = 63, SUBJECT_MAX = 80, KINDS_MAX = 1024 };
@@ -371,6 +403,11 @@ static const struct argument {
 } known_arguments[] = {
     {"limit", NUMBER, offsetof(struct far_query, limit)},
     {"cursor", NUMBER, offsetof(struct far_query, cursor)},
+    {"last", COUNT, offsetof(struct far_query, last)},
+    {"hourly", COUNT, offsetof(struct far_query, hourly)},
+    {"daily", COUNT, offsetof(struct far_query, daily)},
+    {"weekly", COUNT, offsetof(struct far_query, weekly)},
+    {"monthly", COUNT, offsetof(struct far_query, monthly)},
     {"min_index", NUMBER, offsetof(struct far_query, min_index)},
     {"consistency", FLAG_LINEARIZABLE, 0},
     {"site", TEXT, offsetof(struct far_query, site)},
@@ -447,6 +484,10 @@ static int parse_value(const struct argument *argument, struct far_slice value, 
     case NUMBER:
         good = parse_u64(value, at);
         query->has_limit = query->has_limit || strcmp(argument->name, "limit") == 0;
+        break;
+    case COUNT:
+        good = parse_u64(value, at);
+        query->has_keep = true;
         break;
     case TEXT:
     case SUBJECT:

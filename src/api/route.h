@@ -34,6 +34,9 @@ enum far_route_action {
     FAR_ROUTE_SKIP_ENTRY,
     FAR_ROUTE_THROTTLE,     /* the bandwidth limit of one object */
     FAR_ROUTE_THROTTLE_SET, /* throttle_set, before it zone_set where the zone is new */
+    FAR_ROUTE_PLAN_RETENTION, /* what the retention of a plan makes of its checkpoints */
+    FAR_ROUTE_RETENTION_SET,  /* plan_retention_set, before it zone_set where the zone is new */
+    FAR_ROUTE_VAULT_POLICY,
     FAR_ROUTE_ZONE,         /* zone_set, of what this server's machine knows */
     FAR_ROUTE_DOMAIN_CREATE, /* domain_create, domain_rotate, whose secrets are sealed here */
     FAR_ROUTE_DOMAIN_ROTATE,
@@ -110,6 +113,8 @@ struct far_query {
     uint64_t to_ms;      /* FAR_FROM_TIME: not after it */
     enum far_stream_proof proof;
     struct far_slice severity, subject, consumer; /* empty: none */
+    bool has_keep;       /* rules of retention to be tried: */
+    uint64_t last, hourly, daily, weekly, monthly;
     bool has_limit; /* it was given */
     bool ndjson;
     bool bounded; /* follow=0: end at what is there now */

@@ -1,4 +1,5 @@
-/* Bandwidth limits and time zones: what is set here needs the rules of a zone in the state (fsm/zone.c), and they come from this machine.
+/* Bandwidth limits, the retention of plans, time zones: what is set here needs the rules of a zone in the state (fsm/zone.c), and they
+ * come from this machine.
  *
  * A limit that names a zone which the state does not have, or whose rules end within ten years, is two commands: zone_set, whose result
  * matters only if it is refused, then the limit itself, which alone carries the request's id. A dry run decides both on one overlay. */
@@ -11,10 +12,9 @@
 
 int far_api_needs_zone(struct far_api_request *request, struct far_state *state, uint64_t now_ms, bool *ret_needs, struct far_error *err)
 {
-    const struct far_cmd_throttle_set *set = request->prepared;
     struct far_row_zone row = {.id = 0};
     uint64_t id = 0;
-    int rc = far_query_id(state, &far_schema_row_zone, set->zone, &id, err);
+    int rc = far_query_id(state, &far_schema_row_zone, request->zone, &id, err);
     if (rc == 0) {
         struct far_key key = far_key(&far_schema_row_zone);
         far_key_u64(&key, id);
@@ -83,25 +83,50 @@ static int propose_both(struct far_api_request *request, struct far_error *err)
     return rc;
 }
 
-static int set_throttle(struct far_api_request *request, const json_t *body, struct far_error *err)
+/* set: of the route's schema; NULL: there was no memory. */
+static int read_body(struct far_api_request *request, const json_t *body, void *set, struct far_error *err)
 {
     const struct far_route *route = request->route;
-    struct far_cmd_zone_set zone;
-    struct far_cmd_throttle_set *set = far_arena_alloc(&request->arena, sizeof *set);
-    uint64_t now_ms = request->api->hooks.now_ms(request->api->arg);
-    bool needs = false, is_dry = request->query.dry_run;
     int rc = set == NULL ? far_fail(err, FAR_LIMIT, "no memory for the request")
                          : far_json_to_struct(route->schema, body, &route->rule, &request->arena, set, err);
-    rc = rc != 0 ? rc : far_api_fill_from_route(request, set, err);
     request->prepared = set;
-    bool has_zone = rc == 0 && set->zone.len > 0 && set->windows.count > 0;
-    rc = has_zone ? look_now(request, now_ms, &needs, err) : rc;
+    return rc != 0 ? rc : far_api_fill_from_route(request, set, err);
+}
+
+/* Propose what is prepared, and before it the rules of its zone where they are new. */
+static int propose_with_zone(struct far_api_request *request, struct far_error *err)
+{
+    struct far_cmd_zone_set zone;
+    uint64_t now_ms = request->api->hooks.now_ms(request->api->arg);
+    bool needs = false, is_dry = request->query.dry_run, has_zone = request->zone.len > 0;
+    int rc = has_zone ? look_now(request, now_ms, &needs, err) : 0;
     if (rc == 0 && has_zone && (needs || is_dry)) {
-        rc = make_zone_set(request, set->zone, now_ms, &zone, err);
+        rc = make_zone_set(request, request->zone, now_ms, &zone, err);
         rc = rc != 0 ? rc : encode_before(request, &zone, err);
         rc = needs ? rc : 0; /* it is there now: what a dry run of the past may need is no reason to fail */
     }
-    return rc != 0 ? rc : needs && !is_dry ? propose_both(request, err) : far_api_propose(request, set, err);
+    return rc != 0 ? rc : needs && !is_dry ? propose_both(request, err) : far_api_propose(request, request->prepared, err);
+}
+
+static int set_throttle(struct far_api_request *request, const json_t *body, struct far_error *err)
+{
+    struct far_cmd_throttle_set *set = far_arena_alloc(&request->arena, sizeof *set);
+    int rc = read_body(request, body, set, err);
+    request->zone = rc == 0 && set->windows.count > 0 ? set->zone : far_slice(NULL, 0);
+    return rc != 0 ? rc : propose_with_zone(request, err);
+}
+
+static int set_retention(struct far_api_request *request, const json_t *body, struct far_error *err)
+{
+    struct far_cmd_plan_retention_set *set = far_arena_alloc(&request->arena, sizeof *set);
+    int rc = read_body(request, body, set, err);
+    request->zone = rc == 0 ? set->zone : far_slice(NULL, 0);
+    return rc != 0 ? rc : propose_with_zone(request, err);
+}
+
+void far_api_retention_set(struct far_api_request *request)
+{
+    far_api_with_body(request, set_retention);
 }
 
 void far_api_throttle_set(struct far_api_request *request)

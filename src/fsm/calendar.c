@@ -21,12 +21,12 @@ unsigned far_calendar_days(const struct far_sub_throttle_window *window)
 }
 
 /* The offset at a time, and when it ends; INT64_MAX: never. */
-static int64_t offset_at(const struct far_calendar *calendar, int64_t time_s, int64_t *ret_until_s)
+static int64_t offset_in(const struct far_list *list, int64_t time_s, int64_t *ret_until_s)
 {
-    const struct far_sub_zone_change *changes = calendar->changes.items;
+    const struct far_sub_zone_change *changes = list->items;
     int64_t offset_s = 0;
     *ret_until_s = INT64_MAX;
-    for (size_t i = 0; i < calendar->changes.count; i++) {
+    for (size_t i = 0; i < list->count; i++) {
         if ((int64_t)changes[i].at_s > time_s) {
             *ret_until_s = (int64_t)changes[i].at_s;
             break;
@@ -34,6 +34,17 @@ static int64_t offset_at(const struct far_calendar *calendar, int64_t time_s, in
         offset_s = (int64_t)changes[i].east_s - (int64_t)changes[i].west_s;
     }
     return offset_s;
+}
+
+static int64_t offset_at(const struct far_calendar *calendar, int64_t time_s, int64_t *ret_until_s)
+{
+    return offset_in(&calendar->changes, time_s, ret_until_s);
+}
+
+int64_t far_zone_offset_s(const struct far_list *changes, int64_t time_s)
+{
+    int64_t until_s;
+    return offset_in(changes, time_s, &until_s);
 }
 
 /* What the clocks show, as seconds of the week from Monday 0:00. */

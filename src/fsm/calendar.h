@@ -39,6 +39,9 @@ static inline uint64_t far_calendar_span_min(const struct far_sub_throttle_windo
 /* Do two windows ever show the same time? Fills the first minute of the week (from Monday) that they share. */
 bool far_calendar_overlap(const struct far_sub_throttle_window *a, const struct far_sub_throttle_window *b, uint64_t *ret_minute);
 
+/* How far the clocks of a zone with these changes (struct far_sub_zone_change) are ahead of UTC at a time; none: UTC. */
+int64_t far_zone_offset_s(const struct far_list *changes, int64_t time_s);
+
 /* Could it be the name of a time zone? "Europe/Paris": parts of letters, digits, '_', '-', '+', with one '/' between two. */
 bool far_zone_name_is_good(struct far_slice name);
 

@@ -6,9 +6,11 @@
 #include "fsm/rows.h"
 
 #include "fsm/bandwidth.h"
+#include "fsm/expiry.h"
 #include "fsm/job.h"
 #include "fsm/rpo.h"
 #include "fsm/task.h"
+#include "fsm/vault_row.h"
 
 enum { AT_ONCE_MAX = 256 };
 
@@ -62,6 +64,25 @@ int far_deadline_move(struct far_step *step, uint64_t kind, uint64_t object_id, 
     return to_ms != 0 ? change(step, &to, SET) : 0;
 }
 
+/* The same for what is due by a plan's retention or a vault's policy. */
+static int forget_policy(struct far_step *step, const struct deadline *d)
+{
+    struct far_row_plan_retention retention;
+    struct far_row_vault vault;
+    bool is_expiry = d->kind == FAR_deadline_kind_plan_expiry;
+    int rc = is_expiry ? far_row_find(step, &far_schema_row_plan_retention, d->object_id, &retention)
+                       : far_row_find(step, &far_schema_row_vault, d->object_id, &vault);
+    if (rc == 0 && is_expiry && retention.due_ms == d->time_ms) {
+        retention.due_ms = 0;
+        return far_row_put(step, &far_schema_row_plan_retention, d->object_id, &retention);
+    }
+    if (rc == 0 && !is_expiry && vault.reclaim_due_ms == d->time_ms) {
+        vault.reclaim_due_ms = 0;
+        return far_row_put(step, &far_schema_row_vault, d->object_id, &vault);
+    }
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
 /* Whoever remembers when it is due forgets that, too. */
 static int forget(struct far_step *step, const struct deadline *d, bool *ret_is_done)
 {
@@ -90,7 +111,8 @@ static int forget(struct far_step *step, const struct deadline *d, bool *ret_is_
         plan.rpo_due_ms = 0;
         return far_row_put(step, &far_schema_row_plan, plan.id, &plan);
     }
-    return rc == FAR_NOT_FOUND ? 0 : rc;
+    FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+    return d->kind == FAR_deadline_kind_plan_expiry || d->kind == FAR_deadline_kind_vault_reclaim ? forget_policy(step, d) : 0;
 }
 
 int far_evolve_deadline_dropped(struct far_step *step, const struct far_ev_deadline_dropped *ev)
@@ -140,6 +162,10 @@ static int act(struct far_step *step, const struct deadline *d)
         return far_throttle_due(step, d->object_id);
     case FAR_deadline_kind_plan_rpo:
         return far_rpo_due(step, d->object_id);
+    case FAR_deadline_kind_plan_expiry:
+        return far_expiry_due(step, d->object_id);
+    case FAR_deadline_kind_vault_reclaim:
+        return far_vault_row_reclaim_due(step, d->object_id);
     default:
         return 0;
     }

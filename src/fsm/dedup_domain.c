@@ -5,6 +5,8 @@
  * the one that it needs. What is destroyed keeps its row, so that its points can still say why they cannot be read. */
 #include "fsm/dedup_domain.h"
 
+#include "base/date.h"
+
 enum { ABSENT, ACTIVE, DESTROYED };
 enum { CREATE, ROTATE, DESTROY, USE, SEALED };
 static const char *const states[] = {"absent", "active", "destroyed"};
@@ -271,6 +273,11 @@ int far_decide_domain_destroy(struct far_step *step, const struct far_cmd_domain
         return far_reject(step, FAR_CONFLICT, "%llu plans are in domain '%.*s'; remove them first", FAR_LLU(row.plan_count),
                           FAR_TEXT(cmd->name));
     }
+    if (row.locked_until_ms > step->time_ms) {
+        char date[FAR_DATE_MAX];
+        return far_reject(step, FAR_DENIED, "domain '%.*s' holds checkpoints that are locked until %s: nobody can destroy it before",
+                          FAR_TEXT(cmd->name), far_date_text(row.locked_until_ms, date));
+    }
     if (row.point_count != 0 && !far_slice_equal(cmd->confirm, cmd->name)) {
         return far_reject(step, FAR_CONFLICT,
                           "domain '%.*s' holds %llu recovery points, which nobody could ever read again; say its name a second time "
@@ -341,5 +348,19 @@ int far_domain_points(struct far_step *step, uint64_t domain_id, int delta)
     }
     FAR_TRY(far_row_need(step, &far_schema_row_domain, domain_id, &row));
     FAR_TRY(add(step, &row.point_count, delta));
+    return store(step, &row);
+}
+
+int far_domain_lock(struct far_step *step, uint64_t domain_id, uint64_t until_ms)
+{
+    struct far_row_domain row;
+    if (domain_id == 0) {
+        return 0;
+    }
+    FAR_TRY(far_row_need(step, &far_schema_row_domain, domain_id, &row));
+    if (until_ms <= row.locked_until_ms) {
+        return 0;
+    }
+    row.locked_until_ms = until_ms;
     return store(step, &row);
 }

@@ -11,6 +11,8 @@ int far_domain_of_plan(struct far_step *step, struct far_slice name, uint64_t *r
 /* In evolve: so many plans or points more (or less) are in it; 0: the plain one, nothing. */
 int far_domain_plans(struct far_step *step, uint64_t domain_id, int delta);
 int far_domain_points(struct far_step *step, uint64_t domain_id, int delta);
+/* In evolve: a point in it is locked until then. */
+int far_domain_lock(struct far_step *step, uint64_t domain_id, uint64_t until_ms);
 /* In evolve: the node is removed, and its vault with it. */
 int far_domain_node_gone(struct far_step *step, uint64_t node_id);
 /* In decide: a node's report says with which generation its vault is sealed. */

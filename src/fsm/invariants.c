@@ -3,6 +3,7 @@
 #include "fsm/alert.h"
 #include "fsm/bandwidth.h"
 #include "fsm/coverage.h"
+#include "fsm/invariants.h"
 #include "fsm/machines.h"
 #include "fsm/node_load.h"
 #include "fsm/figures.h"
@@ -256,7 +257,8 @@ static int check_plan(struct far_step *step, struct sums *sums, struct far_slice
         return 0;
     }
     FAR_TRY(far_row_need(step, &far_schema_row_job, row->running_job_id, &job));
-    return job.state == FAR_job_state_running && job.plan_id == row->id && job.kind == FAR_job_kind_replicate
+    return job.state == FAR_job_state_running && job.plan_id == row->id &&
+                   (job.kind == FAR_job_kind_replicate || job.kind == FAR_job_kind_erase)
                ? 0
                : broken(step, "plan", row->id, "runs a job that does not run");
 }
@@ -331,11 +333,13 @@ static int check_job(struct far_step *step, struct sums *sums, struct far_slice 
     int rc = far_row_find(step, &far_schema_row_plan, row->plan_id, &plan);
     FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
     struct far_row_plan_job listed;
-    struct far_key at = far_key_pair(&far_schema_row_plan_job, rc == 0 ? row->plan_id : 0, row->id);
+    uint64_t group;
+    FAR_TRY(far_job_group(step, row->plan_id, row->node_id, &group));
+    struct far_key at = far_key_pair(&far_schema_row_plan_job, group, row->id);
     FAR_TRY(far_key_need(step, &far_schema_row_plan_job, &at, &listed));
     sums->jobs++;
     sums->plan_jobs -= is_running && rc == 0;
-    sums->readers += is_running && row->kind != FAR_job_kind_replicate;
+    sums->readers += is_running && row->kind != FAR_job_kind_replicate && row->checkpoint_id != 0;
     return 0;
 }
 
@@ -726,6 +730,7 @@ static int walk_all(struct far_step *step)
     FAR_TRY(equal(step, "held tasks", sums.counted, sums.held));
     FAR_TRY(equal(step, "running tasks", sums.running, 0));
     FAR_TRY(walk(step, &far_schema_row_figures, &sums, check_figures));
+    FAR_TRY(far_check_vaults(step, &sums.deadlines));
     FAR_TRY(walk(step, &far_schema_row_deadline, &sums, NULL));
     return equal(step, "deadlines", sums.counted, sums.deadlines);
 }

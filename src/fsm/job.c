@@ -2,6 +2,8 @@
  * canceled, which ends its tasks but still releases what was frozen. job_create.c makes the tasks, job_replicate.c and
  * job_simple.c say what follows what, job_finish.c draws the sum. */
 #include "fsm/job.h"
+
+#include "fsm/checkpoint.h"
 #include "fsm/task.h"
 
 enum { ABSENT, RUNNING, SUCCEEDED, FAILED, CANCELED, PARTIAL, CANCELING };
@@ -79,7 +81,8 @@ int far_job_replicate(struct far_step *step, const struct far_row_plan *plan, co
                                     .next_workload_id = member.workload_id,
                                     .resync = resync != NULL,
                                     .resync_workload_id = resync != NULL ? resync->workload_id : 0,
-                                    .resync_disk_id = resync != NULL ? resync->disk_id : 0};
+                                    .resync_disk_id = resync != NULL ? resync->disk_id : 0,
+                                    .lock_until_ms = far_lock_until(step, plan)};
     step->object_id = ev.id;
     FAR_TRY(far_emit(step, &far_schema_ev_job_started, &ev));
     return far_job_create_tasks(step, ev.id);
@@ -89,6 +92,7 @@ int far_evolve_job_started(struct far_step *step, const struct far_ev_job_starte
 {
     struct far_row_job row;
     bool is_cycle = ev->kind == FAR_job_kind_replicate;
+    bool is_alone = is_cycle || ev->kind == FAR_job_kind_erase; /* in its plan */
     FAR_TRY(look(step, ev->id, &row));
     FAR_TRY(far_move_id(step, &far_table_job, state_of(&row), START, ev->id, NULL));
     row = (struct far_row_job){.id = ev->id,
@@ -103,10 +107,14 @@ int far_evolve_job_started(struct far_step *step, const struct far_ev_job_starte
                                .fuzzy = ev->fuzzy,
                                .resync = ev->resync,
                                .resync_workload_id = ev->resync_workload_id,
-                               .resync_disk_id = ev->resync_disk_id};
-    FAR_TRY(far_plan_job_started(step, ev->plan_id, ev->id, is_cycle));
-    FAR_TRY(far_plan_jobs_add(step, ev->plan_id, ev->id));
-    FAR_TRY(is_cycle ? 0 : far_checkpoint_readers(step, ev->checkpoint_id, 1));
+                               .resync_disk_id = ev->resync_disk_id,
+                               .node_id = ev->node_id,
+                               .pass = ev->pass,
+                               .delete_before = ev->delete_before,
+                               .lock_until_ms = ev->lock_until_ms};
+    FAR_TRY(far_plan_job_started(step, ev->plan_id, ev->id, is_alone));
+    FAR_TRY(far_plan_jobs_add(step, ev->plan_id, ev->node_id, ev->id));
+    FAR_TRY(is_cycle || ev->checkpoint_id == 0 ? 0 : far_checkpoint_readers(step, ev->checkpoint_id, 1));
     far_id_used(step, ev->id);
     if (is_cycle) {
         far_id_used(step, ev->checkpoint_id);
@@ -147,11 +155,15 @@ int far_job_settle(struct far_step *step, uint64_t job_id)
     struct far_row_job row;
     FAR_TRY(far_row_need(step, &far_schema_row_job, job_id, &row));
     bool is_over = row.tasks_done + row.tasks_failed + row.tasks_canceled == row.task_count;
+    if (row.kind == FAR_job_kind_erase && row.next_workload_id != 0) {
+        return far_erase_next(step, job_id);
+    }
     if (row.state != FAR_job_state_running || row.next_workload_id != 0 || !is_over) {
         return 0;
     }
     FAR_TRY(far_job_finish(step, &row));
     FAR_TRY(row.plan_id != 0 ? far_jobs_prune(step, row.plan_id, row.id) : 0);
+    FAR_TRY(row.node_id != 0 ? far_jobs_prune(step, row.node_id, row.id) : 0);
     return far_jobs_prune(step, 0, row.id);
 }
 
@@ -164,11 +176,11 @@ int far_evolve_job_finished(struct far_step *step, const struct far_ev_job_finis
         return far_reject(step, FAR_INTERNAL, "broken: job %llu cannot end as %llu", FAR_LLU(ev->job_id),
                           FAR_LLU(ev->state));
     }
-    bool is_cycle = row.kind == FAR_job_kind_replicate;
+    bool is_cycle = row.kind == FAR_job_kind_replicate, is_alone = is_cycle || row.kind == FAR_job_kind_erase;
     row.state = ev->state;
     row.finished_ms = step->time_ms;
-    FAR_TRY(far_plan_job_finished(step, row.plan_id, is_cycle));
-    FAR_TRY(is_cycle ? 0 : far_checkpoint_readers(step, row.checkpoint_id, -1));
+    FAR_TRY(far_plan_job_finished(step, row.plan_id, is_alone));
+    FAR_TRY(is_cycle || row.checkpoint_id == 0 ? 0 : far_checkpoint_readers(step, row.checkpoint_id, -1));
     return far_job_wake_at(step, &row, 0);
 }
 
@@ -181,7 +193,7 @@ int far_evolve_job_pruned(struct far_step *step, const struct far_ev_job_pruned 
         struct far_key key = far_key_part(&far_schema_row_task, row.id, task);
         FAR_TRY(far_key_del(step, &far_schema_row_task, &key));
     }
-    FAR_TRY(far_plan_jobs_del(step, row.plan_id, row.id));
+    FAR_TRY(far_plan_jobs_del(step, row.plan_id, row.node_id, row.id));
     return far_row_del(step, &far_schema_row_job, row.id);
 }
 

@@ -35,7 +35,7 @@ int far_plan_for_recover(struct far_step *step, struct far_slice name, struct fa
 int far_plan_job_started(struct far_step *step, uint64_t plan_id, uint64_t job_id, bool is_cycle);
 /* job_prune.c: which jobs of a plan there are, and how long they are kept. */
 enum {
-    FAR_JOBS_KEPT = 100,         /* of a plan, running ones included; and of all plans that were removed */
+    FAR_JOBS_KEPT = 100,         /* of a plan or vault, running ones included; and of all that were removed */
     FAR_JOBS_PRUNED_AT_ONCE = 4, /* at the end of a job; more than one, so that a backlog goes */
     FAR_PRUNED_TASKS_MAX = 1024, /* at once, but for one job that has more */
 };
@@ -43,12 +43,21 @@ enum {
  * removed plans. */
 int far_jobs_prune(struct far_step *step, uint64_t plan_id, uint64_t kept_id);
 /* Evolve. */
-int far_plan_jobs_add(struct far_step *step, uint64_t plan_id, uint64_t job_id);
-int far_plan_jobs_del(struct far_step *step, uint64_t plan_id, uint64_t job_id);
-/* The plan is removed: its jobs become those of removed plans. */
+int far_plan_jobs_add(struct far_step *step, uint64_t plan_id, uint64_t node_id, uint64_t job_id);
+int far_plan_jobs_del(struct far_step *step, uint64_t plan_id, uint64_t node_id, uint64_t job_id);
+/* Under which number a job is listed: that of its vault's node or its plan, 0 if that is gone. */
+int far_job_group(struct far_step *step, uint64_t plan_id, uint64_t node_id, uint64_t *ret_group);
+/* The plan (or the vault) is removed: its jobs become those of removed plans. */
 int far_plan_jobs_orphan(struct far_step *step, uint64_t plan_id);
 int far_plan_job_finished(struct far_step *step, uint64_t plan_id, bool is_cycle);
 int far_plan_checkpoint(struct far_step *step, uint64_t plan_id, uint64_t checkpoint_id);
+
+/* Rejects unless it is stopped and runs nothing. */
+int far_plan_for_erase(struct far_step *step, struct far_slice name, struct far_row_plan *ret_plan);
+
+/* ---- job_erase.c ---- */
+/* Decide: the next thing to do, if all its tasks are over. */
+int far_erase_next(struct far_step *step, uint64_t job_id);
 
 /* ---- workload.c ---- */
 int far_workload_claimable(struct far_step *step, struct far_slice name, struct far_row_workload *ret_row);
@@ -58,7 +67,7 @@ int far_workload_claim(struct far_step *step, uint64_t id, uint64_t plan_id);
 /* ---- node.c ---- */
 int far_node_due(struct far_step *step, uint64_t node_id);
 
-/* ---- point.c ---- */
+/* ---- checkpoint.c ---- */
 /* The checkpoint, if it may be recovered from. */
 int far_checkpoint_read(struct far_step *step, uint64_t id, struct far_row_checkpoint *ret);
 int far_checkpoint_readers(struct far_step *step, uint64_t checkpoint_id, int delta);

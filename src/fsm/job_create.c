@@ -89,11 +89,12 @@ static int add_point(struct far_step *step, struct batch *batch, const struct fa
                      const struct far_row_point *point)
 {
     bool is_verify = job->kind == FAR_job_kind_verify, spreads;
+    uint64_t other = job->kind == FAR_job_kind_lock ? FAR_task_kind_lock : FAR_task_kind_forget;
     uint64_t count = is_verify ? point->disk_count : 1;
     FAR_TRY(far_level_spreads(step, &spreads));
     for (uint64_t d = 0; d < count; d++) {
         struct far_candidate *node;
-        struct far_sub_task_new item = {.kind = is_verify ? FAR_task_kind_verify : FAR_task_kind_forget,
+        struct far_sub_task_new item = {.kind = is_verify ? (uint64_t)FAR_task_kind_verify : other,
                                         .ready = true,
                                         .workload_id = point->workload_id,
                                         .disk_index = d,
@@ -144,6 +145,9 @@ int far_job_create_tasks(struct far_step *step, uint64_t job_id)
         return FAR_LIMIT;
     }
     FAR_TRY(far_row_need(step, &far_schema_row_job, job_id, &job));
+    if (job.kind == FAR_job_kind_erase) {
+        return far_erase_next(step, job_id);
+    }
     return job.kind == FAR_job_kind_replicate ? create_replicated(step, &job, batch)
                                               : create_on_points(step, &job, batch);
 }

@@ -1,5 +1,6 @@
 /* The end of a job: what became of it, and for a replication the checkpoint of what its cycle made. A member that failed
  * keeps its last good point and is named with the reason. */
+#include "fsm/checkpoint.h"
 #include "fsm/job.h"
 #include "fsm/task.h"
 
@@ -99,8 +100,10 @@ static int finish_replicate(struct far_step *step, const struct far_row_job *job
                                                .plan_id = job->plan_id,
                                                .job_id = job->id,
                                                .skew_ms = sum.last_freeze_ms - sum.first_freeze_ms,
-                                               .members = {.items = sum.members, .count = sum.count}};
+                                               .members = {.items = sum.members, .count = sum.count},
+                                               .locked_until_ms = job->lock_until_ms};
         FAR_TRY(far_emit(step, &far_schema_ev_checkpoint_created, &ev));
+        FAR_TRY(far_lock_older(step, ev.id));
     }
     if (sum.good == sum.count) {
         return finish(step, job, FAR_job_state_succeeded);
@@ -114,6 +117,9 @@ int far_job_finish(struct far_step *step, const struct far_row_job *job)
 {
     if (job->kind == FAR_job_kind_replicate) {
         return finish_replicate(step, job);
+    }
+    if (job->kind == FAR_job_kind_erase && job->cancel) {
+        return finish(step, job, FAR_job_state_canceled);
     }
     if (job->tasks_done == job->task_count) {
         return finish(step, job, FAR_job_state_succeeded);

@@ -5,28 +5,29 @@
 #include "fsm/job.h"
 #include "fsm/task.h"
 
-/* Under which plan's number a job is listed. */
-static int group_of(struct far_step *step, uint64_t plan_id, uint64_t *ret_group)
+int far_job_group(struct far_step *step, uint64_t plan_id, uint64_t node_id, uint64_t *ret_group)
 {
     struct far_row_plan plan;
-    int rc = far_row_find(step, &far_schema_row_plan, plan_id, &plan);
-    *ret_group = rc == 0 ? plan_id : 0;
+    struct far_row_vault vault;
+    int rc = node_id != 0 ? far_row_find(step, &far_schema_row_vault, node_id, &vault)
+                          : far_row_find(step, &far_schema_row_plan, plan_id, &plan);
+    *ret_group = rc != 0 ? 0 : node_id != 0 ? node_id : plan_id;
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
-int far_plan_jobs_add(struct far_step *step, uint64_t plan_id, uint64_t job_id)
+int far_plan_jobs_add(struct far_step *step, uint64_t plan_id, uint64_t node_id, uint64_t job_id)
 {
     uint64_t group;
-    FAR_TRY(group_of(step, plan_id, &group));
+    FAR_TRY(far_job_group(step, plan_id, node_id, &group));
     struct far_row_plan_job row = {.plan_id = group, .job_id = job_id};
     struct far_key key = far_key_pair(&far_schema_row_plan_job, group, job_id);
     return far_key_put(step, &far_schema_row_plan_job, &key, &row);
 }
 
-int far_plan_jobs_del(struct far_step *step, uint64_t plan_id, uint64_t job_id)
+int far_plan_jobs_del(struct far_step *step, uint64_t plan_id, uint64_t node_id, uint64_t job_id)
 {
     uint64_t group;
-    FAR_TRY(group_of(step, plan_id, &group));
+    FAR_TRY(far_job_group(step, plan_id, node_id, &group));
     struct far_key key = far_key_pair(&far_schema_row_plan_job, group, job_id);
     return far_key_del(step, &far_schema_row_plan_job, &key);
 }

@@ -1,15 +1,20 @@
-/* Jobs whose tasks stand side by side, one a disk or one a workload, on the node whose vault holds the point: recover
- * (restore), verify, forget. A failed restore ends the others of its workload; a failed verification does not, so that all
- * damage is found. */
+/* Jobs whose tasks stand side by side, one a disk or one a workload, on the node whose vault holds the point: recover (restore), verify,
+ * forget, lock; or one a vault, on its node: reclaim, measure. A failed restore ends the others of its workload; a failed verification
+ * does not, so that all damage is found. */
 #include "fsm/task.h"
+#include "fsm/vault_row.h"
 
 static int assign(struct far_step *step, struct far_group *g, size_t at)
 {
-    struct far_row_point point;
+    struct far_row_point point = {.node_id = g->tasks[at].vault_node_id};
     struct far_row_node node;
     struct far_candidate *candidate;
-    FAR_TRY(far_row_need(step, &far_schema_row_point, g->tasks[at].point_id, &point));
+    bool is_vault = far_task_of_vault(g->tasks[at].kind);
+    FAR_TRY(!is_vault ? far_row_need(step, &far_schema_row_point, g->tasks[at].point_id, &point) : 0);
     int rc = far_row_find(step, &far_schema_row_node, point.node_id, &node);
+    if (rc == FAR_NOT_FOUND && is_vault) {
+        return far_group_fail(step, g, at, FAR_NOT_FOUND, "the node of the vault was removed");
+    }
     if (rc == FAR_NOT_FOUND) {
         return far_group_fail(step, g, at, FAR_NOT_FOUND, "the node whose vault held recovery point %llu was removed",
                               FAR_LLU(point.id));
@@ -67,9 +72,10 @@ int far_simple_done(struct far_step *step, struct far_group *g, size_t at, const
                               FAR_LLU(item->blocks_damaged), item->error_message.len > 0 ? ", first: " : "",
                               (int)item->error_message.len, (const char *)item->error_message.data);
     }
-    if (row->kind != FAR_task_kind_forget) {
+    if (row->kind == FAR_task_kind_restore || row->kind == FAR_task_kind_verify) {
         FAR_TRY(check_root(step, g, at, item->root));
     }
+    FAR_TRY(far_task_of_vault(row->kind) ? far_vault_row_done(step, g, at, item) : 0);
     if (far_task_over(row)) {
         return 0;
     }

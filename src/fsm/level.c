@@ -4,8 +4,10 @@
  * not know, so a command of a higher level than the cluster's is rejected by those that know it too: all decide alike. The
  * leader raises the level when every voter and standby says that it supports a higher one. A server that does not support
  * what is decided here stops before it applies that entry, and goes on from there when it is upgraded. */
+#include "fsm/expiry.h"
 #include "fsm/machines.h"
 #include "fsm/node_load.h"
+#include "fsm/vault_row.h"
 
 enum { HIGHER, SAME_OR_LOWER };
 static const char *const states[] = {"any"};
@@ -85,5 +87,10 @@ int far_evolve_feature_level_raised(struct far_step *step, const struct far_ev_f
     row.feature_level = ev->level;
     step->level = ev->level;
     FAR_TRY(far_key_put(step, &far_schema_row_cluster, &key, &row));
-    return begins_to_spread ? far_node_load_count(step) : 0;
+    if (!begins_to_spread) {
+        return 0;
+    }
+    FAR_TRY(far_node_load_count(step));
+    FAR_TRY(far_checkpoints_list(step));
+    return far_vaults_count(step);
 }

@@ -3,6 +3,8 @@ libfsm_la_SOURCES = \
 	src/fsm/alert.c src/fsm/alert.h \
 	src/fsm/bandwidth.c src/fsm/bandwidth.h \
 	src/fsm/calendar.c src/fsm/calendar.h \
+	src/fsm/checkpoint.c src/fsm/checkpoint.h \
+	src/fsm/checkpoint_lock.c \
 	src/fsm/cluster.c \
 	src/fsm/command_memory.c \
 	src/fsm/consumer.c \
@@ -10,17 +12,22 @@ libfsm_la_SOURCES = \
 	src/fsm/deadline.c \
 	src/fsm/dedup_domain.c src/fsm/dedup_domain.h \
 	src/fsm/events.def \
+	src/fsm/expiry.c src/fsm/expiry.h \
 	src/fsm/figures.c src/fsm/figures.h \
 	src/fsm/fsm.c src/fsm/fsm.h \
 	src/fsm/head.c \
 	src/fsm/cluster_incarnation.c \
-	src/fsm/invariants.c \
+	src/fsm/invariants.c src/fsm/invariants.h \
+	src/fsm/invariants_vault.c \
 	src/fsm/job.c src/fsm/job.h \
 	src/fsm/job_create.c \
+	src/fsm/job_erase.c \
 	src/fsm/job_finish.c \
 	src/fsm/job_prune.c \
 	src/fsm/job_replicate.c \
 	src/fsm/job_simple.c \
+	src/fsm/job_vault.c \
+	src/fsm/keep.c src/fsm/keep.h \
 	src/fsm/kv.h \
 	src/fsm/kv_memory.c src/fsm/kv_memory.h \
 	src/fsm/kv_overlay.c src/fsm/kv_overlay.h \
@@ -37,6 +44,8 @@ libfsm_la_SOURCES = \
 	src/fsm/query_limits.c \
 	src/fsm/query_orders.c \
 	src/fsm/query_resync.c \
+	src/fsm/query_retention.c \
+	src/fsm/query_vault.c \
 	src/fsm/query_rpo.c \
 	src/fsm/query_figures.c \
 	src/fsm/row_copy.c src/fsm/row_copy.h \
@@ -62,6 +71,7 @@ libfsm_la_SOURCES = \
 	src/fsm/task_group.c \
 	src/fsm/task_work.c \
 	src/fsm/token.c \
+	src/fsm/vault_row.c src/fsm/vault_row.h \
 	src/fsm/workload.c \
 	src/fsm/zone.c
 libfsm_la_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS)

@@ -10,6 +10,7 @@
 #include "fsm/offer.h"
 #include "fsm/running.h"
 #include "fsm/task.h"
+#include "fsm/vault_row.h"
 
 enum { ABSENT, JOINED, UP, DOWN };
 enum { JOIN, REMOVE, BOOT_SAME, BOOT_NEW, REPORT, LEASE, CHECK, DRAIN, UNDRAIN };
@@ -145,6 +146,7 @@ int far_evolve_node_removed(struct far_step *step, const struct far_ev_node_remo
     FAR_TRY(far_deadline_move(step, FAR_deadline_kind_running_leases, row.id, 0, row.running_due_ms, 0));
     FAR_TRY(far_throttle_gone(step, row.id));
     FAR_TRY(far_domain_node_gone(step, row.id));
+    FAR_TRY(far_vault_row_gone(step, row.id));
     FAR_TRY(far_name_del(step, &far_schema_row_node, row.name));
     return far_row_del(step, &far_schema_row_node, row.id);
 }

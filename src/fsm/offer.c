@@ -264,8 +264,12 @@ static int why_waits(struct far_step *step, const struct far_row_task *task, cha
     case FAR_task_kind_restore:
     case FAR_task_kind_verify:
     case FAR_task_kind_forget:
+    case FAR_task_kind_lock:
         FAR_TRY(far_row_need(step, &far_schema_row_point, task->point_id, &point));
         return why_not_node(step, point.node_id, "the point in its vault", text);
+    case FAR_task_kind_reclaim:
+    case FAR_task_kind_measure:
+        return why_not_node(step, task->vault_node_id, "the vault", text);
     default:
         return 0;
     }

@@ -5,6 +5,8 @@
 #include "fsm/alert.h"
 #include "fsm/bandwidth.h"
 #include "fsm/dedup_domain.h"
+#include "fsm/checkpoint.h"
+#include "fsm/expiry.h"
 #include "fsm/job.h"
 #include "fsm/offer.h"
 #include "fsm/rpo.h"
@@ -156,6 +158,13 @@ static int check_policy(struct far_step *step, struct far_slice name, uint64_t a
                                              FAR_TEXT(name));
 }
 
+static int check_lock(struct far_step *step, struct far_slice name, uint64_t lock_days)
+{
+    return lock_days <= FAR_LOCK_DAYS_MAX ? 0
+                                          : far_reject(step, FAR_INVALID, "plan '%.*s': checkpoints are locked for at most %d days",
+                                                       FAR_TEXT(name), FAR_LOCK_DAYS_MAX);
+}
+
 /* A promise that each cycle would break. */
 static void warn_of_interval(struct far_step *step, uint64_t interval_s, uint64_t rpo_s)
 {
@@ -175,7 +184,8 @@ int far_decide_plan_create(struct far_step *step, const struct far_cmd_plan_crea
                                      .rpo_s = cmd->rpo_s,
                                      .audit_age_s = cmd->audit_age_s,
                                      .audit_ppm = cmd->audit_ppm,
-                                     .full_age_s = cmd->full_age_s};
+                                     .full_age_s = cmd->full_age_s,
+                                     .lock_days = cmd->lock_days};
     FAR_TRY(far_name_check(step, "plan", cmd->name));
     FAR_TRY(look_name(step, cmd->name, &old));
     FAR_TRY(far_move(step, &far_table_plan, state_of(&old), CREATE, cmd->name, NULL));
@@ -193,6 +203,7 @@ int far_decide_plan_create(struct far_step *step, const struct far_cmd_plan_crea
     }
     FAR_TRY(check_policy(step, cmd->name, cmd->audit_age_s, cmd->audit_ppm, cmd->full_age_s, cmd->rpo_s));
     FAR_TRY(far_domain_of_plan(step, cmd->domain, &ev.domain_id));
+    FAR_TRY(check_lock(step, cmd->name, cmd->lock_days));
     uint64_t *ids = far_step_alloc(step, cmd->workloads.count * sizeof *ids);
     if (ids == NULL) {
         return FAR_LIMIT;
@@ -224,7 +235,8 @@ int far_evolve_plan_created(struct far_step *step, const struct far_ev_plan_crea
                                 .audit_age_s = ev->audit_age_s,
                                 .audit_ppm = ev->audit_ppm,
                                 .full_age_s = ev->full_age_s,
-                                .domain_id = ev->domain_id};
+                                .domain_id = ev->domain_id,
+                                .lock_days = ev->lock_days};
     FAR_TRY(far_domain_plans(step, row.domain_id, 1));
     for (size_t i = 0; i < ev->workload_ids.count; i++) {
         struct far_row_plan_workload member = {.plan_id = ev->id, .workload_id = ids[i]};
@@ -235,6 +247,19 @@ int far_evolve_plan_created(struct far_step *step, const struct far_ev_plan_crea
     FAR_TRY(far_name_put(step, &far_schema_row_plan, row.name, row.id));
     far_id_used(step, row.id);
     return store(step, &row, 0);
+}
+
+/* What is left behind, no retention removes any more. */
+static int warn_of_checkpoints(struct far_step *step, const struct far_row_plan *row)
+{
+    struct far_row_checkpoint checkpoint;
+    struct far_key key = far_plan_checkpoints_from(row->id, 0);
+    int rc = far_plan_checkpoints_next(step, row->id, &key, &checkpoint);
+    if (rc == 0) {
+        far_warn(step, "the checkpoints of plan '%.*s' stay: remove them one by one, or erase the plan before it is removed",
+                 FAR_TEXT(row->name));
+    }
+    return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
 int far_decide_plan_remove(struct far_step *step, const struct far_cmd_plan_remove *cmd)
@@ -248,6 +273,7 @@ int far_decide_plan_remove(struct far_step *step, const struct far_cmd_plan_remo
     }
     struct far_ev_plan_removed ev = {.id = row.id};
     step->object_id = row.id;
+    FAR_TRY(warn_of_checkpoints(step, &row));
     FAR_TRY(far_alert_clear(step, FAR_alert_kind_rpo_late, row.id));
     return far_emit(step, &far_schema_ev_plan_removed, &ev);
 }
@@ -267,6 +293,7 @@ int far_evolve_plan_removed(struct far_step *step, const struct far_ev_plan_remo
     }
     FAR_TRY(far_throttle_gone(step, row.id));
     FAR_TRY(far_domain_plans(step, row.domain_id, -1));
+    FAR_TRY(far_expiry_gone(step, row.id));
     FAR_TRY(far_plan_jobs_orphan(step, row.id));
     FAR_TRY(far_deadline_move(step, FAR_deadline_kind_plan_due, row.id, 0, row.due_ms, 0));
     FAR_TRY(far_deadline_move(step, FAR_deadline_kind_plan_rpo, row.id, 0, row.rpo_due_ms, 0));
@@ -286,6 +313,7 @@ static int what_to_clear(struct far_step *step, const struct far_cmd_plan_update
     } fields[] = {{"audit_age_s", cmd->audit_age_s, &ev->audit_age_s},
                   {"audit_ppm", cmd->audit_ppm, &ev->audit_ppm},
                   {"full_age_s", cmd->full_age_s, &ev->full_age_s},
+                  {"lock_days", cmd->lock_days, &ev->lock_days},
                   {"rpo_s", cmd->rpo_s, &ev->rpo_s}};
     enum { FIELDS = sizeof fields / sizeof fields[0] };
     const struct far_slice *names = cmd->clear.items;
@@ -295,7 +323,8 @@ static int what_to_clear(struct far_step *step, const struct far_cmd_plan_update
             f++;
         }
         if (f == FIELDS) {
-            return far_reject(step, FAR_INVALID, "'%.*s' of a plan cannot be cleared; audit_age_s, audit_ppm, full_age_s and rpo_s can",
+            return far_reject(step, FAR_INVALID,
+                              "'%.*s' of a plan cannot be cleared; audit_age_s, audit_ppm, full_age_s, lock_days and rpo_s can",
                               FAR_TEXT(names[i]));
         }
         if (fields[f].given != 0) {
@@ -308,7 +337,9 @@ static int what_to_clear(struct far_step *step, const struct far_cmd_plan_update
         *fields[f].value = fields[f].given != 0 ? fields[f].given : *fields[f].value;
         is_given = is_given || fields[f].given != 0;
     }
-    return is_given ? 0 : far_reject(step, FAR_INVALID, "there is nothing to change; give audit_age_s, audit_ppm, full_age_s or rpo_s");
+    return is_given ? 0
+                    : far_reject(step, FAR_INVALID,
+                                 "there is nothing to change; give audit_age_s, audit_ppm, full_age_s, lock_days or rpo_s");
 }
 
 int far_decide_plan_update(struct far_step *step, const struct far_cmd_plan_update *cmd)
@@ -324,9 +355,11 @@ int far_decide_plan_update(struct far_step *step, const struct far_cmd_plan_upda
                                      .audit_age_s = row.audit_age_s,
                                      .audit_ppm = row.audit_ppm,
                                      .full_age_s = row.full_age_s,
+                                     .lock_days = row.lock_days,
                                      .rpo_s = row.rpo_s};
     FAR_TRY(what_to_clear(step, cmd, &ev));
     FAR_TRY(check_policy(step, cmd->name, ev.audit_age_s, ev.audit_ppm, ev.full_age_s, ev.rpo_s));
+    FAR_TRY(check_lock(step, cmd->name, ev.lock_days));
     warn_of_interval(step, row.interval_s, cmd->rpo_s);
     step->object_id = row.id;
     FAR_TRY(far_emit(step, &far_schema_ev_plan_updated, &ev));
@@ -341,6 +374,7 @@ int far_evolve_plan_updated(struct far_step *step, const struct far_ev_plan_upda
     row.audit_age_s = ev->audit_age_s;
     row.audit_ppm = ev->audit_ppm;
     row.full_age_s = ev->full_age_s;
+    row.lock_days = ev->lock_days;
     row.rpo_from_ms = row.rpo_s == 0 && ev->rpo_s != 0 && row.state == FAR_plan_state_active ? step->time_ms : row.rpo_from_ms;
     row.rpo_s = ev->rpo_s;
     row.revision++;
@@ -482,6 +516,18 @@ int far_plan_for_recover(struct far_step *step, struct far_slice name, struct fa
 {
     FAR_TRY(look_name(step, name, ret_plan));
     return far_move(step, &far_table_plan, state_of(ret_plan), RECOVER, name, NULL);
+}
+
+int far_plan_for_erase(struct far_step *step, struct far_slice name, struct far_row_plan *ret_plan)
+{
+    FAR_TRY(look_name(step, name, ret_plan));
+    FAR_TRY(far_move(step, &far_table_plan, state_of(ret_plan), REPLICATE, name, NULL));
+    if (ret_plan->state == FAR_plan_state_active) {
+        return far_reject(step, FAR_CONFLICT, "plan '%.*s' is active; stop it before it is erased", FAR_TEXT(name));
+    }
+    return ret_plan->job_count == 0 ? 0
+                                    : far_reject(step, FAR_CONFLICT, "plan '%.*s' has %llu running jobs; wait for them or cancel them",
+                                                 FAR_TEXT(name), FAR_LLU(ret_plan->job_count));
 }
 
 /* ---- what jobs and checkpoints do to it, in evolve ---- */

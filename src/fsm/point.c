@@ -1,14 +1,16 @@
-/* Recovery points and checkpoints.
+/* Recovery points.
  *
  * A recovery point is a workload at one instant: all its disks from one freeze, the two roots of each equal, made by one
- * event when the target has sealed it. A checkpoint is what one cycle made of a plan. A point lives as long as a
- * checkpoint names it; a removed checkpoint's job takes the manifests of points nobody names any more out of the vault. */
+ * event when the target has sealed it. A point lives as long as a checkpoint (checkpoint.c) names it. */
+#include "fsm/checkpoint.h"
 #include "fsm/coverage.h"
 #include "fsm/dedup_domain.h"
+#include "fsm/expiry.h"
 #include "fsm/job.h"
 #include "fsm/node_load.h"
 #include "fsm/rpo.h"
 #include "fsm/task.h"
+#include "fsm/vault_row.h"
 
 enum { ABSENT, AVAILABLE, DAMAGED, REMOVED };
 enum { POINT_CREATE, POINT_GOOD, POINT_DAMAGED, POINT_REMOVE };
@@ -28,23 +30,10 @@ static const struct far_cell point_cells[4][4] = {
 };
 const struct far_table far_table_point = FAR_TABLE("recovery point", point_states, point_inputs, point_cells);
 
-enum { CREATE, RECOVER, VERIFY, REMOVE };
-static const char *const states[] = {"absent", "available", "damaged", "removed"};
-static const char *const inputs[] = {"create", "recover", "checkpoint_verify", "checkpoint_remove"};
-static const struct far_cell cells[4][4] = {
-    [ABSENT] = {[CREATE] = FAR_MOVE(AVAILABLE), [RECOVER] = GONE, [VERIFY] = GONE, [REMOVE] = GONE},
-    [AVAILABLE] = {[CREATE] = TAKEN, [RECOVER] = FAR_MOVE(AVAILABLE), [VERIFY] = FAR_MOVE(AVAILABLE),
-                   [REMOVE] = FAR_MOVE(REMOVED)},
-    [DAMAGED] = {[CREATE] = TAKEN, [RECOVER] = FAR_MOVE(DAMAGED), [VERIFY] = FAR_MOVE(DAMAGED),
-                 [REMOVE] = FAR_MOVE(REMOVED)},
-    [REMOVED] = {[CREATE] = TAKEN, [RECOVER] = OVER, [VERIFY] = OVER, [REMOVE] = OVER},
-};
-const struct far_table far_table_checkpoint = FAR_TABLE("checkpoint", states, inputs, cells);
-
 /* ---- making a point ---- */
 
 /* All zero if there is none. */
-static int look_point(struct far_step *step, uint64_t id, struct far_row_point *ret)
+int far_point_find(struct far_step *step, uint64_t id, struct far_row_point *ret)
 {
     int rc = far_row_find(step, &far_schema_row_point, id, ret);
     if (rc == FAR_NOT_FOUND) {
@@ -119,7 +108,7 @@ static int collect(struct far_step *step, const struct far_group *g, struct far_
         size += send->size_bytes;
     }
     struct far_row_point last;
-    FAR_TRY(look_point(step, g->workload.last_point_id, &last));
+    FAR_TRY(far_point_find(step, g->workload.last_point_id, &last));
     ev->coverage_ppm = ev->proof == FAR_proof_full ? 1000000 : coverage(hashed, size);
     if (ev->proof == FAR_proof_transfer && last.proof == FAR_proof_transfer) {
         ev->coverage_ppm += last.coverage_ppm;
@@ -222,7 +211,7 @@ int far_evolve_point_created(struct far_step *step, const struct far_ev_point_cr
     for (size_t d = 0; d < ev->disks.count; d++) {
         is_suspect = is_suspect || ((const struct far_sub_point_part *)ev->disks.items)[d].suspect;
     }
-    FAR_TRY(look_point(step, ev->id, &row));
+    FAR_TRY(far_point_find(step, ev->id, &row));
     FAR_TRY(far_move_id(step, &far_table_point, (size_t)row.state, POINT_CREATE, ev->id, NULL));
     row = (struct far_row_point){.id = ev->id,
                                  .workload_id = ev->workload_id,
@@ -249,6 +238,7 @@ int far_evolve_point_created(struct far_step *step, const struct far_ev_point_cr
     FAR_TRY(far_row_put(step, &far_schema_row_point, row.id, &row));
     FAR_TRY(far_node_points(step, row.node_id, 1));
     FAR_TRY(far_domain_points(step, row.domain_id, 1));
+    FAR_TRY(far_vault_row_point(step, row.node_id, row.plan_id, 1));
     FAR_TRY(far_row_need(step, &far_schema_row_workload, ev->workload_id, &workload));
     FAR_TRY(far_node_vault_leave(step, &workload));
     for (size_t d = 0; d < ev->disks.count; d++) {
@@ -285,13 +275,14 @@ int far_evolve_point_verified(struct far_step *step, const struct far_ev_point_v
     struct far_row_point row;
     struct far_row_checkpoint checkpoint;
     bool is_damaged = ev->state == FAR_point_state_damaged;
-    FAR_TRY(look_point(step, ev->point_id, &row));
+    FAR_TRY(far_point_find(step, ev->point_id, &row));
     FAR_TRY(far_move_id(step, &far_table_point, (size_t)row.state, is_damaged ? POINT_DAMAGED : POINT_GOOD,
                         ev->point_id, NULL));
     row.state = is_damaged ? FAR_point_state_damaged : FAR_point_state_available;
     row.verified_ms = step->time_ms;
     FAR_TRY(far_row_put(step, &far_schema_row_point, row.id, &row));
     FAR_TRY(far_row_need(step, &far_schema_row_checkpoint, ev->checkpoint_id, &checkpoint));
+    FAR_TRY(far_expiry_wake(step, checkpoint.plan_id));
     if (!is_damaged || checkpoint.state != FAR_point_state_available) {
         return 0;
     }
@@ -299,173 +290,7 @@ int far_evolve_point_verified(struct far_step *step, const struct far_ev_point_v
     return far_row_put(step, &far_schema_row_checkpoint, checkpoint.id, &checkpoint);
 }
 
-/* ---- checkpoints ---- */
-
-/* All zero if there is none. */
-static int look(struct far_step *step, uint64_t id, struct far_row_checkpoint *ret)
-{
-    int rc = far_row_find(step, &far_schema_row_checkpoint, id, ret);
-    if (rc == FAR_NOT_FOUND) {
-        *ret = (struct far_row_checkpoint){.id = 0};
-        return 0;
-    }
-    return rc;
-}
-
-int far_checkpoint_read(struct far_step *step, uint64_t id, struct far_row_checkpoint *ret)
-{
-    FAR_TRY(look(step, id, ret));
-    return far_move_id(step, &far_table_checkpoint, (size_t)ret->state, RECOVER, id, NULL);
-}
-
-int far_checkpoint_readers(struct far_step *step, uint64_t checkpoint_id, int delta)
-{
-    struct far_row_checkpoint row;
-    FAR_TRY(far_row_need(step, &far_schema_row_checkpoint, checkpoint_id, &row));
-    if (delta < 0 && row.readers == 0) {
-        return far_reject(step, FAR_INTERNAL, "broken: nobody reads checkpoint %llu", FAR_LLU(checkpoint_id));
-    }
-    row.readers += (uint64_t)(int64_t)delta;
-    return far_row_put(step, &far_schema_row_checkpoint, checkpoint_id, &row);
-}
-
-int far_evolve_checkpoint_created(struct far_step *step, const struct far_ev_checkpoint_created *ev)
-{
-    const struct far_sub_member *members = ev->members.items;
-    struct far_row_checkpoint row;
-    FAR_TRY(look(step, ev->id, &row));
-    FAR_TRY(far_move_id(step, &far_table_checkpoint, (size_t)row.state, CREATE, ev->id, NULL));
-    row = (struct far_row_checkpoint){.id = ev->id,
-                                      .plan_id = ev->plan_id,
-                                      .job_id = ev->job_id,
-                                      .created_ms = step->time_ms,
-                                      .member_count = ev->members.count,
-                                      .skew_ms = ev->skew_ms,
-                                      .state = FAR_point_state_available};
-    for (size_t i = 0; i < ev->members.count; i++) {
-        struct far_row_checkpoint_member member = {.checkpoint_id = ev->id,
-                                                   .workload_id = members[i].workload_id,
-                                                   .point_id = members[i].point_id,
-                                                   .failed = members[i].failed,
-                                                   .error_message = members[i].error_message};
-        struct far_key key = far_key_pair(&far_schema_row_checkpoint_member, ev->id, member.workload_id);
-        FAR_TRY(far_key_put(step, &far_schema_row_checkpoint_member, &key, &member));
-        row.failed_count += member.failed;
-        if (member.point_id != 0) {
-            struct far_row_point point;
-            FAR_TRY(far_row_need(step, &far_schema_row_point, member.point_id, &point));
-            point.holds++;
-            FAR_TRY(far_row_put(step, &far_schema_row_point, point.id, &point));
-        }
-    }
-    FAR_TRY(far_row_put(step, &far_schema_row_checkpoint, row.id, &row));
-    return far_plan_checkpoint(step, ev->plan_id, ev->id);
-}
-
-/* The member behind *key, which moves on; FAR_NOT_FOUND behind the last one of the checkpoint. */
-static int next_member(struct far_step *step, uint64_t checkpoint_id, struct far_key *key,
-                       struct far_row_checkpoint_member *ret_member)
-{
-    int rc = far_next(step, &far_schema_row_checkpoint_member, key, NULL, ret_member);
-    return rc == 0 && ret_member->checkpoint_id != checkpoint_id ? FAR_NOT_FOUND : rc;
-}
-
-/* The first workload of the checkpoint, and whether a point of it is there to be read. */
-static int survey(struct far_step *step, uint64_t checkpoint_id, uint64_t *ret_first_workload_id, size_t *ret_points)
-{
-    struct far_key key = far_key_id(&far_schema_row_checkpoint_member, checkpoint_id);
-    *ret_first_workload_id = 0;
-    *ret_points = 0;
-    for (;;) {
-        struct far_row_checkpoint_member member;
-        struct far_row_point point;
-        int rc = next_member(step, checkpoint_id, &key, &member);
-        if (rc != 0) {
-            return rc == FAR_NOT_FOUND ? 0 : rc;
-        }
-        *ret_first_workload_id = *ret_first_workload_id != 0 ? *ret_first_workload_id : member.workload_id;
-        FAR_TRY(look_point(step, member.point_id, &point));
-        *ret_points += point.state == FAR_point_state_available || point.state == FAR_point_state_damaged;
-    }
-}
-
-static int start_job(struct far_step *step, const struct far_row_checkpoint *checkpoint, uint64_t kind,
-                     uint64_t first_workload_id)
-{
-    struct far_ev_job_started ev = {.id = step->progress.next_id,
-                                    .kind = kind,
-                                    .plan_id = checkpoint->plan_id,
-                                    .checkpoint_id = checkpoint->id,
-                                    .actor = step->actor,
-                                    .next_workload_id = first_workload_id};
-    step->object_id = ev.id;
-    FAR_TRY(far_emit(step, &far_schema_ev_job_started, &ev));
-    return far_job_create_tasks(step, ev.id);
-}
-
-int far_decide_checkpoint_verify(struct far_step *step, const struct far_cmd_checkpoint_verify *cmd)
-{
-    struct far_row_checkpoint row;
-    uint64_t first_workload_id;
-    size_t points;
-    FAR_TRY(look(step, cmd->checkpoint_id, &row));
-    FAR_TRY(far_move_id(step, &far_table_checkpoint, (size_t)row.state, VERIFY, cmd->checkpoint_id, NULL));
-    FAR_TRY(survey(step, row.id, &first_workload_id, &points));
-    if (points == 0) {
-        return far_reject(step, FAR_NOT_FOUND, "checkpoint %llu has no recovery point to verify", FAR_LLU(row.id));
-    }
-    return start_job(step, &row, FAR_job_kind_verify, first_workload_id);
-}
-
 /* ---- removal ---- */
-
-/* The points that only this checkpoint names. */
-static int orphans(struct far_step *step, uint64_t checkpoint_id, uint64_t *ids, size_t *ret_count)
-{
-    struct far_key key = far_key_id(&far_schema_row_checkpoint_member, checkpoint_id);
-    *ret_count = 0;
-    for (;;) {
-        struct far_row_checkpoint_member member;
-        struct far_row_point point;
-        int rc = next_member(step, checkpoint_id, &key, &member);
-        if (rc != 0) {
-            return rc == FAR_NOT_FOUND ? 0 : rc;
-        }
-        if (member.point_id != 0) {
-            FAR_TRY(far_row_need(step, &far_schema_row_point, member.point_id, &point));
-            if (point.holds == 1 && *ret_count < 256) {
-                ids[(*ret_count)++] = point.id;
-            }
-        }
-    }
-}
-
-int far_decide_checkpoint_remove(struct far_step *step, const struct far_cmd_checkpoint_remove *cmd)
-{
-    struct far_row_checkpoint row;
-    struct far_row_plan plan;
-    uint64_t ids[256], first_workload_id;
-    size_t count, points;
-    FAR_TRY(look(step, cmd->checkpoint_id, &row));
-    FAR_TRY(far_move_id(step, &far_table_checkpoint, (size_t)row.state, REMOVE, cmd->checkpoint_id, NULL));
-    if (row.readers != 0) {
-        return far_reject(step, FAR_CONFLICT, "checkpoint %llu is being read by %llu jobs; wait for them",
-                          FAR_LLU(row.id), FAR_LLU(row.readers));
-    }
-    int rc = far_row_find(step, &far_schema_row_plan, row.plan_id, &plan);
-    if (rc == 0 && plan.running_job_id != 0) {
-        return far_reject(step, FAR_CONFLICT, "plan '%.*s' runs a replication cycle; wait for it or cancel job %llu",
-                          FAR_TEXT(plan.name), FAR_LLU(plan.running_job_id));
-    }
-    FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
-    FAR_TRY(survey(step, row.id, &first_workload_id, &points));
-    FAR_TRY(orphans(step, row.id, ids, &count));
-    struct far_ev_checkpoint_removed ev = {.id = row.id, .point_ids = {.items = ids, .count = count}};
-    FAR_TRY(far_emit(step, &far_schema_ev_checkpoint_removed, &ev));
-    FAR_TRY(count > 0 ? start_job(step, &row, FAR_job_kind_forget, first_workload_id) : 0);
-    step->object_id = row.id;
-    return 0;
-}
 
 static int drop_base(struct far_step *step, struct far_row_workload *workload)
 {
@@ -491,17 +316,18 @@ static int unlist(struct far_step *step, const struct far_row_point *row)
     return rc == 0 ? far_key_del(step, &far_schema_row_workload_point, &key) : rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
-static int remove_point(struct far_step *step, uint64_t id)
+int far_point_remove(struct far_step *step, uint64_t id)
 {
     struct far_row_point row;
     struct far_row_workload workload;
-    FAR_TRY(look_point(step, id, &row));
+    FAR_TRY(far_point_find(step, id, &row));
     FAR_TRY(far_move_id(step, &far_table_point, (size_t)row.state, POINT_REMOVE, id, NULL));
     FAR_TRY(unlist(step, &row));
     row.state = FAR_point_state_removed;
     FAR_TRY(far_row_put(step, &far_schema_row_point, id, &row));
     FAR_TRY(far_node_points(step, row.node_id, -1));
     FAR_TRY(far_domain_points(step, row.domain_id, -1));
+    FAR_TRY(far_vault_row_point(step, row.node_id, row.plan_id, -1));
     int rc = far_row_find(step, &far_schema_row_workload, row.workload_id, &workload);
     if (rc != 0) {
         return rc == FAR_NOT_FOUND ? 0 : rc; /* the workload was removed before its points */
@@ -515,29 +341,4 @@ static int remove_point(struct far_step *step, uint64_t id)
     FAR_TRY(workload.last_point_id == id ? drop_base(step, &workload) : 0);
     FAR_TRY(far_node_vault_enter(step, &workload));
     return far_row_put(step, &far_schema_row_workload, workload.id, &workload);
-}
-
-int far_evolve_checkpoint_removed(struct far_step *step, const struct far_ev_checkpoint_removed *ev)
-{
-    const uint64_t *ids = ev->point_ids.items;
-    struct far_row_checkpoint row;
-    struct far_key key = far_key_id(&far_schema_row_checkpoint_member, ev->id);
-    FAR_TRY(look(step, ev->id, &row));
-    FAR_TRY(far_move_id(step, &far_table_checkpoint, (size_t)row.state, REMOVE, ev->id, NULL));
-    row.state = FAR_point_state_removed;
-    FAR_TRY(far_row_put(step, &far_schema_row_checkpoint, row.id, &row));
-    for (uint64_t i = 0; i < row.member_count; i++) {
-        struct far_row_checkpoint_member member;
-        struct far_row_point point;
-        FAR_TRY(far_next(step, &far_schema_row_checkpoint_member, &key, NULL, &member));
-        if (member.point_id != 0) {
-            FAR_TRY(far_row_need(step, &far_schema_row_point, member.point_id, &point));
-            point.holds--;
-            FAR_TRY(far_row_put(step, &far_schema_row_point, point.id, &point));
-        }
-    }
-    for (size_t i = 0; i < ev->point_ids.count; i++) {
-        FAR_TRY(remove_point(step, ids[i]));
-    }
-    return 0;
 }

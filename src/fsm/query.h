@@ -3,6 +3,7 @@
 #define FAR_FSM_QUERY_H
 
 #include "fsm/fsm.h"
+#include "fsm/keep.h"
 
 /* The id of the object with this name in the table (site, node, workload, plan, server); FAR_NOT_FOUND with a message. */
 int far_query_id(struct far_state *state, const struct far_schema *table, struct far_slice name, uint64_t *ret_id,
@@ -132,6 +133,45 @@ struct far_rpo {
 };
 /* At a cluster time. */
 int far_query_rpo(struct far_state *state, uint64_t plan_id, uint64_t now_ms, struct far_rpo *ret, struct far_error *err);
+/* ---- the retention of plans (query_retention.c) ---- */
+
+struct far_retention_wish {
+    uint64_t plan_id;
+    bool is_trial;                      /* by other rules than the plan's: */
+    uint64_t counts[FAR_KEEP_RULES];
+    uint64_t behind_id;                 /* only checkpoints that are older than this one; 0: all */
+    size_t max;
+};
+struct far_retention_item {
+    uint64_t checkpoint_id, created_ms, locked_until_ms;
+    unsigned stays; /* why; bits as in expiry.h. 0: it goes */
+};
+struct far_retention {
+    uint64_t counts[FAR_KEEP_RULES]; /* all 0: everything is kept */
+    uint64_t zone_id;
+    uint64_t kept, going; /* of all */
+    struct far_retention_item *items;
+    size_t item_count;
+    bool more;
+};
+/* What the rules of a plan make of its checkpoints at a time, the newest first; items live in the arena. */
+int far_query_retention(struct far_state *state, const struct far_retention_wish *wish, uint64_t now_ms, struct far_arena *arena,
+                        struct far_retention *ret, struct far_error *err);
+/* The names of the reasons in the order of their bits: "last" … "newest", "sound", "preserved", "locked", "read"; NULL behind them. */
+const char *far_retention_reason(size_t bit);
+
+/* ---- vaults (query_vault.c) ---- */
+
+struct far_forecast {
+    bool is_known;         /* else there are too few samples, or they are of less than a day */
+    uint64_t bytes_per_day; /* by which it grows; 0: it does not */
+    uint64_t full_ms;      /* about when its file system is full; 0: not in sight */
+};
+/* A line through the samples, by least squares. */
+void far_query_forecast(const struct far_list *samples, uint64_t free_bytes, struct far_forecast *ret);
+/* The policy that holds for the vault of a node (0: of those without one of their own). */
+int far_query_vault_policy(struct far_state *state, uint64_t node_id, struct far_row_vault_policy *ret, struct far_error *err);
+
 /* "12.3 MiB"; room for 32. */
 const char *far_rpo_bytes(uint64_t bytes, char text[32]);
 

@@ -2,8 +2,10 @@
 #include "fsm/query.h"
 
 #include "fsm/coverage.h"
+#include "fsm/dedup_domain.h"
 #include "fsm/running.h"
 #include "fsm/task.h"
+#include "fsm/vault_row.h"
 
 struct context {
     struct far_step *step;
@@ -168,6 +170,7 @@ static int fill_seal(struct context *c, const struct far_row_task *task, struct 
     order->frozen_at_ms = freeze.frozen_at_ms;
     order->fuzzy = freeze.fuzzy;
     order->checkpoint_id = c->job.checkpoint_id;
+    order->lock_until_ms = c->job.lock_until_ms;
     order->site = site.name;
     return 0;
 }
@@ -200,7 +203,12 @@ static int fill_point(struct context *c, const struct far_row_task *task, struct
     order->fuzzy = point.fuzzy;
     order->frozen_at_ms = point.frozen_at_ms;
     order->checkpoint_id = point.checkpoint_id;
-    if (task->kind == FAR_task_kind_forget) {
+    if (task->kind == FAR_task_kind_lock) {
+        struct far_row_checkpoint checkpoint;
+        FAR_TRY(far_row_need(c->step, &far_schema_row_checkpoint, c->job.checkpoint_id, &checkpoint));
+        order->lock_until_ms = checkpoint.locked_until_ms;
+    }
+    if (task->kind == FAR_task_kind_forget || task->kind == FAR_task_kind_lock) {
         return 0;
     }
     FAR_TRY(fill_domain(c, point.domain_id, order));
@@ -211,6 +219,42 @@ static int fill_point(struct context *c, const struct far_row_task *task, struct
     order->root = disk.root;
     order->target_path = task->target_path;
     return 0;
+}
+
+/* All that the vault holds. */
+static int list_domains(struct context *c, uint64_t node_id, struct far_sub_order *order)
+{
+    struct far_sub_order_domain *domains = far_step_alloc(c->step, FAR_DEDUP_DOMAINS_MAX * sizeof *domains);
+    struct far_key at = far_key(&far_schema_row_domain);
+    struct far_row_domain row;
+    size_t count = 0;
+    int rc = domains != NULL ? 0 : FAR_LIMIT;
+    while (rc == 0 && count < FAR_DEDUP_DOMAINS_MAX && (rc = far_next(c->step, &far_schema_row_domain, &at, NULL, &row)) == 0) {
+        struct far_row_domain_vault held;
+        struct far_key key = far_key_pair(&far_schema_row_domain_vault, row.id, node_id);
+        rc = far_key_find(c->step, &far_schema_row_domain_vault, &key, &held);
+        if (rc == 0 && row.state != FAR_domain_state_destroyed) {
+            domains[count++] = (struct far_sub_order_domain){.id = row.id, .name = row.name, .uuid = row.uuid};
+        }
+        rc = rc == FAR_NOT_FOUND ? 0 : rc;
+    }
+    order->domains = (struct far_list){.items = domains, .count = count};
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+/* An erasing plan wants to know of itself alone. */
+static int fill_vault(struct context *c, const struct far_row_task *task, struct far_sub_order *order)
+{
+    uint64_t *plan_id = far_step_alloc(c->step, sizeof *plan_id);
+    if (plan_id == NULL) {
+        return FAR_LIMIT;
+    }
+    FAR_TRY(list_domains(c, task->vault_node_id, order));
+    *plan_id = c->job.plan_id;
+    order->plan_ids = (struct far_list){.items = plan_id, .count = 1};
+    order->pass = task->kind == FAR_task_kind_reclaim ? c->job.pass : 0;
+    order->delete_before = task->kind == FAR_task_kind_reclaim ? c->job.delete_before : 0;
+    return c->job.plan_id != 0 ? 0 : far_vault_row_plans(c->step, task->vault_node_id, &order->plan_ids);
 }
 
 static int load_context(struct context *c, const struct far_row_task *task)
@@ -269,6 +313,10 @@ static int compose(struct context *c, const struct far_row_task *task, struct fa
     case FAR_task_kind_seal:
         rc = fill_seal(c, task, &order);
         rc = rc == 0 ? fill_domain(c, c->plan.domain_id, &order) : rc;
+        break;
+    case FAR_task_kind_reclaim:
+    case FAR_task_kind_measure:
+        rc = fill_vault(c, task, &order);
         break;
     default:
         rc = fill_point(c, task, &order);

@@ -76,7 +76,8 @@ static unsigned calendar_of(uint64_t verdict)
 bool far_clock_waits(const struct far_row_progress *progress, uint64_t deadline_kind)
 {
     bool is_calendar = deadline_kind == FAR_deadline_kind_plan_due || deadline_kind == FAR_deadline_kind_token_expiry ||
-                       deadline_kind == FAR_deadline_kind_throttle || deadline_kind == FAR_deadline_kind_plan_rpo;
+                       deadline_kind == FAR_deadline_kind_throttle || deadline_kind == FAR_deadline_kind_plan_rpo ||
+                       deadline_kind == FAR_deadline_kind_plan_expiry || deadline_kind == FAR_deadline_kind_vault_reclaim;
     return is_calendar && calendar_of(progress->clock_verdict) == WAITS;
 }
 

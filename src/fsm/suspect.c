@@ -11,6 +11,7 @@
  * comes by. */
 #include "fsm/alert.h"
 #include "fsm/coverage.h"
+#include "fsm/expiry.h"
 #include "fsm/task.h"
 
 enum { PAGE = 256 };
@@ -186,7 +187,9 @@ int far_evolve_points_suspected(struct far_step *step, const struct far_ev_point
     for (size_t i = 0; i < ev->point_ids.count; i++) {
         FAR_TRY(mark(step, ids[i], ev->disk_index));
     }
-    return 0;
+    struct far_row_workload workload;
+    int rc = far_row_find(step, &far_schema_row_workload, ev->workload_id, &workload);
+    return rc == 0 ? far_expiry_wake(step, workload.plan_id) : rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
 /* The attempt has told so many; the disk's list has been clean since then. */

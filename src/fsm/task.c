@@ -10,6 +10,7 @@
 #include "fsm/figures.h"
 #include "fsm/node_load.h"
 #include "fsm/running.h"
+#include "fsm/vault_row.h"
 
 enum { ABSENT, WAITING, READY, ASSIGNED, RUNNING, DONE, FAILED, CANCELED };
 enum { CREATE, MAKE_READY, ASSIGN, START, FINISH, RETRY, LOSE, REDO, SUSPEND, FAIL, CANCEL };
@@ -277,7 +278,8 @@ static int create_one(struct far_step *step, struct far_row_job *job, uint64_t t
                                     .disk_index = item->disk_index,
                                     .point_id = item->point_id,
                                     .target_path = item->target_path,
-                                    .size_bytes = item->size_bytes};
+                                    .size_bytes = item->size_bytes,
+                                    .vault_node_id = item->vault_node_id};
     struct far_key key = far_key_part(&far_schema_row_task, job->id, task);
     int rc = far_key_find(step, &far_schema_row_task, &key, &old);
     if (rc != 0 && rc != FAR_NOT_FOUND) {
@@ -292,6 +294,7 @@ static int create_one(struct far_step *step, struct far_row_job *job, uint64_t t
     if (item->kind == FAR_task_kind_seal) {
         far_id_used(step, item->point_id);
     }
+    FAR_TRY(item->kind == FAR_task_kind_reclaim ? far_vault_row_reclaiming(step, item->vault_node_id, job->id, true) : 0);
     old = (struct far_row_task){.task = 0};
     job->task_count++;
     return store(step, &old, &row);
@@ -348,6 +351,8 @@ int far_evolve_tasks_changed(struct far_step *step, const struct far_ev_tasks_ch
         FAR_TRY(far_task_apply(step, &row, &items[i], ev->lease_until_ms));
         FAR_TRY(store(step, &old, &row));
         FAR_TRY(note_source(step, &row, items[i].step));
+        bool ends = row.kind == FAR_task_kind_reclaim && far_task_over(&row) && !far_task_over(&old);
+        FAR_TRY(ends ? far_vault_row_reclaiming(step, row.vault_node_id, job.id, false) : 0);
         count(&job, &old, &row);
         show_error(&job, &row);
     }

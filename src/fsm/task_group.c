@@ -6,6 +6,7 @@
 #include "fsm/node_load.h"
 #include "fsm/running.h"
 #include "fsm/task.h"
+#include "fsm/vault_row.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -105,7 +106,13 @@ uint64_t far_group_first(const struct far_row_task *task)
     }
 }
 
-static int load_rows(struct far_step *step, struct far_group *g, uint64_t first)
+/* One that goes with no other, whatever else the job does for its workload. */
+static bool is_single(uint64_t kind)
+{
+    return kind == FAR_task_kind_forget || kind == FAR_task_kind_lock || far_task_of_vault(kind);
+}
+
+static int load_rows(struct far_step *step, struct far_group *g, uint64_t first, size_t max)
 {
     struct far_key key = far_key_part(&far_schema_row_task, g->job.id, first);
     struct far_row_task row;
@@ -116,7 +123,7 @@ static int load_rows(struct far_step *step, struct far_group *g, uint64_t first)
     }
     g->was_over = true;
     for (;;) {
-        rc = g->count < FAR_GROUP_TASKS_MAX ? far_next(step, &far_schema_row_task, &key, NULL, &row) : FAR_NOT_FOUND;
+        rc = g->count < max ? far_next(step, &far_schema_row_task, &key, NULL, &row) : FAR_NOT_FOUND;
         if (rc == FAR_NOT_FOUND || (rc == 0 && (row.job_id != g->job.id || row.workload_id != g->workload_id))) {
             return 0;
         }
@@ -149,7 +156,7 @@ int far_group_load(struct far_step *step, const struct far_row_task *task, struc
         FAR_TRY(rc == 0 ? 0 : far_reject(step, FAR_INTERNAL, "broken: there is no workload %llu",
                                          FAR_LLU(task->workload_id)));
     }
-    FAR_TRY(load_rows(step, g, far_group_first(task)));
+    FAR_TRY(load_rows(step, g, far_group_first(task), is_single(task->kind) ? 1 : FAR_GROUP_TASKS_MAX));
     if (g->job.kind == FAR_job_kind_replicate && g->count != FAR_AT_PAIRS + 2 * (size_t)g->workload.disk_count) {
         return far_reject(step, FAR_INTERNAL, "broken: workload %llu has %zu tasks in job %llu",
                           FAR_LLU(g->workload_id), g->count, FAR_LLU(g->job.id));
@@ -230,7 +237,11 @@ static int describe(struct far_step *step, const struct far_group *g, size_t at,
         int rc = far_key_find(step, &far_schema_row_disk, &key, &disk);
         FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
     }
-    int n = disk.name.len > 0 ? snprintf(text, sizeof text, "workload '%.*s', disk '%.*s': %s",
+    struct far_row_node node = {.id = 0};
+    int found = row->vault_node_id != 0 ? far_row_find(step, &far_schema_row_node, row->vault_node_id, &node) : 0;
+    FAR_TRY(found == FAR_NOT_FOUND ? 0 : found);
+    int n = node.id != 0 ? snprintf(text, sizeof text, "the vault of node '%.*s': %s", FAR_TEXT(node.name), message)
+            : disk.name.len > 0 ? snprintf(text, sizeof text, "workload '%.*s', disk '%.*s': %s",
                                          FAR_TEXT(g->workload.name), FAR_TEXT(disk.name), message)
                               : snprintf(text, sizeof text, "workload '%.*s': %s", FAR_TEXT(g->workload.name), message);
     size_t len = n < 0 ? 0 : (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;

@@ -21,12 +21,18 @@ static int begin(struct far_step *step, struct work *work, uint64_t job_id)
     return far_changes_new(step, job_id, &work->changes);
 }
 
+static bool is_in(const struct far_group *g, const struct far_row_task *task)
+{
+    uint64_t first = g->tasks[0].task;
+    return g->workload_id == task->workload_id && task->task >= first && task->task - first < g->count;
+}
+
 /* The group of a task and its place there, loaded once in a piece of work. */
 static int touch(struct far_step *step, struct work *work, const struct far_row_task *task, struct far_group **ret,
                  size_t *ret_at)
 {
     struct far_group *g = work->first;
-    while (g != NULL && g->workload_id != task->workload_id) {
+    while (g != NULL && !is_in(g, task)) {
         g = g->next;
     }
     if (g == NULL) {

@@ -277,6 +277,25 @@ static void take_audit(const struct far_sub_order *order, struct far_sub_report_
     item->duration_ms = 1000;
 }
 
+/* A vault says that each plan takes a thousand bytes, and a pass that it freed a hundred. */
+static void take_vault(struct world *w, const struct far_sub_order *order, struct far_sub_report_item *item)
+{
+    const uint64_t *plan_ids = order->plan_ids.items;
+    struct far_sub_plan_space *spaces = far_arena_alloc(&w->arena, (order->plan_ids.count + 1) * sizeof *spaces);
+    struct far_sub_vault_usage *usage = far_arena_alloc(&w->arena, sizeof *usage);
+    struct far_sub_reclaimed *reclaimed = far_arena_alloc(&w->arena, sizeof *reclaimed);
+    assert_true(spaces != NULL && usage != NULL && reclaimed != NULL);
+    for (size_t i = 0; i < order->plan_ids.count; i++) {
+        spaces[i] = (struct far_sub_plan_space){
+            .plan_id = plan_ids[i], .logical_bytes = 1000, .points_bytes = 5000, .unique_bytes = 600, .shared_bytes = 50};
+    }
+    *usage = (struct far_sub_vault_usage){.used_bytes = 2000, .free_bytes = 8000, .total_bytes = 10000, .point_count = 1};
+    *reclaimed = (struct far_sub_reclaimed){.quarantined_records = 3, .deleted_records = order->delete_before != 0, .freed_bytes = 100};
+    item->spaces = (struct far_list){spaces, order->plan_ids.count};
+    item->usage = (struct far_list){usage, 1};
+    item->reclaimed = (struct far_list){reclaimed, order->kind == FAR_task_kind_reclaim};
+}
+
 static struct far_sub_report_item success(struct world *w, const struct far_sub_order *order)
 {
     struct far_sub_report_item item = {.job_id = order->job_id,
@@ -304,6 +323,9 @@ static struct far_sub_report_item success(struct world *w, const struct far_sub_
         }
     } else {
         item.root = order->root;
+    }
+    if (order->kind == FAR_task_kind_reclaim || order->kind == FAR_task_kind_measure) {
+        take_vault(w, order, &item);
     }
     return item;
 }

@@ -14,7 +14,8 @@ static struct far_test_api *fixture;
 static struct far_test_https *c;
 static struct world w;
 static char auth[256];
-static char job_path[64], checkpoint_path[64], verify_path[64], token_path[64], alert_path[64];
+static char job_path[64], checkpoint_path[64], verify_path[64], token_path[64], alert_path[64], preserve_path[64], unpreserve_path[64],
+    lock_path[64];
 
 static const uint8_t secret[32] = {5}; /* of the token that the test shows */
 static const char key_header[] = "Idempotency-Key: 00112233445566778899aabbccddeeff\r\n";
@@ -70,6 +71,14 @@ static uint64_t make_alert(uint64_t job_id, const uint64_t nodes[2])
     return alert.id;
 }
 
+static uint64_t first_checkpoint(void)
+{
+    struct far_row_checkpoint row = {.id = 0};
+    struct far_key key = far_key(&far_schema_row_checkpoint);
+    assert_int_equal(far_state_next(&w.state, &far_schema_row_checkpoint, &key, &w.arena, NULL, &row, &w.err), 0);
+    return row.id;
+}
+
 /* Paris, lyon and nice, two nodes, plans "gold" (a job runs), "silver" (stopped, with a checkpoint), "iron" (active), an unused
  * workload, site, node, standby and token. */
 static void make_world(void)
@@ -78,6 +87,7 @@ static void make_world(void)
     uint8_t hash[32], other[32] = {77};
     uint64_t nodes[2];
     world_init(&w);
+    w.now_ms = 1699990000000; /* the past is not long ago: a lock may end neither before now nor far behind it */
     world_cluster(&w);
     nodes[0] = world_node(&w, "n1", "paris");
     nodes[1] = world_node(&w, "n2", "lyon");
@@ -91,6 +101,8 @@ static void make_world(void)
     world_plan(&w, "gold", gold, 1);
     world_plan(&w, "silver", silver, 1);
     world_plan(&w, "iron", iron, 1);
+    world_workload(&w, "can", 1);
+    world_plan(&w, "tin", (const char *const[]){"can"}, 1);
     MUST(&w, plan_start, .name = S("iron"));
     w.lists = true;
     MUST(&w, plan_replicate, .name = S("silver"));
@@ -100,7 +112,9 @@ static void make_world(void)
     assert_int_equal(far_query_id(&w.state, &far_schema_row_plan, S("silver"), &plan_id, &w.err), 0);
     uint64_t checkpoint_id = world_row_plan(&w, plan_id).last_checkpoint_id;
     assert_true(checkpoint_id != 0);
+    uint64_t preserved_id = MUST(&w, checkpoint_preserve, .checkpoint_id = first_checkpoint(), .reason = S("the audit"));
     uint64_t job_id = MUST(&w, plan_replicate, .name = S("gold"));
+    MUST(&w, plan_retention_set, .name = S("iron"), .last = 3);
     MUST(&w, consumer_create, .name = S("first"));
     MUST(&w, throttle_set, .scope = FAR_throttle_scope_node, .name = S("n2"), .bytes_per_s = 20000);
     MUST(&w, throttle_set, .scope = FAR_throttle_scope_plan, .name = S("iron"), .bytes_per_s = 20000);
@@ -120,6 +134,9 @@ static void make_world(void)
          .peer_address = S("127.0.0.1:8"), .seal_key = far_slice(other, 32), .fingerprint = far_slice(other, 32));
     snprintf(job_path, sizeof job_path, "/v1/jobs/%llu/cancel", (unsigned long long)job_id);
     snprintf(checkpoint_path, sizeof checkpoint_path, "/v1/checkpoints/%llu", (unsigned long long)checkpoint_id);
+    snprintf(preserve_path, sizeof preserve_path, "/v1/checkpoints/%llu/preserve", (unsigned long long)checkpoint_id);
+    snprintf(lock_path, sizeof lock_path, "/v1/checkpoints/%llu/lock", (unsigned long long)checkpoint_id);
+    snprintf(unpreserve_path, sizeof unpreserve_path, "/v1/checkpoints/%llu/unpreserve", (unsigned long long)preserved_id);
     snprintf(verify_path, sizeof verify_path, "/v1/checkpoints/%llu/verify", (unsigned long long)checkpoint_id);
     snprintf(alert_path, sizeof alert_path, "/v1/alerts/%llu/ack", (unsigned long long)alert_id);
     snprintf(token_path, sizeof token_path, "/v1/tokens/%llu", (unsigned long long)token_id);
@@ -175,6 +192,16 @@ static const struct trial trials[] = {
     {"POST", "/v1/domains", "/v1/domains", "{\"name\":\"new\",\"is_default\":true}"},
     {"POST", "/v1/domains/{name}/rotate", "/v1/domains/vault/rotate", "{\"generation\":2}"},
     {"POST", "/v1/domains/{name}/destroy", "/v1/domains/spare/destroy", NULL},
+    {"POST", "/v1/plans/{name}/retention", "/v1/plans/silver/retention", "{\"daily\":7}"},
+    {"DELETE", "/v1/plans/{name}/retention", "/v1/plans/iron/retention", NULL},
+    {"POST", "/v1/plans/{name}/erase", "/v1/plans/tin/erase", "{\"confirm\":\"tin\"}"},
+    {"POST", "/v1/checkpoints/{id}/preserve", preserve_path, "{\"reason\":\"law\"}"},
+    {"POST", "/v1/checkpoints/{id}/unpreserve", unpreserve_path, NULL},
+    {"POST", "/v1/checkpoints/{id}/lock", lock_path, "{\"until_ms\":1750000000000}"},
+    {"POST", "/v1/vaults/{node}/reclaim", "/v1/vaults/n2/reclaim", NULL},
+    {"POST", "/v1/vaults/{node}/measure", "/v1/vaults/n2/measure", NULL},
+    {"POST", "/v1/vaults/{node}/policy", "/v1/vaults/n2/policy", "{\"reclaim_off\":true}"},
+    {"POST", "/v1/vault-policy", "/v1/vault-policy", "{\"reclaim_interval_s\":3600}"},
     {"POST", "/v1/workloads", "/v1/workloads",
      "{\"name\":\"new\",\"site\":\"paris\",\"adapter\":\"file\",\"disks\":[{\"name\":\"a\",\"locator\":\"/d/a\"},"
      "{\"name\":\"b\",\"locator\":\"/d/b\"}]}"},

@@ -97,6 +97,7 @@ static void plans_and_points_are_counted_in_their_domain(void **unused)
     assert_int_equal(row_of(gold).point_count, 2);
     MUST(&w, checkpoint_remove, .checkpoint_id = world_row_plan(&w, plan).last_checkpoint_id);
     assert_int_equal(row_of(gold).point_count, 1);
+    world_work_all(&w, (const uint64_t[]){source, target}, 2); /* the point is forgotten */
     MUST(&w, plan_remove, .name = S("p"));
     assert_int_equal(row_of(gold).plan_count, 0);
     assert_int_equal(row_of(gold).point_count, 1);

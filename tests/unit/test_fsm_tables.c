@@ -767,6 +767,15 @@ static void give_checkpoint(unsigned state, unsigned input)
     case 2:
         COMMAND(checkpoint_verify, .checkpoint_id = object);
         break;
+    case 4:
+        COMMAND(checkpoint_preserve, .checkpoint_id = object, .reason = S("the audit"));
+        break;
+    case 5:
+        COMMAND(checkpoint_unpreserve, .checkpoint_id = object);
+        break;
+    case 6:
+        COMMAND(checkpoint_lock, .checkpoint_id = object, .until_ms = w.now_ms + 1000);
+        break;
     default:
         COMMAND(checkpoint_remove, .checkpoint_id = object);
     }
@@ -778,6 +787,7 @@ static unsigned see_checkpoint(void)
 
 #include "lib/domain_drivers.h"
 #include "lib/throttle_drivers.h"
+#include "lib/vault_drivers.h"
 
 /* ---- all of them ---- */
 
@@ -811,6 +821,9 @@ static const struct driver {
     {"task", reach_task, give_task, see_task},
     {"the bandwidth limit of", reach_throttle, give_throttle, see_throttle},
     {"time zone", reach_zone, give_zone, see_zone},
+    {"retention of plan", reach_retention_of_plan, give_retention_of_plan, see_retention_of_plan},
+    {"vault of node", reach_vault, give_vault, see_vault},
+    {"erasing of job", reach_erasing, give_erasing, see_erasing},
     {"token", reach_token, give_token, see_token},
     {"workload", reach_workload, give_workload, see_workload},
 };

@@ -1,0 +1,298 @@
+/* Erasing a plan: a job of the plan, beside which no cycle runs, in phases; each begins when all tasks of the one before are over.
+ *
+ *   measure  what each vault holds of the plan, so that what others share, and stays therefore, can be told;
+ *   forget   all checkpoints are removed, a few at a time, and their points forgotten in the vaults;
+ *   mark     a pass of reclaim on each of these vaults: what nobody needs now is quarantined;
+ *   delete   when every transfer has ended that ran then, a second pass: its bytes are zeroed, its room is given back.
+ *
+ * The vaults are those that the first tasks name. A job that is canceled stops where it is; what it removed stays removed. */
+#include "fsm/checkpoint.h"
+#include "fsm/expiry.h"
+#include "fsm/job.h"
+#include "fsm/vault_row.h"
+
+enum { BEGUN, MEASURE, FORGET, MARK, DELETE, DONE };
+static const char *const states[] = {"begun", "measuring", "forgetting", "marking", "deleting", "done"};
+static const char *const inputs[] = {"measure", "forget", "mark", "delete", "end"};
+#define EARLY FAR_REJECT(FAR_INTERNAL, "is not so far yet")
+#define LATE FAR_REJECT(FAR_INTERNAL, "is further on")
+static const struct far_cell cells[6][5] = {
+    [BEGUN] = {FAR_MOVE(MEASURE), EARLY, EARLY, EARLY, EARLY},
+    [MEASURE] = {FAR_MOVE(MEASURE), FAR_MOVE(FORGET), EARLY, EARLY, EARLY},
+    [FORGET] = {LATE, FAR_MOVE(FORGET), FAR_MOVE(MARK), EARLY, EARLY},
+    [MARK] = {LATE, LATE, FAR_MOVE(MARK), FAR_MOVE(DELETE), EARLY},
+    [DELETE] = {LATE, LATE, LATE, FAR_MOVE(DELETE), FAR_MOVE(DONE)},
+    [DONE] = {LATE, LATE, LATE, LATE, LATE},
+};
+const struct far_table far_table_erasing = FAR_TABLE("erasing of job", states, inputs, cells);
+
+enum { CHECKPOINTS_AT_ONCE = 8, NODES_MAX = FAR_TASKS_AT_ONCE_MAX, WAIT_MS = 10000 };
+
+static int enter(struct far_step *step, struct far_row_job *job, const struct far_ev_job_phase *ev)
+{
+    FAR_TRY(far_emit(step, &far_schema_ev_job_phase, ev));
+    return far_row_need(step, &far_schema_row_job, job->id, job);
+}
+
+int far_evolve_job_phase(struct far_step *step, const struct far_ev_job_phase *ev)
+{
+    struct far_row_job job;
+    FAR_TRY(far_job_open(step, ev->job_id, &job));
+    if (ev->phase < MEASURE || ev->phase > DONE) {
+        return far_reject(step, FAR_INTERNAL, "broken: job %llu has no phase %llu", FAR_LLU(ev->job_id), FAR_LLU(ev->phase));
+    }
+    FAR_TRY(far_move_id(step, &far_table_erasing, (size_t)job.phase, (size_t)ev->phase - MEASURE, job.id, NULL));
+    job.phase = ev->phase;
+    job.pass = ev->pass != 0 ? ev->pass : job.pass;
+    job.delete_before = ev->delete_before;
+    job.shared_bytes = ev->shared_bytes != 0 ? ev->shared_bytes : job.shared_bytes;
+    job.next_workload_id = ev->phase != DONE;
+    return far_job_wake_at(step, &job, ev->wake_ms);
+}
+
+static int create(struct far_step *step, const struct far_row_job *job, const struct far_sub_task_new *items, size_t count)
+{
+    struct far_ev_tasks_created ev = {.job_id = job->id,
+                                      .first_task = job->task_count + 1,
+                                      .next_workload_id = 1,
+                                      .items = {.items = items, .count = count}};
+    FAR_TRY(far_lease_until(step, &ev.lease_until_ms));
+    return count > 0 ? far_emit(step, &far_schema_ev_tasks_created, &ev) : 0;
+}
+
+static int assign(struct far_step *step, uint64_t node_id, struct far_sub_task_new *item)
+{
+    struct far_candidate *node;
+    FAR_TRY(far_candidate_node(step, node_id, &node));
+    if (node != NULL) {
+        item->node_id = node->node_id;
+        item->boot = node->boot;
+        far_candidate_add(node, &(struct far_row_task){.kind = item->kind});
+    }
+    return 0;
+}
+
+/* ---- which vaults ---- */
+
+/* All that hold points of the plan. */
+static int find_vaults(struct far_step *step, uint64_t plan_id, uint64_t *ids, size_t *ret_count)
+{
+    struct far_key at = far_key(&far_schema_row_vault);
+    struct far_row_vault vault;
+    int rc;
+    *ret_count = 0;
+    while ((rc = far_next(step, &far_schema_row_vault, &at, NULL, &vault)) == 0) {
+        struct far_row_vault_plan row;
+        struct far_key key = far_key_pair(&far_schema_row_vault_plan, vault.id, plan_id);
+        rc = far_key_find(step, &far_schema_row_vault_plan, &key, &row);
+        FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+        if (rc == 0 && *ret_count == NODES_MAX) {
+            return far_reject(step, FAR_LIMIT, "the points of this plan are in more than %d vaults; remove some checkpoints first",
+                              NODES_MAX);
+        }
+        if (rc == 0) {
+            ids[(*ret_count)++] = vault.id;
+        }
+    }
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+/* Those that the job measured and that are there. */
+static int list_vaults(struct far_step *step, const struct far_row_job *job, struct far_row_vault *vaults, size_t *ret_count)
+{
+    *ret_count = 0;
+    for (uint64_t number = 1; number <= job->task_count; number++) {
+        struct far_row_task task;
+        struct far_key key = far_key_part(&far_schema_row_task, job->id, number);
+        FAR_TRY(far_key_need(step, &far_schema_row_task, &key, &task));
+        if (task.kind != FAR_task_kind_measure) {
+            return 0;
+        }
+        int rc = far_row_find(step, &far_schema_row_vault, task.vault_node_id, &vaults[*ret_count]);
+        FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+        *ret_count += rc == 0;
+    }
+    return 0;
+}
+
+/* ---- phases ---- */
+
+static int sum_shared(struct far_step *step, const struct far_row_job *job, const struct far_row_vault *vaults, size_t count,
+                      uint64_t *ret_bytes)
+{
+    *ret_bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct far_row_vault_plan row;
+        struct far_key key = far_key_pair(&far_schema_row_vault_plan, vaults[i].id, job->plan_id);
+        int rc = far_key_find(step, &far_schema_row_vault_plan, &key, &row);
+        FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+        *ret_bytes += rc == 0 ? row.shared_bytes : 0;
+    }
+    return 0;
+}
+
+/* Remove some checkpoints; the tasks that forget their points go into items. ret_busy: one is being read. */
+static int forget_some(struct far_step *step, const struct far_row_job *job, struct far_sub_task_new *items, size_t *ret_items,
+                       size_t *ret_checkpoints, bool *ret_busy)
+{
+    struct far_key key = far_plan_checkpoints_from(job->plan_id, 0);
+    uint64_t ids[256];
+    *ret_items = *ret_checkpoints = 0;
+    *ret_busy = false;
+    while (*ret_checkpoints < CHECKPOINTS_AT_ONCE) {
+        struct far_row_checkpoint row;
+        size_t count;
+        int rc = far_plan_checkpoints_next(step, job->plan_id, &key, &row);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && *ret_items + row.member_count > FAR_TASKS_AT_ONCE_MAX)) {
+            return 0;
+        }
+        FAR_TRY(rc);
+        if (row.readers != 0) {
+            *ret_busy = true;
+            continue;
+        }
+        FAR_TRY(far_checkpoint_take(step, &row, false, ids, &count));
+        (*ret_checkpoints)++;
+        for (size_t i = 0; i < count; i++) {
+            struct far_row_point point;
+            struct far_sub_task_new *item = &items[(*ret_items)++];
+            FAR_TRY(far_row_need(step, &far_schema_row_point, ids[i], &point));
+            *item = (struct far_sub_task_new){
+                .kind = FAR_task_kind_forget, .ready = true, .workload_id = point.workload_id, .point_id = point.id};
+            FAR_TRY(assign(step, point.node_id, item));
+        }
+    }
+    return 0;
+}
+
+static int forget(struct far_step *step, struct far_row_job *job)
+{
+    struct far_sub_task_new *items = far_step_alloc(step, FAR_TASKS_AT_ONCE_MAX * sizeof *items);
+    size_t count, checkpoints;
+    bool is_busy;
+    if (items == NULL) {
+        return FAR_LIMIT;
+    }
+    FAR_TRY(forget_some(step, job, items, &count, &checkpoints, &is_busy));
+    FAR_TRY(create(step, job, items, count));
+    if (count > 0) {
+        return 0;
+    }
+    if (checkpoints == 0 && !is_busy) {
+        struct far_ev_job_phase ev = {.job_id = job->id, .phase = MARK, .wake_ms = step->time_ms + 1};
+        return enter(step, job, &ev);
+    }
+    struct far_ev_job_phase ev = {
+        .job_id = job->id, .phase = FORGET, .wake_ms = step->time_ms + (checkpoints > 0 ? 1 : WAIT_MS)};
+    return enter(step, job, &ev);
+}
+
+/* A pass on every vault; phase MARK before it was ordered: job->pass is 0. */
+static int reclaim(struct far_step *step, struct far_row_job *job, const struct far_row_vault *vaults, size_t count, uint64_t phase)
+{
+    struct far_sub_task_new *items = far_step_alloc(step, (count + 1) * sizeof *items);
+    struct far_ev_job_phase ev = {.job_id = job->id, .phase = phase, .pass = step->index};
+    bool waits = false;
+    if (items == NULL) {
+        return FAR_LIMIT;
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint64_t before = job->pass + 1;
+        FAR_TRY(phase == DELETE ? far_vault_row_delete_before(step, &vaults[i], &before) : 0);
+        waits = waits || vaults[i].reclaim_job_id != 0 || before <= job->pass;
+        ev.pass = ev.pass > vaults[i].pass ? ev.pass : vaults[i].pass + 1;
+        items[i] = (struct far_sub_task_new){.kind = FAR_task_kind_reclaim, .ready = true, .vault_node_id = vaults[i].id};
+    }
+    if (waits) {
+        ev = (struct far_ev_job_phase){.job_id = job->id, .phase = job->phase, .wake_ms = step->time_ms + WAIT_MS};
+        return enter(step, job, &ev);
+    }
+    ev.delete_before = phase == DELETE ? job->pass + 1 : 0;
+    FAR_TRY(enter(step, job, &ev));
+    for (size_t i = 0; i < count; i++) {
+        FAR_TRY(assign(step, vaults[i].id, &items[i]));
+    }
+    return create(step, job, items, count);
+}
+
+static int end(struct far_step *step, struct far_row_job *job)
+{
+    struct far_ev_job_phase ev = {.job_id = job->id, .phase = DONE};
+    FAR_TRY(enter(step, job, &ev));
+    return far_job_settle(step, job->id);
+}
+
+int far_erase_next(struct far_step *step, uint64_t job_id)
+{
+    struct far_row_job job;
+    struct far_row_vault *vaults = far_step_alloc(step, NODES_MAX * sizeof *vaults);
+    struct far_ev_job_phase ev = {.job_id = job_id, .phase = FORGET, .wake_ms = step->time_ms + 1};
+    size_t count;
+    if (vaults == NULL) {
+        return FAR_LIMIT;
+    }
+    FAR_TRY(far_row_need(step, &far_schema_row_job, job_id, &job));
+    if (job.next_workload_id == 0 || job.tasks_done + job.tasks_failed + job.tasks_canceled != job.task_count) {
+        return 0;
+    }
+    FAR_TRY(list_vaults(step, &job, vaults, &count));
+    switch (job.phase) {
+    case MEASURE:
+        FAR_TRY(sum_shared(step, &job, vaults, count, &ev.shared_bytes));
+        return enter(step, &job, &ev);
+    case FORGET:
+        return forget(step, &job);
+    case MARK:
+        return job.pass == 0 ? reclaim(step, &job, vaults, count, MARK) : reclaim(step, &job, vaults, count, DELETE);
+    default:
+        return end(step, &job);
+    }
+}
+
+/* ---- the command ---- */
+
+static int check_free(struct far_step *step, uint64_t plan_id)
+{
+    struct far_key key = far_plan_checkpoints_from(plan_id, 0);
+    for (;;) {
+        struct far_row_checkpoint row;
+        int rc = far_plan_checkpoints_next(step, plan_id, &key, &row);
+        if (rc != 0) {
+            return rc == FAR_NOT_FOUND ? 0 : rc;
+        }
+        FAR_TRY(far_checkpoint_free(step, &row));
+    }
+}
+
+int far_decide_plan_erase(struct far_step *step, const struct far_cmd_plan_erase *cmd)
+{
+    struct far_row_plan plan;
+    uint64_t ids[NODES_MAX];
+    size_t count;
+    FAR_TRY(far_plan_for_erase(step, cmd->name, &plan));
+    if (!far_slice_equal(cmd->name, cmd->confirm)) {
+        return far_reject(step, FAR_INVALID, "erasing a plan cannot be undone: give its name again (field 'confirm', --confirm %.*s)",
+                          FAR_TEXT(cmd->name));
+    }
+    FAR_TRY(check_free(step, plan.id));
+    FAR_TRY(find_vaults(step, plan.id, ids, &count));
+    struct far_sub_task_new *items = far_step_alloc(step, (count + 1) * sizeof *items);
+    if (items == NULL) {
+        return FAR_LIMIT;
+    }
+    struct far_ev_job_started ev = {.id = step->progress.next_id,
+                                    .kind = FAR_job_kind_erase,
+                                    .plan_id = plan.id,
+                                    .actor = step->actor,
+                                    .next_workload_id = 1};
+    FAR_TRY(far_emit(step, &far_schema_ev_job_started, &ev));
+    struct far_row_job job = {.id = ev.id};
+    struct far_ev_job_phase phase = {.job_id = ev.id, .phase = MEASURE, .wake_ms = step->time_ms + 1};
+    FAR_TRY(enter(step, &job, &phase));
+    for (size_t i = 0; i < count; i++) {
+        items[i] = (struct far_sub_task_new){.kind = FAR_task_kind_measure, .ready = true, .vault_node_id = ids[i]};
+        FAR_TRY(assign(step, ids[i], &items[i]));
+    }
+    step->object_id = ev.id;
+    return create(step, &job, items, count);
+}

@@ -1,0 +1,297 @@
+/* Vaults: when they are reclaimed, what a pass may delete, what they say of themselves; and plans that are erased from them. */
+#include "lib/fsm_world.h"
+
+#include "lib/cm.h"
+
+#define HOUR 3600000ull
+#define DAY (24 * HOUR)
+
+static struct world w;
+static uint64_t nodes[2], plan;
+
+static int setup(void **unused)
+{
+    world_init(&w);
+    world_cluster(&w);
+    nodes[0] = world_node(&w, "src", "paris");
+    nodes[1] = world_node(&w, "dst", "lyon");
+    world_workload(&w, "web", 1);
+    plan = world_plan(&w, "p", (const char *const[]){"web"}, 1);
+    return 0;
+}
+
+static int teardown(void **unused)
+{
+    world_verify(&w);
+    world_done(&w);
+    return 0;
+}
+
+static void work(void)
+{
+    static uint8_t nonce = 10;
+    nonce = (uint8_t)(nonce + 1);
+    world_pass(&w, 1);
+    for (size_t i = 0; i < 2; i++) {
+        if (world_row_node(&w, nodes[i]).state != FAR_node_state_up) {
+            world_boot(&w, nodes[i], (uint8_t)(2 * nonce + i));
+        }
+    }
+    world_pass(&w, 2);
+    world_work_all(&w, nodes, 2);
+}
+
+static uint64_t cycle(void)
+{
+    uint64_t job = MUST(&w, plan_replicate, .name = S("p"));
+    work();
+    return world_row_job(&w, job).checkpoint_id;
+}
+
+static struct far_row_vault vault(void)
+{
+    struct far_row_vault row = {.id = 0};
+    struct far_key key = far_key(&far_schema_row_vault);
+    far_key_u64(&key, nodes[1]);
+    (void)far_state_get(&w.state, &far_schema_row_vault, &key, &w.arena, &row, NULL);
+    return row;
+}
+
+static uint64_t reclaim(void)
+{
+    uint64_t job = MUST(&w, vault_reclaim, .node = S("dst"));
+    work();
+    assert_int_equal(world_row_job(&w, job).state, FAR_job_state_succeeded);
+    return job;
+}
+
+static void a_vault_is_there_from_its_first_point_on(void **unused)
+{
+    assert_int_equal(APPLY(&w, vault_reclaim, .node = S("dst")), FAR_NOT_FOUND);
+    assert_int_equal(vault().id, 0);
+    cycle();
+    assert_int_equal(vault().id, nodes[1]);
+    assert_int_equal(vault().reclaim_due_ms / DAY, (w.now_ms + DAY) / DAY);
+}
+
+static void what_a_pass_found_is_deleted_by_a_later_one(void **unused)
+{
+    cycle();
+    struct far_row_job first = world_row_job(&w, reclaim());
+    assert_int_equal(first.delete_before, 0);
+    assert_int_equal(first.quarantined_records, 3);
+    assert_int_equal(first.deleted_records, 0);
+    assert_int_equal(first.freed_bytes, 100);
+    struct far_row_job second = world_row_job(&w, reclaim());
+    assert_int_equal(second.delete_before, first.pass + 1);
+    assert_true(second.pass > first.pass);
+    assert_int_equal(second.deleted_records, 1);
+    assert_int_equal(vault().pass, second.pass);
+    assert_int_equal(vault().passes.count, 1); /* of the first nothing is left */
+    assert_int_equal(vault().used_bytes, 2000);
+    assert_int_equal(vault().unique_bytes, 600);
+}
+
+static void a_transfer_that_ran_then_holds_up_the_deletion(void **unused)
+{
+    cycle();
+    uint64_t cycle_job = MUST(&w, plan_replicate, .name = S("p"));
+    world_work(&w, nodes[0]); /* frozen: the target receives now */
+    world_pass(&w, 2);
+    uint64_t job = MUST(&w, vault_reclaim, .node = S("dst"));
+    struct far_row_task task = world_row_task(&w, job, 1);
+    struct far_sub_report_item done = {.state = FAR_report_state_done};
+    assert_int_equal(world_report(&w, &task, done), 0);
+    uint64_t pass = world_row_job(&w, job).pass;
+    world_pass(&w, 1000);
+    job = MUST(&w, vault_reclaim, .node = S("dst"));
+    assert_int_equal(world_row_job(&w, job).delete_before, 0); /* the transfer is older than the first pass */
+    task = world_row_task(&w, job, 1);
+    assert_int_equal(world_report(&w, &task, done), 0);
+    work();
+    assert_int_equal(world_row_job(&w, cycle_job).state, FAR_job_state_succeeded);
+    world_pass(&w, 1000);
+    job = MUST(&w, vault_reclaim, .node = S("dst"));
+    assert_true(world_row_job(&w, job).delete_before > pass);
+    work();
+}
+
+static void one_pass_at_a_time_and_it_can_be_canceled(void **unused)
+{
+    cycle();
+    uint64_t job = MUST(&w, vault_reclaim, .node = S("dst"));
+    assert_int_equal(vault().reclaim_job_id, job);
+    assert_int_equal(APPLY(&w, vault_reclaim, .node = S("dst")), FAR_CONFLICT);
+    MUST(&w, job_cancel, .job_id = job);
+    assert_int_equal(world_row_job(&w, job).state, FAR_job_state_canceled);
+    assert_int_equal(vault().reclaim_job_id, 0);
+    reclaim();
+}
+
+static void passes_come_by_themselves_as_the_policy_says(void **unused)
+{
+    cycle();
+    w.now_ms = vault().reclaim_due_ms - 1;
+    MUST(&w, tick);
+    assert_int_equal(vault().reclaim_job_id, 0);
+    w.now_ms += 1;
+    MUST(&w, tick);
+    uint64_t job = vault().reclaim_job_id;
+    assert_int_not_equal(job, 0);
+    work(); /* the node was away, and does it when it is back */
+    assert_int_equal(world_row_job(&w, job).state, FAR_job_state_succeeded);
+    MUST(&w, vault_policy_set, .node = S("dst"), .reclaim_interval_s = 3600);
+    assert_int_equal(vault().reclaim_due_ms, vault().reclaimed_ms + HOUR);
+    MUST(&w, vault_policy_set, .reclaim_off = true); /* another one of its own holds */
+    assert_int_not_equal(vault().reclaim_due_ms, 0);
+    MUST(&w, vault_policy_set, .node = S("dst"), .reclaim_off = true);
+    assert_int_equal(vault().reclaim_due_ms, 0);
+    assert_int_equal(APPLY(&w, vault_policy_set, .reclaim_interval_s = 59), FAR_INVALID);
+}
+
+static void a_vault_that_is_being_reclaimed_is_left_to_the_next_time(void **unused)
+{
+    cycle();
+    MUST(&w, vault_policy_set, .reclaim_interval_s = 60);
+    uint64_t job = MUST(&w, vault_reclaim, .node = S("dst"));
+    uint64_t due_ms = vault().reclaim_due_ms;
+    w.now_ms = due_ms;
+    MUST(&w, tick);
+    assert_int_equal(vault().reclaim_job_id, job);
+    assert_int_equal(vault().reclaim_due_ms, due_ms + 60000);
+    work();
+}
+
+static void jobs_of_vaults_are_kept_by_themselves(void **unused)
+{
+    cycle();
+    for (size_t i = 0; i < 110; i++) {
+        reclaim();
+        far_arena_reset(&w.arena);
+    }
+    struct far_row_plan_job row;
+    struct far_key key = far_key(&far_schema_row_plan_job);
+    size_t count[2] = {0};
+    while (far_state_next(&w.state, &far_schema_row_plan_job, &key, &w.arena, NULL, &row, NULL) == 0) {
+        count[0] += row.plan_id == plan;
+        count[1] += row.plan_id == nodes[1];
+    }
+    assert_int_equal(count[0], 1);
+    assert_int_equal(count[1], 100);
+}
+
+static void samples_tell_how_it_fills(void **unused)
+{
+    cycle();
+    for (size_t i = 0; i < 70; i++) {
+        MUST(&w, vault_measure, .node = S("dst"));
+        work();
+        w.now_ms += HOUR;
+        far_arena_reset(&w.arena);
+    }
+    struct far_row_vault_samples row;
+    struct far_key key = far_key(&far_schema_row_vault_samples);
+    far_key_u64(&key, nodes[1]);
+    assert_int_equal(far_state_get(&w.state, &far_schema_row_vault_samples, &key, &w.arena, &row, NULL), 0);
+    assert_int_equal(row.items.count, 60);
+}
+
+/* ---- erasing ---- */
+
+static void a_plan_is_erased_step_by_step(void **unused)
+{
+    uint64_t checkpoints[20];
+    for (size_t i = 0; i < 20; i++) {
+        checkpoints[i] = cycle();
+    }
+    assert_int_equal(APPLY(&w, plan_erase, .name = S("p"), .confirm = S("q")), FAR_INVALID);
+    MUST(&w, plan_start, .name = S("p"));
+    assert_int_equal(APPLY(&w, plan_erase, .name = S("p"), .confirm = S("p")), FAR_CONFLICT);
+    MUST(&w, plan_stop, .name = S("p"));
+    MUST(&w, checkpoint_preserve, .checkpoint_id = checkpoints[3], .reason = S("law"));
+    assert_int_equal(APPLY(&w, plan_erase, .name = S("p"), .confirm = S("p")), FAR_CONFLICT);
+    MUST(&w, checkpoint_unpreserve, .checkpoint_id = checkpoints[3]);
+    uint64_t job = MUST(&w, plan_erase, .name = S("p"), .confirm = S("p"));
+    assert_int_equal(APPLY(&w, plan_replicate, .name = S("p")), FAR_CONFLICT);
+    assert_int_equal(APPLY(&w, plan_remove, .name = S("p")), FAR_CONFLICT);
+    for (size_t i = 0; i < 20; i++) {
+        work();
+        world_verify(&w);
+        world_pass(&w, 1000);
+    }
+    struct far_row_job row = world_row_job(&w, job);
+    assert_int_equal(row.state, FAR_job_state_succeeded);
+    assert_int_equal(row.shared_bytes, 50);
+    assert_int_equal(row.freed_bytes, 200); /* by two passes */
+    assert_int_equal(row.task_count, 1 + 20 + 2);
+    for (size_t i = 0; i < 20; i++) {
+        assert_int_equal(world_row_checkpoint(&w, checkpoints[i]).state, FAR_point_state_removed);
+    }
+    assert_int_equal(world_row_node(&w, nodes[1]).point_count, 0);
+    MUST(&w, plan_remove, .name = S("p"));
+}
+
+static void erasing_waits_for_transfers_and_can_be_canceled(void **unused)
+{
+    world_workload(&w, "db", 1);
+    world_plan(&w, "q", (const char *const[]){"db"}, 1);
+    cycle();
+    uint64_t other = MUST(&w, plan_replicate, .name = S("q"));
+    world_work(&w, nodes[0]);
+    world_pass(&w, 2);
+    uint64_t job = MUST(&w, plan_erase, .name = S("p"), .confirm = S("p"));
+    for (size_t i = 0; i < 40; i++) { /* everything but the transfer of the other plan */
+        struct far_row_job row = world_row_job(&w, job);
+        for (uint64_t t = 1; t <= row.task_count; t++) {
+            struct far_row_task task = world_row_task(&w, job, t);
+            if (task.state == FAR_task_state_assigned) {
+                assert_int_equal(world_report(&w, &task, (struct far_sub_report_item){.state = FAR_report_state_done}), 0);
+            }
+        }
+        world_pass(&w, 100);
+    }
+    struct far_row_job row = world_row_job(&w, job);
+    assert_int_equal(row.state, FAR_job_state_running);
+    assert_int_equal(row.task_count, 3); /* measured, forgotten, marked: and nothing is deleted yet */
+    assert_int_equal(row.tasks_done, 3);
+    work();
+    assert_int_equal(world_row_job(&w, other).state, FAR_job_state_succeeded);
+    for (size_t i = 0; i < 4; i++) {
+        world_pass(&w, 10000);
+        work();
+    }
+    assert_int_equal(world_row_job(&w, job).state, FAR_job_state_succeeded);
+    cycle();
+    job = MUST(&w, plan_erase, .name = S("p"), .confirm = S("p"));
+    MUST(&w, job_cancel, .job_id = job);
+    work();
+    assert_int_equal(world_row_job(&w, job).state, FAR_job_state_canceled);
+    cycle();
+}
+
+static void a_vault_goes_with_its_node(void **unused)
+{
+    cycle();
+    reclaim();
+    MUST(&w, node_remove, .name = S("dst"));
+    assert_int_equal(vault().id, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define IN_A_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+        IN_A_WORLD(a_vault_is_there_from_its_first_point_on),
+        IN_A_WORLD(what_a_pass_found_is_deleted_by_a_later_one),
+        IN_A_WORLD(a_transfer_that_ran_then_holds_up_the_deletion),
+        IN_A_WORLD(one_pass_at_a_time_and_it_can_be_canceled),
+        IN_A_WORLD(passes_come_by_themselves_as_the_policy_says),
+        IN_A_WORLD(a_vault_that_is_being_reclaimed_is_left_to_the_next_time),
+        IN_A_WORLD(jobs_of_vaults_are_kept_by_themselves),
+        IN_A_WORLD(samples_tell_how_it_fills),
+        IN_A_WORLD(a_plan_is_erased_step_by_step),
+        IN_A_WORLD(erasing_waits_for_transfers_and_can_be_canceled),
+        IN_A_WORLD(a_vault_goes_with_its_node),
+    };
+    return cmocka_run_group_tests_name("fsm_vault", tests, NULL, NULL);
+}
