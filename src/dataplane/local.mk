@@ -57,6 +57,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/map_stream.c \
 	src/dataplane/opened.c src/dataplane/opened.h \
 	src/dataplane/pack.c src/dataplane/pack.h src/dataplane/pack_format.c src/dataplane/pack_scan.c \
+	src/dataplane/reclaim.h \
 	src/dataplane/replica.c src/dataplane/replica_file.c \
 	src/dataplane/signal.c src/dataplane/signal.h \
 	src/dataplane/signal_detect.c \
@@ -64,6 +65,13 @@ libdataplane_la_SOURCES += \
 	src/dataplane/signal_store.c src/dataplane/signal_store.h \
 	src/dataplane/vault.c src/dataplane/vault.h src/dataplane/vault_private.h \
 	src/dataplane/vault_domain.c \
+	src/dataplane/vault_bury.c \
+	src/dataplane/vault_dead.c src/dataplane/vault_dead.h \
+	src/dataplane/vault_hold.c \
+	src/dataplane/vault_ledger.c src/dataplane/vault_ledger.h src/dataplane/vault_ledger_private.h \
+	src/dataplane/vault_ledger_walk.c \
+	src/dataplane/vault_quarantine.c \
+	src/dataplane/vault_reclaim.c src/dataplane/vault_reclaim_private.h \
 	src/dataplane/vault_index.c src/dataplane/vault_index.h src/dataplane/vault_index_check.c \
 	src/dataplane/vault_key.c \
 	src/dataplane/vault_diff.c src/dataplane/vault_diff.h \

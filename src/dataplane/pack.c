@@ -247,3 +247,14 @@ void far_packs_put_file(struct far_packs *packs, uint32_t number, int fd)
     }
     close(fd); /* it had no slot */
 }
+
+void far_packs_drop_file(struct far_packs *packs, uint32_t number)
+{
+    for (int i = 0; i < FAR_PACK_FILES_MAX; i++) {
+        struct far_pack_file *file = &packs->files[i];
+        if (file->number == number && file->users == 0 && number != 0) {
+            close(file->fd);
+            file->number = 0;
+        }
+    }
+}

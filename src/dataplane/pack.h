@@ -65,8 +65,11 @@ int far_pack_header_decode(const uint8_t header[FAR_PACK_HEADER_BYTES], uint32_t
 
 /* ---- scanning ---- */
 
+struct far_dead_list;
+
 struct far_pack_visitor {
     void *arg;
+    const struct far_dead_list *dead; /* ranges that are not looked at (vault_dead.h); NULL: none */
     /* Each good record. A result other than 0 stops and is returned. */
     int (*record)(void *arg, struct far_place place, const struct far_record *record, struct far_error *err);
     /* A damaged place (NULL: not wanted), in words that name pack and offset; id may be NULL. */
@@ -98,6 +101,8 @@ struct far_packs {
     int write_fd; /* of the last pack, -1 when it is sealed or there is none */
     uint64_t written;  /* bytes of the last pack that are in the file */
     uint64_t total_bytes; /* of all packs, the buffer not counted */
+    uint64_t dead_bytes;  /* of them: in dead ranges, given back */
+    uint32_t removed;     /* packs between first and last that are gone */
     uint8_t *buffer; /* what follows `written` */
     size_t buffered;
     uint64_t tick;
@@ -120,5 +125,7 @@ bool far_packs_read_buffer(const struct far_packs *packs, struct far_place place
 /* A file to read from: opened or found open, in use until far_packs_put_file(). */
 int far_packs_get_file(struct far_packs *packs, uint32_t number, int *ret_fd, struct far_error *err);
 void far_packs_put_file(struct far_packs *packs, uint32_t number, int fd);
+/* The pack is gone: no file of it is kept open but those in use. */
+void far_packs_drop_file(struct far_packs *packs, uint32_t number);
 
 #endif

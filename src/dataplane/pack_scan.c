@@ -3,7 +3,7 @@
  * The tolerant walk must not lose what is behind a damaged place: it looks for the next header whose own checksum holds.
  * The strict walk is for the tail that was never acknowledged: the first byte that is not good ends it. */
 #define _GNU_SOURCE
-#include "dataplane/pack.h"
+#include "dataplane/vault_dead.h"
 
 #include "base/file.h"
 #include "base/hash.h"
@@ -122,6 +122,11 @@ static int walk(struct scan *scan, uint64_t from, uint64_t *ret_end, bool *ret_s
         struct far_record record;
         struct far_error cause = {0};
         bool known;
+        uint64_t dead_end = far_dead_end(scan->visitor->dead, offset);
+        if (dead_end != offset) {
+            offset = dead_end < scan->to ? dead_end : scan->to;
+            continue;
+        }
         int rc = look(scan, offset, &record, &known, &cause);
         if (rc != 0 && rc != FAR_CORRUPT) {
             *err = cause;

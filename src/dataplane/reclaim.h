@@ -15,8 +15,9 @@
  * Ingest goes on all the while. A point that is open (in this or any process: a shared flock on its manifest) is not counted out;
  * packs are moved only while no other process reads the vault. A pass that is killed at any place is ended by the next one.
  *
- * Nothing is deleted while a sealed point cannot be counted (its manifest or a page of its tree is damaged): what it needs is not
- * known. The result names it. */
+ * While a sealed point cannot be counted (a page of its tree is damaged, its domain's key is not here), what it needs is not known: then
+ * nothing of its dedup domain is deleted; of none, while a manifest or a replica's file is damaged. The result names the first. Of a
+ * domain that was destroyed everything is deleted. */
 #ifndef FAR_DATAPLANE_RECLAIM_H
 #define FAR_DATAPLANE_RECLAIM_H
 
@@ -25,7 +26,9 @@
 struct far_reclaim_order {
     uint64_t pass;          /* above that of every earlier pass; FAR_CONFLICT otherwise */
     uint64_t delete_before; /* delete what passes before this one quarantined; at most `pass`; 0: nothing */
+    bool secure;            /* overwrite what is deleted before its room is given back: for file systems and disks that write in place */
     uint32_t move_percent;  /* a pack of which at least so much is dead has its living records moved; 0 = 50, above 100 = never */
+    uint32_t batch_max;     /* records in one transaction, while which nobody finds any; 0 = 2048, the most */
 };
 
 struct far_reclaim_progress {
@@ -39,7 +42,8 @@ struct far_reclaim_result {
     uint64_t points_counted;      /* new ones */
     uint64_t points_released;     /* forgotten ones */
     uint64_t points_pinned;       /* forgotten ones that are open somewhere */
-    uint64_t points_uncountable;  /* damaged; nothing is deleted while there are any */
+    uint64_t points_uncountable;  /* damaged or locked: nothing of their domains is deleted */
+    uint64_t points_locked;       /* forgotten ones that hold on, because their domain's key is not here */
     uint64_t points_lost;         /* counted, but their manifests are gone without having been forgotten; what they need is kept */
     uint64_t quarantined_records; /* by this pass */
     uint64_t found_again_records; /* were in quarantine, are needed again */

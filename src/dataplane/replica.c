@@ -445,7 +445,7 @@ static int set_in_page(struct far_replica *replica, uint64_t first, size_t count
     return rc;
 }
 
-/* Are these blocks of this disk, and does the vault hold each? */
+/* Are these blocks of this disk, and does the vault hold each? Under the replica's lock. */
 static int check_there(struct far_replica *replica, const uint64_t *indices, const struct far_hash256 *leaves, size_t count,
                        struct far_error *err)
 {
@@ -470,12 +470,10 @@ int far_replica_set_many(struct far_replica *replica, const uint64_t *indices, c
     int rc = 0;
     for (size_t at = 0; rc == 0 && at < count; at += SET_BATCH) {
         size_t batch = count - at < SET_BATCH ? count - at : SET_BATCH;
-        rc = check_there(replica, indices + at, leaves + at, batch, err);
-        if (rc != 0) {
-            return rc;
-        }
         pthread_mutex_lock(&replica->lock);
         rc = refuse_fenced(replica, err);
+        /* Under the lock: between the two reclaim must not look at the tree (far_vault_settle_replicas). */
+        rc = rc == 0 ? check_there(replica, indices + at, leaves + at, batch, err) : rc;
         for (size_t i = at; rc == 0 && i < at + batch; i++) {
             rc = set_in_page(replica, indices[i], 1, &leaves[i], err);
         }
@@ -587,6 +585,34 @@ int far_replica_checkpoint(struct far_replica *replica, uint64_t frontier_blocks
     return rc;
 }
 
+/* The tree as it is now, durable as the last checkpoint's: what it says of a frontier stays true, for behind that a resumed job goes
+ * back to its base. Where the last checkpoint is of an earlier job, this one's is at its beginning. Under the replica's lock. */
+static int settle(struct far_replica *replica, struct far_error *err)
+{
+    int rc = flush(replica, err);
+    bool same = far_hash256_equal(&replica->file.top, &replica->top) && replica->file.size_bytes == replica->size_bytes;
+    if (rc != 0 || same) {
+        return rc;
+    }
+    bool ours = replica->file.job == replica->fence.job;
+    char freeze_ref[sizeof replica->file.freeze_ref];
+    memcpy(freeze_ref, replica->file.freeze_ref, sizeof freeze_ref);
+    return checkpoint(replica, ours ? replica->file.frontier_blocks : 0, ours ? freeze_ref : "", err);
+}
+
+int far_vault_settle_replicas(struct far_vault *vault, struct far_error *err)
+{
+    int rc = 0;
+    pthread_mutex_lock(&vault->replicas_lock);
+    for (struct far_replica *replica = vault->replicas; rc == 0 && replica != NULL; replica = replica->next) {
+        pthread_mutex_lock(&replica->lock);
+        rc = replica->fenced ? 0 : settle(replica, err);
+        pthread_mutex_unlock(&replica->lock);
+    }
+    pthread_mutex_unlock(&vault->replicas_lock);
+    return rc;
+}
+
 /* The page of a tree that is `ours` before the block and `theirs` from there on. */
 static int splice(struct far_replica *replica, unsigned level, uint64_t index, const struct far_hash256 *ours,
                   const struct far_hash256 *theirs, uint64_t from_block, struct far_hash256 *ret_id, struct far_error *err)
@@ -627,6 +653,9 @@ int far_replica_rewind(struct far_replica *replica, const struct far_hash256 *ro
     rc = rc == 0 ? flush(replica, err) : rc;
     if (rc == 0) {
         ours = replica->top;
+        rc = far_vault_hold_tree(replica->vault, replica->domain, size, &top, &ours, replica->size_bytes, err);
+    }
+    if (rc == 0) {
         rc = load_tree(replica, replica->size_bytes, &top, size, err);
     }
     if (rc == 0) {

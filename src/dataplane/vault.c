@@ -117,17 +117,18 @@ int far_vault_note_wrong(struct far_vault *vault, const struct far_domain *domai
 
 /* ---- finding ---- */
 
-/* At most HAS_BATCH ids: their places, pack 0 where there is none. */
+/* At most HAS_BATCH ids: what is known of them, pack 0 where there is nothing. What waits for the index is needed by nobody yet. */
 static int find_batch(struct far_vault *vault, const struct far_hash256 *ids, size_t count,
-                      struct far_place *ret_places, struct far_error *err)
+                      struct far_index_row *ret_rows, struct far_error *err)
 {
     struct far_hash256 rest[HAS_BATCH];
     size_t rest_at[HAS_BATCH];
-    struct far_place rest_places[HAS_BATCH];
+    struct far_index_row rest_rows[HAS_BATCH];
     size_t rest_count = 0;
     pthread_mutex_lock(&vault->lock);
     for (size_t i = 0; i < count; i++) {
-        if (!find_waiting(vault, &ids[i], &ret_places[i])) {
+        ret_rows[i] = (struct far_index_row){0};
+        if (!find_waiting(vault, &ids[i], &ret_rows[i].place)) {
             rest_at[rest_count] = i;
             rest[rest_count++] = ids[i];
         }
@@ -136,9 +137,9 @@ static int find_batch(struct far_vault *vault, const struct far_hash256 *ids, si
     if (rest_count == 0) {
         return 0;
     }
-    int rc = far_index_get(vault->index, rest, rest_count, rest_places, err);
+    int rc = far_index_look(vault->index, rest, rest_count, rest_rows, err);
     for (size_t i = 0; rc == 0 && i < rest_count; i++) {
-        ret_places[rest_at[i]] = rest_places[i];
+        ret_rows[rest_at[i]] = rest_rows[i];
     }
     return rc;
 }
@@ -146,23 +147,42 @@ static int find_batch(struct far_vault *vault, const struct far_hash256 *ids, si
 int far_vault_find(struct far_vault *vault, const struct far_hash256 *id, struct far_place *ret_place,
                    struct far_error *err)
 {
-    return find_batch(vault, id, 1, ret_place, err);
+    struct far_index_row row;
+    int rc = find_batch(vault, id, 1, &row, err);
+    if (rc == 0) {
+        *ret_place = row.place;
+    }
+    return rc;
+}
+
+/* Somebody will build on this record: a pass that runs does not delete it. */
+static void note_found(struct far_vault *vault, const struct far_hash256 *id, const struct far_index_row *row)
+{
+    if (vault->reclaim.runs && row->needs == 0 && far_place_before(row->place, vault->reclaim.mark)) {
+        uint64_t bit = far_get_le64(id->bytes + 8) % FAR_FOUND_BITS;
+        __atomic_fetch_or(&vault->reclaim.found[bit / 8], (uint8_t)(1u << (bit % 8)), __ATOMIC_RELAXED);
+    }
 }
 
 static int has_batch(struct far_vault *vault, const struct far_hash256 *ids, size_t count, bool *ret_has,
                      struct far_error *err)
 {
-    struct far_place places[HAS_BATCH];
-    int rc = find_batch(vault, ids, count, places, err);
-    if (rc != 0) {
-        return rc;
+    struct far_index_row rows[HAS_BATCH];
+    pthread_rwlock_rdlock(&vault->reclaim.finding);
+    int rc = find_batch(vault, ids, count, rows, err);
+    if (rc == 0) {
+        pthread_mutex_lock(&vault->lock);
+        for (size_t i = 0; i < count; i++) {
+            bool there = rows[i].place.pack != 0 && !is_damaged(vault, rows[i].place);
+            ret_has[i] = there || far_hash256_equal(&ids[i], far_zero_leaf());
+            if (there) {
+                note_found(vault, &ids[i], &rows[i]);
+            }
+        }
+        pthread_mutex_unlock(&vault->lock);
     }
-    pthread_mutex_lock(&vault->lock);
-    for (size_t i = 0; i < count; i++) {
-        ret_has[i] = places[i].pack != 0 && !is_damaged(vault, places[i]);
-    }
-    pthread_mutex_unlock(&vault->lock);
-    return 0;
+    pthread_rwlock_unlock(&vault->reclaim.finding);
+    return rc;
 }
 
 int far_vault_has(struct far_vault *vault, const struct far_domain *domain, const struct far_hash256 *hashes, size_t count,
@@ -309,6 +329,28 @@ int far_vault_store(struct far_vault *vault, const struct far_domain *domain, st
 {
     int rc = far_vault_check_writable(vault, err);
     return rc == 0 ? store_batch(vault, domain, record, &stored, 1, err) : rc;
+}
+
+int far_vault_move(struct far_vault *vault, const struct far_record *record, const void *stored, struct far_error *err)
+{
+    struct far_place place;
+    int rc = far_vault_check_writable(vault, err);
+    pthread_mutex_lock(&vault->lock);
+    while (rc == 0 && vault->waiting.count >= FAR_WAITING_MAX) {
+        pthread_mutex_unlock(&vault->lock);
+        rc = far_vault_sync(vault, err);
+        pthread_mutex_lock(&vault->lock);
+    }
+    if (rc == 0 && !find_waiting(vault, &record->id, &place)) {
+        rc = far_packs_append(&vault->packs, record, stored, &place, err);
+        vault->broken = vault->broken || vault->packs.sync_failed;
+        if (rc == 0) {
+            waiting_add(&vault->waiting, &record->id, place);
+            vault->stats.bytes_written += place.length;
+        }
+    }
+    pthread_mutex_unlock(&vault->lock);
+    return rc;
 }
 
 static int check_block(const struct far_vault_block *block, struct far_error *err)
@@ -531,6 +573,13 @@ int far_vault_load(struct far_vault *vault, const struct far_domain *domain, uin
         return far_fail(err, FAR_NOT_FOUND, "vault '%s' holds nothing with id %s", vault->dir, hex);
     }
     rc = open_place(vault, domain, place, type, &id, ret_raw, raw_len, &cause);
+    /* Reclaim may have moved it between the two. */
+    struct far_place now = place;
+    while (rc == FAR_CORRUPT && far_vault_find(vault, &id, &now, NULL) == 0 && now.pack != 0 &&
+           (now.pack != place.pack || now.offset != place.offset)) {
+        place = now;
+        rc = open_place(vault, domain, place, type, &id, ret_raw, raw_len, &cause);
+    }
     if (rc == FAR_CORRUPT) {
         return name_damage(vault, place, &id, cause.message, err);
     }
@@ -563,8 +612,8 @@ void far_vault_stats(struct far_vault *vault, struct far_vault_stats *ret_stats)
     uint64_t indexed = far_index_count(vault->index);
     pthread_mutex_lock(&vault->lock);
     *ret_stats = vault->stats;
-    ret_stats->packs = vault->packs.first == 0 ? 0 : vault->packs.last - vault->packs.first + 1;
-    ret_stats->pack_bytes = vault->packs.total_bytes;
+    ret_stats->packs = vault->packs.first == 0 ? 0 : vault->packs.last - vault->packs.first + 1 - vault->packs.removed;
+    ret_stats->pack_bytes = vault->packs.total_bytes - vault->packs.dead_bytes;
     ret_stats->records = indexed + vault->waiting.count + vault->committing.count;
     pthread_mutex_unlock(&vault->lock);
 }

@@ -40,7 +40,7 @@ void far_vault_close(struct far_vault *vault);
 
 struct far_vault_stats {
     uint64_t packs;         /* files */
-    uint64_t pack_bytes;    /* of all packs */
+    uint64_t pack_bytes;    /* of all packs, without what was given back */
     uint64_t records;       /* names in the index and waiting for it */
     uint64_t blocks_put;    /* new blocks since open */
     uint64_t blocks_known;  /* puts of blocks that were there already, since open */
@@ -160,7 +160,8 @@ int far_vault_replica_state(struct far_vault *vault, uint64_t disk_id, struct fa
  * same point_id is FAR_CONFLICT. created_at_ms and the vault's own fields (uuid, key, signature, pack position) are
  * filled in; those of `manifest` are ignored. */
 int far_vault_seal(struct far_vault *vault, const struct far_manifest *manifest, struct far_error *err);
-/* The manifest is removed, durably; what is not there is 0. Space comes back with reclaim, which is not here yet. */
+/* The point is no longer there, durably; what is not there is 0. Space comes back with reclaim (reclaim.h), once nobody has it open.
+ * It cannot be sealed again. */
 int far_vault_forget(struct far_vault *vault, uint64_t point_id, struct far_error *err);
 /* One manifest, checked and its signature verified. FAR_NOT_FOUND, FAR_CORRUPT (names the file). */
 int far_vault_point(struct far_vault *vault, uint64_t point_id, struct far_manifest *ret_manifest,

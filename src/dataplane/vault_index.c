@@ -1,6 +1,7 @@
-/* The index of the vault in LMDB: see vault_index.h. Its memory map grows by doubling; lookups hold `growing` shared. */
+/* The index of the vault in LMDB: see vault_index.h. Its memory map grows by doubling; transactions hold `growing` shared. */
 #include "dataplane/vault_index.h"
 
+#include "base/assert.h"
 #include "base/file.h"
 #include "base/hash.h"
 
@@ -11,7 +12,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { MAP_BYTES_FIRST = 64 << 20, READERS_MAX = 510 };
+enum { MAP_BYTES_FIRST = 64 << 20, READERS_MAX = 510, CHECK_BYTES = 4, PLACE_BYTES = 16, ROW_BYTES = FAR_INDEX_ROW_VALUE - CHECK_BYTES };
+_Static_assert((int)FAR_INDEX_NOTHING == MDB_NOTFOUND && (int)FAR_INDEX_BROKEN == MDB_CORRUPTED, "codes of LMDB");
 static const char position_key[] = "position";
 
 struct far_index {
@@ -19,33 +21,41 @@ struct far_index {
     MDB_dbi dbi;
     bool dbi_open;
     uint8_t vault_uuid[16];
+    uint64_t others; /* rows that are no records; atomic */
     pthread_rwlock_t growing; /* no transaction may live while the map is resized */
 };
 
-static uint32_t check_of(const uint8_t vault_uuid[16], struct far_slice key, const uint8_t *value)
+struct far_index_txn {
+    struct far_index *index;
+    MDB_txn *txn;
+    int64_t others; /* rows that are no records: so many more */
+};
+
+static uint32_t check_of(const uint8_t vault_uuid[16], struct far_slice key, struct far_slice payload)
 {
-    return (uint32_t)far_hash64_parts(far_slice(vault_uuid, 16), key, far_slice(value, FAR_INDEX_VALUE_BYTES - 4));
+    return (uint32_t)far_hash64_parts(far_slice(vault_uuid, 16), key, payload);
 }
 
-void far_index_value_encode(const uint8_t vault_uuid[16], struct far_slice key, struct far_place place,
-                            uint8_t ret_value[FAR_INDEX_VALUE_BYTES])
+bool far_index_value_good(const uint8_t vault_uuid[16], struct far_slice key, struct far_slice value)
 {
-    far_put_le32(ret_value, place.pack);
-    far_put_le32(ret_value + 4, place.length);
-    far_put_le64(ret_value + 8, place.offset);
-    far_put_le32(ret_value + 16, check_of(vault_uuid, key, ret_value));
-}
-
-bool far_index_value_decode(const uint8_t vault_uuid[16], struct far_slice key, struct far_slice value,
-                            struct far_place *ret_place)
-{
-    if (value.len != FAR_INDEX_VALUE_BYTES || far_get_le32(value.data + 16) != check_of(vault_uuid, key, value.data)) {
+    if (value.len < CHECK_BYTES || value.len > FAR_INDEX_VALUE_MAX) {
         return false;
     }
-    ret_place->pack = far_get_le32(value.data);
-    ret_place->length = far_get_le32(value.data + 4);
-    ret_place->offset = far_get_le64(value.data + 8);
-    return true;
+    size_t len = value.len - CHECK_BYTES;
+    return far_get_le32(value.data + len) == check_of(vault_uuid, key, far_slice(value.data, len));
+}
+
+static void encode_place(struct far_place place, uint8_t bytes[PLACE_BYTES])
+{
+    far_put_le32(bytes, place.pack);
+    far_put_le32(bytes + 4, place.length);
+    far_put_le64(bytes + 8, place.offset);
+}
+
+static struct far_place decode_place(const uint8_t bytes[PLACE_BYTES])
+{
+    return (struct far_place){
+        .pack = far_get_le32(bytes), .length = far_get_le32(bytes + 4), .offset = far_get_le64(bytes + 8)};
 }
 
 static int index_fail(struct far_error *err, int code, const char *what)
@@ -59,18 +69,55 @@ static int index_fail(struct far_error *err, int code, const char *what)
     return far_fail(err, FAR_CORRUPT, "%s of the vault: %s", what, mdb_strerror(code));
 }
 
+/* The value of a key, exactly len bytes of payload. */
+static int get_value(struct far_index *index, MDB_txn *txn, struct far_slice name, void *ret_payload, size_t len)
+{
+    MDB_val key = {.mv_size = name.len, .mv_data = (void *)name.data};
+    MDB_val value;
+    int code = mdb_get(txn, index->dbi, &key, &value);
+    if (code != 0) {
+        return code;
+    }
+    if (value.mv_size != len + CHECK_BYTES ||
+        !far_index_value_good(index->vault_uuid, name, far_slice(value.mv_data, value.mv_size))) {
+        return MDB_CORRUPTED;
+    }
+    memcpy(ret_payload, value.mv_data, len);
+    return 0;
+}
+
+static int put_value(struct far_index *index, MDB_txn *txn, struct far_slice name, const void *payload, size_t len)
+{
+    uint8_t bytes[FAR_INDEX_VALUE_MAX];
+    FAR_ASSERT(len + CHECK_BYTES <= sizeof bytes);
+    memcpy(bytes, payload, len);
+    far_put_le32(bytes + len, check_of(index->vault_uuid, name, far_slice(bytes, len)));
+    MDB_val key = {.mv_size = name.len, .mv_data = (void *)name.data};
+    MDB_val value = {.mv_size = len + CHECK_BYTES, .mv_data = bytes};
+    return mdb_put(txn, index->dbi, &key, &value, 0);
+}
+
+static void others_key(struct far_index_key *ret_key)
+{
+    far_index_key_begin(ret_key, FAR_INDEX_WORD);
+    ret_key->bytes[ret_key->len++] = 'n';
+}
+
 static int read_position(struct far_index *index, MDB_txn *txn, struct far_place *ret_position)
 {
-    MDB_val key = {.mv_size = sizeof position_key - 1, .mv_data = (void *)position_key};
-    MDB_val value;
+    uint8_t bytes[PLACE_BYTES];
+    struct far_index_key key;
     *ret_position = (struct far_place){0};
-    int code = mdb_get(txn, index->dbi, &key, &value);
-    if (code == MDB_NOTFOUND) {
-        return 0;
+    int code = get_value(index, txn, far_slice_str(position_key), bytes, sizeof bytes);
+    if (code == 0) {
+        *ret_position = decode_place(bytes);
     }
-    bool good = code == 0 && far_index_value_decode(index->vault_uuid, far_slice_str(position_key),
-                                                    far_slice(value.mv_data, value.mv_size), ret_position);
-    return good ? 0 : code != 0 ? code : MDB_CORRUPTED;
+    if (code == 0 || code == MDB_NOTFOUND) {
+        others_key(&key);
+        code = get_value(index, txn, far_slice(key.bytes, key.len), bytes, 8);
+        index->others = code == 0 ? far_get_le64(bytes) : 0;
+    }
+    return code == MDB_NOTFOUND ? 0 : code;
 }
 
 static int open_database(struct far_index *index, bool read_only, struct far_place *ret_position)
@@ -122,7 +169,7 @@ static int open_once(const char *dir, const uint8_t vault_uuid[16], bool read_on
     return 0;
 }
 
-static int remove_files(const char *dir, struct far_error *err)
+int far_index_remove(const char *dir, struct far_error *err)
 {
     static const char *const names[] = {"data.mdb", "lock.mdb"};
     char path[4096];
@@ -155,7 +202,7 @@ int far_index_open(const char *dir, const uint8_t vault_uuid[16], bool read_only
     }
     rc = far_file_make_dir(dir, err);
     if (rc == 0) {
-        rc = remove_files(dir, err);
+        rc = far_index_remove(dir, err);
     }
     *ret_position = (struct far_place){0};
     return rc != 0 ? rc : open_once(dir, vault_uuid, false, ret_index, ret_position, err);
@@ -172,71 +219,153 @@ void far_index_close(struct far_index *index)
     }
 }
 
-static int get_all(struct far_index *index, MDB_txn *txn, const struct far_hash256 *ids, size_t count,
-                   struct far_place *ret_places)
+/* ---- keys ---- */
+
+void far_index_key_begin(struct far_index_key *ret_key, enum far_index_kind kind)
 {
-    for (size_t i = 0; i < count; i++) {
-        MDB_val key = {.mv_size = 32, .mv_data = (void *)ids[i].bytes};
-        MDB_val value;
-        ret_places[i] = (struct far_place){0};
-        int code = mdb_get(txn, index->dbi, &key, &value);
-        if (code == MDB_NOTFOUND) {
-            continue;
-        }
-        if (code != 0) {
-            return code;
-        }
-        struct far_place place;
-        if (far_index_value_decode(index->vault_uuid, far_slice(ids[i].bytes, 32),
-                                   far_slice(value.mv_data, value.mv_size), &place)) {
-            ret_places[i] = place;
-        }
-    }
-    return 0;
+    memset(ret_key, 0, sizeof *ret_key);
+    ret_key->bytes[4] = (uint8_t)kind;
+    ret_key->len = 5;
 }
 
-int far_index_get(struct far_index *index, const struct far_hash256 *ids, size_t count, struct far_place *ret_places,
-                  struct far_error *err)
+void far_index_key_u64(struct far_index_key *key, uint64_t value)
 {
-    MDB_txn *txn = NULL;
-    pthread_rwlock_rdlock(&index->growing);
-    int code = mdb_txn_begin(index->env, NULL, MDB_RDONLY, &txn);
+    FAR_ASSERT(key->len + 8 <= sizeof key->bytes);
+    far_put_be64(key->bytes + key->len, value);
+    key->len += 8;
+}
+
+void far_index_key_id(struct far_index_key *key, const struct far_hash256 *id)
+{
+    FAR_ASSERT(key->len + 32 <= sizeof key->bytes);
+    memcpy(key->bytes + key->len, id->bytes, 32);
+    key->len += 32;
+}
+
+uint64_t far_index_key_get_u64(const struct far_index_key *key, size_t at)
+{
+    return far_get_be64(key->bytes + 5 + 8 * at);
+}
+
+static struct far_slice key_slice(const struct far_index_key *key)
+{
+    return far_slice(key->bytes, key->len);
+}
+
+/* ---- changes ---- */
+
+static struct far_slice id_slice(const struct far_hash256 *id)
+{
+    return far_slice(id->bytes, 32);
+}
+
+static int read_row(struct far_index *index, MDB_txn *txn, const struct far_hash256 *id, struct far_index_row *ret_row)
+{
+    uint8_t bytes[ROW_BYTES];
+    *ret_row = (struct far_index_row){0};
+    int code = get_value(index, txn, id_slice(id), bytes, sizeof bytes);
     if (code == 0) {
-        code = get_all(index, txn, ids, count, ret_places);
-        mdb_txn_abort(txn);
+        ret_row->place = decode_place(bytes);
+        ret_row->needs = far_get_le32(bytes + PLACE_BYTES);
+        ret_row->since = far_get_le64(bytes + PLACE_BYTES + 4);
     }
-    pthread_rwlock_unlock(&index->growing);
-    return code == 0 ? 0 : index_fail(err, code, "read the index");
+    return code;
 }
 
-static int put_value(struct far_index *index, MDB_txn *txn, struct far_slice name, struct far_place place)
+int far_index_txn_row(struct far_index_txn *txn, const struct far_hash256 *id, struct far_index_row *ret_row)
 {
-    uint8_t bytes[FAR_INDEX_VALUE_BYTES];
-    far_index_value_encode(index->vault_uuid, name, place, bytes);
-    MDB_val key = {.mv_size = name.len, .mv_data = (void *)name.data};
-    MDB_val value = {.mv_size = sizeof bytes, .mv_data = bytes};
-    return mdb_put(txn, index->dbi, &key, &value, 0);
+    return read_row(txn->index, txn->txn, id, ret_row);
 }
 
-static int put_once(struct far_index *index, const struct far_index_entry *entries, size_t count,
-                    const struct far_place *position)
+int far_index_txn_put_row(struct far_index_txn *txn, const struct far_hash256 *id, const struct far_index_row *row)
 {
-    MDB_txn *txn = NULL;
-    int code = mdb_txn_begin(index->env, NULL, 0, &txn);
+    uint8_t bytes[ROW_BYTES];
+    encode_place(row->place, bytes);
+    far_put_le32(bytes + PLACE_BYTES, row->needs);
+    far_put_le64(bytes + PLACE_BYTES + 4, row->since);
+    return put_value(txn->index, txn->txn, id_slice(id), bytes, sizeof bytes);
+}
+
+int far_index_txn_del_row(struct far_index_txn *txn, const struct far_hash256 *id)
+{
+    MDB_val key = {.mv_size = 32, .mv_data = (void *)id->bytes};
+    return mdb_del(txn->txn, txn->index->dbi, &key, NULL);
+}
+
+int far_index_txn_get(struct far_index_txn *txn, const struct far_index_key *key, void *ret_value, size_t len)
+{
+    return get_value(txn->index, txn->txn, key_slice(key), ret_value, len);
+}
+
+int far_index_txn_put(struct far_index_txn *txn, const struct far_index_key *key, const void *value, size_t len)
+{
+    MDB_val name = {.mv_size = key->len, .mv_data = (void *)key->bytes};
+    MDB_val there;
+    int code = mdb_get(txn->txn, txn->index->dbi, &name, &there);
+    txn->others += code == MDB_NOTFOUND;
+    return code != 0 && code != MDB_NOTFOUND ? code : put_value(txn->index, txn->txn, key_slice(key), value, len);
+}
+
+int far_index_txn_del(struct far_index_txn *txn, const struct far_index_key *key)
+{
+    MDB_val name = {.mv_size = key->len, .mv_data = (void *)key->bytes};
+    int code = mdb_del(txn->txn, txn->index->dbi, &name, NULL);
+    txn->others -= code == 0;
+    return code == MDB_NOTFOUND ? 0 : code;
+}
+
+int far_index_txn_quarantine(struct far_index_txn *txn, const struct far_hash256 *id, struct far_index_row *row, uint64_t pass)
+{
+    struct far_index_key key;
+    far_index_key_begin(&key, FAR_INDEX_QUARANTINE);
+    far_index_key_u64(&key, pass);
+    far_index_key_id(&key, id);
+    row->since = pass;
+    int code = far_index_txn_put_row(txn, id, row);
+    return code == 0 ? far_index_txn_put(txn, &key, "", 0) : code;
+}
+
+int far_index_txn_doom(struct far_index_txn *txn, struct far_place place)
+{
+    uint8_t bytes[4];
+    struct far_index_key key;
+    if (place.pack == 0) {
+        return 0;
+    }
+    far_index_key_begin(&key, FAR_INDEX_DOOMED);
+    far_index_key_u64(&key, place.pack);
+    far_index_key_u64(&key, place.offset);
+    far_put_le32(bytes, place.length);
+    return far_index_txn_put(txn, &key, bytes, sizeof bytes);
+}
+
+static int write_once(struct far_index *index, int (*change)(void *arg, struct far_index_txn *txn), void *arg)
+{
+    struct far_index_txn txn = {.index = index};
+    struct far_index_key key;
+    uint8_t bytes[8];
+    int code = mdb_txn_begin(index->env, NULL, 0, &txn.txn);
     if (code != 0) {
         return code;
     }
-    for (size_t i = 0; code == 0 && i < count; i++) {
-        code = put_value(index, txn, far_slice(entries[i].id.bytes, 32), entries[i].place);
-    }
-    if (code == 0 && position != NULL) {
-        code = put_value(index, txn, far_slice_str(position_key), *position);
+    code = change(arg, &txn);
+    txn.others += txn.others != 0 && index->others == 0; /* the row that says how many there are */
+    if (code == 0 && txn.others != 0) {
+        others_key(&key);
+        far_put_le64(bytes, index->others + (uint64_t)txn.others);
+        code = put_value(index, txn.txn, key_slice(&key), bytes, sizeof bytes);
     }
     if (code != 0) {
-        mdb_txn_abort(txn);
+        mdb_txn_abort(txn.txn);
         return code;
     }
-    return mdb_txn_commit(txn);
+    uint64_t others = index->others + (uint64_t)txn.others; /* no other writer before the commit */
+    __atomic_store_n(&index->others, others, __ATOMIC_RELAXED);
+    code = mdb_txn_commit(txn.txn);
+    if (code != 0) {
+        __atomic_store_n(&index->others, others - (uint64_t)txn.others, __ATOMIC_RELAXED);
+    }
+    return code;
 }
 
 static int grow(struct far_index *index)
@@ -251,21 +380,195 @@ static int grow(struct far_index *index)
     return code;
 }
 
+int far_index_write(struct far_index *index, int (*change)(void *arg, struct far_index_txn *txn), void *arg,
+                    struct far_error *err)
+{
+    for (;;) {
+        pthread_rwlock_rdlock(&index->growing);
+        int code = write_once(index, change, arg);
+        pthread_rwlock_unlock(&index->growing);
+        if (code == MDB_MAP_FULL) {
+            code = grow(index);
+            if (code == 0) {
+                continue;
+            }
+        }
+        return code == 0 ? 0 : index_fail(err, code, "write the index");
+    }
+}
+
+struct put {
+    const struct far_index_entry *entries;
+    size_t count;
+    const struct far_place *position;
+};
+
+/* A record that is known already keeps its needs; where it was before, nobody looks any more. */
+static int put_entry(struct far_index_txn *txn, const struct far_index_entry *entry)
+{
+    struct far_index_row row;
+    int code = far_index_txn_row(txn, &entry->id, &row);
+    if (code != 0 && code != MDB_NOTFOUND) {
+        return code;
+    }
+    bool same = row.place.pack == entry->place.pack && row.place.offset == entry->place.offset;
+    code = same ? 0 : far_index_txn_doom(txn, row.place);
+    row.place = entry->place;
+    row.since = same ? row.since : 0; /* stored anew: whoever did that will need it; else the next sweep meets it */
+    return code != 0 ? code : far_index_txn_put_row(txn, &entry->id, &row);
+}
+
+static int put_all(void *arg, struct far_index_txn *txn)
+{
+    const struct put *put = arg;
+    uint8_t bytes[PLACE_BYTES], before[PLACE_BYTES];
+    int code = 0;
+    for (size_t i = 0; code == 0 && i < put->count; i++) {
+        code = put_entry(txn, &put->entries[i]);
+    }
+    if (code == 0 && put->position != NULL) {
+        encode_place(*put->position, bytes);
+        code = get_value(txn->index, txn->txn, far_slice_str(position_key), before, sizeof before);
+        txn->others += code == MDB_NOTFOUND;
+        code = put_value(txn->index, txn->txn, far_slice_str(position_key), bytes, sizeof bytes);
+    }
+    return code;
+}
+
 int far_index_put(struct far_index *index, const struct far_index_entry *entries, size_t count,
                   const struct far_place *position, struct far_error *err)
 {
-    int code = put_once(index, entries, count, position);
-    if (code == MDB_MAP_FULL) {
-        code = grow(index);
-        if (code == 0) {
-            code = put_once(index, entries, count, position);
-        }
+    struct put put = {.entries = entries, .count = count, .position = position};
+    return far_index_write(index, put_all, &put, err);
+}
+
+/* ---- looking ---- */
+
+static int begin_reading(struct far_index *index, MDB_txn **ret_txn)
+{
+    pthread_rwlock_rdlock(&index->growing);
+    int code = mdb_txn_begin(index->env, NULL, MDB_RDONLY, ret_txn);
+    if (code != 0) {
+        pthread_rwlock_unlock(&index->growing);
     }
-    return code == 0 ? 0 : index_fail(err, code, "write the index");
+    return code;
+}
+
+static void end_reading(struct far_index *index, MDB_txn *txn)
+{
+    mdb_txn_abort(txn);
+    pthread_rwlock_unlock(&index->growing);
+}
+
+int far_index_look(struct far_index *index, const struct far_hash256 *ids, size_t count, struct far_index_row *ret_rows,
+                   struct far_error *err)
+{
+    MDB_txn *txn = NULL;
+    int code = begin_reading(index, &txn);
+    if (code == 0) {
+        for (size_t i = 0; code == 0 && i < count; i++) {
+            code = read_row(index, txn, &ids[i], &ret_rows[i]);
+            code = code == MDB_NOTFOUND || code == MDB_CORRUPTED ? 0 : code; /* a damaged row is none */
+        }
+        end_reading(index, txn);
+    }
+    return code == 0 ? 0 : index_fail(err, code, "read the index");
+}
+
+int far_index_get(struct far_index *index, const struct far_index_key *key, void *ret_value, size_t len,
+                  struct far_error *err)
+{
+    MDB_txn *txn = NULL;
+    int code = begin_reading(index, &txn);
+    if (code == 0) {
+        code = get_value(index, txn, key_slice(key), ret_value, len);
+        end_reading(index, txn);
+    }
+    return code == MDB_NOTFOUND ? FAR_NOT_FOUND : code == 0 ? 0 : index_fail(err, code, "read the index");
+}
+
+/* Does the cursor stand at a row of this kind? Its key into *ret_key. */
+static bool is_like(const MDB_val *name, const struct far_index_key *key, size_t prefix_len)
+{
+    return name->mv_size == key->len && memcmp(name->mv_data, key->bytes, prefix_len) == 0;
+}
+
+static int seek_row(struct far_index *index, MDB_cursor *cursor, struct far_index_key *key, size_t prefix_len,
+                    bool backwards, void *ret_value, size_t len)
+{
+    MDB_val name = {.mv_size = key->len, .mv_data = key->bytes};
+    MDB_val value;
+    int code = mdb_cursor_get(cursor, &name, &value, MDB_SET_RANGE);
+    if (backwards) {
+        code = mdb_cursor_get(cursor, &name, &value, code == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
+    }
+    /* Ids between rows of a kind: as good as never, but they may be there. */
+    while (code == 0 && name.mv_size >= prefix_len && memcmp(name.mv_data, key->bytes, prefix_len) == 0 &&
+           name.mv_size != key->len) {
+        code = mdb_cursor_get(cursor, &name, &value, backwards ? MDB_PREV : MDB_NEXT);
+    }
+    if (code != 0 || !is_like(&name, key, prefix_len)) {
+        return code != 0 ? code : MDB_NOTFOUND;
+    }
+    memcpy(key->bytes, name.mv_data, key->len);
+    bool good = value.mv_size == len + CHECK_BYTES &&
+                far_index_value_good(index->vault_uuid, key_slice(key), far_slice(value.mv_data, value.mv_size));
+    if (good && len > 0) {
+        memcpy(ret_value, value.mv_data, len);
+    }
+    return good ? 0 : MDB_CORRUPTED;
+}
+
+int far_index_seek(struct far_index *index, struct far_index_key *key, size_t prefix_len, bool backwards, void *ret_value,
+                   size_t len, struct far_error *err)
+{
+    MDB_txn *txn = NULL;
+    MDB_cursor *cursor = NULL;
+    int code = begin_reading(index, &txn);
+    if (code == 0) {
+        code = mdb_cursor_open(txn, index->dbi, &cursor);
+        if (code == 0) {
+            code = seek_row(index, cursor, key, prefix_len, backwards, ret_value, len);
+            mdb_cursor_close(cursor);
+        }
+        end_reading(index, txn);
+    }
+    return code == MDB_NOTFOUND ? FAR_NOT_FOUND : code == 0 ? 0 : index_fail(err, code, "read the index");
+}
+
+int far_index_list(struct far_index *index, const struct far_index_key *key, size_t prefix_len, struct far_index_key *ret_keys,
+                   size_t max, size_t *ret_count, struct far_error *err)
+{
+    MDB_txn *txn = NULL;
+    MDB_cursor *cursor = NULL;
+    MDB_val name = {.mv_size = key->len, .mv_data = (void *)key->bytes};
+    MDB_val value;
+    size_t count = 0;
+    int code = begin_reading(index, &txn);
+    if (code != 0) {
+        return index_fail(err, code, "read the index");
+    }
+    code = mdb_cursor_open(txn, index->dbi, &cursor);
+    if (code == 0) {
+        code = mdb_cursor_get(cursor, &name, &value, MDB_SET_RANGE);
+        while (code == 0 && count < max && name.mv_size >= prefix_len &&
+               memcmp(name.mv_data, key->bytes, prefix_len) == 0) {
+            if (is_like(&name, key, prefix_len)) {
+                memcpy(ret_keys[count].bytes, name.mv_data, name.mv_size);
+                ret_keys[count++].len = name.mv_size;
+            }
+            code = mdb_cursor_get(cursor, &name, &value, MDB_NEXT);
+        }
+        mdb_cursor_close(cursor);
+    }
+    end_reading(index, txn);
+    *ret_count = count;
+    return code == 0 || code == MDB_NOTFOUND ? 0 : index_fail(err, code, "read the index");
 }
 
 uint64_t far_index_count(struct far_index *index)
 {
     MDB_stat stat;
-    return mdb_env_stat(index->env, &stat) == 0 ? stat.ms_entries : 0;
+    uint64_t others = __atomic_load_n(&index->others, __ATOMIC_RELAXED);
+    return mdb_env_stat(index->env, &stat) == 0 && stat.ms_entries > others ? stat.ms_entries - others : 0;
 }

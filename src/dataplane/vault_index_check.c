@@ -21,7 +21,7 @@ enum {
     F_BIGDATA = 1,
     DB_BYTES = 48,
     DEPTH_MAX = 16,
-    KEY_MAX = 32,
+    KEY_MAX = FAR_INDEX_KEY_MAX,
     INTEGERKEY = 8,
 };
 #define LMDB_MAGIC 0xBEEFC0DEu
@@ -113,8 +113,8 @@ static int check_leaf_node(struct check *check, const uint8_t *page, uint64_t nu
         }
         return key_len == 8 && free_list_good(check, value) ? 0 : bad(check, number, "a damaged free list", err);
     }
-    struct far_place place;
-    if ((key_len != 32 && key_len != 8) || !far_index_value_decode(check->vault_uuid, key, value, &place)) {
+    bool length_good = key_len <= KEY_MAX && (key_len != 32 || len == FAR_INDEX_ROW_VALUE);
+    if (!length_good || !far_index_value_good(check->vault_uuid, key, value)) {
         return bad(check, number, "the check of an entry is wrong", err);
     }
     return key_in_order(check, key, false) ? 0 : bad(check, number, "keys out of order", err);

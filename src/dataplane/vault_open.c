@@ -3,7 +3,7 @@
  * Read-only: no lock is taken, nothing is repaired. The index is used if no process writes and it is complete; else one
  * is made from the packs in a temporary folder. */
 #define _GNU_SOURCE
-#include "dataplane/vault_private.h"
+#include "dataplane/vault_ledger.h"
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -200,6 +200,13 @@ static int open_index(struct far_vault *vault, struct far_place *ret_position, s
     }
     path_in(vault, "index", vault->index_dir, sizeof vault->index_dir);
     int rc = far_index_open(vault->index_dir, vault->uuid, false, &vault->index, ret_position, err);
+    uint8_t wrong[16];
+    if (rc == 0 && far_ledger_word(vault, 'b', wrong, NULL) == 0) { /* what it counted cannot be: anew */
+        far_index_close(vault->index);
+        vault->index = NULL;
+        rc = far_index_remove(vault->index_dir, err);
+        rc = rc == 0 ? far_index_open(vault->index_dir, vault->uuid, false, &vault->index, ret_position, err) : rc;
+    }
     vault->stats.index_rebuilt = rc == 0 && ret_position->pack == 0;
     return rc;
 }
@@ -227,6 +234,17 @@ static int take_lock(struct far_vault *vault, struct far_error *err)
     return 0;
 }
 
+/* Who only reads says so as long as the vault is open: packs are not moved meanwhile. A writer only makes the file. */
+static void take_readers(struct far_vault *vault)
+{
+    char path[4096];
+    path_in(vault, "readers", path, sizeof path);
+    vault->readers_fd = open(path, vault->read_only ? O_RDONLY | O_CLOEXEC : O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (vault->read_only && vault->readers_fd >= 0) {
+        flock(vault->readers_fd, LOCK_SH);
+    }
+}
+
 static int open_files(struct far_vault *vault, const struct far_vault_options *options, struct far_error *err)
 {
     char path[4096];
@@ -239,12 +257,28 @@ static int open_files(struct far_vault *vault, const struct far_vault_options *o
         rc = take_lock(vault, err);
     }
     if (rc == 0) {
+        take_readers(vault);
         rc = read_meta(vault, err);
         if (rc == FAR_NOT_FOUND && options->create && !vault->read_only) {
             rc = create_files(vault, err);
         }
     }
     return rc == 0 && !vault->read_only ? read_key(vault, err) : rc;
+}
+
+/* Packs that are gone. A list that is damaged costs no more than words about packs that are missing. */
+static int read_removed(struct far_vault *vault, struct far_error *err)
+{
+    struct far_error cause;
+    int rc = far_removed_read(&vault->packs, &vault->removed, &cause);
+    if (rc == FAR_CORRUPT) {
+        far_vault_note_damage(vault, (struct far_place){0}, cause.message);
+        return 0;
+    }
+    if (rc != 0 && err != NULL) {
+        *err = cause;
+    }
+    return rc;
 }
 
 static int open_parts(struct far_vault *vault, const struct far_vault_options *options, struct far_error *err)
@@ -260,6 +294,7 @@ static int open_parts(struct far_vault *vault, const struct far_vault_options *o
     rc = rc != 0 ? rc : far_waiting_init(&vault->committing, err);
     rc = rc != 0 ? rc : far_pages_init(&vault->pages, cache / 2, err);
     rc = rc != 0 ? rc : far_vault_domains_list(vault, err);
+    rc = rc != 0 ? rc : read_removed(vault, err);
     rc = rc != 0 ? rc : open_index(vault, &position, err);
     return rc != 0 ? rc : far_vault_repair(vault, position, err);
 }
@@ -291,6 +326,14 @@ int far_vault_open(const char *dir, const struct far_vault_options *options, str
     snprintf(vault->dir, sizeof vault->dir, "%s", dir);
     vault->read_only = options->read_only;
     vault->lock_fd = -1;
+    vault->readers_fd = -1;
+    pthread_mutex_init(&vault->reclaim.pass_lock, NULL);
+    pthread_mutex_init(&vault->reclaim.seal_lock, NULL);
+    pthread_rwlockattr_t fair;
+    pthread_rwlockattr_init(&fair);
+    pthread_rwlockattr_setkind_np(&fair, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP); /* who deletes has to come to it */
+    pthread_rwlock_init(&vault->reclaim.finding, &fair);
+    pthread_rwlockattr_destroy(&fair);
     vault->packs.write_fd = -1;
     far_mutex_init_brief(&vault->lock);
     pthread_mutex_init(&vault->sync_lock, NULL);
@@ -336,11 +379,19 @@ void far_vault_close(struct far_vault *vault)
     free(vault->waiting.slots);
     free(vault->committing.slots);
     far_packs_done(&vault->packs);
+    far_removed_done(&vault->removed);
+    free(vault->reclaim.found);
+    if (vault->readers_fd >= 0) {
+        close(vault->readers_fd);
+    }
     if (vault->lock_fd >= 0) {
         close(vault->lock_fd);
     }
     far_vault_domains_done(vault);
     pthread_mutex_destroy(&vault->domains_lock);
+    pthread_rwlock_destroy(&vault->reclaim.finding);
+    pthread_mutex_destroy(&vault->reclaim.seal_lock);
+    pthread_mutex_destroy(&vault->reclaim.pass_lock);
     pthread_mutex_destroy(&vault->replicas_lock);
     pthread_mutex_destroy(&vault->sync_lock);
     pthread_mutex_destroy(&vault->lock);

@@ -2,12 +2,18 @@
 #include "dataplane/leaf_lanes.h"
 #include "dataplane/vault_private.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 struct far_point {
     struct far_vault *vault;
     const struct far_domain *domain;
+    struct far_point *next; /* of the vault's open ones, under its lock */
+    int pin_fd;             /* a shared flock on the manifest: reclaim keeps what it needs; -1: opened by root */
     struct far_hash256 root;
     struct far_hash256 top;
     uint64_t size_bytes;
@@ -35,8 +41,43 @@ int far_point_open(struct far_vault *vault, const struct far_domain *domain, con
     point->size_bytes = size;
     point->blocks = far_map_block_count(size);
     point->height = far_map_height(size);
+    point->pin_fd = -1;
+    pthread_mutex_lock(&vault->lock);
+    point->next = vault->points;
+    vault->points = point;
+    pthread_mutex_unlock(&vault->lock);
     *ret_point = point;
     return 0;
+}
+
+bool far_vault_root_is_open(struct far_vault *vault, const struct far_hash256 *root)
+{
+    bool found = false;
+    pthread_mutex_lock(&vault->lock);
+    for (const struct far_point *point = vault->points; point != NULL && !found; point = point->next) {
+        found = far_hash256_equal(&point->root, root);
+    }
+    pthread_mutex_unlock(&vault->lock);
+    return found;
+}
+
+/* Who has a point open holds its manifest: forgotten meanwhile, it is only renamed. */
+static int pin_manifest(struct far_vault *vault, uint64_t point_id, int *ret_fd, struct far_error *err)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/points/%llu.manifest", vault->dir, (unsigned long long)point_id);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno != ENOENT) {
+        return far_fail_errno(err, FAR_IO, errno, "open '%s'", path);
+    }
+    if (fd >= 0 && flock(fd, LOCK_SH) == 0 && access(path, F_OK) == 0) { /* not forgotten between the two */
+        *ret_fd = fd;
+        return 0;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return far_fail(err, FAR_NOT_FOUND, "vault '%s' has no point %llu", vault->dir, (unsigned long long)point_id);
 }
 
 int far_point_open_disk(struct far_vault *vault, uint64_t point_id, const char *disk, struct far_point **ret_point,
@@ -46,7 +87,9 @@ int far_point_open_disk(struct far_vault *vault, uint64_t point_id, const char *
     if (manifest == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory to open a point");
     }
-    int rc = far_vault_point(vault, point_id, manifest, err);
+    int fd = -1;
+    int rc = pin_manifest(vault, point_id, &fd, err);
+    rc = rc == 0 ? far_vault_point(vault, point_id, manifest, err) : rc;
     uint32_t i = 0;
     while (rc == 0 && i < manifest->disk_count && strcmp(manifest->disks[i].name, disk) != 0) {
         i++;
@@ -57,12 +100,31 @@ int far_point_open_disk(struct far_vault *vault, uint64_t point_id, const char *
     const struct far_domain *domain = NULL;
     rc = rc == 0 ? far_vault_domain_find(vault, manifest->domain_uuid, &domain, err) : rc;
     rc = rc == 0 ? far_point_open(vault, domain, &manifest->disks[i].root, ret_point, err) : rc;
+    if (rc == 0) {
+        (*ret_point)->pin_fd = fd;
+    } else if (fd >= 0) {
+        close(fd);
+    }
     free(manifest);
     return rc;
 }
 
 void far_point_close(struct far_point *point)
 {
+    if (point == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&point->vault->lock);
+    for (struct far_point **link = &point->vault->points; *link != NULL; link = &(*link)->next) {
+        if (*link == point) {
+            *link = point->next;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&point->vault->lock);
+    if (point->pin_fd >= 0) {
+        close(point->pin_fd);
+    }
     free(point);
 }
 

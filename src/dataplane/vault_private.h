@@ -1,11 +1,12 @@
 /* Shared by the files of the vault only: what a vault is, and who guards which part of it.
  *
- * Order of locks: domains_lock, replicas_lock, a replica's lock, sync_lock, lock; pages.lock is taken alone. Reading a pack file needs
- * none. */
+ * Order of locks: domains_lock, pass_lock, seal_lock, replicas_lock, a replica's lock, sync_lock, finding, lock; pages.lock is taken
+ * alone. Reading a pack file needs none. */
 #ifndef FAR_DATAPLANE_VAULT_PRIVATE_H
 #define FAR_DATAPLANE_VAULT_PRIVATE_H
 
 #include "dataplane/pack.h"
+#include "dataplane/vault_dead.h"
 #include "dataplane/vault.h"
 #include "dataplane/vault_index.h"
 
@@ -39,10 +40,22 @@ struct far_pages {
     uint64_t tick;
 };
 
+/* What reclaim has to know of those that go on meanwhile: see reclaim.h and vault_reclaim.c. */
+enum { FAR_FOUND_BITS = 1 << 23 };
+struct far_reclaim_state {
+    pthread_mutex_t pass_lock; /* one pass at a time */
+    pthread_mutex_t seal_lock; /* a point is sealed wholly before a mark, or wholly behind it */
+    pthread_rwlock_t finding;  /* shared: whoever looks whether a record is there, to build on it; alone: who deletes */
+    bool runs;                 /* under `finding` */
+    struct far_place mark;     /* what lies behind is newer than the pass */
+    uint8_t *found;            /* bits of ids that nobody needed yet and somebody found since the mark; NULL: no pass yet */
+};
+
 struct far_vault {
     char dir[FAR_DIR_MAX];
     bool read_only;
     int lock_fd;
+    int readers_fd; /* who only reads holds a shared flock: packs stay where they are */
     uint8_t uuid[16];
     uint8_t seed[32]; /* of the Ed25519 key */
     uint8_t public_key[32];
@@ -64,6 +77,9 @@ struct far_vault {
     pthread_mutex_t domains_lock; /* the list below; before `lock` */
     struct far_domain *domains[FAR_DOMAINS_MAX];
     size_t domain_count;
+    struct far_point *points; /* open ones, under lock */
+    struct far_removed removed; /* packs that are gone; only open and a pass change it */
+    struct far_reclaim_state reclaim;
     uint64_t dirty_pages_max; /* of all replicas together */
     uint64_t replicas_open;   /* atomic: they share dirty_pages_max */
     pthread_mutex_t replicas_lock;
@@ -85,6 +101,9 @@ int far_vault_load(struct far_vault *vault, const struct far_domain *domain, uin
 /* The record is there but not what its id says (SHA-256): note it; returns FAR_CORRUPT with a message that names it. */
 int far_vault_note_wrong(struct far_vault *vault, const struct far_domain *domain, const struct far_hash256 *hash,
                          const char *what, struct far_error *err);
+/* A record goes to the end of the packs, as it is stored; where it was is doomed when the index has its new place. What somebody
+ * stored again meanwhile stays where it is. */
+int far_vault_move(struct far_vault *vault, const struct far_record *record, const void *stored, struct far_error *err);
 void far_vault_note_damage(struct far_vault *vault, struct far_place place, const char *text);
 int far_vault_check_writable(struct far_vault *vault, struct far_error *err);
 
@@ -143,7 +162,25 @@ int far_vault_each_number(const char *dir, const char *suffix,
                           int (*each)(void *arg, uint64_t number, struct far_error *err), void *arg,
                           struct far_error *err);
 
+/* vault_bury.c: the file of a pack that is named in `removed`, and its list of dead ranges. */
+int far_vault_remove_pack(struct far_vault *vault, uint32_t number, struct far_error *err);
+
+/* replica.c: every open replica's tree as it is now is durable. */
+int far_vault_settle_replicas(struct far_vault *vault, struct far_error *err);
+
+/* vault_point.c: is a point with one of these roots open in this process? */
+bool far_vault_root_is_open(struct far_vault *vault, const struct far_hash256 *root);
+/* Finds everything that a tree has and `known` (size 0: nothing) has not, so that no pass deletes it. FAR_NOT_FOUND: not all of it is
+ * there. A tree that is needed by a counted point or a replica costs nothing. */
+int far_vault_hold_tree(struct far_vault *vault, const struct far_domain *domain, uint64_t size_bytes,
+                        const struct far_hash256 *top, const struct far_hash256 *known_top, uint64_t known_size_bytes,
+                        struct far_error *err);
+
 /* vault_seal.c */
+#define FAR_FORGOTTEN ".forgotten" /* in place of ".manifest": reclaim has still to let go of it */
+/* The manifest of a forgotten point. */
+int far_vault_forgotten_read(const struct far_vault *vault, uint64_t point_id, struct far_manifest *ret_manifest,
+                             struct far_error *err);
 int far_vault_manifest_read(const struct far_vault *vault, uint64_t point_id, struct far_manifest *ret_manifest,
                             struct far_error *err);
 

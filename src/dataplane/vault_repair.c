@@ -74,6 +74,7 @@ int far_vault_find_durable(struct far_vault *vault, struct far_place indexed, st
 
 struct recovery {
     struct far_vault *vault;
+    struct far_dead_list dead; /* of the pack that is looked at */
     struct far_place durable;
     struct far_place indexed; /* the index knows everything before it */
     struct far_index_entry *entries;
@@ -104,8 +105,17 @@ static int found_record(void *arg, struct far_place place, const struct far_reco
 static void found_damage(void *arg, struct far_place place, const struct far_hash256 *id, const char *text)
 {
     struct recovery *recovery = arg;
+    struct far_dead_list dead;
     (void)id;
-    far_vault_note_damage(recovery->vault, place, text);
+    /* Beside a process that writes: what was alive when its list was read may be dead by now. */
+    bool died = recovery->vault->read_only && far_dead_read(&recovery->vault->packs, place.pack, &dead, NULL) == 0 &&
+                far_dead_end(&dead, place.offset) != place.offset;
+    if (recovery->vault->read_only) {
+        far_dead_done(&dead);
+    }
+    if (!died) {
+        far_vault_note_damage(recovery->vault, place, text);
+    }
 }
 
 static void note(struct recovery *recovery, uint32_t number, uint64_t offset, const char *what)
@@ -121,7 +131,8 @@ static void note(struct recovery *recovery, uint32_t number, uint64_t offset, co
 static int scan_pack(struct recovery *recovery, int fd, uint32_t number, uint64_t from, uint64_t durable_to,
                      uint64_t size, uint64_t *ret_end, bool *ret_sealed, struct far_error *err)
 {
-    struct far_pack_visitor visitor = {.arg = recovery, .record = found_record, .damage = found_damage};
+    struct far_pack_visitor visitor = {
+        .arg = recovery, .dead = &recovery->dead, .record = found_record, .damage = found_damage};
     char path[4096];
     far_packs_path(&recovery->vault->packs, number, path, sizeof path);
     *ret_end = from;
@@ -202,6 +213,15 @@ static int bad_header(struct recovery *recovery, int fd, uint32_t number, uint64
     return far_file_pwrite(fd, header, sizeof header, 0, path, err);
 }
 
+/* The index that knew which dead ranges had still to be zeroed is gone. */
+static void zero_again(const struct recovery *recovery, int fd, const char *path, uint64_t from)
+{
+    bool whole = from == FAR_PACK_HEADER_BYTES && !recovery->vault->read_only;
+    for (size_t i = 0; whole && i < recovery->dead.count; i++) {
+        far_dead_zero(fd, path, recovery->dead.ranges[i], false, NULL);
+    }
+}
+
 static int recover_file(struct recovery *recovery, int fd, uint32_t number, bool is_last, struct far_error *err)
 {
     uint8_t header[FAR_PACK_HEADER_BYTES];
@@ -233,13 +253,23 @@ static int recover_file(struct recovery *recovery, int fd, uint32_t number, bool
     }
     uint64_t end;
     bool sealed;
+    zero_again(recovery, fd, path, from);
     int rc = scan_pack(recovery, fd, number, from < size ? from : size, durable_to, size, &end, &sealed, err);
     if (rc == 0 && !is_last && !ends_sealed(fd, size)) {
         note(recovery, number, size, "the pack does not end as it was sealed");
     }
     recovery->vault->packs.total_bytes += end;
+    recovery->vault->packs.dead_bytes += recovery->dead.total;
     recovery->last_size = end;
     return rc == 0 && is_last ? adopt_last(recovery, fd, number, end, size, err) : rc;
+}
+
+static void read_dead(struct recovery *recovery, uint32_t number)
+{
+    struct far_error cause;
+    if (far_dead_read(&recovery->vault->packs, number, &recovery->dead, &cause) != 0) {
+        far_vault_note_damage(recovery->vault, (struct far_place){.pack = number}, cause.message);
+    }
 }
 
 static int recover_pack(void *arg, uint64_t number, struct far_error *err)
@@ -251,15 +281,26 @@ static int recover_pack(void *arg, uint64_t number, struct far_error *err)
         return 0;
     }
     for (; recovery->expected != 0 && recovery->expected < number; recovery->expected++) {
-        note(recovery, recovery->expected, 0, "the pack is missing");
+        bool removed = far_removed_has(&vault->removed, recovery->expected);
+        if (removed) {
+            vault->packs.removed += recovery->expected >= vault->packs.first;
+        } else {
+            note(recovery, recovery->expected, 0, "the pack is missing");
+        }
     }
     recovery->expected = (uint32_t)number + 1;
     far_packs_path(&vault->packs, (uint32_t)number, path, sizeof path);
+    if (far_removed_has(&vault->removed, (uint32_t)number)) { /* a crash came before its file was gone */
+        vault->packs.removed += number >= vault->packs.first;
+        return vault->read_only ? 0 : far_vault_remove_pack(vault, (uint32_t)number, err);
+    }
+    read_dead(recovery, (uint32_t)number);
     int fd = open(path, (vault->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
     if (fd < 0) {
         return far_fail_errno(err, FAR_IO, errno, "open '%s'", path);
     }
     int rc = recover_file(recovery, fd, (uint32_t)number, number == vault->packs.last, err);
+    far_dead_done(&recovery->dead);
     close(fd);
     return rc;
 }

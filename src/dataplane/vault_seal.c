@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static void path_of(const struct far_vault *vault, uint64_t point_id, char *path, size_t len)
+static void path_of(const struct far_vault *vault, uint64_t point_id, const char *suffix, char *path, size_t len)
 {
-    snprintf(path, len, "%s/points/%" PRIu64 ".manifest", vault->dir, point_id);
+    snprintf(path, len, "%s/points/%" PRIu64 "%s", vault->dir, point_id, suffix);
 }
 
 static int check_manifest(const struct far_vault *vault, uint64_t point_id, struct far_slice file,
@@ -29,13 +29,13 @@ static int check_manifest(const struct far_vault *vault, uint64_t point_id, stru
     return rc;
 }
 
-int far_vault_manifest_read(const struct far_vault *vault, uint64_t point_id, struct far_manifest *ret_manifest,
-                            struct far_error *err)
+static int read_file(const struct far_vault *vault, uint64_t point_id, const char *suffix, struct far_manifest *ret_manifest,
+                     struct far_error *err)
 {
     char path[4096];
     struct far_buf buf;
     struct far_error cause;
-    path_of(vault, point_id, path, sizeof path);
+    path_of(vault, point_id, suffix, path, sizeof path);
     far_buf_init(&buf, FAR_MANIFEST_BYTES_MAX);
     int rc = far_file_read(path, &buf, err);
     if (rc == FAR_NOT_FOUND) {
@@ -52,6 +52,18 @@ int far_vault_manifest_read(const struct far_vault *vault, uint64_t point_id, st
     return rc;
 }
 
+int far_vault_manifest_read(const struct far_vault *vault, uint64_t point_id, struct far_manifest *ret_manifest,
+                            struct far_error *err)
+{
+    return read_file(vault, point_id, ".manifest", ret_manifest, err);
+}
+
+int far_vault_forgotten_read(const struct far_vault *vault, uint64_t point_id, struct far_manifest *ret_manifest,
+                             struct far_error *err)
+{
+    return read_file(vault, point_id, FAR_FORGOTTEN, ret_manifest, err);
+}
+
 int far_vault_point(struct far_vault *vault, uint64_t point_id, struct far_manifest *ret_manifest,
                     struct far_error *err)
 {
@@ -65,6 +77,17 @@ int far_vault_point(struct far_vault *vault, uint64_t point_id, struct far_manif
     }
     free(manifest);
     return rc;
+}
+
+/* All of the tree is there and stays: it is the replica's, or else it is looked at. */
+static int hold_disk(struct far_vault *vault, const struct far_domain *domain, const struct far_manifest_disk *disk,
+                     const struct far_hash256 *top, struct far_error *err)
+{
+    struct far_replica_file file = {0};
+    int rc = far_replica_file_read(vault, disk->disk_id, &file, err);
+    bool beside = rc == 0 && file.domain == far_domain_number(domain);
+    rc = rc == FAR_NOT_FOUND ? 0 : rc;
+    return rc == 0 ? far_vault_hold_tree(vault, domain, disk->size_bytes, top, &file.top, beside ? file.size_bytes : 0, err) : rc;
 }
 
 /* Every root is here, with the size that the manifest says. */
@@ -84,6 +107,11 @@ static int check_roots(struct far_vault *vault, const struct far_domain *domain,
             return far_fail(err, FAR_NOT_FOUND, "disk '%.63s' of point %" PRIu64 ": its root is of another size",
                             disk->name, manifest->point_id);
         }
+        rc = hold_disk(vault, domain, disk, &top, err);
+        if (rc != 0) {
+            far_error_context(err, "disk '%.63s' of point %" PRIu64, disk->name, manifest->point_id);
+            return rc;
+        }
     }
     return 0;
 }
@@ -101,7 +129,7 @@ static int write_manifest(struct far_vault *vault, struct far_manifest *manifest
     far_buf_init(&buf, FAR_MANIFEST_BYTES_MAX);
     int rc = far_manifest_sign(manifest, vault->seed, &buf, err);
     if (rc == 0) {
-        path_of(vault, manifest->point_id, path, sizeof path);
+        path_of(vault, manifest->point_id, ".manifest", path, sizeof path);
         rc = far_file_replace(path, buf.data, buf.len, 0600, err);
     }
     far_buf_done(&buf);
@@ -112,9 +140,14 @@ static int write_manifest(struct far_vault *vault, struct far_manifest *manifest
 static int already_sealed(struct far_vault *vault, const struct far_manifest *manifest, struct far_manifest *there,
                           struct far_error *err)
 {
+    char path[4096];
     int rc = far_vault_manifest_read(vault, manifest->point_id, there, err);
     if (rc == 0 && !far_manifest_same(manifest, there)) {
         rc = far_fail(err, FAR_CONFLICT, "point %" PRIu64 " is sealed with another content", manifest->point_id);
+    }
+    path_of(vault, manifest->point_id, FAR_FORGOTTEN, path, sizeof path);
+    if (rc == FAR_NOT_FOUND && access(path, F_OK) == 0) {
+        rc = far_fail(err, FAR_CONFLICT, "point %" PRIu64 " was forgotten", manifest->point_id);
     }
     return rc;
 }
@@ -130,6 +163,7 @@ int far_vault_seal(struct far_vault *vault, const struct far_manifest *manifest,
         return far_fail(err, FAR_LIMIT, "no memory to seal a point");
     }
     const struct far_domain *domain = NULL;
+    pthread_mutex_lock(&vault->reclaim.seal_lock);
     rc = already_sealed(vault, manifest, copy, err);
     if (rc == FAR_NOT_FOUND) {
         *copy = *manifest;
@@ -143,13 +177,14 @@ int far_vault_seal(struct far_vault *vault, const struct far_manifest *manifest,
             rc = write_manifest(vault, copy, err);
         }
     }
+    pthread_mutex_unlock(&vault->reclaim.seal_lock);
     free(copy);
     return rc;
 }
 
 int far_vault_forget(struct far_vault *vault, uint64_t point_id, struct far_error *err)
 {
-    char path[4096];
+    char path[4096], forgotten[4096];
     char dir[4096];
     int rc = far_vault_check_writable(vault, err);
     if (rc != 0) {
@@ -159,8 +194,9 @@ int far_vault_forget(struct far_vault *vault, uint64_t point_id, struct far_erro
     if (unlink(path) != 0 && errno != ENOENT) {
         return far_fail_errno(err, FAR_IO, errno, "remove '%s'", path);
     }
-    path_of(vault, point_id, path, sizeof path);
-    if (unlink(path) != 0 && errno != ENOENT) {
+    path_of(vault, point_id, ".manifest", path, sizeof path);
+    path_of(vault, point_id, FAR_FORGOTTEN, forgotten, sizeof forgotten);
+    if (rename(path, forgotten) != 0 && errno != ENOENT) {
         return far_fail_errno(err, FAR_IO, errno, "remove '%s'", path);
     }
     snprintf(dir, sizeof dir, "%s/points", vault->dir);

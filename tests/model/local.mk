@@ -10,3 +10,8 @@ tests_model_test_scale_SOURCES = tests/model/test_scale.c tests/lib/fsm_world.c 
 tests_model_test_scale_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_model_test_scale_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_model_test_scale_LDADD = liblog.la $(CMOCKA_LIBS)
+# Ingest and reclaim of a vault, interleaved at every step: FAR_SEED=<n>, FAR_SEEDS=<count>.
+UNIT_TESTS += tests/model/test_reclaim
+tests_model_test_reclaim_SOURCES = tests/model/test_reclaim.c
+tests_model_test_reclaim_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_model_test_reclaim_LDADD = libdataplane.la $(CMOCKA_LIBS)
