@@ -381,7 +381,8 @@ void far_api_list(struct far_api_request *request)
 static bool has_name_index(const struct far_schema *table)
 {
     return table == &far_schema_row_site || table == &far_schema_row_node || table == &far_schema_row_workload ||
-           table == &far_schema_row_plan || table == &far_schema_row_server || table == &far_schema_row_consumer;
+           table == &far_schema_row_plan || table == &far_schema_row_server || table == &far_schema_row_consumer ||
+           table == &far_schema_row_domain;
 }
 
 /* By name where the table has names, else (or if no name fits) by id. */

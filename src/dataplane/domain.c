@@ -1,6 +1,9 @@
 /* Dedup domains: see domain.h. */
 #include "dataplane/domain_private.h"
 
+#include "base/file.h"
+#include "net/seal.h"
+
 void far_domain_id(const struct far_domain *domain, const struct far_hash256 *hash, struct far_hash256 *ret_id)
 {
     if (domain == NULL) {
@@ -27,4 +30,30 @@ void far_domain_uuid(const struct far_domain *domain, uint8_t ret_uuid[16])
 const struct far_id_key *far_domain_id_key(const struct far_domain *domain)
 {
     return domain != NULL ? &domain->ids : NULL;
+}
+
+int far_vault_unlock_from(struct far_vault *vault, const char *recovery_key_file, struct far_error *err)
+{
+    enum { FILE_MAX = 4096 };
+    uint8_t recovery_private[32];
+    struct far_buf text;
+    if (recovery_key_file == NULL) {
+        return 0;
+    }
+    far_buf_init(&text, FILE_MAX);
+    int rc = far_file_read(recovery_key_file, &text, err);
+    while (rc == 0 && text.len > 0 && (text.data[text.len - 1] == '\n' || text.data[text.len - 1] == '\r')) {
+        text.len--;
+    }
+    rc = rc == 0 ? far_recovery_key_parse((const char *)text.data, text.len, recovery_private, err) : rc;
+    rc = rc == 0 ? far_vault_domains_recover(vault, recovery_private, err) : rc;
+    if (rc != 0) {
+        far_error_context(err, "use the recovery key in '%s'", recovery_key_file);
+    }
+    if (text.data != NULL) {
+        explicit_bzero(text.data, text.cap);
+    }
+    explicit_bzero(recovery_private, sizeof recovery_private);
+    far_buf_done(&text);
+    return rc;
 }

@@ -47,6 +47,8 @@ int far_vault_domain_open(struct far_vault *vault, const struct far_domain_keys 
                           struct far_error *err);
 /* Unlocks every domain of the vault that is sealed to this recovery key. FAR_DENIED: there are some, and it opens none. */
 int far_vault_domains_recover(struct far_vault *vault, const uint8_t recovery_private[32], struct far_error *err);
+/* The same with the recovery key in a file, as it was printed at init; NULL: nothing is unlocked. */
+int far_vault_unlock_from(struct far_vault *vault, const char *recovery_key_file, struct far_error *err);
 /* The keys of the domain leave this vault for good; its data can never be read again. Nothing that is there is no error. */
 int far_vault_domain_destroy(struct far_vault *vault, const uint8_t uuid[16], struct far_error *err);
 

@@ -1,6 +1,6 @@
 /* nbdkit-farshore-plugin: any disk of any point of a vault as an NBD disk, at once.
  *
- *   nbdkit farshore vault=DIR point=ID disk=NAME [cache=SIZE] [sha=true]
+ *   nbdkit farshore vault=DIR point=ID disk=NAME [cache=SIZE] [sha=true] [recovery-key=FILE]
  *
  * Read-only, as a point is; whoever wants to write puts nbdkit's cow filter before it, read-ahead is its readahead filter (docs/NBD.md).
  * A block that is damaged is an I/O error there and a line in nbdkit's log that names it. */
@@ -14,7 +14,7 @@
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
-static char *vault_dir;
+static char *vault_dir, *key_file;
 static const char *disk;
 static uint64_t point_id;
 static struct far_opened_options options;
@@ -39,6 +39,11 @@ static int plugin_config(const char *key, const char *value)
     if (strcmp(key, "disk") == 0) {
         disk = value; /* nbdkit keeps it */
         return 0;
+    }
+    if (strcmp(key, "recovery-key") == 0) { /* a file: what stands on a command line, everybody on the machine may read */
+        free(key_file);
+        options.recovery_key_file = key_file = nbdkit_absolute_path(value);
+        return key_file != NULL ? 0 : -1;
     }
     if (strcmp(key, "cache") == 0) {
         int64_t size = nbdkit_parse_size(value);
@@ -82,6 +87,7 @@ static void plugin_unload(void)
 {
     far_opened_close(opened);
     free(vault_dir);
+    free(key_file);
 }
 
 static void *plugin_open(int read_only)
@@ -163,6 +169,7 @@ static struct nbdkit_plugin plugin = {
                    "point=ID     (needed) the number of the point\n"
                    "disk=NAME    (needed) the name of the disk\n"
                    "cache=SIZE   of blocks in memory, at least 1M (default 64M)\n"
+                   "recovery-key=FILE   with the recovery key, for a point in an encrypted domain\n"
                    "sha=true     check SHA-256 of every block, not only XXH3",
     .config = plugin_config,
     .config_complete = plugin_config_complete,

@@ -206,6 +206,7 @@ int far_opened_new(const char *vault_dir, uint64_t point_id, const char *disk, c
     int rc = opened->slots != NULL ? 0 : far_fail(err, FAR_LIMIT, "no memory for a cache of %llu MiB",
                                                   (unsigned long long)(cache_bytes >> 20));
     rc = rc == 0 ? far_vault_open(vault_dir, &read_only, &opened->vault, err) : rc;
+    rc = rc == 0 ? far_vault_unlock_from(opened->vault, options != NULL ? options->recovery_key_file : NULL, err) : rc;
     rc = rc == 0 ? far_point_open_disk(opened->vault, point_id, disk, &opened->point, err) : rc;
     if (rc != 0) {
         far_opened_close(opened);

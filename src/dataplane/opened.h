@@ -12,6 +12,7 @@ struct far_opened;
 
 struct far_opened_options {
     uint64_t cache_bytes_max; /* of uncompressed blocks; 0 = 64 MiB; at least 1 MiB */
+    const char *recovery_key_file; /* for a point in a keyed domain (domain.h); NULL: none */
     bool check_sha;           /* SHA-256 of every block that is read from the vault */
 };
 

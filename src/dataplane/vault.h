@@ -230,6 +230,7 @@ struct far_recover_progress {
     uint64_t bytes_total;
 };
 struct far_recover_options {
+    const char *recovery_key_file; /* for a point in a keyed domain (domain.h); NULL: none */
     bool overwrite_device; /* the target may be a block device that is there, large enough */
     void (*progress)(void *arg, const struct far_recover_progress *progress); /* may be NULL */
     void *arg;

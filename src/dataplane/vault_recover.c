@@ -357,6 +357,7 @@ int far_vault_recover_offline(const char *dir, uint64_t point_id, const char *di
     recover->fd = -1;
     pthread_mutex_init(&recover->mutex, NULL);
     int rc = far_vault_open(dir, &vault_options, &vault, err);
+    rc = rc == 0 ? far_vault_unlock_from(vault, recover->options->recovery_key_file, err) : rc;
     rc = rc == 0 ? far_point_open_disk(vault, point_id, disk, &recover->point, err) : rc;
     rc = rc == 0 ? make_workers(recover, err) : rc;
     rc = rc == 0 ? recover_to(recover, ret_root, err) : rc;

@@ -229,7 +229,7 @@ static void report_refusal(struct far_agent *agent, const struct far_sub_order *
         .task = order->task,
         .attempt = order->attempt,
         .state = FAR_ENGINE_FAILED,
-        .outcome = err->klass == FAR_INVALID ? FAR_ADAPTER_FATAL : FAR_ADAPTER_RETRY,
+        .outcome = err->klass == FAR_INVALID || err->klass == FAR_DENIED ? FAR_ADAPTER_FATAL : FAR_ADAPTER_RETRY,
         .error_class = err->klass,
     };
     memcpy(report.error_message, err->message, sizeof report.error_message - 1);

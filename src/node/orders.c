@@ -79,7 +79,7 @@ static int convert_domain(const struct far_sub_order *order, struct far_engine_o
     }
     if (order->domains.count == 0 || domain->uuid.len != 16 || domain->name.len > FAR_DOMAIN_NAME_MAX ||
         !secret_from(domain->secret, keys->secret)) {
-        return far_fail(err, FAR_CONFLICT, "an order in a dedup domain that was destroyed");
+        return far_fail(err, FAR_DENIED, "its dedup domain was destroyed: nothing of it can be read or written any more");
     }
     out->has_domain = true;
     memcpy(keys->uuid, domain->uuid.data, 16);

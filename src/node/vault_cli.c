@@ -1,5 +1,5 @@
-/* farshore-node vault …: look at a vault and recover from it with nothing but its folder. No cluster, no network, no key
- * beside the vault's own; works beside a running node and after it is gone.
+/* farshore-node vault …: look at a vault and recover from it with nothing but its folder, and for encrypted domains the cluster's
+ * recovery key in a file (--recovery-key FILE). No cluster, no network; works beside a running node and after it is gone.
  *
  *   vault list --vault DIR
  *   vault recover [--offline] --vault DIR --point ID --disk NAME --target PATH [--overwrite-device]
@@ -22,10 +22,10 @@ static void print_usage(FILE *out)
 {
     fputs("usage: farshore-node vault list --vault DIR\n"
           "       farshore-node vault recover [--offline] --vault DIR --point ID --disk NAME --target PATH"
-          " [--overwrite-device]\n"
-          "       farshore-node vault verify --vault DIR --point ID [--disk NAME] [--since POINT]\n"
+          " [--overwrite-device] [--recovery-key FILE]\n"
+          "       farshore-node vault verify --vault DIR --point ID [--disk NAME] [--since POINT] [--recovery-key FILE]\n"
           "       farshore-node vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER) [--cache SIZE]"
-          " [--writable]\n"
+          " [--recovery-key FILE] [--writable]\n"
           "       farshore-node vault signal --vault DIR [--point ID] [--features]\n",
           out);
 }
@@ -71,10 +71,18 @@ static int require(const char *const *names, const char *const *values, size_t c
     return 0;
 }
 
-static int open_vault(const char *dir, struct far_vault **ret_vault, struct far_error *err)
+static int open_vault(const char *dir, const char *recovery_key_file, struct far_vault **ret_vault, struct far_error *err)
 {
     struct far_vault_options options = {.read_only = true};
-    return far_vault_open(dir, &options, ret_vault, err);
+    struct far_vault *vault = NULL;
+    int rc = far_vault_open(dir, &options, &vault, err);
+    rc = rc == 0 ? far_vault_unlock_from(vault, recovery_key_file, err) : rc;
+    if (rc != 0) {
+        far_vault_close(vault);
+        return rc;
+    }
+    *ret_vault = vault;
+    return 0;
 }
 
 /* ---- list ---- */
@@ -98,7 +106,7 @@ static void print_disks(const struct far_manifest *manifest)
         far_hex_encode(disk->root.bytes, 32, root);
         printf("%-8" PRIu64 " %-20s %-12s %-12s %-12s %-12s %14" PRIu64 "  %.16s  %s\n", manifest->point_id, when,
                manifest->site, manifest->plan, manifest->workload, disk->name, disk->size_bytes, root,
-               manifest->fuzzy ? "fuzzy" : "");
+               manifest->fuzzy ? "fuzzy" : manifest->domain_number != 0 ? "encrypted" : "");
     }
 }
 
@@ -115,10 +123,20 @@ static int list_point(void *arg, uint64_t point_id, const struct far_manifest *m
     return 0;
 }
 
+static void print_domains(struct far_vault *vault)
+{
+    static const char *const states[] = {"encrypted, no key here", "encrypted, the key opens it", "destroyed", "its keys are damaged"};
+    static struct far_domain_info infos[FAR_DOMAINS_MAX];
+    size_t count = far_vault_domains(vault, infos, FAR_DOMAINS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        printf("domain %u '%s': %s, key of generation %u\n", infos[i].number, infos[i].name, states[infos[i].state], infos[i].generation);
+    }
+}
+
 static int list(int argc, char **argv)
 {
-    static const char *const names[] = {"--vault", NULL};
-    const char *values[1];
+    static const char *const names[] = {"--vault", "--recovery-key", NULL};
+    const char *values[2];
     struct far_error err;
     struct far_vault *vault = NULL;
     struct listing listing = {0};
@@ -126,8 +144,9 @@ static int list(int argc, char **argv)
     if (far_node_options(argc, argv, names, values, &err) != 0 || require(names, values, 1, &err) != 0) {
         return fail_usage(&err);
     }
-    int rc = open_vault(values[0], &vault, &err);
+    int rc = open_vault(values[0], values[1], &vault, &err);
     if (rc == 0) {
+        print_domains(vault);
         printf("%-8s %-20s %-12s %-12s %-12s %-12s %14s  %-16s\n", "POINT", "FROZEN AT", "SITE", "PLAN", "WORKLOAD",
                "DISK", "BYTES", "ROOT");
         rc = far_vault_points(vault, list_point, &listing, &err);
@@ -179,7 +198,7 @@ static void warn_if_fuzzy(const char *dir, uint64_t point_id)
 {
     struct far_vault *vault = NULL;
     struct far_manifest *manifest = malloc(sizeof *manifest);
-    if (manifest != NULL && open_vault(dir, &vault, NULL) == 0 && far_vault_point(vault, point_id, manifest, NULL) == 0 &&
+    if (manifest != NULL && open_vault(dir, NULL, &vault, NULL) == 0 && far_vault_point(vault, point_id, manifest, NULL) == 0 &&
         manifest->fuzzy) {
         fprintf(stderr,
                 "farshore-node: point %" PRIu64 " is fuzzy: the disk was not frozen while it was read, its blocks may be "
@@ -192,8 +211,8 @@ static void warn_if_fuzzy(const char *dir, uint64_t point_id)
 
 static int recover(int argc, char **argv)
 {
-    static const char *const names[] = {"--vault", "--point", "--disk", "--target", NULL};
-    const char *values[4];
+    static const char *const names[] = {"--vault", "--point", "--disk", "--target", "--recovery-key", NULL};
+    const char *values[5];
     uint64_t point;
     char hex[65];
     struct far_error err;
@@ -206,6 +225,7 @@ static int recover(int argc, char **argv)
         far_vault_parse_point(values[1], &point, &err) != 0) {
         return fail_usage(&err);
     }
+    options.recovery_key_file = values[4];
     int rc = far_vault_recover_offline(values[0], point, values[2], values[3], &options, &root, &err);
     if (rc != 0) {
         if (bar.shown && bar.phase != NULL) {
@@ -264,12 +284,12 @@ static int verify_disk(struct far_vault *vault, uint64_t point_id, const char *d
 }
 
 /* One disk, or (disk NULL) all of the point; a damaged one does not keep the others from being looked at. */
-static int verify_point(const char *dir, uint64_t point_id, const char *disk, uint64_t since, struct far_manifest *manifest,
-                        struct far_error *err)
+static int verify_point(const char *dir, const char *recovery_key_file, uint64_t point_id, const char *disk, uint64_t since,
+                        struct far_manifest *manifest, struct far_error *err)
 {
     struct far_vault *vault = NULL;
     struct far_error other;
-    int rc = open_vault(dir, &vault, err);
+    int rc = open_vault(dir, recovery_key_file, &vault, err);
     if (rc == 0 && since != 0) {
         rc = far_vault_point(vault, since, manifest, err); /* it must be there */
     }
@@ -292,8 +312,8 @@ static int verify_point(const char *dir, uint64_t point_id, const char *disk, ui
 
 static int verify(int argc, char **argv)
 {
-    static const char *const names[] = {"--vault", "--point", "--disk", "--since", NULL};
-    const char *values[4];
+    static const char *const names[] = {"--vault", "--point", "--disk", "--since", "--recovery-key", NULL};
+    const char *values[5];
     uint64_t point, since = 0;
     struct far_error err;
     take_flag(&argc, argv, "--offline");
@@ -302,7 +322,7 @@ static int verify(int argc, char **argv)
         return fail_usage(&err);
     }
     struct far_manifest *manifest = malloc(sizeof *manifest);
-    int rc = manifest != NULL ? verify_point(values[0], point, values[2], since, manifest, &err)
+    int rc = manifest != NULL ? verify_point(values[0], values[4], point, values[2], since, manifest, &err)
                               : far_fail(&err, FAR_LIMIT, "no memory to verify a point");
     free(manifest);
     return rc == 0 ? 0 : far_node_failed(&err);

@@ -1,6 +1,7 @@
 /* farshore-node vault open: a disk of a point as an NBD disk, served by nbdkit with our plugin until it is stopped.
  *
- *   vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER) [--cache SIZE] [--writable]
+ *   vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER) [--cache SIZE] [--recovery-key FILE]
+ *              [--writable]
  *
  * What is written with --writable is kept by nbdkit's cow filter in a temporary file and goes when nbdkit ends; the point never
  * changes. A port listens on 127.0.0.1 only: NBD as it is served here has neither encryption nor passwords. FARSHORE_NBDKIT_PLUGIN: the
@@ -13,8 +14,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static const char *const names[] = {"--vault", "--point", "--disk", "--socket", "--port", "--cache", NULL};
-enum value { VAULT, POINT, DISK, SOCKET, PORT, CACHE, VALUES };
+static const char *const names[] = {"--vault", "--point", "--disk", "--socket", "--port", "--cache", "--recovery-key", NULL};
+enum value { VAULT, POINT, DISK, SOCKET, PORT, CACHE, RECOVERY_KEY, VALUES };
 
 enum { ARGUMENTS_MAX = 32, TEXT_MAX = 4300 };
 
@@ -22,7 +23,8 @@ enum { ARGUMENTS_MAX = 32, TEXT_MAX = 4300 };
 static int try_to_open(const char *const *values, uint64_t point, uint64_t *ret_bytes, struct far_error *err)
 {
     struct far_opened *opened;
-    int rc = far_opened_new(values[VAULT], point, values[DISK], NULL, &opened, err);
+    struct far_opened_options options = {.recovery_key_file = values[RECOVERY_KEY]};
+    int rc = far_opened_new(values[VAULT], point, values[DISK], &options, &opened, err);
     if (rc == 0) {
         *ret_bytes = far_opened_size(opened);
         far_opened_close(opened);
@@ -52,7 +54,7 @@ static int check(const char *const *values, struct far_error *err)
 
 static void run_nbdkit(const char *const *values, bool writable)
 {
-    static char texts[4][TEXT_MAX];
+    static char texts[5][TEXT_MAX];
     const char *plugin = getenv("FARSHORE_NBDKIT_PLUGIN");
     const char *arguments[ARGUMENTS_MAX];
     size_t count = 0;
@@ -78,7 +80,8 @@ static void run_nbdkit(const char *const *values, bool writable)
     snprintf(texts[1], TEXT_MAX, "point=%s", values[POINT]);
     snprintf(texts[2], TEXT_MAX, "disk=%s", values[DISK]);
     snprintf(texts[3], TEXT_MAX, "cache=%s", values[CACHE] != NULL ? values[CACHE] : "64M");
-    for (size_t i = 0; i < 4; i++) {
+    snprintf(texts[4], TEXT_MAX, "recovery-key=%s", values[RECOVERY_KEY] != NULL ? values[RECOVERY_KEY] : "");
+    for (size_t i = 0; i < (values[RECOVERY_KEY] != NULL ? 5 : 4); i++) {
         arguments[count++] = texts[i];
     }
     arguments[count] = NULL;

@@ -53,6 +53,11 @@ check_PROGRAMS += tests/lib/vault_driver
 tests_lib_vault_driver_SOURCES = tests/lib/vault_driver.c tests/lib/vault_kit.h
 tests_lib_vault_driver_LDADD = libdataplane.la
 
+# What the test of secrets looks for.
+check_PROGRAMS += tests/lib/domain_secrets
+tests_lib_domain_secrets_SOURCES = tests/lib/domain_secrets.c
+tests_lib_domain_secrets_LDADD = libdataplane.la
+
 # A log of one server without raft; link it before liblog.la.
 check_LTLIBRARIES += liblogalone.la
 liblogalone_la_SOURCES = tests/lib/log_alone.c
