@@ -168,6 +168,8 @@ const struct far_route far_routes[] = {
     COMMAND(POST, "/v1/checkpoints/{id}/verify", checkpoint_verify, 202, .path_field = "checkpoint_id",
             .rule = {"", NULL}, .summary = "Read every block of a checkpoint and compare; the answer's id is the job's"),
 
+    COMMAND(POST, "/v1/checkpoints/{id}/rescore", checkpoint_rescore, 202, .path_field = "checkpoint_id", .rule = {"", NULL},
+            .summary = "Judge a checkpoint's points anew by the detector of the nodes that hold them; the answer's id is the job's"),
     COMMAND(POST, "/v1/checkpoints/{id}/preserve", checkpoint_preserve, 200, .path_field = "checkpoint_id",
             .rule = {"reason", "reason"}, .summary = "Keep a checkpoint until it is given free, whatever the retention says"),
     COMMAND(POST, "/v1/checkpoints/{id}/unpreserve", checkpoint_unpreserve, 200, .path_field = "checkpoint_id", .rule = {"", NULL},

@@ -224,16 +224,18 @@ const struct cli_command cli_commands[] = {
      .run = cli_run_write, .method = "POST", .path = "/v1/jobs/%s/cancel", .done = "will be canceled"},
 
     LIST("checkpoint", "/v1/checkpoints",
-         "id:ID plan:PLAN state:STATE created_ms:CREATED member_count:MEMBERS failed_count:FAILED skew_ms:SKEW_MS",
+         "id:ID plan:PLAN state:STATE created_ms:CREATED member_count:MEMBERS failed_count:FAILED skew_ms:SKEW_MS score:SCORE",
          FILTER("plan", "PLAN", "only of this plan"), FILTER("state", "STATE", "only in this state")),
     SHOW("checkpoint", "ID", "/v1/checkpoints"),
     {.noun = "checkpoint", .verb = "verify", .argument = "ID", .help = "read every block in the vault and compare",
      .run = cli_run_job, .method = "POST", .path = "/v1/checkpoints/%s/verify", .options = {WAIT}},
+    {.noun = "checkpoint", .verb = "rescore", .argument = "ID", .help = "judge anew how much its points look like encryption",
+     .run = cli_run_job, .method = "POST", .path = "/v1/checkpoints/%s/rescore", .options = {WAIT}},
     REMOVE("checkpoint", "ID", "/v1/checkpoints", "remove a checkpoint"),
 
     LIST("point", "/v1/points",
          "id:ID workload:WORKLOAD plan:PLAN checkpoint_id:CHECKPOINT state:STATE proof:PROOF coverage_ppm:COVERAGE oldest_ms:OLDEST "
-         "suspect:SUSPECT frozen_at_ms:FROZEN disk_count:DISKS",
+         "suspect:SUSPECT score:SCORE frozen_at_ms:FROZEN disk_count:DISKS",
          FILTER("workload", "NAME", "only of this workload"), FILTER("plan", "PLAN", "only of this plan")),
     SHOW("point", "ID", "/v1/points"),
 

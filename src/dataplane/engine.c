@@ -270,6 +270,7 @@ static int run(struct far_attempt *attempt, struct far_engine_report *result, st
         [FAR_ENGINE_RECEIVE] = far_run_receive, [FAR_ENGINE_SEAL] = far_run_seal,
         [FAR_ENGINE_RELEASE] = far_run_release, [FAR_ENGINE_RESTORE] = far_run_restore,
         [FAR_ENGINE_VERIFY] = far_run_verify,   [FAR_ENGINE_FORGET] = far_run_forget,
+        [FAR_ENGINE_RESCORE] = far_run_rescore,
     };
     int rc = wait_for_turn(attempt, err);
     return rc == 0 ? tasks[attempt->order.kind](attempt, result, err) : rc;

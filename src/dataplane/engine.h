@@ -1,6 +1,6 @@
 /* The data-plane engine of a node: takes orders, carries them out on threads of its own, and reports.
  *
- * An order is one attempt of a task: freeze, send, receive, seal, release, restore, verify or forget (DESIGN.md section
+ * An order is one attempt of a task: freeze, send, receive, seal, release, restore, verify, forget or rescore (DESIGN.md section
  * 7). It is told by (job, task, attempt). At most one attempt of a (job, task) is active: an order with a newer attempt
  * cancels the one that runs and takes its place, an older one is refused, the same one again changes nothing (one that
  * has ended reports its end again, as long as it is remembered). The engine never decides; it knows no cluster state
@@ -66,6 +66,7 @@ enum far_engine_kind {
     FAR_ENGINE_RESTORE = 6,
     FAR_ENGINE_VERIFY = 7,
     FAR_ENGINE_FORGET = 8,
+    FAR_ENGINE_RESCORE = 12,
 };
 
 struct far_engine_disk {
@@ -173,6 +174,19 @@ struct far_engine_missed {
     uint64_t block_count;
 };
 
+/* struct far_sub_signal in plain C: what the detector says of a disk (signal.h). */
+struct far_engine_signal {
+    uint32_t disk_index;
+    uint32_t detector;
+    uint32_t score;
+    uint32_t at_once;
+    uint32_t by_and_by;
+    uint64_t evidence;
+    uint64_t changed_blocks;
+    uint64_t low_to_high_blocks;
+    uint64_t calm_point_id;
+};
+
 /* struct far_sub_report_item in plain C; counters are totals of the attempt. */
 struct far_engine_report {
     uint64_t job_id;
@@ -209,6 +223,8 @@ struct far_engine_report {
     uint64_t missed_block_count; /* audited, and changed */
     struct far_engine_missed missed[FAR_ENGINE_MISSED_MAX];
     size_t missed_count;
+    struct far_engine_signal signals[FAR_ENGINE_DISKS_MAX]; /* done, of a seal or rescore */
+    size_t signal_count;
     char resync_reason[200]; /* why the list could not be used, in the platform's words; "": it was, or there is none */
 };
 

@@ -124,6 +124,7 @@ int far_run_release(struct far_attempt *attempt, struct far_engine_report *resul
 int far_run_send(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 int far_run_receive(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 int far_run_seal(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+int far_run_rescore(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 int far_run_forget(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 int far_run_restore(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 int far_run_verify(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);

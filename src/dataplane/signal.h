@@ -108,6 +108,7 @@ struct far_signal_score {
     uint32_t at_once;    /* of this increment alone, against what is usual on this disk */
     uint32_t by_and_by;  /* of this and those before it together */
     uint64_t evidence;   /* of this increment: the sum that scores are made of */
+    uint32_t rising;     /* increments since the last calm point before what the score rests on, this one included; 0: it is calm */
 };
 /* history: increments of the same disk before this one, the newest first. */
 void far_signal_detect(const struct far_signal_features *features, const struct far_signal_features *history, size_t history_count,

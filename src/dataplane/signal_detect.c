@@ -12,8 +12,8 @@ enum {
     WOVEN_PAGES = 4,    /* are evidence of one */
     WOVEN_MOST = 400,
     OPAQUE_SHARE = 50,  /* random pages to a structured one: nothing but cipher text is written here */
-    AT_ONCE = 24,       /* evidence of one increment that gives the score 500 */
-    BY_AND_BY = 48,     /* of all that are looked at, above what is usual */
+    AT_ONCE = 20,       /* evidence of one increment that gives the score 500 */
+    BY_AND_BY = 40,     /* of all that are looked at, above what is usual */
 };
 
 static uint64_t became(const struct far_signal_features *features, unsigned klass)
@@ -62,6 +62,17 @@ static uint64_t usual_evidence(const uint64_t *all, size_t count)
     return sorted[rest / 2];
 }
 
+/* How many increments the rise has taken: back to the first before which a while was calm. before: evidence, newest first. */
+static uint32_t rising(const uint64_t *before, size_t count, uint64_t usual)
+{
+    enum { CALM = 6 }; /* so many in a row */
+    size_t last = 0;
+    for (size_t i = 0; i < count && i < last + CALM; i++) {
+        last = before[i] > usual ? i + 1 : last;
+    }
+    return (uint32_t)(1 + last);
+}
+
 static uint32_t score_of(uint64_t sum, uint64_t half)
 {
     return (uint32_t)(sum * FAR_SIGNAL_SCORE_MAX / (sum + half));
@@ -83,6 +94,7 @@ void far_signal_detect(const struct far_signal_features *features, const struct 
     *ret_score = (struct far_signal_score){.detector = FAR_SIGNAL_DETECTOR_VERSION,
                                            .evidence = now,
                                            .at_once = score_of(above, AT_ONCE),
-                                           .by_and_by = now > usual ? score_of(sum, BY_AND_BY) : 0};
+                                           .by_and_by = now > usual ? score_of(sum, BY_AND_BY) : 0,
+                                           .rising = now > usual ? rising(before, count, usual) : 0};
     ret_score->score = ret_score->at_once > ret_score->by_and_by ? ret_score->at_once : ret_score->by_and_by;
 }

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-enum { VERSION = 0, HEAD_BYTES = 24, DISK_BYTES = 24, INCREMENT_BYTES = 8, VALUES_MAX = 256, BEFORE_MAX = 4096 };
+enum { VERSION = 0, HEAD_BYTES = 24, DISK_BYTES = 16, INCREMENT_BYTES = 16, VALUES_MAX = 256, BEFORE_MAX = 4096 };
 static const char magic[8] = "FARSIGN0";
 
 /* ---- bytes ---- */
@@ -44,11 +44,12 @@ static bool get_number(struct far_slice *rest, uint64_t *ret)
     return false;
 }
 
-static int encode_increment(const struct far_signal_features *features, struct far_buf *buf)
+static int encode_increment(const struct far_signal_features *features, uint64_t since, struct far_buf *buf)
 {
     uint8_t bytes[INCREMENT_BYTES];
-    far_put_le32(bytes, features->version);
-    far_put_le32(bytes + 4, FAR_SIGNAL_FEATURE_COUNT);
+    far_put_le64(bytes, since);
+    far_put_le32(bytes + 8, features->version);
+    far_put_le32(bytes + 12, FAR_SIGNAL_FEATURE_COUNT);
     int rc = far_buf_append(buf, bytes, sizeof bytes);
     for (size_t i = 0; rc == 0 && i < FAR_SIGNAL_FEATURE_COUNT; i++) {
         rc = put_number(buf, features->values[i]);
@@ -68,12 +69,12 @@ int far_signal_encode(const struct far_signal_point *point, struct far_buf *buf,
         const struct far_signal_disk *disk = &point->disks[i];
         uint32_t count = disk->since_point != 0 ? 1 + disk->history_count : 0;
         far_put_le64(bytes, disk->disk_id);
-        far_put_le64(bytes + 8, disk->since_point);
-        far_put_le32(bytes + 16, count);
-        far_put_le32(bytes + 20, 0);
+        far_put_le32(bytes + 8, count);
+        far_put_le32(bytes + 12, 0);
         rc = far_buf_append(buf, bytes, DISK_BYTES);
         for (uint32_t k = 0; rc == 0 && k < count; k++) {
-            rc = encode_increment(k == 0 ? &disk->features : &disk->history[k - 1], buf);
+            rc = k == 0 ? encode_increment(&disk->features, disk->since_point, buf)
+                        : encode_increment(&disk->history[k - 1], disk->history_since[k - 1], buf);
         }
     }
     far_put_le64(bytes, far_hash64(buf->data, buf->len));
@@ -81,14 +82,15 @@ int far_signal_encode(const struct far_signal_point *point, struct far_buf *buf,
     return rc == 0 ? 0 : far_fail(err, FAR_LIMIT, "no room for the signal of a point");
 }
 
-static bool decode_increment(struct far_slice *rest, struct far_signal_features *ret)
+static bool decode_increment(struct far_slice *rest, struct far_signal_features *ret, uint64_t *ret_since)
 {
     if (rest->len < INCREMENT_BYTES) {
         return false;
     }
-    uint32_t count = far_get_le32(rest->data + 4);
-    bool good = count <= VALUES_MAX;
-    *ret = (struct far_signal_features){.version = far_get_le32(rest->data)};
+    uint32_t count = far_get_le32(rest->data + 12);
+    *ret_since = far_get_le64(rest->data);
+    bool good = count <= VALUES_MAX && *ret_since != 0;
+    *ret = (struct far_signal_features){.version = far_get_le32(rest->data + 8)};
     *rest = far_slice(rest->data + INCREMENT_BYTES, rest->len - INCREMENT_BYTES);
     for (uint32_t i = 0; good && i < count; i++) {
         uint64_t value = 0;
@@ -105,15 +107,15 @@ static bool decode_disk(struct far_slice *rest, struct far_signal_disk *ret)
     if (rest->len < DISK_BYTES) {
         return false;
     }
-    uint32_t count = far_get_le32(rest->data + 16);
+    uint32_t count = far_get_le32(rest->data + 8);
     memset(ret, 0, sizeof *ret);
     ret->disk_id = far_get_le64(rest->data);
-    ret->since_point = far_get_le64(rest->data + 8);
     ret->history_count = count > 0 ? count - 1 : 0;
     *rest = far_slice(rest->data + DISK_BYTES, rest->len - DISK_BYTES);
-    bool good = count <= 1 + FAR_SIGNAL_HISTORY_MAX && (count != 0) == (ret->since_point != 0);
+    bool good = count <= 1 + FAR_SIGNAL_HISTORY_MAX;
     for (uint32_t k = 0; good && k < count; k++) {
-        good = decode_increment(rest, k == 0 ? &ret->features : &ret->history[k - 1]);
+        good = k == 0 ? decode_increment(rest, &ret->features, &ret->since_point)
+                      : decode_increment(rest, &ret->history[k - 1], &ret->history_since[k - 1]);
     }
     return good;
 }
@@ -239,7 +241,9 @@ static void take_history(struct making *making, struct far_signal_disk *disk)
         if (before->disk_id == disk->disk_id && before->since_point != 0) {
             uint32_t rest = before->history_count < FAR_SIGNAL_HISTORY_MAX ? before->history_count : FAR_SIGNAL_HISTORY_MAX - 1;
             disk->history[0] = before->features;
+            disk->history_since[0] = before->since_point;
             memcpy(disk->history + 1, before->history, rest * sizeof before->history[0]);
+            memcpy(disk->history_since + 1, before->history_since, rest * sizeof before->history_since[0]);
             disk->history_count = 1 + rest;
         }
     }
@@ -348,4 +352,12 @@ void far_signal_judge(const struct far_signal_disk *disk, struct far_signal_scor
     if (disk->since_point != 0) {
         far_signal_detect(&disk->features, disk->history, disk->history_count, ret_score);
     }
+}
+
+uint64_t far_signal_calm_point(const struct far_signal_disk *disk, const struct far_signal_score *score)
+{
+    if (score->rising == 0 || score->rising > disk->history_count + 1) {
+        return 0;
+    }
+    return score->rising == 1 ? disk->since_point : disk->history_since[score->rising - 2];
 }

@@ -15,6 +15,7 @@ struct far_signal_disk {
     uint32_t history_count;
     struct far_signal_features features;
     struct far_signal_features history[FAR_SIGNAL_HISTORY_MAX]; /* of the increments before, newest first: their points may be gone */
+    uint64_t history_since[FAR_SIGNAL_HISTORY_MAX]; /* of each, the point before */
 };
 struct far_signal_point {
     uint64_t point_id;
@@ -34,6 +35,8 @@ int far_signal_make(struct far_vault *vault, uint64_t point_id, bool (*stop)(voi
                     struct far_signal_point *ret_point, struct far_error *err);
 /* FAR_NOT_FOUND: nothing is kept of this point; FAR_CORRUPT. */
 int far_signal_load(struct far_vault *vault, uint64_t point_id, struct far_signal_point *ret_point, struct far_error *err);
+/* The last point before what the score rests on began; 0: it rests on nothing. */
+uint64_t far_signal_calm_point(const struct far_signal_disk *disk, const struct far_signal_score *score);
 /* ret_score->detector 0: the disk has no features. */
 void far_signal_judge(const struct far_signal_disk *disk, struct far_signal_score *ret_score);
 

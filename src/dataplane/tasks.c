@@ -2,6 +2,7 @@
 #include "dataplane/engine_local.h"
 
 #include "base/clock.h"
+#include "dataplane/signal_store.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,12 +90,54 @@ int far_run_release(struct far_attempt *attempt, struct far_engine_report *resul
 
 /* ---- target ---- */
 
+enum { JUDGED_MS_MAX = 2000 }; /* so long a point that is sealed waits for its signal to be announced; a rescore has all the time */
+
 static void copy_text(char *to, size_t size, const char *from)
 {
     size_t len = strlen(from);
     len = len < size ? len : size - 1;
     memcpy(to, from, len);
     to[len] = '\0';
+}
+
+/* The signal of a sealed point, kept and reported. */
+struct judging {
+    struct far_attempt *attempt;
+    uint64_t until_ms; /* 0: no bound */
+};
+
+static bool judged_long_enough(void *arg)
+{
+    const struct judging *judging = arg;
+    return far_attempt_stopped(judging->attempt) || (judging->until_ms != 0 && far_clock_monotonic_ms() > judging->until_ms);
+}
+
+static int judge(struct far_attempt *attempt, uint64_t ms_max, struct far_engine_report *result, struct far_error *err)
+{
+    struct judging judging = {.attempt = attempt, .until_ms = ms_max != 0 ? far_clock_monotonic_ms() + ms_max : 0};
+    struct far_signal_point *point = malloc(sizeof *point);
+    int rc = point != NULL ? far_signal_make(attempt->engine->vault, attempt->order.point_id, judged_long_enough, &judging, point, err)
+                           : far_fail(err, FAR_LIMIT, "no memory for the signal");
+    for (uint32_t i = 0; rc == 0 && i < point->disk_count && i < FAR_ENGINE_DISKS_MAX; i++) {
+        const struct far_signal_disk *disk = &point->disks[i];
+        struct far_signal_score score;
+        far_signal_judge(disk, &score);
+        if (score.detector != 0) {
+            result->signals[result->signal_count++] = (struct far_engine_signal){
+                .disk_index = i,
+                .detector = score.detector,
+                .score = score.score,
+                .at_once = score.at_once,
+                .by_and_by = score.by_and_by,
+                .evidence = score.evidence,
+                .changed_blocks = disk->features.values[FAR_SIGNAL_changed_blocks],
+                .low_to_high_blocks = disk->features.values[FAR_SIGNAL_low_to_high_blocks],
+                .calm_point_id = far_signal_calm_point(disk, &score),
+            };
+        }
+    }
+    free(point);
+    return rc;
 }
 
 int far_run_seal(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
@@ -134,7 +177,17 @@ int far_run_seal(struct far_attempt *attempt, struct far_engine_report *result, 
         rc = far_vault_seal(attempt->engine->vault, manifest, err);
     }
     free(manifest);
+    if (rc == 0) { /* the point is good whatever becomes of its signal */
+        judge(attempt, JUDGED_MS_MAX, result, NULL);
+    }
     return rc;
+}
+
+int far_run_rescore(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
+{
+    const struct far_domain *domain;
+    int rc = far_attempt_domain(attempt, &domain, result, err);
+    return rc == 0 ? judge(attempt, 0, result, err) : rc;
 }
 
 int far_run_forget(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)

@@ -91,6 +91,7 @@ int far_evolve_checkpoint_created(struct far_step *step, const struct far_ev_che
         if (member.point_id != 0) {
             struct far_row_point point;
             FAR_TRY(far_row_need(step, &far_schema_row_point, member.point_id, &point));
+            row.score = point.score > row.score ? point.score : row.score;
             point.holds++;
             FAR_TRY(far_row_put(step, &far_schema_row_point, point.id, &point));
         }
@@ -155,6 +156,20 @@ int far_decide_checkpoint_verify(struct far_step *step, const struct far_cmd_che
         return far_reject(step, FAR_NOT_FOUND, "checkpoint %llu has no recovery point to verify", FAR_LLU(row.id));
     }
     return far_checkpoint_job(step, &row, FAR_job_kind_verify);
+}
+
+int far_decide_checkpoint_rescore(struct far_step *step, const struct far_cmd_checkpoint_rescore *cmd)
+{
+    struct far_row_checkpoint row;
+    uint64_t first_workload_id;
+    size_t points;
+    FAR_TRY(far_checkpoint_find(step, cmd->checkpoint_id, &row));
+    FAR_TRY(far_move_id(step, &far_table_checkpoint, (size_t)row.state, VERIFY, cmd->checkpoint_id, NULL)); /* it is read, too */
+    FAR_TRY(survey(step, row.id, &first_workload_id, &points));
+    if (points == 0) {
+        return far_reject(step, FAR_NOT_FOUND, "checkpoint %llu has no recovery point to judge", FAR_LLU(row.id));
+    }
+    return far_checkpoint_job(step, &row, FAR_job_kind_rescore);
 }
 
 /* ---- removal ---- */

@@ -89,7 +89,9 @@ static int add_point(struct far_step *step, struct batch *batch, const struct fa
                      const struct far_row_point *point)
 {
     bool is_verify = job->kind == FAR_job_kind_verify, spreads;
-    uint64_t other = job->kind == FAR_job_kind_lock ? FAR_task_kind_lock : FAR_task_kind_forget;
+    uint64_t other = job->kind == FAR_job_kind_lock      ? FAR_task_kind_lock
+                     : job->kind == FAR_job_kind_rescore ? FAR_task_kind_rescore
+                                                         : FAR_task_kind_forget;
     uint64_t count = is_verify ? point->disk_count : 1;
     FAR_TRY(far_level_spreads(step, &spreads));
     for (uint64_t d = 0; d < count; d++) {

@@ -1,6 +1,6 @@
 /* Jobs whose tasks stand side by side, one a disk or one a workload, on the node whose vault holds the point: recover (restore), verify,
- * forget, lock; or one a vault, on its node: reclaim, measure. A failed restore ends the others of its workload; a failed verification
- * does not, so that all damage is found. */
+ * forget, lock, rescore; or one a vault, on its node: reclaim, measure. A failed restore ends the others of its workload; a failed
+ * verification does not, so that all damage is found. */
 #include "fsm/task.h"
 #include "fsm/vault_row.h"
 

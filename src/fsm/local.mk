@@ -40,6 +40,7 @@ libfsm_la_SOURCES = \
 	src/fsm/plan.c \
 	src/fsm/point.c \
 	src/fsm/retention.c \
+	src/fsm/signal_score.c \
 	src/fsm/query.c src/fsm/query.h \
 	src/fsm/query_limits.c \
 	src/fsm/query_orders.c \

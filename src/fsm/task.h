@@ -82,6 +82,7 @@ struct far_group {
     struct far_row_task *tasks;  /* in the order of their numbers */
     struct far_changes *changes; /* what to emit */
     bool is_sealed;              /* in this step: its point is to be made */
+    const struct far_list *signals; /* in this step: what the node's detector says of the point that was sealed or judged; or NULL */
     bool was_over;               /* before this step */
 };
 /* The places of a replication's tasks in its group. */
@@ -138,6 +139,8 @@ int far_tasks_cancel(struct far_step *step, uint64_t job_id);
 /* ---- point.c ---- */
 /* Emit the recovery point of a group whose seal is done. */
 int far_point_create(struct far_step *step, const struct far_group *g);
+/* signal_score.c: what a node's detector says of a point (struct far_sub_signal, by disk index); NULL or empty: nothing. */
+int far_point_score(struct far_step *step, uint64_t point_id, const struct far_list *signals);
 /* Emit the result of a verification whose tasks are all over. */
 int far_point_verified(struct far_step *step, const struct far_group *g);
 

@@ -66,6 +66,9 @@ static int end(struct far_step *step, struct work *work)
     for (struct far_group *g = work->first; g != NULL; g = g->next) {
         if (g->is_sealed) {
             FAR_TRY(far_point_create(step, g));
+            FAR_TRY(far_point_score(step, g->tasks[FAR_AT_SEAL].point_id, g->signals));
+        } else if (g->job.kind == FAR_job_kind_rescore) {
+            FAR_TRY(far_point_score(step, g->tasks[0].point_id, g->signals));
         } else if (g->job.kind == FAR_job_kind_verify && !g->was_over && is_over(g)) {
             FAR_TRY(far_point_verified(step, g));
         }
@@ -95,6 +98,7 @@ static int report_one(struct far_step *step, struct work *work, const struct far
     if (item->state == FAR_report_state_running) {
         return 0;
     }
+    g->signals = item->state == FAR_report_state_done ? &item->signals : NULL;
     if (item->state == FAR_report_state_failed) {
         return far_group_failed(step, g, at, item);
     }

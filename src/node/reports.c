@@ -143,6 +143,7 @@ struct item_lists {
     struct far_sub_disk_found *found;
     struct far_sub_block_range *missed;
     struct far_sub_figures *figures;
+    struct far_sub_signal *signals;
 };
 
 /* Of a transfer; others have none. */
@@ -158,6 +159,23 @@ static struct far_list to_figures(const struct far_engine_figures *f, struct far
     bool has = f->bytes_read != 0 || f->bytes_zero != 0 || f->bytes_known != 0 || f->bytes_wanted != 0 || f->window_bytes != 0 ||
                f->streams != 0 || f->bottleneck != FAR_ENGINE_UNKNOWN;
     return (struct far_list){.items = figures, .count = has};
+}
+
+static struct far_list to_signals(const struct far_engine_report *r, struct far_sub_signal *signals)
+{
+    for (size_t i = 0; i < r->signal_count; i++) {
+        const struct far_engine_signal *from = &r->signals[i];
+        signals[i] = (struct far_sub_signal){.disk_index = from->disk_index,
+                                             .detector = from->detector,
+                                             .score = from->score,
+                                             .at_once = from->at_once,
+                                             .by_and_by = from->by_and_by,
+                                             .evidence = from->evidence,
+                                             .changed_blocks = from->changed_blocks,
+                                             .low_to_high_blocks = from->low_to_high_blocks,
+                                             .calm_point_id = from->calm_point_id};
+    }
+    return (struct far_list){.items = signals, .count = r->signal_count};
 }
 
 /* The item borrows from the entry; its lists go into `lists`. */
@@ -208,6 +226,7 @@ static struct far_sub_report_item to_item(const struct entry *e, const struct it
         .domain_id = r->domain_id,
         .domain_generation = r->domain_generation,
         .figures = to_figures(&r->figures, lists->figures),
+        .signals = to_signals(r, lists->signals),
     };
 }
 
@@ -215,7 +234,7 @@ static struct far_sub_report_item to_item(const struct entry *e, const struct it
 static size_t item_bytes(const struct entry *e)
 {
     return 480 + strlen(e->report.error_message) + strlen(e->report.resync_reason) + e->report.disk_count * 310 +
-           e->report.missed_count * 24;
+           e->report.missed_count * 24 + e->report.signal_count * 96;
 }
 
 /* Fill items from what is fresh; arena holds the lists of disks. */
@@ -234,8 +253,9 @@ static size_t gather(struct far_reports *reports, struct far_arena *arena, struc
             .found = far_arena_alloc(arena, e->report.disk_count * sizeof *lists.found),
             .missed = far_arena_alloc(arena, e->report.missed_count * sizeof *lists.missed),
             .figures = far_arena_alloc(arena, sizeof *lists.figures),
+            .signals = far_arena_alloc(arena, (e->report.signal_count + 1) * sizeof *lists.signals),
         };
-        if (lists.found == NULL || lists.missed == NULL || lists.figures == NULL) {
+        if (lists.found == NULL || lists.missed == NULL || lists.figures == NULL || lists.signals == NULL) {
             continue; /* the next batch has room */
         }
         bytes += item_bytes(e);

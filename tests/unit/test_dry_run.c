@@ -15,7 +15,7 @@ static struct far_test_https *c;
 static struct world w;
 static char auth[256];
 static char job_path[64], checkpoint_path[64], verify_path[64], token_path[64], alert_path[64], preserve_path[64], unpreserve_path[64],
-    lock_path[64];
+    lock_path[64], rescore_path[64];
 
 static const uint8_t secret[32] = {5}; /* of the token that the test shows */
 static const char key_header[] = "Idempotency-Key: 00112233445566778899aabbccddeeff\r\n";
@@ -137,6 +137,7 @@ static void make_world(void)
     snprintf(preserve_path, sizeof preserve_path, "/v1/checkpoints/%llu/preserve", (unsigned long long)checkpoint_id);
     snprintf(lock_path, sizeof lock_path, "/v1/checkpoints/%llu/lock", (unsigned long long)checkpoint_id);
     snprintf(unpreserve_path, sizeof unpreserve_path, "/v1/checkpoints/%llu/unpreserve", (unsigned long long)preserved_id);
+    snprintf(rescore_path, sizeof rescore_path, "/v1/checkpoints/%llu/rescore", (unsigned long long)checkpoint_id);
     snprintf(verify_path, sizeof verify_path, "/v1/checkpoints/%llu/verify", (unsigned long long)checkpoint_id);
     snprintf(alert_path, sizeof alert_path, "/v1/alerts/%llu/ack", (unsigned long long)alert_id);
     snprintf(token_path, sizeof token_path, "/v1/tokens/%llu", (unsigned long long)token_id);
@@ -222,6 +223,7 @@ static const struct trial trials[] = {
     {"POST", "/v1/jobs/{id}/cancel", job_path, NULL},
     {"DELETE", "/v1/checkpoints/{id}", checkpoint_path, NULL},
     {"POST", "/v1/checkpoints/{id}/verify", verify_path, NULL},
+    {"POST", "/v1/checkpoints/{id}/rescore", rescore_path, NULL},
     {"POST", "/v1/tokens", "/v1/tokens",
      "{\"name\":\"t\",\"purpose\":\"api\","
      "\"secret\":\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"}"},
