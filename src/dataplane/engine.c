@@ -134,6 +134,9 @@ static void attempt_free(struct far_attempt *attempt)
     pthread_mutex_destroy(&attempt->mutex);
     pthread_mutex_destroy(&attempt->report_mutex);
     explicit_bzero(&attempt->order.domain, sizeof attempt->order.domain);
+    if (attempt->order.vault_domains != NULL) {
+        explicit_bzero((void *)attempt->order.vault_domains, attempt->order.vault_domain_count * sizeof attempt->order.vault_domains[0]);
+    }
     far_arena_done(&attempt->arena);
     free(attempt);
 }

@@ -31,6 +31,7 @@ enum {
     FAR_ENGINE_REMEMBERED_MAX = 512, /* ended attempts whose end can be reported again */
     FAR_ENGINE_DISKS_MAX = 60,       /* of one order */
     FAR_ENGINE_MISSED_MAX = 64,      /* ranges of one report; beyond, the last one reaches over all the rest */
+    FAR_ENGINE_ERASED_MAX = 32,      /* domains that one report says are erased; the others come with the next one */
     FAR_ENGINE_LIMITS_MAX = 1000,    /* plans with a bandwidth limit of their own */
 };
 
@@ -82,6 +83,13 @@ struct far_engine_point_disk {
     uint8_t root[32];
 };
 
+/* What walks a whole vault brings every domain that it holds; of a destroyed one nothing but its name, for the vault to erase it. */
+struct far_engine_vault_domain {
+    uint64_t id; /* in the log */
+    bool destroyed;
+    struct far_domain_keys keys;
+};
+
 /* struct far_sub_order in plain C. Strings and lists are borrowed for far_engine_start; a NULL string is an empty
  * one. */
 struct far_engine_order {
@@ -129,6 +137,8 @@ struct far_engine_order {
     bool full;
     uint64_t due_ms; /* send, receive: when the promised RPO is broken, cluster time; 0: nothing is promised. Of the
                       * transfers that wait for memory, the one that is due first goes first */
+    const struct far_engine_vault_domain *vault_domains;
+    size_t vault_domain_count;
     uint64_t domain_id; /* in the log; into the report of what touched it in a vault */
     bool has_domain; /* the plan's dedup domain is a keyed one */
     struct far_domain_keys domain; /* send: uuid, name and secret alone (generation 0); at the target all of it */
@@ -210,6 +220,8 @@ struct far_engine_report {
     int error_class;         /* enum far_class; FAR_OK but on failed */
     char error_message[400]; /* for the operator */
     uint64_t blocks_damaged;
+    uint64_t erased_domains[FAR_ENGINE_ERASED_MAX]; /* done: destroyed, and erased in this vault */
+    size_t erased_domain_count;
     uint64_t domain_id;
     uint64_t domain_generation; /* done, of what touched a keyed domain: of the key that its file in this vault is sealed with */
     bool full;     /* send: every byte of the view was hashed in this attempt */

@@ -156,6 +156,9 @@ int far_engine_check_order(const struct far_engine *engine, const struct far_eng
 /* The domain of the order in this node's vault; its generation into result (may be NULL). Errors as far_vault_domain_open(). */
 int far_attempt_domain(struct far_attempt *attempt, const struct far_domain **ret_domain, struct far_engine_report *result,
                        struct far_error *err);
+/* Opens every domain that the order brings for the whole vault, and erases those that were destroyed. One that does not open stays
+ * closed: it is found where it is needed. */
+void far_attempt_vault_domains(struct far_attempt *attempt, struct far_engine_report *result);
 int far_attempt_copy_order(struct far_attempt *attempt, const struct far_engine_order *order, struct far_error *err);
 
 /* engine_reports.c */

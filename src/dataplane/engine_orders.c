@@ -38,6 +38,21 @@ int far_attempt_domain(struct far_attempt *attempt, const struct far_domain **re
     return rc;
 }
 
+void far_attempt_vault_domains(struct far_attempt *attempt, struct far_engine_report *result)
+{
+    const struct far_engine_order *order = &attempt->order;
+    const struct far_domain *domain;
+    for (size_t i = 0; i < order->vault_domain_count; i++) {
+        const struct far_engine_vault_domain *brought = &order->vault_domains[i];
+        if (!brought->destroyed) {
+            (void)far_vault_domain_open(attempt->engine->vault, &brought->keys, &domain, NULL);
+        } else if (far_vault_domain_destroy(attempt->engine->vault, brought->keys.uuid, NULL) == 0 &&
+                   result->erased_domain_count < FAR_ENGINE_ERASED_MAX) {
+            result->erased_domains[result->erased_domain_count++] = brought->id;
+        }
+    }
+}
+
 static const char *copy_string(struct far_arena *arena, const char *text)
 {
     size_t len = text != NULL ? strlen(text) : 0;
@@ -52,7 +67,11 @@ static int copy_lists(struct far_arena *arena, struct far_engine_order *order, s
 {
     struct far_engine_disk *disks = far_arena_alloc(arena, (order->disk_count + 1) * sizeof *disks);
     struct far_engine_point_disk *points = far_arena_alloc(arena, (order->point_disk_count + 1) * sizeof *points);
-    bool complete = disks != NULL && points != NULL;
+    struct far_engine_vault_domain *domains = far_arena_alloc(arena, (order->vault_domain_count + 1) * sizeof *domains);
+    bool complete = disks != NULL && points != NULL && domains != NULL;
+    if (complete && order->vault_domain_count > 0) {
+        memcpy(domains, order->vault_domains, order->vault_domain_count * sizeof *domains);
+    }
     for (size_t i = 0; complete && i < order->disk_count; i++) {
         disks[i].name = copy_string(arena, order->disks[i].name);
         disks[i].locator = copy_string(arena, order->disks[i].locator);
@@ -65,6 +84,7 @@ static int copy_lists(struct far_arena *arena, struct far_engine_order *order, s
     }
     order->disks = disks;
     order->point_disks = points;
+    order->vault_domains = domains;
     return complete ? 0 : far_fail(err, FAR_LIMIT, "no memory for an order");
 }
 

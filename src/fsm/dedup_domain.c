@@ -8,20 +8,24 @@
 #include "base/date.h"
 
 enum { ABSENT, ACTIVE, DESTROYED };
-enum { CREATE, ROTATE, DESTROY, USE, SEALED };
+enum { CREATE, ROTATE, DESTROY, USE, SEALED, ERASED };
 static const char *const states[] = {"absent", "active", "destroyed"};
-static const char *const inputs[] = {"domain_create", "domain_rotate", "domain_destroy", "a plan or point uses it", "a vault is sealed"};
+static const char *const inputs[] = {"domain_create", "domain_rotate", "domain_destroy", "a plan or point uses it", "a vault is sealed",
+                                     "a vault has erased it"};
 #define NONE FAR_REJECT(FAR_NOT_FOUND, "does not exist")
 #define TAKEN FAR_REJECT(FAR_CONFLICT, "exists already; choose another name")
+#define LIVES FAR_REJECT(FAR_INTERNAL, "is active, and a vault has erased it")
 #define OVER FAR_REJECT(FAR_CONFLICT, "was destroyed: its keys are gone, and what it held with them")
-static const struct far_cell cells[3][5] = {
-    [ABSENT] = {[CREATE] = FAR_MOVE(ACTIVE), [ROTATE] = NONE, [DESTROY] = NONE, [USE] = NONE, [SEALED] = NONE},
+static const struct far_cell cells[3][6] = {
+    [ABSENT] = {[CREATE] = FAR_MOVE(ACTIVE), [ROTATE] = NONE, [DESTROY] = NONE, [USE] = NONE, [SEALED] = NONE, [ERASED] = NONE},
     [ACTIVE] = {[CREATE] = TAKEN,
                 [ROTATE] = FAR_MOVE(ACTIVE),
                 [DESTROY] = FAR_MOVE(DESTROYED),
                 [USE] = FAR_MOVE(ACTIVE),
-                [SEALED] = FAR_MOVE(ACTIVE)},
-    [DESTROYED] = {[CREATE] = TAKEN, [ROTATE] = OVER, [DESTROY] = OVER, [USE] = OVER, [SEALED] = OVER},
+                [SEALED] = FAR_MOVE(ACTIVE),
+                [ERASED] = LIVES},
+    [DESTROYED] = {[CREATE] = TAKEN, [ROTATE] = OVER, [DESTROY] = OVER, [USE] = OVER, [SEALED] = OVER,
+                   [ERASED] = FAR_MOVE(DESTROYED)},
 };
 const struct far_table far_table_domain = FAR_TABLE("dedup domain", states, inputs, cells);
 
@@ -299,6 +303,26 @@ int far_evolve_domain_destroyed(struct far_step *step, const struct far_ev_domai
     row.sealed_secret = far_slice(NULL, 0);
     FAR_TRY(drop_keys(step, row.id, UINT64_MAX));
     return store(step, &row);
+}
+
+int far_domain_erased(struct far_step *step, uint64_t node_id, uint64_t domain_id)
+{
+    struct far_row_domain row;
+    struct far_row_domain_vault vault;
+    struct far_key key = far_key_pair(&far_schema_row_domain_vault, domain_id, node_id);
+    struct far_ev_domain_vault_erased ev = {.domain_id = domain_id, .node_id = node_id};
+    FAR_TRY(look(step, domain_id, &row));
+    int rc = state_of(&row) == DESTROYED ? far_key_find(step, &far_schema_row_domain_vault, &key, &vault) : FAR_NOT_FOUND;
+    return rc == 0 ? far_emit(step, &far_schema_ev_domain_vault_erased, &ev) : rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+int far_evolve_domain_vault_erased(struct far_step *step, const struct far_ev_domain_vault_erased *ev)
+{
+    struct far_row_domain row;
+    struct far_key key = far_key_pair(&far_schema_row_domain_vault, ev->domain_id, ev->node_id);
+    FAR_TRY(look(step, ev->domain_id, &row));
+    FAR_TRY(far_move_id(step, &far_table_domain, state_of(&row), ERASED, ev->domain_id, NULL));
+    return far_key_del(step, &far_schema_row_domain_vault, &key);
 }
 
 /* ---- who uses it ---- */

@@ -15,6 +15,8 @@ int far_domain_points(struct far_step *step, uint64_t domain_id, int delta);
 int far_domain_lock(struct far_step *step, uint64_t domain_id, uint64_t until_ms);
 /* In evolve: the node is removed, and its vault with it. */
 int far_domain_node_gone(struct far_step *step, uint64_t node_id);
+/* In decide: a node's report says that its vault has erased a destroyed domain. */
+int far_domain_erased(struct far_step *step, uint64_t node_id, uint64_t domain_id);
 /* In decide: a node's report says with which generation its vault is sealed. */
 int far_domain_seen(struct far_step *step, uint64_t node_id, uint64_t domain_id, uint64_t generation);
 

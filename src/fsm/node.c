@@ -343,6 +343,10 @@ static int see_domains(struct far_step *step, const struct far_row_node *row, co
         if (item[i].domain_id != 0 && item[i].state == FAR_report_state_done) {
             FAR_TRY(far_domain_seen(step, row->id, item[i].domain_id, item[i].domain_generation));
         }
+        const uint64_t *erased = item[i].erased_domain_ids.items;
+        for (size_t k = 0; k < item[i].erased_domain_ids.count; k++) {
+            FAR_TRY(far_domain_erased(step, row->id, erased[k]));
+        }
     }
     return 0;
 }

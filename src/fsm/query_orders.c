@@ -233,12 +233,13 @@ static int list_domains(struct context *c, uint64_t node_id, struct far_sub_orde
         struct far_row_domain_vault held;
         struct far_key key = far_key_pair(&far_schema_row_domain_vault, row.id, node_id);
         rc = far_key_find(c->step, &far_schema_row_domain_vault, &key, &held);
-        if (rc == 0 && row.state != FAR_domain_state_destroyed) {
+        if (rc == 0) { /* a destroyed one too: the vault is to erase it */
             domains[count++] = (struct far_sub_order_domain){.id = row.id, .name = row.name, .uuid = row.uuid};
         }
         rc = rc == FAR_NOT_FOUND ? 0 : rc;
     }
     order->domains = (struct far_list){.items = domains, .count = count};
+    order->recovery_public_key = c->cluster.recovery_public_key;
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 

@@ -69,24 +69,39 @@ static bool secret_from(struct far_slice slice, uint8_t secret[32])
     return slice.len == 32;
 }
 
-/* The order's own domain: the first one. */
-static int convert_domain(const struct far_sub_order *order, struct far_engine_order *out, struct far_error *err)
+/* false: it has no secret, for it was destroyed. */
+static bool convert_keys(const struct far_sub_order *order, const struct far_sub_order_domain *domain, struct far_domain_keys *keys)
 {
-    const struct far_sub_order_domain *domain = order->domains.items;
-    struct far_domain_keys *keys = &out->domain;
-    if (order->domain_id == 0) {
-        return 0;
-    }
-    if (order->domains.count == 0 || domain->uuid.len != 16 || domain->name.len > FAR_DOMAIN_NAME_MAX ||
-        !secret_from(domain->secret, keys->secret)) {
-        return far_fail(err, FAR_DENIED, "its dedup domain was destroyed: nothing of it can be read or written any more");
-    }
-    out->has_domain = true;
-    memcpy(keys->uuid, domain->uuid.data, 16);
-    memcpy(keys->name, domain->name.data, domain->name.len);
+    memcpy(keys->uuid, domain->uuid.data, domain->uuid.len == 16 ? 16 : 0);
+    memcpy(keys->name, domain->name.data, domain->name.len <= FAR_DOMAIN_NAME_MAX ? domain->name.len : 0);
     keys->generation = secret_from(domain->key, keys->key) ? (uint32_t)domain->generation : 0;
     keys->old_generation = secret_from(domain->old_key, keys->old_key) ? (uint32_t)domain->old_generation : 0;
     keys->has_recovery_key = secret_from(order->recovery_public_key, keys->recovery_public);
+    return secret_from(domain->secret, keys->secret) && domain->uuid.len == 16;
+}
+
+/* The order's own domain, the first one; or, of what is about a whole vault, all of them. */
+static int convert_domains(const struct far_sub_order *order, struct far_arena *arena, struct far_engine_order *out, struct far_error *err)
+{
+    const struct far_sub_order_domain *domains = order->domains.items;
+    if (order->domain_id == 0) {
+        struct far_engine_vault_domain *all = far_arena_alloc(arena, (order->domains.count + 1) * sizeof *all);
+        if (all == NULL) {
+            return far_fail(err, FAR_LIMIT, "an order needs too much memory");
+        }
+        memset(all, 0, (order->domains.count + 1) * sizeof *all);
+        for (size_t i = 0; i < order->domains.count; i++) {
+            all[i].id = domains[i].id;
+            all[i].destroyed = !convert_keys(order, &domains[i], &all[i].keys);
+        }
+        out->vault_domains = all;
+        out->vault_domain_count = order->domains.count;
+        return 0;
+    }
+    if (order->domains.count == 0 || !convert_keys(order, domains, &out->domain)) {
+        return far_fail(err, FAR_DENIED, "its dedup domain was destroyed: nothing of it can be read or written any more");
+    }
+    out->has_domain = true;
     out->domain_id = order->domain_id;
     return 0;
 }
@@ -146,7 +161,7 @@ int far_orders_convert(const struct far_sub_order *order, struct far_arena *aren
     if (rc != 0) {
         return far_fail(err, rc, "the disks of an order are %s", rc == FAR_LIMIT ? "too many" : "not well formed");
     }
-    rc = convert_domain(order, &out, err);
+    rc = convert_domains(order, arena, &out, err);
     if (rc == 0) {
         *ret_order = out;
     }

@@ -223,6 +223,7 @@ static struct far_sub_report_item to_item(const struct entry *e, const struct it
         .missed = {.items = lists->missed, .count = r->missed_count},
         .resync_reason = far_slice_str(r->resync_reason),
         .shared = r->shared,
+        .erased_domain_ids = {.items = r->erased_domains, .count = r->erased_domain_count},
         .domain_id = r->domain_id,
         .domain_generation = r->domain_generation,
         .figures = to_figures(&r->figures, lists->figures),

@@ -15,6 +15,7 @@ static void reach_domain(unsigned state)
         domain = MUST(&w, domain_create, DOMAIN_CREATE);
     }
     if (state > 1) {
+        EVENT(domain_vault_sealed, .domain_id = domain, .node_id = target, .generation = 1);
         MUST(&w, domain_destroy, .name = S("d"));
     }
 }
@@ -35,6 +36,9 @@ static void give_domain(unsigned state, unsigned input)
     case 3:
         COMMAND(plan_create, .name = S("q"), .source_site = S("paris"), .target_site = S("lyon"), .workloads = {&member, 1},
                 .domain = S("d"));
+        break;
+    case 5:
+        EVENT(domain_vault_erased, .domain_id = domain, .node_id = target);
         break;
     default:
         EVENT(domain_vault_sealed, .domain_id = domain, .node_id = target, .generation = 1);

@@ -190,6 +190,27 @@ static void what_is_destroyed_stays_so(void **unused)
             .sealed_key = SEALED);
 }
 
+static void a_vault_that_has_erased_a_destroyed_domain_is_named_no_more(void **unused)
+{
+    struct far_sub_report_item item = {
+        .job_id = 1, .task = 1, .attempt = 1, .state = FAR_report_state_done, .erased_domain_ids = {&gold, 1}};
+    struct far_row_domain_vault vault;
+    struct far_key key = far_key(&far_schema_row_domain_vault);
+    seal(target, 1);
+    for (int destroyed = 0; destroyed < 2; destroyed++) { /* what is not destroyed is not erased, whatever a node says */
+        uint64_t sequence = world_row_node(&w, target).sequence + 1;
+        w.actor = far_actor(FAR_ACTOR_NODE, target);
+        MUST(&w, node_report, .node_id = target, .boot = world_row_node(&w, target).boot, .sequence = sequence, .items = {&item, 1});
+        w.actor = 0;
+        key = far_key(&far_schema_row_domain_vault);
+        int rc = far_state_next(&w.state, &far_schema_row_domain_vault, &key, &w.arena, NULL, &vault, &w.err);
+        assert_int_equal(rc, destroyed ? FAR_NOT_FOUND : 0);
+        if (!destroyed) {
+            MUST(&w, domain_destroy, .name = S("gold"));
+        }
+    }
+}
+
 static void nonsense_is_refused(void **unused)
 {
     REFUSED(FAR_INVALID, "plain", domain_create, .name = S("plain"), .uuid = far_slice(box, 16), .sealed_secret = SEALED,
@@ -213,6 +234,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(orders_name_the_domain_and_hold_no_secret, setup, teardown),
         cmocka_unit_test_setup_teardown(keys_stay_while_a_vault_needs_them, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_destroyed_stays_so, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_vault_that_has_erased_a_destroyed_domain_is_named_no_more, setup, teardown),
         cmocka_unit_test_setup_teardown(nonsense_is_refused, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
