@@ -376,6 +376,7 @@ int far_signal_compute(struct far_vault *vault, const struct far_signal_request 
         *look = (struct look){.vault = vault,
                               .request = request,
                               .values = features.values,
+                              .last_changed = UINT64_MAX,
                               .blocks_before = blocks,
                               .blocks_after = blocks + FAR_BLOCK_BYTES,
                               .block = blocks + 2 * (size_t)FAR_BLOCK_BYTES};

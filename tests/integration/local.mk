@@ -39,6 +39,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_compaction.py \
 	tests/integration/test_streams.py \
 	tests/integration/test_replicate.py \
+	tests/integration/test_signal.py \
 	tests/integration/test_allservers_kill.py \
 	tests/integration/test_disks.py \
 	tests/integration/test_change_lists.py \
