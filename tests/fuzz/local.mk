@@ -108,6 +108,10 @@ tests_fuzz_fuzz_transfer_SOURCES = tests/fuzz/fuzz_transfer.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_transfer_LDFLAGS = $(LINK_WITH_FUZZ)
 tests_fuzz_fuzz_transfer_LDADD = libdataplane.la
 
+FUZZ_TARGETS += tests/fuzz/fuzz_domain_file
+tests_fuzz_fuzz_domain_file_SOURCES = tests/fuzz/fuzz_domain_file.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_domain_file_LDFLAGS = $(LINK_WITH_FUZZ)
+tests_fuzz_fuzz_domain_file_LDADD = libdataplane.la
 FUZZ_TARGETS += tests/fuzz/fuzz_source_journal
 tests_fuzz_fuzz_source_journal_SOURCES = tests/fuzz/fuzz_source_journal.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_source_journal_LDFLAGS = $(LINK_WITH_FUZZ)

@@ -1,11 +1,12 @@
 /* vault_driver: a program for the power-cut test to drive (tests/integration/test_powercut.py).
  *
- *   vault_driver write DIR SEED   opens or makes the vault in DIR, writes to two disks, checkpoints and seals points, all
- *                                 from the seed; prints one line after each step that is durable
+ *   vault_driver write DIR SEED   opens or makes the vault in DIR, writes to two disks (one in the plain domain, one in a keyed
+ *                                 one, whose key is changed now and then), checkpoints and seals points, all from the seed;
+ *                                 prints one line after each step that is durable
  *   vault_driver check DIR        reads those lines from stdin, opens the vault and looks whether it holds what they say;
  *                                 prints what is there and every fault; status 1 if there is any
  *
- * Lines:  "checkpoint DISK FRONTIER ROOT FENCE-JOB", "point ID DISK ROOT", "forgetting ID", "forget ID", "fence DISK JOB"
+ * Lines:  "checkpoint DISK FRONTIER ROOT FENCE-JOB", "point ID DISK ROOT", "forgetting ID", "forget ID", "fence DISK JOB", "key GENERATION"
  * A disk's newest state is that of its last acknowledged checkpoint or a newer one; a cut may keep more than was
  * acknowledged, never less. */
 #include "vault_kit.h"
@@ -13,7 +14,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 
-enum { DISKS = 2, BLOCKS = 700, STEPS = 40, DISK_FIRST = 5, POINTS_MAX = 256, LINE_BYTES = 256 };
+enum { DISKS = 2, KEYED = 1 /* of them */, BLOCKS = 700, STEPS = 40, DISK_FIRST = 5, POINTS_MAX = 256, LINE_BYTES = 256 };
 
 static struct far_error err;
 static struct far_manifest manifest;
@@ -54,6 +55,35 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
     }
 }
 
+/* As the order of this generation brings them. */
+static struct far_domain_keys keys_of(uint32_t generation)
+{
+    struct far_domain_keys keys = {.uuid = {1, 2, 3}, .name = "gold", .generation = generation, .old_generation = generation - 1};
+    memset(keys.secret, 0x51, 32);
+    memset(keys.key, (int)generation, 32);
+    memset(keys.old_key, (int)generation - 1, 32);
+    return keys;
+}
+
+/* NULL for the disk in the plain domain. generation 0: there is none yet. */
+static const struct far_domain *domain_of(struct far_vault *vault, uint64_t which, uint32_t generation)
+{
+    const struct far_domain *domain = NULL;
+    struct far_domain_keys keys = keys_of(generation);
+    must(which == KEYED ? far_vault_domain_open(vault, &keys, &domain, &err) : 0, "domain");
+    return domain;
+}
+
+static void write_block(struct far_vault *vault, const struct far_domain *domain, struct far_replica *replica, uint64_t at, uint64_t number)
+{
+    static uint8_t block[FAR_BLOCK_BYTES];
+    struct far_hash256 id;
+    kit_block(number, block);
+    far_block_leaf(block, FAR_BLOCK_BYTES, &id);
+    must(far_vault_put(vault, domain, &id, FAR_CODEC_RAW, block, FAR_BLOCK_BYTES, &err), "put");
+    must(far_replica_set(replica, at, &id, &err), "set");
+}
+
 /* ---- write ---- */
 
 static int find_last_point(void *arg, uint64_t point_id, const struct far_manifest *found, const char *problem)
@@ -80,6 +110,7 @@ static void seal(struct far_vault *vault, struct far_replica *replica, uint64_t 
     char hex[65];
     must(far_replica_root(replica, &root, &err), "root");
     kit_manifest(point_id, disk, far_replica_size(replica), &root, &manifest);
+    far_domain_uuid(far_replica_domain(replica), manifest.domain_uuid);
     must(far_vault_seal(vault, &manifest, &err), "seal");
     far_hex_encode(root.bytes, 32, hex);
     say("point %" PRIu64 " %" PRIu64 " %s\n", point_id, disk, hex);
@@ -93,8 +124,15 @@ static int write_vault(const char *dir, uint64_t seed)
     must(far_vault_points(vault, find_last_point, &point_id, &err), "points");
     struct far_fence fence = {.incarnation_epoch = 1, .plan_epoch = 1, .job = seed, .attempt = 1};
     struct far_replica *replicas[DISKS];
+    const struct far_domain *domains[DISKS];
+    struct far_domain_info info = {.generation = 0};
+    uint32_t generation = far_vault_domains(vault, &info, 1) == 0 ? 1 : info.generation;
     for (uint64_t i = 0; i < DISKS; i++) {
-        must(far_replica_open(vault, NULL, DISK_FIRST + i, BLOCKS * FAR_BLOCK_BYTES, &fence, &replicas[i], &err), "replica");
+        domains[i] = domain_of(vault, i, generation);
+        if (i == KEYED) {
+            say("key %u\n", generation);
+        }
+        must(far_replica_open(vault, domains[i], DISK_FIRST + i, BLOCKS * FAR_BLOCK_BYTES, &fence, &replicas[i], &err), "replica");
         say("fence %" PRIu64 " %" PRIu64 "\n", DISK_FIRST + i, seed);
     }
     for (int step = 0; step < STEPS; step++) {
@@ -102,7 +140,11 @@ static int write_vault(const char *dir, uint64_t seed)
         struct far_replica *replica = replicas[which];
         for (uint64_t i = next_random(&state) % 12; i > 0; i--) {
             uint64_t at = next_random(&state) % BLOCKS;
-            must(kit_write(vault, replica, at, next_random(&state) % 400, &err), "write");
+            write_block(vault, domains[which], replica, at, next_random(&state) % 400);
+        }
+        if (next_random(&state) % 6 == 0) {
+            domain_of(vault, KEYED, ++generation);
+            say("key %u\n", generation);
         }
         uint64_t action = next_random(&state) % 8;
         if (action >= 5) {
@@ -138,6 +180,8 @@ struct known {
     bool may_be_gone[POINTS_MAX]; /* a forget has begun */
     bool forgotten[POINTS_MAX];   /* a forget was acknowledged */
     int faults;
+    uint32_t generation; /* of the key, acknowledged */
+    const struct far_domain *domains[DISKS];
 };
 
 static void fault(struct known *known, const char *what, uint64_t number, const char *detail)
@@ -162,18 +206,20 @@ static void read_lines(struct known *known)
             known->may_be_gone[a] = true;
         } else if (sscanf(line, "forget %" SCNu64, &a) == 1 && a < POINTS_MAX) {
             known->forgotten[a] = true;
+        } else if (sscanf(line, "key %" SCNu64, &a) == 1) {
+            known->generation = (uint32_t)a;
         } else if (sscanf(line, "fence %" SCNu64 " %" SCNu64, &a, &b) == 2 && a - DISK_FIRST < DISKS) {
             known->disks[a - DISK_FIRST].fence = b;
         }
     }
 }
 
-static void check_root(struct far_vault *vault, struct known *known, const char *what, uint64_t number,
+static void check_root(struct far_vault *vault, struct known *known, const struct far_domain *domain, const char *what, uint64_t number,
                        const struct far_hash256 *root)
 {
     struct far_point *point = NULL;
     struct far_verify_result result;
-    int rc = far_point_open(vault, NULL, root, &point, &err);
+    int rc = far_point_open(vault, domain, root, &point, &err);
     if (rc == 0) {
         rc = far_point_verify(point, NULL, NULL, NULL, &result, &err);
     }
@@ -199,7 +245,11 @@ static int check_point(void *arg, uint64_t point_id, const struct far_manifest *
     }
     far_hex_encode(found->disks[0].root.bytes, 32, hex);
     printf("point %" PRIu64 " %s\n", point_id, hex);
-    check_root(check->vault, check->known, "point", point_id, &found->disks[0].root);
+    const struct far_domain *domain = NULL;
+    if (far_vault_domain_find(check->vault, found->domain_uuid, &domain, &err) != 0) {
+        fault(check->known, "domain of point", point_id, err.message);
+    }
+    check_root(check->vault, check->known, domain, "point", point_id, &found->disks[0].root);
     if (point_id < POINTS_MAX) {
         const char *acknowledged = check->known->points[point_id];
         if (acknowledged[0] != '\0' && strcmp(acknowledged, hex) != 0) {
@@ -230,11 +280,11 @@ static void check_disk(struct far_vault *vault, struct known *known, uint64_t i)
         fault(known, "disk", DISK_FIRST + i, "its checkpoint is of an older job than acknowledged");
     }
     if (state.job != 0) {
-        check_root(vault, known, "disk", DISK_FIRST + i, &state.root);
+        check_root(vault, known, known->domains[i], "disk", DISK_FIRST + i, &state.root);
     }
     struct far_fence older = {.incarnation_epoch = 1, .plan_epoch = 1, .job = disk->fence, .attempt = 0};
     uint64_t size = BLOCKS * FAR_BLOCK_BYTES;
-    if (disk->fence != 0 && far_replica_open(vault, NULL, DISK_FIRST + i, size, &older, &replica, &err) != FAR_CONFLICT) {
+    if (disk->fence != 0 && far_replica_open(vault, known->domains[i], DISK_FIRST + i, size, &older, &replica, &err) != FAR_CONFLICT) {
         fault(known, "disk", DISK_FIRST + i, "the acknowledged fence is gone");
         far_replica_close(replica);
     }
@@ -246,30 +296,46 @@ static void check_acknowledged_root(struct far_vault *vault, struct known *known
     struct far_hash256 root;
     const char *hex = known->disks[i].root;
     if (hex[0] != '\0' && far_hex_decode(hex, 64, root.bytes, 32)) {
-        check_root(vault, known, "acknowledged checkpoint of disk", DISK_FIRST + i, &root);
+        check_root(vault, known, known->domains[i], "acknowledged checkpoint of disk", DISK_FIRST + i, &root);
     }
 }
 
 /* The vault can still be written: a repaired one goes on. */
-static void check_goes_on(struct far_vault *vault, struct known *known)
+static void check_goes_on(struct far_vault *vault, struct known *known, uint64_t which)
 {
+    const struct far_domain *domain = known->domains[which];
     struct far_replica *replica = NULL;
     struct far_fence fence = {.incarnation_epoch = 9};
-    int rc = far_replica_open(vault, NULL, DISK_FIRST, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err);
+    int rc = far_replica_open(vault, domain, DISK_FIRST + which, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err);
     for (uint64_t i = 0; rc == 0 && i < 5; i++) {
-        rc = kit_write(vault, replica, i, 1000 + i, &err);
+        write_block(vault, domain, replica, i, 1000 + i);
     }
     if (rc == 0) {
         rc = far_replica_checkpoint(replica, 5, "after", &err);
     }
     if (rc != 0) {
-        fault(known, "writing after the cut, disk", DISK_FIRST, err.message);
+        fault(known, "writing after the cut, disk", DISK_FIRST + which, err.message);
     } else {
         struct far_hash256 root;
         must(far_replica_root(replica, &root, &err), "root");
-        check_root(vault, known, "written after the cut, disk", DISK_FIRST, &root);
+        check_root(vault, known, domain, "written after the cut, disk", DISK_FIRST + which, &root);
     }
     far_replica_close(replica);
+}
+
+/* The key that was acknowledged last opens the domain, or the one that was on its way. */
+static void check_key(struct far_vault *vault, struct known *known)
+{
+    struct far_domain_info info = {.generation = 0};
+    size_t count = far_vault_domains(vault, &info, 1);
+    struct far_domain_keys keys = keys_of(known->generation + 1);
+    if (known->generation != 0 && (count == 0 || info.generation < known->generation)) {
+        fault(known, "key", known->generation, "was acknowledged, and the vault is sealed with an older one");
+    } else if (count != 0 && far_vault_domain_open(vault, &keys, &known->domains[KEYED], &err) != 0) {
+        fault(known, "key", known->generation + 1, err.message);
+    } else if (count == 0) { /* not made yet */
+        known->domains[KEYED] = domain_of(vault, KEYED, 1);
+    }
 }
 
 static int check_vault(const char *dir)
@@ -285,6 +351,7 @@ static int check_vault(const char *dir)
     if (stats.damages > 0) {
         fault(known, "damages at open", stats.damages, stats.damage);
     }
+    check_key(vault, known);
     must(far_vault_points(vault, check_point, &check, &err), "points");
     for (uint64_t i = 0; i < POINTS_MAX; i++) {
         if (known->points[i][0] != '\0' && !known->may_be_gone[i]) {
@@ -295,7 +362,9 @@ static int check_vault(const char *dir)
         check_disk(vault, known, i);
         check_acknowledged_root(vault, known, i);
     }
-    check_goes_on(vault, known);
+    for (uint64_t i = 0; i < DISKS; i++) {
+        check_goes_on(vault, known, i);
+    }
     far_vault_close(vault);
     int faults = known->faults;
     printf("%d faults\n", faults);

@@ -330,6 +330,28 @@ static void limit(struct model *m, struct far_slice plan)
     assert_int_equal(far_query_limits(&m->w.state, 0, draw(2) * m->w.now_ms, &m->w.arena, &limits, &m->w.err), 0);
 }
 
+/* Dedup domains made, given new keys, destroyed: by the index, so that older seeds draw what they drew. */
+static void use_domains(struct model *m)
+{
+    static const uint8_t box[60] = {3};
+    struct far_slice name = S(m->w.index % 2 == 0 ? "gold" : "tin"), sealed = far_slice(box, sizeof box);
+    if (m->w.level != 0) {
+        return;
+    }
+    switch (m->w.index % 7) {
+    case 0:
+        ACT(m, domain_destroy, .name = name, .confirm = name);
+        break;
+    case 1:
+    case 2:
+        ACT(m, domain_rotate, .name = name, .generation = 2 + m->w.index / 7 % 3, .sealed_key = sealed);
+        break;
+    default:
+        ACT(m, domain_create, .name = name, .uuid = far_slice(box, 16), .sealed_secret = sealed, .sealed_key = sealed,
+            .is_default = m->w.index % 3 == 0);
+    }
+}
+
 static void use(struct model *m)
 {
     struct far_slice plan = S(plan_names[draw(PLANS)]), workload = S(workload_names[draw(WORKLOADS)]);
@@ -352,6 +374,7 @@ static void use(struct model *m)
     switch (draw(23)) {
     case 22:
         limit(m, plan);
+        use_domains(m);
         break;
     case 20:
         ACT(m, plan_update, .name = plan, .audit_age_s = draw(2) * 600, .audit_ppm = draw(3) * 600000, .full_age_s = draw(3) * 100,
@@ -384,7 +407,7 @@ static void use(struct model *m)
     case 1:
         ACT(m, plan_create, .name = plan, .source_site = S("paris"), .target_site = S("lyon"),
             .workloads = {both, 1 + draw(2)}, .interval_s = draw(3) * 60,
-            .rpo_s = m->w.level == 0 ? m->w.index % 3 * 90 : 0);
+            .rpo_s = m->w.level == 0 ? m->w.index % 3 * 90 : 0, .domain = S(m->w.level == 0 && m->w.index % 4 == 1 ? "gold" : ""));
         break;
     case 2:
         ACT(m, plan_start, .name = plan);
