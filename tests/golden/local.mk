@@ -7,6 +7,12 @@ tests_golden_golden_vault_SOURCES = tests/golden/golden_vault.c
 tests_golden_golden_vault_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(ZSTD_CFLAGS) -DFAR_SRCDIR='"$(srcdir)"'
 tests_golden_golden_vault_LDADD = libdataplane.la $(ZSTD_LIBS) $(CMOCKA_LIBS)
 
+EXTRA_DIST += tests/golden/vault_keyed
+UNIT_TESTS += tests/golden/golden_keyed
+tests_golden_golden_keyed_SOURCES = tests/golden/golden_keyed.c
+tests_golden_golden_keyed_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(ZSTD_CFLAGS) -DFAR_SRCDIR='"$(srcdir)"'
+tests_golden_golden_keyed_LDADD = libdataplane.la $(ZSTD_LIBS) $(CMOCKA_LIBS)
+
 # Commands, events, rows, messages and a recorded log. After a change of format, in the commit that makes it:
 #   make tests/golden/make_golden && tests/golden/make_golden <source tree>/tests/golden/fsm
 EXTRA_DIST += tests/golden/fsm/kinds.txt tests/golden/fsm/log.txt tests/golden/fsm/log_consumers.txt tests/golden/fsm/log_heads.txt \
