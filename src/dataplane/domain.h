@@ -49,6 +49,9 @@ int far_vault_domain_open(struct far_vault *vault, const struct far_domain_keys 
 int far_vault_domains_recover(struct far_vault *vault, const uint8_t recovery_private[32], struct far_error *err);
 /* The same with the recovery key in a file, as it was printed at init; NULL: nothing is unlocked. */
 int far_vault_unlock_from(struct far_vault *vault, const char *recovery_key_file, struct far_error *err);
+/* When the keys that orders bring are older than the vault's (the cluster was restored from a backup): the next order opens every domain
+ * that the recovery key opens, whatever its generation, and seals it with its own key again. *ret_count: how many. Errors as above. */
+int far_vault_domains_reset(struct far_vault *vault, const char *recovery_key_file, size_t *ret_count, struct far_error *err);
 /* The keys of the domain leave this vault for good; its data can never be read again. Nothing that is there is no error. */
 int far_vault_domain_destroy(struct far_vault *vault, const uint8_t uuid[16], struct far_error *err);
 

@@ -216,7 +216,8 @@ int far_point_verify(struct far_point *point, void (*damage)(void *arg, const st
                      int (*progress)(void *arg, uint64_t blocks_done, uint64_t blocks), void *arg,
                      struct far_verify_result *ret_result, struct far_error *err);
 /* The same, but what equals `since`, a point that was verified before, is not read: subtrees with the same hash are skipped, so it costs
- * what changed. What has rotted in them meanwhile is not seen. NULL, or a disk of another height: everything is read. */
+ * what changed. What has rotted in them meanwhile is not seen. NULL, or a disk of another height or
+ * in another domain: everything is read. */
 int far_point_verify_since(struct far_point *point, struct far_point *since,
                            void (*damage)(void *arg, const struct far_point_damage *damage),
                            int (*progress)(void *arg, uint64_t blocks_done, uint64_t blocks), void *arg,

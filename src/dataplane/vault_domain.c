@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/random.h"
+#include "net/keyed_box.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -188,11 +189,27 @@ static int use_secrets(struct far_domain *domain, const struct far_domain_secret
     return rc;
 }
 
+/* What seals a file that was reset: generation 0, a key of the domain's secret, which every order brings. */
+static int reset_key(const uint8_t uuid[16], const uint8_t secret[32], uint8_t ret_key[32], struct far_error *err)
+{
+    return far_hkdf(secret, far_slice(uuid, 16), "farshore domain reset", ret_key, err);
+}
+
+static int open_reset(const struct far_domain_file *file, const struct far_domain_keys *keys, struct far_domain_secrets *secrets,
+                      struct far_error *err)
+{
+    uint8_t key[32];
+    int rc = reset_key(file->uuid, keys->secret, key, err);
+    rc = rc == 0 ? far_domain_file_open(file, key, secrets, err) : rc;
+    OPENSSL_cleanse(key, sizeof key);
+    return rc;
+}
+
 /* Of the two keys of an order the one that the file is sealed with. */
 static int open_with(const struct far_domain_file *file, const struct far_domain_keys *keys, struct far_domain_secrets *secrets,
                      struct far_error *err)
 {
-    int rc = far_domain_file_open(file, keys->key, secrets, err);
+    int rc = file->generation == 0 ? open_reset(file, keys, secrets, err) : far_domain_file_open(file, keys->key, secrets, err);
     if (rc == FAR_DENIED && keys->old_generation != 0) {
         rc = far_domain_file_open(file, keys->old_key, secrets, err);
     }
@@ -397,6 +414,34 @@ int far_vault_domains_recover(struct far_vault *vault, const uint8_t recovery_pr
         return cause.klass;
     }
     return 0;
+}
+
+int far_vault_domains_reset(struct far_vault *vault, const char *recovery_key_file, size_t *ret_count, struct far_error *err)
+{
+    size_t count = 0;
+    int rc = far_vault_check_writable(vault, err);
+    rc = rc == 0 ? far_vault_unlock_from(vault, recovery_key_file, err) : rc;
+    pthread_mutex_lock(&vault->domains_lock);
+    for (size_t i = 0; rc == 0 && i < vault->domain_count; i++) {
+        struct far_domain *domain = vault->domains[i];
+        struct far_domain_secrets secrets;
+        uint8_t key[32];
+        if (domain->state != FAR_DOMAIN_UNLOCKED) {
+            continue;
+        }
+        secrets_of(domain, &secrets);
+        rc = reset_key(domain->uuid, domain->secret, key, err);
+        rc = rc == 0 ? write_file(vault, domain, &secrets, 0, key, err) : rc;
+        domain->generation = rc == 0 ? 0 : domain->generation;
+        count += rc == 0;
+        OPENSSL_cleanse(key, sizeof key);
+        OPENSSL_cleanse(&secrets, sizeof secrets);
+    }
+    pthread_mutex_unlock(&vault->domains_lock);
+    if (rc == 0) {
+        *ret_count = count;
+    }
+    return rc;
 }
 
 /* ---- the end of one ---- */

@@ -391,7 +391,8 @@ int far_point_verify_since(struct far_point *point, struct far_point *since,
                            int (*progress)(void *arg, uint64_t blocks_done, uint64_t blocks), void *arg,
                            struct far_verify_result *ret_result, struct far_error *err)
 {
-    bool is_known = since != NULL && since->height == point->height;
+    /* In another domain the same lies there a second time, and was not verified. */
+    bool is_known = since != NULL && since->height == point->height && since->domain == point->domain;
     struct verify verify = {.point = point, .damage = damage, .progress = progress, .arg = arg};
     verify.blocks = malloc((size_t)TOGETHER * FAR_BLOCK_BYTES);
     if (verify.blocks == NULL) {

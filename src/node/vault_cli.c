@@ -3,6 +3,7 @@
  *
  *   vault list --vault DIR
  *   vault recover [--offline] --vault DIR --point ID --disk NAME --target PATH [--overwrite-device]
+ *   vault rekey --vault DIR --recovery-key FILE
  *   vault verify --vault DIR --point ID [--disk NAME] [--since POINT]
  *   vault open …                                        vault_nbd.c
  *   vault signal --vault DIR [--point ID] [--features]  vault_signal.c
@@ -26,6 +27,7 @@ static void print_usage(FILE *out)
           "       farshore-node vault verify --vault DIR --point ID [--disk NAME] [--since POINT] [--recovery-key FILE]\n"
           "       farshore-node vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER) [--cache SIZE]"
           " [--recovery-key FILE] [--writable]\n"
+          "       farshore-node vault rekey --vault DIR --recovery-key FILE\n"
           "       farshore-node vault signal --vault DIR [--point ID] [--features]\n",
           out);
 }
@@ -328,6 +330,28 @@ static int verify(int argc, char **argv)
     return rc == 0 ? 0 : far_node_failed(&err);
 }
 
+/* After the cluster was restored from a backup that knows older keys than the vault: whatever key the next order brings is good. */
+static int rekey(int argc, char **argv)
+{
+    static const char *const names[] = {"--vault", "--recovery-key", NULL};
+    const char *values[2];
+    struct far_error err;
+    struct far_vault *vault = NULL;
+    size_t count = 0;
+    take_flag(&argc, argv, "--offline");
+    if (far_node_options(argc, argv, names, values, &err) != 0 || require(names, values, 2, &err) != 0) {
+        return fail_usage(&err);
+    }
+    int rc = far_vault_open(values[0], NULL, &vault, &err);
+    rc = rc == 0 ? far_vault_domains_reset(vault, values[1], &count, &err) : rc;
+    far_vault_close(vault);
+    if (rc != 0) {
+        return far_node_failed(&err);
+    }
+    printf("%zu domains are sealed anew with the first key that an order brings\n", count);
+    return 0;
+}
+
 /* Returns only if it fails. */
 static int open_disk(int argc, char **argv)
 {
@@ -359,6 +383,9 @@ int far_vault_cli(int argc, char **argv)
     }
     if (strcmp(command, "verify") == 0) {
         return verify(argc - 1, argv + 1);
+    }
+    if (strcmp(command, "rekey") == 0) {
+        return rekey(argc - 1, argv + 1);
     }
     if (strcmp(command, "open") == 0) {
         return open_disk(argc - 1, argv + 1);

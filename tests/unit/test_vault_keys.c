@@ -200,6 +200,22 @@ static size_t count_in(const char *folder, const void *bytes, size_t len)
 
 /* ---- tests ---- */
 
+static void a_point_since_another_domain_is_read_whole(void **state)
+{
+    (void)state;
+    struct far_point *plain, *keyed;
+    struct far_verify_result result;
+    make_point(NULL, 5, 1, 101);
+    make_point(domain_of('a', 1), 6, 2, 101);
+    assert_int_equal(far_point_open_disk(vault, 1, "root", &plain, &err), 0);
+    assert_int_equal(far_point_open_disk(vault, 2, "root", &keyed, &err), 0);
+    assert_int_equal(far_point_verify_since(keyed, plain, NULL, NULL, NULL, &result, &err), 0);
+    assert_int_equal(result.blocks_known, 0); /* the same root, and other bytes */
+    assert_true(result.bytes_read > 0);
+    far_point_close(plain);
+    far_point_close(keyed);
+}
+
 static void what_is_put_in_a_keyed_domain_is_read_again_and_lies_there_encrypted(void **state)
 {
     (void)state;
@@ -409,6 +425,40 @@ static void the_recovery_key_opens_all_and_another_none(void **state)
     assert_point(3, 301);
 }
 
+/* The cluster was restored from a backup that knows older keys. */
+static void a_vault_that_was_reset_opens_with_any_key_of_its_domain(void **state)
+{
+    (void)state;
+    char path[400], text[FAR_RECOVERY_KEY_TEXT_MAX];
+    size_t count = 0;
+    make_point(domain_of('a', 1), 5, 1, 101);
+    make_point(domain_of('a', 5), 5, 2, 201);
+    reopen();
+    struct far_domain_keys old = keys_of('a', 3), other = old;
+    const struct far_domain *domain;
+    assert_int_equal(far_vault_domain_open(vault, &old, &domain, &err), FAR_DENIED);
+    snprintf(path, sizeof path, "%s/key", dir);
+    FILE *file = fopen(path, "w");
+    far_recovery_key_print(recovery_private, text);
+    fprintf(file, "%s\n", text);
+    fclose(file);
+    assert_int_equal(far_vault_domains_reset(vault, path, &count, &err), 0);
+    assert_int_equal(count, 1);
+    reopen();
+    other.secret[0] ^= 1; /* but not with another secret */
+    assert_int_equal(far_vault_domain_open(vault, &other, &domain, &err), FAR_DENIED);
+    assert_int_equal(far_vault_domain_open(vault, &old, &domain, &err), 0);
+    assert_point(1, 101);
+    assert_point(2, 201);
+    reopen();
+    struct far_domain_keys past = keys_of('a', 5);
+    past.old_generation = 0;
+    assert_int_equal(far_vault_domain_open(vault, &past, &domain, &err), FAR_DENIED); /* it is sealed with the third now */
+    domain_of('a', 4);
+    assert_point(2, 201);
+    unlink(path);
+}
+
 static void a_disk_that_changes_its_domain_begins_anew(void **state)
 {
     (void)state;
@@ -562,6 +612,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_put_in_a_keyed_domain_is_read_again_and_lies_there_encrypted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_point_since_another_domain_is_read_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(ids_differ_between_domains_and_are_hmac, set_up, tear_down),
         cmocka_unit_test(hmac_is_hmac),
         cmocka_unit_test_setup_teardown(a_veiled_hash_is_for_whoever_has_the_key, set_up, tear_down),
@@ -570,6 +621,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_new_generation_reads_what_the_old_ones_wrote, set_up, tear_down),
         cmocka_unit_test_setup_teardown(more_generations_than_wrapping_keys_are_no_loss, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_recovery_key_opens_all_and_another_none, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_vault_that_was_reset_opens_with_any_key_of_its_domain, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_disk_that_changes_its_domain_begins_anew, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_destroyed_domain_cannot_be_read_by_anybody, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_flipped_bit_in_the_file_of_a_domain_is_named, set_up, tear_down),
