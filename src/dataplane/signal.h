@@ -14,7 +14,7 @@
 
 enum {
     FAR_SIGNAL_FEATURES_VERSION = 1, /* of what the numbers mean; grows when one is added at the end or counted otherwise */
-    FAR_SIGNAL_DETECTOR_VERSION = 1,
+    FAR_SIGNAL_DETECTOR_VERSION = 2,
     FAR_SIGNAL_HISTORY_MAX = 31,     /* increments before the one that is judged */
     FAR_SIGNAL_SAMPLE_MAX = 512,     /* blocks of an increment whose pages are looked at */
     FAR_SIGNAL_LOOKED_MAX = 262144,  /* changed blocks whose stored lengths are looked up */

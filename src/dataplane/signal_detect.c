@@ -7,13 +7,15 @@
 #include "dataplane/signal.h"
 
 enum {
-    ON_HEAD = 4, ON_STRUCTURED = 3, ON_OTHER = 2, TAIL = 2, /* evidence of a run */
+    ON_HEAD = 4, ON_STRUCTURED = 3, ON_ZERO = 2, ON_DENSE = 1, TAIL = 3, /* evidence of a run */
     DENSE_PAGES = 512,  /* so many written ones account for two */
     WOVEN_PAGES = 4,    /* are evidence of one */
     WOVEN_MOST = 400,
     OPAQUE_SHARE = 50,  /* random pages to a structured one: nothing but cipher text is written here */
-    AT_ONCE = 20,       /* evidence of one increment that gives the score 500 */
+    AT_ONCE = 36,       /* evidence of one increment that gives the score 500 */
     BY_AND_BY = 40,     /* of all that are looked at, above what is usual */
+    USUAL_TIMES = 3,    /* what older increments had is usual so many times over */
+    USUAL_LEAST = 3,    /* increments that it takes to know */
 };
 
 static uint64_t became(const struct far_signal_features *features, unsigned klass)
@@ -32,9 +34,9 @@ static uint64_t evidence(const struct far_signal_features *features)
     uint64_t structured = became(features, 1) + values[FAR_SIGNAL_structured_around_pages];
     uint64_t compressed = became(features, 2), random = became(features, 3);
     uint64_t head = values[FAR_SIGNAL_bare_on_head_runs] + values[FAR_SIGNAL_cut_on_head_runs];
-    uint64_t other = values[FAR_SIGNAL_bare_on_zero_runs] + values[FAR_SIGNAL_bare_on_dense_runs];
     uint64_t woven = values[FAR_SIGNAL_woven_pages] < WOVEN_MOST ? values[FAR_SIGNAL_woven_pages] : WOVEN_MOST;
-    uint64_t sum = ON_HEAD * head + ON_STRUCTURED * values[FAR_SIGNAL_bare_on_structured_runs] + ON_OTHER * other;
+    uint64_t sum = ON_HEAD * head + ON_STRUCTURED * values[FAR_SIGNAL_bare_on_structured_runs];
+    sum += ON_ZERO * values[FAR_SIGNAL_bare_on_zero_runs] + ON_DENSE * values[FAR_SIGNAL_bare_on_dense_runs];
     sum += TAIL * values[FAR_SIGNAL_tails_kept_runs];
     uint64_t usual = 2 * ((compressed + random) / DENSE_PAGES);
     if (structured * OPAQUE_SHARE < random) {
@@ -43,23 +45,20 @@ static uint64_t evidence(const struct far_signal_features *features)
     return (sum > usual ? sum - usual : 0) + woven / WOVEN_PAGES;
 }
 
-/* The median of the older half of what is known: an encryptor that just began has not moved it. */
-static uint64_t usual_evidence(const uint64_t *all, size_t count)
+/* What is usual on this disk: of the older half of what is known, which an encryptor that began lately has not touched. */
+struct usual {
+    uint64_t sum, most;
+    size_t count; /* 0: not known */
+};
+
+static struct usual usual_of(const uint64_t *before, size_t count)
 {
-    enum { LEAST = 8 };
-    uint64_t sorted[FAR_SIGNAL_HISTORY_MAX];
-    size_t older = count / 2, rest = count - older;
-    if (count < LEAST) {
-        return 0;
+    struct usual usual = {.count = count >= USUAL_LEAST ? count / 2 : 0};
+    for (size_t i = count - usual.count; i < count; i++) {
+        usual.sum += before[i];
+        usual.most = before[i] > usual.most ? before[i] : usual.most;
     }
-    for (size_t i = 0; i < rest; i++) { /* by insertion: there are at most 16 */
-        size_t at = i;
-        for (; at > 0 && sorted[at - 1] > all[older + i]; at--) {
-            sorted[at] = sorted[at - 1];
-        }
-        sorted[at] = all[older + i];
-    }
-    return sorted[rest / 2];
+    return usual;
 }
 
 /* How many increments the rise has taken: back to the first before which a while was calm. before: evidence, newest first. */
@@ -86,15 +85,18 @@ void far_signal_detect(const struct far_signal_features *features, const struct 
     for (size_t i = 0; i < count; i++) {
         before[i] = evidence(&history[i]);
     }
-    uint64_t now = evidence(features), usual = 2 * usual_evidence(before, count);
-    uint64_t above = now > usual ? now - usual : 0, sum = above;
+    struct usual usual = usual_of(before, count);
+    uint64_t now = evidence(features), above = now > usual.most ? now - usual.most : 0, sum = now;
     for (size_t i = 0; i < count; i++) {
-        sum += before[i] > usual ? before[i] - usual : 0;
+        sum += before[i];
     }
+    uint64_t expected = usual.count != 0 ? USUAL_TIMES * usual.sum * (count + 1) / usual.count : 0;
+    uint64_t each = usual.count != 0 ? USUAL_TIMES * usual.sum / usual.count : 0;
+    bool has = now > 0 && sum > expected;
     *ret_score = (struct far_signal_score){.detector = FAR_SIGNAL_DETECTOR_VERSION,
                                            .evidence = now,
                                            .at_once = score_of(above, AT_ONCE),
-                                           .by_and_by = now > usual ? score_of(sum, BY_AND_BY) : 0,
-                                           .rising = now > usual ? rising(before, count, usual) : 0};
+                                           .by_and_by = has ? score_of(sum - expected, BY_AND_BY) : 0,
+                                           .rising = has || above > 0 ? rising(before, count, each) : 0};
     ret_score->score = ret_score->at_once > ret_score->by_and_by ? ret_score->at_once : ret_score->by_and_by;
 }
