@@ -34,6 +34,8 @@ class Disk:
         os.makedirs(self.mnt)
         with open(self.image, "wb") as out:
             out.truncate(self.mib * MIB)
+        if self.fs == "ext4":  # which takes 1 KiB by itself on disks as small as these
+            command = command + ["-b", rng.choice(["4096", "4096", "4096", "1024"])]
         run(*command, self.image)
         if self.fs == "ntfs":
             run("ntfs-3g", "-o", "big_writes", self.image, self.mnt)
