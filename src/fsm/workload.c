@@ -318,6 +318,7 @@ static int clear_alerts(struct far_step *step, const struct far_row_workload *ro
         FAR_TRY(far_key_need(step, &far_schema_row_disk, &key, &disk));
         FAR_TRY(far_alert_clear(step, FAR_alert_kind_change_list_missed, disk.id));
         FAR_TRY(far_alert_clear(step, FAR_alert_kind_change_list_refused, disk.id));
+        FAR_TRY(far_alert_clear(step, FAR_alert_kind_signal_rose, disk.id));
     }
     return 0;
 }

@@ -413,7 +413,8 @@ class GitServer(Load):
         rng = self.rng
         work, bare = rng.choice(self.repos)
         for _ in range(rng.randint(1, 8)):
-            shutil.copyfile(rng.choice(rng.choice([self.corpus.source, self.corpus.text, self.corpus.png])), f"{work}/f{rng.randint(1, 60)}")
+            source = rng.choice(rng.choice([self.corpus.source, self.corpus.text, self.corpus.png]))
+            shutil.copyfile(source, f"{work}/f{rng.randint(1, 60)}")
         if rng.random() < 0.2:
             shutil.copyfile(self.corpus.pick(rng), f"{work}/large{rng.randint(1, 4)}")
         git = ["git", "-C", work, "-c", "user.name=a", "-c", "user.email=a@b"]

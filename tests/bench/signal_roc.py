@@ -146,14 +146,15 @@ def draw(out, paths):
         lines.append(f'<path d="M{x(10 ** exponent):.0f} {top}v{height}" stroke="#ddd"/><text x="{x(10 ** exponent) - 12:.0f}" '
                      f'y="{top + height + 18}">1e{exponent}</text>')
     for tenth in range(0, 11, 2):
-        lines.append(f'<path d="M{left} {y(tenth / 10):.0f}h{width}" stroke="#ddd"/><text x="24" y="{y(tenth / 10) + 4:.0f}">{tenth / 10}</text>')
+        lines.append(f'<path d="M{left} {y(tenth / 10):.0f}h{width}" stroke="#ddd"/>'
+                     f'<text x="24" y="{y(tenth / 10) + 4:.0f}">{tenth / 10}</text>')
     for (label, curve_points), color in zip(sorted(points.items()), colors):
         path = " ".join(f"{'M' if i == 0 else 'L'}{x(rate):.1f} {y(share):.1f}" for i, (rate, share, _) in enumerate(curve_points))
         at = next(p for p in curve_points if p[2] == ALERT)
         row = sorted(points).index(label)
         dash = ' stroke-dasharray="6 3"' if label in ENCRYPTORS_UNSEEN else ""
-        lines.append(f'<path d="{path}" fill="none" stroke="{color}" stroke-width="2"{dash}/><circle cx="{x(at[0]):.1f}" cy="{y(at[1]):.1f}" '
-                     f'r="4" fill="{color}"/><text x="715" y="{40 + 18 * row}" fill="{color}">{label}</text>')
+        lines.append(f'<path d="{path}" fill="none" stroke="{color}" stroke-width="2"{dash}/>'
+                     f'<circle cx="{x(at[0]):.1f}" cy="{y(at[1]):.1f}" r="4" fill="{color}"/><text x="715" y="{40 + 18 * row}" fill="{color}">{label}</text>')
     lines.append(f'<text x="190" y="{top + height + 40}">share of {count} benign increments with an alarm (left edge: none)</text>'
                  f'<text x="715" y="200">dashed: never seen</text><text x="715" y="218">dot: the default, {ALERT}</text></svg>')
     with open(out, "w", encoding="ascii") as file:
