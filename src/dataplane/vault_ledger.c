@@ -5,7 +5,7 @@
 
 /* ---- keys and values ---- */
 
-static void chain_key(struct far_chain chain, uint64_t point_id, struct far_index_key *ret_key)
+void far_ledger_chain_key(struct far_chain chain, uint64_t point_id, struct far_index_key *ret_key)
 {
     far_index_key_begin(ret_key, FAR_INDEX_CHAIN);
     far_index_key_u64(ret_key, chain.disk_id);
@@ -72,7 +72,7 @@ int far_ledger_next(struct far_vault *vault, struct far_chain chain, uint64_t *p
 {
     struct far_index_key key;
     uint8_t bytes[FAR_LEDGER_TREE_BYTES];
-    chain_key(chain, *point_id, &key);
+    far_ledger_chain_key(chain, *point_id, &key);
     int rc = far_index_seek(vault->index, &key, CHAIN_PREFIX, false, bytes, sizeof bytes, err);
     if (rc == 0) {
         *point_id = far_index_key_get_u64(&key, 2);
@@ -89,7 +89,7 @@ static int neighbours(struct far_ledger *ledger, struct far_chain chain, uint64_
     uint8_t bytes[FAR_LEDGER_TREE_BYTES];
     struct far_ledger_tree none = {0};
     *ret_before = *ret_there = *ret_behind = none;
-    chain_key(chain, point_id, &key);
+    far_ledger_chain_key(chain, point_id, &key);
     int rc = far_index_seek(ledger->vault->index, &key, CHAIN_PREFIX, true, bytes, sizeof bytes, err);
     if (rc == 0) {
         tree_decode(bytes, ret_before);
@@ -167,7 +167,7 @@ static int apply_change(struct far_index_txn *txn, const struct far_ledger_chang
         far_put_le64(bytes, change->plan_id);
         return change->is_counted ? far_index_txn_put(txn, &key, bytes, 8) : far_index_txn_del(txn, &key);
     }
-    chain_key(change->chain, change->point_id, &key);
+    far_ledger_chain_key(change->chain, change->point_id, &key);
     tree_encode(&change->tree, bytes);
     return change->tree.height != 0 ? far_index_txn_put(txn, &key, bytes, sizeof bytes) : far_index_txn_del(txn, &key);
 }
@@ -252,6 +252,31 @@ static int walk_trees(struct far_ledger *ledger, struct far_ledger_tree trees[3]
     return rc;
 }
 
+static void add_delta(void *arg, const struct far_hash256 *hash, bool is_leaf, int change)
+{
+    struct far_ledger *ledger = arg;
+    struct far_hash256 id;
+    (void)is_leaf;
+    far_domain_id(ledger->domain, hash, &id);
+    size_t i = far_get_le64(id.bytes) % FAR_LEDGER_SLOTS;
+    while (ledger->slots[i].used && !far_hash256_equal(&ledger->slots[i].id, &id)) {
+        i = (i + 1) % FAR_LEDGER_SLOTS;
+    }
+    struct far_ledger_delta *slot = &ledger->slots[i];
+    ledger->delta_count += !slot->used;
+    slot->used = true;
+    slot->id = id;
+    slot->change += change;
+}
+
+/* What there is goes into the index, with the place that was reached. */
+static int make_room(void *arg, uint64_t place, size_t count, struct far_error *err)
+{
+    struct far_ledger *ledger = arg;
+    ledger->walk.from = place;
+    return ledger->delta_count + count > FAR_LEDGER_DELTAS_MAX ? far_ledger_commit(ledger, err) : 0;
+}
+
 /* Runs the walk to its end; the chain changes with its last commit. */
 static int finish_walk(struct far_ledger *ledger, struct far_error *err)
 {
@@ -259,7 +284,10 @@ static int finish_walk(struct far_ledger *ledger, struct far_error *err)
     struct far_ledger_tree trees[3];
     bool before[3], after[3];
     int rc = walk_trees(ledger, trees, before, after, err);
-    rc = rc == 0 ? far_ledger_walk_trees(ledger, trees, before, after, err) : rc;
+    struct far_ledger_walker walker = {.vault = ledger->vault, .domain = ledger->domain, .from = walk->from, .to = walk->to,
+                                       .arg = ledger, .count = add_delta, .make_room = make_room};
+    rc = rc == 0 ? far_ledger_walk_trees(&walker, trees, before, after, err) : rc;
+    walk->from = walker.from;
     if (rc != 0) {
         return rc;
     }

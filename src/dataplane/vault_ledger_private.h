@@ -61,8 +61,22 @@ struct far_ledger {
     uint64_t quarantined_now; /* in the transaction under way */
 };
 
-/* vault_ledger_walk.c: counts from walk.from to walk.to; walk.from is where it came to, also when it fails. trees[i].height 0: none. */
-int far_ledger_walk_trees(struct far_ledger *ledger, const struct far_ledger_tree trees[3], const bool before[3],
+/* vault_ledger.c */
+void far_ledger_chain_key(struct far_chain chain, uint64_t point_id, struct far_index_key *ret_key);
+
+/* vault_ledger_walk.c: tells every need that comes or goes between what is there before and after, from a place on and up to one. `from`
+ * is where it came to, also when it fails. trees[i].height 0: none. */
+struct far_ledger_walker {
+    struct far_vault *vault;
+    const struct far_domain *domain;
+    uint64_t from;
+    uint64_t to;
+    void *arg;
+    void (*count)(void *arg, const struct far_hash256 *hash, bool is_leaf, int change);
+    /* Before a page: at most `count` calls come until the next one. */
+    int (*make_room)(void *arg, uint64_t place, size_t count, struct far_error *err);
+};
+int far_ledger_walk_trees(struct far_ledger_walker *walker, const struct far_ledger_tree trees[3], const bool before[3],
                           const bool after[3], struct far_error *err);
 
 #endif

@@ -8,7 +8,7 @@
 enum { TREES = 3, ROOT_LEVEL = 15 };
 
 struct three {
-    struct far_ledger *ledger;
+    struct far_ledger_walker *walker;
     const struct far_ledger_tree *trees;
     const bool *before;
     const bool *after;
@@ -19,26 +19,6 @@ static uint64_t place_of(unsigned level, uint64_t first_block)
     return first_block * 16 + (ROOT_LEVEL - level);
 }
 
-static struct far_ledger_delta *slot_of(struct far_ledger *ledger, const struct far_hash256 *id)
-{
-    size_t i = far_get_le64(id->bytes) % FAR_LEDGER_SLOTS;
-    while (ledger->slots[i].used && !far_hash256_equal(&ledger->slots[i].id, id)) {
-        i = (i + 1) % FAR_LEDGER_SLOTS;
-    }
-    return &ledger->slots[i];
-}
-
-static void add_delta(struct far_ledger *ledger, const struct far_hash256 *hash, int change)
-{
-    struct far_hash256 id;
-    far_domain_id(ledger->domain, hash, &id);
-    struct far_ledger_delta *slot = slot_of(ledger, &id);
-    ledger->delta_count += !slot->used;
-    slot->used = true;
-    slot->id = id;
-    slot->change += change;
-}
-
 static bool same(const struct far_hash256 *a, const struct far_hash256 *b)
 {
     return a == NULL || b == NULL ? a == b : far_hash256_equal(a, b);
@@ -46,7 +26,7 @@ static bool same(const struct far_hash256 *a, const struct far_hash256 *b)
 
 /* The needs of one place by the trees that are there, times sign. zero: never stored. */
 static void count_runs(struct three *three, const struct far_hash256 *const at[TREES], const bool there[TREES],
-                       const struct far_hash256 *zero, int sign)
+                       const struct far_hash256 *zero, bool is_leaf, int sign)
 {
     const struct far_hash256 *last = NULL;
     for (int i = 0; i < TREES; i++) {
@@ -54,16 +34,16 @@ static void count_runs(struct three *three, const struct far_hash256 *const at[T
             continue;
         }
         if (at[i] != NULL && !same(at[i], last) && (zero == NULL || !far_hash256_equal(at[i], zero))) {
-            add_delta(three->ledger, at[i], sign);
+            three->walker->count(three->walker->arg, at[i], is_leaf, sign);
         }
         last = at[i];
     }
 }
 
-static void count_place(struct three *three, const struct far_hash256 *const at[TREES], const struct far_hash256 *zero)
+static void count_place(struct three *three, const struct far_hash256 *const at[TREES], const struct far_hash256 *zero, bool is_leaf)
 {
-    count_runs(three, at, three->before, zero, -1);
-    count_runs(three, at, three->after, zero, 1);
+    count_runs(three, at, three->before, zero, is_leaf, -1);
+    count_runs(three, at, three->after, zero, is_leaf, 1);
 }
 
 /* A tree that is lower than this level begins below its first page. */
@@ -122,7 +102,7 @@ static int load_below(struct three *three, unsigned level, const struct far_hash
     for (int i = 0; rc == 0 && i < TREES; i++) {
         ret_below->is_there[i] = at[i] != NULL;
         if (at[i] != NULL) {
-            rc = far_vault_page(three->ledger->vault, three->ledger->domain, level, at[i], ret_below->children[i], err);
+            rc = far_vault_page(three->walker->vault, three->walker->domain, level, at[i], ret_below->children[i], err);
         }
     }
     return rc;
@@ -142,16 +122,14 @@ static const struct far_hash256 *child_of(const struct three *three, const struc
 /* Room for the next page, or what there is goes into the index with the place that was reached. */
 static int make_room(struct three *three, uint64_t place, struct far_error *err)
 {
-    struct far_ledger *ledger = three->ledger;
-    ledger->walk.from = place;
-    bool full = ledger->delta_count + 2 * TREES * (FAR_MAP_FANOUT + 1) > FAR_LEDGER_DELTAS_MAX;
-    return full ? far_ledger_commit(ledger, err) : 0;
+    three->walker->from = place;
+    return three->walker->make_room(three->walker->arg, place, 2 * TREES * (FAR_MAP_FANOUT + 1), err);
 }
 
 static int visit(struct three *three, unsigned level, uint64_t index, const struct far_hash256 *const at[TREES],
                  struct far_error *err)
 {
-    struct far_ledger_walk *walk = &three->ledger->walk;
+    struct far_ledger_walker *walk = three->walker;
     uint64_t span = 1ull << (8 * (level + 1));
     uint64_t place = place_of(level, index * span);
     struct below below;
@@ -165,7 +143,7 @@ static int visit(struct three *three, unsigned level, uint64_t index, const stru
         return rc;
     }
     if (!counted) {
-        count_place(three, at, far_map_zero(8 * (level + 1)));
+        count_place(three, at, far_map_zero(8 * (level + 1)), false);
     }
     for (unsigned child = 0; rc == 0 && child < FAR_MAP_FANOUT; child++) {
         const struct far_hash256 *next[TREES];
@@ -175,7 +153,7 @@ static int visit(struct three *three, unsigned level, uint64_t index, const stru
         if (level > 0) {
             rc = visit(three, level - 1, index * FAR_MAP_FANOUT + child, next, err);
         } else if (!counted) {
-            count_place(three, next, far_zero_leaf());
+            count_place(three, next, far_zero_leaf(), true);
         }
     }
     if (rc == 0 && !counted && level == 0) {
@@ -195,22 +173,22 @@ static void count_roots(struct three *three)
             at[i] = &roots[i];
         }
     }
-    count_place(three, at, NULL);
+    count_place(three, at, NULL, false);
 }
 
-int far_ledger_walk_trees(struct far_ledger *ledger, const struct far_ledger_tree trees[3], const bool before[3],
+int far_ledger_walk_trees(struct far_ledger_walker *walker, const struct far_ledger_tree trees[3], const bool before[3],
                           const bool after[3], struct far_error *err)
 {
-    struct three three = {.ledger = ledger, .trees = trees, .before = before, .after = after};
+    struct three three = {.walker = walker, .trees = trees, .before = before, .after = after};
     const struct far_hash256 *at[TREES];
     unsigned height = 0;
-    int rc = make_room(&three, ledger->walk.from, err);
+    int rc = make_room(&three, walker->from, err);
     if (rc != 0) {
         return rc;
     }
-    if (ledger->walk.from == 0 && ledger->walk.to > 0) {
+    if (walker->from == 0 && walker->to > 0) {
         count_roots(&three);
-        ledger->walk.from = 1;
+        walker->from = 1;
     }
     for (int i = 0; i < TREES; i++) {
         height = trees[i].height > height ? trees[i].height : height;

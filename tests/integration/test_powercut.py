@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Power cuts of the real programs: what was acknowledged before the cut is there after it, whatever of the rest is lost.
 
-  test_powercut.py single|three|vault [cut points]
+  test_powercut.py single|three|vault|reclaim [cut points]
 
 A shim records every operation of the real program on its folder (tests/lib/powercut_log.h) while a client writes and the
 process is killed and started again in between; each acknowledgement is marked in the same record. Then, for each cut point,
@@ -22,7 +22,7 @@ import farlib
 import tap
 
 kind = sys.argv[1] if len(sys.argv) > 1 else "single"
-DEFAULT_CUTS = {"single": 240, "three": 20, "vault": 240}
+DEFAULT_CUTS = {"single": 240, "three": 20, "vault": 240, "reclaim": 240}
 total = sum(DEFAULT_CUTS.values())
 cuts = int(sys.argv[2]) if len(sys.argv) > 2 else max(1, int(os.environ.get("FAR_CUTS", total)) * DEFAULT_CUTS[kind] // total)
 SHIM = os.path.join(farlib.BUILD, "tests/lib/.libs/libpowercut.so")
@@ -214,9 +214,10 @@ def the_vault_is_written_under_the_shim():
     live, base, log = os.path.join(work, "live"), os.path.join(work, "base"), os.path.join(work, "record")
     os.makedirs(live)
     os.makedirs(base)
-    for part in range(2):
+    for part in range(2 if kind == "vault" else 3):
         environment = dict(os.environ, FAR_POWERCUT_MARK_FD="1", **shim(live))
-        done = subprocess.run([DRIVER, "write", live, str(seed + part)], env=environment, stdout=subprocess.PIPE)
+        verb = "write" if kind == "vault" else "reclaim"
+        done = subprocess.run([DRIVER, verb, live, str(seed + part)], env=environment, stdout=subprocess.PIPE)
         if done.returncode != 0:
             return ["the driver ended with status %d" % done.returncode]
     return []
@@ -239,7 +240,7 @@ def the_vault_holds_what_it_acknowledged_after_every_cut():
 def main():
     global seed, cluster
     seed = farlib.seed_of_run()
-    if kind == "vault":
+    if kind in ("vault", "reclaim"):
         tap.run_all([the_vault_is_written_under_the_shim, the_record_is_complete,
                      the_vault_holds_what_it_acknowledged_after_every_cut])
     names = farlib.SERVERS if kind == "three" else farlib.SERVERS[:1]

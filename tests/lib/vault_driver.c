@@ -1,20 +1,23 @@
 /* vault_driver: a program for the power-cut test to drive (tests/integration/test_powercut.py).
  *
- *   vault_driver write DIR SEED   opens or makes the vault in DIR, writes to two disks (one in the plain domain, one in a keyed
- *                                 one, whose key is changed now and then), checkpoints and seals points, all from the seed;
- *                                 prints one line after each step that is durable
+ *   vault_driver write DIR SEED   opens or makes the vault in DIR, writes to two disks, checkpoints and seals points, all
+ *                                 from the seed; prints one line after each step that is durable
+ *   vault_driver reclaim DIR SEED the same with a third disk in a keyed domain, passes of reclaim, rotations of the domain's key, and an
+ *                                 index that is lost before every other run
  *   vault_driver check DIR        reads those lines from stdin, opens the vault and looks whether it holds what they say;
  *                                 prints what is there and every fault; status 1 if there is any
  *
- * Lines:  "checkpoint DISK FRONTIER ROOT FENCE-JOB", "point ID DISK ROOT", "forgetting ID", "forget ID", "fence DISK JOB", "key GENERATION"
+ * Lines:  "checkpoint DISK FRONTIER ROOT FENCE-JOB", "point ID DISK ROOT", "forgetting ID", "forget ID", "fence DISK JOB",
+ *         "reclaims", "step PHASE", "rotating GENERATION", "rotated GENERATION"
  * A disk's newest state is that of its last acknowledged checkpoint or a newer one; a cut may keep more than was
  * acknowledged, never less. */
-#include "vault_kit.h"
+#include "dataplane/reclaim.h"
+#include "vault_reach.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 
-enum { DISKS = 2, KEYED = 1 /* of them */, BLOCKS = 700, STEPS = 40, DISK_FIRST = 5, POINTS_MAX = 256, LINE_BYTES = 256 };
+enum { DISKS = 3, PLAIN_DISKS = 2, BLOCKS = 700, STEPS = 40, DISK_FIRST = 5, POINTS_MAX = 256, LINE_BYTES = 256 };
 
 static struct far_error err;
 static struct far_manifest manifest;
@@ -55,36 +58,71 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
     }
 }
 
-/* As the order of this generation brings them. */
+/* ---- the keyed domain ---- */
+
+/* Both generations: a vault that was cut has one of them. */
 static struct far_domain_keys keys_of(uint32_t generation)
 {
-    struct far_domain_keys keys = {.uuid = {1, 2, 3}, .name = "gold", .generation = generation, .old_generation = generation - 1};
-    memset(keys.secret, 0x51, 32);
-    memset(keys.key, (int)generation, 32);
-    memset(keys.old_key, (int)generation - 1, 32);
+    struct far_domain_keys keys = {.name = "kept", .generation = generation, .old_generation = generation - 1};
+    memset(keys.uuid, 0xD0, sizeof keys.uuid);
+    memset(keys.secret, 0x5E, sizeof keys.secret);
+    memset(keys.key, (int)(generation % 251), sizeof keys.key);
+    memset(keys.old_key, (int)((generation - 1) % 251), sizeof keys.old_key);
     return keys;
 }
 
-/* NULL for the disk in the plain domain. generation 0: there is none yet. */
-static const struct far_domain *domain_of(struct far_vault *vault, uint64_t which, uint32_t generation)
+static uint32_t last_generation(struct far_vault *vault)
+{
+    struct far_domain_info infos[4];
+    return far_vault_domains(vault, infos, 4) == 0 ? 1 : infos[0].generation;
+}
+
+static const struct far_domain *open_domain(struct far_vault *vault, uint32_t generation)
 {
     const struct far_domain *domain = NULL;
     struct far_domain_keys keys = keys_of(generation);
-    must(which == KEYED ? far_vault_domain_open(vault, &keys, &domain, &err) : 0, "domain");
+    must(far_vault_domain_open(vault, &keys, &domain, &err), "domain");
     return domain;
 }
 
-static void write_block(struct far_vault *vault, const struct far_domain *domain, struct far_replica *replica, uint64_t at, uint64_t number)
+/* ---- write ---- */
+
+static int tell_step(void *arg, const struct far_reclaim_progress *progress)
 {
-    static uint8_t block[FAR_BLOCK_BYTES];
-    struct far_hash256 id;
-    kit_block(number, block);
-    far_block_leaf(block, FAR_BLOCK_BYTES, &id);
-    must(far_vault_put(vault, domain, &id, FAR_CODEC_RAW, block, FAR_BLOCK_BYTES, &err), "put");
-    must(far_replica_set(replica, at, &id, &err), "set");
+    (void)arg;
+    say("step %s\n", progress->phase);
+    return 0;
 }
 
-/* ---- write ---- */
+static struct far_reclaim_result reclaim(struct far_vault *vault, bool tells)
+{
+    struct far_reclaim_result result;
+    struct far_reclaim_order order = {.move_percent = 20, .batch_max = 50};
+    must(far_vault_reclaim_last(vault, &order.pass, &err), "last pass");
+    order.delete_before = ++order.pass;
+    order.secure = order.pass % 3 == 0;
+    must(far_vault_reclaim(vault, &order, tells ? tell_step : NULL, NULL, &result, &err), "reclaim");
+    if (result.points_uncountable > 0) {
+        fprintf(stderr, "vault_driver: uncountable: %s\n", result.problem);
+        exit(2);
+    }
+    return result;
+}
+
+static void rotate(struct far_vault *vault)
+{
+    uint32_t next = last_generation(vault) + 1;
+    say("rotating %u\n", next);
+    open_domain(vault, next);
+    say("rotated %u\n", next);
+}
+
+static void lose_index(const char *dir)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/index/data.mdb", dir);
+    unlink(path);
+}
 
 static int find_last_point(void *arg, uint64_t point_id, const struct far_manifest *found, const char *problem)
 {
@@ -116,35 +154,47 @@ static void seal(struct far_vault *vault, struct far_replica *replica, uint64_t 
     say("point %" PRIu64 " %" PRIu64 " %s\n", point_id, disk, hex);
 }
 
-static int write_vault(const char *dir, uint64_t seed)
+/* What only `reclaim` does, now and then. */
+static void tidy(struct far_vault *vault, uint64_t *state)
+{
+    uint64_t what = next_random(state) % 6;
+    if (what == 0) {
+        rotate(vault);
+    } else if (what < 4) {
+        reclaim(vault, true);
+    }
+}
+
+static int write_vault(const char *dir, uint64_t seed, bool reclaims)
 {
     uint64_t state = seed;
     uint64_t point_id = 0;
+    uint64_t disks = reclaims ? DISKS : PLAIN_DISKS;
+    if (reclaims && seed % 2 == 1) {
+        lose_index(dir);
+    }
     struct far_vault *vault = open_vault(dir);
+    const struct far_domain *keyed = reclaims ? open_domain(vault, last_generation(vault)) : NULL;
+    if (reclaims) {
+        say("reclaims\n");
+    }
     must(far_vault_points(vault, find_last_point, &point_id, &err), "points");
     struct far_fence fence = {.incarnation_epoch = 1, .plan_epoch = 1, .job = seed, .attempt = 1};
     struct far_replica *replicas[DISKS];
-    const struct far_domain *domains[DISKS];
-    struct far_domain_info info = {.generation = 0};
-    uint32_t generation = far_vault_domains(vault, &info, 1) == 0 ? 1 : info.generation;
-    for (uint64_t i = 0; i < DISKS; i++) {
-        domains[i] = domain_of(vault, i, generation);
-        if (i == KEYED) {
-            say("key %u\n", generation);
-        }
-        must(far_replica_open(vault, domains[i], DISK_FIRST + i, BLOCKS * FAR_BLOCK_BYTES, &fence, &replicas[i], &err), "replica");
+    for (uint64_t i = 0; i < disks; i++) {
+        const struct far_domain *domain = i < PLAIN_DISKS ? NULL : keyed;
+        must(far_replica_open(vault, domain, DISK_FIRST + i, BLOCKS * FAR_BLOCK_BYTES, &fence, &replicas[i], &err), "replica");
         say("fence %" PRIu64 " %" PRIu64 "\n", DISK_FIRST + i, seed);
     }
     for (int step = 0; step < STEPS; step++) {
-        uint64_t which = next_random(&state) % DISKS;
+        uint64_t which = next_random(&state) % disks;
         struct far_replica *replica = replicas[which];
         for (uint64_t i = next_random(&state) % 12; i > 0; i--) {
             uint64_t at = next_random(&state) % BLOCKS;
-            write_block(vault, domains[which], replica, at, next_random(&state) % 400);
+            must(kit_write(vault, replica, at, next_random(&state) % 400, &err), "write");
         }
-        if (next_random(&state) % 6 == 0) {
-            domain_of(vault, KEYED, ++generation);
-            say("key %u\n", generation);
+        if (reclaims) {
+            tidy(vault, &state);
         }
         uint64_t action = next_random(&state) % 8;
         if (action >= 5) {
@@ -154,13 +204,14 @@ static int write_vault(const char *dir, uint64_t seed)
         if (action < 2) {
             seal(vault, replica, DISK_FIRST + which, ++point_id);
         }
-        if (action == 4 && point_id > 1) {
-            say("forgetting %" PRIu64 "\n", point_id / 2); /* from now on it may be gone */
-            must(far_vault_forget(vault, point_id / 2, &err), "forget");
-            say("forget %" PRIu64 "\n", point_id / 2);
+        if ((action == 4 || (reclaims && action == 3)) && point_id > 1) {
+            uint64_t goes = reclaims && point_id > 6 ? point_id - 5 : point_id / 2;
+            say("forgetting %" PRIu64 "\n", goes); /* from now on it may be gone */
+            must(far_vault_forget(vault, goes, &err), "forget");
+            say("forget %" PRIu64 "\n", goes);
         }
     }
-    for (int i = 0; i < DISKS; i++) {
+    for (uint64_t i = 0; i < disks; i++) {
         far_replica_close(replicas[i]);
     }
     far_vault_close(vault);
@@ -179,9 +230,10 @@ struct known {
     char points[POINTS_MAX][65]; /* root by point id; "" = not known */
     bool may_be_gone[POINTS_MAX]; /* a forget has begun */
     bool forgotten[POINTS_MAX];   /* a forget was acknowledged */
+    bool reclaims;
+    uint32_t generation; /* of the keyed domain's key, that a rotation began with */
+    const struct far_domain *keyed;
     int faults;
-    uint32_t generation; /* of the key, acknowledged */
-    const struct far_domain *domains[DISKS];
 };
 
 static void fault(struct known *known, const char *what, uint64_t number, const char *detail)
@@ -206,7 +258,9 @@ static void read_lines(struct known *known)
             known->may_be_gone[a] = true;
         } else if (sscanf(line, "forget %" SCNu64, &a) == 1 && a < POINTS_MAX) {
             known->forgotten[a] = true;
-        } else if (sscanf(line, "key %" SCNu64, &a) == 1) {
+        } else if (strcmp(line, "reclaims\n") == 0) {
+            known->reclaims = true;
+        } else if (sscanf(line, "rotating %" SCNu64, &a) == 1) {
             known->generation = (uint32_t)a;
         } else if (sscanf(line, "fence %" SCNu64 " %" SCNu64, &a, &b) == 2 && a - DISK_FIRST < DISKS) {
             known->disks[a - DISK_FIRST].fence = b;
@@ -214,8 +268,8 @@ static void read_lines(struct known *known)
     }
 }
 
-static void check_root(struct far_vault *vault, struct known *known, const struct far_domain *domain, const char *what, uint64_t number,
-                       const struct far_hash256 *root)
+static void check_root(struct far_vault *vault, struct known *known, const struct far_domain *domain, const char *what,
+                       uint64_t number, const struct far_hash256 *root)
 {
     struct far_point *point = NULL;
     struct far_verify_result result;
@@ -245,11 +299,8 @@ static int check_point(void *arg, uint64_t point_id, const struct far_manifest *
     }
     far_hex_encode(found->disks[0].root.bytes, 32, hex);
     printf("point %" PRIu64 " %s\n", point_id, hex);
-    const struct far_domain *domain = NULL;
-    if (far_vault_domain_find(check->vault, found->domain_uuid, &domain, &err) != 0) {
-        fault(check->known, "domain of point", point_id, err.message);
-    }
-    check_root(check->vault, check->known, domain, "point", point_id, &found->disks[0].root);
+    check_root(check->vault, check->known, found->domain_number != 0 ? check->known->keyed : NULL, "point", point_id,
+               &found->disks[0].root);
     if (point_id < POINTS_MAX) {
         const char *acknowledged = check->known->points[point_id];
         if (acknowledged[0] != '\0' && strcmp(acknowledged, hex) != 0) {
@@ -280,11 +331,11 @@ static void check_disk(struct far_vault *vault, struct known *known, uint64_t i)
         fault(known, "disk", DISK_FIRST + i, "its checkpoint is of an older job than acknowledged");
     }
     if (state.job != 0) {
-        check_root(vault, known, known->domains[i], "disk", DISK_FIRST + i, &state.root);
+        check_root(vault, known, i < PLAIN_DISKS ? NULL : known->keyed, "disk", DISK_FIRST + i, &state.root);
     }
     struct far_fence older = {.incarnation_epoch = 1, .plan_epoch = 1, .job = disk->fence, .attempt = 0};
     uint64_t size = BLOCKS * FAR_BLOCK_BYTES;
-    if (disk->fence != 0 && far_replica_open(vault, known->domains[i], DISK_FIRST + i, size, &older, &replica, &err) != FAR_CONFLICT) {
+    if (disk->fence != 0 && far_replica_open(vault, i < PLAIN_DISKS ? NULL : known->keyed, DISK_FIRST + i, size, &older, &replica, &err) != FAR_CONFLICT) {
         fault(known, "disk", DISK_FIRST + i, "the acknowledged fence is gone");
         far_replica_close(replica);
     }
@@ -296,45 +347,44 @@ static void check_acknowledged_root(struct far_vault *vault, struct known *known
     struct far_hash256 root;
     const char *hex = known->disks[i].root;
     if (hex[0] != '\0' && far_hex_decode(hex, 64, root.bytes, 32)) {
-        check_root(vault, known, known->domains[i], "acknowledged checkpoint of disk", DISK_FIRST + i, &root);
+        check_root(vault, known, NULL, "acknowledged checkpoint of disk", DISK_FIRST + i, &root);
     }
 }
 
 /* The vault can still be written: a repaired one goes on. */
-static void check_goes_on(struct far_vault *vault, struct known *known, uint64_t which)
+static void check_goes_on(struct far_vault *vault, struct known *known)
 {
-    const struct far_domain *domain = known->domains[which];
     struct far_replica *replica = NULL;
     struct far_fence fence = {.incarnation_epoch = 9};
-    int rc = far_replica_open(vault, domain, DISK_FIRST + which, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err);
+    int rc = far_replica_open(vault, NULL, DISK_FIRST, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err);
     for (uint64_t i = 0; rc == 0 && i < 5; i++) {
-        write_block(vault, domain, replica, i, 1000 + i);
+        rc = kit_write(vault, replica, i, 1000 + i, &err);
     }
     if (rc == 0) {
         rc = far_replica_checkpoint(replica, 5, "after", &err);
     }
     if (rc != 0) {
-        fault(known, "writing after the cut, disk", DISK_FIRST + which, err.message);
+        fault(known, "writing after the cut, disk", DISK_FIRST, err.message);
     } else {
         struct far_hash256 root;
         must(far_replica_root(replica, &root, &err), "root");
-        check_root(vault, known, domain, "written after the cut, disk", DISK_FIRST + which, &root);
+        check_root(vault, known, NULL, "written after the cut, disk", DISK_FIRST, &root);
     }
     far_replica_close(replica);
 }
 
-/* The key that was acknowledged last opens the domain, or the one that was on its way. */
-static void check_key(struct far_vault *vault, struct known *known)
+/* Three passes and nobody at work: all that is reached is there, and nothing else. */
+static void check_reclaim(struct far_vault *vault, struct known *known)
 {
-    struct far_domain_info info = {.generation = 0};
-    size_t count = far_vault_domains(vault, &info, 1);
-    struct far_domain_keys keys = keys_of(known->generation + 1);
-    if (known->generation != 0 && (count == 0 || info.generation < known->generation)) {
-        fault(known, "key", known->generation, "was acknowledged, and the vault is sealed with an older one");
-    } else if (count != 0 && far_vault_domain_open(vault, &keys, &known->domains[KEYED], &err) != 0) {
-        fault(known, "key", known->generation + 1, err.message);
-    } else if (count == 0) { /* not made yet */
-        known->domains[KEYED] = domain_of(vault, KEYED, 1);
+    struct check check = {.vault = vault, .known = known};
+    for (int i = 0; i < 3; i++) {
+        reclaim(vault, false);
+    }
+    memset(known->forgotten, 0, sizeof known->forgotten); /* those that were back were told already */
+    must(far_vault_points(vault, check_point, &check, &err), "points");
+    int64_t unreachable = reach_unreachable(vault);
+    if (unreachable != 0) {
+        fault(known, "records that nobody reaches", (uint64_t)unreachable, "");
     }
 }
 
@@ -345,13 +395,15 @@ static int check_vault(const char *dir)
     read_lines(known);
     struct far_vault *vault = open_vault(dir);
     struct check check = {.vault = vault, .known = known};
+    if (last_generation(vault) > 1 || known->reclaims) {
+        known->keyed = open_domain(vault, known->generation > last_generation(vault) ? known->generation : last_generation(vault));
+    }
     far_vault_stats(vault, &stats);
     printf("packs %" PRIu64 ", records %" PRIu64 ", index %s, tail cut %" PRIu64 "\n", stats.packs, stats.records,
            stats.index_rebuilt ? "rebuilt" : "kept", stats.tail_cut);
     if (stats.damages > 0) {
         fault(known, "damages at open", stats.damages, stats.damage);
     }
-    check_key(vault, known);
     must(far_vault_points(vault, check_point, &check, &err), "points");
     for (uint64_t i = 0; i < POINTS_MAX; i++) {
         if (known->points[i][0] != '\0' && !known->may_be_gone[i]) {
@@ -360,10 +412,13 @@ static int check_vault(const char *dir)
     }
     for (uint64_t i = 0; i < DISKS; i++) {
         check_disk(vault, known, i);
-        check_acknowledged_root(vault, known, i);
+        if (!known->reclaims) {
+            check_acknowledged_root(vault, known, i);
+        }
     }
-    for (uint64_t i = 0; i < DISKS; i++) {
-        check_goes_on(vault, known, i);
+    check_goes_on(vault, known);
+    if (known->reclaims) {
+        check_reclaim(vault, known);
     }
     far_vault_close(vault);
     int faults = known->faults;
@@ -375,12 +430,12 @@ static int check_vault(const char *dir)
 int main(int argc, char **argv)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
-    if (argc == 4 && strcmp(argv[1], "write") == 0) {
-        return write_vault(argv[2], strtoull(argv[3], NULL, 10));
+    if (argc == 4 && (strcmp(argv[1], "write") == 0 || strcmp(argv[1], "reclaim") == 0)) {
+        return write_vault(argv[2], strtoull(argv[3], NULL, 10), strcmp(argv[1], "reclaim") == 0);
     }
     if (argc == 3 && strcmp(argv[1], "check") == 0) {
         return check_vault(argv[2]);
     }
-    fprintf(stderr, "usage: vault_driver write DIR SEED | check DIR\n");
+    fprintf(stderr, "usage: vault_driver write|reclaim DIR SEED | check DIR\n");
     return 2;
 }

@@ -36,12 +36,18 @@ static inline struct far_hash256 kit_id(uint64_t number)
     return id;
 }
 
-static inline int kit_put(struct far_vault *vault, uint64_t number, struct far_hash256 *ret_id, struct far_error *err)
+static inline int kit_put_in(struct far_vault *vault, const struct far_domain *domain, uint64_t number,
+                             struct far_hash256 *ret_id, struct far_error *err)
 {
     static __thread uint8_t block[FAR_BLOCK_BYTES];
     kit_block(number, block);
     far_block_leaf(block, FAR_BLOCK_BYTES, ret_id);
-    return far_vault_put(vault, NULL, ret_id, FAR_CODEC_RAW, block, FAR_BLOCK_BYTES, err);
+    return far_vault_put(vault, domain, ret_id, FAR_CODEC_RAW, block, FAR_BLOCK_BYTES, err);
+}
+
+static inline int kit_put(struct far_vault *vault, uint64_t number, struct far_hash256 *ret_id, struct far_error *err)
+{
+    return kit_put_in(vault, NULL, number, ret_id, err);
 }
 
 /* Put a block and set it as block `index` of a replica. */
@@ -49,7 +55,7 @@ static inline int kit_write(struct far_vault *vault, struct far_replica *replica
                             struct far_error *err)
 {
     struct far_hash256 id;
-    int rc = kit_put(vault, number, &id, err);
+    int rc = kit_put_in(vault, far_replica_domain(replica), number, &id, err);
     return rc != 0 ? rc : far_replica_set(replica, index, &id, err);
 }
 

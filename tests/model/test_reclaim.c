@@ -2,9 +2,8 @@
  * test does something else to the same vault – writes, makes and seals points, forgets them, opens them, goes back to them, fails –
  * and compares what the vault holds with a model of plain arrays. In the end nothing is left that nobody needs. */
 #include "../lib/cm.h"
-#include "../lib/vault_kit.h"
+#include "../lib/vault_reach.h"
 #include "dataplane/reclaim.h"
-#include "dataplane/vault_ledger.h"
 
 enum { DISKS = 3, POINTS_MAX = 400, OPENED_MAX = 4, NUMBERS = 220 };
 /* Of two heights, so that disks grow into a higher tree. */
@@ -448,111 +447,22 @@ static void lose_index(void)
 
 /* ---- nothing is left ---- */
 
-static struct far_hash256 reachable[200000];
-static size_t reachable_count;
-
-static void reach(const struct far_hash256 *id)
-{
-    for (size_t i = 0; i < reachable_count; i++) {
-        if (memcmp(&reachable[i], id, sizeof *id) == 0) {
-            return;
-        }
-    }
-    assert_true(reachable_count < sizeof reachable / sizeof reachable[0]);
-    reachable[reachable_count++] = *id;
-}
-
-static void reach_point(const struct sealed *sealed)
-{
-    struct far_hash256 children[FAR_MAP_FANOUT];
-    struct far_point *point;
-    must(far_point_open_disk(vault, sealed->id, "root", &point, &err));
-    unsigned height = far_map_height(sizes[sealed->size]);
-    reach(&sealed->root);
-    for (unsigned level = 0; level < height; level++) {
-        uint64_t blocks = sizes[sealed->size] / FAR_BLOCK_BYTES;
-        for (uint64_t index = 0; index << (8 * (level + 1)) < blocks; index++) {
-            struct far_hash256 hash;
-            must(far_point_page(point, level, index, children, &err));
-            far_map_page_hash(children, &hash);
-            if (memcmp(&hash, far_map_zero(8 * (level + 1)), sizeof hash) != 0) {
-                reach(&hash);
-            }
-            for (unsigned i = 0; level == 0 && i < FAR_MAP_FANOUT; i++) {
-                if (memcmp(&children[i], far_zero_leaf(), sizeof children[i]) != 0) {
-                    reach(&children[i]);
-                }
-            }
-        }
-    }
-    far_point_close(point);
-}
-
-static void name_unreachable(void)
-{
-    static struct far_index_key keys[20000];
-    struct far_index_key from = {.len = 32};
-    size_t count;
-    must(far_index_list(vault->index, &from, 0, keys, sizeof keys / sizeof keys[0], &count, &err));
-    for (size_t i = 0; i < count; i++) {
-        bool found = false;
-        for (size_t k = 0; k < reachable_count && !found; k++) {
-            found = memcmp(&reachable[k], keys[i].bytes, 32) == 0;
-        }
-        if (!found) {
-            struct far_index_row row;
-            struct far_hash256 id;
-            char hex[65];
-            memcpy(id.bytes, keys[i].bytes, 32);
-            far_hex_encode(id.bytes, 32, hex);
-            must(far_index_look(vault->index, &id, 1, &row, &err));
-            print_message("# nobody reaches %s: needs %u, in quarantine since %llu of %llu, pack %u\n", hex, row.needs,
-                          (unsigned long long)row.since, (unsigned long long)pass, row.place.pack);
-        }
-    }
-}
-
 static void nothing_is_left(void)
 {
     struct far_vault_stats stats;
     close_all();
     open_vault();
-    /* The replicas become what a point is, so that what they need is known. */
-    for (size_t i = 0; i < DISKS; i++) {
-        begin_job(&disks[i]);
-        zero_blocks(&disks[i]);
-        struct sealed *point = free_point();
-        if (point != NULL) {
-            must(far_replica_checkpoint(disks[i].replica, 0, "", &err));
-            point->id = ++point_ids;
-            point->disk = (unsigned)i;
-            point->size = disks[i].size;
-            memcpy(point->blocks, disks[i].now, sizeof point->blocks);
-            must(far_replica_root(disks[i].replica, &point->root, &err));
-            kit_manifest(point->id, point->disk + 1, sizes[point->size], &point->root, &manifest);
-            must(far_vault_seal(vault, &manifest, &err));
-        }
-        end_job(&disks[i]);
-    }
     for (int i = 0; i < 3; i++) {
         must(reclaim(0, 0));
     }
     check_all();
-    reachable_count = 0;
-    for (size_t i = 0; i < POINTS_MAX; i++) {
-        if (points[i].id != 0) {
-            reach_point(&points[i]);
-        }
-    }
+    assert_int_equal(reach_unreachable(vault), 0);
     far_vault_stats(vault, &stats);
-    name_unreachable();
-    assert_int_equal(stats.records, reachable_count);
-    /* Headers of packs and of seals, and no dead byte but in the pack that grows. */
     far_vault_close(vault);
     open_vault();
     struct far_vault_stats again;
     far_vault_stats(vault, &again);
-    assert_int_equal(again.records, reachable_count);
+    assert_int_equal(again.records, stats.records);
     assert_int_equal(again.pack_bytes, stats.pack_bytes);
     assert_int_equal(again.packs, stats.packs);
     assert_int_equal(again.damages, 0);
