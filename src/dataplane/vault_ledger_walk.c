@@ -40,8 +40,25 @@ static void count_runs(struct three *three, const struct far_hash256 *const at[T
     }
 }
 
+static bool replaces(const struct three *three)
+{
+    return three->before[2] != three->after[2];
+}
+
+/* Like a neighbour that stays: no run begins or ends here. */
+static bool is_like_neighbour(const struct three *three, const struct far_hash256 *const at[TREES])
+{
+    if (replaces(three)) {
+        return same(at[1], at[2]);
+    }
+    return (three->trees[0].height != 0 && same(at[0], at[1])) || (three->trees[2].height != 0 && same(at[1], at[2]));
+}
+
 static void count_place(struct three *three, const struct far_hash256 *const at[TREES], const struct far_hash256 *zero, bool is_leaf)
 {
+    if (is_like_neighbour(three, at)) {
+        return;
+    }
     count_runs(three, at, three->before, zero, is_leaf, -1);
     count_runs(three, at, three->after, zero, is_leaf, 1);
 }
@@ -80,8 +97,7 @@ static bool is_settled(const struct three *three, const struct far_hash256 *cons
     if (is_blank(three, at, level, index)) {
         return true;
     }
-    bool replaces = three->before[2] != three->after[2];
-    if (replaces) {
+    if (replaces(three)) {
         return same_below(three, at, 1, 2, level, index);
     }
     bool like_left = three->trees[0].height != 0 && same_below(three, at, 0, 1, level, index);

@@ -335,7 +335,8 @@ static void check_disk(struct far_vault *vault, struct known *known, uint64_t i)
     }
     struct far_fence older = {.incarnation_epoch = 1, .plan_epoch = 1, .job = disk->fence, .attempt = 0};
     uint64_t size = BLOCKS * FAR_BLOCK_BYTES;
-    if (disk->fence != 0 && far_replica_open(vault, i < PLAIN_DISKS ? NULL : known->keyed, DISK_FIRST + i, size, &older, &replica, &err) != FAR_CONFLICT) {
+    const struct far_domain *domain = i < PLAIN_DISKS ? NULL : known->keyed;
+    if (disk->fence != 0 && far_replica_open(vault, domain, DISK_FIRST + i, size, &older, &replica, &err) != FAR_CONFLICT) {
         fault(known, "disk", DISK_FIRST + i, "the acknowledged fence is gone");
         far_replica_close(replica);
     }

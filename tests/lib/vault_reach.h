@@ -75,7 +75,9 @@ static inline int reach_point(void *arg, uint64_t point_id, const struct far_man
         struct far_hash256 top;
         uint64_t size;
         reach->rc = far_vault_domain_numbered(reach->vault, manifest->domain_number, &domain, &reach->err);
-        reach->rc = reach->rc != 0 ? reach->rc : far_vault_root_load(reach->vault, domain, &manifest->disks[i].root, &size, &top, &reach->err);
+        if (reach->rc == 0) {
+            reach->rc = far_vault_root_load(reach->vault, domain, &manifest->disks[i].root, &size, &top, &reach->err);
+        }
         if (reach->rc == 0) {
             reach_tree(reach, manifest->domain_number, size, &top);
         }

@@ -500,3 +500,7 @@ tests_unit_test_fsm_signal_SOURCES = tests/unit/test_fsm_signal.c tests/lib/fsm_
 tests_unit_test_fsm_signal_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_unit_test_fsm_signal_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_fsm_signal_LDADD = libfsm.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_vault_reclaim
+tests_unit_test_vault_reclaim_SOURCES = tests/unit/test_vault_reclaim.c
+tests_unit_test_vault_reclaim_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_vault_reclaim_LDADD = libdataplane.la $(CMOCKA_LIBS)

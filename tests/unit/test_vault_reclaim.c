@@ -1,0 +1,288 @@
+/* What plans take of a vault, and what a pass of reclaim gives back: by hand, where every byte is known. */
+#include "../lib/cm.h"
+#include "../lib/vault_reach.h"
+#include "dataplane/reclaim.h"
+
+enum { BLOCKS = 600, RECORD = FAR_RECORD_HEADER_BYTES + FAR_BLOCK_BYTES };
+
+static char dir[300];
+static struct far_vault *vault;
+static struct far_error err;
+static struct far_manifest manifest;
+static struct far_reclaim_result result;
+static uint64_t jobs, pass;
+
+static void must(int rc)
+{
+    if (rc != 0) {
+        print_message("# %s\n", err.message);
+    }
+    assert_int_equal(rc, 0);
+}
+
+static void open_vault(bool read_only, struct far_vault **ret_vault)
+{
+    struct far_vault_options options = {.create = !read_only, .read_only = read_only, .pack_bytes_max = 1 << 20};
+    must(far_vault_open(dir, &options, ret_vault, &err));
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    snprintf(dir, sizeof dir, "%s", kit_folder());
+    jobs = pass = 0;
+    open_vault(false, &vault);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    far_vault_close(vault);
+    kit_remove(dir);
+    return 0;
+}
+
+/* A point of a disk: these numbers from block `at` on, the rest as before. */
+static void make_point(uint64_t point_id, uint64_t plan_id, uint64_t disk_id, uint64_t at, uint64_t number, uint64_t count)
+{
+    struct far_fence fence = {.job = ++jobs};
+    struct far_replica *replica;
+    struct far_hash256 root;
+    must(far_replica_open(vault, NULL, disk_id, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err));
+    for (uint64_t i = 0; i < count; i++) {
+        must(kit_write(vault, replica, at + i, number + i, &err));
+    }
+    must(far_replica_checkpoint(replica, BLOCKS, "view", &err));
+    must(far_replica_root(replica, &root, &err));
+    far_replica_close(replica);
+    kit_manifest(point_id, disk_id, BLOCKS * FAR_BLOCK_BYTES, &root, &manifest);
+    manifest.plan_id = plan_id;
+    must(far_vault_seal(vault, &manifest, &err));
+}
+
+static void reclaim(void)
+{
+    struct far_reclaim_order order = {.pass = ++pass, .delete_before = pass};
+    must(far_vault_reclaim(vault, &order, NULL, NULL, &result, &err));
+    assert_int_equal(result.points_uncountable, 0);
+}
+
+/* Whole blocks; pages and roots are less than one. */
+static uint64_t blocks_of(uint64_t bytes)
+{
+    return bytes / RECORD;
+}
+
+static void plans_take_what_they_alone_need_and_what_they_share(void **state)
+{
+    (void)state;
+    struct far_space spaces[2];
+    const uint64_t plans[] = {7, 8}, unknown = 99;
+    make_point(1, 7, 1, 0, 1000, 40);
+    make_point(2, 7, 1, 0, 2000, 10); /* 10 of the 40 changed */
+    make_point(3, 8, 2, 0, 1000, 30); /* the other plan has 30 of the first point's */
+    make_point(4, 8, 2, 100, 3000, 5);
+    assert_int_equal(far_vault_space(vault, &unknown, 1, spaces, &err), FAR_NOT_FOUND);
+    reclaim();
+    must(far_vault_space(vault, plans, 2, spaces, &err));
+    assert_false(spaces[0].estimated);
+    assert_int_equal(spaces[0].logical_bytes, 40 * FAR_BLOCK_BYTES);
+    assert_int_equal(spaces[0].points_bytes, 80 * FAR_BLOCK_BYTES);
+    assert_int_equal(blocks_of(spaces[0].unique_bytes), 20); /* 1030 to 1039, 2000 to 2009 */
+    assert_int_equal(blocks_of(spaces[0].shared_bytes), 30);
+    assert_int_equal(spaces[1].logical_bytes, 35 * FAR_BLOCK_BYTES);
+    assert_int_equal(spaces[1].points_bytes, 65 * FAR_BLOCK_BYTES);
+    assert_int_equal(blocks_of(spaces[1].unique_bytes), 5);
+    assert_int_equal(blocks_of(spaces[1].shared_bytes), 30);
+    assert_int_equal(far_vault_space(vault, &unknown, 1, spaces, &err), FAR_NOT_FOUND);
+}
+
+static uint64_t pack_blocks(void)
+{
+    struct far_vault_stats stats;
+    far_vault_stats(vault, &stats);
+    return blocks_of(stats.pack_bytes);
+}
+
+static void what_a_forgotten_point_alone_needed_is_given_back_after_a_further_pass(void **state)
+{
+    (void)state;
+    make_point(1, 7, 1, 0, 1001, 40);
+    make_point(2, 7, 1, 0, 2001, 10);
+    reclaim();
+    uint64_t before = pack_blocks();
+    must(far_vault_forget(vault, 1, &err));
+    reclaim();
+    assert_int_equal(result.points_released, 1);
+    assert_true(result.quarantined_records >= 10);
+    assert_int_equal(result.deleted_records, 0);
+    assert_int_equal(pack_blocks(), before);
+    reclaim();
+    assert_int_equal(blocks_of(result.deleted_bytes), 10);
+    assert_true(result.freed_bytes >= 9 * FAR_BLOCK_BYTES);
+    assert_true(pack_blocks() <= before - 10);
+    assert_int_equal(reach_unreachable(vault), 0);
+}
+
+static void a_block_that_is_offered_while_it_is_in_quarantine_stays(void **state)
+{
+    (void)state;
+    make_point(1, 7, 1, 0, 1001, 40);
+    make_point(2, 7, 1, 0, 2001, 40);
+    must(far_vault_forget(vault, 1, &err));
+    reclaim();
+    make_point(3, 7, 2, 5, 1001, 3);
+    reclaim();
+    assert_int_equal(result.found_again_records, 3);
+    assert_int_equal(blocks_of(result.deleted_bytes), 37);
+    struct far_point *point;
+    struct far_verify_result verified;
+    must(far_point_open_disk(vault, 3, "root", &point, &err));
+    must(far_point_verify(point, NULL, NULL, NULL, &verified, &err));
+    far_point_close(point);
+}
+
+static void orders_of_passes_are_checked(void **state)
+{
+    (void)state;
+    struct far_reclaim_order order = {.pass = 0};
+    uint64_t last;
+    assert_int_equal(far_vault_reclaim(vault, &order, NULL, NULL, &result, &err), FAR_INVALID);
+    order = (struct far_reclaim_order){.pass = 5, .delete_before = 6};
+    assert_int_equal(far_vault_reclaim(vault, &order, NULL, NULL, &result, &err), FAR_INVALID);
+    order.delete_before = 5;
+    must(far_vault_reclaim(vault, &order, NULL, NULL, &result, &err));
+    must(far_vault_reclaim_last(vault, &last, &err));
+    assert_int_equal(last, 5);
+    order = (struct far_reclaim_order){.pass = 4, .delete_before = 4};
+    assert_int_equal(far_vault_reclaim(vault, &order, NULL, NULL, &result, &err), FAR_CONFLICT);
+    struct far_vault *reader;
+    far_vault_close(vault);
+    open_vault(true, &reader);
+    order = (struct far_reclaim_order){.pass = 6};
+    assert_int_equal(far_vault_reclaim(reader, &order, NULL, NULL, &result, &err), FAR_CONFLICT);
+    far_vault_close(reader);
+    open_vault(false, &vault);
+}
+
+/* Another process that only reads: packs stay where they are, and what it has open stays readable. */
+static void beside_a_reader_no_pack_is_moved_and_its_point_stays(void **state)
+{
+    (void)state;
+    struct far_vault *reader;
+    struct far_point *point;
+    struct far_verify_result verified;
+    make_point(1, 7, 1, 0, 1001, 60);
+    make_point(2, 7, 1, 0, 2001, 50);
+    make_point(3, 7, 1, 0, 3001, 50);
+    reclaim();
+    open_vault(true, &reader);
+    must(far_point_open_disk(reader, 1, "root", &point, &err));
+    must(far_vault_forget(vault, 1, &err));
+    must(far_vault_forget(vault, 2, &err));
+    for (int i = 0; i < 3; i++) {
+        reclaim();
+        assert_int_equal(result.points_pinned, 1);
+        assert_int_equal(result.packs_removed + result.moved_records, 0);
+    }
+    must(far_point_verify(point, NULL, NULL, NULL, &verified, &err));
+    far_point_close(point);
+    far_vault_close(reader);
+    reclaim();
+    assert_int_equal(result.points_released, 1);
+    reclaim();
+    assert_true(result.packs_removed > 0);
+    assert_int_equal(reach_unreachable(vault), 0);
+}
+
+/* Until it is known again what a point needs, nothing goes. */
+static void nothing_is_deleted_while_a_point_cannot_be_counted(void **state)
+{
+    (void)state;
+    char path[500], aside[520];
+    make_point(1, 7, 1, 0, 1001, 40);
+    make_point(2, 7, 1, 0, 2001, 40);
+    reclaim();
+    must(far_vault_forget(vault, 1, &err));
+    make_point(3, 7, 2, 0, 5001, 3);
+    snprintf(path, sizeof path, "%s/points/3.manifest", dir);
+    snprintf(aside, sizeof aside, "%s/aside", dir);
+    assert_int_equal(rename(path, aside), 0);
+    FILE *file = fopen(path, "w");
+    fputs("damaged", file);
+    fclose(file);
+    for (int i = 0; i < 3; i++) {
+        struct far_reclaim_order order = {.pass = ++pass, .delete_before = pass};
+        must(far_vault_reclaim(vault, &order, NULL, NULL, &result, &err));
+        assert_int_equal(result.points_uncountable, 1);
+        assert_int_equal(result.deleted_records, 0);
+        assert_non_null(strstr(result.problem, "point 3"));
+    }
+    assert_int_equal(rename(aside, path), 0);
+    reclaim();
+    reclaim();
+    assert_int_equal(reach_unreachable(vault), 0);
+}
+
+/* The domain whose key is lost costs only what is in it; destroyed, all of it goes. */
+static void a_locked_domain_keeps_its_own_and_a_destroyed_one_nothing(void **state)
+{
+    (void)state;
+    struct far_domain_keys keys = {.name = "kept", .generation = 1};
+    const struct far_domain *domain;
+    struct far_fence fence = {.job = 50};
+    struct far_replica *replica;
+    struct far_hash256 root;
+    memset(keys.uuid, 0xD0, sizeof keys.uuid);
+    memset(keys.secret, 0x5E, sizeof keys.secret);
+    must(far_vault_domain_open(vault, &keys, &domain, &err));
+    must(far_replica_open(vault, domain, 9, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err));
+    for (uint64_t i = 0; i < 20; i++) {
+        must(kit_write(vault, replica, i, 7001 + i, &err));
+    }
+    must(far_replica_checkpoint(replica, BLOCKS, "view", &err));
+    must(far_replica_root(replica, &root, &err));
+    far_replica_close(replica);
+    kit_manifest(9, 9, BLOCKS * FAR_BLOCK_BYTES, &root, &manifest);
+    memcpy(manifest.domain_uuid, keys.uuid, sizeof keys.uuid);
+    must(far_vault_seal(vault, &manifest, &err));
+    far_vault_close(vault);
+    open_vault(false, &vault); /* and nobody brings the key */
+    make_point(1, 7, 1, 0, 1001, 40);
+    make_point(2, 7, 1, 0, 2001, 40);
+    must(far_vault_forget(vault, 1, &err));
+    for (int i = 0; i < 2; i++) {
+        struct far_reclaim_order order = {.pass = ++pass, .delete_before = pass};
+        must(far_vault_reclaim(vault, &order, NULL, NULL, &result, &err));
+        assert_true(result.points_uncountable > 0);
+    }
+    assert_int_equal(blocks_of(result.deleted_bytes), 40);
+    must(far_vault_domain_open(vault, &keys, &domain, &err));
+    struct far_point *point;
+    struct far_verify_result verified;
+    must(far_point_open_disk(vault, 9, "root", &point, &err));
+    must(far_point_verify(point, NULL, NULL, NULL, &verified, &err));
+    far_point_close(point);
+    reclaim();
+    must(far_vault_domain_destroy(vault, keys.uuid, &err));
+    reclaim();
+    assert_int_equal(blocks_of(result.deleted_bytes), 20);
+    must(far_vault_forget(vault, 9, &err));
+    reclaim();
+    assert_int_equal(result.points_released, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(plans_take_what_they_alone_need_and_what_they_share, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_a_forgotten_point_alone_needed_is_given_back_after_a_further_pass, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_block_that_is_offered_while_it_is_in_quarantine_stays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(orders_of_passes_are_checked, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(beside_a_reader_no_pack_is_moved_and_its_point_stays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(nothing_is_deleted_while_a_point_cannot_be_counted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_locked_domain_keeps_its_own_and_a_destroyed_one_nothing, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
