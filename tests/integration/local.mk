@@ -17,6 +17,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_nodes.py:drain \
 	tests/integration/test_backup.py \
 	tests/integration/test_domains.py \
+	tests/integration/test_domains.py:kill \
 	tests/integration/test_recover_crash.py \
 	tests/integration/test_source_faults.py \
 	tests/integration/test_bad_input.py \

@@ -2,6 +2,8 @@
 """Encryption at rest with the real programs: plans in dedup domains, new keys, kills, recovery with nothing but the vault and the
 recovery key, and no secret anywhere else.
 
+  test_domains.py [kill]      kill: a vault's domain is made and given new keys, killed before each step
+
 far-timeout: 280
 """
 import base64
@@ -10,6 +12,8 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 
 import farlib
 import tap
@@ -126,7 +130,8 @@ def the_vault_and_the_recovery_key_give_the_disk_back():
     status, text = cluster.run_tool(*recover, "--point", str(newest), "--target", path("no"), check=False)
     assert status != 0 and "'gold' is encrypted" in text and not os.path.exists(path("no")), text
     other = cluster.recovery_key.replace(cluster.recovery_key[0], "A" if cluster.recovery_key[0] != "A" else "B", 1)
-    status, text = cluster.run_tool(*recover, "--point", str(newest), "--target", path("no"), "--recovery-key", key_file(other), check=False)
+    status, text = cluster.run_tool(*recover, "--point", str(newest), "--target", path("no"), "--recovery-key", key_file(other),
+                                    check=False)
     assert status != 0 and cluster.recovery_key not in text, text
     for point, image in ((first, "a.first"), (newest, "a.img")):
         cluster.run_tool(*recover, "--point", str(point), "--target", path("offline"), "--recovery-key", key_file())
@@ -214,6 +219,43 @@ def a_destroyed_domain_is_gone_and_the_rest_is_not():
     assert farlib.same_bytes(path("plain.img"), path("plain.out"))
 
 
+# ---- killed before each step ----
+
+def every_step_of_a_new_key_may_be_the_last():
+    """The program is the driver of the power-cut test, under a name that the shim takes steps of."""
+    base = tempfile.mkdtemp(prefix="far-domain-kill-")
+    driver, folder, work = os.path.join(base, "farshore-driver"), os.path.join(base, "vault"), os.path.join(base, "work")
+    shutil.copy(os.path.join(farlib.BUILD, "tests/lib/vault_driver"), driver)
+    shim = os.path.join(farlib.BUILD, "tests/lib/.libs/libkill.so")
+    if os.environ.get("ASAN_OPTIONS"):
+        shim = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip() + ":" + shim
+    lines, kills = "", 0
+    for generation in range(1, 5):
+        step = killed = 1
+        while killed:
+            shutil.rmtree(work, ignore_errors=True)
+            if os.path.exists(folder):
+                shutil.copytree(folder, work)
+            steps = {"LD_PRELOAD": shim, "FAR_KILL_STEPS": os.path.join(base, "steps"), "FAR_KILL_AT": str(step)}
+            if os.path.exists(steps["FAR_KILL_STEPS"]):
+                os.unlink(steps["FAR_KILL_STEPS"])
+            done = subprocess.run([driver, "key", work, str(generation)], env=dict(os.environ, **steps), capture_output=True, text=True)
+            killed = done.returncode == -signal.SIGKILL
+            assert killed or done.returncode == 0, done
+            if not killed:
+                shutil.rmtree(folder, ignore_errors=True)
+                shutil.copytree(work, folder)
+            said = lines + done.stdout
+            done = subprocess.run([driver, "check", work], input=said, capture_output=True, text=True)
+            assert done.returncode == 0 or not os.path.exists(work), "step %d of key %d: %s%s" % (step, generation, done.stdout, done.stderr)
+            step += 1
+        kills += step - 2
+        lines = said
+    shutil.rmtree(base)
+    print("# killed %d times" % kills)
+    assert kills > 40, kills
+
+
 def all_stores_agree():
     cluster.wait_same_heads()
     cluster.verify_all_offline()
@@ -221,6 +263,8 @@ def all_stores_agree():
 
 if __name__ == "__main__":
     seed = farlib.seed_of_run()
+    if len(sys.argv) > 1:
+        tap.run_all([every_step_of_a_new_key_may_be_the_last])
     with farlib.Cluster() as cluster:
         tap.run_all([
             what_a_plan_in_a_domain_stores_is_encrypted, a_new_key_writes_no_data_anew_and_old_points_stay,

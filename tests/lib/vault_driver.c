@@ -4,6 +4,7 @@
  *                                 from the seed; prints one line after each step that is durable
  *   vault_driver reclaim DIR SEED the same with a third disk in a keyed domain, passes of reclaim, rotations of the domain's key, and an
  *                                 index that is lost before every other run
+ *   vault_driver key DIR GENERATION   opens the keyed domain, making it or giving it this key, and seals a point in it
  *   vault_driver check DIR        reads those lines from stdin, opens the vault and looks whether it holds what they say;
  *                                 prints what is there and every fault; status 1 if there is any
  *
@@ -214,6 +215,25 @@ static int write_vault(const char *dir, uint64_t seed, bool reclaims)
     for (uint64_t i = 0; i < disks; i++) {
         far_replica_close(replicas[i]);
     }
+    far_vault_close(vault);
+    return 0;
+}
+
+static int use_key(const char *dir, uint32_t generation)
+{
+    struct far_vault *vault = open_vault(dir);
+    struct far_replica *replica;
+    struct far_fence fence = {.incarnation_epoch = 2, .plan_epoch = 1, .job = generation, .attempt = 1};
+    uint64_t disk = DISK_FIRST + PLAIN_DISKS;
+    say("reclaims\n");
+    say("rotating %u\n", generation);
+    const struct far_domain *domain = open_domain(vault, generation);
+    say("rotated %u\n", generation);
+    must(far_replica_open(vault, domain, disk, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err), "replica");
+    must(kit_write(vault, replica, generation, 2000 + generation, &err), "write");
+    checkpoint(replica, disk, 1, generation);
+    seal(vault, replica, disk, 100 + generation);
+    far_replica_close(replica);
     far_vault_close(vault);
     return 0;
 }
@@ -434,9 +454,12 @@ int main(int argc, char **argv)
     if (argc == 4 && (strcmp(argv[1], "write") == 0 || strcmp(argv[1], "reclaim") == 0)) {
         return write_vault(argv[2], strtoull(argv[3], NULL, 10), strcmp(argv[1], "reclaim") == 0);
     }
+    if (argc == 4 && strcmp(argv[1], "key") == 0) {
+        return use_key(argv[2], (uint32_t)strtoul(argv[3], NULL, 10));
+    }
     if (argc == 3 && strcmp(argv[1], "check") == 0) {
         return check_vault(argv[2]);
     }
-    fprintf(stderr, "usage: vault_driver write|reclaim DIR SEED | check DIR\n");
+    fprintf(stderr, "usage: vault_driver write|reclaim DIR SEED | key DIR GENERATION | check DIR\n");
     return 2;
 }

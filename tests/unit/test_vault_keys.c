@@ -576,6 +576,59 @@ static void a_flipped_bit_in_an_encrypted_record_is_found_without_a_key(void **s
     assert_non_null(strstr(stats.damage, "XXH3"));
 }
 
+/* A bit anywhere in the packs: what is read is right or an error, and with all keys nothing that is wrong decrypts. */
+static void no_flipped_bit_is_ever_returned_as_data(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 150 };
+    uint64_t random = 88172645463325252ull, found = 0, errors = 0;
+    char path[400];
+    struct stat st;
+    make_point(domain_of('a', 1), 5, 1, 100);
+    make_point(domain_of('b', 1), 6, 2, 100);
+    snprintf(path, sizeof path, "%s/packs/00000001.pack", dir);
+    for (int round = 0; round < ROUNDS; round++) {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        close_vault();
+        assert_int_equal(stat(path, &st), 0);
+        size_t at = (size_t)(random >> 8) % (size_t)st.st_size;
+        flip("packs", at);
+        if (round % 2 == 0) {
+            remove_index();
+        }
+        open_vault();
+        domain_of('a', 1);
+        domain_of('b', 1);
+        for (uint64_t point = 1; point <= 2; point++) {
+            struct far_point *disk = NULL;
+            int rc = far_point_open_disk(vault, point, "root", &disk, &err);
+            for (uint64_t i = 0; rc == 0 && i < DISK_BLOCKS - 1; i += 1 + i % 2) {
+                kit_block(100 + i, expected);
+                if (far_point_read(disk, i, false, block, NULL, &err) == 0) {
+                    assert_memory_equal(block, expected, FAR_BLOCK_BYTES);
+                } else {
+                    errors++;
+                }
+            }
+            found += rc != 0 || far_point_verify(disk, NULL, NULL, NULL, &(struct far_verify_result){0}, &err) != 0;
+            far_point_close(disk);
+        }
+        close_vault();
+        assert_int_equal(stat(path, &st), 0);
+        flip("packs", at);
+        remove_index();
+        open_vault();
+    }
+    print_message("# %d bits, %d points with damage, %d blocks not returned\n", ROUNDS, (int)found, (int)errors);
+    assert_true(found > ROUNDS / 2);
+    domain_of('a', 1);
+    domain_of('b', 1);
+    assert_point(1, 100);
+    assert_point(2, 100);
+}
+
 static void an_older_program_refuses_a_keyed_vault(void **state)
 {
     (void)state;
@@ -626,6 +679,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_destroyed_domain_cannot_be_read_by_anybody, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_flipped_bit_in_the_file_of_a_domain_is_named, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_flipped_bit_in_an_encrypted_record_is_found_without_a_key, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(no_flipped_bit_is_ever_returned_as_data, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_older_program_refuses_a_keyed_vault, set_up, tear_down),
         cmocka_unit_test_setup_teardown(plain_blocks_go_on_as_before_beside_a_domain, set_up, tear_down),
     };
