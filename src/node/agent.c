@@ -256,6 +256,9 @@ static void start_order(struct far_agent *agent, const struct far_sub_order *ord
     }
     if (rc == 0) {
         explicit_bzero(&converted.domain, sizeof converted.domain);
+        if (converted.vault_domain_count > 0) {
+            explicit_bzero((void *)converted.vault_domains, converted.vault_domain_count * sizeof converted.vault_domains[0]);
+        }
     }
     far_arena_done(&arena);
     if (rc == 0) {

@@ -126,10 +126,29 @@ static int fill_domains(struct session *session, struct far_state *state, struct
     return rc == 0 ? far_domain_fill_order(&link->master, state, session->node_id, arena, order, err) : rc;
 }
 
+static void wipe(struct far_slice secret)
+{
+    if (secret.len > 0) {
+        explicit_bzero((void *)secret.data, secret.len);
+    }
+}
+
+static void wipe_domains(const struct far_sub_order *orders, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct far_sub_order_domain *domains = orders[i].domains.items;
+        for (size_t k = 0; k < orders[i].domains.count; k++) {
+            wipe(domains[k].secret);
+            wipe(domains[k].key);
+            wipe(domains[k].old_key);
+        }
+    }
+}
+
 static int send_starts(struct session *session, struct far_state *state, struct far_list *wanted, struct far_arena *arena,
                        struct far_error *err)
 {
-    struct far_list orders;
+    struct far_list orders = {0};
     struct far_sub_order batch[ORDERS_A_FRAME];
     size_t count = 0;
     int rc = far_query_orders_at(state, session->node_id, far_log_now_ms(session->link->log), ORDERS_MAX, arena, &orders, err);
@@ -153,6 +172,7 @@ static int send_starts(struct session *session, struct far_state *state, struct 
             count = 0;
         }
     }
+    wipe_domains(all, orders.count);
     return rc;
 }
 
