@@ -193,6 +193,12 @@ void cli_throttle_text(const json_t *throttle, char *text, size_t room);
 int cli_run_throttle_set(struct cli *cli, struct far_error *err);
 int cli_run_throttle_show(struct cli *cli, struct far_error *err);
 int cli_run_throttle_remove(struct cli *cli, struct far_error *err);
+/* ---- vault_command.c ---- */
+/* "2027-01-31" (in UTC) or RFC 3339. Pure. */
+int cli_parse_date(const char *text, uint64_t *ret_ms, struct far_error *err);
+int cli_run_plan_retention(struct cli *cli, struct far_error *err);
+int cli_run_checkpoint_lock(struct cli *cli, struct far_error *err);
+int cli_run_vault_space(struct cli *cli, struct far_error *err);
 /* ---- replace_command.c ---- */
 int cli_run_replace(struct cli *cli, struct far_error *err);
 /* ---- rebuild_command.c ---- */
@@ -217,6 +223,8 @@ int cli_write_and_say(struct cli *cli, json_t *extra, struct far_error *err);
 int cli_run_write(struct cli *cli, struct far_error *err); /* create, remove, start, stop … */
 int cli_run_recovery_policy(struct cli *cli, struct far_error *err);
 int cli_run_job(struct cli *cli, struct far_error *err);   /* a write that starts a job; --wait */
+/* The same with more in its body; takes extra (NULL is allowed). */
+int cli_start_job(struct cli *cli, json_t *extra, struct far_error *err);
 int cli_run_job_show(struct cli *cli, struct far_error *err);
 int cli_run_job_wait(struct cli *cli, struct far_error *err);
 int cli_run_token(struct cli *cli, struct far_error *err);

@@ -201,19 +201,30 @@ static void list_commands(FILE *out, const char *noun)
     fputs(noun == NULL ? "\n" : "", out);
 }
 
-int cli_help(FILE *out, const char *word, struct far_error *err)
+/* The topic of this word; false: there is none. */
+static bool print_topic(FILE *out, const char *word)
 {
-    for (size_t i = 0; word != NULL && !cli_noun_exists(word) && i < TOPICS; i++) {
+    for (size_t i = 0; word != NULL && i < TOPICS; i++) {
         if (has_word(topics[i].words, word)) {
             fputs(topics[i].text, out);
-            return 0;
+            return true;
         }
+    }
+    return false;
+}
+
+int cli_help(FILE *out, const char *word, struct far_error *err)
+{
+    if (word != NULL && !cli_noun_exists(word) && print_topic(out, word)) {
+        return 0;
     }
     if (word != NULL && !cli_noun_exists(word)) {
         return no_topic(word, err);
     }
     fprintf(out, "farshore: disaster recovery on one replicated event log\n\n");
     list_commands(out, word);
+    fputs(word != NULL ? "\n" : "", out);
+    (void)print_topic(out, word);
     fprintf(out, "\nwith every command:\n");
     print_options(out, cli_global_options);
     fprintf(out, "\n~/.config/farshore may hold lines 'server = …', 'token_file = …', 'ca = …'.\n");

@@ -294,8 +294,14 @@ int cli_run_skip_entry(struct cli *cli, struct far_error *err)
 
 int cli_run_job(struct cli *cli, struct far_error *err)
 {
+    return cli_start_job(cli, NULL, err);
+}
+
+int cli_start_job(struct cli *cli, json_t *extra, struct far_error *err)
+{
     json_t *result = NULL;
-    int rc = write_request(cli, NULL, &result, err);
+    int rc = write_request(cli, extra, &result, err);
+    json_decref(extra);
     if (rc != 0) {
         return rc;
     }

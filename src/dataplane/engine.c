@@ -274,6 +274,8 @@ static int run(struct far_attempt *attempt, struct far_engine_report *result, st
         [FAR_ENGINE_RELEASE] = far_run_release, [FAR_ENGINE_RESTORE] = far_run_restore,
         [FAR_ENGINE_VERIFY] = far_run_verify,   [FAR_ENGINE_FORGET] = far_run_forget,
         [FAR_ENGINE_RESCORE] = far_run_rescore,
+        [FAR_ENGINE_RECLAIM] = far_run_reclaim, [FAR_ENGINE_LOCK] = far_run_lock,
+        [FAR_ENGINE_MEASURE] = far_run_measure,
     };
     int rc = wait_for_turn(attempt, err);
     return rc == 0 ? tasks[attempt->order.kind](attempt, result, err) : rc;
@@ -290,6 +292,7 @@ static void *attempt_main(void *arg)
     far_attempt_report_running(attempt);
     int rc = run(attempt, &result, &error);
     far_attempt_report_end(attempt, &result, rc, &error);
+    far_engine_vault_unref(result.vault);
     pthread_mutex_lock(&engine->mutex);
     atomic_store(&attempt->ended, true);
     pthread_cond_broadcast(&engine->changed);
@@ -469,6 +472,11 @@ int far_engine_new(const struct far_engine_config *config, far_engine_report_fn 
         engine->ticker_runs = failed == 0;
         rc = failed == 0 ? 0 : far_fail_errno(err, FAR_LIMIT, failed, "start a thread");
     }
+    if (rc == 0 && engine->vault != NULL) {
+        int failed = pthread_create(&engine->clock, NULL, far_engine_clock_main, engine);
+        engine->clock_runs = failed == 0;
+        rc = failed == 0 ? 0 : far_fail_errno(err, FAR_LIMIT, failed, "start a thread");
+    }
     if (rc == 0 && config->listen_address != NULL) {
         rc = far_engine_listen(engine, config->listen_address, err);
     }
@@ -503,6 +511,9 @@ static void stop_everything(struct far_engine *engine)
     if (engine->ticker_runs) {
         pthread_join(engine->ticker, NULL);
     }
+    if (engine->clock_runs) {
+        pthread_join(engine->clock, NULL);
+    }
     pthread_mutex_lock(&engine->mutex);
     while (engine->attempts != NULL) {
         far_engine_wait(engine, WAIT_MS);
@@ -523,6 +534,7 @@ void far_engine_free(struct far_engine *engine)
     far_throttle_free(engine->throttle);
     for (size_t i = 0; engine->remembered != NULL && i < FAR_ENGINE_REMEMBERED_MAX; i++) {
         free((void *)engine->remembered[i].disks);
+        far_engine_vault_unref(engine->remembered[i].vault);
     }
     free(engine->remembered);
     free(engine->cache_dir);

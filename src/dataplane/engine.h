@@ -1,10 +1,10 @@
 /* The data-plane engine of a node: takes orders, carries them out on threads of its own, and reports.
  *
- * An order is one attempt of a task: freeze, send, receive, seal, release, restore, verify, forget or rescore (DESIGN.md section
- * 7). It is told by (job, task, attempt). At most one attempt of a (job, task) is active: an order with a newer attempt
- * cancels the one that runs and takes its place, an older one is refused, the same one again changes nothing (one that
- * has ended reports its end again, as long as it is remembered). The engine never decides; it knows no cluster state
- * but its orders.
+ * An order is one attempt of a task: freeze, send, receive, seal, release, restore, verify, forget, lock or rescore, or one over
+ * the whole vault: reclaim, measure (DESIGN.md section 7). It is told by (job, task, attempt). At most one attempt of a (job, task)
+ * is active: an order with a newer attempt cancels the one that runs and takes its place, an older one is refused, the same one
+ * again changes nothing (one that has ended reports its end again, as long as it is remembered). The engine never decides; it
+ * knows no cluster state but its orders.
  *
  * Threads: any thread may call any function here, but not from within the report callback, except
  * far_engine_data_address. Each active attempt has a thread, transfers have more; one ticker reports `running` for
@@ -16,6 +16,8 @@
 
 #include "base/error.h"
 #include "dataplane/domain.h"
+#include "dataplane/reclaim.h"
+#include "dataplane/vault_usage.h"
 #include "farshore/adapter.h"
 
 #include <stdbool.h>
@@ -32,6 +34,7 @@ enum {
     FAR_ENGINE_DISKS_MAX = 60,       /* of one order */
     FAR_ENGINE_MISSED_MAX = 64,      /* ranges of one report; beyond, the last one reaches over all the rest */
     FAR_ENGINE_ERASED_MAX = 32,      /* domains that one report says are erased; the others come with the next one */
+    FAR_ENGINE_SPACES_MAX = 256,     /* plans whose space one report tells */
     FAR_ENGINE_LIMITS_MAX = 1000,    /* plans with a bandwidth limit of their own */
 };
 
@@ -67,6 +70,9 @@ enum far_engine_kind {
     FAR_ENGINE_RESTORE = 6,
     FAR_ENGINE_VERIFY = 7,
     FAR_ENGINE_FORGET = 8,
+    FAR_ENGINE_RECLAIM = 9,
+    FAR_ENGINE_LOCK = 10,
+    FAR_ENGINE_MEASURE = 11,
     FAR_ENGINE_RESCORE = 12,
 };
 
@@ -142,6 +148,13 @@ struct far_engine_order {
     uint64_t domain_id; /* in the log; into the report of what touched it in a vault */
     bool has_domain; /* the plan's dedup domain is a keyed one */
     struct far_domain_keys domain; /* send: uuid, name and secret alone (generation 0); at the target all of it */
+    uint64_t lock_until_ms; /* seal, lock: the point is not forgotten before; 0: it is not locked */
+    uint64_t pass, delete_before; /* reclaim: as dataplane/reclaim.h says */
+    bool secure;                  /* the same */
+    const uint64_t *erase_disk_ids; /* reclaim: their replicas become empty first */
+    size_t erase_disk_count;
+    const uint64_t *plan_ids;     /* reclaim, measure: whose space is told */
+    size_t plan_count;
     bool proven;     /* release: the view became a point, its place in the lineage of changes is kept */
 };
 
@@ -197,6 +210,24 @@ struct far_engine_signal {
     uint64_t calm_point_id;
 };
 
+/* What a vault says of itself; reclaim and measure. */
+struct far_engine_space {
+    uint64_t plan_id;
+    uint64_t logical_bytes, points_bytes, unique_bytes, shared_bytes;
+    bool estimated;
+};
+struct far_engine_vault {
+    unsigned users; /* far_engine_vault_ref() */
+    bool is_reclaimed;
+    struct far_reclaim_result reclaimed;
+    struct far_vault_usage usage;
+    size_t space_count;
+    struct far_engine_space spaces[FAR_ENGINE_SPACES_MAX];
+};
+/* Whoever keeps one beyond the callback takes part in it; the last one frees it. NULL is allowed. */
+struct far_engine_vault *far_engine_vault_ref(struct far_engine_vault *vault);
+void far_engine_vault_unref(struct far_engine_vault *vault);
+
 /* struct far_sub_report_item in plain C; counters are totals of the attempt. */
 struct far_engine_report {
     uint64_t job_id;
@@ -237,6 +268,8 @@ struct far_engine_report {
     size_t missed_count;
     struct far_engine_signal signals[FAR_ENGINE_DISKS_MAX]; /* done, of a seal or rescore */
     size_t signal_count;
+
+    struct far_engine_vault *vault; /* reclaim, measure: done; borrowed for the callback */
     char resync_reason[200]; /* why the list could not be used, in the platform's words; "": it was, or there is none */
 };
 

@@ -113,8 +113,8 @@ struct far_engine {
     struct far_platform platforms[FAR_ENGINE_PLATFORMS_MAX];
     size_t platform_count;
 
-    pthread_t ticker, acceptor;
-    bool ticker_runs, acceptor_runs;
+    pthread_t ticker, acceptor, clock;
+    bool ticker_runs, acceptor_runs, clock_runs;
 };
 
 /* A task: fills result's own fields (root, disks, …) on success; on failure err and, where an adapter said so,
@@ -128,6 +128,12 @@ int far_run_rescore(struct far_attempt *attempt, struct far_engine_report *resul
 int far_run_forget(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 int far_run_restore(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 int far_run_verify(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+/* tasks_vault.c */
+int far_run_lock(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+int far_run_reclaim(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+int far_run_measure(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+/* The thread that keeps the vault's time going. */
+void *far_engine_clock_main(void *arg);
 
 /* engine.c */
 bool far_attempt_stopped(struct far_attempt *attempt);

@@ -3,7 +3,7 @@
 
 int far_engine_check_order(const struct far_engine *engine, const struct far_engine_order *order, struct far_error *err)
 {
-    if (order->kind < FAR_ENGINE_FREEZE || (order->kind > FAR_ENGINE_FORGET && order->kind != FAR_ENGINE_RESCORE)) {
+    if (order->kind < FAR_ENGINE_FREEZE || order->kind > FAR_ENGINE_RESCORE) {
         return far_fail(err, FAR_INVALID, "an order of unknown kind %d", (int)order->kind);
     }
     if (order->disk_count > FAR_ENGINE_DISKS_MAX || order->point_disk_count > FAR_ENGINE_DISKS_MAX) {
@@ -68,7 +68,9 @@ static int copy_lists(struct far_arena *arena, struct far_engine_order *order, s
     struct far_engine_disk *disks = far_arena_alloc(arena, (order->disk_count + 1) * sizeof *disks);
     struct far_engine_point_disk *points = far_arena_alloc(arena, (order->point_disk_count + 1) * sizeof *points);
     struct far_engine_vault_domain *domains = far_arena_alloc(arena, (order->vault_domain_count + 1) * sizeof *domains);
-    bool complete = disks != NULL && points != NULL && domains != NULL;
+    uint64_t *plan_ids = far_arena_alloc(arena, (order->plan_count + 1) * sizeof *plan_ids);
+    uint64_t *erased = far_arena_alloc(arena, (order->erase_disk_count + 1) * sizeof *erased);
+    bool complete = disks != NULL && points != NULL && domains != NULL && plan_ids != NULL && erased != NULL;
     if (complete && order->vault_domain_count > 0) {
         memcpy(domains, order->vault_domains, order->vault_domain_count * sizeof *domains);
     }
@@ -82,6 +84,14 @@ static int copy_lists(struct far_arena *arena, struct far_engine_order *order, s
         points[i].name = copy_string(arena, order->point_disks[i].name);
         complete = points[i].name != NULL;
     }
+    if (complete && order->plan_count > 0) {
+        memcpy(plan_ids, order->plan_ids, order->plan_count * sizeof *plan_ids);
+    }
+    if (complete && order->erase_disk_count > 0) {
+        memcpy(erased, order->erase_disk_ids, order->erase_disk_count * sizeof *erased);
+    }
+    order->erase_disk_ids = erased;
+    order->plan_ids = plan_ids;
     order->disks = disks;
     order->point_disks = points;
     order->vault_domains = domains;

@@ -52,8 +52,10 @@ static void remember(struct far_engine *engine, const struct far_engine_report *
     pthread_mutex_lock(&engine->mutex);
     struct far_engine_report *kept = &engine->remembered[engine->remembered_count++ % FAR_ENGINE_REMEMBERED_MAX];
     free((void *)kept->disks);
+    far_engine_vault_unref(kept->vault);
     *kept = *report;
     kept->disks = NULL;
+    kept->vault = far_engine_vault_ref(report->vault);
     if (report->disk_count > 0) {
         struct far_engine_found *disks = calloc(report->disk_count, sizeof *disks);
         kept->disk_count = disks != NULL ? report->disk_count : 0;
@@ -104,8 +106,10 @@ bool far_engine_report_again(struct far_engine *engine, const struct far_engine_
             memcpy(disks, report.disks, report.disk_count * sizeof disks[0]);
             report.disks = disks;
         }
+        struct far_engine_vault *vault = far_engine_vault_ref(report.vault);
         pthread_mutex_unlock(&engine->mutex);
         engine->report(engine->report_arg, &report);
+        far_engine_vault_unref(vault);
         pthread_mutex_lock(&engine->mutex);
         return true;
     }

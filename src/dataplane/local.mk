@@ -33,6 +33,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/source_journal.c \
 	src/dataplane/source_map.c src/dataplane/source_map.h src/dataplane/source_map_local.h \
 	src/dataplane/tasks.c \
+	src/dataplane/tasks_vault.c \
 	src/dataplane/throttle.c src/dataplane/throttle.h \
 	src/dataplane/transfer_frames.c src/dataplane/transfer_frames.h \
 	src/dataplane/transfer_stream.c
@@ -64,6 +65,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/signal_page.c src/dataplane/signal_page.h \
 	src/dataplane/signal_store.c src/dataplane/signal_store.h \
 	src/dataplane/vault.c src/dataplane/vault.h src/dataplane/vault_private.h \
+	src/dataplane/vault_clock.c \
 	src/dataplane/vault_domain.c \
 	src/dataplane/vault_bury.c \
 	src/dataplane/vault_dead.c src/dataplane/vault_dead.h \
@@ -75,6 +77,8 @@ libdataplane_la_SOURCES += \
 	src/dataplane/vault_reclaim.c src/dataplane/vault_reclaim_private.h \
 	src/dataplane/vault_index.c src/dataplane/vault_index.h src/dataplane/vault_index_check.c \
 	src/dataplane/vault_key.c \
+	src/dataplane/vault_lock.c src/dataplane/vault_lock.h \
+	src/dataplane/vault_usage.c src/dataplane/vault_usage.h \
 	src/dataplane/vault_diff.c src/dataplane/vault_diff.h \
 	src/dataplane/vault_open.c \
 	src/dataplane/vault_pages.c \

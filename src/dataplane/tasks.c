@@ -1,5 +1,6 @@
 /* The short tasks: freeze and release at the source, seal, forget and verify at the target. */
 #include "dataplane/engine_local.h"
+#include "dataplane/vault_lock.h"
 
 #include "base/clock.h"
 #include "dataplane/signal_store.h"
@@ -172,6 +173,9 @@ int far_run_seal(struct far_attempt *attempt, struct far_engine_report *result, 
     }
     const struct far_domain *domain;
     int rc = far_attempt_domain(attempt, &domain, result, err);
+    if (rc == 0 && order->lock_until_ms != 0) { /* first: there is no moment when it could be forgotten */
+        rc = far_vault_lock(attempt->engine->vault, order->point_id, order->lock_until_ms, err);
+    }
     if (rc == 0) {
         far_domain_uuid(domain, manifest->domain_uuid);
         rc = far_vault_seal(attempt->engine->vault, manifest, err);

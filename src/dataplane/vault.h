@@ -161,7 +161,7 @@ int far_vault_replica_state(struct far_vault *vault, uint64_t disk_id, struct fa
  * filled in; those of `manifest` are ignored. */
 int far_vault_seal(struct far_vault *vault, const struct far_manifest *manifest, struct far_error *err);
 /* The point is no longer there, durably; what is not there is 0. Space comes back with reclaim (reclaim.h), once nobody has it open.
- * It cannot be sealed again. */
+ * It cannot be sealed again. FAR_DENIED: it is locked (vault_lock.h). */
 int far_vault_forget(struct far_vault *vault, uint64_t point_id, struct far_error *err);
 /* One manifest, checked and its signature verified. FAR_NOT_FOUND, FAR_CORRUPT (names the file). */
 int far_vault_point(struct far_vault *vault, uint64_t point_id, struct far_manifest *ret_manifest,

@@ -4,6 +4,7 @@
  * key. A new generation is durable in the file before a pack uses its wrapping key: the file is replaced under the vault's lock, so
  * that no pack begins meanwhile. A crash leaves the old file or the new one; each opens with a key that whoever has the orders has. */
 #include "dataplane/domain_private.h"
+#include "dataplane/vault_lock.h"
 #include "dataplane/vault_private.h"
 
 #include "base/file.h"
@@ -449,6 +450,7 @@ int far_vault_domains_reset(struct far_vault *vault, const char *recovery_key_fi
 int far_vault_domain_destroy(struct far_vault *vault, const uint8_t uuid[16], struct far_error *err)
 {
     int rc = far_vault_check_writable(vault, err);
+    rc = rc == 0 ? far_vault_lock_check_domain(vault, uuid, err) : rc;
     if (rc != 0) {
         return rc;
     }

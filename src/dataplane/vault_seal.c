@@ -1,5 +1,6 @@
 /* Sealed points: manifests in the vault's folder `points`; see vault.h. A manifest is written after everything that it
  * names is durable, so a manifest that is there is complete. */
+#include "dataplane/vault_lock.h"
 #include "dataplane/vault_private.h"
 
 #include "base/clock.h"
@@ -187,6 +188,7 @@ int far_vault_forget(struct far_vault *vault, uint64_t point_id, struct far_erro
     char path[4096], forgotten[4096];
     char dir[4096];
     int rc = far_vault_check_writable(vault, err);
+    rc = rc == 0 ? far_vault_lock_check(vault, point_id, err) : rc;
     if (rc != 0) {
         return rc;
     }
@@ -198,6 +200,10 @@ int far_vault_forget(struct far_vault *vault, uint64_t point_id, struct far_erro
     path_of(vault, point_id, FAR_FORGOTTEN, forgotten, sizeof forgotten);
     if (rename(path, forgotten) != 0 && errno != ENOENT) {
         return far_fail_errno(err, FAR_IO, errno, "remove '%s'", path);
+    }
+    rc = far_vault_lock_drop(vault, point_id, err);
+    if (rc != 0) {
+        return rc;
     }
     snprintf(dir, sizeof dir, "%s/points", vault->dir);
     return far_file_sync_dir(dir, err);

@@ -58,6 +58,9 @@ int far_plan_for_erase(struct far_step *step, struct far_slice name, struct far_
 /* ---- job_erase.c ---- */
 /* Decide: the next thing to do, if all its tasks are over. */
 int far_erase_next(struct far_step *step, uint64_t job_id);
+/* The disks of a plan, at most FAR_ERASE_DISKS_MAX; beyond: rejects. */
+enum { FAR_ERASE_DISKS_MAX = 1024 };
+int far_erase_disks(struct far_step *step, uint64_t plan_id, struct far_list *ret_disk_ids);
 
 /* ---- workload.c ---- */
 int far_workload_claimable(struct far_step *step, struct far_slice name, struct far_row_workload *ret_row);

@@ -251,6 +251,43 @@ int far_erase_next(struct far_step *step, uint64_t job_id)
 
 /* ---- the command ---- */
 
+static int add_disks(struct far_step *step, uint64_t workload_id, uint64_t *ids, size_t *count)
+{
+    struct far_row_workload workload;
+    FAR_TRY(far_row_need(step, &far_schema_row_workload, workload_id, &workload));
+    for (uint64_t d = 0; d < workload.disk_count; d++) {
+        struct far_row_disk disk;
+        struct far_key key = far_key_part(&far_schema_row_disk, workload_id, d);
+        FAR_TRY(far_key_need(step, &far_schema_row_disk, &key, &disk));
+        if (*count == FAR_ERASE_DISKS_MAX) {
+            return far_reject(step, FAR_LIMIT, "a plan of more than %d disks cannot be erased at once", FAR_ERASE_DISKS_MAX);
+        }
+        ids[(*count)++] = disk.id;
+    }
+    return 0;
+}
+
+int far_erase_disks(struct far_step *step, uint64_t plan_id, struct far_list *ret_disk_ids)
+{
+    struct far_key key = far_key_id(&far_schema_row_plan_workload, plan_id);
+    uint64_t *ids = far_step_alloc(step, FAR_ERASE_DISKS_MAX * sizeof *ids);
+    size_t count = 0;
+    if (ids == NULL) {
+        return FAR_LIMIT;
+    }
+    for (;;) {
+        struct far_row_plan_workload member;
+        int rc = far_next(step, &far_schema_row_plan_workload, &key, NULL, &member);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && member.plan_id != plan_id)) {
+            break;
+        }
+        FAR_TRY(rc);
+        FAR_TRY(add_disks(step, member.workload_id, ids, &count));
+    }
+    *ret_disk_ids = (struct far_list){.items = ids, .count = count};
+    return 0;
+}
+
 static int check_free(struct far_step *step, uint64_t plan_id)
 {
     struct far_key key = far_plan_checkpoints_from(plan_id, 0);
@@ -274,6 +311,8 @@ int far_decide_plan_erase(struct far_step *step, const struct far_cmd_plan_erase
         return far_reject(step, FAR_INVALID, "erasing a plan cannot be undone: give its name again (field 'confirm', --confirm %.*s)",
                           FAR_TEXT(cmd->name));
     }
+    struct far_list disk_ids;
+    FAR_TRY(far_erase_disks(step, plan.id, &disk_ids));
     FAR_TRY(check_free(step, plan.id));
     FAR_TRY(find_vaults(step, plan.id, ids, &count));
     struct far_sub_task_new *items = far_step_alloc(step, (count + 1) * sizeof *items);

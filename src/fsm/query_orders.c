@@ -255,6 +255,8 @@ static int fill_vault(struct context *c, const struct far_row_task *task, struct
     order->plan_ids = (struct far_list){.items = plan_id, .count = 1};
     order->pass = task->kind == FAR_task_kind_reclaim ? c->job.pass : 0;
     order->delete_before = task->kind == FAR_task_kind_reclaim ? c->job.delete_before : 0;
+    order->secure = task->kind == FAR_task_kind_reclaim && c->job.kind == FAR_job_kind_erase;
+    FAR_TRY(order->secure ? far_erase_disks(c->step, c->job.plan_id, &order->erase_disk_ids) : 0);
     return c->job.plan_id != 0 ? 0 : far_vault_row_plans(c->step, task->vault_node_id, &order->plan_ids);
 }
 

@@ -142,6 +142,14 @@ int far_orders_convert(const struct far_sub_order *order, struct far_arena *aren
         .full = order->full,
         .proven = order->proven,
         .due_ms = order->due_ms,
+        .lock_until_ms = order->lock_until_ms,
+        .pass = order->pass,
+        .delete_before = order->delete_before,
+        .secure = order->secure,
+        .erase_disk_ids = order->erase_disk_ids.items,
+        .erase_disk_count = order->erase_disk_ids.count,
+        .plan_ids = order->plan_ids.items,
+        .plan_count = order->plan_ids.count,
     };
     if (out.plan == NULL || out.workload == NULL || out.adapter == NULL || out.disk == NULL || out.locator == NULL ||
         out.freeze_ref == NULL || out.peer_address == NULL || out.target_path == NULL || out.site == NULL ||

@@ -34,6 +34,7 @@ int far_reports_new(struct far_reports **ret_reports, struct far_error *err)
 static void entry_clear(struct entry *entry)
 {
     free(entry->found);
+    far_engine_vault_unref(entry->report.vault);
     *entry = (struct entry){0};
 }
 
@@ -71,9 +72,11 @@ static int store(struct entry *entry, const struct far_engine_report *report)
         memcpy(found, report->disks, report->disk_count * sizeof *found);
     }
     free(entry->found);
+    far_engine_vault_unref(entry->report.vault);
     entry->found = found;
     entry->report = *report;
     entry->report.disks = found;
+    entry->report.vault = far_engine_vault_ref(report->vault);
     return 0;
 }
 
@@ -144,7 +147,50 @@ struct item_lists {
     struct far_sub_block_range *missed;
     struct far_sub_figures *figures;
     struct far_sub_signal *signals;
+    struct vault_lists *vault; /* NULL: it says nothing of a vault */
 };
+
+struct vault_lists {
+    struct far_sub_reclaimed reclaimed;
+    struct far_sub_vault_usage usage;
+    struct far_sub_plan_space spaces[FAR_ENGINE_SPACES_MAX];
+};
+
+static void add_vault(const struct far_engine_vault *vault, struct vault_lists *lists, struct far_sub_report_item *item)
+{
+    const struct far_reclaim_result *r = &vault->reclaimed;
+    lists->usage = (struct far_sub_vault_usage){.used_bytes = vault->usage.used_bytes,
+                                                .free_bytes = vault->usage.free_bytes,
+                                                .total_bytes = vault->usage.total_bytes,
+                                                .point_count = vault->usage.point_count};
+    lists->reclaimed = (struct far_sub_reclaimed){.points_counted = r->points_counted,
+                                                  .points_released = r->points_released,
+                                                  .points_pinned = r->points_pinned,
+                                                  .points_uncountable = r->points_uncountable,
+                                                  .points_lost = r->points_lost,
+                                                  .quarantined_records = r->quarantined_records,
+                                                  .found_again_records = r->found_again_records,
+                                                  .deleted_records = r->deleted_records,
+                                                  .deleted_bytes = r->deleted_bytes,
+                                                  .freed_bytes = r->freed_bytes,
+                                                  .moved_records = r->moved_records,
+                                                  .packs_removed = r->packs_removed,
+                                                  .waiting_records = r->waiting_records,
+                                                  .points_keyless = r->points_locked,
+                                                  .problem = far_slice(r->problem, strnlen(r->problem, 400))};
+    for (size_t i = 0; i < vault->space_count; i++) {
+        const struct far_engine_space *space = &vault->spaces[i];
+        lists->spaces[i] = (struct far_sub_plan_space){.plan_id = space->plan_id,
+                                                       .logical_bytes = space->logical_bytes,
+                                                       .points_bytes = space->points_bytes,
+                                                       .unique_bytes = space->unique_bytes,
+                                                       .shared_bytes = space->shared_bytes,
+                                                       .estimated = space->estimated};
+    }
+    item->reclaimed = (struct far_list){&lists->reclaimed, vault->is_reclaimed};
+    item->usage = (struct far_list){&lists->usage, 1};
+    item->spaces = (struct far_list){lists->spaces, vault->space_count};
+}
 
 /* Of a transfer; others have none. */
 static struct far_list to_figures(const struct far_engine_figures *f, struct far_sub_figures *figures)
@@ -235,7 +281,8 @@ static struct far_sub_report_item to_item(const struct entry *e, const struct it
 static size_t item_bytes(const struct entry *e)
 {
     return 480 + strlen(e->report.error_message) + strlen(e->report.resync_reason) + e->report.disk_count * 310 +
-           e->report.missed_count * 24 + e->report.signal_count * 96;
+           e->report.missed_count * 24 + e->report.signal_count * 96 +
+           (e->report.vault != NULL ? 800 + e->report.vault->space_count * 64 : 0);
 }
 
 /* Fill items from what is fresh; arena holds the lists of disks. */
@@ -255,8 +302,10 @@ static size_t gather(struct far_reports *reports, struct far_arena *arena, struc
             .missed = far_arena_alloc(arena, e->report.missed_count * sizeof *lists.missed),
             .figures = far_arena_alloc(arena, sizeof *lists.figures),
             .signals = far_arena_alloc(arena, (e->report.signal_count + 1) * sizeof *lists.signals),
+            .vault = e->report.vault != NULL ? far_arena_alloc(arena, sizeof *lists.vault) : NULL,
         };
-        if (lists.found == NULL || lists.missed == NULL || lists.figures == NULL || lists.signals == NULL) {
+        bool lacks_vault = e->report.vault != NULL && lists.vault == NULL;
+        if (lists.found == NULL || lists.missed == NULL || lists.figures == NULL || lists.signals == NULL || lacks_vault) {
             continue; /* the next batch has room */
         }
         bytes += item_bytes(e);
@@ -264,7 +313,11 @@ static size_t gather(struct far_reports *reports, struct far_arena *arena, struc
                                               .task = e->report.task,
                                               .attempt = e->report.attempt,
                                               .ended = e->report.state != FAR_ENGINE_RUNNING};
-        items[count++] = to_item(e, &lists);
+        items[count] = to_item(e, &lists);
+        if (lists.vault != NULL) {
+            add_vault(e->report.vault, lists.vault, &items[count]);
+        }
+        count++;
         e->in_batch = true;
     }
     return count;

@@ -117,7 +117,8 @@ static int fill_domains(struct session *session, struct far_state *state, struct
                         bool *ret_can_go, struct far_error *err)
 {
     struct far_link *link = session->link;
-    *ret_can_go = order->domains.count == 0 || session->level >= DOMAIN_LEVEL;
+    bool is_known = order->kind <= FAR_task_kind_forget || session->level >= DOMAIN_LEVEL; /* the kinds of level 4 came with the domains */
+    *ret_can_go = is_known && (order->domains.count == 0 || session->level >= DOMAIN_LEVEL);
     if (order->domains.count == 0 || !*ret_can_go) {
         return 0;
     }

@@ -39,6 +39,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_rebuild.py \
 	tests/integration/test_history.py \
 	tests/integration/test_forget.py \
+	tests/integration/test_vault_policy.py \
 	tests/integration/test_compaction.py \
 	tests/integration/test_streams.py \
 	tests/integration/test_replicate.py \
@@ -54,7 +55,7 @@ EXTRA_DIST += tests/integration/test_source_faults.py tests/integration/test_tar
 	tests/integration/test_allservers_kill.py tests/integration/test_memory.py \
 	tests/integration/test_powercut.py tests/integration/test_disks.py
 EXTRA_DIST += tests/integration/test_nodes.py tests/integration/test_strangers.py tests/integration/test_safe_mode.py tests/integration/test_clocks.py tests/integration/test_members.py tests/integration/test_levels.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
-EXTRA_DIST += tests/integration/test_rebuild_kill.py tests/integration/test_history.py tests/integration/test_forget.py tests/integration/test_heads.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
+EXTRA_DIST += tests/integration/test_rebuild_kill.py tests/integration/test_history.py tests/integration/test_forget.py tests/integration/test_vault_policy.py tests/integration/test_heads.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
 EXTRA_DIST += tests/integration/test_levels.py tests/integration/test_recover_quorum.py tests/integration/test_recover_crash.py tests/integration/test_backup.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
 EXTRA_DIST += tests/integration/test_engine_kill.py tests/integration/watchlib.py
 EXTRA_DIST += tests/integration/test_nbd.py

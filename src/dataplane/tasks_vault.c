@@ -1,0 +1,155 @@
+/* Tasks about the vault as a whole, and locks: lock, reclaim, measure; and the thread that keeps the vault's time going. */
+#include "dataplane/engine_local.h"
+#include "dataplane/vault_lock.h"
+
+#include "base/clock.h"
+
+#include <stdlib.h>
+
+enum { LOOK_MS = 600000 /* at the clock */ };
+
+int far_run_lock(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
+{
+    (void)result;
+    return far_vault_lock(attempt->engine->vault, attempt->order.point_id, attempt->order.lock_until_ms, err);
+}
+
+/* What it cannot tell now is told by the next look, or by whoever needs it. */
+void *far_engine_clock_main(void *arg)
+{
+    struct far_engine *engine = arg;
+    pthread_mutex_lock(&engine->mutex);
+    while (!engine->closing) {
+        struct far_vault_time time;
+        struct far_error err = {0};
+        pthread_mutex_unlock(&engine->mutex);
+        (void)far_vault_time(engine->vault, &time, &err);
+        uint64_t due_ms = far_clock_monotonic_ms() + LOOK_MS, now_ms;
+        pthread_mutex_lock(&engine->mutex);
+        while (!engine->closing && (now_ms = far_clock_monotonic_ms()) < due_ms) {
+            far_engine_wait(engine, due_ms - now_ms);
+        }
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    return NULL;
+}
+
+/* ---- what a vault says of itself ---- */
+
+static pthread_mutex_t users_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+struct far_engine_vault *far_engine_vault_ref(struct far_engine_vault *vault)
+{
+    if (vault != NULL) {
+        pthread_mutex_lock(&users_mutex);
+        vault->users++;
+        pthread_mutex_unlock(&users_mutex);
+    }
+    return vault;
+}
+
+void far_engine_vault_unref(struct far_engine_vault *vault)
+{
+    if (vault != NULL) {
+        pthread_mutex_lock(&users_mutex);
+        bool is_last = --vault->users == 0;
+        pthread_mutex_unlock(&users_mutex);
+        if (is_last) {
+            free(vault);
+        }
+    }
+}
+
+static int tell_space(struct far_attempt *attempt, struct far_engine_vault *vault, struct far_error *err)
+{
+    const struct far_engine_order *order = &attempt->order;
+    for (size_t i = 0; i < order->plan_count && vault->space_count < FAR_ENGINE_SPACES_MAX; i++) {
+        struct far_space space;
+        int rc = far_vault_space(attempt->engine->vault, &order->plan_ids[i], 1, &space, err);
+        if (rc != 0 && rc != FAR_NOT_FOUND) {
+            return rc;
+        }
+        if (rc == 0) {
+            vault->spaces[vault->space_count++] = (struct far_engine_space){.plan_id = order->plan_ids[i],
+                                                                            .logical_bytes = space.logical_bytes,
+                                                                            .points_bytes = space.points_bytes,
+                                                                            .unique_bytes = space.unique_bytes,
+                                                                            .shared_bytes = space.shared_bytes,
+                                                                            .estimated = space.estimated};
+        }
+    }
+    return 0;
+}
+
+int far_run_measure(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
+{
+    struct far_engine_vault *vault = result->vault != NULL ? result->vault : calloc(1, sizeof *vault);
+    if (vault == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory for what the vault says");
+    }
+    vault->users = 1;
+    result->vault = vault; /* let go of at the end of the attempt */
+    int rc = far_vault_usage(attempt->engine->vault, &vault->usage, err);
+    return rc == 0 ? tell_space(attempt, vault, err) : rc;
+}
+
+/* ---- reclaim ---- */
+
+/* Of records; what was freed goes with what was sent. */
+static int on_progress(void *arg, const struct far_reclaim_progress *progress)
+{
+    struct far_attempt *attempt = arg;
+    atomic_store(&attempt->bytes_total, progress->total);
+    atomic_store(&attempt->bytes_done, progress->done < progress->total ? progress->done : progress->total);
+    atomic_store(&attempt->bytes_sent, progress->freed_bytes);
+    return far_attempt_stopped(attempt) ? FAR_CANCELED : 0;
+}
+
+/* A smaller replica is a new one, all zeroes: what it was needs nothing any more. Of no disk is there a transfer: its plan is erased. */
+static int empty_replica(struct far_attempt *attempt, uint64_t disk_id, struct far_error *err)
+{
+    struct far_vault *vault = attempt->engine->vault;
+    struct far_fence fence = {.incarnation_epoch = attempt->order.incarnation_epoch,
+                              .plan_epoch = attempt->order.plan_epoch,
+                              .job = attempt->order.job_id,
+                              .attempt = attempt->order.attempt};
+    struct far_replica_state state;
+    struct far_replica *replica;
+    int rc = far_vault_replica_state(vault, disk_id, &state, err);
+    if (rc != 0) {
+        return rc == FAR_NOT_FOUND ? 0 : rc;
+    }
+    rc = far_replica_open(vault, NULL, disk_id, FAR_BLOCK_BYTES, &fence, &replica, err);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = far_replica_set_zero(replica, 0, far_replica_blocks(replica), err);
+    rc = rc == 0 ? far_replica_checkpoint(replica, 0, "", err) : rc;
+    far_replica_close(replica);
+    return rc;
+}
+
+int far_run_reclaim(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
+{
+    struct far_vault *vault = attempt->engine->vault;
+    struct far_reclaim_order order = {
+        .pass = attempt->order.pass, .delete_before = attempt->order.delete_before, .secure = attempt->order.secure};
+    uint64_t last = 0;
+    result->vault = calloc(1, sizeof *result->vault);
+    if (result->vault == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory for what the vault says");
+    }
+    result->vault->users = 1;
+    far_attempt_vault_domains(attempt, result);
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < attempt->order.erase_disk_count; i++) {
+        rc = empty_replica(attempt, attempt->order.erase_disk_ids[i], err);
+    }
+    rc = rc == 0 ? far_vault_reclaim_last(vault, &last, err) : rc;
+    if (rc == 0 && last == order.pass) { /* an earlier attempt began it; what that left undone the next pass does */
+        return far_run_measure(attempt, result, err);
+    }
+    rc = rc == 0 ? far_vault_reclaim(vault, &order, on_progress, attempt, &result->vault->reclaimed, err) : rc;
+    result->vault->is_reclaimed = rc == 0;
+    return rc == 0 ? far_run_measure(attempt, result, err) : rc;
+}
