@@ -5,6 +5,7 @@
 #include "../lib/vault_kit.h"
 
 #include "base/file.h"
+#include "dataplane/signal_store.h"
 #include "dataplane/vault_private.h"
 
 #include "base/hash.h"
@@ -102,6 +103,62 @@ static void every_file_is_written_as_it_was_written_then(void **state)
         far_buf_done(&then);
         far_buf_done(&now);
     }
+}
+
+/* ---- a signal of then ---- */
+
+enum { SIGNAL_FEATURES_THEN = 48 }; /* they grow at the end */
+
+static uint64_t signal_value(size_t increment, size_t feature)
+{
+    return feature % 5 == 0 ? 0 : feature % 7 == 0 ? UINT64_MAX - increment : (increment + 1) * feature * feature * feature;
+}
+
+static void make_signal(const char *path)
+{
+    struct far_signal_point *point = calloc(1, sizeof *point);
+    struct far_buf buf;
+    point->point_id = 77;
+    point->disk_count = 2;
+    point->disks[0] = (struct far_signal_disk){.disk_id = 5, .since_point = 76, .history_count = 1, .history_since = {70}};
+    point->disks[0].features.version = point->disks[0].history[0].version = FAR_SIGNAL_FEATURES_VERSION;
+    for (size_t i = 0; i < FAR_SIGNAL_FEATURE_COUNT; i++) {
+        point->disks[0].features.values[i] = signal_value(0, i);
+        point->disks[0].history[0].values[i] = signal_value(1, i);
+    }
+    point->disks[1].disk_id = 6;
+    far_buf_init(&buf, FAR_SIGNAL_FILE_BYTES_MAX);
+    assert_int_equal(far_signal_encode(point, &buf, &err), 0);
+    assert_int_equal(far_file_replace(path, buf.data, buf.len, 0600, &err), 0);
+    far_buf_done(&buf);
+    free(point);
+}
+
+static void a_signal_of_then_is_read(void **state)
+{
+    (void)state;
+    struct far_signal_point *point = calloc(1, sizeof *point);
+    char path[1400];
+    struct far_buf buf;
+    far_buf_init(&buf, FAR_SIGNAL_FILE_BYTES_MAX);
+    path_in(golden, "77.signal", path);
+    assert_int_equal(far_file_read(path, &buf, &err), 0);
+    assert_int_equal(far_signal_decode(far_buf_slice(&buf), point, &err), 0);
+    assert_int_equal(point->point_id, 77);
+    assert_int_equal(point->disk_count, 2);
+    assert_int_equal(point->disks[0].disk_id, 5);
+    assert_int_equal(point->disks[0].since_point, 76);
+    assert_int_equal(point->disks[0].history_count, 1);
+    assert_int_equal(point->disks[0].history_since[0], 70);
+    assert_int_equal(point->disks[0].features.version, 1);
+    for (size_t i = 0; i < SIGNAL_FEATURES_THEN; i++) {
+        assert_true(point->disks[0].features.values[i] == signal_value(0, i));
+        assert_true(point->disks[0].history[0].values[i] == signal_value(1, i));
+    }
+    assert_int_equal(point->disks[1].disk_id, 6);
+    assert_int_equal(point->disks[1].since_point, 0);
+    far_buf_done(&buf);
+    free(point);
 }
 
 /* ---- a whole vault of then ---- */
@@ -215,7 +272,12 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_file_is_written_as_it_was_written_then),
         cmocka_unit_test(a_whole_vault_of_then_opens_and_verifies),
+        cmocka_unit_test(a_signal_of_then_is_read),
     };
+    if (argc == 3 && strcmp(argv[1], "make-signal") == 0) {
+        make_signal(argv[2]); /* came later than the others */
+        return 0;
+    }
     if (argc == 3 && strcmp(argv[1], "make") == 0) {
         char path[1400];
         make_files(argv[2]);
