@@ -101,7 +101,7 @@ static int count_block(void *arg, uint64_t block, const struct far_hash256 *befo
     add(look, FAR_SIGNAL_from_zero_blocks, far_hash256_equal(before, far_zero_leaf()));
     add(look, FAR_SIGNAL_to_zero_blocks, far_hash256_equal(after, far_zero_leaf()));
     look->last_changed = block + 1;
-    return block % 4096 == 0 ? check_stop(look, err) : 0;
+    return look->values[FAR_SIGNAL_changed_blocks] % 1024 == 0 ? check_stop(look, err) : 0;
 }
 
 /* ---- the second: stored lengths, and what to look into ---- */
@@ -191,7 +191,7 @@ static int choose_block(void *arg, uint64_t block, const struct far_hash256 *bef
     look->group.after[block % GROUP] = *after;
     int rc = look_up(look, before, after, &high, err);
     look->group_high = look->group_high || high;
-    return rc != 0 || block % 4096 != 0 ? rc : check_stop(look, err);
+    return rc != 0 || look->values[FAR_SIGNAL_looked_blocks] % 256 != 0 ? rc : check_stop(look, err);
 }
 
 /* ---- into the pages ---- */

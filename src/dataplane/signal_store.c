@@ -276,6 +276,9 @@ static int look_back(struct making *making, const struct before *before, struct 
     int rc = 0;
     for (uint64_t i = 0; rc == 0 && i < kept && making->left > 0; i++) {
         uint64_t id = before->ids[(before->count - 1 - i) % BEFORE_MAX];
+        if (making->stop != NULL && making->stop(making->arg)) {
+            return far_fail(err, FAR_CANCELED, "the signal was canceled");
+        }
         if (far_vault_point(making->vault, id, making->older, NULL) != 0 ||
             making->older->workload_id != making->manifest->workload_id) {
             continue; /* damaged, or gone meanwhile: the one before it serves */

@@ -118,6 +118,13 @@ static uint32_t score_of(uint64_t point_id)
     return score.score;
 }
 
+static void encrypt_some(size_t from, size_t count)
+{
+    for (size_t f = from; f < from + count; f++) {
+        file(random_bytes, f * 8, 7, 2000);
+    }
+}
+
 /* ---- pages ---- */
 
 static void pages_are_what_they_look_like(void **unused)
@@ -295,6 +302,26 @@ static void an_empty_increment_has_no_evidence(void **unused)
     assert_int_equal(score_of(2), 0);
 }
 
+static bool stop_at_once(void *arg)
+{
+    (void)arg;
+    return true;
+}
+
+/* What takes too long is left for later, and nothing half is kept. */
+static void it_can_be_stopped(void **unused)
+{
+    for (size_t i = 0; i < BLOCKS; i++) {
+        words(disk[i], FAR_BLOCK_BYTES);
+    }
+    seal(1);
+    encrypt_some(0, 30);
+    seal(2);
+    assert_int_equal(far_signal_make(vault, 2, stop_at_once, NULL, signal_of, &err), FAR_CANCELED);
+    assert_int_equal(far_signal_load(vault, 2, signal_of, &err), FAR_NOT_FOUND);
+    assert_int_not_equal(score_of(2), 0);
+}
+
 static int stop_now(void *arg, uint64_t block, const struct far_hash256 *before, const struct far_hash256 *after, struct far_error *e)
 {
     uint64_t *seen = arg;
@@ -330,13 +357,6 @@ static void a_difference_goes_over_pages_of_the_tree_and_ends_when_told(void **u
 }
 
 /* ---- what is kept ---- */
-
-static void encrypt_some(size_t from, size_t count)
-{
-    for (size_t f = from; f < from + count; f++) {
-        file(random_bytes, f * 8, 7, 2000);
-    }
-}
 
 static void history_outlives_its_points(void **unused)
 {
@@ -454,6 +474,7 @@ int main(void)
         CASE(the_sample_is_bounded_and_the_same_again),
         CASE(an_empty_increment_has_no_evidence),
         CASE(a_difference_goes_over_pages_of_the_tree_and_ends_when_told),
+        CASE(it_can_be_stopped),
         CASE(history_outlives_its_points),
         CASE(the_file_is_checked_and_made_again),
         CASE(the_first_point_has_no_features),
