@@ -178,6 +178,8 @@ int far_vault_hold_tree(struct far_vault *vault, const struct far_domain *domain
 
 /* vault_seal.c */
 #define FAR_FORGOTTEN ".forgotten" /* in place of ".manifest": reclaim has still to let go of it */
+/* The same without a look at its signature: a guess, only checked for damage. */
+int far_vault_manifest_peek(const struct far_vault *vault, uint64_t point_id, struct far_manifest *ret_manifest, struct far_error *err);
 /* The manifest of a forgotten point. */
 int far_vault_forgotten_read(const struct far_vault *vault, uint64_t point_id, struct far_manifest *ret_manifest,
                              struct far_error *err);

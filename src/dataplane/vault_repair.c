@@ -47,7 +47,7 @@ static int durable_of_point(void *arg, uint64_t point_id, struct far_error *err)
     if (manifest == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory to open the vault");
     }
-    if (far_vault_manifest_read(search->vault, point_id, manifest, NULL) == 0) {
+    if (far_vault_manifest_peek(search->vault, point_id, manifest, NULL) == 0) {
         raise_durable(search, (struct far_place){.pack = (uint32_t)manifest->pack, .offset = manifest->pack_offset});
     }
     free(manifest);

@@ -18,10 +18,10 @@ static void path_of(const struct far_vault *vault, uint64_t point_id, const char
 }
 
 static int check_manifest(const struct far_vault *vault, uint64_t point_id, struct far_slice file,
-                          struct far_manifest *ret_manifest, struct far_error *err)
+                          bool check_signature, struct far_manifest *ret_manifest, struct far_error *err)
 {
     int rc = far_manifest_decode(file, ret_manifest, err);
-    if (rc == 0) {
+    if (rc == 0 && check_signature) {
         rc = far_manifest_verify(file, vault->public_key, err);
     }
     if (rc == 0 && ret_manifest->point_id != point_id) {
@@ -30,8 +30,8 @@ static int check_manifest(const struct far_vault *vault, uint64_t point_id, stru
     return rc;
 }
 
-static int read_file(const struct far_vault *vault, uint64_t point_id, const char *suffix, struct far_manifest *ret_manifest,
-                     struct far_error *err)
+static int read_file(const struct far_vault *vault, uint64_t point_id, const char *suffix, bool check_signature,
+                     struct far_manifest *ret_manifest, struct far_error *err)
 {
     char path[4096];
     struct far_buf buf;
@@ -44,7 +44,7 @@ static int read_file(const struct far_vault *vault, uint64_t point_id, const cha
     } else if (rc == FAR_LIMIT) {
         rc = far_fail(err, FAR_CORRUPT, "manifest '%s' is too long", path);
     } else if (rc == 0) {
-        rc = check_manifest(vault, point_id, far_buf_slice(&buf), ret_manifest, &cause);
+        rc = check_manifest(vault, point_id, far_buf_slice(&buf), check_signature, ret_manifest, &cause);
         if (rc != 0) {
             rc = far_fail(err, rc, "manifest '%.300s': %s", path, cause.message);
         }
@@ -56,13 +56,18 @@ static int read_file(const struct far_vault *vault, uint64_t point_id, const cha
 int far_vault_manifest_read(const struct far_vault *vault, uint64_t point_id, struct far_manifest *ret_manifest,
                             struct far_error *err)
 {
-    return read_file(vault, point_id, ".manifest", ret_manifest, err);
+    return read_file(vault, point_id, ".manifest", true, ret_manifest, err);
+}
+
+int far_vault_manifest_peek(const struct far_vault *vault, uint64_t point_id, struct far_manifest *ret_manifest, struct far_error *err)
+{
+    return read_file(vault, point_id, ".manifest", false, ret_manifest, err);
 }
 
 int far_vault_forgotten_read(const struct far_vault *vault, uint64_t point_id, struct far_manifest *ret_manifest,
                              struct far_error *err)
 {
-    return read_file(vault, point_id, FAR_FORGOTTEN, ret_manifest, err);
+    return read_file(vault, point_id, FAR_FORGOTTEN, true, ret_manifest, err);
 }
 
 int far_vault_point(struct far_vault *vault, uint64_t point_id, struct far_manifest *ret_manifest,

@@ -14,6 +14,11 @@ int far_vault_cli(int argc, char **argv); /* vault_cli.c */
 int far_vault_parse_point(const char *text, uint64_t *ret_point, struct far_error *err);
 /* vault_nbd.c: does not return but when it fails. */
 int far_vault_nbd_cli(int argc, char **argv, bool writable, struct far_error *err);
+/* vault_keep.c */
+int far_vault_import_cli(int argc, char **argv, struct far_error *err);
+int far_vault_forget_cli(int argc, char **argv, struct far_error *err);
+int far_vault_reclaim_cli(int argc, char **argv, bool secure, struct far_error *err);
+int far_vault_space_cli(int argc, char **argv, struct far_error *err);
 int far_vault_signal_cli(int argc, char **argv, bool features, struct far_error *err); /* vault_signal.c */
 
 enum { FAR_NODE_PATH_MAX = 3072 };

@@ -6,6 +6,7 @@
  *   vault rekey --vault DIR --recovery-key FILE
  *   vault verify --vault DIR --point ID [--disk NAME] [--since POINT]
  *   vault open …                                        vault_nbd.c
+ *   vault import|forget|reclaim|space …                 vault_keep.c
  *   vault signal --vault DIR [--point ID] [--features]  vault_signal.c
  *   vault confirm-time --vault DIR
  */
@@ -30,6 +31,11 @@ static void print_usage(FILE *out)
           "       farshore-node vault verify --vault DIR --point ID [--disk NAME] [--since POINT] [--recovery-key FILE]\n"
           "       farshore-node vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER) [--cache SIZE]"
           " [--recovery-key FILE] [--writable]\n"
+          "       farshore-node vault import --vault DIR --image FILE --label NAME [--disk NAME] [--level 1-19]"
+          " [--domain NAME --recovery-key FILE]\n"
+          "       farshore-node vault forget --vault DIR --point ID\n"
+          "       farshore-node vault reclaim --vault DIR [--secure] [--recovery-key FILE]\n"
+          "       farshore-node vault space --vault DIR [--recovery-key FILE]\n"
           "       farshore-node vault rekey --vault DIR --recovery-key FILE\n"
           "       farshore-node vault signal --vault DIR [--point ID] [--features]\n"
           "       farshore-node vault confirm-time --vault DIR\n",
@@ -366,6 +372,19 @@ static int open_disk(int argc, char **argv)
     return rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
 }
 
+/* Those of vault_keep.c; -1: it is none of them. */
+static int keep(const char *command, int argc, char **argv)
+{
+    struct far_error err;
+    bool secure = strcmp(command, "reclaim") == 0 && take_flag(&argc, argv, "--secure");
+    int rc = strcmp(command, "import") == 0    ? far_vault_import_cli(argc, argv, &err)
+             : strcmp(command, "forget") == 0  ? far_vault_forget_cli(argc, argv, &err)
+             : strcmp(command, "reclaim") == 0 ? far_vault_reclaim_cli(argc, argv, secure, &err)
+             : strcmp(command, "space") == 0   ? far_vault_space_cli(argc, argv, &err)
+                                               : 1;
+    return rc == 1 ? -1 : rc == 0 ? 0 : rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
+}
+
 static int show_signal(int argc, char **argv)
 {
     struct far_error err;
@@ -421,6 +440,10 @@ int far_vault_cli(int argc, char **argv)
     if (strcmp(command, "--help") == 0 || strcmp(command, "help") == 0) {
         print_usage(stdout);
         return 0;
+    }
+    int status = argc > 1 ? keep(command, argc - 1, argv + 1) : -1;
+    if (status >= 0) {
+        return status;
     }
     far_fail(&err, FAR_INVALID, "vault: '%s' is no command", command);
     return fail_usage(&err);

@@ -2,7 +2,7 @@
 BENCH_TESTS = tests/bench/bench_command_latency.py tests/bench/bench_first_copy.py tests/bench/bench_replay.py \
 	tests/bench/bench_start.py tests/bench/bench_etcd.py tests/bench/bench_streams.py tests/bench/bench_failover.py \
 	tests/bench/bench_reports.py tests/bench/bench_state_stream.py tests/bench/bench_increment.py tests/bench/bench_link.py \
-	tests/bench/bench_many.py tests/bench/bench_nodes.py tests/bench/bench_nbd.py
+	tests/bench/bench_many.py tests/bench/bench_nodes.py tests/bench/bench_nbd.py tests/bench/bench_vault.py tests/bench/bench_reclaim.py
 EXTRA_DIST += tests/bench/run tests/bench/transfer_kit.py tests/bench/wrk_writes.lua $(BENCH_TESTS)
 # disks at once, between two processes
 check_PROGRAMS += tests/bench/transfer
@@ -50,3 +50,8 @@ check_PROGRAMS += tests/bench/signal_lab
 tests_bench_signal_lab_SOURCES = tests/bench/signal_lab.c tests/lib/vault_kit.h
 tests_bench_signal_lab_CFLAGS = $(AM_CFLAGS) $(ZSTD_CFLAGS) $(OPENSSL_CFLAGS)
 tests_bench_signal_lab_LDADD = libdataplane.la $(ZSTD_LIBS) $(OPENSSL_LIBS)
+
+# many points, counted and given back
+check_PROGRAMS += tests/bench/reclaim_scale
+tests_bench_reclaim_scale_SOURCES = tests/bench/reclaim_scale.c tests/lib/vault_kit.h
+tests_bench_reclaim_scale_LDADD = libdataplane.la $(ZSTD_LIBS)
