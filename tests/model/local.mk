@@ -4,6 +4,12 @@ tests_model_test_fsm_model_SOURCES = tests/model/test_fsm_model.c tests/lib/fsm_
 tests_model_test_fsm_model_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_model_test_fsm_model_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_model_test_fsm_model_LDADD = libfsm.la $(CMOCKA_LIBS)
+# Retention: what must never go; a hundred thousand points.
+UNIT_TESTS += tests/model/test_retention
+tests_model_test_retention_SOURCES = tests/model/test_retention.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_model_test_retention_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_model_test_retention_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_model_test_retention_LDADD = libfsm.la $(CMOCKA_LIBS)
 # A thousand nodes and consumers.
 UNIT_TESTS += tests/model/test_scale
 tests_model_test_scale_SOURCES = tests/model/test_scale.c tests/lib/fsm_world.c tests/lib/fsm_world.h
