@@ -29,6 +29,14 @@ static int teardown(void **unused)
     return 0;
 }
 
+/* Of a world in which an event was forged. */
+static int forget_world(void **unused)
+{
+    assert_int_equal(far_fsm_invariants(&w.state, &w.err), 0);
+    world_done(&w);
+    return 0;
+}
+
 /* Nodes hold no lease over a night without reports. */
 static void boot(void)
 {
@@ -295,6 +303,48 @@ static void the_newest_sound_one_is_never_removed_by_age(void **unused)
     GONE(older);
 }
 
+/* As if the audit had found that the disk's lists lie. */
+static void suspect(uint64_t checkpoint_id)
+{
+    struct far_row_checkpoint_member member;
+    struct far_row_progress progress;
+    struct far_key key = far_key(&far_schema_row_checkpoint_member), at = far_key(&far_schema_row_progress);
+    struct far_buf payload;
+    far_key_u64(&key, checkpoint_id);
+    assert_int_equal(far_state_next(&w.state, &far_schema_row_checkpoint_member, &key, &w.arena, NULL, &member, &w.err), 0);
+    assert_int_equal(far_state_get(&w.state, &far_schema_row_progress, &at, &w.arena, &progress, &w.err), 0);
+    struct far_ev_points_suspected ev = {.workload_id = workload, .point_ids = {&member.point_id, 1}};
+    far_buf_init(&payload, 4096);
+    assert_int_equal(far_schema_encode(&far_schema_ev_points_suspected, &ev, &payload, &w.err), 0);
+    struct far_event event = {.seq = progress.next_seq,
+                              .kind = far_schema_ev_points_suspected.kind,
+                              .time_ms = w.now_ms,
+                              .payload = far_buf_slice(&payload)};
+    assert_int_equal(far_fsm_evolve(&w.state, &event, &w.err), 0);
+    far_buf_done(&payload);
+}
+
+static void a_suspect_one_does_not_replace_the_last_sound_one(void **unused)
+{
+    w.lists = true;
+    uint64_t sound = cycle(), newer[4];
+    for (size_t i = 0; i < 4; i++) {
+        newer[i] = cycle();
+        suspect(newer[i]);
+        world_pass(&w, HOUR);
+    }
+    MUST(&w, plan_retention_set, .name = S("p"), .last = 2);
+    pass(HOUR);
+    HERE(sound);
+    GONE(newer[0]);
+    GONE(newer[1]);
+    HERE(newer[2]);
+    HERE(newer[3]);
+    cycle(); /* nobody finds fault with this one */
+    pass(HOUR);
+    GONE(sound);
+}
+
 static void one_that_a_job_reads_goes_when_it_is_read(void **unused)
 {
     struct far_sub_restore_spec spec = {S("root"), S("/out/1")};
@@ -409,6 +459,7 @@ int main(void)
         IN_A_WORLD(a_locked_one_outlives_its_plan),
         IN_A_WORLD(a_plan_locks_what_its_cycles_make),
         IN_A_WORLD(the_newest_sound_one_is_never_removed_by_age),
+        cmocka_unit_test_setup_teardown(a_suspect_one_does_not_replace_the_last_sound_one, setup, forget_world),
         IN_A_WORLD(one_that_a_job_reads_goes_when_it_is_read),
         IN_A_WORLD(a_look_at_many_goes_on_at_the_next_tick),
         IN_A_WORLD(rules_have_bounds_and_zones_must_be_known),
