@@ -96,6 +96,9 @@ static int survey_chain(struct survey *survey, struct far_chain chain, struct fa
     int64_t newest = 0;
     survey->blocks = 0;
     int rc = far_vault_domain_numbered(survey->vault, chain.domain, &survey->domain, err);
+    if (rc == FAR_CONFLICT) { /* destroyed: its points hold nothing any more */
+        return 0;
+    }
     while (rc == 0 && (rc = far_ledger_next(survey->vault, chain, &point_id, &trees[2], err)) == 0) {
         struct far_ledger_walker walker = {.vault = survey->vault, .domain = survey->domain, .to = UINT64_MAX, .arg = survey,
                                            .count = see, .make_room = make_room};

@@ -202,6 +202,21 @@ def another_server_and_another_leader_hand_out_the_same_keys():
     leader.start()
 
 
+def reclaim():
+    job = cluster.finish(cluster.post("/v1/vaults/target/reclaim")["id"])
+    assert job["state"] == "succeeded", job
+
+
+def a_pass_of_reclaim_brings_the_keys_of_what_it_walks():
+    """Nothing has unlocked the domain since the node began anew."""
+    cluster.nodes["target"].kill()
+    cluster.nodes["target"].start()
+    cluster.wait_nodes()
+    reclaim()
+    assert cluster.get("/v1/vaults/target").get("problem", "") == "", cluster.get("/v1/vaults/target")
+    verify_all()
+
+
 def a_destroyed_domain_is_gone_and_the_rest_is_not():
     cluster.post("/v1/plans/plan/stop")
     status = cluster.cli("domain", "destroy", "gold", "--confirm", "gold", as_json=False, check=False)
@@ -214,6 +229,13 @@ def a_destroyed_domain_is_gone_and_the_rest_is_not():
     newest = max((c for c in cluster.get("/v1/checkpoints")["items"] if c["plan"] is None or c["plan"] != "before"), key=lambda c: c["id"])
     job = cluster.finish(cluster.post("/v1/checkpoints/%d/verify" % newest["id"])["id"])
     assert job["state"] != "succeeded", job
+    assert len(domain()["vaults"]) == 1
+    reclaim()  # the vault forgets its half too
+    assert domain().get("vaults", []) == [], domain()
+    point = points("vm")[-1] if points("vm") else 1
+    status, text = cluster.run_tool("farshore-node", "vault", "recover", "--offline", "--vault", vault(), "--point", str(point), "--disk",
+                                    "disk0", "--target", path("gone"), "--recovery-key", key_file(), check=False)
+    assert status != 0 and "destroyed" in text, text
     cluster.plan = "before"
     cluster.recover("open", [path("plain.out")])
     assert farlib.same_bytes(path("plain.img"), path("plain.out"))
@@ -270,5 +292,6 @@ if __name__ == "__main__":
             what_a_plan_in_a_domain_stores_is_encrypted, a_new_key_writes_no_data_anew_and_old_points_stay,
             nodes_that_die_find_their_keys_again, the_vault_and_the_recovery_key_give_the_disk_back,
             a_point_in_a_domain_opens_over_nbd_with_the_recovery_key, no_secret_is_in_logs_answers_and_exports,
-            another_server_and_another_leader_hand_out_the_same_keys, a_destroyed_domain_is_gone_and_the_rest_is_not, all_stores_agree,
+            another_server_and_another_leader_hand_out_the_same_keys, a_pass_of_reclaim_brings_the_keys_of_what_it_walks,
+            a_destroyed_domain_is_gone_and_the_rest_is_not, all_stores_agree,
         ])
