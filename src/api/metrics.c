@@ -34,6 +34,9 @@ enum { SERIES_MAX = 2000, TEXT_BYTES = 16 * 1024 * 1024, SAMPLE_MAX = 768, LABEL
     X(node_tasks, "gauge", "Tasks that a node holds")                                                                       \
     X(node_running_tasks, "gauge", "Tasks that run on a node")                                                              \
     X(node_send_limit_bytes_per_second, "gauge", "What a node may send; no sample: as much as it can")                      \
+    X(vault_bytes, "gauge", "Bytes of a vault's file system and what it holds, by kind, as it said last")                   \
+    X(vault_points, "gauge", "Recovery points in a vault that are not removed")                                             \
+    X(vault_reclaimed_timestamp_seconds, "gauge", "When the last pass of reclaim was done; no sample: never")               \
     X(transfer_bytes, "gauge", "Bytes of a running transfer's attempt, by kind")                                            \
     X(transfer_bytes_per_second, "gauge", "How fast a transfer gets on, and what it sends, lately")                         \
     X(transfer_window_bytes, "gauge", "Bytes of a transfer that may be in flight")                                          \
@@ -189,6 +192,35 @@ static int add_plans(struct scrape *s, struct far_error *err)
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
+/* A vault that was measured. */
+static int add_vault(struct scrape *s, const struct far_row_node *node, struct far_error *err)
+{
+    struct far_row_vault row;
+    struct far_key key = far_key(&far_schema_row_vault);
+    char labels[LABEL_BYTES], name[64];
+    far_key_u64(&key, node->id);
+    int rc = far_state_get(&s->view.state, &far_schema_row_vault, &key, &s->scratch, &row, err);
+    if (rc != 0) {
+        return rc == FAR_NOT_FOUND ? 0 : rc;
+    }
+    const struct {
+        const char *kind;
+        uint64_t bytes;
+    } kinds[] = {{"used", row.used_bytes}, {"free", row.free_bytes}, {"total", row.total_bytes}, {"logical", row.logical_bytes},
+                 {"unique", row.unique_bytes}};
+    plain(node->name, name);
+    for (size_t i = 0; row.measured_ms != 0 && i < sizeof kinds / sizeof kinds[0]; i++) {
+        label(labels, "node=\"%s\",kind=\"%s\"", name, kinds[i].kind);
+        sample(s, METRIC_vault_bytes, labels, kinds[i].bytes);
+    }
+    label(labels, "node=\"%s\"", name);
+    sample(s, METRIC_vault_points, labels, node->point_count);
+    if (row.reclaimed_ms != 0) {
+        sample(s, METRIC_vault_reclaimed_timestamp_seconds, labels, row.reclaimed_ms / 1000);
+    }
+    return 0;
+}
+
 static int add_nodes(struct scrape *s, struct far_error *err)
 {
     struct far_key key = far_key(&far_schema_row_node);
@@ -216,6 +248,7 @@ static int add_nodes(struct scrape *s, struct far_error *err)
         if (limits.count > 0 && limit->node_id == row.id && limit->bytes_per_s != 0) {
             sample(s, METRIC_node_send_limit_bytes_per_second, labels, limit->bytes_per_s);
         }
+        rc = add_vault(s, &row, err);
     }
     left_out(s, "node", count);
     return rc == FAR_NOT_FOUND ? 0 : rc;

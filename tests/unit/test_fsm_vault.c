@@ -196,6 +196,33 @@ static void samples_tell_how_it_fills(void **unused)
     assert_int_equal(row.items.count, 60);
 }
 
+static void a_line_through_the_samples_says_when_it_is_full(void **unused)
+{
+    struct far_sub_vault_sample items[60];
+    struct far_forecast forecast;
+    struct far_list list = {items, 2};
+    for (size_t i = 0; i < 60; i++) {
+        items[i] = (struct far_sub_vault_sample){.time_ms = 1000 * DAY + i * DAY, .used_bytes = (1000 + 10 * i + (i % 2)) << 30};
+    }
+    far_query_forecast(&list, 100ull << 30, &forecast);
+    assert_false(forecast.is_known); /* too few */
+    list.count = 60;
+    far_query_forecast(&list, 100ull << 30, &forecast);
+    assert_true(forecast.is_known);
+    assert_true(forecast.bytes_per_day > (9ull << 30) && forecast.bytes_per_day < (11ull << 30));
+    assert_true(forecast.full_ms > items[59].time_ms + 9 * DAY && forecast.full_ms < items[59].time_ms + 11 * DAY);
+    for (size_t i = 0; i < 60; i++) {
+        items[i].used_bytes = (1000 - i) << 30;
+    }
+    far_query_forecast(&list, 100ull << 30, &forecast);
+    assert_true(forecast.is_known && forecast.full_ms == 0 && forecast.bytes_per_day == 0);
+    for (size_t i = 0; i < 60; i++) { /* an exabyte, over years */
+        items[i] = (struct far_sub_vault_sample){.time_ms = i * 60 * DAY, .used_bytes = i << 54};
+    }
+    far_query_forecast(&list, 1ull << 60, &forecast);
+    assert_true(forecast.is_known && forecast.bytes_per_day > (1ull << 54) / 70 && forecast.bytes_per_day < (1ull << 54) / 50);
+}
+
 /* ---- erasing ---- */
 
 static void a_plan_is_erased_step_by_step(void **unused)
@@ -289,6 +316,7 @@ int main(void)
         IN_A_WORLD(a_vault_that_is_being_reclaimed_is_left_to_the_next_time),
         IN_A_WORLD(jobs_of_vaults_are_kept_by_themselves),
         IN_A_WORLD(samples_tell_how_it_fills),
+        cmocka_unit_test(a_line_through_the_samples_says_when_it_is_full),
         IN_A_WORLD(a_plan_is_erased_step_by_step),
         IN_A_WORLD(erasing_waits_for_transfers_and_can_be_canceled),
         IN_A_WORLD(a_vault_goes_with_its_node),
