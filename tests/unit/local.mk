@@ -508,3 +508,7 @@ UNIT_TESTS += tests/unit/test_vault_reclaim
 tests_unit_test_vault_reclaim_SOURCES = tests/unit/test_vault_reclaim.c
 tests_unit_test_vault_reclaim_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_vault_reclaim_LDADD = libdataplane.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_vault_flips
+tests_unit_test_vault_flips_SOURCES = tests/unit/test_vault_flips.c
+tests_unit_test_vault_flips_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_vault_flips_LDADD = libdataplane.la $(CMOCKA_LIBS)
