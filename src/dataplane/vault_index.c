@@ -1,7 +1,11 @@
-/* The index of the vault in LMDB: see vault_index.h. Its memory map grows by doubling; transactions hold `growing` shared. */
+/* The index of the vault in LMDB: see vault_index.h. Its memory map grows by doubling; transactions hold `growing` shared.
+ *
+ * The file is walked below the library at each open. While a writer has it open a file `in-use` lies beside it; who finds one left by a
+ * crash also has all of it read through LMDB, in a child process: what kills that one costs a rebuild, and not the node. */
 #include "dataplane/vault_index.h"
 
 #include "base/assert.h"
+#include "base/child.h"
 #include "base/file.h"
 #include "base/hash.h"
 
@@ -20,6 +24,7 @@ struct far_index {
     MDB_env *env;
     MDB_dbi dbi;
     bool dbi_open;
+    char in_use[4096]; /* path of the file that says so; "": read only */
     uint8_t vault_uuid[16];
     uint64_t others; /* rows that are no records; atomic */
     pthread_rwlock_t growing; /* no transaction may live while the map is resized */
@@ -182,6 +187,73 @@ int far_index_remove(const char *dir, struct far_error *err)
     return 0;
 }
 
+/* ---- after a crash ---- */
+
+struct walk {
+    const char *dir;
+    const uint8_t *vault_uuid;
+};
+
+static int walk_rows(const struct walk *walk, MDB_env *env)
+{
+    MDB_txn *txn = NULL;
+    MDB_cursor *cursor = NULL;
+    MDB_dbi dbi;
+    MDB_val key, value;
+    int code = mdb_txn_begin(env, NULL, MDB_RDONLY, &txn);
+    code = code == 0 ? mdb_dbi_open(txn, NULL, 0, &dbi) : code;
+    code = code == 0 ? mdb_cursor_open(txn, dbi, &cursor) : code;
+    code = code == 0 ? mdb_cursor_get(cursor, &key, &value, MDB_FIRST) : code;
+    while (code == 0) {
+        bool good = far_index_value_good(walk->vault_uuid, far_slice(key.mv_data, key.mv_size),
+                                         far_slice(value.mv_data, value.mv_size));
+        code = good ? mdb_cursor_get(cursor, &key, &value, MDB_NEXT) : MDB_CORRUPTED;
+    }
+    if (cursor != NULL) {
+        mdb_cursor_close(cursor);
+    }
+    if (txn != NULL) {
+        mdb_txn_abort(txn);
+    }
+    return code == MDB_NOTFOUND ? 0 : code;
+}
+
+/* In a child. */
+static int walk_all(void *arg, struct far_error *err)
+{
+    const struct walk *walk = arg;
+    MDB_env *env = NULL;
+    int code = mdb_env_create(&env);
+    code = code == 0 ? mdb_env_open(env, walk->dir, MDB_RDONLY | MDB_NOLOCK | MDB_NOTLS, 0600) : code;
+    code = code == 0 ? walk_rows(walk, env) : code;
+    mdb_env_close(env);
+    return code == 0 ? 0 : index_fail(err, code, "walk the index");
+}
+
+static void path_of_in_use(const char *dir, char path[4096])
+{
+    snprintf(path, 4096, "%.4000s/in-use", dir);
+}
+
+/* 0: it can be used. FAR_CORRUPT: it cannot. That there is no child is no reason to distrust it. */
+static int walk_after_crash(const char *dir, const uint8_t vault_uuid[16], struct far_error *err)
+{
+    struct walk walk = {.dir = dir, .vault_uuid = vault_uuid};
+    char path[4096];
+    path_of_in_use(dir, path);
+    int rc = access(path, F_OK) == 0 ? far_child_run(walk_all, &walk, NULL, err) : 0;
+    return rc == FAR_CORRUPT ? rc : 0;
+}
+
+/* Without it a crash is not noticed, and the index only walked below the library. */
+static void begin_use(struct far_index *index, const char *dir)
+{
+    path_of_in_use(dir, index->in_use);
+    if (far_file_replace(index->in_use, "", 0, 0600, NULL) != 0) {
+        index->in_use[0] = '\0';
+    }
+}
+
 int far_index_open(const char *dir, const uint8_t vault_uuid[16], bool read_only, struct far_index **ret_index,
                    struct far_place *ret_position, struct far_error *err)
 {
@@ -194,8 +266,12 @@ int far_index_open(const char *dir, const uint8_t vault_uuid[16], bool read_only
     if (rc != 0 && rc != FAR_NOT_FOUND && rc != FAR_CORRUPT) {
         return rc;
     }
+    rc = rc == 0 ? walk_after_crash(dir, vault_uuid, err) : rc;
     if (rc == 0) {
         rc = open_once(dir, vault_uuid, false, ret_index, ret_position, err);
+        if (rc == 0) {
+            begin_use(*ret_index, dir);
+        }
         if (rc != FAR_CORRUPT) {
             return rc;
         }
@@ -205,7 +281,11 @@ int far_index_open(const char *dir, const uint8_t vault_uuid[16], bool read_only
         rc = far_index_remove(dir, err);
     }
     *ret_position = (struct far_place){0};
-    return rc != 0 ? rc : open_once(dir, vault_uuid, false, ret_index, ret_position, err);
+    rc = rc != 0 ? rc : open_once(dir, vault_uuid, false, ret_index, ret_position, err);
+    if (rc == 0) {
+        begin_use(*ret_index, dir);
+    }
+    return rc;
 }
 
 void far_index_close(struct far_index *index)
@@ -213,6 +293,9 @@ void far_index_close(struct far_index *index)
     if (index != NULL) {
         if (index->env != NULL) {
             mdb_env_close(index->env);
+        }
+        if (index->in_use[0] != '\0') {
+            unlink(index->in_use);
         }
         pthread_rwlock_destroy(&index->growing);
         free(index);

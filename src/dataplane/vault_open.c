@@ -354,7 +354,7 @@ int far_vault_open(const char *dir, const struct far_vault_options *options, str
 
 static void remove_temporary_index(const struct far_vault *vault)
 {
-    static const char *const names[] = {"data.mdb", "lock.mdb"};
+    static const char *const names[] = {"data.mdb", "lock.mdb", "in-use"};
     char path[4096];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         snprintf(path, sizeof path, "%.3900s/%s", vault->index_dir, names[i]);
