@@ -80,7 +80,9 @@ libdataplane_la_SOURCES += \
 	src/dataplane/vault_key.c \
 	src/dataplane/vault_lock.c src/dataplane/vault_lock.h \
 	src/dataplane/vault_usage.c src/dataplane/vault_usage.h \
+	src/dataplane/vault_copy.c src/dataplane/vault_copy.h \
 	src/dataplane/vault_diff.c src/dataplane/vault_diff.h \
+	src/dataplane/vault_heal.c src/dataplane/vault_heal.h \
 	src/dataplane/vault_open.c \
 	src/dataplane/vault_pages.c \
 	src/dataplane/vault_point.c \

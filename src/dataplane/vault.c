@@ -524,9 +524,10 @@ static int read_stored(struct far_vault *vault, struct far_place place, uint8_t 
     return rc;
 }
 
-/* Read, check and uncompress what is at a place. */
+/* Read, check and uncompress what is at a place. ret_packed may be NULL. */
 static int open_place(struct far_vault *vault, const struct far_domain *domain, struct far_place place, uint8_t type,
-                      const struct far_hash256 *id, void *ret_raw, size_t raw_len, struct far_error *err)
+                      const struct far_hash256 *id, struct far_packed *ret_packed, void *ret_raw, size_t raw_len,
+                      struct far_error *err)
 {
     uint8_t stored[FAR_RECORD_HEADER_BYTES + FAR_RECORD_PAYLOAD_MAX];
     struct far_record record;
@@ -553,11 +554,17 @@ static int open_place(struct far_vault *vault, const struct far_domain *domain, 
         rc = far_domain_unseal(domain, &record, payload, payload, err);
         len -= FAR_SEALED_OVERHEAD;
     }
-    return rc == 0 ? far_record_unpack(&record, payload, len, ret_raw, raw_len, err) : rc;
+    rc = rc == 0 ? far_record_unpack(&record, payload, len, ret_raw, raw_len, err) : rc;
+    if (rc == 0 && ret_packed != NULL) {
+        ret_packed->codec = (enum far_codec)record.codec;
+        ret_packed->len = len;
+        memcpy(ret_packed->data, payload, len);
+    }
+    return rc;
 }
 
-int far_vault_load(struct far_vault *vault, const struct far_domain *domain, uint8_t type, const struct far_hash256 *hash,
-                   void *ret_raw, size_t raw_len, struct far_error *err)
+static int load(struct far_vault *vault, const struct far_domain *domain, uint8_t type, const struct far_hash256 *hash,
+                struct far_packed *ret_packed, void *ret_raw, size_t raw_len, struct far_error *err)
 {
     struct far_error cause;
     struct far_place place;
@@ -572,19 +579,37 @@ int far_vault_load(struct far_vault *vault, const struct far_domain *domain, uin
         far_hex_encode(id.bytes, 32, hex);
         return far_fail(err, FAR_NOT_FOUND, "vault '%s' holds nothing with id %s", vault->dir, hex);
     }
-    rc = open_place(vault, domain, place, type, &id, ret_raw, raw_len, &cause);
+    rc = open_place(vault, domain, place, type, &id, ret_packed, ret_raw, raw_len, &cause);
     /* Reclaim may have moved it between the two. */
     struct far_place now = place;
     while (rc == FAR_CORRUPT && far_vault_find(vault, &id, &now, NULL) == 0 && now.pack != 0 &&
            (now.pack != place.pack || now.offset != place.offset)) {
         place = now;
-        rc = open_place(vault, domain, place, type, &id, ret_raw, raw_len, &cause);
+        rc = open_place(vault, domain, place, type, &id, ret_packed, ret_raw, raw_len, &cause);
     }
     if (rc == FAR_CORRUPT) {
         return name_damage(vault, place, &id, cause.message, err);
     }
     if (rc != 0 && err != NULL) {
         *err = cause;
+    }
+    return rc;
+}
+
+int far_vault_load(struct far_vault *vault, const struct far_domain *domain, uint8_t type, const struct far_hash256 *hash,
+                   void *ret_raw, size_t raw_len, struct far_error *err)
+{
+    return load(vault, domain, type, hash, NULL, ret_raw, raw_len, err);
+}
+
+int far_vault_get_packed(struct far_vault *vault, const struct far_domain *domain, const struct far_hash256 *hash,
+                         struct far_packed *ret_packed, void *ret_raw, struct far_error *err)
+{
+    struct far_hash256 leaf;
+    int rc = load(vault, domain, FAR_RECORD_BLOCK, hash, ret_packed, ret_raw, FAR_BLOCK_BYTES, err);
+    if (rc == 0) {
+        far_block_leaf(ret_raw, FAR_BLOCK_BYTES, &leaf);
+        rc = far_hash256_equal(&leaf, hash) ? 0 : far_vault_note_wrong(vault, domain, hash, FAR_WRONG_BLOCK, err);
     }
     return rc;
 }

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 struct diff {
-    struct far_vault *vault;
+    struct far_vault *before_vault, *after_vault;
     const struct far_domain *before_domain, *after_domain;
     struct far_hash256 before_top;
     unsigned before_height; /* 0: there is nothing before */
@@ -26,7 +26,7 @@ static int load_before(const struct diff *diff, unsigned level, const struct far
                        struct far_hash256 ret[FAR_MAP_FANOUT], struct far_error *err)
 {
     if (!is_above) {
-        return far_vault_page(diff->vault, diff->before_domain, level, id, ret, err);
+        return far_vault_page(diff->before_vault, diff->before_domain, level, id, ret, err);
     }
     for (size_t i = 0; i < FAR_MAP_FANOUT; i++) {
         ret[i] = *far_map_zero(8 * level);
@@ -49,7 +49,7 @@ static int walk(const struct diff *diff, unsigned level, uint64_t first, const s
         return far_fail(err, FAR_LIMIT, "no memory to compare two points");
     }
     int rc = load_before(diff, level, before, is_above, children->before, err);
-    rc = rc == 0 ? far_vault_page(diff->vault, diff->after_domain, level, after, children->after, err) : rc;
+    rc = rc == 0 ? far_vault_page(diff->after_vault, diff->after_domain, level, after, children->after, err) : rc;
     for (size_t i = 0; rc == 0 && i < FAR_MAP_FANOUT; i++) {
         uint64_t at = first + ((uint64_t)i << (8 * level));
         if (at >= diff->blocks) {
@@ -72,7 +72,7 @@ static int lower(struct diff *diff, unsigned height, struct far_error *err)
     struct far_hash256 *children = malloc(FAR_MAP_PAGE_BYTES);
     int rc = children != NULL ? 0 : far_fail(err, FAR_LIMIT, "no memory to compare two points");
     while (rc == 0 && diff->before_height > height) {
-        rc = far_vault_page(diff->vault, diff->before_domain, diff->before_height - 1, &diff->before_top, children, err);
+        rc = far_vault_page(diff->before_vault, diff->before_domain, diff->before_height - 1, &diff->before_top, children, err);
         diff->before_top = rc == 0 ? children[0] : diff->before_top;
         diff->before_height--;
     }
@@ -83,7 +83,7 @@ static int lower(struct diff *diff, unsigned height, struct far_error *err)
 int far_vault_diff(struct far_vault *vault, struct far_point *before, struct far_point *after, far_vault_diff_fn *each, void *arg,
                    struct far_error *err)
 {
-    struct diff diff = {.vault = vault, .after_domain = far_point_domain(after), .each = each, .arg = arg};
+    struct diff diff = {.after_vault = vault, .after_domain = far_point_domain(after), .each = each, .arg = arg};
     struct far_hash256 root, top;
     uint64_t size;
     far_point_root(after, &root);
@@ -95,8 +95,9 @@ int far_vault_diff(struct far_vault *vault, struct far_point *before, struct far
     diff.blocks = far_map_block_count(size);
     if (before != NULL) {
         far_point_root(before, &root);
+        diff.before_vault = far_point_vault(before);
         diff.before_domain = far_point_domain(before);
-        rc = far_vault_root_load(vault, diff.before_domain, &root, &size, &diff.before_top, err);
+        rc = far_vault_root_load(diff.before_vault, diff.before_domain, &root, &size, &diff.before_top, err);
         diff.before_height = far_map_height(size);
         rc = rc == 0 ? lower(&diff, height, err) : rc;
     }

@@ -9,7 +9,8 @@
 /* A result other than 0 ends the walk and is returned. Blocks come in the order of the disk. */
 typedef int far_vault_diff_fn(void *arg, uint64_t block, const struct far_hash256 *before, const struct far_hash256 *after,
                               struct far_error *err);
-/* before NULL: an empty disk. FAR_CORRUPT, FAR_NOT_FOUND: a page of either tree is damaged or gone. */
+/* vault: that of `after`; `before` may lie in another. before NULL: an empty disk.
+ * FAR_CORRUPT, FAR_NOT_FOUND: a page of either tree is damaged or gone. */
 int far_vault_diff(struct far_vault *vault, struct far_point *before, struct far_point *after, far_vault_diff_fn *each, void *arg,
                    struct far_error *err);
 

@@ -50,6 +50,11 @@ int far_point_open(struct far_vault *vault, const struct far_domain *domain, con
     return 0;
 }
 
+struct far_vault *far_point_vault(const struct far_point *point)
+{
+    return point->vault;
+}
+
 bool far_vault_root_is_open(struct far_vault *vault, const struct far_hash256 *root)
 {
     bool found = false;

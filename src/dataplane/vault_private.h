@@ -97,6 +97,15 @@ int far_vault_store(struct far_vault *vault, const struct far_domain *domain, st
 /* Read and check a record of this type and hash into raw_len bytes. Damage is noted and named. */
 int far_vault_load(struct far_vault *vault, const struct far_domain *domain, uint8_t type, const struct far_hash256 *hash,
                    void *ret_raw, size_t raw_len, struct far_error *err);
+/* The same of a block, as it would be put: still compressed, but decrypted. */
+struct far_packed {
+    enum far_codec codec;
+    size_t len;
+    uint8_t data[FAR_BLOCK_BYTES + FAR_SEALED_OVERHEAD];
+};
+/* ret_raw: the block, checked (SHA-256), 64 KiB. */
+int far_vault_get_packed(struct far_vault *vault, const struct far_domain *domain, const struct far_hash256 *hash,
+                         struct far_packed *ret_packed, void *ret_raw, struct far_error *err);
 #define FAR_WRONG_BLOCK "the block is not the one of its id (SHA-256)"
 /* The record is there but not what its id says (SHA-256): note it; returns FAR_CORRUPT with a message that names it. */
 int far_vault_note_wrong(struct far_vault *vault, const struct far_domain *domain, const struct far_hash256 *hash,
@@ -168,7 +177,9 @@ int far_vault_remove_pack(struct far_vault *vault, uint32_t number, struct far_e
 /* replica.c: every open replica's tree as it is now is durable. */
 int far_vault_settle_replicas(struct far_vault *vault, struct far_error *err);
 
-/* vault_point.c: is a point with one of these roots open in this process? */
+/* vault_point.c */
+struct far_vault *far_point_vault(const struct far_point *point);
+/* Is a point with one of these roots open in this process? */
 bool far_vault_root_is_open(struct far_vault *vault, const struct far_hash256 *root);
 /* Finds everything that a tree has and `known` (size 0: nothing) has not, so that no pass deletes it. FAR_NOT_FOUND: not all of it is
  * there. A tree that is needed by a counted point or a replica costs nothing. */

@@ -1,5 +1,6 @@
 /* Sealed points: manifests in the vault's folder `points`; see vault.h. A manifest is written after everything that it
  * names is durable, so a manifest that is there is complete. */
+#include "dataplane/vault_copy.h"
 #include "dataplane/vault_lock.h"
 #include "dataplane/vault_private.h"
 
@@ -85,12 +86,16 @@ int far_vault_point(struct far_vault *vault, uint64_t point_id, struct far_manif
     return rc;
 }
 
-/* All of the tree is there and stays: it is the replica's, or else it is looked at. */
-static int hold_disk(struct far_vault *vault, const struct far_domain *domain, const struct far_manifest_disk *disk,
-                     const struct far_hash256 *top, struct far_error *err)
+/* All of the tree is there and stays: it is the replica's (the disk's, or the one that copies are made by), or else it is looked at. */
+static int hold_disk(struct far_vault *vault, const struct far_domain *domain, const struct far_manifest *manifest,
+                     const struct far_manifest_disk *disk, const struct far_hash256 *top, struct far_error *err)
 {
     struct far_replica_file file = {0};
-    int rc = far_replica_file_read(vault, disk->disk_id, &file, err);
+    int rc = far_replica_file_read(vault, far_copy_replica_id(manifest->cluster_uuid, disk->disk_id), &file, NULL);
+    if (rc != 0 || !far_hash256_equal(&file.top, top)) {
+        file = (struct far_replica_file){0};
+        rc = far_replica_file_read(vault, disk->disk_id, &file, err);
+    }
     bool beside = rc == 0 && file.domain == far_domain_number(domain);
     rc = rc == FAR_NOT_FOUND ? 0 : rc;
     return rc == 0 ? far_vault_hold_tree(vault, domain, disk->size_bytes, top, &file.top, beside ? file.size_bytes : 0, err) : rc;
@@ -113,7 +118,7 @@ static int check_roots(struct far_vault *vault, const struct far_domain *domain,
             return far_fail(err, FAR_NOT_FOUND, "disk '%.63s' of point %" PRIu64 ": its root is of another size",
                             disk->name, manifest->point_id);
         }
-        rc = hold_disk(vault, domain, disk, &top, err);
+        rc = hold_disk(vault, domain, manifest, disk, &top, err);
         if (rc != 0) {
             far_error_context(err, "disk '%.63s' of point %" PRIu64, disk->name, manifest->point_id);
             return rc;

@@ -16,6 +16,8 @@ src_node_farshore_node_SOURCES = \
 	src/node/node.h \
 	src/node/node_config.c \
 	src/node/run.c \
+	src/node/vault_carry.c \
+	src/node/vault_export.c \
 	src/node/vault_keep.c \
 	src/node/vault_nbd.c \
 	src/node/vault_signal.c \

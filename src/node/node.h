@@ -14,6 +14,20 @@ int far_vault_cli(int argc, char **argv); /* vault_cli.c */
 int far_vault_parse_point(const char *text, uint64_t *ret_point, struct far_error *err);
 /* vault_nbd.c: does not return but when it fails. */
 int far_vault_nbd_cli(int argc, char **argv, bool writable, struct far_error *err);
+struct far_nbd_order {
+    const char *vault;
+    uint64_t point;
+    const char *disk;
+    const char *recovery_key; /* file; NULL: none */
+};
+/* Runs a shell command while the disk is served, read-only; "$uri" in it is where. Every block is checked (SHA-256). FAR_IO: it failed. */
+int far_vault_nbd_run(const struct far_nbd_order *order, const char *command, struct far_error *err);
+/* vault_carry.c */
+int far_vault_copy_cli(int argc, char **argv, struct far_error *err);
+int far_vault_heal_cli(int argc, char **argv, struct far_error *err);
+/* vault_export.c */
+int far_vault_diff_cli(int argc, char **argv, bool pages, bool json, struct far_error *err);
+int far_vault_export_cli(int argc, char **argv, struct far_error *err);
 /* vault_keep.c */
 int far_vault_import_cli(int argc, char **argv, struct far_error *err);
 int far_vault_forget_cli(int argc, char **argv, struct far_error *err);

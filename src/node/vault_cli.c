@@ -7,6 +7,8 @@
  *   vault verify --vault DIR --point ID [--disk NAME] [--since POINT]
  *   vault open …                                        vault_nbd.c
  *   vault import|forget|reclaim|space …                 vault_keep.c
+ *   vault copy|repair …                                 vault_carry.c
+ *   vault diff|export …                                 vault_export.c
  *   vault signal --vault DIR [--point ID] [--features]  vault_signal.c
  *   vault confirm-time --vault DIR
  */
@@ -33,6 +35,11 @@ static void print_usage(FILE *out)
           " [--recovery-key FILE] [--writable]\n"
           "       farshore-node vault import --vault DIR --image FILE --label NAME [--disk NAME] [--level 1-19]"
           " [--domain NAME --recovery-key FILE]\n"
+          "       farshore-node vault copy --vault DIR --to DIR --point ID[,ID…]|all [--recovery-key FILE]\n"
+          "       farshore-node vault repair --vault DIR --from DIR [--point ID] [--recovery-key FILE]\n"
+          "       farshore-node vault diff --vault DIR --point ID --with ID --disk NAME [--pages] [--json] [--recovery-key FILE]\n"
+          "       farshore-node vault export --vault DIR --point ID --disk NAME --format raw|qcow2 --out FILE"
+          " [--recovery-key FILE]\n"
           "       farshore-node vault forget --vault DIR --point ID\n"
           "       farshore-node vault reclaim --vault DIR [--secure] [--recovery-key FILE]\n"
           "       farshore-node vault space --vault DIR [--recovery-key FILE]\n"
@@ -385,6 +392,21 @@ static int keep(const char *command, int argc, char **argv)
     return rc == 1 ? -1 : rc == 0 ? 0 : rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
 }
 
+/* Those of vault_carry.c and vault_export.c; -1: it is none of them. */
+static int carry(const char *command, int argc, char **argv)
+{
+    struct far_error err;
+    bool differ = strcmp(command, "diff") == 0;
+    bool pages = differ && take_flag(&argc, argv, "--pages"), json = differ && take_flag(&argc, argv, "--json");
+    take_flag(&argc, argv, "--offline");
+    int rc = differ                           ? far_vault_diff_cli(argc, argv, pages, json, &err)
+             : strcmp(command, "export") == 0 ? far_vault_export_cli(argc, argv, &err)
+             : strcmp(command, "copy") == 0   ? far_vault_copy_cli(argc, argv, &err)
+             : strcmp(command, "repair") == 0 ? far_vault_heal_cli(argc, argv, &err)
+                                              : 1;
+    return rc == 1 ? -1 : rc == 0 ? 0 : rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
+}
+
 static int show_signal(int argc, char **argv)
 {
     struct far_error err;
@@ -442,6 +464,7 @@ int far_vault_cli(int argc, char **argv)
         return 0;
     }
     int status = argc > 1 ? keep(command, argc - 1, argv + 1) : -1;
+    status = argc > 1 && status < 0 ? carry(command, argc - 1, argv + 1) : status;
     if (status >= 0) {
         return status;
     }

@@ -10,8 +10,11 @@
 #include "node/node.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static const char *const names[] = {"--vault", "--point", "--disk", "--socket", "--port", "--cache", "--recovery-key", NULL};
@@ -52,41 +55,113 @@ static int check(const char *const *values, struct far_error *err)
     return 0;
 }
 
+struct arguments {
+    const char *list[ARGUMENTS_MAX];
+    size_t count;
+    char texts[5][TEXT_MAX];
+    size_t text_count;
+};
+
+static void add(struct arguments *arguments, const char *text)
+{
+    arguments->list[arguments->count++] = text;
+    arguments->list[arguments->count] = NULL;
+}
+
+static void add_value(struct arguments *arguments, const char *name, const char *value)
+{
+    char *text = arguments->texts[arguments->text_count++];
+    snprintf(text, TEXT_MAX, "%s=%s", name, value);
+    add(arguments, text);
+}
+
+/* The plugin and what it opens; all that is before are nbdkit's own. */
+static void add_plugin(struct arguments *arguments, const char *vault, const char *point, const char *disk, const char *cache,
+                       const char *recovery_key)
+{
+    const char *plugin = getenv("FARSHORE_NBDKIT_PLUGIN");
+    add(arguments, "--filter=readahead");
+    add(arguments, plugin != NULL ? plugin : "farshore");
+    add_value(arguments, "vault", vault);
+    add_value(arguments, "point", point);
+    add_value(arguments, "disk", disk);
+    add_value(arguments, "cache", cache != NULL ? cache : "64M");
+    if (recovery_key != NULL) {
+        add_value(arguments, "recovery-key", recovery_key);
+    }
+}
+
+/* Does not return but when it fails. */
+static void become_nbdkit(struct arguments *arguments)
+{
+    fflush(stdout);
+    execvp("nbdkit", (char *const *)arguments->list);
+}
+
 static void run_nbdkit(const char *const *values, bool writable)
 {
-    static char texts[5][TEXT_MAX];
-    const char *plugin = getenv("FARSHORE_NBDKIT_PLUGIN");
-    const char *arguments[ARGUMENTS_MAX];
-    size_t count = 0;
-    arguments[count++] = "nbdkit";
-    arguments[count++] = "--foreground";
+    static struct arguments arguments;
+    add(&arguments, "nbdkit");
+    add(&arguments, "--foreground");
     if (values[SOCKET] != NULL) {
-        arguments[count++] = "--unix";
-        arguments[count++] = values[SOCKET];
+        add(&arguments, "--unix");
+        add(&arguments, values[SOCKET]);
     } else {
-        arguments[count++] = "--ipaddr";
-        arguments[count++] = "127.0.0.1";
-        arguments[count++] = "--port";
-        arguments[count++] = values[PORT];
+        add(&arguments, "--ipaddr");
+        add(&arguments, "127.0.0.1");
+        add(&arguments, "--port");
+        add(&arguments, values[PORT]);
     }
-    if (writable) {
-        arguments[count++] = "--filter=cow";
-    } else {
-        arguments[count++] = "--readonly";
+    add(&arguments, writable ? "--filter=cow" : "--readonly");
+    add_plugin(&arguments, values[VAULT], values[POINT], values[DISK], values[CACHE], values[RECOVERY_KEY]);
+    become_nbdkit(&arguments);
+}
+
+static int wait_for(pid_t child, struct far_error *err)
+{
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0) {
+        if (errno != EINTR) {
+            return far_fail_errno(err, FAR_IO, errno, "wait for nbdkit");
+        }
     }
-    arguments[count++] = "--filter=readahead";
-    arguments[count++] = plugin != NULL ? plugin : "farshore";
-    snprintf(texts[0], TEXT_MAX, "vault=%s", values[VAULT]);
-    snprintf(texts[1], TEXT_MAX, "point=%s", values[POINT]);
-    snprintf(texts[2], TEXT_MAX, "disk=%s", values[DISK]);
-    snprintf(texts[3], TEXT_MAX, "cache=%s", values[CACHE] != NULL ? values[CACHE] : "64M");
-    snprintf(texts[4], TEXT_MAX, "recovery-key=%s", values[RECOVERY_KEY] != NULL ? values[RECOVERY_KEY] : "");
-    for (size_t i = 0; i < (values[RECOVERY_KEY] != NULL ? 5 : 4); i++) {
-        arguments[count++] = texts[i];
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 127) {
+        return far_fail(err, FAR_NOT_FOUND, "nbdkit or the command cannot be started (Debian: apt-get install nbdkit)");
     }
-    arguments[count] = NULL;
-    fflush(stdout);
-    execvp("nbdkit", (char *const *)arguments);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0
+               ? 0
+               : far_fail(err, FAR_IO, "nbdkit and what reads from it failed, see above (%s %d)",
+                          WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+}
+
+int far_vault_nbd_run(const struct far_nbd_order *order, const char *command, struct far_error *err)
+{
+    static struct arguments arguments;
+    const char *values[VALUES] = {[VAULT] = order->vault, [DISK] = order->disk, [RECOVERY_KEY] = order->recovery_key};
+    char point[24];
+    uint64_t bytes;
+    int rc = try_to_open(values, order->point, &bytes, err);
+    if (rc != 0) {
+        return rc;
+    }
+    snprintf(point, sizeof point, "%llu", (unsigned long long)order->point);
+    arguments = (struct arguments){.count = 0};
+    add(&arguments, "nbdkit");
+    add(&arguments, "--unix"); /* a socket of its own, which goes with it */
+    add(&arguments, "-");
+    add(&arguments, "--readonly");
+    add(&arguments, "--run");
+    add(&arguments, command);
+    add_plugin(&arguments, order->vault, point, order->disk, NULL, order->recovery_key);
+    add(&arguments, "sha=true");
+    fflush(NULL); /* the child has copies of what is buffered */
+    pid_t child = fork();
+    if (child == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+        become_nbdkit(&arguments);
+        _exit(127);
+    }
+    return child > 0 ? wait_for(child, err) : far_fail_errno(err, FAR_IO, errno, "start nbdkit");
 }
 
 int far_vault_nbd_cli(int argc, char **argv, bool writable, struct far_error *err)
