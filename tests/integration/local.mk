@@ -15,6 +15,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_vault_kill.py \
 	tests/integration/test_vault_keep.py \
 	tests/integration/test_vault_copy.py \
+	tests/integration/test_vault_export.py \
 	tests/integration/test_rebuild_kill.py \
 	tests/integration/test_nodes.py:drain \
 	tests/integration/test_backup.py \
