@@ -58,6 +58,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/map_stream.c \
 	src/dataplane/opened.c src/dataplane/opened.h \
 	src/dataplane/pack.c src/dataplane/pack.h src/dataplane/pack_format.c src/dataplane/pack_scan.c \
+	src/dataplane/hydrate.c src/dataplane/hydrate.h \
 	src/dataplane/import.h src/dataplane/vault_import.c \
 	src/dataplane/reclaim.h \
 	src/dataplane/replica.c src/dataplane/replica_file.c \

@@ -1,29 +1,32 @@
 /* nbdkit-farshore-plugin: any disk of any point of a vault as an NBD disk, at once.
  *
- *   nbdkit farshore vault=DIR point=ID disk=NAME [cache=SIZE] [sha=true] [recovery-key=FILE]
+ *   nbdkit farshore vault=DIR point=ID disk=NAME [cache=SIZE] [sha=true] [recovery-key=FILE] [hydrate=PATH [order=FILE]]
  *
- * Read-only, as a point is; whoever wants to write puts nbdkit's cow filter before it, read-ahead is its readahead filter (docs/NBD.md).
+ * Read-only, as a point is; whoever wants to write puts nbdkit's cow filter before it, or has it hydrated: what is written goes to
+ * PATH, where the rest of the disk comes meanwhile (hydrate.h). Read-ahead is nbdkit's readahead filter (docs/NBD.md).
  * A block that is damaged is an I/O error there and a line in nbdkit's log that names it. */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
-#include "dataplane/opened.h"
+#include "dataplane/hydrate.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
-static char *vault_dir, *key_file;
+static char *vault_dir, *key_file, *target, *order;
 static const char *disk;
 static uint64_t point_id;
 static struct far_opened_options options;
 static struct far_opened *opened; /* one for all connections: they share the cache */
+static struct far_hydrate *hydrate; /* NULL: the point as it is */
 
 static void say(const struct far_error *error)
 {
     nbdkit_error("%s", error->message);
-    nbdkit_set_error(error->klass == FAR_INVALID ? EINVAL : error->klass == FAR_LIMIT ? ENOMEM : EIO);
+    nbdkit_set_error(error->klass == FAR_INVALID ? EINVAL : error->klass == FAR_LIMIT ? ENOSPC : EIO);
 }
 
 static int plugin_config(const char *key, const char *value)
@@ -35,6 +38,16 @@ static int plugin_config(const char *key, const char *value)
     }
     if (strcmp(key, "point") == 0) {
         return nbdkit_parse_uint64_t("point", value, &point_id);
+    }
+    if (strcmp(key, "hydrate") == 0) {
+        free(target);
+        target = nbdkit_absolute_path(value);
+        return target != NULL ? 0 : -1;
+    }
+    if (strcmp(key, "order") == 0) {
+        free(order);
+        order = nbdkit_absolute_path(value);
+        return order != NULL ? 0 : -1;
     }
     if (strcmp(key, "disk") == 0) {
         disk = value; /* nbdkit keeps it */
@@ -72,11 +85,31 @@ static int plugin_config_complete(void)
     return 0;
 }
 
+static void told(void *arg, uint64_t there, uint64_t blocks, uint64_t damaged)
+{
+    static uint64_t last = 0;
+    uint64_t percent = there * 100 / blocks;
+    (void)arg;
+    if (damaged > 0 && percent == last) {
+        fprintf(stderr, "hydration of '%s': %llu blocks are damaged in the vault, and missing\n", target, (unsigned long long)damaged);
+    }
+    if (percent / 10 != last / 10 || percent == 100) {
+        fprintf(stderr, "hydration of '%s': %llu %%\n", target, (unsigned long long)percent);
+    }
+    last = percent;
+}
+
+static int begin_hydration(struct far_error *error)
+{
+    struct far_hydrate_options hydration = {.target = target, .order = order, .told = told};
+    return target != NULL ? far_hydrate_new(opened, &hydration, &hydrate, error) : 0;
+}
+
 /* After nbdkit went into the background: the vault is opened by the process that reads it. */
 static int plugin_after_fork(void)
 {
     struct far_error error;
-    if (far_opened_new(vault_dir, point_id, disk, &options, &opened, &error) != 0) {
+    if (far_opened_new(vault_dir, point_id, disk, &options, &opened, &error) != 0 || begin_hydration(&error) != 0) {
         say(&error);
         return -1;
     }
@@ -85,7 +118,10 @@ static int plugin_after_fork(void)
 
 static void plugin_unload(void)
 {
+    far_hydrate_close(hydrate);
     far_opened_close(opened);
+    free(target);
+    free(order);
     free(vault_dir);
     free(key_file);
 }
@@ -126,7 +162,39 @@ static int plugin_pread(void *handle, void *buf, uint32_t count, uint64_t offset
 {
     struct far_error error;
     (void)flags;
-    if (far_opened_read(handle, buf, count, offset, &error) != 0) {
+    int rc = hydrate != NULL ? far_hydrate_read(hydrate, buf, count, offset, &error)
+                             : far_opened_read(handle, buf, count, offset, &error);
+    if (rc != 0) {
+        say(&error);
+        return -1;
+    }
+    return 0;
+}
+
+static int plugin_can_write(void *handle)
+{
+    (void)handle;
+    return hydrate != NULL;
+}
+
+static int plugin_pwrite(void *handle, const void *buf, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    struct far_error error;
+    (void)handle;
+    (void)flags;
+    if (far_hydrate_write(hydrate, buf, count, offset, &error) != 0) {
+        say(&error);
+        return -1;
+    }
+    return 0;
+}
+
+static int plugin_flush(void *handle, uint32_t flags)
+{
+    struct far_error error;
+    (void)handle;
+    (void)flags;
+    if (hydrate != NULL && far_hydrate_flush(hydrate, &error) != 0) {
         say(&error);
         return -1;
     }
@@ -136,7 +204,9 @@ static int plugin_pread(void *handle, void *buf, uint32_t count, uint64_t offset
 static int plugin_cache(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
     (void)flags;
-    far_opened_prefetch(handle, offset, count);
+    if (hydrate == NULL) { /* else what is asked for is written out anyway */
+        far_opened_prefetch(handle, offset, count);
+    }
     return 0;
 }
 
@@ -146,7 +216,9 @@ static int plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_
     uint64_t end = offset + count, length;
     bool zero;
     for (; offset < end; offset += length) {
-        if (far_opened_extent(handle, offset, &zero, &length, &error) != 0) {
+        int rc = hydrate != NULL ? far_hydrate_extent(hydrate, offset, &zero, &length, &error)
+                                 : far_opened_extent(handle, offset, &zero, &length, &error);
+        if (rc != 0) {
             say(&error);
             return -1;
         }
@@ -170,6 +242,8 @@ static struct nbdkit_plugin plugin = {
                    "disk=NAME    (needed) the name of the disk\n"
                    "cache=SIZE   of blocks in memory, at least 1M (default 64M)\n"
                    "recovery-key=FILE   with the recovery key, for a point in an encrypted domain\n"
+                   "hydrate=PATH   writable: what is written goes to this file, and the rest of the disk comes to it meanwhile\n"
+                   "order=FILE   of blocks that earlier boots asked for: they are brought first\n"
                    "sha=true     check SHA-256 of every block, not only XXH3",
     .config = plugin_config,
     .config_complete = plugin_config_complete,
@@ -181,6 +255,9 @@ static struct nbdkit_plugin plugin = {
     .can_multi_conn = plugin_can_multi_conn,
     .can_cache = plugin_can_cache,
     .pread = plugin_pread,
+    .can_write = plugin_can_write,
+    .pwrite = plugin_pwrite,
+    .flush = plugin_flush,
     .cache = plugin_cache,
     .extents = plugin_extents,
     .errno_is_preserved = 0,

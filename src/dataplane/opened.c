@@ -121,6 +121,11 @@ uint64_t far_opened_size(const struct far_opened *opened)
     return opened->size_bytes;
 }
 
+void far_opened_root(const struct far_opened *opened, struct far_hash256 *ret_root)
+{
+    far_point_root(opened->point, ret_root);
+}
+
 static int check_range(const struct far_opened *opened, uint64_t offset, uint64_t length, struct far_error *err)
 {
     if (offset > opened->size_bytes || length > opened->size_bytes - offset) {

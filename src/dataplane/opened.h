@@ -22,6 +22,7 @@ int far_opened_new(const char *vault_dir, uint64_t point_id, const char *disk, c
 void far_opened_close(struct far_opened *opened); /* NULL is allowed */
 
 uint64_t far_opened_size(const struct far_opened *opened); /* bytes */
+void far_opened_root(const struct far_opened *opened, struct far_hash256 *ret_root);
 /* Any offset and length inside the disk. FAR_INVALID: outside; FAR_CORRUPT names what is damaged: nothing of the answer counts. */
 int far_opened_read(struct far_opened *opened, void *ret_bytes, size_t length, uint64_t offset, struct far_error *err);
 /* Reads these blocks into the cache, if they are not there. Damage is not told: whoever reads it will be. */

@@ -32,7 +32,7 @@ static void print_usage(FILE *out)
           " [--overwrite-device] [--recovery-key FILE]\n"
           "       farshore-node vault verify --vault DIR --point ID [--disk NAME] [--since POINT] [--recovery-key FILE]\n"
           "       farshore-node vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER) [--cache SIZE]"
-          " [--recovery-key FILE] [--writable]\n"
+          " [--recovery-key FILE] [--writable | --hydrate PATH [--order FILE]]\n"
           "       farshore-node vault import --vault DIR --image FILE --label NAME [--disk NAME] [--level 1-19]"
           " [--domain NAME --recovery-key FILE]\n"
           "       farshore-node vault copy --vault DIR --to DIR --point ID[,ID…]|all [--recovery-key FILE]\n"

@@ -1,8 +1,9 @@
 /* farshore-node vault open: a disk of a point as an NBD disk, served by nbdkit with our plugin until it is stopped.
  *
  *   vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER) [--cache SIZE] [--recovery-key FILE]
- *              [--writable]
+ *              [--writable | --hydrate PATH [--order FILE]]
  *
+ * With --hydrate the disk comes to PATH while it is used, and what is written stays there (hydrate.h).
  * What is written with --writable is kept by nbdkit's cow filter in a temporary file and goes when nbdkit ends; the point never
  * changes. A port listens on 127.0.0.1 only: NBD as it is served here has neither encryption nor passwords. FARSHORE_NBDKIT_PLUGIN: the
  * plugin's file, where it is not installed. */
@@ -17,8 +18,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *const names[] = {"--vault", "--point", "--disk", "--socket", "--port", "--cache", "--recovery-key", NULL};
-enum value { VAULT, POINT, DISK, SOCKET, PORT, CACHE, RECOVERY_KEY, VALUES };
+static const char *const names[] = {"--vault",        "--point",   "--disk",  "--socket", "--port", "--cache",
+                                    "--recovery-key", "--hydrate", "--order", NULL};
+enum value { VAULT, POINT, DISK, SOCKET, PORT, CACHE, RECOVERY_KEY, HYDRATE, ORDER, VALUES };
 
 enum { ARGUMENTS_MAX = 32, TEXT_MAX = 4300 };
 
@@ -49,6 +51,9 @@ static int check(const char *const *values, struct far_error *err)
                                  atoi(values[PORT]) < 1 || atoi(values[PORT]) > 65535)) {
         return far_fail(err, FAR_INVALID, "'%s' is no port: 1 to 65535", values[PORT]);
     }
+    if (values[ORDER] != NULL && values[HYDRATE] == NULL) {
+        return far_fail(err, FAR_INVALID, "--order goes with --hydrate");
+    }
     if (values[SOCKET] != NULL && access(values[SOCKET], F_OK) == 0) {
         return far_fail(err, FAR_CONFLICT, "'%s' is there already", values[SOCKET]);
     }
@@ -58,7 +63,7 @@ static int check(const char *const *values, struct far_error *err)
 struct arguments {
     const char *list[ARGUMENTS_MAX];
     size_t count;
-    char texts[5][TEXT_MAX];
+    char texts[7][TEXT_MAX];
     size_t text_count;
 };
 
@@ -112,8 +117,16 @@ static void run_nbdkit(const char *const *values, bool writable)
         add(&arguments, "--port");
         add(&arguments, values[PORT]);
     }
-    add(&arguments, writable ? "--filter=cow" : "--readonly");
+    if (values[HYDRATE] == NULL) { /* else the plugin takes what is written */
+        add(&arguments, writable ? "--filter=cow" : "--readonly");
+    }
     add_plugin(&arguments, values[VAULT], values[POINT], values[DISK], values[CACHE], values[RECOVERY_KEY]);
+    if (values[HYDRATE] != NULL) {
+        add_value(&arguments, "hydrate", values[HYDRATE]);
+    }
+    if (values[ORDER] != NULL) {
+        add_value(&arguments, "order", values[ORDER]);
+    }
     become_nbdkit(&arguments);
 }
 
@@ -173,6 +186,9 @@ int far_vault_nbd_cli(int argc, char **argv, bool writable, struct far_error *er
     rc = rc == 0 ? far_vault_parse_point(values[POINT], &point, err) : rc;
     if (rc != 0) {
         return rc;
+    }
+    if (writable && values[HYDRATE] != NULL) {
+        return far_fail(err, FAR_INVALID, "--hydrate is writable already, and keeps what is written");
     }
     rc = try_to_open(values, point, &bytes, err);
     if (rc != 0) {

@@ -4,6 +4,7 @@ write; what is damaged is an error.
 
 far-timeout: 240
 """
+import contextlib
 import json
 import os
 import shutil
@@ -122,6 +123,31 @@ def what_is_written_is_seen_and_goes():
     os.unlink(path("copy"))
 
 
+def a_disk_is_used_while_it_is_written_out():
+    """Instant recovery: whole at the end; what was written and flushed is there after kill -9."""
+    first, target = points()[0], path("hydrated")
+    with Opened(first, "--hydrate", target, "--order", path("order")) as opened:
+        status, text = run("nbdcopy", opened.uri, path("copy"))
+        assert status == 0 and farlib.same_bytes(path("a.first"), path("copy")), text
+        farlib.until(lambda: not os.path.exists(target + ".hydrating"), 60, "all of it")
+    assert farlib.same_bytes(path("a.first"), target) and "100 %" in opened.err, opened.err
+    assert os.path.getsize(path("order")) > 24
+    os.unlink(target)
+    farlib.make_image(path("other"), SIZE, seed + 4)
+    with Opened(first, "--hydrate", target, "--order", path("order")) as opened:
+        status, text = run("nbdcopy", "--flush", path("other"), opened.uri)
+        assert status == 0, text
+        opened.process.kill()
+        opened.process.wait()
+    with Opened(first, "--hydrate", target) if os.path.exists(target + ".hydrating") else contextlib.nullcontext():
+        farlib.until(lambda: not os.path.exists(target + ".hydrating"), 60, "all of it")
+    assert farlib.same_bytes(path("other"), target)
+    with Opened(first) as opened:
+        status, text = run("nbdcopy", opened.uri, path("copy"))
+        assert status == 0 and farlib.same_bytes(path("a.first"), path("copy")), text
+    os.unlink(path("copy"))
+
+
 def what_makes_no_sense_is_refused():
     vault = cluster.nodes["target"].dir + "/vault"
     good = ["--vault", vault, "--point", str(points()[0]), "--disk", "disk0", "--socket", path("s")]
@@ -139,6 +165,8 @@ def what_makes_no_sense_is_refused():
     refused("is no port", *good[:6], "--port", "-1")
     refused("--disk is missing", *good[:4], *good[6:])
     refused("is there already", *good[:6], "--socket", path("a.img"))
+    refused("goes with --hydrate", *good, "--order", path("o"))
+    refused("is writable already", *good, "--writable", "--hydrate", path("o"))
 
 
 def a_damaged_block_is_an_error_and_never_data():
@@ -160,4 +188,5 @@ if __name__ == "__main__":
     seed = farlib.seed_of_run()
     with farlib.Cluster() as cluster:
         tap.run_all([every_point_is_the_disk_of_its_time, its_holes_are_told, a_point_stays_open_while_the_node_works_on,
-                     what_is_written_is_seen_and_goes, what_makes_no_sense_is_refused, a_damaged_block_is_an_error_and_never_data])
+                     what_is_written_is_seen_and_goes, a_disk_is_used_while_it_is_written_out,
+                     what_makes_no_sense_is_refused, a_damaged_block_is_an_error_and_never_data])

@@ -512,3 +512,7 @@ UNIT_TESTS += tests/unit/test_vault_flips
 tests_unit_test_vault_flips_SOURCES = tests/unit/test_vault_flips.c
 tests_unit_test_vault_flips_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_vault_flips_LDADD = libdataplane.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_hydrate
+tests_unit_test_hydrate_SOURCES = tests/unit/test_hydrate.c
+tests_unit_test_hydrate_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_hydrate_LDADD = libdataplane.la $(CMOCKA_LIBS)
