@@ -57,6 +57,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/map.c src/dataplane/map.h src/dataplane/map_private.h \
 	src/dataplane/map_stream.c \
 	src/dataplane/opened.c src/dataplane/opened.h \
+	src/dataplane/scrub.c src/dataplane/scrub.h src/dataplane/scrub_names.c src/dataplane/scrub_private.h \
 	src/dataplane/pack.c src/dataplane/pack.h src/dataplane/pack_format.c src/dataplane/pack_scan.c \
 	src/dataplane/hydrate.c src/dataplane/hydrate.h \
 	src/dataplane/import.h src/dataplane/vault_import.c \

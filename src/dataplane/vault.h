@@ -200,6 +200,8 @@ int far_point_read(struct far_point *point, uint64_t index, bool check_sha, void
 struct far_point_damage {
     uint64_t first_block; /* of the disk */
     uint64_t block_count; /* 1, or those below a damaged page of the tree */
+    unsigned height;      /* 0: a block; above, a page so many steps above the blocks */
+    struct far_hash256 id; /* of the block or page: its name in every tree that needs it */
     char text[512];       /* names pack file, offset, id */
 };
 struct far_verify_result {
@@ -222,6 +224,18 @@ int far_point_verify_since(struct far_point *point, struct far_point *since,
                            void (*damage)(void *arg, const struct far_point_damage *damage),
                            int (*progress)(void *arg, uint64_t blocks_done, uint64_t blocks), void *arg,
                            struct far_verify_result *ret_result, struct far_error *err);
+
+/* The same for a part: from first_block on (a damaged page that begins before it is told again), until bytes_max were read. next_block:
+ * where the next part begins; the count of the disk's blocks: this was the last. root is set only if one part was all. */
+struct far_verify_part {
+    uint64_t first_block;
+    uint64_t bytes_max;
+    uint64_t next_block; /* returned */
+};
+int far_point_verify_part(struct far_point *point, struct far_point *since, struct far_verify_part *part,
+                          void (*damage)(void *arg, const struct far_point_damage *damage),
+                          int (*progress)(void *arg, uint64_t blocks_done, uint64_t blocks), void *arg,
+                          struct far_verify_result *ret_result, struct far_error *err);
 
 /* ---- offline: nothing but the vault ---- */
 

@@ -133,6 +133,11 @@ void far_point_close(struct far_point *point)
     free(point);
 }
 
+const struct far_hash256 *far_point_top(const struct far_point *point)
+{
+    return &point->top;
+}
+
 uint64_t far_point_size(const struct far_point *point)
 {
     return point->size_bytes;
@@ -237,16 +242,29 @@ struct verify {
     int (*progress)(void *arg, uint64_t blocks_done, uint64_t blocks);
     void *arg;
     struct far_verify_result result;
+    uint64_t first_block; /* those before it were looked at by an earlier part */
+    uint64_t bytes_max;   /* to read */
+    uint64_t stopped_at;  /* the block at which they were used up; UINT64_MAX: they were not */
     uint8_t *blocks; /* room for TOGETHER of them */
     uint64_t indices[TOGETHER];
     struct far_hash256 leaves[TOGETHER];
     size_t count; /* in blocks, read and not hashed yet */
 };
 
-static void tell(struct verify *verify, uint64_t first, uint64_t count, const char *text)
+/* What lies at a place of the tree: a page of this level, or a block. */
+struct place {
+    bool is_page;
+    unsigned level;
+    uint64_t first;
+    uint64_t count;
+    const struct far_hash256 *id;
+};
+
+static void tell(struct verify *verify, const struct place *place, const char *text)
 {
-    struct far_point_damage damage = {.first_block = first, .block_count = count};
-    verify->result.blocks_damaged += count;
+    struct far_point_damage damage = {.first_block = place->first, .block_count = place->count, .id = *place->id,
+                                      .height = place->is_page ? place->level + 1 : 0};
+    verify->result.blocks_damaged += place->count;
     if (verify->damage != NULL) {
         snprintf(damage.text, sizeof damage.text, "%.511s", text);
         verify->damage(verify->arg, &damage);
@@ -262,11 +280,10 @@ static uint64_t blocks_below(const struct verify *verify, unsigned level, uint64
 }
 
 /* Damage of any kind is told and the walk goes on; only what stops the walk is returned. */
-static int verdict(struct verify *verify, int rc, uint64_t first, uint64_t count, const struct far_error *cause,
-                   struct far_error *err)
+static int verdict(struct verify *verify, int rc, const struct place *place, const struct far_error *cause, struct far_error *err)
 {
     if (rc == FAR_CORRUPT || rc == FAR_NOT_FOUND) {
-        tell(verify, first, count, cause->message);
+        tell(verify, place, cause->message);
         return 0;
     }
     if (rc != 0 && err != NULL) {
@@ -289,7 +306,8 @@ static int hash_blocks(struct verify *verify, struct far_error *err)
         struct far_error cause;
         if (!far_hash256_equal(&computed[i], &verify->leaves[i])) {
             rc = far_vault_note_wrong(verify->point->vault, verify->point->domain, &verify->leaves[i], FAR_WRONG_BLOCK, &cause);
-            rc = verdict(verify, rc, verify->indices[i], 1, &cause, err);
+            struct place place = {.first = verify->indices[i], .count = 1, .id = &verify->leaves[i]};
+            rc = verdict(verify, rc, &place, &cause, err);
         }
     }
     verify->count = 0;
@@ -306,7 +324,7 @@ static int verify_block(struct verify *verify, uint64_t index, const struct far_
     int rc = far_vault_get(verify->point->vault, verify->point->domain, leaf, false,
                            verify->blocks + verify->count * FAR_BLOCK_BYTES, &cause);
     if (rc != 0) {
-        return verdict(verify, rc, index, 1, &cause, err);
+        return verdict(verify, rc, &(struct place){.first = index, .count = 1, .id = leaf}, &cause, err);
     }
     verify->result.bytes_read += FAR_BLOCK_BYTES;
     verify->indices[verify->count] = index;
@@ -364,15 +382,21 @@ static int verify_page(struct verify *verify, unsigned level, uint64_t first, co
     int rc = load_page(verify, id, children, &cause);
     if (rc != 0) {
         verify->result.blocks += below;
-        return verdict(verify, rc, first, below, &cause, err);
+        struct place place = {.is_page = true, .level = level, .first = first, .count = below, .id = id};
+        return verdict(verify, rc, &place, &cause, err);
     }
     bool has_before = known_page(verify, level, known, before);
     for (unsigned i = 0; rc == 0 && i < FAR_MAP_FANOUT; i++) {
         uint64_t child_first = first + ((uint64_t)i << (8 * level));
-        if (child_first >= verify->point->blocks) {
+        if (child_first >= verify->point->blocks || verify->stopped_at != UINT64_MAX) {
             break;
         }
-        if (level > 0) {
+        if (child_first + blocks_below(verify, level, child_first) <= verify->first_block) {
+            continue;
+        }
+        if (verify->result.bytes_read >= verify->bytes_max) {
+            verify->stopped_at = child_first;
+        } else if (level > 0) {
             rc = verify_page(verify, level - 1, child_first, &children[i], has_before ? &before[i] : NULL, err);
         } else if (has_before && far_hash256_equal(&children[i], &before[i])) {
             verify->result.blocks++;
@@ -396,9 +420,19 @@ int far_point_verify_since(struct far_point *point, struct far_point *since,
                            int (*progress)(void *arg, uint64_t blocks_done, uint64_t blocks), void *arg,
                            struct far_verify_result *ret_result, struct far_error *err)
 {
+    struct far_verify_part part = {.bytes_max = UINT64_MAX};
+    return far_point_verify_part(point, since, &part, damage, progress, arg, ret_result, err);
+}
+
+int far_point_verify_part(struct far_point *point, struct far_point *since, struct far_verify_part *part,
+                          void (*damage)(void *arg, const struct far_point_damage *damage),
+                          int (*progress)(void *arg, uint64_t blocks_done, uint64_t blocks), void *arg,
+                          struct far_verify_result *ret_result, struct far_error *err)
+{
     /* In another domain the same lies there a second time, and was not verified. */
     bool is_known = since != NULL && since->height == point->height && since->domain == point->domain;
-    struct verify verify = {.point = point, .damage = damage, .progress = progress, .arg = arg};
+    struct verify verify = {.point = point, .damage = damage, .progress = progress, .arg = arg, .stopped_at = UINT64_MAX,
+                            .first_block = part->first_block, .bytes_max = part->bytes_max};
     verify.blocks = malloc((size_t)TOGETHER * FAR_BLOCK_BYTES);
     if (verify.blocks == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory to verify a point");
@@ -409,7 +443,8 @@ int far_point_verify_since(struct far_point *point, struct far_point *since,
     if (rc != 0) {
         return rc;
     }
-    if (verify.result.blocks_damaged == 0) {
+    part->next_block = verify.stopped_at != UINT64_MAX ? verify.stopped_at : point->blocks;
+    if (verify.result.blocks_damaged == 0 && part->first_block == 0 && part->next_block == point->blocks) {
         /* Every block has the hash of its leaf (known ones had it), every page that of its parent's entry: the root follows. */
         far_map_bind_root(point->size_bytes, &point->top, &verify.result.root);
     }

@@ -130,6 +130,8 @@ void far_pages_done(struct far_pages *pages);
 /* The children of a page at a level of pages (0: its children are leaves). */
 int far_vault_page(struct far_vault *vault, const struct far_domain *domain, unsigned level, const struct far_hash256 *hash,
                    struct far_hash256 ret_children[FAR_MAP_FANOUT], struct far_error *err);
+/* The page at the top of a point's tree. */
+const struct far_hash256 *far_point_top(const struct far_point *point);
 int far_vault_store_page(struct far_vault *vault, const struct far_domain *domain, unsigned level,
                          const struct far_hash256 children[FAR_MAP_FANOUT], struct far_hash256 *ret_hash, struct far_error *err);
 /* The size and the top page that belong to a root. */

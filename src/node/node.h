@@ -33,6 +33,7 @@ int far_vault_import_cli(int argc, char **argv, struct far_error *err);
 int far_vault_forget_cli(int argc, char **argv, struct far_error *err);
 int far_vault_reclaim_cli(int argc, char **argv, bool secure, struct far_error *err);
 int far_vault_space_cli(int argc, char **argv, struct far_error *err);
+int far_vault_scrub_cli(int argc, char **argv, struct far_error *err); /* vault_scrub.c */
 int far_vault_signal_cli(int argc, char **argv, bool features, struct far_error *err); /* vault_signal.c */
 
 enum { FAR_NODE_PATH_MAX = 3072 };

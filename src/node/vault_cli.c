@@ -9,6 +9,7 @@
  *   vault import|forget|reclaim|space …                 vault_keep.c
  *   vault copy|repair …                                 vault_carry.c
  *   vault diff|export …                                 vault_export.c
+ *   vault scrub …                                       vault_scrub.c
  *   vault signal --vault DIR [--point ID] [--features]  vault_signal.c
  *   vault confirm-time --vault DIR
  */
@@ -43,6 +44,7 @@ static void print_usage(FILE *out)
           "       farshore-node vault forget --vault DIR --point ID\n"
           "       farshore-node vault reclaim --vault DIR [--secure] [--recovery-key FILE]\n"
           "       farshore-node vault space --vault DIR [--recovery-key FILE]\n"
+          "       farshore-node vault scrub --vault DIR [--bytes N] [--from POINT/DISK/BLOCK] [--recovery-key FILE]\n"
           "       farshore-node vault rekey --vault DIR --recovery-key FILE\n"
           "       farshore-node vault signal --vault DIR [--point ID] [--features]\n"
           "       farshore-node vault confirm-time --vault DIR\n",
@@ -379,7 +381,7 @@ static int open_disk(int argc, char **argv)
     return rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
 }
 
-/* Those of vault_keep.c; -1: it is none of them. */
+/* Those of vault_keep.c and vault_scrub.c; -1: it is none of them. */
 static int keep(const char *command, int argc, char **argv)
 {
     struct far_error err;
@@ -388,6 +390,7 @@ static int keep(const char *command, int argc, char **argv)
              : strcmp(command, "forget") == 0  ? far_vault_forget_cli(argc, argv, &err)
              : strcmp(command, "reclaim") == 0 ? far_vault_reclaim_cli(argc, argv, secure, &err)
              : strcmp(command, "space") == 0   ? far_vault_space_cli(argc, argv, &err)
+             : strcmp(command, "scrub") == 0   ? far_vault_scrub_cli(argc, argv, &err)
                                                : 1;
     return rc == 1 ? -1 : rc == 0 ? 0 : rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
 }

@@ -108,6 +108,27 @@ def what_a_forgotten_import_alone_had_comes_back_and_the_other_stays():
     return wrong
 
 
+def a_scrub_reads_all_within_its_budget_and_names_who_needs_what_is_damaged():
+    whole = vault("scrub", "--vault", VAULT)
+    total = int(re.search(r"(\d+) bytes read", whole).group(1))
+    wrong = [] if "--from" not in whole and " 0 blocks damaged" in whole else [whole]
+    read, place = 0, "0/0/0"
+    while place:
+        text = vault("scrub", "--vault", VAULT, "--bytes", str(50 * 65536), "--from", place)
+        part = int(re.search(r"(\d+) bytes read", text).group(1))
+        wrong += [] if 0 < part <= 50 * 65536 else [text]
+        read += part
+        place = re.search(r"--from (\S+)", text).group(1) if "--from" in text else ""
+    wrong += [] if read == total else ["%d bytes in parts, %d at once" % (read, total)]
+    copy = os.path.join(WORK, "copy")
+    shutil.copytree(VAULT, copy)
+    wrong += [] if farlib.flip_block(copy, content()[:4096]) else ["no pack has the first block"]
+    text = vault("scrub", "--vault", copy, status=None)
+    wrong += [] if re.search(r"damaged: blocks \d+ to \d+ of disk 'disk0' of point %s" % points[0], text) else [text]
+    wrong += [] if re.search(r"needed by .* %s/disk0" % points[-1], text) else [text]
+    return wrong
+
+
 def bad_input_changes_nothing():
     before = vault("list", "--vault", VAULT)
     wrong = []
@@ -120,6 +141,8 @@ def bad_input_changes_nothing():
             (("import", "--vault", VAULT, "--image", IMAGE, "--label", "web", "--domain", "gold"), "no domain 'gold'"),
             (("forget", "--vault", VAULT, "--point", "17"), "is a cluster's"),
             (("forget", "--vault", VAULT, "--point", "9223372036854779999"), "no point"),
+            (("scrub", "--vault", VAULT, "--bytes", "x"), "no number"),
+            (("scrub", "--vault", VAULT, "--from", "1/2"), "no place"),
             (("reclaim",), "--vault is missing"),
             (("reclaim", "--vault", os.path.join(WORK, "nothing")), "no vault")):
         text = vault(*arguments, status=None)
@@ -131,7 +154,8 @@ def bad_input_changes_nothing():
 def main():
     shutil.rmtree(WORK, ignore_errors=True)
     tap.run_all([an_image_becomes_a_point_and_its_next_version_costs_what_changed,
-                 what_a_forgotten_import_alone_had_comes_back_and_the_other_stays, bad_input_changes_nothing])
+                 what_a_forgotten_import_alone_had_comes_back_and_the_other_stays,
+                 a_scrub_reads_all_within_its_budget_and_names_who_needs_what_is_damaged, bad_input_changes_nothing])
 
 
 main()

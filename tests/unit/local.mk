@@ -516,3 +516,7 @@ UNIT_TESTS += tests/unit/test_hydrate
 tests_unit_test_hydrate_SOURCES = tests/unit/test_hydrate.c
 tests_unit_test_hydrate_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_hydrate_LDADD = libdataplane.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_vault_scrub
+tests_unit_test_vault_scrub_SOURCES = tests/unit/test_vault_scrub.c
+tests_unit_test_vault_scrub_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_vault_scrub_LDADD = libdataplane.la $(CMOCKA_LIBS)
