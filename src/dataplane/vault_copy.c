@@ -186,6 +186,7 @@ static int find_domains(struct copy *copy, const struct far_manifest *manifest, 
     int rc = far_vault_domain_find(copy->source, manifest->domain_uuid, &copy->source_domain, err);
     if (rc == 0) {
         rc = far_vault_domain_find(copy->target, manifest->domain_uuid, &copy->target_domain, err);
+        rc = rc == FAR_NOT_FOUND ? far_vault_domain_carry(copy->target, copy->source_domain, &copy->target_domain, err) : rc;
     }
     if (rc != 0) {
         far_error_context(err, "point %llu", (unsigned long long)copy->point_id);

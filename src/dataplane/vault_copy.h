@@ -6,7 +6,8 @@
  * never copied, and its root must come out as the source's manifest says; every block that is read is checked (SHA-256). Then
  * the target seals: its own signature, the rest of the manifest as it was. Memory: some MiB, whatever the sizes.
  *
- * A domain with keys must be in the target already, and be unlocked in both; its blocks are encrypted anew, with the target's keys. */
+ * A domain with keys must be unlocked in both; where the target has none, it is made (far_vault_domain_carry). Blocks of it are
+ * encrypted anew, with the target's keys. */
 #ifndef FAR_DATAPLANE_VAULT_COPY_H
 #define FAR_DATAPLANE_VAULT_COPY_H
 
@@ -25,7 +26,7 @@ struct far_copy_result {
     uint64_t bytes_copied;   /* of them, as stored */
 };
 /* One sealed point of `source` into `target`, which is open for writing. Blocks. The same again is no error.
- * FAR_NOT_FOUND: no such point, or its domain is not in the target; FAR_CORRUPT: a block or page of the source is damaged, the message
+ * FAR_NOT_FOUND: no such point; FAR_CORRUPT: a block or page of the source is damaged, the message
  * names it with disk and point, nothing was sealed; FAR_CONFLICT: the target has another point under this number, or forgot it;
  * FAR_INVALID: both are the same vault; FAR_DENIED: the key of the domain is missing on one side; FAR_LIMIT: no space.
  * *ret_result is filled in also when it fails. */

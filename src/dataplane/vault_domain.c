@@ -379,6 +379,29 @@ int far_vault_domain_open(struct far_vault *vault, const struct far_domain_keys 
     return rc;
 }
 
+int far_vault_domain_carry(struct far_vault *vault, const struct far_domain *from, const struct far_domain **ret_domain,
+                           struct far_error *err)
+{
+    struct far_domain_keys keys = {.generation = 0, .has_recovery_key = from->has_recovery_key};
+    struct far_domain *domain = NULL;
+    memcpy(keys.uuid, from->uuid, 16);
+    memcpy(keys.name, from->name, sizeof keys.name);
+    memcpy(keys.secret, from->secret, 32);
+    memcpy(keys.recovery_public, from->recovery_public, 32);
+    int rc = reset_key(keys.uuid, keys.secret, keys.key, err);
+    pthread_mutex_lock(&vault->domains_lock);
+    if (rc == 0 && find(vault, keys.uuid) != NULL) {
+        rc = far_fail(err, FAR_CONFLICT, "vault '%s' has domain '%s' already", vault->dir, keys.name);
+    }
+    rc = rc == 0 ? make(vault, &keys, &domain, err) : rc;
+    pthread_mutex_unlock(&vault->domains_lock);
+    OPENSSL_cleanse(&keys, sizeof keys);
+    if (rc == 0) {
+        *ret_domain = domain;
+    }
+    return rc;
+}
+
 /* ---- the recovery key ---- */
 
 static int recover_one(struct far_vault *vault, struct far_domain *domain, const uint8_t recovery_private[32], struct far_error *err)
