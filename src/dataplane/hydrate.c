@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -419,6 +420,9 @@ static int open_target(struct far_hydrate *hydrate, struct far_error *err)
     hydrate->fd = open(hydrate->target, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (hydrate->fd < 0) {
         return far_fail_errno(err, FAR_IO, errno, "open '%s'", hydrate->target);
+    }
+    if (flock(hydrate->fd, LOCK_EX | LOCK_NB) != 0) {
+        return far_fail(err, FAR_BUSY, "'%s' is being hydrated by another process", hydrate->target);
     }
     hydrate->bits_fd = open(hydrate->beside, O_RDWR | O_CLOEXEC);
     int rc = hydrate->bits_fd >= 0 && !is_new ? go_on(hydrate, err) : begin(hydrate, is_new, err);

@@ -23,7 +23,8 @@ struct far_hydrate_options {
     void *arg;
 };
 
-/* opened outlives it. FAR_CONFLICT: the target is there and was not begun for this disk; FAR_IO, FAR_LIMIT: it cannot be made. */
+/* opened outlives it. FAR_CONFLICT: the target is there and was not begun for this disk; FAR_BUSY: another process
+ * hydrates it; FAR_IO, FAR_LIMIT: it cannot be made. */
 int far_hydrate_new(struct far_opened *opened, const struct far_hydrate_options *options, struct far_hydrate **ret_hydrate,
                     struct far_error *err);
 /* Stops; what is there so far is durable. NULL is allowed. */

@@ -207,11 +207,20 @@ def a_node_follows_no_server_that_is_not_there():
         return wrong + ([] if file.read() == before else ["its list of servers was changed"])
 
 
+def tail_from(path, offset):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        file.seek(offset)
+        return file.read()
+
+
 def nodes_are_taken_along():
     for node in cluster.nodes.values():
         _, text = cluster.run_tool("farshore-node", "follow", "--dir", node.dir, "--server", cluster.follow)
         assert "will ask server " + cluster.follow in text, text
+        before = os.path.getsize(node.log)
         node.start()
+        # The state is that of the backup, in which the nodes were connected: they themselves know better.
+        farlib.until(lambda log=node.log, at=before: "connected to server" in tail_from(log, at), 60, "%s to connect" % node.name)
     cluster.wait_nodes()
     farlib.change_image(path("a.img"), 3, seed + 1)
     cluster.replicate()

@@ -22,7 +22,7 @@ import farlib
 import tap
 
 kind = sys.argv[1] if len(sys.argv) > 1 else "single"
-DEFAULT_CUTS = {"single": 240, "three": 20, "vault": 240, "reclaim": 240}
+DEFAULT_CUTS = {"single": 240, "three": 20, "vault": 240, "reclaim": 60}
 total = sum(DEFAULT_CUTS.values())
 cuts = int(sys.argv[2]) if len(sys.argv) > 2 else max(1, int(os.environ.get("FAR_CUTS", total)) * DEFAULT_CUTS[kind] // total)
 SHIM = os.path.join(farlib.BUILD, "tests/lib/.libs/libpowercut.so")

@@ -225,6 +225,9 @@ static void a_target_of_another_disk_is_not_touched(void **state)
     assert_int_equal(start(false), FAR_CONFLICT);
     unlink(target);
     must(start(true));
+    struct far_hydrate *other;
+    struct far_hydrate_options options = {.target = target};
+    assert_int_equal(far_hydrate_new(opened, &options, &other, &err), FAR_BUSY);
     stop();
     snprintf(beside, sizeof beside, "%s.hydrating", target);
     int fd = open(beside, O_RDWR);
