@@ -118,16 +118,21 @@ def what_was_copied_outlives_reclaim_and_the_next_copy_builds_on_it():
     return wrong
 
 
+def run_until(step, *command):
+    """Ended with SIGKILL before that step that others can see, if there are so many."""
+    steps = os.path.join(WORK, "steps")
+    if os.path.exists(steps):
+        os.unlink(steps)
+    return run(*command, env={"LD_PRELOAD": SHIM, "FAR_KILL_STEPS": steps, "FAR_KILL_AT": str(step)})
+
+
 def a_copy_that_is_killed_anywhere_goes_on():
-    """Before every n-th step that others can see, the program dies; run again, it ends, and all is exact."""
-    third, steps = os.path.join(WORK, "third"), os.path.join(WORK, "steps")
+    third = os.path.join(WORK, "third")
     command = ("copy", "--vault", VAULT, "--to", third, "--point", "all")
     at, wrong, kills = 1, [], 0
     while len(wrong) < 3:
         shutil.rmtree(third, ignore_errors=True)
-        if os.path.exists(steps):
-            os.unlink(steps)
-        status, text = run(*command, env={"LD_PRELOAD": SHIM, "FAR_KILL_STEPS": steps, "FAR_KILL_AT": str(at)})
+        status, text = run_until(at, *command)
         if status == 0:
             break
         if status not in (-9, 137):
@@ -209,6 +214,23 @@ def flipped_bits_in_blocks_pages_and_roots_are_healed_from_the_other_vault():
     return wrong
 
 
+def a_repair_that_is_killed_anywhere_goes_on():
+    wrong, at = [], 1
+    while len(wrong) < 3:
+        hurt = copy_of(VAULT, "hurt")
+        all_records = list(records(hurt))
+        for path, start, length, _ in [r for r in all_records if r[3] == 1][2::20] + [r for r in all_records if r[3] == 2][:1]:
+            flip(path, start + length // 2)
+        status, text = run_until(at, "repair", "--vault", hurt, "--from", SECOND)
+        if status == 0:
+            break
+        text += vault("repair", "--vault", hurt, "--from", SECOND)
+        wrong += ["after step %d: point %s is not exact: %s" % (at, point, text) for point in points if not is_exact(hurt, point)]
+        at += 1
+    print("# killed before each of %d steps" % (at - 1))
+    return wrong + ([] if at > 2 else ["no step"])
+
+
 def what_the_other_vault_lacks_is_named_and_the_rest_repaired():
     wrong = []
     hurt, poor = copy_of(VAULT, "hurt"), os.path.join(WORK, "poor")
@@ -258,7 +280,7 @@ def main():
     tap.run_all([a_copy_of_the_next_point_moves_only_the_difference, what_was_copied_outlives_reclaim_and_the_next_copy_builds_on_it,
                  a_copy_that_is_killed_anywhere_goes_on, a_damaged_block_is_named_and_its_point_not_sealed,
                  flipped_bits_in_blocks_pages_and_roots_are_healed_from_the_other_vault,
-                 what_the_other_vault_lacks_is_named_and_the_rest_repaired, bad_input_changes_nothing,
+                 a_repair_that_is_killed_anywhere_goes_on, what_the_other_vault_lacks_is_named_and_the_rest_repaired, bad_input_changes_nothing,
                  a_point_that_the_target_forgot_does_not_come_back])
 
 
