@@ -36,6 +36,8 @@ enum { SERIES_MAX = 2000, TEXT_BYTES = 16 * 1024 * 1024, SAMPLE_MAX = 768, LABEL
     X(node_send_limit_bytes_per_second, "gauge", "What a node may send; no sample: as much as it can")                      \
     X(vault_bytes, "gauge", "Bytes of a vault's file system and what it holds, by kind, as it said last")                   \
     X(vault_points, "gauge", "Recovery points in a vault that are not removed")                                             \
+    X(vault_proven_timestamp_seconds, "gauge", "Since then a scrub read everything in the vault; no sample: none did yet")  \
+    X(vault_damaged_points, "gauge", "Recovery points of the vault that need what scrubs found damaged")                   \
     X(vault_reclaimed_timestamp_seconds, "gauge", "When the last pass of reclaim was done; no sample: never")               \
     X(transfer_bytes, "gauge", "Bytes of a running transfer's attempt, by kind")                                            \
     X(transfer_bytes_per_second, "gauge", "How fast a transfer gets on, and what it sends, lately")                         \
@@ -215,6 +217,12 @@ static int add_vault(struct scrape *s, const struct far_row_node *node, struct f
     }
     label(labels, "node=\"%s\"", name);
     sample(s, METRIC_vault_points, labels, node->point_count);
+    if (row.scrub_proven_ms != 0) {
+        sample(s, METRIC_vault_proven_timestamp_seconds, labels, row.scrub_proven_ms / 1000);
+    }
+    if (row.scrubbed_ms != 0) {
+        sample(s, METRIC_vault_damaged_points, labels, row.damaged_point_ids.count);
+    }
     if (row.reclaimed_ms != 0) {
         sample(s, METRIC_vault_reclaimed_timestamp_seconds, labels, row.reclaimed_ms / 1000);
     }

@@ -140,8 +140,8 @@ int far_api_plan_space(struct far_state *state, uint64_t plan_id, struct far_are
 
 static json_t *policy_to_json(const struct far_row_vault_policy *policy, bool is_own)
 {
-    return json_pack("{s:o, s:b, s:b}", "reclaim_interval_s", far_json_u64(policy->reclaim_interval_s), "reclaim_off",
-                     policy->reclaim_off, "own", is_own);
+    return json_pack("{s:o, s:b, s:o, s:b}", "reclaim_interval_s", far_json_u64(policy->reclaim_interval_s), "reclaim_off",
+                     policy->reclaim_off, "scrub_bytes_per_hour", far_json_u64(policy->scrub_bytes_per_hour), "own", is_own);
 }
 
 /* When it is full, by what it said of itself. */

@@ -275,7 +275,7 @@ static int run(struct far_attempt *attempt, struct far_engine_report *result, st
         [FAR_ENGINE_VERIFY] = far_run_verify,   [FAR_ENGINE_FORGET] = far_run_forget,
         [FAR_ENGINE_RESCORE] = far_run_rescore,
         [FAR_ENGINE_RECLAIM] = far_run_reclaim, [FAR_ENGINE_LOCK] = far_run_lock,
-        [FAR_ENGINE_MEASURE] = far_run_measure,
+        [FAR_ENGINE_MEASURE] = far_run_measure, [FAR_ENGINE_SCRUB] = far_run_scrub,
     };
     int rc = wait_for_turn(attempt, err);
     return rc == 0 ? tasks[attempt->order.kind](attempt, result, err) : rc;

@@ -1,7 +1,7 @@
 /* The data-plane engine of a node: takes orders, carries them out on threads of its own, and reports.
  *
  * An order is one attempt of a task: freeze, send, receive, seal, release, restore, verify, forget, lock or rescore, or one over
- * the whole vault: reclaim, measure (DESIGN.md section 7). It is told by (job, task, attempt). At most one attempt of a (job, task)
+ * the whole vault: reclaim, measure, scrub (DESIGN.md section 7). It is told by (job, task, attempt). At most one attempt of a (job, task)
  * is active: an order with a newer attempt cancels the one that runs and takes its place, an older one is refused, the same one
  * again changes nothing (one that has ended reports its end again, as long as it is remembered). The engine never decides; it
  * knows no cluster state but its orders.
@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "dataplane/domain.h"
 #include "dataplane/reclaim.h"
+#include "dataplane/scrub.h"
 #include "dataplane/vault_usage.h"
 #include "farshore/adapter.h"
 
@@ -74,6 +75,7 @@ enum far_engine_kind {
     FAR_ENGINE_LOCK = 10,
     FAR_ENGINE_MEASURE = 11,
     FAR_ENGINE_RESCORE = 12,
+    FAR_ENGINE_SCRUB = 13,
 };
 
 struct far_engine_disk {
@@ -153,6 +155,7 @@ struct far_engine_order {
     bool secure;                  /* the same */
     const uint64_t *erase_disk_ids; /* reclaim: their replicas become empty first */
     size_t erase_disk_count;
+    struct far_scrub_order scrub; /* scrub */
     const uint64_t *plan_ids;     /* reclaim, measure: whose space is told */
     size_t plan_count;
     bool proven;     /* release: the view became a point, its place in the lineage of changes is kept */
@@ -210,7 +213,7 @@ struct far_engine_signal {
     uint64_t calm_point_id;
 };
 
-/* What a vault says of itself; reclaim and measure. */
+/* What a vault says of itself; reclaim, measure and scrub. */
 struct far_engine_space {
     uint64_t plan_id;
     uint64_t logical_bytes, points_bytes, unique_bytes, shared_bytes;
@@ -220,6 +223,7 @@ struct far_engine_vault {
     unsigned users; /* far_engine_vault_ref() */
     bool is_reclaimed;
     struct far_reclaim_result reclaimed;
+    struct far_scrub_result *scrubbed; /* NULL: it was no scrub */
     struct far_vault_usage usage;
     size_t space_count;
     struct far_engine_space spaces[FAR_ENGINE_SPACES_MAX];
@@ -269,7 +273,7 @@ struct far_engine_report {
     struct far_engine_signal signals[FAR_ENGINE_DISKS_MAX]; /* done, of a seal or rescore */
     size_t signal_count;
 
-    struct far_engine_vault *vault; /* reclaim, measure: done; borrowed for the callback */
+    struct far_engine_vault *vault; /* reclaim, measure, scrub: done; borrowed for the callback */
     char resync_reason[200]; /* why the list could not be used, in the platform's words; "": it was, or there is none */
 };
 

@@ -131,6 +131,7 @@ int far_run_verify(struct far_attempt *attempt, struct far_engine_report *result
 /* tasks_vault.c */
 int far_run_lock(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 int far_run_reclaim(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+int far_run_scrub(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 int far_run_measure(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 /* The thread that keeps the vault's time going. */
 void *far_engine_clock_main(void *arg);

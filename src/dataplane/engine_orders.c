@@ -3,7 +3,7 @@
 
 int far_engine_check_order(const struct far_engine *engine, const struct far_engine_order *order, struct far_error *err)
 {
-    if (order->kind < FAR_ENGINE_FREEZE || order->kind > FAR_ENGINE_RESCORE) {
+    if (order->kind < FAR_ENGINE_FREEZE || order->kind > FAR_ENGINE_SCRUB) {
         return far_fail(err, FAR_INVALID, "an order of unknown kind %d", (int)order->kind);
     }
     if (order->disk_count > FAR_ENGINE_DISKS_MAX || order->point_disk_count > FAR_ENGINE_DISKS_MAX) {

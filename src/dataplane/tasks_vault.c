@@ -1,4 +1,4 @@
-/* Tasks about the vault as a whole, and locks: lock, reclaim, measure; and the thread that keeps the vault's time going. */
+/* Tasks about the vault as a whole, and locks: lock, reclaim, measure, scrub; and the thread that keeps the vault's time going. */
 #include "dataplane/engine_local.h"
 #include "dataplane/vault_lock.h"
 
@@ -55,6 +55,7 @@ void far_engine_vault_unref(struct far_engine_vault *vault)
         bool is_last = --vault->users == 0;
         pthread_mutex_unlock(&users_mutex);
         if (is_last) {
+            free(vault->scrubbed);
             free(vault);
         }
     }
@@ -152,4 +153,37 @@ int far_run_reclaim(struct far_attempt *attempt, struct far_engine_report *resul
     rc = rc == 0 ? far_vault_reclaim(vault, &order, on_progress, attempt, &result->vault->reclaimed, err) : rc;
     result->vault->is_reclaimed = rc == 0;
     return rc == 0 ? far_run_measure(attempt, result, err) : rc;
+}
+
+/* ---- scrub ---- */
+
+static int on_scrub(void *arg, uint64_t bytes_read, uint64_t bytes_max)
+{
+    struct far_attempt *attempt = arg;
+    atomic_store(&attempt->bytes_total, bytes_max != 0 ? bytes_max : bytes_read);
+    atomic_store(&attempt->bytes_done, bytes_read);
+    return far_attempt_stopped(attempt) ? FAR_CANCELED : 0;
+}
+
+/* Damage is a result, not a failure. */
+int far_run_scrub(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
+{
+    struct far_engine_vault *vault = calloc(1, sizeof *vault);
+    struct far_scrub_result *scrubbed = calloc(1, sizeof *scrubbed);
+    if (vault == NULL || scrubbed == NULL) {
+        free(vault);
+        free(scrubbed);
+        return far_fail(err, FAR_LIMIT, "no memory to scrub");
+    }
+    vault->users = 1;
+    vault->scrubbed = scrubbed;
+    result->vault = vault; /* let go of at the end of the attempt */
+    far_attempt_vault_domains(attempt, result);
+    int rc = far_vault_scrub(attempt->engine->vault, &attempt->order.scrub, on_scrub, attempt, scrubbed, err);
+    rc = rc == 0 ? far_vault_usage(attempt->engine->vault, &vault->usage, err) : rc;
+    if (rc == 0) {
+        atomic_store(&attempt->bytes_total, scrubbed->bytes_read);
+        atomic_store(&attempt->bytes_done, scrubbed->bytes_read);
+    }
+    return rc;
 }

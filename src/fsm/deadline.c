@@ -76,7 +76,11 @@ static int forget_policy(struct far_step *step, const struct deadline *d)
         retention.due_ms = 0;
         return far_row_put(step, &far_schema_row_plan_retention, d->object_id, &retention);
     }
-    if (rc == 0 && !is_expiry && vault.reclaim_due_ms == d->time_ms) {
+    if (rc == 0 && d->kind == FAR_deadline_kind_vault_scrub && vault.scrub_due_ms == d->time_ms) {
+        vault.scrub_due_ms = 0;
+        return far_row_put(step, &far_schema_row_vault, d->object_id, &vault);
+    }
+    if (rc == 0 && d->kind == FAR_deadline_kind_vault_reclaim && vault.reclaim_due_ms == d->time_ms) {
         vault.reclaim_due_ms = 0;
         return far_row_put(step, &far_schema_row_vault, d->object_id, &vault);
     }
@@ -112,7 +116,9 @@ static int forget(struct far_step *step, const struct deadline *d, bool *ret_is_
         return far_row_put(step, &far_schema_row_plan, plan.id, &plan);
     }
     FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
-    return d->kind == FAR_deadline_kind_plan_expiry || d->kind == FAR_deadline_kind_vault_reclaim ? forget_policy(step, d) : 0;
+    bool is_policy = d->kind == FAR_deadline_kind_plan_expiry || d->kind == FAR_deadline_kind_vault_reclaim ||
+                     d->kind == FAR_deadline_kind_vault_scrub;
+    return is_policy ? forget_policy(step, d) : 0;
 }
 
 int far_evolve_deadline_dropped(struct far_step *step, const struct far_ev_deadline_dropped *ev)
@@ -166,6 +172,8 @@ static int act(struct far_step *step, const struct deadline *d)
         return far_expiry_due(step, d->object_id);
     case FAR_deadline_kind_vault_reclaim:
         return far_vault_row_reclaim_due(step, d->object_id);
+    case FAR_deadline_kind_vault_scrub:
+        return far_scrub_due(step, d->object_id);
     default:
         return 0;
     }

@@ -92,7 +92,12 @@ static int check_vault(struct far_step *step, struct sums *sums, struct far_slic
     (void)id;
     FAR_TRY(far_row_need(step, &far_schema_row_node, row->node_id, &node));
     FAR_TRY(check_deadline(step, sums, FAR_deadline_kind_vault_reclaim, row->id, row->reclaim_due_ms));
+    FAR_TRY(check_deadline(step, sums, FAR_deadline_kind_vault_scrub, row->id, row->scrub_due_ms));
     sums->points += node.point_count;
+    if (row->scrub_job_id != 0) {
+        FAR_TRY(far_row_need(step, &far_schema_row_job, row->scrub_job_id, &job));
+        FAR_TRY(job.state == FAR_job_state_running ? 0 : broken(step, "vault", row->id, "is scrubbed by a job that is over"));
+    }
     if (row->reclaim_job_id == 0) {
         return 0;
     }

@@ -111,7 +111,8 @@ int far_evolve_job_started(struct far_step *step, const struct far_ev_job_starte
                                .node_id = ev->node_id,
                                .pass = ev->pass,
                                .delete_before = ev->delete_before,
-                               .lock_until_ms = ev->lock_until_ms};
+                               .lock_until_ms = ev->lock_until_ms,
+                               .scrub_bytes = ev->scrub_bytes};
     FAR_TRY(far_plan_job_started(step, ev->plan_id, ev->id, is_alone));
     FAR_TRY(far_plan_jobs_add(step, ev->plan_id, ev->node_id, ev->id));
     FAR_TRY(is_cycle || ev->checkpoint_id == 0 ? 0 : far_checkpoint_readers(step, ev->checkpoint_id, 1));

@@ -1,4 +1,4 @@
-/* Jobs over the vault of a node: reclaim it, measure it. One task each, done by that node alone.
+/* Jobs over the vault of a node: reclaim it, measure it, scrub it (job_scrub.c). One task each, done by that node alone.
  *
  * A pass of reclaim is numbered by the index of the log entry that ordered it. What it quarantines is deleted by a later pass, and only
  * when every transfer into this vault has ended that ran when the earlier pass was done (dataplane/reclaim.h): a transfer counts from
@@ -79,12 +79,14 @@ int far_vault_row_delete_before(struct far_step *step, const struct far_row_vaul
     return 0;
 }
 
-int far_vault_row_job(struct far_step *step, const struct far_row_vault *vault, uint64_t kind)
+int far_vault_row_job(struct far_step *step, const struct far_row_vault *vault, uint64_t kind, uint64_t scrub_bytes)
 {
     struct far_ev_job_started ev = {
-        .id = step->progress.next_id, .kind = kind, .node_id = vault->node_id, .actor = step->actor};
+        .id = step->progress.next_id, .kind = kind, .node_id = vault->node_id, .actor = step->actor, .scrub_bytes = scrub_bytes};
     struct far_sub_task_new item = {
-        .kind = kind == FAR_job_kind_reclaim ? FAR_task_kind_reclaim : FAR_task_kind_measure,
+        .kind = kind == FAR_job_kind_reclaim ? FAR_task_kind_reclaim
+                : kind == FAR_job_kind_scrub ? FAR_task_kind_scrub
+                                             : FAR_task_kind_measure,
         .ready = true,
         .vault_node_id = vault->node_id};
     struct far_candidate *node;
@@ -109,14 +111,14 @@ int far_decide_vault_reclaim(struct far_step *step, const struct far_cmd_vault_r
     struct far_row_vault vault;
     FAR_TRY(far_vault_row_need(step, cmd->node, &vault));
     FAR_TRY(far_vault_row_free(step, &vault, cmd->node));
-    return far_vault_row_job(step, &vault, FAR_job_kind_reclaim);
+    return far_vault_row_job(step, &vault, FAR_job_kind_reclaim, 0);
 }
 
 int far_decide_vault_measure(struct far_step *step, const struct far_cmd_vault_measure *cmd)
 {
     struct far_row_vault vault;
     FAR_TRY(far_vault_row_need(step, cmd->node, &vault));
-    return far_vault_row_job(step, &vault, FAR_job_kind_measure);
+    return far_vault_row_job(step, &vault, FAR_job_kind_measure, 0);
 }
 
 /* ---- reports ---- */
@@ -134,6 +136,9 @@ int far_vault_row_done(struct far_step *step, struct far_group *g, size_t at, co
                                             .delete_before = g->job.delete_before,
                                             .reclaimed = item->reclaimed};
         FAR_TRY(far_emit(step, &far_schema_ev_vault_reclaimed, &ev));
+    }
+    if (rc == 0 && row->kind == FAR_task_kind_scrub && item->scrubbed.count > 0) {
+        FAR_TRY(far_scrub_done(step, &vault, g->job.id, item));
     }
     if (rc == 0 && item->usage.count + item->spaces.count > 0) {
         struct far_ev_vault_measured ev = {

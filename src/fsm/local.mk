@@ -73,6 +73,7 @@ libfsm_la_SOURCES = \
 	src/fsm/task_work.c \
 	src/fsm/token.c \
 	src/fsm/vault_row.c src/fsm/vault_row.h \
+	src/fsm/job_scrub.c \
 	src/fsm/workload.c \
 	src/fsm/zone.c
 libfsm_la_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS)

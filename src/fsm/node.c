@@ -4,6 +4,7 @@
  *
  * A drained node gets no new work and hands over what another can do as well (job_replicate.c); what only it can do, because the
  * points are in its vault, it still does. */
+#include "fsm/alert.h"
 #include "fsm/bandwidth.h"
 #include "fsm/dedup_domain.h"
 #include "fsm/job.h"
@@ -133,6 +134,7 @@ int far_decide_node_remove(struct far_step *step, const struct far_cmd_node_remo
     struct far_ev_node_removed ev = {.id = row.id};
     step->object_id = row.id;
     FAR_TRY(far_emit(step, &far_schema_ev_node_removed, &ev));
+    FAR_TRY(far_alert_clear(step, FAR_alert_kind_vault_damaged, row.id));
     return far_jobs_wake(step);
 }
 

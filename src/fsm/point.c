@@ -267,7 +267,8 @@ int far_point_verified(struct far_step *step, const struct far_group *g)
             ev.state = 0; /* not looked at completely: says nothing */
         }
     }
-    return ev.state != 0 ? far_emit(step, &far_schema_ev_point_verified, &ev) : 0;
+    FAR_TRY(ev.state != 0 ? far_emit(step, &far_schema_ev_point_verified, &ev) : 0);
+    return ev.state == FAR_point_state_available ? far_scrub_good(step, g->tasks[0].node_id) : 0;
 }
 
 int far_evolve_point_verified(struct far_step *step, const struct far_ev_point_verified *ev)

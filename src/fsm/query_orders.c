@@ -243,6 +243,18 @@ static int list_domains(struct context *c, uint64_t node_id, struct far_sub_orde
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
+static int fill_scrub(struct context *c, const struct far_row_task *task, struct far_sub_order *order)
+{
+    struct far_row_vault vault;
+    FAR_TRY(far_row_need(c->step, &far_schema_row_vault, task->vault_node_id, &vault));
+    order->scrub_bytes = c->job.scrub_bytes;
+    order->scrub_rotation = vault.scrub_rotation;
+    order->scrub_point_id = vault.scrub_point_id;
+    order->scrub_disk = vault.scrub_disk;
+    order->scrub_block = vault.scrub_block;
+    return 0;
+}
+
 /* An erasing plan wants to know of itself alone. */
 static int fill_vault(struct context *c, const struct far_row_task *task, struct far_sub_order *order)
 {
@@ -251,6 +263,9 @@ static int fill_vault(struct context *c, const struct far_row_task *task, struct
         return FAR_LIMIT;
     }
     FAR_TRY(list_domains(c, task->vault_node_id, order));
+    if (task->kind == FAR_task_kind_scrub) {
+        return fill_scrub(c, task, order);
+    }
     *plan_id = c->job.plan_id;
     order->plan_ids = (struct far_list){.items = plan_id, .count = 1};
     order->pass = task->kind == FAR_task_kind_reclaim ? c->job.pass : 0;
@@ -319,6 +334,7 @@ static int compose(struct context *c, const struct far_row_task *task, struct fa
         break;
     case FAR_task_kind_reclaim:
     case FAR_task_kind_measure:
+    case FAR_task_kind_scrub:
         rc = fill_vault(c, task, &order);
         break;
     default:

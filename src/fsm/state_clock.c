@@ -77,7 +77,8 @@ bool far_clock_waits(const struct far_row_progress *progress, uint64_t deadline_
 {
     bool is_calendar = deadline_kind == FAR_deadline_kind_plan_due || deadline_kind == FAR_deadline_kind_token_expiry ||
                        deadline_kind == FAR_deadline_kind_throttle || deadline_kind == FAR_deadline_kind_plan_rpo ||
-                       deadline_kind == FAR_deadline_kind_plan_expiry || deadline_kind == FAR_deadline_kind_vault_reclaim;
+                       deadline_kind == FAR_deadline_kind_plan_expiry || deadline_kind == FAR_deadline_kind_vault_reclaim ||
+                       deadline_kind == FAR_deadline_kind_vault_scrub;
     return is_calendar && calendar_of(progress->clock_verdict) == WAITS;
 }
 

@@ -295,6 +295,7 @@ static int create_one(struct far_step *step, struct far_row_job *job, uint64_t t
         far_id_used(step, item->point_id);
     }
     FAR_TRY(item->kind == FAR_task_kind_reclaim ? far_vault_row_reclaiming(step, item->vault_node_id, job->id, true) : 0);
+    FAR_TRY(item->kind == FAR_task_kind_scrub ? far_scrub_running(step, item->vault_node_id, job->id, true) : 0);
     old = (struct far_row_task){.task = 0};
     job->task_count++;
     return store(step, &old, &row);
@@ -351,8 +352,9 @@ int far_evolve_tasks_changed(struct far_step *step, const struct far_ev_tasks_ch
         FAR_TRY(far_task_apply(step, &row, &items[i], ev->lease_until_ms));
         FAR_TRY(store(step, &old, &row));
         FAR_TRY(note_source(step, &row, items[i].step));
-        bool ends = row.kind == FAR_task_kind_reclaim && far_task_over(&row) && !far_task_over(&old);
-        FAR_TRY(ends ? far_vault_row_reclaiming(step, row.vault_node_id, job.id, false) : 0);
+        bool ends = far_task_over(&row) && !far_task_over(&old);
+        FAR_TRY(ends && row.kind == FAR_task_kind_reclaim ? far_vault_row_reclaiming(step, row.vault_node_id, job.id, false) : 0);
+        FAR_TRY(ends && row.kind == FAR_task_kind_scrub ? far_scrub_running(step, row.vault_node_id, job.id, false) : 0);
         count(&job, &old, &row);
         show_error(&job, &row);
     }

@@ -78,6 +78,7 @@ static int create(struct far_step *step, uint64_t node_id)
         .node_id = node_id,
         .reclaim_due_ms = policy.reclaim_off ? 0 : step->time_ms + policy.reclaim_interval_s * 1000,
     };
+    FAR_TRY(far_scrub_arm(step, &row, &policy));
     return far_vault_row_store(step, &row, 0);
 }
 
@@ -171,6 +172,7 @@ int far_vault_row_gone(struct far_step *step, uint64_t node_id)
     FAR_TRY(drop_if_there(step, &far_schema_row_vault_samples, node_id, &samples));
     FAR_TRY(far_plan_jobs_orphan(step, node_id));
     FAR_TRY(far_deadline_move(step, FAR_deadline_kind_vault_reclaim, node_id, 0, row.reclaim_due_ms, 0));
+    FAR_TRY(far_deadline_move(step, FAR_deadline_kind_vault_scrub, node_id, 0, row.scrub_due_ms, 0));
     return far_row_del(step, &far_schema_row_vault, node_id);
 }
 
@@ -190,7 +192,8 @@ int far_vault_row_policy(struct far_step *step, uint64_t node_id, struct far_row
 int far_decide_vault_policy_set(struct far_step *step, const struct far_cmd_vault_policy_set *cmd)
 {
     struct far_row_vault_policy row;
-    struct far_ev_vault_policy_changed ev = {.reclaim_interval_s = cmd->reclaim_interval_s, .reclaim_off = cmd->reclaim_off};
+    struct far_ev_vault_policy_changed ev = {.reclaim_interval_s = cmd->reclaim_interval_s, .reclaim_off = cmd->reclaim_off,
+                                              .scrub_bytes_per_hour = cmd->scrub_bytes_per_hour};
     FAR_TRY(cmd->node.len != 0 ? far_name_need(step, &far_schema_row_node, cmd->node, &ev.node_id) : 0);
     if (cmd->reclaim_interval_s != 0 && (cmd->reclaim_interval_s < INTERVAL_S_MIN || cmd->reclaim_interval_s > INTERVAL_S_MAX)) {
         return far_reject(step, FAR_INVALID, "a vault is reclaimed at most once a minute and at least once a year");
@@ -198,7 +201,8 @@ int far_decide_vault_policy_set(struct far_step *step, const struct far_cmd_vaul
     int rc = far_row_find(step, &far_schema_row_vault_policy, ev.node_id, &row);
     FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
     step->object_id = ev.node_id;
-    bool same = rc == 0 && row.reclaim_interval_s == ev.reclaim_interval_s && row.reclaim_off == ev.reclaim_off;
+    bool same = rc == 0 && row.reclaim_interval_s == ev.reclaim_interval_s && row.reclaim_off == ev.reclaim_off &&
+                row.scrub_bytes_per_hour == ev.scrub_bytes_per_hour;
     return same ? 0 : far_emit(step, &far_schema_ev_vault_policy_changed, &ev);
 }
 
@@ -210,6 +214,7 @@ static int rearm(struct far_step *step, struct far_row_vault *row)
     FAR_TRY(far_vault_row_policy(step, row->id, &policy));
     uint64_t due_ms = (row->reclaimed_ms != 0 ? row->reclaimed_ms : step->time_ms) + policy.reclaim_interval_s * 1000;
     row->reclaim_due_ms = policy.reclaim_off ? 0 : due_ms > step->time_ms ? due_ms : step->time_ms + 1;
+    FAR_TRY(far_scrub_arm(step, row, &policy));
     return far_vault_row_store(step, row, due_before_ms);
 }
 
@@ -218,6 +223,7 @@ int far_evolve_vault_policy_changed(struct far_step *step, const struct far_ev_v
     struct far_row_vault_policy row = {.id = ev->node_id,
                                        .reclaim_interval_s = ev->reclaim_interval_s,
                                        .reclaim_off = ev->reclaim_off,
+                                       .scrub_bytes_per_hour = ev->scrub_bytes_per_hour,
                                        .set_ms = step->time_ms};
     struct far_row_vault vault;
     struct far_key key = far_key(&far_schema_row_vault);
@@ -249,12 +255,15 @@ int far_vault_row_reclaim_due(struct far_step *step, uint64_t node_id)
                                         .reclaim_due_ms = policy.reclaim_off ? 0 : step->time_ms + policy.reclaim_interval_s * 1000,
                                         .skipped = row.reclaim_job_id != 0};
     FAR_TRY(far_emit(step, &far_schema_ev_vault_scheduled, &ev));
-    return ev.skipped ? 0 : far_vault_row_job(step, &row, FAR_job_kind_reclaim);
+    return ev.skipped ? 0 : far_vault_row_job(step, &row, FAR_job_kind_reclaim, 0);
 }
 
 int far_evolve_vault_scheduled(struct far_step *step, const struct far_ev_vault_scheduled *ev)
 {
     struct far_row_vault row;
+    if (ev->is_scrub) {
+        return far_scrub_scheduled(step, ev);
+    }
     FAR_TRY(look(step, ev->node_id, &row));
     FAR_TRY(far_move_id(step, &far_table_vault, state_of(&row), DUE, ev->node_id, NULL));
     uint64_t due_before_ms = row.reclaim_due_ms;

@@ -26,7 +26,7 @@ int far_vault_row_gone(struct far_step *step, uint64_t node_id);
 int far_vault_row_need(struct far_step *step, struct far_slice node, struct far_row_vault *ret);
 /* Rejects while it is being reclaimed. */
 int far_vault_row_free(struct far_step *step, const struct far_row_vault *row, struct far_slice node);
-/* Put the row, its deadline moved. */
+/* Put the row, its deadline of reclaim moved; that of the scrub is moved by who changes it. */
 int far_vault_row_store(struct far_step *step, const struct far_row_vault *row, uint64_t reclaim_due_before_ms);
 /* The policy that holds for a vault, with what is usual where nothing was set. */
 int far_vault_row_policy(struct far_step *step, uint64_t node_id, struct far_row_vault_policy *ret);
@@ -34,8 +34,8 @@ int far_vault_row_policy(struct far_step *step, uint64_t node_id, struct far_row
 int far_vault_row_reclaim_due(struct far_step *step, uint64_t node_id);
 
 /* ---- job_vault.c ---- */
-/* Decide: a job over a vault; step->object_id is the job. */
-int far_vault_row_job(struct far_step *step, const struct far_row_vault *vault, uint64_t kind);
+/* Decide: a job over a vault; step->object_id is the job. scrub_bytes: of a scrub. */
+int far_vault_row_job(struct far_step *step, const struct far_row_vault *vault, uint64_t kind, uint64_t scrub_bytes);
 /* Evolve: a job began to reclaim a vault, or ended. */
 int far_vault_row_reclaiming(struct far_step *step, uint64_t node_id, uint64_t job_id, bool is_running);
 /* Decide: what a pass quarantined before the one with the returned number may be deleted now; 0: nothing. */
@@ -45,9 +45,23 @@ int far_vault_row_done(struct far_step *step, struct far_group *g, size_t at, co
 /* Does a task of this kind belong to a vault, and to no point? */
 static inline bool far_task_of_vault(uint64_t kind)
 {
-    return kind == FAR_task_kind_reclaim || kind == FAR_task_kind_measure;
+    return kind == FAR_task_kind_reclaim || kind == FAR_task_kind_measure || kind == FAR_task_kind_scrub;
 }
 /* The plans whose space is to be told, those measured longest ago; 256 at most. */
 int far_vault_row_plans(struct far_step *step, uint64_t node_id, struct far_list *ret_plan_ids);
+
+/* ---- job_scrub.c ---- */
+/* Evolve: the scrub's deadline by the policy that holds now. */
+int far_scrub_arm(struct far_step *step, struct far_row_vault *row, const struct far_row_vault_policy *policy);
+/* Decide: its deadline. */
+int far_scrub_due(struct far_step *step, uint64_t node_id);
+/* Evolve: it was due. */
+int far_scrub_scheduled(struct far_step *step, const struct far_ev_vault_scheduled *ev);
+/* Evolve: a job began to scrub a vault, or ended. */
+int far_scrub_running(struct far_step *step, uint64_t node_id, uint64_t job_id, bool is_running);
+/* Decide: a run is done. */
+int far_scrub_done(struct far_step *step, const struct far_row_vault *vault, uint64_t job_id, const struct far_sub_report_item *item);
+/* Decide: a verification found a point of the node's vault good. */
+int far_scrub_good(struct far_step *step, uint64_t node_id);
 
 #endif

@@ -106,6 +106,15 @@ static int convert_domains(const struct far_sub_order *order, struct far_arena *
     return 0;
 }
 
+static struct far_scrub_order scrub_of(const struct far_sub_order *order)
+{
+    return (struct far_scrub_order){.bytes_max = order->scrub_bytes,
+                                    .cursor = {.rotation = order->scrub_rotation,
+                                               .point_id = order->scrub_point_id,
+                                               .disk = order->scrub_disk,
+                                               .block = order->scrub_block}};
+}
+
 int far_orders_convert(const struct far_sub_order *order, struct far_arena *arena, struct far_engine_order *ret_order,
                        struct far_error *err)
 {
@@ -146,6 +155,7 @@ int far_orders_convert(const struct far_sub_order *order, struct far_arena *aren
         .pass = order->pass,
         .delete_before = order->delete_before,
         .secure = order->secure,
+        .scrub = scrub_of(order),
         .erase_disk_ids = order->erase_disk_ids.items,
         .erase_disk_count = order->erase_disk_ids.count,
         .plan_ids = order->plan_ids.items,

@@ -141,6 +141,8 @@ bool far_reports_urgent(struct far_reports *reports)
     return urgent;
 }
 
+enum { SCRUB_DAMAGES_MAX = 16, SCRUB_POINTS_MAX = 256 /* as the log's items have room for */ };
+
 /* The lists of an item: room for disk_count and missed_count elements. */
 struct item_lists {
     struct far_sub_disk_found *found;
@@ -154,7 +156,61 @@ struct vault_lists {
     struct far_sub_reclaimed reclaimed;
     struct far_sub_vault_usage usage;
     struct far_sub_plan_space spaces[FAR_ENGINE_SPACES_MAX];
+    struct far_sub_scrubbed scrubbed;
+    struct far_sub_scrub_damage damages[SCRUB_DAMAGES_MAX];
+    uint64_t damaged_points[SCRUB_POINTS_MAX];
 };
+
+/* True if it is in the list now. */
+static bool add_damaged(struct vault_lists *lists, size_t *count, uint64_t point_id)
+{
+    for (size_t i = 0; i < *count; i++) {
+        if (lists->damaged_points[i] == point_id) {
+            return true;
+        }
+    }
+    if (*count < SCRUB_POINTS_MAX) {
+        lists->damaged_points[(*count)++] = point_id;
+        return true;
+    }
+    return false;
+}
+
+static void add_scrub(const struct far_scrub_result *r, struct vault_lists *lists, struct far_sub_report_item *item)
+{
+    size_t count = 0, points = 0;
+    bool more = r->more_names;
+    for (; count < r->damage_count && count < SCRUB_DAMAGES_MAX; count++) {
+        const struct far_scrub_damage *damage = &r->damages[count];
+        lists->damages[count] = (struct far_sub_scrub_damage){.point_id = damage->point_id,
+                                                              .disk = far_slice_str(damage->disk),
+                                                              .first_block = damage->first_block,
+                                                              .block_count = damage->block_count,
+                                                              .needed_by = damage->needed_by,
+                                                              .text = far_slice_str(damage->text)};
+    }
+    for (size_t i = 0; i < r->damage_count; i++) {
+        more = !add_damaged(lists, &points, r->damages[i].point_id) || more;
+    }
+    for (size_t i = 0; i < r->name_count; i++) {
+        more = !add_damaged(lists, &points, r->names[i].point_id) || more;
+    }
+    lists->scrubbed = (struct far_sub_scrubbed){.rotation = r->next.rotation,
+                                                .point_id = r->next.point_id,
+                                                .disk = r->next.disk,
+                                                .block = r->next.block,
+                                                .rotation_ended = r->rotation_ended,
+                                                .done_permille = r->done_permille,
+                                                .blocks = r->blocks,
+                                                .bytes_read = r->bytes_read,
+                                                .blocks_damaged = r->blocks_damaged,
+                                                .damage_count = r->damage_count,
+                                                .points_skipped = r->points_skipped,
+                                                .more_points = more};
+    item->scrubbed = (struct far_list){&lists->scrubbed, 1};
+    item->scrub_damages = (struct far_list){lists->damages, count};
+    item->damaged_point_ids = (struct far_list){lists->damaged_points, points};
+}
 
 static void add_vault(const struct far_engine_vault *vault, struct vault_lists *lists, struct far_sub_report_item *item)
 {
@@ -190,6 +246,9 @@ static void add_vault(const struct far_engine_vault *vault, struct vault_lists *
     item->reclaimed = (struct far_list){&lists->reclaimed, vault->is_reclaimed};
     item->usage = (struct far_list){&lists->usage, 1};
     item->spaces = (struct far_list){lists->spaces, vault->space_count};
+    if (vault->scrubbed != NULL) {
+        add_scrub(vault->scrubbed, lists, item);
+    }
 }
 
 /* Of a transfer; others have none. */
@@ -282,7 +341,8 @@ static size_t item_bytes(const struct entry *e)
 {
     return 480 + strlen(e->report.error_message) + strlen(e->report.resync_reason) + e->report.disk_count * 310 +
            e->report.missed_count * 24 + e->report.signal_count * 96 +
-           (e->report.vault != NULL ? 800 + e->report.vault->space_count * 64 : 0);
+           (e->report.vault != NULL ? 800 + e->report.vault->space_count * 64 : 0) +
+           (e->report.vault != NULL && e->report.vault->scrubbed != NULL ? 300 + SCRUB_POINTS_MAX * 10 + SCRUB_DAMAGES_MAX * 400 : 0);
 }
 
 /* Fill items from what is fresh; arena holds the lists of disks. */

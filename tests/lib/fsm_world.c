@@ -324,6 +324,12 @@ static struct far_sub_report_item success(struct world *w, const struct far_sub_
     } else {
         item.root = order->root;
     }
+    if (order->kind == FAR_task_kind_scrub) {
+        struct far_sub_scrubbed *scrubbed = far_arena_alloc(&w->arena, sizeof *scrubbed);
+        assert_non_null(scrubbed);
+        *scrubbed = (struct far_sub_scrubbed){.rotation = order->scrub_rotation + 1, .rotation_ended = true, .done_permille = 1000};
+        item.scrubbed = (struct far_list){scrubbed, 1};
+    }
     if (order->kind == FAR_task_kind_reclaim || order->kind == FAR_task_kind_measure) {
         take_vault(w, order, &item);
     }

@@ -4,6 +4,7 @@
 #define FAR_TESTS_LIB_VAULT_DRIVERS_H
 
 extern const struct far_table far_table_vault;
+extern const struct far_table far_table_vault_scrub;
 
 /* ---- the retention of a plan ---- */
 
@@ -99,6 +100,51 @@ static unsigned see_vault(void)
 {
     struct far_row_vault row = row_vault(object);
     return row.id == 0 ? 0 : row.reclaim_job_id != 0 ? 2 : 1;
+}
+
+/* ---- the scrub of a vault ---- */
+
+static void reach_scrub_of_vault(unsigned state)
+{
+    object = state == 0 ? source : target;
+    if (state == 2) {
+        job = MUST(&w, vault_scrub, .node = S("dst"));
+    }
+}
+static void give_scrub_of_vault(unsigned state, unsigned input)
+{
+    switch (input) {
+    case 0:
+        if (state == 0) {
+            EVENT(vault_scheduled, .node_id = object, .is_scrub = true);
+        } else {
+            MUST(&w, vault_policy_set, .node = S("dst"), .scrub_bytes_per_hour = 1 << 20, .reclaim_off = true);
+            w.now_ms = row_vault(object).scrub_due_ms;
+            COMMAND(tick);
+        }
+        break;
+    case 1:
+        if (state == 0) {
+            by_table(&far_table_vault_scrub, state, input);
+        } else {
+            COMMAND(vault_scrub, .node = S("dst"));
+        }
+        break;
+    case 2:
+        if (state == 2) {
+            COMMAND(job_cancel, .job_id = job);
+        } else {
+            by_table(&far_table_vault_scrub, state, input);
+        }
+        break;
+    default:
+        EVENT(vault_scrubbed, .node_id = object);
+    }
+}
+static unsigned see_scrub_of_vault(void)
+{
+    struct far_row_vault row = row_vault(object);
+    return row.id == 0 ? 0 : row.scrub_job_id != 0 ? 2 : 1;
 }
 
 /* ---- erasing ---- */

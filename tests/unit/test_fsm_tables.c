@@ -823,6 +823,7 @@ static const struct driver {
     {"time zone", reach_zone, give_zone, see_zone},
     {"retention of plan", reach_retention_of_plan, give_retention_of_plan, see_retention_of_plan},
     {"vault of node", reach_vault, give_vault, see_vault},
+    {"scrub of vault", reach_scrub_of_vault, give_scrub_of_vault, see_scrub_of_vault},
     {"erasing of job", reach_erasing, give_erasing, see_erasing},
     {"token", reach_token, give_token, see_token},
     {"workload", reach_workload, give_workload, see_workload},

@@ -296,6 +296,113 @@ static void erasing_waits_for_transfers_and_can_be_canceled(void **unused)
     cycle();
 }
 
+/* ---- scrubs ---- */
+
+static uint64_t scrub(const uint64_t *points, size_t count, bool ended)
+{
+    uint64_t job = MUST(&w, vault_scrub, .node = S("dst"), .bytes = 1 << 20);
+    struct far_row_task task = world_row_task(&w, job, 1);
+    struct far_sub_scrub_damage damage = {.point_id = count > 0 ? points[0] : 0, .disk = S("d0"), .block_count = 1, .text = S("rot")};
+    struct far_sub_scrubbed said = {.rotation = 7, .point_id = 3, .block = 5, .done_permille = 400, .damage_count = count > 0,
+                                    .rotation_ended = ended};
+    struct far_sub_report_item done = {.state = FAR_report_state_done,
+                                       .scrubbed = {&said, 1},
+                                       .scrub_damages = {&damage, count > 0},
+                                       .damaged_point_ids = {points, count}};
+    assert_int_equal(world_report(&w, &task, done), 0);
+    assert_int_equal(world_row_job(&w, job).state, FAR_job_state_succeeded);
+    return job;
+}
+
+static uint64_t point_of(uint64_t checkpoint_id)
+{
+    struct far_row_checkpoint_member row;
+    struct far_key key = far_key(&far_schema_row_checkpoint_member);
+    far_key_u64(&key, checkpoint_id);
+    assert_int_equal(far_state_next(&w.state, &far_schema_row_checkpoint_member, &key, &w.arena, NULL, &row, NULL), 0);
+    return row.point_id;
+}
+
+static size_t alerts_open(void)
+{
+    struct far_row_alert row;
+    struct far_key key = far_key(&far_schema_row_alert);
+    size_t count = 0;
+    while (far_state_next(&w.state, &far_schema_row_alert, &key, &w.arena, NULL, &row, NULL) == 0) {
+        count += row.kind == FAR_alert_kind_vault_damaged && row.state != FAR_alert_state_cleared;
+    }
+    return count;
+}
+
+static uint64_t state_of_point(uint64_t id)
+{
+    struct far_row_point row;
+    struct far_key key = far_key(&far_schema_row_point);
+    far_key_u64(&key, id);
+    assert_int_equal(far_state_get(&w.state, &far_schema_row_point, &key, &w.arena, &row, NULL), 0);
+    return row.state;
+}
+
+static void scrubs_come_hourly_and_go_on_where_the_last_one_ended(void **unused)
+{
+    cycle();
+    assert_int_equal(vault().scrub_due_ms, 0); /* as long as nobody gave it a budget */
+    MUST(&w, vault_policy_set, .scrub_bytes_per_hour = 1 << 20);
+    uint64_t due_ms = vault().scrub_due_ms;
+    w.now_ms = due_ms;
+    MUST(&w, tick);
+    uint64_t job = vault().scrub_job_id;
+    assert_int_equal(vault().scrub_due_ms, due_ms + HOUR);
+    assert_int_equal(world_row_job(&w, job).scrub_bytes, 1 << 20);
+    assert_int_equal(APPLY(&w, vault_scrub, .node = S("dst")), FAR_CONFLICT);
+    MUST(&w, job_cancel, .job_id = job);
+    assert_int_equal(vault().scrub_job_id, 0);
+    world_boot(&w, nodes[1], 77);
+    scrub(NULL, 0, false);
+    assert_int_equal(vault().scrub_permille, 400);
+    assert_int_equal(vault().scrub_proven_ms, 0);
+    uint64_t began_ms = vault().scrub_began_ms;
+    MUST(&w, vault_scrub, .node = S("dst"));
+    struct far_list orders;
+    assert_int_equal(far_query_orders(&w.state, nodes[1], 10, &w.arena, &orders, &w.err), 0);
+    const struct far_sub_order *order = orders.items;
+    assert_int_equal(orders.count, 1);
+    assert_true(order->scrub_rotation == 7 && order->scrub_point_id == 3 && order->scrub_block == 5 && order->scrub_bytes == 1 << 20);
+    work(); /* the rotation ends */
+    assert_int_equal(vault().scrub_proven_ms, began_ms);
+    assert_int_equal(vault().scrub_began_ms, 0);
+    MUST(&w, vault_policy_set, .reclaim_off = true);
+    assert_int_equal(vault().scrub_due_ms, 0);
+}
+
+static void what_a_scrub_finds_is_an_alert_until_it_is_verified(void **unused)
+{
+    uint64_t checkpoints[] = {cycle(), cycle()};
+    uint64_t points[] = {point_of(checkpoints[0]), point_of(checkpoints[1]), 1ull << 63};
+    scrub(points, 3, false);
+    assert_int_equal(alerts_open(), 1);
+    assert_int_equal(vault().damaged_point_ids.count, 2); /* an imported one is none of the log's */
+    assert_int_equal(state_of_point(points[0]), FAR_point_state_damaged);
+    assert_int_equal(state_of_point(points[1]), FAR_point_state_damaged);
+    scrub(NULL, 0, true); /* the damage was found in this rotation: that says nothing */
+    assert_int_equal(alerts_open(), 1);
+    MUST(&w, checkpoint_verify, .checkpoint_id = checkpoints[0]);
+    work();
+    assert_int_equal(state_of_point(points[0]), FAR_point_state_available);
+    assert_int_equal(alerts_open(), 1);
+    scrub(NULL, 0, false);
+    assert_int_equal(vault().damaged_point_ids.count, 1);
+    MUST(&w, checkpoint_verify, .checkpoint_id = checkpoints[1]);
+    work();
+    assert_int_equal(alerts_open(), 0);
+    scrub(&points[1], 1, true);
+    assert_int_equal(alerts_open(), 1);
+    scrub(NULL, 0, true); /* a whole rotation without damage */
+    assert_int_equal(alerts_open(), 0);
+    assert_int_equal(state_of_point(points[1]), FAR_point_state_available);
+    assert_int_equal(vault().damaged_point_ids.count, 0);
+}
+
 static void a_vault_goes_with_its_node(void **unused)
 {
     cycle();
@@ -319,6 +426,8 @@ int main(void)
         cmocka_unit_test(a_line_through_the_samples_says_when_it_is_full),
         IN_A_WORLD(a_plan_is_erased_step_by_step),
         IN_A_WORLD(erasing_waits_for_transfers_and_can_be_canceled),
+        IN_A_WORLD(scrubs_come_hourly_and_go_on_where_the_last_one_ended),
+        IN_A_WORLD(what_a_scrub_finds_is_an_alert_until_it_is_verified),
         IN_A_WORLD(a_vault_goes_with_its_node),
     };
     return cmocka_run_group_tests_name("fsm_vault", tests, NULL, NULL);
