@@ -107,7 +107,8 @@ static int watch(void *arg, const struct far_reclaim_progress *progress)
 static void reclaim(const char *name)
 {
     struct far_reclaim_result result;
-    struct far_reclaim_order order = {.pass = ++pass, .delete_before = pass};
+    pass++;
+    struct far_reclaim_order order = {.pass = pass, .delete_before = pass};
     double began = now();
     must(far_vault_reclaim(vault, &order, watch, NULL, &result, &err), "reclaim");
     say(name, began, result.deleted_records);

@@ -417,7 +417,8 @@ static void add(const struct far_reclaim_result *result)
 static int reclaim(uint64_t ops, uint32_t batch_max)
 {
     struct far_reclaim_result result;
-    struct far_reclaim_order order = {.pass = ++pass, .delete_before = pass, .move_percent = 1, .batch_max = batch_max,
+    pass++;
+    struct far_reclaim_order order = {.pass = pass, .delete_before = pass, .move_percent = 1, .batch_max = batch_max,
                                       .secure = pass % 5 == 0};
     ops_left = ops;
     int rc = far_vault_reclaim(vault, &order, between, NULL, &result, &err);

@@ -63,7 +63,8 @@ static void make_point(uint64_t point_id, uint64_t plan_id, uint64_t disk_id, ui
 
 static void reclaim(void)
 {
-    struct far_reclaim_order order = {.pass = ++pass, .delete_before = pass};
+    pass++;
+    struct far_reclaim_order order = {.pass = pass, .delete_before = pass};
     must(far_vault_reclaim(vault, &order, NULL, NULL, &result, &err));
     assert_int_equal(result.points_uncountable, 0);
 }
@@ -213,7 +214,8 @@ static void nothing_is_deleted_while_a_point_cannot_be_counted(void **state)
     fputs("damaged", file);
     fclose(file);
     for (int i = 0; i < 3; i++) {
-        struct far_reclaim_order order = {.pass = ++pass, .delete_before = pass};
+        pass++;
+        struct far_reclaim_order order = {.pass = pass, .delete_before = pass};
         must(far_vault_reclaim(vault, &order, NULL, NULL, &result, &err));
         assert_int_equal(result.points_uncountable, 1);
         assert_int_equal(result.deleted_records, 0);
@@ -253,7 +255,8 @@ static void a_locked_domain_keeps_its_own_and_a_destroyed_one_nothing(void **sta
     make_point(2, 7, 1, 0, 2001, 40);
     must(far_vault_forget(vault, 1, &err));
     for (int i = 0; i < 2; i++) {
-        struct far_reclaim_order order = {.pass = ++pass, .delete_before = pass};
+        pass++;
+        struct far_reclaim_order order = {.pass = pass, .delete_before = pass};
         must(far_vault_reclaim(vault, &order, NULL, NULL, &result, &err));
         assert_true(result.points_uncountable > 0);
     }
