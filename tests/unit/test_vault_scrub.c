@@ -14,6 +14,7 @@ static struct far_error err;
 static struct far_manifest manifest;
 static struct far_scrub_result result;
 static uint64_t jobs;
+static const struct far_domain *domain; /* of what is made */
 
 static void must(int rc)
 {
@@ -34,6 +35,7 @@ static int set_up(void **state)
     (void)state;
     snprintf(dir, sizeof dir, "%s", kit_folder());
     jobs = 0;
+    domain = NULL;
     open_vault();
     return 0;
 }
@@ -52,7 +54,7 @@ static void make_point(uint64_t point_id, uint64_t disk_id, uint64_t at, uint64_
     struct far_fence fence = {.job = ++jobs};
     struct far_replica *replica;
     struct far_hash256 root;
-    must(far_replica_open(vault, NULL, disk_id, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err));
+    must(far_replica_open(vault, domain, disk_id, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err));
     for (uint64_t i = 0; i < count; i++) {
         must(kit_write(vault, replica, at + i, number + i, &err));
     }
@@ -60,11 +62,12 @@ static void make_point(uint64_t point_id, uint64_t disk_id, uint64_t at, uint64_
     must(far_replica_root(replica, &root, &err));
     far_replica_close(replica);
     kit_manifest(point_id, disk_id, BLOCKS * FAR_BLOCK_BYTES, &root, &manifest);
+    far_domain_uuid(domain, manifest.domain_uuid);
     snprintf(manifest.disks[0].name, sizeof manifest.disks[0].name, "disk%d", (int)disk_id);
     must(far_vault_seal(vault, &manifest, &err));
 }
 
-/* 90 blocks are stored: 40 and 10 and 5 of the first disk, 30 shared and 35 own of the second. */
+/* A rotation reads 120 blocks: 40, 10, 1 and 4 of the first disk, 30 and 35 of the second. */
 static void make_points(void)
 {
     make_point(1, 1, 0, 1000, 40);
@@ -121,11 +124,10 @@ static void a_run_keeps_to_its_budget_and_the_next_one_goes_on_there(void **stat
     }
 }
 
-/* One bit in the middle of the block with this number. */
-static void flip(uint64_t number)
+/* One bit of what begins so in a pack, `at` bytes behind. */
+static void flip_bytes(const void *begin, size_t len, size_t behind)
 {
-    static uint8_t block[FAR_BLOCK_BYTES], read[FAR_BLOCK_BYTES];
-    kit_block(number, block);
+    static uint8_t read[FAR_BLOCK_BYTES];
     far_vault_close(vault);
     bool done = false;
     for (unsigned pack = 0; pack < 64 && !done; pack++) {
@@ -133,10 +135,11 @@ static void flip(uint64_t number)
         snprintf(path, sizeof path, "%s/packs/%08u.pack", dir, pack);
         int fd = open(path, O_RDWR | O_CLOEXEC);
         off_t size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
-        for (off_t at = 0; at + FAR_BLOCK_BYTES <= size && !done; at++) {
-            if (pread(fd, read, 64, at) == 64 && memcmp(read, block, 64) == 0) {
-                read[0] = (uint8_t)(block[30000] ^ 1);
-                assert_int_equal(pwrite(fd, read, 1, at + 30000), 1);
+        for (off_t at = 0; at + (off_t)(len + behind) <= size && !done; at++) {
+            if (pread(fd, read, len, at) == (ssize_t)len && memcmp(read, begin, len) == 0) {
+                assert_int_equal(pread(fd, read, 1, at + (off_t)behind), 1);
+                read[0] ^= 1;
+                assert_int_equal(pwrite(fd, read, 1, at + (off_t)behind), 1);
                 done = true;
             }
         }
@@ -146,6 +149,14 @@ static void flip(uint64_t number)
     }
     assert_true(done);
     open_vault();
+}
+
+/* One bit of the block with this number. */
+static void flip(uint64_t number)
+{
+    static uint8_t block[FAR_BLOCK_BYTES];
+    kit_block(number, block);
+    flip_bytes(block, 64, 3000);
 }
 
 static bool is_named(uint64_t point_id, size_t damage)
@@ -211,7 +222,7 @@ static void a_disk_of_which_all_is_gone_is_told_in_runs_that_go_on(void **state)
     assert_in_range(damaged, 400, 500);
 }
 
-static void damaged_manifests_and_roots_and_pages_are_named(void **state)
+static void a_damaged_manifest_is_named(void **state)
 {
     (void)state;
     char path[512];
@@ -227,6 +238,50 @@ static void damaged_manifests_and_roots_and_pages_are_named(void **state)
     assert_string_equal(result.damages[0].disk, "");
     assert_int_equal(result.name_count, 0);
     assert_int_equal(result.bytes_read, 120 * FAR_BLOCK_BYTES); /* what point 3 brought is read with point 5 */
+}
+
+static void a_damaged_page_is_told_with_all_blocks_below_it(void **state)
+{
+    (void)state;
+    struct far_scrub_cursor cursor = {0};
+    struct far_hash256 leaves[2] = {kit_id(1000), kit_id(1001)};
+    make_points();
+    flip_bytes(leaves, sizeof leaves, 5); /* the first page of point 1 */
+    scrub(&cursor, 0);
+    assert_int_equal(result.damage_count, 1);
+    assert_int_equal(result.damages[0].point_id, 1);
+    assert_int_equal(result.damages[0].block_count, 256);
+    assert_int_equal(result.blocks_damaged, 256);
+    assert_int_equal(result.damages[0].needed_by, 1); /* each other point has a page of its own there */
+    assert_true(is_named(1, 0));
+}
+
+static void points_in_a_locked_domain_are_left_out_and_counted(void **state)
+{
+    (void)state;
+    struct far_scrub_cursor cursor = {0};
+    struct far_domain_keys keys = {.generation = 1, .uuid = {1}, .name = "gold", .secret = {2}, .key = {3}};
+    make_points();
+    must(far_vault_domain_open(vault, &keys, &domain, &err));
+    make_point(7, 3, 0, 7000, 6);
+    make_point(8, 3, 0, 8000, 2);
+    scrub(&cursor, 0);
+    assert_int_equal(result.points_skipped, 0);
+    assert_int_equal(result.bytes_read, 128 * FAR_BLOCK_BYTES);
+    far_vault_close(vault);
+    open_vault(); /* nobody brought the key */
+    scrub(&cursor, 0);
+    assert_true(result.rotation_ended);
+    assert_int_equal(result.points_skipped, 2);
+    assert_int_equal(result.damage_count, 0);
+    assert_int_equal(result.bytes_read, 120 * FAR_BLOCK_BYTES);
+    must(far_vault_domain_open(vault, &keys, &domain, &err));
+    scrub(&cursor, 0);
+    assert_int_equal(result.points_skipped, 0);
+    must(far_vault_domain_destroy(vault, keys.uuid, &err));
+    scrub(&cursor, 0);
+    assert_int_equal(result.points_skipped, 2);
+    assert_int_equal(result.damage_count, 0);
 }
 
 static int stop(void *arg, uint64_t bytes_read, uint64_t bytes_max)
@@ -253,7 +308,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_run_keeps_to_its_budget_and_the_next_one_goes_on_there, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_flipped_bit_is_found_and_every_point_named_that_needs_the_block, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_disk_of_which_all_is_gone_is_told_in_runs_that_go_on, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(damaged_manifests_and_roots_and_pages_are_named, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_damaged_manifest_is_named, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_damaged_page_is_told_with_all_blocks_below_it, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(points_in_a_locked_domain_are_left_out_and_counted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_run_can_be_canceled, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
