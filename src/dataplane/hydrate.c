@@ -15,7 +15,10 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+
+#include <linux/magic.h>
 
 enum { LOCKS = 64, HEAD_BYTES = 64, ORDER_MAX = 65536, SAVE_BLOCKS = 4096, TELL_BLOCKS = 256, VERSION = 0 };
 static const char bits_magic[8] = "FARHYDR0";
@@ -132,6 +135,18 @@ static void write_order(struct far_hydrate *hydrate)
 
 /* ---- blocks ---- */
 
+/* Does the target hold zeroes there? A file of its own is a hole where nobody wrote; but what was written without a flush before
+ * somebody was killed, or only in part, may lie there. A device may hold anything. */
+static bool is_hole(const struct far_hydrate *hydrate, uint64_t offset, size_t length)
+{
+    struct stat st;
+    if (fstat(hydrate->fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        return false;
+    }
+    off_t data = lseek(hydrate->fd, (off_t)offset, SEEK_DATA);
+    return data < 0 ? errno == ENXIO : (uint64_t)data >= offset + length;
+}
+
 /* The block's lock is held: from the vault to the target, and to whoever asked (ret_bytes may be NULL). A target that is full keeps nobody
  * from reading. */
 static int fetch_locked(struct far_hydrate *hydrate, uint64_t block, uint8_t *bytes, struct far_error *err)
@@ -141,12 +156,8 @@ static int fetch_locked(struct far_hydrate *hydrate, uint64_t block, uint8_t *by
     uint64_t extent;
     int rc = far_opened_extent(hydrate->opened, block * FAR_BLOCK_BYTES, &zero, &extent, err);
     rc = rc == 0 ? far_opened_read(hydrate->opened, bytes, length, block * FAR_BLOCK_BYTES, err) : rc;
-    if (rc == 0 && !zero) {
+    if (rc == 0 && !(zero && is_hole(hydrate, block * FAR_BLOCK_BYTES, length))) {
         rc = far_file_pwrite(hydrate->fd, bytes, length, block * FAR_BLOCK_BYTES, hydrate->target, err);
-    } else if (rc == 0 && zero) { /* the file is new: there is nothing but zeroes; a device may hold anything */
-        struct stat st;
-        bool is_file = fstat(hydrate->fd, &st) == 0 && S_ISREG(st.st_mode);
-        rc = is_file ? 0 : far_file_pwrite(hydrate->fd, bytes, length, block * FAR_BLOCK_BYTES, hydrate->target, err);
     }
     if (rc == 0) {
         note_there(hydrate, block);
@@ -296,8 +307,12 @@ static void finish(struct far_hydrate *hydrate)
     if (far_hydrate_flush(hydrate, NULL) != 0) {
         return;
     }
+    struct stat st;
     far_file_dir_of(hydrate->target, dir, sizeof dir);
     atomic_store(&hydrate->is_done, true);
+    if (fstat(hydrate->fd, &st) != 0 || !S_ISREG(st.st_mode)) { /* nothing else says that a device is not to be begun anew */
+        return;
+    }
     unlink(hydrate->beside);
     far_file_sync_dir(dir, NULL);
 }
@@ -391,6 +406,16 @@ static int go_on(struct far_hydrate *hydrate, struct far_error *err)
     return rc;
 }
 
+/* Of a device that was used already everything would be written over, were its bits gone with the next start of the machine. */
+static int check_lasting(const struct far_hydrate *hydrate, const char *dir, struct far_error *err)
+{
+    struct statfs fs;
+    bool is_gone = statfs(dir, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+    return !is_gone ? 0
+                    : far_fail(err, FAR_INVALID, "'%s' would not outlast a restart: name the device by a symbolic link that lies on a disk",
+                               hydrate->beside);
+}
+
 static int begin(struct far_hydrate *hydrate, bool is_new, struct far_error *err)
 {
     uint8_t head[HEAD_BYTES];
@@ -398,6 +423,11 @@ static int begin(struct far_hydrate *hydrate, bool is_new, struct far_error *err
     char dir[4096];
     if (fstat(hydrate->fd, &st) != 0 || (S_ISREG(st.st_mode) && !is_new && st.st_size != 0)) {
         return far_fail(err, FAR_CONFLICT, "'%s' is there already, and no hydration that was begun", hydrate->target);
+    }
+    far_file_dir_of(hydrate->target, dir, sizeof dir);
+    int rc = S_ISREG(st.st_mode) ? 0 : check_lasting(hydrate, dir, err);
+    if (rc != 0) {
+        return rc;
     }
     if (S_ISREG(st.st_mode) && ftruncate(hydrate->fd, (off_t)hydrate->size) != 0) {
         return far_fail_errno(err, errno == ENOSPC ? FAR_LIMIT : FAR_IO, errno, "make '%s' %llu bytes long", hydrate->target,
@@ -408,16 +438,18 @@ static int begin(struct far_hydrate *hydrate, bool is_new, struct far_error *err
         return far_fail_errno(err, FAR_IO, errno, "make '%s'", hydrate->beside);
     }
     head_of(hydrate, head);
-    far_file_dir_of(hydrate->target, dir, sizeof dir);
-    int rc = far_file_pwrite(hydrate->bits_fd, head, sizeof head, 0, hydrate->beside, err);
+    rc = far_file_pwrite(hydrate->bits_fd, head, sizeof head, 0, hydrate->beside, err);
     rc = rc == 0 ? far_hydrate_flush(hydrate, err) : rc;
     return rc == 0 ? far_file_sync_dir(dir, err) : rc;
 }
 
 static int open_target(struct far_hydrate *hydrate, struct far_error *err)
 {
-    bool is_new = access(hydrate->target, F_OK) != 0;
-    hydrate->fd = open(hydrate->target, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    hydrate->fd = open(hydrate->target, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    bool is_new = hydrate->fd >= 0;
+    if (!is_new && errno == EEXIST) {
+        hydrate->fd = open(hydrate->target, O_RDWR | O_CLOEXEC);
+    }
     if (hydrate->fd < 0) {
         return far_fail_errno(err, FAR_IO, errno, "open '%s'", hydrate->target);
     }

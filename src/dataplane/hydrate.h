@@ -7,7 +7,8 @@
  *
  * Beside the target lies `TARGET.hydrating`: whose disk it is, and a bit for each block that is there. A bit is durable only after its
  * block is; a flush makes both durable. So whoever is killed goes on where it was, and what was flushed stays. The file goes when
- * all is there. Bytes in docs/FORMATS.md. */
+ * all is there; of a block device it stays (it has to lie on a disk): nothing else says that the device is not to be begun anew.
+ * Bytes in docs/FORMATS.md. */
 #ifndef FAR_DATAPLANE_HYDRATE_H
 #define FAR_DATAPLANE_HYDRATE_H
 
