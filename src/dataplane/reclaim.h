@@ -7,7 +7,7 @@
  *
  * A pass has a number that grows (the index in the log at which it was ordered). It
  *   1. marks: every open replica's tree becomes durable, and from here on each block that an offer finds is noted;
- *   2. counts: new points, forgotten points, moved replicas;
+ *   2. counts: moved replicas, then new points, then forgotten points;
  *   3. quarantines what came since the last pass and is not needed, and what is needed no longer;
  *   4. deletes what an earlier pass quarantined (before `delete_before`) and nobody needs or found since: first it leaves the index,
  *      then its bytes are zeroed and the room is given back to the file system (a hole in the pack; a pack without a living record

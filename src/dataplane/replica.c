@@ -657,9 +657,11 @@ int far_replica_rewind(struct far_replica *replica, const struct far_hash256 *ro
     }
     if (rc == 0) {
         rc = load_tree(replica, replica->size_bytes, &top, size, err);
-    }
-    if (rc == 0) {
-        rc = splice(replica, replica->height - 1, 0, &ours, &replica->top, from_block, &replica->top, err);
+        rc = rc == 0 ? splice(replica, replica->height - 1, 0, &ours, &replica->top, from_block, &replica->top, err) : rc;
+        if (rc != 0) { /* as it was: reclaim may make durable what it finds here (settle) */
+            replica->top = ours;
+            replica->height = far_map_height(replica->size_bytes);
+        }
     }
     pthread_mutex_unlock(&replica->lock);
     return rc;

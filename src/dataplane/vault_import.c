@@ -6,7 +6,7 @@
 #include "base/thread.h"
 #include "dataplane/import.h"
 #include "dataplane/leaf_lanes.h"
-#include "dataplane/vault_private.h"
+#include "dataplane/vault_ledger.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -311,14 +311,23 @@ static int note_highest(void *arg, uint64_t point_id, struct far_error *err)
     return 0;
 }
 
+/* Behind every point that is here, was forgotten, or is counted though its manifest is lost: under its number another were not counted. */
 static int next_point(struct far_vault *vault, uint64_t *ret_point, struct far_error *err)
 {
     char points[4096];
     uint64_t highest = 0, forgotten = 0;
+    uint8_t plan[8];
+    struct far_index_key counted;
+    far_ledger_point_key(UINT64_MAX, &counted);
     snprintf(points, sizeof points, "%s/points", vault->dir);
     int rc = far_vault_each_number(points, ".manifest", note_highest, &highest, err);
     rc = rc == 0 ? far_vault_each_number(points, FAR_FORGOTTEN, note_highest, &forgotten, err) : rc;
     highest = forgotten > highest ? forgotten : highest;
+    int found = rc == 0 ? far_index_seek(vault->index, &counted, 5, true, plan, sizeof plan, err) : rc;
+    if (found == 0 && far_index_key_get_u64(&counted, 0) > highest) {
+        highest = far_index_key_get_u64(&counted, 0);
+    }
+    rc = found == FAR_NOT_FOUND ? 0 : found;
     *ret_point = highest < FAR_IMPORTED ? FAR_IMPORTED + 1 : highest + 1;
     return rc;
 }

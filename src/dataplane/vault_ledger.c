@@ -190,6 +190,7 @@ static int apply_all(void *arg, struct far_index_txn *txn)
 static int give_up(struct far_ledger *ledger, struct far_error *err)
 {
     static const uint8_t wrong[16] = {1};
+    ledger->given_up = true;
     int rc = far_ledger_set_word(ledger->vault, 'b', wrong, err);
     return rc != 0 ? rc
                    : far_fail(err, FAR_CORRUPT, "vault '%s': what its records are needed for is not known any more; it is "
@@ -220,6 +221,11 @@ int far_ledger_commit(struct far_ledger *ledger, struct far_error *err)
         ledger->quarantined += ledger->quarantined_now;
     }
     return rc;
+}
+
+bool far_ledger_gave_up(const struct far_ledger *ledger)
+{
+    return ledger->given_up;
 }
 
 uint64_t far_ledger_quarantined(const struct far_ledger *ledger)

@@ -36,6 +36,7 @@ int far_ledger_open(struct far_vault *vault, uint64_t pass, struct far_ledger **
 void far_ledger_close(struct far_ledger *ledger);
 /* Everything counted so far is in the index. */
 int far_ledger_commit(struct far_ledger *ledger, struct far_error *err);
+bool far_ledger_gave_up(const struct far_ledger *ledger); /* counts are wrong: nothing more can be done with it but to close it */
 uint64_t far_ledger_quarantined(const struct far_ledger *ledger); /* records that are needed no longer, since opened */
 
 /* The disk of a point comes into its chain; of FAR_LEDGER_REPLICA: takes the place of the tree that was there. Nothing to do: 0.

@@ -57,6 +57,7 @@ struct far_ledger {
     struct far_ledger_walk walk;
     const struct far_domain *domain; /* of the walk */
     bool walk_noted; /* the index knows of it */
+    bool given_up; /* counts are wrong, and the index says so */
     uint64_t quarantined;
     uint64_t quarantined_now; /* in the transaction under way */
 };

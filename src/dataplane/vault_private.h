@@ -1,7 +1,7 @@
 /* Shared by the files of the vault only: what a vault is, and who guards which part of it.
  *
- * Order of locks: domains_lock, pass_lock, seal_lock, replicas_lock, a replica's lock, sync_lock, finding, lock; pages.lock is taken
- * alone. Reading a pack file needs none. */
+ * Order of locks: pass_lock, seal_lock, replicas_lock, a replica's lock, sync_lock, finding, lock; domains_lock behind seal_lock and before
+ * lock; pages.lock is taken alone. Reading a pack file needs none. */
 #ifndef FAR_DATAPLANE_VAULT_PRIVATE_H
 #define FAR_DATAPLANE_VAULT_PRIVATE_H
 

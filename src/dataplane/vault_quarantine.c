@@ -51,7 +51,8 @@ static int sweep_entry(struct sweep *sweep, struct far_index_txn *txn, const str
         return code;
     }
     if (row.place.pack != entry->place.pack || row.place.offset != entry->place.offset) {
-        return row.place.pack == 0 ? 0 : far_index_txn_doom(txn, entry->place); /* stored again elsewhere */
+        /* Stored again behind it. Where the index knows only the older one, the name of this one is still on its way there. */
+        return far_place_before(entry->place, row.place) ? far_index_txn_doom(txn, entry->place) : 0;
     }
     if (row.needs > 0 || row.since != 0) {
         return 0;

@@ -103,9 +103,11 @@ static void uncountable(struct far_reclaim *reclaim, uint64_t point_id, const st
     }
 }
 
-static bool goes_uncounted(int rc)
+/* The tree cannot be read. Where it is the counts that are wrong, the pass ends. */
+static bool goes_uncounted(const struct counting *counting, int rc)
 {
-    return rc == FAR_CORRUPT || rc == FAR_NOT_FOUND || rc == FAR_DENIED || rc == FAR_CONFLICT;
+    return !far_ledger_gave_up(counting->ledger) &&
+           (rc == FAR_CORRUPT || rc == FAR_NOT_FOUND || rc == FAR_DENIED || rc == FAR_CONFLICT);
 }
 
 /* All disks come into their chains; if one cannot, those before it stay: they come off again with the point. */
@@ -125,7 +127,7 @@ static int count_disks(struct counting *counting, uint64_t point_id, struct far_
             far_ledger_tree_set(&tree, size, &top);
             rc = far_ledger_add(counting->ledger, chain, point_id, &tree, err);
         }
-        if (goes_uncounted(rc) && rc != FAR_CONFLICT) { /* of a destroyed domain nobody needs anything */
+        if (goes_uncounted(counting, rc) && rc != FAR_CONFLICT) { /* of a destroyed domain nobody needs anything */
             uncountable(counting->reclaim, point_id, manifest, disk->name, err->message);
         }
         if (rc != 0) {
@@ -148,10 +150,10 @@ static int count_read(struct counting *counting, uint64_t point_id, struct far_e
     if (rc == 0) {
         rc = far_reclaim_tell(reclaim, "count", ++counting->done, 0, &cause);
     }
-    if (rc != 0 && !goes_uncounted(rc) && err != NULL) {
+    if (rc != 0 && !goes_uncounted(counting, rc) && err != NULL) {
         *err = cause;
     }
-    return goes_uncounted(rc) ? 0 : rc;
+    return goes_uncounted(counting, rc) ? 0 : rc;
 }
 
 static int count_point(void *arg, uint64_t point_id, struct far_error *err)
@@ -230,7 +232,7 @@ static int count_replica(void *arg, uint64_t disk_id, struct far_error *err)
         rc = leave_other_domains(counting, disk_id, file.domain, &cause);
         rc = rc == 0 ? far_ledger_add(counting->ledger, chain, FAR_LEDGER_REPLICA, &tree, &cause) : rc;
     }
-    if (goes_uncounted(rc)) {
+    if (goes_uncounted(counting, rc)) {
         if (rc != FAR_CONFLICT && (is_read || rc != FAR_NOT_FOUND)) {
             uncountable_replica(counting->reclaim, disk_id, is_read ? &file : NULL, cause.message);
         }
@@ -365,8 +367,9 @@ static int count_all(struct far_reclaim *reclaim, struct far_error *err)
         }
     }
     int rc = far_ledger_open(reclaim->vault, reclaim->order.pass, &counting->ledger, err);
-    rc = rc == 0 ? far_vault_each_number(points, ".manifest", count_point, counting, err) : rc;
+    /* Replicas first: a point that is sealed meanwhile is listed then, or is made of a tree counted here and of what was found since. */
     rc = rc == 0 ? far_vault_each_number(replicas, ".replica", count_replica, counting, err) : rc;
+    rc = rc == 0 ? far_vault_each_number(points, ".manifest", count_point, counting, err) : rc;
     rc = rc == 0 ? far_ledger_commit(counting->ledger, err) : rc;
     rc = rc == 0 ? far_vault_each_number(points, FAR_FORGOTTEN, release_point, counting, err) : rc;
     rc = rc == 0 ? unlink_released(counting, err) : rc;

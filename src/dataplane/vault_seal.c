@@ -109,7 +109,9 @@ static int check_roots(struct far_vault *vault, const struct far_domain *domain,
         const struct far_manifest_disk *disk = &manifest->disks[i];
         uint64_t size;
         struct far_hash256 top;
-        int rc = far_vault_root_load(vault, domain, &disk->root, &size, &top, err);
+        bool there; /* who loads it says whether not; but a pass that runs does not delete it from here on */
+        int rc = far_vault_has(vault, domain, &disk->root, 1, &there, err);
+        rc = rc == 0 ? far_vault_root_load(vault, domain, &disk->root, &size, &top, err) : rc;
         if (rc != 0) {
             far_error_context(err, "disk '%.63s' of point %" PRIu64, disk->name, manifest->point_id);
             return rc;

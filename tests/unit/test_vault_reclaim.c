@@ -1,7 +1,10 @@
 /* What plans take of a vault, and what a pass of reclaim gives back: by hand, where every byte is known. */
 #include "../lib/cm.h"
 #include "../lib/vault_reach.h"
+#include "dataplane/import.h"
 #include "dataplane/reclaim.h"
+
+#include <fcntl.h>
 
 enum { BLOCKS = 600, RECORD = FAR_RECORD_HEADER_BYTES + FAR_BLOCK_BYTES };
 
@@ -144,6 +147,167 @@ static void a_block_that_is_offered_while_it_is_in_quarantine_stays(void **state
     far_point_close(point);
 }
 
+/* Between what the pass saw of the points and what it sees of the replicas a point is sealed, and its disk goes on. */
+static int seal_and_go_on(void *arg, const struct far_reclaim_progress *progress)
+{
+    bool *sealed = arg;
+    if (strcmp(progress->phase, "count") == 0 && !*sealed) {
+        struct far_fence fence = {.job = ++jobs};
+        struct far_replica *replica;
+        *sealed = true;
+        must(far_vault_seal(vault, &manifest, &err));
+        must(far_replica_open(vault, NULL, 2, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err));
+        for (uint64_t i = 0; i < 3; i++) {
+            must(kit_write(vault, replica, 5 + i, 5001 + i, &err));
+        }
+        must(far_replica_checkpoint(replica, BLOCKS, "view", &err));
+        far_replica_close(replica);
+    }
+    return 0;
+}
+
+static void a_point_sealed_while_others_are_counted_keeps_what_its_disk_leaves(void **state)
+{
+    (void)state;
+    struct far_fence fence = {.job = 1000};
+    struct far_replica *replica;
+    struct far_point *point;
+    struct far_hash256 root;
+    struct far_verify_result verified;
+    bool sealed = false;
+    make_point(1, 7, 1, 0, 1001, 40);
+    make_point(2, 7, 1, 0, 2001, 40);
+    must(far_vault_forget(vault, 1, &err));
+    reclaim();
+    make_point(4, 7, 3, 0, 4001, 3); /* to be counted */
+    must(far_replica_open(vault, NULL, 2, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err));
+    for (uint64_t i = 0; i < 3; i++) {
+        must(kit_write(vault, replica, 5 + i, 1001 + i, &err)); /* out of the quarantine */
+    }
+    must(far_replica_checkpoint(replica, BLOCKS, "view", &err));
+    must(far_replica_root(replica, &root, &err));
+    far_replica_close(replica);
+    jobs = 1000;
+    kit_manifest(3, 2, BLOCKS * FAR_BLOCK_BYTES, &root, &manifest);
+    struct far_reclaim_order order = {.pass = ++pass, .delete_before = pass};
+    must(far_vault_reclaim(vault, &order, seal_and_go_on, &sealed, &result, &err));
+    assert_true(sealed);
+    reclaim();
+    must(far_point_open_disk(vault, 3, "root", &point, &err));
+    must(far_point_verify(point, NULL, NULL, NULL, &verified, &err));
+    far_point_close(point);
+}
+
+/* A page of the tree that a replica was to go back to cannot be read. */
+static void a_replica_that_cannot_go_back_stays_as_it_was(void **state)
+{
+    (void)state;
+    struct far_fence fence = {.job = 1000};
+    struct far_hash256 root, top, before, after, children[FAR_MAP_FANOUT];
+    struct far_replica *replica;
+    struct far_place place;
+    uint64_t size;
+    char path[4096];
+    make_point(1, 7, 1, 0, 1001, BLOCKS - 1);
+    root = manifest.disks[0].root;
+    make_point(2, 7, 1, 0, 3001, BLOCKS - 1);
+    reclaim();
+    must(far_vault_root_load(vault, NULL, &root, &size, &top, &err));
+    must(far_vault_page(vault, NULL, 1, &top, children, &err));
+    must(far_vault_find(vault, &children[1], &place, &err));
+    far_packs_path(&vault->packs, place.pack, path, sizeof path);
+    far_vault_close(vault);
+    int fd = open(path, O_RDWR);
+    assert_int_equal(pwrite(fd, "damage", 6, (off_t)place.offset + 100), 6);
+    close(fd);
+    open_vault(false, &vault);
+    must(far_replica_open(vault, NULL, 1, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err));
+    must(far_replica_root(replica, &before, &err));
+    assert_int_equal(far_replica_rewind(replica, &root, 300, &err), FAR_CORRUPT);
+    must(far_replica_root(replica, &after, &err));
+    assert_memory_equal(&before, &after, sizeof before);
+    far_replica_close(replica);
+}
+
+/* A row of the index that says nobody needs a record, though a tree has it. */
+static int take_needs(void *arg, struct far_index_txn *txn)
+{
+    struct far_index_row row;
+    int code = far_index_txn_row(txn, arg, &row);
+    row.needs = 0;
+    return code == 0 ? far_index_txn_put_row(txn, arg, &row) : code;
+}
+
+static void counts_that_cannot_be_end_the_pass_at_once_and_are_made_anew(void **state)
+{
+    (void)state;
+    enum { DISKS = 140 }; /* more changes of chains than a ledger gathers */
+    struct far_reclaim_order order = {.pass = 50, .delete_before = 50};
+    struct far_fence fence = {.job = 1000};
+    struct far_replica *replica;
+    struct far_hash256 leaf;
+    must(far_replica_open(vault, NULL, 1, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err));
+    must(kit_write(vault, replica, 0, 1001, &err));
+    must(far_replica_get(replica, 0, &leaf, &err));
+    must(far_replica_checkpoint(replica, BLOCKS, "view", &err));
+    reclaim();
+    must(far_index_write(vault->index, take_needs, &leaf, &err));
+    must(kit_write(vault, replica, 0, 1002, &err));
+    must(far_replica_checkpoint(replica, BLOCKS, "view", &err));
+    far_replica_close(replica);
+    for (uint64_t i = 0; i < DISKS; i++) {
+        make_point(100 + i, 7, 100 + i, 0, 2000, 1);
+    }
+    assert_int_equal(far_vault_reclaim(vault, &order, NULL, NULL, &result, &err), FAR_CORRUPT);
+    assert_int_equal(result.points_uncountable, 0);
+    far_vault_close(vault);
+    open_vault(false, &vault);
+    pass = 100;
+    reclaim();
+    assert_int_equal(result.points_counted, DISKS);
+    reclaim();
+    assert_int_equal(reach_unreachable(vault), 0);
+}
+
+static void write_image(const char *path, uint64_t number)
+{
+    uint8_t block[FAR_BLOCK_BYTES];
+    kit_block(number, block);
+    FILE *file = fopen(path, "w");
+    assert_int_equal(fwrite(block, sizeof block, 1, file), 1);
+    fclose(file);
+}
+
+/* The lost point's tree is what is counted under its number: another one would not be. */
+static void an_import_does_not_take_the_number_of_a_counted_point_that_is_lost(void **state)
+{
+    (void)state;
+    char image[400], path[500];
+    struct far_import_options options = {.image = image, .label = "vm", .disk = "root", .workers = 1};
+    struct far_import_result first, second, third;
+    struct far_point *point;
+    struct far_verify_result verified;
+    snprintf(image, sizeof image, "%s/image", dir);
+    write_image(image, 1001);
+    must(far_vault_import(vault, &options, &first, &err));
+    reclaim();
+    snprintf(path, sizeof path, "%s/points/%llu.manifest", dir, (unsigned long long)first.point_id);
+    assert_int_equal(unlink(path), 0);
+    write_image(image, 2001);
+    must(far_vault_import(vault, &options, &second, &err));
+    assert_int_not_equal(second.point_id, first.point_id);
+    reclaim();
+    assert_int_equal(result.points_lost, 1);
+    write_image(image, 3001);
+    must(far_vault_import(vault, &options, &third, &err));
+    for (int i = 0; i < 3; i++) {
+        reclaim();
+    }
+    must(far_point_open_disk(vault, second.point_id, "root", &point, &err));
+    must(far_point_verify(point, NULL, NULL, NULL, &verified, &err));
+    far_point_close(point);
+}
+
 static void orders_of_passes_are_checked(void **state)
 {
     (void)state;
@@ -282,6 +446,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(plans_take_what_they_alone_need_and_what_they_share, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_a_forgotten_point_alone_needed_is_given_back_after_a_further_pass, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_block_that_is_offered_while_it_is_in_quarantine_stays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_point_sealed_while_others_are_counted_keeps_what_its_disk_leaves, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_replica_that_cannot_go_back_stays_as_it_was, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(counts_that_cannot_be_end_the_pass_at_once_and_are_made_anew, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_import_does_not_take_the_number_of_a_counted_point_that_is_lost, set_up, tear_down),
         cmocka_unit_test_setup_teardown(orders_of_passes_are_checked, set_up, tear_down),
         cmocka_unit_test_setup_teardown(beside_a_reader_no_pack_is_moved_and_its_point_stays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nothing_is_deleted_while_a_point_cannot_be_counted, set_up, tear_down),
