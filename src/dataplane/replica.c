@@ -30,6 +30,7 @@ struct far_replica {
     bool fenced;              /* another handle took over */
     struct far_fence fence;
     struct far_replica_file file; /* as durable */
+    uint64_t rewound_to; /* since then: from this block on the tree is no longer what the frontier says; UINT64_MAX: not rewound */
     uint64_t size_bytes;
     uint64_t blocks;
     unsigned height;
@@ -302,6 +303,7 @@ int far_replica_open(struct far_vault *vault, const struct far_domain *domain, u
     replica->domain = domain;
     replica->disk_id = disk_id;
     replica->fence = *fence;
+    replica->rewound_to = UINT64_MAX;
     far_mutex_init_brief(&replica->lock);
     __atomic_add_fetch(&vault->replicas_open, 1, __ATOMIC_RELAXED);
     pthread_mutex_lock(&vault->replicas_lock);
@@ -565,6 +567,7 @@ static int checkpoint(struct far_replica *replica, uint64_t frontier_blocks, con
     rc = far_replica_file_write(replica->vault, &file, err);
     if (rc == 0) {
         replica->file = file;
+        replica->rewound_to = UINT64_MAX;
     }
     return rc;
 }
@@ -586,7 +589,8 @@ int far_replica_checkpoint(struct far_replica *replica, uint64_t frontier_blocks
 }
 
 /* The tree as it is now, durable as the last checkpoint's: what it says of a frontier stays true, for behind that a resumed job goes
- * back to its base. Where the last checkpoint is of an earlier job, this one's is at its beginning. Under the replica's lock. */
+ * back to its base. Where the tree itself went back since, the frontier goes with it. Where the last checkpoint is of an earlier job,
+ * this one's is at its beginning. Under the replica's lock. */
 static int settle(struct far_replica *replica, struct far_error *err)
 {
     int rc = flush(replica, err);
@@ -596,8 +600,9 @@ static int settle(struct far_replica *replica, struct far_error *err)
     }
     bool ours = replica->file.job == replica->fence.job;
     char freeze_ref[sizeof replica->file.freeze_ref];
+    uint64_t frontier = replica->file.frontier_blocks < replica->rewound_to ? replica->file.frontier_blocks : replica->rewound_to;
     memcpy(freeze_ref, replica->file.freeze_ref, sizeof freeze_ref);
-    return checkpoint(replica, ours ? replica->file.frontier_blocks : 0, ours ? freeze_ref : "", err);
+    return checkpoint(replica, ours ? frontier : 0, ours ? freeze_ref : "", err);
 }
 
 int far_vault_settle_replicas(struct far_vault *vault, struct far_error *err)
@@ -661,6 +666,8 @@ int far_replica_rewind(struct far_replica *replica, const struct far_hash256 *ro
         if (rc != 0) { /* as it was: reclaim may make durable what it finds here (settle) */
             replica->top = ours;
             replica->height = far_map_height(replica->size_bytes);
+        } else {
+            replica->rewound_to = from_block < replica->rewound_to ? from_block : replica->rewound_to;
         }
     }
     pthread_mutex_unlock(&replica->lock);

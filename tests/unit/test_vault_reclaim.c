@@ -308,6 +308,32 @@ static void an_import_does_not_take_the_number_of_a_counted_point_that_is_lost(v
     far_point_close(point);
 }
 
+/* A mark makes the tree durable as it is: a frontier that it went back behind is not true any more. */
+static void a_replica_that_went_back_is_settled_with_the_frontier_it_has(void **state)
+{
+    (void)state;
+    struct far_fence fence = {.job = 1000};
+    struct far_replica_state settled;
+    struct far_replica *replica;
+    must(far_replica_open(vault, NULL, 1, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err));
+    for (uint64_t i = 0; i < 20; i++) {
+        must(kit_write(vault, replica, i, 1001 + i, &err));
+    }
+    must(far_replica_checkpoint(replica, 20, "view", &err));
+    must(far_replica_rewind(replica, NULL, 7, &err));
+    reclaim();
+    must(far_vault_replica_state(vault, 1, &settled, &err));
+    assert_int_equal(settled.frontier_blocks, 7);
+    assert_string_equal(settled.freeze_ref, "view");
+    must(kit_write(vault, replica, 7, 2001, &err));
+    must(far_replica_checkpoint(replica, 8, "view", &err));
+    must(kit_write(vault, replica, 8, 2002, &err));
+    reclaim();
+    must(far_vault_replica_state(vault, 1, &settled, &err));
+    assert_int_equal(settled.frontier_blocks, 8);
+    far_replica_close(replica);
+}
+
 static void orders_of_passes_are_checked(void **state)
 {
     (void)state;
@@ -450,6 +476,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_replica_that_cannot_go_back_stays_as_it_was, set_up, tear_down),
         cmocka_unit_test_setup_teardown(counts_that_cannot_be_end_the_pass_at_once_and_are_made_anew, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_import_does_not_take_the_number_of_a_counted_point_that_is_lost, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_replica_that_went_back_is_settled_with_the_frontier_it_has, set_up, tear_down),
         cmocka_unit_test_setup_teardown(orders_of_passes_are_checked, set_up, tear_down),
         cmocka_unit_test_setup_teardown(beside_a_reader_no_pack_is_moved_and_its_point_stays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nothing_is_deleted_while_a_point_cannot_be_counted, set_up, tear_down),
