@@ -24,7 +24,7 @@
 #include "dataplane/vault.h"
 
 struct far_reclaim_order {
-    uint64_t pass;          /* above that of every earlier pass; FAR_CONFLICT otherwise */
+    uint64_t pass;          /* above that of every earlier pass, or the last one's once more; FAR_CONFLICT otherwise */
     uint64_t delete_before; /* delete what passes before this one quarantined; at most `pass`; 0: nothing */
     bool secure;            /* overwrite what is deleted before its room is given back: for file systems and disks that write in place */
     uint32_t move_percent;  /* a pack of which at least so much is dead has its living records moved; 0 = 50, above 100 = never */

@@ -334,6 +334,30 @@ static void a_replica_that_went_back_is_settled_with_the_frontier_it_has(void **
     far_replica_close(replica);
 }
 
+static int end_at_once(void *arg, const struct far_reclaim_progress *progress)
+{
+    return strcmp(progress->phase, arg) == 0;
+}
+
+/* Its order comes again, to the next attempt: whoever waits for the pass relies on all of it. */
+static void a_pass_that_was_ended_is_done_once_more(void **state)
+{
+    (void)state;
+    char mark[] = "mark", delete[] = "delete";
+    make_point(1, 7, 1, 0, 1001, 40);
+    make_point(2, 7, 1, 0, 2001, 40);
+    reclaim();
+    must(far_vault_forget(vault, 1, &err));
+    struct far_reclaim_order order = {.pass = 10};
+    assert_int_equal(far_vault_reclaim(vault, &order, end_at_once, mark, &result, &err), FAR_CANCELED);
+    must(far_vault_reclaim(vault, &order, NULL, NULL, &result, &err));
+    assert_int_equal(result.points_released, 1);
+    order = (struct far_reclaim_order){.pass = 20, .delete_before = 11, .batch_max = 16};
+    assert_int_equal(far_vault_reclaim(vault, &order, end_at_once, delete, &result, &err), FAR_CANCELED);
+    must(far_vault_reclaim(vault, &order, NULL, NULL, &result, &err));
+    assert_int_equal(reach_unreachable(vault), 0);
+}
+
 static void orders_of_passes_are_checked(void **state)
 {
     (void)state;
@@ -477,6 +501,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(counts_that_cannot_be_end_the_pass_at_once_and_are_made_anew, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_import_does_not_take_the_number_of_a_counted_point_that_is_lost, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_replica_that_went_back_is_settled_with_the_frontier_it_has, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_pass_that_was_ended_is_done_once_more, set_up, tear_down),
         cmocka_unit_test_setup_teardown(orders_of_passes_are_checked, set_up, tear_down),
         cmocka_unit_test_setup_teardown(beside_a_reader_no_pack_is_moved_and_its_point_stays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nothing_is_deleted_while_a_point_cannot_be_counted, set_up, tear_down),
