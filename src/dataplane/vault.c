@@ -217,11 +217,20 @@ int far_vault_check_writable(struct far_vault *vault, struct far_error *err)
 }
 
 /* Under lock: append and remember, unless it came meanwhile. */
-static int append_locked(struct far_vault *vault, const struct far_record *record, const void *stored,
+static int append_locked(struct far_vault *vault, const struct far_record *record, const void *stored, uint64_t commits,
                          struct far_error *err)
 {
     struct far_place place;
-    if (find_waiting(vault, &record->id, &place) && !is_damaged(vault, place)) {
+    struct far_index_row row = {0};
+    /* The index was asked when there were so many commits: a later one may have brought it. */
+    if (vault->commits != commits) {
+        int asked = far_index_look(vault->index, &record->id, 1, &row, err);
+        if (asked != 0) {
+            return asked;
+        }
+    }
+    bool came = row.place.pack != 0 && !is_damaged(vault, row.place) && row.needs == 0 && row.since == 0;
+    if (came || (find_waiting(vault, &record->id, &place) && !is_damaged(vault, place))) {
         vault->stats.blocks_known += record->type == FAR_RECORD_BLOCK;
         return 0;
     }
@@ -250,7 +259,7 @@ static int make_room(struct far_vault *vault, struct far_error *err)
 
 /* One record that is not there yet, encrypted; record->stored_len is of the plain bytes. */
 static int store_sealed(struct far_vault *vault, const struct far_domain *domain, struct far_record *record, const void *plain,
-                        struct far_error *err)
+                        uint64_t commits, struct far_error *err)
 {
     uint8_t *stored = far_domain_scratch();
     if (stored == NULL) {
@@ -266,20 +275,20 @@ static int store_sealed(struct far_vault *vault, const struct far_domain *domain
     record->sum = far_hash64(stored, record->stored_len);
     pthread_mutex_lock(&vault->lock);
     rc = make_room(vault, err);
-    rc = rc == 0 ? append_locked(vault, record, stored, err) : rc;
+    rc = rc == 0 ? append_locked(vault, record, stored, commits, err) : rc;
     pthread_mutex_unlock(&vault->lock);
     return rc;
 }
 
 /* In a keyed domain: each is encrypted outside the lock, and appended while it is still in the cache. */
 static int store_keyed(struct far_vault *vault, const struct far_domain *domain, struct far_record *records,
-                       const void *const *stored, const bool *known, size_t count, struct far_error *err)
+                       const void *const *stored, const bool *known, size_t count, uint64_t commits, struct far_error *err)
 {
     uint64_t blocks_known = 0;
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < count; i++) {
         blocks_known += known[i] && records[i].type == FAR_RECORD_BLOCK;
-        rc = known[i] ? 0 : store_sealed(vault, domain, &records[i], stored[i], err);
+        rc = known[i] ? 0 : store_sealed(vault, domain, &records[i], stored[i], commits, err);
     }
     pthread_mutex_lock(&vault->lock);
     vault->stats.blocks_known += blocks_known;
@@ -298,12 +307,15 @@ static int store_batch(struct far_vault *vault, const struct far_domain *domain,
         far_domain_id(domain, &records[i].id, &ids[i]);
         records[i].id = ids[i];
     }
+    pthread_mutex_lock(&vault->lock);
+    uint64_t commits = vault->commits;
+    pthread_mutex_unlock(&vault->lock);
     int rc = has_batch(vault, ids, count, known, err);
     for (size_t i = 0; rc == 0 && i < count; i++) {
         known[i] = known[i] || zero[i];
     }
     if (rc == 0 && domain != NULL) {
-        return store_keyed(vault, domain, records, stored, known, count, err);
+        return store_keyed(vault, domain, records, stored, known, count, commits, err);
     }
     for (size_t i = 0; rc == 0 && i < count; i++) {
         records[i].sum = known[i] ? 0 : far_hash64(stored[i], records[i].stored_len);
@@ -317,7 +329,7 @@ static int store_batch(struct far_vault *vault, const struct far_domain *domain,
         if (rc == 0 && known[i]) {
             vault->stats.blocks_known += records[i].type == FAR_RECORD_BLOCK;
         } else if (rc == 0) {
-            rc = append_locked(vault, &records[i], stored[i], err);
+            rc = append_locked(vault, &records[i], stored[i], commits, err);
         }
     }
     pthread_mutex_unlock(&vault->lock);
@@ -495,6 +507,7 @@ int far_vault_sync(struct far_vault *vault, struct far_error *err)
         if (rc == 0) {
             pthread_mutex_lock(&vault->lock);
             waiting_clear(&vault->committing);
+            vault->commits++;
             pthread_mutex_unlock(&vault->lock);
         }
     }

@@ -531,6 +531,14 @@ static int begin_reading(struct far_index *index, MDB_txn **ret_txn)
 {
     pthread_rwlock_rdlock(&index->growing);
     int code = mdb_txn_begin(index->env, NULL, MDB_RDONLY, ret_txn);
+    if (code == MDB_MAP_RESIZED) { /* another process writes, and let it grow */
+        pthread_rwlock_unlock(&index->growing);
+        pthread_rwlock_wrlock(&index->growing);
+        code = mdb_env_set_mapsize(index->env, 0);
+        pthread_rwlock_unlock(&index->growing);
+        pthread_rwlock_rdlock(&index->growing);
+        code = code == 0 ? mdb_txn_begin(index->env, NULL, MDB_RDONLY, ret_txn) : code;
+    }
     if (code != 0) {
         pthread_rwlock_unlock(&index->growing);
     }

@@ -441,7 +441,12 @@ static int read_walk(struct far_ledger *ledger, struct far_error *err)
     walk->to = far_get_le64(bytes + 32);
     tree_decode(bytes + 40, &walk->tree);
     ledger->walk_noted = true;
-    if (find_domain(ledger, walk->chain.domain, err) != 0) { /* nobody can end it */
+    int found = find_domain(ledger, walk->chain.domain, err);
+    if (found == FAR_CONFLICT) { /* destroyed meanwhile: what its records are needed for does not matter any more */
+        walk->runs = false;
+        return far_ledger_commit(ledger, err);
+    }
+    if (found != 0) { /* nobody can end it */
         return give_up(ledger, err);
     }
     rc = run_walk(ledger, err);

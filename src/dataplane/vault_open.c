@@ -1,7 +1,8 @@
 /* Opening a vault and making a new one; see vault.h. Repair of the packs is in vault_repair.c.
  *
- * Read-only: no lock is taken, nothing is repaired. The index is used if no process writes and it is complete; else one
- * is made from the packs in a temporary folder. */
+ * Read-only: no lock is kept, nothing is repaired. The index is used if no process writes when it is opened and it is complete; else
+ * one is made from the packs in a temporary folder. Who comes to write afterwards may let it grow, or make it anew: the old one holds
+ * for what the reader opened. */
 #define _GNU_SOURCE
 #include "dataplane/vault_ledger.h"
 
@@ -342,6 +343,10 @@ int far_vault_open(const char *dir, const struct far_vault_options *options, str
     rc = open_files(vault, options, err);
     if (rc == 0) {
         rc = open_parts(vault, options, err);
+    }
+    if (vault->read_only && vault->lock_fd >= 0) { /* the index is open, and a writer may come now: it moves no pack meanwhile */
+        close(vault->lock_fd);
+        vault->lock_fd = -1;
     }
     if (rc != 0) {
         vault->broken = true; /* nothing to make durable */

@@ -67,6 +67,7 @@ struct far_vault {
     struct far_packs packs;
     struct far_waiting waiting;    /* put since the last sync began */
     struct far_waiting committing; /* on their way into the index */
+    uint64_t commits; /* of names into the index, since open */
     struct far_place committing_end;
     struct far_place durable; /* everything before it is on the disk */
     bool broken;              /* a sync failed: what was written may be gone */

@@ -411,6 +411,33 @@ static void beside_a_reader_no_pack_is_moved_and_its_point_stays(void **state)
     assert_int_equal(reach_unreachable(vault), 0);
 }
 
+/* A point that is read over weeks keeps no node from starting; what it writes and gives back meanwhile changes nothing for the reader. */
+static void whoever_comes_to_write_beside_a_reader_can(void **state)
+{
+    (void)state;
+    struct far_vault *reader;
+    struct far_point *point;
+    struct far_verify_result verified;
+    make_point(1, 7, 1, 0, 1001, 60);
+    make_point(2, 7, 1, 0, 2001, 50);
+    far_vault_close(vault);
+    open_vault(true, &reader);
+    must(far_point_open_disk(reader, 1, "root", &point, &err));
+    open_vault(false, &vault);
+    must(far_vault_forget(vault, 1, &err));
+    must(far_vault_forget(vault, 2, &err));
+    for (uint64_t i = 0; i < 6; i++) {
+        make_point(10 + i, 7, 1, 0, 10000 + 1000 * i, 100);
+        reclaim();
+    }
+    must(far_point_verify(point, NULL, NULL, NULL, &verified, &err));
+    far_point_close(point);
+    far_vault_close(reader);
+    reclaim();
+    reclaim();
+    assert_int_equal(reach_unreachable(vault), 0);
+}
+
 /* Until it is known again what a point needs, nothing goes. */
 static void nothing_is_deleted_while_a_point_cannot_be_counted(void **state)
 {
@@ -504,6 +531,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_pass_that_was_ended_is_done_once_more, set_up, tear_down),
         cmocka_unit_test_setup_teardown(orders_of_passes_are_checked, set_up, tear_down),
         cmocka_unit_test_setup_teardown(beside_a_reader_no_pack_is_moved_and_its_point_stays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(whoever_comes_to_write_beside_a_reader_can, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nothing_is_deleted_while_a_point_cannot_be_counted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_locked_domain_keeps_its_own_and_a_destroyed_one_nothing, set_up, tear_down),
     };
