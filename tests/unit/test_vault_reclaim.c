@@ -189,7 +189,8 @@ static void a_point_sealed_while_others_are_counted_keeps_what_its_disk_leaves(v
     far_replica_close(replica);
     jobs = 1000;
     kit_manifest(3, 2, BLOCKS * FAR_BLOCK_BYTES, &root, &manifest);
-    struct far_reclaim_order order = {.pass = ++pass, .delete_before = pass};
+    pass++;
+    struct far_reclaim_order order = {.pass = pass, .delete_before = pass};
     must(far_vault_reclaim(vault, &order, seal_and_go_on, &sealed, &result, &err));
     assert_true(sealed);
     reclaim();
