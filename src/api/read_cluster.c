@@ -271,9 +271,9 @@ void far_api_ready(struct far_api_request *request)
 {
     struct far_log_status status;
     request->api->hooks.status(request->api->arg, &status);
-    if (status.leader_id == 0 || status.stale) {
+    if (status.leader_id == 0 || status.stale || status.safe_index != 0) {
         struct far_error err;
-        far_fail(&err, FAR_BUSY, "this server knows no leader, or lags behind it");
+        far_fail(&err, FAR_BUSY, status.safe_index != 0 ? "this server is in safe mode" : "this server knows no leader, or lags behind it");
         far_api_problem(request, 0, &err);
         return;
     }
