@@ -77,6 +77,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/vault_ledger_walk.c \
 	src/dataplane/vault_quarantine.c \
 	src/dataplane/vault_space.c \
+	src/dataplane/vault_verify.c \
 	src/dataplane/vault_reclaim.c src/dataplane/vault_reclaim_private.h \
 	src/dataplane/vault_index.c src/dataplane/vault_index.h src/dataplane/vault_index_check.c \
 	src/dataplane/vault_key.c \

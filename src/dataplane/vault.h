@@ -211,8 +211,9 @@ struct far_verify_result {
     uint64_t blocks_damaged; /* blocks of the disk that cannot be given back */
     struct far_hash256 root; /* computed anew from the blocks; all zero bytes if any is damaged */
 };
-/* Reads every block, SHA-256 against its leaf, and the tree up to the root. damage (may be NULL) is told each damaged
- * place; progress (may be NULL) is called now and then and cancels with a result other than 0 (FAR_CANCELED).
+/* Reads every block, SHA-256 against its leaf, and the tree up to the root, by all processors (a thread each, 1 MiB each). damage (may be
+ * NULL) is told each damaged place, in the order of the disk; progress (may be NULL) is called now and then and cancels with a result
+ * other than 0 (FAR_CANCELED); both by the caller's thread.
  * FAR_CORRUPT: something is damaged, *ret_result is filled all the same. */
 int far_point_verify(struct far_point *point, void (*damage)(void *arg, const struct far_point_damage *damage),
                      int (*progress)(void *arg, uint64_t blocks_done, uint64_t blocks), void *arg,

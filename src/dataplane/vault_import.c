@@ -21,7 +21,7 @@
 
 #include <linux/fs.h>
 
-enum { BATCH = 16, WORKERS_MAX = 8, SAMPLE_BYTES = 4096, PROGRESS_BLOCKS = 1024 };
+enum { BATCH = 16, SAMPLE_BYTES = 4096, PROGRESS_BLOCKS = 1024 };
 
 struct import {
     struct far_vault *vault;
@@ -39,7 +39,6 @@ struct import {
 
 struct worker {
     struct import *import;
-    pthread_t thread;
     int fd;
     uint8_t *blocks; /* BATCH of them */
     uint8_t *stored; /* compressed ones */
@@ -202,12 +201,11 @@ static int tell(struct import *import, uint64_t blocks, struct far_error *err)
     return ends == 0 ? 0 : far_fail(err, FAR_CANCELED, "the import of '%s' was canceled", options->image);
 }
 
-static void *worker_main(void *arg)
+static void work(void *arg, size_t which)
 {
-    struct worker *worker = arg;
+    struct worker *worker = (struct worker *)arg + which;
     struct import *import = worker->import;
     struct batch batch;
-    far_thread_name("import");
     while (!has_failed(import)) {
         struct far_error error = {0};
         batch.first = atomic_fetch_add(&import->next, BATCH);
@@ -221,7 +219,6 @@ static void *worker_main(void *arg)
             fail_of(import, rc, &error);
         }
     }
-    return NULL;
 }
 
 static int prepare(struct worker *worker, struct import *import, struct far_error *err)
@@ -248,28 +245,19 @@ static void release(struct worker *worker)
     ZSTD_freeCCtx(worker->zstd);
 }
 
-/* The caller is one of the workers. */
 static int run_workers(struct import *import, struct far_error *err)
 {
-    struct worker workers[WORKERS_MAX];
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t wanted = import->options->workers != 0 ? import->options->workers : processors < 1 ? 1 : (size_t)processors;
-    size_t ready = 0, started = 1;
+    struct worker workers[FAR_SIDE_BY_SIDE_MAX];
+    size_t wanted = import->options->workers != 0 ? import->options->workers : far_thread_processors();
+    size_t ready = 0;
     int rc = 0;
-    wanted = wanted < WORKERS_MAX ? wanted : WORKERS_MAX;
+    wanted = wanted < FAR_SIDE_BY_SIDE_MAX ? wanted : FAR_SIDE_BY_SIDE_MAX;
     for (; rc == 0 && ready < wanted; ready++) {
         workers[ready] = (struct worker){.fd = -1};
         rc = prepare(&workers[ready], import, err);
     }
-    while (rc == 0 && started < ready &&
-           pthread_create(&workers[started].thread, NULL, worker_main, &workers[started]) == 0) {
-        started++;
-    }
     if (rc == 0) {
-        worker_main(&workers[0]);
-    }
-    for (size_t i = 1; rc == 0 && i < started; i++) {
-        pthread_join(workers[i].thread, NULL);
+        far_thread_side_by_side("import", ready, work, workers);
     }
     for (size_t i = 0; i < ready; i++) {
         release(&workers[i]);

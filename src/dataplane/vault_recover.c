@@ -6,6 +6,7 @@
  * threads as there are processors. */
 #define _GNU_SOURCE
 #include "base/file.h"
+#include "base/thread.h"
 #include "dataplane/leaf_lanes.h"
 #include "dataplane/vault_private.h"
 
@@ -20,13 +21,12 @@
 
 #include <linux/fs.h>
 
-enum { BATCH_BLOCKS = 16, WINDOW_BLOCKS = 64 * BATCH_BLOCKS, ALIGNMENT = 4096, WORKERS_MAX = 8 };
+enum { BATCH_BLOCKS = 16, WINDOW_BLOCKS = 64 * BATCH_BLOCKS, ALIGNMENT = 4096 };
 
 struct recover;
 
 struct worker {
     struct recover *recover;
-    pthread_t thread;
     uint8_t *buffer; /* BATCH_BLOCKS blocks, aligned */
 };
 
@@ -38,7 +38,7 @@ struct recover {
     bool created; /* by us: ours to remove */
     int fd;
     int prove_fd;
-    struct worker workers[WORKERS_MAX];
+    struct worker workers[FAR_SIDE_BY_SIDE_MAX];
     size_t worker_count;
 
     /* one window */
@@ -102,14 +102,14 @@ static int open_target(struct recover *recover, struct far_error *err)
 
 /* ---- pieces, side by side ---- */
 
-static void *worker_main(void *arg)
+static void work(void *arg, size_t which)
 {
-    struct worker *worker = arg;
-    struct recover *recover = worker->recover;
+    struct recover *recover = arg;
+    struct worker *worker = &recover->workers[which];
     for (;;) {
         uint64_t first = atomic_fetch_add(&recover->next_block, BATCH_BLOCKS);
         if (first >= recover->window_end) {
-            return NULL;
+            return;
         }
         uint64_t rest = recover->window_end - first;
         struct far_error error;
@@ -126,21 +126,12 @@ static void *worker_main(void *arg)
     }
 }
 
-/* This thread is one of them; if no other can be started, the only one. */
 static int do_window(struct recover *recover, uint64_t first, uint64_t end, struct far_error *err)
 {
-    size_t started = 1;
     recover->window_first = first;
     recover->window_end = end;
     atomic_store(&recover->next_block, first);
-    while (started < recover->worker_count &&
-           pthread_create(&recover->workers[started].thread, NULL, worker_main, &recover->workers[started]) == 0) {
-        started++;
-    }
-    worker_main(&recover->workers[0]);
-    for (size_t i = 1; i < started; i++) {
-        pthread_join(recover->workers[i].thread, NULL);
-    }
+    far_thread_side_by_side("recover", recover->worker_count, work, recover);
     if (recover->rc != 0 && err != NULL) {
         *err = recover->error;
     }
@@ -327,8 +318,7 @@ static int recover_to(struct recover *recover, struct far_hash256 *ret_root, str
 
 static int make_workers(struct recover *recover, struct far_error *err)
 {
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t wanted = processors < 1 ? 1 : processors > WORKERS_MAX ? WORKERS_MAX : (size_t)processors;
+    size_t wanted = far_thread_processors();
     for (size_t i = 0; i < wanted; i++) {
         struct worker *worker = &recover->workers[i];
         worker->recover = recover;

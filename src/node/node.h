@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 int far_node_join(int argc, char **argv);
@@ -28,6 +29,13 @@ int far_vault_heal_cli(int argc, char **argv, struct far_error *err);
 /* vault_export.c */
 int far_vault_diff_cli(int argc, char **argv, bool pages, bool json, struct far_error *err);
 int far_vault_export_cli(int argc, char **argv, struct far_error *err);
+/* The first count options of names were given; FAR_INVALID names the first that was not. */
+int far_vault_cli_need(const char *const *names, const char *const *values, size_t count, struct far_error *err);
+enum far_vault_use { FAR_VAULT_READ, FAR_VAULT_WRITE, FAR_VAULT_MAKE };
+/* Opens a vault and unlocks its domains with the key in a file (NULL: none). */
+struct far_vault;
+int far_vault_cli_open(const char *dir, enum far_vault_use use, const char *recovery_key_file, struct far_vault **ret_vault,
+                       struct far_error *err);
 /* vault_keep.c */
 int far_vault_import_cli(int argc, char **argv, struct far_error *err);
 int far_vault_forget_cli(int argc, char **argv, struct far_error *err);

@@ -22,30 +22,6 @@ static bool is_terminal(void)
     return isatty(STDERR_FILENO) == 1;
 }
 
-static int check_needed(const char *const *names, const char *const *values, size_t count, struct far_error *err)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (values[i] == NULL) {
-            return far_fail(err, FAR_INVALID, "%s is missing", names[i]);
-        }
-    }
-    return 0;
-}
-
-static int open_one(const char *dir, const struct far_vault_options *options, const char *recovery_key_file,
-                    struct far_vault **ret_vault, struct far_error *err)
-{
-    struct far_vault *vault = NULL;
-    int rc = far_vault_open(dir, options, &vault, err);
-    rc = rc == 0 ? far_vault_unlock_from(vault, recovery_key_file, err) : rc;
-    if (rc != 0) {
-        far_vault_close(vault);
-        return rc;
-    }
-    *ret_vault = vault;
-    return 0;
-}
-
 static int check_apart(const char *a, const char *b, struct far_error *err)
 {
     struct stat first, second;
@@ -162,17 +138,16 @@ static int copy_points(struct far_vault *source, struct far_vault *target, const
 int far_vault_copy_cli(int argc, char **argv, struct far_error *err)
 {
     static const char *const names[] = {"--vault", "--to", "--point", "--recovery-key", NULL};
-    static const struct far_vault_options reading = {.read_only = true}, writing = {.create = true};
     const char *values[4];
     struct far_vault *source = NULL, *target = NULL;
     struct points points = {0};
     struct far_manifest *manifest = malloc(sizeof *manifest);
     int rc = manifest != NULL ? far_node_options(argc, argv, names, values, err) : far_fail(err, FAR_LIMIT, "no memory");
-    rc = rc == 0 ? check_needed(names, values, 3, err) : rc;
+    rc = rc == 0 ? far_vault_cli_need(names, values, 3, err) : rc;
     rc = rc == 0 ? check_apart(values[0], values[1], err) : rc;
-    rc = rc == 0 ? open_one(values[0], &reading, values[3], &source, err) : rc;
+    rc = rc == 0 ? far_vault_cli_open(values[0], FAR_VAULT_READ, values[3], &source, err) : rc;
     rc = rc == 0 ? read_points(source, values[2], &points, manifest, err) : rc;
-    rc = rc == 0 ? open_one(values[1], &writing, values[3], &target, err) : rc;
+    rc = rc == 0 ? far_vault_cli_open(values[1], FAR_VAULT_MAKE, values[3], &target, err) : rc;
     rc = rc == 0 ? copy_points(source, target, &points, err) : rc;
     if (rc == 0 && points.damaged > 0) {
         rc = far_fail(err, FAR_CORRUPT, "%" PRIu64 " manifests are damaged, their points were not copied", points.damaged);
@@ -289,16 +264,15 @@ static int repair_points(struct repair *repair, const struct points *points, str
 int far_vault_heal_cli(int argc, char **argv, struct far_error *err)
 {
     static const char *const names[] = {"--vault", "--from", "--point", "--recovery-key", NULL};
-    static const struct far_vault_options reading = {.read_only = true};
     const char *values[4];
     struct repair repair = {0};
     struct points points = {0};
     struct far_manifest *manifest = malloc(sizeof *manifest);
     int rc = manifest != NULL ? far_node_options(argc, argv, names, values, err) : far_fail(err, FAR_LIMIT, "no memory");
-    rc = rc == 0 ? check_needed(names, values, 2, err) : rc;
+    rc = rc == 0 ? far_vault_cli_need(names, values, 2, err) : rc;
     rc = rc == 0 ? check_apart(values[0], values[1], err) : rc;
-    rc = rc == 0 ? open_one(values[1], &reading, values[3], &repair.other, err) : rc;
-    rc = rc == 0 ? open_one(values[0], NULL, values[3], &repair.vault, err) : rc;
+    rc = rc == 0 ? far_vault_cli_open(values[1], FAR_VAULT_READ, values[3], &repair.other, err) : rc;
+    rc = rc == 0 ? far_vault_cli_open(values[0], FAR_VAULT_WRITE, values[3], &repair.vault, err) : rc;
     rc = rc == 0 ? read_points(repair.vault, values[2], &points, manifest, err) : rc;
     rc = rc == 0 ? repair_points(&repair, &points, manifest, err) : rc;
     far_vault_close(repair.vault);

@@ -82,7 +82,7 @@ int far_vault_parse_point(const char *text, uint64_t *ret_point, struct far_erro
     return 0;
 }
 
-static int require(const char *const *names, const char *const *values, size_t count, struct far_error *err)
+int far_vault_cli_need(const char *const *names, const char *const *values, size_t count, struct far_error *err)
 {
     for (size_t i = 0; i < count; i++) {
         if (values[i] == NULL) {
@@ -92,9 +92,10 @@ static int require(const char *const *names, const char *const *values, size_t c
     return 0;
 }
 
-static int open_vault(const char *dir, const char *recovery_key_file, struct far_vault **ret_vault, struct far_error *err)
+int far_vault_cli_open(const char *dir, enum far_vault_use use, const char *recovery_key_file, struct far_vault **ret_vault,
+                       struct far_error *err)
 {
-    struct far_vault_options options = {.read_only = true};
+    const struct far_vault_options options = {.read_only = use == FAR_VAULT_READ, .create = use == FAR_VAULT_MAKE};
     struct far_vault *vault = NULL;
     int rc = far_vault_open(dir, &options, &vault, err);
     rc = rc == 0 ? far_vault_unlock_from(vault, recovery_key_file, err) : rc;
@@ -162,10 +163,10 @@ static int list(int argc, char **argv)
     struct far_vault *vault = NULL;
     struct listing listing = {0};
     take_flag(&argc, argv, "--offline");
-    if (far_node_options(argc, argv, names, values, &err) != 0 || require(names, values, 1, &err) != 0) {
+    if (far_node_options(argc, argv, names, values, &err) != 0 || far_vault_cli_need(names, values, 1, &err) != 0) {
         return fail_usage(&err);
     }
-    int rc = open_vault(values[0], values[1], &vault, &err);
+    int rc = far_vault_cli_open(values[0], FAR_VAULT_READ, values[1], &vault, &err);
     if (rc == 0) {
         print_domains(vault);
         printf("%-8s %-20s %-12s %-12s %-12s %-12s %14s  %-16s\n", "POINT", "FROZEN AT", "SITE", "PLAN", "WORKLOAD",
@@ -219,7 +220,8 @@ static void warn_if_fuzzy(const char *dir, uint64_t point_id)
 {
     struct far_vault *vault = NULL;
     struct far_manifest *manifest = malloc(sizeof *manifest);
-    if (manifest != NULL && open_vault(dir, NULL, &vault, NULL) == 0 && far_vault_point(vault, point_id, manifest, NULL) == 0 &&
+    if (manifest != NULL && far_vault_cli_open(dir, FAR_VAULT_READ, NULL, &vault, NULL) == 0 &&
+        far_vault_point(vault, point_id, manifest, NULL) == 0 &&
         manifest->fuzzy) {
         fprintf(stderr,
                 "farshore-node: point %" PRIu64 " is fuzzy: the disk was not frozen while it was read, its blocks may be "
@@ -242,7 +244,7 @@ static int recover(int argc, char **argv)
     struct far_recover_options options = {.progress = draw_recovery, .arg = &bar};
     take_flag(&argc, argv, "--offline"); /* there is no other way here; it is said for clarity */
     options.overwrite_device = take_flag(&argc, argv, "--overwrite-device");
-    if (far_node_options(argc, argv, names, values, &err) != 0 || require(names, values, 4, &err) != 0 ||
+    if (far_node_options(argc, argv, names, values, &err) != 0 || far_vault_cli_need(names, values, 4, &err) != 0 ||
         far_vault_parse_point(values[1], &point, &err) != 0) {
         return fail_usage(&err);
     }
@@ -310,7 +312,7 @@ static int verify_point(const char *dir, const char *recovery_key_file, uint64_t
 {
     struct far_vault *vault = NULL;
     struct far_error other;
-    int rc = open_vault(dir, recovery_key_file, &vault, err);
+    int rc = far_vault_cli_open(dir, FAR_VAULT_READ, recovery_key_file, &vault, err);
     if (rc == 0 && since != 0) {
         rc = far_vault_point(vault, since, manifest, err); /* it must be there */
     }
@@ -338,7 +340,7 @@ static int verify(int argc, char **argv)
     uint64_t point, since = 0;
     struct far_error err;
     take_flag(&argc, argv, "--offline");
-    if (far_node_options(argc, argv, names, values, &err) != 0 || require(names, values, 2, &err) != 0 ||
+    if (far_node_options(argc, argv, names, values, &err) != 0 || far_vault_cli_need(names, values, 2, &err) != 0 ||
         far_vault_parse_point(values[1], &point, &err) != 0 || (values[3] != NULL && far_vault_parse_point(values[3], &since, &err) != 0)) {
         return fail_usage(&err);
     }
@@ -358,7 +360,7 @@ static int rekey(int argc, char **argv)
     struct far_vault *vault = NULL;
     size_t count = 0;
     take_flag(&argc, argv, "--offline");
-    if (far_node_options(argc, argv, names, values, &err) != 0 || require(names, values, 2, &err) != 0) {
+    if (far_node_options(argc, argv, names, values, &err) != 0 || far_vault_cli_need(names, values, 2, &err) != 0) {
         return fail_usage(&err);
     }
     int rc = far_vault_open(values[0], NULL, &vault, &err);
@@ -427,7 +429,7 @@ static int confirm_time(int argc, char **argv)
     char now[FAR_DATE_MAX];
     struct far_vault_time time;
     struct far_error err;
-    if (far_node_options(argc, argv, names, values, &err) != 0 || require(names, values, 1, &err) != 0) {
+    if (far_node_options(argc, argv, names, values, &err) != 0 || far_vault_cli_need(names, values, 1, &err) != 0) {
         return fail_usage(&err);
     }
     if (far_vault_time_confirm(values[0], &time, &err) != 0) {

@@ -16,30 +16,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static int check_needed(const char *const *names, const char *const *values, size_t count, struct far_error *err)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (values[i] == NULL) {
-            return far_fail(err, FAR_INVALID, "%s is missing", names[i]);
-        }
-    }
-    return 0;
-}
-
-static int open_to_read(const char *dir, const char *recovery_key_file, struct far_vault **ret_vault, struct far_error *err)
-{
-    static const struct far_vault_options options = {.read_only = true};
-    struct far_vault *vault = NULL;
-    int rc = far_vault_open(dir, &options, &vault, err);
-    rc = rc == 0 ? far_vault_unlock_from(vault, recovery_key_file, err) : rc;
-    if (rc != 0) {
-        far_vault_close(vault);
-        return rc;
-    }
-    *ret_vault = vault;
-    return 0;
-}
-
 /* ---- diff ---- */
 
 enum { PAGE_BYTES = 4096 };
@@ -135,10 +111,10 @@ int far_vault_diff_cli(int argc, char **argv, bool pages, bool json, struct far_
     struct far_point *first = NULL, *second = NULL;
     struct diff diff = {.pages = pages, .json = json};
     int rc = far_node_options(argc, argv, names, values, err);
-    rc = rc == 0 ? check_needed(names, values, 4, err) : rc;
+    rc = rc == 0 ? far_vault_cli_need(names, values, 4, err) : rc;
     rc = rc == 0 ? far_vault_parse_point(values[1], &first_id, err) : rc;
     rc = rc == 0 ? far_vault_parse_point(values[2], &second_id, err) : rc;
-    rc = rc == 0 ? open_to_read(values[0], values[4], &diff.vault, err) : rc;
+    rc = rc == 0 ? far_vault_cli_open(values[0], FAR_VAULT_READ, values[4], &diff.vault, err) : rc;
     rc = rc == 0 ? far_point_open_disk(diff.vault, first_id, values[3], &first, err) : rc;
     rc = rc == 0 ? far_point_open_disk(diff.vault, second_id, values[3], &second, err) : rc;
     diff.before_block = malloc(FAR_BLOCK_BYTES);
@@ -226,7 +202,7 @@ int far_vault_export_cli(int argc, char **argv, struct far_error *err)
     const char *values[6];
     uint64_t point = 0;
     int rc = far_node_options(argc, argv, names, values, err);
-    rc = rc == 0 ? check_needed(names, values, 5, err) : rc;
+    rc = rc == 0 ? far_vault_cli_need(names, values, 5, err) : rc;
     rc = rc == 0 ? far_vault_parse_point(values[1], &point, err) : rc;
     bool raw = rc == 0 && strcmp(values[3], "raw") == 0;
     if (rc == 0 && !raw && strcmp(values[3], "qcow2") != 0) {

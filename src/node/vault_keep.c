@@ -19,31 +19,6 @@ static bool is_terminal(void)
     return isatty(STDERR_FILENO) == 1;
 }
 
-static int open_to_write(const char *dir, bool create, const char *recovery_key_file, struct far_vault **ret_vault,
-                         struct far_error *err)
-{
-    const struct far_vault_options options = {.create = create};
-    struct far_vault *vault = NULL;
-    int rc = far_vault_open(dir, &options, &vault, err);
-    rc = rc == 0 ? far_vault_unlock_from(vault, recovery_key_file, err) : rc;
-    if (rc != 0) {
-        far_vault_close(vault);
-        return rc;
-    }
-    *ret_vault = vault;
-    return 0;
-}
-
-static int check_needed(const char *const *names, const char *const *values, size_t count, struct far_error *err)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (values[i] == NULL) {
-            return far_fail(err, FAR_INVALID, "%s is missing", names[i]);
-        }
-    }
-    return 0;
-}
-
 /* ---- import ---- */
 
 static int find_domain(struct far_vault *vault, const char *name, const struct far_domain **ret_domain, struct far_error *err)
@@ -88,12 +63,12 @@ int far_vault_import_cli(int argc, char **argv, struct far_error *err)
     struct far_import_result result;
     struct far_vault *vault = NULL;
     int rc = far_node_options(argc, argv, names, values, err);
-    rc = rc == 0 ? check_needed(names, values, 3, err) : rc;
+    rc = rc == 0 ? far_vault_cli_need(names, values, 3, err) : rc;
     rc = rc == 0 ? read_level(values[4], &options.level, err) : rc;
     options.image = values[1];
     options.label = values[2];
     options.disk = rc == 0 && values[3] != NULL ? values[3] : "disk0";
-    rc = rc == 0 ? open_to_write(values[0], true, values[6], &vault, err) : rc;
+    rc = rc == 0 ? far_vault_cli_open(values[0], FAR_VAULT_MAKE, values[6], &vault, err) : rc;
     rc = rc == 0 && values[5] != NULL ? find_domain(vault, values[5], &options.domain, err) : rc;
     rc = rc == 0 ? far_vault_import(vault, &options, &result, err) : rc;
     far_vault_close(vault);
@@ -117,12 +92,12 @@ int far_vault_forget_cli(int argc, char **argv, struct far_error *err)
     struct far_manifest *manifest = malloc(sizeof *manifest);
     uint64_t point = 0;
     int rc = manifest != NULL ? far_node_options(argc, argv, names, values, err) : far_fail(err, FAR_LIMIT, "no memory");
-    rc = rc == 0 ? check_needed(names, values, 2, err) : rc;
+    rc = rc == 0 ? far_vault_cli_need(names, values, 2, err) : rc;
     rc = rc == 0 ? far_vault_parse_point(values[1], &point, err) : rc;
     if (rc == 0 && point < FAR_IMPORTED) {
         rc = far_fail(err, FAR_CONFLICT, "point %" PRIu64 " is a cluster's: there it is removed (farshore checkpoint remove)", point);
     }
-    rc = rc == 0 ? open_to_write(values[0], false, NULL, &vault, err) : rc;
+    rc = rc == 0 ? far_vault_cli_open(values[0], FAR_VAULT_WRITE, NULL, &vault, err) : rc;
     rc = rc == 0 ? far_vault_point(vault, point, manifest, err) : rc;
     rc = rc == 0 ? far_vault_forget(vault, point, err) : rc;
     far_vault_close(vault);
@@ -170,8 +145,8 @@ int far_vault_reclaim_cli(int argc, char **argv, bool secure, struct far_error *
     struct far_reclaim_order order = {.secure = secure};
     struct far_reclaim_result result = {0};
     int rc = far_node_options(argc, argv, names, values, err);
-    rc = rc == 0 ? check_needed(names, values, 1, err) : rc;
-    rc = rc == 0 ? open_to_write(values[0], false, values[1], &vault, err) : rc;
+    rc = rc == 0 ? far_vault_cli_need(names, values, 1, err) : rc;
+    rc = rc == 0 ? far_vault_cli_open(values[0], FAR_VAULT_WRITE, values[1], &vault, err) : rc;
     rc = rc == 0 ? far_vault_reclaim_last(vault, &order.pass, err) : rc;
     order.delete_before = ++order.pass; /* nobody else writes: what earlier passes quarantined was not found since */
     rc = rc == 0 ? far_vault_reclaim(vault, &order, draw_reclaim, NULL, &result, err) : rc;
@@ -242,8 +217,8 @@ int far_vault_space_cli(int argc, char **argv, struct far_error *err)
     struct plans plans = {0};
     struct far_vault *vault = NULL;
     int rc = far_node_options(argc, argv, names, values, err);
-    rc = rc == 0 ? check_needed(names, values, 1, err) : rc;
-    rc = rc == 0 ? open_to_write(values[0], false, values[1], &vault, err) : rc;
+    rc = rc == 0 ? far_vault_cli_need(names, values, 1, err) : rc;
+    rc = rc == 0 ? far_vault_cli_open(values[0], FAR_VAULT_WRITE, values[1], &vault, err) : rc;
     rc = rc == 0 ? far_vault_points(vault, note_plan, &plans, err) : rc;
     rc = rc == 0 && plans.rc != 0 ? far_fail(err, FAR_LIMIT, "no memory for so many plans") : rc;
     if (rc == 0) {

@@ -85,20 +85,16 @@ static void print_result(const struct far_scrub_result *result)
 int far_vault_scrub_cli(int argc, char **argv, struct far_error *err)
 {
     static const char *const names[] = {"--vault", "--bytes", "--from", "--recovery-key", NULL};
-    const struct far_vault_options options = {.read_only = true};
     const char *values[4];
     struct far_scrub_order order;
     struct far_vault *vault = NULL;
     int rc = far_node_options(argc, argv, names, values, err);
-    if (rc == 0 && values[0] == NULL) {
-        return far_fail(err, FAR_INVALID, "--vault is missing");
-    }
+    rc = rc == 0 ? far_vault_cli_need(names, values, 1, err) : rc;
     struct far_scrub_result *result = calloc(1, sizeof *result);
     rc = rc == 0 && result == NULL ? far_fail(err, FAR_LIMIT, "no memory") : rc;
     rc = rc == 0 ? read_bytes(values[1], &order.bytes_max, err) : rc;
     rc = rc == 0 ? read_cursor(values[2], &order.cursor, err) : rc;
-    rc = rc == 0 ? far_vault_open(values[0], &options, &vault, err) : rc;
-    rc = rc == 0 ? far_vault_unlock_from(vault, values[3], err) : rc;
+    rc = rc == 0 ? far_vault_cli_open(values[0], FAR_VAULT_READ, values[3], &vault, err) : rc;
     rc = rc == 0 ? far_vault_scrub(vault, &order, draw, NULL, result, err) : rc;
     far_vault_close(vault);
     if (rc == 0) {

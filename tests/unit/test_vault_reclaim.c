@@ -4,6 +4,8 @@
 #include "dataplane/import.h"
 #include "dataplane/reclaim.h"
 
+#include <sys/wait.h>
+
 #include <fcntl.h>
 
 enum { BLOCKS = 600, RECORD = FAR_RECORD_HEADER_BYTES + FAR_BLOCK_BYTES };
@@ -412,18 +414,40 @@ static void beside_a_reader_no_pack_is_moved_and_its_point_stays(void **state)
     assert_int_equal(reach_unreachable(vault), 0);
 }
 
-/* A point that is read over weeks keeps no node from starting; what it writes and gives back meanwhile changes nothing for the reader. */
-static void whoever_comes_to_write_beside_a_reader_can(void **state)
+/* In a child: reads all of a point once the parent says so; what came of it is its exit status. */
+static int read_later(int ready_fd, int go_fd)
 {
-    (void)state;
     struct far_vault *reader;
     struct far_point *point;
     struct far_verify_result verified;
+    char byte = 'r';
+    open_vault(true, &reader);
+    must(far_point_open_disk(reader, 1, "root", &point, &err));
+    if (write(ready_fd, &byte, 1) != 1 || read(go_fd, &byte, 1) != 1) {
+        return 2;
+    }
+    int rc = far_point_verify(point, NULL, NULL, NULL, &verified, &err);
+    far_point_close(point);
+    far_vault_close(reader);
+    return rc == 0 ? 0 : 1;
+}
+
+/* A point that is read over weeks keeps no node from starting; what that writes and gives back meanwhile changes nothing for the reader. */
+static void whoever_comes_to_write_beside_a_reader_can(void **state)
+{
+    (void)state;
+    int ready[2], go[2], status;
+    char byte;
     make_point(1, 7, 1, 0, 1001, 60);
     make_point(2, 7, 1, 0, 2001, 50);
     far_vault_close(vault);
-    open_vault(true, &reader);
-    must(far_point_open_disk(reader, 1, "root", &point, &err));
+    assert_int_equal(pipe(ready), 0);
+    assert_int_equal(pipe(go), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        _exit(read_later(ready[1], go[0]));
+    }
+    assert_int_equal(read(ready[0], &byte, 1), 1);
     open_vault(false, &vault);
     must(far_vault_forget(vault, 1, &err));
     must(far_vault_forget(vault, 2, &err));
@@ -431,12 +455,16 @@ static void whoever_comes_to_write_beside_a_reader_can(void **state)
         make_point(10 + i, 7, 1, 0, 10000 + 1000 * i, 100);
         reclaim();
     }
-    must(far_point_verify(point, NULL, NULL, NULL, &verified, &err));
-    far_point_close(point);
-    far_vault_close(reader);
+    assert_int_equal(write(go[1], "g", 1), 1);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
     reclaim();
     reclaim();
     assert_int_equal(reach_unreachable(vault), 0);
+    for (int i = 0; i < 2; i++) {
+        close(ready[i]);
+        close(go[i]);
+    }
 }
 
 /* Until it is known again what a point needs, nothing goes. */
