@@ -32,10 +32,11 @@ struct far_objects_options {
     uint64_t part_bytes;     /* of multipart uploads; 0 = 16 MiB; 5 MiB at least */
     uint64_t retry_max_ms;   /* 0 = 60,000 */
     uint64_t timeout_ms;     /* without a byte moving; 0 = 20,000 */
+    uint64_t keep_bytes;     /* not for the client: what a vault keeps of its packs on its own disk, too */
 };
 
 /* What `store` files of vaults say (base/config.h): endpoint, region, bucket, prefix, credentials, ca, lock_mode, part_bytes,
- * retry_max_ms. FAR_NOT_FOUND: no such file; FAR_INVALID names line and key. */
+ * retry_max_ms, keep_bytes. FAR_NOT_FOUND: no such file; FAR_INVALID names line and key. */
 int far_objects_options_read(const char *path, struct far_objects_options *ret_options, struct far_error *err);
 int far_objects_options_write(const char *path, const struct far_objects_options *options, struct far_error *err);
 
@@ -77,7 +78,8 @@ int far_objects_get(struct far_objects *objects, const char *key, const char *ve
 int far_objects_read(struct far_objects *objects, const char *key, size_t bytes_max, struct far_buf *ret_bytes,
                      struct far_object *ret_object, struct far_error *err);
 int far_objects_head(struct far_objects *objects, const char *key, struct far_object *ret_object, struct far_error *err);
-/* What is not there is 0. In a bucket that keeps versions the newest one is hidden, or with `version` (else NULL) that one goes for good. */
+/* What is not there is 0. In a bucket that keeps versions the newest one is hidden, or with `version` (else NULL) that one goes
+ * for good. */
 int far_objects_delete(struct far_objects *objects, const char *key, const char *version, struct far_error *err);
 /* All keys that begin with `under` (within the prefix, which is not part of what each gets), ascending, by as many pages as it
  * takes. A result other than 0 stops and is returned. */
