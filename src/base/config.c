@@ -123,6 +123,7 @@ int far_config_parse(const char *text, size_t len, const char *name, const struc
             rc = far_fail(err, FAR_INVALID, "%s: '%s' is missing", name, keys[i].name);
         }
     }
+    explicit_bzero(copy, len); /* it may be a file of keys */
     free(copy);
     return rc;
 }
@@ -136,9 +137,11 @@ int far_config_load(const char *path, const struct far_config_key *keys, size_t 
     char *text = malloc(FAR_CONFIG_BYTES_MAX + 1);
     int rc = text == NULL ? far_fail(err, FAR_LIMIT, "no memory to read '%s'", path) : 0;
     if (rc == 0) {
+        setvbuf(file, NULL, _IONBF, 0); /* no copy of it stays behind */
         size_t len = fread(text, 1, FAR_CONFIG_BYTES_MAX + 1, file);
         rc = ferror(file) ? far_fail_errno(err, FAR_IO, errno, "read '%s'", path)
                           : far_config_parse(text, len, path, keys, count, err);
+        explicit_bzero(text, len);
     }
     free(text);
     fclose(file);

@@ -2,7 +2,7 @@
 noinst_LTLIBRARIES += libdataplane.la
 libdataplane_la_SOURCES =
 libdataplane_la_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS) $(LMDB_CFLAGS) $(ZSTD_CFLAGS) $(XXHASH_CFLAGS) $(UV_CFLAGS)
-libdataplane_la_LIBADD = libnet.la libbase.la $(OPENSSL_LIBS) $(LMDB_LIBS) $(ZSTD_LIBS) $(UV_LIBS)
+libdataplane_la_LIBADD = libnet.la libobjects.la libbase.la $(OPENSSL_LIBS) $(LMDB_LIBS) $(ZSTD_LIBS) $(UV_LIBS)
 
 # the engine
 libdataplane_la_SOURCES += \
@@ -45,7 +45,8 @@ nbdkit_farshore_plugin_la_SOURCES = src/dataplane/nbdkit_plugin.c
 nbdkit_farshore_plugin_la_CFLAGS = $(AM_CFLAGS) $(NBDKIT_CFLAGS) -DFARSHORE_VERSION=\"$(PACKAGE_VERSION)\"
 nbdkit_farshore_plugin_la_LDFLAGS = -module -avoid-version -shared -export-symbols-regex '^plugin_init$$'
 # As an archive, of which it takes what it needs: libtool would put all of every convenience library in, libbase twice.
-nbdkit_farshore_plugin_la_LIBADD = .libs/libdataplane.a $(LMDB_LIBS) $(ZSTD_LIBS) $(XXHASH_LIBS) $(OPENSSL_LIBS) $(IPSEC_MB_LIBS) -lpthread
+nbdkit_farshore_plugin_la_LIBADD = .libs/libdataplane.a $(LMDB_LIBS) $(ZSTD_LIBS) $(XXHASH_LIBS) $(CURL_LIBS) $(EXPAT_LIBS) $(OPENSSL_LIBS) \
+	$(IPSEC_MB_LIBS) -lpthread
 nbdkit_farshore_plugin_la_DEPENDENCIES = libdataplane.la
 
 # the vault

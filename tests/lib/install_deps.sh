@@ -14,7 +14,7 @@ case $codename in
 bookworm) msgpack=libmsgpack-dev ;;
 *) msgpack=libmsgpack-c-dev ;;
 esac
-build="gcc make autoconf automake libtool pkg-config libuv1-dev libssl-dev libcurl4-openssl-dev liblmdb-dev $msgpack
+build="gcc make autoconf automake libtool pkg-config libuv1-dev libssl-dev libcurl4-openssl-dev libexpat1-dev liblmdb-dev $msgpack
     libzstd-dev libxxhash-dev libwebsockets-dev libjansson-dev libnbd-dev nbdkit-plugin-dev libraft-dev python3 e2fsprogs procps"
 # AES-GCM with wide instructions; configure takes it where it is
 [ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || build="$build libipsec-mb-dev"

@@ -97,3 +97,7 @@ tests_lib_relay_LDADD = tests/lib/librelay.la
 # Real NBD servers for tests of adapters.
 check_LTLIBRARIES += tests/lib/libnbdserver.la
 tests_lib_libnbdserver_la_SOURCES = tests/lib/nbd_server.c tests/lib/nbd_server.h
+# The client of object stores as a program.
+check_PROGRAMS += tests/lib/objects_driver
+tests_lib_objects_driver_SOURCES = tests/lib/objects_driver.c
+tests_lib_objects_driver_LDADD = libobjects.la
