@@ -49,6 +49,15 @@ nbdkit_farshore_plugin_la_LIBADD = .libs/libdataplane.a $(LMDB_LIBS) $(ZSTD_LIBS
 	$(IPSEC_MB_LIBS) -lpthread
 nbdkit_farshore_plugin_la_DEPENDENCIES = libdataplane.la
 
+# a vault on an object store
+libdataplane_la_SOURCES += \
+	src/dataplane/remote.c src/dataplane/remote.h src/dataplane/remote_private.h \
+	src/dataplane/remote_carry.c \
+	src/dataplane/remote_owner.c \
+	src/dataplane/remote_pack.c \
+	src/dataplane/remote_read.c \
+	src/dataplane/vault_store.c src/dataplane/vault_store.h
+
 # the vault
 libdataplane_la_SOURCES += \
 	src/dataplane/domain.c src/dataplane/domain.h src/dataplane/domain_private.h \

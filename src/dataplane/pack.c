@@ -121,6 +121,12 @@ static int seal_last(struct far_packs *packs, struct far_error *err)
     return 0;
 }
 
+int far_packs_finish(struct far_packs *packs, struct far_error *err)
+{
+    bool has_some = packs->write_fd >= 0 && packs->written + packs->buffered > FAR_PACK_HEADER_BYTES;
+    return has_some ? seal_last(packs, err) : 0;
+}
+
 static int start_next(struct far_packs *packs, struct far_error *err)
 {
     char path[4096];

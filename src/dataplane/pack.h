@@ -118,6 +118,8 @@ int far_packs_append(struct far_packs *packs, const struct far_record *record, c
                      struct far_place *ret_place, struct far_error *err);
 /* Hand the buffer to the kernel. What could not be written stays buffered. */
 int far_packs_flush(struct far_packs *packs, struct far_error *err);
+/* The last pack is complete, unless nothing is in it: the next record begins another. */
+int far_packs_finish(struct far_packs *packs, struct far_error *err);
 /* Where the next record goes. */
 struct far_place far_packs_end(const struct far_packs *packs);
 /* If the record is still in the buffer, copies it and returns true. */

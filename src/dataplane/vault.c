@@ -6,6 +6,7 @@
 #include "dataplane/vault_private.h"
 
 #include "dataplane/domain_private.h"
+#include "dataplane/remote.h"
 
 #include "base/file.h"
 #include "base/hash.h"
@@ -213,6 +214,9 @@ int far_vault_check_writable(struct far_vault *vault, struct far_error *err)
     pthread_mutex_lock(&vault->lock);
     bool broken = vault->broken;
     pthread_mutex_unlock(&vault->lock);
+    if (broken && far_remote_is_fenced(vault)) {
+        return far_fail(err, FAR_CONFLICT, "vault '%s' was taken over: another folder writes to it", vault->dir);
+    }
     return broken ? far_fail(err, FAR_IO, "vault '%s': an earlier sync failed; it must be opened anew", vault->dir) : 0;
 }
 
@@ -526,6 +530,10 @@ static int read_stored(struct far_vault *vault, struct far_place place, uint8_t 
     bool buffered = far_packs_read_buffer(&vault->packs, place, bytes);
     int rc = buffered ? 0 : far_packs_get_file(&vault->packs, place.pack, &fd, err);
     pthread_mutex_unlock(&vault->lock);
+    uint64_t size;
+    if (rc == FAR_CORRUPT && far_remote_has(vault, place.pack, &size)) { /* only there */
+        return far_remote_read(vault, place.pack, place.offset, place.length, bytes, err);
+    }
     if (buffered || rc != 0) {
         return rc;
     }

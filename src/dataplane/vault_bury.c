@@ -6,6 +6,8 @@
 #define _GNU_SOURCE
 #include "dataplane/vault_reclaim_private.h"
 
+#include "dataplane/remote.h"
+
 #include "base/file.h"
 #include "base/hash.h"
 
@@ -99,7 +101,7 @@ static int bury_in(struct far_reclaim *reclaim, const struct grave *grave, int f
         pthread_mutex_lock(&vault->lock);
         vault->packs.dead_bytes += dead.total - before;
         pthread_mutex_unlock(&vault->lock);
-        rc = zero_all(reclaim, fd, path, &fresh, err);
+        rc = fd >= 0 ? zero_all(reclaim, fd, path, &fresh, err) : 0;
     }
     far_dead_done(&dead);
     far_dead_done(&fresh);
@@ -113,8 +115,11 @@ static int bury_batch(struct far_reclaim *reclaim, struct grave *grave, struct f
     far_packs_path(&vault->packs, grave->pack, path, sizeof path);
     int fd = open(path, O_RDWR | O_CLOEXEC);
     int rc = fd >= 0 || errno == ENOENT ? 0 : far_fail_errno(err, FAR_IO, errno, "open '%s'", path);
-    if (fd >= 0) {
+    uint64_t size;
+    if (fd >= 0 || (rc == 0 && far_remote_has(vault, grave->pack, &size))) { /* there nothing is zeroed: the pack goes as a whole */
         rc = bury_in(reclaim, grave, fd, path, err);
+    }
+    if (fd >= 0) {
         close(fd);
     }
     return rc == 0 ? far_index_write(vault->index, drop_rows, grave, err) : rc;
@@ -194,58 +199,84 @@ static int move_living(struct far_reclaim *reclaim, uint32_t number, uint64_t si
     bool sealed;
     far_packs_path(&reclaim->vault->packs, number, path, sizeof path);
     mover.path = path;
-    mover.fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (mover.fd < 0) {
-        return far_fail_errno(err, FAR_IO, errno, "open '%s'", path);
+    int rc = far_remote_open_pack(reclaim->vault, number, &mover.fd, err);
+    if (rc != 0) {
+        return rc;
     }
-    int rc = far_pack_scan(mover.fd, path, number, FAR_PACK_HEADER_BYTES, size, false, &visitor, &end, &sealed, err);
+    rc = far_pack_scan(mover.fd, path, number, FAR_PACK_HEADER_BYTES, size, false, &visitor, &end, &sealed, err);
     close(mover.fd);
     rc = rc == 0 ? far_vault_sync(reclaim->vault, err) : rc;
     return rc == 0 ? far_reclaim_bury(reclaim, err) : rc;
 }
 
-/* Nothing in it is alive: first it is said, then it goes. */
-static int remove_whole(struct far_reclaim *reclaim, uint32_t number, const struct stat *st, uint64_t dead_bytes,
-                        struct far_error *err)
+struct pack_size {
+    uint64_t bytes;
+    uint64_t room; /* that it takes */
+};
+
+/* In the folder, or else in the store. */
+static bool find_size(struct far_vault *vault, uint32_t number, struct pack_size *ret_size)
+{
+    char path[4096];
+    struct stat st;
+    uint64_t stored = 0;
+    far_packs_path(&vault->packs, number, path, sizeof path);
+    bool is_here = stat(path, &st) == 0;
+    bool is_up = far_remote_has(vault, number, &stored);
+    *ret_size = (struct pack_size){.bytes = is_here ? (uint64_t)st.st_size : stored, .room = is_here ? (uint64_t)st.st_blocks * 512 : 0};
+    ret_size->room += stored;
+    return is_here || is_up;
+}
+
+/* Nothing in it is alive: first it is said, then it goes. What stays in the store although it should go is tried again by the next
+ * pass. */
+static int remove_whole(struct far_reclaim *reclaim, uint32_t number, struct pack_size size, uint64_t dead_bytes, struct far_error *err)
 {
     struct far_vault *vault = reclaim->vault;
     int rc = far_removed_add(&vault->packs, &vault->removed, number, err);
+    rc = rc == 0 ? far_remote_drop_pack(vault, number, err) : rc;
     rc = rc == 0 ? far_vault_remove_pack(vault, number, err) : rc;
     if (rc == 0) {
         pthread_mutex_lock(&vault->lock);
         vault->packs.removed++;
-        vault->packs.total_bytes -= (uint64_t)st->st_size;
+        vault->packs.total_bytes -= size.bytes;
         vault->packs.dead_bytes -= dead_bytes;
         pthread_mutex_unlock(&vault->lock);
         reclaim->result->packs_removed++;
-        reclaim->result->freed_bytes += (uint64_t)st->st_blocks * 512;
+        reclaim->result->freed_bytes += size.room;
     }
     return rc;
+}
+
+/* How much of a pack has to be dead before what lives in it moves. In a store no bytes can be zeroed, so whoever wants them gone
+ * moves all. */
+static uint64_t move_percent(const struct far_reclaim *reclaim, uint32_t number)
+{
+    uint64_t stored;
+    bool all = reclaim->order.secure && far_remote_has(reclaim->vault, number, &stored);
+    return all ? 0 : reclaim->order.move_percent != 0 ? reclaim->order.move_percent : MOVE_PERCENT;
 }
 
 /* One pack that has a list of dead ranges and does not grow any more. */
 static int tidy_pack(struct far_reclaim *reclaim, uint32_t number, struct far_error *err)
 {
     struct far_vault *vault = reclaim->vault;
-    uint64_t percent = reclaim->order.move_percent != 0 ? reclaim->order.move_percent : MOVE_PERCENT;
     struct far_dead_list dead;
-    struct stat st;
-    char path[4096];
-    far_packs_path(&vault->packs, number, path, sizeof path);
-    if (far_dead_read(&vault->packs, number, &dead, NULL) != 0 || stat(path, &st) != 0) {
+    struct pack_size size;
+    if (far_dead_read(&vault->packs, number, &dead, NULL) != 0 || !find_size(vault, number, &size)) {
         far_dead_done(&dead);
         return 0;
     }
-    uint64_t content = (uint64_t)st.st_size - FAR_PACK_HEADER_BYTES - SEAL_LENGTH;
+    uint64_t content = size.bytes - FAR_PACK_HEADER_BYTES - SEAL_LENGTH;
+    bool moves = reclaim->moves && dead.total < content && dead.total * 100 >= content * move_percent(reclaim, number);
     int rc = 0;
-    if (dead.total < content && dead.total * 100 >= content * percent) {
-        rc = move_living(reclaim, number, (uint64_t)st.st_size, &dead, err);
+    if (moves && far_remote_may_go(vault, number)) {
+        rc = move_living(reclaim, number, size.bytes, &dead, err);
         far_dead_done(&dead);
         rc = rc == 0 ? far_dead_read(&vault->packs, number, &dead, err) : rc;
-        rc = rc == 0 && stat(path, &st) != 0 ? far_fail_errno(err, FAR_IO, errno, "stat '%s'", path) : rc;
     }
-    if (rc == 0 && dead.total >= content) {
-        rc = remove_whole(reclaim, number, &st, dead.total, err);
+    if (rc == 0 && reclaim->removes && dead.total >= content && far_remote_may_go(vault, number)) {
+        rc = remove_whole(reclaim, number, size, dead.total, err);
     }
     far_dead_done(&dead);
     return rc;
@@ -266,7 +297,26 @@ static int visit_pack(void *arg, uint64_t number, struct far_error *err)
     return rc == 0 ? far_reclaim_tell(reclaim, "move", reclaim->result->moved_records, 0, err) : rc;
 }
 
+/* What a pass, or an open, could not make go from the store. */
+static int drop_again(void *arg, uint64_t number, struct far_error *err)
+{
+    struct far_vault *vault = arg;
+    bool is_gone = number <= UINT32_MAX && far_removed_has(&vault->removed, (uint32_t)number);
+    return is_gone ? far_remote_drop_pack(vault, (uint32_t)number, err) : 0;
+}
+
 int far_reclaim_move(struct far_reclaim *reclaim, struct far_error *err)
 {
-    return far_vault_each_number(reclaim->vault->packs.dir, ".dead", visit_pack, reclaim, err);
+    struct far_vault *vault = reclaim->vault;
+    reclaim->moves = true;
+    reclaim->removes = vault->remote == NULL;
+    int rc = far_vault_each_number(vault->packs.dir, ".dead", visit_pack, reclaim, err);
+    if (rc == 0 && vault->remote != NULL) { /* what moved is in the store before its old place goes from there */
+        reclaim->moves = false;
+        reclaim->removes = true;
+        rc = far_remote_settle(vault, err);
+        rc = rc == 0 ? far_vault_each_number(vault->packs.dir, ".up", drop_again, vault, err) : rc;
+        rc = rc == 0 ? far_vault_each_number(vault->packs.dir, ".dead", visit_pack, reclaim, err) : rc;
+    }
+    return rc;
 }

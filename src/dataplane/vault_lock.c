@@ -1,5 +1,7 @@
 /* Locks of points: a small file each, beside the manifest; see vault_lock.h. */
 #include "dataplane/vault_lock.h"
+
+#include "dataplane/remote.h"
 #include "dataplane/vault_private.h"
 
 #include "base/date.h"
@@ -52,7 +54,7 @@ int far_vault_lock(struct far_vault *vault, uint64_t point_id, uint64_t until_ms
     int rc = far_vault_check_writable(vault, err);
     rc = rc != 0 ? rc : far_vault_lock_until(vault, point_id, &present_ms, err);
     if ((rc != 0 && rc != FAR_CORRUPT) || (rc == 0 && present_ms >= until_ms)) {
-        return rc;
+        return rc == 0 ? far_remote_lock(vault, point_id, present_ms, err) : rc; /* it may not have come so far */
     }
     rc = far_vault_time(vault, &time, err);
     if (rc != 0) {
@@ -65,7 +67,8 @@ int far_vault_lock(struct far_vault *vault, uint64_t point_id, uint64_t until_ms
     far_put_le64(bytes + 32, time.time_ms);
     far_put_le64(bytes + 40, far_hash64(bytes, 40));
     path_of(vault, point_id, path, sizeof path);
-    return far_file_replace(path, bytes, sizeof bytes, 0600, err);
+    rc = far_file_replace(path, bytes, sizeof bytes, 0600, err);
+    return rc == 0 ? far_remote_lock(vault, point_id, until_ms, err) : rc;
 }
 
 int far_vault_lock_check(struct far_vault *vault, uint64_t point_id, struct far_error *err)

@@ -4,6 +4,7 @@
  * one is made from the packs in a temporary folder. Who comes to write afterwards may let it grow, or make it anew: the old one holds
  * for what the reader opened. */
 #define _GNU_SOURCE
+#include "dataplane/remote.h"
 #include "dataplane/vault_ledger.h"
 
 #include "base/clock.h"
@@ -32,6 +33,7 @@ enum {
 #define PACK_BYTES_MOST (1ull << 40)
 static const char meta_magic[8] = "FARVAULT";
 static const char key_magic[8] = "FARVKEY0";
+static const char former_magic[8] = "FARVFRMR";
 
 static void path_in(const struct far_vault *vault, const char *name, char *path, size_t len)
 {
@@ -135,6 +137,79 @@ static int read_key(struct far_vault *vault, struct far_error *err)
     if (rc == 0 && memcmp(public_key, vault->public_key, 32) != 0) {
         rc = far_fail(err, FAR_CORRUPT, "the key file of vault '%s' belongs to another vault", vault->dir);
     }
+    return rc;
+}
+
+/* Keys that the vault had before its folder was lost (vault_store.h): what they signed still holds. */
+static int read_former(struct far_vault *vault, struct far_error *err)
+{
+    char path[4096];
+    struct far_buf buf;
+    path_in(vault, "vault.former", path, sizeof path);
+    far_buf_init(&buf, 24 + 32 * FAR_FORMER_KEYS);
+    int rc = far_file_read(path, &buf, err);
+    size_t count = rc == 0 && buf.len >= 24 ? far_get_le32(buf.data + 12) : 0;
+    bool good = rc == 0 && buf.len >= 24 && count <= FAR_FORMER_KEYS && buf.len == 24 + 32 * count &&
+                memcmp(buf.data, former_magic, 8) == 0 && far_get_le32(buf.data + 8) == VERSION &&
+                far_get_le64(buf.data + buf.len - 8) == far_hash64(buf.data, buf.len - 8);
+    if (good) {
+        memcpy(vault->former_keys, buf.data + 16, 32 * count);
+        vault->former_count = count;
+    } else if (rc == 0 || rc == FAR_LIMIT) {
+        rc = far_fail(err, FAR_CORRUPT, "'%s' is damaged or of another version", path);
+    }
+    far_buf_done(&buf);
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+static int write_former(const struct far_vault *vault, struct far_error *err)
+{
+    char path[4096];
+    uint8_t bytes[24 + 32 * FAR_FORMER_KEYS] = {0};
+    size_t len = 24 + 32 * vault->former_count;
+    memcpy(bytes, former_magic, 8);
+    far_put_le32(bytes + 8, VERSION);
+    far_put_le32(bytes + 12, (uint32_t)vault->former_count);
+    memcpy(bytes + 16, vault->former_keys, 32 * vault->former_count);
+    far_put_le64(bytes + len - 8, far_hash64(bytes, len - 8));
+    path_in(vault, "vault.former", path, sizeof path);
+    return far_file_replace(path, bytes, len, 0600, err);
+}
+
+/* The public key alone is another. */
+static int replace_public(const struct far_vault *vault, struct far_error *err)
+{
+    char path[4096];
+    uint8_t bytes[META_BYTES];
+    int rc = read_small(vault, "vault", meta_magic, VERSION_KEYED, bytes, sizeof bytes, err);
+    memcpy(bytes + 32, vault->public_key, 32);
+    far_put_le64(bytes + 88, far_hash64(bytes, 88));
+    path_in(vault, "vault", path, sizeof path);
+    return rc == 0 ? far_file_replace(path, bytes, sizeof bytes, 0600, err) : rc;
+}
+
+int far_vault_renew_key(const char *dir, struct far_error *err)
+{
+    struct far_vault *vault = calloc(1, sizeof *vault);
+    if (vault == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory for the vault");
+    }
+    snprintf(vault->dir, sizeof vault->dir, "%s", dir);
+    int rc = read_meta(vault, err);
+    rc = rc == 0 ? read_former(vault, err) : rc;
+    if (rc == 0 && vault->former_count == FAR_FORMER_KEYS) { /* the oldest goes */
+        memmove(vault->former_keys[0], vault->former_keys[1], 32 * (FAR_FORMER_KEYS - 1));
+        vault->former_count--;
+    }
+    if (rc == 0) {
+        memcpy(vault->former_keys[vault->former_count++], vault->public_key, 32);
+        rc = write_former(vault, err);
+    }
+    rc = rc == 0 ? far_vault_key_make(vault->seed, vault->public_key, err) : rc;
+    rc = rc == 0 ? write_key(vault, err) : rc;
+    rc = rc == 0 ? replace_public(vault, err) : rc;
+    explicit_bzero(vault->seed, sizeof vault->seed);
+    free(vault);
     return rc;
 }
 
@@ -264,6 +339,7 @@ static int open_files(struct far_vault *vault, const struct far_vault_options *o
             rc = create_files(vault, err);
         }
     }
+    rc = rc == 0 ? read_former(vault, err) : rc;
     return rc == 0 && !vault->read_only ? read_key(vault, err) : rc;
 }
 
@@ -296,8 +372,10 @@ static int open_parts(struct far_vault *vault, const struct far_vault_options *o
     rc = rc != 0 ? rc : far_pages_init(&vault->pages, cache / 2, err);
     rc = rc != 0 ? rc : far_vault_domains_list(vault, err);
     rc = rc != 0 ? rc : read_removed(vault, err);
+    rc = rc != 0 ? rc : far_remote_open(vault, err);
     rc = rc != 0 ? rc : open_index(vault, &position, err);
-    return rc != 0 ? rc : far_vault_repair(vault, position, err);
+    rc = rc != 0 ? rc : far_vault_repair(vault, position, err);
+    return rc != 0 ? rc : far_remote_start(vault, err);
 }
 
 static int check_options(const char *dir, const struct far_vault_options *options, struct far_error *err)
@@ -376,6 +454,7 @@ void far_vault_close(struct far_vault *vault)
     if (!vault->read_only && !vault->broken) {
         far_vault_sync(vault, NULL);
     }
+    far_remote_close(vault);
     far_index_close(vault->index);
     if (vault->index_is_temporary) {
         remove_temporary_index(vault);

@@ -17,6 +17,7 @@ enum {
     FAR_WAITING_SLOTS = 32768, /* of the table that holds them */
     FAR_DAMAGED_MAX = 1024,    /* damaged places remembered; beyond, the oldest are forgotten */
     FAR_PAGE_WAYS = 4,
+    FAR_FORMER_KEYS = 64, /* of a vault; the oldest are forgotten */
     FAR_DIR_MAX = 3000,
 };
 
@@ -59,6 +60,9 @@ struct far_vault {
     uint8_t uuid[16];
     uint8_t seed[32]; /* of the Ed25519 key */
     uint8_t public_key[32];
+    uint8_t former_keys[FAR_FORMER_KEYS][32];
+    size_t former_count;
+    struct far_remote *remote; /* remote.h; NULL: everything is in the folder */
     struct far_index *index;
     char index_dir[FAR_DIR_MAX + 64];
     bool index_is_temporary;
@@ -146,6 +150,8 @@ int far_vault_domains_list(struct far_vault *vault, struct far_error *err); /* a
 void far_vault_domains_done(struct far_vault *vault);
 /* vault_open.c: the vault says that it holds encrypted records, durably; a program that knows none refuses it from now on. */
 int far_vault_mark_keyed(struct far_vault *vault, struct far_error *err);
+/* A folder whose key is lost gets a new one; what the old one signed still holds (`vault.former`). */
+int far_vault_renew_key(const char *dir, struct far_error *err);
 
 /* vault_key.c */
 int far_vault_key_make(uint8_t ret_seed[32], uint8_t ret_public[32], struct far_error *err);

@@ -5,6 +5,8 @@
  * since the last sweep. Whoever deletes is alone with the index: a record is found before that and stays, or it is not found. */
 #include "dataplane/vault_reclaim_private.h"
 
+#include "dataplane/remote.h"
+
 #include "base/file.h"
 
 #include <errno.h>
@@ -115,6 +117,12 @@ static int sweep_pack(struct sweep *sweep, uint32_t number, uint64_t from, uint6
     bool sealed;
     far_packs_path(&vault->packs, number, path, sizeof path);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT && far_remote_has(vault, number, &end)) {
+        int rc = far_dead_read(&vault->packs, number, &dead, NULL);
+        rc = rc == 0 || rc == FAR_CORRUPT ? far_remote_scan(vault, number, from, to, &visitor, &end, &sealed, err) : rc;
+        far_dead_done(&dead);
+        return rc;
+    }
     if (fd < 0) {
         return errno == ENOENT ? 0 : far_fail_errno(err, FAR_IO, errno, "open '%s'", path);
     }
@@ -206,6 +214,7 @@ static bool is_blocked(const struct far_reclaim *reclaim, struct far_place place
     uint8_t header[FAR_RECORD_HEADER_BYTES];
     struct far_record record;
     char path[4096];
+    uint64_t size;
     if (!reclaim->blocks_some || place.pack == 0) {
         return false;
     }
@@ -215,6 +224,10 @@ static bool is_blocked(const struct far_reclaim *reclaim, struct far_place place
                  far_record_decode(header, &record, NULL) == 0;
     if (fd >= 0) {
         close(fd);
+    } else { /* the bytes of a pack that is only in the store: one range, as likely as not there already */
+        known = far_remote_has(reclaim->vault, place.pack, &size) &&
+                far_remote_read(reclaim->vault, place.pack, place.offset, sizeof header, header, NULL) == 0 &&
+                far_record_decode(header, &record, NULL) == 0;
     }
     return !known || far_domain_bit(reclaim->blocked, record.domain);
 }

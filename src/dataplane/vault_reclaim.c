@@ -1,6 +1,8 @@
 /* A pass of reclaim: the mark, the counting, the order of the rest. See reclaim.h. */
 #include "dataplane/vault_reclaim_private.h"
 
+#include "dataplane/remote.h"
+
 #include "base/file.h"
 
 #include <errno.h>
@@ -279,6 +281,13 @@ static int unlink_released(struct counting *counting, struct far_error *err)
     int rc = far_ledger_commit(counting->ledger, err);
     for (size_t i = 0; rc == 0 && i < counting->released_count; i++) {
         char path[4096];
+        snprintf(path, sizeof path, "points/%" PRIu64 ".manifest", counting->released[i]); /* there is none: from the store, too */
+        rc = far_remote_push(counting->reclaim->vault, path, err);
+        snprintf(path, sizeof path, "points/%" PRIu64 ".lock", counting->released[i]);
+        rc = rc == 0 ? far_remote_push(counting->reclaim->vault, path, err) : rc;
+        if (rc != 0) {
+            break;
+        }
         snprintf(path, sizeof path, "%s/points/%" PRIu64 FAR_FORGOTTEN, counting->reclaim->vault->dir, counting->released[i]);
         rc = unlink(path) == 0 || errno == ENOENT ? 0 : far_fail_errno(err, FAR_IO, errno, "remove '%s'", path);
     }

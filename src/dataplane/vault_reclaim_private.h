@@ -14,6 +14,7 @@ struct far_reclaim {
     void *arg;
     struct far_reclaim_progress now;
     struct far_reclaim_result *result;
+    bool moves, removes;         /* of packs: what is done in this round */
     bool blocks_all;             /* what somebody needs is not known at all */
     bool blocks_some;
     uint8_t blocked[65536 / 8];  /* bits of domains in which that is not known */

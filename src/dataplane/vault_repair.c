@@ -5,6 +5,7 @@
  * at the first record that is not whole. Before it nothing is ever cut: damage there is named, and the rest stays
  * usable. What the index does not know yet is put into it. */
 #include "base/file.h"
+#include "dataplane/remote.h"
 #include "dataplane/vault_private.h"
 
 #include <errno.h>
@@ -264,6 +265,37 @@ static int recover_file(struct recovery *recovery, int fd, uint32_t number, bool
     return rc == 0 && is_last ? adopt_last(recovery, fd, number, end, size, err) : rc;
 }
 
+/* A pack that is only in the store: complete, and its index is there. */
+static int recover_away(struct recovery *recovery, uint32_t number, uint64_t size, struct far_error *err)
+{
+    struct far_vault *vault = recovery->vault;
+    struct far_pack_visitor visitor = {
+        .arg = recovery, .dead = &recovery->dead, .record = found_record, .damage = found_damage};
+    uint64_t from = recovery->indexed.pack > number    ? size
+                    : recovery->indexed.pack == number ? recovery->indexed.offset
+                                                       : FAR_PACK_HEADER_BYTES;
+    uint64_t end;
+    bool sealed;
+    struct far_error cause;
+    int rc = from < size ? far_remote_scan(vault, number, from, size, &visitor, &end, &sealed, &cause) : 0;
+    if (rc == FAR_CORRUPT) {
+        far_vault_note_damage(vault, (struct far_place){.pack = number}, cause.message);
+    } else if (rc != 0) {
+        if (err != NULL) {
+            *err = cause;
+        }
+        return rc;
+    }
+    vault->packs.total_bytes += size;
+    vault->packs.dead_bytes += recovery->dead.total;
+    recovery->last_size = size;
+    if (number == vault->packs.last) {
+        vault->packs.written = size;
+        vault->packs.last_sealed = true;
+    }
+    return 0;
+}
+
 static void read_dead(struct recovery *recovery, uint32_t number)
 {
     struct far_error cause;
@@ -295,7 +327,13 @@ static int recover_pack(void *arg, uint64_t number, struct far_error *err)
         return vault->read_only ? 0 : far_vault_remove_pack(vault, (uint32_t)number, err);
     }
     read_dead(recovery, (uint32_t)number);
+    uint64_t size;
     int fd = open(path, (vault->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT && far_remote_has(vault, (uint32_t)number, &size)) {
+        int rc = recover_away(recovery, (uint32_t)number, size, err);
+        far_dead_done(&recovery->dead);
+        return rc;
+    }
     if (fd < 0) {
         return far_fail_errno(err, FAR_IO, errno, "open '%s'", path);
     }
@@ -333,7 +371,7 @@ int far_vault_repair(struct far_vault *vault, struct far_place indexed, struct f
     bool trusted = indexed.pack == FAR_INDEX_COMPLETE;
     int rc = far_vault_find_durable(vault, trusted ? (struct far_place){0} : indexed, &recovery.durable, err);
     if (rc == 0) {
-        rc = far_vault_each_number(vault->packs.dir, ".pack", note_number, &vault->packs, err);
+        rc = far_remote_each_pack(vault, note_number, &vault->packs, err);
     }
     if (rc != 0) {
         return rc;
@@ -342,7 +380,7 @@ int far_vault_repair(struct far_vault *vault, struct far_place indexed, struct f
     if (recovery.entries == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory to open the vault");
     }
-    rc = far_vault_each_number(vault->packs.dir, ".pack", recover_pack, &recovery, err);
+    rc = far_remote_each_pack(vault, recover_pack, &recovery, err);
     struct far_place end = {.pack = vault->packs.last, .offset = recovery.last_size};
     if (rc == 0 && (recovery.count > 0 || far_place_before(indexed, end)) && end.pack != 0) {
         rc = flush_entries(&recovery, &end, err);

@@ -1,5 +1,6 @@
 /* Sealed points: manifests in the vault's folder `points`; see vault.h. A manifest is written after everything that it
  * names is durable, so a manifest that is there is complete. */
+#include "dataplane/remote.h"
 #include "dataplane/vault_copy.h"
 #include "dataplane/vault_lock.h"
 #include "dataplane/vault_private.h"
@@ -23,7 +24,11 @@ static int check_manifest(const struct far_vault *vault, uint64_t point_id, stru
 {
     int rc = far_manifest_decode(file, ret_manifest, err);
     if (rc == 0 && check_signature) {
-        rc = far_manifest_verify(file, vault->public_key, err);
+        const uint8_t *key = vault->public_key;
+        for (size_t i = 0; i < vault->former_count; i++) {
+            key = memcmp(vault->former_keys[i], ret_manifest->public_key, 32) == 0 ? vault->former_keys[i] : key;
+        }
+        rc = far_manifest_verify(file, key, err);
     }
     if (rc == 0 && ret_manifest->point_id != point_id) {
         rc = far_fail(err, FAR_CORRUPT, "it is the manifest of point %" PRIu64, ret_manifest->point_id);
@@ -149,6 +154,24 @@ static int write_manifest(struct far_vault *vault, struct far_manifest *manifest
     return rc;
 }
 
+/* The point as it is here is in the store, behind what it needs, and the vault was still this folder's then. */
+static int push_point(struct far_vault *vault, const struct far_manifest *manifest, struct far_error *err)
+{
+    char name[96];
+    int rc = 0;
+    for (uint32_t i = 0; vault->remote != NULL && rc == 0 && i < manifest->disk_count; i++) {
+        snprintf(name, sizeof name, "replicas/%" PRIu64 ".replica", manifest->disks[i].disk_id);
+        rc = far_remote_push(vault, name, err);
+    }
+    snprintf(name, sizeof name, "points/%" PRIu64 ".manifest", manifest->point_id);
+    uint64_t until_ms = 0;
+    rc = rc == 0 ? far_remote_push(vault, name, err) : rc;
+    if (rc == 0 && vault->remote != NULL && far_vault_lock_until(vault, manifest->point_id, &until_ms, NULL) == 0 && until_ms != 0) {
+        rc = far_remote_lock(vault, manifest->point_id, until_ms, err);
+    }
+    return rc == 0 ? far_remote_check_owner(vault, err) : rc;
+}
+
 /* 0: this very point is sealed already; FAR_NOT_FOUND: go on and write it. */
 static int already_sealed(struct far_vault *vault, const struct far_manifest *manifest, struct far_manifest *there,
                           struct far_error *err)
@@ -176,6 +199,11 @@ int far_vault_seal(struct far_vault *vault, const struct far_manifest *manifest,
         return far_fail(err, FAR_LIMIT, "no memory to seal a point");
     }
     const struct far_domain *domain = NULL;
+    rc = far_remote_settle(vault, err); /* what takes long, before the lock */
+    if (rc != 0) {
+        free(copy);
+        return rc;
+    }
     pthread_mutex_lock(&vault->reclaim.seal_lock);
     rc = already_sealed(vault, manifest, copy, err);
     if (rc == FAR_NOT_FOUND) {
@@ -184,12 +212,13 @@ int far_vault_seal(struct far_vault *vault, const struct far_manifest *manifest,
         copy->domain_number = far_domain_number(domain);
         rc = rc == 0 ? check_roots(vault, domain, copy, err) : rc;
         if (rc == 0) {
-            rc = far_vault_sync(vault, err);
+            rc = vault->remote != NULL ? far_remote_settle(vault, err) : far_vault_sync(vault, err);
         }
         if (rc == 0) {
             rc = write_manifest(vault, copy, err);
         }
     }
+    rc = rc == 0 ? push_point(vault, copy, err) : rc;
     pthread_mutex_unlock(&vault->reclaim.seal_lock);
     free(copy);
     return rc;

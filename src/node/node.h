@@ -41,6 +41,10 @@ int far_vault_import_cli(int argc, char **argv, struct far_error *err);
 int far_vault_forget_cli(int argc, char **argv, struct far_error *err);
 int far_vault_reclaim_cli(int argc, char **argv, bool secure, struct far_error *err);
 int far_vault_space_cli(int argc, char **argv, struct far_error *err);
+/* vault_bind.c */
+int far_vault_bind_cli(int argc, char **argv, struct far_error *err);
+int far_vault_attach_cli(int argc, char **argv, bool read_only, bool take_over, struct far_error *err);
+int far_vault_store_cli(int argc, char **argv, struct far_error *err);
 int far_vault_scrub_cli(int argc, char **argv, struct far_error *err); /* vault_scrub.c */
 int far_vault_signal_cli(int argc, char **argv, bool features, struct far_error *err); /* vault_signal.c */
 

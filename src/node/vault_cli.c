@@ -10,6 +10,7 @@
  *   vault copy|repair …                                 vault_carry.c
  *   vault diff|export …                                 vault_export.c
  *   vault scrub …                                       vault_scrub.c
+ *   vault bind|attach|store …                           vault_bind.c
  *   vault signal --vault DIR [--point ID] [--features]  vault_signal.c
  *   vault confirm-time --vault DIR
  */
@@ -46,6 +47,9 @@ static void print_usage(FILE *out)
           "       farshore-node vault space --vault DIR [--recovery-key FILE]\n"
           "       farshore-node vault scrub --vault DIR [--bytes N] [--from POINT/DISK/BLOCK] [--recovery-key FILE]\n"
           "       farshore-node vault rekey --vault DIR --recovery-key FILE\n"
+          "       farshore-node vault bind --vault DIR --store FILE\n"
+          "       farshore-node vault attach --vault DIR --store FILE [--uuid UUID] [--read-only | --take-over]\n"
+          "       farshore-node vault store (--vault DIR | --store FILE)\n"
           "       farshore-node vault signal --vault DIR [--point ID] [--features]\n"
           "       farshore-node vault confirm-time --vault DIR\n",
           out);
@@ -397,6 +401,20 @@ static int keep(const char *command, int argc, char **argv)
     return rc == 1 ? -1 : rc == 0 ? 0 : rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
 }
 
+/* Those of vault_bind.c; -1: it is none of them. */
+static int bind_store(const char *command, int argc, char **argv)
+{
+    struct far_error err;
+    bool attach = strcmp(command, "attach") == 0;
+    bool read_only = attach && take_flag(&argc, argv, "--read-only"), take_over = attach && take_flag(&argc, argv, "--take-over");
+    take_flag(&argc, argv, "--offline");
+    int rc = attach                          ? far_vault_attach_cli(argc, argv, read_only, take_over, &err)
+             : strcmp(command, "bind") == 0  ? far_vault_bind_cli(argc, argv, &err)
+             : strcmp(command, "store") == 0 ? far_vault_store_cli(argc, argv, &err)
+                                             : 1;
+    return rc == 1 ? -1 : rc == 0 ? 0 : rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
+}
+
 /* Those of vault_carry.c and vault_export.c; -1: it is none of them. */
 static int carry(const char *command, int argc, char **argv)
 {
@@ -470,6 +488,7 @@ int far_vault_cli(int argc, char **argv)
     }
     int status = argc > 1 ? keep(command, argc - 1, argv + 1) : -1;
     status = argc > 1 && status < 0 ? carry(command, argc - 1, argv + 1) : status;
+    status = argc > 1 && status < 0 ? bind_store(command, argc - 1, argv + 1) : status;
     if (status >= 0) {
         return status;
     }

@@ -1,0 +1,495 @@
+/* Carrying a vault's packs and small files to its store, and letting packs leave the folder; see remote.h. */
+#define _GNU_SOURCE
+#include "dataplane/remote_private.h"
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/logging.h"
+#include "base/thread.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { ROUND_SECONDS = 5, OWNER_ROUNDS = 12 /* after so many it is asked whose the vault is, though nothing is to be carried */ };
+
+/* ---- small files ---- */
+
+static int read_small(const struct far_vault *vault, const char *name, struct far_buf *bytes, struct far_error *err)
+{
+    char path[FAR_DIR_MAX + FAR_REMOTE_NAME_MAX + 2];
+    snprintf(path, sizeof path, "%s/%s", vault->dir, name);
+    return far_file_read(path, bytes, err);
+}
+
+int far_remote_push(struct far_vault *vault, const char *name, struct far_error *err)
+{
+    struct far_buf bytes;
+    if (vault->remote == NULL) {
+        return 0;
+    }
+    far_buf_init(&bytes, 16 << 20);
+    int rc = read_small(vault, name, &bytes, err);
+    if (rc == 0) {
+        rc = far_objects_put(vault->remote->objects, name, far_buf_slice(&bytes), NULL, NULL, err);
+    } else if (rc == FAR_NOT_FOUND) {
+        rc = far_objects_delete(vault->remote->objects, name, NULL, err);
+    }
+    far_buf_done(&bytes);
+    return rc == 0 ? 0 : far_error_context(err, "store of the vault");
+}
+
+/* The slot of a name; NULL: there are too many, so it is carried every time. */
+static uint64_t *sum_of(struct far_remote *remote, const char *name)
+{
+    for (size_t i = 0; i < remote->name_count; i++) {
+        if (strcmp(remote->names[i].name, name) == 0) {
+            return &remote->names[i].sum;
+        }
+    }
+    if (remote->name_count == FAR_REMOTE_NAMES) {
+        return NULL;
+    }
+    snprintf(remote->names[remote->name_count].name, FAR_REMOTE_NAME_MAX, "%s", name);
+    remote->names[remote->name_count].sum = 0;
+    return &remote->names[remote->name_count++].sum;
+}
+
+/* Unless the store has it as it is. */
+static int push_changed(struct far_vault *vault, const char *name, struct far_error *err)
+{
+    struct far_remote *remote = vault->remote;
+    struct far_buf bytes;
+    far_buf_init(&bytes, 16 << 20);
+    pthread_mutex_lock(&remote->names_lock);
+    uint64_t *known = sum_of(remote, name);
+    int rc = read_small(vault, name, &bytes, err);
+    uint64_t sum = rc == 0 ? far_hash64(bytes.data, bytes.len) : 0;
+    if (rc == 0 && (known == NULL || *known != sum)) {
+        rc = far_objects_put(remote->objects, name, far_buf_slice(&bytes), NULL, NULL, err);
+        if (rc == 0 && known != NULL) {
+            *known = sum;
+        }
+    }
+    pthread_mutex_unlock(&remote->names_lock);
+    far_buf_done(&bytes);
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+static int push_domains(struct far_vault *vault, struct far_error *err)
+{
+    char path[FAR_DIR_MAX + 16], name[FAR_REMOTE_NAME_MAX];
+    snprintf(path, sizeof path, "%s/domains", vault->dir);
+    DIR *folder = opendir(path);
+    if (folder == NULL) {
+        return errno == ENOENT ? 0 : far_fail_errno(err, FAR_IO, errno, "open folder '%s'", path);
+    }
+    int rc = 0;
+    for (struct dirent *entry = readdir(folder); rc == 0 && entry != NULL; entry = readdir(folder)) {
+        const char *end = strrchr(entry->d_name, '.');
+        if (end != NULL && strcmp(end, ".domain") == 0 && strlen(entry->d_name) < FAR_REMOTE_NAME_MAX - 16) {
+            snprintf(name, sizeof name, "domains/%.79s", entry->d_name);
+            rc = push_changed(vault, name, err);
+        }
+    }
+    closedir(folder);
+    return rc;
+}
+
+static int push_all_changed(struct far_vault *vault, struct far_error *err)
+{
+    static const char *const names[] = {"vault.former", "vault", "packs/removed"};
+    int rc = push_domains(vault, err); /* before any pack that was written with their keys */
+    for (size_t i = 0; rc == 0 && i < sizeof names / sizeof names[0]; i++) {
+        rc = push_changed(vault, names[i], err);
+    }
+    return rc;
+}
+
+/* ---- packs ---- */
+
+static int stop_at_end(void *arg, uint64_t done)
+{
+    struct far_remote *remote = arg;
+    (void)done;
+    pthread_mutex_lock(&remote->lock);
+    bool ends = remote->is_ending;
+    pthread_mutex_unlock(&remote->lock);
+    return ends;
+}
+
+static int carry_file(struct far_vault *vault, uint32_t number, int fd, struct far_remote_pack *ret_pack, struct far_error *err)
+{
+    struct far_remote *remote = vault->remote;
+    struct far_buf index = {0};
+    struct far_object object = {0};
+    struct stat st;
+    char key[FAR_REMOTE_NAME_MAX];
+    uint32_t epoch = (uint32_t)remote->owner.epoch;
+    if (fstat(fd, &st) != 0) {
+        return far_fail_errno(err, FAR_IO, errno, "stat pack %08" PRIu32, number);
+    }
+    int rc = far_remote_index_make(vault, number, fd, (uint64_t)st.st_size, &index, err);
+    far_remote_key(number, epoch, ".idx", key, sizeof key);
+    rc = rc == 0 ? far_objects_put(remote->objects, key, far_buf_slice(&index), NULL, NULL, err) : rc;
+    far_buf_done(&index);
+    far_remote_key(number, epoch, ".pack", key, sizeof key);
+    rc = rc == 0 ? far_objects_put_file(remote->objects, key, fd, (uint64_t)st.st_size, NULL, stop_at_end, remote, &object, err) : rc;
+    *ret_pack = (struct far_remote_pack){.number = number, .epoch = epoch, .size = (uint64_t)st.st_size, .is_here = true};
+    snprintf(ret_pack->version, sizeof ret_pack->version, "%s", object.version);
+    return rc;
+}
+
+struct round {
+    struct far_vault *vault;
+    uint32_t complete; /* the last pack that is complete */
+    bool is_owner;     /* asked in this round */
+};
+
+static int carry_pack(void *arg, uint64_t number, struct far_error *err)
+{
+    struct round *round = arg;
+    struct far_vault *vault = round->vault;
+    struct far_remote *remote = vault->remote;
+    struct far_remote_pack pack;
+    char path[4096];
+    uint64_t size;
+    if (number == 0 || number > round->complete || far_remote_has(vault, (uint32_t)number, &size)) {
+        return 0;
+    }
+    far_packs_path(&vault->packs, (uint32_t)number, path, sizeof path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return errno == ENOENT ? 0 : far_fail_errno(err, FAR_IO, errno, "open '%s'", path); /* reclaim removed it */
+    }
+    int rc = round->is_owner ? 0 : far_remote_check_owner(vault, err);
+    round->is_owner = rc == 0;
+    rc = rc == 0 ? carry_file(vault, (uint32_t)number, fd, &pack, err) : rc;
+    close(fd);
+    rc = rc == 0 ? far_remote_up_write(vault->packs.dir, vault->uuid, &pack, err) : rc;
+    if (rc == 0) {
+        pthread_mutex_lock(&remote->lock);
+        pack.used_at = ++remote->tick;
+        rc = far_remote_add(remote, &pack, err);
+        pthread_mutex_unlock(&remote->lock);
+    }
+    return rc == 0 ? 0 : far_error_context(err, "carry pack %08u to the store", (unsigned)number);
+}
+
+/* ---- packs leave the folder ---- */
+
+/* The pack that leaves next; 0: what is here may stay. */
+static uint32_t next_to_leave(struct far_remote *remote, uint32_t last)
+{
+    uint64_t here = 0;
+    const struct far_remote_pack *best = NULL;
+    for (size_t i = 0; i < remote->count; i++) {
+        const struct far_remote_pack *pack = &remote->packs[i];
+        here += pack->is_here ? pack->size : 0;
+        if (pack->is_here && pack->number != last && (best == NULL || pack->used_at < best->used_at)) {
+            best = pack;
+        }
+    }
+    return remote->keep_bytes != 0 && here > remote->keep_bytes && best != NULL ? best->number : 0;
+}
+
+static void let_go(struct far_vault *vault, uint32_t last)
+{
+    struct far_remote *remote = vault->remote;
+    char path[4096];
+    for (;;) {
+        pthread_mutex_lock(&remote->lock);
+        uint32_t number = next_to_leave(remote, last);
+        if (number != 0) {
+            far_remote_find(remote, number)->is_here = false;
+        }
+        pthread_mutex_unlock(&remote->lock);
+        if (number == 0) {
+            return;
+        }
+        far_packs_path(&vault->packs, number, path, sizeof path);
+        unlink(path);
+        pthread_mutex_lock(&vault->lock); /* who has it open reads on */
+        far_packs_drop_file(&vault->packs, number);
+        pthread_mutex_unlock(&vault->lock);
+    }
+}
+
+/* ---- the thread ---- */
+
+static int push_number(struct far_vault *vault, const char *folder, uint64_t number, const char *suffix, struct far_error *err)
+{
+    char name[FAR_REMOTE_NAME_MAX];
+    snprintf(name, sizeof name, "%s/%" PRIu64 "%s", folder, number, suffix);
+    return far_remote_push(vault, name, err);
+}
+
+static int push_manifest(void *arg, uint64_t number, struct far_error *err)
+{
+    return push_number(arg, "points", number, ".manifest", err);
+}
+
+static int push_lock(void *arg, uint64_t number, struct far_error *err)
+{
+    return push_number(arg, "points", number, ".lock", err);
+}
+
+static int push_replica(void *arg, uint64_t number, struct far_error *err)
+{
+    return push_number(arg, "replicas", number, ".replica", err);
+}
+
+/* A vault that had points before it was bound: they go there, too, once, when all their packs are there. */
+static int push_points(struct far_vault *vault, struct far_error *err)
+{
+    char points[FAR_DIR_MAX + 16], replicas[FAR_DIR_MAX + 16], bound[FAR_DIR_MAX + 16];
+    snprintf(bound, sizeof bound, "%s/bound", vault->dir);
+    if (access(bound, F_OK) == 0) {
+        return 0;
+    }
+    snprintf(points, sizeof points, "%s/points", vault->dir);
+    snprintf(replicas, sizeof replicas, "%s/replicas", vault->dir);
+    int rc = far_vault_each_number(points, ".lock", push_lock, vault, err);
+    rc = rc == 0 ? far_vault_each_number(replicas, ".replica", push_replica, vault, err) : rc;
+    rc = rc == 0 ? far_vault_each_number(points, ".manifest", push_manifest, vault, err) : rc;
+    return rc == 0 ? far_file_replace(bound, "", 0, 0600, err) : rc;
+}
+
+static int go_round(struct far_vault *vault, struct far_error *err)
+{
+    struct round round = {.vault = vault};
+    pthread_mutex_lock(&vault->lock);
+    round.complete = vault->packs.last_sealed ? vault->packs.last : vault->packs.last - (vault->packs.last > 0);
+    uint32_t last = vault->packs.last;
+    pthread_mutex_unlock(&vault->lock);
+    int rc = vault->remote->rounds_begun % OWNER_ROUNDS == 1 ? far_remote_check_owner(vault, err) : 0; /* only this thread counts them */
+    round.is_owner = rc == 0 && vault->remote->rounds_begun % OWNER_ROUNDS == 1;
+    rc = rc == 0 ? push_all_changed(vault, err) : rc;
+    rc = rc == 0 ? far_vault_each_number(vault->packs.dir, ".pack", carry_pack, &round, err) : rc;
+    rc = rc == 0 ? push_points(vault, err) : rc;
+    let_go(vault, last);
+    return rc;
+}
+
+static void rest(struct far_remote *remote)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += ROUND_SECONDS;
+    int code = 0;
+    while (!remote->is_asked && !remote->is_ending && code == 0) {
+        code = pthread_cond_timedwait(&remote->changed, &remote->lock, &until);
+    }
+}
+
+static void *carry(void *arg)
+{
+    struct far_vault *vault = arg;
+    struct far_remote *remote = vault->remote;
+    far_thread_name("far-store");
+    pthread_mutex_lock(&remote->lock);
+    while (!remote->is_ending && !remote->is_fenced) {
+        struct far_error err = {0};
+        remote->is_asked = false;
+        remote->rounds_begun++;
+        int before = remote->round_rc;
+        pthread_mutex_unlock(&remote->lock);
+        int rc = go_round(vault, &err);
+        if (rc != 0 && rc != before) {
+            far_logf(FAR_LEVEL_WARN, "vault", "%s", err.message);
+        }
+        pthread_mutex_lock(&remote->lock);
+        remote->round_rc = rc;
+        remote->round_error = err;
+        remote->rounds_done = remote->rounds_begun;
+        pthread_cond_broadcast(&remote->changed);
+        rest(remote);
+    }
+    remote->runs = false;
+    pthread_cond_broadcast(&remote->changed);
+    pthread_mutex_unlock(&remote->lock);
+    return NULL;
+}
+
+int far_remote_start(struct far_vault *vault, struct far_error *err)
+{
+    struct far_remote *remote = vault->remote;
+    if (remote == NULL || vault->read_only) {
+        return 0;
+    }
+    remote->runs = true;
+    int code = pthread_create(&remote->thread, NULL, carry, vault);
+    remote->runs = code == 0;
+    remote->is_started = code == 0;
+    return code == 0 ? 0 : far_fail_errno(err, FAR_LIMIT, code, "start the thread of the vault's store");
+}
+
+void far_remote_stop(struct far_vault *vault)
+{
+    struct far_remote *remote = vault->remote;
+    if (remote == NULL || !remote->is_started) {
+        return;
+    }
+    pthread_mutex_lock(&remote->lock);
+    remote->is_ending = true;
+    pthread_cond_broadcast(&remote->changed);
+    pthread_mutex_unlock(&remote->lock);
+    pthread_join(remote->thread, NULL);
+    remote->is_started = false;
+}
+
+/* A round that begins from now on. */
+static int wait_round(struct far_vault *vault, struct far_error *err)
+{
+    struct far_remote *remote = vault->remote;
+    pthread_mutex_lock(&remote->lock);
+    uint64_t wanted = remote->rounds_begun + 1;
+    remote->is_asked = true;
+    pthread_cond_broadcast(&remote->changed);
+    while (remote->runs && remote->rounds_done < wanted) {
+        pthread_cond_wait(&remote->changed, &remote->lock);
+    }
+    bool ended = remote->rounds_done < wanted;
+    int rc = ended ? FAR_BUSY : remote->round_rc;
+    if (ended && remote->round_rc == 0) {
+        far_fail(err, FAR_BUSY, "the vault is being closed");
+    } else if (rc != 0 && err != NULL) {
+        *err = remote->round_error;
+        rc = remote->round_rc;
+    }
+    pthread_mutex_unlock(&remote->lock);
+    return rc;
+}
+
+int far_remote_settle(struct far_vault *vault, struct far_error *err)
+{
+    if (vault->remote == NULL) {
+        return 0;
+    }
+    pthread_mutex_lock(&vault->lock);
+    int rc = far_packs_finish(&vault->packs, err);
+    vault->broken = vault->broken || vault->packs.sync_failed;
+    pthread_mutex_unlock(&vault->lock);
+    rc = rc == 0 ? far_vault_sync(vault, err) : rc;
+    return rc == 0 ? wait_round(vault, err) : rc;
+}
+
+/* ---- packs that are gone, and those that may not go ---- */
+
+bool far_remote_may_go(struct far_vault *vault, uint32_t number)
+{
+    struct far_remote *remote = vault->remote;
+    struct timespec now;
+    if (remote == NULL) {
+        return true;
+    }
+    clock_gettime(CLOCK_REALTIME, &now);
+    pthread_mutex_lock(&remote->lock);
+    const struct far_remote_pack *pack = far_remote_find(remote, number);
+    bool may = pack == NULL || pack->retain_until_ms <= (uint64_t)now.tv_sec * 1000;
+    pthread_mutex_unlock(&remote->lock);
+    return may;
+}
+
+int far_remote_drop_pack(struct far_vault *vault, uint32_t number, struct far_error *err)
+{
+    struct far_remote *remote = vault->remote;
+    struct far_remote_pack pack;
+    char key[FAR_REMOTE_NAME_MAX], path[4096];
+    uint64_t size;
+    if (!far_remote_has(vault, number, &size)) {
+        return 0;
+    }
+    pthread_mutex_lock(&remote->lock);
+    pack = *far_remote_find(remote, number);
+    pthread_mutex_unlock(&remote->lock);
+    int rc = far_remote_check_owner(vault, err);
+    rc = rc == 0 ? push_changed(vault, "packs/removed", err) : rc; /* whoever attaches the vault misses it no more */
+    far_remote_key(number, pack.epoch, ".pack", key, sizeof key);
+    rc = rc == 0 ? far_objects_delete(remote->objects, key, pack.version[0] != '\0' ? pack.version : NULL, err) : rc;
+    far_remote_key(number, pack.epoch, ".idx", key, sizeof key);
+    rc = rc == 0 ? far_objects_delete(remote->objects, key, NULL, err) : rc;
+    if (rc != 0) {
+        return rc;
+    }
+    snprintf(path, sizeof path, "%.4000s/%08" PRIu32 ".up", vault->packs.dir, number);
+    unlink(path);
+    pthread_mutex_lock(&remote->lock);
+    struct far_remote_pack *there = far_remote_find(remote, number);
+    size_t at = (size_t)(there - remote->packs);
+    memmove(there, there + 1, (remote->count - at - 1) * sizeof *there);
+    remote->count--;
+    pthread_mutex_unlock(&remote->lock);
+    return 0;
+}
+
+/* ---- locks ---- */
+
+static int retain_pack(struct far_vault *vault, uint32_t number, uint64_t until_ms, struct far_error *err)
+{
+    struct far_remote *remote = vault->remote;
+    char key[FAR_REMOTE_NAME_MAX];
+    pthread_mutex_lock(&remote->lock);
+    const struct far_remote_pack *there = far_remote_find(remote, number);
+    struct far_remote_pack pack = there != NULL ? *there : (struct far_remote_pack){.retain_until_ms = UINT64_MAX};
+    pthread_mutex_unlock(&remote->lock);
+    if (pack.retain_until_ms >= until_ms) {
+        return 0;
+    }
+    far_remote_key(number, pack.epoch, ".pack", key, sizeof key);
+    int rc = far_objects_retain(remote->objects, key, pack.version[0] != '\0' ? pack.version : NULL, until_ms, err);
+    pack.retain_until_ms = until_ms;
+    rc = rc == 0 ? far_remote_up_write(vault->packs.dir, vault->uuid, &pack, err) : rc;
+    pthread_mutex_lock(&remote->lock);
+    struct far_remote_pack *now = far_remote_find(remote, number);
+    if (rc == 0 && now != NULL) {
+        now->retain_until_ms = until_ms;
+    }
+    pthread_mutex_unlock(&remote->lock);
+    return rc;
+}
+
+/* Each pack up to the one in which the point ends. */
+static int retain_packs(struct far_vault *vault, uint32_t last, uint64_t until_ms, struct far_error *err)
+{
+    uint32_t number = 0;
+    for (int rc = 0;;) {
+        pthread_mutex_lock(&vault->remote->lock);
+        number = far_remote_after(vault->remote, number);
+        pthread_mutex_unlock(&vault->remote->lock);
+        if (rc != 0 || number == 0 || number > last) {
+            return rc;
+        }
+        rc = retain_pack(vault, number, until_ms, err);
+    }
+}
+
+int far_remote_lock(struct far_vault *vault, uint64_t point_id, uint64_t until_ms, struct far_error *err)
+{
+    struct far_remote *remote = vault->remote;
+    char name[FAR_REMOTE_NAME_MAX];
+    if (remote == NULL) {
+        return 0;
+    }
+    snprintf(name, sizeof name, "points/%" PRIu64 ".lock", point_id);
+    struct far_manifest *manifest = malloc(sizeof *manifest);
+    int rc = manifest != NULL ? far_remote_push(vault, name, err) : far_fail(err, FAR_LIMIT, "no memory to lock a point");
+    bool is_sealed = rc == 0 && far_vault_manifest_peek(vault, point_id, manifest, NULL) == 0;
+    int offered = 0;
+    if (is_sealed) {
+        snprintf(name, sizeof name, "points/%" PRIu64 ".manifest", point_id);
+        offered = far_objects_retain(remote->objects, name, NULL, until_ms, err);
+        offered = offered == 0 ? retain_packs(vault, (uint32_t)manifest->pack, until_ms, err) : offered;
+        pthread_mutex_lock(&remote->lock);
+        remote->locks_refused = offered == FAR_INVALID;
+        pthread_mutex_unlock(&remote->lock);
+    }
+    free(manifest);
+    return rc != 0 || offered == FAR_INVALID ? rc : offered; /* without object lock the vault's own lock holds */
+}

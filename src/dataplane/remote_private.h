@@ -1,0 +1,106 @@
+/* Shared by the files of remote.h only. */
+#ifndef FAR_DATAPLANE_REMOTE_PRIVATE_H
+#define FAR_DATAPLANE_REMOTE_PRIVATE_H
+
+#include "dataplane/remote.h"
+#include "dataplane/vault_private.h"
+#include "dataplane/vault_store.h"
+
+enum {
+    FAR_REMOTE_RANGE_BYTES = 1 << 20,
+    FAR_REMOTE_RANGES = 64, /* kept in memory */
+    FAR_REMOTE_NAMES = 64,  /* small files of which it is known what the store has */
+    FAR_REMOTE_NAME_MAX = 96,
+};
+
+/* One pack that is in the store. */
+struct far_remote_pack {
+    uint32_t number;
+    uint32_t epoch; /* in which it was carried there: part of its name */
+    uint64_t size;
+    uint64_t retain_until_ms; /* object lock; 0: none */
+    uint64_t used_at;         /* tick of the last read; packs in the folder go by it */
+    bool is_here;             /* in the folder, too */
+    char version[136];        /* "": the bucket keeps none */
+};
+
+struct far_remote_range {
+    uint32_t pack; /* 0: free */
+    uint32_t index;
+    uint32_t users;
+    bool is_loaded;
+    uint64_t used_at;
+    uint8_t *bytes;
+};
+
+/* Who owns the vault. */
+struct far_remote_owner {
+    uint64_t epoch;
+    uint64_t since_ms;
+    uint8_t token[16];
+    char name[64]; /* of the machine */
+};
+enum { FAR_REMOTE_OWNER_BYTES = 128 };
+
+struct far_remote {
+    struct far_objects *objects; /* below <prefix><uuid>/ */
+    uint64_t keep_bytes;
+    struct far_remote_owner owner; /* this folder; epoch 0: it only reads */
+
+    pthread_mutex_t lock; /* what follows */
+    pthread_cond_t changed;
+    struct far_remote_pack *packs; /* by number, ascending */
+    size_t count, room;
+    uint64_t tick;
+    struct far_remote_range ranges[FAR_REMOTE_RANGES];
+    uint64_t ranges_read, bytes_read;
+
+    /* the carrier: its thread */
+    pthread_t thread;
+    bool is_started;
+    bool runs;
+    bool is_asked;   /* go round now */
+    bool is_ending;
+    uint64_t rounds_begun, rounds_done; /* a round carries everything that was complete when it began */
+    int round_rc;                       /* of the last one */
+    struct far_error round_error;
+    bool locks_refused;
+    bool is_fenced; /* somebody took the vault over */
+
+    pthread_mutex_t names_lock; /* alone: what the store has of small files */
+    struct {
+        char name[FAR_REMOTE_NAME_MAX];
+        uint64_t sum;
+    } names[FAR_REMOTE_NAMES];
+    size_t name_count;
+};
+
+/* remote.c; remote->lock is held */
+struct far_remote_pack *far_remote_find(struct far_remote *remote, uint32_t number);
+uint32_t far_remote_after(const struct far_remote *remote, uint32_t number); /* the next one; 0: there is none */
+int far_remote_add(struct far_remote *remote, const struct far_remote_pack *pack, struct far_error *err);
+/* The file `00000001.up`, durable. */
+int far_remote_up_write(const char *packs_dir, const uint8_t vault_uuid[16], const struct far_remote_pack *pack, struct far_error *err);
+int far_remote_up_read(const char *packs_dir, const uint8_t vault_uuid[16], uint32_t number, struct far_remote_pack *ret_pack,
+                       struct far_error *err);
+void far_remote_key(uint32_t number, uint32_t epoch, const char *suffix, char *key, size_t len);
+/* "packs/00000007.e2.pack" with ".pack": 7 and 2; false for anything else. */
+bool far_remote_key_parse(const char *key, const char *suffix, uint32_t *ret_number, uint32_t *ret_epoch);
+/* The client for one vault of a store: options->prefix with the uuid behind it. */
+int far_remote_client(const struct far_objects_options *options, const char *uuid_hex, struct far_objects **ret_objects,
+                      struct far_error *err);
+
+/* remote_owner.c */
+void far_remote_owner_make(struct far_remote_owner *ret_owner, uint64_t epoch);
+int far_remote_owner_read(struct far_objects *objects, struct far_remote_owner *ret_owner, char ret_etag[72], struct far_error *err);
+/* etag NULL: there is none yet. FAR_CONFLICT: somebody else was faster. */
+int far_remote_owner_put(struct far_objects *objects, const struct far_remote_owner *owner, const char *etag, struct far_error *err);
+/* The file `owner` of a folder. FAR_NOT_FOUND: it only reads. */
+int far_remote_owner_load(const char *dir, struct far_remote_owner *ret_owner, struct far_error *err);
+int far_remote_owner_save(const char *dir, const struct far_remote_owner *owner, struct far_error *err);
+
+/* remote_pack.c: the index of a complete pack, made from its file. */
+int far_remote_index_make(struct far_vault *vault, uint32_t number, int fd, uint64_t size, struct far_buf *ret_bytes,
+                          struct far_error *err);
+
+#endif

@@ -1,0 +1,341 @@
+/* Binding a vault to a store, and making its folder again from there; see vault_store.h. */
+#include "dataplane/remote_private.h"
+
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { SMALL_MAX = 16 << 20 };
+
+static int same_store(const struct far_objects_options *a, const struct far_objects_options *b)
+{
+    return strcmp(a->endpoint, b->endpoint) == 0 && strcmp(a->bucket, b->bucket) == 0 && strcmp(a->prefix, b->prefix) == 0;
+}
+
+/* ---- bind ---- */
+
+/* The object `owner` says that the vault is this folder's. Done again, it is the same object. */
+static int claim_new(struct far_vault *vault, struct far_objects *objects, struct far_error *err)
+{
+    struct far_remote_owner owner, there;
+    char etag[72];
+    int rc = far_remote_owner_load(vault->dir, &owner, err);
+    if (rc == FAR_NOT_FOUND) {
+        far_remote_owner_make(&owner, 1);
+        rc = far_remote_owner_save(vault->dir, &owner, err);
+    }
+    rc = rc == 0 ? far_remote_owner_put(objects, &owner, NULL, err) : rc;
+    if (rc == FAR_CONFLICT && far_remote_owner_read(objects, &there, etag, NULL) == 0) {
+        bool is_ours = there.epoch == owner.epoch && memcmp(there.token, owner.token, 16) == 0;
+        rc = is_ours ? 0 : far_fail(err, FAR_CONFLICT, "the store has this vault, and '%.60s' owns it", there.name);
+    }
+    return rc;
+}
+
+static int bind_open(struct far_vault *vault, const struct far_objects_options *store, struct far_error *err)
+{
+    char path[FAR_DIR_MAX + 16], uuid[33];
+    struct far_objects_options present = {0};
+    struct far_objects *objects = NULL;
+    snprintf(path, sizeof path, "%s/store", vault->dir);
+    int rc = far_objects_options_read(path, &present, err);
+    if (rc == 0 && !same_store(&present, store)) {
+        return far_fail(err, FAR_CONFLICT, "vault '%s' is on another store: %.200s, bucket '%s'", vault->dir, present.endpoint,
+                        present.bucket);
+    }
+    if (rc != 0 && rc != FAR_NOT_FOUND) {
+        return rc;
+    }
+    far_hex_encode(vault->uuid, 16, uuid);
+    rc = far_remote_client(store, uuid, &objects, err);
+    rc = rc == 0 ? claim_new(vault, objects, err) : rc;
+    rc = rc == 0 ? far_objects_options_write(path, store, err) : rc;
+    far_objects_close(objects);
+    return rc;
+}
+
+int far_vault_store_bind(const char *dir, const struct far_objects_options *store, struct far_error *err)
+{
+    struct far_vault *vault = NULL;
+    int rc = far_vault_open(dir, NULL, &vault, err);
+    rc = rc == 0 ? bind_open(vault, store, err) : rc;
+    far_vault_close(vault);
+    vault = NULL;
+    rc = rc == 0 ? far_vault_open(dir, NULL, &vault, err) : rc; /* from now on it is on the store */
+    rc = rc == 0 ? far_remote_settle(vault, err) : rc;
+    far_vault_close(vault);
+    return rc;
+}
+
+/* ---- which vaults there are ---- */
+
+struct listing {
+    const struct far_objects_options *store;
+    int (*each)(void *arg, const char *uuid, const char *owner, uint64_t since_ms, struct far_error *err);
+    void *arg;
+};
+
+static bool is_vault(const char *key, char ret_uuid[33])
+{
+    uint8_t uuid[16];
+    if (strlen(key) != 32 + 6 || strcmp(key + 32, "/vault") != 0 || !far_hex_decode(key, 32, uuid, sizeof uuid)) {
+        return false;
+    }
+    memcpy(ret_uuid, key, 32);
+    ret_uuid[32] = '\0';
+    return true;
+}
+
+static int list_key(void *arg, const char *key, const struct far_object *object, struct far_error *err)
+{
+    struct listing *listing = arg;
+    struct far_objects *objects = NULL;
+    struct far_remote_owner owner = {0};
+    char uuid[33], etag[72];
+    (void)object;
+    if (!is_vault(key, uuid)) {
+        return 0;
+    }
+    int rc = far_remote_client(listing->store, uuid, &objects, err);
+    rc = rc == 0 ? far_remote_owner_read(objects, &owner, etag, err) : rc;
+    far_objects_close(objects);
+    rc = rc == FAR_NOT_FOUND || rc == FAR_CORRUPT ? 0 : rc;
+    return rc == 0 ? listing->each(listing->arg, uuid, owner.name, owner.since_ms, err) : rc;
+}
+
+int far_vault_store_list(const struct far_objects_options *store,
+                         int (*each)(void *arg, const char *uuid, const char *owner, uint64_t since_ms, struct far_error *err), void *arg,
+                         struct far_error *err)
+{
+    struct listing listing = {.store = store, .each = each, .arg = arg};
+    struct far_objects *objects = NULL;
+    int rc = far_objects_open(store, &objects, err);
+    rc = rc == 0 ? far_objects_list(objects, "", list_key, &listing, err) : rc;
+    far_objects_close(objects);
+    return rc;
+}
+
+/* ---- attach ---- */
+
+struct attaching {
+    const char *dir;
+    const struct far_store_attach *what;
+    struct far_objects *objects;
+    struct far_store_attached *result;
+    uint8_t uuid[16];
+};
+
+static int only_one(void *arg, const char *uuid, const char *owner, uint64_t since_ms, struct far_error *err)
+{
+    char *found = arg;
+    (void)owner;
+    (void)since_ms;
+    if (found[0] != '\0') {
+        return far_fail(err, FAR_CONFLICT, "the store has several vaults (%s, %s ...): say which", found, uuid);
+    }
+    memcpy(found, uuid, 33);
+    return 0;
+}
+
+static int find_vault(const struct far_objects_options *store, struct attaching *attaching, struct far_error *err)
+{
+    char *uuid = attaching->result->uuid;
+    snprintf(uuid, 33, "%s", attaching->what->uuid);
+    int rc = uuid[0] == '\0' ? far_vault_store_list(store, only_one, uuid, err) : 0;
+    if (rc == 0 && uuid[0] == '\0') {
+        return far_fail(err, FAR_NOT_FOUND, "the store has no vault below '%s'", store->prefix);
+    }
+    if (rc == 0 && (strlen(uuid) != 32 || !far_hex_decode(uuid, 32, attaching->uuid, 16))) {
+        return far_fail(err, FAR_INVALID, "'%s' is not the uuid of a vault", uuid);
+    }
+    return rc == 0 ? far_remote_client(store, uuid, &attaching->objects, err) : rc;
+}
+
+/* A new folder, one that was attached before for reading, or one whose attaching was interrupted. */
+static int check_folder(const struct attaching *attaching, struct far_error *err)
+{
+    char path[FAR_DIR_MAX + 32];
+    DIR *folder = opendir(attaching->dir);
+    if (folder == NULL) {
+        return errno == ENOENT ? 0 : far_fail_errno(err, FAR_IO, errno, "open folder '%s'", attaching->dir);
+    }
+    size_t names = 0;
+    for (const struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
+        names += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+    }
+    closedir(folder);
+    snprintf(path, sizeof path, "%s/attached-%s", attaching->dir, attaching->result->uuid);
+    if (names == 0 || access(path, F_OK) == 0) {
+        return 0;
+    }
+    return far_fail(err, FAR_CONFLICT, "'%s' has something in it that does not come from this vault of the store", attaching->dir);
+}
+
+static int make_folders(const struct attaching *attaching, struct far_error *err)
+{
+    static const char *const folders[] = {"", "/packs", "/replicas", "/points", "/domains"};
+    char path[FAR_DIR_MAX + 64];
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < sizeof folders / sizeof folders[0]; i++) {
+        snprintf(path, sizeof path, "%s%s", attaching->dir, folders[i]);
+        rc = far_file_make_dir(path, err);
+    }
+    snprintf(path, sizeof path, "%s/attached-%s", attaching->dir, attaching->result->uuid);
+    return rc == 0 ? far_file_replace(path, "", 0, 0600, err) : rc;
+}
+
+/* From here on whoever owned it is refused. */
+static int take(struct attaching *attaching, struct far_error *err)
+{
+    struct far_remote_owner there = {0}, own;
+    char etag[72];
+    int rc = far_remote_owner_read(attaching->objects, &there, etag, err);
+    bool is_new = rc == FAR_NOT_FOUND;
+    if (rc != 0 && !is_new && rc != FAR_CORRUPT) {
+        return rc;
+    }
+    int had = far_remote_owner_load(attaching->dir, &own, err);
+    if (had != 0 && had != FAR_NOT_FOUND) {
+        return had;
+    }
+    if (had == 0 && rc == 0 && own.epoch == there.epoch && memcmp(own.token, there.token, 16) == 0) {
+        return 0;
+    }
+    if (rc == 0 && !attaching->what->take_over) {
+        return far_fail(err, FAR_CONFLICT, "the vault is owned by '%.60s'; attach it to read only, or take it over", there.name);
+    }
+    if (rc == FAR_CORRUPT) {
+        return rc;
+    }
+    snprintf(attaching->result->former_owner, sizeof attaching->result->former_owner, "%.63s", there.name);
+    far_remote_owner_make(&own, there.epoch + 1);
+    rc = far_remote_owner_save(attaching->dir, &own, err);
+    return rc == 0 ? far_remote_owner_put(attaching->objects, &own, is_new ? NULL : etag, err) : rc;
+}
+
+/* ---- what comes from the store ---- */
+
+static int note_pack(struct attaching *attaching, uint32_t number, uint32_t epoch, const struct far_object *object, struct far_error *err)
+{
+    char packs[FAR_DIR_MAX + 16];
+    struct far_remote_pack pack = {.number = number, .epoch = epoch, .size = object->size, .retain_until_ms = object->retain_until_ms};
+    struct far_remote_pack before;
+    snprintf(packs, sizeof packs, "%s/packs", attaching->dir);
+    snprintf(pack.version, sizeof pack.version, "%s", object->version);
+    int rc = far_remote_up_read(packs, attaching->uuid, number, &before, err);
+    if (rc == 0 && (before.epoch > epoch || (before.epoch == epoch && before.size == pack.size))) {
+        return 0; /* what a former owner still carried there, or what was seen before */
+    }
+    attaching->result->packs++;
+    attaching->result->pack_bytes += pack.size;
+    return rc == 0 || rc == FAR_NOT_FOUND || rc == FAR_CORRUPT ? far_remote_up_write(packs, attaching->uuid, &pack, err) : rc;
+}
+
+static bool is_wanted(const char *key)
+{
+    static const char *const folders[] = {"points/", "replicas/", "domains/"};
+    bool is_wanted = strcmp(key, "vault.former") == 0 || strcmp(key, "packs/removed") == 0;
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+        const char *name = strlen(key) > strlen(folders[i]) ? key + strlen(folders[i]) : "";
+        bool is_in = strncmp(key, folders[i], strlen(folders[i])) == 0 && *name != '\0' && *name != '.' && strchr(name, '/') == NULL;
+        is_wanted = is_wanted || is_in;
+    }
+    return is_wanted;
+}
+
+static int bring(struct attaching *attaching, const char *key, struct far_error *err)
+{
+    char path[FAR_DIR_MAX + FAR_OBJECT_KEY_MAX];
+    struct far_buf bytes;
+    far_buf_init(&bytes, SMALL_MAX);
+    int rc = far_objects_read(attaching->objects, key, SMALL_MAX, &bytes, NULL, err);
+    snprintf(path, sizeof path, "%s/%s", attaching->dir, key);
+    rc = rc == 0 ? far_file_replace(path, bytes.data, bytes.len, 0600, err) : rc;
+    far_buf_done(&bytes);
+    return rc;
+}
+
+static int bring_key(void *arg, const char *key, const struct far_object *object, struct far_error *err)
+{
+    struct attaching *attaching = arg;
+    uint32_t number, epoch;
+    if (far_remote_key_parse(key, ".pack", &number, &epoch)) {
+        return note_pack(attaching, number, epoch, object, err);
+    }
+    if (!is_wanted(key)) {
+        return 0;
+    }
+    int rc = bring(attaching, key, err);
+    size_t len = strlen(key);
+    attaching->result->points += rc == 0 && len > 9 && strcmp(key + len - 9, ".manifest") == 0;
+    return rc == FAR_NOT_FOUND ? 0 : rc; /* forgotten meanwhile */
+}
+
+/* A point that the owner forgot since this folder was attached last. */
+static int drop_forgotten(void *arg, uint64_t number, struct far_error *err)
+{
+    struct attaching *attaching = arg;
+    char key[64], path[FAR_DIR_MAX + 64];
+    snprintf(key, sizeof key, "points/%" PRIu64 ".manifest", number);
+    struct far_object object;
+    int rc = far_objects_head(attaching->objects, key, &object, err);
+    snprintf(path, sizeof path, "%s/%s", attaching->dir, key);
+    if (rc == FAR_NOT_FOUND) {
+        rc = unlink(path) == 0 || errno == ENOENT ? 0 : far_fail_errno(err, FAR_IO, errno, "remove '%s'", path);
+    }
+    return rc;
+}
+
+static int bring_all(struct attaching *attaching, struct far_error *err)
+{
+    char points[FAR_DIR_MAX + 16], index[FAR_DIR_MAX + 16];
+    snprintf(points, sizeof points, "%s/points", attaching->dir);
+    snprintf(index, sizeof index, "%s/index", attaching->dir);
+    int rc = attaching->what->read_only ? far_vault_each_number(points, ".manifest", drop_forgotten, attaching, err) : 0;
+    rc = rc == 0 ? far_objects_list(attaching->objects, "", bring_key, attaching, err) : rc;
+    rc = rc == 0 ? far_index_remove(index, err) : rc; /* made anew from the packs */
+    return rc == 0 ? bring(attaching, "vault", err) : rc; /* last: now it is a vault */
+}
+
+static int finish(struct attaching *attaching, const struct far_objects_options *store, struct far_error *err)
+{
+    char path[FAR_DIR_MAX + 64];
+    snprintf(path, sizeof path, "%s/vault.key", attaching->dir);
+    int rc = !attaching->what->read_only && access(path, F_OK) != 0 ? far_vault_renew_key(attaching->dir, err) : 0;
+    snprintf(path, sizeof path, "%s/bound", attaching->dir);
+    rc = rc == 0 ? far_file_replace(path, "", 0, 0600, err) : rc;
+    snprintf(path, sizeof path, "%s/store", attaching->dir);
+    rc = rc == 0 ? far_objects_options_write(path, store, err) : rc;
+    snprintf(path, sizeof path, "%s/attached-%s", attaching->dir, attaching->result->uuid);
+    if (rc == 0 && !attaching->what->read_only && unlink(path) != 0 && errno != ENOENT) {
+        rc = far_fail_errno(err, FAR_IO, errno, "remove '%s'", path);
+    }
+    return rc;
+}
+
+int far_vault_store_attach(const char *dir, const struct far_objects_options *store, const struct far_store_attach *what,
+                           struct far_store_attached *ret_attached, struct far_error *err)
+{
+    struct attaching attaching = {.dir = dir, .what = what, .result = ret_attached};
+    struct far_remote_owner owner = {0};
+    struct far_object object;
+    *ret_attached = (struct far_store_attached){0};
+    int rc = strlen(dir) < FAR_DIR_MAX ? 0 : far_fail(err, FAR_INVALID, "the path of the vault is too long");
+    rc = rc == 0 ? find_vault(store, &attaching, err) : rc;
+    rc = rc == 0 ? far_objects_head(attaching.objects, "vault", &object, err) : rc;
+    rc = rc == 0 ? check_folder(&attaching, err) : rc;
+    rc = rc == 0 ? make_folders(&attaching, err) : rc;
+    rc = rc == 0 && !what->read_only ? take(&attaching, err) : rc;
+    rc = rc == 0 ? bring_all(&attaching, err) : rc;
+    rc = rc == 0 ? finish(&attaching, store, err) : rc;
+    far_objects_close(attaching.objects);
+    if (rc == 0 && far_remote_owner_load(dir, &owner, NULL) == 0) {
+        ret_attached->epoch = owner.epoch;
+    }
+    return rc;
+}

@@ -1,0 +1,44 @@
+/* Vaults on an object store, as operators see them: binding a vault to a store, bringing one back from it. remote.h says how it works. */
+#ifndef FAR_DATAPLANE_VAULT_STORE_H
+#define FAR_DATAPLANE_VAULT_STORE_H
+
+#include "dataplane/vault.h"
+#include "objects/objects.h"
+
+/* From now on the packs of the vault in `dir`, which nobody has open, go to this store. Again with the same store is 0.
+ * FAR_CONFLICT: it is on another one, or the store has a vault of this uuid that is another folder's. */
+int far_vault_store_bind(const char *dir, const struct far_objects_options *store, struct far_error *err);
+
+struct far_store_attach {
+    char uuid[33];   /* which vault, in hexadecimal; "": the only one that the store has */
+    bool read_only;  /* only to read its points; whoever owns it goes on. A folder that was attached so is brought up to date. */
+    bool take_over;  /* although another folder owns it: that one is refused from now on */
+};
+struct far_store_attached {
+    char uuid[33];
+    uint64_t packs, pack_bytes, points;
+    uint64_t epoch;
+    char former_owner[64]; /* name of the machine that it was taken from; "" */
+};
+/* Makes the folder of a vault from what is in the store. FAR_NOT_FOUND: no such vault; FAR_CONFLICT: `dir` is there and is another
+ * one, or the vault is owned by another folder and not to be taken over. An attach that was interrupted is done again. */
+int far_vault_store_attach(const char *dir, const struct far_objects_options *store, const struct far_store_attach *what,
+                           struct far_store_attached *ret_attached, struct far_error *err);
+
+/* Each vault of a store: uuid in hexadecimal, who owns it. */
+int far_vault_store_list(const struct far_objects_options *store,
+                         int (*each)(void *arg, const char *uuid, const char *owner, uint64_t since_ms, struct far_error *err), void *arg,
+                         struct far_error *err);
+
+struct far_store_state {
+    bool is_on_store;
+    uint64_t packs_up, bytes_up;     /* in the store */
+    uint64_t packs_away, bytes_away; /* of them: only there */
+    uint64_t packs_waiting;          /* complete, and not yet in the store */
+    uint64_t ranges_read, bytes_read; /* from the store since open */
+    bool locks_refused;              /* the bucket offers no object lock: points are locked by the vault alone */
+    char problem[256];               /* why packs wait; "" */
+};
+void far_vault_store_state(struct far_vault *vault, struct far_store_state *ret_state);
+
+#endif
