@@ -161,6 +161,31 @@ static int add_forecast(struct far_state *state, const struct far_row_vault *vau
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
+/* Whose it was, and what of it is here; null: it was always this cluster's. */
+static int add_adoption(struct far_state *state, uint64_t node_id, struct far_arena *arena, json_t *json, struct far_error *err)
+{
+    struct far_row_adoption row;
+    char hex[33] = "";
+    struct far_key key = far_key(&far_schema_row_adoption);
+    far_key_u64(&key, node_id);
+    int rc = far_state_get(state, &far_schema_row_adoption, &key, arena, &row, err);
+    if (rc != 0) {
+        json_object_set_new(json, "adoption", json_null());
+        return rc == FAR_NOT_FOUND ? 0 : rc;
+    }
+    if (row.cluster_uuid.len == 16) {
+        far_hex_encode(row.cluster_uuid.data, 16, hex);
+    }
+    json_object_set_new(json, "adoption",
+                        json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "cluster_uuid", hex, "base",
+                                  far_json_u64(row.base), "span", far_json_u64(row.span), "job_id", far_json_u64(row.job_id), "begun_ms",
+                                  far_json_u64(row.begun_ms), "ended_ms", far_json_u64(row.ended_ms), "point_count",
+                                  far_json_u64(row.point_count), "points", far_json_u64(row.points), "known", far_json_u64(row.known),
+                                  "damaged", far_json_u64(row.damaged), "unreadable", far_json_u64(row.unreadable), "left_out",
+                                  far_json_u64(row.left_out), "problem", far_json_text(row.problem)));
+    return 0;
+}
+
 int far_api_vault_figures(struct far_state *state, const struct far_row_vault *vault, struct far_arena *arena, json_t *json,
                           struct far_error *err)
 {
@@ -169,6 +194,7 @@ int far_api_vault_figures(struct far_state *state, const struct far_row_vault *v
     if (rc == 0) {
         json_object_set_new(json, "policy", policy_to_json(&policy, policy.id == vault->id));
         rc = add_forecast(state, vault, arena, json, err);
+        rc = rc == 0 ? add_adoption(state, vault->id, arena, json, err) : rc;
     }
     return rc;
 }

@@ -276,8 +276,10 @@ static int run(struct far_attempt *attempt, struct far_engine_report *result, st
         [FAR_ENGINE_RESCORE] = far_run_rescore,
         [FAR_ENGINE_RECLAIM] = far_run_reclaim, [FAR_ENGINE_LOCK] = far_run_lock,
         [FAR_ENGINE_MEASURE] = far_run_measure, [FAR_ENGINE_SCRUB] = far_run_scrub,
+        [FAR_ENGINE_ADOPT] = far_run_adopt,
     };
     int rc = wait_for_turn(attempt, err);
+    rc = rc == 0 ? far_attempt_enter_vault(attempt, err) : rc;
     return rc == 0 ? tasks[attempt->order.kind](attempt, result, err) : rc;
 }
 
@@ -291,6 +293,7 @@ static void *attempt_main(void *arg)
     far_thread_works_in_bulk();
     far_attempt_report_running(attempt);
     int rc = run(attempt, &result, &error);
+    far_engine_exchange_report(engine, &result);
     far_attempt_report_end(attempt, &result, rc, &error);
     far_engine_vault_unref(result.vault);
     pthread_mutex_lock(&engine->mutex);
@@ -417,6 +420,7 @@ static int open_stores(struct far_engine *engine, struct far_error *err)
     const struct far_engine_config *config = &engine->config;
     struct far_vault_options options = {.create = true};
     int rc = config->vault_dir != NULL ? far_vault_open(config->vault_dir, &options, &engine->vault, err) : 0;
+    rc = rc == 0 && engine->vault != NULL ? far_engine_owner_claim(engine, err) : rc;
     /* Half for what leaves the node, half for what comes in. */
     size_t buffers = (size_t)(config->memory_bytes / 2 / FAR_ENGINE_CHUNK);
     if (rc == 0) {
@@ -462,6 +466,7 @@ int far_engine_new(const struct far_engine_config *config, far_engine_report_fn 
     engine->report_arg = arg;
     pthread_mutex_init(&engine->mutex, NULL);
     pthread_mutex_init(&engine->platforms_mutex, NULL);
+    pthread_mutex_init(&engine->owner_mutex, NULL);
     cond_init(&engine->changed);
     engine->remembered = calloc(FAR_ENGINE_REMEMBERED_MAX, sizeof engine->remembered[0]);
     int rc = engine->remembered == NULL ? far_fail(err, FAR_LIMIT, "no memory for the engine")
@@ -543,6 +548,7 @@ void far_engine_free(struct far_engine *engine)
     }
     pthread_cond_destroy(&engine->changed);
     pthread_mutex_destroy(&engine->platforms_mutex);
+    pthread_mutex_destroy(&engine->owner_mutex);
     pthread_mutex_destroy(&engine->mutex);
     free(engine);
 }

@@ -1,8 +1,8 @@
 /* The data-plane engine of a node: takes orders, carries them out on threads of its own, and reports.
  *
  * An order is one attempt of a task: freeze, send, receive, seal, release, restore, verify, forget, lock or rescore, or one over
- * the whole vault: reclaim, measure, scrub (DESIGN.md section 7). It is told by (job, task, attempt). At most one attempt of a (job, task)
- * is active: an order with a newer attempt cancels the one that runs and takes its place, an older one is refused, the same one
+ * the whole vault: reclaim, measure, scrub, adopt (DESIGN.md section 7). It is told by (job, task, attempt). At most one attempt of a
+ * (job, task) is active: an order with a newer attempt cancels the one that runs and takes its place, an older one is refused, the same one
  * again changes nothing (one that has ended reports its end again, as long as it is remembered). The engine never decides; it
  * knows no cluster state but its orders.
  *
@@ -18,6 +18,7 @@
 #include "dataplane/domain.h"
 #include "dataplane/reclaim.h"
 #include "dataplane/scrub.h"
+#include "dataplane/vault_owner.h"
 #include "dataplane/vault_usage.h"
 #include "farshore/adapter.h"
 
@@ -56,7 +57,7 @@ struct far_engine_config {
     uint64_t checkpoint_bytes;   /* of an intermediate checkpoint at the target; 0 = 500 MB */
     uint64_t checkpoint_ms;      /* or after this time; 0 = 10,000 */
     uint64_t idle_ms;            /* a peer that says nothing for so long is gone; 0 = 20,000 */
-    uint8_t cluster_uuid[16];          /* into the manifests of points */
+    uint8_t cluster_uuid[16];          /* into the manifests of points; whose the vault has to be (vault_owner.h). All zero: none */
     enum far_engine_compress compress; /* zstd on the wire and in the vault; incompressible blocks never */
     const struct far_adapter *const *adapters; /* borrowed, ends with NULL; see adapters/adapters.h */
 };
@@ -76,6 +77,7 @@ enum far_engine_kind {
     FAR_ENGINE_MEASURE = 11,
     FAR_ENGINE_RESCORE = 12,
     FAR_ENGINE_SCRUB = 13,
+    FAR_ENGINE_ADOPT = 14,
 };
 
 struct far_engine_disk {
@@ -158,6 +160,10 @@ struct far_engine_order {
     struct far_scrub_order scrub; /* scrub */
     const uint64_t *plan_ids;     /* reclaim, measure: whose space is told */
     size_t plan_count;
+    uint64_t adopt_base, adopt_span; /* adopt: how numbers are exchanged; 0: only whose the vault is, and what it needs of numbers */
+    uint64_t adopt_after;            /* adopt: points behind this one of the vault */
+    const char *const *adopt_plans;  /* adopt: of these alone */
+    size_t adopt_plan_count;
     bool proven;     /* release: the view became a point, its place in the lineage of changes is kept */
 };
 
@@ -219,11 +225,21 @@ struct far_engine_space {
     uint64_t logical_bytes, points_bytes, unique_bytes, shared_bytes;
     bool estimated;
 };
+/* Adopt. */
+struct far_engine_adoption {
+    bool is_survey;
+    bool is_own; /* a survey's, as what follows: of this node's cluster */
+    struct far_vault_owner owner;
+    struct far_vault_survey survey;
+    uint64_t pass;              /* of the last reclaim */
+    struct far_adopted adopted; /* else */
+};
 struct far_engine_vault {
     unsigned users; /* far_engine_vault_ref() */
     bool is_reclaimed;
     struct far_reclaim_result reclaimed;
     struct far_scrub_result *scrubbed; /* NULL: it was no scrub */
+    struct far_engine_adoption *adoption; /* NULL: nor an adoption */
     struct far_vault_usage usage;
     size_t space_count;
     struct far_engine_space spaces[FAR_ENGINE_SPACES_MAX];

@@ -28,8 +28,8 @@ static bool has_all(struct far_engine *engine, const struct far_transfer_hello *
 {
     struct far_replica_state state;
     return engine->vault != NULL && hello->freeze_ref[0] != '\0' &&
-           far_vault_replica_state(engine->vault, hello->disk_id, &state, NULL) == 0 && state.job == hello->job_id &&
-           state.size_bytes == hello->size_bytes && strcmp(state.freeze_ref, hello->freeze_ref) == 0 &&
+           far_vault_replica_state(engine->vault, far_engine_number(engine, hello->disk_id), &state, NULL) == 0 &&
+           state.job == hello->job_id && state.size_bytes == hello->size_bytes && strcmp(state.freeze_ref, hello->freeze_ref) == 0 &&
            state.frontier_blocks == far_map_block_count(state.size_bytes);
 }
 

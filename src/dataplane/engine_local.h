@@ -88,6 +88,9 @@ struct far_engine {
     far_engine_report_fn *report;
     void *report_arg;
     struct far_vault *vault; /* NULL: not a target */
+    pthread_mutex_t owner_mutex; /* what follows */
+    struct far_vault_owner owner;
+    bool owner_damaged; /* its file is */
     struct far_throttle *throttle; /* bandwidth limits of what is sent: throttle.h */
     struct far_pool *pool_out; /* buffers of sends and verifications */
     struct far_pool *pool_in;  /* buffers of receives and restores: apart, or two nodes could starve each other */
@@ -133,6 +136,17 @@ int far_run_lock(struct far_attempt *attempt, struct far_engine_report *result, 
 int far_run_reclaim(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 int far_run_scrub(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 int far_run_measure(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+/* tasks_adopt.c */
+int far_run_adopt(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+/* At start: whose the vault is. A damaged file keeps no node from starting. */
+int far_engine_owner_claim(struct far_engine *engine, struct far_error *err);
+/* Before a task of a vault: is it this cluster's? The order's numbers become the vault's, but for job and disk_id, by which both nodes of a
+ * transfer find each other. */
+int far_attempt_enter_vault(struct far_attempt *attempt, struct far_error *err);
+/* What the vault calls a number of the log, and the reverse. */
+uint64_t far_engine_number(struct far_engine *engine, uint64_t number);
+/* Numbers of the vault in a report become the log's. */
+void far_engine_exchange_report(struct far_engine *engine, struct far_engine_report *report);
 /* The thread that keeps the vault's time going. */
 void *far_engine_clock_main(void *arg);
 

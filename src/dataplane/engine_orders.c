@@ -3,7 +3,7 @@
 
 int far_engine_check_order(const struct far_engine *engine, const struct far_engine_order *order, struct far_error *err)
 {
-    if (order->kind < FAR_ENGINE_FREEZE || order->kind > FAR_ENGINE_SCRUB) {
+    if (order->kind < FAR_ENGINE_FREEZE || order->kind > FAR_ENGINE_ADOPT) {
         return far_fail(err, FAR_INVALID, "an order of unknown kind %d", (int)order->kind);
     }
     if (order->disk_count > FAR_ENGINE_DISKS_MAX || order->point_disk_count > FAR_ENGINE_DISKS_MAX) {
@@ -70,7 +70,13 @@ static int copy_lists(struct far_arena *arena, struct far_engine_order *order, s
     struct far_engine_vault_domain *domains = far_arena_alloc(arena, (order->vault_domain_count + 1) * sizeof *domains);
     uint64_t *plan_ids = far_arena_alloc(arena, (order->plan_count + 1) * sizeof *plan_ids);
     uint64_t *erased = far_arena_alloc(arena, (order->erase_disk_count + 1) * sizeof *erased);
-    bool complete = disks != NULL && points != NULL && domains != NULL && plan_ids != NULL && erased != NULL;
+    const char **adopted = far_arena_alloc(arena, (order->adopt_plan_count + 1) * sizeof *adopted);
+    bool complete = disks != NULL && points != NULL && domains != NULL && plan_ids != NULL && erased != NULL && adopted != NULL;
+    for (size_t i = 0; complete && i < order->adopt_plan_count; i++) {
+        adopted[i] = copy_string(arena, order->adopt_plans[i]);
+        complete = adopted[i] != NULL;
+    }
+    order->adopt_plans = adopted;
     if (complete && order->vault_domain_count > 0) {
         memcpy(domains, order->vault_domains, order->vault_domain_count * sizeof *domains);
     }

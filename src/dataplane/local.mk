@@ -33,6 +33,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/source_journal.c \
 	src/dataplane/source_map.c src/dataplane/source_map.h src/dataplane/source_map_local.h \
 	src/dataplane/tasks.c \
+	src/dataplane/tasks_adopt.c \
 	src/dataplane/tasks_vault.c \
 	src/dataplane/throttle.c src/dataplane/throttle.h \
 	src/dataplane/transfer_frames.c src/dataplane/transfer_frames.h \
@@ -92,6 +93,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/vault_index.c src/dataplane/vault_index.h src/dataplane/vault_index_check.c \
 	src/dataplane/vault_key.c \
 	src/dataplane/vault_lock.c src/dataplane/vault_lock.h \
+	src/dataplane/vault_owner.c src/dataplane/vault_owner.h \
 	src/dataplane/vault_usage.c src/dataplane/vault_usage.h \
 	src/dataplane/vault_copy.c src/dataplane/vault_copy.h \
 	src/dataplane/vault_diff.c src/dataplane/vault_diff.h \

@@ -302,9 +302,17 @@ static bool same_disk(const struct far_manifest_disk *a, const struct far_manife
            far_hash256_equal(&a->root, &b->root) && strcmp(a->name, b->name) == 0;
 }
 
+/* A node that is older than the file `owner` of vaults left the cluster out. */
+static bool same_cluster(const struct far_manifest *a, const struct far_manifest *b)
+{
+    static const uint8_t none[16];
+    return memcmp(a->cluster_uuid, b->cluster_uuid, 16) == 0 || memcmp(a->cluster_uuid, none, 16) == 0 ||
+           memcmp(b->cluster_uuid, none, 16) == 0;
+}
+
 bool far_manifest_same(const struct far_manifest *a, const struct far_manifest *b)
 {
-    bool same = memcmp(a->domain_uuid, b->domain_uuid, 16) == 0 && memcmp(a->cluster_uuid, b->cluster_uuid, 16) == 0 &&
+    bool same = memcmp(a->domain_uuid, b->domain_uuid, 16) == 0 && same_cluster(a, b) &&
                 a->incarnation_epoch == b->incarnation_epoch &&
                 a->plan_id == b->plan_id && a->plan_epoch == b->plan_epoch && a->workload_id == b->workload_id &&
                 a->point_id == b->point_id && a->checkpoint_id == b->checkpoint_id && a->job_id == b->job_id &&

@@ -403,8 +403,8 @@ static int open_replica(struct far_receive *receive, bool *ret_has_all, struct f
     receive->blocks = far_map_block_count(order->size_bytes);
     atomic_store(&receive->attempt->bytes_total, order->size_bytes);
     int rc = far_attempt_domain(receive->attempt, &receive->domain, result, err);
-    rc = rc != 0 ? rc : far_replica_open(receive->vault, receive->domain, order->disk_id, order->size_bytes, &fence,
-                                         &receive->replica, err);
+    rc = rc != 0 ? rc : far_replica_open(receive->vault, receive->domain, far_engine_number(receive->engine, order->disk_id),
+                                         order->size_bytes, &fence, &receive->replica, err);
     rc = rc == 0 ? open_base(receive, err) : rc;
     if (rc != 0) {
         return rc;

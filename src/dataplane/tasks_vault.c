@@ -56,6 +56,7 @@ void far_engine_vault_unref(struct far_engine_vault *vault)
         pthread_mutex_unlock(&users_mutex);
         if (is_last) {
             free(vault->scrubbed);
+            free(vault->adoption);
             free(vault);
         }
     }

@@ -105,6 +105,20 @@ static int check_vault(struct far_step *step, struct sums *sums, struct far_slic
     return job.state == FAR_job_state_running ? 0 : broken(step, "vault", row->id, "is reclaimed by a job that is over");
 }
 
+static int check_adoption(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
+{
+    const struct far_row_adoption *row = object;
+    struct far_row_vault vault;
+    struct far_row_job job = {.state = FAR_job_state_running};
+    (void)sums;
+    (void)id;
+    FAR_TRY(far_row_need(step, &far_schema_row_vault, row->node_id, &vault));
+    FAR_TRY(row->job_id != 0 ? far_row_need(step, &far_schema_row_job, row->job_id, &job) : 0);
+    return job.state == FAR_job_state_running && row->base % (row->span + (row->span == 0)) == 0
+               ? 0
+               : broken(step, "vault", row->node_id, "is adopted by a job that is over, or with numbers that may clash");
+}
+
 static int check_plan(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
 {
     const struct far_row_vault_plan *row = object;
@@ -124,6 +138,7 @@ static int walk_all(struct far_step *step, struct sums *sums)
     FAR_TRY(walk(step, &far_schema_row_plan_checkpoint, sums, check_listed));
     FAR_TRY(walk(step, &far_schema_row_vault, sums, check_vault));
     FAR_TRY(walk(step, &far_schema_row_vault_plan, sums, check_plan));
+    FAR_TRY(walk(step, &far_schema_row_adoption, sums, check_adoption));
     if (sums->checkpoints != 0 || sums->points != 0) {
         return far_reject(step, FAR_INTERNAL, "%llu checkpoints are not listed with their plans, %llu points not counted in vaults",
                           FAR_LLU(sums->checkpoints), FAR_LLU(sums->points));

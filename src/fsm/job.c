@@ -3,6 +3,7 @@
  * job_simple.c say what follows what, job_finish.c draws the sum. */
 #include "fsm/job.h"
 
+#include "fsm/adoption.h"
 #include "fsm/checkpoint.h"
 #include "fsm/task.h"
 
@@ -181,6 +182,7 @@ int far_evolve_job_finished(struct far_step *step, const struct far_ev_job_finis
     row.state = ev->state;
     row.finished_ms = step->time_ms;
     FAR_TRY(far_plan_job_finished(step, row.plan_id, is_alone));
+    FAR_TRY(row.kind == FAR_job_kind_adopt ? far_adoption_over(step, row.node_id, row.id) : 0);
     FAR_TRY(is_cycle || row.checkpoint_id == 0 ? 0 : far_checkpoint_readers(step, row.checkpoint_id, -1));
     return far_job_wake_at(step, &row, 0);
 }

@@ -1,5 +1,6 @@
 /* The end of a job: what became of it, and for a replication the checkpoint of what its cycle made. A member that failed
  * keeps its last good point and is named with the reason. */
+#include "fsm/adoption.h"
 #include "fsm/checkpoint.h"
 #include "fsm/job.h"
 #include "fsm/task.h"
@@ -121,8 +122,13 @@ int far_job_finish(struct far_step *step, const struct far_row_job *job)
     if (job->kind == FAR_job_kind_erase && job->cancel) {
         return finish(step, job, FAR_job_state_canceled);
     }
+    bool is_whole = true;
+    FAR_TRY(job->kind == FAR_job_kind_adopt ? far_adoption_is_whole(step, job->node_id, &is_whole) : 0);
+    if (job->kind == FAR_job_kind_adopt && job->cancel) {
+        return finish(step, job, FAR_job_state_canceled);
+    }
     if (job->tasks_done == job->task_count) {
-        return finish(step, job, FAR_job_state_succeeded);
+        return finish(step, job, is_whole ? FAR_job_state_succeeded : FAR_job_state_partial);
     }
     return finish(step, job, job->tasks_failed == 0 ? FAR_job_state_canceled : FAR_job_state_failed);
 }

@@ -1,10 +1,12 @@
-/* Jobs over the vault of a node: reclaim it, measure it, scrub it (job_scrub.c). One task each, done by that node alone.
+/* Jobs over the vault of a node: reclaim it, measure it, scrub it (job_scrub.c), adopt it (job_adopt.c). One task each, or of an
+ * adoption one after the other, done by that node alone.
  *
  * A pass of reclaim is numbered by the index of the log entry that ordered it. What it quarantines is deleted by a later pass, and only
  * when every transfer into this vault has ended that ran when the earlier pass was done (dataplane/reclaim.h): a transfer counts from
  * the start of its cycle, so one that was given to the node again, or retried, is as old as its job. */
 #include "fsm/vault_row.h"
 
+#include "fsm/adoption.h"
 #include "fsm/job.h"
 
 /* ---- orders ---- */
@@ -86,6 +88,7 @@ int far_vault_row_job(struct far_step *step, const struct far_row_vault *vault, 
     struct far_sub_task_new item = {
         .kind = kind == FAR_job_kind_reclaim ? FAR_task_kind_reclaim
                 : kind == FAR_job_kind_scrub ? FAR_task_kind_scrub
+                : kind == FAR_job_kind_adopt ? FAR_task_kind_adopt
                                              : FAR_task_kind_measure,
         .ready = true,
         .vault_node_id = vault->node_id};
@@ -129,6 +132,9 @@ int far_vault_row_done(struct far_step *step, struct far_group *g, size_t at, co
     struct far_row_vault vault;
     int rc = far_row_find(step, &far_schema_row_vault, row->node_id, &vault);
     FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+    if (row->kind == FAR_task_kind_adopt) {
+        return far_adoption_done(step, g, at, item);
+    }
     if (rc == 0 && row->kind == FAR_task_kind_reclaim) {
         struct far_ev_vault_reclaimed ev = {.node_id = row->node_id,
                                             .job_id = g->job.id,

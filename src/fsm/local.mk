@@ -1,5 +1,6 @@
 noinst_LTLIBRARIES += libfsm.la
 libfsm_la_SOURCES = \
+	src/fsm/adopted_point.c src/fsm/adoption.h \
 	src/fsm/alert.c src/fsm/alert.h \
 	src/fsm/bandwidth.c src/fsm/bandwidth.h \
 	src/fsm/calendar.c src/fsm/calendar.h \
@@ -20,6 +21,7 @@ libfsm_la_SOURCES = \
 	src/fsm/invariants.c src/fsm/invariants.h \
 	src/fsm/invariants_vault.c \
 	src/fsm/job.c src/fsm/job.h \
+	src/fsm/job_adopt.c \
 	src/fsm/job_create.c \
 	src/fsm/job_erase.c \
 	src/fsm/job_finish.c \

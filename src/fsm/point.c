@@ -143,8 +143,8 @@ int far_point_create(struct far_step *step, const struct far_group *g)
     return far_list_proven(step, &ev);
 }
 
-/* has_lists: from feature level 4 on a disk that was not hashed as a whole went by a list. */
-static int create_disk(struct far_step *step, const struct far_ev_point_created *ev, size_t d, bool has_lists)
+/* has_lists: from feature level 4 on a disk that was not hashed as a whole went by a list. is_newest: the next cycle builds on it. */
+static int create_disk(struct far_step *step, const struct far_ev_point_created *ev, size_t d, bool has_lists, bool is_newest)
 {
     const struct far_sub_point_part *part = (const struct far_sub_point_part *)ev->disks.items + d;
     struct far_row_point_disk row = {.disk_id = part->disk_id,
@@ -157,6 +157,9 @@ static int create_disk(struct far_step *step, const struct far_ev_point_created 
     struct far_row_disk disk;
     struct far_key key = far_key_part(&far_schema_row_point_disk, ev->id, d);
     FAR_TRY(far_key_put(step, &far_schema_row_point_disk, &key, &row));
+    if (!is_newest) {
+        return 0;
+    }
     key = far_key_part(&far_schema_row_disk, ev->workload_id, d);
     FAR_TRY(far_key_need(step, &far_schema_row_disk, &key, &disk));
     disk.size_bytes = part->size_bytes;
@@ -166,12 +169,12 @@ static int create_disk(struct far_step *step, const struct far_ev_point_created 
     return far_key_put(step, &far_schema_row_disk, &key, &disk);
 }
 
-static int keep_coverage(struct far_step *step, const struct far_ev_point_created *ev)
+static int keep_coverage(struct far_step *step, const struct far_ev_point_created *ev, bool is_newest)
 {
     const struct far_sub_point_part *parts = ev->disks.items;
     struct far_row_workload_point point = {.proof = ev->proof, .frozen_at_ms = ev->frozen_at_ms};
     struct far_key key = far_key_pair(&far_schema_row_workload_point, ev->workload_id, ev->id);
-    for (size_t d = 0; d < ev->disks.count; d++) {
+    for (size_t d = 0; is_newest && d < ev->disks.count; d++) {
         struct far_coverage coverage;
         FAR_TRY(far_coverage_load(step, ev->workload_id, d, &coverage));
         far_coverage_advance(&coverage, &parts[d], ev->id, cover_ms(step, ev));
@@ -232,20 +235,21 @@ int far_evolve_point_created(struct far_step *step, const struct far_ev_point_cr
                                  .suspect = is_suspect,
                                  .suspected_ms = is_suspect ? step->time_ms : 0};
     bool has;
+    FAR_TRY(far_row_need(step, &far_schema_row_workload, ev->workload_id, &workload));
+    bool is_newest = !ev->adopted || workload.last_point_id < ev->id;
     FAR_TRY(far_level_has(step, 4, &has));
-    FAR_TRY(has ? keep_coverage(step, ev) : 0);
-    FAR_TRY(has ? keep_reached(step, ev) : 0);
+    FAR_TRY(has ? keep_coverage(step, ev, is_newest) : 0);
+    FAR_TRY(has && !ev->adopted ? keep_reached(step, ev) : 0);
     FAR_TRY(far_row_put(step, &far_schema_row_point, row.id, &row));
     FAR_TRY(far_node_points(step, row.node_id, 1));
     FAR_TRY(far_domain_points(step, row.domain_id, 1));
     FAR_TRY(far_vault_row_point(step, row.node_id, row.plan_id, 1));
-    FAR_TRY(far_row_need(step, &far_schema_row_workload, ev->workload_id, &workload));
     FAR_TRY(far_node_vault_leave(step, &workload));
     for (size_t d = 0; d < ev->disks.count; d++) {
-        FAR_TRY(create_disk(step, ev, d, has));
+        FAR_TRY(create_disk(step, ev, d, has, is_newest));
     }
-    workload.last_point_id = row.id;
-    workload.target_node_id = row.node_id;
+    workload.last_point_id = is_newest ? row.id : workload.last_point_id;
+    workload.target_node_id = is_newest ? row.node_id : workload.target_node_id;
     workload.point_count++;
     FAR_TRY(far_node_vault_enter(step, &workload));
     far_id_used(step, row.id);

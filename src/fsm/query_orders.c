@@ -221,8 +221,8 @@ static int fill_point(struct context *c, const struct far_row_task *task, struct
     return 0;
 }
 
-/* All that the vault holds. */
-static int list_domains(struct context *c, uint64_t node_id, struct far_sub_order *order)
+/* All that the vault holds; `any`: that there are. */
+static int list_domains(struct context *c, uint64_t node_id, bool any, struct far_sub_order *order)
 {
     struct far_sub_order_domain *domains = far_step_alloc(c->step, FAR_DEDUP_DOMAINS_MAX * sizeof *domains);
     struct far_key at = far_key(&far_schema_row_domain);
@@ -233,7 +233,7 @@ static int list_domains(struct context *c, uint64_t node_id, struct far_sub_orde
         struct far_row_domain_vault held;
         struct far_key key = far_key_pair(&far_schema_row_domain_vault, row.id, node_id);
         rc = far_key_find(c->step, &far_schema_row_domain_vault, &key, &held);
-        if (rc == 0) { /* a destroyed one too: the vault is to erase it */
+        if (rc == 0 || (rc == FAR_NOT_FOUND && any)) { /* a destroyed one too: the vault is to erase it */
             domains[count++] = (struct far_sub_order_domain){.id = row.id, .name = row.name, .uuid = row.uuid};
         }
         rc = rc == FAR_NOT_FOUND ? 0 : rc;
@@ -255,6 +255,18 @@ static int fill_scrub(struct context *c, const struct far_row_task *task, struct
     return 0;
 }
 
+static int fill_adopt(struct context *c, const struct far_row_task *task, struct far_sub_order *order)
+{
+    struct far_row_adoption row;
+    FAR_TRY(far_row_need(c->step, &far_schema_row_adoption, task->vault_node_id, &row));
+    bool is_survey = task->task == 1;
+    order->adopt_base = is_survey ? 0 : row.base;
+    order->adopt_span = is_survey ? 0 : row.span;
+    order->adopt_after = row.after;
+    order->adopt_plans = row.plans;
+    return 0;
+}
+
 /* An erasing plan wants to know of itself alone. */
 static int fill_vault(struct context *c, const struct far_row_task *task, struct far_sub_order *order)
 {
@@ -262,7 +274,10 @@ static int fill_vault(struct context *c, const struct far_row_task *task, struct
     if (plan_id == NULL) {
         return FAR_LIMIT;
     }
-    FAR_TRY(list_domains(c, task->vault_node_id, order));
+    FAR_TRY(list_domains(c, task->vault_node_id, task->kind == FAR_task_kind_adopt, order));
+    if (task->kind == FAR_task_kind_adopt) {
+        return fill_adopt(c, task, order);
+    }
     if (task->kind == FAR_task_kind_scrub) {
         return fill_scrub(c, task, order);
     }
@@ -335,6 +350,7 @@ static int compose(struct context *c, const struct far_row_task *task, struct fa
     case FAR_task_kind_reclaim:
     case FAR_task_kind_measure:
     case FAR_task_kind_scrub:
+    case FAR_task_kind_adopt:
         rc = fill_vault(c, task, &order);
         break;
     default:

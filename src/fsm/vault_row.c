@@ -117,6 +117,14 @@ int far_vault_row_point(struct far_step *step, uint64_t node_id, uint64_t plan_i
     return count(step, node_id, plan_id, delta);
 }
 
+int far_vault_row_made(struct far_step *step, uint64_t node_id)
+{
+    struct far_row_vault row;
+    FAR_TRY(look(step, node_id, &row));
+    FAR_TRY(far_move_id(step, &far_table_vault, state_of(&row), POINT, node_id, NULL));
+    return row.id == 0 ? create(step, node_id) : 0;
+}
+
 int far_vaults_count(struct far_step *step)
 {
     struct far_arena own, *whole = step->arena;
@@ -162,7 +170,9 @@ int far_vault_row_gone(struct far_step *step, uint64_t node_id)
     struct far_row_vault row;
     struct far_row_vault_policy policy;
     struct far_row_vault_samples samples;
+    struct far_row_adoption adoption;
     FAR_TRY(drop_if_there(step, &far_schema_row_vault_policy, node_id, &policy));
+    FAR_TRY(drop_if_there(step, &far_schema_row_adoption, node_id, &adoption));
     FAR_TRY(look(step, node_id, &row));
     FAR_TRY(far_move_id(step, &far_table_vault, state_of(&row), GONE, node_id, NULL));
     if (row.id == 0) {

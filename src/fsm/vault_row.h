@@ -18,6 +18,8 @@ enum {
 /* ---- vault_row.c ---- */
 /* Evolve: a point of the plan came to the vault of the node (1), or was removed from it (-1). */
 int far_vault_row_point(struct far_step *step, uint64_t node_id, uint64_t plan_id, int delta);
+/* Evolve: the vault of the node is to have a row, also before a point comes. */
+int far_vault_row_made(struct far_step *step, uint64_t node_id);
 /* Evolve: the cluster reached feature level 4: count what was there before. */
 int far_vaults_count(struct far_step *step);
 /* Evolve: the node is gone, and its vault with it. */
@@ -45,7 +47,7 @@ int far_vault_row_done(struct far_step *step, struct far_group *g, size_t at, co
 /* Does a task of this kind belong to a vault, and to no point? */
 static inline bool far_task_of_vault(uint64_t kind)
 {
-    return kind == FAR_task_kind_reclaim || kind == FAR_task_kind_measure || kind == FAR_task_kind_scrub;
+    return kind == FAR_task_kind_reclaim || kind == FAR_task_kind_measure || kind == FAR_task_kind_scrub || kind == FAR_task_kind_adopt;
 }
 /* The plans whose space is to be told, those measured longest ago; 256 at most. */
 int far_vault_row_plans(struct far_step *step, uint64_t node_id, struct far_list *ret_plan_ids);

@@ -106,6 +106,22 @@ static int convert_domains(const struct far_sub_order *order, struct far_arena *
     return 0;
 }
 
+static int convert_adoption(const struct far_sub_order *order, struct far_arena *arena, struct far_engine_order *out)
+{
+    const struct far_slice *plans = order->adopt_plans.items;
+    const char **names = far_arena_alloc(arena, (order->adopt_plans.count + 1) * sizeof *names);
+    for (size_t i = 0; names != NULL && i < order->adopt_plans.count; i++) {
+        names[i] = text(plans[i], arena);
+        names = names[i] != NULL ? names : NULL;
+    }
+    out->adopt_base = order->adopt_base;
+    out->adopt_span = order->adopt_span;
+    out->adopt_after = order->adopt_after;
+    out->adopt_plans = names;
+    out->adopt_plan_count = order->adopt_plans.count;
+    return names != NULL ? 0 : FAR_LIMIT;
+}
+
 static struct far_scrub_order scrub_of(const struct far_sub_order *order)
 {
     return (struct far_scrub_order){.bytes_max = order->scrub_bytes,
@@ -179,7 +195,8 @@ int far_orders_convert(const struct far_sub_order *order, struct far_arena *aren
     if (rc != 0) {
         return far_fail(err, rc, "the disks of an order are %s", rc == FAR_LIMIT ? "too many" : "not well formed");
     }
-    rc = convert_domains(order, arena, &out, err);
+    rc = convert_adoption(order, arena, &out) == 0 ? convert_domains(order, arena, &out, err)
+                                                   : far_fail(err, FAR_LIMIT, "an order needs too much memory");
     if (rc == 0) {
         *ret_order = out;
     }

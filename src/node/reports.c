@@ -150,6 +150,7 @@ struct item_lists {
     struct far_sub_figures *figures;
     struct far_sub_signal *signals;
     struct vault_lists *vault; /* NULL: it says nothing of a vault */
+    struct adoption_lists *adoption; /* NULL: it was none */
 };
 
 struct vault_lists {
@@ -159,6 +160,13 @@ struct vault_lists {
     struct far_sub_scrubbed scrubbed;
     struct far_sub_scrub_damage damages[SCRUB_DAMAGES_MAX];
     uint64_t damaged_points[SCRUB_POINTS_MAX];
+};
+
+struct adoption_lists {
+    struct far_sub_adoption_survey survey;
+    struct far_sub_adopted adopted;
+    struct far_sub_adopted_point points[FAR_ADOPTED_MAX];
+    struct far_sub_point_disk disks[FAR_ADOPTED_DISKS_MAX];
 };
 
 /* True if it is in the list now. */
@@ -251,6 +259,59 @@ static void add_vault(const struct far_engine_vault *vault, struct vault_lists *
     }
 }
 
+static void add_adopted(const struct far_adopted *from, struct adoption_lists *lists)
+{
+    size_t disks = 0;
+    for (size_t i = 0; i < from->count; i++) {
+        const struct far_manifest *m = &from->points[i].manifest;
+        lists->points[i] = (struct far_sub_adopted_point){.point_id = m->point_id,
+                                                          .plan_id = m->plan_id,
+                                                          .plan = far_slice_str(m->plan),
+                                                          .plan_epoch = m->plan_epoch,
+                                                          .workload_id = m->workload_id,
+                                                          .workload = far_slice_str(m->workload),
+                                                          .site = far_slice_str(m->site),
+                                                          .checkpoint_id = m->checkpoint_id,
+                                                          .frozen_at_ms = m->frozen_at_ms,
+                                                          .created_ms = m->created_at_ms,
+                                                          .fuzzy = m->fuzzy,
+                                                          .domain_uuid = far_slice(m->domain_uuid, m->domain_number != 0 ? 16 : 0),
+                                                          .lock_until_ms = from->points[i].lock_until_ms,
+                                                          .disks = {&lists->disks[disks], m->disk_count}};
+        for (uint32_t d = 0; d < m->disk_count; d++) {
+            lists->disks[disks++] = (struct far_sub_point_disk){.disk_index = m->disks[d].disk_index,
+                                                                .disk_id = m->disks[d].disk_id,
+                                                                .name = far_slice_str(m->disks[d].name),
+                                                                .size_bytes = m->disks[d].size_bytes,
+                                                                .root = far_slice(m->disks[d].root.bytes, 32)};
+        }
+    }
+    lists->adopted = (struct far_sub_adopted){.after = from->after,
+                                              .ended = from->ended,
+                                              .damaged = from->damaged,
+                                              .unreadable = from->unreadable,
+                                              .problem = far_slice_str(from->problem),
+                                              .points = {lists->points, from->count}};
+}
+
+static void add_adoption(const struct far_engine_adoption *from, struct adoption_lists *lists, struct far_sub_report_item *item)
+{
+    if (from->is_survey) {
+        lists->survey = (struct far_sub_adoption_survey){.cluster_uuid = far_slice(from->owner.cluster_uuid, 16),
+                                                         .vault_uuid = far_slice(from->survey.vault_uuid, 16),
+                                                         .own = from->is_own,
+                                                         .assumed = from->owner.assumed,
+                                                         .base = from->owner.base,
+                                                         .highest = from->survey.highest,
+                                                         .pass = from->pass,
+                                                         .point_count = from->survey.point_count};
+        item->adoption_survey = (struct far_list){&lists->survey, 1};
+        return;
+    }
+    add_adopted(&from->adopted, lists);
+    item->adopted = (struct far_list){&lists->adopted, 1};
+}
+
 /* Of a transfer; others have none. */
 static struct far_list to_figures(const struct far_engine_figures *f, struct far_sub_figures *figures)
 {
@@ -336,12 +397,28 @@ static struct far_sub_report_item to_item(const struct entry *e, const struct it
     };
 }
 
+static bool has_adoption(const struct entry *e)
+{
+    return e->report.vault != NULL && e->report.vault->adoption != NULL;
+}
+
+static size_t adopted_disks(const struct entry *e)
+{
+    const struct far_adopted *adopted = &e->report.vault->adoption->adopted;
+    size_t count = 0;
+    for (size_t i = 0; i < adopted->count; i++) {
+        count += adopted->points[i].manifest.disk_count;
+    }
+    return count;
+}
+
 /* What an item may become in msgpack, rounded up. */
 static size_t item_bytes(const struct entry *e)
 {
     return 480 + strlen(e->report.error_message) + strlen(e->report.resync_reason) + e->report.disk_count * 310 +
            e->report.missed_count * 24 + e->report.signal_count * 96 +
            (e->report.vault != NULL ? 800 + e->report.vault->space_count * 64 : 0) +
+           (has_adoption(e) ? 800 + e->report.vault->adoption->adopted.count * 420 + adopted_disks(e) * 140 : 0) +
            (e->report.vault != NULL && e->report.vault->scrubbed != NULL ? 300 + SCRUB_POINTS_MAX * 10 + SCRUB_DAMAGES_MAX * 400 : 0);
 }
 
@@ -363,8 +440,9 @@ static size_t gather(struct far_reports *reports, struct far_arena *arena, struc
             .figures = far_arena_alloc(arena, sizeof *lists.figures),
             .signals = far_arena_alloc(arena, (e->report.signal_count + 1) * sizeof *lists.signals),
             .vault = e->report.vault != NULL ? far_arena_alloc(arena, sizeof *lists.vault) : NULL,
+            .adoption = has_adoption(e) ? far_arena_alloc(arena, sizeof *lists.adoption) : NULL,
         };
-        bool lacks_vault = e->report.vault != NULL && lists.vault == NULL;
+        bool lacks_vault = (e->report.vault != NULL && lists.vault == NULL) || (has_adoption(e) && lists.adoption == NULL);
         if (lists.found == NULL || lists.missed == NULL || lists.figures == NULL || lists.signals == NULL || lacks_vault) {
             continue; /* the next batch has room */
         }
@@ -376,6 +454,9 @@ static size_t gather(struct far_reports *reports, struct far_arena *arena, struc
         items[count] = to_item(e, &lists);
         if (lists.vault != NULL) {
             add_vault(e->report.vault, lists.vault, &items[count]);
+        }
+        if (lists.adoption != NULL) {
+            add_adoption(e->report.vault->adoption, lists.adoption, &items[count]);
         }
         count++;
         e->in_batch = true;

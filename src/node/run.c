@@ -71,6 +71,7 @@ static int open_engine(struct program *program, const char *dir, const struct fa
         .checkpoint_ms = config->checkpoint_ms,
         .adapters = far_adapters(),
     };
+    memcpy(engine.cluster_uuid, config->cluster_uuid, sizeof engine.cluster_uuid);
     return far_engine_new(&engine, far_agent_report, program->agent, &program->engine, err);
 }
 

@@ -5,6 +5,7 @@
 
 extern const struct far_table far_table_vault;
 extern const struct far_table far_table_vault_scrub;
+extern const struct far_table far_table_adoption;
 
 /* ---- the retention of a plan ---- */
 
@@ -145,6 +146,47 @@ static unsigned see_scrub_of_vault(void)
 {
     struct far_row_vault row = row_vault(object);
     return row.id == 0 ? 0 : row.scrub_job_id != 0 ? 2 : 1;
+}
+
+/* ---- the adoption of a vault ---- */
+
+static void reach_adoption(unsigned state)
+{
+    object = target;
+    if (state != 0) {
+        job = MUST(&w, vault_adopt, .node = S("dst"));
+    }
+    if (state == 1) {
+        MUST(&w, job_cancel, .job_id = job);
+    }
+}
+static void give_adoption(unsigned state, unsigned input)
+{
+    switch (input) {
+    case 0:
+        COMMAND(vault_adopt, .node = S("dst"));
+        break;
+    case 1:
+        EVENT(vault_adoption_based, .node_id = object, .base = 1000, .span = 100);
+        break;
+    case 2:
+        EVENT(vault_adopted, .node_id = object);
+        break;
+    default:
+        if (state == 2) {
+            COMMAND(job_cancel, .job_id = job);
+        } else {
+            by_table(&far_table_adoption, state, input);
+        }
+    }
+}
+static unsigned see_adoption(void)
+{
+    struct far_row_adoption row;
+    struct far_key key = far_key(&far_schema_row_adoption);
+    far_key_u64(&key, object);
+    int rc = far_state_get(&w.state, &far_schema_row_adoption, &key, &w.arena, &row, NULL);
+    return rc != 0 ? 0 : row.job_id != 0 ? 2 : 1;
 }
 
 /* ---- erasing ---- */

@@ -201,6 +201,7 @@ static const struct trial trials[] = {
     {"POST", "/v1/checkpoints/{id}/lock", lock_path, "{\"until_ms\":1750000000000}"},
     {"POST", "/v1/vaults/{node}/reclaim", "/v1/vaults/n2/reclaim", NULL},
     {"POST", "/v1/vaults/{node}/measure", "/v1/vaults/n2/measure", NULL},
+    {"POST", "/v1/vaults/{node}/adopt", "/v1/vaults/n2/adopt", "{\"plans\":[\"web\"]}"},
     {"POST", "/v1/vaults/{node}/policy", "/v1/vaults/n2/policy", "{\"reclaim_off\":true}"},
     {"POST", "/v1/vaults/{node}/scrub", "/v1/vaults/n2/scrub", "{\"bytes\":1048576}"},
     {"POST", "/v1/vault-policy", "/v1/vault-policy", "{\"reclaim_interval_s\":3600}"},

@@ -824,6 +824,7 @@ static const struct driver {
     {"retention of plan", reach_retention_of_plan, give_retention_of_plan, see_retention_of_plan},
     {"vault of node", reach_vault, give_vault, see_vault},
     {"scrub of vault", reach_scrub_of_vault, give_scrub_of_vault, see_scrub_of_vault},
+    {"adoption of vault", reach_adoption, give_adoption, see_adoption},
     {"erasing of job", reach_erasing, give_erasing, see_erasing},
     {"token", reach_token, give_token, see_token},
     {"workload", reach_workload, give_workload, see_workload},
