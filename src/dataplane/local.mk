@@ -57,6 +57,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/remote_owner.c \
 	src/dataplane/remote_pack.c \
 	src/dataplane/remote_read.c \
+	src/dataplane/remote_readers.c \
 	src/dataplane/vault_store.c src/dataplane/vault_store.h
 
 # the vault

@@ -150,6 +150,11 @@ bool far_remote_has(struct far_vault *vault, uint32_t number, uint64_t *ret_size
     }
     pthread_mutex_lock(&remote->lock);
     const struct far_remote_pack *pack = far_remote_find(remote, number);
+    struct far_remote_pack late;
+    if (pack == NULL && vault->read_only && far_remote_up_read(vault->packs.dir, vault->uuid, number, &late, NULL) == 0 &&
+        far_remote_add(remote, &late, NULL) == 0) { /* the owner, in this folder, carried it since */
+        pack = far_remote_find(remote, number);
+    }
     *ret_size = pack != NULL ? pack->size : 0;
     pthread_mutex_unlock(&remote->lock);
     return pack != NULL;
@@ -198,6 +203,25 @@ static int note_up(void *arg, uint64_t number, struct far_error *err)
     return rc == 0 ? far_remote_add(vault->remote, &pack, err) : rc;
 }
 
+/* Have packs gone from the store since the vault was attached? What follows is behind far_remote_reader_say(): none goes from here on. */
+static int check_removed(struct far_vault *vault, struct far_error *err)
+{
+    struct far_buf there, here;
+    char path[4096];
+    snprintf(path, sizeof path, "%.4000s/removed", vault->packs.dir);
+    far_buf_init(&there, 16 << 20);
+    far_buf_init(&here, 16 << 20);
+    int rc = far_objects_read(vault->remote->objects, "packs/removed", 16 << 20, &there, NULL, err);
+    int had = far_file_read(path, &here, err);
+    bool same = rc == had && there.len == here.len && (rc != 0 || memcmp(there.data, here.data, here.len) == 0);
+    far_buf_done(&there);
+    far_buf_done(&here);
+    if (rc != 0 && rc != FAR_NOT_FOUND) {
+        return rc;
+    }
+    return same ? 0 : far_fail(err, FAR_CONFLICT, "packs of the vault moved since '%s' was attached: attach it once more", vault->dir);
+}
+
 static int begin(struct far_vault *vault, const struct far_objects_options *options, struct far_error *err)
 {
     char uuid[33];
@@ -210,7 +234,8 @@ static int begin(struct far_vault *vault, const struct far_objects_options *opti
     int rc = far_remote_client(options, uuid, &remote->objects, err);
     rc = rc == 0 ? far_remote_owner_load(vault->dir, &remote->owner, err) : rc;
     if (rc == FAR_NOT_FOUND && vault->read_only) {
-        rc = 0;
+        rc = far_remote_reader_say(vault, err);
+        rc = rc == 0 ? check_removed(vault, err) : rc;
     } else if (rc == FAR_NOT_FOUND) {
         rc = far_fail(err, FAR_CONFLICT, "vault '%s' was attached to read its points: another folder writes to it", vault->dir);
     }
@@ -240,6 +265,7 @@ void far_remote_close(struct far_vault *vault)
         return;
     }
     far_remote_stop(vault);
+    far_remote_reader_leave(remote);
     for (size_t i = 0; i < FAR_REMOTE_RANGES; i++) {
         free(remote->ranges[i].bytes);
     }

@@ -14,6 +14,9 @@
  * which they were written, so that what a former owner still uploads is never taken for a pack of the new one; before a point is
  * announced its writer looks whether it is still the owner.
  *
+ * Others may read: who attached the vault to read only says so in the store as long as it has it open (remote_readers.c), and
+ * packs are neither moved nor removed meanwhile.
+ *
  * Locks: `remote.lock` is taken behind the vault's `lock` or alone, never around one of the vault's. */
 #ifndef FAR_DATAPLANE_REMOTE_H
 #define FAR_DATAPLANE_REMOTE_H
@@ -55,7 +58,9 @@ int far_remote_check_owner(struct far_vault *vault, struct far_error *err);
 bool far_remote_is_fenced(struct far_vault *vault); /* it was seen that somebody took the vault over */
 /* May the pack go? Not while the store locks it. */
 bool far_remote_may_go(struct far_vault *vault, uint32_t number);
-/* A pack of `removed`: it leaves the store. */
+/* Does somebody elsewhere read the vault? Then packs stay where they are. */
+int far_remote_is_read(struct far_vault *vault, bool *ret_read, struct far_error *err);
+/* A pack of `removed`: it leaves the store, unless somebody reads the vault; then a later pass tries again. */
 int far_remote_drop_pack(struct far_vault *vault, uint32_t number, struct far_error *err);
 /* The point's lock and manifest, and every pack that it may need, are locked by the store until then, where it offers that. A
  * point that is not sealed yet: when it is. */

@@ -321,7 +321,7 @@ int far_remote_start(struct far_vault *vault, struct far_error *err)
 {
     struct far_remote *remote = vault->remote;
     if (remote == NULL || vault->read_only) {
-        return 0;
+        return remote != NULL && remote->reader_key[0] != '\0' ? far_remote_reader_start(vault, err) : 0;
     }
     remote->runs = true;
     int code = pthread_create(&remote->thread, NULL, carry, vault);
@@ -411,6 +411,11 @@ int far_remote_drop_pack(struct far_vault *vault, uint32_t number, struct far_er
     pthread_mutex_unlock(&remote->lock);
     int rc = far_remote_check_owner(vault, err);
     rc = rc == 0 ? push_changed(vault, "packs/removed", err) : rc; /* whoever attaches the vault misses it no more */
+    bool is_read = false;
+    rc = rc == 0 ? far_remote_is_read(vault, &is_read, err) : rc; /* a reader that came meanwhile says so before it looks at `removed` */
+    if (rc != 0 || is_read) {
+        return rc;
+    }
     far_remote_key(number, pack.epoch, ".pack", key, sizeof key);
     rc = rc == 0 ? far_objects_delete(remote->objects, key, pack.version[0] != '\0' ? pack.version : NULL, err) : rc;
     far_remote_key(number, pack.epoch, ".idx", key, sizeof key);

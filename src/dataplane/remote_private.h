@@ -55,7 +55,9 @@ struct far_remote {
     struct far_remote_range ranges[FAR_REMOTE_RANGES];
     uint64_t ranges_read, bytes_read;
 
-    /* the carrier: its thread */
+    char reader_key[32]; /* the object by which the owner knows that this process reads; "": it is the owner's folder */
+
+    /* the carrier (of a reader elsewhere: what keeps its object young): its thread */
     pthread_t thread;
     bool is_started;
     bool runs;
@@ -98,6 +100,11 @@ int far_remote_owner_put(struct far_objects *objects, const struct far_remote_ow
 /* The file `owner` of a folder. FAR_NOT_FOUND: it only reads. */
 int far_remote_owner_load(const char *dir, struct far_remote_owner *ret_owner, struct far_error *err);
 int far_remote_owner_save(const char *dir, const struct far_remote_owner *owner, struct far_error *err);
+
+/* remote_readers.c: of a vault whose owner is elsewhere */
+int far_remote_reader_say(struct far_vault *vault, struct far_error *err);
+int far_remote_reader_start(struct far_vault *vault, struct far_error *err);
+void far_remote_reader_leave(struct far_remote *remote);
 
 /* remote_pack.c: the index of a complete pack, made from its file. */
 int far_remote_index_make(struct far_vault *vault, uint32_t number, int fd, uint64_t size, struct far_buf *ret_bytes,

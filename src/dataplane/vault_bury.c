@@ -310,8 +310,10 @@ int far_reclaim_move(struct far_reclaim *reclaim, struct far_error *err)
     struct far_vault *vault = reclaim->vault;
     reclaim->moves = true;
     reclaim->removes = vault->remote == NULL;
-    int rc = far_vault_each_number(vault->packs.dir, ".dead", visit_pack, reclaim, err);
-    if (rc == 0 && vault->remote != NULL) { /* what moved is in the store before its old place goes from there */
+    bool is_read;
+    int rc = far_remote_is_read(vault, &is_read, err);
+    rc = rc == 0 && !is_read ? far_vault_each_number(vault->packs.dir, ".dead", visit_pack, reclaim, err) : rc;
+    if (rc == 0 && vault->remote != NULL && !is_read) { /* what moved is in the store before its old place goes from there */
         reclaim->moves = false;
         reclaim->removes = true;
         rc = far_remote_settle(vault, err);
