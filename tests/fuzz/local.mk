@@ -130,3 +130,9 @@ tests_fuzz_fuzz_raft_message_LDADD = liblog.la
 tests_fuzz_fuzz_wal_SOURCES = tests/fuzz/fuzz_wal.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_wal_LDFLAGS = $(LINK_WITH_FUZZ)
 tests_fuzz_fuzz_wal_LDADD = liblog.la
+
+# src/objects
+FUZZ_TARGETS += tests/fuzz/fuzz_s3_answer
+tests_fuzz_fuzz_s3_answer_SOURCES = tests/fuzz/fuzz_s3_answer.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_s3_answer_LDFLAGS = $(LINK_WITH_FUZZ)
+tests_fuzz_fuzz_s3_answer_LDADD = libobjects.la

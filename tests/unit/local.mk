@@ -524,3 +524,11 @@ UNIT_TESTS += tests/unit/test_vault_scrub
 tests_unit_test_vault_scrub_SOURCES = tests/unit/test_vault_scrub.c
 tests_unit_test_vault_scrub_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_vault_scrub_LDADD = libdataplane.la $(CMOCKA_LIBS)
+# src/objects
+UNIT_TESTS += tests/unit/test_sigv4 tests/unit/test_object_answers
+tests_unit_test_sigv4_SOURCES = tests/unit/test_sigv4.c
+tests_unit_test_sigv4_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_sigv4_LDADD = libobjects.la $(CMOCKA_LIBS)
+tests_unit_test_object_answers_SOURCES = tests/unit/test_object_answers.c
+tests_unit_test_object_answers_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(CURL_CFLAGS)
+tests_unit_test_object_answers_LDADD = libobjects.la $(CMOCKA_LIBS)
