@@ -189,6 +189,10 @@ static int end(struct upload *upload, const struct far_object_put *put, struct f
         goto out;
     }
     enum far_object_condition condition = put != NULL ? put->condition : FAR_OBJECT_ANY;
+    if (rc == FAR_NOT_FOUND && condition == FAR_OBJECT_SAME && strcmp(answer.fault.code, "NoSuchKey") == 0) {
+        rc = far_fail(err, FAR_CONFLICT, "the object '%.200s' is gone", upload->key);
+        goto out;
+    }
     bool maybe_ours = answer.ambiguous || answer.status / 100 == 2;
     if (!maybe_ours && !(rc == FAR_CONFLICT && condition == FAR_OBJECT_NEW)) {
         goto out;

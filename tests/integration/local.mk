@@ -28,6 +28,9 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_nbd.py \
 	tests/integration/test_safe_mode.py \
 	tests/integration/test_demo.py \
+	tests/integration/test_objects.py \
+	tests/integration/test_objects.py:tls \
+	tests/integration/test_object_faults.py \
 	tests/integration/test_nodes.py:spread \
 	tests/integration/test_nodes.py:dial \
 	tests/integration/test_audit.py \
@@ -66,3 +69,4 @@ EXTRA_DIST += tests/integration/test_engine_kill.py tests/integration/watchlib.p
 EXTRA_DIST += tests/integration/test_nbd.py tests/integration/test_scrub.py tests/integration/test_adopt.py
 EXTRA_DIST += tests/integration/test_signal.py tests/integration/test_signal_roc.py tests/bench/signal_features.csv.gz \
 	tests/bench/bench_signal.py tests/bench/signal_kit.py tests/bench/signal_corpus.py tests/bench/signal_roc.py
+EXTRA_DIST += tests/integration/test_objects.py tests/integration/test_object_faults.py

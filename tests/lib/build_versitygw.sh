@@ -30,13 +30,15 @@ done
 mkdir -p "$tools" || exit 1
 exec 9>"$tools/versitygw.lock"
 flock 9
+failed=$tools/versitygw.failed # so that of many tests only the first waits for what cannot be had
+[ -z "$(find "$failed" -mmin -5 2>/dev/null)" ] || { cat "$failed" >&2; exit 1; }
 if [ ! -x "$made" ]; then
     place=$tools/versitygw.$$
     export GOTOOLCHAIN=auto GOBIN="$place" GOFLAGS=-trimpath CGO_ENABLED=0
     [ -n "${HOME:-}" ] || export HOME="$tools/home"
-    if ! "$go" install -ldflags='-s -w' "$module/cmd/versitygw@$version" >"$tools/versitygw.log" 2>&1; then
+    if ! timeout 270 "$go" install -ldflags='-s -w' "$module/cmd/versitygw@$version" >"$tools/versitygw.log" 2>&1; then
         rm -rf "$place"
-        echo "$module cannot be built: $(tail -n 1 "$tools/versitygw.log")" >&2
+        echo "$module cannot be built: $(tail -n 1 "$tools/versitygw.log")" | tee "$failed" >&2
         exit 1
     fi
     mv "$place/versitygw" "$made" && rm -rf "$place" || exit 1

@@ -2,7 +2,8 @@
 # Installs the Debian packages that are missing:  install_deps.sh build|check|long|bench …   (each set once)
 #
 # Debian 12 and 13, as root, only when something is missing, from the machine's own apt configuration. libraft 0.22.1 is
-# in Debian 13; on Debian 12 it comes from that mirror's backports, a source that is derived from the configured one.
+# in Debian 13; on Debian 12 it comes from that mirror's backports, a source that is derived from the configured one, as does a Go that
+# can build the tests' S3 server (build_versitygw.sh).
 # Not root, or not Debian: says what is missing and how to get it, exit status 1. All there: silent, exit status 0.
 set -u
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
@@ -11,14 +12,14 @@ export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 codename=${VERSION_CODENAME:-unknown}
 
 case $codename in
-bookworm) msgpack=libmsgpack-dev ;;
-*) msgpack=libmsgpack-c-dev ;;
+bookworm) msgpack=libmsgpack-dev go=golang-1.23-go ;; # that Go is in the backports, too
+*) msgpack=libmsgpack-c-dev go=golang-go ;;
 esac
 build="gcc make autoconf automake libtool pkg-config libuv1-dev libssl-dev libcurl4-openssl-dev libexpat1-dev liblmdb-dev $msgpack
     libzstd-dev libxxhash-dev libwebsockets-dev libjansson-dev libnbd-dev nbdkit-plugin-dev libraft-dev python3 e2fsprogs procps"
 # AES-GCM with wide instructions; configure takes it where it is
 [ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || build="$build libipsec-mb-dev"
-check="$build clang libclang-rt-dev libcmocka-dev g++ binutils openssl
+check="$build clang libclang-rt-dev libcmocka-dev g++ binutils openssl ca-certificates $go
     nbdkit libnbd-bin qemu-utils xfsprogs btrfs-progs"
 long="$check valgrind xz-utils"
 bench="$build nbdkit libnbd-bin restic rsync etcd-server wrk"
@@ -47,6 +48,7 @@ provided() { # what a machine may have under another name
     case $1 in
     libclang-rt-dev) ls /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a >/dev/null 2>&1 ;;
     pkg-config) command -v pkg-config >/dev/null 2>&1 ;;
+    golang*) go version 2>/dev/null | grep -Eq ' go1\.(2[1-9]|[3-9][0-9])' ;; # what is newer comes as a module
     python3) python3 -c 'import ssl, json' >/dev/null 2>&1 ;;
     gcc | g++ | make | clang) command -v "$1" >/dev/null 2>&1 && echo | "$1" --version >/dev/null 2>&1 ;;
     *) return 1 ;;
@@ -68,7 +70,7 @@ fi
 if [ "$(id -u)" -ne 0 ]; then
     echo "Missing Debian packages:$missing" >&2
     echo "Run this once as root, or: apt-get install --no-install-recommends$missing" >&2
-    [ "$codename" != bookworm ] || echo "(libraft-dev 0.22.1 is in bookworm-backports)" >&2
+    [ "$codename" != bookworm ] || echo "(libraft-dev 0.22.1 and golang-1.23-go are in bookworm-backports)" >&2
     exit 1
 fi
 
@@ -102,6 +104,14 @@ log=$(mktemp)
 echo "Installing Debian packages:$missing"
 apt update
 from=
+case " $missing " in
+*" golang-1.23-go "*)
+    if [ -z "$(apt-cache madison golang-1.23-go 2>/dev/null)" ]; then
+        add_backports
+        apt update
+    fi
+    ;;
+esac
 case " $missing " in
 *" libraft-dev "*)
     if ! has_raft && [ "$codename" = bookworm ]; then

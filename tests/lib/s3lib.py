@@ -116,12 +116,12 @@ class Server:
         status, _, body = self.request("PUT", "/" + name, headers={"x-amz-bucket-object-lock-enabled": "true"} if lock else None)
         assert status == 200, (status, body)
 
-    def store_file(self, bucket, name="store", **more):
+    def store_file(self, in_bucket, name="store", **more):
         """Writes the credentials and the configuration of a store; returns the path of the latter."""
         keys = os.path.join(self.folder, "credentials")
         with open(os.open(keys, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             file.write("access_key = %s\nsecret_key = %s\n" % (self.access_key, self.secret_key))
-        values = {"endpoint": self.endpoint, "region": REGION, "bucket": bucket, "credentials": keys}
+        values = {"endpoint": self.endpoint, "region": REGION, "bucket": in_bucket, "credentials": keys}
         if self.tls:
             values["ca"] = self.ca
         values.update(more)
@@ -132,6 +132,6 @@ class Server:
 
 
 def die_with_parent():
-    import ctypes  # pylint: disable=import-outside-toplevel
-    import signal  # pylint: disable=import-outside-toplevel
+    import ctypes
+    import signal
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
