@@ -31,7 +31,8 @@ struct far_import_result {
     uint64_t bytes_stored;  /* of them, compressed */
     struct far_hash256 root;
 };
-/* Blocks; memory: 2 MiB a worker. FAR_NOT_FOUND, FAR_IO: the image; FAR_INVALID: names, size; FAR_LIMIT: no space. */
+/* Blocks the caller; memory: 4 MiB a worker. An image that is cut short while it is imported once more may end the process
+ * (SIGBUS), which costs the vault nothing. FAR_NOT_FOUND, FAR_IO: the image; FAR_INVALID: names, size; FAR_LIMIT: no space. */
 int far_vault_import(struct far_vault *vault, const struct far_import_options *options, struct far_import_result *ret_result,
                      struct far_error *err);
 

@@ -1,5 +1,8 @@
-/* Import of an image into a vault: see import.h. Workers take one batch of blocks after the other: read, hashed side by side, compared with
- * the disk's last import, looked for in the vault, and what is nowhere is compressed and stored. */
+/* Import of an image into a vault: see import.h. Workers take one run of blocks after the other: read, hashed side by side, compared
+ * with the disk's last import, looked for in the vault, and what is nowhere is compressed and stored.
+ *
+ * Where there is a last import most blocks are as they were, so they are hashed where the kernel has them (mapped), and only those that
+ * differ are copied, and hashed once more: whoever writes to the image meanwhile must not get a block under another one's name. */
 #define _GNU_SOURCE
 #include "base/file.h"
 #include "base/hash.h"
@@ -15,13 +18,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zstd.h>
 
 #include <linux/fs.h>
 
-enum { BATCH = 16, SAMPLE_BYTES = 4096, PROGRESS_BLOCKS = 1024 };
+enum { BATCH = 32, RUN = 8 * BATCH, SAMPLE_BYTES = 4096, PROGRESS_BLOCKS = 1024 };
 
 struct import {
     struct far_vault *vault;
@@ -29,6 +33,8 @@ struct import {
     struct far_replica *replica;
     uint64_t size;
     uint64_t blocks;
+    bool is_dense; /* a file without holes, which would be filled in memory */
+    bool is_again; /* there is a last import, and the image can be mapped */
     _Atomic uint64_t next;
     _Atomic uint64_t done;
     pthread_mutex_t mutex; /* what follows */
@@ -37,18 +43,26 @@ struct import {
     struct far_import_result result;
 };
 
+/* What the blocks of a run are. */
+struct hashed {
+    bool zero[RUN];
+    struct far_hash256 leaves[RUN];
+};
+
 struct worker {
     struct import *import;
     int fd;
     uint8_t *blocks; /* BATCH of them */
     uint8_t *stored; /* compressed ones */
     ZSTD_CCtx *zstd;
+    struct hashed hashed; /* of a mapped run, or of a batch */
 };
 
 /* One batch: what each block is. */
 struct batch {
     uint64_t first;
     size_t count;
+    const uint8_t *bytes; /* of all its blocks: the worker's, or mapped */
     bool zero[BATCH];
     struct far_hash256 leaves[BATCH];
     struct far_hash256 before[BATCH];
@@ -82,23 +96,21 @@ static int read_batch(struct worker *worker, const struct batch *batch, struct f
     return far_file_pread(worker->fd, worker->blocks, there, at, import->options->image, err);
 }
 
-static void hash_batch(struct worker *worker, struct batch *batch)
+/* The more blocks at once, the better they fill the lanes. */
+static void hash_blocks(const uint8_t *bytes, size_t count, struct hashed *ret_hashed)
 {
-    const uint8_t *full[BATCH] = {NULL};
-    struct far_hash256 leaves[BATCH];
-    size_t at[BATCH], count = 0;
-    for (size_t i = 0; i < batch->count; i++) {
-        const uint8_t *block = worker->blocks + i * FAR_BLOCK_BYTES;
-        batch->zero[i] = far_block_is_zero(block, FAR_BLOCK_BYTES);
-        batch->leaves[i] = *far_zero_leaf();
-        if (!batch->zero[i]) {
-            at[count] = i;
-            full[count++] = block;
+    const uint8_t *full[RUN] = {NULL};
+    size_t some = 0;
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *block = bytes + i * FAR_BLOCK_BYTES;
+        ret_hashed->zero[i] = far_block_is_zero(block, FAR_BLOCK_BYTES);
+        if (!ret_hashed->zero[i]) {
+            full[some++] = block;
         }
     }
-    far_block_leaves(full, count, leaves);
-    for (size_t i = 0; i < count; i++) {
-        batch->leaves[at[i]] = leaves[i];
+    far_block_leaves(full, some, ret_hashed->leaves);
+    for (size_t i = count; i > 0; i--) { /* from behind: they only move up */
+        ret_hashed->leaves[i - 1] = ret_hashed->zero[i - 1] ? *far_zero_leaf() : ret_hashed->leaves[--some];
     }
 }
 
@@ -147,24 +159,61 @@ static int store_batch(struct worker *worker, const struct batch *batch, const s
     return rc == 0 && count > 0 ? far_replica_set_many(import->replica, indices, leaves, count, err) : rc;
 }
 
-static int import_batch(struct worker *worker, struct batch *batch, struct far_error *err)
+/* Which blocks are others than before. */
+static size_t compare_batch(const struct batch *batch, size_t changed[BATCH])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < batch->count; i++) {
+        if (!far_hash256_equal(&batch->leaves[i], &batch->before[i])) {
+            changed[count++] = i;
+        }
+    }
+    return count;
+}
+
+/* The changed blocks of a mapped batch become the worker's own, and are what they are from here on. */
+static void own_changed(struct worker *worker, struct batch *batch, const size_t *changed, size_t count)
+{
+    const uint8_t *blocks[BATCH] = {NULL};
+    struct far_hash256 leaves[BATCH];
+    for (size_t i = 0; i < count; i++) {
+        uint8_t *own = worker->blocks + changed[i] * FAR_BLOCK_BYTES;
+        memcpy(own, batch->bytes + changed[i] * FAR_BLOCK_BYTES, FAR_BLOCK_BYTES);
+        blocks[i] = own;
+    }
+    far_block_leaves(blocks, count, leaves);
+    for (size_t i = 0; i < count; i++) {
+        batch->leaves[changed[i]] = leaves[i];
+        batch->zero[changed[i]] = far_hash256_equal(&leaves[i], far_zero_leaf());
+    }
+}
+
+/* mapped: the batch begins `at` blocks into the run that is hashed already; NULL: it is read. */
+static int import_batch(struct worker *worker, struct batch *batch, const uint8_t *mapped, size_t at, struct far_error *err)
 {
     struct import *import = worker->import;
     struct far_import_result result = {0};
-    size_t changed[BATCH], count = 0;
-    int rc = read_batch(worker, batch, err);
+    size_t changed[BATCH];
+    int rc = mapped == NULL ? read_batch(worker, batch, err) : 0;
     rc = rc == 0 ? far_replica_get_many(import->replica, batch->first, batch->count, batch->before, err) : rc;
     if (rc != 0) {
         return rc;
     }
-    hash_batch(worker, batch);
-    for (size_t i = 0; i < batch->count; i++) {
-        bool same = far_hash256_equal(&batch->leaves[i], &batch->before[i]);
+    batch->bytes = mapped != NULL ? mapped + at * FAR_BLOCK_BYTES : worker->blocks;
+    if (mapped == NULL) {
+        hash_blocks(worker->blocks, batch->count, &worker->hashed);
+    }
+    memcpy(batch->zero, worker->hashed.zero + (mapped != NULL ? at : 0), batch->count * sizeof *batch->zero);
+    memcpy(batch->leaves, worker->hashed.leaves + (mapped != NULL ? at : 0), batch->count * sizeof *batch->leaves);
+    size_t count = compare_batch(batch, changed);
+    if (mapped != NULL) {
+        own_changed(worker, batch, changed, count);
+    }
+    for (size_t i = 0, next = 0; i < batch->count; i++) {
+        bool same = next == count || changed[next] != i;
+        next += !same;
         result.blocks_zero += batch->zero[i];
         result.blocks_same += same && !batch->zero[i];
-        if (!same) {
-            changed[count++] = i;
-        }
     }
     rc = count > 0 ? store_batch(worker, batch, changed, count, &result, err) : 0;
     pthread_mutex_lock(&import->mutex);
@@ -201,20 +250,58 @@ static int tell(struct import *import, uint64_t blocks, struct far_error *err)
     return ends == 0 ? 0 : far_fail(err, FAR_CANCELED, "the import of '%s' was canceled", options->image);
 }
 
+/* The run as the kernel has it, its pages ready; NULL: it is to be read. */
+static uint8_t *map_run(struct worker *worker, uint64_t first, size_t count)
+{
+    struct import *import = worker->import;
+    uint64_t at = first * FAR_BLOCK_BYTES, len = (uint64_t)count * FAR_BLOCK_BYTES;
+    if (!import->is_again || at + len > import->size) {
+        return NULL;
+    }
+    uint8_t *bytes = mmap(NULL, len, PROT_READ, MAP_SHARED, worker->fd, (off_t)at);
+    if (bytes == MAP_FAILED) {
+        return NULL;
+    }
+    if (madvise(bytes, len, MADV_POPULATE_READ) != 0) { /* what cannot be read: read() says why */
+        munmap(bytes, len);
+        return NULL;
+    }
+    return bytes;
+}
+
+static int import_run(struct worker *worker, uint64_t first, size_t count, struct far_error *err)
+{
+    struct import *import = worker->import;
+    struct batch batch;
+    int rc = 0;
+    uint8_t *mapped = map_run(worker, first, count);
+    if (mapped != NULL) {
+        hash_blocks(mapped, count, &worker->hashed);
+    }
+    for (size_t at = 0; rc == 0 && at < count && !has_failed(import); at += BATCH) {
+        batch.first = first + at;
+        batch.count = count - at < BATCH ? count - at : BATCH;
+        rc = import_batch(worker, &batch, mapped, at, err);
+        rc = rc == 0 ? tell(import, batch.count, err) : rc;
+    }
+    if (mapped != NULL) {
+        munmap(mapped, count * FAR_BLOCK_BYTES);
+    }
+    return rc;
+}
+
 static void work(void *arg, size_t which)
 {
     struct worker *worker = (struct worker *)arg + which;
     struct import *import = worker->import;
-    struct batch batch;
+    uint64_t run = import->is_again ? RUN : BATCH;
     while (!has_failed(import)) {
         struct far_error error = {0};
-        batch.first = atomic_fetch_add(&import->next, BATCH);
-        if (batch.first >= import->blocks) {
+        uint64_t first = atomic_fetch_add(&import->next, run);
+        if (first >= import->blocks) {
             break;
         }
-        batch.count = import->blocks - batch.first < BATCH ? (size_t)(import->blocks - batch.first) : BATCH;
-        int rc = import_batch(worker, &batch, &error);
-        rc = rc == 0 ? tell(import, batch.count, &error) : rc;
+        int rc = import_run(worker, first, import->blocks - first < run ? (size_t)(import->blocks - first) : run, &error);
         if (rc != 0) {
             fail_of(import, rc, &error);
         }
@@ -270,7 +357,7 @@ static int run_workers(struct import *import, struct far_error *err)
 
 /* ---- the whole ---- */
 
-static int size_of(const char *image, uint64_t *ret_size, struct far_error *err)
+static int size_of(const char *image, uint64_t *ret_size, bool *ret_is_dense, struct far_error *err)
 {
     struct stat st;
     int fd = open(image, O_RDONLY | O_CLOEXEC);
@@ -283,6 +370,7 @@ static int size_of(const char *image, uint64_t *ret_size, struct far_error *err)
     }
     int rc = 0;
     *ret_size = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+    *ret_is_dense = S_ISREG(st.st_mode) && (uint64_t)st.st_blocks * 512 >= *ret_size;
     if (S_ISBLK(st.st_mode) && ioctl(fd, BLKGETSIZE64, ret_size) != 0) {
         rc = far_fail_errno(err, FAR_IO, errno, "ask for the size of '%s'", image);
     } else if (*ret_size == 0 || *ret_size > FAR_DISK_BYTES_MAX) {
@@ -351,6 +439,7 @@ static int run_import(struct import *import, struct far_error *err)
     struct far_fence fence = {.job = state.job + 1};
     rc = rc == 0 || rc == FAR_NOT_FOUND ? next_point(import->vault, &import->result.point_id, err) : rc;
     rc = rc == 0 ? far_replica_open(import->vault, options->domain, disk_id, import->size, &fence, &import->replica, err) : rc;
+    import->is_again = import->is_dense && state.job != 0;
     rc = rc == 0 ? run_workers(import, err) : rc;
     rc = rc == 0 ? far_replica_checkpoint(import->replica, import->blocks, "import", err) : rc;
     rc = rc == 0 ? far_replica_root(import->replica, &import->result.root, err) : rc;
@@ -374,7 +463,7 @@ int far_vault_import(struct far_vault *vault, const struct far_import_options *o
     if (options->level < 0 || options->level > 19) {
         return far_fail(err, FAR_INVALID, "the level of compression is 1 to 19");
     }
-    int rc = size_of(options->image, &import.size, err);
+    int rc = size_of(options->image, &import.size, &import.is_dense, err);
     if (rc != 0) {
         return rc;
     }
