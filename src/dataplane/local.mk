@@ -54,7 +54,7 @@ nbdkit_farshore_plugin_la_DEPENDENCIES = libdataplane.la
 libdataplane_la_SOURCES += \
 	src/dataplane/remote.c src/dataplane/remote.h src/dataplane/remote_private.h \
 	src/dataplane/remote_carry.c \
-	src/dataplane/remote_owner.c \
+	src/dataplane/remote_holder.c \
 	src/dataplane/remote_pack.c \
 	src/dataplane/remote_read.c \
 	src/dataplane/remote_readers.c \

@@ -152,7 +152,7 @@ bool far_remote_has(struct far_vault *vault, uint32_t number, uint64_t *ret_size
     const struct far_remote_pack *pack = far_remote_find(remote, number);
     struct far_remote_pack late;
     if (pack == NULL && vault->read_only && far_remote_up_read(vault->packs.dir, vault->uuid, number, &late, NULL) == 0 &&
-        far_remote_add(remote, &late, NULL) == 0) { /* the owner, in this folder, carried it since */
+        far_remote_add(remote, &late, NULL) == 0) { /* the holder, in this folder, carried it since */
         pack = far_remote_find(remote, number);
     }
     *ret_size = pack != NULL ? pack->size : 0;
@@ -165,7 +165,7 @@ bool far_remote_has(struct far_vault *vault, uint32_t number, uint64_t *ret_size
 /* One that is damaged: where the pack is here it is carried once more, and else asked for in the store. */
 static int find_again(struct far_vault *vault, uint32_t number, struct far_remote_pack *ret_pack, struct far_error *err)
 {
-    for (uint32_t epoch = (uint32_t)vault->remote->owner.epoch; epoch > 0; epoch--) {
+    for (uint32_t epoch = (uint32_t)vault->remote->holder.epoch; epoch > 0; epoch--) {
         struct far_object object;
         char key[FAR_REMOTE_NAME_MAX];
         far_remote_key(number, epoch, ".pack", key, sizeof key);
@@ -232,7 +232,7 @@ static int begin(struct far_vault *vault, const struct far_objects_options *opti
     remote->keep_bytes = options->keep_bytes;
     far_hex_encode(vault->uuid, 16, uuid);
     int rc = far_remote_client(options, uuid, &remote->objects, err);
-    rc = rc == 0 ? far_remote_owner_load(vault->dir, &remote->owner, err) : rc;
+    rc = rc == 0 ? far_remote_holder_load(vault->dir, &remote->holder, err) : rc;
     if (rc == FAR_NOT_FOUND && vault->read_only) {
         rc = far_remote_reader_say(vault, err);
         rc = rc == 0 ? check_removed(vault, err) : rc;

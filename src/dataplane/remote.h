@@ -9,10 +9,10 @@
  * A point is sealed only when everything that it needs, and its manifest, is in the store: then a lost folder costs nothing that
  * was announced (`far_remote_attach`). Between two points, intermediate checkpoints are durable in the folder alone.
  *
- * One writer: the object `owner` says whose the vault is, by a token that only one folder has. Taking a vault over writes another
+ * One writer: the object `holder` says whose the vault is, by a token that only one folder has. Taking a vault over writes another
  * token, with the next epoch, if nobody else did meanwhile (a conditional PUT). Names of packs in the store have the epoch in
- * which they were written, so that what a former owner still uploads is never taken for a pack of the new one; before a point is
- * announced its writer looks whether it is still the owner.
+ * which they were written, so that what a former holder still uploads is never taken for a pack of the new one; before a point is
+ * announced its writer looks whether it is still the holder.
  *
  * Others may read: who attached the vault to read only says so in the store as long as it has it open (remote_readers.c), and
  * packs are neither moved nor removed meanwhile.
@@ -54,7 +54,7 @@ int far_remote_settle(struct far_vault *vault, struct far_error *err);
 /* A small file of the vault's folder as it is now, "points/7.manifest", is in the store; or is no longer, if there is none. */
 int far_remote_push(struct far_vault *vault, const char *name, struct far_error *err);
 /* Asks the store. FAR_CONFLICT: somebody took the vault over; it refuses to write from now on. */
-int far_remote_check_owner(struct far_vault *vault, struct far_error *err);
+int far_remote_check_holder(struct far_vault *vault, struct far_error *err);
 bool far_remote_is_fenced(struct far_vault *vault); /* it was seen that somebody took the vault over */
 /* May the pack go? Not while the store locks it. */
 bool far_remote_may_go(struct far_vault *vault, uint32_t number);

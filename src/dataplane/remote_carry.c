@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ROUND_SECONDS = 5, OWNER_ROUNDS = 12 /* after so many it is asked whose the vault is, though nothing is to be carried */ };
+enum { ROUND_SECONDS = 5, HOLDER_ROUNDS = 12 /* after so many it is asked whose the vault is, though nothing is to be carried */ };
 
 /* ---- small files ---- */
 
@@ -104,7 +104,7 @@ static int push_domains(struct far_vault *vault, struct far_error *err)
 
 static int push_all_changed(struct far_vault *vault, struct far_error *err)
 {
-    static const char *const names[] = {"vault.former", "vault", "packs/removed"};
+    static const char *const names[] = {"vault.former", "vault", "packs/removed", "owner"};
     int rc = push_domains(vault, err); /* before any pack that was written with their keys */
     for (size_t i = 0; rc == 0 && i < sizeof names / sizeof names[0]; i++) {
         rc = push_changed(vault, names[i], err);
@@ -131,7 +131,7 @@ static int carry_file(struct far_vault *vault, uint32_t number, int fd, struct f
     struct far_object object = {0};
     struct stat st;
     char key[FAR_REMOTE_NAME_MAX];
-    uint32_t epoch = (uint32_t)remote->owner.epoch;
+    uint32_t epoch = (uint32_t)remote->holder.epoch;
     if (fstat(fd, &st) != 0) {
         return far_fail_errno(err, FAR_IO, errno, "stat pack %08" PRIu32, number);
     }
@@ -149,7 +149,7 @@ static int carry_file(struct far_vault *vault, uint32_t number, int fd, struct f
 struct round {
     struct far_vault *vault;
     uint32_t complete; /* the last pack that is complete */
-    bool is_owner;     /* asked in this round */
+    bool is_holder;     /* asked in this round */
 };
 
 static int carry_pack(void *arg, uint64_t number, struct far_error *err)
@@ -168,8 +168,8 @@ static int carry_pack(void *arg, uint64_t number, struct far_error *err)
     if (fd < 0) {
         return errno == ENOENT ? 0 : far_fail_errno(err, FAR_IO, errno, "open '%s'", path); /* reclaim removed it */
     }
-    int rc = round->is_owner ? 0 : far_remote_check_owner(vault, err);
-    round->is_owner = rc == 0;
+    int rc = round->is_holder ? 0 : far_remote_check_holder(vault, err);
+    round->is_holder = rc == 0;
     rc = rc == 0 ? carry_file(vault, (uint32_t)number, fd, &pack, err) : rc;
     close(fd);
     rc = rc == 0 ? far_remote_up_write(vault->packs.dir, vault->uuid, &pack, err) : rc;
@@ -268,8 +268,8 @@ static int go_round(struct far_vault *vault, struct far_error *err)
     round.complete = vault->packs.last_sealed ? vault->packs.last : vault->packs.last - (vault->packs.last > 0);
     uint32_t last = vault->packs.last;
     pthread_mutex_unlock(&vault->lock);
-    int rc = vault->remote->rounds_begun % OWNER_ROUNDS == 1 ? far_remote_check_owner(vault, err) : 0; /* only this thread counts them */
-    round.is_owner = rc == 0 && vault->remote->rounds_begun % OWNER_ROUNDS == 1;
+    int rc = vault->remote->rounds_begun % HOLDER_ROUNDS == 1 ? far_remote_check_holder(vault, err) : 0; /* only this thread counts them */
+    round.is_holder = rc == 0 && vault->remote->rounds_begun % HOLDER_ROUNDS == 1;
     rc = rc == 0 ? push_all_changed(vault, err) : rc;
     rc = rc == 0 ? far_vault_each_number(vault->packs.dir, ".pack", carry_pack, &round, err) : rc;
     rc = rc == 0 ? push_points(vault, err) : rc;
@@ -409,7 +409,7 @@ int far_remote_drop_pack(struct far_vault *vault, uint32_t number, struct far_er
     pthread_mutex_lock(&remote->lock);
     pack = *far_remote_find(remote, number);
     pthread_mutex_unlock(&remote->lock);
-    int rc = far_remote_check_owner(vault, err);
+    int rc = far_remote_check_holder(vault, err);
     rc = rc == 0 ? push_changed(vault, "packs/removed", err) : rc; /* whoever attaches the vault misses it no more */
     bool is_read = false;
     rc = rc == 0 ? far_remote_is_read(vault, &is_read, err) : rc; /* a reader that came meanwhile says so before it looks at `removed` */

@@ -34,18 +34,18 @@ struct far_remote_range {
 };
 
 /* Who owns the vault. */
-struct far_remote_owner {
+struct far_remote_holder {
     uint64_t epoch;
     uint64_t since_ms;
     uint8_t token[16];
     char name[64]; /* of the machine */
 };
-enum { FAR_REMOTE_OWNER_BYTES = 128 };
+enum { FAR_REMOTE_HOLDER_BYTES = 128 };
 
 struct far_remote {
     struct far_objects *objects; /* below <prefix><uuid>/ */
     uint64_t keep_bytes;
-    struct far_remote_owner owner; /* this folder; epoch 0: it only reads */
+    struct far_remote_holder holder; /* this folder; epoch 0: it only reads */
 
     pthread_mutex_t lock; /* what follows */
     pthread_cond_t changed;
@@ -55,7 +55,7 @@ struct far_remote {
     struct far_remote_range ranges[FAR_REMOTE_RANGES];
     uint64_t ranges_read, bytes_read;
 
-    char reader_key[32]; /* the object by which the owner knows that this process reads; "": it is the owner's folder */
+    char reader_key[32]; /* the object by which the holder knows that this process reads; "": it is the holder's folder */
 
     /* the carrier (of a reader elsewhere: what keeps its object young): its thread */
     pthread_t thread;
@@ -92,16 +92,16 @@ bool far_remote_key_parse(const char *key, const char *suffix, uint32_t *ret_num
 int far_remote_client(const struct far_objects_options *options, const char *uuid_hex, struct far_objects **ret_objects,
                       struct far_error *err);
 
-/* remote_owner.c */
-void far_remote_owner_make(struct far_remote_owner *ret_owner, uint64_t epoch);
-int far_remote_owner_read(struct far_objects *objects, struct far_remote_owner *ret_owner, char ret_etag[72], struct far_error *err);
+/* remote_holder.c */
+void far_remote_holder_make(struct far_remote_holder *ret_holder, uint64_t epoch);
+int far_remote_holder_read(struct far_objects *objects, struct far_remote_holder *ret_holder, char ret_etag[72], struct far_error *err);
 /* etag NULL: there is none yet. FAR_CONFLICT: somebody else was faster. */
-int far_remote_owner_put(struct far_objects *objects, const struct far_remote_owner *owner, const char *etag, struct far_error *err);
-/* The file `owner` of a folder. FAR_NOT_FOUND: it only reads. */
-int far_remote_owner_load(const char *dir, struct far_remote_owner *ret_owner, struct far_error *err);
-int far_remote_owner_save(const char *dir, const struct far_remote_owner *owner, struct far_error *err);
+int far_remote_holder_put(struct far_objects *objects, const struct far_remote_holder *holder, const char *etag, struct far_error *err);
+/* The file `holder` of a folder. FAR_NOT_FOUND: it only reads. */
+int far_remote_holder_load(const char *dir, struct far_remote_holder *ret_holder, struct far_error *err);
+int far_remote_holder_save(const char *dir, const struct far_remote_holder *holder, struct far_error *err);
 
-/* remote_readers.c: of a vault whose owner is elsewhere */
+/* remote_readers.c: of a vault whose holder is elsewhere */
 int far_remote_reader_say(struct far_vault *vault, struct far_error *err);
 int far_remote_reader_start(struct far_vault *vault, struct far_error *err);
 void far_remote_reader_leave(struct far_remote *remote);

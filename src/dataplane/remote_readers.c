@@ -1,5 +1,5 @@
-/* Readers of a vault whose owner is elsewhere: see remote.h. Each keeps an object `readers/<token>` young as long as it has the
- * vault open; while there is a young one the owner leaves packs where they are. Ages are by the clock of the store alone. */
+/* Readers of a vault whose holder is elsewhere: see remote.h. Each keeps an object `readers/<token>` young as long as it has the
+ * vault open; while there is a young one the holder leaves packs where they are. Ages are by the clock of the store alone. */
 #include "dataplane/remote_private.h"
 
 #include "base/logging.h"
@@ -69,7 +69,7 @@ void far_remote_reader_leave(struct far_remote *remote)
     }
 }
 
-/* ---- the owner ---- */
+/* ---- the holder ---- */
 
 struct looking {
     struct far_remote *remote;

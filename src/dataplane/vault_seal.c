@@ -169,7 +169,7 @@ static int push_point(struct far_vault *vault, const struct far_manifest *manife
     if (rc == 0 && vault->remote != NULL && far_vault_lock_until(vault, manifest->point_id, &until_ms, NULL) == 0 && until_ms != 0) {
         rc = far_remote_lock(vault, manifest->point_id, until_ms, err);
     }
-    return rc == 0 ? far_remote_check_owner(vault, err) : rc;
+    return rc == 0 ? far_remote_check_holder(vault, err) : rc;
 }
 
 /* 0: this very point is sealed already; FAR_NOT_FOUND: go on and write it. */

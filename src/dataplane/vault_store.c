@@ -19,20 +19,20 @@ static int same_store(const struct far_objects_options *a, const struct far_obje
 
 /* ---- bind ---- */
 
-/* The object `owner` says that the vault is this folder's. Done again, it is the same object. */
+/* The object `holder` says that the vault is this folder's. Done again, it is the same object. */
 static int claim_new(struct far_vault *vault, struct far_objects *objects, struct far_error *err)
 {
-    struct far_remote_owner owner, there;
+    struct far_remote_holder holder, there;
     char etag[72];
-    int rc = far_remote_owner_load(vault->dir, &owner, err);
+    int rc = far_remote_holder_load(vault->dir, &holder, err);
     if (rc == FAR_NOT_FOUND) {
-        far_remote_owner_make(&owner, 1);
-        rc = far_remote_owner_save(vault->dir, &owner, err);
+        far_remote_holder_make(&holder, 1);
+        rc = far_remote_holder_save(vault->dir, &holder, err);
     }
-    rc = rc == 0 ? far_remote_owner_put(objects, &owner, NULL, err) : rc;
-    if (rc == FAR_CONFLICT && far_remote_owner_read(objects, &there, etag, NULL) == 0) {
-        bool is_ours = there.epoch == owner.epoch && memcmp(there.token, owner.token, 16) == 0;
-        rc = is_ours ? 0 : far_fail(err, FAR_CONFLICT, "the store has this vault, and '%.60s' owns it", there.name);
+    rc = rc == 0 ? far_remote_holder_put(objects, &holder, NULL, err) : rc;
+    if (rc == FAR_CONFLICT && far_remote_holder_read(objects, &there, etag, NULL) == 0) {
+        bool is_ours = there.epoch == holder.epoch && memcmp(there.token, holder.token, 16) == 0;
+        rc = is_ours ? 0 : far_fail(err, FAR_CONFLICT, "the store has this vault, and '%.60s' holds it", there.name);
     }
     return rc;
 }
@@ -48,7 +48,7 @@ static int bind_open(struct far_vault *vault, const struct far_objects_options *
         return far_fail(err, FAR_CONFLICT, "vault '%s' is on another store: %.200s, bucket '%s'", vault->dir, present.endpoint,
                         present.bucket);
     }
-    if (rc != 0 && rc != FAR_NOT_FOUND) {
+    if (rc != FAR_NOT_FOUND) {
         return rc;
     }
     far_hex_encode(vault->uuid, 16, uuid);
@@ -59,12 +59,16 @@ static int bind_open(struct far_vault *vault, const struct far_objects_options *
     return rc;
 }
 
-int far_vault_store_bind(const char *dir, const struct far_objects_options *store, struct far_error *err)
+int far_vault_store_bind(const char *dir, const struct far_objects_options *store, bool waits, struct far_error *err)
 {
+    const struct far_vault_options options = {.create = !waits};
     struct far_vault *vault = NULL;
-    int rc = far_vault_open(dir, NULL, &vault, err);
+    int rc = far_vault_open(dir, &options, &vault, err);
     rc = rc == 0 ? bind_open(vault, store, err) : rc;
     far_vault_close(vault);
+    if (rc != 0 || !waits) {
+        return rc;
+    }
     vault = NULL;
     rc = rc == 0 ? far_vault_open(dir, NULL, &vault, err) : rc; /* from now on it is on the store */
     rc = rc == 0 ? far_remote_settle(vault, err) : rc;
@@ -76,7 +80,7 @@ int far_vault_store_bind(const char *dir, const struct far_objects_options *stor
 
 struct listing {
     const struct far_objects_options *store;
-    int (*each)(void *arg, const char *uuid, const char *owner, uint64_t since_ms, struct far_error *err);
+    int (*each)(void *arg, const char *uuid, const char *holder, uint64_t since_ms, struct far_error *err);
     void *arg;
 };
 
@@ -95,21 +99,21 @@ static int list_key(void *arg, const char *key, const struct far_object *object,
 {
     struct listing *listing = arg;
     struct far_objects *objects = NULL;
-    struct far_remote_owner owner = {0};
+    struct far_remote_holder holder = {0};
     char uuid[33], etag[72];
     (void)object;
     if (!is_vault(key, uuid)) {
         return 0;
     }
     int rc = far_remote_client(listing->store, uuid, &objects, err);
-    rc = rc == 0 ? far_remote_owner_read(objects, &owner, etag, err) : rc;
+    rc = rc == 0 ? far_remote_holder_read(objects, &holder, etag, err) : rc;
     far_objects_close(objects);
     rc = rc == FAR_NOT_FOUND || rc == FAR_CORRUPT ? 0 : rc;
-    return rc == 0 ? listing->each(listing->arg, uuid, owner.name, owner.since_ms, err) : rc;
+    return rc == 0 ? listing->each(listing->arg, uuid, holder.name, holder.since_ms, err) : rc;
 }
 
 int far_vault_store_list(const struct far_objects_options *store,
-                         int (*each)(void *arg, const char *uuid, const char *owner, uint64_t since_ms, struct far_error *err), void *arg,
+                         int (*each)(void *arg, const char *uuid, const char *holder, uint64_t since_ms, struct far_error *err), void *arg,
                          struct far_error *err)
 {
     struct listing listing = {.store = store, .each = each, .arg = arg};
@@ -130,10 +134,10 @@ struct attaching {
     uint8_t uuid[16];
 };
 
-static int only_one(void *arg, const char *uuid, const char *owner, uint64_t since_ms, struct far_error *err)
+static int only_one(void *arg, const char *uuid, const char *holder, uint64_t since_ms, struct far_error *err)
 {
     char *found = arg;
-    (void)owner;
+    (void)holder;
     (void)since_ms;
     if (found[0] != '\0') {
         return far_fail(err, FAR_CONFLICT, "the store has several vaults (%s, %s ...): say which", found, uuid);
@@ -192,14 +196,14 @@ static int make_folders(const struct attaching *attaching, struct far_error *err
 /* From here on whoever owned it is refused. */
 static int take(struct attaching *attaching, struct far_error *err)
 {
-    struct far_remote_owner there = {0}, own;
+    struct far_remote_holder there = {0}, own;
     char etag[72];
-    int rc = far_remote_owner_read(attaching->objects, &there, etag, err);
+    int rc = far_remote_holder_read(attaching->objects, &there, etag, err);
     bool is_new = rc == FAR_NOT_FOUND;
     if (rc != 0 && !is_new && rc != FAR_CORRUPT) {
         return rc;
     }
-    int had = far_remote_owner_load(attaching->dir, &own, err);
+    int had = far_remote_holder_load(attaching->dir, &own, err);
     if (had != 0 && had != FAR_NOT_FOUND) {
         return had;
     }
@@ -207,15 +211,15 @@ static int take(struct attaching *attaching, struct far_error *err)
         return 0;
     }
     if (rc == 0 && !attaching->what->take_over) {
-        return far_fail(err, FAR_CONFLICT, "the vault is owned by '%.60s'; attach it to read only, or take it over", there.name);
+        return far_fail(err, FAR_CONFLICT, "the vault is held by '%.60s'; attach it to read only, or take it over", there.name);
     }
     if (rc == FAR_CORRUPT) {
         return rc;
     }
-    snprintf(attaching->result->former_owner, sizeof attaching->result->former_owner, "%.63s", there.name);
-    far_remote_owner_make(&own, there.epoch + 1);
-    rc = far_remote_owner_save(attaching->dir, &own, err);
-    return rc == 0 ? far_remote_owner_put(attaching->objects, &own, is_new ? NULL : etag, err) : rc;
+    snprintf(attaching->result->former_holder, sizeof attaching->result->former_holder, "%.63s", there.name);
+    far_remote_holder_make(&own, there.epoch + 1);
+    rc = far_remote_holder_save(attaching->dir, &own, err);
+    return rc == 0 ? far_remote_holder_put(attaching->objects, &own, is_new ? NULL : etag, err) : rc;
 }
 
 /* ---- what comes from the store ---- */
@@ -229,7 +233,7 @@ static int note_pack(struct attaching *attaching, uint32_t number, uint32_t epoc
     snprintf(pack.version, sizeof pack.version, "%s", object->version);
     int rc = far_remote_up_read(packs, attaching->uuid, number, &before, err);
     if (rc == 0 && (before.epoch > epoch || (before.epoch == epoch && before.size == pack.size))) {
-        return 0; /* what a former owner still carried there, or what was seen before */
+        return 0; /* what a former holder still carried there, or what was seen before */
     }
     attaching->result->packs++;
     attaching->result->pack_bytes += pack.size;
@@ -239,7 +243,7 @@ static int note_pack(struct attaching *attaching, uint32_t number, uint32_t epoc
 static bool is_wanted(const char *key)
 {
     static const char *const folders[] = {"points/", "replicas/", "domains/"};
-    bool is_wanted = strcmp(key, "vault.former") == 0 || strcmp(key, "packs/removed") == 0;
+    bool is_wanted = strcmp(key, "vault.former") == 0 || strcmp(key, "owner") == 0 || strcmp(key, "packs/removed") == 0;
     for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
         const char *name = strlen(key) > strlen(folders[i]) ? key + strlen(folders[i]) : "";
         bool is_in = strncmp(key, folders[i], strlen(folders[i])) == 0 && *name != '\0' && *name != '.' && strchr(name, '/') == NULL;
@@ -276,7 +280,7 @@ static int bring_key(void *arg, const char *key, const struct far_object *object
     return rc == FAR_NOT_FOUND ? 0 : rc; /* forgotten meanwhile */
 }
 
-/* A point that the owner forgot since this folder was attached last. */
+/* A point that the holder forgot since this folder was attached last. */
 static int drop_forgotten(void *arg, uint64_t number, struct far_error *err)
 {
     struct attaching *attaching = arg;
@@ -322,7 +326,7 @@ int far_vault_store_attach(const char *dir, const struct far_objects_options *st
                            struct far_store_attached *ret_attached, struct far_error *err)
 {
     struct attaching attaching = {.dir = dir, .what = what, .result = ret_attached};
-    struct far_remote_owner owner = {0};
+    struct far_remote_holder holder = {0};
     struct far_object object;
     *ret_attached = (struct far_store_attached){0};
     int rc = strlen(dir) < FAR_DIR_MAX ? 0 : far_fail(err, FAR_INVALID, "the path of the vault is too long");
@@ -334,8 +338,8 @@ int far_vault_store_attach(const char *dir, const struct far_objects_options *st
     rc = rc == 0 ? bring_all(&attaching, err) : rc;
     rc = rc == 0 ? finish(&attaching, store, err) : rc;
     far_objects_close(attaching.objects);
-    if (rc == 0 && far_remote_owner_load(dir, &owner, NULL) == 0) {
-        ret_attached->epoch = owner.epoch;
+    if (rc == 0 && far_remote_holder_load(dir, &holder, NULL) == 0) {
+        ret_attached->epoch = holder.epoch;
     }
     return rc;
 }

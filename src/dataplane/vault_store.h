@@ -5,9 +5,11 @@
 #include "dataplane/vault.h"
 #include "objects/objects.h"
 
-/* From now on the packs of the vault in `dir`, which nobody has open, go to this store. Again with the same store is 0.
+/* From now on the packs of the vault in `dir`, which nobody has open, go to this store. waits: there is such a vault, and all that it
+ * has is in the store when this returns 0; else one is made if need be, and whoever opens it next carries it there. Again with the
+ * same store is 0.
  * FAR_CONFLICT: it is on another one, or the store has a vault of this uuid that is another folder's. */
-int far_vault_store_bind(const char *dir, const struct far_objects_options *store, struct far_error *err);
+int far_vault_store_bind(const char *dir, const struct far_objects_options *store, bool waits, struct far_error *err);
 
 struct far_store_attach {
     char uuid[33];   /* which vault, in hexadecimal; "": the only one that the store has */
@@ -18,16 +20,16 @@ struct far_store_attached {
     char uuid[33];
     uint64_t packs, pack_bytes, points;
     uint64_t epoch;
-    char former_owner[64]; /* name of the machine that it was taken from; "" */
+    char former_holder[64]; /* name of the machine that it was taken from; "" */
 };
 /* Makes the folder of a vault from what is in the store. FAR_NOT_FOUND: no such vault; FAR_CONFLICT: `dir` is there and is another
- * one, or the vault is owned by another folder and not to be taken over. An attach that was interrupted is done again. */
+ * one, or the vault is held by another folder and not to be taken over. An attach that was interrupted is done again. */
 int far_vault_store_attach(const char *dir, const struct far_objects_options *store, const struct far_store_attach *what,
                            struct far_store_attached *ret_attached, struct far_error *err);
 
 /* Each vault of a store: uuid in hexadecimal, who owns it. */
 int far_vault_store_list(const struct far_objects_options *store,
-                         int (*each)(void *arg, const char *uuid, const char *owner, uint64_t since_ms, struct far_error *err), void *arg,
+                         int (*each)(void *arg, const char *uuid, const char *holder, uint64_t since_ms, struct far_error *err), void *arg,
                          struct far_error *err);
 
 struct far_store_state {

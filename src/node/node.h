@@ -59,6 +59,7 @@ struct far_node_config {
     uint64_t incarnation_epoch;
     char data_address[256];     /* where to listen for other nodes */
     char vault[FAR_NODE_PATH_MAX]; /* empty: vault/ in the folder */
+    char store[FAR_NODE_PATH_MAX]; /* file that names an object store for the vault; empty: none */
     char cache[FAR_NODE_PATH_MAX]; /* empty: cache/ in the folder */
     uint64_t memory_bytes;      /* of block buffers */
     uint64_t workers;           /* hashing threads of one transfer; 0 = one a processor */

@@ -10,7 +10,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-enum { KEY_COUNT = 12 };
+enum { KEY_COUNT = 13 };
 
 void far_node_config_default(struct far_node_config *config)
 {
@@ -39,6 +39,11 @@ static void fill_keys(struct far_node_config *c, struct far_config_key keys[KEY_
          .value = c->vault,
          .size = sizeof c->vault,
          .comment = "folder of the vault; empty: vault/ beside this file"},
+        {.name = "store",
+         .type = FAR_CONFIG_TEXT,
+         .value = c->store,
+         .size = sizeof c->store,
+         .comment = "file that names the object store of the vault (docs/OBJECT_STORE.md); empty: none, or the one it is bound to"},
         {.name = "cache",
          .type = FAR_CONFIG_TEXT,
          .value = c->cache,

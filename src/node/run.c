@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/logging.h"
+#include "dataplane/vault_store.h"
 #include "net/incarnation.h"
 #include "node/agent.h"
 
@@ -53,6 +54,17 @@ static int load_servers(const char *dir, struct far_agent_server *servers, size_
     return 0;
 }
 
+/* The vault's packs go to an object store from now on. */
+static int bind_vault(const char *vault_dir, const char *store, struct far_error *err)
+{
+    struct far_objects_options options = {0};
+    if (store[0] == '\0') {
+        return 0;
+    }
+    int rc = far_objects_options_read(store, &options, err);
+    return rc == 0 ? far_vault_store_bind(vault_dir, &options, false, err) : rc;
+}
+
 static int open_engine(struct program *program, const char *dir, const struct far_node_config *config,
                        struct far_error *err)
 {
@@ -72,7 +84,8 @@ static int open_engine(struct program *program, const char *dir, const struct fa
         .adapters = far_adapters(),
     };
     memcpy(engine.cluster_uuid, config->cluster_uuid, sizeof engine.cluster_uuid);
-    return far_engine_new(&engine, far_agent_report, program->agent, &program->engine, err);
+    int rc = bind_vault(engine.vault_dir, config->store, err);
+    return rc != 0 ? rc : far_engine_new(&engine, far_agent_report, program->agent, &program->engine, err);
 }
 
 static void on_agent_closed(void *arg)

@@ -27,7 +27,7 @@ int far_vault_bind_cli(int argc, char **argv, struct far_error *err)
     int rc = far_node_options(argc, argv, names, values, err);
     rc = rc == 0 ? far_vault_cli_need(names, values, 2, err) : rc;
     rc = rc == 0 ? read_store(values[1], &options, err) : rc;
-    rc = rc == 0 ? far_vault_store_bind(values[0], &options, err) : rc;
+    rc = rc == 0 ? far_vault_store_bind(values[0], &options, true, err) : rc;
     if (rc == 0) {
         printf("vault '%s' is on %s, bucket '%s', with all that it has\n", values[0], options.endpoint, options.bucket);
     }
@@ -56,20 +56,20 @@ int far_vault_attach_cli(int argc, char **argv, bool read_only, bool take_over, 
         printf("vault %s in '%s': %" PRIu64 " points, %" PRIu64 " packs with %" PRIu64 " bytes", attached.uuid, values[0],
                attached.points, attached.packs, attached.pack_bytes);
         printf(read_only ? ", to read only\n" : ", epoch %" PRIu64 "%s%s\n", attached.epoch,
-               attached.former_owner[0] != '\0' ? ", taken from " : "", attached.former_owner);
+               attached.former_holder[0] != '\0' ? ", taken from " : "", attached.former_holder);
     }
     return rc;
 }
 
-static int print_vault(void *arg, const char *uuid, const char *owner, uint64_t since_ms, struct far_error *err)
+static int print_vault(void *arg, const char *uuid, const char *holder, uint64_t since_ms, struct far_error *err)
 {
     char when[FAR_DATE_MAX];
     (void)arg;
     (void)err;
-    if (owner[0] == '\0') {
+    if (holder[0] == '\0') {
         printf("%s  nobody's\n", uuid);
     } else {
-        printf("%s  %s, since %s\n", uuid, owner, far_date_text(since_ms, when));
+        printf("%s  %s, since %s\n", uuid, holder, far_date_text(since_ms, when));
     }
     return 0;
 }
