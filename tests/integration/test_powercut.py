@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Power cuts of the real programs: what was acknowledged before the cut is there after it, whatever of the rest is lost.
 
-  test_powercut.py single|three|vault|reclaim [cut points]
+  test_powercut.py single|three|vault|reclaim|copy [cut points]
 
 A shim records every operation of the real program on its folder (tests/lib/powercut_log.h) while a client writes and the
 process is killed and started again in between; each acknowledgement is marked in the same record. Then, for each cut point,
@@ -22,7 +22,7 @@ import farlib
 import tap
 
 kind = sys.argv[1] if len(sys.argv) > 1 else "single"
-DEFAULT_CUTS = {"single": 240, "three": 20, "vault": 240, "reclaim": 60}
+DEFAULT_CUTS = {"single": 240, "three": 20, "vault": 240, "reclaim": 60, "copy": 40}
 total = sum(DEFAULT_CUTS.values())
 cuts = int(sys.argv[2]) if len(sys.argv) > 2 else max(1, int(os.environ.get("FAR_CUTS", total)) * DEFAULT_CUTS[kind] // total)
 SHIM = os.path.join(farlib.BUILD, "tests/lib/.libs/libpowercut.so")
@@ -216,8 +216,9 @@ def the_vault_is_written_under_the_shim():
     os.makedirs(base)
     for part in range(2 if kind == "vault" else 3):
         environment = dict(os.environ, FAR_POWERCUT_MARK_FD="1", **shim(live))
-        verb = "write" if kind == "vault" else "reclaim"
-        done = subprocess.run([DRIVER, verb, live, str(seed + part)], env=environment, stdout=subprocess.PIPE)
+        verb = {"vault": "write"}.get(kind, kind)
+        source = [os.path.join(work, "source")] if kind == "copy" else []
+        done = subprocess.run([DRIVER, verb, live, str(seed + part), *source], env=environment, stdout=subprocess.PIPE)
         if done.returncode != 0:
             return ["the driver ended with status %d" % done.returncode]
     return []
@@ -229,6 +230,8 @@ def the_vault_holds_what_it_acknowledged_after_every_cut():
     for cut, cut_seed in cut_points():
         marks, first_line = build(out, cut, cut_seed)
         done = subprocess.run([DRIVER, "check", out], input="".join(m + "\n" for m in marks), capture_output=True, text=True)
+        if done.returncode == 0 and kind == "copy":
+            done = subprocess.run([DRIVER, "again", out, os.path.join(os.path.dirname(base), "source")], capture_output=True, text=True)
         if done.returncode != 0:
             wrong.append("%s: %s" % (first_line, (done.stdout + done.stderr).strip()[-300:]))
         if len(wrong) > 20:
@@ -240,7 +243,7 @@ def the_vault_holds_what_it_acknowledged_after_every_cut():
 def main():
     global seed, cluster
     seed = farlib.seed_of_run()
-    if kind in ("vault", "reclaim"):
+    if kind in ("vault", "reclaim", "copy"):
         tap.run_all([the_vault_is_written_under_the_shim, the_record_is_complete,
                      the_vault_holds_what_it_acknowledged_after_every_cut])
     names = farlib.SERVERS if kind == "three" else farlib.SERVERS[:1]

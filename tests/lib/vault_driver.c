@@ -4,6 +4,9 @@
  *                                 from the seed; prints one line after each step that is durable
  *   vault_driver reclaim DIR SEED the same with a third disk in a keyed domain, passes of reclaim, rotations of the domain's key, and an
  *                                 index that is lost before every other run
+ *   vault_driver copy DIR SEED SOURCE   writes to three disks of another vault, SOURCE, copies each of its points into DIR, forgets and
+ *                                 reclaims there now and then
+ *   vault_driver again DIR SOURCE copies whatever points of SOURCE are not in DIR; status 1 if one is not exact then
  *   vault_driver key DIR GENERATION   opens the keyed domain, making it or giving it this key, and seals a point in it
  *   vault_driver check DIR        reads those lines from stdin, opens the vault and looks whether it holds what they say;
  *                                 prints what is there and every fault; status 1 if there is any
@@ -13,6 +16,7 @@
  * A disk's newest state is that of its last acknowledged checkpoint or a newer one; a cut may keep more than was
  * acknowledged, never less. */
 #include "dataplane/reclaim.h"
+#include "dataplane/vault_copy.h"
 #include "vault_reach.h"
 
 #include <inttypes.h>
@@ -22,6 +26,7 @@ enum { DISKS = 3, PLAIN_DISKS = 2, BLOCKS = 700, STEPS = 40, DISK_FIRST = 5, POI
 
 static struct far_error err;
 static struct far_manifest manifest;
+static bool is_quiet; /* what is done now is not what is acknowledged */
 
 static void must(int rc, const char *what)
 {
@@ -51,6 +56,9 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
 {
     char line[LINE_BYTES];
     va_list arguments;
+    if (is_quiet) {
+        return;
+    }
     va_start(arguments, format);
     int length = vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
@@ -217,6 +225,104 @@ static int write_vault(const char *dir, uint64_t seed, bool reclaims)
     }
     far_vault_close(vault);
     return 0;
+}
+
+/* ---- copy ---- */
+
+static int copy_point(struct far_vault *source, struct far_vault *target, uint64_t point_id)
+{
+    const struct far_copy_options options = {.checkpoint_blocks = 8};
+    struct far_copy_result result;
+    return far_vault_copy(source, target, point_id, &options, &result, &err);
+}
+
+static void forget_and_reclaim(struct far_vault *target, uint64_t point_id, uint64_t *state)
+{
+    uint64_t what = next_random(state) % 3;
+    if (what == 0 && point_id > 3) {
+        say("forgetting %" PRIu64 "\n", point_id - 3);
+        must(far_vault_forget(target, point_id - 3, &err), "forget");
+        say("forget %" PRIu64 "\n", point_id - 3);
+    } else if (what == 1) {
+        reclaim(target, true);
+    }
+}
+
+static int copy_vault(const char *dir, uint64_t seed, const char *source_dir)
+{
+    uint64_t state = seed, point_id = 0;
+    struct far_replica *replicas[DISKS];
+    struct far_vault *source = open_vault(source_dir), *target = open_vault(dir);
+    const struct far_domain *keyed = open_domain(source, 1);
+    struct far_fence fence = {.incarnation_epoch = 1, .plan_epoch = 1, .job = seed, .attempt = 1};
+    say("reclaims\n");
+    open_domain(target, 1);
+    must(far_vault_points(source, find_last_point, &point_id, &err), "points");
+    for (uint64_t i = 0; i < DISKS; i++) {
+        const struct far_domain *domain = i < PLAIN_DISKS ? NULL : keyed;
+        must(far_replica_open(source, domain, DISK_FIRST + i, BLOCKS * FAR_BLOCK_BYTES, &fence, &replicas[i], &err), "replica");
+    }
+    for (int step = 0; step < STEPS / 2; step++) {
+        uint64_t which = next_random(&state) % DISKS;
+        for (uint64_t i = next_random(&state) % 30; i > 0; i--) {
+            uint64_t at = next_random(&state) % BLOCKS;
+            must(kit_write(source, replicas[which], at, next_random(&state) % 400, &err), "write");
+        }
+        is_quiet = true;
+        checkpoint(replicas[which], DISK_FIRST + which, BLOCKS, seed);
+        seal(source, replicas[which], DISK_FIRST + which, ++point_id);
+        is_quiet = false;
+        must(copy_point(source, target, point_id), "copy");
+        char hex[65];
+        far_hex_encode(manifest.disks[0].root.bytes, 32, hex);
+        say("point %" PRIu64 " %" PRIu64 " %s\n", point_id, DISK_FIRST + which, hex);
+        forget_and_reclaim(target, point_id, &state);
+    }
+    for (uint64_t i = 0; i < DISKS; i++) {
+        far_replica_close(replicas[i]);
+    }
+    far_vault_close(target);
+    far_vault_close(source);
+    return 0;
+}
+
+struct again {
+    struct far_vault *source, *target;
+    int faults;
+};
+
+static int copy_again(void *arg, uint64_t point_id, const struct far_manifest *found, const char *problem)
+{
+    struct again *again = arg;
+    struct far_point *point = NULL;
+    struct far_verify_result result;
+    (void)found;
+    (void)problem;
+    int rc = copy_point(again->source, again->target, point_id);
+    if (rc == FAR_CONFLICT) { /* it was forgotten there */
+        return 0;
+    }
+    rc = rc == 0 ? far_point_open_disk(again->target, point_id, manifest.disks[0].name, &point, &err) : rc;
+    rc = rc == 0 ? far_point_verify(point, NULL, NULL, NULL, &result, &err) : rc;
+    far_point_close(point);
+    if (rc != 0) {
+        printf("FAULT: copied again, point %" PRIu64 ": %s\n", point_id, err.message);
+        again->faults++;
+    }
+    return 0;
+}
+
+static int copy_all_again(const char *dir, const char *source_dir)
+{
+    struct again again = {.source = open_vault(source_dir), .target = open_vault(dir)};
+    struct far_hash256 none = {{0}};
+    open_domain(again.source, 1);
+    open_domain(again.target, 1);
+    kit_manifest(1, DISK_FIRST, FAR_BLOCK_BYTES, &none, &manifest); /* for the name that it gives to disks */
+    must(far_vault_points(again.source, copy_again, &again, &err), "points");
+    far_vault_close(again.target);
+    far_vault_close(again.source);
+    return again.faults == 0 ? 0 : 1;
 }
 
 static int use_key(const char *dir, uint32_t generation)
@@ -454,12 +560,18 @@ int main(int argc, char **argv)
     if (argc == 4 && (strcmp(argv[1], "write") == 0 || strcmp(argv[1], "reclaim") == 0)) {
         return write_vault(argv[2], strtoull(argv[3], NULL, 10), strcmp(argv[1], "reclaim") == 0);
     }
+    if (argc == 5 && strcmp(argv[1], "copy") == 0) {
+        return copy_vault(argv[2], strtoull(argv[3], NULL, 10), argv[4]);
+    }
+    if (argc == 4 && strcmp(argv[1], "again") == 0) {
+        return copy_all_again(argv[2], argv[3]);
+    }
     if (argc == 4 && strcmp(argv[1], "key") == 0) {
         return use_key(argv[2], (uint32_t)strtoul(argv[3], NULL, 10));
     }
     if (argc == 3 && strcmp(argv[1], "check") == 0) {
         return check_vault(argv[2]);
     }
-    fprintf(stderr, "usage: vault_driver write|reclaim DIR SEED | key DIR GENERATION | check DIR\n");
+    fprintf(stderr, "usage: vault_driver write|reclaim DIR SEED | copy DIR SEED SOURCE | again DIR SOURCE | key DIR GENERATION | check DIR\n");
     return 2;
 }
