@@ -572,6 +572,7 @@ int main(int argc, char **argv)
     if (argc == 3 && strcmp(argv[1], "check") == 0) {
         return check_vault(argv[2]);
     }
-    fprintf(stderr, "usage: vault_driver write|reclaim DIR SEED | copy DIR SEED SOURCE | again DIR SOURCE | key DIR GENERATION | check DIR\n");
+    fprintf(stderr, "usage: vault_driver write|reclaim DIR SEED | copy DIR SEED SOURCE | again DIR SOURCE |"
+                    " key DIR GENERATION | check DIR\n");
     return 2;
 }
