@@ -16,6 +16,7 @@ src_node_farshore_node_SOURCES = \
 	src/node/node.h \
 	src/node/node_config.c \
 	src/node/run.c \
+	src/node/store_check.c \
 	src/node/vault_bind.c \
 	src/node/vault_carry.c \
 	src/node/vault_export.c \

@@ -4,6 +4,7 @@
  *   farshore-node run --dir D                                        serve until SIGTERM, SIGINT or SIGHUP
  *   farshore-node follow --dir D --server N@H:P                      where the cluster is after a restore
  *   farshore-node vault list|recover|open …                               look at and recover from a vault, without a cluster
+ *   farshore-node store check FILE                                   what an object store offers, and how fast
  *
  * A node's folder holds config, node.key, node.crt, ca.crt, servers, vault/ and cache/. */
 #include "node/node.h"
@@ -22,6 +23,7 @@ static void usage(FILE *out)
           " [--overwrite-device]\n"
           "       farshore-node vault verify --vault DIR --point ID [--disk NAME] [--since POINT]\n"
           "       farshore-node vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER) [--writable]\n"
+          "       farshore-node store check FILE\n"
           "       farshore-node --help | --version\n",
           out);
 }
@@ -45,6 +47,9 @@ int main(int argc, char **argv)
     }
     if (strcmp(command, "vault") == 0) {
         return far_vault_cli(argc - 1, argv + 1);
+    }
+    if (strcmp(command, "store") == 0) {
+        return far_store_cli(argc - 1, argv + 1);
     }
     if (strcmp(command, "--help") == 0 || strcmp(command, "help") == 0) {
         usage(stdout);

@@ -11,6 +11,7 @@
 int far_node_join(int argc, char **argv);
 int far_node_follow(int argc, char **argv);
 int far_node_run(int argc, char **argv);
+int far_store_cli(int argc, char **argv); /* store_check.c */
 int far_vault_cli(int argc, char **argv); /* vault_cli.c */
 int far_vault_parse_point(const char *text, uint64_t *ret_point, struct far_error *err);
 /* vault_nbd.c: does not return but when it fails. */

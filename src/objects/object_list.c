@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { PAGE_KEYS = 1000, EMPTY_PAGES_MAX = 1000, PREFIX_MAX_BYTES = 256 + FAR_OBJECT_KEY_MAX + 1 };
+enum { DATE_STEP_MS = 1000 /* a Date is rounded down */, EMPTY_PAGES_MAX = 1000, PREFIX_MAX_BYTES = 256 + FAR_OBJECT_KEY_MAX + 1 };
 
 struct listing {
     struct far_objects *objects;
@@ -141,7 +141,7 @@ int far_objects_sweep(struct far_objects *objects, const char *under, uint64_t o
             far_s3_query(&request, "upload-id-marker", upload_marker);
         }
         rc = far_s3_do(objects, &request, &answer, err);
-        uint64_t now = answer.date_ms != 0 ? answer.date_ms : far_clock_wall_ms();
+        uint64_t now = answer.date_ms != 0 ? answer.date_ms + DATE_STEP_MS : far_clock_wall_ms();
         listing->begun_before_ms = now > older_ms ? now - older_ms : 0;
         rc = rc == 0 ? far_s3_xml_list(far_buf_slice(&answer.body), sweep_upload, listing, &listing->page, err) : rc;
         far_s3_answer_done(&answer);

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { LANES = 2, PARTS_MAX = 10000, ABORT_MS = 10000, TEXT_PER_PART = 256 };
+enum { UPLOADS_MAX = 2, LANES = 2, PARTS_MAX = 10000, ABORT_MS = 10000, TEXT_PER_PART = 256 };
 
 struct part {
     char etag[72];
@@ -25,7 +25,8 @@ struct upload {
     uint64_t size, part_bytes;
     uint64_t part_count;
     char id[1024];
-    bool completed; /* the store said so; else it may keep parts */
+    bool is_completed; /* the store said so; else it may keep parts */
+    bool is_lost;      /* the store knows nothing of it any more */
     struct part *parts;
     atomic_uint_fast64_t next; /* part to take */
     atomic_bool stop;
@@ -173,40 +174,49 @@ static int complete(struct upload *upload, const struct far_object_put *put, str
     return rc;
 }
 
+/* The end was refused, or nobody knows whether it was carried out: what is there decides. */
+static int settle(struct upload *upload, int rc, const struct far_object_put *put, struct far_object *ret_object, struct far_error *err)
+{
+    struct far_s3_body body = {.fd = upload->fd, .len = upload->size};
+    struct far_error other = {0};
+    int same = far_s3_same(upload->objects, upload->key, &body, ret_object, &other);
+    if (same == 0) {
+        return 0;
+    }
+    if (rc == FAR_CONFLICT) {
+        *err = other;
+        return same;
+    }
+    upload->is_lost = rc == 0 || rc == FAR_NOT_FOUND;
+    return !upload->is_lost ? rc
+                            : far_fail(err, FAR_BUSY, "the store has lost the upload of '%.200s' at its end: %.200s", upload->key,
+                                       other.message);
+}
+
 /* After the parts are there. */
 static int end(struct upload *upload, const struct far_object_put *put, struct far_object *ret_object, struct far_error *err)
 {
     struct far_s3_answer answer = {0};
-    struct far_s3_body body = {.fd = upload->fd, .len = upload->size};
+    enum far_object_condition condition = put != NULL ? put->condition : FAR_OBJECT_ANY;
     int rc = complete(upload, put, &answer, err);
-    if (rc == 0) {
-        upload->completed = true;
+    /* A store that died in the middle of it may say that all is done, and have nothing. */
+    bool is_unsure = answer.unanswered || (rc != 0 && (answer.ambiguous || answer.status / 100 == 2));
+    if (is_unsure || (rc == FAR_CONFLICT && condition == FAR_OBJECT_NEW)) {
+        rc = settle(upload, rc, put, ret_object, err);
+    } else if (rc == FAR_NOT_FOUND && condition == FAR_OBJECT_SAME && strcmp(answer.fault.code, "NoSuchKey") == 0) {
+        rc = far_fail(err, FAR_CONFLICT, "the object '%.200s' is gone", upload->key);
+    } else if (rc == FAR_NOT_FOUND) {
+        upload->is_lost = true;
+        err->klass = FAR_BUSY;
+        rc = far_error_context(err, "the upload of '%.200s' is gone before its end", upload->key);
+    } else if (rc == 0) {
+        upload->is_completed = true;
         answer.object.size = upload->size;
         answer.object.retain_until_ms = put != NULL ? put->retain_until_ms : 0;
         if (ret_object != NULL) {
             *ret_object = answer.object;
         }
-        goto out;
     }
-    enum far_object_condition condition = put != NULL ? put->condition : FAR_OBJECT_ANY;
-    if (rc == FAR_NOT_FOUND && condition == FAR_OBJECT_SAME && strcmp(answer.fault.code, "NoSuchKey") == 0) {
-        rc = far_fail(err, FAR_CONFLICT, "the object '%.200s' is gone", upload->key);
-        goto out;
-    }
-    bool maybe_ours = answer.ambiguous || answer.status / 100 == 2;
-    if (!maybe_ours && !(rc == FAR_CONFLICT && condition == FAR_OBJECT_NEW)) {
-        goto out;
-    }
-    struct far_error other;
-    int same = far_s3_same(upload->objects, upload->key, &body, ret_object, &other);
-    if (same == 0 || rc == FAR_CONFLICT) {
-        rc = same;
-        *err = same != 0 ? other : *err;
-    } else if (rc == FAR_NOT_FOUND) {
-        rc = far_error_context(err, "the upload of '%.200s' is gone before its end", upload->key);
-        rc = err->klass = FAR_BUSY;
-    }
-out:
     far_s3_answer_done(&answer);
     return rc;
 }
@@ -226,7 +236,7 @@ static int send_all(struct upload *upload, const struct far_object_put *put, str
     } else {
         rc = end(upload, put, ret_object, err);
     }
-    if (!upload->completed) {
+    if (!upload->is_completed) {
         far_s3_abort(upload->objects, upload->key, upload->id, ABORT_MS, NULL);
     }
     return rc;
@@ -246,6 +256,25 @@ static int whole_sent(void *arg, uint64_t bytes)
     return whole->progress != NULL ? whole->progress(whole->arg, whole->told) : 0;
 }
 
+static int put_in_parts(struct far_objects *objects, const char *key, int fd, uint64_t size, const struct far_object_put *put,
+                        int (*progress)(void *arg, uint64_t done), void *arg, struct far_object *ret_object, bool *ret_lost,
+                        struct far_error *err)
+{
+    struct upload upload = {.objects = objects, .key = key, .fd = fd, .size = size, .part_bytes = objects->options.part_bytes,
+                            .progress = progress, .arg = arg};
+    while ((size + upload.part_bytes - 1) / upload.part_bytes > PARTS_MAX) {
+        upload.part_bytes *= 2;
+    }
+    upload.part_count = (size + upload.part_bytes - 1) / upload.part_bytes;
+    upload.parts = calloc((size_t)upload.part_count, sizeof *upload.parts);
+    pthread_mutex_init(&upload.mutex, NULL);
+    int rc = upload.parts == NULL ? far_fail(err, FAR_LIMIT, "no memory for an upload") : send_all(&upload, put, ret_object, err);
+    *ret_lost = rc != 0 && upload.is_lost;
+    pthread_mutex_destroy(&upload.mutex);
+    free(upload.parts);
+    return rc;
+}
+
 int far_objects_put_file(struct far_objects *objects, const char *key, int fd, uint64_t size, const struct far_object_put *put,
                          int (*progress)(void *arg, uint64_t done), void *arg, struct far_object *ret_object, struct far_error *err)
 {
@@ -256,19 +285,10 @@ int far_objects_put_file(struct far_objects *objects, const char *key, int fd, u
         struct whole whole = {.progress = progress, .arg = arg};
         return far_s3_put_body(objects, key, &body, put, whole_sent, &whole, ret_object, err);
     }
-    struct upload upload = {.objects = objects, .key = key, .fd = fd, .size = size, .part_bytes = objects->options.part_bytes,
-                            .progress = progress, .arg = arg};
-    while ((size + upload.part_bytes - 1) / upload.part_bytes > PARTS_MAX) {
-        upload.part_bytes *= 2;
-    }
-    upload.part_count = (size + upload.part_bytes - 1) / upload.part_bytes;
-    upload.parts = calloc((size_t)upload.part_count, sizeof *upload.parts);
-    pthread_mutex_init(&upload.mutex, NULL);
     int rc = far_s3_key_check(key, err);
-    if (rc == 0) {
-        rc = upload.parts == NULL ? far_fail(err, FAR_LIMIT, "no memory for an upload") : send_all(&upload, put, ret_object, err);
+    bool is_lost = rc == 0;
+    for (unsigned tries = 0; tries < UPLOADS_MAX && is_lost; tries++) {
+        rc = put_in_parts(objects, key, fd, size, put, progress, arg, ret_object, &is_lost, err);
     }
-    pthread_mutex_destroy(&upload.mutex);
-    free(upload.parts);
     return rc;
 }

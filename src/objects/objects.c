@@ -13,7 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { COMPARE_BYTES = 4 * 1024 * 1024, MS_PER_S = 1000, RANGE_TEXT = 64 };
+enum {
+    LOOKS_MAX = 5, /* a store may refuse a write for an object that it shows a moment later only */
+    LOOK_PAUSE_MS = 100,
+    COMPARE_BYTES = 4 * 1024 * 1024,
+    MS_PER_S = 1000,
+    RANGE_TEXT = 64,
+};
 
 /* ---- open and close ---- */
 
@@ -98,7 +104,7 @@ static int differs(struct far_error *err, const char *key)
 }
 
 /* Both are read in pieces: an object may be as large as a pack. */
-int far_s3_same(struct far_objects *objects, const char *key, const struct far_s3_body *body, struct far_object *ret_object,
+static int compare(struct far_objects *objects, const char *key, const struct far_s3_body *body, struct far_object *ret_object,
                 struct far_error *err)
 {
     struct far_object object;
@@ -129,6 +135,19 @@ int far_s3_same(struct far_objects *objects, const char *key, const struct far_s
         *ret_object = object;
     }
     return rc;
+}
+
+int far_s3_same(struct far_objects *objects, const char *key, const struct far_s3_body *body, struct far_object *ret_object,
+                struct far_error *err)
+{
+    int rc = FAR_NOT_FOUND;
+    for (unsigned looks = 0; looks < LOOKS_MAX && rc == FAR_NOT_FOUND; looks++) {
+        if (looks > 0) {
+            far_s3_pause(LOOK_PAUSE_MS);
+        }
+        rc = compare(objects, key, body, ret_object, err);
+    }
+    return rc == FAR_NOT_FOUND ? far_fail(err, FAR_CONFLICT, "the store refused '%.200s' for another object, which is gone", key) : rc;
 }
 
 static int put_body(struct far_objects *objects, const char *key, const struct far_s3_body *body, const struct far_object_put *put,

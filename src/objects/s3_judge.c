@@ -142,6 +142,7 @@ int far_s3_judge_transport(int code, bool stalled, const char *words, const stru
     case CURLE_SEND_FAIL_REWIND:
         ret_verdict->again = true;
         ret_verdict->maybe_done = true;
+        ret_verdict->unanswered = true;
         if (stalled) {
             said = answer->status != 0 ? "no byte moved for too long, in the middle of the answer" : "no byte moved for too long";
         }

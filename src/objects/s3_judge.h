@@ -7,6 +7,7 @@
 struct far_s3_verdict {
     bool again;      /* it may work a little later */
     bool maybe_done; /* the request may have been carried out all the same */
+    bool unanswered; /* there was no whole answer */
 };
 
 /* One line of the answer's head. Unknown ones and what cannot be is left out. */

@@ -408,9 +408,10 @@ static int try_once(struct far_objects *objects, const struct far_s3_request *re
                     struct far_s3_verdict *verdict, struct far_error *err)
 {
     struct far_s3_keys keys;
-    bool ambiguous = answer->ambiguous;
+    bool ambiguous = answer->ambiguous, unanswered = answer->unanswered;
     far_s3_answer_done(answer);
     answer->ambiguous = ambiguous;
+    answer->unanswered = unanswered;
     far_buf_init(&answer->body, answer_max(request) > FAULT_BYTES_MAX ? answer_max(request) : FAULT_BYTES_MAX);
     struct attempt a = {.objects = objects, .request = request, .answer = answer, .curl = take_connection(objects, &keys)};
     int rc = a.curl == NULL ? far_fail(err, FAR_LIMIT, "no memory for a request") : set_address(&a, &keys, err);
@@ -441,13 +442,18 @@ static uint64_t pause_ms(unsigned tries, uint64_t retry_after_ms)
     return pause > retry_after_ms ? pause : retry_after_ms;
 }
 
+void far_s3_pause(uint64_t ms)
+{
+    struct timespec time = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+    nanosleep(&time, NULL);
+}
+
 /* False: canceled meanwhile. */
 static bool rest(const struct far_s3_request *request, uint64_t ms)
 {
     while (ms > 0) {
         uint64_t step = ms < PAUSE_STEP_MS ? ms : PAUSE_STEP_MS;
-        struct timespec time = {.tv_nsec = (long)step * 1000000};
-        nanosleep(&time, NULL);
+        far_s3_pause(step);
         ms -= step;
         if (request->sent != NULL && request->sent(request->arg, 0) != 0) {
             return false;
@@ -480,6 +486,7 @@ int far_s3_do(struct far_objects *objects, const struct far_s3_request *request,
             return in_context(objects, request, err);
         }
         answer->ambiguous = answer->ambiguous || verdict.maybe_done;
+        answer->unanswered = answer->unanswered || verdict.unanswered;
         uint64_t pause = pause_ms(tries, answer->retry_after_ms);
         uint64_t spent = far_clock_monotonic_ms() - began;
         if (spent + pause > bound) {

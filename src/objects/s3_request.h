@@ -73,7 +73,8 @@ struct far_s3_answer {
     bool has_range;
     uint64_t range_first, range_last;
     uint64_t date_ms; /* the store's clock; 0 = not told */
-    bool ambiguous;   /* an attempt before the last may have been carried out */
+    bool ambiguous;   /* an attempt before the last may have been carried out … */
+    bool unanswered;  /* … and nothing was answered to it */
     struct far_s3_fault fault;
     char lock_mode[16];
     char bucket_region[64];
@@ -84,6 +85,9 @@ void far_s3_answer_done(struct far_s3_answer *answer);
 
 /* 0: answered with 2xx. Else the class and message of the answer; answer->status is 0 if there was none. */
 int far_s3_do(struct far_objects *objects, const struct far_s3_request *request, struct far_s3_answer *answer, struct far_error *err);
+
+/* Sleeps. */
+void far_s3_pause(uint64_t ms);
 
 /* Room left in request->query and headers is the caller's care. */
 static inline void far_s3_query(struct far_s3_request *request, const char *name, const char *value)
@@ -110,7 +114,7 @@ void far_s3_condition_headers(struct far_s3_request *request, const struct far_o
 int far_s3_lock_headers(struct far_objects *objects, struct far_s3_request *request, const struct far_object_put *put,
                         struct far_s3_put_texts *texts, struct far_error *err);
 /* After a conditional put was refused, or may have been carried out: 0, with the object, if what is there is these bytes; else
- * FAR_CONFLICT. */
+ * FAR_CONFLICT, also if there is nothing. */
 int far_s3_same(struct far_objects *objects, const char *key, const struct far_s3_body *body, struct far_object *ret_object,
                 struct far_error *err);
 /* RetainUntilDate of a time, rounded up to a second. */

@@ -7,7 +7,8 @@
  *     race KEY THREADS     each thread puts bytes of its own with the condition `new`; prints what each got
  *     fill UNDER COUNT     small objects UNDER0000 … by eight threads
  *
- * Prints "ok …" with what it got, or the class and message of the error; status 0 or 1. FAR_TIMEOUT_MS: a shorter time-out. */
+ * Prints "ok …" with what it got, or the class and message of the error; status 0 or 1. FAR_TIMEOUT_MS: a shorter time-out.
+ * After so many bytes of put-file: FAR_CANCEL_AT gives up, FAR_KILL_AT dies, FAR_STOP_EACH stops (SIGSTOP), each time anew. */
 #include "objects/objects.h"
 
 #include "base/file.h"
@@ -15,6 +16,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,11 +45,24 @@ static int say_object(int rc, const struct far_object *object)
     return say(rc);
 }
 
+static bool reached(const char *variable, uint64_t done)
+{
+    const char *at = getenv(variable);
+    return at != NULL && done >= strtoull(at, NULL, 10);
+}
+
 static int tell(void *arg, uint64_t done)
 {
+    static uint64_t stops = 1;
     (void)arg;
-    const char *stop = getenv("FAR_CANCEL_AT");
-    return stop != NULL && done >= strtoull(stop, NULL, 10);
+    if (reached("FAR_KILL_AT", done)) {
+        raise(SIGKILL);
+    }
+    while (getenv("FAR_STOP_EACH") != NULL && reached("FAR_STOP_EACH", done / stops)) {
+        stops++;
+        raise(SIGSTOP);
+    }
+    return reached("FAR_CANCEL_AT", done);
 }
 
 static int put(int argc, char **argv, bool in_parts)
