@@ -113,7 +113,7 @@ const struct far_route far_routes[] = {
     GET_ONE("workloads", "name", workload, "One workload, with its disks"),
     {.method = FAR_HTTP_PATCH, .pattern = "/v1/workloads/{name}", .action = FAR_ROUTE_PATCH,
      .schema = &far_schema_cmd_workload_update, .status = 200, .path_field = "name",
-     .rule = {"description labels disks clear revision", NULL},
+     .rule = {"description labels disks clear revision adapter", NULL},
      .summary = "Change a workload: what is not named stays, null clears; If-Match holds it to a revision"},
     COMMAND(DELETE, "/v1/workloads/{name}", workload_remove, 200, .path_field = "name", .rule = {"", NULL},
             .summary = "Remove a workload that no plan protects"),

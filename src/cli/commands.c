@@ -159,6 +159,7 @@ const struct cli_command cli_commands[] = {
      .options = {{"description", CLI_TEXT, "TEXT", false, "description", NULL, NULL, "what it is, up to 400 bytes"},
                  {"label", CLI_PAIRS, "KEY=VALUE", false, "labels", "key", "value", "a label; these instead of all it has"},
                  {"disk", CLI_PAIRS, "NAME=PATH", false, "disks", "name", "locator", "where a disk is now; once for each that moved"},
+                 {"adapter", CLI_TEXT, "NAME", false, "adapter", NULL, NULL, "of one that was adopted and has none, with all its disks"},
                  {"clear", CLI_TEXTS, "FIELD", false, "clear", NULL, NULL, "description or labels: have none"},
                  {"revision", CLI_NUMBER, "N", false, "revision", NULL, NULL, "only if it is this one (workload show)"}}},
     REMOVE("workload", "NAME", "/v1/workloads", "remove a workload that no plan protects"),

@@ -384,6 +384,24 @@ int far_evolve_plan_updated(struct far_step *step, const struct far_ev_plan_upda
 
 /* ---- start and stop ---- */
 
+/* What was adopted has no source until somebody gives it one. */
+static int check_sources(struct far_step *step, const struct far_row_plan *row)
+{
+    struct far_key key = far_key_id(&far_schema_row_plan_workload, row->id);
+    for (uint64_t i = 0; i < row->workload_count; i++) {
+        struct far_row_plan_workload member;
+        struct far_row_workload workload;
+        FAR_TRY(far_next(step, &far_schema_row_plan_workload, &key, NULL, &member));
+        FAR_TRY(far_row_need(step, &far_schema_row_workload, member.workload_id, &workload));
+        if (workload.adapter.len == 0) {
+            return far_reject(step, FAR_CONFLICT,
+                              "workload '%.*s' was adopted and has no source: 'farshore workload set %.*s --adapter … --disk …' gives it one",
+                              FAR_TEXT(workload.name), FAR_TEXT(workload.name));
+        }
+    }
+    return row->workload_count != 0 ? 0 : far_reject(step, FAR_CONFLICT, "plan '%.*s' has no workload", FAR_TEXT(row->name));
+}
+
 int far_decide_plan_start(struct far_step *step, const struct far_cmd_plan_start *cmd)
 {
     struct far_row_plan row;
@@ -393,6 +411,7 @@ int far_decide_plan_start(struct far_step *step, const struct far_cmd_plan_start
     if (row.state == FAR_plan_state_active) {
         return 0;
     }
+    FAR_TRY(check_sources(step, &row));
     FAR_TRY(far_offer_warn(step, row.id));
     struct far_ev_plan_started ev = {.plan_id = row.id, .due_ms = row.interval_s != 0 ? step->time_ms : 0};
     return far_emit(step, &far_schema_ev_plan_started, &ev);
@@ -442,6 +461,7 @@ int far_decide_plan_replicate(struct far_step *step, const struct far_cmd_plan_r
     struct far_row_plan row;
     FAR_TRY(look_name(step, cmd->name, &row));
     FAR_TRY(far_move(step, &far_table_plan, state_of(&row), REPLICATE, cmd->name, NULL));
+    FAR_TRY(check_sources(step, &row));
     FAR_TRY(far_offer_warn(step, row.id));
     return far_job_replicate(step, &row, NULL);
 }
@@ -481,6 +501,7 @@ int far_decide_plan_resync(struct far_step *step, const struct far_cmd_plan_resy
     FAR_TRY(look_name(step, cmd->name, &row));
     FAR_TRY(far_move(step, &far_table_plan, state_of(&row), REPLICATE, cmd->name, NULL));
     FAR_TRY(find_resync(step, cmd, &row, &resync));
+    FAR_TRY(check_sources(step, &row));
     FAR_TRY(far_offer_warn(step, row.id));
     return far_job_replicate(step, &row, &resync);
 }

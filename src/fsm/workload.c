@@ -194,7 +194,7 @@ static int what_to_clear(struct far_step *step, const struct far_cmd_workload_up
         ((*ret_clear & CLEAR_LABELS) != 0 && cmd->labels.count > 0)) {
         return far_reject(step, FAR_INVALID, "a field cannot be set and cleared at once");
     }
-    if (*ret_clear == 0 && cmd->description.len == 0 && cmd->labels.count == 0 && cmd->disks.count == 0) {
+    if (*ret_clear == 0 && cmd->description.len == 0 && cmd->labels.count == 0 && cmd->disks.count == 0 && cmd->adapter.len == 0) {
         return far_reject(step, FAR_INVALID, "there is nothing to change; give a description, labels or disks");
     }
     return 0;
@@ -234,6 +234,28 @@ static int check_place(struct far_step *step, const struct far_row_workload *row
     return 0;
 }
 
+/* A workload that was adopted gets its source: adapter and places of all disks at once. */
+static int check_source(struct far_step *step, const struct far_row_workload *row, const struct far_cmd_workload_update *cmd)
+{
+    struct far_row_site site;
+    if (cmd->adapter.len == 0) {
+        return row->adapter.len != 0 || cmd->disks.count == 0
+                   ? 0
+                   : far_reject(step, FAR_INVALID, "workload '%.*s' was adopted and has no adapter yet: give one with its disks",
+                                FAR_TEXT(row->name));
+    }
+    if (row->adapter.len != 0) {
+        return far_reject(step, FAR_CONFLICT, "workload '%.*s' has the adapter '%.*s'; another one is another workload", FAR_TEXT(row->name),
+                          FAR_TEXT(row->adapter));
+    }
+    if (!adapter_ok(cmd->adapter, true) || cmd->disks.count != row->disk_count) {
+        return far_reject(step, FAR_INVALID, "workload '%.*s' needs an adapter, as 'file', and the places of all of its %llu disks",
+                          FAR_TEXT(row->name), FAR_LLU(row->disk_count));
+    }
+    FAR_TRY(far_row_need(step, &far_schema_row_site, row->site_id, &site));
+    return far_offer_need(step, row->site_id, site.name, cmd->adapter);
+}
+
 static int check_moves(struct far_step *step, const struct far_row_workload *row, const struct far_list *moves)
 {
     const struct far_sub_disk_spec *move = moves->items;
@@ -271,8 +293,11 @@ int far_decide_workload_update(struct far_step *step, const struct far_cmd_workl
     }
     FAR_TRY(what_to_clear(step, cmd, &clear));
     FAR_TRY(check_labels(step, &cmd->labels));
+    FAR_TRY(check_source(step, &row, cmd));
+    row.adapter = cmd->adapter.len != 0 ? cmd->adapter : row.adapter;
     FAR_TRY(check_moves(step, &row, &cmd->disks));
-    struct far_ev_workload_updated ev = {.id = row.id, .description = row.description, .labels = row.labels, .disks = cmd->disks};
+    struct far_ev_workload_updated ev = {
+        .id = row.id, .description = row.description, .labels = row.labels, .disks = cmd->disks, .adapter = cmd->adapter};
     if ((clear & CLEAR_DESCRIPTION) != 0 || cmd->description.len > 0) {
         ev.description = cmd->description;
     }
@@ -303,6 +328,7 @@ int far_evolve_workload_updated(struct far_step *step, const struct far_ev_workl
     }
     row.description = ev->description;
     row.labels = ev->labels;
+    row.adapter = ev->adapter.len != 0 ? ev->adapter : row.adapter;
     row.revision++;
     return far_row_put(step, &far_schema_row_workload, row.id, &row);
 }

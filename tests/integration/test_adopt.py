@@ -145,6 +145,28 @@ def locks_hold_and_what_is_removed_goes():
     return wrong + exact(shift, plan)
 
 
+def an_adopted_plan_goes_on_from_its_newest_point():
+    """The source is there again, as it was at the last point but for some blocks: only those are sent."""
+    plan, again = adopted_plan(), os.path.join(base, "again.img")
+    workload = cluster.get("/v1/points?limit=100&plan=%s" % plan)["items"][0]["workload"]
+    wrong = []
+    try:
+        cluster.post("/v1/plans/%s/replicate" % plan)
+        wrong += ["it ran without a source"]
+    except farlib.Problem as problem:
+        wrong += [] if "workload set" in problem.detail else [problem.detail]
+    shutil.copyfile(copies[max(copies)], again)
+    changed = farlib.change_image(again, 7, SEED + 200)
+    cluster.cli("workload", "set", workload, "--adapter", "file", "--disk", "disk0=" + again, as_json=False)
+    job = cluster.finish(cluster.start_cycle(plan))
+    wrong += [] if job["state"] == "succeeded" and job["bytes_changed"] == len(changed) * farlib.BLOCK else ["%r" % job]
+    path = restore(job["checkpoint_id"], workload, plan)
+    wrong += [] if os.path.exists(path) and farlib.same_bytes(path, again) else [path]
+    for _ in range(3):
+        cluster.cli("vault", "reclaim", "target", "--wait", as_json=False)
+    return wrong + exact(shift, plan)
+
+
 if __name__ == "__main__":
     try:
         live_and_die()
@@ -156,6 +178,7 @@ if __name__ == "__main__":
             farlib.make_image(image, 8 * farlib.MIB, SEED + 50)
             cluster.protect("vm1", [image]) # the names, and some of the numbers, that the lost cluster had
             tap.run_all([a_vault_of_another_cluster_is_refused_until_it_is_adopted, adopting_makes_of_it_what_it_was,
-                         adopting_again_changes_nothing, the_vault_serves_both, locks_hold_and_what_is_removed_goes])
+                         adopting_again_changes_nothing, the_vault_serves_both, locks_hold_and_what_is_removed_goes,
+                         an_adopted_plan_goes_on_from_its_newest_point])
     finally:
         shutil.rmtree(base, ignore_errors=True)
