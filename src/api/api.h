@@ -93,6 +93,8 @@ struct far_api_backup {
 enum { FAR_API_DOMAIN_BOX = 60 };
 struct far_api_domain {
     bool is_new;         /* uuid and sealed_secret are made too */
+    bool is_carried;     /* of another cluster: uuid and secret are given, sealed_secret is made of that */
+    uint8_t secret[32];
     uint8_t uuid[16];
     uint64_t generation; /* of the key */
     uint8_t sealed_secret[FAR_API_DOMAIN_BOX];

@@ -24,6 +24,29 @@ static int seal(struct far_api_request *request, struct far_api_domain *domain, 
     return rc == 0 ? hooks->seal_domain(request->api->arg, seed, domain, err) : rc;
 }
 
+/* A domain of another cluster, whose vault is adopted: its uuid and secret come with the request and go no further than into the sealed
+ * box. *ret_rest is the body without them. */
+static int take_carried(const json_t *body, struct far_api_domain *domain, json_t **ret_rest, struct far_error *err)
+{
+    const char *uuid = json_string_value(json_object_get(body, "uuid")), *secret = json_string_value(json_object_get(body, "secret"));
+    json_t *rest = json_deep_copy(body);
+    if (rest == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory for the request");
+    }
+    *ret_rest = rest;
+    if (json_object_get(body, "uuid") == NULL && json_object_get(body, "secret") == NULL) {
+        return 0;
+    }
+    json_object_del(rest, "uuid");
+    json_object_del(rest, "secret");
+    domain->is_carried = true;
+    bool fits = uuid != NULL && secret != NULL && strlen(uuid) == 32 && strlen(secret) == 64 && far_hex_decode(uuid, 32, domain->uuid, 16) &&
+                far_hex_decode(secret, 64, domain->secret, 32);
+    return fits ? 0
+                : far_fail(err, FAR_INVALID, "a domain of another cluster needs its 'uuid' (32 hexadecimal digits) and its 'secret' (64), as "
+                                             "'farshore-node vault keys' tells them");
+}
+
 static int create(struct far_api_request *request, const json_t *body, struct far_error *err)
 {
     struct far_cmd_domain_create *command = far_arena_alloc(&request->arena, sizeof *command);
@@ -31,9 +54,13 @@ static int create(struct far_api_request *request, const json_t *body, struct fa
     if (command == NULL || domain == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory for the request");
     }
+    json_t *rest = NULL;
     *domain = (struct far_api_domain){.is_new = true, .generation = 1};
-    int rc = far_json_to_struct(request->route->schema, body, &request->route->rule, &request->arena, command, err);
+    int rc = take_carried(body, domain, &rest, err);
+    rc = rc == 0 ? far_json_to_struct(request->route->schema, rest, &request->route->rule, &request->arena, command, err) : rc;
+    json_decref(rest);
     rc = rc == 0 ? seal(request, domain, err) : rc;
+    explicit_bzero(domain->secret, sizeof domain->secret);
     if (rc != 0) {
         return rc;
     }

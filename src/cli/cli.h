@@ -199,6 +199,7 @@ int cli_parse_date(const char *text, uint64_t *ret_ms, struct far_error *err);
 int cli_run_plan_retention(struct cli *cli, struct far_error *err);
 int cli_run_checkpoint_lock(struct cli *cli, struct far_error *err);
 int cli_run_vault_space(struct cli *cli, struct far_error *err);
+int cli_run_domain_adopt(struct cli *cli, struct far_error *err);
 /* ---- replace_command.c ---- */
 int cli_run_replace(struct cli *cli, struct far_error *err);
 /* ---- rebuild_command.c ---- */

@@ -329,6 +329,8 @@ const struct cli_command cli_commands[] = {
     {.noun = "domain", .verb = "create", .argument = "NAME", .run = cli_run_write, .method = "POST", .path = "/v1/domains",
      .argument_field = "name", .done = "created", .help = "make a dedup domain: plans in it are encrypted at rest, with a key of its own",
      .options = {{"default", CLI_SWITCH, NULL, false, "is_default", NULL, NULL, "new plans that name none are in it"}}},
+    {.noun = "domain", .verb = "adopt", .argument = "FILE", .run = cli_run_domain_adopt,
+     .help = "take over the dedup domains of another cluster from the file that 'farshore-node vault keys' made of its vault"},
     {.noun = "domain", .verb = "rotate", .argument = "NAME", .run = cli_run_write, .method = "POST", .path = "/v1/domains/%s/rotate",
      .done = "has a new key",
      .help = "give a dedup domain a new key; vaults are sealed with it when they are next used, no data is written anew",

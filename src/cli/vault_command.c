@@ -1,8 +1,11 @@
-/* farshore plan retention, checkpoint lock, vault space: which checkpoints stay and why, dates, and what vaults hold. */
+/* farshore plan retention, checkpoint lock, vault space, domain adopt: which checkpoints stay and why, dates, what vaults hold, and keys of
+ * another cluster's domains. */
 #include "cli.h"
 
 #include "base/moment.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -187,6 +190,52 @@ int cli_run_checkpoint_lock(struct cli *cli, struct far_error *err)
     uint64_t until_ms = 0;
     int rc = cli_parse_date(cli_value(&cli->parsed, "until"), &until_ms, err);
     return rc == 0 ? cli_start_job(cli, json_pack("{s:I}", "until_ms", (json_int_t)until_ms), err) : rc;
+}
+
+/* ---- dedup domains of another cluster ---- */
+
+enum { KEYS_LINE_MAX = 256, KEYS_LINES_MAX = 256 };
+
+/* One line: name, uuid and secret. One that is here already is no error. */
+static int adopt_domain(struct cli *cli, const char *line, struct far_error *err)
+{
+    char name[64], uuid[33], secret[65];
+    json_t *answer = NULL;
+    if (sscanf(line, "%63s %32s %64s", name, uuid, secret) != 3) {
+        return far_fail(err, FAR_INVALID, "the file is not one that 'farshore-node vault keys' made");
+    }
+    json_t *body = json_pack("{s:s, s:s, s:s}", "name", name, "uuid", uuid, "secret", secret);
+    int rc = cli_request(cli, "POST", "/v1/domains", body, &answer, err);
+    if (rc == FAR_CONFLICT && strstr(err->message, "choose another name") != NULL) {
+        snprintf(name + (strlen(name) < 55 ? strlen(name) : 55), 9, "-adopted");
+        json_object_set_new(body, "name", json_string(name));
+        rc = cli_request(cli, "POST", "/v1/domains", body, &answer, err);
+    }
+    bool is_here = rc == FAR_CONFLICT && strstr(err->message, "here already") != NULL;
+    if (rc == 0 || is_here) {
+        fprintf(cli->out, "domain '%s' %s\n", name, is_here ? "is here already" : "adopted");
+    }
+    json_decref(answer);
+    json_decref(body);
+    explicit_bzero(secret, sizeof secret);
+    return is_here ? 0 : rc;
+}
+
+int cli_run_domain_adopt(struct cli *cli, struct far_error *err)
+{
+    char line[KEYS_LINE_MAX];
+    FILE *file = fopen(cli->parsed.argument, "r");
+    int rc = file != NULL ? 0 : far_fail_errno(err, FAR_NOT_FOUND, errno, "open '%s'", cli->parsed.argument);
+    size_t count = 0;
+    while (rc == 0 && count < KEYS_LINES_MAX && fgets(line, sizeof line, file) != NULL) {
+        rc = adopt_domain(cli, line, err);
+        count++;
+    }
+    explicit_bzero(line, sizeof line);
+    if (file != NULL) {
+        fclose(file);
+    }
+    return rc == 0 && count == 0 ? far_fail(err, FAR_INVALID, "'%s' is empty", cli->parsed.argument) : rc;
 }
 
 /* ---- vaults ---- */

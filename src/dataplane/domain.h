@@ -52,6 +52,8 @@ int far_vault_unlock_from(struct far_vault *vault, const char *recovery_key_file
 /* When the keys that orders bring are older than the vault's (the cluster was restored from a backup): the next order opens every domain
  * that the recovery key opens, whatever its generation, and seals it with its own key again. *ret_count: how many. Errors as above. */
 int far_vault_domains_reset(struct far_vault *vault, const char *recovery_key_file, size_t *ret_count, struct far_error *err);
+/* The secret of an unlocked domain, for another cluster that adopts the vault (vault_owner.h). Wipe it. FAR_DENIED: it is locked. */
+int far_vault_domain_secret(struct far_vault *vault, const uint8_t uuid[16], uint8_t ret_secret[32], struct far_error *err);
 /* A domain that is unlocked in another vault is made in this one: the same secret, wrapping keys of its own, sealed to the recovery key
  * and as after far_vault_domains_reset(). FAR_CONFLICT: there is one. Other errors as for far_vault_domain_open(). */
 int far_vault_domain_carry(struct far_vault *vault, const struct far_domain *from, const struct far_domain **ret_domain,

@@ -468,6 +468,18 @@ int far_vault_domains_reset(struct far_vault *vault, const char *recovery_key_fi
     return rc;
 }
 
+int far_vault_domain_secret(struct far_vault *vault, const uint8_t uuid[16], uint8_t ret_secret[32], struct far_error *err)
+{
+    pthread_mutex_lock(&vault->domains_lock);
+    const struct far_domain *domain = find(vault, uuid);
+    bool is_open = domain != NULL && domain->state == FAR_DOMAIN_UNLOCKED;
+    if (is_open) {
+        memcpy(ret_secret, domain->secret, 32);
+    }
+    pthread_mutex_unlock(&vault->domains_lock);
+    return is_open ? 0 : far_fail(err, FAR_DENIED, "the domain is locked, or not in this vault");
+}
+
 /* ---- the end of one ---- */
 
 int far_vault_domain_destroy(struct far_vault *vault, const uint8_t uuid[16], struct far_error *err)

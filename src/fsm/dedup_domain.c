@@ -81,6 +81,20 @@ static int check_sealed(struct far_step *step, const char *field, struct far_sli
 
 /* ---- create ---- */
 
+/* One that was carried from another cluster is here once. */
+static int check_uuid(struct far_step *step, struct far_slice uuid)
+{
+    struct far_row_domain row;
+    struct far_key key = far_key(&far_schema_row_domain);
+    int rc;
+    while ((rc = far_next(step, &far_schema_row_domain, &key, NULL, &row)) == 0) {
+        if (uuid.len == 16 && far_slice_equal(row.uuid, uuid)) {
+            return far_reject(step, FAR_CONFLICT, "that dedup domain is here already, as '%.*s'", FAR_TEXT(row.name));
+        }
+    }
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
 int far_decide_domain_create(struct far_step *step, const struct far_cmd_domain_create *cmd)
 {
     struct far_row_domain old;
@@ -90,6 +104,7 @@ int far_decide_domain_create(struct far_step *step, const struct far_cmd_domain_
     if (far_slice_equal(cmd->name, far_slice_str(plain))) {
         return far_reject(step, FAR_INVALID, "'plain' is the domain without a key, which is always there; choose another name");
     }
+    FAR_TRY(check_uuid(step, cmd->uuid));
     FAR_TRY(look_name(step, cmd->name, &old));
     FAR_TRY(far_move(step, &far_table_domain, state_of(&old), CREATE, cmd->name, NULL));
     FAR_TRY(check_sealed(step, "sealed_secret", cmd->sealed_secret));

@@ -47,6 +47,7 @@ int far_vault_bind_cli(int argc, char **argv, struct far_error *err);
 int far_vault_attach_cli(int argc, char **argv, bool read_only, bool take_over, struct far_error *err);
 int far_vault_store_cli(int argc, char **argv, struct far_error *err);
 int far_vault_scrub_cli(int argc, char **argv, struct far_error *err); /* vault_scrub.c */
+int far_vault_keys_cli(int argc, char **argv, struct far_error *err);  /* vault_keys.c */
 int far_vault_signal_cli(int argc, char **argv, bool features, struct far_error *err); /* vault_signal.c */
 
 enum { FAR_NODE_PATH_MAX = 3072 };

@@ -4,6 +4,7 @@
  *   vault list --vault DIR
  *   vault recover [--offline] --vault DIR --point ID --disk NAME --target PATH [--overwrite-device]
  *   vault rekey --vault DIR --recovery-key FILE
+ *   vault keys …                                        vault_keys.c
  *   vault verify --vault DIR --point ID [--disk NAME] [--since POINT]
  *   vault open …                                        vault_nbd.c
  *   vault import|forget|reclaim|space …                 vault_keep.c
@@ -47,6 +48,7 @@ static void print_usage(FILE *out)
           "       farshore-node vault space --vault DIR [--recovery-key FILE]\n"
           "       farshore-node vault scrub --vault DIR [--bytes N] [--from POINT/DISK/BLOCK] [--recovery-key FILE]\n"
           "       farshore-node vault rekey --vault DIR --recovery-key FILE\n"
+          "       farshore-node vault keys --vault DIR --recovery-key FILE --out FILE\n"
           "       farshore-node vault bind --vault DIR --store FILE\n"
           "       farshore-node vault attach --vault DIR --store FILE [--uuid UUID] [--read-only | --take-over]\n"
           "       farshore-node vault store (--vault DIR | --store FILE)\n"
@@ -387,7 +389,7 @@ static int open_disk(int argc, char **argv)
     return rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
 }
 
-/* Those of vault_keep.c and vault_scrub.c; -1: it is none of them. */
+/* Those of vault_keep.c, vault_scrub.c and vault_keys.c; -1: it is none of them. */
 static int keep(const char *command, int argc, char **argv)
 {
     struct far_error err;
@@ -397,6 +399,7 @@ static int keep(const char *command, int argc, char **argv)
              : strcmp(command, "reclaim") == 0 ? far_vault_reclaim_cli(argc, argv, secure, &err)
              : strcmp(command, "space") == 0   ? far_vault_space_cli(argc, argv, &err)
              : strcmp(command, "scrub") == 0   ? far_vault_scrub_cli(argc, argv, &err)
+             : strcmp(command, "keys") == 0    ? far_vault_keys_cli(argc, argv, &err)
                                                : 1;
     return rc == 1 ? -1 : rc == 0 ? 0 : rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
 }

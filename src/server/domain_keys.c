@@ -65,20 +65,44 @@ int far_domain_draw_uuid(const struct far_master_key *master, const uint8_t seed
     return rc;
 }
 
+static void salt_of(const uint8_t seed[16], const uint8_t uuid[16], uint8_t salt[32])
+{
+    memcpy(salt, seed, 16);
+    memcpy(salt + 16, uuid, 16);
+}
+
+/* One nonce seals one content only: `what` names what it is of. */
+static int seal_bytes(const struct far_master_key *master, const uint8_t salt[32], const char *what, const uint8_t uuid[16],
+                      uint64_t generation, const uint8_t bytes[32], uint8_t ret_box[FAR_DOMAIN_BOX_BYTES], struct far_error *err)
+{
+    uint8_t nonce[32], sealing[32], bound[BOUND_BYTES];
+    bound_of(uuid, generation, bound);
+    int rc = derive(master, far_slice(salt, 32), what, generation, nonce, err);
+    rc = rc == 0 ? derive(master, far_slice(uuid, 16), "box", generation, sealing, err) : rc;
+    rc = rc == 0 ? far_keyed_box_seal(sealing, nonce, far_slice(bound, sizeof bound), far_slice(bytes, 32), ret_box, err) : rc;
+    explicit_bzero(sealing, sizeof sealing);
+    return rc;
+}
+
 int far_domain_draw(const struct far_master_key *master, const uint8_t seed[16], const uint8_t uuid[16], uint64_t generation,
                     uint8_t ret_box[FAR_DOMAIN_BOX_BYTES], struct far_error *err)
 {
-    uint8_t salt[32], drawn[32], nonce[32], sealing[32], bound[BOUND_BYTES];
-    memcpy(salt, seed, 16);
-    memcpy(salt + 16, uuid, 16);
-    bound_of(uuid, generation, bound);
+    uint8_t salt[32], drawn[32];
+    salt_of(seed, uuid, salt);
     int rc = derive(master, far_slice(salt, sizeof salt), "drawn", generation, drawn, err);
-    rc = rc == 0 ? derive(master, far_slice(salt, sizeof salt), "nonce", generation, nonce, err) : rc;
-    rc = rc == 0 ? derive(master, far_slice(uuid, 16), "box", generation, sealing, err) : rc;
-    rc = rc == 0 ? far_keyed_box_seal(sealing, nonce, far_slice(bound, sizeof bound), far_slice(drawn, sizeof drawn), ret_box, err) : rc;
+    rc = rc == 0 ? seal_bytes(master, salt, "nonce", uuid, generation, drawn, ret_box, err) : rc;
     explicit_bzero(drawn, sizeof drawn);
-    explicit_bzero(sealing, sizeof sealing);
     return rc;
+}
+
+/* The nonce comes of the secret as well: another secret under the same request has another. */
+int far_domain_seal_secret(const struct far_master_key *master, const uint8_t seed[16], const uint8_t uuid[16], const uint8_t secret[32],
+                           uint8_t ret_box[FAR_DOMAIN_BOX_BYTES], struct far_error *err)
+{
+    uint8_t salt[32], mixed[32];
+    salt_of(seed, uuid, salt);
+    int rc = far_hkdf(secret, far_slice(salt, sizeof salt), "farshore domain carried", mixed, err);
+    return rc == 0 ? seal_bytes(master, mixed, "carried", uuid, FAR_DOMAIN_SECRET_GENERATION, secret, ret_box, err) : rc;
 }
 
 int far_domain_unseal_box(const struct far_master_key *master, const uint8_t uuid[16], uint64_t generation, struct far_slice box,

@@ -30,6 +30,9 @@ int far_domain_draw_uuid(const struct far_master_key *master, const uint8_t seed
 /* 32 bytes drawn for this domain and generation, sealed. */
 int far_domain_draw(const struct far_master_key *master, const uint8_t seed[16], const uint8_t uuid[16], uint64_t generation,
                     uint8_t ret_box[FAR_DOMAIN_BOX_BYTES], struct far_error *err);
+/* The secret of a domain that another cluster made, sealed as one that is drawn. */
+int far_domain_seal_secret(const struct far_master_key *master, const uint8_t seed[16], const uint8_t uuid[16], const uint8_t secret[32],
+                           uint8_t ret_box[FAR_DOMAIN_BOX_BYTES], struct far_error *err);
 /* FAR_DENIED: not sealed with this master key, or for another domain or generation. */
 int far_domain_unseal_box(const struct far_master_key *master, const uint8_t uuid[16], uint64_t generation, struct far_slice box,
                           uint8_t ret_bytes[32], struct far_error *err);

@@ -384,7 +384,9 @@ static int seal_domain(void *arg, const uint8_t seed[16], struct far_api_domain 
     }
     rc = far_master_key_open(master, &view.state, err);
     far_log_view_end(&view);
-    if (rc == 0 && domain->is_new) {
+    if (rc == 0 && domain->is_carried) {
+        rc = far_domain_seal_secret(master, seed, domain->uuid, domain->secret, domain->sealed_secret, err);
+    } else if (rc == 0 && domain->is_new) {
         rc = far_domain_draw_uuid(master, seed, domain->uuid, err);
         rc = rc == 0 ? far_domain_draw(master, seed, domain->uuid, FAR_DOMAIN_SECRET_GENERATION, domain->sealed_secret, err) : rc;
     }
