@@ -64,6 +64,7 @@ static int create(struct far_api_request *request, const json_t *body, struct fa
     if (rc != 0) {
         return rc;
     }
+    command->carried = domain->is_carried;
     command->uuid = far_slice(domain->uuid, sizeof domain->uuid);
     command->sealed_secret = far_slice(domain->sealed_secret, sizeof domain->sealed_secret);
     command->sealed_key = far_slice(domain->sealed_key, sizeof domain->sealed_key);

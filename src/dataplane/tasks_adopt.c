@@ -27,7 +27,7 @@ int far_engine_owner_claim(struct far_engine *engine, struct far_error *err)
 static int check_owner(struct far_engine *engine, const struct far_vault_owner *owner, bool is_damaged, struct far_error *err)
 {
     return is_damaged ? far_fail(err, FAR_CORRUPT,
-                                 "whose this node's vault is cannot be told: its file 'cluster' is damaged; 'farshore vault adopt' makes it "
+                                 "whose this node's vault is cannot be told: its file 'owner' is damaged; 'farshore vault adopt' makes it "
                                  "this cluster's")
                       : far_vault_owner_check(engine->vault, owner, engine->config.cluster_uuid, err);
 }

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 
 enum { OWNER_BYTES = 96, VERSION = 1, ADOPTING = 1, ASSUMED = 2 };
-static const char magic[8] = "FARCLUST";
+static const char magic[8] = "FAROWNER";
 #define IMPORTED (1ull << 63) /* numbers from here on no log gives */
 
 static bool is_zero(const uint8_t uuid[16])
@@ -27,7 +27,7 @@ static bool is_zero(const uint8_t uuid[16])
 
 static void path_of(const struct far_vault *vault, char *path, size_t len)
 {
-    snprintf(path, len, "%s/cluster", vault->dir);
+    snprintf(path, len, "%s/owner", vault->dir);
 }
 
 static int decode(struct far_slice bytes, const char *path, struct far_vault_owner *ret_owner, struct far_error *err)
@@ -214,7 +214,7 @@ int far_vault_adopt(struct far_vault *vault, const uint8_t cluster_uuid[16], uin
         rc = write_owner(vault, &next, err);
         *owner = rc == 0 ? next : *owner;
     }
-    return rc == 0 ? far_remote_push(vault, "cluster", err) : rc;
+    return rc == 0 ? far_remote_push(vault, "owner", err) : rc;
 }
 
 /* ---- what is in it ---- */

@@ -1,6 +1,6 @@
 /* Whose a vault is, and how another cluster takes it over.
  *
- * A vault belongs to one cluster, which is written in its file `cluster`: nodes of any other cluster refuse to work with it. So when the
+ * A vault belongs to one cluster, which is written in its file `owner`: nodes of any other cluster refuse to work with it. So when the
  * owner is gone for good, with all of its servers, another cluster adopts the vault: from then on it is that one's, and nodes of the
  * former owner refuse it, should they come back.
  *

@@ -104,7 +104,7 @@ int far_decide_domain_create(struct far_step *step, const struct far_cmd_domain_
     if (far_slice_equal(cmd->name, far_slice_str(plain))) {
         return far_reject(step, FAR_INVALID, "'plain' is the domain without a key, which is always there; choose another name");
     }
-    FAR_TRY(check_uuid(step, cmd->uuid));
+    FAR_TRY(cmd->carried ? check_uuid(step, cmd->uuid) : 0);
     FAR_TRY(look_name(step, cmd->name, &old));
     FAR_TRY(far_move(step, &far_table_domain, state_of(&old), CREATE, cmd->name, NULL));
     FAR_TRY(check_sealed(step, "sealed_secret", cmd->sealed_secret));

@@ -395,7 +395,8 @@ static int check_sources(struct far_step *step, const struct far_row_plan *row)
         FAR_TRY(far_row_need(step, &far_schema_row_workload, member.workload_id, &workload));
         if (workload.adapter.len == 0) {
             return far_reject(step, FAR_CONFLICT,
-                              "workload '%.*s' was adopted and has no source: 'farshore workload set %.*s --adapter … --disk …' gives it one",
+                              "workload '%.*s' was adopted and has no source: 'farshore workload set %.*s --adapter NAME --disk "
+                              "DISK=PATH' gives it one",
                               FAR_TEXT(workload.name), FAR_TEXT(workload.name));
         }
     }

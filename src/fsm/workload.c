@@ -245,8 +245,8 @@ static int check_source(struct far_step *step, const struct far_row_workload *ro
                                 FAR_TEXT(row->name));
     }
     if (row->adapter.len != 0) {
-        return far_reject(step, FAR_CONFLICT, "workload '%.*s' has the adapter '%.*s'; another one is another workload", FAR_TEXT(row->name),
-                          FAR_TEXT(row->adapter));
+        return far_reject(step, FAR_CONFLICT, "workload '%.*s' has the adapter '%.*s'; another one is another workload",
+                          FAR_TEXT(row->name), FAR_TEXT(row->adapter));
     }
     if (!adapter_ok(cmd->adapter, true) || cmd->disks.count != row->disk_count) {
         return far_reject(step, FAR_INVALID, "workload '%.*s' needs an adapter, as 'file', and the places of all of its %llu disks",

@@ -89,7 +89,7 @@ static void a_vault_of_before_is_its_manifests_cluster_s(void **state)
     make_point(7, 3, "plan");
     must(claim(second));
     assert_int_equal(far_vault_owner_check(vault, &owner, second, &err), FAR_CONFLICT);
-    a_path("cluster", path);
+    a_path("owner", path);
     assert_int_not_equal(access(path, F_OK), 0); /* nobody took it by looking */
     must(claim(first));
     must(far_vault_owner_check(vault, &owner, first, &err));
@@ -157,7 +157,7 @@ static void what_was_interrupted_is_finished(void **state)
     make_point(7, 3, "plan");
     must(claim(second));
     must(far_vault_adopt(vault, second, 3000, 1000, &owner, &err));
-    a_path("cluster", path);
+    a_path("owner", path);
     far_buf_init(&bytes, 4096);
     must(far_file_read(path, &bytes, &err));
     bytes.data[12] |= 1; /* as it is while fences are being dropped */
@@ -172,7 +172,7 @@ static void what_was_interrupted_is_finished(void **state)
     must(far_vault_owner_check(vault, &owner, second, &err));
     must(open_replica(3, 1, 1, &replica));
     far_replica_close(replica);
-    a_path("cluster", bytes_path);
+    a_path("owner", bytes_path);
     must(truncate(bytes_path, 50));
     assert_int_equal(claim(second), FAR_CORRUPT);
 }
