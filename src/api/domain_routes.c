@@ -40,11 +40,12 @@ static int take_carried(const json_t *body, struct far_api_domain *domain, json_
     json_object_del(rest, "uuid");
     json_object_del(rest, "secret");
     domain->is_carried = true;
-    bool fits = uuid != NULL && secret != NULL && strlen(uuid) == 32 && strlen(secret) == 64 && far_hex_decode(uuid, 32, domain->uuid, 16) &&
-                far_hex_decode(secret, 64, domain->secret, 32);
+    bool fits = uuid != NULL && secret != NULL && strlen(uuid) == 32 && strlen(secret) == 64 &&
+                far_hex_decode(uuid, 32, domain->uuid, 16) && far_hex_decode(secret, 64, domain->secret, 32);
     return fits ? 0
-                : far_fail(err, FAR_INVALID, "a domain of another cluster needs its 'uuid' (32 hexadecimal digits) and its 'secret' (64), as "
-                                             "'farshore-node vault keys' tells them");
+                : far_fail(err, FAR_INVALID,
+                           "a domain of another cluster needs its 'uuid' (32 hexadecimal digits) and its 'secret' (64), as "
+                           "'farshore-node vault keys' tells them");
 }
 
 static int create(struct far_api_request *request, const json_t *body, struct far_error *err)
