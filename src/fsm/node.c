@@ -14,24 +14,28 @@
 #include "fsm/vault_row.h"
 
 enum { ABSENT, JOINED, UP, DOWN };
-enum { JOIN, REMOVE, BOOT_SAME, BOOT_NEW, REPORT, LEASE, CHECK, DRAIN, UNDRAIN };
+enum { JOIN, REMOVE, BOOT_SAME, BOOT_NEW, REPORT, LEASE, CHECK, DRAIN, UNDRAIN, REPLACE };
 static const char *const states[] = {"absent", "joined", "up", "down"};
 static const char *const inputs[] = {"node_join",   "node_remove", "node_boot, same nonce", "node_boot, new nonce",
                                      "node_report", "lease ended", "leases checked",        "node_drain",
-                                     "node_undrain"};
+                                     "node_undrain", "node_join in its place"};
 #define GONE FAR_REJECT(FAR_NOT_FOUND, "does not exist; join it with a token")
 #define TAKEN FAR_REJECT(FAR_CONFLICT, "exists already; choose another name, or remove the old node first")
 #define SILENT FAR_REJECT(FAR_CONFLICT, "has not booted yet; it has to say hello first")
 #define NO_LEASE FAR_REJECT(FAR_INTERNAL, "has no lease")
-static const struct far_cell cells[4][9] = {
+#define WORKS FAR_REJECT(FAR_CONFLICT, "is up: its place can be taken when it is gone; stop it first")
+static const struct far_cell cells[4][10] = {
     [ABSENT] = {[JOIN] = FAR_MOVE(JOINED), [REMOVE] = GONE, [BOOT_SAME] = GONE, [BOOT_NEW] = GONE, [REPORT] = GONE,
-                [LEASE] = GONE, [CHECK] = GONE, [DRAIN] = GONE, [UNDRAIN] = GONE},
+                [LEASE] = GONE, [CHECK] = GONE, [DRAIN] = GONE, [UNDRAIN] = GONE, [REPLACE] = GONE},
     [JOINED] = {[JOIN] = TAKEN, [REMOVE] = FAR_MOVE(ABSENT), [BOOT_SAME] = SILENT, [BOOT_NEW] = FAR_MOVE(UP),
-                [REPORT] = SILENT, [LEASE] = NO_LEASE, [CHECK] = NO_LEASE, [DRAIN] = FAR_MOVE(JOINED), [UNDRAIN] = FAR_MOVE(JOINED)},
+                [REPORT] = SILENT, [LEASE] = NO_LEASE, [CHECK] = NO_LEASE, [DRAIN] = FAR_MOVE(JOINED), [UNDRAIN] = FAR_MOVE(JOINED),
+                [REPLACE] = FAR_MOVE(JOINED)},
     [UP] = {[JOIN] = TAKEN, [REMOVE] = FAR_MOVE(ABSENT), [BOOT_SAME] = FAR_MOVE(UP), [BOOT_NEW] = FAR_MOVE(UP),
-            [REPORT] = FAR_MOVE(UP), [LEASE] = FAR_MOVE(DOWN), [CHECK] = FAR_MOVE(UP), [DRAIN] = FAR_MOVE(UP), [UNDRAIN] = FAR_MOVE(UP)},
+            [REPORT] = FAR_MOVE(UP), [LEASE] = FAR_MOVE(DOWN), [CHECK] = FAR_MOVE(UP), [DRAIN] = FAR_MOVE(UP), [UNDRAIN] = FAR_MOVE(UP),
+            [REPLACE] = WORKS},
     [DOWN] = {[JOIN] = TAKEN, [REMOVE] = FAR_MOVE(ABSENT), [BOOT_SAME] = FAR_MOVE(UP), [BOOT_NEW] = FAR_MOVE(UP),
-              [REPORT] = FAR_MOVE(UP), [LEASE] = NO_LEASE, [CHECK] = FAR_MOVE(DOWN), [DRAIN] = FAR_MOVE(DOWN), [UNDRAIN] = FAR_MOVE(DOWN)},
+              [REPORT] = FAR_MOVE(UP), [LEASE] = NO_LEASE, [CHECK] = FAR_MOVE(DOWN), [DRAIN] = FAR_MOVE(DOWN), [UNDRAIN] = FAR_MOVE(DOWN),
+              [REPLACE] = FAR_MOVE(JOINED)},
 };
 const struct far_table far_table_node = FAR_TABLE("node", states, inputs, cells);
 
@@ -79,6 +83,15 @@ static int check_actor(struct far_step *step, uint64_t node_id)
 
 /* ---- join and remove ---- */
 
+/* The former machine's boot is over: what it held is lost when the new one boots. */
+static int take_place(struct far_step *step, const struct far_row_node *row, const struct far_cmd_node_join *cmd)
+{
+    struct far_ev_node_replaced ev = {
+        .id = row->id, .data_address = cmd->data_address, .fingerprint = cmd->fingerprint, .token_hash = cmd->token_hash};
+    step->object_id = row->id;
+    return far_emit(step, &far_schema_ev_node_replaced, &ev);
+}
+
 int far_decide_node_join(struct far_step *step, const struct far_cmd_node_join *cmd)
 {
     struct far_row_token token;
@@ -86,9 +99,16 @@ int far_decide_node_join(struct far_step *step, const struct far_cmd_node_join *
     FAR_TRY(far_name_check(step, "node", cmd->name));
     FAR_TRY(far_token_for_join(step, cmd->token_hash, FAR_token_purpose_join_node, cmd->name, &token));
     FAR_TRY(look_name(step, cmd->name, &old));
-    FAR_TRY(far_move(step, &far_table_node, state_of(&old), JOIN, cmd->name, NULL));
+    bool replaces = token.replaces_id != 0;
+    FAR_TRY(far_move(step, &far_table_node, state_of(&old), replaces ? REPLACE : JOIN, cmd->name, NULL));
     if (cmd->fingerprint.len != 32) {
         return far_reject(step, FAR_INVALID, "node '%.*s' needs a fingerprint of 32 bytes", FAR_TEXT(cmd->name));
+    }
+    if (replaces && old.id != token.replaces_id) {
+        return far_reject(step, FAR_CONFLICT, "the node whose place this token takes was removed since");
+    }
+    if (replaces) {
+        return take_place(step, &old, cmd);
     }
     struct far_ev_node_joined ev = {.id = step->progress.next_id,
                                     .name = cmd->name,
@@ -116,6 +136,20 @@ int far_evolve_node_joined(struct far_step *step, const struct far_ev_node_joine
     FAR_TRY(far_name_put(step, &far_schema_row_node, row.name, row.id));
     far_id_used(step, row.id);
     return store(step, &row, 0);
+}
+
+int far_evolve_node_replaced(struct far_step *step, const struct far_ev_node_replaced *ev)
+{
+    struct far_row_node row;
+    FAR_TRY(look(step, ev->id, &row));
+    FAR_TRY(far_move_id(step, &far_table_node, state_of(&row), REPLACE, ev->id, NULL));
+    FAR_TRY(far_token_use(step, ev->token_hash));
+    row.data_address = ev->data_address;
+    row.fingerprint = ev->fingerprint;
+    row.state = FAR_node_state_joined;
+    row.nonce = far_slice(NULL, 0);
+    row.joined_ms = step->time_ms;
+    return store(step, &row, row.lease_until_ms);
 }
 
 int far_decide_node_remove(struct far_step *step, const struct far_cmd_node_remove *cmd)

@@ -83,6 +83,25 @@ const char *far_token_fault(const struct far_row_token *token, uint64_t purpose,
 
 /* ---- create ---- */
 
+/* The node whose place is to be taken is one that is gone: what is up is not pushed out. */
+static int check_replaced(struct far_step *step, const struct far_cmd_token_create *cmd, uint64_t *ret_site_id, uint64_t *ret_node_id)
+{
+    struct far_row_node node;
+    struct far_row_site site;
+    if (cmd->purpose != FAR_token_purpose_join_node) {
+        return far_reject(step, FAR_INVALID, "token '%.*s': only the place of a node can be taken", FAR_TEXT(cmd->name));
+    }
+    FAR_TRY(far_name_need(step, &far_schema_row_node, cmd->name, ret_node_id));
+    FAR_TRY(far_row_need(step, &far_schema_row_node, *ret_node_id, &node));
+    FAR_TRY(far_row_need(step, &far_schema_row_site, node.site_id, &site));
+    if (cmd->site.len != 0 && !far_slice_equal(cmd->site, site.name)) {
+        return far_reject(step, FAR_CONFLICT, "node '%.*s' stands at site '%.*s', and so does whoever takes its place",
+                          FAR_TEXT(cmd->name), FAR_TEXT(site.name));
+    }
+    *ret_site_id = node.site_id;
+    return 0;
+}
+
 static int check_join_name(struct far_step *step, const struct far_cmd_token_create *cmd, uint64_t *ret_site_id)
 {
     bool is_server = cmd->purpose == FAR_token_purpose_join_server;
@@ -103,7 +122,7 @@ static int check_join_name(struct far_step *step, const struct far_cmd_token_cre
 int far_decide_token_create(struct far_step *step, const struct far_cmd_token_create *cmd)
 {
     struct far_row_token old;
-    uint64_t site_id = 0, other;
+    uint64_t site_id = 0, replaces_id = 0, other;
     FAR_TRY(far_name_check(step, "token", cmd->name));
     if (cmd->purpose < FAR_token_purpose_api || cmd->purpose > FAR_token_purpose_join_node) {
         return far_reject(step, FAR_INVALID, "token '%.*s' needs a purpose: api, join_server or join_node",
@@ -119,7 +138,9 @@ int far_decide_token_create(struct far_step *step, const struct far_cmd_token_cr
     }
     FAR_TRY(look(step, cmd->hash, &old));
     FAR_TRY(far_move(step, &far_table_token, state_of(&old), CREATE, cmd->name, NULL));
-    if (!is_api) {
+    if (cmd->replaces) {
+        FAR_TRY(check_replaced(step, cmd, &site_id, &replaces_id));
+    } else if (!is_api) {
         FAR_TRY(check_join_name(step, cmd, &site_id));
     } else {
         int rc = far_name_find(step, &far_schema_row_token, cmd->name, &other);
@@ -134,7 +155,8 @@ int far_decide_token_create(struct far_step *step, const struct far_cmd_token_cr
                                       .purpose = cmd->purpose,
                                       .hash = cmd->hash,
                                       .expires_ms = cmd->expires_ms,
-                                      .site_id = site_id};
+                                      .site_id = site_id,
+                                      .replaces_id = replaces_id};
     step->object_id = ev.id;
     return far_emit(step, &far_schema_ev_token_created, &ev);
 }
@@ -149,7 +171,8 @@ int far_evolve_token_created(struct far_step *step, const struct far_ev_token_cr
                                 .purpose = ev->purpose,
                                 .site_id = ev->site_id,
                                 .created_ms = step->time_ms,
-                                .expires_ms = ev->expires_ms};
+                                .expires_ms = ev->expires_ms,
+                                .replaces_id = ev->replaces_id};
     struct far_key key = key_of(ev->hash);
     FAR_TRY(far_key_put(step, &far_schema_row_token, &key, &row));
     if (row.purpose == FAR_token_purpose_api) {

@@ -693,6 +693,68 @@ static void everything_is_counted_when_the_level_is_reached(void **unused)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* ---- a machine takes the place of another ---- */
+
+static int token_for(const char *name, bool replaces, const char *site)
+{
+    return APPLY(&w, token_create, .name = S(name), .purpose = FAR_token_purpose_join_node, .hash = S("a place that somebody takes over"),
+                 .expires_ms = w.now_ms + 1000000, .site = site != NULL ? S(site) : far_slice(NULL, 0), .replaces = replaces);
+}
+
+static int join_as(const char *name)
+{
+    return APPLY(&w, node_join, .token_hash = S("a place that somebody takes over"), .name = S(name), .data_address = S("10.9.8.7:5002"),
+                 .fingerprint = S("fingerprint of another machine ."));
+}
+
+static void a_machine_takes_the_place_of_a_node_that_is_down_with_its_points(void **unused)
+{
+    protect(1);
+    replicate();
+    work();
+    uint64_t target = world_row_workload(&w, id_of("a")).target_node_id;
+    const char *name = target == t1 ? "t1" : "t2";
+    uint64_t points = world_row_node(&w, target).point_count;
+    assert_int_equal(points, 1);
+    assert_int_equal(token_for(name, true, NULL), 0);
+    assert_int_equal(join_as(name), FAR_CONFLICT); /* it is up */
+    world_pass(&w, 60000);
+    assert_int_equal(join_as(name), 0);
+    assert_int_equal(w.result.object_id, target);
+    struct far_row_node row = world_row_node(&w, target);
+    assert_int_equal(row.state, FAR_node_state_joined);
+    assert_int_equal(row.point_count, points);
+    assert_true(far_slice_equal(row.fingerprint, S("fingerprint of another machine .")));
+    assert_true(far_slice_equal(row.data_address, S("10.9.8.7:5002")));
+    assert_int_equal(join_as(name), FAR_DENIED); /* once */
+    uint64_t boot = row.boot;
+    for (size_t i = 0; i < 4; i++) {
+        world_boot(&w, nodes[i], 9);
+    }
+    assert_int_equal(world_row_node(&w, target).boot, boot + 1);
+    replicate();
+    work();
+    assert_int_equal(world_row_node(&w, target).point_count, 2); /* increments go on where the points are */
+}
+
+static void only_the_place_of_a_node_that_is_there_is_taken_and_at_its_site(void **unused)
+{
+    assert_int_equal(token_for("nobody", true, NULL), FAR_NOT_FOUND);
+    assert_int_equal(token_for("t1", true, "paris"), FAR_CONFLICT);
+    assert_int_equal(token_for("t1", false, "lyon"), FAR_CONFLICT);
+    assert_int_equal(APPLY(&w, token_create, .name = S("t1"), .purpose = FAR_token_purpose_join_server, .site = S("lyon"),
+                           .hash = S("a place that somebody takes over"), .expires_ms = w.now_ms + 1000, .replaces = true), FAR_INVALID);
+    assert_int_equal(token_for("t1", true, "lyon"), 0);
+    assert_int_equal(join_as("t2"), FAR_DENIED);
+    MUST(&w, node_remove, .name = S("t1"));
+    assert_int_equal(join_as("t1"), FAR_NOT_FOUND);
+}
+
+static void below_level_4_nobody_takes_a_place(void **unused)
+{
+    assert_int_equal(token_for("t1", true, "lyon"), FAR_CONFLICT); /* the command has no such field: the name is taken */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -719,6 +781,9 @@ int main(void)
         TEST(two_nodes_without_addresses_are_told_apart_in_words),
         TEST(what_waits_says_for_whom),
         TEST(orders_say_when_the_promised_rpo_is_broken),
+        TEST(a_machine_takes_the_place_of_a_node_that_is_down_with_its_points),
+        TEST(only_the_place_of_a_node_that_is_there_is_taken_and_at_its_site),
+        cmocka_unit_test_setup_teardown(below_level_4_nobody_takes_a_place, setup_old, teardown),
         cmocka_unit_test_setup_teardown(everything_is_counted_when_the_level_is_reached, setup_old, teardown),
     };
     return cmocka_run_group_tests_name("several nodes", tests, NULL, NULL);

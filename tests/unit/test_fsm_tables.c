@@ -421,6 +421,14 @@ static unsigned see_server(void)
 
 /* ---- nodes ---- */
 
+/* A token with which somebody may. */
+static void take_its_place(void)
+{
+    EVENT(token_created, .id = 501, .name = S("n9"), .purpose = FAR_token_purpose_join_node,
+          .hash = S("a place that somebody takes over"), .expires_ms = w.now_ms + 500000, .site_id = 3, .replaces_id = object);
+    assert_int_equal(outcome.klass, 0);
+}
+
 static void reach_node(unsigned state)
 {
     object = 999;
@@ -428,6 +436,7 @@ static void reach_node(unsigned state)
                           .hash = far_slice(hash, 32), .expires_ms = w.now_ms + 100000, .site = S("paris"));
     assert_int_not_equal(first, 0);
     if (state == 0) {
+        take_its_place();
         return;
     }
     COMMAND(node_join, .token_hash = far_slice(hash, 32), .name = S("n9"), .fingerprint = far_slice(hash, 32));
@@ -435,6 +444,7 @@ static void reach_node(unsigned state)
     EVENT(token_created, .id = 500, .name = S("n9"), .purpose = FAR_token_purpose_join_node,
           .hash = S("01234567890123456789012345678901"), .expires_ms = w.now_ms + 500000, .site_id = 3);
     assert_int_equal(outcome.klass, 0);
+    take_its_place();
     if (state >= 2) {
         world_boot(&w, object, 1);
     }
@@ -470,6 +480,10 @@ static void give_node(unsigned state, unsigned input)
         break;
     case 6:
         EVENT(leases_checked, .node_id = object);
+        break;
+    case 9:
+        w.actor = 0;
+        COMMAND(node_join, .token_hash = S("a place that somebody takes over"), .name = S("n9"), .fingerprint = far_slice(hash, 32));
         break;
     case 7:
     case 8:
