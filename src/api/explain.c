@@ -283,6 +283,7 @@ static int token_of(struct explainer *explainer, const json_t *origin, struct ob
     const struct far_api *api = explainer->request->api;
     struct far_ev_server_joined server;
     struct far_ev_node_joined node;
+    struct far_ev_node_replaced place;
     struct far_event event;
     struct far_slice hash = {0};
     uint64_t seq = (uint64_t)json_integer_value(json_object_get(json_object_get(origin, "event"), "seq"));
@@ -293,6 +294,9 @@ static int token_of(struct explainer *explainer, const json_t *origin, struct ob
     } else if (rc == 0 && event.kind == FAR_KIND_ev_node_joined) {
         rc = far_schema_decode(&far_schema_ev_node_joined, event.payload, &explainer->scratch, &node, err);
         hash = node.token_hash;
+    } else if (rc == 0 && event.kind == FAR_KIND_ev_node_replaced) {
+        rc = far_schema_decode(&far_schema_ev_node_replaced, event.payload, &explainer->scratch, &place, err);
+        hash = place.token_hash;
     }
     if (rc == 0 && hash.len == sizeof ret_token->hash) {
         ret_token->table = &far_schema_row_token;
