@@ -200,6 +200,11 @@ int cli_run_plan_retention(struct cli *cli, struct far_error *err);
 int cli_run_checkpoint_lock(struct cli *cli, struct far_error *err);
 int cli_run_vault_space(struct cli *cli, struct far_error *err);
 int cli_run_domain_adopt(struct cli *cli, struct far_error *err);
+/* ---- use_command.c ---- */
+int cli_run_checkpoint_open(struct cli *cli, struct far_error *err);
+int cli_run_checkpoint_diff(struct cli *cli, struct far_error *err);
+int cli_run_checkpoint_browse(struct cli *cli, struct far_error *err);
+int cli_run_checkpoint_get(struct cli *cli, struct far_error *err);
 /* ---- replace_command.c ---- */
 int cli_run_replace(struct cli *cli, struct far_error *err);
 /* ---- rebuild_command.c ---- */
@@ -226,6 +231,8 @@ int cli_run_recovery_policy(struct cli *cli, struct far_error *err);
 int cli_run_job(struct cli *cli, struct far_error *err);   /* a write that starts a job; --wait */
 /* The same with more in its body; takes extra (NULL is allowed). */
 int cli_start_job(struct cli *cli, json_t *extra, struct far_error *err);
+/* The same without waiting: *ret_job_id, 0 if it was only tried (--dry-run). */
+int cli_begin_job(struct cli *cli, json_t *extra, uint64_t *ret_job_id, struct far_error *err);
 int cli_run_job_show(struct cli *cli, struct far_error *err);
 int cli_run_job_wait(struct cli *cli, struct far_error *err);
 int cli_run_token(struct cli *cli, struct far_error *err);

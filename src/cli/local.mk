@@ -20,6 +20,7 @@ libcli_la_SOURCES = \
 	src/cli/spawn.c \
 	src/cli/commands.c \
 	src/cli/throttle_command.c \
+	src/cli/use_command.c \
 	src/cli/vault_command.c \
 	src/cli/verify_command.c \
 	src/cli/wait.c

@@ -297,6 +297,28 @@ int cli_run_job(struct cli *cli, struct far_error *err)
     return cli_start_job(cli, NULL, err);
 }
 
+int cli_begin_job(struct cli *cli, json_t *extra, uint64_t *ret_job_id, struct far_error *err)
+{
+    json_t *result = NULL;
+    int rc = write_request(cli, extra, &result, err);
+    json_decref(extra);
+    if (rc != 0) {
+        return rc;
+    }
+    warn(result);
+    if (show_prediction(cli, result)) {
+        *ret_job_id = 0;
+        return 0;
+    }
+    *ret_job_id = (uint64_t)json_integer_value(json_object_get(result, "id"));
+    if (!cli->json) {
+        fprintf(cli->out, "job %llu started\n", (unsigned long long)*ret_job_id);
+        fflush(cli->out);
+    }
+    json_decref(result);
+    return 0;
+}
+
 int cli_start_job(struct cli *cli, json_t *extra, struct far_error *err)
 {
     json_t *result = NULL;

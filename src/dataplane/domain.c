@@ -4,6 +4,9 @@
 #include "base/file.h"
 #include "net/seal.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 void far_domain_id(const struct far_domain *domain, const struct far_hash256 *hash, struct far_hash256 *ret_id)
 {
     if (domain == NULL) {
@@ -32,6 +35,24 @@ const struct far_id_key *far_domain_id_key(const struct far_domain *domain)
     return domain != NULL ? &domain->ids : NULL;
 }
 
+/* The keys of one domain, as a node passes them on; text ends with a 0. */
+static int open_with_keys(struct far_vault *vault, const char *text, struct far_error *err)
+{
+    struct far_domain_keys keys = {.generation = 0};
+    const struct far_domain *domain;
+    char uuid[33], secret[65], key[65];
+    int fields = sscanf(text, "%32s %64s %64s %" SCNu32 " %63s", uuid, secret, key, &keys.generation, keys.name);
+    bool good = fields == 5 && far_hex_decode(uuid, strlen(uuid), keys.uuid, 16) &&
+                far_hex_decode(secret, strlen(secret), keys.secret, 32) &&
+                far_hex_decode(key, strlen(key), keys.key, 32) && keys.generation > 0;
+    int rc = good ? far_vault_domain_open(vault, &keys, &domain, err)
+                  : far_fail(err, FAR_INVALID, "the keys of a domain are not well formed");
+    explicit_bzero(&keys, sizeof keys);
+    explicit_bzero(secret, sizeof secret);
+    explicit_bzero(key, sizeof key);
+    return rc;
+}
+
 int far_vault_unlock_from(struct far_vault *vault, const char *recovery_key_file, struct far_error *err)
 {
     enum { FILE_MAX = 4096 };
@@ -45,8 +66,13 @@ int far_vault_unlock_from(struct far_vault *vault, const char *recovery_key_file
     while (rc == 0 && text.len > 0 && (text.data[text.len - 1] == '\n' || text.data[text.len - 1] == '\r')) {
         text.len--;
     }
-    rc = rc == 0 ? far_recovery_key_parse((const char *)text.data, text.len, recovery_private, err) : rc;
-    rc = rc == 0 ? far_vault_domains_recover(vault, recovery_private, err) : rc;
+    rc = rc == 0 ? far_buf_append(&text, "", 1) : rc;
+    if (rc == 0 && strncmp((const char *)text.data, FAR_DOMAIN_KEYS_LINE, sizeof FAR_DOMAIN_KEYS_LINE - 1) == 0) {
+        rc = open_with_keys(vault, (const char *)text.data + sizeof FAR_DOMAIN_KEYS_LINE - 1, err);
+    } else {
+        rc = rc == 0 ? far_recovery_key_parse((const char *)text.data, text.len - 1, recovery_private, err) : rc;
+        rc = rc == 0 ? far_vault_domains_recover(vault, recovery_private, err) : rc;
+    }
     if (rc != 0) {
         far_error_context(err, "use the recovery key in '%s'", recovery_key_file);
     }

@@ -11,6 +11,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/thread.h"
+#include "dataplane/use_place.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -133,6 +134,7 @@ static void attempt_free(struct far_attempt *attempt)
     pthread_cond_destroy(&attempt->wake);
     pthread_mutex_destroy(&attempt->mutex);
     pthread_mutex_destroy(&attempt->report_mutex);
+    far_engine_used_unref(attempt->used);
     explicit_bzero(&attempt->order.domain, sizeof attempt->order.domain);
     if (attempt->order.vault_domains != NULL) {
         explicit_bzero((void *)attempt->order.vault_domains, attempt->order.vault_domain_count * sizeof attempt->order.vault_domains[0]);
@@ -277,6 +279,7 @@ static int run(struct far_attempt *attempt, struct far_engine_report *result, st
         [FAR_ENGINE_RECLAIM] = far_run_reclaim, [FAR_ENGINE_LOCK] = far_run_lock,
         [FAR_ENGINE_MEASURE] = far_run_measure, [FAR_ENGINE_SCRUB] = far_run_scrub,
         [FAR_ENGINE_ADOPT] = far_run_adopt,
+        [FAR_ENGINE_USE] = far_run_use,
     };
     int rc = wait_for_turn(attempt, err);
     rc = rc == 0 ? far_attempt_enter_vault(attempt, err) : rc;
@@ -296,6 +299,7 @@ static void *attempt_main(void *arg)
     far_engine_exchange_report(engine, &result);
     far_attempt_report_end(attempt, &result, rc, &error);
     far_engine_vault_unref(result.vault);
+    far_engine_used_unref(result.used);
     pthread_mutex_lock(&engine->mutex);
     atomic_store(&attempt->ended, true);
     pthread_cond_broadcast(&engine->changed);
@@ -464,6 +468,7 @@ int far_engine_new(const struct far_engine_config *config, far_engine_report_fn 
     config_defaults(&engine->config);
     engine->report = report;
     engine->report_arg = arg;
+    far_use_sweep(config->node_dir);
     pthread_mutex_init(&engine->mutex, NULL);
     pthread_mutex_init(&engine->platforms_mutex, NULL);
     pthread_mutex_init(&engine->owner_mutex, NULL);
@@ -540,6 +545,7 @@ void far_engine_free(struct far_engine *engine)
     for (size_t i = 0; engine->remembered != NULL && i < FAR_ENGINE_REMEMBERED_MAX; i++) {
         free((void *)engine->remembered[i].disks);
         far_engine_vault_unref(engine->remembered[i].vault);
+        far_engine_used_unref(engine->remembered[i].used);
     }
     free(engine->remembered);
     free(engine->cache_dir);

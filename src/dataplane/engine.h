@@ -38,6 +38,10 @@ enum {
     FAR_ENGINE_ERASED_MAX = 32,      /* domains that one report says are erased; the others come with the next one */
     FAR_ENGINE_SPACES_MAX = 256,     /* plans whose space one report tells */
     FAR_ENGINE_LIMITS_MAX = 1000,    /* plans with a bandwidth limit of their own */
+    FAR_ENGINE_USES_MAX = 16,        /* uses of points at once, each a child process; beyond: FAR_BUSY */
+    FAR_ENGINE_RANGES_MAX = 64,      /* of one report of a use */
+    FAR_ENGINE_ENTRIES_MAX = 256,    /* the same */
+    FAR_ENGINE_ENTRIES_BYTES = 16384, /* of them together */
 };
 
 enum far_engine_compress {
@@ -60,6 +64,10 @@ struct far_engine_config {
     uint8_t cluster_uuid[16];          /* into the manifests of points; whose the vault has to be (vault_owner.h). All zero: none */
     enum far_engine_compress compress; /* zstd on the wire and in the vault; incompressible blocks never */
     const struct far_adapter *const *adapters; /* borrowed, ends with NULL; see adapters/adapters.h */
+    /* Uses of points (tasks_use.c), borrowed: */
+    const char *use_program; /* farshore-node, whose offline commands they run; NULL: this node has no uses */
+    const char *export_dir;  /* the folder in which they may make files; NULL or "": none */
+    const char *nbd_address; /* besides loopback they may serve at this address, by TLS only; NULL or "": nowhere */
 };
 
 /* The numbers are those of task_kind in the log. */
@@ -78,6 +86,7 @@ enum far_engine_kind {
     FAR_ENGINE_RESCORE = 12,
     FAR_ENGINE_SCRUB = 13,
     FAR_ENGINE_ADOPT = 14,
+    FAR_ENGINE_USE = 15,
 };
 
 struct far_engine_disk {
@@ -98,6 +107,30 @@ struct far_engine_vault_domain {
     uint64_t id; /* in the log */
     bool destroyed;
     struct far_domain_keys keys;
+};
+
+/* What a point is used for. The numbers are those of point_use in the log. */
+enum far_engine_use_operation {
+    FAR_ENGINE_USE_OPEN = 1,
+    FAR_ENGINE_USE_EXPORT = 2,
+    FAR_ENGINE_USE_DIFF = 3,
+    FAR_ENGINE_USE_COPY = 4,
+    FAR_ENGINE_USE_HYDRATE = 5,
+    FAR_ENGINE_USE_LIST = 6,
+    FAR_ENGINE_USE_GET = 7,
+};
+
+/* struct far_sub_use in plain C. */
+struct far_engine_use {
+    enum far_engine_use_operation operation;
+    uint64_t other_point_id;
+    const char *path;
+    bool is_qcow2; /* else raw */
+    bool writable;
+    const char *listen; /* ADDRESS:PORT; "": a socket in the node's folder */
+    uint64_t duration_s; /* from now on. open: 0: until it is canceled; hydrate: so long it waits for somebody to use it */
+    const char *guest_path;
+    const char *backing;
 };
 
 /* struct far_sub_order in plain C. Strings and lists are borrowed for far_engine_start; a NULL string is an empty
@@ -165,6 +198,7 @@ struct far_engine_order {
     const char *const *adopt_plans;  /* adopt: of these alone */
     size_t adopt_plan_count;
     bool proven;     /* release: the view became a point, its place in the lineage of changes is kept */
+    struct far_engine_use use; /* use */
 };
 
 /* The numbers are those of report_state in the log. */
@@ -248,6 +282,25 @@ struct far_engine_vault {
 struct far_engine_vault *far_engine_vault_ref(struct far_engine_vault *vault);
 void far_engine_vault_unref(struct far_engine_vault *vault);
 
+/* What has come of a use so far: struct far_sub_use_result in plain C. */
+struct far_engine_range {
+    uint64_t offset, length;
+};
+struct far_engine_used {
+    unsigned users; /* far_engine_used_ref() */
+    char uri[1100];
+    char path[1025];
+    uint64_t bytes, range_count, writes;
+    bool truncated;
+    size_t range_room; /* of ranges, those that are filled in */
+    struct far_engine_range ranges[FAR_ENGINE_RANGES_MAX];
+    size_t entry_count, entry_bytes;
+    char entries[FAR_ENGINE_ENTRIES_BYTES]; /* each with a 0 behind */
+};
+/* As far_engine_vault_ref(). What is told does not change any more. */
+struct far_engine_used *far_engine_used_ref(struct far_engine_used *used);
+void far_engine_used_unref(struct far_engine_used *used);
+
 /* struct far_sub_report_item in plain C; counters are totals of the attempt. */
 struct far_engine_report {
     uint64_t job_id;
@@ -290,6 +343,7 @@ struct far_engine_report {
     size_t signal_count;
 
     struct far_engine_vault *vault; /* reclaim, measure, scrub: done; borrowed for the callback */
+    struct far_engine_used *used;   /* use: running too; the same */
     char resync_reason[200]; /* why the list could not be used, in the platform's words; "": it was, or there is none */
 };
 

@@ -72,6 +72,7 @@ struct far_attempt {
 
     pthread_mutex_t report_mutex; /* one report at a time; nothing after the end */
     bool silent;
+    struct far_engine_used *used; /* what a use has told so far; under report_mutex */
     _Atomic uint64_t bytes_total, bytes_done, bytes_changed, bytes_sent, hashed_bytes;
     struct far_figures figures;
 
@@ -108,6 +109,7 @@ struct far_engine {
     bool taking_first; /* a receive takes the buffers that it needs at least */
     atomic_size_t sending_hint, receiving_hint; /* the same, to be read without the mutex */
     size_t greetings;
+    size_t uses; /* children that run */
     bool closing;
     struct far_engine_report *remembered; /* ring of FAR_ENGINE_REMEMBERED_MAX ends */
     uint64_t remembered_count;
@@ -147,6 +149,8 @@ int far_attempt_enter_vault(struct far_attempt *attempt, struct far_error *err);
 uint64_t far_engine_number(struct far_engine *engine, uint64_t number);
 /* Numbers of the vault in a report become the log's. */
 void far_engine_exchange_report(struct far_engine *engine, struct far_engine_report *report);
+/* tasks_use.c */
+int far_run_use(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 /* The thread that keeps the vault's time going. */
 void *far_engine_clock_main(void *arg);
 

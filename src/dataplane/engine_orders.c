@@ -3,7 +3,7 @@
 
 int far_engine_check_order(const struct far_engine *engine, const struct far_engine_order *order, struct far_error *err)
 {
-    if (order->kind < FAR_ENGINE_FREEZE || order->kind > FAR_ENGINE_ADOPT) {
+    if (order->kind < FAR_ENGINE_FREEZE || order->kind > FAR_ENGINE_USE) {
         return far_fail(err, FAR_INVALID, "an order of unknown kind %d", (int)order->kind);
     }
     if (order->disk_count > FAR_ENGINE_DISKS_MAX || order->point_disk_count > FAR_ENGINE_DISKS_MAX) {
@@ -111,7 +111,8 @@ int far_attempt_copy_order(struct far_attempt *attempt, const struct far_engine_
     const char **const strings[] = {&attempt->order.plan,        &attempt->order.workload,   &attempt->order.adapter,
                                     &attempt->order.disk,        &attempt->order.locator,    &attempt->order.freeze_ref,
                                     &attempt->order.peer_address, &attempt->order.target_path, &attempt->order.site,
-                                    &attempt->order.since};
+                                    &attempt->order.since,       &attempt->order.use.path,   &attempt->order.use.listen,
+                                    &attempt->order.use.guest_path, &attempt->order.use.backing};
     for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
         *strings[i] = copy_string(arena, *strings[i]);
         if (*strings[i] == NULL) {

@@ -36,6 +36,7 @@ void far_attempt_report_running(struct far_attempt *attempt)
     struct far_engine_report report = {.state = FAR_ENGINE_RUNNING, .outcome = FAR_ADAPTER_OK};
     report_key(attempt, &report);
     pthread_mutex_lock(&attempt->report_mutex);
+    report.used = attempt->used;
     if (!attempt->silent && !far_attempt_stopped(attempt)) {
         attempt->engine->report(attempt->engine->report_arg, &report);
     }
@@ -53,9 +54,11 @@ static void remember(struct far_engine *engine, const struct far_engine_report *
     struct far_engine_report *kept = &engine->remembered[engine->remembered_count++ % FAR_ENGINE_REMEMBERED_MAX];
     free((void *)kept->disks);
     far_engine_vault_unref(kept->vault);
+    far_engine_used_unref(kept->used);
     *kept = *report;
     kept->disks = NULL;
     kept->vault = far_engine_vault_ref(report->vault);
+    kept->used = far_engine_used_ref(report->used);
     if (report->disk_count > 0) {
         struct far_engine_found *disks = calloc(report->disk_count, sizeof *disks);
         kept->disk_count = disks != NULL ? report->disk_count : 0;
@@ -107,9 +110,11 @@ bool far_engine_report_again(struct far_engine *engine, const struct far_engine_
             report.disks = disks;
         }
         struct far_engine_vault *vault = far_engine_vault_ref(report.vault);
+        struct far_engine_used *used = far_engine_used_ref(report.used);
         pthread_mutex_unlock(&engine->mutex);
         engine->report(engine->report_arg, &report);
         far_engine_vault_unref(vault);
+        far_engine_used_unref(used);
         pthread_mutex_lock(&engine->mutex);
         return true;
     }

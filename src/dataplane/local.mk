@@ -34,10 +34,13 @@ libdataplane_la_SOURCES += \
 	src/dataplane/source_map.c src/dataplane/source_map.h src/dataplane/source_map_local.h \
 	src/dataplane/tasks.c \
 	src/dataplane/tasks_adopt.c \
+	src/dataplane/tasks_use.c \
 	src/dataplane/tasks_vault.c \
 	src/dataplane/throttle.c src/dataplane/throttle.h \
 	src/dataplane/transfer_frames.c src/dataplane/transfer_frames.h \
-	src/dataplane/transfer_stream.c
+	src/dataplane/transfer_stream.c \
+	src/dataplane/use_child.c src/dataplane/use_child.h \
+	src/dataplane/use_place.c src/dataplane/use_place.h
 
 # disks of points over NBD
 nbdkitplugindir = $(libdir)/nbdkit/plugins

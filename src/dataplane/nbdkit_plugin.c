@@ -1,6 +1,6 @@
 /* nbdkit-farshore-plugin: any disk of any point of a vault as an NBD disk, at once.
  *
- *   nbdkit farshore vault=DIR point=ID disk=NAME [cache=SIZE] [sha=true] [recovery-key=FILE] [hydrate=PATH [order=FILE]]
+ *   nbdkit farshore vault=DIR point=ID disk=NAME [cache=SIZE] [sha=true] [recovery-key=FILE] [hydrate=PATH [order=FILE] [progress=true]]
  *
  * Read-only, as a point is; whoever wants to write puts nbdkit's cow filter before it, or has it hydrated: what is written goes to
  * PATH, where the rest of the disk comes meanwhile (hydrate.h). Read-ahead is nbdkit's readahead filter (docs/NBD.md).
@@ -11,8 +11,11 @@
 #include "dataplane/hydrate.h"
 
 #include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
@@ -22,6 +25,9 @@ static uint64_t point_id;
 static struct far_opened_options options;
 static struct far_opened *opened; /* one for all connections: they share the cache */
 static struct far_hydrate *hydrate; /* NULL: the point as it is */
+static bool ends_with_parent;       /* at once */
+static bool tells_progress;         /* a line for each change, for the node that runs this */
+static _Atomic uint64_t connections, writes, there_now, blocks_now, damaged_now;
 
 static void say(const struct far_error *error)
 {
@@ -67,6 +73,16 @@ static int plugin_config(const char *key, const char *value)
         options.cache_bytes_max = (uint64_t)size;
         return size >= 0 ? 0 : -1;
     }
+    if (strcmp(key, "with-parent") == 0) {
+        int on = nbdkit_parse_bool(value);
+        ends_with_parent = on > 0;
+        return on >= 0 ? 0 : -1;
+    }
+    if (strcmp(key, "progress") == 0) {
+        int on = nbdkit_parse_bool(value);
+        tells_progress = on > 0;
+        return on >= 0 ? 0 : -1;
+    }
     if (strcmp(key, "sha") == 0) {
         int on = nbdkit_parse_bool(value);
         options.check_sha = on > 0;
@@ -74,6 +90,22 @@ static int plugin_config(const char *key, const char *value)
     }
     nbdkit_error("unknown parameter '%s'", key);
     return -1;
+}
+
+/* nbdkit asks for SIGTERM itself, after which it waits for every client; and with --run that goes to the process that waits for the
+ * command, which has one pipe with the server to end by, so that the server would spin. Before and after the fork: a child does not
+ * inherit it. */
+static void end_with_parent(void)
+{
+    if (ends_with_parent) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    }
+}
+
+static int plugin_get_ready(void)
+{
+    end_with_parent();
+    return 0;
 }
 
 static int plugin_config_complete(void)
@@ -85,11 +117,26 @@ static int plugin_config_complete(void)
     return 0;
 }
 
+/* One line, one call: several threads tell. */
+static void tell_state(void)
+{
+    if (tells_progress && atomic_load(&blocks_now) != 0) {
+        fprintf(stderr, "hydration there=%llu blocks=%llu damaged=%llu connections=%llu writes=%llu\n",
+                (unsigned long long)atomic_load(&there_now), (unsigned long long)atomic_load(&blocks_now),
+                (unsigned long long)atomic_load(&damaged_now), (unsigned long long)atomic_load(&connections),
+                (unsigned long long)atomic_load(&writes));
+    }
+}
+
 static void told(void *arg, uint64_t there, uint64_t blocks, uint64_t damaged)
 {
     static uint64_t last = 0;
     uint64_t percent = there * 100 / blocks;
     (void)arg;
+    atomic_store(&there_now, there);
+    atomic_store(&damaged_now, damaged);
+    atomic_store(&blocks_now, blocks);
+    tell_state();
     if (damaged > 0 && percent == last) {
         fprintf(stderr, "hydration of '%s': %llu blocks are damaged in the vault, and missing\n", target, (unsigned long long)damaged);
     }
@@ -109,6 +156,7 @@ static int begin_hydration(struct far_error *error)
 static int plugin_after_fork(void)
 {
     struct far_error error;
+    end_with_parent();
     if (far_opened_new(vault_dir, point_id, disk, &options, &opened, &error) != 0 || begin_hydration(&error) != 0) {
         say(&error);
         return -1;
@@ -129,7 +177,16 @@ static void plugin_unload(void)
 static void *plugin_open(int read_only)
 {
     (void)read_only;
+    atomic_fetch_add(&connections, 1);
+    tell_state();
     return opened;
+}
+
+static void plugin_close(void *handle)
+{
+    (void)handle;
+    atomic_fetch_sub(&connections, 1);
+    tell_state();
 }
 
 static int64_t plugin_get_size(void *handle)
@@ -182,6 +239,7 @@ static int plugin_pwrite(void *handle, const void *buf, uint32_t count, uint64_t
     struct far_error error;
     (void)handle;
     (void)flags;
+    atomic_fetch_add(&writes, 1);
     if (far_hydrate_write(hydrate, buf, count, offset, &error) != 0) {
         say(&error);
         return -1;
@@ -244,12 +302,16 @@ static struct nbdkit_plugin plugin = {
                    "recovery-key=FILE   with the recovery key, for a point in an encrypted domain\n"
                    "hydrate=PATH   writable: what is written goes to this file, and the rest of the disk comes to it meanwhile\n"
                    "order=FILE   of blocks that earlier boots asked for: they are brought first\n"
+                   "with-parent=true   end when the process ends that started nbdkit's server\n"
+                   "progress=true   tell on stderr how far it is, in lines for programs\n"
                    "sha=true     check SHA-256 of every block, not only XXH3",
     .config = plugin_config,
     .config_complete = plugin_config_complete,
+    .get_ready = plugin_get_ready,
     .after_fork = plugin_after_fork,
     .unload = plugin_unload,
     .open = plugin_open,
+    .close = plugin_close,
     .get_size = plugin_get_size,
     .block_size = plugin_block_size,
     .can_multi_conn = plugin_can_multi_conn,

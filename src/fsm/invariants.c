@@ -275,7 +275,7 @@ static int check_member(struct far_step *step, struct sums *sums, struct far_sli
 
 static bool carries(uint64_t kind)
 {
-    return kind == FAR_task_kind_send || kind == FAR_task_kind_restore || kind == FAR_task_kind_verify;
+    return kind == FAR_task_kind_send || kind == FAR_task_kind_restore || kind == FAR_task_kind_verify || kind == FAR_task_kind_use;
 }
 
 /* With what its node keeps for it; in memory of its own, as a job has many tasks. */
@@ -340,6 +340,8 @@ static int check_job(struct far_step *step, struct sums *sums, struct far_slice 
     sums->jobs++;
     sums->plan_jobs -= is_running && rc == 0;
     sums->readers += is_running && row->kind != FAR_job_kind_replicate && row->checkpoint_id != 0;
+    const struct far_sub_use *use = row->use.items;
+    sums->readers += is_running && row->use.count > 0 && use->other_checkpoint_id != 0;
     return 0;
 }
 

@@ -5,7 +5,7 @@
 
 #include "fsm/adoption.h"
 #include "fsm/checkpoint.h"
-#include "fsm/task.h"
+#include "fsm/job_use.h"
 
 enum { ABSENT, RUNNING, SUCCEEDED, FAILED, CANCELED, PARTIAL, CANCELING };
 enum { START, TASKS, CANCEL, FINISH, PRUNE };
@@ -113,10 +113,12 @@ int far_evolve_job_started(struct far_step *step, const struct far_ev_job_starte
                                .pass = ev->pass,
                                .delete_before = ev->delete_before,
                                .lock_until_ms = ev->lock_until_ms,
-                               .scrub_bytes = ev->scrub_bytes};
+                               .scrub_bytes = ev->scrub_bytes,
+                               .use = ev->use};
     FAR_TRY(far_plan_job_started(step, ev->plan_id, ev->id, is_alone));
     FAR_TRY(far_plan_jobs_add(step, ev->plan_id, ev->node_id, ev->id));
     FAR_TRY(is_cycle || ev->checkpoint_id == 0 ? 0 : far_checkpoint_readers(step, ev->checkpoint_id, 1));
+    FAR_TRY(far_use_readers(step, &ev->use, 1));
     far_id_used(step, ev->id);
     if (is_cycle) {
         far_id_used(step, ev->checkpoint_id);
@@ -184,6 +186,7 @@ int far_evolve_job_finished(struct far_step *step, const struct far_ev_job_finis
     FAR_TRY(far_plan_job_finished(step, row.plan_id, is_alone));
     FAR_TRY(row.kind == FAR_job_kind_adopt ? far_adoption_over(step, row.node_id, row.id) : 0);
     FAR_TRY(is_cycle || row.checkpoint_id == 0 ? 0 : far_checkpoint_readers(step, row.checkpoint_id, -1));
+    FAR_TRY(row.kind == FAR_job_kind_use ? far_use_over(step, &row) : 0);
     return far_job_wake_at(step, &row, 0);
 }
 

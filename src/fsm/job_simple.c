@@ -1,7 +1,7 @@
 /* Jobs whose tasks stand side by side, one a disk or one a workload, on the node whose vault holds the point: recover (restore), verify,
- * forget, lock, rescore; or one a vault, on its node: reclaim, measure. A failed restore ends the others of its workload; a failed
+ * forget, lock, rescore, use; or one a vault, on its node: reclaim, measure. A failed restore ends the others of its workload; a failed
  * verification does not, so that all damage is found. */
-#include "fsm/task.h"
+#include "fsm/job_use.h"
 #include "fsm/vault_row.h"
 
 static int assign(struct far_step *step, struct far_group *g, size_t at)
@@ -72,7 +72,8 @@ int far_simple_done(struct far_step *step, struct far_group *g, size_t at, const
                               FAR_LLU(item->blocks_damaged), item->error_message.len > 0 ? ", first: " : "",
                               (int)item->error_message.len, (const char *)item->error_message.data);
     }
-    if (row->kind == FAR_task_kind_restore || row->kind == FAR_task_kind_verify) {
+    bool is_proven_anew = row->kind == FAR_task_kind_use && item->root.len > 0; /* a disk that was hydrated, and not written to */
+    if (row->kind == FAR_task_kind_restore || row->kind == FAR_task_kind_verify || is_proven_anew) {
         FAR_TRY(check_root(step, g, at, item->root));
     }
     FAR_TRY(far_task_of_vault(row->kind) ? far_vault_row_done(step, g, at, item) : 0);

@@ -28,6 +28,7 @@ libfsm_la_SOURCES = \
 	src/fsm/job_prune.c \
 	src/fsm/job_replicate.c \
 	src/fsm/job_simple.c \
+	src/fsm/job_use.c src/fsm/job_use.h \
 	src/fsm/job_vault.c \
 	src/fsm/keep.c src/fsm/keep.h \
 	src/fsm/kv.h \

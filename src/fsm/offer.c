@@ -266,6 +266,7 @@ static int why_waits(struct far_step *step, const struct far_row_task *task, cha
     case FAR_task_kind_forget:
     case FAR_task_kind_lock:
     case FAR_task_kind_rescore:
+    case FAR_task_kind_use:
         FAR_TRY(far_row_need(step, &far_schema_row_point, task->point_id, &point));
         return why_not_node(step, point.node_id, "the point in its vault", text);
     case FAR_task_kind_reclaim:

@@ -194,6 +194,22 @@ static int fill_domain(struct context *c, uint64_t domain_id, struct far_sub_ord
     return 0;
 }
 
+/* What is left of its time, by the server that sends the order. */
+static int fill_use(struct context *c, struct far_sub_order *order)
+{
+    struct far_sub_use *use = far_step_alloc(c->step, sizeof *use);
+    if (use == NULL || c->job.use.count == 0) {
+        return use == NULL ? FAR_LIMIT : 0;
+    }
+    *use = *(const struct far_sub_use *)c->job.use.items;
+    uint64_t end_ms = c->job.started_ms + use->duration_s * 1000;
+    if (use->duration_s != 0 && c->now_ms != 0) {
+        use->duration_s = end_ms > c->now_ms + 1000 ? (end_ms - c->now_ms) / 1000 : 1;
+    }
+    order->use = (struct far_list){.items = use, .count = 1};
+    return 0;
+}
+
 static int fill_point(struct context *c, const struct far_row_task *task, struct far_sub_order *order)
 {
     struct far_row_point_disk disk;
@@ -218,7 +234,7 @@ static int fill_point(struct context *c, const struct far_row_task *task, struct
     order->size_bytes = disk.size_bytes;
     order->root = disk.root;
     order->target_path = task->target_path;
-    return 0;
+    return task->kind == FAR_task_kind_use ? fill_use(c, order) : 0;
 }
 
 /* All that the vault holds; `any`: that there are. */

@@ -234,7 +234,7 @@ static int store(struct far_step *step, const struct far_row_task *old, const st
 
 static bool moves_data(uint64_t kind)
 {
-    return kind == FAR_task_kind_send || kind == FAR_task_kind_restore || kind == FAR_task_kind_verify;
+    return kind == FAR_task_kind_send || kind == FAR_task_kind_restore || kind == FAR_task_kind_verify || kind == FAR_task_kind_use;
 }
 
 /* Totals are sums over the tasks that move data. What was sent stays counted when an attempt is given up. */

@@ -109,7 +109,7 @@ uint64_t far_group_first(const struct far_row_task *task)
 /* One that goes with no other, whatever else the job does for its workload. */
 static bool is_single(uint64_t kind)
 {
-    return kind == FAR_task_kind_forget || kind == FAR_task_kind_lock || far_task_of_vault(kind);
+    return kind == FAR_task_kind_forget || kind == FAR_task_kind_lock || kind == FAR_task_kind_use || far_task_of_vault(kind);
 }
 
 static int load_rows(struct far_step *step, struct far_group *g, uint64_t first, size_t max)

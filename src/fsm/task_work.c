@@ -5,6 +5,7 @@
  * all. */
 #include "fsm/task.h"
 
+#include "fsm/job_use.h"
 #include "fsm/running.h"
 
 enum { LOST_AT_ONCE_MAX = 1000 };
@@ -95,6 +96,7 @@ static int report_one(struct far_step *step, struct work *work, const struct far
         return 0; /* stale: another attempt, node or boot holds it, or nobody */
     }
     FAR_TRY(g->job.kind == FAR_job_kind_replicate ? far_replicate_missed(step, g, at, item) : 0);
+    FAR_TRY(g->job.kind == FAR_job_kind_use && item->state != FAR_report_state_failed ? far_use_told(step, &g->job, item) : 0);
     if (item->state == FAR_report_state_running) {
         return 0;
     }
@@ -113,7 +115,8 @@ int far_tasks_report(struct far_step *step, const struct far_row_node *node, con
     for (size_t i = 0; i < items->count; i++) {
         struct far_row_task task;
         bool is_end = item[i].state == FAR_report_state_done || item[i].state == FAR_report_state_failed;
-        if (!is_end && (item[i].state != FAR_report_state_running || item[i].missed_block_count == 0)) {
+        bool tells = item[i].missed_block_count != 0 || item[i].use_result.count > 0;
+        if (!is_end && (item[i].state != FAR_report_state_running || !tells)) {
             continue;
         }
         int rc = find_task(step, item[i].job_id, item[i].task, &task);
@@ -121,7 +124,7 @@ int far_tasks_report(struct far_step *step, const struct far_row_node *node, con
             continue;
         }
         FAR_TRY(rc);
-        if (!is_end && item[i].missed_block_count <= task.missed_block_count) {
+        if (!is_end && item[i].use_result.count == 0 && item[i].missed_block_count <= task.missed_block_count) {
             continue; /* told already */
         }
         if (work.changes != NULL && work.changes->job_id != item[i].job_id) {

@@ -15,7 +15,9 @@ int far_store_cli(int argc, char **argv); /* store_check.c */
 int far_vault_cli(int argc, char **argv); /* vault_cli.c */
 int far_vault_parse_point(const char *text, uint64_t *ret_point, struct far_error *err);
 /* vault_nbd.c: does not return but when it fails. */
-int far_vault_nbd_cli(int argc, char **argv, bool writable, struct far_error *err);
+int far_vault_nbd_cli(int argc, char **argv, bool writable, bool progress, struct far_error *err);
+/* vault_cli.c: with --progress, a line that the node reads (dataplane/tasks_use.c), at most once a permille. */
+void far_vault_cli_progress(uint64_t done, uint64_t total);
 struct far_nbd_order {
     const char *vault;
     uint64_t point;
@@ -25,11 +27,11 @@ struct far_nbd_order {
 /* Runs a shell command while the disk is served, read-only; "$uri" in it is where. Every block is checked (SHA-256). FAR_IO: it failed. */
 int far_vault_nbd_run(const struct far_nbd_order *order, const char *command, struct far_error *err);
 /* vault_carry.c */
-int far_vault_copy_cli(int argc, char **argv, struct far_error *err);
+int far_vault_copy_cli(int argc, char **argv, bool progress, struct far_error *err);
 int far_vault_heal_cli(int argc, char **argv, struct far_error *err);
 /* vault_export.c */
 int far_vault_diff_cli(int argc, char **argv, bool pages, bool json, struct far_error *err);
-int far_vault_export_cli(int argc, char **argv, struct far_error *err);
+int far_vault_export_cli(int argc, char **argv, bool progress, struct far_error *err);
 /* The first count options of names were given; FAR_INVALID names the first that was not. */
 int far_vault_cli_need(const char *const *names, const char *const *values, size_t count, struct far_error *err);
 enum far_vault_use { FAR_VAULT_READ, FAR_VAULT_WRITE, FAR_VAULT_MAKE };
@@ -67,6 +69,8 @@ struct far_node_config {
     uint64_t workers;           /* hashing threads of one transfer; 0 = one a processor */
     uint64_t checkpoint_bytes;  /* between intermediate checkpoints of a transfer */
     uint64_t checkpoint_ms;
+    char export_dir[FAR_NODE_PATH_MAX]; /* in which the cluster may have files made; empty: nowhere */
+    char nbd_address[256];              /* besides loopback points are served here, by TLS; empty: nowhere */
 };
 
 void far_node_config_default(struct far_node_config *config);

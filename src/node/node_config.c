@@ -10,7 +10,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-enum { KEY_COUNT = 13 };
+enum { KEY_COUNT = 15 };
 
 void far_node_config_default(struct far_node_config *config)
 {
@@ -72,6 +72,16 @@ static void fill_keys(struct far_node_config *c, struct far_config_key keys[KEY_
          .min = 100,
          .max = 3600000,
          .comment = "or after so many milliseconds"},
+        {.name = "export_dir",
+         .type = FAR_CONFIG_TEXT,
+         .value = c->export_dir,
+         .size = sizeof c->export_dir,
+         .comment = "folder in which whoever rules the cluster may have files and vaults made of points; empty: nowhere"},
+        {.name = "nbd_address",
+         .type = FAR_CONFIG_TEXT,
+         .value = c->nbd_address,
+         .size = sizeof c->nbd_address,
+         .comment = "besides loopback points may be opened at this address, for holders of the cluster's certificates; empty: nowhere"},
     };
     memcpy(keys, table, sizeof table);
 }

@@ -131,6 +131,25 @@ static struct far_scrub_order scrub_of(const struct far_sub_order *order)
                                                .block = order->scrub_block}};
 }
 
+static int convert_use(const struct far_sub_order *order, struct far_arena *arena, struct far_engine_order *out, struct far_error *err)
+{
+    const struct far_sub_use *use = order->use.items;
+    if (order->use.count == 0) {
+        return order->kind == FAR_task_kind_use ? far_fail(err, FAR_INVALID, "an order to use a point for nothing") : 0;
+    }
+    out->use = (struct far_engine_use){.operation = (enum far_engine_use_operation)use->operation,
+                                       .other_point_id = use->other_point_id,
+                                       .path = text(use->path, arena),
+                                       .is_qcow2 = use->format == FAR_image_format_qcow2,
+                                       .writable = use->writable,
+                                       .listen = text(use->listen, arena),
+                                       .duration_s = use->duration_s,
+                                       .guest_path = text(use->guest_path, arena),
+                                       .backing = text(use->backing, arena)};
+    bool complete = out->use.path != NULL && out->use.listen != NULL && out->use.guest_path != NULL && out->use.backing != NULL;
+    return complete ? 0 : far_fail(err, FAR_LIMIT, "an order needs too much memory");
+}
+
 int far_orders_convert(const struct far_sub_order *order, struct far_arena *arena, struct far_engine_order *ret_order,
                        struct far_error *err)
 {
@@ -195,8 +214,9 @@ int far_orders_convert(const struct far_sub_order *order, struct far_arena *aren
     if (rc != 0) {
         return far_fail(err, rc, "the disks of an order are %s", rc == FAR_LIMIT ? "too many" : "not well formed");
     }
-    rc = convert_adoption(order, arena, &out) == 0 ? convert_domains(order, arena, &out, err)
-                                                   : far_fail(err, FAR_LIMIT, "an order needs too much memory");
+    rc = convert_use(order, arena, &out, err);
+    rc = rc == 0 && convert_adoption(order, arena, &out) != 0 ? far_fail(err, FAR_LIMIT, "an order needs too much memory") : rc;
+    rc = rc == 0 ? convert_domains(order, arena, &out, err) : rc;
     if (rc == 0) {
         *ret_order = out;
     }

@@ -35,6 +35,7 @@ static void entry_clear(struct entry *entry)
 {
     free(entry->found);
     far_engine_vault_unref(entry->report.vault);
+    far_engine_used_unref(entry->report.used);
     *entry = (struct entry){0};
 }
 
@@ -72,11 +73,14 @@ static int store(struct entry *entry, const struct far_engine_report *report)
         memcpy(found, report->disks, report->disk_count * sizeof *found);
     }
     free(entry->found);
+    struct far_engine_used *used = far_engine_used_ref(report->used); /* it may be the one that is there */
     far_engine_vault_unref(entry->report.vault);
+    far_engine_used_unref(entry->report.used);
     entry->found = found;
     entry->report = *report;
     entry->report.disks = found;
     entry->report.vault = far_engine_vault_ref(report->vault);
+    entry->report.used = used;
     return 0;
 }
 
@@ -151,6 +155,7 @@ struct item_lists {
     struct far_sub_signal *signals;
     struct vault_lists *vault; /* NULL: it says nothing of a vault */
     struct adoption_lists *adoption; /* NULL: it was none */
+    struct used_lists *used;   /* NULL: of no use */
 };
 
 struct vault_lists {
@@ -312,6 +317,33 @@ static void add_adoption(const struct far_engine_adoption *from, struct adoption
     item->adopted = (struct far_list){&lists->adopted, 1};
 }
 
+struct used_lists {
+    struct far_sub_use_result result;
+    struct far_sub_byte_range ranges[FAR_ENGINE_RANGES_MAX];
+    struct far_slice entries[FAR_ENGINE_ENTRIES_MAX];
+};
+
+static void add_used(const struct far_engine_used *used, struct used_lists *lists, struct far_sub_report_item *item)
+{
+    const char *entry = used->entries;
+    for (size_t i = 0; i < used->range_room; i++) {
+        lists->ranges[i] = (struct far_sub_byte_range){.offset = used->ranges[i].offset, .length = used->ranges[i].length};
+    }
+    for (size_t i = 0; i < used->entry_count; i++) {
+        lists->entries[i] = far_slice_str(entry);
+        entry += strlen(entry) + 1;
+    }
+    lists->result = (struct far_sub_use_result){.uri = far_slice_str(used->uri),
+                                                .path = far_slice_str(used->path),
+                                                .bytes = used->bytes,
+                                                .range_count = used->range_count,
+                                                .ranges = {lists->ranges, used->range_room},
+                                                .entries = {lists->entries, used->entry_count},
+                                                .truncated = used->truncated,
+                                                .writes = used->writes};
+    item->use_result = (struct far_list){&lists->result, 1};
+}
+
 /* Of a transfer; others have none. */
 static struct far_list to_figures(const struct far_engine_figures *f, struct far_sub_figures *figures)
 {
@@ -412,11 +444,17 @@ static size_t adopted_disks(const struct entry *e)
     return count;
 }
 
+static size_t used_bytes(const struct far_engine_used *used)
+{
+    return used != NULL ? 2600 + used->range_room * 24 + used->entry_bytes + used->entry_count * 4 : 0;
+}
+
 /* What an item may become in msgpack, rounded up. */
 static size_t item_bytes(const struct entry *e)
 {
     return 480 + strlen(e->report.error_message) + strlen(e->report.resync_reason) + e->report.disk_count * 310 +
            e->report.missed_count * 24 + e->report.signal_count * 96 +
+           used_bytes(e->report.used) +
            (e->report.vault != NULL ? 800 + e->report.vault->space_count * 64 : 0) +
            (has_adoption(e) ? 800 + e->report.vault->adoption->adopted.count * 420 + adopted_disks(e) * 140 : 0) +
            (e->report.vault != NULL && e->report.vault->scrubbed != NULL ? 300 + SCRUB_POINTS_MAX * 10 + SCRUB_DAMAGES_MAX * 400 : 0);
@@ -441,8 +479,10 @@ static size_t gather(struct far_reports *reports, struct far_arena *arena, struc
             .signals = far_arena_alloc(arena, (e->report.signal_count + 1) * sizeof *lists.signals),
             .vault = e->report.vault != NULL ? far_arena_alloc(arena, sizeof *lists.vault) : NULL,
             .adoption = has_adoption(e) ? far_arena_alloc(arena, sizeof *lists.adoption) : NULL,
+            .used = e->report.used != NULL ? far_arena_alloc(arena, sizeof *lists.used) : NULL,
         };
-        bool lacks_vault = (e->report.vault != NULL && lists.vault == NULL) || (has_adoption(e) && lists.adoption == NULL);
+        bool lacks_vault = (e->report.vault != NULL && lists.vault == NULL) || (has_adoption(e) && lists.adoption == NULL) ||
+                           (e->report.used != NULL && lists.used == NULL);
         if (lists.found == NULL || lists.missed == NULL || lists.figures == NULL || lists.signals == NULL || lacks_vault) {
             continue; /* the next batch has room */
         }
@@ -457,6 +497,9 @@ static size_t gather(struct far_reports *reports, struct far_arena *arena, struc
         }
         if (lists.adoption != NULL) {
             add_adoption(e->report.vault->adoption, lists.adoption, &items[count]);
+        }
+        if (lists.used != NULL) {
+            add_used(e->report.used, lists.used, &items[count]);
         }
         count++;
         e->in_batch = true;

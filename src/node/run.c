@@ -82,6 +82,9 @@ static int open_engine(struct program *program, const char *dir, const struct fa
         .checkpoint_bytes = config->checkpoint_bytes,
         .checkpoint_ms = config->checkpoint_ms,
         .adapters = far_adapters(),
+        .use_program = "/proc/self/exe", /* this one, also after an upgrade of the file */
+        .export_dir = config->export_dir,
+        .nbd_address = config->nbd_address,
     };
     memcpy(engine.cluster_uuid, config->cluster_uuid, sizeof engine.cluster_uuid);
     int rc = bind_vault(engine.vault_dir, config->store, err);

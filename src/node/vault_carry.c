@@ -93,9 +93,14 @@ static int read_points(struct far_vault *vault, const char *text, struct points 
 
 /* ---- copy ---- */
 
+static bool tells_progress; /* to the node that runs this command */
+
 static int draw_copy(void *arg, const char *disk, uint64_t done, uint64_t blocks)
 {
     uint64_t point = *(const uint64_t *)arg;
+    if (tells_progress) {
+        far_vault_cli_progress(done * FAR_BLOCK_BYTES, blocks * FAR_BLOCK_BYTES);
+    }
     if (is_terminal()) {
         fprintf(stderr, "\rpoint %" PRIu64 ", disk %-16.63s %3u %%", point, disk, (unsigned)(done * 100 / blocks));
     }
@@ -135,13 +140,14 @@ static int copy_points(struct far_vault *source, struct far_vault *target, const
     return first;
 }
 
-int far_vault_copy_cli(int argc, char **argv, struct far_error *err)
+int far_vault_copy_cli(int argc, char **argv, bool progress, struct far_error *err)
 {
     static const char *const names[] = {"--vault", "--to", "--point", "--recovery-key", NULL};
     const char *values[4];
     struct far_vault *source = NULL, *target = NULL;
     struct points points = {0};
     struct far_manifest *manifest = malloc(sizeof *manifest);
+    tells_progress = progress;
     int rc = manifest != NULL ? far_node_options(argc, argv, names, values, err) : far_fail(err, FAR_LIMIT, "no memory");
     rc = rc == 0 ? far_vault_cli_need(names, values, 3, err) : rc;
     rc = rc == 0 ? check_apart(values[0], values[1], err) : rc;

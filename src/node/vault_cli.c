@@ -34,8 +34,9 @@ static void print_usage(FILE *out)
           "       farshore-node vault recover [--offline] --vault DIR --point ID --disk NAME --target PATH"
           " [--overwrite-device] [--recovery-key FILE]\n"
           "       farshore-node vault verify --vault DIR --point ID [--disk NAME] [--since POINT] [--recovery-key FILE]\n"
-          "       farshore-node vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER) [--cache SIZE]"
-          " [--recovery-key FILE] [--writable | --hydrate PATH [--order FILE]]\n"
+          "       farshore-node vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER [--address ADDRESS"
+          " [--tls NODE-DIR]]) [--cache SIZE] [--recovery-key FILE] [--pidfile FILE]"
+          " [--writable | --hydrate PATH [--order FILE] [--progress]]\n"
           "       farshore-node vault import --vault DIR --image FILE --label NAME [--disk NAME] [--level 1-19]"
           " [--domain NAME --recovery-key FILE]\n"
           "       farshore-node vault copy --vault DIR --to DIR --point ID[,ID…]|all [--recovery-key FILE]\n"
@@ -111,6 +112,17 @@ int far_vault_cli_open(const char *dir, enum far_vault_use use, const char *reco
     }
     *ret_vault = vault;
     return 0;
+}
+
+void far_vault_cli_progress(uint64_t done, uint64_t total)
+{
+    static uint64_t last = UINT64_MAX;
+    uint64_t permille = total != 0 ? done * 1000 / total : 1000;
+    if (permille != last) {
+        printf("progress %" PRIu64 " %" PRIu64 "\n", done, total);
+        fflush(stdout);
+        last = permille;
+    }
 }
 
 /* ---- list ---- */
@@ -383,9 +395,9 @@ static int rekey(int argc, char **argv)
 static int open_disk(int argc, char **argv)
 {
     struct far_error err;
-    bool writable = take_flag(&argc, argv, "--writable");
+    bool writable = take_flag(&argc, argv, "--writable"), progress = take_flag(&argc, argv, "--progress");
     take_flag(&argc, argv, "--offline");
-    int rc = far_vault_nbd_cli(argc, argv, writable, &err);
+    int rc = far_vault_nbd_cli(argc, argv, writable, progress, &err);
     return rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
 }
 
@@ -424,10 +436,11 @@ static int carry(const char *command, int argc, char **argv)
     struct far_error err;
     bool differ = strcmp(command, "diff") == 0;
     bool pages = differ && take_flag(&argc, argv, "--pages"), json = differ && take_flag(&argc, argv, "--json");
+    bool progress = take_flag(&argc, argv, "--progress");
     take_flag(&argc, argv, "--offline");
     int rc = differ                           ? far_vault_diff_cli(argc, argv, pages, json, &err)
-             : strcmp(command, "export") == 0 ? far_vault_export_cli(argc, argv, &err)
-             : strcmp(command, "copy") == 0   ? far_vault_copy_cli(argc, argv, &err)
+             : strcmp(command, "export") == 0 ? far_vault_export_cli(argc, argv, progress, &err)
+             : strcmp(command, "copy") == 0   ? far_vault_copy_cli(argc, argv, progress, &err)
              : strcmp(command, "repair") == 0 ? far_vault_heal_cli(argc, argv, &err)
                                               : 1;
     return rc == 1 ? -1 : rc == 0 ? 0 : rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);

@@ -135,9 +135,17 @@ int far_vault_diff_cli(int argc, char **argv, bool pages, bool json, struct far_
 
 enum { PATH_LENGTH_MAX = 4000 };
 
-static int export_raw(const char *const *values, uint64_t point, struct far_error *err)
+/* Both passes: it is written, and read back. */
+static void tell_export(void *arg, const struct far_recover_progress *progress)
 {
-    struct far_recover_options options = {.recovery_key_file = values[5]};
+    (void)arg;
+    bool is_proof = strcmp(progress->phase, "prove") == 0;
+    far_vault_cli_progress(progress->bytes_done + (is_proof ? progress->bytes_total : 0), 2 * progress->bytes_total);
+}
+
+static int export_raw(const char *const *values, uint64_t point, bool progress, struct far_error *err)
+{
+    struct far_recover_options options = {.recovery_key_file = values[5], .progress = progress ? tell_export : NULL};
     return far_vault_recover_offline(values[0], point, values[2], values[4], &options, NULL, err);
 }
 
@@ -167,10 +175,10 @@ static int sync_file(const char *path, struct far_error *err)
 }
 
 /* Under its name only when it is whole; what came to be there meanwhile stays. */
-static int export_qcow2(const char *const *values, uint64_t point, struct far_error *err)
+static int export_qcow2(const char *const *values, uint64_t point, bool progress, struct far_error *err)
 {
     /* $uri is nbdkit's; the name of the file comes through the environment, so no shell reads it. */
-    static const char command[] = "qemu-img convert -q -f raw -O qcow2 \"$uri\" \"$FARSHORE_EXPORT\" && "
+    static const char command[] = "qemu-img convert $FARSHORE_EXPORT_HOW -f raw -O qcow2 \"$uri\" \"$FARSHORE_EXPORT\" && "
                                   "qemu-img compare -q -f raw -F qcow2 \"$uri\" \"$FARSHORE_EXPORT\"";
     char part[PATH_LENGTH_MAX + 8];
     if (!is_installed("qemu-img")) {
@@ -183,7 +191,7 @@ static int export_qcow2(const char *const *values, uint64_t point, struct far_er
     if (access(values[4], F_OK) == 0 || access(part, F_OK) == 0) {
         return far_fail(err, FAR_CONFLICT, "'%s' is there already", access(values[4], F_OK) == 0 ? values[4] : part);
     }
-    if (setenv("FARSHORE_EXPORT", part, 1) != 0) {
+    if (setenv("FARSHORE_EXPORT", part, 1) != 0 || setenv("FARSHORE_EXPORT_HOW", progress ? "-p" : "-q", 1) != 0) {
         return far_fail(err, FAR_LIMIT, "no memory to export a disk");
     }
     const struct far_nbd_order order = {.vault = values[0], .point = point, .disk = values[2], .recovery_key = values[5]};
@@ -196,7 +204,7 @@ static int export_qcow2(const char *const *values, uint64_t point, struct far_er
     return rc;
 }
 
-int far_vault_export_cli(int argc, char **argv, struct far_error *err)
+int far_vault_export_cli(int argc, char **argv, bool progress, struct far_error *err)
 {
     static const char *const names[] = {"--vault", "--point", "--disk", "--format", "--out", "--recovery-key", NULL};
     const char *values[6];
@@ -209,7 +217,7 @@ int far_vault_export_cli(int argc, char **argv, struct far_error *err)
         rc = far_fail(err, FAR_INVALID, "'%s' is no format: raw, qcow2", values[3]);
     }
     if (rc == 0) {
-        rc = raw ? export_raw(values, point, err) : export_qcow2(values, point, err);
+        rc = raw ? export_raw(values, point, progress, err) : export_qcow2(values, point, progress, err);
     }
     if (rc == 0) {
         printf("exported disk '%s' of point %" PRIu64 " to '%s' (%s), read back and equal\n", values[2], point, values[4], values[3]);

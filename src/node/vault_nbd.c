@@ -1,12 +1,14 @@
 /* farshore-node vault open: a disk of a point as an NBD disk, served by nbdkit with our plugin until it is stopped.
  *
- *   vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER) [--cache SIZE] [--recovery-key FILE]
- *              [--writable | --hydrate PATH [--order FILE]]
+ *   vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER [--address ADDRESS [--tls NODE-DIR]]) [--cache SIZE]
+ *              [--recovery-key FILE] [--writable | --hydrate PATH [--order FILE] [--progress]] [--pidfile FILE]
  *
  * With --hydrate the disk comes to PATH while it is used, and what is written stays there (hydrate.h).
  * What is written with --writable is kept by nbdkit's cow filter in a temporary file and goes when nbdkit ends; the point never
- * changes. A port listens on 127.0.0.1 only: NBD as it is served here has neither encryption nor passwords. FARSHORE_NBDKIT_PLUGIN: the
+ * changes. A port listens on loopback only, unless --tls names the folder of a node: then
+ * nothing is said without TLS, and only to who shows a certificate of the cluster's CA. FARSHORE_NBDKIT_PLUGIN: the
  * plugin's file, where it is not installed. */
+#include "base/file.h"
 #include "dataplane/opened.h"
 #include "node/node.h"
 
@@ -19,10 +21,10 @@
 #include <unistd.h>
 
 static const char *const names[] = {"--vault",        "--point",   "--disk",  "--socket", "--port", "--cache",
-                                    "--recovery-key", "--hydrate", "--order", NULL};
-enum value { VAULT, POINT, DISK, SOCKET, PORT, CACHE, RECOVERY_KEY, HYDRATE, ORDER, VALUES };
+                                    "--recovery-key", "--hydrate", "--order", "--address", "--tls",  "--pidfile", NULL};
+enum value { VAULT, POINT, DISK, SOCKET, PORT, CACHE, RECOVERY_KEY, HYDRATE, ORDER, ADDRESS, TLS, PIDFILE, VALUES };
 
-enum { ARGUMENTS_MAX = 32, TEXT_MAX = 4300 };
+enum { ARGUMENTS_MAX = 40, TEXT_MAX = 4300, SOCKET_PATH_MAX = 107 };
 
 /* Opens it once itself: what is wrong is said in our words, and nbdkit is not started for it. */
 static int try_to_open(const char *const *values, uint64_t point, uint64_t *ret_bytes, struct far_error *err)
@@ -54,6 +56,14 @@ static int check(const char *const *values, struct far_error *err)
     if (values[ORDER] != NULL && values[HYDRATE] == NULL) {
         return far_fail(err, FAR_INVALID, "--order goes with --hydrate");
     }
+    if (values[PORT] == NULL && (values[ADDRESS] != NULL || values[TLS] != NULL)) {
+        return far_fail(err, FAR_INVALID, "--address and --tls go with --port");
+    }
+    const char *address = values[ADDRESS] != NULL ? values[ADDRESS] : "127.0.0.1";
+    bool is_near = strcmp(address, "127.0.0.1") == 0 || strcmp(address, "::1") == 0 || strcmp(address, "localhost") == 0;
+    if (!is_near && values[TLS] == NULL) {
+        return far_fail(err, FAR_INVALID, "everybody who reaches '%s' could read the disk: --tls NODE-DIR is needed for it", address);
+    }
     if (values[SOCKET] != NULL && access(values[SOCKET], F_OK) == 0) {
         return far_fail(err, FAR_CONFLICT, "'%s' is there already", values[SOCKET]);
     }
@@ -63,7 +73,7 @@ static int check(const char *const *values, struct far_error *err)
 struct arguments {
     const char *list[ARGUMENTS_MAX];
     size_t count;
-    char texts[7][TEXT_MAX];
+    char texts[10][TEXT_MAX];
     size_t text_count;
 };
 
@@ -103,17 +113,46 @@ static void become_nbdkit(struct arguments *arguments)
     execvp("nbdkit", (char *const *)arguments->list);
 }
 
-static void run_nbdkit(const char *const *values, bool writable)
+/* nbdkit wants the files of a certificate under names of its own. In the node's folder, made once: links to what is there. */
+static char tls_folder[TEXT_MAX];
+
+static int make_tls_folder(const char *node_dir, struct far_error *err)
+{
+    static const char *const links[][2] = {
+        {"../ca.crt", "ca-cert.pem"}, {"../node.crt", "server-cert.pem"}, {"../node.key", "server-key.pem"}};
+    char path[TEXT_MAX + 32];
+    snprintf(tls_folder, sizeof tls_folder, "%.4096s/nbd-tls", node_dir);
+    int rc = far_file_make_dir(tls_folder, err);
+    for (size_t i = 0; rc == 0 && i < sizeof links / sizeof links[0]; i++) {
+        snprintf(path, sizeof path, "%s/%s", tls_folder, links[i][1]);
+        if (symlink(links[i][0], path) != 0 && errno != EEXIST) {
+            rc = far_fail_errno(err, FAR_IO, errno, "make '%s'", path);
+        }
+    }
+    return rc;
+}
+
+static void run_nbdkit(const char *const *values, bool writable, bool progress)
 {
     static struct arguments arguments;
     add(&arguments, "nbdkit");
     add(&arguments, "--foreground");
+    if (values[PIDFILE] != NULL) { /* there when it listens */
+        add(&arguments, "--pidfile");
+        add(&arguments, values[PIDFILE]);
+    }
+    if (values[TLS] != NULL) {
+        add(&arguments, "--tls=require");
+        add(&arguments, "--tls-verify-peer");
+        add(&arguments, "--tls-certificates");
+        add(&arguments, tls_folder);
+    }
     if (values[SOCKET] != NULL) {
         add(&arguments, "--unix");
         add(&arguments, values[SOCKET]);
     } else {
         add(&arguments, "--ipaddr");
-        add(&arguments, "127.0.0.1");
+        add(&arguments, values[ADDRESS] != NULL ? values[ADDRESS] : "127.0.0.1");
         add(&arguments, "--port");
         add(&arguments, values[PORT]);
     }
@@ -126,6 +165,12 @@ static void run_nbdkit(const char *const *values, bool writable)
     }
     if (values[ORDER] != NULL) {
         add_value(&arguments, "order", values[ORDER]);
+    }
+    if (values[PIDFILE] != NULL) {
+        add(&arguments, "with-parent=true");
+    }
+    if (progress) {
+        add(&arguments, "progress=true");
     }
     become_nbdkit(&arguments);
 }
@@ -147,11 +192,26 @@ static int wait_for(pid_t child, struct far_error *err)
                           WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }
 
+static char socket_path[SOCKET_PATH_MAX + 1];
+
+/* In TMPDIR, where who started this looks after what a kill leaves; false: there it would have too long a name. */
+static bool make_socket_folder(char folder[TEXT_MAX])
+{
+    const char *base = getenv("TMPDIR");
+    snprintf(folder, TEXT_MAX, "%.4000s/nbd-XXXXXX", base != NULL ? base : "/tmp");
+    if (strlen(folder) + sizeof "/s" > sizeof socket_path || mkdtemp(folder) == NULL) {
+        folder[0] = socket_path[0] = '\0';
+        return false;
+    }
+    snprintf(socket_path, sizeof socket_path, "%.*s/s", SOCKET_PATH_MAX - 2, folder);
+    return true;
+}
+
 int far_vault_nbd_run(const struct far_nbd_order *order, const char *command, struct far_error *err)
 {
     static struct arguments arguments;
     const char *values[VALUES] = {[VAULT] = order->vault, [DISK] = order->disk, [RECOVERY_KEY] = order->recovery_key};
-    char point[24];
+    char point[24], folder[TEXT_MAX];
     uint64_t bytes;
     int rc = try_to_open(values, order->point, &bytes, err);
     if (rc != 0) {
@@ -160,24 +220,28 @@ int far_vault_nbd_run(const struct far_nbd_order *order, const char *command, st
     snprintf(point, sizeof point, "%llu", (unsigned long long)order->point);
     arguments = (struct arguments){.count = 0};
     add(&arguments, "nbdkit");
-    add(&arguments, "--unix"); /* a socket of its own, which goes with it */
-    add(&arguments, "-");
+    add(&arguments, "--unix"); /* a socket of its own, which goes with it; "-": one that nbdkit makes in /tmp */
+    add(&arguments, make_socket_folder(folder) ? socket_path : "-");
     add(&arguments, "--readonly");
     add(&arguments, "--run");
     add(&arguments, command);
     add_plugin(&arguments, order->vault, point, order->disk, NULL, order->recovery_key);
     add(&arguments, "sha=true");
+    add(&arguments, "with-parent=true");
     fflush(NULL); /* the child has copies of what is buffered */
     pid_t child = fork();
     if (child == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         become_nbdkit(&arguments);
         _exit(127);
     }
-    return child > 0 ? wait_for(child, err) : far_fail_errno(err, FAR_IO, errno, "start nbdkit");
+    rc = child > 0 ? wait_for(child, err) : far_fail_errno(err, FAR_IO, errno, "start nbdkit");
+    unlink(socket_path);
+    rmdir(folder);
+    return rc;
 }
 
-int far_vault_nbd_cli(int argc, char **argv, bool writable, struct far_error *err)
+int far_vault_nbd_cli(int argc, char **argv, bool writable, bool progress, struct far_error *err)
 {
     const char *values[VALUES];
     uint64_t point = 0, bytes = 0;
@@ -191,6 +255,7 @@ int far_vault_nbd_cli(int argc, char **argv, bool writable, struct far_error *er
         return far_fail(err, FAR_INVALID, "--hydrate is writable already, and keeps what is written");
     }
     rc = try_to_open(values, point, &bytes, err);
+    rc = rc == 0 && values[TLS] != NULL ? make_tls_folder(values[TLS], err) : rc;
     if (rc != 0) {
         return rc;
     }
@@ -198,9 +263,9 @@ int far_vault_nbd_cli(int argc, char **argv, bool writable, struct far_error *er
         printf("disk '%s' of point %s, %llu bytes: nbd+unix:///?socket=%s\n", values[DISK], values[POINT], (unsigned long long)bytes,
                values[SOCKET]);
     } else {
-        printf("disk '%s' of point %s, %llu bytes: nbd://127.0.0.1:%s\n", values[DISK], values[POINT], (unsigned long long)bytes,
-               values[PORT]);
+        printf("disk '%s' of point %s, %llu bytes: %s://%s:%s\n", values[DISK], values[POINT], (unsigned long long)bytes,
+               values[TLS] != NULL ? "nbds" : "nbd", values[ADDRESS] != NULL ? values[ADDRESS] : "127.0.0.1", values[PORT]);
     }
-    run_nbdkit(values, writable);
-    return far_fail_errno(err, FAR_IO, errno, "start nbdkit (Debian: apt-get install nbdkit)");
+    run_nbdkit(values, writable, progress);
+    return far_fail_errno(err, errno == ENOENT ? FAR_NOT_FOUND : FAR_IO, errno, "start nbdkit (Debian: apt-get install nbdkit)");
 }

@@ -15,7 +15,8 @@ static struct far_test_https *c;
 static struct world w;
 static char auth[256];
 static char job_path[64], checkpoint_path[64], verify_path[64], token_path[64], alert_path[64], preserve_path[64], unpreserve_path[64],
-    lock_path[64], rescore_path[64];
+    lock_path[64], rescore_path[64], use_paths[7][64], diff_body[64];
+static const char *const uses[7] = {"open", "export", "diff", "copy", "hydrate", "list", "get"};
 
 static const uint8_t secret[32] = {5}; /* of the token that the test shows */
 static const char key_header[] = "Idempotency-Key: 00112233445566778899aabbccddeeff\r\n";
@@ -137,6 +138,10 @@ static void make_world(void)
     snprintf(preserve_path, sizeof preserve_path, "/v1/checkpoints/%llu/preserve", (unsigned long long)checkpoint_id);
     snprintf(lock_path, sizeof lock_path, "/v1/checkpoints/%llu/lock", (unsigned long long)checkpoint_id);
     snprintf(unpreserve_path, sizeof unpreserve_path, "/v1/checkpoints/%llu/unpreserve", (unsigned long long)preserved_id);
+    for (size_t i = 0; i < 7; i++) {
+        snprintf(use_paths[i], sizeof use_paths[i], "/v1/checkpoints/%llu/%s", (unsigned long long)checkpoint_id, uses[i]);
+    }
+    snprintf(diff_body, sizeof diff_body, "{\"other_checkpoint_id\":%llu}", (unsigned long long)checkpoint_id);
     snprintf(rescore_path, sizeof rescore_path, "/v1/checkpoints/%llu/rescore", (unsigned long long)checkpoint_id);
     snprintf(verify_path, sizeof verify_path, "/v1/checkpoints/%llu/verify", (unsigned long long)checkpoint_id);
     snprintf(alert_path, sizeof alert_path, "/v1/alerts/%llu/ack", (unsigned long long)alert_id);
@@ -226,6 +231,13 @@ static const struct trial trials[] = {
     {"DELETE", "/v1/checkpoints/{id}", checkpoint_path, NULL},
     {"POST", "/v1/checkpoints/{id}/verify", verify_path, NULL},
     {"POST", "/v1/checkpoints/{id}/rescore", rescore_path, NULL},
+    {"POST", "/v1/checkpoints/{id}/open", use_paths[0], "{\"workload\":\"db\",\"writable\":true,\"duration_s\":60}"},
+    {"POST", "/v1/checkpoints/{id}/export", use_paths[1], "{\"disk\":\"root\",\"path\":\"a/b.qcow2\",\"format\":\"qcow2\"}"},
+    {"POST", "/v1/checkpoints/{id}/diff", use_paths[2], diff_body},
+    {"POST", "/v1/checkpoints/{id}/copy", use_paths[3], "{\"path\":\"/exports/vault\"}"},
+    {"POST", "/v1/checkpoints/{id}/hydrate", use_paths[4], "{\"path\":\"vm.raw\",\"listen\":\"127.0.0.1:10809\"}"},
+    {"POST", "/v1/checkpoints/{id}/list", use_paths[5], "{\"guest_path\":\"/etc\"}"},
+    {"POST", "/v1/checkpoints/{id}/get", use_paths[6], "{\"guest_path\":\"/etc/fstab\",\"path\":\"fstab\"}"},
     {"POST", "/v1/tokens", "/v1/tokens",
      "{\"name\":\"t\",\"purpose\":\"api\","
      "\"secret\":\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"}"},

@@ -1,0 +1,357 @@
+#!/usr/bin/env python3
+"""A point is used from the cluster, on the node that holds it: exported, opened over NBD, compared, copied into a second vault, recovered
+at once. What is made is what was on the disk at that moment; nothing is written outside of the folder that the node allows; and a node
+that is killed in between leaves no process and no file that looks whole.
+
+far-timeout: 300
+"""
+import os
+import subprocess
+
+import farlib
+import tap
+
+os.environ["FARSHORE_NBDKIT_PLUGIN"] = os.path.join(farlib.BUILD, ".libs/nbdkit-farshore-plugin.so")
+BLOCK, MIB = farlib.BLOCK, farlib.MIB
+cluster = image = exports = None
+checkpoints, copies = [], []
+
+
+def use(what, checkpoint, body=None, state="succeeded"):
+    """Runs a job to its end."""
+    job = cluster.finish(cluster.post("/v1/checkpoints/%d/%s" % (checkpoint, what), body or {})["id"])
+    if job["state"] != state:
+        raise farlib.Failure("%s ended as %s: %s" % (what, job["state"], job.get("error_message")))
+    return job
+
+
+def result(job):
+    return job["use_result"][0]
+
+
+def served(job_id):
+    """Where the disk is, as soon as the node says so."""
+    def look():
+        job = cluster.job(job_id)
+        if job["state"] != "running":
+            raise farlib.Ended("job %d ended as %s: %s" % (job_id, job["state"], job.get("error_message")))
+        told = job.get("use_result")
+        return told and told[0].get("uri")
+    return farlib.until(look, 60, "job %d serves the disk" % job_id)
+
+
+def refused(what, checkpoint, body, code):
+    try:
+        cluster.post("/v1/checkpoints/%d/%s" % (checkpoint, what), body)
+    except farlib.Problem as problem:
+        return [] if problem.code == code else ["%s %r: %s" % (what, body, problem)]
+    return ["%s %r was accepted" % (what, body)]
+
+
+def failed(what, checkpoint, body, text):
+    job = use(what, checkpoint, body, "failed")
+    return [] if text in job["error_message"] else ["%s %r: %s" % (what, body, job["error_message"])]
+
+
+def run(*argv):
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise farlib.Failure("%s: status %d: %s" % (" ".join(argv), done.returncode, done.stdout + done.stderr))
+    return done.stdout
+
+
+def connected(uri):
+    """Somebody who stays connected: a copy into a pipe that nobody reads."""
+    guest = subprocess.Popen(["nbdcopy", uri, "-"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=farlib.die_with_parent)
+    if len(guest.stdout.read(1)) != 1:
+        raise farlib.Failure("nothing can be read from %s" % uri)
+    return guest
+
+
+def children(pid):
+    """Processes whose parent is pid, by name."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            with open("/proc/%s/stat" % name, encoding="ascii", errors="replace") as file:
+                text = file.read()
+        except (OSError, ValueError):
+            continue
+        if text[text.rindex(")") + 2:].split()[1] == str(pid):
+            found.append((int(name), text[text.index("(") + 1:text.rindex(")")]))
+    return found
+
+
+def groups_alive(groups):
+    """Processes that are in one of these process groups."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open("/proc/%s/stat" % name, encoding="ascii", errors="replace") as file:
+                    text = file.read()
+            except OSError:
+                continue
+            state, _, group = text[text.rindex(")") + 2:].split()[:3]
+            if int(group) in groups and state not in "ZX":
+                found.append((int(name), text[text.index("(") + 1:text.rindex(")")]))
+    return found
+
+
+def node_pid():
+    """Of the program itself: libtool's script becomes it."""
+    return cluster.nodes["target"].pid
+
+
+def left_over():
+    """What is neither a finished file nor expected: parts, sockets, notes."""
+    uses = os.path.join(cluster.nodes["target"].dir, "uses")
+    found = [name for name in os.listdir(exports) if name.startswith(".farshore")]
+    found += [name for name in os.listdir(uses) if not name.endswith(".order")] if os.path.isdir(uses) else []
+    return found
+
+
+def a_disk_is_exported():
+    wrong = []
+    for number, (checkpoint, copy) in enumerate(zip(checkpoints, copies)):
+        raw, qcow2 = os.path.join(exports, "%d.raw" % number), os.path.join(exports, "%d.qcow2" % number)
+        job = use("export", checkpoint, {"path": "%d.raw" % number})
+        if result(job)["path"] != raw or result(job)["bytes"] != os.path.getsize(copy) or not farlib.same_bytes(raw, copy):
+            wrong.append("raw of checkpoint %d: %r" % (checkpoint, result(job)))
+        if job["bytes_done"] != job["bytes_total"] or job["bytes_total"] < os.path.getsize(copy):
+            wrong.append("progress: %d of %d bytes" % (job["bytes_done"], job["bytes_total"]))
+        use("export", checkpoint, {"path": qcow2, "format": "qcow2", "disk": "disk0", "workload": "vm"})
+        run("qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", copy, qcow2)
+    return wrong + left_over()
+
+
+def what_may_not_be_written_is_not():
+    checkpoint, wrong = checkpoints[0], []
+    elsewhere = os.path.join(cluster.base, "elsewhere")
+    os.makedirs(elsewhere)
+    os.symlink(elsewhere, os.path.join(exports, "out"))
+    os.symlink(os.path.join(elsewhere, "file"), os.path.join(exports, "link.raw"))
+    for path in ("../x.raw", "a/../../x.raw", "./x", "a//b", "x\0y", "", "/", "a/", "n" * 201):
+        wrong += refused("export", checkpoint, {"path": path}, "invalid")
+    wrong += refused("export", checkpoint, {"path": "x", "format": "vmdk"}, "invalid")
+    wrong += refused("export", checkpoint, {"path": "x", "disk": "other"}, "not_found")
+    wrong += refused("export", 99999, {"path": "x"}, "not_found")
+    wrong += refused("diff", checkpoint, {"other_checkpoint_id": 99999}, "not_found")
+    wrong += failed("export", checkpoint, {"path": os.path.join(elsewhere, "x.raw")}, "outside of")
+    wrong += failed("export", checkpoint, {"path": "out/x.raw"}, "symbolic link")
+    wrong += failed("export", checkpoint, {"path": "link.raw"}, "symbolic link")
+    wrong += failed("export", checkpoint, {"path": "nowhere/x.raw"}, "No such file")
+    wrong += failed("export", checkpoint, {"path": "0.raw"}, "is there already")
+    wrong += failed("hydrate", checkpoint, {"path": "0.raw"}, "is there already")
+    wrong += failed("copy", checkpoint, {"path": "0.raw"}, "is there already")
+    wrong += failed("export", checkpoint, {"path": "a\nb"}, "control character")
+    wrong += failed("open", checkpoint, {"listen": "0.0.0.0:10809"}, "loopback addresses only")
+    if os.listdir(elsewhere) or not farlib.same_bytes(os.path.join(exports, "0.raw"), copies[0]):
+        wrong.append("something was written: %r" % os.listdir(elsewhere))
+    return wrong + left_over()
+
+
+def a_disk_is_opened_and_closed():
+    wrong = []
+    job_id = cluster.post("/v1/checkpoints/%d/open" % checkpoints[0])["id"]
+    uri = served(job_id)
+    target = os.path.join(cluster.base, "copied.raw")
+    run("nbdcopy", uri, target)
+    if not farlib.same_bytes(target, copies[0]):
+        wrong.append("what is read over NBD is not what was on the disk")
+    try:
+        cluster.call("DELETE", "/v1/checkpoints/%d" % checkpoints[0])
+        wrong.append("a checkpoint that is open was removed")
+    except farlib.Problem as problem:
+        if problem.code != "conflict":
+            wrong.append(str(problem))
+    mode = os.stat(os.path.join(cluster.nodes["target"].dir, "uses")).st_mode & 0o777
+    if mode != 0o700:
+        wrong.append("everybody may reach the socket: mode %o" % mode)
+    served_by = [pid for pid, _ in children(node_pid())]
+    text = cluster.cli("checkpoint", "close", str(job_id), as_json=False)
+    job = cluster.finish(job_id)
+    farlib.until(lambda: not groups_alive(served_by) and not left_over(), 30, "nbdkit is gone")
+    if "closed" not in text or job["state"] != "canceled" or result(job).get("uri"):
+        wrong.append("closed: %r, %r" % (text, job))
+    return wrong + left_over()
+
+
+def an_open_disk_can_be_written_and_closes_by_itself():
+    port = farlib.free_ports(1)[0]
+    job_id = cluster.post("/v1/checkpoints/%d/open" % checkpoints[1], {"writable": True, "duration_s": 5, "listen": "127.0.0.1:%d" % port})["id"]
+    uri = served(job_id)
+    wrong = [] if uri == "nbd://127.0.0.1:%d" % port else ["uri: %s" % uri]
+    run("qemu-io", "-f", "raw", "-c", "write -P 7 0 65536", "-c", "read -P 7 0 65536", uri)
+    job = cluster.finish(job_id)
+    if job["state"] != "succeeded":
+        wrong.append("its time was over, and it ended as %s" % job["state"])
+    export = os.path.join(exports, "again.raw")
+    use("export", checkpoints[1], {"path": "again.raw"})
+    return wrong if farlib.same_bytes(export, copies[1]) else wrong + ["what was written is in the point"]
+
+
+def differences_are_told():
+    job = use("diff", checkpoints[0], {"other_checkpoint_id": checkpoints[1], "path": "ranges.txt"})
+    told, expected = result(job), []
+    with open(copies[0], "rb") as one, open(copies[1], "rb") as two:
+        size = max(os.path.getsize(copies[0]), os.path.getsize(copies[1]))
+        for at in range(0, size, BLOCK):
+            if one.read(BLOCK).ljust(BLOCK, b"\0") != two.read(BLOCK).ljust(BLOCK, b"\0"):
+                length = min(BLOCK, size - at)
+                if expected and sum(expected[-1]) == at:
+                    expected[-1] = (expected[-1][0], expected[-1][1] + length)
+                else:
+                    expected.append((at, length))
+    with open(os.path.join(exports, "ranges.txt"), encoding="ascii") as file:
+        written = [tuple(int(word) for word in line.split()) for line in file]
+    wrong = [] if written == expected else ["ranges in the file: %r instead of %r" % (written[:5], expected[:5])]
+    if told["range_count"] != len(expected) or told["bytes"] != sum(length for _, length in expected) or not told["truncated"]:
+        wrong.append("told: %r" % {k: v for k, v in told.items() if k != "ranges"})
+    if [(r.get("offset", 0), r["length"]) for r in told["ranges"]] != expected[:64]:
+        wrong.append("the first ranges: %r" % told["ranges"][:5])
+    text = cluster.cli("checkpoint", "diff", str(checkpoints[1]), str(checkpoints[0]), as_json=False)
+    if "total: %d ranges" % len(expected) not in text:
+        wrong.append("the command says: %s" % text)
+    return wrong + left_over()
+
+
+def a_point_is_copied_into_a_second_vault():
+    wrong = []
+    for checkpoint in checkpoints:
+        use("copy", checkpoint, {"path": "second"})
+    again = use("copy", checkpoints[0], {"path": "second"})
+    points = [cluster.get("/v1/checkpoints/%d" % checkpoint)["members"][0]["point_id"] for checkpoint in checkpoints]
+    for point, copy in zip(points, copies):
+        target = os.path.join(cluster.base, "second-%d.raw" % point)
+        cluster.run_tool("farshore-node", "vault", "recover", "--vault", os.path.join(exports, "second"), "--point", str(point), "--disk",
+                         "disk0", "--target", target)
+        if not farlib.same_bytes(target, copy):
+            wrong.append("point %d is another one in the second vault" % point)
+    return wrong + (["copied again: %r" % again] if result(again)["bytes"] else [])
+
+
+def a_disk_is_recovered_at_once():
+    wrong = []
+    job_id = cluster.post("/v1/checkpoints/%d/hydrate" % checkpoints[1], {"path": "vm.raw"})["id"]
+    job = cluster.finish(job_id)
+    if job["state"] != "succeeded" or result(job)["writes"] != 0 or not farlib.same_bytes(os.path.join(exports, "vm.raw"), copies[1]):
+        wrong.append("hydrated: %r" % job)
+    if job["bytes_done"] != os.path.getsize(copies[1]) or job["tasks"][0]["root"] == "":
+        wrong.append("it was not proven: %r" % job["tasks"])
+    if os.path.exists(os.path.join(exports, "vm.raw.hydrating")):
+        wrong.append("it is said not to be whole")
+    return wrong + left_over()
+
+
+def the_machine_can_be_used_meanwhile():
+    """While somebody is connected the job goes on; what was written stays."""
+    job_id = cluster.post("/v1/checkpoints/%d/hydrate" % checkpoints[0], {"path": "used.raw", "duration_s": 60})["id"]
+    uri = served(job_id)
+    guest = connected(uri)
+    run("qemu-io", "-f", "raw", "-c", "write -P 9 131072 65536", "-c", "flush", "-c", "read -P 9 131072 65536", uri)
+    farlib.until(lambda: cluster.job(job_id)["bytes_done"] == os.path.getsize(copies[0]), 60, "all is written out")
+    wrong = [] if cluster.job(job_id)["state"] == "running" else ["the job ended while the disk was used"]
+    guest.kill()
+    guest.communicate()
+    job = cluster.finish(job_id)
+    with open(copies[0], "rb") as file:
+        expected = bytearray(file.read())
+    expected[131072:131072 + 65536] = bytes([9]) * 65536
+    with open(os.path.join(exports, "used.raw"), "rb") as file:
+        same = file.read() == expected
+    if job["state"] != "succeeded" or not same or result(job)["writes"] == 0:
+        wrong.append("the disk is %s; %r" % ("right" if same else "another one", job))
+    orders = [name for name in os.listdir(os.path.join(cluster.nodes["target"].dir, "uses")) if name.endswith(".order")]
+    return wrong + left_over() + ([] if len(orders) == 1 else ["orders of boots: %r" % orders])
+
+
+def a_killed_node_leaves_nothing_and_goes_on():
+    """Open, an export and a hydration run; the node is killed and starts again."""
+    wrong = []
+    opened = cluster.post("/v1/checkpoints/%d/open" % checkpoints[0])["id"]
+    served(opened)
+    hydrated = cluster.post("/v1/checkpoints/%d/hydrate" % checkpoints[0], {"path": "killed.raw", "duration_s": 60})["id"]
+    guest_uri = served(hydrated)
+    guest = connected(guest_uri)
+    run("qemu-io", "-f", "raw", "-c", "write -P 5 0 65536", "-c", "flush", guest_uri)
+    exported = cluster.post("/v1/checkpoints/%d/export" % checkpoints[1], {"path": "killed-export.qcow2", "format": "qcow2"})["id"]
+    node = cluster.nodes["target"]
+    before = farlib.until(lambda: (found := [pid for pid, _ in children(node.pid)]) and len(found) >= 3 and found, 30, "three uses run")
+    node.kill()
+    try:
+        farlib.until(lambda: not groups_alive(before), 10, "the children of the node are gone")
+    except farlib.Failure as failure:
+        raise farlib.Failure("%s: %r" % (failure, groups_alive(before))) from failure
+    guest.kill()
+    guest.communicate()
+    if os.path.exists(os.path.join(exports, "killed-export.qcow2")):
+        run("qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", copies[1], os.path.join(exports, "killed-export.qcow2"))
+    node.start()
+    job = cluster.finish(exported)
+    if job["state"] != "succeeded":
+        wrong.append("the export ended as %s: %s" % (job["state"], job["error_message"]))
+    run("qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", copies[1], os.path.join(exports, "killed-export.qcow2"))
+    target = os.path.join(cluster.base, "after-kill.raw")
+    def copied():
+        run("nbdcopy", served(opened), target)
+        return True
+    farlib.until(copied, 60, "the disk is open again")
+    if not farlib.same_bytes(target, copies[0]):
+        wrong.append("opened again it is another disk")
+    cluster.post("/v1/jobs/%d/cancel" % opened)
+    cluster.finish(opened)
+    job = cluster.finish(hydrated)
+    with open(copies[0], "rb") as file:
+        expected = bytearray(file.read())
+    expected[0:65536] = bytes([5]) * 65536
+    with open(os.path.join(exports, "killed.raw"), "rb") as file:
+        same = file.read() == expected
+    if job["state"] != "succeeded" or not same:
+        wrong.append("hydrated after a kill: %s, %s" % ("the same" if same else "another disk", job))
+    farlib.until(lambda: not left_over(), 30, "what was canceled is gone")
+    return wrong
+
+
+def what_is_canceled_leaves_no_file():
+    job_id = cluster.post("/v1/checkpoints/%d/export" % checkpoints[1], {"path": "canceled.qcow2", "format": "qcow2"})["id"]
+    cluster.post("/v1/jobs/%d/cancel" % job_id)
+    job = cluster.finish(job_id)
+    farlib.until(lambda: not left_over(), 30, "what was made is gone")
+    is_there = os.path.exists(os.path.join(exports, "canceled.qcow2"))
+    return [] if job["state"] == "canceled" and not is_there else ["%s, %r" % (job["state"], is_there)]
+
+
+def nobody_may_write_where_nothing_is_allowed():
+    node = cluster.nodes["target"]
+    node.stop()
+    node.configure({"export_dir": ""})
+    node.start()
+    return failed("export", checkpoints[0], {"path": "x.raw"}, "export_dir")
+
+
+TESTS = [a_disk_is_exported, what_may_not_be_written_is_not, a_disk_is_opened_and_closed, an_open_disk_can_be_written_and_closes_by_itself,
+         differences_are_told, a_point_is_copied_into_a_second_vault, a_disk_is_recovered_at_once, the_machine_can_be_used_meanwhile,
+         a_killed_node_leaves_nothing_and_goes_on, what_is_canceled_leaves_no_file, nobody_may_write_where_nothing_is_allowed]
+
+
+def main():
+    global cluster, image, exports
+    seed = farlib.seed_of_run()
+    with farlib.Cluster(nodes=False, servers=("protected",)) as cluster:
+        exports = os.path.join(os.path.realpath(cluster.base), "exports")
+        os.makedirs(exports)
+        cluster.add_node("source", "protected")
+        cluster.add_node("target", "recovery", settings={"export_dir": exports})
+        cluster.wait_nodes()
+        image = farlib.make_image(os.path.join(cluster.base, "disk.img"), 24 * MIB + 512, seed)
+        cluster.protect("vm", [image])
+        for number in range(2):
+            checkpoints.append(cluster.replicate()["checkpoint_id"])
+            copies.append(os.path.join(cluster.base, "kept-%d.img" % number))
+            run("cp", "--sparse=always", image, copies[number])
+            farlib.change_image(image, 200, seed + number)
+        tap.run_all(TESTS)
+
+
+main()
