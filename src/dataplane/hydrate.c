@@ -20,7 +20,7 @@
 
 #include <linux/magic.h>
 
-enum { LOCKS = 64, HEAD_BYTES = 64, ORDER_MAX = 65536, SAVE_BLOCKS = 4096, TELL_BLOCKS = 256, VERSION = 0 };
+enum { LOCKS = 64, HEAD_BYTES = 64, ORDER_MAX = 65536, SAVE_BLOCKS = 4096, SAVE_BYTES = 4096, TELL_BLOCKS = 256, VERSION = 0 };
 static const char bits_magic[8] = "FARHYDR0";
 static const char order_magic[8] = "FARBOOT0";
 
@@ -35,6 +35,7 @@ struct far_hydrate {
     uint64_t size;
     uint64_t blocks;
     _Atomic uint8_t *there; /* a bit for each block */
+    _Atomic bool *unsaved;  /* for each SAVE_BYTES of them: there are some that the file does not have */
     _Atomic uint64_t count; /* of set ones */
     _Atomic uint64_t damaged;
     _Atomic bool stops;
@@ -67,6 +68,7 @@ static void note_there(struct far_hydrate *hydrate, uint64_t block)
 {
     if (set_bit(hydrate->there, block)) {
         atomic_fetch_add(&hydrate->count, 1);
+        atomic_store(&hydrate->unsaved[block / 8 / SAVE_BYTES], true);
     }
 }
 
@@ -272,27 +274,75 @@ int far_hydrate_extent(struct far_hydrate *hydrate, uint64_t offset, bool *ret_z
 
 /* ---- durable ---- */
 
+static size_t bits_bytes(const struct far_hydrate *hydrate)
+{
+    return (size_t)(hydrate->blocks + 7) / 8;
+}
+
+static size_t save_pieces(const struct far_hydrate *hydrate)
+{
+    return (bits_bytes(hydrate) + SAVE_BYTES - 1) / SAVE_BYTES;
+}
+
+/* The pieces of the bits that changed since they were saved: their numbers, each with its bits behind it. What they say is in the
+ * target, though not yet durable. */
+static int take_unsaved(struct far_hydrate *hydrate, struct far_buf *pieces, struct far_error *err)
+{
+    int rc = 0;
+    for (size_t piece = 0; rc == 0 && piece < save_pieces(hydrate); piece++) {
+        uint8_t bits[SAVE_BYTES];
+        if (!atomic_exchange(&hydrate->unsaved[piece], false)) {
+            continue;
+        }
+        for (size_t i = 0, at = piece * SAVE_BYTES; i < SAVE_BYTES; i++) {
+            bits[i] = at + i < bits_bytes(hydrate) ? atomic_load(&hydrate->there[at + i]) : 0;
+        }
+        rc = far_buf_append(pieces, &piece, sizeof piece);
+        rc = rc == 0 ? far_buf_append(pieces, bits, sizeof bits) : rc;
+        if (rc != 0) {
+            atomic_store(&hydrate->unsaved[piece], true);
+            return far_fail(err, FAR_LIMIT, "no memory to flush '%s'", hydrate->target);
+        }
+    }
+    return 0;
+}
+
+static int save_pieces_of(struct far_hydrate *hydrate, const struct far_buf *pieces, struct far_error *err)
+{
+    int rc = 0;
+    for (size_t at = 0; rc == 0 && at < pieces->len; at += sizeof at + SAVE_BYTES) {
+        size_t piece;
+        memcpy(&piece, pieces->data + at, sizeof piece);
+        size_t rest = bits_bytes(hydrate) - piece * SAVE_BYTES, length = rest < SAVE_BYTES ? rest : SAVE_BYTES;
+        rc = far_file_pwrite(hydrate->bits_fd, pieces->data + at + sizeof piece, length, HEAD_BYTES + piece * SAVE_BYTES, hydrate->beside,
+                             err);
+    }
+    if (rc == 0 && pieces->len > 0 && fdatasync(hydrate->bits_fd) != 0) {
+        rc = far_fail_errno(err, FAR_IO, errno, "sync '%s'", hydrate->beside);
+    }
+    return rc;
+}
+
 int far_hydrate_flush(struct far_hydrate *hydrate, struct far_error *err)
 {
-    size_t length = (size_t)(hydrate->blocks + 7) / 8;
+    struct far_buf pieces;
     if (atomic_load(&hydrate->is_done)) {
         return fdatasync(hydrate->fd) == 0 ? 0 : far_fail_errno(err, FAR_IO, errno, "sync '%s'", hydrate->target);
     }
     pthread_mutex_lock(&hydrate->save_mutex);
-    uint8_t *bits = malloc(length);
-    int rc = bits != NULL ? 0 : far_fail(err, FAR_LIMIT, "no memory to flush '%s'", hydrate->target);
-    for (size_t i = 0; rc == 0 && i < length; i++) { /* of blocks that are in the file before it is synced */
-        bits[i] = atomic_load(&hydrate->there[i]);
-    }
+    far_buf_init(&pieces, save_pieces(hydrate) * (sizeof(size_t) + SAVE_BYTES));
+    int rc = take_unsaved(hydrate, &pieces, err);
     if (rc == 0 && fdatasync(hydrate->fd) != 0) {
         rc = far_fail_errno(err, FAR_IO, errno, "sync '%s'", hydrate->target);
     }
-    rc = rc == 0 ? far_file_pwrite(hydrate->bits_fd, bits, length, HEAD_BYTES, hydrate->beside, err) : rc;
-    if (rc == 0 && fdatasync(hydrate->bits_fd) != 0) {
-        rc = far_fail_errno(err, FAR_IO, errno, "sync '%s'", hydrate->beside);
+    rc = rc == 0 ? save_pieces_of(hydrate, &pieces, err) : rc;
+    for (size_t at = 0; rc != 0 && at < pieces.len; at += sizeof at + SAVE_BYTES) { /* the next flush tries again */
+        size_t piece;
+        memcpy(&piece, pieces.data + at, sizeof piece);
+        atomic_store(&hydrate->unsaved[piece], true);
     }
     pthread_mutex_unlock(&hydrate->save_mutex);
-    free(bits);
+    far_buf_done(&pieces);
     return rc;
 }
 
@@ -440,6 +490,9 @@ static int begin(struct far_hydrate *hydrate, bool is_new, struct far_error *err
     head_of(hydrate, head);
     rc = far_file_pwrite(hydrate->bits_fd, head, sizeof head, 0, hydrate->beside, err);
     rc = rc == 0 ? far_hydrate_flush(hydrate, err) : rc;
+    if (rc == 0 && fdatasync(hydrate->bits_fd) != 0) {
+        rc = far_fail_errno(err, FAR_IO, errno, "sync '%s'", hydrate->beside);
+    }
     return rc == 0 ? far_file_sync_dir(dir, err) : rc;
 }
 
@@ -469,10 +522,12 @@ static int make_parts(struct far_hydrate *hydrate, struct far_error *err)
 {
     size_t length = (size_t)(hydrate->blocks + 7) / 8;
     hydrate->there = calloc(1, length);
+    hydrate->unsaved = calloc(save_pieces(hydrate), sizeof *hydrate->unsaved);
     hydrate->was_asked = calloc(1, length);
     hydrate->asked = malloc(ORDER_MAX * sizeof *hydrate->asked);
     hydrate->earlier = malloc(ORDER_MAX * sizeof *hydrate->earlier);
-    bool good = hydrate->there != NULL && hydrate->was_asked != NULL && hydrate->asked != NULL && hydrate->earlier != NULL;
+    bool good = hydrate->there != NULL && hydrate->was_asked != NULL && hydrate->asked != NULL && hydrate->earlier != NULL &&
+                hydrate->unsaved != NULL;
     return good ? 0 : far_fail(err, FAR_LIMIT, "no memory to hydrate '%s'", hydrate->target);
 }
 
@@ -537,6 +592,7 @@ void far_hydrate_close(struct far_hydrate *hydrate)
     pthread_mutex_destroy(&hydrate->save_mutex);
     pthread_mutex_destroy(&hydrate->asked_mutex);
     free((void *)hydrate->there);
+    free((void *)hydrate->unsaved);
     free((void *)hydrate->was_asked);
     free(hydrate->asked);
     free(hydrate->earlier);
