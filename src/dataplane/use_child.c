@@ -32,6 +32,7 @@ struct running {
     pid_t pid;
     struct output outputs[2];
     char last_error[FAR_MESSAGE_MAX];
+    bool is_ours; /* last_error is what a command of ours said */
 };
 
 /* ---- its life ---- */
@@ -136,8 +137,9 @@ static void take_line(struct running *running, struct output *output)
     static const char ours[] = "farshore-node: ";
     const char *text = output->line;
     output->line[output->length] = '\0';
-    if (output->is_error && output->length > 0) {
-        text += strncmp(text, ours, sizeof ours - 1) == 0 ? sizeof ours - 1 : 0;
+    if (output->is_error && output->length > 0 && !running->is_ours) { /* behind ours there may be the usage */
+        running->is_ours = strncmp(text, ours, sizeof ours - 1) == 0;
+        text += running->is_ours ? sizeof ours - 1 : 0;
         snprintf(running->last_error, sizeof running->last_error, "%.400s", text);
     }
     if (running->child->line != NULL) {

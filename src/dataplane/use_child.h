@@ -21,7 +21,7 @@ struct far_use_child {
 };
 
 /* Until it ends, or is ended because goes_on says so: *ret_ended. FAR_IO: it cannot be started, or died of a signal; else the class that
- * its exit status says (error.h) with the last line of its standard error. */
+ * its exit status says (error.h) with what it said about it on standard error: the line of ours, else the last one. */
 int far_use_child_run(const struct far_use_child *child, bool *ret_ended, struct far_error *err);
 
 #endif

@@ -18,6 +18,7 @@ src_node_farshore_node_SOURCES = \
 	src/node/run.c \
 	src/node/store_check.c \
 	src/node/vault_bind.c \
+	src/node/vault_browse.c \
 	src/node/vault_carry.c \
 	src/node/vault_export.c \
 	src/node/vault_keep.c \

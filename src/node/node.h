@@ -23,14 +23,20 @@ struct far_nbd_order {
     uint64_t point;
     const char *disk;
     const char *recovery_key; /* file; NULL: none */
+    int *ret_status;          /* of the command, which is no error then; NULL: it is */
 };
 /* Runs a shell command while the disk is served, read-only; "$uri" in it is where. Every block is checked (SHA-256). FAR_IO: it failed. */
 int far_vault_nbd_run(const struct far_nbd_order *order, const char *command, struct far_error *err);
+/* vault_browse.c: what the inner command ended with, which has said why. */
+int far_vault_browse_cli(int argc, char **argv, int *ret_status, struct far_error *err);
+int far_vault_browse_served(const char *uri, struct far_error *err);
 /* vault_carry.c */
 int far_vault_copy_cli(int argc, char **argv, bool progress, struct far_error *err);
 int far_vault_heal_cli(int argc, char **argv, struct far_error *err);
 /* vault_export.c */
 int far_vault_diff_cli(int argc, char **argv, bool pages, bool json, struct far_error *err);
+/* Is there one on PATH? */
+bool far_node_has_program(const char *program);
 int far_vault_export_cli(int argc, char **argv, bool progress, struct far_error *err);
 /* The first count options of names were given; FAR_INVALID names the first that was not. */
 int far_vault_cli_need(const char *const *names, const char *const *values, size_t count, struct far_error *err);

@@ -10,6 +10,7 @@
  *   vault import|forget|reclaim|space …                 vault_keep.c
  *   vault copy|repair …                                 vault_carry.c
  *   vault diff|export …                                 vault_export.c
+ *   vault browse …                                      vault_browse.c
  *   vault scrub …                                       vault_scrub.c
  *   vault bind|attach|store …                           vault_bind.c
  *   vault signal --vault DIR [--point ID] [--features]  vault_signal.c
@@ -44,6 +45,8 @@ static void print_usage(FILE *out)
           "       farshore-node vault diff --vault DIR --point ID --with ID --disk NAME [--pages] [--json] [--recovery-key FILE]\n"
           "       farshore-node vault export --vault DIR --point ID --disk NAME --format raw|qcow2 --out FILE"
           " [--recovery-key FILE]\n"
+          "       farshore-node vault browse --vault DIR --point ID --disk NAME (--list PATH | --cat PATH | --get PATH --out FILE)"
+          " [--mount DEVICE] [--recovery-key FILE]\n"
           "       farshore-node vault forget --vault DIR --point ID\n"
           "       farshore-node vault reclaim --vault DIR [--secure] [--recovery-key FILE]\n"
           "       farshore-node vault space --vault DIR [--recovery-key FILE]\n"
@@ -446,6 +449,18 @@ static int carry(const char *command, int argc, char **argv)
     return rc == 1 ? -1 : rc == 0 ? 0 : rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
 }
 
+static int browse(int argc, char **argv)
+{
+    struct far_error err;
+    int status = 0;
+    take_flag(&argc, argv, "--offline");
+    if (argc == 3 && strcmp(argv[1], "--served") == 0) {
+        return far_vault_browse_served(argv[2], &err) == 0 ? 0 : far_node_failed(&err);
+    }
+    int rc = far_vault_browse_cli(argc, argv, &status, &err);
+    return rc == 0 ? status : rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
+}
+
 static int show_signal(int argc, char **argv)
 {
     struct far_error err;
@@ -491,6 +506,9 @@ int far_vault_cli(int argc, char **argv)
     }
     if (strcmp(command, "open") == 0) {
         return open_disk(argc - 1, argv + 1);
+    }
+    if (strcmp(command, "browse") == 0) {
+        return browse(argc - 1, argv + 1);
     }
     if (strcmp(command, "signal") == 0) {
         return show_signal(argc - 1, argv + 1);

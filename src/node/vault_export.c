@@ -149,7 +149,7 @@ static int export_raw(const char *const *values, uint64_t point, bool progress, 
     return far_vault_recover_offline(values[0], point, values[2], values[4], &options, NULL, err);
 }
 
-static bool is_installed(const char *program)
+bool far_node_has_program(const char *program)
 {
     char path[PATH_LENGTH_MAX + 300];
     const char *at = getenv("PATH");
@@ -181,7 +181,7 @@ static int export_qcow2(const char *const *values, uint64_t point, bool progress
     static const char command[] = "qemu-img convert $FARSHORE_EXPORT_HOW -f raw -O qcow2 \"$uri\" \"$FARSHORE_EXPORT\" && "
                                   "qemu-img compare -q -f raw -F qcow2 \"$uri\" \"$FARSHORE_EXPORT\"";
     char part[PATH_LENGTH_MAX + 8];
-    if (!is_installed("qemu-img")) {
+    if (!far_node_has_program("qemu-img")) {
         return far_fail(err, FAR_NOT_FOUND, "qcow2 is written by qemu-img, which is not installed (Debian: apt-get install qemu-utils)");
     }
     if (strlen(values[4]) > PATH_LENGTH_MAX) {

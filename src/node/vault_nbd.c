@@ -175,7 +175,7 @@ static void run_nbdkit(const char *const *values, bool writable, bool progress)
     become_nbdkit(&arguments);
 }
 
-static int wait_for(pid_t child, struct far_error *err)
+static int wait_for(pid_t child, int *ret_status, struct far_error *err)
 {
     int status = 0;
     while (waitpid(child, &status, 0) < 0) {
@@ -185,6 +185,10 @@ static int wait_for(pid_t child, struct far_error *err)
     }
     if (WIFEXITED(status) && WEXITSTATUS(status) == 127) {
         return far_fail(err, FAR_NOT_FOUND, "nbdkit or the command cannot be started (Debian: apt-get install nbdkit)");
+    }
+    if (ret_status != NULL && WIFEXITED(status)) {
+        *ret_status = WEXITSTATUS(status);
+        return 0;
     }
     return WIFEXITED(status) && WEXITSTATUS(status) == 0
                ? 0
@@ -235,7 +239,7 @@ int far_vault_nbd_run(const struct far_nbd_order *order, const char *command, st
         become_nbdkit(&arguments);
         _exit(127);
     }
-    rc = child > 0 ? wait_for(child, err) : far_fail_errno(err, FAR_IO, errno, "start nbdkit");
+    rc = child > 0 ? wait_for(child, order->ret_status, err) : far_fail_errno(err, FAR_IO, errno, "start nbdkit");
     unlink(socket_path);
     rmdir(folder);
     return rc;
