@@ -236,10 +236,18 @@ static int begin(struct far_vault *vault, const struct far_objects_options *opti
     if (rc == FAR_NOT_FOUND && vault->read_only) {
         rc = far_remote_reader_say(vault, err);
         rc = rc == 0 ? check_removed(vault, err) : rc;
-    } else if (rc == FAR_NOT_FOUND) {
-        rc = far_fail(err, FAR_CONFLICT, "vault '%s' was attached to read its points: another folder writes to it", vault->dir);
     }
     return rc == 0 ? far_vault_each_number(vault->packs.dir, ".up", note_up, vault, err) : rc;
+}
+
+int far_remote_may_write(const char *dir, struct far_error *err)
+{
+    char store[FAR_DIR_MAX + 16], holder[FAR_DIR_MAX + 16];
+    snprintf(store, sizeof store, "%s/store", dir);
+    snprintf(holder, sizeof holder, "%s/holder", dir);
+    return access(store, F_OK) != 0 || access(holder, F_OK) == 0 || errno != ENOENT
+               ? 0
+               : far_fail(err, FAR_CONFLICT, "vault '%s' was attached to read its points: another folder writes to it", dir);
 }
 
 int far_remote_open(struct far_vault *vault, struct far_error *err)

@@ -31,6 +31,8 @@ struct far_vault;
 /* At open, before the index: reads `store` and which packs are up. No file `store`: vault->remote stays NULL. FAR_CONFLICT: the
  * vault is to be written and is not this folder's. */
 int far_remote_open(struct far_vault *vault, struct far_error *err);
+/* FAR_CONFLICT: the folder was attached to read its points only. */
+int far_remote_may_write(const char *dir, struct far_error *err);
 /* The thread that carries packs begins; only for who writes. */
 int far_remote_start(struct far_vault *vault, struct far_error *err);
 /* It ends; what is not up yet waits for the next open. */

@@ -273,6 +273,10 @@ static int go_round(struct far_vault *vault, struct far_error *err)
     rc = rc == 0 ? push_all_changed(vault, err) : rc;
     rc = rc == 0 ? far_vault_each_number(vault->packs.dir, ".pack", carry_pack, &round, err) : rc;
     rc = rc == 0 ? push_points(vault, err) : rc;
+    if (rc == 0 && !vault->remote->points_settled) {
+        rc = far_remote_settle_points(vault, err);
+        vault->remote->points_settled = rc == 0;
+    }
     let_go(vault, last);
     return rc;
 }

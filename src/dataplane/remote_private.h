@@ -66,6 +66,7 @@ struct far_remote {
     uint64_t rounds_begun, rounds_done; /* a round carries everything that was complete when it began */
     int round_rc;                       /* of the last one */
     struct far_error round_error;
+    bool points_settled; /* far_remote_settle_points() was done; the carrier's own */
     bool locks_refused;
     bool is_fenced; /* somebody took the vault over */
 
@@ -105,6 +106,9 @@ int far_remote_holder_save(const char *dir, const struct far_remote_holder *hold
 int far_remote_reader_say(struct far_vault *vault, struct far_error *err);
 int far_remote_reader_start(struct far_vault *vault, struct far_error *err);
 void far_remote_reader_leave(struct far_remote *remote);
+
+/* remote_points.c: the store has the points of the folder and no others. Called by the carrier, when all packs are there. */
+int far_remote_settle_points(struct far_vault *vault, struct far_error *err);
 
 /* remote_pack.c: the index of a complete pack, made from its file. */
 int far_remote_index_make(struct far_vault *vault, uint32_t number, int fd, uint64_t size, struct far_buf *ret_bytes,

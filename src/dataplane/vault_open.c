@@ -340,6 +340,7 @@ static int open_files(struct far_vault *vault, const struct far_vault_options *o
         }
     }
     rc = rc == 0 ? read_former(vault, err) : rc;
+    rc = rc == 0 && !vault->read_only ? far_remote_may_write(vault->dir, err) : rc;
     return rc == 0 && !vault->read_only ? read_key(vault, err) : rc;
 }
 

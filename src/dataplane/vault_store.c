@@ -168,12 +168,15 @@ static int check_folder(const struct attaching *attaching, struct far_error *err
     if (folder == NULL) {
         return errno == ENOENT ? 0 : far_fail_errno(err, FAR_IO, errno, "open folder '%s'", attaching->dir);
     }
+    char begun[64];
     size_t names = 0;
+    int len = snprintf(begun, sizeof begun, "attached-%s", attaching->result->uuid);
     for (const struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
-        names += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+        bool is_own = strncmp(entry->d_name, begun, (size_t)len) == 0; /* also one that was being made */
+        names += !is_own && strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
     }
     closedir(folder);
-    snprintf(path, sizeof path, "%s/attached-%s", attaching->dir, attaching->result->uuid);
+    snprintf(path, sizeof path, "%s/%s", attaching->dir, begun);
     if (names == 0 || access(path, F_OK) == 0) {
         return 0;
     }
@@ -182,15 +185,16 @@ static int check_folder(const struct attaching *attaching, struct far_error *err
 
 static int make_folders(const struct attaching *attaching, struct far_error *err)
 {
-    static const char *const folders[] = {"", "/packs", "/replicas", "/points", "/domains"};
+    static const char *const folders[] = {"/packs", "/replicas", "/points", "/domains"};
     char path[FAR_DIR_MAX + 64];
-    int rc = 0;
+    int rc = far_file_make_dir(attaching->dir, err);
+    snprintf(path, sizeof path, "%s/attached-%s", attaching->dir, attaching->result->uuid); /* first: what is made here may be made again */
+    rc = rc == 0 ? far_file_replace(path, "", 0, 0600, err) : rc;
     for (size_t i = 0; rc == 0 && i < sizeof folders / sizeof folders[0]; i++) {
         snprintf(path, sizeof path, "%s%s", attaching->dir, folders[i]);
         rc = far_file_make_dir(path, err);
     }
-    snprintf(path, sizeof path, "%s/attached-%s", attaching->dir, attaching->result->uuid);
-    return rc == 0 ? far_file_replace(path, "", 0, 0600, err) : rc;
+    return rc;
 }
 
 /* From here on whoever owned it is refused. */

@@ -29,6 +29,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_nbd.py \
 	tests/integration/test_safe_mode.py \
 	tests/integration/test_demo.py \
+	tests/integration/test_remote_vault.py \
 	tests/integration/test_objects.py \
 	tests/integration/test_objects.py:tls \
 	tests/integration/test_object_faults.py \
@@ -74,3 +75,4 @@ EXTRA_DIST += tests/integration/test_nbd.py tests/integration/test_scrub.py test
 EXTRA_DIST += tests/integration/test_signal.py tests/integration/test_signal_roc.py tests/bench/signal_features.csv.gz \
 	tests/bench/bench_signal.py tests/bench/signal_kit.py tests/bench/signal_corpus.py tests/bench/signal_roc.py
 EXTRA_DIST += tests/integration/test_objects.py tests/integration/test_object_faults.py
+EXTRA_DIST += tests/integration/test_remote_vault.py

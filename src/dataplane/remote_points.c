@@ -1,0 +1,62 @@
+/* Once after an open: the points that the store has are those of the folder; see remote.h. A program that died between the two left
+ * one more here, which it had not announced, or one more there, which was forgotten. */
+#include "dataplane/remote_private.h"
+
+#include "base/key_set.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+struct settling {
+    struct far_vault *vault;
+    struct far_key_set there; /* keys of manifests and locks that the store has */
+};
+
+static int note_key(void *arg, const char *key, const struct far_object *object, struct far_error *err)
+{
+    struct settling *settling = arg;
+    char path[FAR_DIR_MAX + FAR_OBJECT_KEY_MAX + 2];
+    size_t len = strlen(key);
+    bool is_manifest = len > 9 && strcmp(key + len - 9, ".manifest") == 0;
+    (void)object;
+    if (far_key_set_add(&settling->there, far_slice_str(key)) < 0) {
+        return far_fail(err, FAR_LIMIT, "no memory for the points of a store");
+    }
+    snprintf(path, sizeof path, "%s/%s", settling->vault->dir, key);
+    return is_manifest && access(path, F_OK) != 0 && errno == ENOENT ? far_remote_push(settling->vault, key, err) : 0;
+}
+
+static int push_missing(struct settling *settling, uint64_t number, const char *suffix, struct far_error *err)
+{
+    char name[FAR_REMOTE_NAME_MAX];
+    snprintf(name, sizeof name, "points/%" PRIu64 "%s", number, suffix);
+    int was_new = far_key_set_add(&settling->there, far_slice_str(name));
+    if (was_new < 0) {
+        return far_fail(err, FAR_LIMIT, "no memory for the points of a store");
+    }
+    return was_new == 1 ? far_remote_push(settling->vault, name, err) : 0;
+}
+
+static int push_lock(void *arg, uint64_t number, struct far_error *err)
+{
+    return push_missing(arg, number, ".lock", err);
+}
+
+static int push_manifest(void *arg, uint64_t number, struct far_error *err)
+{
+    return push_missing(arg, number, ".manifest", err);
+}
+
+int far_remote_settle_points(struct far_vault *vault, struct far_error *err)
+{
+    char points[FAR_DIR_MAX + 16];
+    struct settling settling = {.vault = vault};
+    snprintf(points, sizeof points, "%s/points", vault->dir);
+    int rc = far_objects_list(vault->remote->objects, "points/", note_key, &settling, err);
+    rc = rc == 0 ? far_vault_each_number(points, ".lock", push_lock, &settling, err) : rc;
+    rc = rc == 0 ? far_vault_each_number(points, ".manifest", push_manifest, &settling, err) : rc;
+    far_key_set_done(&settling.there);
+    return rc;
+}
