@@ -478,7 +478,7 @@ static int add_socket(struct usage *usage, const char *stem, struct far_error *e
     }
     unlink(usage->socket); /* of an attempt that ended with its process */
     add_option(usage, "--socket", usage->socket);
-    snprintf(usage->uri, sizeof usage->uri, "nbd+unix:///?socket=%s", usage->socket);
+    snprintf(usage->uri, sizeof usage->uri, "nbd+unix:///?socket=%.*s", SOCKET_PATH_MAX, usage->socket);
     return 0;
 }
 
