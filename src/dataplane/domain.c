@@ -40,11 +40,13 @@ static int open_with_keys(struct far_vault *vault, const char *text, struct far_
 {
     struct far_domain_keys keys = {.generation = 0};
     const struct far_domain *domain;
-    char uuid[33], secret[65], key[65];
-    int fields = sscanf(text, "%32s %64s %64s %" SCNu32 " %63s", uuid, secret, key, &keys.generation, keys.name);
-    bool good = fields == 5 && far_hex_decode(uuid, strlen(uuid), keys.uuid, 16) &&
+    char uuid[33], secret[65], key[65], recovery[65];
+    int fields = sscanf(text, "%32s %64s %64s %" SCNu32 " %64s %63s", uuid, secret, key, &keys.generation, recovery, keys.name);
+    keys.has_recovery_key = fields == 6 && strcmp(recovery, "-") != 0;
+    bool good = fields == 6 && far_hex_decode(uuid, strlen(uuid), keys.uuid, 16) &&
                 far_hex_decode(secret, strlen(secret), keys.secret, 32) &&
-                far_hex_decode(key, strlen(key), keys.key, 32) && keys.generation > 0;
+                far_hex_decode(key, strlen(key), keys.key, 32) && keys.generation > 0 &&
+                (!keys.has_recovery_key || far_hex_decode(recovery, strlen(recovery), keys.recovery_public, 32));
     int rc = good ? far_vault_domain_open(vault, &keys, &domain, err)
                   : far_fail(err, FAR_INVALID, "the keys of a domain are not well formed");
     explicit_bzero(&keys, sizeof keys);

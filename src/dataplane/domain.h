@@ -48,7 +48,8 @@ int far_vault_domain_open(struct far_vault *vault, const struct far_domain_keys 
 /* Unlocks every domain of the vault that is sealed to this recovery key. FAR_DENIED: there are some, and it opens none. */
 int far_vault_domains_recover(struct far_vault *vault, const uint8_t recovery_private[32], struct far_error *err);
 /* The same with the recovery key in a file, as it was printed at init; NULL: nothing is unlocked. Or the file has the keys of one domain in
- * a line, as a node hands them to its own children in memory: this word, UUID, secret and key (hexadecimal), generation, name. */
+ * a line, as a node hands them to its own children in memory: this word, UUID, secret and key (hexadecimal), generation, the
+ * cluster's public recovery key or "-", name. */
 #define FAR_DOMAIN_KEYS_LINE "farshore-domain-keys "
 int far_vault_unlock_from(struct far_vault *vault, const char *recovery_key_file, struct far_error *err);
 /* When the keys that orders bring are older than the vault's (the cluster was restored from a backup): the next order opens every domain

@@ -128,7 +128,7 @@ static int write_keys(struct usage *usage, struct far_error *err)
 {
     const struct far_domain_keys *keys = &usage->attempt->order.domain;
     const struct far_domain *domain;
-    char uuid[33], secret[65], key[65], line[512];
+    char uuid[33], secret[65], key[65], recovery[65] = "-", line[512];
     if (!usage->attempt->order.has_domain) {
         return 0;
     }
@@ -140,8 +140,11 @@ static int write_keys(struct usage *usage, struct far_error *err)
     far_hex_encode(keys->uuid, 16, uuid);
     far_hex_encode(keys->secret, 32, secret);
     far_hex_encode(keys->key, 32, key);
-    int len = snprintf(line, sizeof line, "%s%s %s %s %" PRIu32 " %s\n", FAR_DOMAIN_KEYS_LINE, uuid, secret, key, keys->generation,
-                       keys->name);
+    if (keys->has_recovery_key) {
+        far_hex_encode(keys->recovery_public, 32, recovery);
+    }
+    int len = snprintf(line, sizeof line, "%s%s %s %s %" PRIu32 " %s %s\n", FAR_DOMAIN_KEYS_LINE, uuid, secret, key, keys->generation,
+                       recovery, keys->name);
     rc = far_file_pwrite(usage->keys_fd, line, (size_t)len, 0, "the keys of a domain", err);
     explicit_bzero(line, sizeof line);
     explicit_bzero(secret, sizeof secret);

@@ -193,9 +193,9 @@ class Server(Process):
 
 
 class Node(Process):
-    def __init__(self, cluster, name, site, data):
+    def __init__(self, cluster, name, site, data, host="127.0.0.1"):
         self.dir, self.site = os.path.join(cluster.base, "node-" + name), site
-        self.data = "127.0.0.1:%d" % data
+        self.data = "%s:%d" % (host, data)
         super().__init__(name, [program("farshore-node"), "run", "--dir", self.dir],
                          os.path.join(cluster.base, "logs", "node-%s.log" % name))
 
@@ -342,9 +342,9 @@ class Cluster:
         for name in SITES:
             self.post("/v1/sites", {"name": name, "role": name})
 
-    def add_node(self, name, site, start=True, listens=True, settings=None):
+    def add_node(self, name, site, start=True, listens=True, settings=None, host="127.0.0.1"):
         """settings: lines of its config that differ, as {"checkpoint_bytes": 1 << 20}."""
-        node = Node(self, name, site, free_ports(1)[0])
+        node = Node(self, name, site, free_ports(1)[0], host)
         self.nodes[name] = node
         self.run_tool("farshore-node", "join", "--dir", node.dir, "--token", self.join_token(name, "join_node", site),
                       "--name", name, *(["--data", node.data] if listens else []))

@@ -266,6 +266,80 @@ def the_machine_can_be_used_meanwhile():
     return wrong + left_over() + ([] if len(orders) == 1 else ["orders of boots: %r" % orders])
 
 
+def elsewhere_only_with_certificates():
+    """127.0.0.2 stands for an address that the node's config allows: nothing is read there without a certificate of the cluster."""
+    port = farlib.free_ports(1)[0]
+    job_id = cluster.post("/v1/checkpoints/%d/open" % checkpoints[0], {"listen": "127.0.0.2:%d" % port})["id"]
+    uri, wrong = served(job_id), []
+    if uri != "nbds://127.0.0.2:%d" % port:
+        wrong.append("uri: %s" % uri)
+    plain = subprocess.run(["nbdinfo", "--size", uri.replace("nbds", "nbd")], capture_output=True, text=True, check=False)
+    folder, source = os.path.join(cluster.base, "tls"), cluster.nodes["source"].dir
+    strange = os.path.join(cluster.base, "tls-strange")
+    for place in (folder, strange):
+        os.makedirs(place)
+        run("cp", os.path.join(source, "ca.crt"), os.path.join(place, "ca-cert.pem"))
+    stranger = subprocess.run(["nbdinfo", "--size", "%s/?tls-certificates=%s" % (uri, strange)], capture_output=True,
+                              text=True, check=False)
+    run("cp", os.path.join(source, "node.crt"), os.path.join(folder, "client-cert.pem"))
+    run("cp", os.path.join(source, "node.key"), os.path.join(folder, "client-key.pem"))
+    member = subprocess.run(["nbdinfo", "--size", "%s/?tls-certificates=%s" % (uri, folder)], capture_output=True,
+                            text=True, check=False)
+    if plain.returncode == 0 or stranger.returncode == 0:
+        wrong.append("read without a certificate: %r %r" % (plain.stdout, stranger.stdout))
+    if member.returncode != 0 or int(member.stdout) != os.path.getsize(copies[0]):
+        wrong.append("not read with one: %s" % member.stderr)
+    cluster.post("/v1/jobs/%d/cancel" % job_id)
+    cluster.finish(job_id)
+    farlib.until(lambda: not left_over(), 30, "it is closed")
+    return wrong
+
+
+def what_is_encrypted_is_used_as_well():
+    cluster.post("/v1/domains", {"name": "secret"})
+    disk = farlib.make_image(os.path.join(cluster.base, "keyed.img"), 3 * MIB + 512, len(copies))
+    cluster.post("/v1/workloads", {"name": "keyed", "site": "protected", "adapter": "file", "disks": [{"name": "disk0", "locator": disk}]})
+    cluster.post("/v1/plans", {"name": "keyed", "source_site": "protected", "target_site": "recovery", "workloads": ["keyed"], "domain": "secret"})
+    cluster.post("/v1/plans/keyed/start")
+    first = cluster.finish(cluster.start_cycle("keyed"))["checkpoint_id"]
+    before, wrong = os.path.join(cluster.base, "keyed-before.img"), []
+    run("cp", disk, before)
+    changed = farlib.change_image(disk, 3, 1)
+    cluster.post("/v1/domains/secret/rotate", {"generation": 2})
+    second = cluster.finish(cluster.start_cycle("keyed"))["checkpoint_id"]
+    use("export", first, {"path": "keyed.raw"})
+    use("export", second, {"path": "keyed.qcow2", "format": "qcow2"})
+    run("qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", disk, os.path.join(exports, "keyed.qcow2"))
+    told = result(use("diff", first, {"other_checkpoint_id": second}))
+    use("hydrate", second, {"path": "keyed-vm.raw"})
+    use("copy", first, {"path": "second"})
+    if not farlib.same_bytes(os.path.join(exports, "keyed.raw"), before) or not farlib.same_bytes(os.path.join(exports, "keyed-vm.raw"), disk):
+        wrong.append("what was made of an encrypted point is another disk")
+    if told["bytes"] > len(changed) * BLOCK or told["bytes"] == 0:
+        wrong.append("told: %r" % told)
+    job_id = cluster.post("/v1/checkpoints/%d/open" % second)["id"]
+    target = os.path.join(cluster.base, "keyed-copied.raw")
+    run("nbdcopy", served(job_id), target)
+    lines = []
+    for pid, _ in children(node_pid()):
+        with open("/proc/%d/cmdline" % pid, "rb") as file:
+            lines.append(file.read().decode(errors="replace"))
+    if not farlib.same_bytes(target, disk) or not any("/proc/self/fd/" in line for line in lines):
+        wrong.append("opened: %r" % lines)
+    cluster.post("/v1/jobs/%d/cancel" % job_id)
+    cluster.finish(job_id)
+    farlib.until(lambda: not left_over(), 30, "it is closed")
+    key = os.path.join(cluster.base, "recovery-key")
+    with open(key, "w", encoding="ascii") as file:
+        file.write(cluster.recovery_key)
+    point = cluster.get("/v1/checkpoints/%d" % first)["members"][0]["point_id"]
+    cluster.run_tool("farshore-node", "vault", "recover", "--vault", os.path.join(exports, "second"), "--point", str(point), "--disk", "disk0",
+                     "--target", os.path.join(cluster.base, "keyed-second.raw"), "--recovery-key", key)
+    if not farlib.same_bytes(os.path.join(cluster.base, "keyed-second.raw"), before):
+        wrong.append("the second vault holds another disk")
+    return wrong
+
+
 def a_killed_node_leaves_nothing_and_goes_on():
     """Open, an export and a hydration run; the node is killed and starts again."""
     wrong = []
@@ -332,6 +406,7 @@ def nobody_may_write_where_nothing_is_allowed():
 
 TESTS = [a_disk_is_exported, what_may_not_be_written_is_not, a_disk_is_opened_and_closed, an_open_disk_can_be_written_and_closes_by_itself,
          differences_are_told, a_point_is_copied_into_a_second_vault, a_disk_is_recovered_at_once, the_machine_can_be_used_meanwhile,
+         elsewhere_only_with_certificates, what_is_encrypted_is_used_as_well,
          a_killed_node_leaves_nothing_and_goes_on, what_is_canceled_leaves_no_file, nobody_may_write_where_nothing_is_allowed]
 
 
@@ -342,7 +417,7 @@ def main():
         exports = os.path.join(os.path.realpath(cluster.base), "exports")
         os.makedirs(exports)
         cluster.add_node("source", "protected")
-        cluster.add_node("target", "recovery", settings={"export_dir": exports})
+        cluster.add_node("target", "recovery", settings={"export_dir": exports, "nbd_address": "127.0.0.2"}, host="127.0.0.2")
         cluster.wait_nodes()
         image = farlib.make_image(os.path.join(cluster.base, "disk.img"), 24 * MIB + 512, seed)
         cluster.protect("vm", [image])
