@@ -133,6 +133,15 @@ struct far_engine_use {
     const char *backing;
 };
 
+/* A place in a vault that a scrub found damaged. */
+enum { FAR_ENGINE_DAMAGES_MAX = 16 };
+struct far_engine_damage {
+    uint64_t point_id;
+    char disk[64];
+    uint64_t first_block;
+    uint64_t block_count;
+};
+
 /* struct far_sub_order in plain C. Strings and lists are borrowed for far_engine_start; a NULL string is an empty
  * one. */
 struct far_engine_order {
@@ -197,6 +206,10 @@ struct far_engine_order {
     uint64_t adopt_after;            /* adopt: points behind this one of the vault */
     const char *const *adopt_plans;  /* adopt: of these alone */
     size_t adopt_plan_count;
+    /* send, receive: these blocks of the disk are offered whether they changed or not, and the target looks at its own copy first; seal: is
+     * looked at whether they are good now, those of all disks */
+    struct far_engine_damage damages[FAR_ENGINE_DAMAGES_MAX];
+    size_t damage_count;
     bool proven;     /* release: the view became a point, its place in the lineage of changes is kept */
     struct far_engine_use use; /* use */
 };
@@ -341,6 +354,8 @@ struct far_engine_report {
     size_t missed_count;
     struct far_engine_signal signals[FAR_ENGINE_DISKS_MAX]; /* done, of a seal or rescore */
     size_t signal_count;
+    struct far_engine_damage damages[FAR_ENGINE_DAMAGES_MAX]; /* done, of a seal: those of the order, the first ones healed */
+    size_t damage_count, healed_count;
 
     struct far_engine_vault *vault; /* reclaim, measure, scrub: done; borrowed for the callback */
     struct far_engine_used *used;   /* use: running too; the same */

@@ -44,6 +44,23 @@ static int get_offered(struct far_receive *receive, const struct far_transfer_of
     return rc;
 }
 
+/* What was found damaged once is read before the vault says that it has it: it may be so still, though nobody read it since the node
+ * began. */
+static void look_at_damaged(struct far_receive *receive, const struct far_transfer_offer *offer, const struct far_hash256 *ids)
+{
+    const struct far_engine_order *order = &receive->attempt->order;
+    uint8_t *block = order->damage_count > 0 ? malloc(FAR_BLOCK_BYTES) : NULL;
+    for (size_t d = 0; block != NULL && d < order->damage_count; d++) {
+        const struct far_engine_damage *damage = &order->damages[d];
+        for (size_t i = 0; i < offer->block_count; i++) {
+            if (offer->blocks[i] >= damage->first_block && offer->blocks[i] - damage->first_block < damage->block_count) {
+                (void)far_vault_get(receive->vault, receive->domain, &ids[i], true, block, NULL); /* notes it */
+            }
+        }
+    }
+    free(block);
+}
+
 /* Settle what needs no data; the bits that are left are wanted. */
 static int answer_blocks(struct far_receive *receive, const struct far_transfer_offer *offer, struct receive_group *group,
                          struct far_error *err)
@@ -55,6 +72,7 @@ static int answer_blocks(struct far_receive *receive, const struct far_transfer_
     group->count = offer->block_count;
     memcpy(group->blocks, offer->blocks, sizeof group->blocks);
     memcpy(group->ids, offer->ids, sizeof group->ids);
+    look_at_damaged(receive, offer, group->ids);
     int rc = far_vault_has(receive->vault, receive->domain, group->ids, offer->block_count, has, err);
     rc = rc == 0 ? get_offered(receive, offer, group->before, err) : rc;
     for (size_t i = 0; rc == 0 && i < offer->block_count; i++) {

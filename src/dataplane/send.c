@@ -258,6 +258,9 @@ static void session_init(struct far_send *send, const struct far_transfer_welcom
     bool all = order->full; /* with a list it is an audit of everything: what the list left out is told */
     send_plan_init(&send->plan, send->size_bytes, from, list ? fetch_changes : NULL, send,
                    all ? 0 : order->audit_first_block, !list ? 0 : all ? send->blocks : order->audit_blocks);
+    for (size_t i = 0; list && i < order->damage_count; i++) {
+        send_plan_add(&send->plan, order->damages[i].first_block, order->damages[i].block_count);
+    }
     send->next_block = send->marked_block = from;
     send->marked_ms = far_clock_monotonic_ms();
     send->planned = false;

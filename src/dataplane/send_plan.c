@@ -27,6 +27,16 @@ void send_plan_init(struct send_plan *plan, uint64_t size_bytes, uint64_t from_b
             plan->audit[1] = (struct send_plan_range){.first = first, .end = blocks};
         }
     }
+    plan->audit_count = 2;
+}
+
+void send_plan_add(struct send_plan *plan, uint64_t first_block, uint64_t block_count)
+{
+    if (plan->audit_count < sizeof plan->audit / sizeof plan->audit[0] && first_block < plan->blocks) {
+        uint64_t rest = plan->blocks - first_block;
+        plan->audit[plan->audit_count++] =
+            (struct send_plan_range){.first = first_block, .end = first_block + (block_count < rest ? block_count : rest)};
+    }
 }
 
 /* The next blocks that the list names, from plan->at on; first == end: none. */
@@ -81,13 +91,15 @@ static int next_listed(struct send_plan *plan, struct send_plan_range *ret, stru
 
 static struct send_plan_range next_audited(const struct send_plan *plan)
 {
-    for (size_t i = 0; i < 2; i++) {
+    struct send_plan_range next = {.first = plan->blocks, .end = plan->blocks};
+    for (size_t i = 0; i < plan->audit_count; i++) {
         const struct send_plan_range *range = &plan->audit[i];
-        if (range->end > plan->at && range->end > range->first) {
-            return (struct send_plan_range){.first = range->first > plan->at ? range->first : plan->at, .end = range->end};
+        uint64_t first = range->first > plan->at ? range->first : plan->at;
+        if (range->end > first && first < next.first) {
+            next = (struct send_plan_range){.first = first, .end = range->end};
         }
     }
-    return (struct send_plan_range){.first = plan->blocks, .end = plan->blocks};
+    return next;
 }
 
 int send_plan_peek(struct send_plan *plan, uint64_t max, struct send_plan_run *ret_run, struct far_error *err)

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { FAR_SEND_PLAN_EXTENTS = 256 };
+enum { FAR_SEND_PLAN_EXTENTS = 256, FAR_SEND_PLAN_REPAIRS = 16 };
 
 struct send_plan_range {
     uint64_t first, end; /* blocks */
@@ -30,7 +30,8 @@ struct send_plan {
     struct far_adapter_extent extents[FAR_SEND_PLAN_EXTENTS];
     size_t extent_count, extent_at;
     uint64_t next_offset;            /* where the next batch begins */
-    struct send_plan_range audit[2]; /* ascending */
+    struct send_plan_range audit[2 + FAR_SEND_PLAN_REPAIRS];
+    size_t audit_count;
 };
 
 struct send_plan_run {
@@ -44,6 +45,8 @@ void send_plan_init(struct send_plan *plan, uint64_t size_bytes, uint64_t from_b
                     int (*fetch)(void *arg, uint64_t offset, struct far_adapter_extent *ret_extents, size_t max,
                                  size_t *ret_count, uint64_t *ret_next, struct far_error *err),
                     void *fetch_arg, uint64_t audit_first, uint64_t audit_count);
+/* These are looked at, too; before the first peek. Beyond FAR_SEND_PLAN_REPAIRS there is no room. */
+void send_plan_add(struct send_plan *plan, uint64_t first_block, uint64_t block_count);
 /* What comes next, at most max blocks of it, without taking it; block_count 0: nothing is left. */
 int send_plan_peek(struct send_plan *plan, uint64_t max, struct send_plan_run *ret_run, struct far_error *err);
 /* The run, or its beginning, was handed out. */

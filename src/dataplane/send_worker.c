@@ -89,6 +89,18 @@ static void hash_chunk(struct send_worker *worker, struct send_chunk *chunk, str
 }
 
 /* Keep the leaves, and drop what the target is known to have. */
+/* The target's copy is damaged: it is offered also if it did not change. */
+static bool is_to_heal(const struct far_send *send, uint64_t block)
+{
+    const struct far_engine_order *order = &send->attempt->order;
+    bool found = false;
+    for (size_t i = 0; i < order->damage_count && !found; i++) {
+        const struct far_engine_damage *damage = &order->damages[i];
+        found = block >= damage->first_block && block - damage->first_block < damage->block_count;
+    }
+    return found;
+}
+
 static void compare_chunk(struct far_send *send, struct send_chunk *chunk)
 {
     uint64_t changed = 0, audited = 0;
@@ -101,7 +113,7 @@ static void compare_chunk(struct far_send *send, struct send_chunk *chunk)
             send_missed_note(&send->missed, chunk->blocks[i]);
             far_source_map_missed(send->map, chunk->blocks[i]);
         }
-        if (!differs && send->skip_equal) {
+        if (!differs && send->skip_equal && !is_to_heal(send, chunk->blocks[i])) {
             chunk->candidates &= (uint16_t)~(1u << i);
             chunk->zeroes &= (uint16_t)~(1u << i);
         }
@@ -381,11 +393,11 @@ static int take_chunks(struct far_send *send, struct send_chunk *chunks, size_t 
 }
 
 /* Pages before it in which nothing differs from the base are not needed any more: what is offered differs, so its page does, and
- * stays; but for blocks that are offered because the target lost the base. The mutex is held. */
+ * stays; but for blocks that are offered because the target lost the base, or some of what it stored. The mutex is held. */
 static uint64_t work_behind(const struct far_send *send)
 {
     uint64_t block = send->next_block;
-    if (!send->skip_equal && send->attempt->order.has_base_root) {
+    if ((!send->skip_equal || send->attempt->order.damage_count > 0) && send->attempt->order.has_base_root) {
         return send_low_block(send);
     }
     for (size_t i = 0; i < send->engine->config.worker_count; i++) {

@@ -141,6 +141,34 @@ static int judge(struct far_attempt *attempt, uint64_t ms_max, struct far_engine
     return rc;
 }
 
+/* Every block of the place, SHA-256 against its leaf. */
+static bool is_good(struct far_vault *vault, const struct far_engine_damage *damage, uint8_t *block)
+{
+    struct far_point *point = NULL;
+    bool good = far_point_open_disk(vault, damage->point_id, damage->disk, &point, NULL) == 0;
+    for (uint64_t i = 0; good && i < damage->block_count; i++) {
+        good = far_point_read(point, damage->first_block + i, true, block, NULL, NULL) == 0;
+    }
+    far_point_close(point);
+    return good;
+}
+
+/* Which damaged places did this cycle put again? The good ones come first in the result. */
+static void look_at_damages(struct far_attempt *attempt, struct far_engine_report *result)
+{
+    const struct far_engine_order *order = &attempt->order;
+    uint8_t *block = malloc(FAR_BLOCK_BYTES);
+    for (unsigned good = 2; block != NULL && good-- > 0;) {
+        for (size_t i = 0; i < order->damage_count; i++) {
+            if (is_good(attempt->engine->vault, &order->damages[i], block) == (good == 1)) {
+                result->damages[result->damage_count++] = order->damages[i];
+                result->healed_count += good;
+            }
+        }
+    }
+    free(block);
+}
+
 int far_run_seal(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
 {
     const struct far_engine_order *order = &attempt->order;
@@ -181,7 +209,8 @@ int far_run_seal(struct far_attempt *attempt, struct far_engine_report *result, 
         rc = far_vault_seal(attempt->engine->vault, manifest, err);
     }
     free(manifest);
-    if (rc == 0) { /* the point is good whatever becomes of its signal */
+    if (rc == 0) { /* the point is good whatever becomes of its signal, or of what was damaged before */
+        look_at_damages(attempt, result);
         judge(attempt, JUDGED_MS_MAX, result, NULL);
     }
     return rc;
@@ -203,11 +232,18 @@ struct verification {
     struct far_attempt *attempt;
     uint64_t size_bytes;
     char first_damage[320];
+    struct far_engine_report *result; /* gets the first places */
 };
 
 static void on_damage(void *arg, const struct far_point_damage *damage)
 {
     struct verification *verification = arg;
+    struct far_engine_report *result = verification->result;
+    if (result->damage_count < FAR_ENGINE_DAMAGES_MAX) {
+        result->damages[result->damage_count++] = (struct far_engine_damage){.point_id = verification->attempt->order.point_id,
+                                                                             .first_block = damage->first_block,
+                                                                             .block_count = damage->block_count};
+    }
     if (verification->first_damage[0] == '\0') {
         copy_text(verification->first_damage, sizeof verification->first_damage, damage->text);
     }
@@ -225,7 +261,7 @@ static int on_progress(void *arg, uint64_t blocks_done, uint64_t blocks)
 /* Damage is a result, not a failure: the report is done, with the number of damaged blocks and no root. */
 int far_run_verify(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
 {
-    struct verification verification = {.attempt = attempt};
+    struct verification verification = {.attempt = attempt, .result = result};
     struct far_verify_result found = {0};
     struct far_hash256 root;
     struct far_point *point;

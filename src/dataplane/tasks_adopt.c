@@ -45,6 +45,9 @@ static void exchange_lists(const struct far_vault_owner *owner, struct far_engin
     for (size_t i = 0; i < order->plan_count; i++) {
         ((uint64_t *)order->plan_ids)[i] = far_vault_owner_exchange(owner, order->plan_ids[i]);
     }
+    for (size_t i = 0; i < order->damage_count; i++) {
+        order->damages[i].point_id = far_vault_owner_exchange(owner, order->damages[i].point_id);
+    }
 }
 
 int far_attempt_enter_vault(struct far_attempt *attempt, struct far_error *err)
@@ -65,6 +68,7 @@ int far_attempt_enter_vault(struct far_attempt *attempt, struct far_error *err)
         order->checkpoint_id = far_vault_owner_exchange(&owner, order->checkpoint_id);
         order->plan_id = far_vault_owner_exchange(&owner, order->plan_id);
         order->workload_id = far_vault_owner_exchange(&owner, order->workload_id);
+        order->use.other_point_id = far_vault_owner_exchange(&owner, order->use.other_point_id);
         exchange_lists(&owner, order);
     }
     return rc;
@@ -75,6 +79,9 @@ void far_engine_exchange_report(struct far_engine *engine, struct far_engine_rep
     struct far_engine_vault *vault = report->vault;
     for (size_t i = 0; i < report->signal_count; i++) {
         report->signals[i].calm_point_id = far_engine_number(engine, report->signals[i].calm_point_id);
+    }
+    for (size_t i = 0; i < report->damage_count; i++) {
+        report->damages[i].point_id = far_engine_number(engine, report->damages[i].point_id);
     }
     for (size_t i = 0; vault != NULL && i < vault->space_count; i++) {
         vault->spaces[i].plan_id = far_engine_number(engine, vault->spaces[i].plan_id);

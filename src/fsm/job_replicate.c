@@ -21,6 +21,7 @@
 #include "fsm/coverage.h"
 #include "fsm/node_load.h"
 #include "fsm/task.h"
+#include "fsm/vault_row.h"
 
 static size_t disk_count(const struct far_group *g)
 {
@@ -506,6 +507,7 @@ int far_replicate_done(struct far_step *step, struct far_group *g, size_t at, co
         struct far_sub_task_change finish = finish_of(item);
         g->is_sealed = g->is_sealed || at == FAR_AT_SEAL;
         finish.freeze_ref = g->tasks[at].freeze_ref; /* which view a release has dropped */
+        FAR_TRY(at == FAR_AT_SEAL ? far_vault_heal_done(step, g->tasks[at].node_id, g->job.id, item) : 0);
         return far_group_change(step, g, at, finish);
     }
     }

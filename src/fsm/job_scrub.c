@@ -204,7 +204,15 @@ int far_evolve_vault_scrubbed(struct far_step *step, const struct far_ev_vault_s
     FAR_TRY(move(step, &row, REPORT, ev->node_id));
     row.scrubbed_ms = step->time_ms;
     row.damaged_point_ids = ev->damaged_point_ids;
-    row.scrub_damages = ev->damages.count > 0 || ev->damaged_point_ids.count == 0 ? ev->damages : row.scrub_damages;
+    bool more = row.scrub_more;
+    if (ev->damages.count > 0) {
+        FAR_TRY(far_vault_damages_merge(step, &row, &ev->damages, &more));
+        more = more || said->damage_count > ev->damages.count || said->more_points;
+    } else if (ev->damaged_point_ids.count == 0) {
+        row.scrub_damages = ev->damages;
+        more = false;
+    }
+    row.scrub_more = more;
     if (ev->scrubbed.count > 0) {
         row.scrub_damage_count += said->damage_count;
         row.scrub_rotation = said->rotation;

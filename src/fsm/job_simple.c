@@ -68,6 +68,7 @@ int far_simple_done(struct far_step *step, struct far_group *g, size_t at, const
 {
     const struct far_row_task *row = &g->tasks[at];
     if (row->kind == FAR_task_kind_verify && item->blocks_damaged != 0) {
+        FAR_TRY(far_vault_damage_found(step, row, item));
         return far_group_fail(step, g, at, FAR_CORRUPT, "%llu blocks are damaged in the vault%s%.*s",
                               FAR_LLU(item->blocks_damaged), item->error_message.len > 0 ? ", first: " : "",
                               (int)item->error_message.len, (const char *)item->error_message.data);

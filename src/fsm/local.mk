@@ -75,6 +75,7 @@ libfsm_la_SOURCES = \
 	src/fsm/task_group.c \
 	src/fsm/task_work.c \
 	src/fsm/token.c \
+	src/fsm/source_heal.c \
 	src/fsm/vault_row.c src/fsm/vault_row.h \
 	src/fsm/job_scrub.c \
 	src/fsm/workload.c \

@@ -139,6 +139,7 @@ static int fill_copy(struct context *c, const struct far_row_task *task, struct 
     if (target_id == c->workload.target_node_id) {
         order->base_root = disk.root; /* another target holds nothing to build on */
     }
+    FAR_TRY(far_vault_damages_of(c->step, target_id, c->workload.id, disk.name, &order->damages));
     order->freeze_ref = freeze.freeze_ref; /* a receive that has all of another view has nothing of this one */
     order->peer_address = address_to_dial(is_send, &own, &node);
     order->fuzzy = is_send && freeze.fuzzy;
@@ -172,7 +173,7 @@ static int fill_seal(struct context *c, const struct far_row_task *task, struct 
     order->checkpoint_id = c->job.checkpoint_id;
     order->lock_until_ms = c->job.lock_until_ms;
     order->site = site.name;
-    return 0;
+    return far_vault_damages_of(c->step, task->node_id, c->workload.id, far_slice(NULL, 0), &order->damages);
 }
 
 /* What can be known of it here: secrets are the sending server's to unseal. */

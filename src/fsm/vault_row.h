@@ -52,6 +52,17 @@ static inline bool far_task_of_vault(uint64_t kind)
 /* The plans whose space is to be told, those measured longest ago; 256 at most. */
 int far_vault_row_plans(struct far_step *step, uint64_t node_id, struct far_list *ret_plan_ids);
 
+/* ---- source_heal.c ---- */
+/* What scrubs found damaged of a disk of the workload in the vault of a node (disk empty: of all its disks), for orders: without words. */
+int far_vault_damages_of(struct far_step *step, uint64_t node_id, uint64_t workload_id, struct far_slice disk, struct far_list *ret);
+/* Evolve: what a run found, and what is known from before; *ret_more is set if not all of it has room. */
+int far_vault_damages_merge(struct far_step *step, struct far_row_vault *row, const struct far_list *found, bool *ret_more);
+/* Decide: a point was sealed; its node says which of the places that it was ordered to look at are good now. */
+int far_vault_heal_done(struct far_step *step, uint64_t node_id, uint64_t job_id, const struct far_sub_report_item *item);
+
+/* Decide: a verification found damage in a point of the node's vault. */
+int far_vault_damage_found(struct far_step *step, const struct far_row_task *verify, const struct far_sub_report_item *item);
+
 /* ---- job_scrub.c ---- */
 /* Evolve: the scrub's deadline by the policy that holds now. */
 int far_scrub_arm(struct far_step *step, struct far_row_vault *row, const struct far_row_vault_policy *policy);

@@ -122,6 +122,17 @@ static int convert_adoption(const struct far_sub_order *order, struct far_arena 
     return names != NULL ? 0 : FAR_LIMIT;
 }
 
+static void convert_damages(const struct far_sub_order *order, struct far_engine_order *out)
+{
+    const struct far_sub_scrub_damage *from = order->damages.items;
+    for (size_t i = 0; i < order->damages.count && i < FAR_ENGINE_DAMAGES_MAX; i++) {
+        struct far_engine_damage *to = &out->damages[out->damage_count++];
+        *to = (struct far_engine_damage){
+            .point_id = from[i].point_id, .first_block = from[i].first_block, .block_count = from[i].block_count};
+        memcpy(to->disk, from[i].disk.data, from[i].disk.len < sizeof to->disk ? from[i].disk.len : 0);
+    }
+}
+
 static struct far_scrub_order scrub_of(const struct far_sub_order *order)
 {
     return (struct far_scrub_order){.bytes_max = order->scrub_bytes,
@@ -207,6 +218,7 @@ int far_orders_convert(const struct far_sub_order *order, struct far_arena *aren
         (order->root.len != 0 && !root_from(order->root, out.root))) {
         return far_fail(err, FAR_INVALID, "an order has a root that is not 32 bytes");
     }
+    convert_damages(order, &out);
     int rc = convert_disks(&order->disks, arena, &out);
     if (rc == 0) {
         rc = convert_point_disks(&order->point_disks, arena, &out);

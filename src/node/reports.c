@@ -153,6 +153,7 @@ struct item_lists {
     struct far_sub_block_range *missed;
     struct far_sub_figures *figures;
     struct far_sub_signal *signals;
+    struct far_sub_scrub_damage *damages;
     struct vault_lists *vault; /* NULL: it says nothing of a vault */
     struct adoption_lists *adoption; /* NULL: it was none */
     struct used_lists *used;   /* NULL: of no use */
@@ -385,6 +386,12 @@ static struct far_sub_report_item to_item(const struct entry *e, const struct it
         lists->missed[i] = (struct far_sub_block_range){.first_block = r->missed[i].first_block,
                                                         .block_count = r->missed[i].block_count};
     }
+    for (size_t i = 0; i < r->damage_count; i++) {
+        lists->damages[i] = (struct far_sub_scrub_damage){.point_id = r->damages[i].point_id,
+                                                          .disk = far_slice_str(r->damages[i].disk),
+                                                          .first_block = r->damages[i].first_block,
+                                                          .block_count = r->damages[i].block_count};
+    }
     for (size_t i = 0; i < r->disk_count && i < FAR_ENGINE_DISKS_MAX; i++) {
         found[i] = (struct far_sub_disk_found){.disk_index = r->disks[i].disk_index,
                                                .size_bytes = r->disks[i].size_bytes,
@@ -426,6 +433,8 @@ static struct far_sub_report_item to_item(const struct entry *e, const struct it
         .domain_generation = r->domain_generation,
         .figures = to_figures(&r->figures, lists->figures),
         .signals = to_signals(r, lists->signals),
+        .healed = {.items = lists->damages, .count = r->healed_count},
+        .unhealed = {.items = lists->damages + r->healed_count, .count = r->damage_count - r->healed_count},
     };
 }
 
@@ -453,7 +462,7 @@ static size_t used_bytes(const struct far_engine_used *used)
 static size_t item_bytes(const struct entry *e)
 {
     return 480 + strlen(e->report.error_message) + strlen(e->report.resync_reason) + e->report.disk_count * 310 +
-           e->report.missed_count * 24 + e->report.signal_count * 96 +
+           e->report.missed_count * 24 + e->report.damage_count * 120 + e->report.signal_count * 96 +
            used_bytes(e->report.used) +
            (e->report.vault != NULL ? 800 + e->report.vault->space_count * 64 : 0) +
            (has_adoption(e) ? 800 + e->report.vault->adoption->adopted.count * 420 + adopted_disks(e) * 140 : 0) +
@@ -477,13 +486,15 @@ static size_t gather(struct far_reports *reports, struct far_arena *arena, struc
             .missed = far_arena_alloc(arena, e->report.missed_count * sizeof *lists.missed),
             .figures = far_arena_alloc(arena, sizeof *lists.figures),
             .signals = far_arena_alloc(arena, (e->report.signal_count + 1) * sizeof *lists.signals),
+            .damages = far_arena_alloc(arena, (e->report.damage_count + 1) * sizeof *lists.damages),
             .vault = e->report.vault != NULL ? far_arena_alloc(arena, sizeof *lists.vault) : NULL,
             .adoption = has_adoption(e) ? far_arena_alloc(arena, sizeof *lists.adoption) : NULL,
             .used = e->report.used != NULL ? far_arena_alloc(arena, sizeof *lists.used) : NULL,
         };
         bool lacks_vault = (e->report.vault != NULL && lists.vault == NULL) || (has_adoption(e) && lists.adoption == NULL) ||
                            (e->report.used != NULL && lists.used == NULL);
-        if (lists.found == NULL || lists.missed == NULL || lists.figures == NULL || lists.signals == NULL || lacks_vault) {
+        if (lists.found == NULL || lists.missed == NULL || lists.figures == NULL || lists.signals == NULL || lists.damages == NULL ||
+            lacks_vault) {
             continue; /* the next batch has room */
         }
         bytes += item_bytes(e);

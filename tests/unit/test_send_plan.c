@@ -126,9 +126,21 @@ static void a_list_and_an_audit_give_each_block_once(void **state)
             }
             offset += random_below(6) == 0 ? random_below(length + 1) : length + random_below(1 + 65536 * random_below(8));
         }
+        uint64_t healed[FAR_SEND_PLAN_REPAIRS][2];
+        size_t healed_count = random_below(2) == 0 ? 0 : random_below(FAR_SEND_PLAN_REPAIRS + 1);
+        for (size_t i = 0; i < healed_count; i++) { /* in no order, over each other, beyond the end */
+            healed[i][0] = random_below(blocks + 10);
+            healed[i][1] = random_below(20);
+            for (uint64_t block = healed[i][0]; block < healed[i][0] + healed[i][1] && block < blocks; block++) {
+                expected[block] = expected[block] == NOT_LOOKED_AT ? AUDITED : expected[block];
+            }
+        }
         memset(expected, NOT_LOOKED_AT, from);
         struct send_plan plan;
         send_plan_init(&plan, size, from, fetch, &list, audit_first, audit_count);
+        for (size_t i = 0; i < healed_count; i++) {
+            send_plan_add(&plan, healed[i][0], healed[i][1]);
+        }
         walk(&plan, 1 + random_below(40));
         assert_memory_equal(seen, expected, sizeof seen);
     }
