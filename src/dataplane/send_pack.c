@@ -3,6 +3,7 @@
 #include "dataplane/send_local.h"
 
 #include "base/hash.h"
+#include "dataplane/compressible.h"
 #include "dataplane/leaf_lanes.h"
 
 #include <zstd.h>
@@ -58,7 +59,7 @@ static void keep_pages(struct send_group *group, struct far_transfer_stored *sto
 static uint32_t compress(struct send_worker *worker, uint8_t *block, uint32_t plain)
 {
     size_t bound = ZSTD_compressBound(FAR_BLOCK_BYTES), length;
-    if (plain > 4 * SAMPLE_BYTES) {
+    if (plain > 4 * SAMPLE_BYTES && !far_looks_compressible(block + plain / 2)) {
         length = ZSTD_compressCCtx(worker->zstd, worker->scratch, bound, block + plain / 2, SAMPLE_BYTES, LEVEL);
         if (ZSTD_isError(length) || length > SAMPLE_BYTES - SAMPLE_BYTES / 8) {
             return 0;

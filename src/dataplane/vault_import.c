@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/thread.h"
+#include "dataplane/compressible.h"
 #include "dataplane/import.h"
 #include "dataplane/leaf_lanes.h"
 #include "dataplane/vault_ledger.h"
@@ -118,9 +119,13 @@ static void hash_blocks(const uint8_t *bytes, size_t count, struct hashed *ret_h
 static size_t pack_block(struct worker *worker, const uint8_t *block, uint8_t *ret_stored)
 {
     int level = worker->import->options->level != 0 ? worker->import->options->level : 1;
-    size_t n = ZSTD_compressCCtx(worker->zstd, ret_stored, FAR_BLOCK_BYTES, block + FAR_BLOCK_BYTES / 2, SAMPLE_BYTES, 1);
-    if (ZSTD_isError(n) || n > SAMPLE_BYTES - SAMPLE_BYTES / 32) {
-        return FAR_BLOCK_BYTES;
+    const uint8_t *sample = block + FAR_BLOCK_BYTES / 2;
+    size_t n;
+    if (!far_looks_compressible(sample)) {
+        n = ZSTD_compressCCtx(worker->zstd, ret_stored, FAR_BLOCK_BYTES, sample, SAMPLE_BYTES, 1);
+        if (ZSTD_isError(n) || n > SAMPLE_BYTES - SAMPLE_BYTES / 32) {
+            return FAR_BLOCK_BYTES;
+        }
     }
     n = ZSTD_compressCCtx(worker->zstd, ret_stored, FAR_BLOCK_BYTES, block, FAR_BLOCK_BYTES, level);
     return ZSTD_isError(n) || n > FAR_BLOCK_BYTES - FAR_BLOCK_BYTES / 32 ? FAR_BLOCK_BYTES : n;
