@@ -132,6 +132,7 @@ struct attaching {
     struct far_objects *objects;
     struct far_store_attached *result;
     uint8_t uuid[16];
+    bool is_plain; /* the bucket keeps no versions, and what is in it has no locks */
 };
 
 static int only_one(void *arg, const char *uuid, const char *holder, uint64_t since_ms, struct far_error *err)
@@ -228,19 +229,40 @@ static int take(struct attaching *attaching, struct far_error *err)
 
 /* ---- what comes from the store ---- */
 
+/* A list tells neither version nor lock. */
+static int ask_pack(struct attaching *attaching, struct far_remote_pack *pack, struct far_error *err)
+{
+    struct far_object object;
+    char key[FAR_REMOTE_NAME_MAX];
+    if (attaching->is_plain) {
+        return 0;
+    }
+    far_remote_key(pack->number, pack->epoch, ".pack", key, sizeof key);
+    int rc = far_objects_head(attaching->objects, key, &object, err);
+    if (rc == 0) {
+        attaching->is_plain = object.version[0] == '\0'; /* object lock needs versions */
+        pack->retain_until_ms = object.retain_until_ms;
+        snprintf(pack->version, sizeof pack->version, "%s", object.version);
+    }
+    return rc;
+}
+
 static int note_pack(struct attaching *attaching, uint32_t number, uint32_t epoch, const struct far_object *object, struct far_error *err)
 {
     char packs[FAR_DIR_MAX + 16];
-    struct far_remote_pack pack = {.number = number, .epoch = epoch, .size = object->size, .retain_until_ms = object->retain_until_ms};
+    struct far_remote_pack pack = {.number = number, .epoch = epoch, .size = object->size};
     struct far_remote_pack before;
     snprintf(packs, sizeof packs, "%s/packs", attaching->dir);
-    snprintf(pack.version, sizeof pack.version, "%s", object->version);
     int rc = far_remote_up_read(packs, attaching->uuid, number, &before, err);
     if (rc == 0 && (before.epoch > epoch || (before.epoch == epoch && before.size == pack.size))) {
         return 0; /* what a former holder still carried there, or what was seen before */
     }
     attaching->result->packs++;
     attaching->result->pack_bytes += pack.size;
+    int asked = ask_pack(attaching, &pack, err);
+    if (asked != 0) {
+        return asked == FAR_NOT_FOUND ? 0 : asked; /* reclaimed meanwhile */
+    }
     return rc == 0 || rc == FAR_NOT_FOUND || rc == FAR_CORRUPT ? far_remote_up_write(packs, attaching->uuid, &pack, err) : rc;
 }
 

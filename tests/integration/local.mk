@@ -30,6 +30,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_safe_mode.py \
 	tests/integration/test_demo.py \
 	tests/integration/test_remote_vault.py \
+	tests/integration/test_remote_nodes.py \
 	tests/integration/test_objects.py \
 	tests/integration/test_objects.py:tls \
 	tests/integration/test_object_faults.py \
@@ -76,3 +77,4 @@ EXTRA_DIST += tests/integration/test_signal.py tests/integration/test_signal_roc
 	tests/bench/bench_signal.py tests/bench/signal_kit.py tests/bench/signal_corpus.py tests/bench/signal_roc.py
 EXTRA_DIST += tests/integration/test_objects.py tests/integration/test_object_faults.py
 EXTRA_DIST += tests/integration/test_remote_vault.py
+EXTRA_DIST += tests/integration/test_remote_nodes.py
