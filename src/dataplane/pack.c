@@ -132,6 +132,9 @@ static int start_next(struct far_packs *packs, struct far_error *err)
     char path[4096];
     uint8_t header[FAR_PACK_HEADER_BYTES];
     uint32_t number = packs->last + 1;
+    if (packs->last == UINT32_MAX) {
+        return far_fail(err, FAR_LIMIT, "the vault has no number left for another pack");
+    }
     far_packs_path(packs, number, path, sizeof path);
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0) {

@@ -16,6 +16,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { GAP_MAX = 1 << 24 }; /* packs in a row */
+
 /* ---- what was acknowledged ---- */
 
 struct durable_search {
@@ -312,6 +314,10 @@ static int recover_pack(void *arg, uint64_t number, struct far_error *err)
     if (number == 0 || number > UINT32_MAX) {
         return 0;
     }
+    if (number - recovery->expected > GAP_MAX) {
+        note(recovery, recovery->expected, 0, "more packs are missing than there can be");
+        recovery->expected = (uint32_t)number;
+    }
     for (; recovery->expected != 0 && recovery->expected < number; recovery->expected++) {
         bool removed = far_removed_has(&vault->removed, recovery->expected);
         if (removed) {
@@ -354,10 +360,27 @@ static int note_number(void *arg, uint64_t number, struct far_error *err)
     return 0;
 }
 
+/* Packs at the end that reclaim removed, behind the last one that is there: after an attach what followed them is gone. A number that is
+ * in `removed` is never used again: the next open would take such a pack for one that is to go. */
+static void skip_removed(struct far_vault *vault)
+{
+    struct far_packs *packs = &vault->packs;
+    const struct far_removed *removed = &vault->removed;
+    const struct far_dead_range *run = removed->count > 0 ? &removed->runs[removed->count - 1] : NULL;
+    uint64_t highest = run != NULL ? run->offset + run->length - 1 : 0;
+    if (highest > packs->last && highest <= UINT32_MAX) {
+        packs->last = (uint32_t)highest;
+        packs->last_sealed = true;
+    }
+}
+
 /* Packs that were durable and are gone from the end. */
 static void note_missing(struct recovery *recovery)
 {
     struct far_packs *packs = &recovery->vault->packs;
+    for (uint64_t number = recovery->expected; packs->first != 0 && number <= packs->last; number++) {
+        packs->removed += far_removed_has(&recovery->vault->removed, (uint32_t)number);
+    }
     if (packs->last < recovery->durable.pack) {
         note(recovery, packs->last + 1, 0, "the pack is missing");
         packs->last = recovery->durable.pack; /* the number of a lost pack is never used again */
@@ -376,6 +399,7 @@ int far_vault_repair(struct far_vault *vault, struct far_place indexed, struct f
     if (rc != 0) {
         return rc;
     }
+    skip_removed(vault);
     recovery.entries = malloc(FAR_INDEX_BATCH_MAX * sizeof *recovery.entries);
     if (recovery.entries == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory to open the vault");
