@@ -363,6 +363,10 @@ static int run_export(struct usage *usage, struct far_error *err)
         add_option(usage, "--format", usage->use->is_qcow2 ? "qcow2" : "raw");
         add_option(usage, "--out", usage->place.part);
         add(usage, "--progress");
+        if (usage->use->other_point_id != 0) {
+            add_option(usage, "--base", number(usage, far_engine_number(usage->attempt->engine, usage->use->other_point_id)));
+            add_option(usage, "--backing", usage->use->backing);
+        }
         rc = rc == 0 ? run_child(usage, &ended, err) : rc;
     }
     return rc == 0 ? finish_file(usage, err) : rc;

@@ -23,6 +23,7 @@ src_node_farshore_node_SOURCES = \
 	src/node/vault_export.c \
 	src/node/vault_keep.c \
 	src/node/vault_nbd.c \
+	src/node/vault_qcow2.c \
 	src/node/vault_scrub.c \
 	src/node/vault_keys.c \
 	src/node/vault_signal.c \

@@ -35,6 +35,17 @@ int far_vault_copy_cli(int argc, char **argv, bool progress, struct far_error *e
 int far_vault_heal_cli(int argc, char **argv, struct far_error *err);
 /* vault_export.c */
 int far_vault_diff_cli(int argc, char **argv, bool pages, bool json, struct far_error *err);
+/* vault_qcow2.c: what differs between two points of a disk, over the file of the first. It is removed when that fails. */
+struct far_qcow2_order {
+    const char *vault;
+    uint64_t base, point;
+    const char *disk;
+    const char *backing; /* as the new file names it */
+    const char *out;
+    const char *recovery_key; /* file; NULL: none */
+    bool progress;
+};
+int far_vault_qcow2_export(const struct far_qcow2_order *order, struct far_error *err);
 /* Is there one on PATH? */
 bool far_node_has_program(const char *program);
 int far_vault_export_cli(int argc, char **argv, bool progress, struct far_error *err);

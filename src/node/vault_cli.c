@@ -44,7 +44,7 @@ static void print_usage(FILE *out)
           "       farshore-node vault repair --vault DIR --from DIR [--point ID] [--recovery-key FILE]\n"
           "       farshore-node vault diff --vault DIR --point ID --with ID --disk NAME [--pages] [--json] [--recovery-key FILE]\n"
           "       farshore-node vault export --vault DIR --point ID --disk NAME --format raw|qcow2 --out FILE"
-          " [--recovery-key FILE]\n"
+          " [--base ID --backing FILE] [--recovery-key FILE]\n"
           "       farshore-node vault browse --vault DIR --point ID --disk NAME (--list PATH | --cat PATH | --get PATH --out FILE)"
           " [--mount DEVICE] [--recovery-key FILE]\n"
           "       farshore-node vault forget --vault DIR --point ID\n"

@@ -1,10 +1,10 @@
 /* farshore-node vault diff|export: what differs between two points of a disk, and a disk of a point as a file.
  *
  *   vault diff --vault DIR --point ID --with ID --disk NAME [--pages] [--json] [--recovery-key FILE]
- *   vault export --vault DIR --point ID --disk NAME --format raw|qcow2 --out FILE [--recovery-key FILE]
+ *   vault export --vault DIR --point ID --disk NAME --format raw|qcow2 --out FILE [--base ID --backing FILE] [--recovery-key FILE]
  *
  * raw is a recovery (vault_recover.c). qcow2 is written by qemu-img from the disk over NBD, and compared with it by qemu-img again;
- * a file that does not get that far is removed. */
+ * a file that does not get that far is removed. With a base: vault_qcow2.c. */
 #include "dataplane/vault_diff.h"
 #include "node/node.h"
 
@@ -204,20 +204,35 @@ static int export_qcow2(const char *const *values, uint64_t point, bool progress
     return rc;
 }
 
-int far_vault_export_cli(int argc, char **argv, bool progress, struct far_error *err)
+static int check_export(const char *const *names, const char *const *values, struct far_error *err)
 {
-    static const char *const names[] = {"--vault", "--point", "--disk", "--format", "--out", "--recovery-key", NULL};
-    const char *values[6];
-    uint64_t point = 0;
-    int rc = far_node_options(argc, argv, names, values, err);
-    rc = rc == 0 ? far_vault_cli_need(names, values, 5, err) : rc;
-    rc = rc == 0 ? far_vault_parse_point(values[1], &point, err) : rc;
+    int rc = far_vault_cli_need(names, values, 5, err);
     bool raw = rc == 0 && strcmp(values[3], "raw") == 0;
     if (rc == 0 && !raw && strcmp(values[3], "qcow2") != 0) {
-        rc = far_fail(err, FAR_INVALID, "'%s' is no format: raw, qcow2", values[3]);
+        return far_fail(err, FAR_INVALID, "'%s' is no format: raw, qcow2", values[3]);
     }
-    if (rc == 0) {
-        rc = raw ? export_raw(values, point, progress, err) : export_qcow2(values, point, progress, err);
+    if (rc == 0 && ((values[6] != NULL) != (values[7] != NULL) || (raw && values[6] != NULL))) {
+        return far_fail(err, FAR_INVALID, "--base, --backing and the format qcow2 go together");
+    }
+    return rc;
+}
+
+int far_vault_export_cli(int argc, char **argv, bool progress, struct far_error *err)
+{
+    static const char *const names[] = {"--vault", "--point",        "--disk", "--format",  "--out",
+                                        "--recovery-key", "--base", "--backing", NULL};
+    const char *values[8];
+    uint64_t point = 0, base = 0;
+    int rc = far_node_options(argc, argv, names, values, err);
+    rc = rc == 0 ? check_export(names, values, err) : rc;
+    rc = rc == 0 ? far_vault_parse_point(values[1], &point, err) : rc;
+    rc = rc == 0 && values[6] != NULL ? far_vault_parse_point(values[6], &base, err) : rc;
+    if (rc == 0 && base != 0) {
+        const struct far_qcow2_order order = {.vault = values[0], .base = base, .point = point, .disk = values[2], .backing = values[7],
+                                              .out = values[4], .recovery_key = values[5], .progress = progress};
+        rc = far_vault_qcow2_export(&order, err);
+    } else if (rc == 0) {
+        rc = strcmp(values[3], "raw") == 0 ? export_raw(values, point, progress, err) : export_qcow2(values, point, progress, err);
     }
     if (rc == 0) {
         printf("exported disk '%s' of point %" PRIu64 " to '%s' (%s), read back and equal\n", values[2], point, values[4], values[3]);

@@ -123,6 +123,42 @@ def a_qcow2_export_is_the_image():
     return wrong
 
 
+def what_differs_over_a_base_is_the_image():
+    """Each point over each other one: disks that grow and shrink, and zeroes over data; and one of 1.2 GiB, whose tables are several."""
+    folder, wrong = os.path.join(WORK, "bases"), []
+    os.makedirs(folder)
+    for point in points:
+        with open(os.path.join(folder, point), "wb") as file:
+            file.write(contents[point])
+    huge = os.path.join(folder, "huge")
+    for blocks in ((3, 9000), (9000, 9001, 18000)):
+        with open(huge, "wb") as file:
+            file.truncate(1200 * MIB + 512)
+            for block in blocks:
+                file.seek(block * BLOCK)
+                file.write(bytes([block & 255, 1]) * 700)
+        text = vault("import", "--vault", VAULT, "--image", huge, "--label", "huge")
+        point = re.search(r"of point (\d+)", text).group(1)
+        os.rename(huge, os.path.join(folder, point))
+        contents[point] = blocks
+    pairs = [(a, b) for a in points for b in points] + [tuple(list(contents)[-2:]), tuple(list(contents)[-2:])[::-1]]
+    for base, point in pairs:
+        name = os.path.join(folder, "over.qcow2")
+        vault("export", "--vault", VAULT, "--point", point, "--disk", "disk0", "--format", "qcow2", "--base", base, "--backing", base,
+              "--out", name)
+        for command in (["compare", "-q", "-f", "raw", "-F", "qcow2", os.path.join(folder, point), name], ["check", "-q", name]):
+            done = subprocess.run(["qemu-img", *command], capture_output=True, text=True, check=False)
+            wrong += [] if done.returncode == 0 else ["%s over %s: %s %s" % (point, base, command[0], done.stdout + done.stderr)]
+        os.unlink(name)
+    text = vault("export", "--vault", VAULT, "--point", points[0], "--disk", "disk0", "--format", "raw", "--base", points[1], "--backing", "b",
+                 "--out", "x", good=False)
+    wrong += [] if "go together" in text else [text]
+    shutil.rmtree(folder)
+    for point in list(contents)[len(points):]:
+        del contents[point]
+    return wrong
+
+
 def a_damaged_block_ends_an_export_and_leaves_nothing():
     need_a_plain_build()
     hurt = os.path.join(WORK, "hurt")
@@ -163,6 +199,7 @@ def bad_input_changes_nothing():
 def main():
     shutil.rmtree(WORK, ignore_errors=True)
     tap.run_all([differences_are_those_of_the_images, a_raw_export_is_the_image, a_qcow2_export_is_the_image,
+                 what_differs_over_a_base_is_the_image,
                  a_damaged_block_ends_an_export_and_leaves_nothing, bad_input_changes_nothing])
 
 
