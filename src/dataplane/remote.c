@@ -29,7 +29,7 @@ bool far_remote_key_parse(const char *key, const char *suffix, uint32_t *ret_num
     }
     unsigned long number = strtoul(key + 6, &end, 10);
     unsigned long epoch = strncmp(end, ".e", 2) == 0 ? strtoul(end + 2, &end, 10) : 0;
-    if (number == 0 || number > UINT32_MAX || epoch == 0 || epoch > UINT32_MAX) {
+    if (number == 0 || number >= UINT32_MAX || epoch == 0 || epoch > UINT32_MAX) {
         return false;
     }
     far_remote_key((uint32_t)number, (uint32_t)epoch, suffix, again, sizeof again);
@@ -228,13 +228,18 @@ static int begin(struct far_vault *vault, const struct far_objects_options *opti
     struct far_remote *remote = vault->remote;
     pthread_mutex_init(&remote->lock, NULL);
     pthread_mutex_init(&remote->names_lock, NULL);
-    pthread_cond_init(&remote->changed, NULL);
+    pthread_condattr_t steady; /* a machine's clock that is set back makes nobody sleep */
+    pthread_condattr_init(&steady);
+    pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
+    pthread_cond_init(&remote->changed, &steady);
+    pthread_condattr_destroy(&steady);
     remote->keep_bytes = options->keep_bytes;
     far_hex_encode(vault->uuid, 16, uuid);
     int rc = far_remote_client(options, uuid, &remote->objects, err);
     rc = rc == 0 ? far_remote_holder_load(vault->dir, &remote->holder, err) : rc;
     if (rc == FAR_NOT_FOUND && vault->read_only) {
         rc = far_remote_reader_say(vault, err);
+        rc = rc == 0 ? far_remote_reader_start(vault, err) : rc; /* making the index anew may take long */
         rc = rc == 0 ? check_removed(vault, err) : rc;
     }
     return rc == 0 ? far_vault_each_number(vault->packs.dir, ".up", note_up, vault, err) : rc;

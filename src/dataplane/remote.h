@@ -58,6 +58,9 @@ int far_remote_push(struct far_vault *vault, const char *name, struct far_error 
 /* Asks the store. FAR_CONFLICT: somebody took the vault over; it refuses to write from now on. */
 int far_remote_check_holder(struct far_vault *vault, struct far_error *err);
 bool far_remote_is_fenced(struct far_vault *vault); /* it was seen that somebody took the vault over */
+/* From here to far_remote_let() the pack is not carried: what its index in the store names is not zero in the store. */
+void far_remote_hold(struct far_vault *vault, uint32_t number);
+void far_remote_let(struct far_vault *vault);
 /* May the pack go? Not while the store locks it. */
 bool far_remote_may_go(struct far_vault *vault, uint32_t number);
 /* Does somebody elsewhere read the vault? Then packs stay where they are. */

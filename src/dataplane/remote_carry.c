@@ -1,7 +1,9 @@
 /* Carrying a vault's packs and small files to its store, and letting packs leave the folder; see remote.h. */
 #define _GNU_SOURCE
 #include "dataplane/remote_private.h"
+#include "dataplane/vault_lock.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/logging.h"
@@ -61,9 +63,24 @@ static uint64_t *sum_of(struct far_remote *remote, const char *name)
     return &remote->names[remote->name_count++].sum;
 }
 
-/* Unless the store has it as it is. */
-static int push_changed(struct far_vault *vault, const char *name, struct far_error *err)
+struct round {
+    struct far_vault *vault;
+    uint32_t complete; /* the last pack that is complete */
+    bool is_holder;    /* asked in this round */
+};
+
+/* Nothing is written to the store by whom the vault was taken from: asked once a round, before the first thing. */
+static int ask_holder(struct round *round, struct far_error *err)
 {
+    int rc = round->is_holder ? 0 : far_remote_check_holder(round->vault, err);
+    round->is_holder = rc == 0;
+    return rc;
+}
+
+/* Unless the store has it as it is. */
+static int push_changed(struct round *round, const char *name, struct far_error *err)
+{
+    struct far_vault *vault = round->vault;
     struct far_remote *remote = vault->remote;
     struct far_buf bytes;
     far_buf_init(&bytes, 16 << 20);
@@ -72,7 +89,8 @@ static int push_changed(struct far_vault *vault, const char *name, struct far_er
     int rc = read_small(vault, name, &bytes, err);
     uint64_t sum = rc == 0 ? far_hash64(bytes.data, bytes.len) : 0;
     if (rc == 0 && (known == NULL || *known != sum)) {
-        rc = far_objects_put(remote->objects, name, far_buf_slice(&bytes), NULL, NULL, err);
+        rc = ask_holder(round, err);
+        rc = rc != 0 ? rc : far_objects_put(remote->objects, name, far_buf_slice(&bytes), NULL, NULL, err);
         if (rc == 0 && known != NULL) {
             *known = sum;
         }
@@ -82,8 +100,9 @@ static int push_changed(struct far_vault *vault, const char *name, struct far_er
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
-static int push_domains(struct far_vault *vault, struct far_error *err)
+static int push_domains(struct round *round, struct far_error *err)
 {
+    const struct far_vault *vault = round->vault;
     char path[FAR_DIR_MAX + 16], name[FAR_REMOTE_NAME_MAX];
     snprintf(path, sizeof path, "%s/domains", vault->dir);
     DIR *folder = opendir(path);
@@ -95,19 +114,19 @@ static int push_domains(struct far_vault *vault, struct far_error *err)
         const char *end = strrchr(entry->d_name, '.');
         if (end != NULL && strcmp(end, ".domain") == 0 && strlen(entry->d_name) < FAR_REMOTE_NAME_MAX - 16) {
             snprintf(name, sizeof name, "domains/%.79s", entry->d_name);
-            rc = push_changed(vault, name, err);
+            rc = push_changed(round, name, err);
         }
     }
     closedir(folder);
     return rc;
 }
 
-static int push_all_changed(struct far_vault *vault, struct far_error *err)
+static int push_all_changed(struct round *round, struct far_error *err)
 {
     static const char *const names[] = {"vault.former", "vault", "packs/removed", "owner"};
-    int rc = push_domains(vault, err); /* before any pack that was written with their keys */
+    int rc = push_domains(round, err); /* before any pack that was written with their keys */
     for (size_t i = 0; rc == 0 && i < sizeof names / sizeof names[0]; i++) {
-        rc = push_changed(vault, names[i], err);
+        rc = push_changed(round, names[i], err);
     }
     return rc;
 }
@@ -146,11 +165,38 @@ static int carry_file(struct far_vault *vault, uint32_t number, int fd, struct f
     return rc;
 }
 
-struct round {
-    struct far_vault *vault;
-    uint32_t complete; /* the last pack that is complete */
-    bool is_holder;     /* asked in this round */
-};
+/* Waits until what the other does with the pack is done, and says in *own that this one has it now. */
+static void take_pack(struct far_remote *remote, uint32_t number, const uint32_t *other, uint32_t *own)
+{
+    pthread_mutex_lock(&remote->lock);
+    while (*other == number) {
+        pthread_cond_wait(&remote->changed, &remote->lock);
+    }
+    *own = number;
+    pthread_mutex_unlock(&remote->lock);
+}
+
+static void leave_pack(struct far_remote *remote, uint32_t *own)
+{
+    pthread_mutex_lock(&remote->lock);
+    *own = 0;
+    pthread_cond_broadcast(&remote->changed);
+    pthread_mutex_unlock(&remote->lock);
+}
+
+void far_remote_hold(struct far_vault *vault, uint32_t number)
+{
+    if (vault->remote != NULL) {
+        take_pack(vault->remote, number, &vault->remote->carried, &vault->remote->buried);
+    }
+}
+
+void far_remote_let(struct far_vault *vault)
+{
+    if (vault->remote != NULL) {
+        leave_pack(vault->remote, &vault->remote->buried);
+    }
+}
 
 static int carry_pack(void *arg, uint64_t number, struct far_error *err)
 {
@@ -168,11 +214,12 @@ static int carry_pack(void *arg, uint64_t number, struct far_error *err)
     if (fd < 0) {
         return errno == ENOENT ? 0 : far_fail_errno(err, FAR_IO, errno, "open '%s'", path); /* reclaim removed it */
     }
-    int rc = round->is_holder ? 0 : far_remote_check_holder(vault, err);
-    round->is_holder = rc == 0;
+    take_pack(remote, (uint32_t)number, &remote->buried, &remote->carried);
+    int rc = ask_holder(round, err);
     rc = rc == 0 ? carry_file(vault, (uint32_t)number, fd, &pack, err) : rc;
     close(fd);
     rc = rc == 0 ? far_remote_up_write(vault->packs.dir, vault->uuid, &pack, err) : rc;
+    leave_pack(remote, &remote->carried);
     if (rc == 0) {
         pthread_mutex_lock(&remote->lock);
         pack.used_at = ++remote->tick;
@@ -245,11 +292,24 @@ static int push_replica(void *arg, uint64_t number, struct far_error *err)
     return push_number(arg, "replicas", number, ".replica", err);
 }
 
+static int lock_point(void *arg, uint64_t number, struct far_error *err)
+{
+    struct far_vault *vault = arg;
+    uint64_t until_ms = 0;
+    bool holds = far_vault_lock_until(vault, number, &until_ms, NULL) == 0 && until_ms > far_clock_wall_ms();
+    return holds ? far_remote_lock(vault, number, until_ms, err) : 0;
+}
+
+static void bound_path(const struct far_vault *vault, char path[FAR_DIR_MAX + 16])
+{
+    snprintf(path, FAR_DIR_MAX + 16, "%s/bound", vault->dir);
+}
+
 /* A vault that had points before it was bound: they go there, too, once, when all their packs are there. */
 static int push_points(struct far_vault *vault, struct far_error *err)
 {
     char points[FAR_DIR_MAX + 16], replicas[FAR_DIR_MAX + 16], bound[FAR_DIR_MAX + 16];
-    snprintf(bound, sizeof bound, "%s/bound", vault->dir);
+    bound_path(vault, bound);
     if (access(bound, F_OK) == 0) {
         return 0;
     }
@@ -258,19 +318,25 @@ static int push_points(struct far_vault *vault, struct far_error *err)
     int rc = far_vault_each_number(points, ".lock", push_lock, vault, err);
     rc = rc == 0 ? far_vault_each_number(replicas, ".replica", push_replica, vault, err) : rc;
     rc = rc == 0 ? far_vault_each_number(points, ".manifest", push_manifest, vault, err) : rc;
+    rc = rc == 0 ? far_vault_each_number(points, ".lock", lock_point, vault, err) : rc;
     return rc == 0 ? far_file_replace(bound, "", 0, 0600, err) : rc;
 }
 
 static int go_round(struct far_vault *vault, struct far_error *err)
 {
     struct round round = {.vault = vault};
+    char bound[FAR_DIR_MAX + 16];
+    bound_path(vault, bound);
+    bool was_bound = access(bound, F_OK) == 0;
     pthread_mutex_lock(&vault->lock);
+    int rc = was_bound ? 0 : far_packs_finish(&vault->packs, err); /* what points from before need is in complete packs */
+    vault->broken = vault->broken || vault->packs.sync_failed;
     round.complete = vault->packs.last_sealed ? vault->packs.last : vault->packs.last - (vault->packs.last > 0);
     uint32_t last = vault->packs.last;
     pthread_mutex_unlock(&vault->lock);
-    int rc = vault->remote->rounds_begun % HOLDER_ROUNDS == 1 ? far_remote_check_holder(vault, err) : 0; /* only this thread counts them */
-    round.is_holder = rc == 0 && vault->remote->rounds_begun % HOLDER_ROUNDS == 1;
-    rc = rc == 0 ? push_all_changed(vault, err) : rc;
+    bool asks = rc == 0 && vault->remote->rounds_begun % HOLDER_ROUNDS == 1; /* only this thread counts them */
+    rc = asks ? ask_holder(&round, err) : rc;
+    rc = rc == 0 ? push_all_changed(&round, err) : rc;
     rc = rc == 0 ? far_vault_each_number(vault->packs.dir, ".pack", carry_pack, &round, err) : rc;
     rc = rc == 0 ? push_points(vault, err) : rc;
     if (rc == 0 && !vault->remote->points_settled) {
@@ -284,7 +350,7 @@ static int go_round(struct far_vault *vault, struct far_error *err)
 static void rest(struct far_remote *remote)
 {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += ROUND_SECONDS;
     int code = 0;
     while (!remote->is_asked && !remote->is_ending && code == 0) {
@@ -325,7 +391,7 @@ int far_remote_start(struct far_vault *vault, struct far_error *err)
 {
     struct far_remote *remote = vault->remote;
     if (remote == NULL || vault->read_only) {
-        return remote != NULL && remote->reader_key[0] != '\0' ? far_remote_reader_start(vault, err) : 0;
+        return 0;
     }
     remote->runs = true;
     int code = pthread_create(&remote->thread, NULL, carry, vault);
@@ -401,6 +467,36 @@ bool far_remote_may_go(struct far_vault *vault, uint32_t number)
     return may;
 }
 
+enum { VERSIONS_MAX = 32 };
+
+/* All of an object that shows itself: behind a version that went, an older one does (it was carried twice). What the store locks is
+ * hidden at least. */
+static int erase(struct far_objects *objects, const char *key, struct far_error *err)
+{
+    struct far_object object = {0};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < VERSIONS_MAX; i++) {
+        rc = far_objects_head(objects, key, &object, err);
+        if (rc == 0) {
+            rc = far_objects_delete(objects, key, object.version[0] != '\0' ? object.version : NULL, err);
+        }
+        if (rc == FAR_DENIED && object.version[0] != '\0') {
+            return far_objects_delete(objects, key, NULL, err);
+        }
+    }
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+/* Who locked it meanwhile was faster: it stays. */
+static bool is_retained(struct far_remote *remote, uint32_t number)
+{
+    pthread_mutex_lock(&remote->lock);
+    const struct far_remote_pack *pack = far_remote_find(remote, number);
+    bool is_retained = pack != NULL && pack->retain_until_ms != 0;
+    pthread_mutex_unlock(&remote->lock);
+    return is_retained;
+}
+
 int far_remote_drop_pack(struct far_vault *vault, uint32_t number, struct far_error *err)
 {
     struct far_remote *remote = vault->remote;
@@ -413,17 +509,22 @@ int far_remote_drop_pack(struct far_vault *vault, uint32_t number, struct far_er
     pthread_mutex_lock(&remote->lock);
     pack = *far_remote_find(remote, number);
     pthread_mutex_unlock(&remote->lock);
-    int rc = far_remote_check_holder(vault, err);
-    rc = rc == 0 ? push_changed(vault, "packs/removed", err) : rc; /* whoever attaches the vault misses it no more */
+    struct round round = {.vault = vault};
+    int rc = ask_holder(&round, err);
+    rc = rc == 0 ? push_changed(&round, "packs/removed", err) : rc; /* whoever attaches the vault misses it no more */
     bool is_read = false;
     rc = rc == 0 ? far_remote_is_read(vault, &is_read, err) : rc; /* a reader that came meanwhile says so before it looks at `removed` */
     if (rc != 0 || is_read) {
         return rc;
     }
     far_remote_key(number, pack.epoch, ".pack", key, sizeof key);
-    rc = rc == 0 ? far_objects_delete(remote->objects, key, pack.version[0] != '\0' ? pack.version : NULL, err) : rc;
+    rc = far_objects_delete(remote->objects, key, pack.version[0] != '\0' ? pack.version : NULL, err);
+    if (rc == FAR_DENIED && is_retained(remote, number)) {
+        return 0;
+    }
+    rc = rc == 0 ? erase(remote->objects, key, err) : rc;
     far_remote_key(number, pack.epoch, ".idx", key, sizeof key);
-    rc = rc == 0 ? far_objects_delete(remote->objects, key, NULL, err) : rc;
+    rc = rc == 0 ? erase(remote->objects, key, err) : rc;
     if (rc != 0) {
         return rc;
     }
@@ -461,6 +562,9 @@ static int retain_pack(struct far_vault *vault, uint32_t number, uint64_t until_
         now->retain_until_ms = until_ms;
     }
     pthread_mutex_unlock(&remote->lock);
+    if (rc == FAR_NOT_FOUND) { /* reclaim was faster: nobody needs it */
+        rc = now == NULL ? 0 : far_fail(err, FAR_CORRUPT, "the store has lost pack %08" PRIu32, number);
+    }
     return rc;
 }
 

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { VERSION = 0 };
+enum { VERSION = 0, HOLDER_READ_MAX = 64 << 10 /* longer than it can be: so its etag is known, and it can be replaced */ };
 static const char magic[8] = "FARHOLDR";
 
 void far_remote_holder_make(struct far_remote_holder *ret_holder, uint64_t epoch)
@@ -38,12 +38,15 @@ static int decode(struct far_slice slice, const char *what, struct far_remote_ho
 {
     const uint8_t *b = slice.data;
     if (slice.len != FAR_REMOTE_HOLDER_BYTES || memcmp(b, magic, 8) != 0 || far_get_le32(b + 8) != VERSION ||
-        far_get_le64(b + 120) != far_hash64(b, 120) || far_get_le64(b + 16) == 0 || far_get_le64(b + 16) > UINT32_MAX) {
+        far_get_le64(b + 120) != far_hash64(b, 120) || far_get_le64(b + 16) == 0 || far_get_le64(b + 16) >= UINT32_MAX) {
         return far_fail(err, FAR_CORRUPT, "%s is damaged", what);
     }
     *ret_holder = (struct far_remote_holder){.epoch = far_get_le64(b + 16), .since_ms = far_get_le64(b + 24)};
     memcpy(ret_holder->token, b + 32, 16);
     memcpy(ret_holder->name, b + 48, sizeof ret_holder->name - 1);
+    for (char *c = ret_holder->name; *c != '\0'; c++) { /* it comes from elsewhere and is shown to people */
+        *c = *c > ' ' && *c <= '~' ? *c : '?';
+    }
     return 0;
 }
 
@@ -51,8 +54,8 @@ int far_remote_holder_read(struct far_objects *objects, struct far_remote_holder
 {
     struct far_buf buf;
     struct far_object object = {0};
-    far_buf_init(&buf, FAR_REMOTE_HOLDER_BYTES);
-    int rc = far_objects_read(objects, "holder", FAR_REMOTE_HOLDER_BYTES, &buf, &object, err);
+    far_buf_init(&buf, HOLDER_READ_MAX);
+    int rc = far_objects_read(objects, "holder", HOLDER_READ_MAX, &buf, &object, err);
     rc = rc == 0 ? decode(far_buf_slice(&buf), "the object 'holder' in the store", ret_holder, err) : rc;
     snprintf(ret_etag, 72, "%s", object.etag);
     far_buf_done(&buf);
@@ -65,6 +68,13 @@ int far_remote_holder_put(struct far_objects *objects, const struct far_remote_h
     struct far_object_put put = {.condition = etag == NULL ? FAR_OBJECT_NEW : FAR_OBJECT_SAME, .etag = etag};
     encode(holder, bytes);
     return far_objects_put(objects, "holder", far_slice(bytes, sizeof bytes), &put, NULL, err);
+}
+
+void far_remote_holder_key(const struct far_remote_holder *holder, char ret_key[32])
+{
+    char hex[17];
+    far_hex_encode(holder->token, 8, hex);
+    snprintf(ret_key, 32, "readers/%s", hex);
 }
 
 static void path_of(const char *dir, char *path, size_t len)

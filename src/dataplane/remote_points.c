@@ -20,12 +20,17 @@ static int note_key(void *arg, const char *key, const struct far_object *object,
     char path[FAR_DIR_MAX + FAR_OBJECT_KEY_MAX + 2];
     size_t len = strlen(key);
     bool is_manifest = len > 9 && strcmp(key + len - 9, ".manifest") == 0;
+    int rc = 0;
     (void)object;
     if (far_key_set_add(&settling->there, far_slice_str(key)) < 0) {
         return far_fail(err, FAR_LIMIT, "no memory for the points of a store");
     }
     snprintf(path, sizeof path, "%s/%s", settling->vault->dir, key);
-    return is_manifest && access(path, F_OK) != 0 && errno == ENOENT ? far_remote_push(settling->vault, key, err) : 0;
+    if (is_manifest && access(path, F_OK) != 0 && errno == ENOENT) { /* it goes; unless it is of who took the vault over meanwhile */
+        rc = far_remote_check_holder(settling->vault, err);
+        rc = rc == 0 ? far_remote_push(settling->vault, key, err) : rc;
+    }
+    return rc;
 }
 
 static int push_missing(struct settling *settling, uint64_t number, const char *suffix, struct far_error *err)
@@ -54,7 +59,8 @@ int far_remote_settle_points(struct far_vault *vault, struct far_error *err)
     char points[FAR_DIR_MAX + 16];
     struct settling settling = {.vault = vault};
     snprintf(points, sizeof points, "%s/points", vault->dir);
-    int rc = far_objects_list(vault->remote->objects, "points/", note_key, &settling, err);
+    int rc = far_remote_check_holder(vault, err);
+    rc = rc == 0 ? far_objects_list(vault->remote->objects, "points/", note_key, &settling, err) : rc;
     rc = rc == 0 ? far_vault_each_number(points, ".lock", push_lock, &settling, err) : rc;
     rc = rc == 0 ? far_vault_each_number(points, ".manifest", push_manifest, &settling, err) : rc;
     far_key_set_done(&settling.there);

@@ -59,6 +59,8 @@ struct far_remote {
 
     /* the carrier (of a reader elsewhere: what keeps its object young): its thread */
     pthread_t thread;
+    uint32_t carried; /* pack that is on its way to the store: its bytes and its list of dead ranges stay as they are */
+    uint32_t buried;  /* pack of which something is being zeroed: it is not carried meanwhile */
     bool is_started;
     bool runs;
     bool is_asked;   /* go round now */
@@ -100,6 +102,8 @@ int far_remote_holder_read(struct far_objects *objects, struct far_remote_holder
 int far_remote_holder_put(struct far_objects *objects, const struct far_remote_holder *holder, const char *etag, struct far_error *err);
 /* The file `holder` of a folder. FAR_NOT_FOUND: it only reads. */
 int far_remote_holder_load(const char *dir, struct far_remote_holder *ret_holder, struct far_error *err);
+/* The object by which who attaches the vault says so to whom it was taken from. */
+void far_remote_holder_key(const struct far_remote_holder *holder, char ret_key[32]);
 int far_remote_holder_save(const char *dir, const struct far_remote_holder *holder, struct far_error *err);
 
 /* remote_readers.c: of a vault whose holder is elsewhere */

@@ -25,7 +25,7 @@ static void *stay_young(void *arg)
     pthread_mutex_lock(&remote->lock);
     while (!remote->is_ending) {
         struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
+        clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += RENEW_SECONDS;
         int code = 0;
         while (!remote->is_ending && code == 0) {
@@ -80,6 +80,11 @@ struct looking {
 static int look_at(void *arg, const char *key, const struct far_object *object, struct far_error *err)
 {
     struct looking *looking = arg;
+    char own[32];
+    far_remote_holder_key(&looking->remote->holder, own);
+    if (strcmp(key, own) == 0) { /* from when this folder was attached */
+        return 0;
+    }
     uint64_t age_ms = looking->now_ms > object->modified_ms ? looking->now_ms - object->modified_ms : 0;
     looking->found = looking->found || age_ms < YOUNG_MS;
     return age_ms > FORGOTTEN_MS ? far_objects_delete(looking->remote->objects, key, NULL, err) : 0;

@@ -117,7 +117,9 @@ static int bury_batch(struct far_reclaim *reclaim, struct grave *grave, struct f
     int rc = fd >= 0 || errno == ENOENT ? 0 : far_fail_errno(err, FAR_IO, errno, "open '%s'", path);
     uint64_t size;
     if (fd >= 0 || (rc == 0 && far_remote_has(vault, grave->pack, &size))) { /* there nothing is zeroed: the pack goes as a whole */
+        far_remote_hold(vault, grave->pack);
         rc = bury_in(reclaim, grave, fd, path, err);
+        far_remote_let(vault);
     }
     if (fd >= 0) {
         close(fd);
@@ -302,7 +304,7 @@ static int drop_again(void *arg, uint64_t number, struct far_error *err)
 {
     struct far_vault *vault = arg;
     bool is_gone = number <= UINT32_MAX && far_removed_has(&vault->removed, (uint32_t)number);
-    return is_gone ? far_remote_drop_pack(vault, (uint32_t)number, err) : 0;
+    return is_gone && far_remote_may_go(vault, (uint32_t)number) ? far_remote_drop_pack(vault, (uint32_t)number, err) : 0;
 }
 
 int far_reclaim_move(struct far_reclaim *reclaim, struct far_error *err)

@@ -4,6 +4,7 @@
  * key. A new generation is durable in the file before a pack uses its wrapping key: the file is replaced under the vault's lock, so
  * that no pack begins meanwhile. A crash leaves the old file or the new one; each opens with a key that whoever has the orders has. */
 #include "dataplane/domain_private.h"
+#include "dataplane/remote.h"
 #include "dataplane/vault_lock.h"
 #include "dataplane/vault_private.h"
 
@@ -501,7 +502,14 @@ int far_vault_domain_destroy(struct far_vault *vault, const uint8_t uuid[16], st
         domain->state = FAR_DOMAIN_DESTROYED;
         atomic_store(&domain->usable, false); /* who reads it now still may end; its keys are wiped when the vault is closed */
     }
+    bool is_destroyed = domain != NULL && domain->state == FAR_DOMAIN_DESTROYED;
     pthread_mutex_unlock(&vault->domains_lock);
+    if (rc == 0 && is_destroyed) { /* asked once more, it goes there once more */
+        char hex[33], name[64];
+        far_hex_encode(uuid, 16, hex);
+        snprintf(name, sizeof name, "domains/%s.domain", hex);
+        rc = far_remote_push(vault, name, err);
+    }
     return rc;
 }
 

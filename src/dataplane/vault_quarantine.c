@@ -200,6 +200,7 @@ struct deletion {
     struct far_index_key keys[FAR_RECLAIM_BATCH_MAX];
     size_t count;
     uint64_t deleted, bytes, found_again, waiting; /* by the transaction under way */
+    bool is_silent; /* the store did not answer: it is not asked again while others wait */
 };
 
 static bool was_found(const struct far_vault *vault, const struct far_hash256 *id)
@@ -209,8 +210,9 @@ static bool was_found(const struct far_vault *vault, const struct far_hash256 *i
 }
 
 /* Is it not known what is needed in this record's domain? */
-static bool is_blocked(const struct far_reclaim *reclaim, struct far_place place)
+static bool is_blocked(struct deletion *deletion, struct far_place place)
 {
+    const struct far_reclaim *reclaim = deletion->reclaim;
     uint8_t header[FAR_RECORD_HEADER_BYTES];
     struct far_record record;
     char path[4096];
@@ -225,9 +227,11 @@ static bool is_blocked(const struct far_reclaim *reclaim, struct far_place place
     if (fd >= 0) {
         close(fd);
     } else { /* the bytes of a pack that is only in the store: one range, as likely as not there already */
-        known = far_remote_has(reclaim->vault, place.pack, &size) &&
-                far_remote_read(reclaim->vault, place.pack, place.offset, sizeof header, header, NULL) == 0 &&
-                far_record_decode(header, &record, NULL) == 0;
+        int rc = !deletion->is_silent && far_remote_has(reclaim->vault, place.pack, &size)
+                     ? far_remote_read(reclaim->vault, place.pack, place.offset, sizeof header, header, NULL)
+                     : FAR_NOT_FOUND;
+        deletion->is_silent = deletion->is_silent || rc == FAR_BUSY;
+        known = rc == 0 && far_record_decode(header, &record, NULL) == 0;
     }
     return !known || far_domain_bit(reclaim->blocked, record.domain);
 }
@@ -247,7 +251,7 @@ static int delete_one(struct deletion *deletion, struct far_index_txn *txn, cons
         deletion->found_again++;
         return 0;
     }
-    if (was_found(vault, &id) || is_blocked(deletion->reclaim, row.place)) { /* the next pass knows whether a tree has it */
+    if (was_found(vault, &id) || is_blocked(deletion, row.place)) { /* the next pass knows whether a tree has it */
         deletion->waiting++;
         return far_index_txn_quarantine(txn, &id, &row, deletion->reclaim->order.pass);
     }

@@ -134,16 +134,15 @@ static int check_roots(struct far_vault *vault, const struct far_domain *domain,
     return 0;
 }
 
-static int write_manifest(struct far_vault *vault, struct far_manifest *manifest, struct far_error *err)
+/* end: everything that the point needs is before it, and is durable. */
+static int write_manifest(struct far_vault *vault, struct far_manifest *manifest, struct far_place end, struct far_error *err)
 {
     char path[4096];
     struct far_buf buf;
     manifest->created_at_ms = far_clock_wall_ms();
     memcpy(manifest->vault_uuid, vault->uuid, 16);
-    pthread_mutex_lock(&vault->lock);
-    manifest->pack = vault->durable.pack;
-    manifest->pack_offset = vault->durable.offset;
-    pthread_mutex_unlock(&vault->lock);
+    manifest->pack = end.pack;
+    manifest->pack_offset = end.offset;
     far_buf_init(&buf, FAR_MANIFEST_BYTES_MAX);
     int rc = far_manifest_sign(manifest, vault->seed, &buf, err);
     if (rc == 0) {
@@ -158,7 +157,7 @@ static int write_manifest(struct far_vault *vault, struct far_manifest *manifest
 static int push_point(struct far_vault *vault, const struct far_manifest *manifest, struct far_error *err)
 {
     char name[96];
-    int rc = 0;
+    int rc = far_remote_check_holder(vault, err);
     for (uint32_t i = 0; vault->remote != NULL && rc == 0 && i < manifest->disk_count; i++) {
         snprintf(name, sizeof name, "replicas/%" PRIu64 ".replica", manifest->disks[i].disk_id);
         rc = far_remote_push(vault, name, err);
@@ -211,11 +210,14 @@ int far_vault_seal(struct far_vault *vault, const struct far_manifest *manifest,
         rc = far_vault_domain_find(vault, manifest->domain_uuid, &domain, err);
         copy->domain_number = far_domain_number(domain);
         rc = rc == 0 ? check_roots(vault, domain, copy, err) : rc;
+        pthread_mutex_lock(&vault->lock);
+        struct far_place end = far_packs_end(&vault->packs); /* not what is put meanwhile: that may not be in the store */
+        pthread_mutex_unlock(&vault->lock);
         if (rc == 0) {
             rc = vault->remote != NULL ? far_remote_settle(vault, err) : far_vault_sync(vault, err);
         }
         if (rc == 0) {
-            rc = write_manifest(vault, copy, err);
+            rc = write_manifest(vault, copy, end, err);
         }
     }
     rc = rc == 0 ? push_point(vault, copy, err) : rc;

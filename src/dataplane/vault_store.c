@@ -59,11 +59,22 @@ static int bind_open(struct far_vault *vault, const struct far_objects_options *
     return rc;
 }
 
+/* Bound already: what may change of the configuration does (credentials, keep_bytes ...), before the vault is opened with it. */
+static int refresh(const char *dir, const struct far_objects_options *store, struct far_error *err)
+{
+    char path[FAR_DIR_MAX + 16];
+    struct far_objects_options present = {0};
+    snprintf(path, sizeof path, "%.*s/store", FAR_DIR_MAX, dir);
+    bool is_bound = far_objects_options_read(path, &present, NULL) == 0 && same_store(&present, store);
+    return is_bound ? far_objects_options_write(path, store, err) : 0;
+}
+
 int far_vault_store_bind(const char *dir, const struct far_objects_options *store, bool waits, struct far_error *err)
 {
     const struct far_vault_options options = {.create = !waits};
     struct far_vault *vault = NULL;
-    int rc = far_vault_open(dir, &options, &vault, err);
+    int rc = refresh(dir, store, err);
+    rc = rc == 0 ? far_vault_open(dir, &options, &vault, err) : rc;
     rc = rc == 0 ? bind_open(vault, store, err) : rc;
     far_vault_close(vault);
     if (rc != 0 || !waits) {
@@ -132,7 +143,7 @@ struct attaching {
     struct far_objects *objects;
     struct far_store_attached *result;
     uint8_t uuid[16];
-    bool is_plain; /* the bucket keeps no versions, and what is in it has no locks */
+    bool is_plain; /* the bucket keeps no versions, and so has no locks, as its first pack shows */
 };
 
 static int only_one(void *arg, const char *uuid, const char *holder, uint64_t since_ms, struct far_error *err)
@@ -198,18 +209,42 @@ static int make_folders(const struct attaching *attaching, struct far_error *err
     return rc;
 }
 
+static int note_epoch(void *arg, const char *key, const struct far_object *object, struct far_error *err)
+{
+    uint64_t *highest = arg;
+    uint32_t number, epoch;
+    (void)object;
+    (void)err;
+    bool is_higher = far_remote_key_parse(key, ".pack", &number, &epoch) && epoch > *highest;
+    *highest = is_higher ? epoch : *highest;
+    return 0;
+}
+
+/* Who holds it. Where the object is lost or damaged the packs say which epochs there were: the next one has to be higher, or they would
+ * be taken for newer than what is written from now on. */
+static int look_for_holder(struct attaching *attaching, struct far_remote_holder *ret_there, char ret_etag[72], struct far_error *err)
+{
+    *ret_there = (struct far_remote_holder){0};
+    int rc = far_remote_holder_read(attaching->objects, ret_there, ret_etag, err);
+    if (rc == FAR_NOT_FOUND || (rc == FAR_CORRUPT && attaching->what->take_over)) {
+        int listed = far_objects_list(attaching->objects, "packs/", note_epoch, &ret_there->epoch, err);
+        rc = listed != 0 ? listed : rc;
+    }
+    return rc;
+}
+
 /* From here on whoever owned it is refused. */
 static int take(struct attaching *attaching, struct far_error *err)
 {
-    struct far_remote_holder there = {0}, own;
-    char etag[72];
-    int rc = far_remote_holder_read(attaching->objects, &there, etag, err);
+    struct far_remote_holder there, own;
+    char etag[72] = "";
+    int rc = look_for_holder(attaching, &there, etag, err);
     bool is_new = rc == FAR_NOT_FOUND;
-    if (rc != 0 && !is_new && rc != FAR_CORRUPT) {
+    if (rc != 0 && !is_new && (rc != FAR_CORRUPT || etag[0] == '\0' || !attaching->what->take_over)) {
         return rc;
     }
     int had = far_remote_holder_load(attaching->dir, &own, err);
-    if (had != 0 && had != FAR_NOT_FOUND) {
+    if (had != 0 && had != FAR_NOT_FOUND && had != FAR_CORRUPT) {
         return had;
     }
     if (had == 0 && rc == 0 && own.epoch == there.epoch && memcmp(own.token, there.token, 16) == 0) {
@@ -218,8 +253,8 @@ static int take(struct attaching *attaching, struct far_error *err)
     if (rc == 0 && !attaching->what->take_over) {
         return far_fail(err, FAR_CONFLICT, "the vault is held by '%.60s'; attach it to read only, or take it over", there.name);
     }
-    if (rc == FAR_CORRUPT) {
-        return rc;
+    if (there.epoch + 1 >= UINT32_MAX) {
+        return far_fail(err, FAR_CORRUPT, "the store names an epoch of the vault that cannot be");
     }
     snprintf(attaching->result->former_holder, sizeof attaching->result->former_holder, "%.63s", there.name);
     far_remote_holder_make(&own, there.epoch + 1);
@@ -227,53 +262,82 @@ static int take(struct attaching *attaching, struct far_error *err)
     return rc == 0 ? far_remote_holder_put(attaching->objects, &own, is_new ? NULL : etag, err) : rc;
 }
 
-/* ---- what comes from the store ---- */
-
-/* A list tells neither version nor lock. */
-static int ask_pack(struct attaching *attaching, struct far_remote_pack *pack, struct far_error *err)
+/* Whoever it was taken from may be about to remove a pack, having asked just before whose the vault is: it sees a reader, or what it
+ * removes is in the list that is read behind this (remote_readers.c). The reader stays until it is forgotten. */
+static int say_reader(struct attaching *attaching, struct far_error *err)
 {
-    struct far_object object;
-    char key[FAR_REMOTE_NAME_MAX];
-    if (attaching->is_plain) {
-        return 0;
-    }
-    far_remote_key(pack->number, pack->epoch, ".pack", key, sizeof key);
-    int rc = far_objects_head(attaching->objects, key, &object, err);
+    struct far_remote_holder own;
+    char key[32];
+    int rc = far_remote_holder_load(attaching->dir, &own, err);
     if (rc == 0) {
-        attaching->is_plain = object.version[0] == '\0'; /* object lock needs versions */
-        pack->retain_until_ms = object.retain_until_ms;
-        snprintf(pack->version, sizeof pack->version, "%s", object.version);
+        far_remote_holder_key(&own, key);
+        rc = far_objects_put(attaching->objects, key, far_slice_str("attaches"), NULL, NULL, err);
     }
     return rc;
 }
 
-static int note_pack(struct attaching *attaching, uint32_t number, uint32_t epoch, const struct far_object *object, struct far_error *err)
+/* To read only: an attach that was to write, and was interrupted, is none any more. */
+static int let_holder_go(const struct attaching *attaching, struct far_error *err)
+{
+    static const char *const names[] = {"holder", "vault.key"};
+    char path[FAR_DIR_MAX + 16];
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < sizeof names / sizeof names[0]; i++) {
+        snprintf(path, sizeof path, "%s/%s", attaching->dir, names[i]);
+        rc = unlink(path) == 0 || errno == ENOENT ? 0 : far_fail_errno(err, FAR_IO, errno, "remove '%s'", path);
+    }
+    return rc;
+}
+
+/* ---- what comes from the store ---- */
+
+/* Lists do not say which version of a pack there is, nor until when it is locked. */
+static int look_at_pack(struct attaching *attaching, const char *key, struct far_remote_pack *pack, struct far_error *err)
+{
+    struct far_object object;
+    int rc = far_objects_head(attaching->objects, key, &object, err);
+    if (rc == 0) {
+        pack->size = object.size;
+        pack->retain_until_ms = object.retain_until_ms;
+        snprintf(pack->version, sizeof pack->version, "%s", object.version);
+        attaching->is_plain = object.version[0] == '\0';
+    }
+    return rc;
+}
+
+static int note_pack(struct attaching *attaching, const char *key, uint32_t number, uint32_t epoch, const struct far_object *object,
+                     struct far_error *err)
 {
     char packs[FAR_DIR_MAX + 16];
     struct far_remote_pack pack = {.number = number, .epoch = epoch, .size = object->size};
     struct far_remote_pack before;
     snprintf(packs, sizeof packs, "%s/packs", attaching->dir);
-    int rc = far_remote_up_read(packs, attaching->uuid, number, &before, err);
-    if (rc == 0 && (before.epoch > epoch || (before.epoch == epoch && before.size == pack.size))) {
+    bool is_full = !attaching->is_plain;
+    int rc = far_remote_up_read(packs, attaching->uuid, number, &before, NULL);
+    bool same = rc == 0 && before.epoch == epoch && before.size == pack.size && (!is_full || before.version[0] != '\0');
+    if (rc == 0 && (before.epoch > epoch || same)) {
         return 0; /* what a former holder still carried there, or what was seen before */
     }
+    if (rc != 0 && rc != FAR_NOT_FOUND && rc != FAR_CORRUPT) {
+        return far_fail(err, rc, "cannot read what is known of pack %08" PRIu32, number);
+    }
+    rc = is_full ? look_at_pack(attaching, key, &pack, err) : 0;
     attaching->result->packs++;
     attaching->result->pack_bytes += pack.size;
-    int asked = ask_pack(attaching, &pack, err);
-    if (asked != 0) {
-        return asked == FAR_NOT_FOUND ? 0 : asked; /* reclaimed meanwhile */
-    }
-    return rc == 0 || rc == FAR_NOT_FOUND || rc == FAR_CORRUPT ? far_remote_up_write(packs, attaching->uuid, &pack, err) : rc;
+    rc = rc == 0 ? far_remote_up_write(packs, attaching->uuid, &pack, err) : rc;
+    return rc == FAR_NOT_FOUND ? 0 : rc; /* removed since it was listed */
 }
 
+/* Small files of a vault's folder, and nothing else: not what somebody put there under a name that means something here. */
 static bool is_wanted(const char *key)
 {
-    static const char *const folders[] = {"points/", "replicas/", "domains/"};
+    static const char *const names[][2] = {
+        {"points/", ".manifest"}, {"points/", ".lock"}, {"replicas/", ".replica"}, {"domains/", ".domain"}};
     bool is_wanted = strcmp(key, "vault.former") == 0 || strcmp(key, "owner") == 0 || strcmp(key, "packs/removed") == 0;
-    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
-        const char *name = strlen(key) > strlen(folders[i]) ? key + strlen(folders[i]) : "";
-        bool is_in = strncmp(key, folders[i], strlen(folders[i])) == 0 && *name != '\0' && *name != '.' && strchr(name, '/') == NULL;
-        is_wanted = is_wanted || is_in;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        size_t len = strlen(key), before = strlen(names[i][0]), behind = strlen(names[i][1]);
+        bool fits = len > before + behind && strncmp(key, names[i][0], before) == 0 && strcmp(key + len - behind, names[i][1]) == 0;
+        is_wanted = is_wanted || (fits && key[before] != '.' && strchr(key + before, '/') == NULL);
     }
     return is_wanted;
 }
@@ -295,7 +359,7 @@ static int bring_key(void *arg, const char *key, const struct far_object *object
     struct attaching *attaching = arg;
     uint32_t number, epoch;
     if (far_remote_key_parse(key, ".pack", &number, &epoch)) {
-        return note_pack(attaching, number, epoch, object, err);
+        return note_pack(attaching, key, number, epoch, object, err);
     }
     if (!is_wanted(key)) {
         return 0;
@@ -326,7 +390,7 @@ static int bring_all(struct attaching *attaching, struct far_error *err)
     char points[FAR_DIR_MAX + 16], index[FAR_DIR_MAX + 16];
     snprintf(points, sizeof points, "%s/points", attaching->dir);
     snprintf(index, sizeof index, "%s/index", attaching->dir);
-    int rc = attaching->what->read_only ? far_vault_each_number(points, ".manifest", drop_forgotten, attaching, err) : 0;
+    int rc = far_vault_each_number(points, ".manifest", drop_forgotten, attaching, err);
     rc = rc == 0 ? far_objects_list(attaching->objects, "", bring_key, attaching, err) : rc;
     rc = rc == 0 ? far_index_remove(index, err) : rc; /* made anew from the packs */
     return rc == 0 ? bring(attaching, "vault", err) : rc; /* last: now it is a vault */
@@ -335,8 +399,7 @@ static int bring_all(struct attaching *attaching, struct far_error *err)
 static int finish(struct attaching *attaching, const struct far_objects_options *store, struct far_error *err)
 {
     char path[FAR_DIR_MAX + 64];
-    snprintf(path, sizeof path, "%s/vault.key", attaching->dir);
-    int rc = !attaching->what->read_only && access(path, F_OK) != 0 ? far_vault_renew_key(attaching->dir, err) : 0;
+    int rc = attaching->what->read_only ? 0 : far_vault_renew_key(attaching->dir, err); /* also of an attach that was interrupted */
     snprintf(path, sizeof path, "%s/bound", attaching->dir);
     rc = rc == 0 ? far_file_replace(path, "", 0, 0600, err) : rc;
     snprintf(path, sizeof path, "%s/store", attaching->dir);
@@ -360,7 +423,8 @@ int far_vault_store_attach(const char *dir, const struct far_objects_options *st
     rc = rc == 0 ? far_objects_head(attaching.objects, "vault", &object, err) : rc;
     rc = rc == 0 ? check_folder(&attaching, err) : rc;
     rc = rc == 0 ? make_folders(&attaching, err) : rc;
-    rc = rc == 0 && !what->read_only ? take(&attaching, err) : rc;
+    rc = rc != 0 ? rc : what->read_only ? let_holder_go(&attaching, err) : take(&attaching, err);
+    rc = rc == 0 && !what->read_only ? say_reader(&attaching, err) : rc;
     rc = rc == 0 ? bring_all(&attaching, err) : rc;
     rc = rc == 0 ? finish(&attaching, store, err) : rc;
     far_objects_close(attaching.objects);

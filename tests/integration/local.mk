@@ -34,6 +34,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_objects.py \
 	tests/integration/test_objects.py:tls \
 	tests/integration/test_object_faults.py \
+	tests/integration/test_remote_faults.py \
 	tests/integration/test_nodes.py:spread \
 	tests/integration/test_nodes.py:dial \
 	tests/integration/test_audit.py \
@@ -78,3 +79,4 @@ EXTRA_DIST += tests/integration/test_signal.py tests/integration/test_signal_roc
 EXTRA_DIST += tests/integration/test_objects.py tests/integration/test_object_faults.py
 EXTRA_DIST += tests/integration/test_remote_vault.py
 EXTRA_DIST += tests/integration/test_remote_nodes.py
+EXTRA_DIST += tests/integration/test_remote_faults.py
