@@ -188,6 +188,7 @@ static const struct rule rules[] = {
     {"RequestTimeTooSkewed", 0, FAR_DENIED, false},
     {"ExpiredToken", 0, FAR_DENIED, false},
     {"InvalidToken", 0, FAR_DENIED, false},
+    {"TokenRefreshRequired", 0, FAR_DENIED, false},
     {"ObjectLocked", 0, FAR_DENIED, false},
     {"QuotaExceeded", 0, FAR_LIMIT, false},
     {"EntityTooLarge", 0, FAR_LIMIT, false},
@@ -233,6 +234,18 @@ static const char *advice(const struct far_s3_answer *answer)
     return "";
 }
 
+static bool is_about_keys(const char *code)
+{
+    static const char *const codes[] = {"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch",
+                                        "TokenRefreshRequired"};
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+        if (strcmp(code, codes[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int judge_fault(struct far_s3_answer *answer, struct far_s3_verdict *ret_verdict, struct far_error *err)
 {
     if (answer->status / 100 == 3) {
@@ -240,7 +253,9 @@ static int judge_fault(struct far_s3_answer *answer, struct far_s3_verdict *ret_
                         answer->status, answer->bucket_region[0] != '\0' ? ", in region " : "", answer->bucket_region);
     }
     struct rule rule = rule_of(answer);
+    bool is_mute = answer->fault.code[0] == '\0' && (answer->status == 400 || answer->status == 403); /* as to HEAD */
     ret_verdict->again = rule.again;
+    ret_verdict->stale_keys = is_about_keys(answer->fault.code) || is_mute;
     ret_verdict->maybe_done = rule.again && answer->status != 429 && answer->status != 503;
     return far_fail(err, rule.klass, "the store answers %ld%s%s%s%s%s", answer->status, answer->fault.code[0] != '\0' ? " " : "",
                     answer->fault.code, answer->fault.message[0] != '\0' ? ": " : "", answer->fault.message, advice(answer));

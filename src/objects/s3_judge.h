@@ -8,6 +8,7 @@ struct far_s3_verdict {
     bool again;      /* it may work a little later */
     bool maybe_done; /* the request may have been carried out all the same */
     bool unanswered; /* there was no whole answer */
+    bool stale_keys; /* the credentials are none any more: they may have been renewed in their file */
 };
 
 /* One line of the answer's head. Unknown ones and what cannot be is left out. */

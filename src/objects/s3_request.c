@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/random.h"
+#include "objects/object_config.h"
 #include "objects/s3_judge.h"
 
 #include <curl/curl.h>
@@ -462,6 +463,21 @@ static bool rest(const struct far_s3_request *request, uint64_t ms)
     return true;
 }
 
+/* Are there other keys in the file than we have? Whoever renews temporary ones writes them there. */
+static bool renew_keys(struct far_objects *objects)
+{
+    struct far_s3_keys keys;
+    if (far_objects_keys_read(objects->options.credentials, &keys, NULL) != 0) {
+        return false;
+    }
+    pthread_mutex_lock(&objects->mutex);
+    bool are_new = CRYPTO_memcmp(&keys, &objects->keys, sizeof keys) != 0;
+    objects->keys = keys;
+    pthread_mutex_unlock(&objects->mutex);
+    OPENSSL_cleanse(&keys, sizeof keys);
+    return are_new;
+}
+
 static int in_context(const struct far_objects *objects, const struct far_s3_request *request, struct far_error *err)
 {
     const char *bucket = objects->options.bucket;
@@ -475,12 +491,17 @@ int far_s3_do(struct far_objects *objects, const struct far_s3_request *request,
     err = err != NULL ? err : &own;
     uint64_t bound = request->retry_max_ms != 0 ? request->retry_max_ms : objects->options.retry_max_ms;
     uint64_t began = far_clock_monotonic_ms();
+    bool renewed = false;
     memset(answer, 0, sizeof *answer);
     for (unsigned tries = 0;; tries++) {
         struct far_s3_verdict verdict = {0};
         int rc = try_once(objects, request, answer, &verdict, err);
         if (rc == 0) {
             return 0;
+        }
+        if (verdict.stale_keys && !renewed && renew_keys(objects)) {
+            renewed = true;
+            continue;
         }
         if (!verdict.again) {
             return in_context(objects, request, err);

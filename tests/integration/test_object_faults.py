@@ -349,6 +349,21 @@ def requests_say_what_is_in_them():
         assert "transfer-encoding" not in names and "content-length: 10" in [line.lower() for line in lines]
 
 
+def renewed_credentials_are_read_again():
+    def renew(link, _):
+        path = os.path.join(folder, "keys")
+        with open(os.open(path + ".new", os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
+            file.write("access_key = NEWER\nsecret_key = %s\nsession_token = token2\n" % SECRET)
+        os.rename(path + ".new", path)
+        link.sendall(fault(400, "ExpiredToken"))
+    with Told(renew, answer(200, b"x")) as told:
+        assert told.drive("read", "k", 10, path("out")).startswith("ok ") and len(told.requests) == 2
+        assert any("Credential=AK/" in line for line in told.lines(0)) and any("Credential=NEWER/" in line for line in told.lines(1))
+        assert "x-amz-security-token: token2" in told.lines(1)
+    with Told(fault(403, "InvalidAccessKeyId")) as told:  # the same keys: not again
+        assert told.drive("read", "k", 1, path("out")).startswith("denied:") and len(told.requests) == 1
+
+
 def a_store_without_conditions_is_not_for_vaults():
     kept = {}
 
@@ -374,7 +389,7 @@ def a_store_without_conditions_is_not_for_vaults():
 ALL = [what_passes_by_is_tried_again, what_does_not_pass_by_is_not_tried_again, the_bound_of_all_attempts_holds, silence_ends_an_attempt,
        lengths_that_cannot_be_are_corrupt, an_endless_body_is_cut_at_its_bound, nobody_is_followed_elsewhere, pages_go_on_and_only_forward,
        a_new_object_whose_answer_got_lost_is_ours_if_it_is_the_same, every_part_is_tried_again_by_itself_and_the_end_too,
-       an_end_whose_answer_got_lost_is_looked_at, a_store_without_conditions_is_not_for_vaults, requests_say_what_is_in_them]
+       an_end_whose_answer_got_lost_is_looked_at, renewed_credentials_are_read_again, a_store_without_conditions_is_not_for_vaults, requests_say_what_is_in_them]
 
 
 def main():

@@ -126,6 +126,20 @@ def what_a_vault_has_goes_to_the_store_and_leaves_the_folder():
     return wrong_points("first", at_least=4)
 
 
+def a_point_in_the_store_is_served_over_nbd():
+    plugin = os.path.join(farlib.BUILD, ".libs/nbdkit-farshore-plugin.so")
+    with open(plugin, "rb") as file:
+        if b"__asan_init" in (text := file.read()) or b"__tsan_init" in text:
+            raise tap.Skip("the plugin has sanitizers in it")
+    for point in points("first")[:2]:
+        out = path("nbd.out")
+        done = subprocess.run(["nbdkit", "-U", "-", "-r", plugin, "vault=" + path("first"), "point=" + point, "disk=disk0", "--run",
+                               'nbdcopy "$uri" ' + out], capture_output=True, text=True, preexec_fn=farlib.die_with_parent)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert content("nbd.out") == contents["web", point]
+        os.unlink(out)
+
+
 def a_lost_folder_is_made_again():
     shutil.rmtree(path("first"))
     assert "is held by" in vault("attach", "--vault", path("first"), "--store", store, good=False)
@@ -344,7 +358,7 @@ def attaching_and_reclaiming_may_be_killed_too():
     return wrong
 
 
-ALL = [what_a_vault_has_goes_to_the_store_and_leaves_the_folder, a_lost_folder_is_made_again, another_folder_reads_and_does_not_write,
+ALL = [what_a_vault_has_goes_to_the_store_and_leaves_the_folder, a_point_in_the_store_is_served_over_nbd, a_lost_folder_is_made_again, another_folder_reads_and_does_not_write,
        what_is_reclaimed_leaves_the_store, who_is_taken_over_is_refused, a_store_that_is_away_is_waited_for_and_then_said,
        several_vaults_share_a_store, what_is_damaged_in_the_store_is_said_and_never_given_out,
        an_import_that_is_killed_anywhere_loses_no_point, attaching_and_reclaiming_may_be_killed_too]
