@@ -106,6 +106,13 @@ static int name_damage(struct far_vault *vault, struct far_place place, const st
     return FAR_CORRUPT;
 }
 
+static int no_such(const struct far_vault *vault, const struct far_hash256 *id, struct far_error *err)
+{
+    char hex[65];
+    far_hex_encode(id->bytes, 32, hex);
+    return far_fail(err, FAR_NOT_FOUND, "vault '%s' holds nothing with id %s", vault->dir, hex);
+}
+
 int far_vault_note_wrong(struct far_vault *vault, const struct far_domain *domain, const struct far_hash256 *hash,
                          const char *what, struct far_error *err)
 {
@@ -113,6 +120,9 @@ int far_vault_note_wrong(struct far_vault *vault, const struct far_domain *domai
     struct far_hash256 id;
     far_domain_id(domain, hash, &id);
     int rc = far_vault_find(vault, &id, &place, err);
+    if (rc == 0 && place.pack == 0) { /* a pass deleted it meanwhile: nobody needs it */
+        return no_such(vault, &id, err);
+    }
     return rc != 0 ? rc : name_damage(vault, place, &id, what, err);
 }
 
@@ -596,9 +606,7 @@ static int load(struct far_vault *vault, const struct far_domain *domain, uint8_
         return rc;
     }
     if (place.pack == 0) {
-        char hex[65];
-        far_hex_encode(id.bytes, 32, hex);
-        return far_fail(err, FAR_NOT_FOUND, "vault '%s' holds nothing with id %s", vault->dir, hex);
+        return no_such(vault, &id, err);
     }
     rc = open_place(vault, domain, place, type, &id, ret_packed, ret_raw, raw_len, &cause);
     /* Reclaim may have moved it between the two. */
@@ -607,6 +615,9 @@ static int load(struct far_vault *vault, const struct far_domain *domain, uint8_
            (now.pack != place.pack || now.offset != place.offset)) {
         place = now;
         rc = open_place(vault, domain, place, type, &id, ret_packed, ret_raw, raw_len, &cause);
+    }
+    if (rc == FAR_CORRUPT && now.pack == 0) { /* or deleted: its bytes are zeroed, which is no damage */
+        return no_such(vault, &id, err);
     }
     if (rc == FAR_CORRUPT) {
         return name_damage(vault, place, &id, cause.message, err);

@@ -93,6 +93,8 @@ static int bury_in(struct far_reclaim *reclaim, const struct grave *grave, int f
     if (rc == FAR_CORRUPT) { /* the zeroes that it named are taken for damage until the pack is gone */
         far_vault_note_damage(vault, (struct far_place){.pack = grave->pack}, cause.message);
         rc = 0;
+    } else if (rc != 0 && err != NULL) {
+        *err = cause;
     }
     uint64_t before = dead.total;
     rc = rc == 0 ? collect(vault, grave, &dead, &fresh, err) : rc;

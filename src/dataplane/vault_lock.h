@@ -48,9 +48,10 @@ struct far_vault_time {
 int far_vault_time(struct far_vault *vault, struct far_vault_time *ret_time, struct far_error *err);
 int far_vault_time_confirm(const char *dir, struct far_vault_time *ret_time, struct far_error *err);
 
-/* The point is not forgotten before until_ms, durably; an earlier lock is only lengthened. There need be no such point yet. */
+/* The point is not forgotten before until_ms, durably; an earlier lock is only lengthened, also one that is damaged, as far as its date
+ * can be (else FAR_CORRUPT). There need be no such point yet. FAR_CONFLICT: it was forgotten. */
 int far_vault_lock(struct far_vault *vault, uint64_t point_id, uint64_t until_ms, struct far_error *err);
-/* 0: it was never locked. FAR_CORRUPT: the lock is there and cannot be read; locking again mends it. */
+/* 0: it was never locked. FAR_CORRUPT: the lock is there and cannot be read; locking again mends it, and shortens nothing. */
 int far_vault_lock_until(struct far_vault *vault, uint64_t point_id, uint64_t *ret_until_ms, struct far_error *err);
 /* FAR_DENIED: the point is locked now, by the vault's time. FAR_CORRUPT: it cannot be told, so it is. */
 int far_vault_lock_check(struct far_vault *vault, uint64_t point_id, struct far_error *err);

@@ -45,7 +45,8 @@ struct far_pages {
 enum { FAR_FOUND_BITS = 1 << 23 };
 struct far_reclaim_state {
     pthread_mutex_t pass_lock; /* one pass at a time */
-    pthread_mutex_t seal_lock; /* a point is sealed wholly before a mark, or wholly behind it */
+    pthread_mutex_t seal_lock; /* a point is sealed wholly before a mark, or wholly behind it; it is locked or forgotten, one of them
+                                * first. Before any other lock */
     pthread_rwlock_t finding;  /* shared: whoever looks whether a record is there, to build on it; alone: who deletes */
     bool runs;                 /* under `finding` */
     struct far_place mark;     /* what lies behind is newer than the pass */

@@ -4,6 +4,7 @@
  * packs before which everything was durable. Behind the highest of them the last pack is checked byte for byte and cut
  * at the first record that is not whole. Before it nothing is ever cut: damage there is named, and the rest stays
  * usable. What the index does not know yet is put into it. */
+#define _GNU_SOURCE
 #include "base/file.h"
 #include "dataplane/remote.h"
 #include "dataplane/vault_private.h"
@@ -221,7 +222,11 @@ static void zero_again(const struct recovery *recovery, int fd, const char *path
 {
     bool whole = from == FAR_PACK_HEADER_BYTES && !recovery->vault->read_only;
     for (size_t i = 0; whole && i < recovery->dead.count; i++) {
-        far_dead_zero(fd, path, recovery->dead.ranges[i], false, NULL);
+        struct far_dead_range range = recovery->dead.ranges[i];
+        off_t data = lseek(fd, (off_t)range.offset, SEEK_DATA);
+        if (data >= 0 && (uint64_t)data < range.offset + range.length) {
+            far_dead_zero(fd, path, range, true, NULL); /* the pass that was interrupted may have been one that overwrites */
+        }
     }
 }
 

@@ -226,12 +226,12 @@ int far_vault_seal(struct far_vault *vault, const struct far_manifest *manifest,
     return rc;
 }
 
-int far_vault_forget(struct far_vault *vault, uint64_t point_id, struct far_error *err)
+/* seal_lock is held: a lock comes wholly before, or finds the point forgotten. */
+static int forget(struct far_vault *vault, uint64_t point_id, struct far_error *err)
 {
     char path[4096], forgotten[4096];
     char dir[4096];
-    int rc = far_vault_check_writable(vault, err);
-    rc = rc == 0 ? far_vault_lock_check(vault, point_id, err) : rc;
+    int rc = far_vault_lock_check(vault, point_id, err);
     if (rc != 0) {
         return rc;
     }
@@ -250,6 +250,17 @@ int far_vault_forget(struct far_vault *vault, uint64_t point_id, struct far_erro
     }
     snprintf(dir, sizeof dir, "%s/points", vault->dir);
     return far_file_sync_dir(dir, err);
+}
+
+int far_vault_forget(struct far_vault *vault, uint64_t point_id, struct far_error *err)
+{
+    int rc = far_vault_check_writable(vault, err);
+    if (rc == 0) {
+        pthread_mutex_lock(&vault->reclaim.seal_lock);
+        rc = forget(vault, point_id, err);
+        pthread_mutex_unlock(&vault->reclaim.seal_lock);
+    }
+    return rc;
 }
 
 struct each_point {

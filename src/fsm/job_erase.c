@@ -3,13 +3,17 @@
  *   measure  what each vault holds of the plan, so that what others share, and stays therefore, can be told;
  *   forget   all checkpoints are removed, a few at a time, and their points forgotten in the vaults;
  *   mark     a pass of reclaim on each of these vaults: what nobody needs now is quarantined;
- *   delete   when every transfer has ended that ran then, a second pass: its bytes are zeroed, its room is given back.
+ *   delete   when every transfer has ended that ran then, a second pass: its bytes are zeroed, its room is given back. While some of the
+ *            plan's points could not be let go of (somebody reads them) or what needs what is not known (a manifest is damaged, a
+ *            domain's key is not there), so that bytes of the plan may be left, the job says so and tries again, more and more seldom.
  *
  * The vaults are those that the first tasks name. A job that is canceled stops where it is; what it removed stays removed. */
 #include "fsm/checkpoint.h"
 #include "fsm/expiry.h"
 #include "fsm/job.h"
 #include "fsm/vault_row.h"
+
+#include <stdio.h>
 
 enum { BEGUN, MEASURE, FORGET, MARK, DELETE, DONE };
 static const char *const states[] = {"begun", "measuring", "forgetting", "marking", "deleting", "done"};
@@ -26,7 +30,16 @@ static const struct far_cell cells[6][5] = {
 };
 const struct far_table far_table_erasing = FAR_TABLE("erasing of job", states, inputs, cells);
 
-enum { CHECKPOINTS_AT_ONCE = 8, NODES_MAX = FAR_TASKS_AT_ONCE_MAX, WAIT_MS = 10000 };
+enum { CHECKPOINTS_AT_ONCE = 8, NODES_MAX = FAR_TASKS_AT_ONCE_MAX, WAIT_MS = 10000, AGAIN_MS = 30000, AGAIN_MS_MAX = 3600000 };
+
+#define LEFT "some of it may be left: "
+
+/* Did something hold bytes of the plan when the last pass began? */
+static bool is_held_up(const struct far_row_job *job)
+{
+    size_t len = strlen(LEFT);
+    return job->error_message.len >= len && memcmp(job->error_message.data, LEFT, len) == 0;
+}
 
 static int enter(struct far_step *step, struct far_row_job *job, const struct far_ev_job_phase *ev)
 {
@@ -46,6 +59,10 @@ int far_evolve_job_phase(struct far_step *step, const struct far_ev_job_phase *e
     job.pass = ev->pass != 0 ? ev->pass : job.pass;
     job.delete_before = ev->delete_before;
     job.shared_bytes = ev->shared_bytes != 0 ? ev->shared_bytes : job.shared_bytes;
+    if (ev->problem.len != 0 || is_held_up(&job)) {
+        job.error_message = ev->problem;
+        job.error_class = far_slice_str(ev->problem.len != 0 ? "busy" : "");
+    }
     job.next_workload_id = ev->phase != DONE;
     return far_job_wake_at(step, &job, ev->wake_ms);
 }
@@ -187,6 +204,31 @@ static int forget(struct far_step *step, struct far_row_job *job)
     return enter(step, job, &ev);
 }
 
+/* What keeps bytes of the plan in these vaults, in words; empty: nothing. */
+static int what_is_left(struct far_step *step, const struct far_row_vault *vaults, size_t count, struct far_slice *ret_problem)
+{
+    uint64_t pinned = 0, uncountable = 0;
+    char text[400];
+    const struct far_row_vault *first = NULL;
+    for (size_t i = 0; i < count; i++) {
+        pinned += vaults[i].points_pinned;
+        uncountable += vaults[i].points_uncountable;
+        first = first == NULL && vaults[i].points_pinned + vaults[i].points_uncountable != 0 ? &vaults[i] : first;
+    }
+    *ret_problem = far_slice(NULL, 0);
+    if (first == NULL) {
+        return 0;
+    }
+    struct far_row_node node;
+    FAR_TRY(far_row_need(step, &far_schema_row_node, first->node_id, &node));
+    snprintf(text, sizeof text,
+             LEFT "in %llu vaults %llu forgotten points are still being read, and of %llu points it is not known what they "
+             "need; it is tried again. First, the vault of node '%.*s'%s%.*s",
+             FAR_LLU(count), FAR_LLU(pinned), FAR_LLU(uncountable), FAR_TEXT(node.name), first->problem.len != 0 ? ": " : "",
+             (int)(first->problem.len < 150 ? first->problem.len : 150), (const char *)first->problem.data);
+    return far_step_copy(step, far_slice_str(text), ret_problem);
+}
+
 /* A pass on every vault; phase MARK before it was ordered: job->pass is 0. */
 static int reclaim(struct far_step *step, struct far_row_job *job, const struct far_row_vault *vaults, size_t count, uint64_t phase)
 {
@@ -208,6 +250,7 @@ static int reclaim(struct far_step *step, struct far_row_job *job, const struct 
         return enter(step, job, &ev);
     }
     ev.delete_before = phase == DELETE ? job->pass + 1 : 0;
+    FAR_TRY(phase == DELETE ? what_is_left(step, vaults, count, &ev.problem) : 0);
     FAR_TRY(enter(step, job, &ev));
     for (size_t i = 0; i < count; i++) {
         FAR_TRY(assign(step, vaults[i].id, &items[i]));
@@ -222,6 +265,21 @@ static int end(struct far_step *step, struct far_row_job *job)
     return far_job_settle(step, job->id);
 }
 
+/* A pass of the phase DELETE is over: is all of it gone? If not, another one in a while: the more there were, the later. */
+static int check_deleted(struct far_step *step, struct far_row_job *job, const struct far_row_vault *vaults, size_t count)
+{
+    struct far_ev_job_phase ev = {.job_id = job->id, .phase = DELETE};
+    uint64_t passes = job->task_count / (count > 0 ? count : 1);
+    FAR_TRY(what_is_left(step, vaults, count, &ev.problem));
+    if (ev.problem.len == 0 && !is_held_up(job)) {
+        return end(step, job);
+    }
+    /* What was let go of by this pass only is deleted by the next one. */
+    uint64_t wait_ms = ev.problem.len == 0 ? 1 : passes * AGAIN_MS < AGAIN_MS_MAX ? passes * AGAIN_MS : AGAIN_MS_MAX;
+    ev.wake_ms = step->time_ms + wait_ms;
+    return enter(step, job, &ev);
+}
+
 int far_erase_next(struct far_step *step, uint64_t job_id)
 {
     struct far_row_job job;
@@ -232,7 +290,9 @@ int far_erase_next(struct far_step *step, uint64_t job_id)
         return FAR_LIMIT;
     }
     FAR_TRY(far_row_need(step, &far_schema_row_job, job_id, &job));
-    if (job.next_workload_id == 0 || job.tasks_done + job.tasks_failed + job.tasks_canceled != job.task_count) {
+    bool is_over = job.tasks_done + job.tasks_failed + job.tasks_canceled == job.task_count;
+    bool waits = job.phase == DELETE && job.wake_ms > step->time_ms;
+    if (job.next_workload_id == 0 || waits || !is_over) {
         return 0;
     }
     FAR_TRY(list_vaults(step, &job, vaults, &count));
@@ -244,6 +304,8 @@ int far_erase_next(struct far_step *step, uint64_t job_id)
         return forget(step, &job);
     case MARK:
         return job.pass == 0 ? reclaim(step, &job, vaults, count, MARK) : reclaim(step, &job, vaults, count, DELETE);
+    case DELETE: /* delete_before is 0 while it waits for another pass */
+        return job.delete_before != 0 ? check_deleted(step, &job, vaults, count) : reclaim(step, &job, vaults, count, DELETE);
     default:
         return end(step, &job);
     }

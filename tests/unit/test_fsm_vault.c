@@ -1,7 +1,10 @@
 /* Vaults: when they are reclaimed, what a pass may delete, what they say of themselves; and plans that are erased from them. */
+#define _GNU_SOURCE
 #include "lib/fsm_world.h"
 
 #include "lib/cm.h"
+
+#include <string.h>
 
 #define HOUR 3600000ull
 #define DAY (24 * HOUR)
@@ -296,6 +299,53 @@ static void erasing_waits_for_transfers_and_can_be_canceled(void **unused)
     cycle();
 }
 
+/* Whatever the job has its nodes do is done; passes say that so many points are being read. */
+static void do_all(uint64_t job, uint64_t pinned, uint64_t uncountable)
+{
+    struct far_row_job row = world_row_job(&w, job);
+    for (uint64_t t = 1; t <= row.task_count; t++) {
+        struct far_row_task task = world_row_task(&w, job, t);
+        struct far_sub_reclaimed said = {
+            .points_pinned = pinned, .points_uncountable = uncountable, .problem = S(uncountable > 0 ? "manifest 7 is damaged" : "")};
+        struct far_sub_report_item done = {.state = FAR_report_state_done,
+                                           .reclaimed = {&said, task.kind == FAR_task_kind_reclaim}};
+        if (task.state == FAR_task_state_assigned) {
+            assert_int_equal(world_report(&w, &task, done), 0);
+        }
+    }
+    world_pass(&w, 1000);
+    world_boot(&w, nodes[1], 200); /* it is up, however long it takes */
+}
+
+static uint64_t erase_and_work(uint64_t job, uint64_t pinned, uint64_t uncountable, size_t rounds)
+{
+    for (size_t i = 0; i < rounds; i++) {
+        do_all(job, pinned, uncountable);
+    }
+    return world_row_job(&w, job).task_count;
+}
+
+static void a_plan_is_not_erased_as_long_as_some_of_it_is_left(void **unused)
+{
+    cycle();
+    uint64_t job = MUST(&w, plan_erase, .name = S("p"), .confirm = S("p"));
+    uint64_t passes = erase_and_work(job, 1, 0, 40);
+    struct far_row_job row = world_row_job(&w, job);
+    assert_int_equal(row.state, FAR_job_state_running);
+    assert_memory_equal(row.error_message.data, "some of it may be left: in 1 vaults 1 forgotten points", 54);
+    assert_true(erase_and_work(job, 1, 0, 200) > passes); /* it is tried again */
+    erase_and_work(job, 0, 2, 400);
+    row = world_row_job(&w, job);
+    assert_int_equal(row.state, FAR_job_state_running);
+    assert_non_null(memmem(row.error_message.data, row.error_message.len, "manifest 7 is damaged", 21));
+    passes = row.task_count;
+    erase_and_work(job, 0, 0, 4000);
+    row = world_row_job(&w, job);
+    assert_int_equal(row.state, FAR_job_state_succeeded);
+    assert_int_equal(row.error_message.len, 0);
+    assert_int_equal(row.task_count, passes + 2); /* one that lets go, one that deletes */
+}
+
 /* ---- scrubs ---- */
 
 static uint64_t scrub(const uint64_t *points, size_t count, bool ended)
@@ -426,6 +476,7 @@ int main(void)
         cmocka_unit_test(a_line_through_the_samples_says_when_it_is_full),
         IN_A_WORLD(a_plan_is_erased_step_by_step),
         IN_A_WORLD(erasing_waits_for_transfers_and_can_be_canceled),
+        IN_A_WORLD(a_plan_is_not_erased_as_long_as_some_of_it_is_left),
         IN_A_WORLD(scrubs_come_hourly_and_go_on_where_the_last_one_ended),
         IN_A_WORLD(what_a_scrub_finds_is_an_alert_until_it_is_verified),
         IN_A_WORLD(a_vault_goes_with_its_node),

@@ -8,6 +8,7 @@
 
 #include "lib/cm.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -171,6 +172,61 @@ static void what_is_damaged_holds_until_it_is_mended(void **unused)
     }
 }
 
+static void a_damaged_lock_is_not_shortened(void **unused)
+{
+    uint64_t until, wall = far_clock_wall_ms();
+    char path[320];
+    assert_int_equal(far_vault_lock(vault, 7, wall + 30 * DAY, &err), 0);
+    flip("points/7.lock", 41); /* its checksum */
+    assert_int_equal(far_vault_lock(vault, 7, wall + 1, &err), 0);
+    assert_int_equal(far_vault_lock_until(vault, 7, &until, &err), 0);
+    assert_int_equal(until, wall + 30 * DAY);
+    flip("points/7.lock", 31); /* a date in millions of years: as far as a lock can go */
+    assert_int_equal(far_vault_lock(vault, 7, wall + 40 * DAY, &err), 0);
+    assert_int_equal(far_vault_lock_until(vault, 7, &until, &err), 0);
+    assert_true(until >= wall + 40 * DAY && until <= far_clock_wall_ms() + 3661 * DAY);
+    snprintf(path, sizeof path, "%s/points/7.lock", dir);
+    assert_int_equal(truncate(path, 20), 0); /* nobody knows any more */
+    assert_int_equal(far_vault_lock(vault, 7, wall + 1, &err), FAR_CORRUPT);
+    assert_int_equal(far_vault_forget(vault, 7, &err), FAR_CORRUPT);
+}
+
+enum { RACES = 400 };
+static int locked[RACES];
+
+static void *lock_all(void *arg)
+{
+    struct far_error ignored;
+    (void)arg;
+    for (uint64_t id = 0; id < RACES; id++) {
+        locked[id] = far_vault_lock(vault, id + 1, 4000000000000ull, &ignored);
+    }
+    return NULL;
+}
+
+/* A point is locked and stays, or it was forgotten first and nobody was told that it is locked. */
+static void a_lock_and_a_forget_do_not_pass_each_other(void **unused)
+{
+    char path[320];
+    pthread_t thread;
+    int forgotten[RACES];
+    for (uint64_t id = 1; id <= RACES; id++) {
+        snprintf(path, sizeof path, "%s/points/%d.manifest", dir, (int)id);
+        assert_int_equal(far_file_replace(path, "any", 3, 0600, &err), 0);
+    }
+    assert_int_equal(pthread_create(&thread, NULL, lock_all, NULL), 0);
+    for (uint64_t id = RACES; id > 0; id--) { /* towards each other */
+        forgotten[id - 1] = far_vault_forget(vault, id, &err);
+    }
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    for (uint64_t id = 1; id <= RACES; id++) {
+        snprintf(path, sizeof path, "%s/points/%d.manifest", dir, (int)id);
+        bool is_there = access(path, F_OK) == 0;
+        assert_int_equal(locked[id - 1] == 0, is_there);
+        assert_int_equal(forgotten[id - 1], is_there ? FAR_DENIED : 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -181,6 +237,8 @@ int main(void)
         cmocka_unit_test(a_machine_may_be_off_for_a_while),
         cmocka_unit_test_setup_teardown(a_lock_holds_and_is_only_lengthened, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_damaged_holds_until_it_is_mended, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_damaged_lock_is_not_shortened, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lock_and_a_forget_do_not_pass_each_other, setup, teardown),
     };
     return cmocka_run_group_tests_name("vault_lock", tests, NULL, NULL);
 }
