@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LOOK_MS = 200 };
+enum { LOOK_MS = 200, OPEN_MS_MAX = 60000 /* without --timeout */ };
 
 static const char *text_in(const json_t *object, const char *name)
 {
@@ -31,7 +31,7 @@ static int fetch_job(struct cli *cli, uint64_t job_id, json_t **ret_job, struct 
 /* Until the node says where the disk is, or the job is over. */
 static int wait_for_uri(struct cli *cli, uint64_t job_id, struct far_error *err)
 {
-    uint64_t end_ms = far_clock_monotonic_ms() + cli->timeout_ms;
+    uint64_t end_ms = far_clock_monotonic_ms() + (cli->timeout_ms != 0 ? cli->timeout_ms : OPEN_MS_MAX);
     for (;;) {
         json_t *job = NULL;
         int rc = fetch_job(cli, job_id, &job, err);

@@ -143,7 +143,7 @@ static int write_note(const struct far_use_place *place, const char *state, stru
     return far_file_replace(place->note, text, (size_t)len, 0600, err);
 }
 
-/* false: there is none, or it is not one. */
+/* Fills in all but the note's own name. false: there is none, or it is not one. */
 static bool read_note(const char *note, struct far_use_place *place, bool *ret_named)
 {
     struct far_buf text;
@@ -163,7 +163,6 @@ static bool read_note(const char *note, struct far_use_place *place, bool *ret_n
         snprintf(place->part, sizeof place->part, "%s", lines[0]);
         snprintf(place->part2, sizeof place->part2, "%s.part", lines[0]);
         snprintf(place->path, sizeof place->path, "%s", lines[1]);
-        snprintf(place->note, sizeof place->note, "%s", note);
         *ret_named = strcmp(lines[2], "named") == 0;
     }
     far_buf_done(&text);
