@@ -1,6 +1,6 @@
 /* One request to an S3-compatible store, repeated until it is answered: signed, over a connection of the pool, bounded in bytes and time.
  *
- * The only place that knows curl. Any thread; far_s3_do() blocks. What may help by waiting is tried again (objects.h says what),
+ * The only place that sends anything. Any thread; far_s3_do() blocks. What may help by waiting is tried again (objects.h says what),
  * with pauses that double and a random part, and as long as the store says in Retry-After if that is within the bound. */
 #ifndef FAR_OBJECTS_S3_REQUEST_H
 #define FAR_OBJECTS_S3_REQUEST_H
