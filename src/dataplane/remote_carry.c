@@ -336,6 +336,10 @@ static int go_round(struct far_vault *vault, struct far_error *err)
     pthread_mutex_unlock(&vault->lock);
     bool asks = rc == 0 && vault->remote->rounds_begun % HOLDER_ROUNDS == 1; /* only this thread counts them */
     rc = asks ? ask_holder(&round, err) : rc;
+    if (rc == 0 && !vault->remote->is_known_young) {
+        rc = far_remote_check_age(vault, err);
+        vault->remote->is_known_young = rc == 0;
+    }
     rc = rc == 0 ? push_all_changed(&round, err) : rc;
     rc = rc == 0 ? far_vault_each_number(vault->packs.dir, ".pack", carry_pack, &round, err) : rc;
     rc = rc == 0 ? push_points(vault, err) : rc;
@@ -393,6 +397,9 @@ int far_remote_start(struct far_vault *vault, struct far_error *err)
     if (remote == NULL || vault->read_only) {
         return 0;
     }
+    pthread_mutex_lock(&vault->lock);
+    remote->opened_last = vault->packs.last_sealed ? vault->packs.last : vault->packs.last - (vault->packs.last > 0);
+    pthread_mutex_unlock(&vault->lock);
     remote->runs = true;
     int code = pthread_create(&remote->thread, NULL, carry, vault);
     remote->runs = code == 0;

@@ -1,5 +1,6 @@
 /* Once after an open: the points that the store has are those of the folder; see remote.h. A program that died between the two left
- * one more here, which it had not announced, or one more there, which was forgotten. */
+ * one more here, which it had not announced, or one more there, which was forgotten. Before that: is the folder one that was set back
+ * (a snapshot of its machine, a backup)? It would write its packs over newer ones. */
 #include "dataplane/remote_private.h"
 
 #include "base/key_set.h"
@@ -25,8 +26,12 @@ static int note_key(void *arg, const char *key, const struct far_object *object,
     if (far_key_set_add(&settling->there, far_slice_str(key)) < 0) {
         return far_fail(err, FAR_LIMIT, "no memory for the points of a store");
     }
+    /* One that this folder does not know at all stays: it may be the folder that was set back. */
+    int stem = (int)(len - (is_manifest ? 9 : 0));
+    snprintf(path, sizeof path, "%s/%.*s" FAR_FORGOTTEN, settling->vault->dir, stem, key);
+    bool is_forgotten = is_manifest && access(path, F_OK) == 0;
     snprintf(path, sizeof path, "%s/%s", settling->vault->dir, key);
-    if (is_manifest && access(path, F_OK) != 0 && errno == ENOENT) { /* it goes; unless it is of who took the vault over meanwhile */
+    if (is_forgotten && access(path, F_OK) != 0 && errno == ENOENT) { /* it goes; unless it is of who took the vault over meanwhile */
         rc = far_remote_check_holder(settling->vault, err);
         rc = rc == 0 ? far_remote_push(settling->vault, key, err) : rc;
     }
@@ -53,6 +58,40 @@ static int push_manifest(void *arg, uint64_t number, struct far_error *err)
 {
     return push_missing(arg, number, ".manifest", err);
 }
+
+/* ---- a folder that was set back ---- */
+
+static int look_at_pack(void *arg, const char *key, const struct far_object *object, struct far_error *err)
+{
+    struct far_vault *vault = arg;
+    const struct far_remote *remote = vault->remote;
+    uint32_t number, epoch;
+    (void)object;
+    bool is_newer = far_remote_key_parse(key, ".pack", &number, &epoch) && epoch == remote->holder.epoch && number > remote->opened_last &&
+                    !far_removed_has(&vault->removed, number);
+    if (!is_newer) {
+        return 0;
+    }
+    return far_fail(err, FAR_CONFLICT, "the store has pack %08" PRIu32 ", and '%s' does not know it: it is an older copy; attach the vault in "
+                    "another folder, and take it over", number, vault->dir);
+}
+
+int far_remote_check_age(struct far_vault *vault, struct far_error *err)
+{
+    struct far_remote *remote = vault->remote;
+    int rc = far_objects_list(remote->objects, "packs/", look_at_pack, vault, err);
+    if (rc == FAR_CONFLICT) {
+        pthread_mutex_lock(&remote->lock);
+        remote->is_fenced = true;
+        pthread_mutex_unlock(&remote->lock);
+        pthread_mutex_lock(&vault->lock);
+        vault->broken = true;
+        pthread_mutex_unlock(&vault->lock);
+    }
+    return rc;
+}
+
+/* ---- points ---- */
 
 int far_remote_settle_points(struct far_vault *vault, struct far_error *err)
 {

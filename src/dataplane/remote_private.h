@@ -68,6 +68,8 @@ struct far_remote {
     uint64_t rounds_begun, rounds_done; /* a round carries everything that was complete when it began */
     int round_rc;                       /* of the last one */
     struct far_error round_error;
+    uint32_t opened_last; /* the last pack that was complete when the vault was opened */
+    bool is_known_young;  /* the store has nothing that this folder carried there and does not know; the carrier's own */
     bool points_settled; /* far_remote_settle_points() was done; the carrier's own */
     bool locks_refused;
     bool is_fenced; /* somebody took the vault over */
@@ -111,7 +113,10 @@ int far_remote_reader_say(struct far_vault *vault, struct far_error *err);
 int far_remote_reader_start(struct far_vault *vault, struct far_error *err);
 void far_remote_reader_leave(struct far_remote *remote);
 
-/* remote_points.c: the store has the points of the folder and no others. Called by the carrier, when all packs are there. */
+/* remote_points.c: FAR_CONFLICT: the store has packs that this folder carried there, and it does not know them: it is a copy of before,
+ * and refuses to write from now on. */
+int far_remote_check_age(struct far_vault *vault, struct far_error *err);
+/* The store has the points of the folder and no others. Called by the carrier, when all packs are there. */
 int far_remote_settle_points(struct far_vault *vault, struct far_error *err);
 
 /* remote_pack.c: the index of a complete pack, made from its file. */

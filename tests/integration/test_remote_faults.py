@@ -8,6 +8,7 @@ import base64
 import hashlib
 import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -240,7 +241,28 @@ def binding_again_takes_what_changed():
     assert "5000" in text and ("1048576" in text or "1m" in text.lower()), text
 
 
-ALL = [an_interrupted_attach_is_done_again, a_reader_becomes_the_holder, a_lost_or_damaged_holder_object_is_replaced,
+def a_folder_that_was_set_back_is_refused():
+    case = Case()
+    shutil.copytree(case.vault, case.path("before"))
+    case.change(range(32))
+    second = case.point(case.vault)
+    kept = case.request("GET", "packs/00000002.e1.pack")[2]
+    os.rename(case.vault, case.path("after"))
+    os.rename(case.path("before"), case.vault)
+    case.change(range(5))
+    refused = node("import", "--vault", case.vault, "--image", case.image, "--label", "x", ok=False)
+    assert "older copy" in refused or "taken over" in refused, refused
+    assert case.request("GET", "packs/00000002.e1.pack")[2] == kept and "points/%s.manifest" % second in case.keys("points/")
+    for _ in range(2):
+        node("reclaim", "--vault", case.vault, ok=False)
+    assert "points/%s.manifest" % second in case.keys("points/")
+    case.attach("w", "--take-over")
+    assert sorted(points(case.path("w"))) == sorted(case.contents)
+    for point in case.contents:
+        assert case.is_exact(case.path("w"), point)
+
+
+ALL = [a_folder_that_was_set_back_is_refused, an_interrupted_attach_is_done_again, a_reader_becomes_the_holder, a_lost_or_damaged_holder_object_is_replaced,
        numbers_of_removed_packs_are_never_used_again, an_attach_learns_versions_and_locks, a_pack_carried_twice_goes_wholly,
        what_others_put_into_the_bucket_stays_there, binding_again_takes_what_changed]
 
