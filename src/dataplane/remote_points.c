@@ -72,8 +72,8 @@ static int look_at_pack(void *arg, const char *key, const struct far_object *obj
     if (!is_newer) {
         return 0;
     }
-    return far_fail(err, FAR_CONFLICT, "the store has pack %08" PRIu32 ", and '%s' does not know it: it is an older copy; attach the vault in "
-                    "another folder, and take it over", number, vault->dir);
+    return far_fail(err, FAR_CONFLICT, "the store has pack %08" PRIu32 ", and '%s' does not know it: it is an older copy; attach the "
+                    "vault in another folder, and take it over", number, vault->dir);
 }
 
 int far_remote_check_age(struct far_vault *vault, struct far_error *err)
