@@ -425,6 +425,9 @@ static int open_stores(struct far_engine *engine, struct far_error *err)
     struct far_vault_options options = {.create = true};
     int rc = config->vault_dir != NULL ? far_vault_open(config->vault_dir, &options, &engine->vault, err) : 0;
     rc = rc == 0 && engine->vault != NULL ? far_engine_owner_claim(engine, err) : rc;
+    if (rc == 0 && engine->vault != NULL) {
+        far_vault_reserve_keep(engine->vault);
+    }
     /* Half for what leaves the node, half for what comes in. */
     size_t buffers = (size_t)(config->memory_bytes / 2 / FAR_ENGINE_CHUNK);
     if (rc == 0) {

@@ -108,4 +108,5 @@ libdataplane_la_SOURCES += \
 	src/dataplane/vault_point.c \
 	src/dataplane/vault_recover.c \
 	src/dataplane/vault_repair.c \
+	src/dataplane/vault_reserve.c \
 	src/dataplane/vault_seal.c

@@ -58,7 +58,8 @@ struct far_reclaim_result {
 
 /* One pass. progress (may be NULL) is called now and then, without locks; a result other than 0 ends the pass with FAR_CANCELED
  * at a place where the next one goes on. FAR_BUSY: another pass runs; FAR_INVALID, FAR_CONFLICT: the order is not good;
- * FAR_LIMIT: no space even for the index (nothing is lost). *ret_result is filled in also when it fails. */
+ * FAR_LIMIT: no space even for the index, nor with the vault's reserve given up (nothing is lost). *ret_result is filled in also
+ * when it fails. */
 int far_vault_reclaim(struct far_vault *vault, const struct far_reclaim_order *order,
                       int (*progress)(void *arg, const struct far_reclaim_progress *progress), void *arg,
                       struct far_reclaim_result *ret_result, struct far_error *err);

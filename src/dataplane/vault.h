@@ -52,6 +52,10 @@ struct far_vault_stats {
 };
 void far_vault_stats(struct far_vault *vault, struct far_vault_stats *ret_stats);
 
+/* A file of some MiB that holds nothing: a pass of reclaim gives it up when the disk is too full to begin. Makes it if it is not there
+ * and there is space. */
+void far_vault_reserve_keep(struct far_vault *vault);
+
 /* ---- blocks ---- */
 
 /* What names a block, page or root here is its hash; the domain (domain.h; NULL: the plain one) says under which id it lies in the

@@ -154,6 +154,10 @@ int far_vault_mark_keyed(struct far_vault *vault, struct far_error *err);
 /* A folder whose key is lost gets a new one; what the old one signed still holds (`vault.former`). */
 int far_vault_renew_key(const char *dir, struct far_error *err);
 
+/* vault_reserve.c */
+/* Gives the reserve's space back to whoever needs it now; false: there was none. */
+bool far_vault_reserve_release(struct far_vault *vault);
+
 /* vault_key.c */
 int far_vault_key_make(uint8_t ret_seed[32], uint8_t ret_public[32], struct far_error *err);
 int far_vault_public_of(const uint8_t seed[32], uint8_t ret_public[32], struct far_error *err);

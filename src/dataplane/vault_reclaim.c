@@ -438,16 +438,22 @@ int far_vault_reclaim(struct far_vault *vault, const struct far_reclaim_order *o
                       struct far_reclaim_result *ret_result, struct far_error *err)
 {
     struct far_error unused;
-    struct far_reclaim reclaim = {.vault = vault, .order = *order, .progress = progress, .arg = arg, .result = ret_result};
+    const struct far_reclaim fresh = {.vault = vault, .order = *order, .progress = progress, .arg = arg, .result = ret_result};
     bool batch_good = order->batch_max > 0 && order->batch_max < FAR_RECLAIM_BATCH_MAX;
-    reclaim.order.batch_max = batch_good ? order->batch_max : FAR_RECLAIM_BATCH_MAX;
     *ret_result = (struct far_reclaim_result){0};
     err = err != NULL ? err : &unused;
     if (pthread_mutex_trylock(&vault->reclaim.pass_lock) != 0) {
         return far_fail(err, FAR_BUSY, "vault '%s' is being reclaimed already", vault->dir);
     }
     int rc = check_order(vault, order, err);
-    rc = rc == 0 ? run_pass(&reclaim, err) : rc;
+    for (bool again = rc == 0; again;) {
+        struct far_reclaim reclaim = fresh;
+        reclaim.order.batch_max = batch_good ? order->batch_max : FAR_RECLAIM_BATCH_MAX;
+        rc = run_pass(&reclaim, err);
+        again = rc == FAR_LIMIT && far_vault_reserve_release(vault); /* no space even to begin: what was set aside for that */
+        *ret_result = again ? (struct far_reclaim_result){0} : *ret_result;
+    }
+    far_vault_reserve_keep(vault);
     pthread_mutex_unlock(&vault->reclaim.pass_lock);
     return rc;
 }

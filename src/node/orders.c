@@ -220,9 +220,7 @@ int far_orders_convert(const struct far_sub_order *order, struct far_arena *aren
     }
     convert_damages(order, &out);
     int rc = convert_disks(&order->disks, arena, &out);
-    if (rc == 0) {
-        rc = convert_point_disks(&order->point_disks, arena, &out);
-    }
+    rc = rc == 0 ? convert_point_disks(&order->point_disks, arena, &out) : rc;
     if (rc != 0) {
         return far_fail(err, rc, "the disks of an order are %s", rc == FAR_LIMIT ? "too many" : "not well formed");
     }

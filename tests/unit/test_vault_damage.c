@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "dataplane/pack.h"
+#include "dataplane/reclaim.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -548,6 +549,37 @@ static void offline_recovery_works_without_an_index_and_changes_nothing(void **s
     assert_int_equal(size_of("index/data.mdb"), 0);
 }
 
+static int pass_with_a_full_disk(struct far_replica *replica, uint64_t pass)
+{
+    struct far_reclaim_order order = {.pass = pass};
+    struct far_reclaim_result result;
+    assert_int_equal(kit_write(vault, replica, 7, 9000 + pass, &err), 0); /* the mark has to write it */
+    far_fault_arm(FAR_FAULT_WRITE, 1, ENOSPC);
+    int rc = far_vault_reclaim(vault, &order, NULL, NULL, &result, &err);
+    assert_true(far_fault_disarm());
+    return rc;
+}
+
+static void a_pass_begins_on_a_full_disk_with_what_was_kept_for_that(void **state)
+{
+    (void)state;
+    struct far_replica *replica;
+    struct far_fence next = fence;
+    char reserve[512];
+    next.attempt = 1000;
+    path_in("reserve", reserve);
+    assert_int_equal(try_open(), 0);
+    far_vault_reserve_keep(vault);
+    assert_int_equal(size_of("reserve"), 4 << 20);
+    assert_int_equal(far_replica_open(vault, NULL, DISK, BLOCKS * FAR_BLOCK_BYTES, &next, &replica, &err), 0);
+    assert_int_equal(pass_with_a_full_disk(replica, 1), 0);
+    assert_int_equal(size_of("reserve"), 4 << 20); /* there is space again */
+    assert_int_equal(unlink(reserve), 0);
+    assert_int_equal(pass_with_a_full_disk(replica, 2), FAR_LIMIT);
+    assert_int_equal(look_at_point().damages, 0);
+    far_replica_close(replica);
+}
+
 static void offline_recovery_onto_a_full_disk_fails_and_leaves_no_file(void **state)
 {
     (void)state;
@@ -577,6 +609,7 @@ int main(void)
         damage_test(a_manifest_signed_by_another_vault_is_refused),
         damage_test(damaged_files_of_the_vault_and_of_a_replica_are_named),
         damage_test(a_full_disk_is_a_limit_and_works_again_with_space),
+        damage_test(a_pass_begins_on_a_full_disk_with_what_was_kept_for_that),
         damage_test(after_a_failed_sync_nothing_is_acknowledged_until_reopening),
         damage_test(each_failing_allocation_and_system_call_is_an_error_and_no_more),
         damage_test(offline_recovery_of_a_damaged_disk_fails_and_leaves_no_file),
