@@ -153,14 +153,24 @@ static int write_manifest(struct far_vault *vault, struct far_manifest *manifest
     return rc;
 }
 
+/* A replica that went on since the point was settled names what the store may not have: the next seal brings it. */
+static int push_replica(struct far_vault *vault, const struct far_manifest *manifest, uint64_t disk_id, struct far_error *err)
+{
+    char name[96];
+    struct far_replica_file file = {0};
+    struct far_place end = {.pack = (uint32_t)manifest->pack, .offset = manifest->pack_offset};
+    snprintf(name, sizeof name, "replicas/%" PRIu64 ".replica", disk_id);
+    bool is_ahead = far_replica_file_read(vault, disk_id, &file, NULL) == 0 && far_place_before(end, file.durable);
+    return is_ahead ? 0 : far_remote_push(vault, name, err);
+}
+
 /* The point as it is here is in the store, behind what it needs, and the vault was still this folder's then. */
 static int push_point(struct far_vault *vault, const struct far_manifest *manifest, struct far_error *err)
 {
     char name[96];
     int rc = far_remote_check_holder(vault, err);
     for (uint32_t i = 0; vault->remote != NULL && rc == 0 && i < manifest->disk_count; i++) {
-        snprintf(name, sizeof name, "replicas/%" PRIu64 ".replica", manifest->disks[i].disk_id);
-        rc = far_remote_push(vault, name, err);
+        rc = push_replica(vault, manifest, manifest->disks[i].disk_id, err);
     }
     snprintf(name, sizeof name, "points/%" PRIu64 ".manifest", manifest->point_id);
     uint64_t until_ms = 0;
