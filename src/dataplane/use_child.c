@@ -185,10 +185,12 @@ static void listen_to(struct running *running, int timeout_ms)
 
 /* ---- its end ---- */
 
-static bool is_gone(struct running *running, int *ret_status)
+/* It is not waited for yet: until then its number, and so that of the group, is nobody else's. */
+static bool is_gone(const struct running *running)
 {
-    pid_t pid = waitpid(running->pid, ret_status, WNOHANG);
-    return pid == running->pid || (pid < 0 && errno != EINTR);
+    siginfo_t info = {.si_pid = 0};
+    int rc = waitid(P_PID, (id_t)running->pid, &info, WEXITED | WNOHANG | WNOWAIT);
+    return rc == 0 ? info.si_pid == running->pid : errno != EINTR;
 }
 
 static int result_of(const struct running *running, int status, struct far_error *err)
@@ -216,7 +218,7 @@ int far_use_child_run(const struct far_use_child *child, bool *ret_ended, struct
     if (rc != 0) {
         return rc;
     }
-    while (!is_gone(&running, &status)) {
+    while (!is_gone(&running)) {
         bool is_silent = running.outputs[0].fd < 0 && running.outputs[1].fd < 0;
         listen_to(&running, is_silent ? POLL_MS / 10 : POLL_MS);
         if (!ended && !child->goes_on(child->arg, running.pid)) {
@@ -228,6 +230,8 @@ int far_use_child_run(const struct far_use_child *child, bool *ret_ended, struct
         }
     }
     kill(-running.pid, SIGKILL); /* whom it left behind */
+    while (waitpid(running.pid, &status, 0) < 0 && errno == EINTR) {
+    }
     listen_to(&running, 0);
     for (size_t i = 0; i < 2; i++) {
         if (running.outputs[i].fd >= 0) {
