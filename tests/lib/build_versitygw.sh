@@ -36,7 +36,7 @@ if [ ! -x "$made" ]; then
     place=$tools/versitygw.$$
     export GOTOOLCHAIN=auto GOBIN="$place" GOFLAGS=-trimpath CGO_ENABLED=0
     [ -n "${HOME:-}" ] || export HOME="$tools/home"
-    if ! timeout 270 "$go" install -ldflags='-s -w' "$module/cmd/versitygw@$version" >"$tools/versitygw.log" 2>&1; then
+    if ! timeout 900 "$go" install -ldflags='-s -w' "$module/cmd/versitygw@$version" >"$tools/versitygw.log" 2>&1; then
         rm -rf "$place"
         echo "$module cannot be built: $(tail -n 1 "$tools/versitygw.log")" | tee "$failed" >&2
         exit 1
