@@ -70,6 +70,8 @@ int far_remote_drop_pack(struct far_vault *vault, uint32_t number, struct far_er
 /* The point's lock and manifest, and every pack that it may need, are locked by the store until then, where it offers that. A
  * point that is not sealed yet: when it is. */
 int far_remote_lock(struct far_vault *vault, uint64_t point_id, uint64_t until_ms, struct far_error *err);
+/* A forgotten point leaves the store, if that answers; else the next pass of reclaim, or the next open, makes it go. */
+void far_remote_forget(struct far_vault *vault, uint64_t point_id);
 /* Numbers of the packs in folder and store, ascending. */
 int far_remote_each_pack(struct far_vault *vault, int (*each)(void *arg, uint64_t number, struct far_error *err), void *arg,
                          struct far_error *err);

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 enum { ROUND_SECONDS = 5, HOLDER_ROUNDS = 12 /* after so many it is asked whose the vault is, though nothing is to be carried */ };
+#define ABANDONED_MS (7ull * 24 * 60 * 60 * 1000)
 
 /* ---- small files ---- */
 
@@ -346,6 +347,9 @@ static int go_round(struct far_vault *vault, struct far_error *err)
     if (rc == 0 && !vault->remote->points_settled) {
         rc = far_remote_settle_points(vault, err);
         vault->remote->points_settled = rc == 0;
+        if (rc == 0) { /* once since open: uploads of processes that were killed; whoever may not look for them leaves them */
+            far_objects_sweep(vault->remote->objects, "", ABANDONED_MS, NULL, NULL);
+        }
     }
     let_go(vault, last);
     return rc;
@@ -603,8 +607,9 @@ int far_remote_lock(struct far_vault *vault, uint64_t point_id, uint64_t until_m
     bool is_sealed = rc == 0 && far_vault_manifest_peek(vault, point_id, manifest, NULL) == 0;
     int offered = 0;
     if (is_sealed) {
-        snprintf(name, sizeof name, "points/%" PRIu64 ".manifest", point_id);
         offered = far_objects_retain(remote->objects, name, NULL, until_ms, err);
+        snprintf(name, sizeof name, "points/%" PRIu64 ".manifest", point_id);
+        offered = offered == 0 ? far_objects_retain(remote->objects, name, NULL, until_ms, err) : offered;
         offered = offered == 0 ? retain_packs(vault, (uint32_t)manifest->pack, until_ms, err) : offered;
         pthread_mutex_lock(&remote->lock);
         remote->locks_refused = offered == FAR_INVALID;

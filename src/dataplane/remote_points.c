@@ -105,3 +105,20 @@ int far_remote_settle_points(struct far_vault *vault, struct far_error *err)
     far_key_set_done(&settling.there);
     return rc;
 }
+
+void far_remote_forget(struct far_vault *vault, uint64_t point_id)
+{
+    struct far_remote *remote = vault->remote;
+    char name[FAR_REMOTE_NAME_MAX];
+    if (remote == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&remote->lock);
+    bool answers = remote->round_rc == 0;
+    pthread_mutex_unlock(&remote->lock);
+    snprintf(name, sizeof name, "points/%" PRIu64 ".manifest", point_id);
+    if (answers && far_remote_check_holder(vault, NULL) == 0 && far_remote_push(vault, name, NULL) == 0) {
+        snprintf(name, sizeof name, "points/%" PRIu64 ".lock", point_id);
+        far_remote_push(vault, name, NULL);
+    }
+}

@@ -270,6 +270,9 @@ int far_vault_forget(struct far_vault *vault, uint64_t point_id, struct far_erro
         rc = forget(vault, point_id, err);
         pthread_mutex_unlock(&vault->reclaim.seal_lock);
     }
+    if (rc == 0) {
+        far_remote_forget(vault, point_id);
+    }
     return rc;
 }
 
