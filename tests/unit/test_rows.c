@@ -304,7 +304,7 @@ static struct far_list filled_list(const struct far_field *f, struct far_arena *
         memcpy(items + i * each, f->type == FAR_TYPE_LIST ? filled(f->element, arena) : f->type == FAR_TYPE_STRS ?
                (const void *)&text : &number, each);
     }
-    return (struct far_list){.items = items, .count = 2};
+    return (struct far_list){.items = items, .count = f->max < 2 ? f->max : 2};
 }
 
 static void *filled(const struct far_schema *schema, struct far_arena *arena)
