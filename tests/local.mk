@@ -13,7 +13,7 @@ TESTS = $(UNIT_TESTS)
 AM_TESTS_ENVIRONMENT = CMOCKA_MESSAGE_OUTPUT=TAP; export CMOCKA_MESSAGE_OUTPUT;
 
 # What tests/run and ./check ask for.
-.PHONY: list-unit-tests list-fuzz-targets list-integration-tests list-parallel-integration-tests list-bench-tests check-long bench
+.PHONY: list-unit-tests list-fuzz-targets list-integration-tests list-parallel-integration-tests list-long-integration-tests list-bench-tests check-long bench
 list-unit-tests:
 	@echo $(UNIT_TESTS)
 list-fuzz-targets:
@@ -22,6 +22,8 @@ list-integration-tests:
 	@echo $(INTEGRATION_TESTS)
 list-parallel-integration-tests:
 	@echo $(PARALLEL_INTEGRATION_TESTS)
+list-long-integration-tests:
+	@echo $(LONG_INTEGRATION_TESTS)
 check-long:
 	cd $(top_srcdir) && tests/check_long
 bench:

@@ -40,7 +40,7 @@ far_make() { # targets, in $folder
           echo "FAIL make $* in $folder (all of it: $log)"; return 1; }
 }
 
-far_list() { # folder, unit-tests|fuzz-targets|integration-tests|parallel-integration-tests
+far_list() { # folder, unit-tests|fuzz-targets|integration-tests|parallel-integration-tests|long-integration-tests
     make -s -C "$1" Makefile >/dev/null 2>&1 # if it has to be made anew, that talks
     list=$(make -s -C "$1" --no-print-directory "list-$2")
     echo "${list:-no-list-of-$2}" # a test that cannot run, so that a list that cannot be had counts as a failure

@@ -21,7 +21,8 @@ build="gcc make autoconf automake libtool pkg-config libuv1-dev libssl-dev libcu
 [ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || build="$build libipsec-mb-dev"
 check="$build clang libclang-rt-dev libcmocka-dev g++ binutils openssl ca-certificates $go
     nbdkit libnbd-bin qemu-utils xfsprogs btrfs-progs"
-long="$check valgrind xz-utils"
+# a guest's files are read in a small virtual machine
+long="$check valgrind xz-utils guestfish linux-image-cloud-$(dpkg --print-architecture 2>/dev/null || echo amd64)"
 bench="$build nbdkit libnbd-bin restic rsync etcd-server wrk"
 
 wanted=
