@@ -479,21 +479,36 @@ static int begin(struct far_hydrate *hydrate, bool is_new, struct far_error *err
     if (rc != 0) {
         return rc;
     }
-    if (S_ISREG(st.st_mode) && ftruncate(hydrate->fd, (off_t)hydrate->size) != 0) {
-        return far_fail_errno(err, errno == ENOSPC ? FAR_LIMIT : FAR_IO, errno, "make '%s' %llu bytes long", hydrate->target,
-                              (unsigned long long)hydrate->size);
-    }
+    /* First what says that the target is not whole: who is killed in between leaves an empty one, never one of zeroes that looks done. */
     hydrate->bits_fd = open(hydrate->beside, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (hydrate->bits_fd < 0 || ftruncate(hydrate->bits_fd, HEAD_BYTES + (off_t)((hydrate->blocks + 7) / 8)) != 0) {
+    if (hydrate->bits_fd < 0) {
         return far_fail_errno(err, FAR_IO, errno, "make '%s'", hydrate->beside);
     }
     head_of(hydrate, head);
     rc = far_file_pwrite(hydrate->bits_fd, head, sizeof head, 0, hydrate->beside, err);
-    rc = rc == 0 ? far_hydrate_flush(hydrate, err) : rc;
-    if (rc == 0 && fdatasync(hydrate->bits_fd) != 0) {
-        rc = far_fail_errno(err, FAR_IO, errno, "sync '%s'", hydrate->beside);
+    if (rc == 0 && (ftruncate(hydrate->bits_fd, HEAD_BYTES + (off_t)bits_bytes(hydrate)) != 0 || fdatasync(hydrate->bits_fd) != 0)) {
+        rc = far_fail_errno(err, FAR_IO, errno, "make '%s'", hydrate->beside);
     }
-    return rc == 0 ? far_file_sync_dir(dir, err) : rc;
+    rc = rc == 0 ? far_file_sync_dir(dir, err) : rc;
+    if (rc == 0 && S_ISREG(st.st_mode) && ftruncate(hydrate->fd, (off_t)hydrate->size) != 0) {
+        rc = far_fail_errno(err, errno == ENOSPC ? FAR_LIMIT : FAR_IO, errno, "make '%s' %llu bytes long", hydrate->target,
+                            (unsigned long long)hydrate->size);
+    }
+    return rc == 0 ? far_hydrate_flush(hydrate, err) : rc;
+}
+
+/* Was it begun, and was that begin complete? */
+static bool is_begun(struct far_hydrate *hydrate)
+{
+    struct stat target, bits;
+    hydrate->bits_fd = open(hydrate->beside, O_RDWR | O_CLOEXEC);
+    bool is = hydrate->bits_fd >= 0 && fstat(hydrate->fd, &target) == 0 && fstat(hydrate->bits_fd, &bits) == 0 &&
+              bits.st_size >= HEAD_BYTES + (off_t)bits_bytes(hydrate) && (!S_ISREG(target.st_mode) || target.st_size != 0);
+    if (!is && hydrate->bits_fd >= 0) {
+        close(hydrate->bits_fd);
+        hydrate->bits_fd = -1;
+    }
+    return is;
 }
 
 static int open_target(struct far_hydrate *hydrate, struct far_error *err)
@@ -509,8 +524,7 @@ static int open_target(struct far_hydrate *hydrate, struct far_error *err)
     if (flock(hydrate->fd, LOCK_EX | LOCK_NB) != 0) {
         return far_fail(err, FAR_BUSY, "'%s' is being hydrated by another process", hydrate->target);
     }
-    hydrate->bits_fd = open(hydrate->beside, O_RDWR | O_CLOEXEC);
-    int rc = hydrate->bits_fd >= 0 && !is_new ? go_on(hydrate, err) : begin(hydrate, is_new, err);
+    int rc = !is_new && is_begun(hydrate) ? go_on(hydrate, err) : begin(hydrate, is_new, err);
     if (rc != 0 && is_new) {
         unlink(hydrate->target);
         unlink(hydrate->beside);

@@ -364,7 +364,7 @@ static int run_export(struct usage *usage, struct far_error *err)
         add_option(usage, "--out", usage->place.part);
         add(usage, "--progress");
         if (usage->use->other_point_id != 0) {
-            add_option(usage, "--base", number(usage, far_engine_number(usage->attempt->engine, usage->use->other_point_id)));
+            add_option(usage, "--base", number(usage, usage->use->other_point_id));
             add_option(usage, "--backing", usage->use->backing);
         }
         rc = rc == 0 ? run_child(usage, &ended, err) : rc;
@@ -408,7 +408,7 @@ static int run_diff(struct usage *usage, struct far_error *err)
     }
     rc = rc == 0 ? begin_command(usage, "diff", err) : rc;
     add_disk(usage, "--point", usage->attempt->order.point_id);
-    add_option(usage, "--with", number(usage, far_engine_number(usage->attempt->engine, usage->use->other_point_id)));
+    add_option(usage, "--with", number(usage, usage->use->other_point_id));
     rc = rc == 0 ? run_child(usage, &ended, err) : rc;
     if (usage->ranges != NULL && fclose(usage->ranges) != 0 && rc == 0) {
         rc = far_fail_errno(err, FAR_IO, errno, "write '%s'", usage->place.part);

@@ -41,6 +41,35 @@ static bool in_span(const struct arrival *a, uint64_t number)
     return number > 0 && number < a->adoption->span;
 }
 
+static bool is_name(struct far_slice name)
+{
+    bool fits = name.len > 0 && name.len <= NAME_BYTES;
+    for (size_t i = 0; fits && i < name.len; i++) {
+        uint8_t b = name.data[i];
+        bool word = (b >= 'a' && b <= 'z') || (b >= '0' && b <= '9');
+        fits = word || (i > 0 && (b == '.' || b == '_' || b == '-'));
+    }
+    return fits;
+}
+
+/* What the log calls a number of the vault (far_vault_owner_exchange()). */
+static uint64_t in_log(const struct far_row_adoption *adoption, uint64_t number)
+{
+    if (number < adoption->span) {
+        return adoption->base + number;
+    }
+    return number > adoption->base && number - adoption->base < adoption->span ? number - adoption->base : number;
+}
+
+static bool is_repeated(const struct far_sub_point_disk *disks, size_t at)
+{
+    size_t before = 0;
+    while (before < at && !far_slice_equal(disks[before].name, disks[at].name)) {
+        before++;
+    }
+    return before < at;
+}
+
 static bool is_sound(const struct arrival *a)
 {
     const struct far_sub_adopted_point *said = a->said;
@@ -49,7 +78,7 @@ static bool is_sound(const struct arrival *a)
                 in_span(a, said->checkpoint_id) && said->disks.count > 0;
     for (size_t d = 0; fits && d < said->disks.count; d++) {
         fits = in_span(a, disks[d].disk_id) && disks[d].disk_id == disks[0].disk_id + d && disks[d].disk_index == d &&
-               disks[d].root.len == 32 && disks[d].size_bytes > 0 && disks[d].name.len > 0;
+               disks[d].root.len == 32 && disks[d].size_bytes > 0 && is_name(disks[d].name) && !is_repeated(disks, d);
     }
     return fits;
 }
@@ -84,17 +113,6 @@ static int find_domain(struct far_step *step, struct far_slice uuid, uint64_t *r
 
 /* ---- names ---- */
 
-static bool is_name(struct far_slice name)
-{
-    bool fits = name.len > 0 && name.len <= NAME_BYTES;
-    for (size_t i = 0; fits && i < name.len; i++) {
-        uint8_t b = name.data[i];
-        bool word = (b >= 'a' && b <= 'z') || (b >= '0' && b <= '9');
-        fits = word || (i > 0 && (b == '.' || b == '_' || b == '-'));
-    }
-    return fits;
-}
-
 /* That of the other cluster; where that is taken, with a number behind it. */
 static int name_of(struct far_step *step, const struct far_schema *table, struct far_slice wanted, uint64_t id, struct far_slice *ret)
 {
@@ -106,7 +124,15 @@ static int name_of(struct far_step *step, const struct far_schema *table, struct
         return far_step_copy(step, base, ret);
     }
     FAR_TRY(rc);
-    snprintf(text, sizeof text, "%.*s-%llu", (int)(base.len < 40 ? base.len : 40), (const char *)base.data, FAR_LLU(id));
+    size_t len = base.len < 40 ? base.len : 40;
+    while (len < base.len && (base.data[len] & 0xc0) == 0x80) { /* never cut inside a character */
+        len--;
+    }
+    snprintf(text, sizeof text, "%.*s-%llu", (int)len, (const char *)base.data, FAR_LLU(id));
+    for (unsigned more = 2; (rc = far_name_find(step, table, far_slice_str(text), &other)) == 0; more++) {
+        snprintf(text, sizeof text, "%.*s-%llu-%u", (int)(len < 24 ? len : 0), (const char *)base.data, FAR_LLU(id), more);
+    }
+    FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
     return far_step_copy(step, far_slice_str(text), ret);
 }
 
@@ -287,13 +313,13 @@ int far_adopt_point(struct far_step *step, const struct far_row_adoption *adopti
     struct arrival a = {.adoption = adoption, .said = said, .result = result};
     struct far_row_node node;
     struct far_row_point point;
-    if (!is_sound(&a)) {
-        return leave_out(step, &a, &result->left_out, "its manifest has numbers or disks that cannot be");
-    }
-    FAR_TRY(far_point_find(step, id_of(&a, said->point_id), &point));
-    if (point.id != 0) {
+    FAR_TRY(far_point_find(step, in_log(adoption, said->point_id), &point));
+    if (point.id != 0) { /* adopted already, or this cluster's own since it was */
         result->known++;
         return 0;
+    }
+    if (!is_sound(&a)) {
+        return leave_out(step, &a, &result->left_out, "its manifest has numbers or disks that cannot be");
     }
     int rc = find_domain(step, said->domain_uuid, &a.domain_id);
     if (rc == FAR_NOT_FOUND && !step->is_rejected) {

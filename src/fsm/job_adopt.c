@@ -103,6 +103,12 @@ int far_adoption_is_whole(struct far_step *step, uint64_t node_id, bool *ret_is_
 
 /* ---- whose it is ---- */
 
+static bool is_unknown(struct far_slice uuid)
+{
+    static const uint8_t zero[16];
+    return uuid.len != sizeof zero || far_slice_equal(uuid, far_slice(zero, sizeof zero));
+}
+
 /* Another vault of that cluster has its numbers already. */
 static int find_base(struct far_step *step, const struct far_sub_adoption_survey *said, const struct far_row_adoption *own,
                      uint64_t *ret_base, uint64_t *ret_span)
@@ -110,12 +116,14 @@ static int find_base(struct far_step *step, const struct far_sub_adoption_survey
     struct far_key at = far_key(&far_schema_row_adoption);
     struct far_row_adoption row;
     int rc;
-    if (own->base != 0 && far_slice_equal(own->vault_uuid, said->vault_uuid) && said->highest < own->span) {
+    bool goes_on = said->own && said->base == own->base; /* it is adopted: what is above the span is this cluster's own since */
+    if (own->base != 0 && far_slice_equal(own->vault_uuid, said->vault_uuid) && (goes_on || said->highest < own->span)) {
         *ret_base = own->base;
         *ret_span = own->span;
         return 0;
     }
-    while (said->cluster_uuid.len != 0 && !said->own && (rc = far_next(step, &far_schema_row_adoption, &at, NULL, &row)) != FAR_NOT_FOUND) {
+    bool shares = !is_unknown(said->cluster_uuid) && !said->own;
+    while (shares && (rc = far_next(step, &far_schema_row_adoption, &at, NULL, &row)) != FAR_NOT_FOUND) {
         FAR_TRY(rc);
         if (row.base != 0 && far_slice_equal(row.cluster_uuid, said->cluster_uuid) && said->highest < row.span) {
             *ret_base = row.base;
@@ -153,6 +161,10 @@ static int survey(struct far_step *step, struct far_group *g, size_t at, const s
     if (is_ours) {
         return far_group_fail(step, g, at, FAR_CONFLICT, "the vault of node '%.*s' is this cluster's own: there is nothing to adopt",
                               FAR_TEXT(node.name));
+    }
+    if (!said->own && is_unknown(said->cluster_uuid) && node.point_count != 0) {
+        return far_group_fail(step, g, at, FAR_CONFLICT, "whose the vault of node '%.*s' is cannot be told (its file 'owner' is "
+                              "damaged), and this cluster has points in it: bring back that file", FAR_TEXT(node.name));
     }
     if (said->highest > HIGHEST_MAX || step->progress.next_id > HIGHEST_MAX) {
         return far_group_fail(step, g, at, FAR_LIMIT, "the vault of node '%.*s' has numbers that are too high to be adopted",

@@ -269,6 +269,7 @@ struct writer {
     uint8_t *at;
     uint8_t *end;
     bool is_full;
+    bool cleans; /* texts that are no UTF-8 */
 };
 
 static uint8_t *room(struct writer *w, size_t len)
@@ -332,6 +333,36 @@ static void write_size(struct writer *w, uint8_t fix, size_t fix_max, uint8_t co
     }
 }
 
+/* Bytes of the character that begins here; 0: it is no well-formed UTF-8, or NUL, an overlong form or a surrogate (Unicode 15, table
+ * 3-7). */
+static size_t character(const uint8_t *at, size_t left)
+{
+    uint8_t b = at[0];
+    size_t more = b < 0x80 ? 0 : b >= 0xc2 && b <= 0xdf ? 1 : (b & 0xf0) == 0xe0 ? 2 : b >= 0xf0 && b <= 0xf4 ? 3 : 9;
+    if (b == 0 || more > left - 1) {
+        return 0;
+    }
+    for (size_t k = 1; k <= more; k++) {
+        if ((at[k] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    uint8_t second = more > 0 ? at[1] : 0;
+    bool is_bad = (b == 0xe0 && second < 0xa0) || (b == 0xed && second > 0x9f) || (b == 0xf0 && second < 0x90) ||
+                  (b == 0xf4 && second > 0x8f);
+    return is_bad ? 0 : more + 1;
+}
+
+static bool is_utf8(struct far_slice text)
+{
+    size_t i = 0, n = 1;
+    while (i < text.len && n > 0) {
+        n = character(text.data + i, text.len - i);
+        i += n;
+    }
+    return n > 0;
+}
+
 static void write_bytes(struct writer *w, struct far_slice bytes)
 {
     uint8_t *at = room(w, bytes.len);
@@ -340,10 +371,21 @@ static void write_bytes(struct writer *w, struct far_slice bytes)
     }
 }
 
+/* In messages of nodes and servers what is no UTF-8 (words of another program, a text that was cut inside a character) becomes '?', byte
+ * by byte: the other side could not read it, nor anything that came with it. */
 static void write_text(struct writer *w, struct far_slice text)
 {
     write_size(w, 0xa0, 31, 0xd9, 0xda, text.len);
-    write_bytes(w, text);
+    if (!w->cleans) {
+        write_bytes(w, text);
+        return;
+    }
+    uint8_t *at = room(w, text.len);
+    for (size_t i = 0; at != NULL && i < text.len;) {
+        size_t n = character(text.data + i, text.len - i);
+        memcpy(at + i, n > 0 ? text.data + i : (const uint8_t *)"?", n > 0 ? n : 1);
+        i += n > 0 ? n : 1;
+    }
 }
 
 static void write_bin(struct writer *w, struct far_slice bytes)
@@ -439,7 +481,7 @@ int far_schema_encode(const struct far_schema *schema, const void *object, struc
         if (at == NULL) {
             return far_fail(err, FAR_LIMIT, "%s does not fit", schema->name);
         }
-        struct writer w = {.at = at, .end = at + want};
+        struct writer w = {.at = at, .end = at + want, .cleans = schema->klass == FAR_CLASS_msg};
         int rc = pack_object(&w, schema, object, err);
         if (rc == 0 && !w.is_full) {
             out->len += (size_t)(w.at - at);
@@ -530,30 +572,6 @@ static bool read_bytes(struct cursor *c, bool is_text, struct far_slice *ret)
     }
     *ret = far_slice(c->at, (size_t)len);
     c->at += len;
-    return true;
-}
-
-/* Well-formed UTF-8 without NUL, overlong forms or surrogates (Unicode 15, table 3-7). */
-static bool is_utf8(struct far_slice text)
-{
-    for (size_t i = 0; i < text.len;) {
-        uint8_t b = text.data[i];
-        size_t more = b < 0x80 ? 0 : b >= 0xc2 && b <= 0xdf ? 1 : (b & 0xf0) == 0xe0 ? 2 : b >= 0xf0 && b <= 0xf4 ? 3 : 9;
-        if (b == 0 || more > text.len - i - 1) {
-            return false;
-        }
-        for (size_t k = 1; k <= more; k++) {
-            if ((text.data[i + k] & 0xc0) != 0x80) {
-                return false;
-            }
-        }
-        uint8_t second = more > 0 ? text.data[i + 1] : 0;
-        if ((b == 0xe0 && second < 0xa0) || (b == 0xed && second > 0x9f) || (b == 0xf0 && second < 0x90) ||
-            (b == 0xf4 && second > 0x8f)) {
-            return false;
-        }
-        i += more + 1;
-    }
     return true;
 }
 

@@ -20,7 +20,7 @@ static bool is_in(const struct far_list *list, const struct far_sub_scrub_damage
     const struct far_sub_scrub_damage *items = list->items;
     bool found = false;
     for (size_t i = 0; i < list->count && !found; i++) {
-        found = same_place(&items[i], damage);
+        found = same_place(&items[i], damage) && damage->block_count <= BLOCKS_MAX; /* of more only a part was offered */
     }
     return found;
 }

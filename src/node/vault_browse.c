@@ -9,7 +9,9 @@
  * Where an operating system is found its file systems are mounted as it does; else the only file system, or --mount says which.
  * Names are printed with bytes that are not printable as \xNN, and a backslash as \\. */
 #define _GNU_SOURCE
+#include "base/bytes.h"
 #include "base/file.h"
+#include "base/random.h"
 #include "node/node.h"
 
 #include <errno.h>
@@ -24,7 +26,7 @@
 #include <unistd.h>
 
 enum { LINE_BYTES = 4096, LINES_MAX = 64, PATH_BYTES_MAX = 4096, SILENCE_MS_MAX = 600000, LISTING_BYTES_MAX = 64 << 20 };
-static const char marker[] = "farshore-is-done";
+static char marker[40]; /* of this process: nothing that a guest has is this line */
 
 /* ---- the outer one ---- */
 
@@ -105,6 +107,7 @@ _Noreturn static void become_guestfish(const char *uri, int in, int out, const c
     dup2(in, STDIN_FILENO);
     dup2(out, STDOUT_FILENO);
     dup2(error, STDERR_FILENO);
+    (void)close_range(3, ~0u, 0); /* keys of a domain, say, that this process got */
     execlp("guestfish", "guestfish", "--ro", "--format=raw", "-a", uri, (char *)NULL);
     _exit(127);
 }
@@ -121,6 +124,9 @@ static int start(struct guestfish *fish, const char *uri, struct far_error *err)
     int in[2], out[2];
     const char *base = getenv("TMPDIR");
     char path[PATH_BYTES_MAX + 16], text[LINE_BYTES];
+    uint8_t drawn[16];
+    far_random_bytes(drawn, sizeof drawn);
+    far_hex_encode(drawn, sizeof drawn, marker);
     uri_of(uri, text);
     snprintf(fish->folder, sizeof fish->folder, "%.3000s/browse-XXXXXX", base != NULL ? base : "/tmp");
     if (mkdtemp(fish->folder) == NULL || pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0) {

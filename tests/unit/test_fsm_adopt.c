@@ -103,6 +103,13 @@ static struct far_row_workload workload_of(uint64_t id)
     return world_row_workload(&w, id);
 }
 
+static uint64_t workload_id(void) /* of "web", this cluster's own */
+{
+    uint64_t id = 0;
+    assert_int_equal(far_query_id(&w.state, &far_schema_row_workload, S("web"), &id, &w.err), 0);
+    return id;
+}
+
 /* ---- tests ---- */
 
 static void numbers_are_set_aside_that_nothing_has(void **unused)
@@ -174,6 +181,47 @@ static void adopting_again_changes_nothing_and_finds_what_was_left_out(void **un
     begin("dst", 1, 60);
     portion(43, true, 2); /* it is still in the vault, say: who removed it meant it */
     assert_int_equal(world_row_checkpoint(&w, base + 141).state, FAR_point_state_removed);
+}
+
+static void adopting_again_after_own_cycles_keeps_the_numbers(void **unused)
+{
+    begin("dst", 1, 60);
+    uint64_t base = adoption(1).base, span = adoption(1).span;
+    point(0, 41);
+    portion(41, true, 1);
+    MUST(&w, plan_replicate, .name = S("p"));
+    world_work_all(&w, nodes, 3);
+    uint64_t own = workload_of(workload_id()).last_point_id;
+    assert_true(own > base + span);
+    job = MUST(&w, vault_adopt, .node = S("dst"));
+    struct far_sub_adoption_survey said = {.cluster_uuid = far_slice(lost_cluster, 16), .vault_uuid = far_slice(vault_uuids[0], 16),
+                                           .own = true, .base = base, .highest = own, .point_count = 2};
+    struct far_row_task task = world_row_task(&w, job, 1);
+    struct far_sub_report_item done = {.state = FAR_report_state_done, .adoption_survey = {&said, 1}};
+    assert_int_equal(world_report(&w, &task, done), 0);
+    assert_int_equal(adoption(1).base, base);
+    assert_int_equal(adoption(1).span, span);
+    point(0, 41);
+    point(1, own)->checkpoint_id = own + 1;
+    portion(own, true, 2);
+    assert_int_equal(adoption(1).known, 2); /* this cluster's own is known, too, and not left out */
+    assert_int_equal(world_row_job(&w, job).state, FAR_job_state_succeeded);
+}
+
+static void a_vault_that_does_not_say_whose_it_is_is_not_adopted_over_own_points(void **unused)
+{
+    MUST(&w, plan_replicate, .name = S("p"));
+    world_work_all(&w, nodes, 3);
+    struct far_row_workload web = world_row_workload(&w, workload_id());
+    const char *node = web.target_node_id == nodes[1] ? "dst" : "dst2";
+    uint8_t zero[16] = {0};
+    struct far_sub_adoption_survey said = {.cluster_uuid = far_slice(zero, 16), .vault_uuid = far_slice(vault_uuids[0], 16), .highest = 90};
+    job = MUST(&w, vault_adopt, .node = S(node));
+    struct far_row_task task = world_row_task(&w, job, 1);
+    struct far_sub_report_item done = {.state = FAR_report_state_done, .adoption_survey = {&said, 1}};
+    assert_int_equal(world_report(&w, &task, done), 0);
+    assert_int_equal(world_row_job(&w, job).state, FAR_job_state_failed);
+    assert_int_equal(adoption(web.target_node_id == nodes[1] ? 1 : 2).base, 0);
 }
 
 static void a_second_vault_of_the_same_cluster_comes_together_with_the_first(void **unused)
@@ -271,6 +319,8 @@ int main(void)
         IN_A_WORLD(numbers_are_set_aside_that_nothing_has),
         IN_A_WORLD(what_a_manifest_says_becomes_what_it_was),
         IN_A_WORLD(adopting_again_changes_nothing_and_finds_what_was_left_out),
+        IN_A_WORLD(adopting_again_after_own_cycles_keeps_the_numbers),
+        IN_A_WORLD(a_vault_that_does_not_say_whose_it_is_is_not_adopted_over_own_points),
         IN_A_WORLD(a_second_vault_of_the_same_cluster_comes_together_with_the_first),
         IN_A_WORLD(what_does_not_fit_is_left_out_and_named),
         IN_A_WORLD(a_node_that_dies_and_a_job_that_is_canceled_leave_what_was_taken),

@@ -95,12 +95,27 @@ static void numbers_of_fields_and_kinds_are_unique(void **unused)
     }
 }
 
+/* A node passes on what other programs said, and cuts it: the stream must not end over it. Commands are never altered. */
+static void texts_of_messages_are_made_readable_and_others_not(void **unused)
+{
+    static const char said[] = "caf\xc3\xa9 \xff \xe2\x82";
+    struct far_msg_refused message = {.error_message = far_slice(said, sizeof said - 1)}, read;
+    struct far_cmd_site_remove command = {.name = far_slice(said, sizeof said - 1)};
+    assert_int_equal(far_schema_encode(&far_schema_msg_refused, &message, &buf, &err), 0);
+    assert_int_equal(far_schema_decode(&far_schema_msg_refused, far_buf_slice(&buf), &arena, &read, &err), 0);
+    assert_true(far_slice_equal(read.error_message, far_slice_str("caf\xc3\xa9 ? ??")));
+    far_buf_reset(&buf);
+    assert_int_equal(far_schema_encode(&far_schema_cmd_site_remove, &command, &buf, &err), 0);
+    assert_int_equal(far_schema_decode(&far_schema_cmd_site_remove, far_buf_slice(&buf), &arena, &command, &err), FAR_INVALID);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_encoded_is_decoded, setup, teardown),
         cmocka_unit_test_setup_teardown(every_cut_and_every_flip_is_survived, setup, teardown),
         cmocka_unit_test_setup_teardown(maxima_are_held_both_ways, setup, teardown),
+        cmocka_unit_test_setup_teardown(texts_of_messages_are_made_readable_and_others_not, setup, teardown),
         cmocka_unit_test(numbers_of_fields_and_kinds_are_unique),
     };
     return cmocka_run_group_tests_name("schema", tests, NULL, NULL);
