@@ -62,13 +62,18 @@ def live_and_die():
         shutil.move(os.path.join(lost.nodes["target"].dir, "vault"), old_vault)
 
 
+shift = None
+
+
 def adopt(*more):
     """Now and then the node is killed meanwhile."""
     job = cluster.post("/v1/vaults/target/adopt", {"plans": list(more)} if more else {})["id"]
     if rng.random() < 0.7:
         target.kill()
         target.start()
-    return cluster.finish(job), cluster.get("/v1/vaults/target")["adoption"]
+    job, told = cluster.finish(job), cluster.get("/v1/vaults/target")["adoption"]
+    assert shift in (None, told["base"]), "the numbers of the vault changed: %r, they were above %r" % (told, shift)
+    return job, told
 
 
 def checkpoints(plan):
