@@ -297,7 +297,8 @@ int cli_run_job(struct cli *cli, struct far_error *err)
     return cli_start_job(cli, NULL, err);
 }
 
-int cli_begin_job(struct cli *cli, json_t *extra, uint64_t *ret_job_id, struct far_error *err)
+/* The job's id; 0: it was only predicted. shows: its JSON is all that is printed. */
+static int begin_job(struct cli *cli, json_t *extra, bool shows, uint64_t *ret_job_id, struct far_error *err)
 {
     json_t *result = NULL;
     int rc = write_request(cli, extra, &result, err);
@@ -306,41 +307,32 @@ int cli_begin_job(struct cli *cli, json_t *extra, uint64_t *ret_job_id, struct f
         return rc;
     }
     warn(result);
+    *ret_job_id = 0;
     if (show_prediction(cli, result)) {
-        *ret_job_id = 0;
         return 0;
     }
     *ret_job_id = (uint64_t)json_integer_value(json_object_get(result, "id"));
     if (!cli->json) {
         fprintf(cli->out, "job %llu started\n", (unsigned long long)*ret_job_id);
         fflush(cli->out);
+    } else if (shows) {
+        cli_print_json(cli->out, result);
     }
     json_decref(result);
     return 0;
 }
 
+int cli_begin_job(struct cli *cli, json_t *extra, uint64_t *ret_job_id, struct far_error *err)
+{
+    return begin_job(cli, extra, false, ret_job_id, err);
+}
+
 int cli_start_job(struct cli *cli, json_t *extra, struct far_error *err)
 {
-    json_t *result = NULL;
-    int rc = write_request(cli, extra, &result, err);
-    json_decref(extra);
-    if (rc != 0) {
-        return rc;
-    }
-    warn(result);
-    if (show_prediction(cli, result)) {
-        return 0;
-    }
-    uint64_t job_id = (uint64_t)json_integer_value(json_object_get(result, "id"));
+    uint64_t job_id;
     bool wait = cli_value(&cli->parsed, "wait") != NULL;
-    if (cli->json && !wait) {
-        cli_print_json(cli->out, result);
-    } else if (!cli->json) {
-        fprintf(cli->out, "job %llu started\n", (unsigned long long)job_id);
-        fflush(cli->out);
-    }
-    json_decref(result);
-    return wait ? cli_wait_job(cli, job_id, err) : 0;
+    int rc = begin_job(cli, extra, !wait, &job_id, err);
+    return rc == 0 && wait && job_id != 0 ? cli_wait_job(cli, job_id, err) : rc;
 }
 
 int cli_run_job_wait(struct cli *cli, struct far_error *err)

@@ -85,7 +85,6 @@ static int push_changed(struct round *round, const char *name, struct far_error 
     struct far_remote *remote = vault->remote;
     struct far_buf bytes;
     far_buf_init(&bytes, 16 << 20);
-    pthread_mutex_lock(&remote->names_lock);
     uint64_t *known = sum_of(remote, name);
     int rc = read_small(vault, name, &bytes, err);
     uint64_t sum = rc == 0 ? far_hash64(bytes.data, bytes.len) : 0;
@@ -96,7 +95,6 @@ static int push_changed(struct round *round, const char *name, struct far_error 
             *known = sum;
         }
     }
-    pthread_mutex_unlock(&remote->names_lock);
     far_buf_done(&bytes);
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
@@ -271,26 +269,11 @@ static void let_go(struct far_vault *vault, uint32_t last)
 
 /* ---- the thread ---- */
 
-static int push_number(struct far_vault *vault, const char *folder, uint64_t number, const char *suffix, struct far_error *err)
-{
-    char name[FAR_REMOTE_NAME_MAX];
-    snprintf(name, sizeof name, "%s/%" PRIu64 "%s", folder, number, suffix);
-    return far_remote_push(vault, name, err);
-}
-
-static int push_manifest(void *arg, uint64_t number, struct far_error *err)
-{
-    return push_number(arg, "points", number, ".manifest", err);
-}
-
-static int push_lock(void *arg, uint64_t number, struct far_error *err)
-{
-    return push_number(arg, "points", number, ".lock", err);
-}
-
 static int push_replica(void *arg, uint64_t number, struct far_error *err)
 {
-    return push_number(arg, "replicas", number, ".replica", err);
+    char name[FAR_REMOTE_NAME_MAX];
+    snprintf(name, sizeof name, "replicas/%" PRIu64 ".replica", number);
+    return far_remote_push(arg, name, err);
 }
 
 static int lock_point(void *arg, uint64_t number, struct far_error *err)
@@ -306,19 +289,16 @@ static void bound_path(const struct far_vault *vault, char path[FAR_DIR_MAX + 16
     snprintf(path, FAR_DIR_MAX + 16, "%s/bound", vault->dir);
 }
 
-/* A vault that had points before it was bound: they go there, too, once, when all their packs are there. */
-static int push_points(struct far_vault *vault, struct far_error *err)
+/* Once: what a vault had before it was bound is there by now, but for its replicas, and for the store's own locks. */
+static int end_binding(struct round *round, struct far_error *err)
 {
+    struct far_vault *vault = round->vault;
     char points[FAR_DIR_MAX + 16], replicas[FAR_DIR_MAX + 16], bound[FAR_DIR_MAX + 16];
-    bound_path(vault, bound);
-    if (access(bound, F_OK) == 0) {
-        return 0;
-    }
     snprintf(points, sizeof points, "%s/points", vault->dir);
     snprintf(replicas, sizeof replicas, "%s/replicas", vault->dir);
-    int rc = far_vault_each_number(points, ".lock", push_lock, vault, err);
+    bound_path(vault, bound);
+    int rc = ask_holder(round, err);
     rc = rc == 0 ? far_vault_each_number(replicas, ".replica", push_replica, vault, err) : rc;
-    rc = rc == 0 ? far_vault_each_number(points, ".manifest", push_manifest, vault, err) : rc;
     rc = rc == 0 ? far_vault_each_number(points, ".lock", lock_point, vault, err) : rc;
     return rc == 0 ? far_file_replace(bound, "", 0, 0600, err) : rc;
 }
@@ -343,7 +323,6 @@ static int go_round(struct far_vault *vault, struct far_error *err)
     }
     rc = rc == 0 ? push_all_changed(&round, err) : rc;
     rc = rc == 0 ? far_vault_each_number(vault->packs.dir, ".pack", carry_pack, &round, err) : rc;
-    rc = rc == 0 ? push_points(vault, err) : rc;
     if (rc == 0 && !vault->remote->points_settled) {
         rc = far_remote_settle_points(vault, err);
         vault->remote->points_settled = rc == 0;
@@ -351,6 +330,7 @@ static int go_round(struct far_vault *vault, struct far_error *err)
             far_objects_sweep(vault->remote->objects, "", ABANDONED_MS, NULL, NULL);
         }
     }
+    rc = rc == 0 && !was_bound ? end_binding(&round, err) : rc;
     let_go(vault, last);
     return rc;
 }
@@ -436,13 +416,11 @@ static int wait_round(struct far_vault *vault, struct far_error *err)
     while (remote->runs && remote->rounds_done < wanted) {
         pthread_cond_wait(&remote->changed, &remote->lock);
     }
-    bool ended = remote->rounds_done < wanted;
-    int rc = ended ? FAR_BUSY : remote->round_rc;
-    if (ended && remote->round_rc == 0) {
-        far_fail(err, FAR_BUSY, "the vault is being closed");
+    int rc = remote->round_rc; /* of the last one, where the thread ended over it */
+    if (rc == 0 && remote->rounds_done < wanted) {
+        rc = far_fail(err, FAR_BUSY, "the vault is being closed");
     } else if (rc != 0 && err != NULL) {
         *err = remote->round_error;
-        rc = remote->round_rc;
     }
     pthread_mutex_unlock(&remote->lock);
     return rc;
@@ -459,162 +437,4 @@ int far_remote_settle(struct far_vault *vault, struct far_error *err)
     pthread_mutex_unlock(&vault->lock);
     rc = rc == 0 ? far_vault_sync(vault, err) : rc;
     return rc == 0 ? wait_round(vault, err) : rc;
-}
-
-/* ---- packs that are gone, and those that may not go ---- */
-
-bool far_remote_may_go(struct far_vault *vault, uint32_t number)
-{
-    struct far_remote *remote = vault->remote;
-    struct timespec now;
-    if (remote == NULL) {
-        return true;
-    }
-    clock_gettime(CLOCK_REALTIME, &now);
-    pthread_mutex_lock(&remote->lock);
-    const struct far_remote_pack *pack = far_remote_find(remote, number);
-    bool may = pack == NULL || pack->retain_until_ms <= (uint64_t)now.tv_sec * 1000;
-    pthread_mutex_unlock(&remote->lock);
-    return may;
-}
-
-enum { VERSIONS_MAX = 32 };
-
-/* All of an object that shows itself: behind a version that went, an older one does (it was carried twice). What the store locks is
- * hidden at least. */
-static int erase(struct far_objects *objects, const char *key, struct far_error *err)
-{
-    struct far_object object = {0};
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && i < VERSIONS_MAX; i++) {
-        rc = far_objects_head(objects, key, &object, err);
-        if (rc == 0) {
-            rc = far_objects_delete(objects, key, object.version[0] != '\0' ? object.version : NULL, err);
-        }
-        if (rc == FAR_DENIED && object.version[0] != '\0') {
-            return far_objects_delete(objects, key, NULL, err);
-        }
-    }
-    return rc == FAR_NOT_FOUND ? 0 : rc;
-}
-
-/* Who locked it meanwhile was faster: it stays. */
-static bool is_retained(struct far_remote *remote, uint32_t number)
-{
-    pthread_mutex_lock(&remote->lock);
-    const struct far_remote_pack *pack = far_remote_find(remote, number);
-    bool is_retained = pack != NULL && pack->retain_until_ms != 0;
-    pthread_mutex_unlock(&remote->lock);
-    return is_retained;
-}
-
-int far_remote_drop_pack(struct far_vault *vault, uint32_t number, struct far_error *err)
-{
-    struct far_remote *remote = vault->remote;
-    struct far_remote_pack pack;
-    char key[FAR_REMOTE_NAME_MAX], path[4096];
-    uint64_t size;
-    if (!far_remote_has(vault, number, &size)) {
-        return 0;
-    }
-    pthread_mutex_lock(&remote->lock);
-    pack = *far_remote_find(remote, number);
-    pthread_mutex_unlock(&remote->lock);
-    struct round round = {.vault = vault};
-    int rc = ask_holder(&round, err);
-    rc = rc == 0 ? push_changed(&round, "packs/removed", err) : rc; /* whoever attaches the vault misses it no more */
-    bool is_read = false;
-    rc = rc == 0 ? far_remote_is_read(vault, &is_read, err) : rc; /* a reader that came meanwhile says so before it looks at `removed` */
-    if (rc != 0 || is_read) {
-        return rc;
-    }
-    far_remote_key(number, pack.epoch, ".pack", key, sizeof key);
-    rc = far_objects_delete(remote->objects, key, pack.version[0] != '\0' ? pack.version : NULL, err);
-    if (rc == FAR_DENIED && is_retained(remote, number)) {
-        return 0;
-    }
-    rc = rc == 0 ? erase(remote->objects, key, err) : rc;
-    far_remote_key(number, pack.epoch, ".idx", key, sizeof key);
-    rc = rc == 0 ? erase(remote->objects, key, err) : rc;
-    if (rc != 0) {
-        return rc;
-    }
-    snprintf(path, sizeof path, "%.4000s/%08" PRIu32 ".up", vault->packs.dir, number);
-    unlink(path);
-    pthread_mutex_lock(&remote->lock);
-    struct far_remote_pack *there = far_remote_find(remote, number);
-    size_t at = (size_t)(there - remote->packs);
-    memmove(there, there + 1, (remote->count - at - 1) * sizeof *there);
-    remote->count--;
-    pthread_mutex_unlock(&remote->lock);
-    return 0;
-}
-
-/* ---- locks ---- */
-
-static int retain_pack(struct far_vault *vault, uint32_t number, uint64_t until_ms, struct far_error *err)
-{
-    struct far_remote *remote = vault->remote;
-    char key[FAR_REMOTE_NAME_MAX];
-    pthread_mutex_lock(&remote->lock);
-    const struct far_remote_pack *there = far_remote_find(remote, number);
-    struct far_remote_pack pack = there != NULL ? *there : (struct far_remote_pack){.retain_until_ms = UINT64_MAX};
-    pthread_mutex_unlock(&remote->lock);
-    if (pack.retain_until_ms >= until_ms) {
-        return 0;
-    }
-    far_remote_key(number, pack.epoch, ".pack", key, sizeof key);
-    int rc = far_objects_retain(remote->objects, key, pack.version[0] != '\0' ? pack.version : NULL, until_ms, err);
-    pack.retain_until_ms = until_ms;
-    rc = rc == 0 ? far_remote_up_write(vault->packs.dir, vault->uuid, &pack, err) : rc;
-    pthread_mutex_lock(&remote->lock);
-    struct far_remote_pack *now = far_remote_find(remote, number);
-    if (rc == 0 && now != NULL) {
-        now->retain_until_ms = until_ms;
-    }
-    pthread_mutex_unlock(&remote->lock);
-    if (rc == FAR_NOT_FOUND) { /* reclaim was faster: nobody needs it */
-        rc = now == NULL ? 0 : far_fail(err, FAR_CORRUPT, "the store has lost pack %08" PRIu32, number);
-    }
-    return rc;
-}
-
-/* Each pack up to the one in which the point ends. */
-static int retain_packs(struct far_vault *vault, uint32_t last, uint64_t until_ms, struct far_error *err)
-{
-    uint32_t number = 0;
-    for (int rc = 0;;) {
-        pthread_mutex_lock(&vault->remote->lock);
-        number = far_remote_after(vault->remote, number);
-        pthread_mutex_unlock(&vault->remote->lock);
-        if (rc != 0 || number == 0 || number > last) {
-            return rc;
-        }
-        rc = retain_pack(vault, number, until_ms, err);
-    }
-}
-
-int far_remote_lock(struct far_vault *vault, uint64_t point_id, uint64_t until_ms, struct far_error *err)
-{
-    struct far_remote *remote = vault->remote;
-    char name[FAR_REMOTE_NAME_MAX];
-    if (remote == NULL) {
-        return 0;
-    }
-    snprintf(name, sizeof name, "points/%" PRIu64 ".lock", point_id);
-    struct far_manifest *manifest = malloc(sizeof *manifest);
-    int rc = manifest != NULL ? far_remote_push(vault, name, err) : far_fail(err, FAR_LIMIT, "no memory to lock a point");
-    bool is_sealed = rc == 0 && far_vault_manifest_peek(vault, point_id, manifest, NULL) == 0;
-    int offered = 0;
-    if (is_sealed) {
-        offered = far_objects_retain(remote->objects, name, NULL, until_ms, err);
-        snprintf(name, sizeof name, "points/%" PRIu64 ".manifest", point_id);
-        offered = offered == 0 ? far_objects_retain(remote->objects, name, NULL, until_ms, err) : offered;
-        offered = offered == 0 ? retain_packs(vault, (uint32_t)manifest->pack, until_ms, err) : offered;
-        pthread_mutex_lock(&remote->lock);
-        remote->locks_refused = offered == FAR_INVALID;
-        pthread_mutex_unlock(&remote->lock);
-    }
-    free(manifest);
-    return rc != 0 || offered == FAR_INVALID ? rc : offered; /* without object lock the vault's own lock holds */
 }

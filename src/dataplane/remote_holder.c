@@ -103,6 +103,16 @@ int far_remote_holder_save(const char *dir, const struct far_remote_holder *hold
     return far_file_replace(path, bytes, sizeof bytes, 0600, err);
 }
 
+void far_remote_fence(struct far_vault *vault)
+{
+    pthread_mutex_lock(&vault->remote->lock);
+    vault->remote->is_fenced = true;
+    pthread_mutex_unlock(&vault->remote->lock);
+    pthread_mutex_lock(&vault->lock);
+    vault->broken = true;
+    pthread_mutex_unlock(&vault->lock);
+}
+
 int far_remote_check_holder(struct far_vault *vault, struct far_error *err)
 {
     struct far_remote *remote = vault->remote;
@@ -118,12 +128,7 @@ int far_remote_check_holder(struct far_vault *vault, struct far_error *err)
     if (rc == 0 && now.epoch == remote->holder.epoch && memcmp(now.token, remote->holder.token, 16) == 0) {
         return 0;
     }
-    pthread_mutex_lock(&remote->lock);
-    remote->is_fenced = true;
-    pthread_mutex_unlock(&remote->lock);
-    pthread_mutex_lock(&vault->lock);
-    vault->broken = true;
-    pthread_mutex_unlock(&vault->lock);
+    far_remote_fence(vault);
     return rc == FAR_NOT_FOUND ? far_fail(err, FAR_CONFLICT, "the store has no holder of vault '%s' any more", vault->dir)
                                : far_fail(err, FAR_CONFLICT, "vault '%s' was taken over by '%.60s' (epoch %llu)", vault->dir, now.name,
                                           (unsigned long long)now.epoch);

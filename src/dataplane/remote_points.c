@@ -81,12 +81,7 @@ int far_remote_check_age(struct far_vault *vault, struct far_error *err)
     struct far_remote *remote = vault->remote;
     int rc = far_objects_list(remote->objects, "packs/", look_at_pack, vault, err);
     if (rc == FAR_CONFLICT) {
-        pthread_mutex_lock(&remote->lock);
-        remote->is_fenced = true;
-        pthread_mutex_unlock(&remote->lock);
-        pthread_mutex_lock(&vault->lock);
-        vault->broken = true;
-        pthread_mutex_unlock(&vault->lock);
+        far_remote_fence(vault);
     }
     return rc;
 }

@@ -74,7 +74,6 @@ struct far_remote {
     bool locks_refused;
     bool is_fenced; /* somebody took the vault over */
 
-    pthread_mutex_t names_lock; /* alone: what the store has of small files */
     struct {
         char name[FAR_REMOTE_NAME_MAX];
         uint64_t sum;
@@ -102,6 +101,8 @@ void far_remote_holder_make(struct far_remote_holder *ret_holder, uint64_t epoch
 int far_remote_holder_read(struct far_objects *objects, struct far_remote_holder *ret_holder, char ret_etag[72], struct far_error *err);
 /* etag NULL: there is none yet. FAR_CONFLICT: somebody else was faster. */
 int far_remote_holder_put(struct far_objects *objects, const struct far_remote_holder *holder, const char *etag, struct far_error *err);
+/* From now on this process writes nothing to the vault. */
+void far_remote_fence(struct far_vault *vault);
 /* The file `holder` of a folder. FAR_NOT_FOUND: it only reads. */
 int far_remote_holder_load(const char *dir, struct far_remote_holder *ret_holder, struct far_error *err);
 /* The object by which who attaches the vault says so to whom it was taken from. */

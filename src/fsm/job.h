@@ -25,6 +25,8 @@ int far_job_wake_at(struct far_step *step, struct far_row_job *job, uint64_t wak
 /* ---- job_create.c ---- */
 /* Create the next tasks of a job, at most 256. */
 int far_job_create_tasks(struct far_step *step, uint64_t job_id);
+/* Begin a job of one task, which only this node can do: it has it at once if it is up. */
+int far_job_begin_at(struct far_step *step, const struct far_ev_job_started *job, struct far_sub_task_new *task, uint64_t node_id);
 
 /* ---- job_finish.c ---- */
 int far_job_finish(struct far_step *step, const struct far_row_job *job);

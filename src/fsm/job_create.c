@@ -351,3 +351,17 @@ int far_decide_recover(struct far_step *step, const struct far_cmd_recover *cmd)
     FAR_TRY(far_emit(step, &far_schema_ev_job_started, &ev));
     return emit(step, &job, batch, 0);
 }
+
+int far_job_begin_at(struct far_step *step, const struct far_ev_job_started *job, struct far_sub_task_new *task, uint64_t node_id)
+{
+    struct far_candidate *node;
+    struct far_ev_tasks_created created = {.job_id = job->id, .first_task = 1, .items = {.items = task, .count = 1}};
+    FAR_TRY(far_candidate_node(step, node_id, &node));
+    if (node != NULL) {
+        task->node_id = node->node_id;
+        task->boot = node->boot;
+    }
+    FAR_TRY(far_emit(step, &far_schema_ev_job_started, job));
+    FAR_TRY(far_lease_until(step, &created.lease_until_ms));
+    return far_emit(step, &far_schema_ev_tasks_created, &created);
+}

@@ -195,7 +195,6 @@ static int find_other(struct far_step *step, struct wish *wish)
 int far_decide_checkpoint_use(struct far_step *step, const struct far_cmd_checkpoint_use *cmd)
 {
     struct wish *wish = far_step_alloc(step, sizeof *wish);
-    struct far_candidate *node;
     if (wish == NULL) {
         return FAR_LIMIT;
     }
@@ -221,15 +220,7 @@ int far_decide_checkpoint_use(struct far_step *step, const struct far_cmd_checkp
                                     .point_id = wish->point.id,
                                     .size_bytes = wish->disk.size_bytes};
     step->object_id = ev.id;
-    FAR_TRY(far_candidate_node(step, wish->point.node_id, &node));
-    if (node != NULL) {
-        item.node_id = node->node_id;
-        item.boot = node->boot;
-    }
-    FAR_TRY(far_emit(step, &far_schema_ev_job_started, &ev));
-    struct far_ev_tasks_created created = {.job_id = ev.id, .first_task = 1, .items = {.items = &item, .count = 1}};
-    FAR_TRY(far_lease_until(step, &created.lease_until_ms));
-    return far_emit(step, &far_schema_ev_tasks_created, &created);
+    return far_job_begin_at(step, &ev, &item, wish->point.node_id);
 }
 
 /* ---- readers ---- */

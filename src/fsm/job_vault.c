@@ -92,21 +92,12 @@ int far_vault_row_job(struct far_step *step, const struct far_row_vault *vault, 
                                              : FAR_task_kind_measure,
         .ready = true,
         .vault_node_id = vault->node_id};
-    struct far_candidate *node;
     if (kind == FAR_job_kind_reclaim) {
         ev.pass = step->index > vault->pass ? step->index : vault->pass + 1; /* a replayed or tried command may have no index */
         FAR_TRY(far_vault_row_delete_before(step, vault, &ev.delete_before));
     }
     step->object_id = ev.id;
-    FAR_TRY(far_candidate_node(step, vault->node_id, &node));
-    if (node != NULL) {
-        item.node_id = node->node_id;
-        item.boot = node->boot;
-    }
-    FAR_TRY(far_emit(step, &far_schema_ev_job_started, &ev));
-    struct far_ev_tasks_created created = {.job_id = ev.id, .first_task = 1, .items = {.items = &item, .count = 1}};
-    FAR_TRY(far_lease_until(step, &created.lease_until_ms));
-    return far_emit(step, &far_schema_ev_tasks_created, &created);
+    return far_job_begin_at(step, &ev, &item, vault->node_id);
 }
 
 int far_decide_vault_reclaim(struct far_step *step, const struct far_cmd_vault_reclaim *cmd)

@@ -9,6 +9,8 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_kill.py:follower \
 	tests/integration/test_members.py \
 	tests/integration/test_recover_quorum.py \
+	tests/integration/test_remote_vault.py \
+	tests/integration/test_demo.py \
 	tests/integration/test_powercut.py:three \
 	tests/integration/test_powercut.py:vault \
 	tests/integration/test_powercut.py:reclaim \
@@ -28,8 +30,6 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_engine_kill.py \
 	tests/integration/test_nbd.py \
 	tests/integration/test_safe_mode.py \
-	tests/integration/test_demo.py \
-	tests/integration/test_remote_vault.py \
 	tests/integration/test_remote_nodes.py \
 	tests/integration/test_objects.py \
 	tests/integration/test_objects.py:tls \

@@ -229,11 +229,13 @@ static int write_vault(const char *dir, uint64_t seed, bool reclaims)
 
 /* ---- copy ---- */
 
-static int copy_point(struct far_vault *source, struct far_vault *target, uint64_t point_id)
+static int copy_point(struct far_vault *source, struct far_vault *target, uint64_t point_id, bool *ret_was_there)
 {
     const struct far_copy_options options = {.checkpoint_blocks = 8};
-    struct far_copy_result result;
-    return far_vault_copy(source, target, point_id, &options, &result, &err);
+    struct far_copy_result result = {.was_there = false};
+    int rc = far_vault_copy(source, target, point_id, &options, &result, &err);
+    *ret_was_there = result.was_there;
+    return rc;
 }
 
 static void forget_and_reclaim(struct far_vault *target, uint64_t point_id, uint64_t *state)
@@ -272,7 +274,8 @@ static int copy_vault(const char *dir, uint64_t seed, const char *source_dir)
         checkpoint(replicas[which], DISK_FIRST + which, BLOCKS, seed);
         seal(source, replicas[which], DISK_FIRST + which, ++point_id);
         is_quiet = false;
-        must(copy_point(source, target, point_id), "copy");
+        bool was_there;
+        must(copy_point(source, target, point_id, &was_there), "copy");
         char hex[65];
         far_hex_encode(manifest.disks[0].root.bytes, 32, hex);
         say("point %" PRIu64 " %" PRIu64 " %s\n", point_id, DISK_FIRST + which, hex);
@@ -298,8 +301,9 @@ static int copy_again(void *arg, uint64_t point_id, const struct far_manifest *f
     struct far_verify_result result;
     (void)found;
     (void)problem;
-    int rc = copy_point(again->source, again->target, point_id);
-    if (rc == FAR_CONFLICT) { /* it was forgotten there */
+    bool was_there;
+    int rc = copy_point(again->source, again->target, point_id, &was_there);
+    if (rc == FAR_CONFLICT || was_there) { /* it was forgotten there; or is there, and `check` read it */
         return 0;
     }
     rc = rc == 0 ? far_point_open_disk(again->target, point_id, manifest.disks[0].name, &point, &err) : rc;
