@@ -63,7 +63,9 @@ libdataplane_la_SOURCES += \
 	src/dataplane/remote_pack.c src/dataplane/remote_points.c \
 	src/dataplane/remote_read.c \
 	src/dataplane/remote_readers.c \
-	src/dataplane/vault_store.c src/dataplane/vault_store.h
+	src/dataplane/vault_attach.c \
+	src/dataplane/vault_store.c src/dataplane/vault_store.h \
+	src/dataplane/vault_trust.c src/dataplane/vault_trust.h
 
 # the vault
 libdataplane_la_SOURCES += \

@@ -110,13 +110,16 @@ static int read_small(const struct far_vault *vault, const char *name, const cha
     return rc;
 }
 
+/* `vault` and `vault.former`: what keys signed that the vault had before its folder was lost (vault_store.h) still holds. */
 static int read_meta(struct far_vault *vault, struct far_error *err)
 {
-    uint8_t bytes[META_BYTES];
-    int rc = read_small(vault, "vault", meta_magic, VERSION_KEYED, bytes, sizeof bytes, err);
+    struct far_vault_keys keys;
+    int rc = far_vault_keys_read(vault->dir, &keys, err);
     if (rc == 0) {
-        memcpy(vault->uuid, bytes + 16, 16);
-        memcpy(vault->public_key, bytes + 32, 32);
+        memcpy(vault->uuid, keys.uuid, 16);
+        memcpy(vault->public_key, keys.keys[keys.count - 1], 32);
+        vault->former_count = keys.count - 1;
+        memcpy(vault->former_keys, keys.keys, 32 * vault->former_count);
     }
     return rc;
 }
@@ -138,28 +141,6 @@ static int read_key(struct far_vault *vault, struct far_error *err)
         rc = far_fail(err, FAR_CORRUPT, "the key file of vault '%s' belongs to another vault", vault->dir);
     }
     return rc;
-}
-
-/* Keys that the vault had before its folder was lost (vault_store.h): what they signed still holds. */
-static int read_former(struct far_vault *vault, struct far_error *err)
-{
-    char path[4096];
-    struct far_buf buf;
-    path_in(vault, "vault.former", path, sizeof path);
-    far_buf_init(&buf, 24 + 32 * FAR_FORMER_KEYS);
-    int rc = far_file_read(path, &buf, err);
-    size_t count = rc == 0 && buf.len >= 24 ? far_get_le32(buf.data + 12) : 0;
-    bool good = rc == 0 && buf.len >= 24 && count <= FAR_FORMER_KEYS && buf.len == 24 + 32 * count &&
-                memcmp(buf.data, former_magic, 8) == 0 && far_get_le32(buf.data + 8) == VERSION &&
-                far_get_le64(buf.data + buf.len - 8) == far_hash64(buf.data, buf.len - 8);
-    if (good) {
-        memcpy(vault->former_keys, buf.data + 16, 32 * count);
-        vault->former_count = count;
-    } else if (rc == 0 || rc == FAR_LIMIT) {
-        rc = far_fail(err, FAR_CORRUPT, "'%s' is damaged or of another version", path);
-    }
-    far_buf_done(&buf);
-    return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
 static int write_former(const struct far_vault *vault, struct far_error *err)
@@ -196,7 +177,6 @@ int far_vault_renew_key(const char *dir, struct far_error *err)
     }
     snprintf(vault->dir, sizeof vault->dir, "%s", dir);
     int rc = read_meta(vault, err);
-    rc = rc == 0 ? read_former(vault, err) : rc;
     if (rc == 0 && vault->former_count == FAR_FORMER_KEYS) { /* the oldest goes */
         memmove(vault->former_keys[0], vault->former_keys[1], 32 * (FAR_FORMER_KEYS - 1));
         vault->former_count--;
@@ -339,7 +319,6 @@ static int open_files(struct far_vault *vault, const struct far_vault_options *o
             rc = create_files(vault, err);
         }
     }
-    rc = rc == 0 ? read_former(vault, err) : rc;
     rc = rc == 0 && !vault->read_only ? far_remote_may_write(vault->dir, err) : rc;
     return rc == 0 && !vault->read_only ? read_key(vault, err) : rc;
 }

@@ -9,6 +9,7 @@
 #include "dataplane/vault_dead.h"
 #include "dataplane/vault.h"
 #include "dataplane/vault_index.h"
+#include "dataplane/vault_trust.h"
 
 #include <pthread.h>
 
@@ -17,7 +18,6 @@ enum {
     FAR_WAITING_SLOTS = 32768, /* of the table that holds them */
     FAR_DAMAGED_MAX = 1024,    /* damaged places remembered; beyond, the oldest are forgotten */
     FAR_PAGE_WAYS = 4,
-    FAR_FORMER_KEYS = 64, /* of a vault; the oldest are forgotten */
     FAR_DIR_MAX = 3000,
 };
 

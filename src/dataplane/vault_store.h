@@ -15,15 +15,24 @@ struct far_store_attach {
     char uuid[33];   /* which vault, in hexadecimal; "": the only one that the store has */
     bool read_only;  /* only to read its points; whoever owns it goes on. A folder that was attached so is brought up to date. */
     bool take_over;  /* although another folder owns it: that one is refused from now on */
+    const char *key_said_by; /* who says which fingerprint its keys have (vault_trust.h): "--key"; NULL: nobody, and only what this very
+                                folder believed before counts */
+    uint8_t fingerprint[32];
 };
+/* Why the keys in the store are believed. */
+enum far_store_trust { FAR_STORE_FIRST_USE, FAR_STORE_AS_BEFORE, FAR_STORE_AS_SAID };
 struct far_store_attached {
     char uuid[33];
     uint64_t packs, pack_bytes, points;
     uint64_t epoch;
     char former_holder[64]; /* name of the machine that it was taken from; "" */
+    enum far_store_trust trust;
+    uint8_t there[32]; /* fingerprint of the keys in the store */
+    uint8_t here[32];  /* of the folder's: another one where it was taken over, with a key of its own */
 };
 /* Makes the folder of a vault from what is in the store. FAR_NOT_FOUND: no such vault; FAR_CONFLICT: `dir` is there and is another
- * one, or the vault is held by another folder and not to be taken over. An attach that was interrupted is done again. */
+ * one, or the vault is held by another folder and not to be taken over. FAR_DENIED: its keys are not those that are believed; nothing
+ * was changed. An attach that was interrupted is done again. */
 int far_vault_store_attach(const char *dir, const struct far_objects_options *store, const struct far_store_attach *what,
                            struct far_store_attached *ret_attached, struct far_error *err);
 
@@ -31,6 +40,9 @@ int far_vault_store_attach(const char *dir, const struct far_objects_options *st
 int far_vault_store_list(const struct far_objects_options *store,
                          int (*each)(void *arg, const char *uuid, const char *holder, uint64_t since_ms, struct far_error *err), void *arg,
                          struct far_error *err);
+
+/* The uuid of the only vault of a store. FAR_NOT_FOUND: it has none; FAR_CONFLICT: several. */
+int far_vault_store_only(const struct far_objects_options *store, char ret_uuid[33], struct far_error *err);
 
 struct far_store_state {
     bool is_on_store;

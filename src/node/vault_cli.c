@@ -54,7 +54,8 @@ static void print_usage(FILE *out)
           "       farshore-node vault rekey --vault DIR --recovery-key FILE\n"
           "       farshore-node vault keys --vault DIR --recovery-key FILE --out FILE\n"
           "       farshore-node vault bind --vault DIR --store FILE\n"
-          "       farshore-node vault attach --vault DIR --store FILE [--uuid UUID] [--read-only | --take-over]\n"
+          "       farshore-node vault attach --vault DIR --store FILE [--uuid UUID] [--read-only | --take-over]"
+          " [--key FINGERPRINT | --key FILE | --node NODE-DIR]\n"
           "       farshore-node vault store (--vault DIR | --store FILE)\n"
           "       farshore-node vault signal --vault DIR [--point ID] [--features]\n"
           "       farshore-node vault confirm-time --vault DIR\n",

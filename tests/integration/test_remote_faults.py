@@ -4,100 +4,15 @@ twice, what somebody else put into the bucket. Against a real S3-compatible serv
 
 far-timeout: 300
 """
-import base64
-import hashlib
 import os
-import random
 import shutil
 import struct
-import subprocess
 import sys
-import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-import s3lib  # noqa: E402
-import tap  # noqa: E402
-
-SEED = int(os.environ.get("FAR_SEED", random.randrange(1 << 32)))
-NODE = os.path.join(s3lib.BUILD, "src/node/farshore-node")
-BLOCK = 65536
-server = top = None
-made = 0
-
-
-def node(*arguments, ok=True):
-    done = subprocess.run([NODE, "vault", *map(str, arguments)], capture_output=True, text=True, timeout=120)
-    assert (done.returncode == 0) == ok, (arguments, done.returncode, done.stdout, done.stderr)
-    return done.stdout if ok else done.stderr
-
-
-def points(vault):
-    lines = node("list", "--vault", vault).splitlines()
-    return list(dict.fromkeys(line.split()[0] for line in lines if line[:1].isdigit()))
-
-
-class Case:
-    """A vault of its own in a bucket of its own, and the image that its points are made of."""
-
-    def __init__(self, lock=False, **more):
-        global made
-        made += 1
-        self.name, self.dir = "case%d" % made, os.path.join(top, "case%d" % made)
-        os.makedirs(self.dir)
-        server.make_bucket(self.name, lock=lock)
-        self.config = server.store_file(self.name, name="store-" + self.name, **more)
-        self.random, self.image, self.contents = random.Random(SEED + made), os.path.join(self.dir, "image"), {}
-        self.vault = self.path("v")
-        self.change(range(32))
-        self.point(self.vault)
-        node("bind", "--vault", self.vault, "--store", self.config)
-        self.uuid = next(line.split()[0] for line in node("store", "--store", self.config).splitlines())
-
-    def path(self, name):
-        return os.path.join(self.dir, name)
-
-    def change(self, blocks):
-        with open(self.image, "r+b" if os.path.exists(self.image) else "w+b") as file:
-            for block in blocks:
-                file.seek(block * BLOCK)
-                file.write(self.random.randbytes(BLOCK))
-
-    def point(self, vault):
-        before = points(vault) if os.path.exists(vault) else []
-        node("import", "--vault", vault, "--image", self.image, "--label", "x")
-        new = [p for p in points(vault) if p not in before][0]
-        with open(self.image, "rb") as file:
-            self.contents[new] = file.read()
-        return new
-
-    def is_exact(self, vault, point):
-        node("verify", "--vault", vault, "--point", point)
-        out = self.path("out")
-        node("recover", "--vault", vault, "--point", point, "--disk", "disk0", "--target", out)
-        with open(out, "rb") as file:
-            same = file.read() == self.contents[point]
-        os.unlink(out)
-        return same
-
-    def attach(self, name, *more, ok=True):
-        return node("attach", "--vault", self.path(name), "--store", self.config, *more, ok=ok)
-
-    def request(self, method, key, query=None, body=b""):
-        headers = {"content-md5": base64.b64encode(hashlib.md5(body).digest()).decode()} if body else None
-        return server.request(method, "/%s/%s/%s" % (self.name, self.uuid, key), query=query, headers=headers, body=body)
-
-    def keys(self, under=""):
-        status, _, body = server.request("GET", "/" + self.name, query={"list-type": "2", "prefix": "%s/%s" % (self.uuid, under)})
-        assert status == 200, body
-        return [part.split("</Key>")[0][len(self.uuid) + 1:] for part in body.decode().split("<Key>")[1:]]
-
-    def reclaim_all(self, vault, but):
-        for point in points(vault):
-            if point != but:
-                node("forget", "--vault", vault, "--point", point)
-        for _ in range(3):
-            node("reclaim", "--vault", vault)
+import storelib  # noqa: E402
+from storelib import Case, node, points  # noqa: E402
 
 
 def an_interrupted_attach_is_done_again():
@@ -211,7 +126,7 @@ def a_pack_carried_twice_goes_wholly():
     last = case.point(case.vault)
     case.reclaim_all(case.vault, but=last)
     assert not [key for key in case.keys("packs/") if "00000001" in key], case.keys("packs/")
-    status, _, body = server.request("GET", "/" + case.name, query={"versions": "", "prefix": case.uuid + "/packs/00000001"})
+    status, _, body = storelib.server.request("GET", "/" + case.name, query={"versions": "", "prefix": case.uuid + "/packs/00000001"})
     assert status == 200 and b"<Version>" not in body, body
     assert case.is_exact(case.vault, last)
 
@@ -234,7 +149,7 @@ def what_others_put_into_the_bucket_stays_there():
 
 def binding_again_takes_what_changed():
     case = Case()
-    server.store_file(case.name, name="store-" + case.name, keep_bytes=1048576, retry_max_ms=5000)
+    storelib.server.store_file(case.name, name="store-" + case.name, keep_bytes=1048576, retry_max_ms=5000)
     node("bind", "--vault", case.vault, "--store", case.config)
     with open(os.path.join(case.vault, "store"), encoding="utf-8") as file:
         text = file.read()
@@ -267,18 +182,5 @@ ALL = [a_folder_that_was_set_back_is_refused, an_interrupted_attach_is_done_agai
        what_others_put_into_the_bucket_stays_there, binding_again_takes_what_changed]
 
 
-def main():
-    global server, top
-    print("# seed %d; FAR_SEED repeats it" % SEED)
-    top = tempfile.mkdtemp()
-    try:
-        server = s3lib.Server(os.path.join(top, "s3"))
-    except tap.Skip as reason:
-        print("1..0 # SKIP %s" % reason)
-        return
-    with server:
-        tap.run_all(ALL)
-
-
 if __name__ == "__main__":
-    main()
+    storelib.run(ALL)

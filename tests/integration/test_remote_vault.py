@@ -189,8 +189,10 @@ def who_is_taken_over_is_refused():
     assert len(points("second")) == 2
     do_import("second", "image")
     wrong = wrong_points("second", at_least=3)
-    # what the former holder had under way is never taken for a pack of the new one
-    vault("attach", "--vault", path("reader"), "--store", store, "--read-only")
+    # what the former holder had under way is never taken for a pack of the new one; its key is another: somebody has to say so
+    assert "as this folder" not in vault("attach", "--vault", path("reader"), "--store", store, "--read-only", good=False)
+    key = re.search("^keys (.*)$", vault("store", "--vault", path("second")), re.MULTILINE).group(1)
+    vault("attach", "--vault", path("reader"), "--store", store, "--read-only", "--key", key)
     wrong += wrong_points("reader", at_least=3)
     shutil.rmtree(path("first"))
     os.rename(path("second"), path("first"))

@@ -101,4 +101,4 @@ tests_lib_libnbdserver_la_SOURCES = tests/lib/nbd_server.c tests/lib/nbd_server.
 check_PROGRAMS += tests/lib/objects_driver
 tests_lib_objects_driver_SOURCES = tests/lib/objects_driver.c
 tests_lib_objects_driver_LDADD = libobjects.la
-EXTRA_DIST += tests/lib/s3lib.py tests/lib/build_versitygw.sh
+EXTRA_DIST += tests/lib/s3lib.py tests/lib/storelib.py tests/lib/build_versitygw.sh
