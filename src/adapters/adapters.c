@@ -1,15 +1,31 @@
-/* The adapters that are built in: see adapters.h. A new platform is one line in the list. */
+/* The adapters that are built in: see adapters.h. A new platform is one line in the list. One whose program is not installed is left
+ * out, so that no work comes to a node that cannot do it. */
 #include "adapters/adapters.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-static const struct far_adapter *const built_in[] = {&far_adapter_file, &far_adapter_nbd, &far_adapter_fault, NULL};
+static const struct far_adapter *const built_in[] = {&far_adapter_file, &far_adapter_nbd, &far_adapter_kvm, &far_adapter_fault, NULL};
+
+static const struct far_adapter *offered[sizeof built_in / sizeof built_in[0]];
+static pthread_once_t looked = PTHREAD_ONCE_INIT;
+
+static void look(void)
+{
+    size_t count = 0;
+    for (size_t i = 0; built_in[i] != NULL; i++) {
+        if (built_in[i] != &far_adapter_kvm || far_adapter_kvm_is_there()) {
+            offered[count++] = built_in[i];
+        }
+    }
+}
 
 const struct far_adapter *const *far_adapters(void)
 {
-    return built_in;
+    pthread_once(&looked, look);
+    return offered;
 }
 
 const struct far_adapter *far_adapters_find(const char *name)

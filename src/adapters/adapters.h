@@ -10,10 +10,14 @@
 extern const struct far_adapter far_adapter_file;
 /* Exports of NBD servers, as of QEMU. */
 extern const struct far_adapter far_adapter_nbd;
+/* Domains of libvirt, by the program farshore-kvm. */
+extern const struct far_adapter far_adapter_kvm;
+/* Is that program installed? */
+bool far_adapter_kvm_is_there(void);
 /* Wraps another adapter and fails on purpose; ships, so that an installation can be tested where it stands. */
 extern const struct far_adapter far_adapter_fault;
 
-/* All of them, ends with NULL. */
+/* Those that can be used here, ends with NULL. */
 const struct far_adapter *const *far_adapters(void);
 /* NULL: there is none of this name. */
 const struct far_adapter *far_adapters_find(const char *name);

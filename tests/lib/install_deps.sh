@@ -16,11 +16,14 @@ bookworm) msgpack=libmsgpack-dev go=golang-1.23-go ;; # that Go is in the backpo
 *) msgpack=libmsgpack-c-dev go=golang-go ;;
 esac
 build="gcc make autoconf automake libtool pkg-config libuv1-dev libssl-dev libcurl4-openssl-dev libexpat1-dev liblmdb-dev $msgpack
-    libzstd-dev libxxhash-dev libwebsockets-dev libjansson-dev libnbd-dev nbdkit-plugin-dev libraft-dev python3 e2fsprogs procps"
+    libzstd-dev libxxhash-dev libwebsockets-dev libjansson-dev libnbd-dev libvirt-dev nbdkit-plugin-dev libraft-dev python3 e2fsprogs procps"
 # AES-GCM with wide instructions; configure takes it where it is
 [ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || build="$build libipsec-mb-dev"
 check="$build clang libclang-rt-dev libcmocka-dev g++ binutils openssl ca-certificates $go
     nbdkit libnbd-bin qemu-utils xfsprogs btrfs-progs"
+# guests on a libvirt of the tests' own (tests/lib/libvirt_kit.py)
+[ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || check="$check libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
+    qemu-system-x86 linux-image-cloud-amd64 cpio iproute2 util-linux virtnbdbackup"
 # a guest's files are read in a small virtual machine
 long="$check valgrind xz-utils guestfish linux-image-cloud-$(dpkg --print-architecture 2>/dev/null || echo amd64)"
 bench="$build nbdkit libnbd-bin restic rsync etcd-server wrk"

@@ -102,3 +102,4 @@ check_PROGRAMS += tests/lib/objects_driver
 tests_lib_objects_driver_SOURCES = tests/lib/objects_driver.c
 tests_lib_objects_driver_LDADD = libobjects.la
 EXTRA_DIST += tests/lib/s3lib.py tests/lib/storelib.py tests/lib/build_versitygw.sh
+EXTRA_DIST += tests/lib/libvirt_kit.py tests/lib/guest_init.c tests/lib/s3lib.py tests/lib/build_versitygw.sh

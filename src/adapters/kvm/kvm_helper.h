@@ -1,0 +1,85 @@
+/* What the files of `farshore-kvm` share: the program that speaks with libvirt for the adapter `kvm`.
+ *
+ * It is a process of its own so that a libvirtd, or a hypervisor, that hangs can be given up at any moment: whoever started it kills
+ * it. So nothing here has a bound of its own but what waits for the guest's agent, and what must not be left half done (a guest
+ * whose file systems are frozen) is watched by a second process (kvm_quiesce.c). One thread. Functions return an enum
+ * far_adapter_outcome. */
+#ifndef FAR_ADAPTERS_KVM_KVM_HELPER_H
+#define FAR_ADAPTERS_KVM_KVM_HELPER_H
+
+#include "adapters/adapters.h"
+#include "adapters/kvm/kvm_xml.h"
+
+#include <libvirt/libvirt.h>
+#include <limits.h>
+
+enum {
+    FAR_KVM_DISKS_MAX = 64,
+    FAR_KVM_NAME_MAX = 128, /* of a view, its checkpoint, its files */
+    FAR_KVM_DOMAIN_MAX = 256,
+};
+
+#define FAR_KVM_OURS "farshore-" /* what we make begins with it */
+
+/* A locator taken apart: kvm:///DOMAIN/TARGET[?socket=PATH][&folder=PATH] */
+struct far_kvm_place {
+    char uri[PATH_MAX + 64];         /* of libvirt */
+    char domain[FAR_KVM_DOMAIN_MAX]; /* name or UUID */
+    char target[64];                 /* "vda" */
+    char folder[PATH_MAX];           /* where scratch files and the socket go; "": beside the disk's image */
+};
+
+struct far_kvm_disk {
+    struct far_kvm_place place;
+    char path[PATH_MAX]; /* of its image or device; "": it is elsewhere */
+    bool is_file, is_qcow2;
+    uint64_t size_bytes;
+};
+
+/* A domain and those of its disks that were asked for. */
+struct far_kvm_domain {
+    virConnectPtr connection;
+    virDomainPtr domain;
+    char uuid[VIR_UUID_STRING_BUFLEN];
+    bool is_active;
+    bool has_agent; /* a guest agent answers */
+    struct far_kvm_disk disks[FAR_KVM_DISKS_MAX];
+    size_t disk_count;
+};
+
+int far_kvm_place(const char *locator, struct far_kvm_place *ret_place, struct far_adapter_error *ret_error);
+
+/* Fill ret_error with libvirt's words on what could not be done; returns the outcome that its code means. */
+int far_kvm_said(struct far_adapter_error *ret_error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Connects and looks at the domain that all the locators name. close also what a failed open left. */
+int far_kvm_open(const char *const *locators, size_t count, struct far_kvm_domain *domain, struct far_adapter_error *ret_error);
+void far_kvm_close(struct far_kvm_domain *domain);
+int far_kvm_connect(const char *uri, virConnectPtr *ret_connection, struct far_adapter_error *ret_error);
+
+struct far_kvm_view {
+    char ref[FAR_KVM_NAME_MAX]; /* and the name of its checkpoint */
+    bool has_bitmap[FAR_KVM_DISKS_MAX];
+};
+
+/* Freeze all the disks at one moment: a pull-mode backup, with a checkpoint where the disks can have one. */
+int far_kvm_freeze(struct far_kvm_domain *domain, const char *hint, struct far_kvm_view *ret_view, struct far_adapter_error *ret_error);
+/* End the view; its checkpoint goes as well, or (`keeps`) it stays and all others of ours go. What is not there is FAR_ADAPTER_OK. */
+int far_kvm_end(struct far_kvm_domain *domain, const char *ref, bool keeps, struct far_adapter_error *ret_error);
+/* Where the first disk of the domain can be read, and what is known of its changes: prints it. */
+int far_kvm_where(struct far_kvm_domain *domain, const char *ref, struct far_adapter_error *ret_error);
+
+/* Has the guest's file systems frozen, if its agent answers, and thawed again: also if this process dies meanwhile. */
+struct far_kvm_quiesce {
+    int guard_fd; /* -1: nothing is frozen */
+    int guard_pid;
+};
+void far_kvm_quiesce(struct far_kvm_domain *domain, struct far_kvm_quiesce *quiesce);
+void far_kvm_thaw(struct far_kvm_domain *domain, struct far_kvm_quiesce *quiesce);
+/* The second process: thaws unless it hears that this was done. */
+int far_kvm_guard(const char *locator);
+
+/* Everything that a libvirt knows of its domains, as JSON. */
+int far_kvm_list(const char *uri, struct far_adapter_error *ret_error);
+
+#endif

@@ -1,0 +1,96 @@
+/* farshore-kvm: what the adapter `kvm` asks libvirt, each time as a process of its own (see kvm_helper.h).
+ *
+ *   farshore-kvm list [SOCKET]                the domains of the machine's libvirtd, or of the one behind a socket, as JSON
+ *   farshore-kvm probe LOCATOR                size and identity of a disk
+ *   farshore-kvm freeze HINT LOCATOR…         all of them at one moment
+ *   farshore-kvm release|keep VIEW LOCATOR…   the view ends; with keep its checkpoint stays for the list of the next
+ *   farshore-kvm where VIEW LOCATOR           the NBD URI of a disk's view, and of which list
+ *
+ * Answers are lines; a failure is the one line "fail OUTCOME CLASS words" and exit status 1. */
+#include "adapters/kvm/kvm_helper.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct far_kvm_domain domain;
+
+static void print_disk(const struct far_kvm_disk *disk, const char *token)
+{
+    printf("disk %llu kvm:%s:%s %s\n", (unsigned long long)disk->size_bytes, domain.uuid, disk->place.target, token);
+}
+
+static int freeze(const char *hint, struct far_adapter_error *ret_error)
+{
+    struct far_kvm_view view;
+    int outcome = far_kvm_freeze(&domain, hint, &view, ret_error);
+    if (outcome == FAR_ADAPTER_OK) {
+        printf("ref %s\n", view.ref);
+        for (size_t i = 0; i < domain.disk_count; i++) {
+            print_disk(&domain.disks[i], view.has_bitmap[i] ? view.ref : "-");
+        }
+    }
+    return outcome;
+}
+
+/* A domain that is gone has no views any more. */
+static int end(const char *ref, bool keeps, const char *const *locators, size_t count, struct far_adapter_error *ret_error)
+{
+    struct far_adapter_error said = {0};
+    int outcome = far_kvm_open(locators, count, &domain, &said);
+    if (outcome == FAR_ADAPTER_FATAL && said.klass == FAR_NOT_FOUND && domain.domain == NULL) {
+        return FAR_ADAPTER_OK;
+    }
+    if (outcome != FAR_ADAPTER_OK && ret_error != NULL) {
+        *ret_error = said;
+    }
+    return outcome == FAR_ADAPTER_OK ? far_kvm_end(&domain, ref, keeps, ret_error) : outcome;
+}
+
+static int run(int argc, const char *const *argv, struct far_adapter_error *ret_error)
+{
+    const char *verb = argv[1];
+    if (strcmp(verb, "list") == 0 && argc <= 3) {
+        char uri[PATH_MAX];
+        snprintf(uri, sizeof uri, "qemu:///system%s%s", argc == 3 ? "?socket=" : "", argc == 3 ? argv[2] : "");
+        return far_kvm_list(uri, ret_error);
+    }
+    if (strcmp(verb, "probe") == 0 && argc == 3) {
+        int outcome = far_kvm_open(&argv[2], 1, &domain, ret_error);
+        if (outcome == FAR_ADAPTER_OK) {
+            print_disk(&domain.disks[0], "-");
+        }
+        return outcome;
+    }
+    bool keeps = strcmp(verb, "keep") == 0;
+    if (argc >= 4 && (keeps || strcmp(verb, "release") == 0)) {
+        return end(argv[2], keeps, &argv[3], (size_t)argc - 3, ret_error);
+    }
+    if (argc >= 4 && (strcmp(verb, "freeze") == 0 || (strcmp(verb, "where") == 0 && argc == 4))) {
+        int outcome = far_kvm_open(&argv[3], (size_t)argc - 3, &domain, ret_error);
+        return outcome != FAR_ADAPTER_OK ? outcome
+               : verb[0] == 'f'          ? freeze(argv[2], ret_error)
+                                         : far_kvm_where(&domain, argv[2], ret_error);
+    }
+    return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID,
+                            "usage: farshore-kvm list [SOCKET] | probe LOCATOR | freeze HINT LOCATOR... | release VIEW LOCATOR... | "
+                            "keep VIEW LOCATOR... | where VIEW LOCATOR");
+}
+
+int main(int argc, char **argv)
+{
+    struct far_adapter_error said = {0};
+    signal(SIGPIPE, SIG_IGN);
+    if (argc == 3 && strcmp(argv[1], "guard") == 0) {
+        return far_kvm_guard(argv[2]);
+    }
+    int outcome = argc >= 2 ? run(argc, (const char *const *)argv, &said) : run(2, (const char *const[]){argv[0], "", NULL}, &said);
+    far_kvm_close(&domain);
+    if (outcome != FAR_ADAPTER_OK) {
+        for (char *c = said.message; *c != '\0'; c++) {
+            *c = *c == '\n' ? ' ' : *c;
+        }
+        printf("fail %d %d %s\n", outcome, said.klass, said.message);
+    }
+    return fflush(stdout) == 0 && outcome == FAR_ADAPTER_OK ? 0 : 1;
+}

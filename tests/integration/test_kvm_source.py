@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""Whole virtual machines on KVM as a source: two disks of a guest that writes without pause, on a libvirt of the test's own. Every point
+is bit for bit what was frozen, both disks are of one moment, their file systems are clean once the journal is replayed, and no
+acknowledged record is missing; through crashes of the guest, the node and libvirtd.
+
+Skipped where libvirt, QEMU or namespaces are missing.
+
+far-timeout: 400
+"""
+import json
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import urllib.parse
+
+import farlib
+import libvirt_kit
+import tap
+
+RECORD = 4096
+cluster = libvirt = guest = None
+rounds = []
+
+
+def path(name):
+    return os.path.join(cluster.base, name)
+
+
+def run(*command):
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def locator(target):
+    return "kvm:///%s/%s?socket=%s" % (guest.name, target, urllib.parse.quote(libvirt.socket))
+
+
+def view():
+    """The backup that is under way, as libvirt tells: its socket, and the bitmap of each disk."""
+    text = libvirt.virsh("backup-dumpxml", guest.name, check=False)
+    found = re.search(r"socket='([^']+)'", text)
+    bitmaps = {target: re.search(r"exportbitmap='([^']+)'", rest).group(1) if "exportbitmap" in rest else None
+               for target, rest in re.findall(r"<disk name='(\w+)'([^>]*)>", text)}
+    return (found.group(1), bitmaps) if found else None
+
+
+def uri(socket, target):
+    return "nbd+unix:///%s?socket=%s" % (target, urllib.parse.quote(socket))
+
+
+def dirty_bytes(socket, target, bitmap):
+    status, text = run("nbdinfo", "--json", "--map=qemu:dirty-bitmap:" + bitmap, uri(socket, target))
+    assert status == 0, text
+    return sum(extent["length"] for extent in json.loads(text) if extent["type"] & 1)
+
+
+def held_cycle(kill=None):
+    """A cycle whose view is copied by nbdcopy while it lives, and recovered after: (job, what is wrong). kill: called while the view lives."""
+    acked = guest.acked()
+    target = cluster.nodes["target"]
+    os.kill(target.pid, signal.SIGSTOP)
+    try:
+        job_id = cluster.start_cycle()
+        farlib.until(lambda: [t for t in cluster.job(job_id)["tasks"] if t["kind"] == "freeze" and t["state"] == "done"], 60,
+                     "the view is made")
+        socket, bitmaps = view()
+        number = len(rounds)
+        rounds.append(number)
+        dirty = {}
+        for index, disk in enumerate(guest.disks):
+            status, text = run("nbdcopy", uri(socket, disk), path("frozen%d" % index))
+            assert status == 0, text
+            if bitmaps[disk]:
+                dirty[index] = dirty_bytes(socket, disk, bitmaps[disk])
+        if kill is not None:
+            kill()
+    finally:
+        os.kill(target.pid, signal.SIGCONT)
+    job = cluster.finish(job_id, 120)
+    return job, (checked(acked, job, dirty) if job["state"] == "succeeded" else [])
+
+
+def checked(acked, job, dirty):
+    targets = [path("out%d" % index) for index in range(len(guest.disks))]
+    for name in targets:
+        if os.path.exists(name):
+            os.unlink(name)
+    recovery = cluster.finish(cluster.start_recovery("vm", targets), 120)
+    if recovery["state"] != "succeeded":
+        return ["the recovery ended as %s: %s" % (recovery["state"], recovery.get("error_message"))]
+    wrong, last = [], []
+    for index, name in enumerate(targets):
+        if not farlib.same_bytes(name, path("frozen%d" % index)):
+            wrong.append("disk %d is not what was frozen" % index)
+        last.append(last_record(name, wrong))
+    if any(later - earlier not in (0, 1) for earlier, later in zip(last[1:], last)) or last[0] < acked:
+        wrong.append("the disks end at records %r, %d were acknowledged before" % (last, acked))
+    sends = {task["disk"]: task for task in job["tasks"] if task["kind"] == "send"}
+    print("# records %r, %d acknowledged; dirty %r, sends %r" % (
+        last, acked, dirty, {k: (t["full"], t["hashed_bytes"], t["bytes_sent"]) for k, t in sends.items()}))
+    for index, size in dirty.items():
+        send = sends["disk%d" % index]
+        if send["full"] or not size <= send["hashed_bytes"] <= size + 64 * farlib.BLOCK:
+            wrong.append("disk %d: the bitmap names %d bytes, read were %d (full: %s)" % (index, size, send["hashed_bytes"], send["full"]))
+    return wrong
+
+
+def last_record(image, wrong):
+    """The newest whole record of a disk, whose file system is clean once its journal is replayed."""
+    status, text = run("e2fsck", "-E", "journal_only", "-y", image)
+    status, text = run("e2fsck", "-fn", image)
+    if status != 0:
+        wrong.append("%s: e2fsck: %s" % (os.path.basename(image), text[-600:]))
+    records = image + ".records"
+    run("debugfs", "-R", "dump /records " + records, image)
+    last = 0
+    with open(records, "rb") as file:
+        while len(record := file.read(RECORD)) == RECORD:
+            if record[:8] == b"FARREC01":
+                last = max(last, struct.unpack("<Q", record[8:16])[0])
+    os.unlink(records)
+    return last
+
+
+def checkpoints():
+    return libvirt.checkpoints(guest.name)
+
+
+def at_rest():
+    """After a cycle: one checkpoint, no backup, no files beside the disks."""
+    wrong = [] if len(checkpoints()) == 1 else ["checkpoints: %r" % checkpoints()]
+    wrong += ["a backup is left"] if view() else []
+    left = [name for name in os.listdir(guest.folder) if name.startswith("farshore-")]
+    return wrong + (["files are left: %r" % left] if left else [])
+
+
+def cycle(by_list=True):
+    job, wrong = held_cycle()
+    if job["state"] != "succeeded":
+        return ["the cycle ended as %s: %s" % (job["state"], job.get("error_message"))]
+    fulls = [task["full"] for task in job["tasks"] if task["kind"] == "send"]
+    return wrong + at_rest() + ([] if fulls == [not by_list] * len(fulls) else ["sends were full: %r" % fulls])
+
+
+def a_guest_is_protected_and_recovered():
+    cluster.protect("vm", [locator(target) for target in guest.disks], adapter="kvm")
+    return cycle(by_list=False)
+
+
+def cycles_go_by_the_bitmaps():
+    wrong = []
+    for _ in range(3):
+        guest.wait_ack(guest.acked() + 50)
+        wrong += cycle()
+    return wrong
+
+
+def main():
+    global cluster, libvirt, guest
+    libvirt_kit.need()
+    with farlib.Cluster(adapter="kvm") as cluster, libvirt_kit.Libvirt(path("a")) as libvirt:
+        guest = libvirt_kit.Guest(libvirt, "web", [64, 32])
+        guest.start()
+        tap.run_all([a_guest_is_protected_and_recovered, cycles_go_by_the_bitmaps])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+/* The only program of a test's guest (libvirt_kit.py): mounts the ext4 of each disk and writes records without pause.
+ *
+ * Record n (4096 bytes: magic, n, and bytes that follow from n) goes to slot n modulo the number of slots of the file `records`
+ * on the first disk, which is then synced, then the same on the second, and so on; then "ACK n" goes to the console. So in a view
+ * that froze all disks at one moment the last record of each disk is that of the disk before it, or the one before that. A
+ * guest that starts again goes on behind the last record of its first disk. Now and then a file beside it is made anew or
+ * removed, so that the file system's own blocks change as well. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { RECORD_BYTES = 4096, DISKS_MAX = 8, FILES = 16 };
+
+static const char magic[8] = "FARREC01";
+
+struct disk {
+    char folder[32];
+    int fd;
+    uint64_t slots;
+    uint64_t last;
+};
+
+static void die(const char *what)
+{
+    printf("GUEST FAILED: %s: %s\n", what, strerror(errno));
+    fflush(stdout);
+    sync();
+    reboot(RB_POWER_OFF);
+    for (;;) {
+        pause();
+    }
+}
+
+static void load_modules(void)
+{
+    char name[64], path[96];
+    FILE *order = fopen("/modules/order", "r");
+    while (order != NULL && fscanf(order, "%63s", name) == 1) {
+        snprintf(path, sizeof path, "/modules/%s", name);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) != 0 && errno != EEXIST)) {
+            die(path);
+        }
+        close(fd);
+    }
+    if (order != NULL) {
+        fclose(order);
+    }
+}
+
+static uint64_t next_random(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+static void fill(uint8_t record[RECORD_BYTES], uint64_t number)
+{
+    uint64_t state = number * 0x9e3779b97f4a7c15u + 1;
+    memcpy(record, magic, sizeof magic);
+    memcpy(record + 8, &number, 8);
+    for (size_t at = 16; at < RECORD_BYTES; at += 8) {
+        uint64_t word = next_random(&state);
+        memcpy(record + at, &word, 8);
+    }
+}
+
+/* The newest record on the disk; one whose bytes are wrong was being written when the guest died, or is worth a look. */
+static void find_last(struct disk *disk)
+{
+    uint8_t record[RECORD_BYTES], good[RECORD_BYTES];
+    for (uint64_t slot = 0; slot < disk->slots; slot++) {
+        uint64_t number;
+        if (pread(disk->fd, record, sizeof record, (off_t)(slot * RECORD_BYTES)) != RECORD_BYTES || memcmp(record, magic, 8) != 0) {
+            continue;
+        }
+        memcpy(&number, record + 8, 8);
+        fill(good, number);
+        if (memcmp(good, record, sizeof good) == 0) {
+            disk->last = number > disk->last ? number : disk->last;
+        } else {
+            printf("TORN %s %llu\n", disk->folder, (unsigned long long)number);
+        }
+    }
+}
+
+/* Devices come when their driver has found them: a bounded wait. */
+static bool open_disk(struct disk *disk, unsigned index)
+{
+    char device[32], path[64];
+    struct stat about;
+    snprintf(device, sizeof device, "/dev/vd%c", 'a' + (int)index);
+    snprintf(disk->folder, sizeof disk->folder, "/disks/%u", index);
+    for (unsigned n = 0; stat(device, &about) != 0; n++) {
+        if (n == (index == 0 ? 500 : 1)) {
+            return false;
+        }
+        usleep(10000); /* far-poll */
+    }
+    mkdir(disk->folder, 0755);
+    if (mount(device, disk->folder, "ext4", MS_NOATIME, "discard") != 0) {
+        die(device);
+    }
+    snprintf(path, sizeof path, "%s/records", disk->folder);
+    disk->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    int64_t bytes = 0;
+    FILE *size = NULL;
+    snprintf(path, sizeof path, "/sys/class/block/vd%c/size", 'a' + (int)index);
+    size = fopen(path, "r");
+    if (disk->fd < 0 || size == NULL || fscanf(size, "%ld", &bytes) != 1) {
+        die(path);
+    }
+    fclose(size);
+    disk->slots = (uint64_t)bytes * 512 / 4 / RECORD_BYTES; /* a quarter of the disk, then round again */
+    return true;
+}
+
+static void write_record(struct disk *disk, uint64_t number)
+{
+    uint8_t record[RECORD_BYTES];
+    fill(record, number);
+    if (pwrite(disk->fd, record, sizeof record, (off_t)(number % disk->slots * RECORD_BYTES)) != RECORD_BYTES || fsync(disk->fd) != 0) {
+        die("write a record");
+    }
+    disk->last = number;
+}
+
+/* What a file system does beside: names made and removed, files of several sizes. */
+static void stir(const struct disk *disk, uint64_t number)
+{
+    char path[64];
+    snprintf(path, sizeof path, "%s/file%llu", disk->folder, (unsigned long long)(number / 8 % FILES));
+    if (number / 8 % 3 == 0) {
+        unlink(path);
+        return;
+    }
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0) {
+        die(path);
+    }
+    uint8_t record[RECORD_BYTES];
+    for (uint64_t n = 0; n < number % 32; n++) {
+        fill(record, number + n);
+        if (write(fd, record, sizeof record) != RECORD_BYTES) {
+            die(path);
+        }
+    }
+    close(fd);
+}
+
+int main(void)
+{
+    struct disk disks[DISKS_MAX] = {0};
+    unsigned count = 0;
+    mount("dev", "/dev", "devtmpfs", 0, NULL);
+    mount("proc", "/proc", "proc", 0, NULL);
+    mount("sys", "/sys", "sysfs", 0, NULL);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    load_modules();
+    while (count < DISKS_MAX && open_disk(&disks[count], count)) {
+        find_last(&disks[count]);
+        count++;
+    }
+    printf("GUEST %u disks, last record %llu\n", count, (unsigned long long)disks[0].last);
+    if (count == 0) {
+        die("no disk came");
+    }
+    for (uint64_t number = disks[0].last + 1;; number++) {
+        for (unsigned i = 0; i < count; i++) {
+            write_record(&disks[i], number);
+        }
+        printf("ACK %llu\n", (unsigned long long)number);
+        if (number % 8 == 0) {
+            stir(&disks[number / 8 % count], number);
+        }
+    }
+}
