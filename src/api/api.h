@@ -65,6 +65,7 @@ struct far_api_join_answer {
     size_t server_count;
     const char *server_addresses[FAR_LOG_MEMBERS_MAX];
     uint64_t server_ids[FAR_LOG_MEMBERS_MAX];
+    const char *vault; /* of a node whose place is taken: "<uuid> <fingerprint> <node>", by which keys its vault is believed; NULL */
     size_t incarnation_count; /* the newest ones, oldest first */
     struct far_api_incarnation incarnations[FAR_API_INCARNATIONS_MAX];
 };

@@ -426,11 +426,12 @@ static json_t *join_to_json(const struct far_api_join_answer *answer)
         json_array_append_new(servers, json_pack("{s:o, s:s}", "id", far_json_u64(answer->server_ids[i]), "address",
                                                  answer->server_addresses[i]));
     }
-    return json_pack("{s:o, s:o, s:s, s:o, s:o, s:s, s:s, s:o}", "id", far_json_u64(answer->id), "cluster_uuid",
+    json_t *vault = answer->vault != NULL ? json_string(answer->vault) : json_null();
+    return json_pack("{s:o, s:o, s:s, s:o, s:o, s:s, s:s, s:o, s:o}", "id", far_json_u64(answer->id), "cluster_uuid",
                      far_json_hex(answer->cluster_uuid, sizeof answer->cluster_uuid), "cluster", answer->cluster,
                      "incarnation_epoch", far_json_u64(answer->incarnation_epoch), "incarnations",
                      incarnations_to_json(answer), "certificate", answer->certificate,
-                     "ca_certificate", answer->ca_certificate, "servers", servers);
+                     "ca_certificate", answer->ca_certificate, "servers", servers, "vault", vault);
 }
 
 /* Any thread. */

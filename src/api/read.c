@@ -50,6 +50,8 @@ static const struct part {
     {&far_schema_row_workload, "coverage", &far_schema_row_coverage},
     {&far_schema_row_plan, "workloads", &far_schema_row_plan_workload},
     {&far_schema_row_vault, "plans", &far_schema_row_vault_plan},
+    {&far_schema_row_vault, "keys", &far_schema_row_vault_keys},
+    {&far_schema_row_node, "vault_keys", &far_schema_row_vault_keys},
     {&far_schema_row_job, "tasks", &far_schema_row_task},
     {&far_schema_row_checkpoint, "members", &far_schema_row_checkpoint_member},
     {&far_schema_row_point, "disks", &far_schema_row_point_disk},

@@ -211,6 +211,8 @@ const struct far_route far_routes[] = {
             .summary = "Read what a vault keeps, from where the last scrub ended, and name what is damaged; the answer's id is the job's"),
     COMMAND(POST, "/v1/vaults/{node}/adopt", vault_adopt, 202, .path_field = "node", .rule = {"plans", NULL},
             .summary = "Take over what the vault of a node holds of a cluster that is gone; the answer's id is the job's"),
+    COMMAND(POST, "/v1/vaults/{node}/trust", vault_trust, 200, .path_field = "node", .rule = {"fingerprint", "fingerprint"},
+            .summary = "Say that the keys that the vault of a node was found with are right"),
     COMMAND(POST, "/v1/vaults/{node}/policy", vault_policy_set, 200, .path_field = "node",
             .rule = {"reclaim_interval_s reclaim_off scrub_bytes_per_hour", NULL},
             .summary = "Give the vault of a node a policy of its own"),

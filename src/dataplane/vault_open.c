@@ -124,6 +124,14 @@ static int read_meta(struct far_vault *vault, struct far_error *err)
     return rc;
 }
 
+void far_vault_keys(const struct far_vault *vault, struct far_vault_keys *ret_keys)
+{
+    memcpy(ret_keys->uuid, vault->uuid, 16);
+    memcpy(ret_keys->keys, vault->former_keys, 32 * vault->former_count);
+    memcpy(ret_keys->keys[vault->former_count], vault->public_key, 32);
+    ret_keys->count = vault->former_count + 1;
+}
+
 static int read_key(struct far_vault *vault, struct far_error *err)
 {
     uint8_t bytes[KEY_BYTES];

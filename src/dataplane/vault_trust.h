@@ -32,6 +32,10 @@ int far_vault_keys_read(const char *dir, struct far_vault_keys *ret_keys, struct
 /* Of the first count keys: the fingerprint that the vault had then. */
 void far_vault_keys_fingerprint(const struct far_vault_keys *keys, size_t count, uint8_t ret_fingerprint[32]);
 
+/* Of one that is open. */
+struct far_vault;
+void far_vault_keys(const struct far_vault *vault, struct far_vault_keys *ret_keys);
+
 /* The file `vaults` in the folder of a node: which fingerprints of vaults the cluster knows (FORMATS.md). false: it does not name it. */
 bool far_vault_trust_find(const char *node_dir, const uint8_t uuid[16], uint8_t ret_fingerprint[32]);
 

@@ -31,6 +31,7 @@ libfsm_la_SOURCES = \
 	src/fsm/job_use.c src/fsm/job_use.h \
 	src/fsm/job_vault.c \
 	src/fsm/keep.c src/fsm/keep.h \
+	src/fsm/key_trust.c \
 	src/fsm/kv.h \
 	src/fsm/kv_memory.c src/fsm/kv_memory.h \
 	src/fsm/kv_overlay.c src/fsm/kv_overlay.h \

@@ -169,6 +169,7 @@ int far_decide_node_remove(struct far_step *step, const struct far_cmd_node_remo
     step->object_id = row.id;
     FAR_TRY(far_emit(step, &far_schema_ev_node_removed, &ev));
     FAR_TRY(far_alert_clear(step, FAR_alert_kind_vault_damaged, row.id));
+    FAR_TRY(far_alert_clear(step, FAR_alert_kind_vault_keys, row.id));
     return far_jobs_wake(step);
 }
 

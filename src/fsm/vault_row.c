@@ -171,8 +171,10 @@ int far_vault_row_gone(struct far_step *step, uint64_t node_id)
     struct far_row_vault_policy policy;
     struct far_row_vault_samples samples;
     struct far_row_adoption adoption;
+    struct far_row_vault_keys keys;
     FAR_TRY(drop_if_there(step, &far_schema_row_vault_policy, node_id, &policy));
     FAR_TRY(drop_if_there(step, &far_schema_row_adoption, node_id, &adoption));
+    FAR_TRY(drop_if_there(step, &far_schema_row_vault_keys, node_id, &keys));
     FAR_TRY(look(step, node_id, &row));
     FAR_TRY(far_move_id(step, &far_table_vault, state_of(&row), GONE, node_id, NULL));
     if (row.id == 0) {

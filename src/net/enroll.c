@@ -253,6 +253,17 @@ int far_enroll_save_incarnation(const char *dir, const struct far_enrolment *enr
     return 0;
 }
 
+/* Servers of before level 4 send none. */
+static int take_vault(const json_t *value, struct far_enrolment *out, struct far_error *err)
+{
+    const char *text = json_is_string(value) ? json_string_value(value) : "";
+    if (strlen(text) + 1 >= sizeof out->vault || strchr(text, '\n') != NULL) {
+        return far_fail(err, FAR_INVALID, "what the answer says of the vault is not well formed");
+    }
+    snprintf(out->vault, sizeof out->vault, "%s%s", text, text[0] != '\0' ? "\n" : "");
+    return 0;
+}
+
 static int take_answer(json_t *object, struct far_enrolment *out, struct far_error *err)
 {
     json_int_t id = json_integer_value(json_object_get(object, "id"));
@@ -271,6 +282,7 @@ static int take_answer(json_t *object, struct far_enrolment *out, struct far_err
         rc = take_pem(object, "ca_certificate", &out->ca_pem, err);
     }
     rc = rc != 0 ? rc : take_incarnations(json_object_get(object, "incarnations"), out, err);
+    rc = rc != 0 ? rc : take_vault(json_object_get(object, "vault"), out, err);
     return rc != 0 ? rc : take_servers(json_object_get(object, "servers"), out, err);
 }
 

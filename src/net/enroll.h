@@ -49,6 +49,7 @@ struct far_enrolment {
     struct far_enroll_incarnation incarnations[FAR_ENROLL_INCARNATIONS_MAX];
     struct far_enroll_server servers[FAR_ENROLL_SERVERS_MAX];
     size_t server_count;
+    char vault[256]; /* of a node whose place is taken: by which keys its vault is believed, one line of the file `vaults`; "" */
 };
 
 /* Tries each server of the token. FAR_INVALID: the token's text; FAR_DENIED: used, expired, revoked, or the server's

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/logging.h"
 #include "base/random.h"
+#include "dataplane/vault_trust.h"
 #include "fsm/fsm.h"
 #include "net/net.h"
 #include "node/leases.h"
@@ -36,6 +37,8 @@ struct far_agent {
     size_t server_at; /* whom to dial next */
     struct far_agent_server server; /* that is dialed, or was last */
     char *servers_path;
+    char *vaults_path;
+    bool said_keys; /* of its vault, in this stream */
     void (*on_removed)(void *arg);
     int (*on_follow)(void *arg, struct far_incarnation_id incarnation, struct far_error *err);
     void *owner; /* of the two */
@@ -163,6 +166,7 @@ static void on_open(void *arg, struct far_stream *stream, struct far_peer peer, 
         return;
     }
     enter(agent, STATE_GREETING);
+    agent->said_keys = false;
     send_hello(agent);
 }
 
@@ -176,6 +180,7 @@ static void try_close_done(struct far_agent *agent)
     far_buf_done(&agent->batch);
     far_reports_free(agent->reports);
     free(agent->servers_path);
+    free(agent->vaults_path);
     free(agent);
     done(arg);
 }
@@ -379,6 +384,56 @@ static int take_servers(struct far_agent *agent, struct far_slice payload, struc
     return rc;
 }
 
+/* ---- keys of vaults ---- */
+
+/* What is said of those of its own. */
+struct keys {
+    struct far_vault_keys all;
+    uint8_t fingerprint[32], before[32];
+};
+
+static struct far_sub_vault_keys keys_of(const struct far_vault *vault, struct keys *keys)
+{
+    far_vault_keys(vault, &keys->all);
+    far_vault_keys_fingerprint(&keys->all, keys->all.count, keys->fingerprint);
+    far_vault_keys_fingerprint(&keys->all, keys->all.count - 1, keys->before);
+    return (struct far_sub_vault_keys){
+        .vault_uuid = far_slice(keys->all.uuid, 16),
+        .public_key = far_slice(keys->all.keys[keys->all.count - 1], 32),
+        .fingerprint = far_slice(keys->fingerprint, 32),
+        .fingerprint_before = far_slice(keys->before, keys->all.count > 1 ? 32 : 0),
+    };
+}
+
+static void say_keys(struct far_agent *agent)
+{
+    const struct far_vault *vault = far_engine_vault(agent->engine);
+    struct keys keys;
+    struct far_buf out;
+    if (vault == NULL || agent->said_keys) {
+        return;
+    }
+    struct far_sub_vault_keys said = keys_of(vault, &keys);
+    struct far_msg_vault_keys message = {.keys = {.items = &said, .count = 1}};
+    far_buf_init(&out, 4096);
+    int rc = far_schema_encode(&far_schema_msg_vault_keys, &message, &out, NULL);
+    FAR_ASSERT(rc == 0);
+    agent->said_keys = far_stream_send(agent->stream, FAR_KIND_msg_vault_keys, far_buf_slice(&out)) == 0;
+    far_buf_done(&out);
+}
+
+/* By which keys vaults are believed. A server that says so wants to hear of this one's. */
+static int take_vaults(struct far_agent *agent, struct far_slice payload, struct far_arena *arena, struct far_error *err)
+{
+    struct far_msg_vaults message;
+    int rc = far_schema_decode(&far_schema_msg_vaults, payload, arena, &message, err);
+    if (rc == 0) {
+        far_agent_save_vaults(agent->vaults_path, &message.vaults);
+        say_keys(agent);
+    }
+    return rc;
+}
+
 /* What this node may send, from now on. */
 static int take_limits(struct far_agent *agent, struct far_slice payload, struct far_arena *arena, struct far_error *err)
 {
@@ -464,6 +519,8 @@ static void on_frame(void *arg, struct far_stream *stream, uint16_t type, struct
         rc = take_servers(agent, payload, &arena, &err);
     } else if (agent->state == STATE_LIVE && type == FAR_KIND_msg_limits) {
         rc = take_limits(agent, payload, &arena, &err);
+    } else if (agent->state == STATE_LIVE && type == FAR_KIND_msg_vaults) {
+        rc = take_vaults(agent, payload, &arena, &err);
     } else if (agent->state != STATE_CLOSING) {
         rc = far_fail(&err, FAR_INVALID, "message %u does not belong here", type);
     }
@@ -585,6 +642,7 @@ int far_agent_new(const struct far_agent_config *config, uv_loop_t *loop, struct
     agent->server_count = config->server_count;
     memcpy(agent->servers, config->servers, config->server_count * sizeof config->servers[0]);
     agent->servers_path = config->servers_path == NULL ? NULL : strdup(config->servers_path);
+    agent->vaults_path = config->vaults_path == NULL ? NULL : strdup(config->vaults_path);
     agent->adapters = config->adapters;
     far_buf_init(&agent->batch, BATCH_MAX);
     far_random_bytes(agent->nonce, sizeof agent->nonce);

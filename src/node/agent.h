@@ -41,6 +41,7 @@ struct far_agent_config {
      * other incarnation is followed. */
     int (*on_follow)(void *arg, struct far_incarnation_id incarnation, struct far_error *err);
     void *owner; /* the first argument of both */
+    const char *vaults_path;  /* where it is kept by which keys the cluster believes vaults (vault_trust.h); NULL = nowhere */
     const char *servers_path; /* where the list that the servers tell is kept for the next start; NULL = nowhere */
     const struct far_adapter *const *adapters; /* what it tells the servers it has; ends with NULL; NULL = nothing */
 };
@@ -53,6 +54,9 @@ bool far_agent_parse_server(const char *text, struct far_agent_server *ret_serve
 bool far_agent_take_servers(const struct far_list *texts, struct far_agent_server servers[FAR_AGENT_SERVERS_MAX], size_t *count);
 /* Losing the list costs nothing but a dial to servers that are gone. path NULL: nowhere. */
 void far_agent_save_servers(const char *path, const struct far_agent_server *servers, size_t count);
+
+/* By which keys vaults are believed, as a server told it. Losing it costs whoever attaches a vault beside this node a look elsewhere. */
+void far_agent_save_vaults(const char *path, const struct far_list *texts);
 
 int far_agent_new(const struct far_agent_config *config, uv_loop_t *loop, struct far_agent **ret_agent,
                   struct far_error *err);

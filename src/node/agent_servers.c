@@ -1,4 +1,4 @@
-/* The servers that a node knows, as text and in their file: see agent.h. */
+/* What a node keeps of what servers tell it: the servers, and by which keys vaults are believed. See agent.h. */
 #include "node/agent.h"
 
 #include "base/file.h"
@@ -78,4 +78,24 @@ bool far_agent_take_servers(const struct far_list *texts, struct far_agent_serve
     memcpy(servers, told, told_count * sizeof told[0]);
     *count = told_count;
     return true;
+}
+
+void far_agent_save_vaults(const char *path, const struct far_list *texts)
+{
+    const struct far_slice *items = texts->items;
+    struct far_buf text;
+    struct far_error err = {0};
+    int rc = 0;
+    if (path == NULL) {
+        return;
+    }
+    far_buf_init(&text, 1 << 20);
+    for (size_t i = 0; rc == 0 && i < texts->count; i++) {
+        rc = far_buf_printf(&text, "%.*s\n", (int)items[i].len, (const char *)items[i].data);
+    }
+    rc = rc == 0 ? far_file_replace(path, text.data, text.len, 0600, &err) : rc;
+    far_buf_done(&text);
+    if (rc != 0) {
+        far_logf(FAR_LEVEL_WARN, "agent", "by which keys the cluster believes vaults is not kept: %s", err.message);
+    }
 }

@@ -15,7 +15,7 @@
 
 enum { OPT_DIR, OPT_TOKEN, OPT_NAME, OPT_DATA, OPT_COUNT };
 static const char *const option_names[] = {"--dir", "--token", "--name", "--data", NULL};
-static const char *const file_names[] = {"node.key", "node.crt", "ca.crt", "servers", "incarnation", "config", NULL};
+static const char *const file_names[] = {"node.key", "node.crt", "ca.crt", "servers", "vaults", "incarnation", "config", NULL};
 static const char *const kept_names[] = {"vault", "cache", "ready", NULL}; /* of a node that was here before */
 static const struct far_new_folder_plan folder_plan = {.owner = "node", .files = file_names, .others = kept_names};
 
@@ -61,6 +61,9 @@ static int write_folder(const char *dir, const struct far_enrolment *enrolment, 
     }
     if (rc == 0) {
         rc = write_servers(dir, enrolment, err);
+    }
+    if (rc == 0 && enrolment->vault[0] != '\0') { /* whose place is taken had one: whoever attaches it here goes by this */
+        rc = write_file(dir, "vaults", far_slice_str(enrolment->vault), 0600, err);
     }
     rc = rc == 0 ? far_enroll_save_incarnation(dir, enrolment, err) : rc;
     return rc == 0 ? far_node_config_save(dir, &config, err) : rc;

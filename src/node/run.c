@@ -145,10 +145,11 @@ static int open_agent(struct program *program, const char *dir, const struct far
                       struct far_error *err)
 {
     struct far_agent_server servers[FAR_AGENT_SERVERS_MAX] = {0};
-    char path[FAR_NODE_PATH_MAX + 32];
+    char path[FAR_NODE_PATH_MAX + 32], vaults[FAR_NODE_PATH_MAX + 32];
     far_node_path(dir, "servers", path);
+    far_node_path(dir, "vaults", vaults);
     struct far_agent_config agent = {
-        .net = program->net, .node_id = config->node_id, .servers = servers, .servers_path = path,
+        .net = program->net, .node_id = config->node_id, .servers = servers, .servers_path = path, .vaults_path = vaults,
         .on_removed = on_removed, .on_follow = on_follow, .owner = program, .adapters = far_adapters()};
     int rc = load_servers(dir, servers, &agent.server_count, err);
     return rc != 0 ? rc : far_agent_new(&agent, &program->loop, &program->agent, err);

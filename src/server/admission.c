@@ -6,6 +6,7 @@
 #include "net/address.h"
 #include "net/pki.h"
 #include "net/join_token.h"
+#include "server/link.h"
 #include "server/secrets.h"
 
 #include <openssl/pem.h>
@@ -283,6 +284,16 @@ static int list_incarnations(struct far_state *state, struct far_arena *arena, s
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
+/* By which keys the vault is believed of a node whose place is taken. */
+static int find_vault(const struct join *join, struct far_state *state, struct far_arena *arena, struct far_api_join_answer *answer,
+                      struct far_error *err)
+{
+    struct far_slice text = {0};
+    int rc = far_link_vault_of(state, join->id, arena, &text, err);
+    answer->vault = rc == 0 ? text_of(text, arena) : NULL;
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
 static int fill_answer(struct join *join, struct far_log_view *view, struct far_arena *arena,
                        struct far_api_join_answer *answer, struct far_buf *ca_pem, struct far_error *err)
 {
@@ -312,6 +323,7 @@ static int fill_answer(struct join *join, struct far_log_view *view, struct far_
     answer->certificate = (const char *)join->certificate_pem.data;
     answer->ca_certificate = (const char *)ca_pem->data;
     rc = rc == 0 ? list_incarnations(&view->state, arena, answer, err) : rc;
+    rc = rc == 0 && join->party == FAR_PARTY_NODE ? find_vault(join, &view->state, arena, answer, err) : rc;
     return rc == 0 ? list_servers(&view->state, arena, answer, err) : rc;
 }
 

@@ -131,6 +131,9 @@ static void on_timer(uv_timer_t *timer)
     if (news.servers) {
         far_link_push_servers(link, &view);
     }
+    if (news.vaults) {
+        far_link_push_vaults(link, &view);
+    }
     link->looked_seq = view.last_seq;
     far_log_view_end(&view);
     if (link->limits_due && !uv_is_active((uv_handle_t *)&link->limits_timer)) {
@@ -204,6 +207,7 @@ static int welcome(struct session *session, struct far_error *err)
     if (rc == 0) {
         session->state = SESSION_LIVE;
         far_link_begin_limits(session, &view);
+        far_link_begin_vaults(session, &view);
         far_link_push_orders(session, &view);
     }
     far_arena_done(&arena);
@@ -318,27 +322,13 @@ static int take_hello(struct session *session, struct far_slice payload, struct 
 }
 
 /* A node may be ahead of its cluster: what it says beyond the cluster's feature level would have the whole report refused. */
-static int lower_report(struct far_link *link, struct far_msg_report *report, struct far_arena *arena, struct far_error *err)
+static int lower_report(struct far_link *link, struct far_msg_report *report, struct far_error *err)
 {
-    struct far_row_cluster cluster = {.feature_level = 1};
-    struct far_key key = far_key(&far_schema_row_cluster);
-    struct far_log_view view;
-    if (link->level < FAR_FEATURE_LEVEL) {
-        int rc = far_log_view_begin_now(link->log, &view, err);
-        if (rc != 0) {
-            return rc;
-        }
-        rc = far_state_get(&view.state, &far_schema_row_cluster, &key, arena, &cluster, err);
-        far_log_view_end(&view);
-        if (rc != 0 && rc != FAR_NOT_FOUND) {
-            return rc;
-        }
-        link->level = cluster.feature_level;
-    }
-    if (link->level < FAR_FEATURE_LEVEL) {
+    int rc = far_link_look_at_level(link, err);
+    if (rc == 0 && link->level < FAR_FEATURE_LEVEL) {
         far_schema_lower(&far_schema_msg_report, report, link->level);
     }
-    return 0;
+    return rc;
 }
 
 static int take_report(struct session *session, struct far_slice payload, struct far_arena *arena,
@@ -346,7 +336,7 @@ static int take_report(struct session *session, struct far_slice payload, struct
 {
     struct far_msg_report report;
     int rc = far_schema_decode(&far_schema_msg_report, payload, arena, &report, err);
-    rc = rc != 0 ? rc : lower_report(session->link, &report, arena, err);
+    rc = rc != 0 ? rc : lower_report(session->link, &report, err);
     if (rc != 0) {
         return rc;
     }
@@ -365,6 +355,37 @@ static int take_report(struct session *session, struct far_slice payload, struct
     return 0;
 }
 
+/* Said again with the next stream, should it not get into the log. */
+static void on_keys_told(void *arg, const struct far_result *result, uint64_t applied_index)
+{
+    struct session *session = arg;
+    (void)applied_index;
+    session->waits--;
+    if (result->klass != 0) {
+        far_logf(FAR_LEVEL_WARN, "link", "node %llu: the keys of its vault were not taken: %s", (unsigned long long)session->node_id,
+                 result->message);
+        far_link_session_end(session);
+    }
+    session_free_if_over(session);
+}
+
+static int take_vault_keys(struct session *session, struct far_slice payload, struct far_arena *arena, struct far_error *err)
+{
+    struct far_msg_vault_keys message;
+    int rc = far_schema_decode(&far_schema_msg_vault_keys, payload, arena, &message, err);
+    if (rc == 0) {
+        struct far_cmd_vault_keys_tell command = {.node_id = session->node_id, .boot = session->boot, .keys = message.keys};
+        struct far_buf bytes;
+        far_buf_init(&bytes, MESSAGE_MAX);
+        rc = far_schema_encode(&far_schema_cmd_vault_keys_tell, &command, &bytes, err);
+        if (rc == 0) {
+            submit(session, &far_schema_cmd_vault_keys_tell, far_buf_slice(&bytes), on_keys_told);
+        }
+        far_buf_done(&bytes);
+    }
+    return rc;
+}
+
 static void on_frame(void *arg, struct far_stream *stream, uint16_t type, struct far_slice payload)
 {
     struct session *session = arg;
@@ -376,6 +397,8 @@ static void on_frame(void *arg, struct far_stream *stream, uint16_t type, struct
         rc = take_hello(session, payload, &arena, &err);
     } else if (session->state == SESSION_LIVE && type == FAR_KIND_msg_report) {
         rc = take_report(session, payload, &arena, &err);
+    } else if (session->state == SESSION_LIVE && type == FAR_KIND_msg_vault_keys) {
+        rc = take_vault_keys(session, payload, &arena, &err);
     } else if (session->state != SESSION_ENDED) {
         rc = far_fail(&err, FAR_INVALID, "message %u does not belong here", type);
     }

@@ -28,4 +28,9 @@ void far_link_committed(struct far_link *link);
  * must be answered first or after: closing the log does that. */
 void far_link_close(struct far_link *link, void (*done)(void *arg), void *arg);
 
+/* By which keys the vault of a node is believed, "<uuid> <fingerprint> <node>", in the arena. FAR_NOT_FOUND: it never said which
+ * it has. */
+int far_link_vault_of(struct far_state *state, uint64_t node_id, struct far_arena *arena, struct far_slice *ret_text,
+                      struct far_error *err);
+
 #endif

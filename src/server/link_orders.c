@@ -223,13 +223,15 @@ static void note_event(struct far_link_news *news, uint16_t kind)
     news->limits = news->limits || news->orders || kind == FAR_KIND_ev_throttle_changed || kind == FAR_KIND_ev_throttle_removed ||
                    kind == FAR_KIND_ev_throttle_shifted || kind == FAR_KIND_ev_node_joined || kind == FAR_KIND_ev_node_removed ||
                    kind == FAR_KIND_ev_plan_removed || kind == FAR_KIND_ev_site_removed || kind == FAR_KIND_ev_job_finished;
+    news->vaults = news->vaults || kind == FAR_KIND_ev_vault_keys_seen || kind == FAR_KIND_ev_node_removed ||
+                   kind == FAR_KIND_ev_feature_level_raised;
     news->servers = news->servers || kind == FAR_KIND_ev_server_joined || kind == FAR_KIND_ev_server_role_changed ||
                     kind == FAR_KIND_ev_incarnation_begun;
 }
 
 struct far_link_news far_link_look(struct far_log_view *view, uint64_t since_seq)
 {
-    static const struct far_link_news everything = {.orders = true, .servers = true, .limits = true};
+    static const struct far_link_news everything = {.orders = true, .servers = true, .limits = true, .vaults = true};
     struct far_link_news news = {.orders = false};
     struct far_arena arena;
     int rc = view->last_seq < since_seq || view->last_seq - since_seq > EVENTS_MAX ? FAR_LIMIT : 0;

@@ -27,6 +27,7 @@ struct session {
     uint64_t servers_told;     /* the hash of the list that the node was told last */
     uint64_t level;            /* feature level that the node's program knows, as its hello said */
     uint64_t limits_told;      /* the hash of the limits that it was told last; 0: none yet */
+    uint64_t vaults_told;      /* of the list of vaults; 0: none yet */
 };
 
 struct far_link {
@@ -63,6 +64,7 @@ struct far_link_news {
     bool orders;  /* what some node has to do */
     bool servers; /* the list of servers */
     bool limits;  /* what some node may send */
+    bool vaults;  /* by which keys vaults are believed */
 };
 struct far_link_news far_link_look(struct far_log_view *view, uint64_t since_seq);
 
@@ -73,6 +75,13 @@ uint64_t far_link_level_of(struct far_slice version);
 void far_link_begin_limits(struct session *session, struct far_log_view *view);
 /* Tell every node for which it changed. Not 0: it is too early, again in so many milliseconds. */
 uint64_t far_link_push_limits(struct far_link *link, struct far_log_view *view);
+
+/* ---- link_vaults.c ---- */
+/* The cluster's feature level, into link->level. */
+int far_link_look_at_level(struct far_link *link, struct far_error *err);
+/* Tell by which keys vaults are believed: a node that is welcome, and all that were told something else. */
+void far_link_begin_vaults(struct session *session, struct far_log_view *view);
+void far_link_push_vaults(struct far_link *link, struct far_log_view *view);
 
 /* ---- link_servers.c ---- */
 /* Every server that is not removed, as a node is told; in the arena. */

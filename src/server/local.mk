@@ -18,6 +18,7 @@ libserver_la_SOURCES = \
 	src/server/link_limits.c \
 	src/server/link_orders.c \
 	src/server/link_servers.c \
+	src/server/link_vaults.c \
 	src/server/members.c src/server/members.h \
 	src/server/peer_keys.c src/server/peer_keys.h \
 	src/server/recover_quorum.c \

@@ -106,6 +106,19 @@ def up_files():
     return found
 
 
+def keys_of(folder):
+    return re.search("^keys ([0-9a-f]{64})$", vault("store", folder=folder), re.MULTILINE).group(1)
+
+
+def known_keys(field="fingerprint"):
+    """By which the cluster believes the vault of the node; as it tells its nodes, too."""
+    (keys,) = cluster.get("/v1/nodes/target")["vault_keys"]
+    line = "%s %s target\n" % (keys["vault_uuid"], keys["fingerprint"])
+    for name in cluster.nodes:
+        farlib.until(lambda n=name: line in open(cluster.nodes[n].dir + "/vaults", encoding="ascii").read(), 20, "%s was told" % name)
+    return keys[field]
+
+
 def points_go_to_the_store_and_are_recovered_from_there():
     farlib.make_image(path("a.img"), SIZE, SEED)
     cluster.protect("vm", [path("a.img")])
@@ -160,13 +173,18 @@ def a_lost_folder_comes_back():
     target().stop()
     noted = up_files()
     shutil.rmtree(target().dir + "/vault")
-    vault("attach", "--store", store, "--take-over")
+    known = known_keys()
+    said = vault("attach", "--store", store, "--take-over")  # beside the node: the cluster's word is looked for by itself
+    assert "keys %s, as was said" % known in said, said
     # which version each pack is, and until when the store locks it, is known again
     assert up_files() == noted, (up_files(), noted)
     assert len({version for version, _ in noted.values()}) == len(noted) and any(until for _, until in noted.values()), noted
     wrong = wrong_points(target().dir + "/vault", 8)
     target().start()
     cluster.wait_nodes()
+    own = keys_of(target().dir + "/vault")  # one more, its own, behind those that were known
+    farlib.until(lambda: known_keys() == own != known, 20, "the cluster knows its keys")
+    assert known_keys("claimed_fingerprint") == ""
     succeed(cycle())
     return wrong + recovered()
 
@@ -185,8 +203,12 @@ def a_second_node_shares_the_store():
     return wrong + recovered()
 
 
+def uuid_of_first():
+    return cluster.get("/v1/nodes/target")["vault_keys"][0]["vault_uuid"]
+
+
 def a_dead_nodes_vault_is_taken_over_and_it_is_refused():
-    uuid = re.search(r"vm/([0-9a-f]{32})/packs", packs_in_store()[0]).group(1)
+    uuid = uuid_of_first()
     target().kill()
     taken = path("taken")
     vault("attach", "--store", store, "--uuid", uuid, "--take-over", folder=taken)
@@ -203,9 +225,41 @@ def a_dead_nodes_vault_is_taken_over_and_it_is_refused():
     return wrong
 
 
+def what_the_cluster_does_not_know_is_refused_and_an_alert():
+    known, evil = known_keys(), keys_of(path("taken"))  # it was taken over by somebody without the cluster: as a forger may
+    shutil.rmtree(target().dir + "/vault")
+    said = vault("attach", "--store", store, "--uuid", uuid_of_first(), "--take-over", good=False)
+    assert known in said and evil in said and "the log of the cluster" in said, said
+    said = vault("attach", "--store", store, "--uuid", uuid_of_first(), "--read-only", "--node", cluster.nodes["second"].dir, good=False,
+                 folder=path("reads"))
+    assert known in said and not os.path.exists(path("reads")), said
+    # Another machine in the place of the node hears it when it joins.
+    farlib.until(lambda: cluster.get("/v1/nodes/target")["state"] == "down", 60, "the node is down")
+    token = cluster.post("/v1/tokens", {"name": "target", "purpose": "join_node", "replaces": True,
+                                        "expires_ms": int(time.time() * 1000) + 3600 * 1000})["token"]
+    os.rename(target().dir, path("former"))
+    cluster.run_tool("farshore-node", "join", "--dir", target().dir, "--token", token, "--name", "target", "--data", target().data)
+    target().configure({"store": store})
+    said = vault("attach", "--store", store, "--uuid", uuid_of_first(), "--take-over", good=False)
+    assert known in said and evil in said, said
+    # Somebody says that it was right after all: the vault is opened, and the cluster wants to hear that, too.
+    vault("attach", "--store", store, "--uuid", uuid_of_first(), "--take-over", "--key", evil)
+    target().start()
+    cluster.wait_nodes()
+    own = keys_of(target().dir + "/vault")
+    farlib.until(lambda: known_keys("claimed_fingerprint") == own, 20, "it is in doubt")
+    assert known_keys() == known
+    (alert,) = [a for a in cluster.get("/v1/alerts")["items"] if a["kind"] == "vault_keys" and a["state"] == "raised"]
+    assert own in alert["message"] and known in alert["message"], alert
+    cluster.cli("vault", "trust", "target", "--fingerprint", own, as_json=False)
+    assert known_keys() == own and known_keys("claimed_fingerprint") == ""
+    assert not [a for a in cluster.get("/v1/alerts")["items"] if a["kind"] == "vault_keys" and a["state"] == "raised"]
+    succeed(cycle())
+
+
 ALL = [points_go_to_the_store_and_are_recovered_from_there, points_wait_while_the_store_is_away, a_killed_node_goes_on,
        a_locked_checkpoint_is_locked_in_the_store, a_lost_folder_comes_back, a_second_node_shares_the_store,
-       a_dead_nodes_vault_is_taken_over_and_it_is_refused]
+       a_dead_nodes_vault_is_taken_over_and_it_is_refused, what_the_cluster_does_not_know_is_refused_and_an_alert]
 
 
 def main():

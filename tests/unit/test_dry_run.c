@@ -72,6 +72,18 @@ static uint64_t make_alert(uint64_t job_id, const uint64_t nodes[2])
     return alert.id;
 }
 
+/* The node says that its vault has keys whose fingerprint is this byte, again and again. */
+static void say_keys(uint64_t node_id, uint8_t byte)
+{
+    uint8_t keys[32];
+    memset(keys, byte, sizeof keys);
+    struct far_sub_vault_keys said = {
+        .vault_uuid = far_slice(secret, 16), .public_key = far_slice(keys, 32), .fingerprint = far_slice(keys, 32)};
+    w.actor = far_actor(FAR_ACTOR_NODE, node_id);
+    MUST(&w, vault_keys_tell, .node_id = node_id, .boot = world_row_node(&w, node_id).boot, .keys = {.items = &said, .count = 1});
+    w.actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+}
+
 static uint64_t first_checkpoint(void)
 {
     struct far_row_checkpoint row = {.id = 0};
@@ -115,6 +127,8 @@ static void make_world(void)
     assert_true(checkpoint_id != 0);
     uint64_t preserved_id = MUST(&w, checkpoint_preserve, .checkpoint_id = first_checkpoint(), .reason = S("the audit"));
     uint64_t job_id = MUST(&w, plan_replicate, .name = S("gold"));
+    say_keys(nodes[1], 1);
+    say_keys(nodes[1], 2); /* nothing speaks for these */
     MUST(&w, plan_retention_set, .name = S("iron"), .last = 3);
     MUST(&w, consumer_create, .name = S("first"));
     MUST(&w, throttle_set, .scope = FAR_throttle_scope_node, .name = S("n2"), .bytes_per_s = 20000);
@@ -207,6 +221,8 @@ static const struct trial trials[] = {
     {"POST", "/v1/vaults/{node}/reclaim", "/v1/vaults/n2/reclaim", NULL},
     {"POST", "/v1/vaults/{node}/measure", "/v1/vaults/n2/measure", NULL},
     {"POST", "/v1/vaults/{node}/adopt", "/v1/vaults/n2/adopt", "{\"plans\":[\"web\"]}"},
+    {"POST", "/v1/vaults/{node}/trust", "/v1/vaults/n2/trust",
+     "{\"fingerprint\":\"0202020202020202020202020202020202020202020202020202020202020202\"}"},
     {"POST", "/v1/vaults/{node}/policy", "/v1/vaults/n2/policy", "{\"reclaim_off\":true}"},
     {"POST", "/v1/vaults/{node}/scrub", "/v1/vaults/n2/scrub", "{\"bytes\":1048576}"},
     {"POST", "/v1/vault-policy", "/v1/vault-policy", "{\"reclaim_interval_s\":3600}"},

@@ -373,15 +373,20 @@ static uint64_t point_of(uint64_t checkpoint_id)
     return row.point_id;
 }
 
-static size_t alerts_open(void)
+static size_t alerts_of(uint64_t kind)
 {
     struct far_row_alert row;
     struct far_key key = far_key(&far_schema_row_alert);
     size_t count = 0;
     while (far_state_next(&w.state, &far_schema_row_alert, &key, &w.arena, NULL, &row, NULL) == 0) {
-        count += row.kind == FAR_alert_kind_vault_damaged && row.state != FAR_alert_state_cleared;
+        count += row.kind == kind && row.state != FAR_alert_state_cleared;
     }
     return count;
+}
+
+static size_t alerts_open(void)
+{
+    return alerts_of(FAR_alert_kind_vault_damaged);
 }
 
 static uint64_t state_of_point(uint64_t id)
@@ -453,6 +458,86 @@ static void what_a_scrub_finds_is_an_alert_until_it_is_verified(void **unused)
     assert_int_equal(vault().damaged_point_ids.count, 0);
 }
 
+/* ---- keys ---- */
+
+/* The node boots, and says that its vault `vault_number` has keys of a fingerprint of this byte, and had those before (0: none). */
+static void boot_with(uint8_t nonce, uint8_t vault_number, uint8_t keys, uint8_t before)
+{
+    uint8_t uuid[16], fingerprint[32], fingerprint_before[32];
+    memset(uuid, vault_number, sizeof uuid);
+    memset(fingerprint, keys, sizeof fingerprint);
+    memset(fingerprint_before, before, sizeof fingerprint_before);
+    struct far_sub_vault_keys said = {.vault_uuid = far_slice(uuid, 16), .public_key = far_slice(fingerprint, 32),
+                                      .fingerprint = far_slice(fingerprint, 32),
+                                      .fingerprint_before = far_slice(fingerprint_before, before != 0 ? 32 : 0)};
+    uint64_t boot = world_boot(&w, nodes[1], nonce);
+    w.actor = far_actor(FAR_ACTOR_NODE, nodes[1]);
+    MUST(&w, vault_keys_tell, .node_id = nodes[1], .boot = boot, .keys = {.items = &said, .count = 1});
+    assert_int_equal(APPLY(&w, vault_keys_tell, .node_id = nodes[1], .boot = boot - 1), FAR_DENIED);
+    assert_int_equal(APPLY(&w, vault_keys_tell, .node_id = nodes[0], .boot = boot), FAR_DENIED);
+    w.actor = far_actor(FAR_ACTOR_SYSTEM, 1);
+}
+
+/* First bytes of the fingerprints that are known, and claimed; 0: none. */
+static void check_keys(uint8_t known, uint8_t claimed)
+{
+    struct far_row_vault_keys row = {.node_id = 0};
+    struct far_key key = far_key(&far_schema_row_vault_keys);
+    far_key_u64(&key, nodes[1]);
+    (void)far_state_get(&w.state, &far_schema_row_vault_keys, &key, &w.arena, &row, NULL);
+    assert_int_equal(row.fingerprint.len != 0 ? row.fingerprint.data[0] : 0, known);
+    assert_int_equal(row.claimed_fingerprint.len != 0 ? row.claimed_fingerprint.data[0] : 0, claimed);
+    assert_int_equal(alerts_of(FAR_alert_kind_vault_keys), claimed != 0);
+}
+
+static int trust(uint8_t keys)
+{
+    uint8_t fingerprint[32];
+    memset(fingerprint, keys, sizeof fingerprint);
+    return APPLY(&w, vault_trust, .node = S("dst"), .fingerprint = far_slice(fingerprint, 32));
+}
+
+static void keys_are_believed_that_follow_those_that_are_known(void **unused)
+{
+    cycle();
+    check_keys(0, 0);
+    assert_int_equal(trust(1), FAR_CONFLICT);
+    boot_with(1, 7, 1, 0);
+    check_keys(1, 0); /* the first ones */
+    boot_with(2, 7, 1, 0);
+    boot_with(3, 7, 2, 1); /* taken over from the store, with keys that are known */
+    check_keys(2, 0);
+}
+
+static void other_keys_are_an_alert_until_somebody_says_that_they_are_right(void **unused)
+{
+    cycle();
+    boot_with(1, 7, 1, 0);
+    boot_with(2, 7, 3, 2); /* two steps at once: what came between, nobody knows */
+    check_keys(1, 3);
+    boot_with(3, 7, 3, 2);
+    check_keys(1, 3);
+    boot_with(4, 7, 1, 0); /* it was attached again, with the right ones */
+    check_keys(1, 0);
+    boot_with(5, 7, 3, 2);
+    assert_int_equal(trust(2), FAR_CONFLICT);
+    check_keys(1, 3);
+    assert_int_equal(trust(3), 0);
+    check_keys(3, 0);
+    assert_int_equal(trust(3), 0);
+    boot_with(6, 8, 4, 0); /* another vault, and points are in that one */
+    check_keys(3, 4);
+    MUST(&w, node_remove, .name = S("dst"));
+    check_keys(0, 0);
+}
+
+static void a_new_vault_of_a_node_without_points_is_believed(void **unused)
+{
+    boot_with(1, 7, 1, 0);
+    boot_with(2, 8, 2, 0);
+    check_keys(2, 0);
+}
+
 static void a_vault_goes_with_its_node(void **unused)
 {
     cycle();
@@ -479,6 +564,9 @@ int main(void)
         IN_A_WORLD(a_plan_is_not_erased_as_long_as_some_of_it_is_left),
         IN_A_WORLD(scrubs_come_hourly_and_go_on_where_the_last_one_ended),
         IN_A_WORLD(what_a_scrub_finds_is_an_alert_until_it_is_verified),
+        IN_A_WORLD(keys_are_believed_that_follow_those_that_are_known),
+        IN_A_WORLD(other_keys_are_an_alert_until_somebody_says_that_they_are_right),
+        IN_A_WORLD(a_new_vault_of_a_node_without_points_is_believed),
         IN_A_WORLD(a_vault_goes_with_its_node),
     };
     return cmocka_run_group_tests_name("fsm_vault", tests, NULL, NULL);
