@@ -17,7 +17,7 @@ struct far_import_options {
     const char *disk;    /* 1 to 63 bytes: name of the disk in the point */
     const struct far_domain *domain;
     unsigned workers;    /* threads; 0 = one a processor, at most 8 */
-    int level;           /* of zstd, 1 to 19; 0 = 1 */
+    int level;           /* of zstd, 1 to 19; 0 = between 1 and 2 */
     /* May be NULL; another result than 0 cancels (FAR_CANCELED: nothing is sealed). */
     int (*progress)(void *arg, uint64_t bytes_done, uint64_t bytes);
     void *arg;
@@ -31,7 +31,7 @@ struct far_import_result {
     uint64_t bytes_stored;  /* of them, compressed */
     struct far_hash256 root;
 };
-/* Blocks the caller; memory: 4 MiB a worker. An image that is cut short while it is imported once more may end the process
+/* Blocks the caller; memory: 6 MiB a worker. An image that is cut short while it is imported once more may end the process
  * (SIGBUS), which costs the vault nothing. FAR_NOT_FOUND, FAR_IO: the image; FAR_INVALID: names, size; FAR_LIMIT: no space. */
 int far_vault_import(struct far_vault *vault, const struct far_import_options *options, struct far_import_result *ret_result,
                      struct far_error *err);

@@ -1,12 +1,14 @@
 /* Import of an image into a vault: see import.h. Workers take one run of blocks after the other: read, hashed side by side, compared
  * with the disk's last import, looked for in the vault, and what is nowhere is compressed and stored.
  *
- * Where there is a last import most blocks are as they were, so they are hashed where the kernel has them (mapped), and only those that
- * differ are copied, and hashed once more: whoever writes to the image meanwhile must not get a block under another one's name. */
+ * Where there is a last import most blocks are as they were, so they are looked at where the kernel has them (mapped), by their tags
+ * (block_tags.h) if these are known, else by their hashes. Only those that differ are copied, and the copies are hashed: whoever writes
+ * to the image meanwhile must not get a block under another one's name. */
 #define _GNU_SOURCE
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/thread.h"
+#include "dataplane/block_tags.h"
 #include "dataplane/compressible.h"
 #include "dataplane/import.h"
 #include "dataplane/leaf_lanes.h"
@@ -26,12 +28,13 @@
 
 #include <linux/fs.h>
 
-enum { BATCH = 32, RUN = 8 * BATCH, SAMPLE_BYTES = 4096, PROGRESS_BLOCKS = 1024 };
+enum { BATCH = 48, RUN = FAR_TAGS_OF_PAGE, SAMPLE_BYTES = 4096, PROGRESS_BLOCKS = 1024 };
 
 struct import {
     struct far_vault *vault;
     const struct far_import_options *options;
     struct far_replica *replica;
+    struct far_block_tags *tags; /* NULL: does without */
     uint64_t size;
     uint64_t blocks;
     bool is_dense; /* a file without holes, which would be filled in memory */
@@ -44,29 +47,34 @@ struct import {
     struct far_import_result result;
 };
 
-/* What the blocks of a run are. */
-struct hashed {
-    bool zero[RUN];
-    struct far_hash256 leaves[RUN];
-};
-
 struct worker {
     struct import *import;
     int fd;
     uint8_t *blocks; /* BATCH of them */
     uint8_t *stored; /* compressed ones */
     ZSTD_CCtx *zstd;
-    struct hashed hashed; /* of a mapped run, or of a batch */
+    struct far_tag_maker *maker; /* NULL: does without */
 };
 
-/* One batch: what each block is. */
-struct batch {
+/* The blocks that a worker has in hand. A leaf is that of a block whose tag differs, and of each where the tags are not known. */
+struct run {
     uint64_t first;
     size_t count;
+    uint8_t *mapped; /* all of its bytes as the kernel has them; NULL: they are read */
+    bool is_known;   /* tags_before are there */
+    bool is_tagged;  /* tags are complete so far */
+    bool zero[RUN];
+    struct far_hash256 leaves[RUN];
+    struct far_tag tags[RUN];
+    struct far_tag tags_before[RUN];
+};
+
+/* Some neighbours of a run, whose bytes are at hand. */
+struct batch {
+    struct run *run;
+    size_t at; /* in the run */
+    size_t count;
     const uint8_t *bytes; /* of all its blocks: the worker's, or mapped */
-    bool zero[BATCH];
-    struct far_hash256 leaves[BATCH];
-    struct far_hash256 before[BATCH];
 };
 
 static int fail_of(struct import *import, int rc, const struct far_error *error)
@@ -85,7 +93,7 @@ static int fail_of(struct import *import, int rc, const struct far_error *error)
 static int read_batch(struct worker *worker, const struct batch *batch, struct far_error *err)
 {
     struct import *import = worker->import;
-    uint64_t at = batch->first * FAR_BLOCK_BYTES;
+    uint64_t at = (batch->run->first + batch->at) * FAR_BLOCK_BYTES;
     uint64_t want = batch->count * FAR_BLOCK_BYTES;
     uint64_t there = import->size - at < want ? import->size - at : want;
     off_t data = lseek(worker->fd, (off_t)at, SEEK_DATA);
@@ -97,28 +105,68 @@ static int read_batch(struct worker *worker, const struct batch *batch, struct f
     return far_file_pread(worker->fd, worker->blocks, there, at, import->options->image, err);
 }
 
-/* The more blocks at once, the better they fill the lanes. */
-static void hash_blocks(const uint8_t *bytes, size_t count, struct hashed *ret_hashed)
+/* The tags of these blocks of the run, `indices` in it. */
+static void tag_blocks(struct worker *worker, struct run *run, const uint8_t *const *blocks, const size_t *indices, size_t count)
+{
+    struct far_tag made[RUN];
+    run->is_tagged = run->is_tagged && far_tags_make(worker->maker, blocks, count, made);
+    for (size_t i = 0; run->is_tagged && i < count; i++) {
+        run->tags[indices[i]] = made[i];
+    }
+}
+
+/* Blocks of the run from `at` on, hashed, and tagged if this run is. The more at once, the better they fill the lanes. */
+static void hash_blocks(struct worker *worker, struct run *run, size_t at, size_t count, const uint8_t *bytes)
 {
     const uint8_t *full[RUN] = {NULL};
+    struct far_hash256 leaves[RUN];
+    size_t indices[RUN];
     size_t some = 0;
-    for (size_t i = 0; i < count; i++) {
-        const uint8_t *block = bytes + i * FAR_BLOCK_BYTES;
-        ret_hashed->zero[i] = far_block_is_zero(block, FAR_BLOCK_BYTES);
-        if (!ret_hashed->zero[i]) {
+    for (size_t i = at; i < at + count; i++) {
+        const uint8_t *block = bytes + (i - at) * FAR_BLOCK_BYTES;
+        run->zero[i] = far_block_is_zero(block, FAR_BLOCK_BYTES);
+        if (!run->zero[i]) {
+            indices[some] = i;
             full[some++] = block;
+        } else {
+            run->leaves[i] = *far_zero_leaf();
+            if (run->is_tagged) {
+                run->tags[i] = *far_tag_of_zeroes(worker->maker);
+            }
         }
     }
-    far_block_leaves(full, some, ret_hashed->leaves);
-    for (size_t i = count; i > 0; i--) { /* from behind: they only move up */
-        ret_hashed->leaves[i - 1] = ret_hashed->zero[i - 1] ? *far_zero_leaf() : ret_hashed->leaves[--some];
+    far_block_leaves(full, some, leaves);
+    for (size_t i = 0; i < some; i++) {
+        run->leaves[indices[i]] = leaves[i];
+    }
+    tag_blocks(worker, run, full, indices, some);
+}
+
+/* The same where the tags of before are known: no hashes yet. Without tags now (the crypto library refuses) they are not known either. */
+static void look_at_blocks(struct worker *worker, struct run *run, size_t at, size_t count, const uint8_t *bytes)
+{
+    const uint8_t *blocks[RUN] = {NULL};
+    size_t indices[RUN] = {0};
+    for (size_t i = 0; run->is_known && i < count; i++) {
+        indices[i] = at + i;
+        blocks[i] = bytes + i * FAR_BLOCK_BYTES;
+    }
+    if (run->is_known) {
+        tag_blocks(worker, run, blocks, indices, count);
+        run->is_known = run->is_tagged;
+    }
+    if (!run->is_known) {
+        hash_blocks(worker, run, at, count, bytes);
+        return;
+    }
+    for (size_t i = at; i < at + count; i++) {
+        run->zero[i] = far_tag_equal(&run->tags[i], far_tag_of_zeroes(worker->maker));
     }
 }
 
 /* Compressed where that pays (a sample says whether to try); the stored length. */
 static size_t pack_block(struct worker *worker, const uint8_t *block, uint8_t *ret_stored)
 {
-    int level = worker->import->options->level != 0 ? worker->import->options->level : 1;
     const uint8_t *sample = block + FAR_BLOCK_BYTES / 2;
     size_t n;
     if (!far_looks_compressible(sample)) {
@@ -127,7 +175,7 @@ static size_t pack_block(struct worker *worker, const uint8_t *block, uint8_t *r
             return FAR_BLOCK_BYTES;
         }
     }
-    n = ZSTD_compressCCtx(worker->zstd, ret_stored, FAR_BLOCK_BYTES, block, FAR_BLOCK_BYTES, level);
+    n = ZSTD_compress2(worker->zstd, ret_stored, FAR_BLOCK_BYTES, block, FAR_BLOCK_BYTES);
     return ZSTD_isError(n) || n > FAR_BLOCK_BYTES - FAR_BLOCK_BYTES / 32 ? FAR_BLOCK_BYTES : n;
 }
 
@@ -136,21 +184,22 @@ static int store_batch(struct worker *worker, const struct batch *batch, const s
                        struct far_import_result *result, struct far_error *err)
 {
     struct import *import = worker->import;
+    const struct run *run = batch->run;
     struct far_vault_block blocks[BATCH];
     struct far_hash256 leaves[BATCH];
     uint64_t indices[BATCH];
     bool there[BATCH] = {false};
     size_t missing = 0;
     for (size_t i = 0; i < count; i++) {
-        leaves[i] = batch->leaves[changed[i]];
-        indices[i] = batch->first + changed[i];
+        leaves[i] = run->leaves[batch->at + changed[i]];
+        indices[i] = run->first + batch->at + changed[i];
     }
     int rc = far_vault_has(import->vault, import->options->domain, leaves, count, there, err);
     for (size_t i = 0; rc == 0 && i < count; i++) {
         const uint8_t *block = worker->blocks + changed[i] * FAR_BLOCK_BYTES;
         uint8_t *stored = worker->stored + missing * FAR_BLOCK_BYTES;
         if (there[i]) {
-            result->blocks_same += !batch->zero[changed[i]];
+            result->blocks_same += !run->zero[batch->at + changed[i]];
             continue;
         }
         size_t length = pack_block(worker, block, stored);
@@ -164,61 +213,73 @@ static int store_batch(struct worker *worker, const struct batch *batch, const s
     return rc == 0 && count > 0 ? far_replica_set_many(import->replica, indices, leaves, count, err) : rc;
 }
 
-/* Which blocks are others than before. */
-static size_t compare_batch(const struct batch *batch, size_t changed[BATCH])
+/* Which blocks are others than before; how many. */
+static int compare_batch(const struct import *import, const struct batch *batch, size_t changed[BATCH], size_t *ret_count,
+                         struct far_error *err)
 {
+    const struct run *run = batch->run;
+    struct far_hash256 before[BATCH];
     size_t count = 0;
-    for (size_t i = 0; i < batch->count; i++) {
-        if (!far_hash256_equal(&batch->leaves[i], &batch->before[i])) {
+    int rc = run->is_known ? 0 : far_replica_get_many(import->replica, run->first + batch->at, batch->count, before, err);
+    for (size_t i = 0; rc == 0 && i < batch->count; i++) {
+        size_t in_run = batch->at + i;
+        bool same = run->is_known ? far_tag_equal(&run->tags[in_run], &run->tags_before[in_run])
+                                  : far_hash256_equal(&run->leaves[in_run], &before[i]);
+        if (!same) {
             changed[count++] = i;
         }
     }
-    return count;
+    *ret_count = count;
+    return rc;
 }
 
-/* The changed blocks of a mapped batch become the worker's own, and are what they are from here on. */
-static void own_changed(struct worker *worker, struct batch *batch, const size_t *changed, size_t count)
+/* The changed blocks of a batch that is mapped, or was not hashed yet, become the worker's own, and are what they are from here on. */
+static void own_changed(struct worker *worker, const struct batch *batch, const size_t *changed, size_t count)
 {
+    struct run *run = batch->run;
     const uint8_t *blocks[BATCH] = {NULL};
     struct far_hash256 leaves[BATCH];
+    size_t indices[BATCH];
     for (size_t i = 0; i < count; i++) {
         uint8_t *own = worker->blocks + changed[i] * FAR_BLOCK_BYTES;
-        memcpy(own, batch->bytes + changed[i] * FAR_BLOCK_BYTES, FAR_BLOCK_BYTES);
+        if (run->mapped != NULL) {
+            memcpy(own, batch->bytes + changed[i] * FAR_BLOCK_BYTES, FAR_BLOCK_BYTES);
+        }
         blocks[i] = own;
+        indices[i] = batch->at + changed[i];
     }
     far_block_leaves(blocks, count, leaves);
     for (size_t i = 0; i < count; i++) {
-        batch->leaves[changed[i]] = leaves[i];
-        batch->zero[changed[i]] = far_hash256_equal(&leaves[i], far_zero_leaf());
+        run->leaves[indices[i]] = leaves[i];
+        run->zero[indices[i]] = far_hash256_equal(&leaves[i], far_zero_leaf());
+    }
+    if (run->mapped != NULL) {
+        tag_blocks(worker, run, blocks, indices, count);
     }
 }
 
-/* mapped: the batch begins `at` blocks into the run that is hashed already; NULL: it is read. */
-static int import_batch(struct worker *worker, struct batch *batch, const uint8_t *mapped, size_t at, struct far_error *err)
+static int import_batch(struct worker *worker, struct batch *batch, struct far_error *err)
 {
     struct import *import = worker->import;
+    struct run *run = batch->run;
     struct far_import_result result = {0};
-    size_t changed[BATCH];
-    int rc = mapped == NULL ? read_batch(worker, batch, err) : 0;
-    rc = rc == 0 ? far_replica_get_many(import->replica, batch->first, batch->count, batch->before, err) : rc;
+    size_t changed[BATCH], count;
+    int rc = run->mapped == NULL ? read_batch(worker, batch, err) : 0;
+    if (rc == 0 && run->mapped == NULL) {
+        look_at_blocks(worker, run, batch->at, batch->count, batch->bytes);
+    }
+    rc = rc == 0 ? compare_batch(import, batch, changed, &count, err) : rc;
     if (rc != 0) {
         return rc;
     }
-    batch->bytes = mapped != NULL ? mapped + at * FAR_BLOCK_BYTES : worker->blocks;
-    if (mapped == NULL) {
-        hash_blocks(worker->blocks, batch->count, &worker->hashed);
-    }
-    memcpy(batch->zero, worker->hashed.zero + (mapped != NULL ? at : 0), batch->count * sizeof *batch->zero);
-    memcpy(batch->leaves, worker->hashed.leaves + (mapped != NULL ? at : 0), batch->count * sizeof *batch->leaves);
-    size_t count = compare_batch(batch, changed);
-    if (mapped != NULL) {
+    if (count > 0 && (run->mapped != NULL || run->is_known)) {
         own_changed(worker, batch, changed, count);
     }
     for (size_t i = 0, next = 0; i < batch->count; i++) {
         bool same = next == count || changed[next] != i;
         next += !same;
-        result.blocks_zero += batch->zero[i];
-        result.blocks_same += same && !batch->zero[i];
+        result.blocks_zero += run->zero[batch->at + i];
+        result.blocks_same += same && !run->zero[batch->at + i];
     }
     rc = count > 0 ? store_batch(worker, batch, changed, count, &result, err) : 0;
     pthread_mutex_lock(&import->mutex);
@@ -256,10 +317,10 @@ static int tell(struct import *import, uint64_t blocks, struct far_error *err)
 }
 
 /* The run as the kernel has it, its pages ready; NULL: it is to be read. */
-static uint8_t *map_run(struct worker *worker, uint64_t first, size_t count)
+static uint8_t *map_run(struct worker *worker, const struct run *run)
 {
     struct import *import = worker->import;
-    uint64_t at = first * FAR_BLOCK_BYTES, len = (uint64_t)count * FAR_BLOCK_BYTES;
+    uint64_t at = run->first * FAR_BLOCK_BYTES, len = (uint64_t)run->count * FAR_BLOCK_BYTES;
     if (!import->is_again || at + len > import->size) {
         return NULL;
     }
@@ -274,23 +335,28 @@ static uint8_t *map_run(struct worker *worker, uint64_t first, size_t count)
     return bytes;
 }
 
-static int import_run(struct worker *worker, uint64_t first, size_t count, struct far_error *err)
+static int import_run(struct worker *worker, struct run *run, struct far_error *err)
 {
     struct import *import = worker->import;
-    struct batch batch;
+    uint64_t page = run->first / RUN;
     int rc = 0;
-    uint8_t *mapped = map_run(worker, first, count);
-    if (mapped != NULL) {
-        hash_blocks(mapped, count, &worker->hashed);
+    run->is_tagged = worker->maker != NULL;
+    run->is_known = run->is_tagged && far_block_tags_known(import->tags, page, run->tags_before);
+    run->mapped = map_run(worker, run);
+    if (run->mapped != NULL) {
+        look_at_blocks(worker, run, 0, run->count, run->mapped);
     }
-    for (size_t at = 0; rc == 0 && at < count && !has_failed(import); at += BATCH) {
-        batch.first = first + at;
-        batch.count = count - at < BATCH ? count - at : BATCH;
-        rc = import_batch(worker, &batch, mapped, at, err);
+    for (size_t at = 0; rc == 0 && at < run->count && !has_failed(import); at += BATCH) {
+        struct batch batch = {.run = run, .at = at, .count = run->count - at < BATCH ? run->count - at : BATCH};
+        batch.bytes = run->mapped != NULL ? run->mapped + at * FAR_BLOCK_BYTES : worker->blocks;
+        rc = import_batch(worker, &batch, err);
         rc = rc == 0 ? tell(import, batch.count, err) : rc;
     }
-    if (mapped != NULL) {
-        munmap(mapped, count * FAR_BLOCK_BYTES);
+    if (run->mapped != NULL) {
+        munmap(run->mapped, run->count * FAR_BLOCK_BYTES);
+    }
+    if (rc == 0 && import->tags != NULL) {
+        far_block_tags_keep(import->tags, page, run->is_tagged ? run->tags : NULL);
     }
     return rc;
 }
@@ -299,18 +365,34 @@ static void work(void *arg, size_t which)
 {
     struct worker *worker = (struct worker *)arg + which;
     struct import *import = worker->import;
-    uint64_t run = import->is_again ? RUN : BATCH;
+    struct run run = {0};
     while (!has_failed(import)) {
         struct far_error error = {0};
-        uint64_t first = atomic_fetch_add(&import->next, run);
-        if (first >= import->blocks) {
+        run.first = atomic_fetch_add(&import->next, RUN);
+        if (run.first >= import->blocks) {
             break;
         }
-        int rc = import_run(worker, first, import->blocks - first < run ? (size_t)(import->blocks - first) : run, &error);
+        run.count = import->blocks - run.first < RUN ? (size_t)(import->blocks - run.first) : RUN;
+        int rc = import_run(worker, &run, &error);
         if (rc != 0) {
             fail_of(import, rc, &error);
         }
     }
+}
+
+/* As the options say; by default the library's fast search with a table that has a place for each byte of a block: nearly no two share
+ * one, so it finds more than level 2 does and is mistaken less often, which makes it faster than that by 12 % (text of random words). */
+static bool set_level(ZSTD_CCtx *zstd, int level)
+{
+    static const struct {
+        ZSTD_cParameter name;
+        int value;
+    } ours[] = {{ZSTD_c_hashLog, 17}, {ZSTD_c_minMatch, 6}};
+    size_t n = ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, level != 0 ? level : 1);
+    for (size_t i = 0; !ZSTD_isError(n) && level == 0 && i < sizeof ours / sizeof ours[0]; i++) {
+        n = ZSTD_CCtx_setParameter(zstd, ours[i].name, ours[i].value);
+    }
+    return !ZSTD_isError(n);
 }
 
 static int prepare(struct worker *worker, struct import *import, struct far_error *err)
@@ -320,10 +402,11 @@ static int prepare(struct worker *worker, struct import *import, struct far_erro
     worker->blocks = malloc((size_t)BATCH * FAR_BLOCK_BYTES);
     worker->stored = malloc((size_t)BATCH * FAR_BLOCK_BYTES);
     worker->zstd = ZSTD_createCCtx();
+    worker->maker = import->tags != NULL ? far_tag_maker_new(import->tags) : NULL;
     if (worker->fd < 0) {
         return far_fail_errno(err, FAR_IO, errno, "open '%s'", import->options->image);
     }
-    bool good = worker->blocks != NULL && worker->stored != NULL && worker->zstd != NULL;
+    bool good = worker->blocks != NULL && worker->stored != NULL && worker->zstd != NULL && set_level(worker->zstd, import->options->level);
     return good ? 0 : far_fail(err, FAR_LIMIT, "no memory to import '%s'", import->options->image);
 }
 
@@ -335,6 +418,7 @@ static void release(struct worker *worker)
     free(worker->blocks);
     free(worker->stored);
     ZSTD_freeCCtx(worker->zstd);
+    far_tag_maker_free(worker->maker);
 }
 
 static int run_workers(struct import *import, struct far_error *err)
@@ -435,6 +519,17 @@ static int seal(struct import *import, uint64_t disk_id, struct far_error *err)
     return rc;
 }
 
+/* What blocks were at the last import; without it all are hashed. */
+static void open_tags(struct import *import, uint64_t disk_id)
+{
+    struct far_hash256 root;
+    int rc = far_replica_root(import->replica, &root, NULL);
+    rc = rc == 0 ? far_block_tags_open(import->vault, import->options->domain, disk_id, import->size, &root, &import->tags, NULL) : rc;
+    if (rc != 0) {
+        import->tags = NULL;
+    }
+}
+
 static int run_import(struct import *import, struct far_error *err)
 {
     const struct far_import_options *options = import->options;
@@ -445,10 +540,17 @@ static int run_import(struct import *import, struct far_error *err)
     rc = rc == 0 || rc == FAR_NOT_FOUND ? next_point(import->vault, &import->result.point_id, err) : rc;
     rc = rc == 0 ? far_replica_open(import->vault, options->domain, disk_id, import->size, &fence, &import->replica, err) : rc;
     import->is_again = import->is_dense && state.job != 0;
+    if (rc == 0) {
+        open_tags(import, disk_id);
+    }
     rc = rc == 0 ? run_workers(import, err) : rc;
     rc = rc == 0 ? far_replica_checkpoint(import->replica, import->blocks, "import", err) : rc;
     rc = rc == 0 ? far_replica_root(import->replica, &import->result.root, err) : rc;
+    if (rc == 0 && import->tags != NULL) {
+        far_block_tags_finish(import->tags, &import->result.root);
+    }
     rc = rc == 0 ? seal(import, disk_id, err) : rc;
+    far_block_tags_close(import->tags);
     far_replica_close(import->replica);
     return rc;
 }

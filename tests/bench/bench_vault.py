@@ -2,7 +2,7 @@
 """The vault beside restic, on the same image in memory, alternating in one run, medians: ingest of the data set and of its second version
 (1 % changed), a full verification and one since the version before, a restore to a raw file; and what both take. The marks: ingest at
 least 3.5 times as fast in no more space, the second version 10 times, verification 3 times (an incremental one reads about 1 %),
-restore 3 times. FAR_LEVEL: of compression (1).
+restore 3 times. FAR_LEVEL: of compression (what an import does by itself).
 
 far-timeout: 3600
 """
@@ -17,7 +17,7 @@ import transfer_kit as kit
 from transfer_kit import tap
 
 NODE = os.path.join(kit.BUILD, "src/node/farshore-node")
-LEVEL = os.environ.get("FAR_LEVEL", "1")
+LEVEL = ["--level", os.environ["FAR_LEVEL"]] if "FAR_LEVEL" in os.environ else []
 
 
 def timed(function):
@@ -57,7 +57,7 @@ def touch_memory(folder, size):
 
 
 def ingest(vault, image):
-    text = run(NODE, "vault", "import", "--vault", vault, "--image", image, "--label", "bench", "--level", LEVEL)
+    text = run(NODE, "vault", "import", "--vault", vault, "--image", image, "--label", "bench", *LEVEL)
     return re.search(r"of point (\d+)", text).group(1)
 
 

@@ -466,6 +466,11 @@ UNIT_TESTS += tests/unit/test_past_copy
 tests_unit_test_past_copy_SOURCES = tests/unit/test_past_copy.c
 tests_unit_test_past_copy_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_past_copy_LDADD = liblog.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_block_tags
+tests_unit_test_block_tags_SOURCES = tests/unit/test_block_tags.c
+tests_unit_test_block_tags_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_block_tags_LDADD = libdataplane.la $(CMOCKA_LIBS)
+
 UNIT_TESTS += tests/unit/test_bitflips
 tests_unit_test_bitflips_SOURCES = tests/unit/test_bitflips.c
 tests_unit_test_bitflips_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS)
