@@ -59,6 +59,7 @@ nbdkit_farshore_plugin_la_DEPENDENCIES = libdataplane.la
 libdataplane_la_SOURCES += \
 	src/dataplane/remote.c src/dataplane/remote.h src/dataplane/remote_private.h \
 	src/dataplane/remote_carry.c \
+	src/dataplane/remote_head.c \
 	src/dataplane/remote_holder.c \
 	src/dataplane/remote_keep.c \
 	src/dataplane/remote_pack.c src/dataplane/remote_points.c \

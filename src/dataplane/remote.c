@@ -227,6 +227,7 @@ static int begin(struct far_vault *vault, const struct far_objects_options *opti
     char uuid[33];
     struct far_remote *remote = vault->remote;
     pthread_mutex_init(&remote->lock, NULL);
+    pthread_mutex_init(&remote->head_lock, NULL);
     pthread_condattr_t steady; /* a machine's clock that is set back makes nobody sleep */
     pthread_condattr_init(&steady);
     pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
@@ -284,6 +285,7 @@ void far_remote_close(struct far_vault *vault)
     far_objects_close(remote->objects);
     free(remote->packs);
     pthread_cond_destroy(&remote->changed);
+    pthread_mutex_destroy(&remote->head_lock);
     pthread_mutex_destroy(&remote->lock);
     free(remote);
     vault->remote = NULL;

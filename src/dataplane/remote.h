@@ -14,6 +14,9 @@
  * which they were written, so that what a former holder still uploads is never taken for a pack of the new one; before a point is
  * announced its writer looks whether it is still the holder.
  *
+ * A copy of the holder's folder has the same token. Packs are written only where there is none of that name, and the object `head`
+ * has a mark of the last announcement, which only the newest copy knows (remote_head.c): any other refuses to write.
+ *
  * Others may read: who attached the vault to read only says so in the store as long as it has it open (remote_readers.c), and
  * packs are neither moved nor removed meanwhile.
  *
@@ -57,6 +60,11 @@ int far_remote_settle(struct far_vault *vault, struct far_error *err);
 int far_remote_push(struct far_vault *vault, const char *name, struct far_error *err);
 /* Asks the store. FAR_CONFLICT: somebody took the vault over; it refuses to write from now on. */
 int far_remote_check_holder(struct far_vault *vault, struct far_error *err);
+/* FAR_CONFLICT: the store has what this folder does not know, because it is an older copy or there is a second one; it refuses to
+ * write from now on. Asks the store once since open. */
+int far_remote_check_current(struct far_vault *vault, struct far_error *err);
+/* Before a point is announced or anything goes: from here on every older copy of this folder is refused. As above. */
+int far_remote_announce(struct far_vault *vault, struct far_error *err);
 bool far_remote_is_fenced(struct far_vault *vault); /* it was seen that somebody took the vault over */
 /* From here to far_remote_let() the pack is not carried: what its index in the store names is not zero in the store. */
 void far_remote_hold(struct far_vault *vault, uint32_t number);

@@ -1,6 +1,7 @@
 /* Carrying a vault's packs and small files to its store, and letting packs leave the folder; see remote.h. */
 #define _GNU_SOURCE
 #include "dataplane/remote_private.h"
+#include "dataplane/vault_dead.h"
 #include "dataplane/vault_lock.h"
 
 #include "base/clock.h"
@@ -142,9 +143,59 @@ static int stop_at_end(void *arg, uint64_t done)
     return ends;
 }
 
+/* The same bytes, but for ranges that died since the store got them: they are zeroes here. */
+static bool is_same(int fd, const struct far_dead_list *dead, uint64_t at, const uint8_t *there, size_t len)
+{
+    uint8_t *here = malloc(len);
+    bool same = here != NULL && far_file_pread(fd, here, len, at, "a pack", NULL) == 0;
+    uint64_t from = at;
+    for (size_t i = 0; same && i <= dead->count && from < at + len; i++) { /* what lies before each range, and behind the last one */
+        uint64_t end = i < dead->count && dead->ranges[i].offset < at + len ? dead->ranges[i].offset : at + len;
+        same = end <= from || memcmp(here + (from - at), there + (from - at), end - from) == 0;
+        uint64_t behind = i < dead->count ? dead->ranges[i].offset + dead->ranges[i].length : end;
+        from = behind > from ? behind : from;
+    }
+    free(here);
+    return same;
+}
+
+/* The store has something under this name. What an earlier try brought there is what is here; else another copy of this folder
+ * writes, with the same holder's token. */
+static int take_present(struct far_vault *vault, uint32_t number, int fd, uint64_t size, const char *key, struct far_object *ret_object,
+                        struct far_error *err)
+{
+    struct far_dead_list dead;
+    uint8_t *there = malloc(FAR_REMOTE_RANGE_BYTES);
+    int rc = there != NULL ? far_objects_head(vault->remote->objects, key, ret_object, err) : far_fail(err, FAR_LIMIT, "no memory");
+    if (rc != 0) {
+        free(there);
+        return rc == FAR_NOT_FOUND ? far_fail(err, FAR_BUSY, "the store refused the pack for another one, which is gone") : rc;
+    }
+    bool same = ret_object->size == size;
+    if (far_dead_read(&vault->packs, number, &dead, NULL) != 0) {
+        dead = (struct far_dead_list){0};
+    }
+    for (uint64_t at = 0; rc == 0 && same && at < size; at += FAR_REMOTE_RANGE_BYTES) {
+        size_t len = size - at < FAR_REMOTE_RANGE_BYTES ? (size_t)(size - at) : FAR_REMOTE_RANGE_BYTES;
+        rc = far_objects_get(vault->remote->objects, key, ret_object->version[0] != '\0' ? ret_object->version : NULL, at, len, there, err);
+        same = rc != 0 || is_same(fd, &dead, at, there, len);
+    }
+    far_dead_done(&dead);
+    free(there);
+    if (rc != 0 || same) {
+        return rc;
+    }
+    far_remote_fence(vault);
+    return far_fail(err, FAR_CONFLICT, "the store has another pack of this number: a second copy of '%s' writes to it; stop both, attach "
+                    "the vault in another folder, and take it over", vault->dir);
+}
+
+/* Only a name that is free is written to: two copies of one folder hold the vault by the same token. Its index comes behind it, for the
+ * same reason; who attaches the vault in between reads the pack for it. */
 static int carry_file(struct far_vault *vault, uint32_t number, int fd, struct far_remote_pack *ret_pack, struct far_error *err)
 {
     struct far_remote *remote = vault->remote;
+    const struct far_object_put put = {.condition = FAR_OBJECT_NEW};
     struct far_buf index = {0};
     struct far_object object = {0};
     struct stat st;
@@ -153,13 +204,16 @@ static int carry_file(struct far_vault *vault, uint32_t number, int fd, struct f
     if (fstat(fd, &st) != 0) {
         return far_fail_errno(err, FAR_IO, errno, "stat pack %08" PRIu32, number);
     }
-    int rc = far_remote_index_make(vault, number, fd, (uint64_t)st.st_size, &index, err);
+    uint64_t size = (uint64_t)st.st_size;
+    int rc = far_remote_index_make(vault, number, fd, size, &index, err);
+    far_remote_key(number, epoch, ".pack", key, sizeof key);
+    rc = rc == 0 ? far_objects_put_file(remote->objects, key, fd, size, &put, stop_at_end, remote, &object, err) : rc;
+    rc = rc == FAR_CONFLICT ? take_present(vault, number, fd, size, key, &object, err) : rc;
     far_remote_key(number, epoch, ".idx", key, sizeof key);
     rc = rc == 0 ? far_objects_put(remote->objects, key, far_buf_slice(&index), NULL, NULL, err) : rc;
     far_buf_done(&index);
-    far_remote_key(number, epoch, ".pack", key, sizeof key);
-    rc = rc == 0 ? far_objects_put_file(remote->objects, key, fd, (uint64_t)st.st_size, NULL, stop_at_end, remote, &object, err) : rc;
-    *ret_pack = (struct far_remote_pack){.number = number, .epoch = epoch, .size = (uint64_t)st.st_size, .is_here = true};
+    *ret_pack = (struct far_remote_pack){.number = number, .epoch = epoch, .size = size, .is_here = true};
+    ret_pack->retain_until_ms = object.retain_until_ms;
     snprintf(ret_pack->version, sizeof ret_pack->version, "%s", object.version);
     return rc;
 }

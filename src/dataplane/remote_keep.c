@@ -66,6 +66,7 @@ int far_remote_drop_pack(struct far_vault *vault, uint32_t number, struct far_er
     pack = *far_remote_find(remote, number);
     pthread_mutex_unlock(&remote->lock);
     int rc = far_remote_check_holder(vault, err);
+    rc = rc == 0 ? far_remote_announce(vault, err) : rc;
     rc = rc == 0 ? far_remote_push(vault, "packs/removed", err) : rc; /* whoever attaches the vault misses it no more */
     bool is_read = false;
     rc = rc == 0 ? far_remote_is_read(vault, &is_read, err) : rc; /* a reader that came meanwhile says so before it looks at `removed` */

@@ -79,7 +79,8 @@ static int look_at_pack(void *arg, const char *key, const struct far_object *obj
 int far_remote_check_age(struct far_vault *vault, struct far_error *err)
 {
     struct far_remote *remote = vault->remote;
-    int rc = far_objects_list(remote->objects, "packs/", look_at_pack, vault, err);
+    int rc = far_remote_check_current(vault, err);
+    rc = rc == 0 ? far_objects_list(remote->objects, "packs/", look_at_pack, vault, err) : rc;
     if (rc == FAR_CONFLICT) {
         far_remote_fence(vault);
     }
@@ -112,7 +113,8 @@ void far_remote_forget(struct far_vault *vault, uint64_t point_id)
     bool answers = remote->round_rc == 0;
     pthread_mutex_unlock(&remote->lock);
     snprintf(name, sizeof name, "points/%" PRIu64 ".manifest", point_id);
-    if (answers && far_remote_check_holder(vault, NULL) == 0 && far_remote_push(vault, name, NULL) == 0) {
+    bool may = answers && far_remote_check_holder(vault, NULL) == 0 && far_remote_announce(vault, NULL) == 0;
+    if (may && far_remote_push(vault, name, NULL) == 0) {
         snprintf(name, sizeof name, "points/%" PRIu64 ".lock", point_id);
         far_remote_push(vault, name, NULL);
     }

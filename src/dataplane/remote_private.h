@@ -42,10 +42,24 @@ struct far_remote_holder {
 };
 enum { FAR_REMOTE_HOLDER_BYTES = 128 };
 
+/* The last thing that this folder announced (remote_head.c). */
+struct far_remote_head {
+    uint64_t epoch;
+    uint64_t sequence; /* for people */
+    uint8_t mark[16];
+    uint8_t before[16]; /* the mark before it */
+};
+
 struct far_remote {
     struct far_objects *objects; /* below <prefix><uuid>/ */
     uint64_t keep_bytes;
     struct far_remote_holder holder; /* this folder; epoch 0: it only reads */
+
+    pthread_mutex_t head_lock; /* what is said in the store before something is announced; taken alone, around requests */
+    struct far_remote_head head;
+    char head_etag[72];
+    bool head_is_known; /* the store was asked */
+    bool head_is_there; /* it has this mark */
 
     pthread_mutex_t lock; /* what follows */
     pthread_cond_t changed;

@@ -105,6 +105,7 @@ int far_vault_lock(struct far_vault *vault, uint64_t point_id, uint64_t until_ms
 {
     uint64_t locked_ms = 0;
     int rc = far_vault_check_writable(vault, err);
+    rc = rc == 0 ? far_remote_check_current(vault, err) : rc; /* an older copy may know an earlier date */
     if (rc == 0) {
         pthread_mutex_lock(&vault->reclaim.seal_lock);
         rc = set_lock(vault, point_id, until_ms, &locked_ms, err);

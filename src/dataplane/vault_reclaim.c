@@ -280,6 +280,7 @@ static int unlink_released(struct counting *counting, struct far_error *err)
 {
     int rc = far_ledger_commit(counting->ledger, err);
     rc = rc == 0 && counting->released_count > 0 ? far_remote_check_holder(counting->reclaim->vault, err) : rc;
+    rc = rc == 0 && counting->released_count > 0 ? far_remote_announce(counting->reclaim->vault, err) : rc;
     for (size_t i = 0; rc == 0 && i < counting->released_count; i++) {
         char path[4096];
         snprintf(path, sizeof path, "points/%" PRIu64 ".manifest", counting->released[i]); /* there is none: from the store, too */

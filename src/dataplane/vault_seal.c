@@ -169,6 +169,7 @@ static int push_point(struct far_vault *vault, const struct far_manifest *manife
 {
     char name[96];
     int rc = far_remote_check_holder(vault, err);
+    rc = rc == 0 ? far_remote_announce(vault, err) : rc;
     for (uint32_t i = 0; vault->remote != NULL && rc == 0 && i < manifest->disk_count; i++) {
         rc = push_replica(vault, manifest, manifest->disks[i].disk_id, err);
     }
@@ -265,6 +266,8 @@ static int forget(struct far_vault *vault, uint64_t point_id, struct far_error *
 int far_vault_forget(struct far_vault *vault, uint64_t point_id, struct far_error *err)
 {
     int rc = far_vault_check_writable(vault, err);
+    rc = rc == 0 ? far_remote_check_current(vault, err) : rc;
+    rc = rc == FAR_CONFLICT || far_remote_is_fenced(vault) ? rc : 0; /* a store that does not answer is told later */
     if (rc == 0) {
         pthread_mutex_lock(&vault->reclaim.seal_lock);
         rc = forget(vault, point_id, err);
