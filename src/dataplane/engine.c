@@ -472,6 +472,7 @@ int far_engine_new(const struct far_engine_config *config, far_engine_report_fn 
     engine->report = report;
     engine->report_arg = arg;
     far_use_sweep(config->node_dir);
+    atomic_store(&engine->keeps, true);
     pthread_mutex_init(&engine->mutex, NULL);
     pthread_mutex_init(&engine->platforms_mutex, NULL);
     pthread_mutex_init(&engine->owner_mutex, NULL);

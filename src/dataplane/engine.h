@@ -381,6 +381,15 @@ int far_engine_start(struct far_engine *engine, const struct far_engine_order *o
  * it touches anything. Canceling what is not there is no error. */
 void far_engine_cancel(struct far_engine *engine, uint64_t job_id, uint64_t task, uint64_t attempt);
 
+/* Tasks of which this node keeps notes until the log knows how they ended (use_place.h), but for those that have an attempt here; at most
+ * max, perhaps some of them twice. far_engine_settle: it does. */
+struct far_engine_task {
+    uint64_t job_id;
+    uint64_t task;
+};
+size_t far_engine_kept(struct far_engine *engine, struct far_engine_task *ret_tasks, size_t max);
+void far_engine_settle(struct far_engine *engine, uint64_t job_id, uint64_t task);
+
 /* Bandwidth limits of what this node sends, in bytes a second; 0: none; 1: nothing goes, a pause. They hold at once, until they are
  * set again; what is under way goes on. FAR_LIMIT: more than FAR_ENGINE_LIMITS_MAX plans. */
 struct far_engine_plan_limit {

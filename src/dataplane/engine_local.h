@@ -21,6 +21,7 @@ enum {
     FAR_ENGINE_CHUNK = FAR_TRANSFER_BULK_MAX,
     FAR_ENGINE_GREETINGS_MAX = 64, /* connections that have not been matched with a transfer yet */
     FAR_ENGINE_VISITORS_MAX = FAR_TRANSFER_LANES_MAX, /* of one attempt, matched and not taken */
+    FAR_ENGINE_KEPT_MAX = 256,     /* notes of uses that are looked at */
     FAR_ENGINE_MATCH_MS = 3000,    /* a sender may be this much ahead of the receiver's order */
 };
 
@@ -110,6 +111,7 @@ struct far_engine {
     atomic_size_t sending_hint, receiving_hint; /* the same, to be read without the mutex */
     size_t greetings;
     size_t uses; /* children that run */
+    atomic_bool keeps; /* there may be notes of uses */
     bool closing;
     struct far_engine_report *remembered; /* ring of FAR_ENGINE_REMEMBERED_MAX ends */
     uint64_t remembered_count;

@@ -1,5 +1,6 @@
 /* Orders: is it one, and a copy of it that the attempt owns. */
 #include "dataplane/engine_local.h"
+#include "dataplane/use_place.h"
 
 int far_engine_check_order(const struct far_engine *engine, const struct far_engine_order *order, struct far_error *err)
 {
@@ -120,4 +121,43 @@ int far_attempt_copy_order(struct far_attempt *attempt, const struct far_engine_
         }
     }
     return copy_lists(arena, &attempt->order, err);
+}
+
+/* ---- what is kept until the log knows ---- */
+
+static bool has_attempt(struct far_engine *engine, uint64_t job_id, uint64_t task)
+{
+    bool has = false;
+    pthread_mutex_lock(&engine->mutex);
+    for (const struct far_attempt *a = engine->attempts; a != NULL && !has; a = a->next) {
+        has = a->order.job_id == job_id && a->order.task == task && !atomic_load(&a->ended);
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    return has;
+}
+
+size_t far_engine_kept(struct far_engine *engine, struct far_engine_task *ret_tasks, size_t max)
+{
+    struct far_use_key keys[FAR_ENGINE_KEPT_MAX];
+    size_t count = 0;
+    if (!atomic_exchange(&engine->keeps, false)) {
+        return 0; /* the folder is read only while there may be some */
+    }
+    size_t found = far_use_kept(engine->config.node_dir, keys, FAR_ENGINE_KEPT_MAX);
+    if (found > 0) {
+        atomic_store(&engine->keeps, true);
+    }
+    for (size_t i = 0; i < found && count < max; i++) {
+        if (!has_attempt(engine, keys[i].job_id, keys[i].task)) {
+            ret_tasks[count++] = (struct far_engine_task){.job_id = keys[i].job_id, .task = keys[i].task};
+        }
+    }
+    return count;
+}
+
+void far_engine_settle(struct far_engine *engine, uint64_t job_id, uint64_t task)
+{
+    if (!has_attempt(engine, job_id, task)) {
+        far_use_settle(engine->config.node_dir, job_id, task);
+    }
 }

@@ -92,9 +92,7 @@ static int plugin_config(const char *key, const char *value)
     return -1;
 }
 
-/* nbdkit asks for SIGTERM itself, after which it waits for every client; and with --run that goes to the process that waits for the
- * command, which has one pipe with the server to end by, so that the server would spin. Before and after the fork: a child does not
- * inherit it. */
+/* nbdkit asks for SIGTERM itself, after which it waits for every client. Before and after the fork: a child does not inherit it. */
 static void end_with_parent(void)
 {
     if (ends_with_parent) {

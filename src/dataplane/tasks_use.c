@@ -610,7 +610,7 @@ static int look_at_target(struct usage *usage, const char *path, bool *ret_is_wh
     bool is_begun = access(beside, F_OK) == 0;
     int rc = far_use_mark(node_dir, order->job_id, order->task, path, &usage->is_resumed, err);
     if (rc == 0 && is_there && !is_begun && !usage->is_resumed) {
-        far_use_unmark(node_dir, order->job_id, order->task);
+        far_use_settle(node_dir, order->job_id, order->task); /* what is there is none of it */
         return far_fail(err, FAR_CONFLICT, "'%s' is there already", path);
     }
     usage->is_resumed = usage->is_resumed || is_begun;
@@ -651,11 +651,7 @@ static int run_hydrate(struct usage *usage, struct far_engine_report *result, st
     int rc = resolve(usage, FAR_USE_OWN_FILE, path, err);
     rc = rc == 0 ? look_at_target(usage, path, &is_whole, err) : rc;
     rc = rc == 0 && !is_whole ? hydrate(usage, path, err) : rc;
-    rc = rc == 0 ? check_hydrated(usage, result, err) : rc;
-    if (rc == 0) {
-        far_use_unmark(usage->attempt->engine->config.node_dir, usage->attempt->order.job_id, usage->attempt->order.task);
-    }
-    return rc;
+    return rc == 0 ? check_hydrated(usage, result, err) : rc;
 }
 
 /* ---- all of them ---- */
@@ -708,6 +704,7 @@ int far_run_use(struct far_attempt *attempt, struct far_engine_report *result, s
             result->used = copy_used(usage);
         }
         far_use_place_end(&usage->place);
+        atomic_store(&engine->keeps, true); /* before the end of it is told */
         if (usage->keys_fd >= 0) {
             close(usage->keys_fd);
         }

@@ -193,7 +193,7 @@ int far_use_place_begin(const char *node_dir, uint64_t job_id, uint64_t task, co
              (unsigned long long)task);
     if (read_note(place->note, place, &is_named) && is_named && strcmp(place->path, resolved) == 0 && got_name(place)) {
         place->is_whole = true;
-        return 0;
+        return far_file_sync_dir(dir, err); /* the attempt may have ended before that */
     }
     snprintf(place->path, sizeof place->path, "%s", resolved);
     snprintf(place->part, sizeof place->part, "%.*s/.farshore-%llu-%llu", PATH_MAX - 80, dir, (unsigned long long)job_id,
@@ -220,6 +220,7 @@ int far_use_place_finish(struct far_use_place *place, struct far_error *err)
         rc = far_fail_errno(err, errno == EEXIST ? FAR_CONFLICT : FAR_IO, errno, "give '%s' its name", place->path);
     }
     if (rc == 0) {
+        place->is_whole = true;
         far_file_dir_of(place->path, dir, sizeof dir);
         rc = far_file_sync_dir(dir, err);
     }
@@ -231,7 +232,9 @@ void far_use_place_end(struct far_use_place *place)
     if (place->note[0] != '\0') {
         unlink(place->part);
         unlink(place->part2);
-        unlink(place->note);
+        if (!place->is_whole) {
+            unlink(place->note);
+        }
     }
 }
 
@@ -263,10 +266,41 @@ int far_use_mark(const char *node_dir, uint64_t job_id, uint64_t task, const cha
     return rc;
 }
 
-void far_use_unmark(const char *node_dir, uint64_t job_id, uint64_t task)
+/* "JOB-TASK.note", "JOB-TASK.mark" */
+static bool parse_name(const char *name, uint64_t *ret_job_id, uint64_t *ret_task)
+{
+    char *dash, *dot;
+    *ret_job_id = strtoull(name, &dash, 10);
+    *ret_task = *dash == '-' ? strtoull(dash + 1, &dot, 10) : 0;
+    return dash != name && *dash == '-' && dot != dash + 1 && (strcmp(dot, ".note") == 0 || strcmp(dot, ".mark") == 0);
+}
+
+size_t far_use_kept(const char *node_dir, struct far_use_key *ret_keys, size_t max)
+{
+    char uses[PATH_MAX];
+    size_t count = 0;
+    if (node_dir == NULL || snprintf(uses, sizeof uses, "%s/uses", node_dir) >= (int)sizeof uses) {
+        return 0;
+    }
+    DIR *dir = opendir(uses);
+    for (struct dirent *entry = dir != NULL ? readdir(dir) : NULL; entry != NULL && count < max; entry = readdir(dir)) {
+        struct far_use_key key;
+        if (parse_name(entry->d_name, &key.job_id, &key.task)) {
+            ret_keys[count++] = key;
+        }
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    }
+    return count;
+}
+
+void far_use_settle(const char *node_dir, uint64_t job_id, uint64_t task)
 {
     char path[PATH_MAX];
-    if (mark_path(node_dir, job_id, task, path, NULL) == 0) {
+    if (node_dir != NULL && mark_path(node_dir, job_id, task, path, NULL) == 0) {
+        unlink(path);
+        memcpy(path + strlen(path) - strlen("mark"), "note", strlen("note"));
         unlink(path);
     }
 }

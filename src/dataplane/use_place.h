@@ -2,7 +2,8 @@
  *
  * The operator of the node allows one folder (export_dir in its config); whoever may give orders to the cluster writes there and nowhere
  * else, whatever the path says. A file is made under a name of its own beside the final one and gets that when it is whole; a note in
- * the node's folder says so meanwhile, by which the next start of the node removes what was left. */
+ * the node's folder says so meanwhile, by which the next start of the node removes what was left. Once the file has its name the note says
+ * that it is this task's, until the log knows how the task ended: an attempt whose end nobody heard of is done again, and finds it. */
 #ifndef FAR_DATAPLANE_USE_PLACE_H
 #define FAR_DATAPLANE_USE_PLACE_H
 
@@ -36,12 +37,19 @@ int far_use_place_begin(const char *node_dir, uint64_t job_id, uint64_t task, co
                         struct far_error *err);
 /* The part gets the final name, durably. FAR_CONFLICT: something came to be there meanwhile. */
 int far_use_place_finish(struct far_use_place *place, struct far_error *err);
-/* Whatever is left of it, and the note, go. */
+/* Whatever is left of it goes, and the note, unless the file has its name: then far_use_settle() removes that. */
 void far_use_place_end(struct far_use_place *place);
 /* Of a disk that is hydrated there is no part: a mark, durable before it is begun, says that what is there is this task's. *ret_was_there:
  * an earlier attempt made it, for this path. */
 int far_use_mark(const char *node_dir, uint64_t job_id, uint64_t task, const char *resolved, bool *ret_was_there, struct far_error *err);
-void far_use_unmark(const char *node_dir, uint64_t job_id, uint64_t task);
+/* Tasks of which there are notes or marks, perhaps twice; at most max. */
+struct far_use_key {
+    uint64_t job_id;
+    uint64_t task;
+};
+size_t far_use_kept(const char *node_dir, struct far_use_key *ret_keys, size_t max);
+/* The log knows how the task ended: note and mark go. */
+void far_use_settle(const char *node_dir, uint64_t job_id, uint64_t task);
 /* At the start of the node: what notes tell of is removed, and sockets that nobody listens to. */
 void far_use_sweep(const char *node_dir);
 /* A folder for what its programs make meanwhile, and all that is in it. */

@@ -2,6 +2,7 @@
 #include "fsm/query.h"
 
 #include "fsm/machines.h"
+#include "fsm/task.h"
 
 int far_query_id(struct far_state *state, const struct far_schema *table, struct far_slice name, uint64_t *ret_id,
                  struct far_error *err)
@@ -76,4 +77,21 @@ int far_query_token(struct far_state *state, struct far_slice hash, uint64_t pur
     }
     *ret_token = row;
     return 0;
+}
+
+int far_query_task_over(struct far_state *state, uint64_t job_id, uint64_t task, bool *ret_is_over, struct far_error *err)
+{
+    struct far_row_task row;
+    struct far_arena arena;
+    struct far_key key = far_key_part(&far_schema_row_task, job_id, task);
+    int rc = FAR_NOT_FOUND;
+    far_arena_init(&arena, 1 << 16);
+    if (task <= UINT32_MAX) {
+        rc = far_state_get(state, &far_schema_row_task, &key, &arena, &row, err);
+    }
+    if (rc == 0 || rc == FAR_NOT_FOUND) {
+        *ret_is_over = rc == FAR_NOT_FOUND || far_task_over(&row);
+    }
+    far_arena_done(&arena);
+    return rc == FAR_NOT_FOUND ? 0 : rc;
 }

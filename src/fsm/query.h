@@ -18,6 +18,8 @@ int far_query_orders_at(struct far_state *state, uint64_t node_id, uint64_t now_
                         struct far_list *ret_orders, struct far_error *err);
 /* A task's row with the bytes and the lease that its node keeps for it while it runs. */
 int far_query_running(struct far_state *state, struct far_row_task *task, struct far_arena *arena, struct far_error *err);
+/* Nobody begins this task again: it is done, failed or canceled, or not there any more. */
+int far_query_task_over(struct far_state *state, uint64_t job_id, uint64_t task, bool *ret_is_over, struct far_error *err);
 /* The token with this SHA-256 if it is good for the purpose at now_ms; FAR_DENIED with the reason otherwise. */
 int far_query_token(struct far_state *state, struct far_slice hash, uint64_t purpose, uint64_t now_ms,
                     struct far_arena *arena, struct far_row_token *ret_token, struct far_error *err);

@@ -9,6 +9,7 @@
 #include "net/net.h"
 #include "node/leases.h"
 #include "node/orders.h"
+#include "node/refusals.h"
 #include "node/reports.h"
 
 #include <stdio.h>
@@ -21,6 +22,7 @@ enum {
     ACK_TIMEOUT_MS = 15000,   /* for a report's confirmation; then another server is asked */
     ARENA_MAX = 8 * 1024 * 1024,
     BATCH_MAX = 256 * 1024,
+    FAR_AGENT_KEPT_MAX = 64, /* notes that one report asks about */
     ADAPTERS_MAX = 32, /* that the hello names */
 };
 
@@ -56,11 +58,13 @@ struct far_agent {
     uint64_t boot;            /* 0 before the first welcome */
     uint64_t sequence;        /* of the last batch */
     struct far_buf batch;     /* the `report` message that waits for its confirmation; empty = none */
-    struct far_report_key batch_keys[FAR_REPORT_BATCH_MAX];
-    size_t batch_count;
+    struct far_report_batch taken; /* what is in it */
     uint64_t batch_sent_ms;   /* when it was sent last */
     bool batch_in_flight;     /* sent on the present stream */
     uint64_t last_batch_ms;
+    bool is_unconfirmed;      /* the last report was refused, or not answered: whoever is dialed next is given no less time for it */
+    struct far_refusals refusals;
+    uint64_t refused_items;   /* that were refused for good, since the start */
 
     struct far_reports *reports;
     struct far_leases leases;
@@ -315,7 +319,8 @@ static void forget_everything(struct far_agent *agent)
     }
     far_reports_clear(agent->reports);
     far_buf_reset(&agent->batch);
-    agent->batch_count = 0;
+    agent->batch_in_flight = false;
+    agent->refusals = (struct far_refusals){.probes = false};
     agent->sequence = 0;
 }
 
@@ -364,7 +369,7 @@ static int take_welcome(struct far_agent *agent, struct far_slice payload, struc
     agent->boot = welcome.boot;
     agent->lease_ms = welcome.lease_ms;
     agent->answered_ms = agent->state_since_ms; /* of the hello */
-    agent->backoff_ms = FAR_BACKOFF_MIN_MS;
+    agent->backoff_ms = agent->is_unconfirmed ? agent->backoff_ms : FAR_BACKOFF_MIN_MS; /* else it would greet without end */
     far_logf(FAR_LEVEL_INFO, "agent", "connected to server %llu, boot %llu",
              (unsigned long long)agent->server.id, (unsigned long long)welcome.boot);
     learn_servers(agent, &welcome.servers);
@@ -453,6 +458,86 @@ static int take_limits(struct far_agent *agent, struct far_slice payload, struct
     return far_engine_set_limits(agent->engine, message.bytes_per_s, limits, message.plans.count, err);
 }
 
+/* ---- what becomes of a report ---- */
+
+/* The node's notes of what is over. */
+static void settle_kept(struct far_agent *agent, const struct far_list *over)
+{
+    const struct far_sub_order_key *keys = over->items;
+    for (size_t i = 0; i < over->count; i++) {
+        far_engine_settle(agent->engine, keys[i].job_id, keys[i].task);
+    }
+}
+
+static void confirm(struct far_agent *agent)
+{
+    agent->answered_ms = agent->batch_sent_ms;
+    for (size_t i = 0; i < agent->taken.count; i++) {
+        const struct far_report_key *key = &agent->taken.keys[i];
+        if (key->ended) {
+            far_leases_remove(&agent->leases, key->job_id, key->task, key->attempt);
+        } else {
+            far_leases_renew(&agent->leases, key->job_id, key->task, key->attempt, agent->batch_sent_ms, agent->lease_ms);
+        }
+    }
+    far_reports_confirm(agent->reports);
+    far_refusals_over(&agent->refusals, agent->taken.is_probe);
+    agent->is_unconfirmed = false;
+    agent->backoff_ms = FAR_BACKOFF_MIN_MS;
+}
+
+/* One item, which the servers refuse alone. */
+static void blame(struct far_agent *agent, int klass, const char *message)
+{
+    const struct far_report_key *key = &agent->taken.keys[0];
+    enum far_refused what = far_reports_refuse(agent->reports, key, klass, message, uv_now(agent->loop));
+    const char *text = what == FAR_REFUSED_LATER ? "it is sent again later"
+                       : what == FAR_REFUSED_CUT ? "it is sent without what came of it"
+                                                 : "it is dropped";
+    if (what == FAR_REFUSED_NOTHING) {
+        return;
+    }
+    agent->refused_items += what != FAR_REFUSED_LATER;
+    far_logf(FAR_LEVEL_WARN, "agent",
+             "the servers refuse the report of job %llu task %llu attempt %llu, %s: %s: %s (%llu refused for good since the start)",
+             (unsigned long long)key->job_id, (unsigned long long)key->task, (unsigned long long)key->attempt, text,
+             far_class_info(klass)->name, message, (unsigned long long)agent->refused_items);
+    if (what == FAR_REFUSED_DROPPED && key->ended) {
+        far_leases_remove(&agent->leases, key->job_id, key->task, key->attempt);
+    }
+}
+
+/* Not 0: the stream is given up for it. */
+static int refused(struct far_agent *agent, struct far_slice class_name, struct far_slice text, struct far_error *err)
+{
+    char name[40], message[400];
+    snprintf(name, sizeof name, "%.*s", (int)class_name.len, (const char *)class_name.data);
+    snprintf(message, sizeof message, "%.*s", (int)text.len, (const char *)text.data);
+    int klass = far_class_from_name(name);
+    enum far_verdict verdict = far_refusals_judge(&agent->refusals, klass, agent->taken.is_suspect, agent->taken.count == 0,
+                                                  uv_now(agent->loop));
+    agent->is_unconfirmed = true;
+    far_fail(err, FAR_BUSY, "report %llu was not taken: %s: %s", (unsigned long long)agent->sequence, name, message);
+    if (verdict == FAR_VERDICT_ELSEWHERE) {
+        return err->klass;
+    }
+    far_buf_reset(&agent->batch); /* it is settled: what is told next has another sequence number */
+    agent->batch_in_flight = false;
+    if (verdict == FAR_VERDICT_GUILTY) {
+        blame(agent, klass, message);
+    } else if (verdict == FAR_VERDICT_SPLIT) {
+        far_reports_split(agent->reports);
+        far_logf(FAR_LEVEL_WARN, "agent", "%s; its %zu items are sent one by one", err->message, agent->taken.count);
+    } else if (verdict == FAR_VERDICT_WAIT) {
+        far_logf(FAR_LEVEL_WARN, "agent", "%s; the next one in %llu ms", err->message, (unsigned long long)agent->refusals.pause_ms);
+    } else if (verdict == FAR_VERDICT_ANEW) {
+        forget_everything(agent);
+        far_random_bytes(agent->nonce, sizeof agent->nonce);
+        agent->boot = 0;
+    }
+    return verdict == FAR_VERDICT_GREET || verdict == FAR_VERDICT_ANEW ? err->klass : 0;
+}
+
 static int take_ack(struct far_agent *agent, struct far_slice payload, struct far_arena *arena, struct far_error *err)
 {
     struct far_msg_report_ack ack;
@@ -461,25 +546,25 @@ static int take_ack(struct far_agent *agent, struct far_slice payload, struct fa
         return rc; /* an answer to an earlier sending of a batch that is settled */
     }
     if (ack.error_class.len > 0) {
-        return far_fail(err, FAR_BUSY, "report %llu was not taken: %.*s: %.*s", (unsigned long long)ack.sequence,
-                        (int)ack.error_class.len, (const char *)ack.error_class.data, (int)ack.error_message.len,
-                        (const char *)ack.error_message.data);
+        rc = refused(agent, ack.error_class, ack.error_message, err);
+    } else {
+        confirm(agent);
+        far_buf_reset(&agent->batch);
+        agent->batch_in_flight = false;
     }
-    agent->answered_ms = agent->batch_sent_ms;
-    for (size_t i = 0; i < agent->batch_count; i++) {
-        const struct far_report_key *key = &agent->batch_keys[i];
-        if (key->ended) {
-            far_leases_remove(&agent->leases, key->job_id, key->task, key->attempt);
-        } else {
-            far_leases_renew(&agent->leases, key->job_id, key->task, key->attempt, agent->batch_sent_ms, agent->lease_ms);
-        }
+    settle_kept(agent, &ack.over);
+    if (rc == 0) {
+        send_reports(agent);
     }
-    far_reports_confirm(agent->reports);
-    far_buf_reset(&agent->batch);
-    agent->batch_count = 0;
-    agent->batch_in_flight = false;
-    send_reports(agent);
-    return 0;
+    return rc;
+}
+
+/* A server of v0.1.0 says so, and ends the stream, when a report is too large for it. */
+static int take_refused_report(struct far_agent *agent, struct far_slice payload, struct far_arena *arena, struct far_error *err)
+{
+    struct far_msg_refused message;
+    int rc = far_schema_decode(&far_schema_msg_refused, payload, arena, &message, err);
+    return rc != 0 || agent->batch.len == 0 ? rc : refused(agent, message.error_class, message.error_message, err);
 }
 
 /* That the node does not exist is decided by the log, like every answer to a boot: no server's view is behind it. */
@@ -515,6 +600,8 @@ static void on_frame(void *arg, struct far_stream *stream, uint16_t type, struct
         rc = take_orders(agent, payload, &arena, &err);
     } else if (agent->state == STATE_LIVE && type == FAR_KIND_msg_report_ack) {
         rc = take_ack(agent, payload, &arena, &err);
+    } else if (agent->state == STATE_LIVE && type == FAR_KIND_msg_refused) {
+        rc = take_refused_report(agent, payload, &arena, &err);
     } else if (agent->state == STATE_LIVE && type == FAR_KIND_msg_servers) {
         rc = take_servers(agent, payload, &arena, &err);
     } else if (agent->state == STATE_LIVE && type == FAR_KIND_msg_limits) {
@@ -542,6 +629,40 @@ static void send_batch(struct far_agent *agent)
     agent->batch_in_flight = true;
 }
 
+/* What the node keeps until the log knows of an end: are they over? They are what engine and log are asked about last. */
+static size_t list_kept(struct far_agent *agent, struct far_sub_order_key *keys, size_t max)
+{
+    struct far_engine_task tasks[FAR_AGENT_KEPT_MAX];
+    size_t count = far_engine_kept(agent->engine, tasks, max);
+    for (size_t i = 0; i < count; i++) {
+        keys[i] = (struct far_sub_order_key){.job_id = tasks[i].job_id, .task = tasks[i].task};
+    }
+    return count;
+}
+
+static int take_batch(struct far_agent *agent, uint64_t now_ms)
+{
+    struct far_error err = {0};
+    struct far_sub_order_key kept[FAR_AGENT_KEPT_MAX];
+    agent->taken.sequence = agent->sequence + 1;
+    agent->taken.now_ms = now_ms;
+    agent->taken.is_probe = agent->refusals.probes;
+    agent->taken.kept = (struct far_list){.items = kept, .count = list_kept(agent, kept, FAR_AGENT_KEPT_MAX)};
+    int rc = far_reports_take(agent->reports, &agent->taken, &agent->batch, &err);
+    agent->taken.kept = (struct far_list){.count = 0};
+    agent->last_batch_ms = now_ms;
+    if (rc == 0) {
+        agent->sequence++;
+        return 0;
+    }
+    far_logf(FAR_LEVEL_WARN, "agent", "no report: %s", err.message);
+    far_buf_reset(&agent->batch);
+    if (agent->taken.is_suspect && agent->taken.count == 1) {
+        blame(agent, rc, err.message);
+    }
+    return rc;
+}
+
 /* Send what is due: the batch that a broken stream left behind, else a new one. */
 static void send_reports(struct far_agent *agent)
 {
@@ -550,18 +671,11 @@ static void send_reports(struct far_agent *agent)
     }
     uint64_t now_ms = uv_now(agent->loop);
     if (agent->batch.len == 0) {
-        bool due = now_ms - agent->last_batch_ms >= PROGRESS_MS || far_reports_urgent(agent->reports);
-        struct far_error err = {0};
-        if (!due) {
+        const struct far_refusals *refusals = &agent->refusals;
+        bool due = now_ms - agent->last_batch_ms >= PROGRESS_MS || refusals->probes || far_reports_urgent(agent->reports, now_ms);
+        if (!due || now_ms < refusals->until_ms || take_batch(agent, now_ms) != 0) {
             return;
         }
-        if (far_reports_take(agent->reports, agent->sequence + 1, &agent->batch, agent->batch_keys,
-                             &agent->batch_count, &err) != 0) {
-            far_logf(FAR_LEVEL_WARN, "agent", "no report: %s", err.message);
-            return;
-        }
-        agent->sequence++;
-        agent->last_batch_ms = now_ms;
     }
     send_batch(agent);
 }

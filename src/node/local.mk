@@ -4,7 +4,8 @@ libnode_la_SOURCES = \
 	src/node/agent.c src/node/agent.h src/node/agent_servers.c \
 	src/node/leases.c src/node/leases.h \
 	src/node/orders.c src/node/orders.h \
-	src/node/reports.c src/node/reports.h
+	src/node/refusals.c src/node/refusals.h \
+	src/node/reports.c src/node/reports.h src/node/reports_private.h src/node/reports_refused.c
 libnode_la_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
 libnode_la_LIBADD = libfsm.la libbase.la
 

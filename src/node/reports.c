@@ -1,24 +1,8 @@
 /* Reports: see reports.h. A fixed table under one mutex; the engine's threads hold it for a copy of a struct. */
-#include "node/reports.h"
+#include "node/reports_private.h"
 
-#include "fsm/schema.h"
 
-#include <pthread.h>
 #include <stdlib.h>
-
-struct entry {
-    bool used;
-    bool fresh;    /* changed since it was last taken */
-    bool urgent;   /* a transition that nobody has been told */
-    bool in_batch; /* part of the batch that waits for its confirmation */
-    struct far_engine_report report;
-    struct far_engine_found *found; /* owned copy of report.disks */
-};
-
-struct far_reports {
-    pthread_mutex_t mutex;
-    struct entry entries[FAR_REPORTS_MAX];
-};
 
 int far_reports_new(struct far_reports **ret_reports, struct far_error *err)
 {
@@ -31,12 +15,12 @@ int far_reports_new(struct far_reports **ret_reports, struct far_error *err)
     return 0;
 }
 
-static void entry_clear(struct entry *entry)
+void far_report_entry_clear(struct far_report_entry *entry)
 {
     free(entry->found);
     far_engine_vault_unref(entry->report.vault);
     far_engine_used_unref(entry->report.used);
-    *entry = (struct entry){0};
+    *entry = (struct far_report_entry){0};
 }
 
 void far_reports_free(struct far_reports *reports)
@@ -48,10 +32,11 @@ void far_reports_free(struct far_reports *reports)
     }
 }
 
-static struct entry *find(struct far_reports *reports, uint64_t job_id, uint64_t task, struct entry **ret_unused)
+struct far_report_entry *far_report_find(struct far_reports *reports, uint64_t job_id, uint64_t task,
+                                         struct far_report_entry **ret_unused)
 {
     for (size_t i = 0; i < FAR_REPORTS_MAX; i++) {
-        struct entry *e = &reports->entries[i];
+        struct far_report_entry *e = &reports->entries[i];
         if (e->used && e->report.job_id == job_id && e->report.task == task) {
             return e;
         }
@@ -62,7 +47,7 @@ static struct entry *find(struct far_reports *reports, uint64_t job_id, uint64_t
     return NULL;
 }
 
-static int store(struct entry *entry, const struct far_engine_report *report)
+static int store(struct far_report_entry *entry, const struct far_engine_report *report)
 {
     struct far_engine_found *found = NULL;
     if (report->disk_count > 0) {
@@ -87,8 +72,8 @@ static int store(struct entry *entry, const struct far_engine_report *report)
 int far_reports_put(struct far_reports *reports, const struct far_engine_report *report, bool *ret_urgent)
 {
     pthread_mutex_lock(&reports->mutex);
-    struct entry *unused = NULL;
-    struct entry *e = find(reports, report->job_id, report->task, &unused);
+    struct far_report_entry *unused = NULL;
+    struct far_report_entry *e = far_report_find(reports, report->job_id, report->task, &unused);
     bool same_attempt = e != NULL && e->report.attempt == report->attempt;
     int rc = 0;
     bool urgent = false;
@@ -100,9 +85,19 @@ int far_reports_put(struct far_reports *reports, const struct far_engine_report 
     } else if (!e->used || report->attempt > e->report.attempt ||
                (same_attempt && e->report.state == FAR_ENGINE_RUNNING) ||
                (same_attempt && report->state != FAR_ENGINE_RUNNING)) {
-        rc = store(e, report);
-        if (rc == 0) {
+        bool is_silent = same_attempt && (e->is_end_cut || (e->cut == FAR_CUT_ALL && report->state == FAR_ENGINE_RUNNING));
+        rc = is_silent ? 0 : store(e, report);
+        if (rc == 0 && !is_silent) {
             urgent = !same_attempt || report->state != FAR_ENGINE_RUNNING;
+            if (!same_attempt || (report->state != FAR_ENGINE_RUNNING && !e->is_end_cut)) { /* nobody has refused that yet */
+                e->suspect = e->is_end_cut = false;
+                e->cut = FAR_CUT_NOTHING;
+                e->refusals = 0;
+                e->hold_ms = 0;
+            }
+            if (e->cut != FAR_CUT_NOTHING) {
+                far_report_strip(e);
+            }
             e->used = true;
             e->fresh = true;
             e->urgent = e->urgent || urgent;
@@ -117,9 +112,9 @@ int far_reports_put(struct far_reports *reports, const struct far_engine_report 
 static void drop(struct far_reports *reports, uint64_t job_id, uint64_t task, uint64_t attempt, bool ends_too)
 {
     pthread_mutex_lock(&reports->mutex);
-    struct entry *e = find(reports, job_id, task, NULL);
+    struct far_report_entry *e = far_report_find(reports, job_id, task, NULL);
     if (e != NULL && e->report.attempt <= attempt && (ends_too || e->report.state == FAR_ENGINE_RUNNING)) {
-        entry_clear(e);
+        far_report_entry_clear(e);
     }
     pthread_mutex_unlock(&reports->mutex);
 }
@@ -134,12 +129,12 @@ void far_reports_drop_running(struct far_reports *reports, uint64_t job_id, uint
     drop(reports, job_id, task, attempt, false);
 }
 
-bool far_reports_urgent(struct far_reports *reports)
+bool far_reports_urgent(struct far_reports *reports, uint64_t now_ms)
 {
     bool urgent = false;
     pthread_mutex_lock(&reports->mutex);
     for (size_t i = 0; i < FAR_REPORTS_MAX && !urgent; i++) {
-        urgent = reports->entries[i].urgent;
+        urgent = reports->entries[i].urgent && reports->entries[i].hold_ms <= now_ms;
     }
     pthread_mutex_unlock(&reports->mutex);
     return urgent;
@@ -378,7 +373,7 @@ static struct far_list to_signals(const struct far_engine_report *r, struct far_
 }
 
 /* The item borrows from the entry; its lists go into `lists`. */
-static struct far_sub_report_item to_item(const struct entry *e, const struct item_lists *lists)
+static struct far_sub_report_item to_item(const struct far_report_entry *e, const struct item_lists *lists)
 {
     const struct far_engine_report *r = &e->report;
     struct far_sub_disk_found *found = lists->found;
@@ -438,12 +433,12 @@ static struct far_sub_report_item to_item(const struct entry *e, const struct it
     };
 }
 
-static bool has_adoption(const struct entry *e)
+static bool has_adoption(const struct far_report_entry *e)
 {
     return e->report.vault != NULL && e->report.vault->adoption != NULL;
 }
 
-static size_t adopted_disks(const struct entry *e)
+static size_t adopted_disks(const struct far_report_entry *e)
 {
     const struct far_adopted *adopted = &e->report.vault->adoption->adopted;
     size_t count = 0;
@@ -459,7 +454,7 @@ static size_t used_bytes(const struct far_engine_used *used)
 }
 
 /* What an item may become in msgpack, rounded up. */
-static size_t item_bytes(const struct entry *e)
+static size_t item_bytes(const struct far_report_entry *e)
 {
     return 480 + strlen(e->report.error_message) + strlen(e->report.resync_reason) + e->report.disk_count * 310 +
            e->report.missed_count * 24 + e->report.damage_count * 120 + e->report.signal_count * 96 +
@@ -469,16 +464,40 @@ static size_t item_bytes(const struct entry *e)
            (e->report.vault != NULL && e->report.vault->scrubbed != NULL ? 300 + SCRUB_POINTS_MAX * 10 + SCRUB_DAMAGES_MAX * 400 : 0);
 }
 
-/* Fill items from what is fresh; arena holds the lists of disks. */
-static size_t gather(struct far_reports *reports, struct far_arena *arena, struct far_sub_report_item *items,
-                     struct far_report_key *keys)
+/* The suspect whose turn it is, or NULL. */
+static struct far_report_entry *next_suspect(struct far_reports *reports, uint64_t now_ms)
+{
+    struct far_report_entry *found = NULL;
+    for (size_t i = 0; i < FAR_REPORTS_MAX && found == NULL; i++) {
+        struct far_report_entry *e = &reports->entries[(reports->suspect_at + i) % FAR_REPORTS_MAX];
+        if (e->used && e->fresh && e->suspect && e->hold_ms <= now_ms) {
+            reports->suspect_at = (size_t)(e - reports->entries) + 1;
+            found = e;
+        }
+    }
+    return found;
+}
+
+static bool has_others(const struct far_reports *reports)
+{
+    bool found = false;
+    for (size_t i = 0; i < FAR_REPORTS_MAX && !found; i++) {
+        found = reports->entries[i].used && reports->entries[i].fresh && !reports->entries[i].suspect;
+    }
+    return found;
+}
+
+/* Fill items from what is fresh; arena holds the lists of disks. alone: only that one; NULL: all that are no suspects. */
+static size_t gather(struct far_reports *reports, const struct far_report_entry *alone, struct far_arena *arena,
+                     struct far_sub_report_item *items, struct far_report_key *keys)
 {
     size_t count = 0;
     size_t bytes = 0;
     for (size_t i = 0; i < FAR_REPORTS_MAX; i++) {
-        struct entry *e = &reports->entries[i];
+        struct far_report_entry *e = &reports->entries[i];
+        bool is_asked = alone != NULL ? e == alone : e->used && e->fresh && !e->suspect;
         e->in_batch = false;
-        if (!e->used || !e->fresh || count == FAR_REPORT_BATCH_MAX || bytes + item_bytes(e) > FAR_REPORT_BATCH_BYTES) {
+        if (!is_asked || count == FAR_REPORT_BATCH_MAX || (count > 0 && bytes + item_bytes(e) > FAR_REPORT_BATCH_BYTES)) {
             continue;
         }
         struct item_lists lists = {
@@ -522,7 +541,7 @@ static size_t gather(struct far_reports *reports, struct far_arena *arena, struc
 static void settle(struct far_reports *reports)
 {
     for (size_t i = 0; i < FAR_REPORTS_MAX; i++) {
-        struct entry *e = &reports->entries[i];
+        struct far_report_entry *e = &reports->entries[i];
         if (e->in_batch) {
             e->fresh = false;
             e->urgent = false;
@@ -530,8 +549,15 @@ static void settle(struct far_reports *reports)
     }
 }
 
-int far_reports_take(struct far_reports *reports, uint64_t sequence, struct far_buf *out,
-                     struct far_report_key *ret_keys, size_t *ret_count, struct far_error *err)
+/* It could not be encoded: it cannot be sent like that. */
+static void spoil(struct far_reports *reports)
+{
+    for (size_t i = 0; i < FAR_REPORTS_MAX; i++) {
+        reports->entries[i].suspect = reports->entries[i].suspect || reports->entries[i].in_batch;
+    }
+}
+
+int far_reports_take(struct far_reports *reports, struct far_report_batch *batch, struct far_buf *out, struct far_error *err)
 {
     struct far_arena arena;
     far_arena_init(&arena, 1024 * 1024);
@@ -540,12 +566,17 @@ int far_reports_take(struct far_reports *reports, uint64_t sequence, struct far_
         return far_fail(err, FAR_LIMIT, "no memory for a report");
     }
     pthread_mutex_lock(&reports->mutex);
-    size_t count = gather(reports, &arena, items, ret_keys);
-    struct far_msg_report message = {.sequence = sequence, .items = {.items = items, .count = count}};
+    reports->is_suspects_turn = !batch->is_probe && (!reports->is_suspects_turn || !has_others(reports));
+    struct far_report_entry *alone = reports->is_suspects_turn ? next_suspect(reports, batch->now_ms) : NULL;
+    batch->is_suspect = alone != NULL;
+    batch->count = batch->is_probe ? 0 : gather(reports, alone, &arena, items, batch->keys);
+    struct far_msg_report message = {
+        .sequence = batch->sequence, .items = {.items = items, .count = batch->count}, .kept = batch->kept};
     int rc = far_schema_encode(&far_schema_msg_report, &message, out, err);
-    if (rc == 0) {
+    if (rc == 0 && !batch->is_probe) {
         settle(reports);
-        *ret_count = count;
+    } else if (rc != 0) {
+        spoil(reports);
     }
     pthread_mutex_unlock(&reports->mutex);
     far_arena_done(&arena);
@@ -556,11 +587,13 @@ void far_reports_confirm(struct far_reports *reports)
 {
     pthread_mutex_lock(&reports->mutex);
     for (size_t i = 0; i < FAR_REPORTS_MAX; i++) {
-        struct entry *e = &reports->entries[i];
+        struct far_report_entry *e = &reports->entries[i];
         if (e->in_batch && !e->fresh && e->report.state != FAR_ENGINE_RUNNING) {
-            entry_clear(e);
-        } else {
-            e->in_batch = false;
+            far_report_entry_clear(e);
+        } else if (e->in_batch) {
+            e->in_batch = e->suspect = false;
+            e->refusals = 0;
+            e->hold_ms = 0;
         }
     }
     pthread_mutex_unlock(&reports->mutex);
@@ -570,7 +603,7 @@ void far_reports_clear(struct far_reports *reports)
 {
     pthread_mutex_lock(&reports->mutex);
     for (size_t i = 0; i < FAR_REPORTS_MAX; i++) {
-        entry_clear(&reports->entries[i]);
+        far_report_entry_clear(&reports->entries[i]);
     }
     pthread_mutex_unlock(&reports->mutex);
 }

@@ -177,7 +177,7 @@ static int sync_file(const char *path, struct far_error *err)
 /* Under its name only when it is whole; what came to be there meanwhile stays. */
 static int export_qcow2(const char *const *values, uint64_t point, bool progress, struct far_error *err)
 {
-    /* $uri is nbdkit's; the name of the file comes through the environment, so no shell reads it. */
+    /* $uri is where it is served; the name of the file comes through the environment, so no shell reads it. */
     static const char command[] = "qemu-img convert $FARSHORE_EXPORT_HOW -f raw -O qcow2 \"$uri\" \"$FARSHORE_EXPORT\" && "
                                   "qemu-img compare -q -f raw -F qcow2 \"$uri\" \"$FARSHORE_EXPORT\"";
     char part[PATH_LENGTH_MAX + 8];

@@ -175,40 +175,138 @@ static void run_nbdkit(const char *const *values, bool writable, bool progress)
     become_nbdkit(&arguments);
 }
 
-static int wait_for(pid_t child, int *ret_status, struct far_error *err)
+/* ---- for a command of ours ----
+ *
+ * Not by nbdkit's --run: there a process that only waits for the command has the socket, too, and whoever connects to it after the server
+ * died waits for an answer for ever. */
+
+enum { LOOK_MS = 10 };
+
+static char socket_path[SOCKET_PATH_MAX + 1], ready_path[SOCKET_PATH_MAX + 8];
+
+static int make_folder_in(const char *base, char folder[TEXT_MAX])
 {
-    int status = 0;
-    while (waitpid(child, &status, 0) < 0) {
-        if (errno != EINTR) {
-            return far_fail_errno(err, FAR_IO, errno, "wait for nbdkit");
-        }
-    }
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 127) {
-        return far_fail(err, FAR_NOT_FOUND, "nbdkit or the command cannot be started (Debian: apt-get install nbdkit)");
-    }
-    if (ret_status != NULL && WIFEXITED(status)) {
-        *ret_status = WEXITSTATUS(status);
-        return 0;
-    }
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0
-               ? 0
-               : far_fail(err, FAR_IO, "nbdkit and what reads from it failed, see above (%s %d)",
-                          WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    snprintf(folder, TEXT_MAX, "%.4000s/nbd-XXXXXX", base);
+    return strlen(folder) + sizeof "/s" <= sizeof socket_path && mkdtemp(folder) != NULL ? 0 : FAR_IO;
 }
 
-static char socket_path[SOCKET_PATH_MAX + 1];
-
-/* In TMPDIR, where who started this looks after what a kill leaves; false: there it would have too long a name. */
-static bool make_socket_folder(char folder[TEXT_MAX])
+/* In TMPDIR, where who started this looks after what a kill leaves, unless there it would have too long a name. */
+static int make_socket_folder(char folder[TEXT_MAX], struct far_error *err)
 {
     const char *base = getenv("TMPDIR");
-    snprintf(folder, TEXT_MAX, "%.4000s/nbd-XXXXXX", base != NULL ? base : "/tmp");
-    if (strlen(folder) + sizeof "/s" > sizeof socket_path || mkdtemp(folder) == NULL) {
-        folder[0] = socket_path[0] = '\0';
-        return false;
+    if (make_folder_in(base != NULL ? base : "/tmp", folder) != 0 && make_folder_in("/tmp", folder) != 0) {
+        return far_fail_errno(err, FAR_IO, errno, "make a folder for a socket");
     }
     snprintf(socket_path, sizeof socket_path, "%.*s/s", SOCKET_PATH_MAX - 2, folder);
-    return true;
+    snprintf(ready_path, sizeof ready_path, "%.*s/ready", SOCKET_PATH_MAX - 2, folder);
+    return 0;
+}
+
+/* "" in text: it ended well. */
+static void describe_end(int status, char text[40])
+{
+    text[0] = '\0';
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        bool is_signal = WIFSIGNALED(status);
+        snprintf(text, 40, "%s %d", is_signal ? "signal" : "status", is_signal ? WTERMSIG(status) : WEXITSTATUS(status));
+    }
+}
+
+static int wait_for(pid_t child, int *ret_status, struct far_error *err)
+{
+    while (waitpid(child, ret_status, 0) < 0) {
+        if (errno != EINTR) {
+            return far_fail_errno(err, FAR_IO, errno, "wait for a child process");
+        }
+    }
+    return 0;
+}
+
+/* Until it listens. */
+static int wait_until_ready(pid_t server, struct far_error *err)
+{
+    int status = 0;
+    char how[40];
+    while (access(ready_path, F_OK) != 0) {
+        if (waitpid(server, &status, WNOHANG) == server) {
+            describe_end(status, how);
+            return WIFEXITED(status) && WEXITSTATUS(status) == 127
+                       ? far_fail(err, FAR_NOT_FOUND, "nbdkit cannot be started (Debian: apt-get install nbdkit)")
+                       : far_fail(err, FAR_IO, "nbdkit failed, see above (%s)", how);
+        }
+        usleep(LOOK_MS * 1000);
+    }
+    return 0;
+}
+
+/* A child ends with this process: the server at once, though somebody is connected. */
+static pid_t start_server(struct arguments *arguments, struct far_error *err)
+{
+    fflush(NULL); /* the child has copies of what is buffered */
+    pid_t server = fork();
+    if (server == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        become_nbdkit(arguments);
+        _exit(127);
+    }
+    if (server < 0) {
+        far_fail_errno(err, FAR_IO, errno, "start nbdkit");
+    }
+    return server;
+}
+
+static int run_command(const char *command, int *ret_status, struct far_error *err)
+{
+    char uri[SOCKET_PATH_MAX + 40];
+    snprintf(uri, sizeof uri, "nbd+unix:///?socket=%s", socket_path);
+    pid_t child = fork();
+    if (child == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        setenv("uri", uri, 1);
+        execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+        _exit(127);
+    }
+    return child > 0 ? wait_for(child, ret_status, err) : far_fail_errno(err, FAR_IO, errno, "start a command");
+}
+
+/* The server has no more to do. Did it last so long? */
+static bool end_server(pid_t server)
+{
+    int status = 0;
+    bool lasted = waitpid(server, &status, WNOHANG) == 0;
+    if (lasted) {
+        kill(server, SIGKILL);
+        (void)wait_for(server, &status, NULL);
+    }
+    return lasted;
+}
+
+static int serve(const struct far_nbd_order *order, struct arguments *arguments, const char *command, struct far_error *err)
+{
+    int status = 0;
+    char how[40];
+    pid_t server = start_server(arguments, err);
+    if (server < 0) {
+        return FAR_IO;
+    }
+    int rc = wait_until_ready(server, err);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = run_command(command, &status, err);
+    bool lasted = end_server(server);
+    describe_end(status, how);
+    if (rc == 0 && !lasted && how[0] != '\0') {
+        return far_fail(err, FAR_IO, "nbdkit died under what reads from it");
+    }
+    if (rc == 0 && WIFEXITED(status) && WEXITSTATUS(status) == 127) {
+        return far_fail(err, FAR_NOT_FOUND, "the command that reads from nbdkit cannot be started");
+    }
+    if (rc == 0 && order->ret_status != NULL && WIFEXITED(status)) {
+        *order->ret_status = WEXITSTATUS(status);
+        return 0;
+    }
+    return rc == 0 && how[0] != '\0' ? far_fail(err, FAR_IO, "what reads from nbdkit failed, see above (%s)", how) : rc;
 }
 
 int far_vault_nbd_run(const struct far_nbd_order *order, const char *command, struct far_error *err)
@@ -218,29 +316,25 @@ int far_vault_nbd_run(const struct far_nbd_order *order, const char *command, st
     char point[24], folder[TEXT_MAX];
     uint64_t bytes;
     int rc = try_to_open(values, order->point, &bytes, err);
+    rc = rc == 0 ? make_socket_folder(folder, err) : rc;
     if (rc != 0) {
         return rc;
     }
     snprintf(point, sizeof point, "%llu", (unsigned long long)order->point);
     arguments = (struct arguments){.count = 0};
     add(&arguments, "nbdkit");
-    add(&arguments, "--unix"); /* a socket of its own, which goes with it; "-": one that nbdkit makes in /tmp */
-    add(&arguments, make_socket_folder(folder) ? socket_path : "-");
+    add(&arguments, "--foreground");
+    add(&arguments, "--pidfile"); /* there when it listens */
+    add(&arguments, ready_path);
+    add(&arguments, "--unix");
+    add(&arguments, socket_path);
     add(&arguments, "--readonly");
-    add(&arguments, "--run");
-    add(&arguments, command);
     add_plugin(&arguments, order->vault, point, order->disk, NULL, order->recovery_key);
     add(&arguments, "sha=true");
     add(&arguments, "with-parent=true");
-    fflush(NULL); /* the child has copies of what is buffered */
-    pid_t child = fork();
-    if (child == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        become_nbdkit(&arguments);
-        _exit(127);
-    }
-    rc = child > 0 ? wait_for(child, order->ret_status, err) : far_fail_errno(err, FAR_IO, errno, "start nbdkit");
+    rc = serve(order, &arguments, command, err);
     unlink(socket_path);
+    unlink(ready_path);
     rmdir(folder);
     return rc;
 }

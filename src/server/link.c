@@ -160,24 +160,11 @@ static void submit(struct session *session, const struct far_schema *schema, str
     far_log_propose(session->link->log, &command, PROPOSE_TIMEOUT_MS, done, session);
 }
 
-/* The command's bytes in the session's buffer; false: it was refused. */
-static bool encode(struct session *session, const struct far_schema *schema, const void *payload)
+/* The command's bytes in the session's buffer. */
+static int encode(struct session *session, const struct far_schema *schema, const void *payload, struct far_error *err)
 {
-    struct far_error err = {0};
     far_buf_reset(&session->held);
-    if (far_schema_encode(schema, payload, &session->held, &err) == 0) {
-        return true;
-    }
-    refuse(session, FAR_INVALID, err.message);
-    return false;
-}
-
-static void propose(struct session *session, const struct far_schema *schema, const void *payload,
-                    far_log_done_fn done)
-{
-    if (encode(session, schema, payload)) {
-        submit(session, schema, far_buf_slice(&session->held), done);
-    }
+    return far_schema_encode(schema, payload, &session->held, err);
 }
 
 static int welcome(struct session *session, struct far_error *err)
@@ -236,20 +223,55 @@ static void on_booted(void *arg, const struct far_result *result, uint64_t appli
     session_free_if_over(session);
 }
 
+static void answer_report(struct session *session, int klass, const char *message, const struct far_list *over)
+{
+    struct far_msg_report_ack ack = {.sequence = session->report_sequence, .over = *over};
+    session->report_pending = false;
+    if (klass != 0) {
+        ack.error_class = far_slice_str(far_class_info(klass)->name);
+        ack.error_message = far_slice(message, strnlen(message, 400));
+    }
+    if (far_link_send(session, &far_schema_msg_report_ack, &ack) != 0) {
+        far_link_session_end(session);
+    }
+}
+
+/* Of what the node keeps notes of: what is over, with this report at the latest. */
+static void find_over(struct session *session, struct far_list *ret_over)
+{
+    struct far_log_view view;
+    struct far_error err = {0};
+    size_t count = 0;
+    if (session->kept_count == 0) {
+        return;
+    }
+    int rc = far_log_view_begin(session->link->log, &view, &err);
+    if (rc == 0) {
+        for (size_t i = 0; rc == 0 && i < session->kept_count; i++) {
+            bool is_over = false;
+            rc = far_query_task_over(&view.state, session->kept[i].job_id, session->kept[i].task, &is_over, &err);
+            if (is_over) {
+                session->kept[count++] = session->kept[i];
+            }
+        }
+        far_log_view_end(&view);
+    }
+    if (rc != 0) { /* the node asks again */
+        far_logf(FAR_LEVEL_WARN, "link", "cannot tell node %llu what is over: %s", (unsigned long long)session->node_id, err.message);
+    }
+    *ret_over = (struct far_list){.items = session->kept, .count = rc == 0 ? count : 0};
+}
+
 static void on_reported(void *arg, const struct far_result *result, uint64_t applied_index)
 {
     struct session *session = arg;
+    struct far_list over = {.count = 0};
     session->waits--;
-    session->report_pending = false;
     if (session->state == SESSION_LIVE) {
-        struct far_msg_report_ack ack = {.sequence = session->report_sequence};
-        if (result->klass != 0) {
-            ack.error_class = far_slice_str(far_class_info(result->klass)->name);
-            ack.error_message = far_slice(result->message, strnlen(result->message, 400));
+        if (result->klass == 0) {
+            find_over(session, &over);
         }
-        if (far_link_send(session, &far_schema_msg_report_ack, &ack) != 0) {
-            far_link_session_end(session);
-        }
+        answer_report(session, result->klass, result->message, &over);
     }
     session_free_if_over(session);
 }
@@ -274,12 +296,9 @@ static void on_pace(uv_timer_t *timer)
     }
 }
 
-static void hold(struct session *session, const struct far_cmd_node_report *report)
+static void hold(struct session *session)
 {
     struct far_link *link = session->link;
-    if (!encode(session, &far_schema_cmd_node_report, report)) {
-        return;
-    }
     session->next_held = NULL;
     *link->held_last = session;
     link->held_last = &session->next_held;
@@ -317,7 +336,12 @@ static int take_hello(struct session *session, struct far_slice payload, struct 
         .dials_only = hello.dials_only};
     session->level = far_link_level_of(hello.version);
     session->state = SESSION_BOOTING;
-    propose(session, &far_schema_cmd_node_boot, &boot, on_booted);
+    rc = encode(session, &far_schema_cmd_node_boot, &boot, err);
+    if (rc == 0) {
+        submit(session, &far_schema_cmd_node_boot, far_buf_slice(&session->held), on_booted);
+    } else {
+        refuse(session, FAR_INVALID, err->message);
+    }
     return 0;
 }
 
@@ -347,10 +371,17 @@ static int take_report(struct session *session, struct far_slice payload, struct
         .node_id = session->node_id, .boot = session->boot, .sequence = report.sequence, .items = report.items};
     session->report_pending = true;
     session->report_sequence = report.sequence;
-    if (is_progress(&report.items)) {
-        hold(session, &command);
+    session->kept_count = report.kept.count < FAR_LINK_KEPT_MAX ? report.kept.count : FAR_LINK_KEPT_MAX;
+    if (session->kept_count > 0) {
+        memcpy(session->kept, report.kept.items, session->kept_count * sizeof session->kept[0]);
+    }
+    rc = encode(session, &far_schema_cmd_node_report, &command, err);
+    if (rc != 0) { /* too large, say: the node must know which report that was */
+        answer_report(session, FAR_INVALID, err->message, &(struct far_list){.count = 0});
+    } else if (is_progress(&report.items)) {
+        hold(session);
     } else {
-        propose(session, &far_schema_cmd_node_report, &command, on_reported);
+        submit(session, &far_schema_cmd_node_report, far_buf_slice(&session->held), on_reported);
     }
     return 0;
 }

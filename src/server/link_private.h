@@ -6,7 +6,7 @@
 #include "server/domain_keys.h"
 #include "server/link.h"
 
-enum { FAR_LINK_ARENA_MAX = 8 * 1024 * 1024 };
+enum { FAR_LINK_ARENA_MAX = 8 * 1024 * 1024, FAR_LINK_KEPT_MAX = 64 /* as many as a report asks about */ };
 
 enum session_state { SESSION_GREETING, SESSION_BOOTING, SESSION_LIVE, SESSION_ENDED };
 
@@ -20,6 +20,8 @@ struct session {
     int waits;                 /* proposals whose answer is owed */
     bool report_pending;
     uint64_t report_sequence;
+    struct far_sub_order_key kept[FAR_LINK_KEPT_MAX]; /* that it asks about */
+    size_t kept_count;
     struct far_buf held;       /* a command that waits for the next lot; empty = none */
     struct session *next_held; /* behind it */
     struct far_sub_order_key *sent; /* what the node knows, in the order of (job, task) */

@@ -5,6 +5,7 @@ that is killed in between leaves no process and no file that looks whole.
 
 far-timeout: 300
 """
+import contextlib
 import os
 import re
 import subprocess
@@ -105,6 +106,13 @@ def node_pid():
 
 
 def left_over():
+    """What stays: the note of a file goes as soon as the log knows of its end, and the node that it does."""
+    with contextlib.suppress(farlib.Failure):
+        farlib.until(lambda: not remains(), 20, "nothing is left")
+    return remains()
+
+
+def remains():
     """What is neither a finished file nor expected: parts, sockets, notes."""
     uses = os.path.join(cluster.nodes["target"].dir, "uses")
     found = [name for name in os.listdir(exports) if name.startswith(".farshore")]
@@ -185,7 +193,7 @@ def a_disk_is_opened_and_closed():
     served_by = [pid for pid, _ in children(node_pid())]
     text = cluster.cli("checkpoint", "close", str(job_id), as_json=False)
     job = cluster.finish(job_id)
-    farlib.until(lambda: not groups_alive(served_by) and not left_over(), 30, "nbdkit is gone")
+    farlib.until(lambda: not groups_alive(served_by) and not remains(), 30, "nbdkit is gone")
     if "closed" not in text or job["state"] != "canceled" or result(job).get("uri"):
         wrong.append("closed: %r, %r" % (text, job))
     return wrong + left_over()
@@ -305,7 +313,7 @@ def elsewhere_only_with_certificates():
         wrong.append("not read with one: %s" % member.stderr)
     cluster.post("/v1/jobs/%d/cancel" % job_id)
     cluster.finish(job_id)
-    farlib.until(lambda: not left_over(), 30, "it is closed")
+    farlib.until(lambda: not remains(), 30, "it is closed")
     return wrong
 
 
@@ -342,7 +350,7 @@ def what_is_encrypted_is_used_as_well():
         wrong.append("opened: %r" % lines)
     cluster.post("/v1/jobs/%d/cancel" % job_id)
     cluster.finish(job_id)
-    farlib.until(lambda: not left_over(), 30, "it is closed")
+    farlib.until(lambda: not remains(), 30, "it is closed")
     key = os.path.join(cluster.base, "recovery-key")
     with open(key, "w", encoding="ascii") as file:
         file.write(cluster.recovery_key)
@@ -397,7 +405,7 @@ def a_killed_node_leaves_nothing_and_goes_on():
         same = file.read() == expected
     if job["state"] != "succeeded" or not same:
         wrong.append("hydrated after a kill: %s, %s" % ("the same" if same else "another disk", job))
-    farlib.until(lambda: not left_over(), 30, "what was canceled is gone")
+    farlib.until(lambda: not remains(), 30, "what was canceled is gone")
     return wrong
 
 
@@ -405,7 +413,7 @@ def what_is_canceled_leaves_no_file():
     job_id = cluster.post("/v1/checkpoints/%d/export" % checkpoints[1], {"path": "canceled.qcow2", "format": "qcow2"})["id"]
     cluster.post("/v1/jobs/%d/cancel" % job_id)
     job = cluster.finish(job_id)
-    farlib.until(lambda: not left_over(), 30, "what was made is gone")
+    farlib.until(lambda: not remains(), 30, "what was made is gone")
     is_there = os.path.exists(os.path.join(exports, "canceled.qcow2"))
     return [] if job["state"] == "canceled" and not is_there else ["%s, %r" % (job["state"], is_there)]
 

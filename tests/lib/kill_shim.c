@@ -3,13 +3,18 @@
  * A step is what others can see: a name made, moved or removed, a file synced, bytes sent to another program. Each is a
  * line of FAR_KILL_STEPS (64 bytes, so that its size is the count, over several programs); before step FAR_KILL_AT (from 1; 0:
  * never) the program dies, with FAR_KILL_GROUP=1 its process group with it. Other programs (the shell script that libtool puts
- * before a program of the build tree) take no steps. */
+ * before a program of the build tree) take no steps.
+ *
+ * FAR_KILL_UNDER=FOLDER:FOLDER… counts only what is done to files below them, and that a program is started; but by nbdkit and
+ * qemu-img, too.
+ * FAR_KILL_STOPS=1: it is stopped there (SIGSTOP), and goes on when it is told to. */
 #define _GNU_SOURCE 1
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,18 +30,34 @@ enum { LINE = 64 };
 
 static int steps_fd = -1;
 static long kill_at;
+static const char *folders; /* of FAR_KILL_UNDER; NULL: everywhere */
 
 __attribute__((constructor)) static void start(void)
 {
     char self[PATH_MAX] = "";
     const char *steps = getenv("FAR_KILL_STEPS"), *at = getenv("FAR_KILL_AT");
-    if (steps != NULL && readlink("/proc/self/exe", self, sizeof self - 1) > 0 && strstr(strrchr(self, '/'), "farshore") != NULL) {
+    const char *name = readlink("/proc/self/exe", self, sizeof self - 1) > 0 ? strrchr(self, '/') : "";
+    bool is_ours = strstr(name, "farshore") != NULL, is_used = strstr(name, "nbdkit") != NULL || strstr(name, "qemu-img") != NULL;
+    folders = getenv("FAR_KILL_UNDER");
+    if (steps != NULL && (is_ours || (folders != NULL && is_used))) {
         steps_fd = (int)syscall(SYS_openat, AT_FDCWD, steps, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
         kill_at = at != NULL ? atol(at) : 0;
     }
 }
 
-static void step(const char *what, const char *path)
+static bool is_under(const char *path)
+{
+    for (const char *at = folders; at != NULL && path != NULL && *at != '\0';) {
+        size_t len = strcspn(at, ":");
+        if (strncmp(at, path, len) == 0 && (path[len] == '/' || path[len] == '\0')) {
+            return true;
+        }
+        at += len + (at[len] == ':');
+    }
+    return folders == NULL;
+}
+
+static void take_step(const char *what, const char *path)
 {
     struct stat info;
     char line[LINE + 1];
@@ -48,9 +69,18 @@ static void step(const char *what, const char *path)
     if (syscall(SYS_write, steps_fd, line, LINE) != LINE || fstat(steps_fd, &info) != 0) {
         abort();
     }
-    if (info.st_size / LINE == kill_at) {
+    if (info.st_size / LINE == kill_at && getenv("FAR_KILL_STOPS") != NULL) {
+        kill(getpid(), SIGSTOP);
+    } else if (info.st_size / LINE == kill_at) {
         kill(getenv("FAR_KILL_GROUP") != NULL ? 0 : getpid(), SIGKILL);
         pause();
+    }
+}
+
+static void step(const char *what, const char *path)
+{
+    if (is_under(path)) {
+        take_step(what, path);
     }
 }
 
@@ -108,6 +138,20 @@ int mkdir(const char *path, mode_t mode)
 {
     step("mkdir", path);
     return REAL(mkdir)(path, mode);
+}
+
+int link(const char *from, const char *to)
+{
+    step("link", to);
+    return REAL(link)(from, to);
+}
+
+int execve(const char *path, char *const *argv, char *const *environment)
+{
+    if (folders != NULL) {
+        take_step("exec", path);
+    }
+    return (int)syscall(SYS_execve, path, argv, environment);
 }
 
 int fsync(int fd)

@@ -1,7 +1,9 @@
 /* node/agent.h against a server that the test plays on a real stream, with a real engine: how long an order is acted upon.
  *
  * The order is to receive from a node that never comes, so it runs until somebody ends it. What the node thinks of it is seen in
- * its reports, at least one a second. Leases pass in real time, and are long enough for a busy machine. */
+ * its reports, at least one a second. Leases pass in real time, and are long enough for a busy machine.
+ *
+ * far-timeout: 180 */
 #define _GNU_SOURCE
 #include "../lib/cm.h"
 #include "../lib/made_pki.h"
@@ -14,7 +16,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-enum { SERVER = 1, NODE = 9, JOB = 5, TASK = 2, ATTEMPT = 1 };
+enum { SERVER = 1, NODE = 9, JOB = 5, TASK = 2, OTHER = 3, ATTEMPT = 1 };
 
 struct fixture {
     char dir[200];
@@ -34,6 +36,8 @@ struct fixture {
     uint64_t sequence;  /* of the last report */
     uint64_t report_ms; /* when it came */
     bool names_order;   /* it says that the order runs */
+    bool names_other;   /* the same of the one with task OTHER */
+    size_t items;       /* in it */
 };
 
 static uint64_t now_ms(void)
@@ -63,10 +67,12 @@ static void on_open(void *arg, struct far_stream *stream, struct far_peer peer, 
 static void on_report(struct fixture *f, const struct far_msg_report *report)
 {
     const struct far_sub_report_item *items = report->items.items;
-    f->names_order = false;
+    f->names_order = f->names_other = false;
+    f->items = report->items.count;
     for (size_t i = 0; i < report->items.count; i++) {
         f->names_order = f->names_order || (items[i].job_id == JOB && items[i].task == TASK && items[i].attempt == ATTEMPT &&
                                             items[i].state == FAR_report_state_running);
+        f->names_other = f->names_other || (items[i].job_id == JOB && items[i].task == OTHER);
     }
     f->sequence = report->sequence;
     f->report_ms = now_ms();
@@ -121,15 +127,27 @@ static void welcome(struct fixture *f, uint64_t boot)
     say(f, &far_schema_msg_welcome, &message);
 }
 
-static void order(struct fixture *f)
+static void order_task(struct fixture *f, uint64_t task)
 {
-    struct far_sub_order start = {.job_id = JOB, .task = TASK, .attempt = ATTEMPT, .kind = FAR_task_kind_receive,
+    struct far_sub_order start = {.job_id = JOB, .task = task, .attempt = ATTEMPT, .kind = FAR_task_kind_receive,
                                   .lease_ms = f->lease_ms, .incarnation_epoch = 1, .plan_epoch = 1, .plan_id = 3,
                                   .plan = far_slice_str("p"), .workload_id = 4, .workload = far_slice_str("w"),
                                   .adapter = far_slice_str("file"), .disk_id = 6, .disk = far_slice_str("d"),
                                   .freeze_ref = far_slice_str("view"), .size_bytes = 65536, .peer_node_id = 77};
     struct far_msg_orders orders = {.start = {&start, 1}};
     say(f, &far_schema_msg_orders, &orders);
+}
+
+static void order(struct fixture *f)
+{
+    order_task(f, TASK);
+}
+
+static void refuse(struct fixture *f, const char *class_name)
+{
+    struct far_msg_report_ack ack = {
+        .sequence = f->sequence, .error_class = far_slice_str(class_name), .error_message = far_slice_str("so it is")};
+    say(f, &far_schema_msg_report_ack, &ack);
 }
 
 static void confirm(struct fixture *f)
@@ -335,6 +353,120 @@ static void what_it_may_send_holds_until_it_is_told_otherwise(void **state)
     RUN_UNTIL(f, far_throttle_rate(f->engine->throttle, 3) == 0);
 }
 
+/* ---- refused reports ---- */
+
+static void begin_both(struct fixture *f)
+{
+    welcome(f, 1);
+    order_task(f, TASK);
+    order_task(f, OTHER);
+}
+
+/* What the log never takes is said a few times, alone at last, and no more; the order beside it goes on all the while. */
+static void what_is_refused_for_good_is_dropped_and_the_others_go_on(void **state)
+{
+    struct fixture *f = *state;
+    unsigned refusals = 0, confirmed = 0;
+    begin_both(f);
+    uint64_t end_ms = now_ms() + 3 * f->lease_ms;
+    while (now_ms() < end_ms) {
+        next_report(f);
+        refusals += f->names_other;
+        confirmed += !f->names_other && f->names_order;
+        if (f->names_other) {
+            refuse(f, "internal");
+        } else {
+            confirm(f);
+        }
+    }
+    assert_in_range(refusals, 2, 5); /* with the other one, and alone with all, bare */
+    assert_true(confirmed > 2);
+    until_it_runs(f);
+}
+
+static void what_may_be_taken_later_is_sent_again_and_the_others_go_on(void **state)
+{
+    struct fixture *f = *state;
+    unsigned refusals = 0;
+    begin_both(f);
+    while (refusals < 3) {
+        next_report(f);
+        refusals += f->names_other;
+        if (f->names_other) {
+            refuse(f, "busy");
+        } else {
+            confirm(f);
+        }
+    }
+    bool other = false, own = false;
+    while (!other || !own) { /* the third refusal was half a lease ago at the most */
+        next_report(f);
+        other = other || f->names_other;
+        own = own || f->names_order;
+        confirm(f);
+    }
+}
+
+/* Nothing at all is taken: the node does not hammer, and begins again with nothing. */
+static void while_nothing_is_taken_the_node_waits(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t pause_ms = 250;
+    welcome(f, 1);
+    order(f);
+    do {
+        next_report(f);
+        if (f->items == 0) {
+            confirm(f);
+        }
+    } while (f->items == 0);
+    refuse(f, "busy");
+    next_report(f);
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(f->items, 0);
+        uint64_t refused_ms = now_ms();
+        refuse(f, "busy");
+        next_report(f);
+        assert_true(now_ms() - refused_ms >= pause_ms - 50); /* the loop's clock is that of its last turn */
+        pause_ms *= 2;
+    }
+    assert_int_equal(f->hellos, 0); /* on the same stream */
+}
+
+/* It is not what is said: the servers count otherwise. */
+static void refused_with_nothing_in_it_the_node_begins_anew(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t nonce[16];
+    welcome(f, 1);
+    memcpy(nonce, f->nonce, sizeof nonce);
+    order(f);
+    do {
+        next_report(f);
+        refuse(f, "conflict");
+    } while (f->items > 0);
+    welcome(f, 2);
+    assert_memory_not_equal(f->nonce, nonce, sizeof nonce);
+    next_report(f);
+    assert_int_equal(f->sequence, 1);
+    assert_int_equal(f->items, 0);
+}
+
+/* Nobody knows whether it was taken: the very same report again, on another stream. */
+static void an_unknown_outcome_has_the_same_report_sent_again(void **state)
+{
+    struct fixture *f = *state;
+    welcome(f, 1);
+    order(f);
+    until_it_runs(f);
+    uint64_t sequence = f->sequence;
+    refuse(f, "unknown_outcome");
+    RUN_UNTIL(f, f->stream == NULL);
+    welcome(f, 1);
+    next_report(f);
+    assert_true(f->names_order && f->sequence == sequence);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -343,6 +475,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_late_confirmation_gives_no_more_than_was_asked_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_order_that_came_late_is_not_acted_upon_for_longer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_it_may_send_holds_until_it_is_told_otherwise, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_refused_for_good_is_dropped_and_the_others_go_on, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_may_be_taken_later_is_sent_again_and_the_others_go_on, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(while_nothing_is_taken_the_node_waits, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(refused_with_nothing_in_it_the_node_begins_anew, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_unknown_outcome_has_the_same_report_sent_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_boot_ends_what_ran_and_the_same_one_does_not, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,16 +3,19 @@
 #include "node/agent.h"
 #include "node/leases.h"
 #include "node/orders.h"
+#include "node/refusals.h"
 #include "node/reports.h"
 #include "../lib/cm.h"
 
 static struct far_reports *reports;
-static struct far_report_key keys[FAR_REPORT_BATCH_MAX];
+static struct far_report_batch taken;
+static struct far_report_key *const keys = taken.keys;
 static struct far_buf batch;
 
 static int setup(void **unused)
 {
     far_buf_init(&batch, 1 << 20);
+    taken = (struct far_report_batch){.sequence = 0};
     return far_reports_new(&reports, NULL);
 }
 
@@ -32,12 +35,18 @@ static bool put(uint64_t task, uint64_t attempt, enum far_engine_state state, ui
     return urgent;
 }
 
+static size_t take_at(uint64_t sequence, uint64_t now_ms)
+{
+    far_buf_reset(&batch);
+    taken.sequence = sequence;
+    taken.now_ms = now_ms;
+    assert_int_equal(far_reports_take(reports, &taken, &batch, NULL), 0);
+    return taken.count;
+}
+
 static size_t take(uint64_t sequence)
 {
-    size_t count = 0;
-    far_buf_reset(&batch);
-    assert_int_equal(far_reports_take(reports, sequence, &batch, keys, &count, NULL), 0);
-    return count;
+    return take_at(sequence, 0);
 }
 
 static void progress_is_coalesced_and_ends_are_urgent(void **unused)
@@ -49,10 +58,10 @@ static void progress_is_coalesced_and_ends_are_urgent(void **unused)
     assert_int_equal(take(2), 0);
     assert_false(put(1, 1, FAR_ENGINE_RUNNING, 30));
     assert_true(put(1, 1, FAR_ENGINE_DONE, 40));
-    assert_true(far_reports_urgent(reports));
+    assert_true(far_reports_urgent(reports, 0));
     assert_int_equal(take(3), 1);
     assert_true(keys[0].ended);
-    assert_false(far_reports_urgent(reports));
+    assert_false(far_reports_urgent(reports, 0));
 }
 
 static void an_end_is_kept_until_it_is_confirmed(void **unused)
@@ -105,6 +114,169 @@ static void a_batch_is_bounded_and_the_rest_follows(void **unused)
         all += count;
     }
     assert_int_equal(all, FAR_REPORTS_MAX);
+}
+
+/* ---- refusals ---- */
+
+static struct far_sub_report_item first_item(struct far_arena *arena)
+{
+    struct far_msg_report message;
+    assert_int_equal(far_schema_decode(&far_schema_msg_report, far_buf_slice(&batch), arena, &message, NULL), 0);
+    assert_true(message.items.count > 0);
+    return *(const struct far_sub_report_item *)message.items.items;
+}
+
+static enum far_refused refuse(int klass, uint64_t now_ms)
+{
+    assert_true(taken.is_suspect);
+    return far_reports_refuse(reports, &keys[0], klass, "it cannot be", now_ms);
+}
+
+/* One of three is refused: alone it is, the others are told beside it. */
+static void what_is_refused_together_goes_one_by_one(void **unused)
+{
+    uint64_t sequence = 1, told[4] = {0};
+    for (uint64_t task = 1; task <= 3; task++) {
+        put(task, 1, FAR_ENGINE_DONE, task);
+    }
+    assert_int_equal(take(sequence++), 3);
+    assert_false(taken.is_suspect);
+    far_reports_split(reports);
+    assert_true(far_reports_urgent(reports, 0));
+    put(4, 1, FAR_ENGINE_RUNNING, 0); /* goes beside them */
+    bool others_went = false;
+    for (size_t turns = 0; turns < 5 && told[1] + told[3] < 2; turns++) {
+        assert_int_equal(take(sequence++), 1);
+        others_went = others_went || !taken.is_suspect;
+        if (keys[0].task == 2) {
+            assert_int_equal(refuse(FAR_INTERNAL, 0), FAR_REFUSED_CUT);
+        } else {
+            told[keys[0].task % 4]++;
+            far_reports_confirm(reports);
+        }
+    }
+    assert_true(others_went && told[1] == 1 && told[3] == 1 && told[0] == 1);
+}
+
+/* What came of it is refused for good: the servers hear of a failure that says so; is that refused, too, nothing is left. */
+static void a_result_that_is_refused_becomes_a_failure_and_then_nothing(void **unused)
+{
+    struct far_arena arena;
+    far_arena_init(&arena, 1 << 20);
+    struct far_engine_found found[2] = {{.disk_index = 0, .size_bytes = 5}, {.disk_index = 1, .size_bytes = 6}};
+    struct far_engine_report r = {.job_id = 1, .task = 1, .attempt = 1, .state = FAR_ENGINE_DONE, .disks = found, .disk_count = 2};
+    bool urgent;
+    assert_int_equal(far_reports_put(reports, &r, &urgent), 0);
+    assert_int_equal(take(1), 1);
+    far_reports_split(reports);
+    assert_int_equal(take(2), 1);
+    assert_int_equal(refuse(FAR_INVALID, 0), FAR_REFUSED_CUT);
+    assert_int_equal(far_reports_put(reports, &r, &urgent), 0); /* the engine says it again: it is known */
+    assert_int_equal(take(3), 1);
+    struct far_sub_report_item item = first_item(&arena);
+    assert_int_equal(item.state, FAR_report_state_failed);
+    assert_int_equal(item.outcome, FAR_outcome_fatal);
+    assert_int_equal(item.disks.count, 0);
+    assert_true(far_slice_equal(item.error_class, far_slice_str("invalid")));
+    assert_true(item.error_message.len > 20);
+    assert_int_equal(refuse(FAR_INVALID, 0), FAR_REFUSED_DROPPED);
+    assert_int_equal(take(4), 0);
+    far_arena_done(&arena);
+}
+
+static void progress_that_is_refused_is_bare_and_then_silent_until_its_end(void **unused)
+{
+    put(1, 1, FAR_ENGINE_RUNNING, 5);
+    assert_int_equal(take(1), 1);
+    far_reports_split(reports);
+    assert_int_equal(take(2), 1);
+    assert_int_equal(refuse(FAR_CONFLICT, 0), FAR_REFUSED_CUT);
+    assert_int_equal(take(3), 1);
+    assert_int_equal(refuse(FAR_CONFLICT, 0), FAR_REFUSED_DROPPED);
+    assert_false(put(1, 1, FAR_ENGINE_RUNNING, 6));
+    assert_int_equal(take(4), 0);
+    assert_true(put(1, 1, FAR_ENGINE_DONE, 7));
+    assert_int_equal(take(5), 1);
+    assert_false(taken.is_suspect);
+    far_reports_confirm(reports);
+    assert_true(put(1, 2, FAR_ENGINE_RUNNING, 0)); /* another attempt is another matter */
+    assert_int_equal(take(6), 1);
+}
+
+/* Alone it is refused until later: the pause grows, and others go on in it. */
+static void what_may_be_taken_later_waits_longer_each_time(void **unused)
+{
+    uint64_t now_ms = 1000;
+    put(1, 1, FAR_ENGINE_DONE, 5);
+    assert_int_equal(take_at(1, now_ms), 1);
+    far_reports_split(reports);
+    assert_int_equal(take_at(2, now_ms), 1);
+    for (uint64_t i = 0; i < 12; i++) {
+        uint64_t begin_ms = now_ms, expected_ms = 500;
+        assert_int_equal(refuse(FAR_BUSY, now_ms), FAR_REFUSED_LATER);
+        assert_false(far_reports_urgent(reports, now_ms + 499));
+        assert_true(far_reports_urgent(reports, now_ms + 60000));
+        put(50 + i, 1, FAR_ENGINE_DONE, 0);
+        while (take_at(3, now_ms) == 1 && keys[0].task != 1) {
+            assert_int_equal(keys[0].task, 50 + i);
+            far_reports_confirm(reports);
+        }
+        while (taken.count == 0) {
+            now_ms += 250;
+            take_at(3, now_ms);
+        }
+        assert_int_equal(keys[0].task, 1);
+        for (uint64_t n = 0; n < i && expected_ms < 60000; n++) {
+            expected_ms *= 2;
+        }
+        assert_int_equal(now_ms - begin_ms, expected_ms < 60000 ? expected_ms : 60000);
+    }
+    far_reports_confirm(reports);
+    assert_int_equal(take_at(4, now_ms), 0);
+}
+
+static void a_report_that_cannot_be_encoded_keeps_no_other_back(void **unused)
+{
+    struct far_error err = {0};
+    struct far_buf small;
+    put(1, 1, FAR_ENGINE_DONE, 5);
+    put(2, 1, FAR_ENGINE_DONE, 5);
+    far_buf_init(&small, 16); /* too small for both; not for a probe */
+    assert_true(far_reports_take(reports, &taken, &small, &err) != 0);
+    assert_int_equal(take(1), 1);
+    assert_true(taken.is_suspect);
+    far_reports_confirm(reports);
+    assert_int_equal(take(2), 1);
+    far_reports_confirm(reports);
+    assert_int_equal(take(3), 0);
+    far_buf_done(&small);
+}
+
+static void each_refusal_has_its_answer(void **unused)
+{
+    struct far_refusals r = {.probes = false};
+    for (int klass = FAR_INVALID; klass >= FAR_CLASS_MIN; klass--) {
+        bool unsure = klass == FAR_NOT_LEADER || klass == FAR_UNKNOWN_OUTCOME || klass == FAR_TIMEOUT || klass == FAR_IO ||
+                      klass == FAR_CANCELED;
+        bool later = klass == FAR_BUSY || klass == FAR_LIMIT;
+        r = (struct far_refusals){.probes = false};
+        enum far_verdict whole = far_refusals_judge(&r, klass, false, false, 1000);
+        assert_int_equal(whole, unsure ? FAR_VERDICT_ELSEWHERE : FAR_VERDICT_SPLIT);
+        assert_int_equal(r.probes, !unsure);
+        enum far_verdict probe = far_refusals_judge(&r, klass, false, true, 1000);
+        assert_int_equal(probe, unsure  ? FAR_VERDICT_ELSEWHERE
+                                : later ? FAR_VERDICT_WAIT
+                                : klass == FAR_DENIED || klass == FAR_NOT_FOUND ? FAR_VERDICT_GREET
+                                                                                : FAR_VERDICT_ANEW);
+        assert_int_equal(far_refusals_judge(&r, klass, true, false, 1000), unsure ? FAR_VERDICT_ELSEWHERE : FAR_VERDICT_GUILTY);
+    }
+    r = (struct far_refusals){.probes = false};
+    for (size_t i = 0; i < 10; i++) {
+        assert_int_equal(far_refusals_judge(&r, FAR_BUSY, false, true, 0), FAR_VERDICT_WAIT);
+    }
+    assert_int_equal(r.until_ms, FAR_REFUSAL_PAUSE_MS_MAX);
+    far_refusals_over(&r, true);
+    assert_true(!r.probes && r.until_ms == 0 && r.pause_ms == 0);
 }
 
 static void a_freeze_tells_its_disks(void **unused)
@@ -247,6 +419,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_older_attempt_says_nothing_any_more, setup, teardown),
         cmocka_unit_test_setup_teardown(a_late_lease_keeps_the_end, setup, teardown),
         cmocka_unit_test_setup_teardown(a_batch_is_bounded_and_the_rest_follows, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_refused_together_goes_one_by_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_result_that_is_refused_becomes_a_failure_and_then_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(progress_that_is_refused_is_bare_and_then_silent_until_its_end, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_may_be_taken_later_waits_longer_each_time, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_report_that_cannot_be_encoded_keeps_no_other_back, setup, teardown),
+        cmocka_unit_test(each_refusal_has_its_answer),
         cmocka_unit_test_setup_teardown(a_freeze_tells_its_disks, setup, teardown),
         cmocka_unit_test(a_lease_ends_before_its_time_unless_renewed),
         cmocka_unit_test(what_was_left_of_a_lease_counts_until_it_is_renewed),

@@ -116,7 +116,30 @@ static void a_file_gets_its_name_when_it_is_whole(void **unused)
     assert_int_equal(far_use_place_finish(&place, NULL), 0);
     far_use_place_end(&place);
     assert_true(is_there(at(allowed, "a.raw")));
-    assert_false(is_there(place.part) || is_there(place.note));
+    assert_false(is_there(place.part));
+}
+
+/* Until the log knows of the end an attempt may be done again: it finds its own file, after any restart. */
+static void the_note_stays_until_the_log_knows_of_the_end(void **unused)
+{
+    struct far_use_place place, again;
+    struct far_use_key keys[4];
+    assert_int_equal(far_use_kept(node, keys, 4), 0);
+    assert_int_equal(far_use_place_begin(node, 7, 2, at(allowed, "a.raw"), &place, NULL), 0);
+    write_file(place.part, "the disk");
+    assert_int_equal(far_use_place_finish(&place, NULL), 0);
+    far_use_place_end(&place);
+    far_use_sweep(node);
+    assert_int_equal(far_use_kept(node, keys, 4), 1);
+    assert_true(keys[0].job_id == 7 && keys[0].task == 2);
+    assert_int_equal(far_use_kept(node, keys, 0), 0);
+    assert_int_equal(far_use_place_begin(node, 7, 2, at(allowed, "a.raw"), &again, NULL), 0);
+    assert_true(again.is_whole);
+    far_use_place_end(&again);
+    assert_true(is_there(at(allowed, "a.raw")) && is_there(again.note));
+    far_use_settle(node, 7, 2);
+    assert_int_equal(far_use_kept(node, keys, 4), 0);
+    assert_true(is_there(at(allowed, "a.raw")));
 }
 
 static void what_came_to_be_there_meanwhile_stays(void **unused)
@@ -183,6 +206,7 @@ static void between_whole_and_named_the_next_attempt_knows(void **unused)
             assert_int_equal(far_use_place_begin(node, 7, 1, target, &again, NULL), 0);
             assert_int_equal(again.is_whole, way < 2);
             far_use_place_end(&again);
+            far_use_settle(node, 7, 1);
             assert_int_equal(is_there(target), way != 2);
             assert_false(is_there(place.part) || is_there(place.note));
         }
@@ -204,7 +228,7 @@ static void a_mark_is_the_task_s_and_of_its_path(void **unused)
     far_use_sweep(node); /* the one of 8 tells of no file */
     assert_true(is_there(at(node, "uses/7-1.mark")));
     assert_false(is_there(at(node, "uses/8-1.mark")));
-    far_use_unmark(node, 7, 1);
+    far_use_settle(node, 7, 1);
     assert_false(is_there(at(node, "uses/7-1.mark")));
 }
 
@@ -216,6 +240,7 @@ int main(void)
         IN_A_FOLDER(links_are_denied_wherever_they_lead),
         IN_A_FOLDER(what_is_there_counts_by_what_is_made),
         IN_A_FOLDER(a_file_gets_its_name_when_it_is_whole),
+        IN_A_FOLDER(the_note_stays_until_the_log_knows_of_the_end),
         IN_A_FOLDER(what_came_to_be_there_meanwhile_stays),
         IN_A_FOLDER(what_was_not_whole_is_swept),
         IN_A_FOLDER(between_whole_and_named_the_next_attempt_knows),
