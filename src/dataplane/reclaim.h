@@ -53,7 +53,7 @@ struct far_reclaim_result {
     uint64_t moved_records;
     uint64_t packs_removed;
     uint64_t waiting_records; /* left in quarantine */
-    char problem[512];      /* of the first uncountable point, in words; "" if none */
+    char problem[512];      /* of the first uncountable point, in words; else of the vault's store; "" if none */
 };
 
 /* One pass. progress (may be NULL) is called now and then, without locks; a result other than 0 ends the pass with FAR_CANCELED

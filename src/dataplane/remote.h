@@ -76,8 +76,12 @@ int far_remote_is_read(struct far_vault *vault, bool *ret_read, struct far_error
 /* A pack of `removed`: it leaves the store, unless somebody reads the vault; then a later pass tries again. */
 int far_remote_drop_pack(struct far_vault *vault, uint32_t number, struct far_error *err);
 /* The point's lock and manifest, and every pack that it may need, are locked by the store until then, where it offers that. A
- * point that is not sealed yet: when it is. */
+ * point that is not sealed yet: when it is. A pack that the store has lost or cannot read is left out, noted, and tried again later;
+ * here it is not asked for again. */
 int far_remote_lock(struct far_vault *vault, uint64_t point_id, uint64_t until_ms, struct far_error *err);
+/* Before a point is sealed that has a lock: the packs that are there get it, so that not all of them are asked for under the
+ * vault's seal_lock. */
+int far_remote_lock_ahead(struct far_vault *vault, uint64_t point_id, struct far_error *err);
 /* A forgotten point leaves the store, if that answers; else the next pass of reclaim, or the next open, makes it go. */
 void far_remote_forget(struct far_vault *vault, uint64_t point_id);
 /* Numbers of the packs in folder and store, ascending. */

@@ -357,6 +357,20 @@ static int end_binding(struct round *round, struct far_error *err)
     return rc == 0 ? far_file_replace(bound, "", 0, 0600, err) : rc;
 }
 
+/* Packs that a lock of a point could not be put on, before this program ran and since. A bucket without locks is asked no more. */
+static int settle_locks(struct far_vault *vault, bool is_time, struct far_error *err)
+{
+    struct far_remote *remote = vault->remote;
+    int rc = 0;
+    if (!remote->locks_settled) {
+        rc = far_remote_settle_locks(vault, err);
+        remote->locks_settled = rc == 0;
+    } else if (is_time) {
+        rc = far_remote_lock_again(vault, err);
+    }
+    return rc;
+}
+
 static int go_round(struct far_vault *vault, struct far_error *err)
 {
     struct round round = {.vault = vault};
@@ -385,6 +399,7 @@ static int go_round(struct far_vault *vault, struct far_error *err)
         }
     }
     rc = rc == 0 && !was_bound ? end_binding(&round, err) : rc;
+    rc = rc == 0 ? settle_locks(vault, asks, err) : rc;
     let_go(vault, last);
     return rc;
 }

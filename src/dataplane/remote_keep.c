@@ -1,7 +1,9 @@
 /* What goes from a vault's store, and what the store locks, so that nobody makes it go; see remote.h. */
 #include "dataplane/remote_private.h"
+#include "dataplane/vault_lock.h"
 
 #include "base/clock.h"
+#include "base/logging.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -89,6 +91,7 @@ int far_remote_drop_pack(struct far_vault *vault, uint32_t number, struct far_er
     pthread_mutex_lock(&remote->lock);
     struct far_remote_pack *there = far_remote_find(remote, number);
     size_t at = (size_t)(there - remote->packs);
+    remote->unlocked -= there->wanted_until_ms != 0;
     memmove(there, there + 1, (remote->count - at - 1) * sizeof *there);
     remote->count--;
     pthread_mutex_unlock(&remote->lock);
@@ -97,34 +100,83 @@ int far_remote_drop_pack(struct far_vault *vault, uint32_t number, struct far_er
 
 /* ---- locks ---- */
 
-static int retain_pack(struct far_vault *vault, uint32_t number, uint64_t until_ms, struct far_error *err)
+/* remote->lock is held. */
+static void note_locked(struct far_remote *remote, struct far_remote_pack *pack, uint64_t until_ms)
+{
+    pack->retain_until_ms = until_ms > pack->retain_until_ms ? until_ms : pack->retain_until_ms;
+    if (pack->wanted_until_ms != 0 && pack->wanted_until_ms <= pack->retain_until_ms) {
+        pack->wanted_until_ms = 0;
+        remote->unlocked--;
+    }
+}
+
+/* The store cannot lock this one: the others are none the worse for it. */
+static void note_unlocked(struct far_vault *vault, uint32_t number, uint64_t until_ms, const char *why)
+{
+    struct far_remote *remote = vault->remote;
+    pthread_mutex_lock(&remote->lock);
+    struct far_remote_pack *pack = far_remote_find(remote, number);
+    bool is_new = pack != NULL && pack->wanted_until_ms == 0;
+    if (pack != NULL) {
+        pack->wanted_until_ms = until_ms > pack->wanted_until_ms ? until_ms : pack->wanted_until_ms;
+        remote->unlocked += is_new;
+        snprintf(remote->unlocked_why, sizeof remote->unlocked_why, "pack %08" PRIu32 ": %.220s", number, why);
+    }
+    pthread_mutex_unlock(&remote->lock);
+    if (is_new) {
+        far_logf(FAR_LEVEL_ERROR, "vault", "the store cannot lock pack %08" PRIu32 " of vault '%s': %s; it is tried again", number,
+                 vault->dir, why);
+    }
+}
+
+static int ask_to_retain(struct far_vault *vault, struct far_remote_pack *pack, uint64_t until_ms, struct far_error *err)
 {
     struct far_remote *remote = vault->remote;
     char key[FAR_REMOTE_NAME_MAX];
+    far_remote_key(pack->number, pack->epoch, ".pack", key, sizeof key);
+    int rc = far_objects_retain(remote->objects, key, pack->version[0] != '\0' ? pack->version : NULL, until_ms, err);
+    pack->retain_until_ms = until_ms;
+    rc = rc == 0 ? far_remote_up_write(vault->packs.dir, vault->uuid, pack, err) : rc;
     pthread_mutex_lock(&remote->lock);
-    const struct far_remote_pack *there = far_remote_find(remote, number);
-    struct far_remote_pack pack = there != NULL ? *there : (struct far_remote_pack){.retain_until_ms = UINT64_MAX};
-    pthread_mutex_unlock(&remote->lock);
-    if (pack.retain_until_ms >= until_ms) {
-        return 0;
-    }
-    far_remote_key(number, pack.epoch, ".pack", key, sizeof key);
-    int rc = far_objects_retain(remote->objects, key, pack.version[0] != '\0' ? pack.version : NULL, until_ms, err);
-    pack.retain_until_ms = until_ms;
-    rc = rc == 0 ? far_remote_up_write(vault->packs.dir, vault->uuid, &pack, err) : rc;
-    pthread_mutex_lock(&remote->lock);
-    struct far_remote_pack *now = far_remote_find(remote, number);
+    struct far_remote_pack *now = far_remote_find(remote, pack->number);
     if (rc == 0 && now != NULL) {
-        now->retain_until_ms = until_ms;
+        note_locked(remote, now, until_ms);
     }
     pthread_mutex_unlock(&remote->lock);
     if (rc == FAR_NOT_FOUND) { /* reclaim was faster: nobody needs it */
-        rc = now == NULL ? 0 : far_fail(err, FAR_CORRUPT, "the store has lost pack %08" PRIu32, number);
+        rc = now == NULL ? 0 : far_fail(err, FAR_CORRUPT, "the store has lost it");
     }
     return rc;
 }
 
-/* Each pack up to the one in which the point ends. */
+/* tries: also one that could not be locked before. */
+static int retain_pack(struct far_vault *vault, uint32_t number, uint64_t until_ms, bool tries, struct far_error *err)
+{
+    struct far_remote *remote = vault->remote;
+    struct far_error why = {0};
+    pthread_mutex_lock(&remote->lock);
+    struct far_remote_pack *there = far_remote_find(remote, number);
+    struct far_remote_pack pack = there != NULL ? *there : (struct far_remote_pack){.retain_until_ms = UINT64_MAX};
+    if (there != NULL && there->wanted_until_ms != 0 && there->wanted_until_ms < until_ms) {
+        there->wanted_until_ms = until_ms;
+    }
+    pthread_mutex_unlock(&remote->lock);
+    if (pack.retain_until_ms >= until_ms || (pack.wanted_until_ms != 0 && !tries)) {
+        return 0;
+    }
+    int rc = ask_to_retain(vault, &pack, until_ms, &why);
+    if (rc == FAR_CORRUPT) {
+        note_unlocked(vault, number, until_ms, why.message);
+        return 0;
+    }
+    if (rc != 0 && err != NULL) {
+        *err = why;
+        far_error_context(err, "lock pack %08" PRIu32 " in the store", number);
+    }
+    return rc;
+}
+
+/* Each pack up to this one. */
 static int retain_packs(struct far_vault *vault, uint32_t last, uint64_t until_ms, struct far_error *err)
 {
     uint32_t number = 0;
@@ -135,8 +187,17 @@ static int retain_packs(struct far_vault *vault, uint32_t last, uint64_t until_m
         if (rc != 0 || number == 0 || number > last) {
             return rc;
         }
-        rc = retain_pack(vault, number, until_ms, err);
+        rc = retain_pack(vault, number, until_ms, false, err);
     }
+}
+
+/* Without object lock the vault's own lock holds. */
+static int judge(struct far_remote *remote, int rc)
+{
+    pthread_mutex_lock(&remote->lock);
+    remote->locks_refused = rc == FAR_INVALID;
+    pthread_mutex_unlock(&remote->lock);
+    return rc == FAR_INVALID ? 0 : rc;
 }
 
 int far_remote_lock(struct far_vault *vault, uint64_t point_id, uint64_t until_ms, struct far_error *err)
@@ -150,16 +211,65 @@ int far_remote_lock(struct far_vault *vault, uint64_t point_id, uint64_t until_m
     struct far_manifest *manifest = malloc(sizeof *manifest);
     int rc = manifest != NULL ? far_remote_push(vault, name, err) : far_fail(err, FAR_LIMIT, "no memory to lock a point");
     bool is_sealed = rc == 0 && far_vault_manifest_peek(vault, point_id, manifest, NULL) == 0;
-    int offered = 0;
     if (is_sealed) {
-        offered = far_objects_retain(remote->objects, name, NULL, until_ms, err);
+        int offered = far_objects_retain(remote->objects, name, NULL, until_ms, err);
         snprintf(name, sizeof name, "points/%" PRIu64 ".manifest", point_id);
         offered = offered == 0 ? far_objects_retain(remote->objects, name, NULL, until_ms, err) : offered;
         offered = offered == 0 ? retain_packs(vault, (uint32_t)manifest->pack, until_ms, err) : offered;
-        pthread_mutex_lock(&remote->lock);
-        remote->locks_refused = offered == FAR_INVALID;
-        pthread_mutex_unlock(&remote->lock);
+        rc = judge(remote, offered);
     }
     free(manifest);
-    return rc != 0 || offered == FAR_INVALID ? rc : offered; /* without object lock the vault's own lock holds */
+    return rc;
+}
+
+int far_remote_lock_ahead(struct far_vault *vault, uint64_t point_id, struct far_error *err)
+{
+    uint64_t until_ms = 0;
+    bool has_lock = vault->remote != NULL && far_vault_lock_until(vault, point_id, &until_ms, NULL) == 0 && until_ms != 0;
+    return has_lock ? judge(vault->remote, retain_packs(vault, UINT32_MAX, until_ms, err)) : 0;
+}
+
+/* ---- again ---- */
+
+int far_remote_lock_again(struct far_vault *vault, struct far_error *err)
+{
+    struct far_remote *remote = vault->remote;
+    uint32_t number = 0;
+    for (int rc = 0;;) {
+        pthread_mutex_lock(&remote->lock);
+        number = remote->unlocked > 0 ? far_remote_after(remote, number) : 0;
+        uint64_t until_ms = number != 0 ? far_remote_find(remote, number)->wanted_until_ms : 0;
+        pthread_mutex_unlock(&remote->lock);
+        if (rc != 0 || number == 0) {
+            return rc;
+        }
+        rc = until_ms != 0 ? judge(remote, retain_pack(vault, number, until_ms, true, err)) : 0;
+    }
+}
+
+struct wanting {
+    struct far_vault *vault;
+    struct far_manifest *manifest;
+};
+
+static int want_lock(void *arg, uint64_t number, struct far_error *err)
+{
+    struct wanting *wanting = arg;
+    uint64_t until_ms = 0;
+    bool holds = far_vault_lock_until(wanting->vault, number, &until_ms, NULL) == 0 && until_ms > far_clock_wall_ms() &&
+                 far_vault_manifest_peek(wanting->vault, number, wanting->manifest, NULL) == 0;
+    return holds ? judge(wanting->vault->remote, retain_packs(wanting->vault, (uint32_t)wanting->manifest->pack, until_ms, err)) : 0;
+}
+
+int far_remote_settle_locks(struct far_vault *vault, struct far_error *err)
+{
+    char points[FAR_DIR_MAX + 16];
+    struct wanting wanting = {.vault = vault, .manifest = malloc(sizeof *wanting.manifest)};
+    if (wanting.manifest == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory to read a manifest");
+    }
+    snprintf(points, sizeof points, "%s/points", vault->dir);
+    int rc = far_vault_each_number(points, ".lock", want_lock, &wanting, err);
+    free(wanting.manifest);
+    return rc;
 }

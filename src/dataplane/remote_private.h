@@ -21,6 +21,7 @@ struct far_remote_pack {
     uint64_t retain_until_ms; /* object lock; 0: none */
     uint64_t used_at;         /* tick of the last read; packs in the folder go by it */
     bool is_here;             /* in the folder, too */
+    uint64_t wanted_until_ms; /* it is to be locked until then and could not be; 0: it is, as far as it should. Not in its file */
     char version[136];        /* "": the bucket keeps none */
 };
 
@@ -85,7 +86,10 @@ struct far_remote {
     uint32_t opened_last; /* the last pack that was complete when the vault was opened */
     bool is_known_young;  /* the store has nothing that this folder carried there and does not know; the carrier's own */
     bool points_settled; /* far_remote_settle_points() was done; the carrier's own */
+    bool locks_settled;  /* far_remote_settle_locks() was done; the carrier's own */
     bool locks_refused;
+    size_t unlocked;       /* packs that have wanted_until_ms */
+    char unlocked_why[256]; /* of the one that failed last */
     bool is_fenced; /* somebody took the vault over */
 
     struct {
@@ -133,6 +137,10 @@ void far_remote_reader_leave(struct far_remote *remote);
 int far_remote_check_age(struct far_vault *vault, struct far_error *err);
 /* The store has the points of the folder and no others. Called by the carrier, when all packs are there. */
 int far_remote_settle_points(struct far_vault *vault, struct far_error *err);
+
+/* remote_keep.c: packs that could not be locked are tried again; once since open it is looked which ones should be. By the carrier. */
+int far_remote_settle_locks(struct far_vault *vault, struct far_error *err);
+int far_remote_lock_again(struct far_vault *vault, struct far_error *err);
 
 /* remote_pack.c: the index of a complete pack, made from its file. */
 int far_remote_index_make(struct far_vault *vault, uint32_t number, int fd, uint64_t size, struct far_buf *ret_bytes,

@@ -2,6 +2,7 @@
 #include "dataplane/vault_reclaim_private.h"
 
 #include "dataplane/remote.h"
+#include "dataplane/vault_store.h"
 
 #include "base/file.h"
 
@@ -434,6 +435,17 @@ static int run_pass(struct far_reclaim *reclaim, struct far_error *err)
     return rc == 0 ? far_reclaim_move(reclaim, err) : rc;
 }
 
+/* What an operator has to know of the vault's store, where the pass itself has nothing to say. */
+static void add_problem(struct far_vault *vault, struct far_reclaim_result *result)
+{
+    struct far_store_state state;
+    far_vault_store_state(vault, &state);
+    if (result->problem[0] == '\0' && state.packs_unlocked > 0) {
+        snprintf(result->problem, sizeof result->problem, "%" PRIu64 " packs cannot be locked in the store: %.250s", state.packs_unlocked,
+                 state.unlocked_why);
+    }
+}
+
 int far_vault_reclaim(struct far_vault *vault, const struct far_reclaim_order *order,
                       int (*progress)(void *arg, const struct far_reclaim_progress *progress), void *arg,
                       struct far_reclaim_result *ret_result, struct far_error *err)
@@ -455,6 +467,9 @@ int far_vault_reclaim(struct far_vault *vault, const struct far_reclaim_order *o
         *ret_result = again ? (struct far_reclaim_result){0} : *ret_result;
     }
     far_vault_reserve_keep(vault);
+    if (rc == 0) {
+        add_problem(vault, ret_result);
+    }
     pthread_mutex_unlock(&vault->reclaim.pass_lock);
     return rc;
 }

@@ -210,6 +210,7 @@ int far_vault_seal(struct far_vault *vault, const struct far_manifest *manifest,
     }
     const struct far_domain *domain = NULL;
     rc = far_remote_settle(vault, err); /* what takes long, before the lock */
+    rc = rc == 0 ? far_remote_lock_ahead(vault, manifest->point_id, err) : rc;
     if (rc != 0) {
         free(copy);
         return rc;

@@ -50,6 +50,8 @@ struct far_store_state {
     uint64_t packs_away, bytes_away; /* of them: only there */
     uint64_t packs_waiting;          /* complete, and not yet in the store */
     uint64_t ranges_read, bytes_read; /* from the store since open */
+    uint64_t packs_unlocked;         /* that a point's lock should be on, and the store cannot put it there; tried again now and then */
+    char unlocked_why[256];          /* of one of them; "" */
     bool locks_refused;              /* the bucket offers no object lock: points are locked by the vault alone */
     char problem[256];               /* why packs wait; "" */
 };

@@ -134,6 +134,8 @@ static void print_pass(const struct far_reclaim_result *result)
     if (result->points_uncountable > 0) {
         printf("%" PRIu64 " points cannot be counted, so nothing of their domains was deleted: %s\n", result->points_uncountable,
                result->problem);
+    } else if (result->problem[0] != '\0') {
+        printf("%s\n", result->problem);
     }
 }
 

@@ -36,6 +36,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_objects.py:tls \
 	tests/integration/test_object_faults.py \
 	tests/integration/test_remote_faults.py \
+	tests/integration/test_remote_locks.py \
 	tests/integration/test_remote_clones.py \
 	tests/integration/test_remote_trust.py \
 	tests/integration/test_nodes.py:spread \
@@ -85,5 +86,6 @@ EXTRA_DIST += tests/integration/test_objects.py tests/integration/test_object_fa
 EXTRA_DIST += tests/integration/test_remote_vault.py
 EXTRA_DIST += tests/integration/test_remote_nodes.py
 EXTRA_DIST += tests/integration/test_remote_faults.py
+EXTRA_DIST += tests/integration/test_remote_locks.py
 EXTRA_DIST += tests/integration/test_remote_clones.py
 EXTRA_DIST += tests/integration/test_remote_trust.py

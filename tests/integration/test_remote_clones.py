@@ -5,58 +5,14 @@ announced, and each that is behind says so.
 far-timeout: 240
 """
 import os
-import re
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import s3lib  # noqa: E402
 import storelib  # noqa: E402
-from storelib import BLOCK, NODE, Case, node, points  # noqa: E402
-
-
-class Gate:
-    """Before the store: requests whose first line fits `pattern` wait until it is opened."""
-
-    def __init__(self, pattern):
-        self.pattern, self.waits, self.is_open = re.compile(pattern), threading.Event(), threading.Event()
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = "http://127.0.0.1:%d" % self.listener.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            link, _ = self.listener.accept()
-            behind = socket.create_connection(("127.0.0.1", storelib.server.port))
-            threading.Thread(target=self.forward, args=(link, behind, True), daemon=True).start()
-            threading.Thread(target=self.forward, args=(behind, link, False), daemon=True).start()
-
-    def forward(self, source, target, looks):
-        try:
-            while data := source.recv(1 << 16):
-                if looks and self.pattern.match(data.split(b"\r\n")[0].decode("latin-1")):
-                    self.waits.set()
-                    self.is_open.wait(60)
-                target.sendall(data)
-        except OSError:
-            pass
-        for end in (source, target):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-
-def through(case, vault, endpoint):
-    """The vault's own configuration of its store, with another endpoint."""
-    path = os.path.join(vault, "store")
-    with open(path, encoding="utf-8") as file:
-        text = re.sub(r"(?m)^endpoint = .*$", "endpoint = " + endpoint, file.read())
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
+from storelib import NODE, Case, Gate, node, points, through  # noqa: E402
 
 
 def begin_import(case, vault):
@@ -77,7 +33,7 @@ def two_that_run_at_once_never_overwrite_a_pack(lock=False):
     clone = case.path("clone")
     shutil.copytree(case.vault, clone)
     gate = Gate(r"(PUT|POST) \S*/packs/00000002\S*\.pack")
-    through(case, clone, gate.endpoint)
+    through(clone, gate.endpoint)
     case.change(range(20))
     slow = begin_import(case, clone)  # it has looked at the store, and is about to write pack 2
     assert gate.waits.wait(60)
@@ -182,7 +138,7 @@ def of_two_that_announce_at_once_one_is_refused():
     clone = case.path("clone")
     shutil.copytree(case.vault, clone)
     gate = Gate(r"PUT \S*/head ")
-    through(case, clone, gate.endpoint)
+    through(clone, gate.endpoint)
     slow = subprocess.Popen([NODE, "vault", "forget", "--vault", clone, "--point", points(case.vault)[0]], stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, text=True, preexec_fn=s3lib.die_with_parent)
     assert gate.waits.wait(60)

@@ -6,9 +6,12 @@ import ctypes.util
 import hashlib
 import os
 import random
+import re
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
 
 import s3lib
 import tap
@@ -99,6 +102,47 @@ class Case:
                 node("forget", "--vault", vault, "--point", point)
         for _ in range(3):
             node("reclaim", "--vault", vault)
+
+
+class Gate:
+    """Before the store: requests whose first line fits `pattern` wait until it is opened."""
+
+    def __init__(self, pattern):
+        self.pattern, self.waits, self.is_open = re.compile(pattern), threading.Event(), threading.Event()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = "http://127.0.0.1:%d" % self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            link, _ = self.listener.accept()
+            behind = socket.create_connection(("127.0.0.1", server.port))
+            threading.Thread(target=self.forward, args=(link, behind, True), daemon=True).start()
+            threading.Thread(target=self.forward, args=(behind, link, False), daemon=True).start()
+
+    def forward(self, source, target, looks):
+        try:
+            while data := source.recv(1 << 16):
+                if looks and self.pattern.match(data.split(b"\r\n")[0].decode("latin-1")):
+                    self.waits.set()
+                    self.is_open.wait(60)
+                target.sendall(data)
+        except OSError:
+            pass
+        for end in (source, target):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+def through(vault, endpoint):
+    """The vault's own configuration of its store, with another endpoint."""
+    path = os.path.join(vault, "store")
+    with open(path, encoding="utf-8") as file:
+        text = re.sub(r"(?m)^endpoint = .*$", "endpoint = " + endpoint, file.read())
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def run(tests):

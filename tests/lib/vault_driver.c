@@ -8,6 +8,8 @@
  *                                 reclaims there now and then
  *   vault_driver again DIR SOURCE copies whatever points of SOURCE are not in DIR; status 1 if one is not exact then
  *   vault_driver key DIR GENERATION   opens the keyed domain, making it or giving it this key, and seals a point in it
+ *   vault_driver locked DIR POINT SECONDS [OTHER]   locks that point for so long; one that is not there is sealed then, with something
+ *                                 new in it. Forgets the point OTHER meanwhile, when a line comes on stdin
  *   vault_driver check DIR        reads those lines from stdin, opens the vault and looks whether it holds what they say;
  *                                 prints what is there and every fault; status 1 if there is any
  *
@@ -16,10 +18,13 @@
  * A disk's newest state is that of its last acknowledged checkpoint or a newer one; a cut may keep more than was
  * acknowledged, never less. */
 #include "dataplane/reclaim.h"
+#include "base/clock.h"
 #include "dataplane/vault_copy.h"
+#include "dataplane/vault_lock.h"
 #include "vault_reach.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdarg.h>
 
 enum { DISKS = 3, PLAIN_DISKS = 2, BLOCKS = 700, STEPS = 40, DISK_FIRST = 5, POINTS_MAX = 256, LINE_BYTES = 256 };
@@ -348,6 +353,48 @@ static int use_key(const char *dir, uint32_t generation)
     return 0;
 }
 
+struct forgetting {
+    struct far_vault *vault;
+    uint64_t point_id;
+};
+
+static void *forget_on_demand(void *arg)
+{
+    struct forgetting *forgetting = arg;
+    struct far_error own;
+    char line[LINE_BYTES];
+    if (fgets(line, sizeof line, stdin) != NULL) {
+        int rc = far_vault_forget(forgetting->vault, forgetting->point_id, &own);
+        say("forget %" PRIu64 ": %d\n", forgetting->point_id, rc);
+    }
+    return NULL;
+}
+
+static int seal_locked(const char *dir, uint64_t point_id, uint64_t seconds, uint64_t other)
+{
+    struct far_vault *vault = open_vault(dir);
+    struct far_replica *replica;
+    struct far_fence fence = {.incarnation_epoch = 3, .plan_epoch = 1, .job = point_id, .attempt = 1};
+    struct forgetting forgetting = {.vault = vault, .point_id = other};
+    pthread_t thread;
+    if (other != 0 && pthread_create(&thread, NULL, forget_on_demand, &forgetting) != 0) {
+        return 2;
+    }
+    must(far_vault_lock(vault, point_id, far_clock_wall_ms() + seconds * 1000, &err), "lock");
+    if (far_vault_point(vault, point_id, &manifest, NULL) == FAR_NOT_FOUND) {
+        must(far_replica_open(vault, NULL, DISK_FIRST, BLOCKS * FAR_BLOCK_BYTES, &fence, &replica, &err), "replica");
+        must(kit_write(vault, replica, point_id % BLOCKS, 3000 + point_id, &err), "write");
+        checkpoint(replica, DISK_FIRST, 1, point_id);
+        seal(vault, replica, DISK_FIRST, point_id);
+        far_replica_close(replica);
+    }
+    if (other != 0) {
+        pthread_join(thread, NULL);
+    }
+    far_vault_close(vault);
+    return 0;
+}
+
 /* ---- check ---- */
 
 struct known_disk {
@@ -573,10 +620,13 @@ int main(int argc, char **argv)
     if (argc == 4 && strcmp(argv[1], "key") == 0) {
         return use_key(argv[2], (uint32_t)strtoul(argv[3], NULL, 10));
     }
+    if ((argc == 5 || argc == 6) && strcmp(argv[1], "locked") == 0) {
+        return seal_locked(argv[2], strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10), argc == 6 ? strtoull(argv[5], NULL, 10) : 0);
+    }
     if (argc == 3 && strcmp(argv[1], "check") == 0) {
         return check_vault(argv[2]);
     }
     fprintf(stderr, "usage: vault_driver write|reclaim DIR SEED | copy DIR SEED SOURCE | again DIR SOURCE |"
-                    " key DIR GENERATION | check DIR\n");
+                    " key DIR GENERATION | locked DIR POINT SECONDS [OTHER] | check DIR\n");
     return 2;
 }
