@@ -23,12 +23,12 @@ static bool is_zero(const uint8_t uuid[16])
     return memcmp(uuid, zero, 16) == 0;
 }
 
-/* ---- the file ---- */
+/* ---- the file, and its copy ----
+ *
+ * "owner" is written first: while it is whole it is believed, whatever the copy says; and each start writes anew what is missing, damaged
+ * or behind. So a crash between the two, or one damaged block, loses nothing. */
 
-static void path_of(const struct far_vault *vault, char *path, size_t len)
-{
-    snprintf(path, len, "%s/owner", vault->dir);
-}
+static const char *const file_names[2] = {"owner", "owner.copy"};
 
 static int decode(struct far_slice bytes, const char *path, struct far_vault_owner *ret_owner, struct far_error *err)
 {
@@ -47,21 +47,50 @@ static int decode(struct far_slice bytes, const char *path, struct far_vault_own
     return 0;
 }
 
-static int read_owner(const struct far_vault *vault, struct far_vault_owner *ret_owner, struct far_error *err)
+static int read_file(const struct far_vault *vault, size_t which, struct far_vault_owner *ret_owner, struct far_buf *bytes,
+                     struct far_error *err)
 {
     char path[FAR_DIR_MAX + 16];
-    struct far_buf buf;
-    path_of(vault, path, sizeof path);
-    far_buf_init(&buf, 4096);
-    int rc = far_file_read(path, &buf, err);
-    rc = rc == 0 ? decode(far_buf_slice(&buf), path, ret_owner, err) : rc;
-    far_buf_done(&buf);
+    snprintf(path, sizeof path, "%s/%s", vault->dir, file_names[which]);
+    int rc = far_file_read(path, bytes, err);
+    return rc == 0 ? decode(far_buf_slice(bytes), path, ret_owner, err) : rc;
+}
+
+static int write_file(const struct far_vault *vault, size_t which, struct far_slice bytes, struct far_error *err)
+{
+    char path[FAR_DIR_MAX + 16];
+    snprintf(path, sizeof path, "%s/%s", vault->dir, file_names[which]);
+    return far_file_replace(path, bytes.data, bytes.len, 0600, err);
+}
+
+/* What is to be had of the two, and both are that from now on; what cannot be mended is no harm yet. FAR_NOT_FOUND: there is none;
+ * FAR_CORRUPT: there were, and none is whole. */
+static int read_owner(const struct far_vault *vault, struct far_vault_owner *ret_owner, struct far_error *err)
+{
+    struct far_buf bytes[2];
+    struct far_vault_owner copy;
+    struct far_error copy_error;
+    far_buf_init(&bytes[0], 4096);
+    far_buf_init(&bytes[1], 4096);
+    int rc = read_file(vault, 0, ret_owner, &bytes[0], err);
+    int copy_rc = read_file(vault, 1, &copy, &bytes[1], &copy_error);
+    bool is_behind = copy_rc != 0 || bytes[1].len != bytes[0].len || memcmp(bytes[0].data, bytes[1].data, bytes[0].len) != 0;
+    if (rc == 0 && is_behind) {
+        write_file(vault, 1, far_buf_slice(&bytes[0]), NULL);
+    } else if ((rc == FAR_CORRUPT || rc == FAR_NOT_FOUND) && copy_rc == 0) {
+        *ret_owner = copy;
+        rc = 0;
+        write_file(vault, 0, far_buf_slice(&bytes[1]), NULL);
+    } else if (rc == FAR_NOT_FOUND && copy_rc == FAR_CORRUPT) {
+        rc = far_fail(err, FAR_CORRUPT, "%.400s", copy_error.message);
+    }
+    far_buf_done(&bytes[0]);
+    far_buf_done(&bytes[1]);
     return rc;
 }
 
 static int write_owner(const struct far_vault *vault, const struct far_vault_owner *owner, struct far_error *err)
 {
-    char path[FAR_DIR_MAX + 16];
     uint8_t b[OWNER_BYTES] = {0};
     memcpy(b, magic, 8);
     far_put_le32(b + 8, VERSION);
@@ -72,8 +101,8 @@ static int write_owner(const struct far_vault *vault, const struct far_vault_own
     far_put_le64(b + 56, owner->span);
     far_put_le64(b + 64, far_clock_wall_ms());
     far_put_le64(b + 88, far_hash64(b, 88));
-    path_of(vault, path, sizeof path);
-    return far_file_replace(path, b, sizeof b, 0600, err);
+    int rc = write_file(vault, 0, far_slice(b, sizeof b), err);
+    return rc == 0 ? write_file(vault, 1, far_slice(b, sizeof b), err) : rc;
 }
 
 /* ---- whose it is ---- */
