@@ -132,6 +132,7 @@ int far_vault_row_done(struct far_step *step, struct far_group *g, size_t at, co
                                             .pass = g->job.pass,
                                             .delete_before = g->job.delete_before,
                                             .reclaimed = item->reclaimed};
+        FAR_TRY(far_scrub_good(step, row->node_id)); /* what it named may have been removed since */
         FAR_TRY(far_emit(step, &far_schema_ev_vault_reclaimed, &ev));
     }
     if (rc == 0 && row->kind == FAR_task_kind_scrub && item->scrubbed.count > 0) {

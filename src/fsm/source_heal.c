@@ -3,7 +3,9 @@
  * was stored, the block is put again, for every point that needs it. When the point is sealed the target says which of the places are
  * good now.
  *
- * What the source has changed meanwhile it cannot give back: the alert says so, and a second vault may have it (`vault repair`). */
+ * What the source has changed meanwhile it cannot give back: the alert says so, and a second vault may have it (`vault repair`). A place of
+ * a point that was removed since is not asked for any more, and gives way at the next pass of reclaim, scrub or healing; where other points
+ * needed it, there is more than the list says, until a scrub names it with one of them. */
 #include "fsm/alert.h"
 #include "fsm/checkpoint.h"
 #include "fsm/vault_row.h"
@@ -53,14 +55,46 @@ int far_vault_damages_of(struct far_step *step, uint64_t node_id, uint64_t workl
     return 0;
 }
 
-int far_vault_damages_merge(struct far_step *step, struct far_row_vault *row, const struct far_list *found, bool *ret_more)
+static int is_of_point(struct far_step *step, const struct far_sub_scrub_damage *damage, bool *ret_is)
+{
+    struct far_row_point point;
+    FAR_TRY(far_point_find(step, damage->point_id, &point));
+    *ret_is = point.id != 0 && point.state != FAR_point_state_removed;
+    return 0;
+}
+
+int far_vault_damages_prune(struct far_step *step, struct far_row_vault *row)
 {
     struct far_sub_scrub_damage *items = far_step_alloc(step, DAMAGES_MAX * sizeof *items);
-    const struct far_sub_scrub_damage *news = found->items, *old = row->scrub_damages.items;
+    const struct far_sub_scrub_damage *old = row->scrub_damages.items;
     size_t count = 0;
     if (items == NULL) {
         return FAR_LIMIT;
     }
+    for (size_t i = 0; i < row->scrub_damages.count && count < DAMAGES_MAX; i++) {
+        bool is_there;
+        FAR_TRY(is_of_point(step, &old[i], &is_there));
+        if (is_there) {
+            items[count++] = old[i];
+        } else {
+            row->scrub_more = row->scrub_more || old[i].needed_by > 1;
+        }
+    }
+    row->scrub_damages = (struct far_list){.items = items, .count = count};
+    return 0;
+}
+
+int far_vault_damages_merge(struct far_step *step, struct far_row_vault *row, const struct far_list *found, bool *ret_more)
+{
+    struct far_sub_scrub_damage *items = far_step_alloc(step, DAMAGES_MAX * sizeof *items);
+    const struct far_sub_scrub_damage *news = found->items, *old;
+    size_t count = 0;
+    if (items == NULL) {
+        return FAR_LIMIT;
+    }
+    FAR_TRY(far_vault_damages_prune(step, row));
+    *ret_more = *ret_more || row->scrub_more;
+    old = row->scrub_damages.items;
     for (size_t i = 0; i < found->count && count < DAMAGES_MAX; i++) {
         items[count++] = news[i];
     }
@@ -114,6 +148,7 @@ int far_vault_heal_done(struct far_step *step, uint64_t node_id, uint64_t job_id
     if (rc != 0) {
         return rc == FAR_NOT_FOUND ? 0 : rc;
     }
+    FAR_TRY(far_vault_damages_prune(step, &vault));
     const struct far_sub_scrub_damage *all = vault.scrub_damages.items;
     for (size_t i = 0; i < vault.scrub_damages.count; i++) {
         left += !is_in(&item->healed, &all[i]);
@@ -132,6 +167,7 @@ int far_evolve_vault_healed(struct far_step *step, const struct far_ev_vault_hea
 {
     struct far_row_vault row;
     FAR_TRY(far_row_need(step, &far_schema_row_vault, ev->node_id, &row));
+    FAR_TRY(far_vault_damages_prune(step, &row));
     const struct far_sub_scrub_damage *old = row.scrub_damages.items;
     struct far_sub_scrub_damage *items = far_step_alloc(step, DAMAGES_MAX * sizeof *items);
     size_t count = 0;

@@ -329,6 +329,7 @@ int far_evolve_vault_reclaimed(struct far_step *step, const struct far_ev_vault_
     FAR_TRY(look(step, ev->node_id, &row));
     FAR_TRY(far_move_id(step, &far_table_vault, state_of(&row), REPORT, ev->node_id, NULL));
     FAR_TRY(note_pass(step, &row, ev));
+    FAR_TRY(far_vault_damages_prune(step, &row));
     row.reclaimed_ms = step->time_ms;
     row.pass = ev->pass;
     if (ev->reclaimed.count > 0) {

@@ -55,6 +55,8 @@ int far_vault_row_plans(struct far_step *step, uint64_t node_id, struct far_list
 /* ---- source_heal.c ---- */
 /* What scrubs found damaged of a disk of the workload in the vault of a node (disk empty: of all its disks), for orders: without words. */
 int far_vault_damages_of(struct far_step *step, uint64_t node_id, uint64_t workload_id, struct far_slice disk, struct far_list *ret);
+/* Places of points that were removed go. */
+int far_vault_damages_prune(struct far_step *step, struct far_row_vault *row);
 /* Evolve: what a run found, and what is known from before; *ret_more is set if not all of it has room. */
 int far_vault_damages_merge(struct far_step *step, struct far_row_vault *row, const struct far_list *found, bool *ret_more);
 /* Decide: a point was sealed; its node says which of the places that it was ordered to look at are good now. */

@@ -458,6 +458,35 @@ static void what_a_scrub_finds_is_an_alert_until_it_is_verified(void **unused)
     assert_int_equal(vault().damaged_point_ids.count, 0);
 }
 
+/* There is room for 16 places: what nobody needs any more keeps none from being known. */
+static void places_of_removed_points_give_way_at_the_next_pass(void **unused)
+{
+    for (int is_reclaim = 0; is_reclaim < 2; is_reclaim++) {
+        uint64_t checkpoints[] = {cycle(), cycle()};
+        uint64_t points[] = {point_of(checkpoints[0]), point_of(checkpoints[1])};
+        scrub(points, 2, false);
+        scrub(&points[1], 1, false);
+        assert_int_equal(vault().scrub_damages.count, 2);
+        MUST(&w, checkpoint_remove, .checkpoint_id = checkpoints[0]);
+        work();
+        if (is_reclaim) {
+            reclaim();
+        } else {
+            scrub(&points[1], 1, false);
+        }
+        const struct far_sub_scrub_damage *left = vault().scrub_damages.items;
+        assert_int_equal(vault().scrub_damages.count, 1);
+        assert_int_equal(left->point_id, points[1]);
+        assert_int_equal(alerts_open(), 1);
+        MUST(&w, checkpoint_remove, .checkpoint_id = checkpoints[1]);
+        work();
+        reclaim();
+        assert_int_equal(vault().scrub_damages.count, 0);
+        assert_int_equal(alerts_open(), 0);
+        scrub(NULL, 0, true);
+    }
+}
+
 /* ---- keys ---- */
 
 /* The node boots, and says that its vault `vault_number` has keys of a fingerprint of this byte, and had those before (0: none). */
@@ -564,6 +593,7 @@ int main(void)
         IN_A_WORLD(a_plan_is_not_erased_as_long_as_some_of_it_is_left),
         IN_A_WORLD(scrubs_come_hourly_and_go_on_where_the_last_one_ended),
         IN_A_WORLD(what_a_scrub_finds_is_an_alert_until_it_is_verified),
+        IN_A_WORLD(places_of_removed_points_give_way_at_the_next_pass),
         IN_A_WORLD(keys_are_believed_that_follow_those_that_are_known),
         IN_A_WORLD(other_keys_are_an_alert_until_somebody_says_that_they_are_right),
         IN_A_WORLD(a_new_vault_of_a_node_without_points_is_believed),
