@@ -20,7 +20,7 @@
 
 #include <linux/magic.h>
 
-enum { LOCKS = 64, HEAD_BYTES = 64, ORDER_MAX = 65536, SAVE_BLOCKS = 4096, SAVE_BYTES = 4096, TELL_BLOCKS = 256, VERSION = 0 };
+enum { LOCKS = 64, HEAD_BYTES = 64, ORDER_MAX = 65536, SAVE_BLOCKS = 4096, SAVE_BYTES = 4096, TELL_BLOCKS = 256, VERSION = 0, WRITTEN = 1 };
 static const char bits_magic[8] = "FARHYDR0";
 static const char order_magic[8] = "FARBOOT0";
 
@@ -30,6 +30,8 @@ struct far_hydrate {
     char target[4096];
     char beside[4112]; /* TARGET.hydrating */
     char order_path[4096];
+    char written_path[4096]; /* "": none */
+    _Atomic bool was_written; /* by who uses it, and that is durable */
     int fd;
     int bits_fd;
     uint64_t size;
@@ -200,6 +202,43 @@ static int read_piece(struct far_hydrate *hydrate, uint64_t block, size_t from, 
     return rc == 0 ? far_file_pread(hydrate->fd, ret_bytes, length, block * FAR_BLOCK_BYTES + from, hydrate->target, err) : rc;
 }
 
+static void head_of(const struct far_hydrate *hydrate, bool was_written, uint8_t head[HEAD_BYTES])
+{
+    struct far_hash256 root;
+    far_opened_root(hydrate->opened, &root);
+    memset(head, 0, HEAD_BYTES);
+    memcpy(head, bits_magic, 8);
+    far_put_le32(head + 8, VERSION);
+    far_put_le32(head + 12, was_written ? WRITTEN : 0);
+    far_put_le64(head + 16, hydrate->size);
+    memcpy(head + 24, root.bytes, 32);
+    far_put_le64(head + 56, far_hash64(head, 56));
+}
+
+/* Before the first byte of whoever uses it is in the target. */
+static int note_written(struct far_hydrate *hydrate, struct far_error *err)
+{
+    uint8_t head[HEAD_BYTES];
+    int rc = 0;
+    if (atomic_load(&hydrate->was_written)) {
+        return 0;
+    }
+    pthread_mutex_lock(&hydrate->save_mutex);
+    if (!atomic_load(&hydrate->was_written)) {
+        head_of(hydrate, true, head);
+        rc = far_file_pwrite(hydrate->bits_fd, head, sizeof head, 0, hydrate->beside, err);
+        if (rc == 0 && fdatasync(hydrate->bits_fd) != 0) {
+            rc = far_fail_errno(err, FAR_IO, errno, "sync '%s'", hydrate->beside);
+        }
+        if (rc == 0 && hydrate->written_path[0] != '\0') { /* the other one goes when all is there */
+            rc = far_file_replace(hydrate->written_path, "written\n", 8, 0600, err);
+        }
+        atomic_store(&hydrate->was_written, rc == 0);
+    }
+    pthread_mutex_unlock(&hydrate->save_mutex);
+    return rc;
+}
+
 static int write_piece(struct far_hydrate *hydrate, uint64_t block, size_t from, const uint8_t *bytes, size_t length,
                        struct far_error *err)
 {
@@ -244,6 +283,7 @@ int far_hydrate_write(struct far_hydrate *hydrate, const void *bytes, size_t len
 {
     const uint8_t *at = bytes;
     int rc = check_range(hydrate, offset, length, err);
+    rc = rc == 0 ? note_written(hydrate, err) : rc;
     while (rc == 0 && length > 0) {
         size_t from = offset % FAR_BLOCK_BYTES, rest = FAR_BLOCK_BYTES - from, piece = length < rest ? length : rest;
         rc = write_piece(hydrate, offset / FAR_BLOCK_BYTES, from, at, piece, err);
@@ -422,25 +462,14 @@ static void *thread_main(void *arg)
 
 /* ---- life ---- */
 
-static void head_of(const struct far_hydrate *hydrate, uint8_t head[HEAD_BYTES])
-{
-    struct far_hash256 root;
-    far_opened_root(hydrate->opened, &root);
-    memset(head, 0, HEAD_BYTES);
-    memcpy(head, bits_magic, 8);
-    far_put_le32(head + 8, VERSION);
-    far_put_le64(head + 16, hydrate->size);
-    memcpy(head + 24, root.bytes, 32);
-    far_put_le64(head + 56, far_hash64(head, 56));
-}
-
 /* Begun before: what is there already. */
 static int go_on(struct far_hydrate *hydrate, struct far_error *err)
 {
     uint8_t head[HEAD_BYTES], wanted[HEAD_BYTES];
     size_t length = (size_t)(hydrate->blocks + 7) / 8;
-    head_of(hydrate, wanted);
     int rc = far_file_pread(hydrate->bits_fd, head, sizeof head, 0, hydrate->beside, err);
+    bool was_written = rc == 0 && far_get_le32(head + 12) == WRITTEN;
+    head_of(hydrate, was_written, wanted);
     if (rc == 0 && memcmp(head, wanted, sizeof head) != 0) {
         return far_fail(err, FAR_CONFLICT, "'%s' was begun for another disk, or '%s' is damaged", hydrate->target, hydrate->beside);
     }
@@ -453,7 +482,7 @@ static int go_on(struct far_hydrate *hydrate, struct far_error *err)
         }
     }
     free(bits);
-    return rc;
+    return rc == 0 && was_written ? note_written(hydrate, err) : rc; /* whoever goes on is told as well */
 }
 
 /* Of a device that was used already everything would be written over, were its bits gone with the next start of the machine. */
@@ -484,7 +513,7 @@ static int begin(struct far_hydrate *hydrate, bool is_new, struct far_error *err
     if (hydrate->bits_fd < 0) {
         return far_fail_errno(err, FAR_IO, errno, "make '%s'", hydrate->beside);
     }
-    head_of(hydrate, head);
+    head_of(hydrate, false, head);
     rc = far_file_pwrite(hydrate->bits_fd, head, sizeof head, 0, hydrate->beside, err);
     if (rc == 0 && (ftruncate(hydrate->bits_fd, HEAD_BYTES + (off_t)bits_bytes(hydrate)) != 0 || fdatasync(hydrate->bits_fd) != 0)) {
         rc = far_fail_errno(err, FAR_IO, errno, "make '%s'", hydrate->beside);
@@ -549,7 +578,8 @@ int far_hydrate_new(struct far_opened *opened, const struct far_hydrate_options 
                     struct far_error *err)
 {
     struct far_hydrate *hydrate = calloc(1, sizeof *hydrate);
-    if (hydrate == NULL || strlen(options->target) >= sizeof hydrate->target) {
+    const char *written = options->written != NULL ? options->written : "";
+    if (hydrate == NULL || strlen(options->target) >= sizeof hydrate->target || strlen(written) >= sizeof hydrate->written_path) {
         free(hydrate);
         return far_fail(err, hydrate == NULL ? FAR_LIMIT : FAR_INVALID, "no memory to hydrate, or too long a path");
     }
@@ -560,6 +590,7 @@ int far_hydrate_new(struct far_opened *opened, const struct far_hydrate_options 
     hydrate->blocks = far_map_block_count(hydrate->size);
     snprintf(hydrate->target, sizeof hydrate->target, "%s", options->target);
     snprintf(hydrate->beside, sizeof hydrate->beside, "%s.hydrating", hydrate->target);
+    snprintf(hydrate->written_path, sizeof hydrate->written_path, "%s", written);
     snprintf(hydrate->order_path, sizeof hydrate->order_path, "%s", options->order != NULL ? options->order : "");
     for (size_t i = 0; i < LOCKS; i++) {
         pthread_mutex_init(&hydrate->locks[i], NULL);

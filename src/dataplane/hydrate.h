@@ -8,7 +8,8 @@
  * Beside the target lies `TARGET.hydrating`: whose disk it is, and a bit for each block that is there. A bit is durable only after its
  * block is; a flush makes both durable. So whoever is killed goes on where it was, and what was flushed stays. The file goes when
  * all is there; of a block device it stays (it has to lie on a disk): nothing else says that the device is not to be begun anew.
- * Bytes in docs/FORMATS.md. */
+ * That somebody wrote is kept in it, too, before the first such byte is in the target: who goes on knows that the disk
+ * is no longer the point's, and by whom. Bytes in docs/FORMATS.md. */
 #ifndef FAR_DATAPLANE_HYDRATE_H
 #define FAR_DATAPLANE_HYDRATE_H
 
@@ -18,6 +19,7 @@ struct far_hydrate;
 
 struct far_hydrate_options {
     const char *target;     /* a file that is made, or one that was begun before; a block device at least as large as the disk */
+    const char *written;    /* file that is made, durably, before the first byte that somebody writes goes to the target; NULL: none */
     const char *order;      /* file of the order in which earlier boots asked for blocks; read, and written again; NULL: none */
     /* Called by the thread of its own, now and then, and at the end. May be NULL. */
     void (*told)(void *arg, uint64_t blocks_there, uint64_t blocks, uint64_t blocks_damaged);

@@ -1,6 +1,7 @@
 /* nbdkit-farshore-plugin: any disk of any point of a vault as an NBD disk, at once.
  *
- *   nbdkit farshore vault=DIR point=ID disk=NAME [cache=SIZE] [sha=true] [recovery-key=FILE] [hydrate=PATH [order=FILE] [progress=true]]
+ *   nbdkit farshore vault=DIR point=ID disk=NAME [cache=SIZE] [sha=true] [recovery-key=FILE] [hydrate=PATH [order=FILE] [written=FILE]
+ *          [progress=true]]
  *
  * Read-only, as a point is; whoever wants to write puts nbdkit's cow filter before it, or has it hydrated: what is written goes to
  * PATH, where the rest of the disk comes meanwhile (hydrate.h). Read-ahead is nbdkit's readahead filter (docs/NBD.md).
@@ -19,7 +20,7 @@
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
-static char *vault_dir, *key_file, *target, *order;
+static char *vault_dir, *key_file, *target, *order, *written;
 static const char *disk;
 static uint64_t point_id;
 static struct far_opened_options options;
@@ -54,6 +55,11 @@ static int plugin_config(const char *key, const char *value)
         free(order);
         order = nbdkit_absolute_path(value);
         return order != NULL ? 0 : -1;
+    }
+    if (strcmp(key, "written") == 0) {
+        free(written);
+        written = nbdkit_absolute_path(value);
+        return written != NULL ? 0 : -1;
     }
     if (strcmp(key, "disk") == 0) {
         disk = value; /* nbdkit keeps it */
@@ -146,7 +152,7 @@ static void told(void *arg, uint64_t there, uint64_t blocks, uint64_t damaged)
 
 static int begin_hydration(struct far_error *error)
 {
-    struct far_hydrate_options hydration = {.target = target, .order = order, .told = told};
+    struct far_hydrate_options hydration = {.target = target, .written = written, .order = order, .told = told};
     return target != NULL ? far_hydrate_new(opened, &hydration, &hydrate, error) : 0;
 }
 
@@ -168,6 +174,7 @@ static void plugin_unload(void)
     far_opened_close(opened);
     free(target);
     free(order);
+    free(written);
     free(vault_dir);
     free(key_file);
 }
@@ -300,6 +307,7 @@ static struct nbdkit_plugin plugin = {
                    "recovery-key=FILE   with the recovery key, for a point in an encrypted domain\n"
                    "hydrate=PATH   writable: what is written goes to this file, and the rest of the disk comes to it meanwhile\n"
                    "order=FILE   of blocks that earlier boots asked for: they are brought first\n"
+                   "written=FILE   made before somebody's first write to the disk that is hydrated\n"
                    "with-parent=true   end when the process ends that started nbdkit's server\n"
                    "progress=true   tell on stderr how far it is, in lines for programs\n"
                    "sha=true     check SHA-256 of every block, not only XXH3",

@@ -35,14 +35,13 @@ struct usage {
     uint64_t end_ms;       /* monotonic; 0: none */
     bool is_late, is_over; /* why the child was ended: not ready in time; its time is over, or all is there */
     /* what is served */
-    char uri[1100], pid_file[PATH_MAX], socket[PATH_MAX], tmp_dir[PATH_MAX];
+    char uri[1100], pid_file[PATH_MAX], socket[PATH_MAX], tmp_dir[PATH_MAX], written[PATH_MAX];
     bool is_ready;
     uint64_t started_ms;
     /* hydrate, as the plugin says */
     uint64_t there, total, damaged, connections;
     bool was_used;   /* somebody was connected */
     bool is_stuck;   /* nothing more is written out, for the reason in error */
-    bool is_resumed; /* an earlier attempt began it: who used that may have written */
     FILE *ranges; /* diff; NULL: none */
     int rc;       /* of what is done with its lines */
     struct far_error error;
@@ -608,12 +607,12 @@ static int look_at_target(struct usage *usage, const char *path, bool *ret_is_wh
     bool is_there = lstat(path, &st) == 0;
     snprintf(beside, sizeof beside, "%s.hydrating", path);
     bool is_begun = access(beside, F_OK) == 0;
-    int rc = far_use_mark(node_dir, order->job_id, order->task, path, &usage->is_resumed, err);
-    if (rc == 0 && is_there && !is_begun && !usage->is_resumed) {
+    bool is_resumed = false;
+    int rc = far_use_mark(node_dir, order->job_id, order->task, path, &is_resumed, usage->written, err);
+    if (rc == 0 && is_there && !is_begun && !is_resumed) {
         far_use_settle(node_dir, order->job_id, order->task); /* what is there is none of it */
         return far_fail(err, FAR_CONFLICT, "'%s' is there already", path);
     }
-    usage->is_resumed = usage->is_resumed || is_begun;
     *ret_is_whole = rc == 0 && is_there && !is_begun && (uint64_t)st.st_size == order->size_bytes;
     return rc;
 }
@@ -624,6 +623,7 @@ static int hydrate(struct usage *usage, const char *path, struct far_error *err)
     int rc = begin_service(usage, err);
     rc = rc == 0 ? add_order(usage, err) : rc;
     add_option(usage, "--hydrate", path);
+    add_option(usage, "--written", usage->written);
     add(usage, "--progress");
     rc = rc == 0 ? run_child(usage, &ended, err) : rc;
     rc = end_service(usage, rc, err);
@@ -633,15 +633,13 @@ static int hydrate(struct usage *usage, const char *path, struct far_error *err)
     return rc;
 }
 
-/* Read back, and compared with the point: but for what somebody wrote, who is asked only where this attempt knows. */
+/* Read back; the core compares it with the point. Not if somebody wrote, in this attempt or an earlier one: that is known, whoever died. */
 static int check_hydrated(struct usage *usage, struct far_engine_report *result, struct far_error *err)
 {
-    int rc = usage->used.writes == 0 ? prove(usage, result, err) : 0;
-    if (rc == 0 && usage->is_resumed && result->has_root && memcmp(result->root, usage->attempt->order.root, sizeof result->root) != 0) {
-        result->has_root = false;
+    if (usage->used.writes == 0 && access(usage->written, F_OK) == 0) {
         usage->used.writes = 1; /* at least */
     }
-    return rc;
+    return usage->used.writes == 0 ? prove(usage, result, err) : 0;
 }
 
 static int run_hydrate(struct usage *usage, struct far_engine_report *result, struct far_error *err)

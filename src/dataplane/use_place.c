@@ -248,7 +248,13 @@ static int mark_path(const char *node_dir, uint64_t job_id, uint64_t task, char 
     return rc;
 }
 
-int far_use_mark(const char *node_dir, uint64_t job_id, uint64_t task, const char *resolved, bool *ret_was_there, struct far_error *err)
+static void beside_mark(const char *mark, const char *end, char path[PATH_MAX])
+{
+    snprintf(path, PATH_MAX, "%.*s%s", (int)(strlen(mark) - strlen("mark")), mark, end);
+}
+
+int far_use_mark(const char *node_dir, uint64_t job_id, uint64_t task, const char *resolved, bool *ret_was_there,
+                 char ret_written[PATH_MAX], struct far_error *err)
 {
     char path[PATH_MAX];
     struct far_buf text;
@@ -259,7 +265,11 @@ int far_use_mark(const char *node_dir, uint64_t job_id, uint64_t task, const cha
     far_buf_init(&text, PATH_MAX);
     bool is_there = far_file_read(path, &text, NULL) == 0 && text.len == strlen(resolved) && memcmp(text.data, resolved, text.len) == 0;
     far_buf_done(&text);
-    rc = is_there ? 0 : far_file_replace(path, resolved, strlen(resolved), 0600, err);
+    beside_mark(path, "written", ret_written);
+    if (!is_there) {
+        unlink(ret_written); /* of another path */
+        rc = far_file_replace(path, resolved, strlen(resolved), 0600, err);
+    }
     if (rc == 0) {
         *ret_was_there = is_there;
     }
@@ -297,10 +307,10 @@ size_t far_use_kept(const char *node_dir, struct far_use_key *ret_keys, size_t m
 
 void far_use_settle(const char *node_dir, uint64_t job_id, uint64_t task)
 {
-    char path[PATH_MAX];
-    if (node_dir != NULL && mark_path(node_dir, job_id, task, path, NULL) == 0) {
-        unlink(path);
-        memcpy(path + strlen(path) - strlen("mark"), "note", strlen("note"));
+    static const char *const ends[] = {"written", "note", "mark"}; /* the last one last: by it the others are found */
+    char mark[PATH_MAX], path[PATH_MAX];
+    for (size_t i = 0; i < 3 && node_dir != NULL && mark_path(node_dir, job_id, task, mark, NULL) == 0; i++) {
+        beside_mark(mark, ends[i], path);
         unlink(path);
     }
 }
@@ -363,6 +373,9 @@ void far_use_sweep(const char *node_dir)
             far_use_tmp_remove(path);
         }
         if (end != NULL && strcmp(end, ".mark") == 0 && !is_mark_of_file(path)) {
+            char written[PATH_MAX];
+            beside_mark(path, "written", written);
+            unlink(written);
             unlink(path);
         }
         struct far_use_place place;

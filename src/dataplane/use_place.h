@@ -41,7 +41,9 @@ int far_use_place_finish(struct far_use_place *place, struct far_error *err);
 void far_use_place_end(struct far_use_place *place);
 /* Of a disk that is hydrated there is no part: a mark, durable before it is begun, says that what is there is this task's. *ret_was_there:
  * an earlier attempt made it, for this path. */
-int far_use_mark(const char *node_dir, uint64_t job_id, uint64_t task, const char *resolved, bool *ret_was_there, struct far_error *err);
+/* ret_written: a file beside it, which is there when somebody wrote to that disk. */
+int far_use_mark(const char *node_dir, uint64_t job_id, uint64_t task, const char *resolved, bool *ret_was_there,
+                 char ret_written[PATH_MAX], struct far_error *err);
 /* Tasks of which there are notes or marks, perhaps twice; at most max. */
 struct far_use_key {
     uint64_t job_id;

@@ -1,7 +1,7 @@
 /* farshore-node vault open: a disk of a point as an NBD disk, served by nbdkit with our plugin until it is stopped.
  *
  *   vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER [--address ADDRESS [--tls NODE-DIR]]) [--cache SIZE]
- *              [--recovery-key FILE] [--writable | --hydrate PATH [--order FILE] [--progress]] [--pidfile FILE]
+ *              [--recovery-key FILE] [--writable | --hydrate PATH [--order FILE] [--written FILE] [--progress]] [--pidfile FILE]
  *
  * With --hydrate the disk comes to PATH while it is used, and what is written stays there (hydrate.h).
  * What is written with --writable is kept by nbdkit's cow filter in a temporary file and goes when nbdkit ends; the point never
@@ -21,8 +21,9 @@
 #include <unistd.h>
 
 static const char *const names[] = {"--vault",        "--point",   "--disk",  "--socket", "--port", "--cache",
-                                    "--recovery-key", "--hydrate", "--order", "--address", "--tls",  "--pidfile", NULL};
-enum value { VAULT, POINT, DISK, SOCKET, PORT, CACHE, RECOVERY_KEY, HYDRATE, ORDER, ADDRESS, TLS, PIDFILE, VALUES };
+                                    "--recovery-key", "--hydrate", "--order", "--address", "--tls",  "--pidfile", "--written",
+                                    NULL};
+enum value { VAULT, POINT, DISK, SOCKET, PORT, CACHE, RECOVERY_KEY, HYDRATE, ORDER, ADDRESS, TLS, PIDFILE, WRITTEN, VALUES };
 
 enum { ARGUMENTS_MAX = 40, TEXT_MAX = 4300, SOCKET_PATH_MAX = 107 };
 
@@ -53,8 +54,8 @@ static int check(const char *const *values, struct far_error *err)
                                  atoi(values[PORT]) < 1 || atoi(values[PORT]) > 65535)) {
         return far_fail(err, FAR_INVALID, "'%s' is no port: 1 to 65535", values[PORT]);
     }
-    if (values[ORDER] != NULL && values[HYDRATE] == NULL) {
-        return far_fail(err, FAR_INVALID, "--order goes with --hydrate");
+    if ((values[ORDER] != NULL || values[WRITTEN] != NULL) && values[HYDRATE] == NULL) {
+        return far_fail(err, FAR_INVALID, "each of --order and --written goes with --hydrate");
     }
     if (values[PORT] == NULL && (values[ADDRESS] != NULL || values[TLS] != NULL)) {
         return far_fail(err, FAR_INVALID, "--address and --tls go with --port");
@@ -165,6 +166,9 @@ static void run_nbdkit(const char *const *values, bool writable, bool progress)
     }
     if (values[ORDER] != NULL) {
         add_value(&arguments, "order", values[ORDER]);
+    }
+    if (values[WRITTEN] != NULL) {
+        add_value(&arguments, "written", values[WRITTEN]);
     }
     if (values[PIDFILE] != NULL) {
         add(&arguments, "with-parent=true");

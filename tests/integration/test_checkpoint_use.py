@@ -409,6 +409,31 @@ def a_killed_node_leaves_nothing_and_goes_on():
     return wrong
 
 
+def who_changed_a_hydrated_disk_is_known_over_a_restart():
+    """Written by who used it, the disk is as it is to be; changed behind its back, it is not what was proven."""
+    node, wrong = cluster.nodes["target"], []
+    for by_guest in (True, False):
+        name = "by-guest.raw" if by_guest else "behind.raw"
+        path = os.path.join(exports, name)
+        job_id = cluster.post("/v1/checkpoints/%d/hydrate" % checkpoints[0], {"path": name, "duration_s": 300})["id"]
+        uri = served(job_id)
+        farlib.until(lambda: os.path.exists(path) and not os.path.exists(path + ".hydrating"), 60, "all is there")
+        if by_guest:
+            run("qemu-io", "-f", "raw", "-c", "write -P 5 65536 65536", "-c", "flush", uri)
+        node.kill()
+        if not by_guest:
+            with open(path, "r+b") as file:
+                file.seek(65536)
+                file.write(b"another's")
+        node.start()
+        job = cluster.finish(job_id)
+        if by_guest and (job["state"] != "succeeded" or not result(job).get("writes")):
+            wrong.append("written by who used it: %r" % job)
+        if not by_guest and (job["state"] != "failed" or "not what was proven" not in job["error_message"]):
+            wrong.append("changed behind its back: %r" % job)
+    return wrong + left_over()
+
+
 def what_is_canceled_leaves_no_file():
     job_id = cluster.post("/v1/checkpoints/%d/export" % checkpoints[1], {"path": "canceled.qcow2", "format": "qcow2"})["id"]
     cluster.post("/v1/jobs/%d/cancel" % job_id)
@@ -435,7 +460,8 @@ def plain_build():
 TESTS = [a_disk_is_exported, what_differs_is_exported_over_a_base, what_may_not_be_written_is_not, a_disk_is_opened_and_closed, an_open_disk_can_be_written_and_closes_by_itself,
          differences_are_told, a_point_is_copied_into_a_second_vault, a_disk_is_recovered_at_once, the_machine_can_be_used_meanwhile,
          elsewhere_only_with_certificates, what_is_encrypted_is_used_as_well,
-         a_killed_node_leaves_nothing_and_goes_on, what_is_canceled_leaves_no_file, nobody_may_write_where_nothing_is_allowed]
+         a_killed_node_leaves_nothing_and_goes_on,
+         who_changed_a_hydrated_disk_is_known_over_a_restart, what_is_canceled_leaves_no_file, nobody_may_write_where_nothing_is_allowed]
 
 
 def main():

@@ -9,7 +9,7 @@
 enum { BLOCKS = 1500, TAIL = 777 };
 static const uint64_t size = BLOCKS * (uint64_t)FAR_BLOCK_BYTES - TAIL;
 
-static char dir[300], vault_dir[320], target[330], order[330];
+static char dir[300], vault_dir[320], target[330], order[330], noted[330];
 static struct far_error err;
 static struct far_opened *opened;
 static struct far_hydrate *hydrate;
@@ -46,6 +46,7 @@ static int set_up(void **state)
     snprintf(vault_dir, sizeof vault_dir, "%s/vault", dir);
     snprintf(target, sizeof target, "%s/disk.raw", dir);
     snprintf(order, sizeof order, "%s/order", dir);
+    snprintf(noted, sizeof noted, "%s/written", dir);
     must(far_vault_open(vault_dir, &options, &vault, &err));
     must(far_replica_open(vault, NULL, 1, size, &fence, &replica, &err));
     for (uint64_t i = 0; i + 1 < BLOCKS; i++) {
@@ -108,7 +109,7 @@ static void wait_held(void)
 
 static int start(bool held)
 {
-    struct far_hydrate_options options = {.target = target, .order = order, .told = hold};
+    struct far_hydrate_options options = {.target = target, .written = noted, .order = order, .told = hold};
     holds = held;
     is_held = false;
     return far_hydrate_new(opened, &options, &hydrate, &err);
@@ -216,6 +217,33 @@ static void what_is_written_stays_and_the_point_does_not_change(void **state)
     assert_int_equal(far_hydrate_read(hydrate, block, 2, size - 1, &err), FAR_INVALID);
 }
 
+/* Whoever is killed: that somebody wrote is known to who goes on, for another job, too; and to who comes when all is there. */
+static void that_somebody_wrote_is_known_after_any_kill(void **state)
+{
+    (void)state;
+    must(start(true));
+    wait_held();
+    assert_read(3, number_at(3));
+    assert_int_not_equal(access(noted, F_OK), 0); /* it was read */
+    assert_int_equal(far_hydrate_write(hydrate, block, 1, size, &err), FAR_INVALID);
+    assert_int_not_equal(access(noted, F_OK), 0);
+    must(far_hydrate_write(hydrate, "x", 1, 5, &err));
+    assert_int_equal(access(noted, F_OK), 0);
+    stop();
+    assert_int_equal(unlink(noted), 0); /* as it is for another job */
+    must(start(false));
+    assert_int_equal(access(noted, F_OK), 0);
+    wait_done();
+    stop();
+    assert_int_equal(unlink(noted), 0);
+    unlink(target);
+    must(start(false));
+    wait_done();
+    assert_int_not_equal(access(noted, F_OK), 0);
+    must(far_hydrate_write(hydrate, "x", 1, 5, &err)); /* all is there */
+    assert_int_equal(access(noted, F_OK), 0);
+}
+
 /* What was written without a flush before a kill, or in part on a full disk: it may stay or go, but not come back. */
 static void what_lies_in_the_file_and_is_not_noted_does_not_come_up_later(void **state)
 {
@@ -287,6 +315,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_target_becomes_the_disk_and_its_bits_go, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_asked_for_comes_first_and_the_next_boot_gets_it_so, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_written_stays_and_the_point_does_not_change, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(that_somebody_wrote_is_known_after_any_kill, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_lies_in_the_file_and_is_not_noted_does_not_come_up_later, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_target_of_another_disk_is_not_touched, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_damaged_block_is_an_error_and_the_others_come, set_up, tear_down),

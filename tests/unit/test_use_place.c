@@ -216,20 +216,26 @@ static void between_whole_and_named_the_next_attempt_knows(void **unused)
 static void a_mark_is_the_task_s_and_of_its_path(void **unused)
 {
     bool was_there = true;
-    assert_int_equal(far_use_mark(node, 7, 1, at(allowed, "vm.raw"), &was_there, NULL), 0);
+    char written[PATH_MAX];
+    assert_int_equal(far_use_mark(node, 7, 1, at(allowed, "vm.raw"), &was_there, written, NULL), 0);
     assert_false(was_there);
-    assert_int_equal(far_use_mark(node, 7, 1, at(allowed, "vm.raw"), &was_there, NULL), 0);
+    assert_int_equal(far_use_mark(node, 7, 1, at(allowed, "vm.raw"), &was_there, written, NULL), 0);
     assert_true(was_there);
-    assert_int_equal(far_use_mark(node, 8, 1, at(allowed, "vm.raw"), &was_there, NULL), 0);
+    assert_int_equal(far_use_mark(node, 8, 1, at(allowed, "vm.raw"), &was_there, written, NULL), 0);
     assert_false(was_there);
-    assert_int_equal(far_use_mark(node, 7, 1, at(allowed, "other.raw"), &was_there, NULL), 0);
+    assert_int_equal(far_use_mark(node, 7, 1, at(allowed, "other.raw"), &was_there, written, NULL), 0);
     assert_false(was_there);
     write_file(at(allowed, "other.raw"), "x");
+    write_file(at(node, "uses/7-1.written"), "");
+    write_file(at(node, "uses/8-1.written"), "");
+    assert_string_equal(written, at(node, "uses/7-1.written"));
     far_use_sweep(node); /* the one of 8 tells of no file */
+    assert_true(is_there(at(node, "uses/7-1.written")));
+    assert_false(is_there(at(node, "uses/8-1.written")));
     assert_true(is_there(at(node, "uses/7-1.mark")));
     assert_false(is_there(at(node, "uses/8-1.mark")));
     far_use_settle(node, 7, 1);
-    assert_false(is_there(at(node, "uses/7-1.mark")));
+    assert_false(is_there(at(node, "uses/7-1.mark")) || is_there(at(node, "uses/7-1.written")));
 }
 
 int main(void)
