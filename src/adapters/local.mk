@@ -24,6 +24,7 @@ if HAVE_LIBVIRT
 bin_PROGRAMS += src/node/farshore-kvm
 endif
 src_node_farshore_kvm_SOURCES = \
+	src/adapters/kvm/kvm_checkpoint.c \
 	src/adapters/kvm/kvm_domain.c \
 	src/adapters/kvm/kvm_helper.h \
 	src/adapters/kvm/kvm_list.c \

@@ -58,7 +58,9 @@ def dirty_bytes(socket, target, bitmap):
 
 
 def held_cycle(kill=None):
-    """A cycle whose view is copied by nbdcopy while it lives, and recovered after: (job, what is wrong). kill: called while the view lives."""
+    """A cycle whose view is copied by nbdcopy while it lives, and recovered after: (job, what is wrong).
+
+    kill: called while the view lives."""
     acked = guest.acked()
     target = cluster.nodes["target"]
     os.kill(target.pid, signal.SIGSTOP)
@@ -146,7 +148,7 @@ def cycle(by_list=True):
 
 
 def a_guest_is_protected_and_recovered():
-    cluster.protect("vm", [locator(target) for target in guest.disks], adapter="kvm")
+    cluster.protect("vm", [locator(target) for target in guest.disks], adapter="kvm?tm=5000")
     return cycle(by_list=False)
 
 
@@ -158,13 +160,173 @@ def cycles_go_by_the_bitmaps():
     return wrong
 
 
+def alerts():
+    return [a["message"] for a in cluster.get("/v1/alerts?workload=vm")["items"]
+            if a["state"] != "cleared" and a["kind"] == "change_list_refused"]
+
+
+def resynced(why):
+    """The next cycle compares hashes and says why; the one after it goes by the list again."""
+    wrong = cycle(by_list=False)
+    wrong += [] if any(why in text for text in alerts()) else ["'%s' is not said: %r" % (why, alerts())]
+    guest.wait_ack(guest.acked() + 10)
+    wrong += cycle()
+    return wrong + (["an alert stays: %r" % alerts()] if alerts() else [])
+
+
+def crash(kill, ends="succeeded"):
+    """A cycle with a crash while its view lives."""
+    guest.wait_ack(guest.acked() + 20)
+    job, wrong = held_cycle(kill)
+    print("# %s: %s %s" % (kill.__name__, job["state"], job.get("error_message")))
+    return wrong + ([] if job["state"] == ends else ["the cycle ended as %s: %s" % (job["state"], job.get("error_message"))])
+
+
+def kill_node():
+    cluster.nodes["source"].kill()
+    cluster.nodes["source"].start()
+
+
+def kill_libvirtd():
+    libvirt.kill_daemon()
+    libvirt.start_daemon()
+
+
+def kill_guest():
+    guest.crash()
+
+
+def a_node_that_is_killed_reads_on_from_its_view():
+    return crash(kill_node) + at_rest()
+
+
+def libvirtd_that_is_killed_takes_no_view_with_it():
+    return crash(kill_libvirtd) + at_rest() + cycle()
+
+
+def a_guest_whose_hypervisor_is_killed_costs_the_cycle_and_one_comparison():
+    wrong = crash(kill_guest, "failed")
+    guest.start()
+    return wrong + resynced("bitmap")
+
+
+def a_guest_that_is_destroyed_and_started_goes_on_by_its_list():
+    guest.destroy()
+    guest.start()
+    return cycle()
+
+
+def a_node_that_is_killed_while_it_freezes_leaves_nothing():
+    """Killed again and again, a little later each time, while it asks libvirt."""
+    wrong = []
+    for number in range(4):
+        seen = set(checkpoints())
+        job_id = cluster.start_cycle()
+
+        def begun(job_id=job_id, number=number, seen=seen):
+            tasks = [t for t in cluster.job(job_id)["tasks"] if t["kind"] == "freeze"]
+            return [t["state"] != "pending" for t in tasks] == [True] if number == 0 else (
+                view() if number == 1 else set(checkpoints()) - seen if number == 2 else [t["state"] for t in tasks] == ["done"])
+        farlib.until(begun, 60, "the freeze is under way")
+        kill_node()
+        job = cluster.finish(job_id, 120)
+        wrong += [] if job["state"] == "succeeded" else ["round %d: %s %s" % (number, job["state"], job.get("error_message"))]
+        wrong += at_rest()
+    return wrong + cycle()
+
+
+def a_disk_that_was_replaced_is_compared():
+    guest.destroy()
+    disk = guest.disks["vdb"]
+    libvirt_kit.tool("qemu-img", "convert", "-O", "qcow2", disk, disk + ".new")
+    os.rename(disk + ".new", disk)
+    guest.start()
+    return resynced("bitmap")
+
+
+def a_disk_that_was_reverted_is_compared():
+    guest.destroy()
+    for disk in guest.disks.values():
+        shutil.copyfile(disk, disk + ".old")
+    guest.start()
+    wrong = cycle()
+    guest.destroy()
+    for disk in guest.disks.values():
+        os.rename(disk + ".old", disk)
+    with open(guest.console, "a", encoding="utf-8") as file:
+        file.write("\nACK 0\n")  # what it acknowledged since is gone, and was never promised
+    guest.start()
+    return wrong + resynced("bitmap")
+
+
+def a_backup_of_another_program_is_left_alone():
+    with open(path("backup.xml"), "w", encoding="utf-8") as file:
+        file.write("<domainbackup mode='pull'><server transport='unix' socket='%s'/></domainbackup>" % path("s.sock"))
+    libvirt.virsh("backup-begin", guest.name, path("backup.xml"))
+    job_id = cluster.start_cycle()
+
+    def refused():
+        freeze = [t for t in cluster.job(job_id)["tasks"] if t["kind"] == "freeze"][0]
+        return freeze["failures"] > 0 and freeze["error_message"]
+    message = farlib.until(refused, 60, "the freeze is refused")
+    wrong = [] if "another program's backup" in message and path("s.sock") in libvirt.virsh("backup-dumpxml", guest.name) else [message]
+    libvirt.virsh("domjobabort", guest.name)
+    job = cluster.finish(job_id, 120)
+    wrong += [] if job["state"] == "succeeded" else ["the cycle ended as %s: %s" % (job["state"], job.get("error_message"))]
+    return wrong + cycle()
+
+
+def a_libvirtd_that_hangs_is_given_up_and_tried_again():
+    """The node's loop goes on: its reports come."""
+    job_id = None
+    os.kill(libvirt.daemon_pid(), signal.SIGSTOP)
+    try:
+        job_id = cluster.start_cycle()
+
+        def refused():
+            freeze = [t for t in cluster.job(job_id)["tasks"] if t["kind"] == "freeze"][0]
+            return freeze["failures"] > 0 and freeze["error_message"]
+        message = farlib.until(refused, 60, "the freeze is given up")
+    finally:
+        os.kill(libvirt.daemon_pid(), signal.SIGCONT)
+    job = cluster.finish(job_id, 120)
+    wrong = [] if job["state"] == "succeeded" else ["the cycle ended as %s: %s" % (job["state"], job.get("error_message"))]
+    return wrong + ([] if "does not answer" in message else [message]) + at_rest() + cycle()
+
+
+def a_domain_that_is_shut_off_says_so():
+    guest.destroy()
+    job = cluster.finish(cluster.start_cycle(), 200)
+    wrong = [] if job["state"] == "failed" and "is shut off" in job["error_message"] else ["%s: %s" % (job["state"], job["error_message"])]
+    guest.start()
+    return wrong + cycle()
+
+
+def the_images_keep_no_more_bitmaps_than_the_one():
+    guest.destroy()
+    wrong = []
+    for disk in guest.disks.values():
+        about = json.loads(libvirt_kit.tool("qemu-img", "info", "--output=json", disk))
+        names = [bitmap["name"] for bitmap in about["format-specific"]["data"].get("bitmaps", [])]
+        wrong += [] if names == checkpoints() else ["%s has the bitmaps %r" % (disk, names)]
+    return wrong
+
+
 def main():
     global cluster, libvirt, guest
-    libvirt_kit.need()
+    if libvirt_kit.is_missing("nbdinfo", "nbdcopy", "e2fsck", "debugfs"):
+        return
     with farlib.Cluster(adapter="kvm") as cluster, libvirt_kit.Libvirt(path("a")) as libvirt:
         guest = libvirt_kit.Guest(libvirt, "web", [64, 32])
         guest.start()
-        tap.run_all([a_guest_is_protected_and_recovered, cycles_go_by_the_bitmaps])
+        tap.run_all([a_guest_is_protected_and_recovered, cycles_go_by_the_bitmaps,
+                     a_node_that_is_killed_reads_on_from_its_view, libvirtd_that_is_killed_takes_no_view_with_it,
+                     a_guest_that_is_destroyed_and_started_goes_on_by_its_list,
+                     a_guest_whose_hypervisor_is_killed_costs_the_cycle_and_one_comparison,
+                     a_node_that_is_killed_while_it_freezes_leaves_nothing, a_disk_that_was_replaced_is_compared,
+                     a_disk_that_was_reverted_is_compared, a_backup_of_another_program_is_left_alone,
+                     a_libvirtd_that_hangs_is_given_up_and_tried_again, a_domain_that_is_shut_off_says_so,
+                     the_images_keep_no_more_bitmaps_than_the_one])
 
 
 if __name__ == "__main__":

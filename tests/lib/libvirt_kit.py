@@ -8,7 +8,7 @@
 Each instance lives in namespaces of its own (mounts, processes, network): /var/lib, /var/cache, /var/log and /run are folders below
 `folder` for it, and everything in it dies with its first process, which dies with the test. libvirtd alone can be killed and
 started again. Needs root and Debian's libvirt-daemon, libvirt-daemon-driver-qemu, libvirt-clients, qemu-system-x86, qemu-utils and
-linux-image-cloud-amd64; without one of them the test is skipped, with the reason.
+linux-image-cloud-amd64: is_missing() says so and skips the test.
 
 A guest is Debian's cloud kernel and tests/lib/guest_init.c as its only program, run without acceleration (TCG)."""
 import glob
@@ -60,16 +60,32 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def need():
-    """Skips the test where libvirt, QEMU or a kernel for guests is missing."""
+def need(*more):
+    """Skips the test where libvirt, QEMU, a kernel for guests, or the right to make namespaces is missing."""
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
     if os.geteuid() != 0:
         raise tap.Skip("a libvirt of the test's own needs root")
-    os.environ["PATH"] += ":/usr/sbin:/sbin"
-    for name in ("libvirtd", "virsh", "qemu-system-x86_64", "qemu-img", "unshare", "nsenter", "ip", "mkfs.ext4", "cpio"):
+    for name in ("libvirtd", "virsh", "qemu-system-x86_64", "qemu-img", "unshare", "nsenter", "ip", "mkfs.ext4", "cpio", "cc", *more):
         if shutil.which(name) is None:
             raise tap.Skip("%s is not installed" % name)
     if not kernels():
         raise tap.Skip("linux-image-cloud-amd64 is not installed")
+    if not os.access(os.path.join(BUILD, "src/node/farshore-kvm"), os.X_OK):
+        raise tap.Skip("this build has no farshore-kvm: libvirt-dev was missing")
+    made = subprocess.run(["unshare", "--mount", "--pid", "--net", "--fork", "mount", "-t", "tmpfs", "none", "/run"], capture_output=True,
+                          text=True, check=False)
+    if made.returncode != 0:
+        raise tap.Skip("no namespaces of the test's own here: " + made.stderr.strip())
+
+
+def is_missing(*more):
+    """Says so, as a whole test that is skipped."""
+    try:
+        need(*more)
+    except tap.Skip as reason:
+        print("1..0 # SKIP %s" % reason)
+        return True
+    return False
 
 
 def kernels():
@@ -85,7 +101,6 @@ def tool(*argv, check=True, timeout=120, **more):
 
 class Libvirt:
     def __init__(self, folder):
-        need()
         self.folder = os.path.abspath(folder)
         self.base = os.path.join(self.folder, "ns")
         self.etc = os.path.join(self.folder, "etc")
@@ -109,7 +124,7 @@ class Libvirt:
         self.keeper = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
         if self.keeper.stdout.readline().strip() != "ready":
             words = self.keeper.communicate()[1].strip()
-            raise tap.Skip("no namespaces of the test's own here: %s" % words)
+            raise AssertionError("the namespaces: " + words)
         self.first = self.children(self.keeper.pid)[0]
         self.start_daemon()
         return self
@@ -130,7 +145,9 @@ class Libvirt:
         until(self.answers, 60, lambda: "libvirtd answers: " + open(log.name, encoding="utf-8").read()[-2000:])
 
     def answers(self):
-        assert self.daemon.poll() is None, "libvirtd ended: " + open(os.path.join(self.folder, "libvirtd.log"), encoding="utf-8").read()[-2000:]
+        if self.daemon.poll() is not None:
+            with open(os.path.join(self.folder, "libvirtd.log"), encoding="utf-8") as log:
+                raise AssertionError("libvirtd ended: " + log.read()[-2000:])
         return subprocess.run(["virsh", "-c", self.uri, "version"], capture_output=True, check=False).returncode == 0
 
     def daemon_pid(self):
@@ -196,6 +213,15 @@ def initramfs(folder):
                 with open(os.path.join(root, "modules", name), "wb") as copy:
                     copy.write(module.read())
             order.write(name + "\n")
+    agent = shutil.which("qemu-ga")
+    for path in [agent, *re.findall(r"(/\S+) \(0x", tool("ldd", agent))] if agent else []:
+        place = root + ("/bin/qemu-ga" if path == agent else os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path))
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        shutil.copyfile(path, place)
+        os.chmod(place, 0o755)
+    for name in ("lib", "lib64"):  # as on this machine, where they are names for what is below /usr
+        if agent and os.path.islink("/" + name):
+            os.symlink(os.readlink("/" + name), os.path.join(root, name))
     tool("cc", "-static", "-O1", "-o", os.path.join(root, "init"), os.path.join(SOURCE, "tests/lib/guest_init.c"))
     tool("sh", "-c", "find . | cpio -o -H newc --quiet > '%s.new'" % made, cwd=root)
     os.rename(made + ".new", made)
@@ -203,9 +229,10 @@ def initramfs(folder):
 
 
 class Guest:
-    """A domain with one or more qcow2 disks, each an ext4 that guest_init.c writes records to."""
+    """A domain with one or more disks, each an ext4 that guest_init.c writes records to; agent: with QEMU's guest agent in it."""
 
-    def __init__(self, libvirt, name, disk_mib=(64,), disk_format="qcow2", memory_mib=128):
+    def __init__(self, libvirt, name, disk_mib=(64,), disk_format="qcow2", memory_mib=128, agent=False):
+        self.agent = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>" if agent else ""
         self.libvirt, self.name, self.memory_mib, self.disk_format = libvirt, name, memory_mib, disk_format
         self.folder = os.path.join(libvirt.folder, "guests", name)
         os.makedirs(self.folder, exist_ok=True)
@@ -236,9 +263,9 @@ class Guest:
                 "<cmdline>console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable</cmdline></os><features><acpi/></features>"
                 "<on_reboot>destroy</on_reboot><on_crash>destroy</on_crash><devices>"
                 "<emulator>/usr/bin/qemu-system-x86_64</emulator>%s"
-                "<serial type='file'><source path='%s' append='on'/></serial><memballoon model='none'/>"
+                "<serial type='file'><source path='%s' append='on'/></serial><memballoon model='none'/>%s"
                 "</devices></domain>" % (self.name, uuid, self.memory_mib, kernels()[-1], initramfs(self.libvirt.folder), disks,
-                                         self.console))
+                                         self.console, self.agent))
 
     def define(self):
         path = os.path.join(self.folder, "domain.xml")

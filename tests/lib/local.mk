@@ -102,4 +102,8 @@ check_PROGRAMS += tests/lib/objects_driver
 tests_lib_objects_driver_SOURCES = tests/lib/objects_driver.c
 tests_lib_objects_driver_LDADD = libobjects.la
 EXTRA_DIST += tests/lib/s3lib.py tests/lib/storelib.py tests/lib/build_versitygw.sh
-EXTRA_DIST += tests/lib/libvirt_kit.py tests/lib/guest_init.c tests/lib/s3lib.py tests/lib/build_versitygw.sh
+# Any adapter as a program, and a libvirt of the tests' own with guests.
+check_PROGRAMS += tests/lib/adapter_driver
+tests_lib_adapter_driver_SOURCES = tests/lib/adapter_driver.c
+tests_lib_adapter_driver_LDADD = libadapters.la libbase.la
+EXTRA_DIST += tests/lib/libvirt_kit.py tests/lib/guest_init.c

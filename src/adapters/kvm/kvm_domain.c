@@ -174,8 +174,8 @@ static bool agent_answers(const struct far_kvm_xml *devices)
 static int look(struct far_kvm_domain *domain, struct far_adapter_error *ret_error)
 {
     const char *name = domain->disks[0].place.domain;
-    domain->domain = virDomainLookupByName(domain->connection, name);
-    domain->domain = domain->domain != NULL ? domain->domain : virDomainLookupByUUIDString(domain->connection, name);
+    domain->domain = strlen(name) == VIR_UUID_STRING_BUFLEN - 1 ? virDomainLookupByUUIDString(domain->connection, name) : NULL;
+    domain->domain = domain->domain != NULL ? domain->domain : virDomainLookupByName(domain->connection, name);
     if (domain->domain == NULL) {
         return far_kvm_said(ret_error, "find the domain '%.100s'", name);
     }

@@ -57,6 +57,22 @@ int far_kvm_open(const char *const *locators, size_t count, struct far_kvm_domai
 void far_kvm_close(struct far_kvm_domain *domain);
 int far_kvm_connect(const char *uri, virConnectPtr *ret_connection, struct far_adapter_error *ret_error);
 
+/* What the names of a domain's views begin with. */
+void far_kvm_prefix(const struct far_kvm_domain *domain, char prefix[FAR_KVM_NAME_MAX]);
+
+/* The checkpoints of a domain, of whoever; parents before children. */
+struct far_kvm_checkpoints {
+    virDomainCheckpointPtr *all;
+    int count;
+};
+int far_kvm_checkpoints_list(const struct far_kvm_domain *domain, struct far_kvm_checkpoints *list, struct far_adapter_error *ret_error);
+void far_kvm_checkpoints_free(struct far_kvm_checkpoints *list);
+bool far_kvm_checkpoint_is_ours(const struct far_kvm_domain *domain, virDomainCheckpointPtr checkpoint);
+/* With all its bitmaps that are there. Not while the domain is off. */
+int far_kvm_checkpoint_remove(const struct far_kvm_domain *domain, virDomainCheckpointPtr checkpoint, struct far_adapter_error *ret_error);
+/* Which disks have a bitmap of it. */
+void far_kvm_checkpoint_look(const struct far_kvm_domain *domain, virDomainCheckpointPtr checkpoint, bool has[FAR_KVM_DISKS_MAX]);
+
 struct far_kvm_view {
     char ref[FAR_KVM_NAME_MAX]; /* and the name of its checkpoint */
     bool has_bitmap[FAR_KVM_DISKS_MAX];

@@ -26,12 +26,6 @@ enum { POLL_MS = 10, END_MS = 20000, XML_MAX = 1 << 20, WORDS_MAX = 400 };
 
 /* ---- names and files ---- */
 
-/* What names of this domain's views begin with. */
-static void prefix_of(const struct far_kvm_domain *domain, char prefix[FAR_KVM_NAME_MAX])
-{
-    snprintf(prefix, FAR_KVM_NAME_MAX, FAR_KVM_OURS "%.8s-", domain->uuid);
-}
-
 static int folder_of(const struct far_kvm_disk *disk, char folder[PATH_MAX], struct far_adapter_error *ret_error)
 {
     const char *slash = strrchr(disk->path, '/');
@@ -96,7 +90,7 @@ static void view_of(const struct far_kvm_domain *domain, const struct far_kvm_xm
     char prefix[FAR_KVM_NAME_MAX];
     const char *socket = far_kvm_xml_attr(far_kvm_xml_child(backup, "server"), "socket"), *slash = strrchr(socket, '/');
     const char *name = slash != NULL ? slash + 1 : socket, *end = strrchr(name, '.');
-    prefix_of(domain, prefix);
+    far_kvm_prefix(domain, prefix);
     bool is_ours = strncmp(name, prefix, strlen(prefix)) == 0 && end != NULL && strcmp(end, ".sock") == 0;
     snprintf(ref, FAR_KVM_NAME_MAX, "%.*s", is_ours ? (int)(end - name) : 0, name);
 }
@@ -137,66 +131,6 @@ static int end_backup(const struct far_kvm_domain *domain, const char *ref, bool
     return await_end(domain, ret_error);
 }
 
-/* ---- checkpoints ---- */
-
-struct checkpoints {
-    virDomainCheckpointPtr *all; /* parents before children */
-    int count;
-};
-
-static int list_checkpoints(const struct far_kvm_domain *domain, struct checkpoints *list, struct far_adapter_error *ret_error)
-{
-    *list = (struct checkpoints){0};
-    list->count = virDomainListAllCheckpoints(domain->domain, &list->all, VIR_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL);
-    return list->count >= 0 ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "list the checkpoints of '%.100s'", domain->disks[0].place.domain);
-}
-
-static void free_checkpoints(struct checkpoints *list)
-{
-    for (int i = 0; i < list->count; i++) {
-        virDomainCheckpointFree(list->all[i]);
-    }
-    free(list->all);
-}
-
-static bool is_ours(const struct far_kvm_domain *domain, virDomainCheckpointPtr checkpoint)
-{
-    char prefix[FAR_KVM_NAME_MAX];
-    prefix_of(domain, prefix);
-    return strncmp(virDomainCheckpointGetName(checkpoint), prefix, strlen(prefix)) == 0;
-}
-
-/* Its bitmaps first; where one of them is missing, what libvirt knows of it at least. */
-static int remove_checkpoint(virDomainCheckpointPtr checkpoint, struct far_adapter_error *ret_error)
-{
-    const char *name = virDomainCheckpointGetName(checkpoint);
-    if (virDomainCheckpointDelete(checkpoint, 0) == 0 || virGetLastErrorCode() == VIR_ERR_NO_DOMAIN_CHECKPOINT) {
-        return FAR_ADAPTER_OK;
-    }
-    if (virGetLastErrorCode() == VIR_ERR_OPERATION_INVALID) { /* the domain is off: later */
-        return far_kvm_said(ret_error, "delete the checkpoint '%.100s'", name);
-    }
-    return virDomainCheckpointDelete(checkpoint, VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) == 0
-               ? FAR_ADAPTER_OK
-               : far_kvm_said(ret_error, "delete the checkpoint '%.100s'", name);
-}
-
-/* Which disks have a bitmap in it, and of which text it is described. */
-static void look_at_checkpoint(const struct far_kvm_domain *domain, virDomainCheckpointPtr checkpoint, bool has[FAR_KVM_DISKS_MAX])
-{
-    char *text = virDomainCheckpointGetXMLDesc(checkpoint, VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN);
-    struct far_kvm_xml *xml = text != NULL ? far_kvm_xml_parse(text) : NULL;
-    const struct far_kvm_xml *disk = far_kvm_xml_child(far_kvm_xml_child(xml, "disks"), "disk");
-    for (; disk != NULL; disk = far_kvm_xml_next(disk)) {
-        for (size_t i = 0; i < domain->disk_count; i++) {
-            has[i] = has[i] || (strcmp(far_kvm_xml_attr(disk, "name"), domain->disks[i].place.target) == 0 &&
-                                strcmp(far_kvm_xml_attr(disk, "checkpoint"), "bitmap") == 0);
-        }
-    }
-    far_kvm_xml_free(xml);
-    free(text);
-}
-
 /* ---- freeze ---- */
 
 /* What a freeze begins with. */
@@ -210,26 +144,26 @@ struct base {
 /* All but the oldest go, youngest first. */
 static int take_base(const struct far_kvm_domain *domain, struct base *base, struct far_adapter_error *ret_error)
 {
-    struct checkpoints list;
-    int outcome = list_checkpoints(domain, &list, ret_error), oldest = -1;
+    struct far_kvm_checkpoints list;
+    int outcome = far_kvm_checkpoints_list(domain, &list, ret_error), oldest = -1;
     for (int i = 0; i < list.count && oldest < 0; i++) {
-        oldest = is_ours(domain, list.all[i]) ? i : -1;
+        oldest = far_kvm_checkpoint_is_ours(domain, list.all[i]) ? i : -1;
     }
     if (oldest >= 0) {
         snprintf(base->name, sizeof base->name, "%s", virDomainCheckpointGetName(list.all[oldest]));
-        look_at_checkpoint(domain, list.all[oldest], base->has);
+        far_kvm_checkpoint_look(domain, list.all[oldest], base->has);
     }
     for (int i = list.count - 1; outcome == FAR_ADAPTER_OK && oldest >= 0 && i > oldest; i--) {
-        if (is_ours(domain, list.all[i])) {
+        if (far_kvm_checkpoint_is_ours(domain, list.all[i])) {
             size_t used = strlen(base->also);
             snprintf(base->also + used, sizeof base->also - used, " %s", virDomainCheckpointGetName(list.all[i]));
-            outcome = remove_checkpoint(list.all[i], ret_error);
+            outcome = far_kvm_checkpoint_remove(domain, list.all[i], ret_error);
         }
     }
     if (oldest < 0) {
         snprintf(base->why, sizeof base->why, "no checkpoint of an earlier view is there");
     }
-    free_checkpoints(&list);
+    far_kvm_checkpoints_free(&list);
     return outcome;
 }
 
@@ -237,12 +171,13 @@ static int take_base(const struct far_kvm_domain *domain, struct base *base, str
 static int drop_base(const struct far_kvm_domain *domain, struct base *base, const struct far_adapter_error *why,
                      struct far_adapter_error *ret_error)
 {
-    struct checkpoints list;
-    int outcome = list_checkpoints(domain, &list, ret_error);
+    struct far_kvm_checkpoints list;
+    int outcome = far_kvm_checkpoints_list(domain, &list, ret_error);
     for (int i = list.count - 1; outcome == FAR_ADAPTER_OK && i >= 0; i--) {
-        outcome = is_ours(domain, list.all[i]) ? remove_checkpoint(list.all[i], ret_error) : FAR_ADAPTER_OK;
+        bool is_ours = far_kvm_checkpoint_is_ours(domain, list.all[i]);
+        outcome = is_ours ? far_kvm_checkpoint_remove(domain, list.all[i], ret_error) : FAR_ADAPTER_OK;
     }
-    free_checkpoints(&list);
+    far_kvm_checkpoints_free(&list);
     *base = (struct base){0};
     snprintf(base->why, sizeof base->why, "%.*s", (int)sizeof base->why - 1, why->message);
     return outcome;
@@ -337,7 +272,7 @@ int far_kvm_freeze(struct far_kvm_domain *domain, const char *hint, struct far_k
     int code = VIR_ERR_OK;
     const char *name = domain->disks[0].place.domain;
     if (!domain->is_active) {
-        return far_adapter_fail(ret_error, FAR_ADAPTER_RETRY, FAR_CONFLICT,
+        return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_CONFLICT,
                                 "the domain '%.100s' is shut off: it is protected while it runs, its last points stay good", name);
     }
     int outcome = end_backup(domain, NULL, &other, ret_error);
@@ -348,7 +283,7 @@ int far_kvm_freeze(struct far_kvm_domain *domain, const char *hint, struct far_k
     if (outcome != FAR_ADAPTER_OK) {
         return outcome;
     }
-    prefix_of(domain, prefix);
+    far_kvm_prefix(domain, prefix);
     sweep(domain, prefix);
     outcome = take_base(domain, &base, &why);
     far_random_bytes(&random, sizeof random);
@@ -371,10 +306,10 @@ int far_kvm_freeze(struct far_kvm_domain *domain, const char *hint, struct far_k
 
 int far_kvm_end(struct far_kvm_domain *domain, const char *ref, bool keeps, struct far_adapter_error *ret_error)
 {
-    struct checkpoints list;
+    struct far_kvm_checkpoints list;
     bool other, there = false;
     int outcome = end_backup(domain, ref, &other, ret_error);
-    outcome = outcome == FAR_ADAPTER_OK ? list_checkpoints(domain, &list, ret_error) : outcome;
+    outcome = outcome == FAR_ADAPTER_OK ? far_kvm_checkpoints_list(domain, &list, ret_error) : outcome;
     if (outcome != FAR_ADAPTER_OK) {
         return outcome;
     }
@@ -384,11 +319,11 @@ int far_kvm_end(struct far_kvm_domain *domain, const char *ref, bool keeps, stru
     /* One that cannot be deleted now (the domain is off) costs nothing: the next freeze finds it. */
     for (int i = list.count - 1; i >= 0; i--) {
         bool same = strcmp(virDomainCheckpointGetName(list.all[i]), ref) == 0;
-        if (is_ours(domain, list.all[i]) && (keeps ? there && !same : same)) {
-            (void)remove_checkpoint(list.all[i], NULL);
+        if (far_kvm_checkpoint_is_ours(domain, list.all[i]) && (keeps ? there && !same : same)) {
+            (void)far_kvm_checkpoint_remove(domain, list.all[i], NULL);
         }
     }
-    free_checkpoints(&list);
+    far_kvm_checkpoints_free(&list);
     sweep(domain, ref);
     return FAR_ADAPTER_OK;
 }
