@@ -278,8 +278,7 @@ def a_backup_of_another_program_is_left_alone():
 
 def a_libvirtd_that_hangs_is_given_up_and_tried_again():
     """The node's loop goes on: its reports come."""
-    job_id = None
-    os.kill(libvirt.daemon_pid(), signal.SIGSTOP)
+    libvirt.pause_daemon()
     try:
         job_id = cluster.start_cycle()
 
@@ -288,7 +287,7 @@ def a_libvirtd_that_hangs_is_given_up_and_tried_again():
             return freeze["failures"] > 0 and freeze["error_message"]
         message = farlib.until(refused, 60, "the freeze is given up")
     finally:
-        os.kill(libvirt.daemon_pid(), signal.SIGCONT)
+        libvirt.resume_daemon()
     job = cluster.finish(job_id, 120)
     wrong = [] if job["state"] == "succeeded" else ["the cycle ended as %s: %s" % (job["state"], job.get("error_message"))]
     return wrong + ([] if "does not answer" in message else [message]) + at_rest() + cycle()
@@ -309,6 +308,7 @@ def the_images_keep_no_more_bitmaps_than_the_one():
         about = json.loads(libvirt_kit.tool("qemu-img", "info", "--output=json", disk))
         names = [bitmap["name"] for bitmap in about["format-specific"]["data"].get("bitmaps", [])]
         wrong += [] if names == checkpoints() else ["%s has the bitmaps %r" % (disk, names)]
+    guest.start()
     return wrong
 
 
@@ -324,9 +324,9 @@ def main():
                      a_guest_that_is_destroyed_and_started_goes_on_by_its_list,
                      a_guest_whose_hypervisor_is_killed_costs_the_cycle_and_one_comparison,
                      a_node_that_is_killed_while_it_freezes_leaves_nothing, a_disk_that_was_replaced_is_compared,
-                     a_disk_that_was_reverted_is_compared, a_backup_of_another_program_is_left_alone,
-                     a_libvirtd_that_hangs_is_given_up_and_tried_again, a_domain_that_is_shut_off_says_so,
-                     the_images_keep_no_more_bitmaps_than_the_one])
+                     a_backup_of_another_program_is_left_alone, a_libvirtd_that_hangs_is_given_up_and_tried_again,
+                     a_domain_that_is_shut_off_says_so, the_images_keep_no_more_bitmaps_than_the_one,
+                     a_disk_that_was_reverted_is_compared])
 
 
 if __name__ == "__main__":

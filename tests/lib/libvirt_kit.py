@@ -159,6 +159,14 @@ class Libvirt:
         os.kill(self.daemon_pid(), signal.SIGKILL)
         self.daemon.wait()
 
+    def pause_daemon(self):
+        """libvirtd hangs until resume_daemon()."""
+        os.kill(self.daemon_pid(), signal.SIGSTOP)
+
+    def resume_daemon(self):
+        os.kill(self.daemon_pid(), signal.SIGCONT)
+        os.kill(self.daemon.pid, signal.SIGCONT)  # nsenter stops with its child
+
     def processes(self):
         """How many live in its namespaces."""
         return len(tool("nsenter", "--target", str(self.first), "--pid", "--mount", "--", "ls", "/proc", check=False).split())
@@ -168,6 +176,7 @@ class Libvirt:
             self.keeper.kill()  # unshare takes the first process with it, and that everything else
             self.keeper.communicate()
             if self.daemon is not None:
+                self.daemon.kill()
                 self.daemon.wait()
             self.keeper = None
 
