@@ -156,7 +156,7 @@ const struct cli_command cli_commands[] = {
     {.noun = "workload", .verb = "create", .argument = "NAME", .help = "register a workload with its disks",
      .run = cli_run_write, .method = "POST", .path = "/v1/workloads", .argument_field = "name", .done = "created",
      .options = {{"site", CLI_TEXT, "SITE", true, "site", NULL, NULL, "where it runs"},
-                 {"adapter", CLI_TEXT, "NAME", true, "adapter", NULL, NULL, "file: images and devices; nbd: exports; see docs/ADAPTERS.md"},
+                 {"adapter", CLI_TEXT, "NAME", true, "adapter", NULL, NULL, "file, nbd, kvm: see docs/ADAPTERS.md"},
                  {"disk", CLI_PAIRS, "NAME=PATH", true, "disks", "name", "locator", "a disk; once for each"}}},
     {.noun = "workload", .verb = "set", .argument = "NAME", .help = "change a workload's description, labels or places of disks",
      .run = cli_run_write, .method = "PATCH", .path = "/v1/workloads/%s", .done = "changed",

@@ -9,11 +9,13 @@ far-timeout: 400
 """
 import json
 import os
+import random
 import re
 import shutil
 import signal
 import struct
 import subprocess
+import sys
 import urllib.parse
 
 import farlib
@@ -312,6 +314,43 @@ def the_images_keep_no_more_bitmaps_than_the_one():
     return wrong
 
 
+def destroy_guest():
+    guest.destroy()
+
+
+def cycles_with_any_crash_among_them():
+    """FAR_KVM_ROUNDS cycles (50); in most of them something is killed while the view lives, or between two of them, or anywhere in between."""
+    rng, wrong = random.Random(farlib.seed_of_run()), cycle(by_list=False) if not checkpoints() else []
+    kills = [None, None, kill_node, kill_libvirtd, kill_guest, destroy_guest]
+    for number in range(int(os.environ.get("FAR_KVM_ROUNDS", "50"))):
+        kill, held = rng.choice(kills), rng.random() < 0.5
+        if held or kill is None:
+            job, found = held_cycle(kill)
+        else:
+            job_id, steps = cluster.start_cycle(), rng.randint(0, 6)
+
+            def far_enough(job_id=job_id, steps=steps):
+                job = cluster.job(job_id)
+                return job["state"] != "running" or sum(t["state"] == "done" for t in job["tasks"]) >= steps
+            farlib.until(far_enough, 60, "%d tasks are done" % steps)
+            kill()
+            job, found = cluster.finish(job_id, 120), []
+        print("# round %d: %s, %s: %s %s" % (number, kill.__name__ if kill else "nothing", "held" if held else "anywhere", job["state"],
+                                             job.get("error_message")))
+        died = kill in (kill_guest, destroy_guest)
+        wrong += ["round %d: %s" % (number, text) for text in found]
+        wrong += [] if job["state"] == "succeeded" or died else ["round %d: %s" % (number, job.get("error_message"))]
+        if died:
+            guest.start()
+        guest.wait_ack(guest.acked() + rng.randint(1, 60))
+        if not held:  # what the disturbed cycle left must do for the next one
+            job, found = held_cycle()
+            wrong += ["round %d, after it: %s" % (number, text) for text in found]
+            wrong += [] if job["state"] == "succeeded" else ["round %d, after it: %s" % (number, job.get("error_message"))]
+    job, found = held_cycle()
+    return wrong + found + at_rest()
+
+
 def main():
     global cluster, libvirt, guest
     if libvirt_kit.is_missing("nbdinfo", "nbdcopy", "e2fsck", "debugfs"):
@@ -319,6 +358,8 @@ def main():
     with farlib.Cluster(adapter="kvm") as cluster, libvirt_kit.Libvirt(path("a")) as libvirt:
         guest = libvirt_kit.Guest(libvirt, "web", [64, 32])
         guest.start()
+        if "long" in sys.argv:
+            tap.run_all([a_guest_is_protected_and_recovered, cycles_with_any_crash_among_them])
         tap.run_all([a_guest_is_protected_and_recovered, cycles_go_by_the_bitmaps,
                      a_node_that_is_killed_reads_on_from_its_view, libvirtd_that_is_killed_takes_no_view_with_it,
                      a_guest_that_is_destroyed_and_started_goes_on_by_its_list,
