@@ -39,6 +39,8 @@ def pack(value):
     if isinstance(value, list):
         head = bytes([0x90 | len(value)]) if len(value) < 16 else b"\xdc" + struct.pack(">H", len(value))
         return head + b"".join(map(pack, value))
+    if isinstance(value, bool):
+        return b"\xc3" if value else b"\xc2"
     if isinstance(value, bytes):
         return b"\xc4" + bytes([len(value)]) + value
     if isinstance(value, str):
