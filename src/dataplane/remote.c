@@ -360,6 +360,7 @@ void far_vault_store_state(struct far_vault *vault, struct far_store_state *ret_
     ret_state->bytes_read = remote->bytes_read;
     ret_state->locks_refused = remote->locks_refused;
     ret_state->packs_unlocked = remote->unlocked;
+    snprintf(ret_state->stays, sizeof ret_state->stays, "%s", remote->stays);
     snprintf(ret_state->unlocked_why, sizeof ret_state->unlocked_why, "%s", remote->unlocked > 0 ? remote->unlocked_why : "");
     snprintf(ret_state->problem, sizeof ret_state->problem, "%.250s", remote->round_rc != 0 ? remote->round_error.message : "");
     pthread_mutex_unlock(&remote->lock);

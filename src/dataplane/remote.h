@@ -58,6 +58,9 @@ int far_remote_open_pack(struct far_vault *vault, uint32_t number, int *ret_fd, 
 int far_remote_settle(struct far_vault *vault, struct far_error *err);
 /* A small file of the vault's folder as it is now, "points/7.manifest", is in the store; or is no longer, if there is none. */
 int far_remote_push(struct far_vault *vault, const char *name, struct far_error *err);
+/* Of a small file that was replaced, in a bucket with versions: the former ones go for good, but for those that the store locks; which
+ * stay is logged, and told with the next pass of reclaim. */
+int far_remote_drop_versions(struct far_vault *vault, const char *name, struct far_error *err);
 /* Asks the store. FAR_CONFLICT: somebody took the vault over; it refuses to write from now on. */
 int far_remote_check_holder(struct far_vault *vault, struct far_error *err);
 /* FAR_CONFLICT: the store has what this folder does not know, because it is an older copy or there is a second one; it refuses to

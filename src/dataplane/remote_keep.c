@@ -3,6 +3,7 @@
 #include "dataplane/vault_lock.h"
 
 #include "base/clock.h"
+#include "base/date.h"
 #include "base/logging.h"
 
 #include <inttypes.h>
@@ -96,6 +97,61 @@ int far_remote_drop_pack(struct far_vault *vault, uint32_t number, struct far_er
     remote->count--;
     pthread_mutex_unlock(&remote->lock);
     return 0;
+}
+
+/* ---- former versions of small files ---- */
+
+struct dropping {
+    struct far_remote *remote;
+    const char *name;
+    uint64_t count;    /* that stay */
+    uint64_t until_ms; /* the last of them; 0: not told */
+};
+
+static int drop_version(void *arg, const char *key, const struct far_object *object, bool is_marker, bool is_latest, struct far_error *err)
+{
+    struct dropping *dropping = arg;
+    uint64_t until_ms = 0;
+    if (strcmp(key, dropping->name) != 0 || (is_latest && !is_marker)) {
+        return 0;
+    }
+    int rc = far_objects_delete(dropping->remote->objects, key, object->version, err);
+    if (rc != FAR_DENIED) {
+        return rc;
+    }
+    dropping->count++;
+    if (far_objects_retained(dropping->remote->objects, key, object->version, &until_ms, NULL) == 0 && until_ms > dropping->until_ms) {
+        dropping->until_ms = until_ms;
+    }
+    return 0;
+}
+
+int far_remote_drop_versions(struct far_vault *vault, const char *name, struct far_error *err)
+{
+    struct far_remote *remote = vault->remote;
+    struct dropping dropping = {.remote = remote, .name = name};
+    struct far_object object = {0};
+    char stays[256] = "", date[FAR_DATE_MAX];
+    int rc = remote == NULL ? FAR_NOT_FOUND : far_objects_head(remote->objects, name, &object, err);
+    if (rc != 0 || object.version[0] == '\0') {
+        return rc == FAR_NOT_FOUND ? 0 : rc; /* a bucket without versions */
+    }
+    rc = far_objects_versions(remote->objects, name, drop_version, &dropping, err);
+    if (rc == FAR_DENIED || rc == FAR_INVALID) {
+        snprintf(stays, sizeof stays, "former versions of '%.80s' may stay: the store does not let them be listed", name);
+        rc = 0;
+    } else if (rc == 0 && dropping.count > 0) {
+        snprintf(stays, sizeof stays, "%" PRIu64 " former versions of '%.80s' stay: the store %s%s", dropping.count, name,
+                 dropping.until_ms != 0 ? "locks them until " : "does not let them be deleted",
+                 dropping.until_ms != 0 ? far_date_text(dropping.until_ms, date) : "");
+    }
+    if (stays[0] != '\0') {
+        far_logf(FAR_LEVEL_ERROR, "vault", "what was to be erased of vault '%s' is still in its store: %s", vault->dir, stays);
+        pthread_mutex_lock(&remote->lock);
+        snprintf(remote->stays, sizeof remote->stays, "%s", stays);
+        pthread_mutex_unlock(&remote->lock);
+    }
+    return rc;
 }
 
 /* ---- locks ---- */

@@ -2,7 +2,9 @@
  * one more here, which it had not announced, or one more there, which was forgotten. Before that: is the folder one that was set back
  * (a snapshot of its machine, a backup)? It would write its packs over newer ones. */
 #include "dataplane/remote_private.h"
+#include "dataplane/vault_lock.h"
 
+#include "base/clock.h"
 #include "base/key_set.h"
 
 #include <errno.h>
@@ -46,7 +48,11 @@ static int push_missing(struct settling *settling, uint64_t number, const char *
     if (was_new < 0) {
         return far_fail(err, FAR_LIMIT, "no memory for the points of a store");
     }
-    return was_new == 1 ? far_remote_push(settling->vault, name, err) : 0;
+    int rc = was_new == 1 ? far_remote_push(settling->vault, name, err) : 0;
+    uint64_t until_ms = 0;
+    bool is_locked = was_new == 1 && strcmp(suffix, ".manifest") == 0 &&
+                     far_vault_lock_until(settling->vault, number, &until_ms, NULL) == 0 && until_ms > far_clock_wall_ms();
+    return rc == 0 && is_locked ? far_remote_lock(settling->vault, number, until_ms, err) : rc; /* what was hidden is so no more */
 }
 
 static int push_lock(void *arg, uint64_t number, struct far_error *err)

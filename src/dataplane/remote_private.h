@@ -90,6 +90,7 @@ struct far_remote {
     bool locks_refused;
     size_t unlocked;       /* packs that have wanted_until_ms */
     char unlocked_why[256]; /* of the one that failed last */
+    char stays[256];        /* what was to be erased, and stays; "" */
     bool is_fenced; /* somebody took the vault over */
 
     struct {

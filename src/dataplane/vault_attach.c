@@ -3,8 +3,10 @@
  * The keys that are believed are looked at first (vault_trust.h), then whose the vault is; then come the small files and the list of
  * packs, and last the file `vault`. Interrupted anywhere, it is done again. */
 #include "dataplane/remote_private.h"
+#include "dataplane/vault_dead.h"
 #include "dataplane/vault_trust.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 
 #include <dirent.h>
@@ -23,6 +25,13 @@ struct attaching {
     struct far_store_attached *result;
     uint8_t uuid[16];
     uint8_t fingerprint[32]; /* of the keys in the store, which are believed */
+    bool locks;              /* its configuration has a lock_mode: what was hidden is looked for */
+    struct hidden {          /* what delete markers hide, by key */
+        char key[FAR_REMOTE_NAME_MAX];
+        char version[136]; /* the newest one; "": there is none */
+        uint64_t size, modified_ms;
+    } *hidden;
+    size_t hidden_count, hidden_room;
     bool is_plain; /* the bucket keeps no versions, and so has no locks, as its first pack shows */
 };
 
@@ -60,12 +69,112 @@ static int check_folder(const struct attaching *attaching, struct far_error *err
     return far_fail(err, FAR_CONFLICT, "'%s' has something in it that does not come from this vault of the store", attaching->dir);
 }
 
+/* ---- what was hidden ---- */
+
+enum { HIDDEN_MAX = 1 << 20 };
+
+static int compare_hidden(const void *a, const void *b)
+{
+    return strcmp(((const struct hidden *)a)->key, ((const struct hidden *)b)->key);
+}
+
+static struct hidden *find_hidden(const struct attaching *attaching, const char *key)
+{
+    struct hidden wanted = {.size = 0};
+    if (attaching->hidden_count == 0 || strlen(key) >= sizeof wanted.key) {
+        return NULL;
+    }
+    strcpy(wanted.key, key);
+    return bsearch(&wanted, attaching->hidden, attaching->hidden_count, sizeof wanted, compare_hidden);
+}
+
+static int note_marker(void *arg, const char *key, const struct far_object *object, bool is_marker, bool is_latest, struct far_error *err)
+{
+    struct attaching *attaching = arg;
+    (void)object;
+    if (!is_marker || !is_latest || strlen(key) >= FAR_REMOTE_NAME_MAX) {
+        return 0;
+    }
+    if (attaching->hidden_count == attaching->hidden_room) {
+        size_t room = attaching->hidden_room == 0 ? 64 : attaching->hidden_room * 2;
+        struct hidden *grown = room <= HIDDEN_MAX ? realloc(attaching->hidden, room * sizeof *grown) : NULL;
+        if (grown == NULL) {
+            return far_fail(err, FAR_LIMIT, "too many objects of the vault are hidden by delete markers");
+        }
+        attaching->hidden = grown;
+        attaching->hidden_room = room;
+    }
+    struct hidden *hidden = &attaching->hidden[attaching->hidden_count++];
+    *hidden = (struct hidden){.size = 0};
+    strcpy(hidden->key, key);
+    return 0;
+}
+
+static int note_version(void *arg, const char *key, const struct far_object *object, bool is_marker, bool is_latest, struct far_error *err)
+{
+    struct hidden *hidden = find_hidden(arg, key);
+    (void)is_latest;
+    (void)err;
+    if (hidden != NULL && !is_marker && (hidden->version[0] == '\0' || object->modified_ms > hidden->modified_ms)) {
+        snprintf(hidden->version, sizeof hidden->version, "%s", object->version);
+        hidden->size = object->size;
+        hidden->modified_ms = object->modified_ms;
+    }
+    return 0;
+}
+
+/* Markers first: a store may list them behind the versions. */
+static int look_for_hidden(struct attaching *attaching, struct far_error *err)
+{
+    if (!attaching->locks) {
+        return 0;
+    }
+    int rc = far_objects_versions(attaching->objects, "", note_marker, attaching, err);
+    if (rc == 0 && attaching->hidden_count > 0) {
+        qsort(attaching->hidden, attaching->hidden_count, sizeof *attaching->hidden, compare_hidden);
+        rc = far_objects_versions(attaching->objects, "", note_version, attaching, err);
+    }
+    return rc == FAR_INVALID ? 0 : rc; /* a store without versions */
+}
+
+struct unhiding {
+    struct far_objects *objects;
+    const char *key;
+};
+
+static int drop_marker(void *arg, const char *key, const struct far_object *object, bool is_marker, bool is_latest, struct far_error *err)
+{
+    const struct unhiding *unhiding = arg;
+    (void)is_latest;
+    int rc = is_marker && strcmp(key, unhiding->key) == 0 ? far_objects_delete(unhiding->objects, key, object->version, err) : 0;
+    return rc == FAR_DENIED ? 0 : rc; /* it stays hidden, and is found again as it was now */
+}
+
+/* The new holder takes the markers away; who only reads changes nothing. */
+static int unhide(const struct attaching *attaching, const char *key, struct far_error *err)
+{
+    struct unhiding unhiding = {.objects = attaching->objects, .key = key};
+    const struct hidden *hidden = find_hidden(attaching, key);
+    bool is_wanted = hidden != NULL && hidden->version[0] != '\0' && !attaching->what->read_only;
+    return is_wanted ? far_objects_versions(attaching->objects, key, drop_marker, &unhiding, err) : 0;
+}
+
 /* ---- whose keys are believed ---- */
 
+/* A small object; what is hidden by its newest version. The caller ends the buffer. */
 static int read_object(struct attaching *attaching, const char *key, struct far_buf *bytes, struct far_error *err)
 {
+    const struct hidden *hidden = find_hidden(attaching, key);
     far_buf_init(bytes, SMALL_MAX);
-    return far_objects_read(attaching->objects, key, SMALL_MAX, bytes, NULL, err);
+    if (hidden == NULL || hidden->version[0] == '\0') {
+        return far_objects_read(attaching->objects, key, SMALL_MAX, bytes, NULL, err);
+    }
+    uint8_t *place = hidden->size <= SMALL_MAX ? malloc((size_t)hidden->size + 1) : NULL;
+    int rc = place != NULL ? far_objects_get(attaching->objects, key, hidden->version, 0, (size_t)hidden->size, place, err)
+                           : far_fail(err, FAR_LIMIT, "the object '%.200s' is too large", key);
+    rc = rc == 0 && far_buf_append(bytes, place, (size_t)hidden->size) != 0 ? far_fail(err, FAR_LIMIT, "no memory for an object") : rc;
+    free(place);
+    return rc;
 }
 
 /* The files `vault` and `vault.former` as the store has them (the latter empty: not at all), and the fingerprint of their keys. The
@@ -280,8 +389,7 @@ static int bring(struct attaching *attaching, const char *key, struct far_error 
 {
     char path[FAR_DIR_MAX + FAR_OBJECT_KEY_MAX];
     struct far_buf bytes;
-    far_buf_init(&bytes, SMALL_MAX);
-    int rc = far_objects_read(attaching->objects, key, SMALL_MAX, &bytes, NULL, err);
+    int rc = read_object(attaching, key, &bytes, err);
     snprintf(path, sizeof path, "%s/%s", attaching->dir, key);
     rc = rc == 0 ? far_file_replace(path, bytes.data, bytes.len, 0600, err) : rc;
     far_buf_done(&bytes);
@@ -306,6 +414,8 @@ static int bring_vault(struct attaching *attaching, struct far_error *err)
     }
     snprintf(path, sizeof path, "%s/vault", attaching->dir);
     rc = rc == 0 ? far_file_replace(path, vault.data, vault.len, 0600, err) : rc;
+    rc = rc == 0 ? unhide(attaching, "vault", err) : rc;
+    rc = rc == 0 && former.len != 0 ? unhide(attaching, "vault.former", err) : rc;
     far_buf_done(&vault);
     far_buf_done(&former);
     return rc;
@@ -325,6 +435,57 @@ static int bring_key(void *arg, const char *key, const struct far_object *object
     size_t len = strlen(key);
     attaching->result->points += rc == 0 && len > 9 && strcmp(key + len - 9, ".manifest") == 0;
     return rc == FAR_NOT_FOUND ? 0 : rc; /* forgotten meanwhile */
+}
+
+/* Packs that the holder let go may still be there, hidden, where it was not allowed to delete them. */
+static bool was_removed(const struct attaching *attaching, uint32_t number)
+{
+    struct far_packs *packs = calloc(1, sizeof *packs);
+    struct far_removed removed = {0};
+    char path[FAR_DIR_MAX + 16];
+    snprintf(path, sizeof path, "%s/packs", attaching->dir);
+    bool was = packs == NULL;
+    if (packs != NULL && far_packs_init(packs, path, attaching->uuid, 1 << 20, NULL) == 0) {
+        was = far_removed_read(packs, &removed, NULL) == 0 && far_removed_has(&removed, number);
+        far_removed_done(&removed);
+        far_packs_done(packs);
+    }
+    free(packs);
+    return was;
+}
+
+/* What nobody may delete yet is not gone, and what a holder never deletes is not either: somebody else hid it. */
+static int bring_hidden(struct attaching *attaching, const struct hidden *hidden, struct far_error *err)
+{
+    char packs[FAR_DIR_MAX + 16];
+    struct far_object object = {0};
+    uint32_t number, epoch;
+    bool is_pack = far_remote_key_parse(hidden->key, ".pack", &number, &epoch);
+    bool is_point = strncmp(hidden->key, "points/", 7) == 0, is_replica = strncmp(hidden->key, "replicas/", 9) == 0;
+    if (hidden->version[0] == '\0' || is_replica || (!is_pack && !is_wanted(hidden->key)) || (is_pack && was_removed(attaching, number))) {
+        return 0;
+    }
+    int rc = far_objects_look(attaching->objects, hidden->key, hidden->version, &object, err);
+    rc = rc == 0 ? far_objects_retained(attaching->objects, hidden->key, hidden->version, &object.retain_until_ms, err) : rc;
+    if (rc != 0 || ((is_pack || is_point) && object.retain_until_ms <= far_clock_wall_ms())) {
+        return rc == FAR_NOT_FOUND ? 0 : rc;
+    }
+    if (!is_pack) {
+        rc = bring(attaching, hidden->key, err);
+        size_t len = strlen(hidden->key);
+        attaching->result->points += rc == 0 && len > 9 && strcmp(hidden->key + len - 9, ".manifest") == 0;
+    } else {
+        struct far_remote_pack before, pack = {.number = number, .epoch = epoch, .size = object.size};
+        pack.retain_until_ms = object.retain_until_ms;
+        snprintf(pack.version, sizeof pack.version, "%s", hidden->version);
+        snprintf(packs, sizeof packs, "%s/packs", attaching->dir);
+        bool is_older = far_remote_up_read(packs, attaching->uuid, number, &before, NULL) == 0 && before.epoch > epoch;
+        rc = is_older ? 0 : far_remote_up_write(packs, attaching->uuid, &pack, err);
+        attaching->result->packs += !is_older;
+        attaching->result->pack_bytes += is_older ? 0 : pack.size;
+    }
+    attaching->result->hidden += rc == 0;
+    return rc == 0 ? unhide(attaching, hidden->key, err) : rc;
 }
 
 /* A point that the holder forgot since this folder was attached last. */
@@ -349,6 +510,9 @@ static int bring_all(struct attaching *attaching, struct far_error *err)
     snprintf(index, sizeof index, "%s/index", attaching->dir);
     int rc = far_vault_each_number(points, ".manifest", drop_forgotten, attaching, err);
     rc = rc == 0 ? far_objects_list(attaching->objects, "", bring_key, attaching, err) : rc;
+    for (size_t i = 0; rc == 0 && i < attaching->hidden_count; i++) {
+        rc = bring_hidden(attaching, &attaching->hidden[i], err);
+    }
     rc = rc == 0 ? far_index_remove(index, err) : rc; /* made anew from the packs */
     return rc == 0 ? bring_vault(attaching, err) : rc; /* last: now it is a vault */
 }
@@ -371,13 +535,14 @@ static int finish(struct attaching *attaching, const struct far_objects_options 
 int far_vault_store_attach(const char *dir, const struct far_objects_options *store, const struct far_store_attach *what,
                            struct far_store_attached *ret_attached, struct far_error *err)
 {
-    struct attaching attaching = {.dir = dir, .what = what, .result = ret_attached};
+    struct attaching attaching = {.dir = dir, .what = what, .result = ret_attached, .locks = store->lock_mode[0] != '\0'};
     struct far_remote_holder holder = {0};
     struct far_vault_keys keys;
     *ret_attached = (struct far_store_attached){0};
     int rc = strlen(dir) < FAR_DIR_MAX ? 0 : far_fail(err, FAR_INVALID, "the path of the vault is too long");
     rc = rc == 0 ? find_vault(store, &attaching, err) : rc;
     rc = rc == 0 ? check_folder(&attaching, err) : rc;
+    rc = rc == 0 ? look_for_hidden(&attaching, err) : rc;
     rc = rc == 0 ? check_trust(&attaching, err) : rc;
     rc = rc == 0 ? make_folders(&attaching, err) : rc;
     rc = rc != 0 ? rc : what->read_only ? let_holder_go(&attaching, err) : take(&attaching, err);
@@ -389,6 +554,7 @@ int far_vault_store_attach(const char *dir, const struct far_objects_options *st
         far_vault_keys_fingerprint(&keys, keys.count, ret_attached->here);
     }
     far_objects_close(attaching.objects);
+    free(attaching.hidden);
     if (rc == 0 && far_remote_holder_load(dir, &holder, NULL) == 0) {
         ret_attached->epoch = holder.epoch;
     }

@@ -509,6 +509,7 @@ int far_vault_domain_destroy(struct far_vault *vault, const uint8_t uuid[16], st
         far_hex_encode(uuid, 16, hex);
         snprintf(name, sizeof name, "domains/%s.domain", hex);
         rc = far_remote_push(vault, name, err);
+        rc = rc == 0 ? far_remote_drop_versions(vault, name, err) : rc; /* its keys are in them */
     }
     return rc;
 }

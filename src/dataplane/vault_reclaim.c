@@ -444,6 +444,9 @@ static void add_problem(struct far_vault *vault, struct far_reclaim_result *resu
         snprintf(result->problem, sizeof result->problem, "%" PRIu64 " packs cannot be locked in the store: %.250s", state.packs_unlocked,
                  state.unlocked_why);
     }
+    if (result->problem[0] == '\0') {
+        snprintf(result->problem, sizeof result->problem, "%s", state.stays);
+    }
 }
 
 int far_vault_reclaim(struct far_vault *vault, const struct far_reclaim_order *order,

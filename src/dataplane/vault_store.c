@@ -147,7 +147,8 @@ int far_vault_store_only(const struct far_objects_options *store, char ret_uuid[
     char found[33] = "";
     int rc = far_vault_store_list(store, only_one, found, err);
     if (rc == 0 && found[0] == '\0') {
-        rc = far_fail(err, FAR_NOT_FOUND, "the store has no vault below '%s'", store->prefix);
+        rc = far_fail(err, FAR_NOT_FOUND, "the store has no vault below '%s'; one whose objects were hidden is named by its uuid",
+                      store->prefix);
     }
     if (rc == 0) {
         memcpy(ret_uuid, found, sizeof found);

@@ -26,6 +26,7 @@ struct far_store_attached {
     uint64_t packs, pack_bytes, points;
     uint64_t epoch;
     char former_holder[64]; /* name of the machine that it was taken from; "" */
+    uint64_t hidden;        /* objects that somebody hid behind delete markers, and that were taken all the same (lock_mode) */
     enum far_store_trust trust;
     uint8_t there[32]; /* fingerprint of the keys in the store */
     uint8_t here[32];  /* of the folder's: another one where it was taken over, with a key of its own */
@@ -52,6 +53,7 @@ struct far_store_state {
     uint64_t ranges_read, bytes_read; /* from the store since open */
     uint64_t packs_unlocked;         /* that a point's lock should be on, and the store cannot put it there; tried again now and then */
     char unlocked_why[256];          /* of one of them; "" */
+    char stays[256];                 /* what was to be erased in the store, and until when it stays; "" */
     bool locks_refused;              /* the bucket offers no object lock: points are locked by the vault alone */
     char problem[256];               /* why packs wait; "" */
 };

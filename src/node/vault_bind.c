@@ -137,6 +137,10 @@ int far_vault_attach_cli(int argc, char **argv, bool read_only, bool take_over, 
                attached.points, attached.packs, attached.pack_bytes);
         printf(read_only ? ", to read only\n" : ", epoch %" PRIu64 "%s%s\n", attached.epoch,
                attached.former_holder[0] != '\0' ? ", taken from " : "", attached.former_holder);
+        if (attached.hidden > 0) {
+            printf("%" PRIu64 " objects of it are hidden by delete markers, and were taken from behind them: somebody deleted what the "
+                   "vault needs\n", attached.hidden);
+        }
         print_trust(&attached);
     }
     return rc;

@@ -17,6 +17,7 @@ struct listing {
     char last[FAR_S3_TEXT_MAX];    /* key before this one */
     struct far_s3_page page;
     far_object_fn each;
+    far_object_version_fn each_version;
     void *arg;
     int rc_each; /* what each returned */
     uint64_t begun_before_ms; /* sweep: by the store's clock */
@@ -84,6 +85,60 @@ int far_objects_list(struct far_objects *objects, const char *under, far_object_
         empty = listing->page.count == 0 ? empty + 1 : 0;
         if (rc == 0 && listing->page.truncated && empty > EMPTY_PAGES_MAX) {
             rc = far_fail(err, FAR_CORRUPT, "the store lists page after page without an object");
+        }
+    } while (rc == 0 && listing->page.truncated);
+    free(listing);
+    return rc;
+}
+
+/* ---- versions ---- */
+
+static int give_version(void *arg, const struct far_s3_item *item, struct far_error *err)
+{
+    struct listing *listing = arg;
+    struct far_object object = {.size = item->size, .modified_ms = item->time_ms};
+    if (strncmp(item->key, listing->prefix, strlen(listing->prefix)) != 0 || item->key[listing->own_len] == '\0') {
+        return far_fail(err, FAR_CORRUPT, "the store lists a version of '%.200s' where it does not belong", item->key);
+    }
+    strcpy(object.etag, item->etag);
+    strcpy(object.version, item->version);
+    listing->rc_each = listing->each_version(listing->arg, item->key + listing->own_len, &object, item->is_marker, item->is_latest, err);
+    return listing->rc_each;
+}
+
+int far_objects_versions(struct far_objects *objects, const char *under, far_object_version_fn each, void *arg, struct far_error *err)
+{
+    struct listing *listing = listing_new(objects, under, err);
+    if (listing == NULL) {
+        return err != NULL && err->klass != 0 ? err->klass : FAR_LIMIT;
+    }
+    listing->each_version = each;
+    listing->arg = arg;
+    int rc = 0;
+    unsigned still = 0;
+    do {
+        struct far_s3_answer answer = {0};
+        struct far_s3_request request = {.method = "GET", .verb = "list versions in", .root = "ListVersionsResult"};
+        char key_marker[FAR_S3_TEXT_MAX], version_marker[sizeof listing->page.next_upload];
+        strcpy(key_marker, listing->page.next);
+        strcpy(version_marker, listing->page.next_upload);
+        far_s3_query(&request, "versions", "");
+        far_s3_query(&request, "encoding-type", "url");
+        far_s3_query(&request, "max-keys", "1000");
+        far_s3_query(&request, "prefix", listing->prefix);
+        if (key_marker[0] != '\0') {
+            far_s3_query(&request, "key-marker", key_marker);
+        }
+        if (version_marker[0] != '\0') {
+            far_s3_query(&request, "version-id-marker", version_marker);
+        }
+        rc = far_s3_do(objects, &request, &answer, err);
+        rc = rc == 0 ? far_s3_xml_list(far_buf_slice(&answer.body), give_version, listing, &listing->page, err) : rc;
+        far_s3_answer_done(&answer);
+        bool goes_on = strcmp(listing->page.next, key_marker) > 0 || strcmp(listing->page.next_upload, version_marker) != 0;
+        still = goes_on && listing->page.count > 0 ? 0 : still + 1;
+        if (rc == 0 && listing->page.truncated && (!goes_on || still > EMPTY_PAGES_MAX)) {
+            rc = far_fail(err, FAR_CORRUPT, "the store lists page after page of versions, and does not go on");
         }
     } while (rc == 0 && listing->page.truncated);
     free(listing);

@@ -3,6 +3,8 @@
  * we do not ask for it. */
 #include "objects/s3_request.h"
 
+#include "base/moment.h"
+
 #include <openssl/evp.h>
 #include <stdio.h>
 
@@ -60,5 +62,35 @@ int far_objects_retain(struct far_objects *objects, const char *key, const char 
     rc = far_s3_body_hash(&body, err);
     rc = rc == 0 ? far_s3_do(objects, &request, &answer, err) : rc;
     far_s3_answer_done(&answer);
+    return rc;
+}
+
+int far_objects_retained(struct far_objects *objects, const char *key, const char *version, uint64_t *ret_until_ms, struct far_error *err)
+{
+    static const char *const roots[] = {"Retention", "ObjectLockRetention"}; /* the latter says versitygw */
+    char text[FAR_S3_CONDITION_BYTES];
+    struct far_moment moment = {.value = 0};
+    struct far_s3_answer answer = {0};
+    struct far_s3_request request = {.method = "GET", .key = key, .verb = "read the lock of", .root = ""};
+    int rc = far_s3_key_check(key, err);
+    far_s3_query(&request, "retention", "");
+    if (version != NULL) {
+        far_s3_query(&request, "versionId", version);
+    }
+    rc = rc == 0 ? far_s3_do(objects, &request, &answer, err) : rc;
+    bool has_none = rc == FAR_INVALID || (rc == FAR_NOT_FOUND && strstr(answer.fault.code, "ObjectLock") != NULL);
+    bool is_said = false;
+    for (size_t i = 0; rc == 0 && !is_said && i < sizeof roots / sizeof roots[0]; i++) {
+        is_said = far_s3_xml_value(far_buf_slice(&answer.body), roots[i], "RetainUntilDate", text, sizeof text, NULL) == 0;
+    }
+    bool fits = is_said && far_moment_parse(far_slice_str(text), &moment, NULL) == 0 && moment.kind == FAR_MOMENT_TIME;
+    if (rc == 0 && is_said && !fits) {
+        rc = far_fail(err, FAR_CORRUPT, "the store says of '%.200s' that it is locked until a date that is none", key);
+    }
+    far_s3_answer_done(&answer);
+    if (rc == 0 || has_none) {
+        *ret_until_ms = fits ? moment.value : 0;
+        return 0;
+    }
     return rc;
 }

@@ -256,9 +256,18 @@ int far_objects_read(struct far_objects *objects, const char *key, size_t bytes_
 
 int far_objects_head(struct far_objects *objects, const char *key, struct far_object *ret_object, struct far_error *err)
 {
+    return far_objects_look(objects, key, NULL, ret_object, err);
+}
+
+int far_objects_look(struct far_objects *objects, const char *key, const char *version, struct far_object *ret_object,
+                     struct far_error *err)
+{
     struct far_s3_answer answer = {0};
     struct far_s3_request request = {.method = "HEAD", .key = key, .verb = "look at"};
     int rc = far_s3_key_check(key, err);
+    if (version != NULL) {
+        far_s3_query(&request, "versionId", version);
+    }
     rc = rc == 0 ? far_s3_do(objects, &request, &answer, err) : rc;
     if (rc == 0 && !answer.has_length) {
         rc = far_fail(err, FAR_CORRUPT, "look at '%.200s': the store does not say how long the object is", key);

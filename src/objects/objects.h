@@ -78,6 +78,9 @@ int far_objects_get(struct far_objects *objects, const char *key, const char *ve
 int far_objects_read(struct far_objects *objects, const char *key, size_t bytes_max, struct far_buf *ret_bytes,
                      struct far_object *ret_object, struct far_error *err);
 int far_objects_head(struct far_objects *objects, const char *key, struct far_object *ret_object, struct far_error *err);
+/* Of one version. */
+int far_objects_look(struct far_objects *objects, const char *key, const char *version, struct far_object *ret_object,
+                     struct far_error *err);
 /* What is not there is 0. In a bucket that keeps versions the newest one is hidden, or with `version` (else NULL) that one goes
  * for good. */
 int far_objects_delete(struct far_objects *objects, const char *key, const char *version, struct far_error *err);
@@ -85,9 +88,16 @@ int far_objects_delete(struct far_objects *objects, const char *key, const char 
  * takes. A result other than 0 stops and is returned. */
 typedef int (*far_object_fn)(void *arg, const char *key, const struct far_object *object, struct far_error *err);
 int far_objects_list(struct far_objects *objects, const char *under, far_object_fn each, void *arg, struct far_error *err);
+/* All versions of all keys that begin with `under`, and delete markers, in whatever order the store has; object->version names each. In
+ * a bucket that keeps none each object is one, with the version "null". As far_objects_list(). */
+typedef int (*far_object_version_fn)(void *arg, const char *key, const struct far_object *object, bool is_marker, bool is_latest,
+                                     struct far_error *err);
+int far_objects_versions(struct far_objects *objects, const char *under, far_object_version_fn each, void *arg, struct far_error *err);
 /* The object cannot be deleted or replaced for good before that time, by the store's own clock. Only ever later: an earlier
  * date than it has is 0 and changes nothing. FAR_INVALID: the bucket offers no object lock, or no lock_mode is set. */
 int far_objects_retain(struct far_objects *objects, const char *key, const char *version, uint64_t until_ms, struct far_error *err);
+/* Until when a version is locked; 0: it is not, or the bucket offers no locks. (far_objects_look() may not say it of a former version.) */
+int far_objects_retained(struct far_objects *objects, const char *key, const char *version, uint64_t *ret_until_ms, struct far_error *err);
 /* Aborts multipart uploads below `under` that were begun more than older_ms ago. ret_count (may be NULL): how many. */
 int far_objects_sweep(struct far_objects *objects, const char *under, uint64_t older_ms, uint64_t *ret_count, struct far_error *err);
 

@@ -188,7 +188,7 @@ int far_s3_xml_value(struct far_slice xml, const char *root, const char *name, c
 struct list {
     struct far_s3_page *page;
     struct far_s3_item item;
-    bool uploads;
+    bool uploads, versions; /* else objects */
     bool encoded; /* EncodingType url: keys and markers; it may come behind them, so it is known in the second walk */
     far_s3_item_fn each; /* NULL in the first walk */
     void *arg;
@@ -262,6 +262,9 @@ static bool keep_etag(char ret[72], const char *text, size_t len)
 
 static bool is_item(const struct list *list, const char *name)
 {
+    if (list->versions) {
+        return strcmp(name, "Version") == 0 || strcmp(name, "DeleteMarker") == 0;
+    }
     return strcmp(name, list->uploads ? "Upload" : "Contents") == 0;
 }
 
@@ -270,9 +273,11 @@ static void list_begin(void *arg, const struct walk *walk)
     struct list *list = arg;
     if (walk->depth == 1) {
         list->uploads = named(walk, 0, "ListMultipartUploadsResult");
+        list->versions = named(walk, 0, "ListVersionsResult");
     }
     if (walk->depth == 2 && is_item(list, walk->names[1])) {
         memset(&list->item, 0, sizeof list->item);
+        list->item.is_marker = list->versions && strcmp(walk->names[1], "DeleteMarker") == 0;
     }
 }
 
@@ -284,6 +289,13 @@ static bool item_leaf(struct list *list, const char *name, const char *text, siz
     }
     if (strcmp(name, "UploadId") == 0) {
         return keep(item->upload_id, sizeof item->upload_id, text, len);
+    }
+    if (strcmp(name, "VersionId") == 0) {
+        return keep(item->version, sizeof item->version, text, len);
+    }
+    if (strcmp(name, "IsLatest") == 0) {
+        item->is_latest = strcmp(text, "true") == 0;
+        return item->is_latest || strcmp(text, "false") == 0;
     }
     if (strcmp(name, "ETag") == 0) {
         return keep_etag(item->etag, text, len);
@@ -308,10 +320,11 @@ static bool page_leaf(struct list *list, const char *name, const char *text, siz
         list->encoded = strcmp(text, "url") == 0;
         return list->encoded || len == 0;
     }
-    if (strcmp(name, list->uploads ? "NextKeyMarker" : "NextContinuationToken") == 0) {
-        return keep(page->next, sizeof page->next, text, len) && (!list->uploads || !list->encoded || url_decode(page->next));
+    bool by_key = list->uploads || list->versions;
+    if (strcmp(name, by_key ? "NextKeyMarker" : "NextContinuationToken") == 0) {
+        return keep(page->next, sizeof page->next, text, len) && (!by_key || !list->encoded || url_decode(page->next));
     }
-    if (list->uploads && strcmp(name, "NextUploadIdMarker") == 0) {
+    if (by_key && strcmp(name, list->uploads ? "NextUploadIdMarker" : "NextVersionIdMarker") == 0) {
         return keep(page->next_upload, sizeof page->next_upload, text, len);
     }
     return true;
@@ -321,7 +334,7 @@ static bool list_leaf(void *arg, const struct walk *walk, const char *text, size
 {
     struct list *list = arg;
     if (walk->depth == 1) {
-        return list->uploads || named(walk, 0, "ListBucketResult");
+        return list->uploads || list->versions || named(walk, 0, "ListBucketResult");
     }
     if (walk->depth == 3 && is_item(list, walk->names[1])) {
         return item_leaf(list, walk->names[2], text, len);
@@ -332,7 +345,8 @@ static bool list_leaf(void *arg, const struct walk *walk, const char *text, size
     if (!is_item(list, walk->names[1])) {
         return page_leaf(list, walk->names[1], text, len);
     }
-    if (list->item.key[0] == '\0' || (list->uploads && list->item.upload_id[0] == '\0')) {
+    if (list->item.key[0] == '\0' || (list->uploads && list->item.upload_id[0] == '\0') ||
+        (list->versions && list->item.version[0] == '\0')) {
         return false;
     }
     list->page->count++;

@@ -21,10 +21,12 @@ bool far_s3_xml_fault(struct far_slice xml, struct far_s3_fault *ret);
  * element, or more than size - 1 bytes. */
 int far_s3_xml_value(struct far_slice xml, const char *root, const char *name, char *ret, size_t size, struct far_error *err);
 
-/* One <Contents> or <Upload>. */
+/* One <Contents>, <Upload>, <Version> or <DeleteMarker>. */
 struct far_s3_item {
     char key[FAR_S3_TEXT_MAX]; /* decoded, with the prefix */
     char upload_id[1024];      /* "" in lists of objects */
+    char version[136];         /* of the last two */
+    bool is_marker, is_latest; /* of the last two */
     char etag[72];
     uint64_t size;
     uint64_t time_ms; /* modified, or the upload begun; 0 = not told */
@@ -33,11 +35,11 @@ struct far_s3_page {
     size_t count;
     bool truncated;
     char next[FAR_S3_TEXT_MAX];    /* NextContinuationToken or NextKeyMarker */
-    char next_upload[1024];        /* NextUploadIdMarker */
+    char next_upload[1024];        /* NextUploadIdMarker or NextVersionIdMarker */
 };
 typedef int (*far_s3_item_fn)(void *arg, const struct far_s3_item *item, struct far_error *err);
-/* A ListBucketResult or ListMultipartUploadsResult. It is read to its end before each is called the first time. FAR_CORRUPT, or what
- * each returned other than 0. */
+/* A ListBucketResult, ListMultipartUploadsResult or ListVersionsResult. It is read to its end before each is called the first time.
+ * FAR_CORRUPT, or what each returned other than 0. */
 int far_s3_xml_list(struct far_slice xml, far_s3_item_fn each, void *arg, struct far_s3_page *ret_page, struct far_error *err);
 
 #endif

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import s3lib  # noqa: E402
@@ -93,7 +94,58 @@ def whoever_locks_packs_keeps_nobody_waiting():
     assert any(line.startswith("point 600 ") for line in told), told
 
 
-ALL = [a_pack_that_cannot_be_locked_is_named_and_blocks_nothing, whoever_locks_packs_keeps_nobody_waiting]
+def what_was_hidden_is_found_where_the_store_locks_it():
+    case = Case(lock=True, lock_mode="governance")
+    case.change([1])
+    case.point(case.vault)
+    first, second = points(case.vault)
+    locked(case.vault, second)  # and so all packs
+    gone = ["vault"] + ["packs/0000000%d.e1.%s" % (n, end) for n in (1, 2) for end in ("pack", "idx")]
+    gone += ["points/%s.lock" % second] + ["points/%s.manifest" % point for point in (first, second)]
+    for key in gone:
+        assert case.request("DELETE", key)[0] == 204 and case.request("HEAD", key)[0] == 404, key
+    key = re.search("^keys (.*)$", node("store", "--vault", case.vault), re.MULTILINE).group(1)
+    for name, how in (("r", "--read-only"), ("w", "--take-over")):
+        said = case.attach(name, how, "--uuid", case.uuid, "--key", key)
+        assert "hidden by delete markers" in said, said
+        assert points(case.path(name)) == [second] and case.is_exact(case.path(name), second)  # the first one's manifest may go
+    case.change([2])
+    third = case.point(case.path("w"))
+    # What the vault needs shows itself again, and is locked again.
+    assert until(case, "points/%s.manifest" % second) and until(case, "points/%s.lock" % second)
+    assert case.request("HEAD", "vault")[0] == 200
+    case.attach("again", "--read-only")
+    assert case.is_exact(case.path("again"), second) and case.is_exact(case.path("again"), third)
+
+
+def of_a_destroyed_domain_no_version_stays_that_may_go():
+    for keeps in (False, True):
+        case = Case(lock=True, lock_mode="governance")
+        for generation in (1, 2, 3):
+            subprocess.run([DRIVER, "key", case.vault, str(generation)], check=True, capture_output=True, timeout=120)
+        (name,) = [key for key in case.keys("domains/")]
+        before = versions(case, name)
+        assert len(before) >= 2, before
+        oldest = before[-1][1]
+        if keeps:
+            date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 86400))
+            body = "<Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>%s</RetainUntilDate></Retention>" % date
+            assert case.request("PUT", name, query={"retention": "", "versionId": oldest}, body=body.encode())[0] == 200
+        done = subprocess.run([DRIVER, "destroy", case.vault], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        after = versions(case, name)
+        assert len(after) == (2 if keeps else 1) and (oldest in [v[1] for v in after]) == keeps, after
+        newest = case.request("GET", name)[2]
+        with open(os.path.join(case.vault, name), "rb") as file:
+            assert file.read() == newest
+        if keeps:
+            assert "1 former versions" in done.stderr and date[:10] in done.stderr, done.stderr
+        case.attach("r", "--read-only")
+        assert case.is_exact(case.path("r"), list(case.contents)[0])
+
+
+ALL = [a_pack_that_cannot_be_locked_is_named_and_blocks_nothing, whoever_locks_packs_keeps_nobody_waiting,
+       what_was_hidden_is_found_where_the_store_locks_it, of_a_destroyed_domain_no_version_stays_that_may_go]
 
 if __name__ == "__main__":
     storelib.run(ALL)

@@ -8,6 +8,7 @@
  *                                 reclaims there now and then
  *   vault_driver again DIR SOURCE copies whatever points of SOURCE are not in DIR; status 1 if one is not exact then
  *   vault_driver key DIR GENERATION   opens the keyed domain, making it or giving it this key, and seals a point in it
+ *   vault_driver destroy DIR      destroys that domain
  *   vault_driver locked DIR POINT SECONDS [OTHER]   locks that point for so long; one that is not there is sealed then, with something
  *                                 new in it. Forgets the point OTHER meanwhile, when a line comes on stdin
  *   vault_driver check DIR        reads those lines from stdin, opens the vault and looks whether it holds what they say;
@@ -353,6 +354,15 @@ static int use_key(const char *dir, uint32_t generation)
     return 0;
 }
 
+static int destroy_domain(const char *dir)
+{
+    struct far_vault *vault = open_vault(dir);
+    struct far_domain_keys keys = keys_of(1);
+    must(far_vault_domain_destroy(vault, keys.uuid, &err), "destroy");
+    far_vault_close(vault);
+    return 0;
+}
+
 struct forgetting {
     struct far_vault *vault;
     uint64_t point_id;
@@ -620,6 +630,9 @@ int main(int argc, char **argv)
     if (argc == 4 && strcmp(argv[1], "key") == 0) {
         return use_key(argv[2], (uint32_t)strtoul(argv[3], NULL, 10));
     }
+    if (argc == 3 && strcmp(argv[1], "destroy") == 0) {
+        return destroy_domain(argv[2]);
+    }
     if ((argc == 5 || argc == 6) && strcmp(argv[1], "locked") == 0) {
         return seal_locked(argv[2], strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10), argc == 6 ? strtoull(argv[5], NULL, 10) : 0);
     }
@@ -627,6 +640,6 @@ int main(int argc, char **argv)
         return check_vault(argv[2]);
     }
     fprintf(stderr, "usage: vault_driver write|reclaim DIR SEED | copy DIR SEED SOURCE | again DIR SOURCE |"
-                    " key DIR GENERATION | locked DIR POINT SECONDS [OTHER] | check DIR\n");
+                    " key DIR GENERATION | destroy DIR | locked DIR POINT SECONDS [OTHER] | check DIR\n");
     return 2;
 }

@@ -57,6 +57,20 @@ static void a_page_gives_its_objects_and_where_it_goes_on(void **state)
                           "<UploadId>id%</UploadId><Initiated>2026-11-30T17:00:00Z</Initiated></Upload></ListMultipartUploadsResult>",
                           &seen, &page, NULL), 0);
     assert_string_equal(seen.last.upload_id, "id%");
+    struct seen versions = {0};
+    assert_int_equal(list("<ListVersionsResult" NS "><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated><NextKeyMarker>k%21"
+                          "</NextKeyMarker><NextVersionIdMarker>v2</NextVersionIdMarker><Version><Key>k%20</Key><VersionId>v1</VersionId>"
+                          "<IsLatest>false</IsLatest><Size>3</Size></Version><DeleteMarker><Key>k%21</Key><VersionId>v2</VersionId>"
+                          "<IsLatest>true</IsLatest></DeleteMarker></ListVersionsResult>", &versions, &page, NULL), 0);
+    assert_int_equal(versions.count, 2);
+    assert_true(versions.last.is_marker && versions.last.is_latest);
+    assert_string_equal(versions.last.version, "v2");
+    assert_string_equal(page.next, "k!");
+    assert_string_equal(page.next_upload, "v2");
+    assert_int_equal(list("<ListVersionsResult><Version><Key>k</Key></Version></ListVersionsResult>", &versions, &page, NULL), FAR_CORRUPT);
+    assert_int_equal(list("<ListMultipartUploadsResult" NS "><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>"
+                          "<NextKeyMarker>k%20</NextKeyMarker><NextUploadIdMarker>id%</NextUploadIdMarker><Upload><Key>k%20</Key>"
+                          "<UploadId>id%</UploadId></Upload></ListMultipartUploadsResult>", &seen, &page, NULL), 0);
     assert_string_equal(page.next, "k ");
     assert_string_equal(page.next_upload, "id%");
 }
