@@ -140,6 +140,8 @@ static void act(struct far_api_request *request)
         [FAR_ROUTE_SKIP_ENTRY] = far_api_skip_entry,
         [FAR_ROUTE_THROTTLE] = far_api_throttle, [FAR_ROUTE_THROTTLE_SET] = far_api_throttle_set,
         [FAR_ROUTE_PLAN_RETENTION] = far_api_plan_retention, [FAR_ROUTE_RETENTION_SET] = far_api_retention_set,
+        [FAR_ROUTE_PLAN_SPEC] = far_api_plan_spec, [FAR_ROUTE_PLAN_APPLY] = far_api_plan_apply,
+        [FAR_ROUTE_SCHEDULE_SET] = far_api_schedule_set,
         [FAR_ROUTE_VAULT_POLICY] = far_api_vault_policy,
         [FAR_ROUTE_ZONE] = far_api_zone_refresh,
         [FAR_ROUTE_DOMAIN_CREATE] = far_api_domain_create,

@@ -119,6 +119,8 @@ int far_json_parse(struct far_slice text, json_t **ret_object, struct far_error 
 
 /* ---- value to struct ---- */
 
+enum { VALUE_SHOWN = 60 }; /* bytes of a value that is refused */
+
 /* Does the list of names, separated by spaces, hold this one? */
 static bool names_hold(const char *names, const char *name)
 {
@@ -131,9 +133,34 @@ static bool names_hold(const char *names, const char *name)
     return false;
 }
 
-static int wrong(const struct far_field *field, struct far_error *err, const char *wanted)
+static int wrong(const struct far_field *field, const json_t *value, struct far_error *err, const char *wanted)
 {
-    return far_fail(err, FAR_INVALID, "field '%s' must be %s", field->name, wanted);
+    char text[VALUE_SHOWN + 1] = "";
+    size_t len = json_dumpb(value, text, VALUE_SHOWN, JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+    text[len < VALUE_SHOWN ? len : VALUE_SHOWN] = '\0';
+    return far_fail(err, FAR_INVALID, "field '%s' must be %s, not %s%s", field->name, wanted, text, len > VALUE_SHOWN ? "..." : "");
+}
+
+/* The error of an item names its field from the list on: "field 'disks[1].name' must be …". A list of at most one needs no number. */
+static int at_item(const struct far_field *field, size_t i, struct far_error *err)
+{
+    static const char named[] = "field '";
+    char number[24] = "", old[FAR_MESSAGE_MAX];
+    if (err == NULL) {
+        return FAR_INVALID;
+    }
+    snprintf(old, sizeof old, "%s", err->message);
+    char *at = strstr(old, named);
+    if (field->max != 1) {
+        snprintf(number, sizeof number, "[%zu]", i);
+    }
+    if (at == NULL) {
+        return far_fail(err, err->klass, "field '%s%s': %.300s", field->name, number, old);
+    }
+    at += sizeof named - 1;
+    bool is_own = field->type != FAR_TYPE_LIST; /* the item has no fields: its name is the list's */
+    const char *rest = is_own ? at + strlen(field->name) : at;
+    return far_fail(err, err->klass, "%.*s%s%s%s%.300s", (int)(at - old), old, field->name, number, is_own ? "" : ".", rest);
 }
 
 static int too_long(const struct far_field *field, struct far_error *err)
@@ -152,7 +179,7 @@ static int read_text(const struct far_field *field, const json_t *value, struct 
                      struct far_slice *ret_text, struct far_error *err)
 {
     if (!json_is_string(value)) {
-        return wrong(field, err, "a string");
+        return wrong(field, value, err, "a string");
     }
     size_t len = json_string_length(value);
     size_t max = field->type == FAR_TYPE_STRS ? 63 : field->max;
@@ -172,7 +199,7 @@ static int read_hex(const struct far_field *field, const json_t *value, struct f
                     struct far_slice *ret_bytes, struct far_error *err)
 {
     if (!json_is_string(value) || json_string_length(value) % 2 != 0) {
-        return wrong(field, err, "a string of hexadecimal digits");
+        return wrong(field, value, err, "a string of hexadecimal digits");
     }
     size_t len = json_string_length(value) / 2;
     if (len > field->max) {
@@ -183,7 +210,7 @@ static int read_hex(const struct far_field *field, const json_t *value, struct f
         return no_room(err);
     }
     if (!far_hex_decode(json_string_value(value), 2 * len, bytes, len)) {
-        return wrong(field, err, "a string of hexadecimal digits");
+        return wrong(field, value, err, "a string of hexadecimal digits");
     }
     *ret_bytes = far_slice(bytes, len);
     return 0;
@@ -199,7 +226,7 @@ static int read_hash(const struct far_field *field, const json_t *value, uint64_
 {
     uint8_t bytes[8];
     if (!json_is_string(value) || !far_hex_decode(json_string_value(value), json_string_length(value), bytes, sizeof bytes)) {
-        return wrong(field, err, "16 hexadecimal digits");
+        return wrong(field, value, err, "16 hexadecimal digits");
     }
     *ret_number = far_get_be64(bytes);
     return 0;
@@ -211,7 +238,7 @@ static int read_number(const struct far_field *field, const json_t *value, uint6
         return read_hash(field, value, ret_number, err);
     }
     if (!json_is_integer(value) || json_integer_value(value) < 0) {
-        return wrong(field, err, "a whole number from 0 to 2^63 - 1");
+        return wrong(field, value, err, "a whole number from 0 to 2^63 - 1");
     }
     *ret_number = (uint64_t)json_integer_value(value);
     return 0;
@@ -229,7 +256,7 @@ static int read_enum(const struct far_field *field, const json_t *value, uint64_
         for (const struct far_enum_value *v = field->values->values; v->name != NULL && used < sizeof names; v++) {
             used += (size_t)snprintf(names + used, sizeof names - used, " '%s'", v->name);
         }
-        return wrong(field, err, names);
+        return wrong(field, value, err, names);
     }
     *ret_number = number;
     return 0;
@@ -240,10 +267,11 @@ static const struct far_json_rule rule_of_elements = {NULL, NULL};
 static int read_list(const struct far_field *field, const json_t *value, struct far_arena *arena,
                      struct far_list *ret_list, struct far_error *err)
 {
-    if (!json_is_array(value)) {
-        return wrong(field, err, "a list");
+    bool is_one = field->type == FAR_TYPE_LIST && field->max == 1 && json_is_object(value);
+    if (!json_is_array(value) && !is_one) {
+        return wrong(field, value, err, field->type == FAR_TYPE_LIST && field->max == 1 ? "a JSON object" : "a list");
     }
-    size_t count = json_array_size(value);
+    size_t count = is_one ? 1 : json_array_size(value);
     if (count > field->max) {
         return too_long(field, err);
     }
@@ -255,13 +283,13 @@ static int read_list(const struct far_field *field, const json_t *value, struct 
         return no_room(err);
     }
     for (size_t i = 0; i < count; i++) {
-        const json_t *item = json_array_get(value, i);
+        const json_t *item = is_one ? value : json_array_get(value, i);
         void *at = items + i * size;
         int rc = field->type == FAR_TYPE_LIST   ? far_json_to_struct(field->element, item, &rule_of_elements, arena, at, err)
                  : field->type == FAR_TYPE_STRS ? read_text(field, item, arena, at, err)
                                                 : read_number(field, item, at, err);
         if (rc != 0) {
-            return field->type == FAR_TYPE_LIST ? far_error_context(err, "item %zu of '%s'", i + 1, field->name) : rc;
+            return at_item(field, i, err);
         }
     }
     *ret_list = (struct far_list){.items = items, .count = count};
@@ -279,7 +307,7 @@ static int read_field(const struct far_field *field, const json_t *value, struct
         return read_enum(field, value, at, err);
     case FAR_TYPE_BOOL:
         if (!json_is_boolean(value)) {
-            return wrong(field, err, "true or false");
+            return wrong(field, value, err, "true or false");
         }
         *(bool *)at = json_is_true(value);
         return 0;
@@ -463,6 +491,43 @@ json_t *far_json_from_struct(const struct far_schema *schema, const void *object
             json_decref(result);
             result = NULL;
         }
+    }
+    return result;
+}
+
+/* Is it what a field is that nobody sets? Minutes of a day are told all the same. */
+static bool is_void(const struct far_field *field, const json_t *value)
+{
+    size_t len = strlen(field->name);
+    bool is_minute = len > 4 && strcmp(field->name + len - 4, "_min") == 0;
+    return json_is_false(value) || json_is_null(value) || (json_is_integer(value) && json_integer_value(value) == 0 && !is_minute) ||
+           (json_is_string(value) && json_string_length(value) == 0) || (json_is_array(value) && json_array_size(value) == 0);
+}
+
+static json_t *brief_list(const struct far_field *field, const struct far_list *list)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < list->count; i++) {
+        json_array_append_new(array, far_json_brief(field->element, (const uint8_t *)list->items + i * field->element->size));
+    }
+    if (field->max != 1 || list->count != 1) {
+        return array;
+    }
+    json_t *one = json_incref(json_array_get(array, 0));
+    json_decref(array);
+    return one;
+}
+
+json_t *far_json_brief(const struct far_schema *schema, const void *object)
+{
+    json_t *result = json_object();
+    for (const struct far_field *field = schema->fields(); result != NULL && field->type != FAR_TYPE_END; field++) {
+        const void *at = (const uint8_t *)object + field->offset;
+        json_t *value = is_hidden(schema, field) ? NULL : field->type == FAR_TYPE_LIST ? brief_list(field, at) : write_field(field, object);
+        if (value != NULL && !is_void(field, value)) {
+            json_object_set(result, field->name, value);
+        }
+        json_decref(value);
     }
     return result;
 }

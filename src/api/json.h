@@ -2,7 +2,8 @@
  *
  * Enums are names, bytes are lower-case hexadecimal, numbers are integers; what is zero or empty is written all the same, so
  * that readers need no defaults. Secrets, and the hashes of tokens in rows and events, are never written. Reading is
- * strict: an unknown field, a wrong type, a missing required field is FAR_INVALID and named. Pure functions, any thread. */
+ * strict: an unknown field, a wrong type, a missing required field is FAR_INVALID and named by its path ("disks[1].name"), with the value
+ * and what would be right. A list of at most one may also be its item. Pure functions, any thread. */
 #ifndef FAR_API_JSON_H
 #define FAR_API_JSON_H
 
@@ -28,6 +29,8 @@ int far_json_to_struct(const struct far_schema *schema, const json_t *object, co
 
 /* A new reference, or NULL without memory. */
 json_t *far_json_from_struct(const struct far_schema *schema, const void *object);
+/* The same as people would write it: without what is zero or empty, a list of at most one as its item. */
+json_t *far_json_brief(const struct far_schema *schema, const void *object);
 /* Text that may come from anywhere: bytes that are not UTF-8 become '?'. New reference. */
 json_t *far_json_text(struct far_slice text);
 json_t *far_json_hex(const void *data, size_t len);

@@ -27,6 +27,7 @@ libapi_la_SOURCES = \
 	src/api/http_watch.c src/api/http_watch.h \
 	src/api/json.c src/api/json.h \
 	src/api/metrics.c \
+	src/api/plan_routes.c \
 	src/api/policies.c \
 	src/api/read.c src/api/read_cluster.c \
 	src/api/request.h \

@@ -152,6 +152,7 @@ static int row_to_json(struct reader *reader, const struct far_schema *table, co
     if (rc == 0 && table == &far_schema_row_consumer) {
         rc = add_place(reader, row, json, err);
     }
+    rc = rc == 0 ? far_api_add_recovery(&reader->view.state, table, row, &reader->scratch, json, err) : rc;
     if (rc == 0 && table == &far_schema_row_node) {
         add_drain(row, json);
     }

@@ -13,6 +13,7 @@ enum {
     FAR_API_ARENA_MAX = 16 * 1024 * 1024, /* of one request */
     FAR_API_ANSWER_MAX = 16 * 1024 * 1024,
     FAR_API_TICK_MS = 1000,
+    FAR_API_ZONES_MAX = 3, /* that one command may name */
 };
 
 struct far_event_stream;
@@ -68,6 +69,9 @@ struct far_api_request {
     struct far_result result;
     struct far_command before; /* one that has to be decided first; kind 0: none. Its payload is in the arena */
     struct far_slice zone;     /* the time zone that `prepared` names */
+    struct far_slice zones[FAR_API_ZONES_MAX]; /* all of them; from zone_next on not looked at yet */
+    const char *zone_fields[FAR_API_ZONES_MAX]; /* where they stand */
+    size_t zone_count, zone_next;
     const void *prepared;      /* the struct of the route's command, while that is under way; in the arena */
     struct far_command command;
     struct far_buf payload; /* the command's */
@@ -183,6 +187,20 @@ int far_api_signed_head(struct far_log_view *view, struct far_arena *arena, json
 void far_api_throttle_set(struct far_api_request *request);
 void far_api_retention_set(struct far_api_request *request);
 void far_api_zone_refresh(struct far_api_request *request);
+/* Read the body into *set (of the route's schema, in the arena; NULL: there was no memory) and keep it as what is prepared. */
+int far_api_prepare(struct far_api_request *request, const json_t *body, void *set, struct far_error *err);
+/* The command that is prepared names this zone in this field; empty: none. */
+void far_api_names_zone(struct far_api_request *request, const char *field, struct far_slice zone);
+/* Propose what is prepared, and before it the rules of each zone that it names where they are new. */
+int far_api_propose_with_zones(struct far_api_request *request, struct far_error *err);
+
+/* ---- plan_routes.c ---- */
+void far_api_plan_spec(struct far_api_request *request);
+void far_api_plan_apply(struct far_api_request *request);
+void far_api_schedule_set(struct far_api_request *request);
+/* Adds to the JSON of a member, point, plan or checkpoint under which version of a configuration it is or was made. */
+int far_api_add_recovery(struct far_state *state, const struct far_schema *table, const void *row, struct far_arena *arena, json_t *json,
+                         struct far_error *err);
 void far_api_domain_create(struct far_api_request *request);
 void far_api_domain_rotate(struct far_api_request *request);
 /* Does the command that is prepared need its zone's rules that this state does not have (well enough)? */

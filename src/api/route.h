@@ -36,6 +36,9 @@ enum far_route_action {
     FAR_ROUTE_THROTTLE_SET, /* throttle_set, before it zone_set where the zone is new */
     FAR_ROUTE_PLAN_RETENTION, /* what the retention of a plan makes of its checkpoints */
     FAR_ROUTE_RETENTION_SET,  /* plan_retention_set, before it zone_set where the zone is new */
+    FAR_ROUTE_PLAN_SPEC,  /* a plan as plan_apply says it */
+    FAR_ROUTE_PLAN_APPLY, /* plan_apply, before it zone_set where a zone is new */
+    FAR_ROUTE_SCHEDULE_SET, /* plan_schedule_set, the same */
     FAR_ROUTE_VAULT_POLICY,
     FAR_ROUTE_ZONE,         /* zone_set, of what this server's machine knows */
     FAR_ROUTE_DOMAIN_CREATE, /* domain_create, domain_rotate, whose secrets are sealed here */

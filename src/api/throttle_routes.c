@@ -67,14 +67,14 @@ static void zone_is_set(struct far_api_request *request)
 {
     struct far_error err = {0};
     int rc = request->result.klass != 0 ? far_fail(&err, request->result.klass, "%s", request->result.message)
-                                        : far_api_propose(request, request->prepared, &err);
+                                        : far_api_propose_with_zones(request, &err);
     if (rc != 0) {
         far_api_problem(request, 0, &err);
     }
 }
 
-/* Propose the zone, and behind it what is prepared. */
-static int propose_both(struct far_api_request *request, struct far_error *err)
+/* Propose the zone, and behind it what is left. */
+static int propose_zone(struct far_api_request *request, struct far_error *err)
 {
     int rc = far_api_expect(request, zone_is_set, err);
     if (rc == 0) {
@@ -83,8 +83,7 @@ static int propose_both(struct far_api_request *request, struct far_error *err)
     return rc;
 }
 
-/* set: of the route's schema; NULL: there was no memory. */
-static int read_body(struct far_api_request *request, const json_t *body, void *set, struct far_error *err)
+int far_api_prepare(struct far_api_request *request, const json_t *body, void *set, struct far_error *err)
 {
     const struct far_route *route = request->route;
     int rc = set == NULL ? far_fail(err, FAR_LIMIT, "no memory for the request")
@@ -93,35 +92,58 @@ static int read_body(struct far_api_request *request, const json_t *body, void *
     return rc != 0 ? rc : far_api_fill_from_route(request, set, err);
 }
 
-/* Propose what is prepared, and before it the rules of its zone where they are new. */
-static int propose_with_zone(struct far_api_request *request, struct far_error *err)
+void far_api_names_zone(struct far_api_request *request, const char *field, struct far_slice zone)
+{
+    bool is_new = zone.len > 0 && request->zone_count < FAR_API_ZONES_MAX;
+    for (size_t i = 0; i < request->zone_count; i++) {
+        is_new = is_new && !far_slice_equal(request->zones[i], zone);
+    }
+    if (is_new) {
+        request->zone_fields[request->zone_count] = field;
+        request->zones[request->zone_count++] = zone;
+    }
+}
+
+/* The next zone, if the state needs its rules: then the command is made that brings them. */
+static int next_zone(struct far_api_request *request, bool *ret_needs, struct far_error *err)
 {
     struct far_cmd_zone_set zone;
     uint64_t now_ms = request->api->hooks.now_ms(request->api->arg);
-    bool needs = false, is_dry = request->query.dry_run, has_zone = request->zone.len > 0;
-    int rc = has_zone ? look_now(request, now_ms, &needs, err) : 0;
-    if (rc == 0 && has_zone && (needs || is_dry)) {
+    const char *field = request->zone_fields[request->zone_next];
+    request->zone = request->zones[request->zone_next++];
+    int rc = look_now(request, now_ms, ret_needs, err);
+    if (rc == 0 && (*ret_needs || request->query.dry_run)) {
         rc = make_zone_set(request, request->zone, now_ms, &zone, err);
-        rc = rc != 0 ? rc : encode_before(request, &zone, err);
-        rc = needs ? rc : 0; /* it is there now: what a dry run of the past may need is no reason to fail */
+        rc = rc != 0 ? far_error_context(err, "field '%s'", field) : encode_before(request, &zone, err);
+        rc = *ret_needs ? rc : 0; /* it is there now: what a dry run of the past may need is no reason to fail */
     }
-    return rc != 0 ? rc : needs && !is_dry ? propose_both(request, err) : far_api_propose(request, request->prepared, err);
+    return rc;
+}
+
+int far_api_propose_with_zones(struct far_api_request *request, struct far_error *err)
+{
+    bool needs = false;
+    int rc = 0;
+    while (rc == 0 && !needs && request->zone_next < request->zone_count) {
+        rc = next_zone(request, &needs, err);
+    }
+    return rc != 0 ? rc : needs && !request->query.dry_run ? propose_zone(request, err) : far_api_propose(request, request->prepared, err);
 }
 
 static int set_throttle(struct far_api_request *request, const json_t *body, struct far_error *err)
 {
     struct far_cmd_throttle_set *set = far_arena_alloc(&request->arena, sizeof *set);
-    int rc = read_body(request, body, set, err);
-    request->zone = rc == 0 && set->windows.count > 0 ? set->zone : far_slice(NULL, 0);
-    return rc != 0 ? rc : propose_with_zone(request, err);
+    int rc = far_api_prepare(request, body, set, err);
+    far_api_names_zone(request, "zone", rc == 0 && set->windows.count > 0 ? set->zone : far_slice(NULL, 0));
+    return rc != 0 ? rc : far_api_propose_with_zones(request, err);
 }
 
 static int set_retention(struct far_api_request *request, const json_t *body, struct far_error *err)
 {
     struct far_cmd_plan_retention_set *set = far_arena_alloc(&request->arena, sizeof *set);
-    int rc = read_body(request, body, set, err);
-    request->zone = rc == 0 ? set->zone : far_slice(NULL, 0);
-    return rc != 0 ? rc : propose_with_zone(request, err);
+    int rc = far_api_prepare(request, body, set, err);
+    far_api_names_zone(request, "zone", rc == 0 ? set->zone : far_slice(NULL, 0));
+    return rc != 0 ? rc : far_api_propose_with_zones(request, err);
 }
 
 void far_api_retention_set(struct far_api_request *request)

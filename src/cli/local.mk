@@ -10,6 +10,7 @@ libcli_la_SOURCES = \
 	src/cli/log_command.c \
 	src/cli/output.c \
 	src/cli/parse.c \
+	src/cli/plan_command.c \
 	src/cli/foretell.c \
 	src/cli/rebuild_command.c \
 	src/cli/replace_command.c \

@@ -111,6 +111,8 @@ static int take_option(struct words *words, struct cli_parsed *parsed, struct fa
         name = "help";
     } else if (strcmp(word, "-o") == 0) {
         name = "output";
+    } else if (strcmp(word, "-f") == 0) {
+        name = "file";
     } else if (strncmp(word, "--", 2) == 0) {
         equal = strchr(word, '=');
     } else {

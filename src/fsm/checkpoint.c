@@ -6,6 +6,7 @@
 
 #include "fsm/expiry.h"
 #include "fsm/job.h"
+#include "fsm/recovery.h"
 #include "fsm/task.h"
 
 enum { ABSENT, AVAILABLE, DAMAGED, REMOVED };
@@ -78,7 +79,8 @@ int far_evolve_checkpoint_created(struct far_step *step, const struct far_ev_che
                                       .member_count = ev->members.count,
                                       .skew_ms = ev->skew_ms,
                                       .state = FAR_point_state_available,
-                                      .locked_until_ms = ev->locked_until_ms};
+                                      .locked_until_ms = ev->locked_until_ms,
+                                      .networks_id = ev->networks_id};
     for (size_t i = 0; i < ev->members.count; i++) {
         struct far_row_checkpoint_member member = {.checkpoint_id = ev->id,
                                                    .workload_id = members[i].workload_id,
@@ -97,6 +99,7 @@ int far_evolve_checkpoint_created(struct far_step *step, const struct far_ev_che
         }
     }
     FAR_TRY(far_row_put(step, &far_schema_row_checkpoint, row.id, &row));
+    FAR_TRY(far_recovery_hold(step, row.networks_id));
     FAR_TRY(far_plan_checkpoint_list(step, &row, true));
     FAR_TRY(far_lock_points(step, &row));
     FAR_TRY(far_expiry_wake(step, row.plan_id));
@@ -239,6 +242,7 @@ int far_evolve_checkpoint_removed(struct far_step *step, const struct far_ev_che
     FAR_TRY(far_move_id(step, &far_table_checkpoint, (size_t)row.state, REMOVE, ev->id, NULL));
     row.state = FAR_point_state_removed;
     FAR_TRY(far_row_put(step, &far_schema_row_checkpoint, row.id, &row));
+    FAR_TRY(far_recovery_let_go(step, row.networks_id));
     FAR_TRY(far_plan_checkpoint_list(step, &row, false));
     FAR_TRY(!ev->expired ? far_expiry_wake(step, row.plan_id) : 0);
     for (uint64_t i = 0; i < row.member_count; i++) {

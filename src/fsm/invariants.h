@@ -8,4 +8,8 @@
 /* Retention, locks and vaults: rejects at the first thing that does not fit. *deadlines: that rows ask for, counted on. */
 int far_check_vaults(struct far_step *step, uint64_t *deadlines);
 
+/* ---- invariants_recovery.c ---- */
+/* Recovery configurations: each that is named is there, and counts what was made under it. */
+int far_check_recoveries(struct far_step *step);
+
 #endif

@@ -3,6 +3,7 @@
 #include "fsm/adoption.h"
 #include "fsm/checkpoint.h"
 #include "fsm/job.h"
+#include "fsm/plan_edit.h"
 #include "fsm/task.h"
 
 struct sum {
@@ -10,6 +11,8 @@ struct sum {
     size_t count;
     size_t capacity;
     size_t good; /* members with a new point */
+    uint64_t joined_ms[FAR_PLAN_WORKLOADS_MAX]; /* of members that came when the plan was there */
+    bool has_tasks[FAR_PLAN_WORKLOADS_MAX];
     uint64_t first_freeze_ms;
     uint64_t last_freeze_ms;
 };
@@ -48,6 +51,7 @@ static int list_members(struct far_step *step, const struct far_row_job *job, st
             return far_reject(step, FAR_INTERNAL, "broken: plan %llu has more than %zu workloads",
                               FAR_LLU(job->plan_id), sum->capacity);
         }
+        sum->joined_ms[sum->count] = row.joined_ms;
         sum->members[sum->count++] = (struct far_sub_member){
             .workload_id = row.workload_id, .point_id = workload.last_point_id, .failed = true};
     }
@@ -79,6 +83,7 @@ static int sum_up(struct far_step *step, const struct far_row_job *job, struct s
         if (member == NULL || task.kind == FAR_task_kind_release) {
             continue;
         }
+        sum->has_tasks[member - sum->members] = true;
         if (task.kind == FAR_task_kind_seal && task.state == FAR_task_state_done) {
             FAR_TRY(add_point(step, sum, member, task.point_id));
         } else if (task.state == FAR_task_state_failed && member->error_message.len == 0) {
@@ -87,22 +92,38 @@ static int sum_up(struct far_step *step, const struct far_row_job *job, struct s
     }
 }
 
+/* Who came while the cycle ran and had no part in it is no member of what it made. */
+static void leave_out(struct sum *sum, const struct far_row_job *job)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < sum->count; i++) {
+        if (sum->has_tasks[i] || sum->joined_ms[i] == 0 || sum->joined_ms[i] < job->started_ms) {
+            sum->members[kept++] = sum->members[i];
+        }
+    }
+    sum->count = kept;
+}
+
 static int finish_replicate(struct far_step *step, const struct far_row_job *job)
 {
-    struct sum sum = {.capacity = 256};
+    struct sum sum = {.capacity = FAR_PLAN_WORKLOADS_MAX};
+    struct far_row_plan plan;
     sum.members = far_step_alloc(step, sum.capacity * sizeof *sum.members);
     if (sum.members == NULL) {
         return FAR_LIMIT;
     }
+    FAR_TRY(far_row_need(step, &far_schema_row_plan, job->plan_id, &plan));
     FAR_TRY(list_members(step, job, &sum));
     FAR_TRY(sum_up(step, job, &sum));
+    leave_out(&sum, job);
     if (sum.good > 0) {
         struct far_ev_checkpoint_created ev = {.id = job->checkpoint_id,
                                                .plan_id = job->plan_id,
                                                .job_id = job->id,
                                                .skew_ms = sum.last_freeze_ms - sum.first_freeze_ms,
                                                .members = {.items = sum.members, .count = sum.count},
-                                               .locked_until_ms = job->lock_until_ms};
+                                               .locked_until_ms = job->lock_until_ms,
+                                               .networks_id = plan.networks_id};
         FAR_TRY(far_emit(step, &far_schema_ev_checkpoint_created, &ev));
         FAR_TRY(far_lock_older(step, ev.id));
     }
@@ -114,11 +135,8 @@ static int finish_replicate(struct far_step *step, const struct far_row_job *job
                                              : FAR_job_state_partial);
 }
 
-int far_job_finish(struct far_step *step, const struct far_row_job *job)
+static int finish_other(struct far_step *step, const struct far_row_job *job)
 {
-    if (job->kind == FAR_job_kind_replicate) {
-        return finish_replicate(step, job);
-    }
     if (job->kind == FAR_job_kind_erase && job->cancel) {
         return finish(step, job, FAR_job_state_canceled);
     }
@@ -131,4 +149,11 @@ int far_job_finish(struct far_step *step, const struct far_row_job *job)
         return finish(step, job, is_whole ? FAR_job_state_succeeded : FAR_job_state_partial);
     }
     return finish(step, job, job->tasks_failed == 0 ? FAR_job_state_canceled : FAR_job_state_failed);
+}
+
+int far_job_finish(struct far_step *step, const struct far_row_job *job)
+{
+    bool is_cycle = job->kind == FAR_job_kind_replicate || job->kind == FAR_job_kind_erase;
+    FAR_TRY(job->kind == FAR_job_kind_replicate ? finish_replicate(step, job) : finish_other(step, job));
+    return is_cycle ? far_members_leave(step, job->plan_id) : 0;
 }

@@ -19,6 +19,8 @@ libfsm_la_SOURCES = \
 	src/fsm/head.c \
 	src/fsm/cluster_incarnation.c \
 	src/fsm/invariants.c src/fsm/invariants.h \
+	src/fsm/invariants_recovery.c \
+	src/fsm/ip.c src/fsm/ip.h \
 	src/fsm/invariants_vault.c \
 	src/fsm/job.c src/fsm/job.h \
 	src/fsm/job_adopt.c \
@@ -41,8 +43,15 @@ libfsm_la_SOURCES = \
 	src/fsm/node.c \
 	src/fsm/node_load.c src/fsm/node_load.h \
 	src/fsm/offer.c src/fsm/offer.h \
-	src/fsm/plan.c \
+	src/fsm/plan.c src/fsm/plan_edit.h \
+	src/fsm/plan_apply.c \
+	src/fsm/plan_members.c \
+	src/fsm/plan_schedule.c \
+	src/fsm/query_plan.c \
 	src/fsm/point.c \
+	src/fsm/recovery.c src/fsm/recovery.h \
+	src/fsm/recovery_check.c \
+	src/fsm/refuse.c src/fsm/refuse.h \
 	src/fsm/retention.c \
 	src/fsm/signal_score.c \
 	src/fsm/query.c src/fsm/query.h \

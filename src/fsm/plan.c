@@ -9,6 +9,8 @@
 #include "fsm/expiry.h"
 #include "fsm/job.h"
 #include "fsm/offer.h"
+#include "fsm/plan_edit.h"
+#include "fsm/recovery.h"
 #include "fsm/rpo.h"
 
 enum { ABSENT, STOPPED, STOPPED_RUNNING, ACTIVE, ACTIVE_RUNNING };
@@ -71,9 +73,7 @@ static const struct far_cell cells[5][9] = {
 };
 const struct far_table far_table_plan = FAR_TABLE("plan", states, inputs, cells);
 
-#define INTERVAL_S_MAX (366ull * 24 * 3600)
-#define RPO_S_MAX INTERVAL_S_MAX
-#define POLICY_AGE_S_MAX (10 * INTERVAL_S_MAX)
+#define RPO_S_MAX FAR_INTERVAL_S_MAX
 
 static unsigned state_of(const struct far_row_plan *row)
 {
@@ -103,7 +103,7 @@ static int look_name(struct far_step *step, struct far_slice name, struct far_ro
 }
 
 /* Put the row, its deadline moved from where it was. */
-static int store(struct far_step *step, const struct far_row_plan *row, uint64_t due_before_ms)
+int far_plan_put(struct far_step *step, const struct far_row_plan *row, uint64_t due_before_ms)
 {
     FAR_TRY(far_deadline_move(step, FAR_deadline_kind_plan_due, row->id, 0, due_before_ms, row->due_ms));
     return far_row_put(step, &far_schema_row_plan, row->id, row);
@@ -149,7 +149,7 @@ static int check_policy(struct far_step *step, struct far_slice name, uint64_t a
     if (rpo_s > RPO_S_MAX) {
         return far_reject(step, FAR_INVALID, "plan '%.*s': an RPO is at most a year", FAR_TEXT(name));
     }
-    if (audit_age_s > POLICY_AGE_S_MAX || full_age_s > POLICY_AGE_S_MAX) {
+    if (audit_age_s > FAR_POLICY_AGE_S_MAX || full_age_s > FAR_POLICY_AGE_S_MAX) {
         return far_reject(step, FAR_INVALID, "plan '%.*s': the age of a proof or of the audit is at most ten years", FAR_TEXT(name));
     }
     return audit_ppm <= 1000000 ? 0
@@ -163,6 +163,11 @@ static int check_lock(struct far_step *step, struct far_slice name, uint64_t loc
     return lock_days <= FAR_LOCK_DAYS_MAX ? 0
                                           : far_reject(step, FAR_INVALID, "plan '%.*s': checkpoints are locked for at most %d days",
                                                        FAR_TEXT(name), FAR_LOCK_DAYS_MAX);
+}
+
+static int check_rto(struct far_step *step, struct far_slice name, uint64_t rto_s)
+{
+    return rto_s <= FAR_RTO_S_MAX ? 0 : far_reject(step, FAR_INVALID, "plan '%.*s': an RTO is at most 30 days", FAR_TEXT(name));
 }
 
 /* A promise that each cycle would break. */
@@ -198,7 +203,7 @@ int far_decide_plan_create(struct far_step *step, const struct far_cmd_plan_crea
     if (cmd->workloads.count == 0) {
         return far_reject(step, FAR_INVALID, "plan '%.*s' needs at least one workload", FAR_TEXT(cmd->name));
     }
-    if (cmd->interval_s > INTERVAL_S_MAX) {
+    if (cmd->interval_s > FAR_INTERVAL_S_MAX) {
         return far_reject(step, FAR_INVALID, "plan '%.*s': an interval is at most a year", FAR_TEXT(cmd->name));
     }
     FAR_TRY(check_policy(step, cmd->name, cmd->audit_age_s, cmd->audit_ppm, cmd->full_age_s, cmd->rpo_s));
@@ -246,7 +251,7 @@ int far_evolve_plan_created(struct far_step *step, const struct far_ev_plan_crea
     }
     FAR_TRY(far_name_put(step, &far_schema_row_plan, row.name, row.id));
     far_id_used(step, row.id);
-    return store(step, &row, 0);
+    return far_plan_put(step, &row, 0);
 }
 
 /* What is left behind, no retention removes any more. */
@@ -290,7 +295,10 @@ int far_evolve_plan_removed(struct far_step *step, const struct far_ev_plan_remo
         key = far_key_pair(&far_schema_row_plan_workload, ev->id, member.workload_id);
         FAR_TRY(far_key_del(step, &far_schema_row_plan_workload, &key));
         FAR_TRY(far_workload_claim(step, member.workload_id, 0));
+        FAR_TRY(far_recovery_end(step, member.recovery_id));
     }
+    FAR_TRY(far_recovery_end(step, row.networks_id));
+    FAR_TRY(far_schedule_gone(step, row.id));
     FAR_TRY(far_throttle_gone(step, row.id));
     FAR_TRY(far_domain_plans(step, row.domain_id, -1));
     FAR_TRY(far_expiry_gone(step, row.id));
@@ -314,7 +322,8 @@ static int what_to_clear(struct far_step *step, const struct far_cmd_plan_update
                   {"audit_ppm", cmd->audit_ppm, &ev->audit_ppm},
                   {"full_age_s", cmd->full_age_s, &ev->full_age_s},
                   {"lock_days", cmd->lock_days, &ev->lock_days},
-                  {"rpo_s", cmd->rpo_s, &ev->rpo_s}};
+                  {"rpo_s", cmd->rpo_s, &ev->rpo_s},
+                  {"rto_s", cmd->rto_s, &ev->rto_s}};
     enum { FIELDS = sizeof fields / sizeof fields[0] };
     const struct far_slice *names = cmd->clear.items;
     for (size_t i = 0; i < cmd->clear.count; i++) {
@@ -324,7 +333,7 @@ static int what_to_clear(struct far_step *step, const struct far_cmd_plan_update
         }
         if (f == FIELDS) {
             return far_reject(step, FAR_INVALID,
-                              "'%.*s' of a plan cannot be cleared; audit_age_s, audit_ppm, full_age_s, lock_days and rpo_s can",
+                              "'%.*s' of a plan cannot be cleared; audit_age_s, audit_ppm, full_age_s, lock_days, rpo_s and rto_s can",
                               FAR_TEXT(names[i]));
         }
         if (fields[f].given != 0) {
@@ -339,7 +348,7 @@ static int what_to_clear(struct far_step *step, const struct far_cmd_plan_update
     }
     return is_given ? 0
                     : far_reject(step, FAR_INVALID,
-                                 "there is nothing to change; give audit_age_s, audit_ppm, full_age_s, lock_days or rpo_s");
+                                 "there is nothing to change; give audit_age_s, audit_ppm, full_age_s, lock_days, rpo_s or rto_s");
 }
 
 int far_decide_plan_update(struct far_step *step, const struct far_cmd_plan_update *cmd)
@@ -356,14 +365,25 @@ int far_decide_plan_update(struct far_step *step, const struct far_cmd_plan_upda
                                      .audit_ppm = row.audit_ppm,
                                      .full_age_s = row.full_age_s,
                                      .lock_days = row.lock_days,
-                                     .rpo_s = row.rpo_s};
+                                     .rpo_s = row.rpo_s,
+                                     .rto_s = row.rto_s};
     FAR_TRY(what_to_clear(step, cmd, &ev));
     FAR_TRY(check_policy(step, cmd->name, ev.audit_age_s, ev.audit_ppm, ev.full_age_s, ev.rpo_s));
     FAR_TRY(check_lock(step, cmd->name, ev.lock_days));
+    FAR_TRY(check_rto(step, cmd->name, ev.rto_s));
     warn_of_interval(step, row.interval_s, cmd->rpo_s);
     step->object_id = row.id;
     FAR_TRY(far_emit(step, &far_schema_ev_plan_updated, &ev));
     return far_rpo_look(step, row.id);
+}
+
+int far_plan_policies_put(struct far_step *step, const struct far_row_plan *row, const struct far_ev_plan_updated *policies)
+{
+    bool same = policies->audit_age_s == row->audit_age_s && policies->audit_ppm == row->audit_ppm &&
+                policies->full_age_s == row->full_age_s && policies->lock_days == row->lock_days && policies->rpo_s == row->rpo_s &&
+                policies->rto_s == row->rto_s;
+    FAR_TRY(!same ? far_emit(step, &far_schema_ev_plan_updated, policies) : 0);
+    return !same ? far_rpo_look(step, row->id) : 0;
 }
 
 int far_evolve_plan_updated(struct far_step *step, const struct far_ev_plan_updated *ev)
@@ -377,9 +397,10 @@ int far_evolve_plan_updated(struct far_step *step, const struct far_ev_plan_upda
     row.lock_days = ev->lock_days;
     row.rpo_from_ms = row.rpo_s == 0 && ev->rpo_s != 0 && row.state == FAR_plan_state_active ? step->time_ms : row.rpo_from_ms;
     row.rpo_s = ev->rpo_s;
+    row.rto_s = ev->rto_s;
     row.revision++;
     FAR_TRY(far_rpo_arm(step, &row));
-    return store(step, &row, row.due_ms);
+    return far_plan_put(step, &row, row.due_ms);
 }
 
 /* ---- start and stop ---- */
@@ -414,7 +435,8 @@ int far_decide_plan_start(struct far_step *step, const struct far_cmd_plan_start
     }
     FAR_TRY(check_sources(step, &row));
     FAR_TRY(far_offer_warn(step, row.id));
-    struct far_ev_plan_started ev = {.plan_id = row.id, .due_ms = row.interval_s != 0 ? step->time_ms : 0};
+    struct far_ev_plan_started ev = {.plan_id = row.id};
+    FAR_TRY(far_schedule_next(step, &row, step->time_ms, &ev.due_ms));
     return far_emit(step, &far_schema_ev_plan_started, &ev);
 }
 
@@ -428,7 +450,7 @@ int far_evolve_plan_started(struct far_step *step, const struct far_ev_plan_star
     row.due_ms = ev->due_ms;
     row.rpo_from_ms = row.rpo_s != 0 ? step->time_ms : row.rpo_from_ms;
     FAR_TRY(far_rpo_arm(step, &row));
-    return store(step, &row, due_before_ms);
+    return far_plan_put(step, &row, due_before_ms);
 }
 
 int far_decide_plan_stop(struct far_step *step, const struct far_cmd_plan_stop *cmd)
@@ -452,7 +474,8 @@ int far_evolve_plan_stopped(struct far_step *step, const struct far_ev_plan_stop
     uint64_t due_before_ms = row.due_ms;
     row.state = FAR_plan_state_stopped;
     row.due_ms = 0;
-    return store(step, &row, due_before_ms);
+    row.owed = false;
+    return far_plan_put(step, &row, due_before_ms);
 }
 
 /* ---- cycles ---- */
@@ -512,16 +535,14 @@ int far_plan_due(struct far_step *step, uint64_t plan_id)
     struct far_row_plan row;
     FAR_TRY(look(step, plan_id, &row));
     FAR_TRY(far_move_id(step, &far_table_plan, state_of(&row), DUE, plan_id, NULL));
-    uint64_t interval_ms = row.interval_s * 1000;
-    if (interval_ms == 0 || row.due_ms == 0 || row.due_ms > step->time_ms) {
+    if (row.interval_s == 0 || row.due_ms == 0 || row.due_ms > step->time_ms) {
         return 0; /* dropped by deadline.c */
     }
-    uint64_t missed = (step->time_ms - row.due_ms) / interval_ms;
-    struct far_ev_plan_scheduled ev = {.plan_id = plan_id,
-                                       .due_ms = row.due_ms + (missed + 1) * interval_ms,
-                                       .skipped = row.running_job_id != 0};
+    struct far_ev_plan_scheduled ev;
+    bool begins;
+    FAR_TRY(far_schedule_judge(step, &row, &ev, &begins));
     FAR_TRY(far_emit(step, &far_schema_ev_plan_scheduled, &ev));
-    return ev.skipped ? 0 : far_job_replicate(step, &row, NULL);
+    return begins ? far_job_replicate(step, &row, NULL) : 0;
 }
 
 int far_evolve_plan_scheduled(struct far_step *step, const struct far_ev_plan_scheduled *ev)
@@ -531,7 +552,8 @@ int far_evolve_plan_scheduled(struct far_step *step, const struct far_ev_plan_sc
     FAR_TRY(far_move_id(step, &far_table_plan, state_of(&row), DUE, ev->plan_id, NULL));
     uint64_t due_before_ms = row.due_ms;
     row.due_ms = ev->due_ms;
-    return store(step, &row, due_before_ms);
+    row.owed = ev->owed;
+    return far_plan_put(step, &row, due_before_ms);
 }
 
 int far_plan_for_recover(struct far_step *step, struct far_slice name, struct far_row_plan *ret_plan)
@@ -564,7 +586,7 @@ int far_plan_job_started(struct far_step *step, uint64_t plan_id, uint64_t job_i
     FAR_TRY(far_move_id(step, &far_table_plan, state_of(&row), is_cycle ? REPLICATE : RECOVER, plan_id, NULL));
     row.running_job_id = is_cycle ? job_id : row.running_job_id;
     row.job_count++;
-    return store(step, &row, row.due_ms);
+    return far_plan_put(step, &row, row.due_ms);
 }
 
 int far_plan_job_finished(struct far_step *step, uint64_t plan_id, bool is_cycle)
@@ -578,9 +600,13 @@ int far_plan_job_finished(struct far_step *step, uint64_t plan_id, bool is_cycle
     if (row.job_count == 0) {
         return far_reject(step, FAR_INTERNAL, "broken: plan %llu runs no job", FAR_LLU(plan_id));
     }
+    uint64_t due_before_ms = row.due_ms;
+    bool catches_up = is_cycle && row.owed && row.state == FAR_plan_state_active;
     row.running_job_id = is_cycle ? 0 : row.running_job_id;
     row.job_count--;
-    return store(step, &row, row.due_ms);
+    row.due_ms = catches_up ? step->time_ms : row.due_ms;
+    row.owed = row.owed && !catches_up;
+    return far_plan_put(step, &row, due_before_ms);
 }
 
 int far_plan_checkpoint(struct far_step *step, uint64_t plan_id, uint64_t checkpoint_id)
@@ -589,5 +615,5 @@ int far_plan_checkpoint(struct far_step *step, uint64_t plan_id, uint64_t checkp
     FAR_TRY(far_row_need(step, &far_schema_row_plan, plan_id, &row));
     row.last_checkpoint_id = checkpoint_id;
     FAR_TRY(far_rpo_arm(step, &row));
-    return store(step, &row, row.due_ms);
+    return far_plan_put(step, &row, row.due_ms);
 }

@@ -8,6 +8,7 @@
 #include "fsm/expiry.h"
 #include "fsm/job.h"
 #include "fsm/node_load.h"
+#include "fsm/recovery.h"
 #include "fsm/rpo.h"
 #include "fsm/task.h"
 #include "fsm/vault_row.h"
@@ -138,6 +139,7 @@ int far_point_create(struct far_step *step, const struct far_group *g)
                                       .domain_id = g->plan.domain_id,
                                       .disks = {.items = parts, .count = count}};
     FAR_TRY(collect(step, g, &ev, parts, count));
+    FAR_TRY(far_recovery_of(step, g->plan.id, g->workload_id, &ev.recovery_id));
     FAR_TRY(far_emit(step, &far_schema_ev_point_created, &ev));
     FAR_TRY(far_rpo_look(step, ev.plan_id));
     return far_list_proven(step, &ev);
@@ -233,7 +235,8 @@ int far_evolve_point_created(struct far_step *step, const struct far_ev_point_cr
                                  .domain_id = ev->domain_id,
                                  .oldest_ms = ev->oldest_ms,
                                  .suspect = is_suspect,
-                                 .suspected_ms = is_suspect ? step->time_ms : 0};
+                                 .suspected_ms = is_suspect ? step->time_ms : 0,
+                                 .recovery_id = ev->recovery_id};
     bool has;
     FAR_TRY(far_row_need(step, &far_schema_row_workload, ev->workload_id, &workload));
     bool is_newest = !ev->adopted || workload.last_point_id < ev->id;
@@ -241,6 +244,7 @@ int far_evolve_point_created(struct far_step *step, const struct far_ev_point_cr
     FAR_TRY(has ? keep_coverage(step, ev, is_newest) : 0);
     FAR_TRY(has && !ev->adopted ? keep_reached(step, ev) : 0);
     FAR_TRY(far_row_put(step, &far_schema_row_point, row.id, &row));
+    FAR_TRY(far_recovery_hold(step, row.recovery_id));
     FAR_TRY(far_node_points(step, row.node_id, 1));
     FAR_TRY(far_domain_points(step, row.domain_id, 1));
     FAR_TRY(far_vault_row_point(step, row.node_id, row.plan_id, 1));
@@ -330,6 +334,7 @@ int far_point_remove(struct far_step *step, uint64_t id)
     FAR_TRY(unlist(step, &row));
     row.state = FAR_point_state_removed;
     FAR_TRY(far_row_put(step, &far_schema_row_point, id, &row));
+    FAR_TRY(far_recovery_let_go(step, row.recovery_id));
     FAR_TRY(far_node_points(step, row.node_id, -1));
     FAR_TRY(far_domain_points(step, row.domain_id, -1));
     FAR_TRY(far_vault_row_point(step, row.node_id, row.plan_id, -1));

@@ -44,6 +44,10 @@ int far_query_has_limits(struct far_state *state, bool *ret_has, struct far_erro
 int far_query_throttle(struct far_state *state, const struct far_row_throttle *row, uint64_t now_ms, struct far_arena *arena,
                        uint64_t *ret_bytes_per_s, uint64_t *ret_next_ms, struct far_error *err);
 
+/* A plan as plan_apply would say it, in the arena; its names point into plan's. */
+int far_query_plan(struct far_state *state, const struct far_row_plan *plan, struct far_arena *arena, struct far_cmd_plan_apply *ret,
+                   struct far_error *err);
+
 /* What a resync would read, and about how long that takes. */
 struct far_resync_wish {
     uint64_t plan_id;

@@ -21,8 +21,10 @@ const char *far_rpo_span(uint64_t ms, char text[FAR_RPO_SPAN_MAX])
 }
 
 /* From when on a workload of the plan counts; 0: it does not. */
-static int from_of(struct far_step *step, const struct far_row_plan *plan, uint64_t workload_id, struct far_rpo_oldest *ret)
+static int from_of(struct far_step *step, const struct far_row_plan *plan, const struct far_row_plan_workload *member,
+                   struct far_rpo_oldest *ret)
 {
+    uint64_t workload_id = member->workload_id;
     struct far_row_workload workload;
     struct far_row_point point;
     FAR_TRY(far_row_need(step, &far_schema_row_workload, workload_id, &workload));
@@ -31,6 +33,8 @@ static int from_of(struct far_step *step, const struct far_row_plan *plan, uint6
         FAR_TRY(far_row_need(step, &far_schema_row_point, workload.last_point_id, &point));
         ret->ms = point.frozen_at_ms;
     }
+    bool is_own = ret->has_point && point.plan_id == plan->id; /* the promise does not reach back before it came */
+    ret->ms = !is_own && ret->ms != 0 && ret->ms < member->joined_ms ? member->joined_ms : ret->ms;
     return 0;
 }
 
@@ -46,7 +50,7 @@ int far_rpo_oldest(struct far_step *step, const struct far_row_plan *plan, struc
             return 0;
         }
         FAR_TRY(rc);
-        FAR_TRY(from_of(step, plan, member.workload_id, &from));
+        FAR_TRY(from_of(step, plan, &member, &from));
         if (from.ms != 0 && (ret->ms == 0 || from.ms < ret->ms)) {
             *ret = from;
         }

@@ -29,6 +29,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_recover_crash.py \
 	tests/integration/test_source_faults.py \
 	tests/integration/test_bad_input.py \
+	tests/integration/test_plan_apply.py \
 	tests/integration/test_engine_kill.py \
 	tests/integration/test_nbd.py \
 	tests/integration/test_safe_mode.py \

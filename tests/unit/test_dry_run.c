@@ -116,6 +116,11 @@ static void make_world(void)
     world_plan(&w, "iron", iron, 1);
     world_workload(&w, "can", 1);
     world_plan(&w, "tin", (const char *const[]){"can"}, 1);
+    world_workload(&w, "pot", 1);
+    world_workload(&w, "tub", 1);
+    world_plan(&w, "zinc", (const char *const[]){"pot", "tub"}, 2);
+    struct far_sub_recovery config = {.processors = 1};
+    MUST(&w, recovery_set, .workload = S("tub"), .config = {&config, 1});
     MUST(&w, plan_start, .name = S("iron"));
     w.lists = true;
     MUST(&w, plan_replicate, .name = S("silver"));
@@ -214,6 +219,18 @@ static const struct trial trials[] = {
     {"POST", "/v1/domains/{name}/destroy", "/v1/domains/spare/destroy", NULL},
     {"POST", "/v1/plans/{name}/retention", "/v1/plans/silver/retention", "{\"daily\":7}"},
     {"DELETE", "/v1/plans/{name}/retention", "/v1/plans/iron/retention", NULL},
+    {"PUT", "/v1/plans/{name}/spec", "/v1/plans/silver/spec",
+     "{\"source_site\":\"paris\",\"target_site\":\"lyon\",\"interval_s\":60,\"rto_s\":600,\"workloads\":[{\"name\":\"db\",\"processors\":2},"
+     "{\"name\":\"free\"}],\"networks\":[{\"source\":\"a\",\"target\":\"b\"}],\"retention\":{\"daily\":7},"
+     "\"schedule\":{\"catch_up\":\"now\",\"blackouts\":[{\"days\":[1],\"from_min\":0,\"to_min\":60}]},"
+     "\"throttle\":{\"bytes_per_s\":20000}}"},
+    {"POST", "/v1/plans/{name}/networks", "/v1/plans/gold/networks", "{\"networks\":[{\"source\":\"a\",\"target\":\"b\"}]}"},
+    {"POST", "/v1/plans/{name}/schedule", "/v1/plans/iron/schedule",
+     "{\"interval_s\":60,\"schedule\":{\"windows\":[{\"days\":[1],\"from_min\":0,\"to_min\":60}]}}"},
+    {"POST", "/v1/plans/{name}/workloads", "/v1/plans/gold/workloads", "{\"workloads\":[\"free\"]}"},
+    {"POST", "/v1/plans/{name}/remove-workloads", "/v1/plans/zinc/remove-workloads", "{\"workloads\":[\"tub\"]}"},
+    {"POST", "/v1/workloads/{name}/recovery", "/v1/workloads/web/recovery", "{\"config\":{\"processors\":2}}"},
+    {"DELETE", "/v1/workloads/{name}/recovery", "/v1/workloads/tub/recovery", NULL},
     {"POST", "/v1/plans/{name}/erase", "/v1/plans/tin/erase", "{\"confirm\":\"tin\"}"},
     {"POST", "/v1/checkpoints/{id}/preserve", preserve_path, "{\"reason\":\"law\"}"},
     {"POST", "/v1/checkpoints/{id}/unpreserve", unpreserve_path, NULL},

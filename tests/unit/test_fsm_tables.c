@@ -800,6 +800,7 @@ static unsigned see_checkpoint(void)
 }
 
 #include "lib/domain_drivers.h"
+#include "lib/plan_drivers.h"
 #include "lib/throttle_drivers.h"
 #include "lib/vault_drivers.h"
 
@@ -830,6 +831,8 @@ static const struct driver {
     {"node", reach_node, give_node, see_node},
     {"plan", reach_plan, give_plan, see_plan},
     {"progress", reach_compaction, give_compaction, see_nothing},
+    {"recovery configuration", reach_recovery, give_recovery, see_recovery},
+    {"schedule of plan", reach_schedule, give_schedule, see_schedule},
     {"recovery point", reach_point, give_point, see_point},
     {"site", reach_site, give_site, see_site},
     {"task", reach_task, give_task, see_task},

@@ -1,0 +1,93 @@
+/* Invariants of recovery configurations: what members and plans name is in force and theirs, what points and checkpoints name is there,
+ * and each counts what was made under it. */
+#include "fsm/invariants.h"
+
+struct sums {
+    uint64_t in_force; /* versions that are, less those that are named */
+    uint64_t holds;    /* as versions say, less points and checkpoints */
+};
+
+static int broken(struct far_step *step, uint64_t id, const char *what)
+{
+    return far_reject(step, FAR_INTERNAL, "recovery configuration %llu %s", FAR_LLU(id), what);
+}
+
+static int in_force(struct far_step *step, struct sums *sums, uint64_t id, uint64_t plan_id, uint64_t workload_id)
+{
+    struct far_row_recovery row;
+    if (id == 0) {
+        return 0;
+    }
+    FAR_TRY(far_row_need(step, &far_schema_row_recovery, id, &row));
+    sums->in_force--;
+    bool fits = row.in_force && row.plan_id == plan_id && row.workload_id == workload_id;
+    return fits ? 0 : broken(step, id, "is named by whom it is not of, or is not in force");
+}
+
+static int held(struct far_step *step, struct sums *sums, uint64_t id, uint64_t workload_id)
+{
+    struct far_row_recovery row;
+    if (id == 0) {
+        return 0;
+    }
+    FAR_TRY(far_row_need(step, &far_schema_row_recovery, id, &row));
+    sums->holds--;
+    return row.holds != 0 && row.workload_id == workload_id ? 0 : broken(step, id, "does not count what was made under it");
+}
+
+static int check(struct far_step *step, struct sums *sums, const struct far_schema *table, const void *object)
+{
+    if (table == &far_schema_row_recovery) {
+        const struct far_row_recovery *row = object;
+        bool is_one = row->workload_id != 0 ? row->config.count == 1 && row->networks.count == 0
+                                            : row->config.count == 0 && row->networks.count > 0;
+        sums->in_force += row->in_force;
+        sums->holds += row->holds;
+        return is_one && (row->in_force || row->holds != 0) ? 0 : broken(step, row->id, "is empty, or nothing needs it");
+    }
+    if (table == &far_schema_row_plan_workload) {
+        const struct far_row_plan_workload *row = object;
+        return in_force(step, sums, row->recovery_id, row->plan_id, row->workload_id);
+    }
+    if (table == &far_schema_row_plan) {
+        const struct far_row_plan *row = object;
+        return in_force(step, sums, row->networks_id, row->id, 0);
+    }
+    if (table == &far_schema_row_point) {
+        const struct far_row_point *row = object;
+        return row->state != FAR_point_state_removed ? held(step, sums, row->recovery_id, row->workload_id) : 0;
+    }
+    const struct far_row_checkpoint *row = object;
+    return row->state != FAR_point_state_removed ? held(step, sums, row->networks_id, 0) : 0;
+}
+
+static int walk(struct far_step *step, struct sums *sums, const struct far_schema *table)
+{
+    struct far_key key = far_key(table);
+    for (;;) {
+        far_arena_reset(step->arena);
+        void *row = far_step_alloc(step, table->size);
+        if (row == NULL) {
+            return FAR_LIMIT;
+        }
+        int rc = far_next(step, table, &key, NULL, row);
+        if (rc == FAR_NOT_FOUND) {
+            return 0;
+        }
+        FAR_TRY(rc);
+        FAR_TRY(check(step, sums, table, row));
+    }
+}
+
+int far_check_recoveries(struct far_step *step)
+{
+    struct sums sums = {0};
+    FAR_TRY(walk(step, &sums, &far_schema_row_recovery));
+    FAR_TRY(walk(step, &sums, &far_schema_row_plan_workload));
+    FAR_TRY(walk(step, &sums, &far_schema_row_plan));
+    FAR_TRY(walk(step, &sums, &far_schema_row_point));
+    FAR_TRY(walk(step, &sums, &far_schema_row_checkpoint));
+    return sums.in_force == 0 && sums.holds == 0
+               ? 0
+               : far_reject(step, FAR_INTERNAL, "recovery configurations are in force that nothing names, or count what is not there");
+}

@@ -1,0 +1,44 @@
+/* Changes of a plan that is there: its schedule, its workloads, its policies; what plan_apply shares with the commands for each of them.
+ * Internal to src/fsm/. */
+#ifndef FAR_FSM_PLAN_EDIT_H
+#define FAR_FSM_PLAN_EDIT_H
+
+#include "fsm/machines.h"
+
+#define FAR_INTERVAL_S_MAX (366ull * 24 * 3600)
+#define FAR_RTO_S_MAX (30ull * 24 * 3600)
+#define FAR_POLICY_AGE_S_MAX (10 * FAR_INTERVAL_S_MAX)
+enum { FAR_PLAN_WORKLOADS_MAX = 256 };
+
+/* ---- plan.c ---- */
+/* Decide: these policies from now on; nothing where they are in force already. They were checked. */
+int far_plan_policies_put(struct far_step *step, const struct far_row_plan *row, const struct far_ev_plan_updated *policies);
+/* Evolve. */
+int far_plan_put(struct far_step *step, const struct far_row_plan *row, uint64_t due_before_ms);
+
+/* ---- plan_schedule.c ---- */
+/* All zero if it says no more than how often. */
+int far_schedule_of(struct far_step *step, uint64_t plan_id, struct far_row_plan_schedule *ret);
+/* Rejects what cannot be, by its path ("schedule." or ""). */
+int far_schedule_check(struct far_step *step, const char *path, const struct far_sub_schedule *schedule);
+/* A window of the week, by its path. */
+int far_window_check(struct far_step *step, const char *path, const struct far_list *days, uint64_t from_min, uint64_t to_min);
+/* A zone that is known, or none; by the path of its field. */
+int far_zone_check(struct far_step *step, const char *path, struct far_slice zone, uint64_t *ret_id);
+/* Decide: this schedule from now on, NULL: none but the interval. It was checked. */
+int far_schedule_put(struct far_step *step, const struct far_row_plan *plan, uint64_t interval_s, const struct far_sub_schedule *schedule);
+/* When the next cycle is due, at this time or later; 0: never. */
+int far_schedule_next(struct far_step *step, const struct far_row_plan *plan, uint64_t from_ms, uint64_t *ret_due_ms);
+/* What becomes of a plan that is due now: whether its cycle begins, and what the event says. */
+int far_schedule_judge(struct far_step *step, const struct far_row_plan *plan, struct far_ev_plan_scheduled *ev, bool *ret_begins);
+/* Evolve: the plan is gone. */
+int far_schedule_gone(struct far_step *step, uint64_t plan_id);
+
+/* ---- plan_members.c ---- */
+/* Decide: these come, these leave: at once, or when the cycle that runs is over. They were checked. */
+int far_members_change(struct far_step *step, const struct far_row_plan *plan, const struct far_list *add_ids,
+                       const struct far_list *remove_ids);
+/* Decide: a cycle of the plan is over: who is to leave goes. */
+int far_members_leave(struct far_step *step, uint64_t plan_id);
+
+#endif

@@ -1,0 +1,101 @@
+/* The drivers of the tables of recovery configurations and schedules: a part of test_fsm_tables.c, whose world and ways to give an input
+ * they use. */
+#ifndef FAR_TESTS_LIB_PLAN_DRIVERS_H
+#define FAR_TESTS_LIB_PLAN_DRIVERS_H
+
+extern const struct far_table far_table_recovery;
+
+static uint64_t version;
+
+static uint64_t version_of_web(void)
+{
+    struct far_row_plan_workload row = {.plan_id = 0};
+    struct far_key key = far_key(&far_schema_row_plan_workload);
+    far_key_u64(&key, plan);
+    far_key_u64(&key, workload);
+    assert_int_equal(far_state_get(&w.state, &far_schema_row_plan_workload, &key, &w.arena, &row, &w.err), 0);
+    return row.recovery_id;
+}
+static void set_processors(uint64_t count)
+{
+    struct far_sub_recovery config = {.processors = count};
+    MUST(&w, recovery_set, .workload = S("web"), .config = {&config, 1});
+    version = version_of_web();
+}
+static void reach_recovery(unsigned state)
+{
+    version = 0;
+    if (state > 0) {
+        set_processors(2);
+    }
+    if (state == 2) {
+        uint64_t kept = version;
+        cycle();
+        set_processors(3);
+        version = kept;
+    }
+}
+/* What was made under it goes. */
+static void remove_its_checkpoint(void)
+{
+    uint64_t made = checkpoint;
+    cycle();
+    COMMAND(checkpoint_remove, .checkpoint_id = made);
+}
+static void give_recovery(unsigned state, unsigned input)
+{
+    struct far_sub_recovery config = {.processors = 7};
+    uint64_t first = version;
+    if (input == 0 && state == 0) {
+        COMMAND(recovery_set, .workload = S("web"), .config = {&config, 1});
+        version = version_of_web();
+    } else if (input == 0 && state == 2) {
+        EVENT(recovery_changed, .id = version, .plan_id = plan, .workload_id = workload, .config = {&config, 1});
+    } else if (state == 1 && (input == 1 || input == 2)) {
+        if (input == 1) {
+            cycle(); /* a point is made under it */
+        }
+        COMMAND(recovery_set, .workload = S("web"), .config = {&config, 1});
+        version = first;
+    } else if (state == 2 && input == 2) {
+        remove_its_checkpoint();
+    } else {
+        by_table(&far_table_recovery, state, input);
+    }
+}
+static unsigned see_recovery(void)
+{
+    struct far_row_recovery row;
+    struct far_key key = far_key(&far_schema_row_recovery);
+    far_key_u64(&key, version);
+    int rc = far_state_get(&w.state, &far_schema_row_recovery, &key, &w.arena, &row, &w.err);
+    return rc == FAR_NOT_FOUND ? 0 : row.in_force ? 1 : 2;
+}
+
+static void reach_schedule(unsigned state)
+{
+    struct far_sub_schedule schedule = {.catch_up = FAR_catch_up_now};
+    if (state == 1) {
+        MUST(&w, plan_schedule_set, .name = S("p"), .interval_s = 60, .schedule = {&schedule, 1});
+    }
+}
+static void give_schedule(unsigned state, unsigned input)
+{
+    struct far_sub_schedule schedule = {.catch_up = FAR_catch_up_skip};
+    if (input == 0) {
+        COMMAND(plan_schedule_set, .name = S("p"), .interval_s = 60, .schedule = {&schedule, 1});
+    } else if (input == 1) {
+        COMMAND(plan_schedule_set, .name = S("p"), .interval_s = 90);
+    } else {
+        EVENT(plan_removed, .id = plan);
+    }
+}
+static unsigned see_schedule(void)
+{
+    struct far_row_plan_schedule row;
+    struct far_key key = far_key(&far_schema_row_plan_schedule);
+    far_key_u64(&key, plan);
+    return far_state_get(&w.state, &far_schema_row_plan_schedule, &key, &w.arena, &row, &w.err) == 0;
+}
+
+#endif
