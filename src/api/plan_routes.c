@@ -66,8 +66,8 @@ static int apply(struct far_api_request *request, const json_t *body, struct far
     struct far_cmd_plan_apply *plan = far_arena_alloc(&request->arena, sizeof *plan);
     const json_t *name = json_object_get(body, "name");
     if (json_is_string(name) && strcmp(json_string_value(name), request->param) != 0) {
-        return far_fail(err, FAR_INVALID, "field 'name' is '%.63s': it must be '%s', as the path says, or left out", json_string_value(name),
-                        request->param);
+        return far_fail(err, FAR_INVALID, "field 'name' is '%.63s': it must be '%s', as the path says, or left out",
+                        json_string_value(name), request->param);
     }
     int rc = far_api_prepare(request, body, plan, err);
     if (rc != 0) {

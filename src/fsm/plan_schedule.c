@@ -100,11 +100,12 @@ static int next_open(struct far_step *step, const struct far_row_plan_schedule *
     return 0;
 }
 
-static int due_from(struct far_step *step, const struct far_row_plan_schedule *row, uint64_t interval_s, uint64_t from_ms, uint64_t *ret_ms)
+static int due_from(struct far_step *step, const struct far_row_plan_schedule *row, uint64_t interval_s, uint64_t from_ms,
+                    uint64_t *ret_ms)
 {
-    uint64_t anchor_ms = row->start_ms != 0 ? row->start_ms : from_ms;
+    uint64_t anchor_ms = row->start_ms != 0 ? row->start_ms : from_ms, interval_ms = interval_s * 1000;
     *ret_ms = 0;
-    return interval_s == 0 ? 0 : next_open(step, row, anchor_ms, interval_s * 1000, slot_from(anchor_ms, interval_s * 1000, from_ms), ret_ms);
+    return interval_s == 0 ? 0 : next_open(step, row, anchor_ms, interval_ms, slot_from(anchor_ms, interval_ms, from_ms), ret_ms);
 }
 
 int far_schedule_next(struct far_step *step, const struct far_row_plan *plan, uint64_t from_ms, uint64_t *ret_due_ms)
@@ -211,7 +212,8 @@ int far_schedule_check(struct far_step *step, const char *path, const struct far
 /* ---- set ---- */
 
 /* When the next cycle is due: where it was, if that still fits; never while it is stopped. */
-static int due_after(struct far_step *step, const struct far_row_plan *plan, const struct far_ev_plan_schedule_changed *ev, uint64_t *ret_ms)
+static int due_after(struct far_step *step, const struct far_row_plan *plan, const struct far_ev_plan_schedule_changed *ev,
+                     uint64_t *ret_ms)
 {
     struct far_row_plan_schedule row = {.start_ms = ev->start_ms,
                                         .zone_id = ev->zone_id,

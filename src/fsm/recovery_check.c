@@ -151,7 +151,8 @@ static int check_tags(struct far_step *step, const char *path, const struct far_
     return 0;
 }
 
-static int check_left_out(struct far_step *step, const char *path, const struct far_row_workload *workload, const struct far_list *list)
+static int check_left_out(struct far_step *step, const char *path, const struct far_row_workload *workload,
+                          const struct far_list *list)
 {
     const struct far_slice *names = list->items;
     for (size_t i = 0; i < list->count; i++) {
@@ -189,7 +190,8 @@ int far_recovery_check(struct far_step *step, const char *path, const struct far
     }
     FAR_TRY(far_refuse_above(step, path, "processors", config->processors, PROCESSORS_MAX));
     if (config->memory_bytes % MIB != 0 || config->memory_bytes > MEMORY_BYTES_MAX) {
-        return far_refuse_number(step, path, "memory_bytes", config->memory_bytes, "a multiple of 1048576 (1 MiB), at most 70368744177664 (64 TiB)");
+        return far_refuse_number(step, path, "memory_bytes", config->memory_bytes,
+                                 "a multiple of 1048576 (1 MiB), at most 70368744177664 (64 TiB)");
     }
     FAR_TRY(check_tags(step, path, &config->tags));
     FAR_TRY(check_nics(step, path, &config->nics));
@@ -218,7 +220,8 @@ static int check_subnets(struct far_step *step, const char *path, const struct f
     }
     return source.len == target.len && source_prefix == target_prefix
                ? 0
-               : far_refuse_text(step, path, "target_subnet", map->target_subnet, "as large as field 'source_subnet', and of the same kind");
+               : far_refuse_text(step, path, "target_subnet", map->target_subnet,
+                                 "as large as field 'source_subnet', and of the same kind");
 }
 
 int far_networks_check(struct far_step *step, const struct far_list *networks)

@@ -220,7 +220,8 @@ static const struct trial trials[] = {
     {"POST", "/v1/plans/{name}/retention", "/v1/plans/silver/retention", "{\"daily\":7}"},
     {"DELETE", "/v1/plans/{name}/retention", "/v1/plans/iron/retention", NULL},
     {"PUT", "/v1/plans/{name}/spec", "/v1/plans/silver/spec",
-     "{\"source_site\":\"paris\",\"target_site\":\"lyon\",\"interval_s\":60,\"rto_s\":600,\"workloads\":[{\"name\":\"db\",\"processors\":2},"
+     "{\"source_site\":\"paris\",\"target_site\":\"lyon\",\"interval_s\":60,\"rto_s\":600,"
+     "\"workloads\":[{\"name\":\"db\",\"processors\":2},"
      "{\"name\":\"free\"}],\"networks\":[{\"source\":\"a\",\"target\":\"b\"}],\"retention\":{\"daily\":7},"
      "\"schedule\":{\"catch_up\":\"now\",\"blackouts\":[{\"days\":[1],\"from_min\":0,\"to_min\":60}]},"
      "\"throttle\":{\"bytes_per_s\":20000}}"},
