@@ -235,6 +235,42 @@ def a_broken_lineage_is_said_and_leaves_no_bitmaps():
     return wrong
 
 
+def a_disk_that_comes_later_has_no_list_at_first():
+    view = driver("freeze", "alone", locators(ours)[0])[0].split()[1]
+    driver("keep", view, locators(ours)[0])
+    touched = write(4)
+    later = freeze()
+    extents = [tuple(map(int, line.split())) for line in driver("changed", later, locators(ours)[0], view) if line]
+    said = driver("changed", later, locators(ours)[1], view, check=False)[-1]
+    keep(later)
+    wrong = [] if blocks_of(extents) == touched[0] else ["told %r, written %r" % (blocks_of(extents), touched[0])]
+    return wrong + ([] if said.startswith("fail 5 -3 ") and "did not have this disk" in said else [said])
+
+
+def raw_disks_are_frozen_and_have_no_list():
+    raw = libvirt_kit.Guest(libvirt, "raw", SIZE_MIB, disk_format="raw")
+    libvirt.virsh("start", "--paused", raw.name)
+    lines = driver("freeze", "raw", *locators(raw))
+    view, wrong = lines[0].split()[1], [] if not any("farshore" in line for line in lines[1:]) else lines
+    for locator, disk in zip(locators(raw), raw.disks.values()):
+        driver("copy", view, locator, path("raw.copy"))
+        wrong += [] if farlib.same_bytes(disk, path("raw.copy")) else ["%s is not what was frozen" % disk]
+    said = driver("changed", view, locators(raw)[0], view, check=False)[-1]
+    driver("keep", view, *locators(raw))
+    raw.destroy()
+    left = [name for name in os.listdir(raw.folder) if name.startswith("farshore-")]
+    return wrong + ([] if said.startswith("fail 5 -3 ") and "no qcow2" in said else [said]) + left
+
+
+def what_is_forgotten_leaves_nothing():
+    helper = os.path.join(farlib.BUILD, "src/node/farshore-kvm")
+    freeze()
+    libvirt_kit.tool(helper, "forget", *locators(ours))
+    wrong = libvirt.checkpoints(ours.name) + [name for name in os.listdir(ours.folder) if name.startswith("farshore-")]
+    libvirt.virsh("destroy", ours.name)
+    return wrong + ([] if bitmaps(ours) == [[], []] else ["in the images are %r" % bitmaps(ours)])
+
+
 def the_inventory_is_told():
     text = libvirt_kit.tool(os.path.join(farlib.BUILD, "src/node/farshore-kvm"), "list", libvirt.socket)
     domains = {domain["name"]: domain for domain in json.loads(text)["domains"]}
@@ -312,7 +348,8 @@ def main():
             libvirt.virsh("start", "--paused", guest.name)
         tap.run_all([a_view_names_what_virtnbdbackup_and_nbdinfo_name, what_is_written_meanwhile_is_in_the_next_view,
                      views_that_no_point_came_of_lose_nothing, what_is_wrong_is_said, the_inventory_is_told,
-                     a_broken_lineage_is_said_and_leaves_no_bitmaps,
+                     a_broken_lineage_is_said_and_leaves_no_bitmaps, a_disk_that_comes_later_has_no_list_at_first,
+                     raw_disks_are_frozen_and_have_no_list, what_is_forgotten_leaves_nothing,
                      a_guest_whose_agent_answers_is_quiesced, a_guest_thaws_whatever_dies_meanwhile])
 
 

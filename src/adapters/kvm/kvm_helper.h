@@ -82,6 +82,8 @@ struct far_kvm_view {
 int far_kvm_freeze(struct far_kvm_domain *domain, const char *hint, struct far_kvm_view *ret_view, struct far_adapter_error *ret_error);
 /* End the view; its checkpoint goes as well, or (`keeps`) it stays and all others of ours go. What is not there is FAR_ADAPTER_OK. */
 int far_kvm_end(struct far_kvm_domain *domain, const char *ref, bool keeps, struct far_adapter_error *ret_error);
+/* End whatever view of ours there is, and leave nothing in the domain, its images or its folders. */
+int far_kvm_forget(struct far_kvm_domain *domain, struct far_adapter_error *ret_error);
 /* Where the first disk of the domain can be read, and what is known of its changes: prints it. */
 int far_kvm_where(struct far_kvm_domain *domain, const char *ref, struct far_adapter_error *ret_error);
 

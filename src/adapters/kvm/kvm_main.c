@@ -4,6 +4,7 @@
  *   farshore-kvm probe LOCATOR                size and identity of a disk
  *   farshore-kvm freeze HINT LOCATOR…         all of them at one moment
  *   farshore-kvm release|keep VIEW LOCATOR…   the view ends; with keep its checkpoint stays for the list of the next
+ *   farshore-kvm forget LOCATOR…              nothing of ours stays in the domain: it is protected no more
  *   farshore-kvm where VIEW LOCATOR           the NBD URI of a disk's view, and of which list
  *
  * Answers are lines; a failure is the one line "fail OUTCOME CLASS words" and exit status 1. */
@@ -62,6 +63,10 @@ static int run(int argc, const char *const *argv, struct far_adapter_error *ret_
         }
         return outcome;
     }
+    if (strcmp(verb, "forget") == 0 && argc >= 3) {
+        int outcome = far_kvm_open(&argv[2], (size_t)argc - 2, &domain, ret_error);
+        return outcome == FAR_ADAPTER_OK ? far_kvm_forget(&domain, ret_error) : outcome;
+    }
     bool keeps = strcmp(verb, "keep") == 0;
     if (argc >= 4 && (keeps || strcmp(verb, "release") == 0)) {
         return end(argv[2], keeps, &argv[3], (size_t)argc - 3, ret_error);
@@ -74,7 +79,7 @@ static int run(int argc, const char *const *argv, struct far_adapter_error *ret_
     }
     return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID,
                             "usage: farshore-kvm list [SOCKET] | probe LOCATOR | freeze HINT LOCATOR... | release VIEW LOCATOR... | "
-                            "keep VIEW LOCATOR... | where VIEW LOCATOR");
+                            "keep VIEW LOCATOR... | where VIEW LOCATOR | forget LOCATOR...");
 }
 
 int main(int argc, char **argv)

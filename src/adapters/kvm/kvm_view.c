@@ -328,6 +328,26 @@ int far_kvm_end(struct far_kvm_domain *domain, const char *ref, bool keeps, stru
     return FAR_ADAPTER_OK;
 }
 
+int far_kvm_forget(struct far_kvm_domain *domain, struct far_adapter_error *ret_error)
+{
+    struct far_kvm_checkpoints list;
+    char prefix[FAR_KVM_NAME_MAX];
+    bool other;
+    int outcome = end_backup(domain, NULL, &other, ret_error);
+    outcome = outcome == FAR_ADAPTER_OK ? far_kvm_checkpoints_list(domain, &list, ret_error) : outcome;
+    if (outcome != FAR_ADAPTER_OK) {
+        return outcome;
+    }
+    for (int i = list.count - 1; outcome == FAR_ADAPTER_OK && i >= 0; i--) {
+        bool is_ours = far_kvm_checkpoint_is_ours(domain, list.all[i]);
+        outcome = is_ours ? far_kvm_checkpoint_remove(domain, list.all[i], ret_error) : FAR_ADAPTER_OK;
+    }
+    far_kvm_checkpoints_free(&list);
+    far_kvm_prefix(domain, prefix);
+    sweep(domain, prefix);
+    return outcome;
+}
+
 /* ---- where ---- */
 
 /* A path as it may stand in a URI's query. */
@@ -351,8 +371,8 @@ static void print_described(const struct far_kvm_domain *domain, const char *ref
     const char *words = far_kvm_xml_text(far_kvm_xml_child(xml, "description")), *why = strstr(words, "; why ");
     if (why != NULL && has_base && strncmp(words, "also", 4) == 0) {
         printf("also%.*s\n", (int)(why - words - 4), words + 4);
-    } else if (why != NULL && why[6] != '\0' && !has_base) {
-        printf("why %s\n", why + 6);
+    } else if (why != NULL && !has_base) {
+        printf("why %s\n", why[6] != '\0' ? why + 6 : "the view that was kept last did not have this disk");
     }
     far_kvm_xml_free(xml);
     free(text);
