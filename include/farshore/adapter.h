@@ -112,8 +112,48 @@ struct far_adapter_bytes {
                    struct far_adapter_error *ret_error);
 };
 
-/* machines: comes with the first platform that runs any. */
-struct far_adapter_machines;
+/* A disk of a machine: where it was when the configuration was captured, and where its recovered bytes are. */
+struct far_adapter_machine_disk {
+    const char *source; /* the workload's locator of it */
+    const char *target; /* an image's absolute path, or an NBD URI */
+    const char *format; /* "raw" or "qcow2"; of an NBD URI "raw" */
+};
+
+/* What becomes a machine; all borrowed for the call. */
+struct far_adapter_machine {
+    const char *place;  /* the platform that it is to run on, in its own words; for `kvm` "kvm:///", perhaps with ?socket= */
+    const char *name;   /* unique on the platform */
+    const char *config; /* as capture() gave it; create() only */
+    bool isolated;      /* its networks reach each other's machines of the same ref, and nothing else */
+    const struct far_adapter_machine_disk *disks;
+    size_t disk_count;
+};
+
+enum far_adapter_power { FAR_ADAPTER_POWER_ON = 1, FAR_ADAPTER_POWER_SHUTDOWN = 2, FAR_ADAPTER_POWER_OFF = 3 };
+enum far_adapter_machine_state {
+    FAR_ADAPTER_MACHINE_ABSENT = 1,
+    FAR_ADAPTER_MACHINE_OFF = 2,
+    FAR_ADAPTER_MACHINE_RUNNING = 3,
+    FAR_ADAPTER_MACHINE_PAUSED = 4,
+};
+
+/* machines: make machines of recovered disks. ref is unique to the recovery: whatever is created bears it, so that a repeat finds it, and
+ * what does not bear it is never touched. */
+struct far_adapter_machines {
+    uint32_t version;
+    /* The recovery configuration of the machine whose disks these are, as text of the platform's own, closed by NUL. */
+    int (*capture)(void *platform, const struct far_adapter_disk *disks, size_t count, char *ret_config, size_t size,
+                   struct far_adapter_error *ret_error);
+    /* Defined, not started. A repeat is FAR_ADAPTER_OK; a machine of this name that is another's is fatal. */
+    int (*create)(void *platform, const char *ref, const struct far_adapter_machine *machine, struct far_adapter_error *ret_error);
+    /* enum far_adapter_power; asked for what it is already: FAR_ADAPTER_OK. Shutdown asks the guest, and does not wait for it. */
+    int (*power)(void *platform, const char *ref, const struct far_adapter_machine *machine, int power,
+                 struct far_adapter_error *ret_error);
+    int (*look)(void *platform, const char *ref, const struct far_adapter_machine *machine, int *ret_state,
+                struct far_adapter_error *ret_error);
+    /* Without a trace, but for its disks, which are the caller's. What is not there is FAR_ADAPTER_OK. */
+    int (*destroy)(void *platform, const char *ref, const struct far_adapter_machine *machine, struct far_adapter_error *ret_error);
+};
 
 struct far_adapter {
     uint32_t version; /* FAR_ADAPTER_VERSION */

@@ -12,8 +12,9 @@ libadapters_la_SOURCES = \
 	src/adapters/nbd/nbd_bytes.c \
 	src/adapters/nbd/nbd_changes.c \
 	src/adapters/nbd/nbd_link.c src/adapters/nbd/nbd_link.h \
-	src/adapters/kvm/kvm_adapter.c \
+	src/adapters/kvm/kvm_adapter.c src/adapters/kvm/kvm_adapter.h \
 	src/adapters/kvm/kvm_call.c src/adapters/kvm/kvm_call.h \
+	src/adapters/kvm/kvm_machines.c \
 	src/adapters/fault/fault.c src/adapters/fault/fault.h \
 	src/adapters/fault/fault_changed.c
 libadapters_la_CFLAGS = $(AM_CFLAGS) $(LIBNBD_CFLAGS)
@@ -28,9 +29,11 @@ src_node_farshore_kvm_SOURCES = \
 	src/adapters/kvm/kvm_domain.c \
 	src/adapters/kvm/kvm_helper.h \
 	src/adapters/kvm/kvm_list.c \
+	src/adapters/kvm/kvm_machine.c \
 	src/adapters/kvm/kvm_main.c \
 	src/adapters/kvm/kvm_quiesce.c \
 	src/adapters/kvm/kvm_view.c \
-	src/adapters/kvm/kvm_xml.c src/adapters/kvm/kvm_xml.h
+	src/adapters/kvm/kvm_xml.c src/adapters/kvm/kvm_xml.h \
+	src/adapters/kvm/kvm_xml_edit.c
 src_node_farshore_kvm_CFLAGS = $(AM_CFLAGS) $(LIBVIRT_CFLAGS) $(EXPAT_CFLAGS) $(JANSSON_CFLAGS)
 src_node_farshore_kvm_LDADD = libadapters.la libbase.la $(LIBVIRT_LIBS) $(EXPAT_LIBS) $(JANSSON_LIBS)

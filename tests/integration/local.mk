@@ -13,6 +13,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_demo.py \
 	tests/integration/test_kvm_source.py \
 	tests/integration/test_kvm_lists.py \
+	tests/integration/test_kvm_machines.py \
 	tests/integration/test_powercut.py:three \
 	tests/integration/test_powercut.py:vault \
 	tests/integration/test_powercut.py:reclaim \

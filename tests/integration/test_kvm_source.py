@@ -319,7 +319,7 @@ def destroy_guest():
 
 
 def cycles_with_any_crash_among_them():
-    """FAR_KVM_ROUNDS cycles (50); in most of them something is killed while the view lives, or between two of them, or anywhere in between."""
+    """FAR_KVM_ROUNDS cycles (50); in most of them something is killed while the view lives, or anywhere else."""
     rng, wrong = random.Random(farlib.seed_of_run()), cycle(by_list=False) if not checkpoints() else []
     kills = [None, None, kill_node, kill_libvirtd, kill_guest, destroy_guest]
     for number in range(int(os.environ.get("FAR_KVM_ROUNDS", "50"))):

@@ -4,6 +4,9 @@
  *   adapter_driver ADAPTER release|keep REF LOCATOR…
  *   adapter_driver ADAPTER changed REF LOCATOR SINCE    a line for each extent: OFFSET LENGTH
  *   adapter_driver ADAPTER copy REF LOCATOR FILE        the frozen bytes
+ *   adapter_driver ADAPTER capture FILE LOCATOR…
+ *   adapter_driver ADAPTER create REF PLACE NAME yes|no FILE {LOCATOR FORMAT TARGET}…   a machine; yes: isolated
+ *   adapter_driver ADAPTER on|shutdown|off|look|destroy REF PLACE NAME yes|no
  *
  * A failure is "fail OUTCOME CLASS words" and exit status 1. Pages of a list are short, so that they are many. */
 #include "adapters/adapters.h"
@@ -70,6 +73,57 @@ static int copy(const struct far_adapter *adapter, void *platform, const char *r
     return outcome;
 }
 
+static int capture(const struct far_adapter *adapter, void *platform, const char *path, const struct far_adapter_disk *disks, size_t count,
+                   struct far_adapter_error *said)
+{
+    static char config[1 << 16];
+    int outcome = adapter->machines->capture(platform, disks, count, config, sizeof config, said);
+    FILE *file = outcome == FAR_ADAPTER_OK ? fopen(path, "w") : NULL;
+    if (outcome == FAR_ADAPTER_OK && (file == NULL || fputs(config, file) < 0 || fclose(file) != 0)) {
+        outcome = far_adapter_fail(said, FAR_ADAPTER_FATAL, -10, "write '%s'", path);
+    }
+    return outcome;
+}
+
+static int run_machine(const struct far_adapter *adapter, void *platform, char **argv, int argc, struct far_adapter_error *said)
+{
+    static char config[1 << 16];
+    static struct far_adapter_machine_disk disks[DISKS_MAX];
+    struct far_adapter_machine machine = {.place = argv[4], .name = argv[5], .isolated = strcmp(argv[6], "yes") == 0, .disks = disks};
+    const struct far_adapter_machines *machines = adapter->machines;
+    const char *verb = argv[2], *ref = argv[3];
+    int state, outcome;
+    if (strcmp(verb, "create") == 0) {
+        FILE *file = fopen(argv[7], "r");
+        size_t n = file != NULL ? fread(config, 1, sizeof config - 1, file) : 0;
+        config[n] = '\0';
+        machine.config = config;
+        for (int i = 8; i + 2 < argc && machine.disk_count < DISKS_MAX; i += 3) {
+            disks[machine.disk_count++] =
+                (struct far_adapter_machine_disk){.source = argv[i], .format = argv[i + 1], .target = argv[i + 2]};
+        }
+        if (file != NULL) {
+            fclose(file);
+        }
+        return machines->create(platform, ref, &machine, said);
+    }
+    if (strcmp(verb, "destroy") == 0) {
+        return machines->destroy(platform, ref, &machine, said);
+    }
+    if (strcmp(verb, "look") == 0) {
+        outcome = machines->look(platform, ref, &machine, &state, said);
+        if (outcome == FAR_ADAPTER_OK) {
+            printf("state %d\n", state);
+        }
+        return outcome;
+    }
+    return machines->power(platform, ref, &machine,
+                           strcmp(verb, "on") == 0    ? FAR_ADAPTER_POWER_ON
+                           : strcmp(verb, "off") == 0 ? FAR_ADAPTER_POWER_OFF
+                                                      : FAR_ADAPTER_POWER_SHUTDOWN,
+                           said);
+}
+
 int main(int argc, char **argv)
 {
     static struct far_adapter_disk disks[DISKS_MAX];
@@ -86,7 +140,10 @@ int main(int argc, char **argv)
     }
     const char *verb = argv[2], *ref = argv[3];
     const struct far_adapter_changes *changes = adapter->changes;
-    int outcome = strcmp(verb, "freeze") == 0    ? freeze(adapter, platform, ref, disks, count, &said)
+    bool is_machine = argc >= 7 && strstr("create on shutdown off look destroy", verb) != NULL;
+    int outcome = is_machine ? run_machine(adapter, platform, argv, argc, &said)
+                  : strcmp(verb, "capture") == 0 ? capture(adapter, platform, ref, disks, count, &said)
+                  : strcmp(verb, "freeze") == 0    ? freeze(adapter, platform, ref, disks, count, &said)
                   : strcmp(verb, "changed") == 0 ? changed(adapter, platform, ref, disks, argv[5], &said)
                   : strcmp(verb, "copy") == 0    ? copy(adapter, platform, ref, disks, argv[5], &said)
                   : strcmp(verb, "keep") == 0    ? changes->keep(platform, ref, disks, count, &said)

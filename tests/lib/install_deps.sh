@@ -23,7 +23,7 @@ check="$build clang libclang-rt-dev libcmocka-dev g++ binutils openssl ca-certif
     nbdkit libnbd-bin qemu-utils xfsprogs btrfs-progs"
 # guests on a libvirt of the tests' own (tests/lib/libvirt_kit.py)
 [ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || check="$check libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
-    qemu-system-x86 linux-image-cloud-amd64 qemu-guest-agent cpio iproute2 util-linux virtnbdbackup"
+    qemu-system-x86 linux-image-cloud-amd64 qemu-guest-agent cpio iproute2 iptables util-linux virtnbdbackup"
 # a guest's files are read in a small virtual machine
 long="$check valgrind xz-utils guestfish linux-image-cloud-$(dpkg --print-architecture 2>/dev/null || echo amd64)"
 bench="$build nbdkit libnbd-bin restic rsync etcd-server wrk"

@@ -240,8 +240,9 @@ def initramfs(folder):
 class Guest:
     """A domain with one or more disks, each an ext4 that guest_init.c writes records to; agent: with QEMU's guest agent in it."""
 
-    def __init__(self, libvirt, name, disk_mib=(64,), disk_format="qcow2", memory_mib=128, agent=False):
+    def __init__(self, libvirt, name, disk_mib=(64,), disk_format="qcow2", memory_mib=128, agent=False, nic=False):
         self.agent = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>" if agent else ""
+        self.nic = "<interface type='user'><model type='virtio'/></interface>" if nic else ""
         self.libvirt, self.name, self.memory_mib, self.disk_format = libvirt, name, memory_mib, disk_format
         self.folder = os.path.join(libvirt.folder, "guests", name)
         os.makedirs(self.folder, exist_ok=True)
@@ -274,7 +275,7 @@ class Guest:
                 "<emulator>/usr/bin/qemu-system-x86_64</emulator>%s"
                 "<serial type='file'><source path='%s' append='on'/></serial><memballoon model='none'/>%s"
                 "</devices></domain>" % (self.name, uuid, self.memory_mib, kernels()[-1], initramfs(self.libvirt.folder), disks,
-                                         self.console, self.agent))
+                                         self.console, self.agent + self.nic))
 
     def define(self):
         path = os.path.join(self.folder, "domain.xml")

@@ -7,7 +7,7 @@
  * node, and libvirtd, but not the domain. Settings ("kvm?tm=60000"; what is not here goes on to `nbd`):
  *
  *   timeout_ms  tm   a question to libvirt that has no answer for so long is given up (30,000) */
-#include "adapters/kvm/kvm_call.h"
+#include "adapters/kvm/kvm_adapter.h"
 
 #include "base/error.h"
 
@@ -330,6 +330,11 @@ static int kvm_open(const char *config, void **ret_platform, struct far_adapter_
     return FAR_ADAPTER_OK;
 }
 
+uint64_t far_kvm_timeout_ms(const void *platform)
+{
+    return ((const struct kvm *)platform)->timeout_ms;
+}
+
 static void kvm_close(void *platform)
 {
     struct kvm *kvm = platform;
@@ -369,4 +374,5 @@ const struct far_adapter far_adapter_kvm = {
     .inventory = &inventory,
     .changes = &changes,
     .bytes = &bytes,
+    .machines = &far_kvm_machines,
 };

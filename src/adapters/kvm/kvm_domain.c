@@ -72,6 +72,20 @@ int far_kvm_place(const char *locator, struct far_kvm_place *ret_place, struct f
     return FAR_ADAPTER_OK;
 }
 
+int far_kvm_place_uri(const char *text, char uri[PATH_MAX + 64], struct far_adapter_error *ret_error)
+{
+    struct far_kvm_place place = {.uri = "qemu:///system"};
+    const char *rest = strncmp(text, "kvm:///", 7) == 0 ? text + 7 : "";
+    bool ok = strncmp(text, "kvm:///", 7) == 0 && (*rest == '\0' || (*rest == '?' && take_setting(rest + 1, strlen(rest + 1), &place)));
+    if (!ok) {
+        return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID,
+                                "'%.200s' is no place for machines: kvm:///, and behind it perhaps ?socket=PATH of libvirtd's socket",
+                                text);
+    }
+    memcpy(uri, place.uri, sizeof place.uri);
+    return FAR_ADAPTER_OK;
+}
+
 /* ---- errors ---- */
 
 static int outcome_of(int code, int *ret_class)

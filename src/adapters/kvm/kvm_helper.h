@@ -97,6 +97,30 @@ void far_kvm_thaw(struct far_kvm_domain *domain, struct far_kvm_quiesce *quiesce
 /* The second process: thaws unless it hears that this was done. */
 int far_kvm_guard(const char *locator);
 
+/* The configuration of the domain, on standard output. */
+int far_kvm_capture(struct far_kvm_domain *domain, struct far_adapter_error *ret_error);
+
+struct far_kvm_machine_disk {
+    char target[64]; /* in the configuration: "vda" */
+    const char *path; /* of an image, or an NBD URI */
+    const char *format;
+};
+
+/* A machine of recovered disks. */
+struct far_kvm_machine {
+    char uri[PATH_MAX + 64];
+    const char *ref, *name;
+    char network[FAR_KVM_NAME_MAX]; /* the isolated one's name */
+    const char *config;             /* a file */
+    bool isolated;
+    struct far_kvm_machine_disk disks[FAR_KVM_DISKS_MAX];
+    size_t disk_count;
+};
+/* create, on, shutdown, off, look (prints its state), destroy */
+int far_kvm_machine(const struct far_kvm_machine *machine, const char *verb, struct far_adapter_error *ret_error);
+/* The URI of a place: kvm:///, perhaps with ?socket=PATH. */
+int far_kvm_place_uri(const char *place, char uri[PATH_MAX + 64], struct far_adapter_error *ret_error);
+
 /* Everything that a libvirt knows of its domains, as JSON. */
 int far_kvm_list(const char *uri, struct far_adapter_error *ret_error);
 

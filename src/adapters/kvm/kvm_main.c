@@ -6,10 +6,14 @@
  *   farshore-kvm release|keep VIEW LOCATOR…   the view ends; with keep its checkpoint stays for the list of the next
  *   farshore-kvm forget LOCATOR…              nothing of ours stays in the domain: it is protected no more
  *   farshore-kvm where VIEW LOCATOR           the NBD URI of a disk's view, and of which list
+ *   farshore-kvm capture LOCATOR…             the configuration of the domain
+ *   farshore-kvm machine create|on|shutdown|off|look|destroy PLACE REF NAME [isolated] [CONFIG {LOCATOR FORMAT TARGET}…]
+ *                                             a machine of recovered disks
  *
  * Answers are lines; a failure is the one line "fail OUTCOME CLASS words" and exit status 1. */
 #include "adapters/kvm/kvm_helper.h"
 
+#include <ctype.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -48,6 +52,47 @@ static int end(const char *ref, bool keeps, const char *const *locators, size_t 
     return outcome == FAR_ADAPTER_OK ? far_kvm_end(&domain, ref, keeps, ret_error) : outcome;
 }
 
+static bool is_name(const char *name)
+{
+    size_t len = 0;
+    while (isalnum((unsigned char)name[len]) || (name[len] != '\0' && strchr("-_.", name[len]) != NULL)) {
+        len++;
+    }
+    return len > 0 && len < 64 && name[len] == '\0';
+}
+
+/* Behind "machine": the verb, place, ref, name, perhaps "isolated", and for create the configuration and three words for each disk. */
+static int run_machine(int argc, const char *const *argv, struct far_adapter_error *ret_error)
+{
+    static struct far_kvm_machine machine;
+    struct far_kvm_place place;
+    int at = 6, outcome = argc >= 6 ? far_kvm_place_uri(argv[3], machine.uri, ret_error) : FAR_ADAPTER_OK;
+    if (argc < 6 || outcome != FAR_ADAPTER_OK) {
+        return argc < 6 ? far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID, "usage: farshore-kvm machine VERB PLACE REF NAME")
+                        : outcome;
+    }
+    for (size_t i = 4; i <= 5; i++) {
+        if (!is_name(argv[i])) {
+            return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID,
+                                    "'%.100s' is no name for a machine: 1 to 63 letters, digits, - _ .", argv[i]);
+        }
+    }
+    machine.ref = argv[4];
+    machine.name = argv[5];
+    snprintf(machine.network, sizeof machine.network, FAR_KVM_OURS "%s", machine.ref);
+    machine.isolated = argc > at && strcmp(argv[at], "isolated") == 0;
+    at += machine.isolated;
+    machine.config = argc > at ? argv[at] : "";
+    for (at++; outcome == FAR_ADAPTER_OK && at + 2 < argc && machine.disk_count < FAR_KVM_DISKS_MAX; at += 3) {
+        struct far_kvm_machine_disk *disk = &machine.disks[machine.disk_count++];
+        outcome = far_kvm_place(argv[at], &place, ret_error);
+        snprintf(disk->target, sizeof disk->target, "%s", place.target);
+        disk->format = argv[at + 1];
+        disk->path = argv[at + 2];
+    }
+    return outcome == FAR_ADAPTER_OK ? far_kvm_machine(&machine, argv[2], ret_error) : outcome;
+}
+
 static int run(int argc, const char *const *argv, struct far_adapter_error *ret_error)
 {
     const char *verb = argv[1];
@@ -55,6 +100,13 @@ static int run(int argc, const char *const *argv, struct far_adapter_error *ret_
         char uri[PATH_MAX];
         snprintf(uri, sizeof uri, "qemu:///system%s%s", argc == 3 ? "?socket=" : "", argc == 3 ? argv[2] : "");
         return far_kvm_list(uri, ret_error);
+    }
+    if (strcmp(verb, "machine") == 0) {
+        return run_machine(argc, argv, ret_error);
+    }
+    if (strcmp(verb, "capture") == 0 && argc >= 3) {
+        int outcome = far_kvm_open(&argv[2], (size_t)argc - 2, &domain, ret_error);
+        return outcome == FAR_ADAPTER_OK ? far_kvm_capture(&domain, ret_error) : outcome;
     }
     if (strcmp(verb, "probe") == 0 && argc == 3) {
         int outcome = far_kvm_open(&argv[2], 1, &domain, ret_error);

@@ -26,6 +26,12 @@ const struct far_kvm_xml *far_kvm_xml_next(const struct far_kvm_xml *node);
 /* Never NULL: "" where there is none; node may be NULL. */
 const char *far_kvm_xml_attr(const struct far_kvm_xml *node, const char *name);
 const char *far_kvm_xml_text(const struct far_kvm_xml *node);
+/* Editing. false: no memory, or the fragment is no XML; the tree is as good as before. */
+bool far_kvm_xml_set(struct far_kvm_xml *node, const char *name, const char *value); /* value NULL: the attribute goes */
+bool far_kvm_xml_add(struct far_kvm_xml *parent, const char *fragment);              /* as the last child */
+void far_kvm_xml_drop(struct far_kvm_xml *parent, const char *name);                 /* all children of this name */
+/* The tree as text; FAR_LIMIT beyond the buffer's bound. */
+int far_kvm_xml_write(const struct far_kvm_xml *node, struct far_buf *to);
 /* Appends text as it may stand in an attribute or an element. */
 int far_kvm_xml_escape(struct far_buf *to, const char *text);
 
