@@ -18,6 +18,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_powercut.py:vault \
 	tests/integration/test_powercut.py:reclaim \
 	tests/integration/test_powercut.py:copy \
+	tests/integration/test_powercut.py:store \
 	tests/integration/test_vault_kill.py \
 	tests/integration/test_vault_keep.py \
 	tests/integration/test_vault_copy.py \

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Power cuts of the real programs: what was acknowledged before the cut is there after it, whatever of the rest is lost.
 
-  test_powercut.py single|three|vault|reclaim|copy [cut points]
+  test_powercut.py single|three|vault|reclaim|copy|store [cut points]
 
 A shim records every operation of the real program on its folder (tests/lib/powercut_log.h) while a client writes and the
 process is killed and started again in between; each acknowledgement is marked in the same record. Then, for each cut point,
 the folder is rebuilt as a disk may hold it, opened by the real program, and asked. `three`: three servers lose power at the
-same moment.
+same moment. `store`: a vault on an object store, which keeps what it had at that moment; the points are looked for in a folder that is
+attached anew, too.
 
 far-timeout: 290
 """
@@ -19,17 +20,19 @@ import subprocess
 import sys
 
 import farlib
+import s3fake
 import tap
 
 kind = sys.argv[1] if len(sys.argv) > 1 else "single"
-DEFAULT_CUTS = {"single": 240, "three": 20, "vault": 240, "reclaim": 60, "copy": 40}
+DEFAULT_CUTS = {"single": 240, "three": 20, "vault": 240, "reclaim": 60, "copy": 40, "store": 40}
 total = sum(DEFAULT_CUTS.values())
 cuts = int(sys.argv[2]) if len(sys.argv) > 2 else max(1, int(os.environ.get("FAR_CUTS", total)) * DEFAULT_CUTS[kind] // total)
 SHIM = os.path.join(farlib.BUILD, "tests/lib/.libs/libpowercut.so")
 TOOL = os.path.join(farlib.BUILD, "tests/lib/powercut")
 DRIVER = os.path.join(farlib.BUILD, "tests/lib/vault_driver")
+NODE = os.path.join(farlib.BUILD, "src/node/farshore-node")
 MAGIC, MARK = 0x74756370, 11
-seed = base = live = log = cluster = None
+seed = base = live = log = cluster = store = store_config = None
 
 
 def shim(root):
@@ -208,15 +211,45 @@ def tail(path, lines=4):
 
 # ---- the vault ----
 
+def bind_to_store(work):
+    """A vault that has something is bound; from then on every change of the store is a mark in the record."""
+    global store, store_config
+    store = s3fake.Store()
+    store_config = store.config_file(work, keep_bytes=1)
+    subprocess.run([DRIVER, "write", live, str(seed - 1)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([NODE, "vault", "bind", "--vault", live, "--store", store_config], check=True, stdout=subprocess.DEVNULL)
+    store.on_change = lambda count: mark("store %d" % count)
+    mark("store %d" % len(store.changes))
+
+
+def elsewhere(marks, out):
+    """What whoever attaches the vault finds in the store as it was then."""
+    fresh = out + "-fresh"
+    shutil.rmtree(fresh, ignore_errors=True)
+    counts = [int(line.split()[1]) for line in marks if line.startswith("store ")]
+    store.set_back(counts[-1] if counts else 0)
+    if not counts:
+        return ["a cut before the store had anything"]
+    done = subprocess.run([NODE, "vault", "attach", "--vault", fresh, "--store", store_config, "--read-only"], capture_output=True, text=True)
+    if done.returncode == 0:
+        done = subprocess.run([DRIVER, "look", fresh], input="".join(m + "\n" for m in marks), capture_output=True, text=True)
+    shutil.rmtree(fresh, ignore_errors=True)
+    return [] if done.returncode == 0 else ["elsewhere: " + (done.stdout + done.stderr).strip()[-300:]]
+
+
 def the_vault_is_written_under_the_shim():
     global base, live, log
     work = os.path.join(os.environ.get("TMPDIR", "/tmp"), "cut")
     live, base, log = os.path.join(work, "live"), os.path.join(work, "base"), os.path.join(work, "record")
     os.makedirs(live)
-    os.makedirs(base)
-    for part in range(2 if kind == "vault" else 3):
+    if kind == "store":
+        bind_to_store(work)
+        shutil.copytree(live, base)
+    else:
+        os.makedirs(base)
+    for part in range(2 if kind in ("vault", "store") else 3):
         environment = dict(os.environ, FAR_POWERCUT_MARK_FD="1", **shim(live))
-        verb = {"vault": "write"}.get(kind, kind)
+        verb = {"vault": "write", "store": "reclaim"}.get(kind, kind)
         source = [os.path.join(work, "source")] if kind == "copy" else []
         done = subprocess.run([DRIVER, verb, live, str(seed + part), *source], env=environment, stdout=subprocess.PIPE)
         if done.returncode != 0:
@@ -229,6 +262,7 @@ def the_vault_holds_what_it_acknowledged_after_every_cut():
     wrong = []
     for cut, cut_seed in cut_points():
         marks, first_line = build(out, cut, cut_seed)
+        wrong += ["%s: %s" % (first_line, line) for line in (elsewhere(marks, out) if kind == "store" else [])]
         done = subprocess.run([DRIVER, "check", out], input="".join(m + "\n" for m in marks), capture_output=True, text=True)
         if done.returncode == 0 and kind == "copy":
             done = subprocess.run([DRIVER, "again", out, os.path.join(os.path.dirname(base), "source")], capture_output=True, text=True)
@@ -243,7 +277,7 @@ def the_vault_holds_what_it_acknowledged_after_every_cut():
 def main():
     global seed, cluster
     seed = farlib.seed_of_run()
-    if kind in ("vault", "reclaim", "copy"):
+    if kind in ("vault", "reclaim", "copy", "store"):
         tap.run_all([the_vault_is_written_under_the_shim, the_record_is_complete,
                      the_vault_holds_what_it_acknowledged_after_every_cut])
     names = farlib.SERVERS if kind == "three" else farlib.SERVERS[:1]

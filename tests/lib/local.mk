@@ -101,7 +101,7 @@ tests_lib_libnbdserver_la_SOURCES = tests/lib/nbd_server.c tests/lib/nbd_server.
 check_PROGRAMS += tests/lib/objects_driver
 tests_lib_objects_driver_SOURCES = tests/lib/objects_driver.c
 tests_lib_objects_driver_LDADD = libobjects.la
-EXTRA_DIST += tests/lib/s3lib.py tests/lib/storelib.py tests/lib/build_versitygw.sh
+EXTRA_DIST += tests/lib/s3lib.py tests/lib/storelib.py tests/lib/s3fake.py tests/lib/build_versitygw.sh
 # Any adapter as a program, and a libvirt of the tests' own with guests.
 check_PROGRAMS += tests/lib/adapter_driver
 tests_lib_adapter_driver_SOURCES = tests/lib/adapter_driver.c

@@ -11,6 +11,7 @@
  *   vault_driver destroy DIR      destroys that domain
  *   vault_driver locked DIR POINT SECONDS [OTHER]   locks that point for so long; one that is not there is sealed then, with something
  *                                 new in it. Forgets the point OTHER meanwhile, when a line comes on stdin
+ *   vault_driver look DIR         as check, of a folder that is only read; what was forgotten may still be there
  *   vault_driver check DIR        reads those lines from stdin, opens the vault and looks whether it holds what they say;
  *                                 prints what is there and every fault; status 1 if there is any
  *
@@ -615,6 +616,32 @@ static int check_vault(const char *dir)
     return faults == 0 ? 0 : 1;
 }
 
+/* Every point that was announced is there, and each that is there is whole. */
+static int look_at_vault(const char *dir)
+{
+    struct known *known = calloc(1, sizeof *known);
+    const struct far_vault_options options = {.read_only = true};
+    struct far_vault *vault = NULL;
+    read_lines(known);
+    must(far_vault_open(dir, &options, &vault, &err), "open");
+    struct check check = {.vault = vault, .known = known};
+    memset(known->forgotten, 0, sizeof known->forgotten);
+    struct far_domain_info infos[4];
+    if (far_vault_domains(vault, infos, 4) > 0) {
+        known->keyed = open_domain(vault, last_generation(vault));
+    }
+    must(far_vault_points(vault, check_point, &check, &err), "points");
+    for (uint64_t i = 0; i < POINTS_MAX; i++) {
+        if (known->points[i][0] != '\0' && !known->may_be_gone[i]) {
+            fault(known, "point", i, "was acknowledged and is gone");
+        }
+    }
+    far_vault_close(vault);
+    int faults = known->faults;
+    free(known);
+    return faults == 0 ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -630,6 +657,9 @@ int main(int argc, char **argv)
     if (argc == 4 && strcmp(argv[1], "key") == 0) {
         return use_key(argv[2], (uint32_t)strtoul(argv[3], NULL, 10));
     }
+    if (argc == 3 && strcmp(argv[1], "look") == 0) {
+        return look_at_vault(argv[2]);
+    }
     if (argc == 3 && strcmp(argv[1], "destroy") == 0) {
         return destroy_domain(argv[2]);
     }
@@ -640,6 +670,7 @@ int main(int argc, char **argv)
         return check_vault(argv[2]);
     }
     fprintf(stderr, "usage: vault_driver write|reclaim DIR SEED | copy DIR SEED SOURCE | again DIR SOURCE |"
-                    " key DIR GENERATION | destroy DIR | locked DIR POINT SECONDS [OTHER] | check DIR\n");
+                    " key DIR GENERATION | destroy DIR | locked DIR POINT SECONDS [OTHER] |"
+                    " look DIR | check DIR\n");
     return 2;
 }
