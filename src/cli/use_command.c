@@ -70,20 +70,66 @@ int cli_run_checkpoint_open(struct cli *cli, struct far_error *err)
     return rc == 0 && job_id != 0 && cli_value(&cli->parsed, "wait") != NULL ? cli_wait_job(cli, job_id, err) : rc;
 }
 
-static void print_diff(FILE *out, const json_t *result)
+static void print_ranges(FILE *out, const json_t *ranges)
 {
     size_t i;
     const json_t *range;
-    json_array_foreach(json_object_get(result, "ranges"), i, range)
+    json_array_foreach(ranges, i, range)
     {
         fprintf(out, "%lld %lld\n", (long long)json_integer_value(json_object_get(range, "offset")),
                 (long long)json_integer_value(json_object_get(range, "length")));
     }
-    if (json_is_true(json_object_get(result, "truncated"))) {
-        fprintf(out, "and more; with --to FILE all of them are written to a file on the node\n");
+    fflush(out);
+}
+
+/* A page of the ranges, by a job of its own: the points do not change, so pages fit together. Without a word on standard output but the
+ * first one's, which says that it was started. *ret_job NULL: it was only predicted. */
+static int fetch_page(struct cli *cli, uint64_t other_id, uint64_t offset, json_t **ret_job, struct far_error *err)
+{
+    bool as_json = cli->json;
+    uint64_t job_id = 0;
+    json_t *extra = json_pack("{s:I}", "other_checkpoint_id", (json_int_t)other_id);
+    if (extra != NULL && offset > 0) {
+        json_object_set_new(extra, "range_offset", json_integer((json_int_t)offset));
     }
-    fprintf(out, "total: %lld ranges, %lld bytes\n", (long long)json_integer_value(json_object_get(result, "range_count")),
-            (long long)json_integer_value(json_object_get(result, "bytes")));
+    cli->json = as_json || offset > 0;
+    int rc = cli_begin_job(cli, extra, &job_id, err);
+    cli->json = false;
+    rc = rc == 0 && job_id != 0 ? cli_wait_job(cli, job_id, err) : rc;
+    cli->json = as_json;
+    return rc == 0 && job_id != 0 ? fetch_job(cli, job_id, ret_job, err) : rc;
+}
+
+/* All pages; ranges of later ones behind the first one's in *ret_job, or printed as they come. With a file all ranges are there. */
+static int fetch_ranges(struct cli *cli, uint64_t other_id, json_t **ret_job, struct far_error *err)
+{
+    uint64_t told = 0, total = 1;
+    bool has_file = cli_value(&cli->parsed, "to") != NULL;
+    int rc = 0;
+    while (rc == 0 && told < total && (told == 0 || !has_file)) {
+        json_t *job = NULL;
+        rc = fetch_page(cli, other_id, told, &job, err);
+        if (rc != 0 || job == NULL) {
+            return rc;
+        }
+        json_t *ranges = json_object_get(result_of(job), "ranges");
+        size_t count = json_array_size(ranges);
+        told += count;
+        total = count > 0 ? (uint64_t)json_integer_value(json_object_get(result_of(job), "range_count")) : told;
+        if (!cli->json) {
+            print_ranges(cli->out, ranges);
+        }
+        if (*ret_job == NULL) {
+            *ret_job = job;
+            continue;
+        }
+        json_array_extend(json_object_get(result_of(*ret_job), "ranges"), ranges);
+        json_decref(job);
+    }
+    if (rc == 0 && told == total) {
+        json_object_set_new(json_array_get(json_object_get(*ret_job, "use_result"), 0), "truncated", json_false());
+    }
+    return rc;
 }
 
 static void print_entries(FILE *out, const json_t *result)
@@ -120,10 +166,23 @@ static int tell_at_end(struct cli *cli, json_t *extra, void (*print)(FILE *out, 
 int cli_run_checkpoint_diff(struct cli *cli, struct far_error *err)
 {
     const char *other = cli->parsed.argument2;
+    json_t *job = NULL;
     if (strlen(other) > 18 || other[strspn(other, "0123456789")] != '\0') {
         return far_fail(err, FAR_INVALID, "'%s' is no id of a checkpoint", other);
     }
-    return tell_at_end(cli, json_pack("{s:I}", "other_checkpoint_id", (json_int_t)strtoull(other, NULL, 10)), print_diff, err);
+    int rc = fetch_ranges(cli, strtoull(other, NULL, 10), &job, err);
+    const json_t *result = result_of(job);
+    if (rc == 0 && job != NULL && cli->json) {
+        cli_print_json(cli->out, job);
+    } else if (rc == 0 && job != NULL) {
+        if (json_is_true(json_object_get(result, "truncated"))) {
+            fprintf(cli->out, "and more: all of them are in '%s' on the node\n", text_in(result, "path"));
+        }
+        fprintf(cli->out, "total: %lld ranges, %lld bytes\n", (long long)json_integer_value(json_object_get(result, "range_count")),
+                (long long)json_integer_value(json_object_get(result, "bytes")));
+    }
+    json_decref(job);
+    return rc;
 }
 
 int cli_run_checkpoint_browse(struct cli *cli, struct far_error *err)

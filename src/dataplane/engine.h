@@ -67,6 +67,7 @@ struct far_engine_config {
     /* Uses of points (tasks_use.c), borrowed: */
     const char *use_program; /* farshore-node, whose offline commands they run; NULL: this node has no uses */
     const char *export_dir;  /* the folder in which they may make files; NULL or "": none */
+    uint32_t nbd_write_percent; /* of what is free there: so much may be written to a point that is opened writable; 0: 25 */
     const char *nbd_address; /* besides loopback they may serve at this address, by TLS only; NULL or "": nowhere */
 };
 
@@ -131,6 +132,8 @@ struct far_engine_use {
     uint64_t duration_s; /* from now on. open: 0: until it is canceled; hydrate: so long it waits for somebody to use it */
     const char *guest_path;
     const char *backing;
+    uint64_t range_offset;    /* diff: so many ranges are counted and not told */
+    uint64_t write_bytes_max; /* open, writable; 0: a share of what is free (nbd_write_percent) */
 };
 
 /* A place in a vault that a scrub found damaged. */
@@ -304,6 +307,8 @@ struct far_engine_used {
     char uri[1100];
     char path[1025];
     uint64_t bytes, range_count, writes;
+    uint64_t write_bytes, write_bytes_max; /* of the layer of what is opened writable */
+    bool write_full;
     bool truncated;
     size_t range_room; /* of ranges, those that are filled in */
     struct far_engine_range ranges[FAR_ENGINE_RANGES_MAX];

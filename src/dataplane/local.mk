@@ -81,6 +81,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/scrub.c src/dataplane/scrub.h src/dataplane/scrub_names.c src/dataplane/scrub_private.h \
 	src/dataplane/pack.c src/dataplane/pack.h src/dataplane/pack_format.c src/dataplane/pack_scan.c \
 	src/dataplane/hydrate.c src/dataplane/hydrate.h \
+	src/dataplane/layer.c src/dataplane/layer.h \
 	src/dataplane/import.h src/dataplane/vault_import.c \
 	src/dataplane/reclaim.h \
 	src/dataplane/replica.c src/dataplane/replica_file.c \

@@ -3,13 +3,14 @@
  *   nbdkit farshore vault=DIR point=ID disk=NAME [cache=SIZE] [sha=true] [recovery-key=FILE] [hydrate=PATH [order=FILE] [written=FILE]
  *          [progress=true]]
  *
- * Read-only, as a point is; whoever wants to write puts nbdkit's cow filter before it, or has it hydrated: what is written goes to
- * PATH, where the rest of the disk comes meanwhile (hydrate.h). Read-ahead is nbdkit's readahead filter (docs/NBD.md).
- * A block that is damaged is an I/O error there and a line in nbdkit's log that names it. */
+ * Read-only, as a point is; with writable=true what is written goes to a layer that is gone when it ends, and is bounded (layer.h). Or it
+ * is hydrated: what is written goes to PATH, where the rest of the disk comes meanwhile (hydrate.h). Read-ahead is nbdkit's readahead
+ * filter (docs/NBD.md). A block that is damaged is an I/O error there and a line in nbdkit's log that names it. */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
 #include "dataplane/hydrate.h"
+#include "dataplane/layer.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -26,6 +27,10 @@ static uint64_t point_id;
 static struct far_opened_options options;
 static struct far_opened *opened; /* one for all connections: they share the cache */
 static struct far_hydrate *hydrate; /* NULL: the point as it is */
+static struct far_layer *layer;     /* the same; of the two there is one at most */
+static bool is_writable;
+static uint64_t write_bytes_max; /* 0: write_percent of what is free */
+static unsigned write_percent = 25;
 static bool ends_with_parent;       /* at once */
 static bool tells_progress;         /* a line for each change, for the node that runs this */
 static _Atomic uint64_t connections, writes, there_now, blocks_now, damaged_now;
@@ -36,63 +41,85 @@ static void say(const struct far_error *error)
     nbdkit_set_error(error->klass == FAR_INVALID ? EINVAL : error->klass == FAR_LIMIT ? ENOSPC : EIO);
 }
 
+static int take_path(char **path, const char *value)
+{
+    free(*path);
+    *path = nbdkit_absolute_path(value);
+    return *path != NULL ? 0 : -1;
+}
+
+static int take_bool(bool *flag, const char *value)
+{
+    int on = nbdkit_parse_bool(value);
+    *flag = on > 0;
+    return on >= 0 ? 0 : -1;
+}
+
+/* A size of at least least, or 0 where that is allowed. */
+static int take_size(uint64_t *size, const char *key, const char *value, int64_t least)
+{
+    int64_t parsed = nbdkit_parse_size(value);
+    if (parsed >= 0 && parsed < least) {
+        nbdkit_error("%s=%s: at least %lld is needed", key, value, (long long)least);
+        return -1;
+    }
+    *size = parsed > 0 ? (uint64_t)parsed : 0;
+    return parsed >= 0 ? 0 : -1;
+}
+
+static int take_paths_and_flags(const char *key, const char *value, bool *ret_known)
+{
+    const struct {
+        const char *key;
+        char **path;
+    } paths[] = {{"vault", &vault_dir}, {"hydrate", &target}, {"order", &order}, {"written", &written}};
+    const struct {
+        const char *key;
+        bool *flag;
+    } flags[] = {
+        {"with-parent", &ends_with_parent}, {"progress", &tells_progress}, {"writable", &is_writable}, {"sha", &options.check_sha}};
+    *ret_known = true;
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+        if (strcmp(key, paths[i].key) == 0) {
+            return take_path(paths[i].path, value);
+        }
+    }
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
+        if (strcmp(key, flags[i].key) == 0) {
+            return take_bool(flags[i].flag, value);
+        }
+    }
+    *ret_known = false;
+    return 0;
+}
+
 static int plugin_config(const char *key, const char *value)
 {
-    if (strcmp(key, "vault") == 0) {
-        free(vault_dir);
-        vault_dir = nbdkit_absolute_path(value);
-        return vault_dir != NULL ? 0 : -1;
+    bool is_known;
+    int rc = take_paths_and_flags(key, value, &is_known);
+    if (is_known) {
+        return rc;
     }
     if (strcmp(key, "point") == 0) {
         return nbdkit_parse_uint64_t("point", value, &point_id);
-    }
-    if (strcmp(key, "hydrate") == 0) {
-        free(target);
-        target = nbdkit_absolute_path(value);
-        return target != NULL ? 0 : -1;
-    }
-    if (strcmp(key, "order") == 0) {
-        free(order);
-        order = nbdkit_absolute_path(value);
-        return order != NULL ? 0 : -1;
-    }
-    if (strcmp(key, "written") == 0) {
-        free(written);
-        written = nbdkit_absolute_path(value);
-        return written != NULL ? 0 : -1;
     }
     if (strcmp(key, "disk") == 0) {
         disk = value; /* nbdkit keeps it */
         return 0;
     }
     if (strcmp(key, "recovery-key") == 0) { /* a file: what stands on a command line, everybody on the machine may read */
-        free(key_file);
-        options.recovery_key_file = key_file = nbdkit_absolute_path(value);
-        return key_file != NULL ? 0 : -1;
+        rc = take_path(&key_file, value);
+        options.recovery_key_file = key_file;
+        return rc;
     }
     if (strcmp(key, "cache") == 0) {
-        int64_t size = nbdkit_parse_size(value);
-        if (size >= 0 && size < 1 << 20) {
-            nbdkit_error("cache=%s: at least 1M is needed", value);
-            return -1;
-        }
-        options.cache_bytes_max = (uint64_t)size;
-        return size >= 0 ? 0 : -1;
+        return take_size(&options.cache_bytes_max, key, value, 1 << 20);
     }
-    if (strcmp(key, "with-parent") == 0) {
-        int on = nbdkit_parse_bool(value);
-        ends_with_parent = on > 0;
-        return on >= 0 ? 0 : -1;
+    if (strcmp(key, "write-max") == 0) {
+        return take_size(&write_bytes_max, key, value, 0);
     }
-    if (strcmp(key, "progress") == 0) {
-        int on = nbdkit_parse_bool(value);
-        tells_progress = on > 0;
-        return on >= 0 ? 0 : -1;
-    }
-    if (strcmp(key, "sha") == 0) {
-        int on = nbdkit_parse_bool(value);
-        options.check_sha = on > 0;
-        return on >= 0 ? 0 : -1;
+    if (strcmp(key, "write-percent") == 0) {
+        return nbdkit_parse_unsigned("write-percent", value, &write_percent);
     }
     nbdkit_error("unknown parameter '%s'", key);
     return -1;
@@ -150,6 +177,35 @@ static void told(void *arg, uint64_t there, uint64_t blocks, uint64_t damaged)
     last = percent;
 }
 
+/* A line at the beginning, whenever another sixteenth is taken, and when the first write is refused. */
+static void tell_layer(void)
+{
+    static _Atomic uint64_t told_state = UINT64_MAX;
+    struct far_layer_state state;
+    if (layer == NULL || !tells_progress) {
+        return;
+    }
+    far_layer_state(layer, &state);
+    uint64_t part = state.bytes_max / 16 + 1, now = state.bytes / part * 2 + state.is_full;
+    if (atomic_exchange(&told_state, now) != now) {
+        fprintf(stderr, "layer bytes=%llu max=%llu full=%d\n", (unsigned long long)(state.is_full ? state.bytes : now / 2 * part),
+                (unsigned long long)state.bytes_max, state.is_full);
+    }
+}
+
+static int begin_layer(struct far_error *error)
+{
+    const char *folder = getenv("TMPDIR");
+    if (!is_writable || target != NULL) {
+        return 0;
+    }
+    int rc = far_layer_new(opened, folder != NULL ? folder : "/var/tmp", write_bytes_max, write_percent, &layer, error);
+    if (rc == 0) {
+        tell_layer();
+    }
+    return rc;
+}
+
 static int begin_hydration(struct far_error *error)
 {
     struct far_hydrate_options hydration = {.target = target, .written = written, .order = order, .told = told};
@@ -161,7 +217,8 @@ static int plugin_after_fork(void)
 {
     struct far_error error;
     end_with_parent();
-    if (far_opened_new(vault_dir, point_id, disk, &options, &opened, &error) != 0 || begin_hydration(&error) != 0) {
+    if (far_opened_new(vault_dir, point_id, disk, &options, &opened, &error) != 0 || begin_hydration(&error) != 0 ||
+        begin_layer(&error) != 0) {
         say(&error);
         return -1;
     }
@@ -171,6 +228,7 @@ static int plugin_after_fork(void)
 static void plugin_unload(void)
 {
     far_hydrate_close(hydrate);
+    far_layer_close(layer);
     far_opened_close(opened);
     free(target);
     free(order);
@@ -225,6 +283,7 @@ static int plugin_pread(void *handle, void *buf, uint32_t count, uint64_t offset
     struct far_error error;
     (void)flags;
     int rc = hydrate != NULL ? far_hydrate_read(hydrate, buf, count, offset, &error)
+             : layer != NULL ? far_layer_read(layer, buf, count, offset, &error)
                              : far_opened_read(handle, buf, count, offset, &error);
     if (rc != 0) {
         say(&error);
@@ -236,7 +295,7 @@ static int plugin_pread(void *handle, void *buf, uint32_t count, uint64_t offset
 static int plugin_can_write(void *handle)
 {
     (void)handle;
-    return hydrate != NULL;
+    return hydrate != NULL || layer != NULL;
 }
 
 static int plugin_pwrite(void *handle, const void *buf, uint32_t count, uint64_t offset, uint32_t flags)
@@ -245,7 +304,10 @@ static int plugin_pwrite(void *handle, const void *buf, uint32_t count, uint64_t
     (void)handle;
     (void)flags;
     atomic_fetch_add(&writes, 1);
-    if (far_hydrate_write(hydrate, buf, count, offset, &error) != 0) {
+    int rc = hydrate != NULL ? far_hydrate_write(hydrate, buf, count, offset, &error)
+                             : far_layer_write(layer, buf, count, offset, &error);
+    tell_layer();
+    if (rc != 0) {
         say(&error);
         return -1;
     }
@@ -280,6 +342,7 @@ static int plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_
     bool zero;
     for (; offset < end; offset += length) {
         int rc = hydrate != NULL ? far_hydrate_extent(hydrate, offset, &zero, &length, &error)
+                 : layer != NULL ? far_layer_extent(layer, offset, &zero, &length, &error)
                                  : far_opened_extent(handle, offset, &zero, &length, &error);
         if (rc != 0) {
             say(&error);
@@ -306,6 +369,8 @@ static struct nbdkit_plugin plugin = {
                    "cache=SIZE   of blocks in memory, at least 1M (default 64M)\n"
                    "recovery-key=FILE   with the recovery key, for a point in an encrypted domain\n"
                    "hydrate=PATH   writable: what is written goes to this file, and the rest of the disk comes to it meanwhile\n"
+                   "writable=true   what is written is gone when it ends\n"
+                   "write-max=SIZE, write-percent=N   what is written may take so much, or that share of what is free (25)\n"
                    "order=FILE   of blocks that earlier boots asked for: they are brought first\n"
                    "written=FILE   made before somebody's first write to the disk that is hydrated\n"
                    "with-parent=true   end when the process ends that started nbdkit's server\n"

@@ -22,7 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ARGUMENTS_MAX = 32, READY_MS_MAX = 60000, SOCKET_PATH_MAX = 107 };
+enum { ARGUMENTS_MAX = 32, READY_MS_MAX = 60000, SOCKET_PATH_MAX = 107, WRITE_PERCENT = 25 };
 
 struct usage {
     struct far_attempt *attempt;
@@ -223,9 +223,10 @@ static void on_range(struct usage *usage, const char *line)
     if (sscanf(line, "%" SCNu64 " %" SCNu64, &offset, &length) != 2) {
         return;
     }
-    if (used->range_room < FAR_ENGINE_RANGES_MAX) {
+    bool is_before = used->range_count < usage->use->range_offset;
+    if (!is_before && used->range_room < FAR_ENGINE_RANGES_MAX) {
         used->ranges[used->range_room++] = (struct far_engine_range){.offset = offset, .length = length};
-    } else {
+    } else if (!is_before) {
         used->truncated = true;
     }
     used->range_count++;
@@ -271,6 +272,21 @@ static void on_hydration(struct usage *usage, const char *line)
     }
 }
 
+/* "layer bytes=N max=N full=0|1" */
+static void on_layer(struct usage *usage, const char *line)
+{
+    uint64_t bytes, most;
+    int full;
+    if (sscanf(line, "layer bytes=%" SCNu64 " max=%" SCNu64 " full=%d", &bytes, &most, &full) == 3) {
+        usage->used.write_bytes = bytes;
+        usage->used.write_bytes_max = most;
+        usage->used.write_full = full != 0;
+        if (usage->is_ready) {
+            tell(usage);
+        }
+    }
+}
+
 static void on_line(void *arg, bool is_error, const char *line)
 {
     struct usage *usage = arg;
@@ -285,6 +301,9 @@ static void on_line(void *arg, bool is_error, const char *line)
         if (!is_error) {
             on_entry(usage, line);
         }
+        break;
+    case FAR_ENGINE_USE_OPEN:
+        on_layer(usage, line);
         break;
     case FAR_ENGINE_USE_HYDRATE:
         on_hydration(usage, line);
@@ -524,7 +543,13 @@ static int run_open(struct usage *usage, struct far_error *err)
     bool ended = false;
     int rc = begin_service(usage, err);
     if (usage->use->writable) {
+        uint32_t percent = usage->attempt->engine->config.nbd_write_percent;
         add(usage, "--writable");
+        add(usage, "--progress");
+        add_option(usage, "--write-percent", number(usage, percent != 0 ? percent : WRITE_PERCENT));
+    }
+    if (usage->use->writable && usage->use->write_bytes_max != 0) {
+        add_option(usage, "--write-max", number(usage, usage->use->write_bytes_max));
     }
     rc = rc == 0 ? run_child(usage, &ended, err) : rc;
     return end_service(usage, rc, err);

@@ -85,6 +85,9 @@ static int check_fields(struct far_step *step, const struct far_cmd_checkpoint_u
     if (browses != (cmd->guest_path.len > 0) || (browses && (cmd->guest_path.data[0] != '/' || has_nul(cmd->guest_path)))) {
         return far_reject(step, FAR_INVALID, "guest_path is for browsing: an absolute path in the guest");
     }
+    if ((cmd->range_offset != 0 && operation != FAR_point_use_diff) || (cmd->write_bytes_max != 0 && !cmd->writable)) {
+        return far_reject(step, FAR_INVALID, "range_offset is for diff; write_bytes_max is for what is opened writable");
+    }
     if (cmd->duration_s > DURATION_S_MAX || has_nul(cmd->listen)) {
         return far_reject(step, FAR_INVALID, "at most a year");
     }
@@ -161,7 +164,9 @@ static int find_first(struct far_step *step, struct wish *wish)
                                      .listen = cmd->listen,
                                      .duration_s = cmd->duration_s,
                                      .guest_path = cmd->guest_path,
-                                     .backing = cmd->backing};
+                                     .backing = cmd->backing,
+                                     .range_offset = cmd->range_offset,
+                                     .write_bytes_max = cmd->write_bytes_max};
     if (cmd->operation == FAR_point_use_copy) { /* a point goes as a whole */
         return cmd->disk.len == 0 ? 0 : far_reject(step, FAR_INVALID, "all disks of a point are copied; name none");
     }
@@ -238,7 +243,8 @@ static bool is_news(const struct far_list *kept, const struct far_sub_use_result
     const struct far_sub_use_result *known = kept->items;
     return kept->count == 0 || !far_slice_equal(known->uri, said->uri) || !far_slice_equal(known->path, said->path) ||
            known->bytes != said->bytes || known->range_count != said->range_count || known->entries.count != said->entries.count ||
-           known->writes != said->writes || known->truncated != said->truncated;
+           known->writes != said->writes || known->truncated != said->truncated || known->write_bytes != said->write_bytes ||
+           known->write_bytes_max != said->write_bytes_max || known->write_full != said->write_full;
 }
 
 int far_use_told(struct far_step *step, const struct far_row_job *job, const struct far_sub_report_item *item)

@@ -10,7 +10,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-enum { KEY_COUNT = 15 };
+enum { KEY_COUNT = 16 };
 
 void far_node_config_default(struct far_node_config *config)
 {
@@ -18,6 +18,7 @@ void far_node_config_default(struct far_node_config *config)
         .memory_bytes = 128u << 20,
         .checkpoint_bytes = 500000000,
         .checkpoint_ms = 10000,
+        .nbd_write_percent = 25,
     };
 }
 
@@ -82,6 +83,12 @@ static void fill_keys(struct far_node_config *c, struct far_config_key keys[KEY_
          .value = c->nbd_address,
          .size = sizeof c->nbd_address,
          .comment = "besides loopback points may be opened at this address, for holders of the cluster's certificates; empty: nowhere"},
+        {.name = "nbd_write_percent",
+         .type = FAR_CONFIG_U64,
+         .value = &c->nbd_write_percent,
+         .min = 1,
+         .max = 100,
+         .comment = "of what is free in uses/: so much may be written to a point that is opened writable, if no bound is asked for"},
     };
     memcpy(keys, table, sizeof table);
 }

@@ -156,7 +156,9 @@ static int convert_use(const struct far_sub_order *order, struct far_arena *aren
                                        .listen = text(use->listen, arena),
                                        .duration_s = use->duration_s,
                                        .guest_path = text(use->guest_path, arena),
-                                       .backing = text(use->backing, arena)};
+                                       .backing = text(use->backing, arena),
+                                       .range_offset = use->range_offset,
+                                       .write_bytes_max = use->write_bytes_max};
     bool complete = out->use.path != NULL && out->use.listen != NULL && out->use.guest_path != NULL && out->use.backing != NULL;
     return complete ? 0 : far_fail(err, FAR_LIMIT, "an order needs too much memory");
 }

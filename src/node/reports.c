@@ -336,7 +336,10 @@ static void add_used(const struct far_engine_used *used, struct used_lists *list
                                                 .ranges = {lists->ranges, used->range_room},
                                                 .entries = {lists->entries, used->entry_count},
                                                 .truncated = used->truncated,
-                                                .writes = used->writes};
+                                                .writes = used->writes,
+                                                .write_bytes = used->write_bytes,
+                                                .write_bytes_max = used->write_bytes_max,
+                                                .write_full = used->write_full};
     item->use_result = (struct far_list){&lists->result, 1};
 }
 

@@ -85,6 +85,7 @@ static int open_engine(struct program *program, const char *dir, const struct fa
         .use_program = "/proc/self/exe", /* this one, also after an upgrade of the file */
         .export_dir = config->export_dir,
         .nbd_address = config->nbd_address,
+        .nbd_write_percent = (uint32_t)config->nbd_write_percent,
     };
     memcpy(engine.cluster_uuid, config->cluster_uuid, sizeof engine.cluster_uuid);
     int rc = bind_vault(engine.vault_dir, config->store, err);

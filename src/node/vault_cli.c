@@ -37,7 +37,7 @@ static void print_usage(FILE *out)
           "       farshore-node vault verify --vault DIR --point ID [--disk NAME] [--since POINT] [--recovery-key FILE]\n"
           "       farshore-node vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER [--address ADDRESS"
           " [--tls NODE-DIR]]) [--cache SIZE] [--recovery-key FILE] [--pidfile FILE]"
-          " [--writable | --hydrate PATH [--order FILE] [--written FILE] [--progress]]\n"
+          " [--writable [--write-max SIZE | --write-percent N] | --hydrate PATH [--order FILE] [--written FILE] [--progress]]\n"
           "       farshore-node vault import --vault DIR --image FILE --label NAME [--disk NAME] [--level 1-19]"
           " [--domain NAME --recovery-key FILE]\n"
           "       farshore-node vault copy --vault DIR --to DIR --point ID[,ID…]|all [--recovery-key FILE]\n"

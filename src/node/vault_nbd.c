@@ -1,12 +1,13 @@
 /* farshore-node vault open: a disk of a point as an NBD disk, served by nbdkit with our plugin until it is stopped.
  *
  *   vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER [--address ADDRESS [--tls NODE-DIR]]) [--cache SIZE]
- *              [--recovery-key FILE] [--writable | --hydrate PATH [--order FILE] [--written FILE] [--progress]] [--pidfile FILE]
+ *              [--recovery-key FILE] [--pidfile FILE]
+ *              [--writable [--write-max SIZE | --write-percent N] | --hydrate PATH [--order FILE] [--written FILE] [--progress]]
  *
  * With --hydrate the disk comes to PATH while it is used, and what is written stays there (hydrate.h).
- * What is written with --writable is kept by nbdkit's cow filter in a temporary file and goes when nbdkit ends; the point never
- * changes. A port listens on loopback only, unless --tls names the folder of a node: then
- * nothing is said without TLS, and only to who shows a certificate of the cluster's CA. FARSHORE_NBDKIT_PLUGIN: the
+ * What is written with --writable is kept in a temporary file, of at most --write-max bytes (a quarter of what is free in TMPDIR, or
+ * --write-percent), and goes when nbdkit ends; the point never changes. A port listens on loopback only, unless --tls names the folder of a
+ * node: then nothing is said without TLS, and only to who shows a certificate of the cluster's CA. FARSHORE_NBDKIT_PLUGIN: the
  * plugin's file, where it is not installed. */
 #include "base/file.h"
 #include "dataplane/opened.h"
@@ -22,8 +23,25 @@
 
 static const char *const names[] = {"--vault",        "--point",   "--disk",  "--socket", "--port", "--cache",
                                     "--recovery-key", "--hydrate", "--order", "--address", "--tls",  "--pidfile", "--written",
-                                    NULL};
-enum value { VAULT, POINT, DISK, SOCKET, PORT, CACHE, RECOVERY_KEY, HYDRATE, ORDER, ADDRESS, TLS, PIDFILE, WRITTEN, VALUES };
+                                    "--write-max",    "--write-percent", NULL};
+enum value {
+    VAULT,
+    POINT,
+    DISK,
+    SOCKET,
+    PORT,
+    CACHE,
+    RECOVERY_KEY,
+    HYDRATE,
+    ORDER,
+    ADDRESS,
+    TLS,
+    PIDFILE,
+    WRITTEN,
+    WRITE_MAX,
+    WRITE_PERCENT,
+    VALUES
+};
 
 enum { ARGUMENTS_MAX = 40, TEXT_MAX = 4300, SOCKET_PATH_MAX = 107 };
 
@@ -57,6 +75,9 @@ static int check(const char *const *values, struct far_error *err)
     if ((values[ORDER] != NULL || values[WRITTEN] != NULL) && values[HYDRATE] == NULL) {
         return far_fail(err, FAR_INVALID, "each of --order and --written goes with --hydrate");
     }
+    if (values[WRITE_PERCENT] != NULL && (atoi(values[WRITE_PERCENT]) < 1 || atoi(values[WRITE_PERCENT]) > 100)) {
+        return far_fail(err, FAR_INVALID, "'%s' is no percentage: 1 to 100", values[WRITE_PERCENT]);
+    }
     if (values[PORT] == NULL && (values[ADDRESS] != NULL || values[TLS] != NULL)) {
         return far_fail(err, FAR_INVALID, "--address and --tls go with --port");
     }
@@ -74,7 +95,7 @@ static int check(const char *const *values, struct far_error *err)
 struct arguments {
     const char *list[ARGUMENTS_MAX];
     size_t count;
-    char texts[10][TEXT_MAX];
+    char texts[16][TEXT_MAX];
     size_t text_count;
 };
 
@@ -157,8 +178,8 @@ static void run_nbdkit(const char *const *values, bool writable, bool progress)
         add(&arguments, "--port");
         add(&arguments, values[PORT]);
     }
-    if (values[HYDRATE] == NULL) { /* else the plugin takes what is written */
-        add(&arguments, writable ? "--filter=cow" : "--readonly");
+    if (values[HYDRATE] == NULL && !writable) { /* else the plugin takes what is written */
+        add(&arguments, "--readonly");
     }
     add_plugin(&arguments, values[VAULT], values[POINT], values[DISK], values[CACHE], values[RECOVERY_KEY]);
     if (values[HYDRATE] != NULL) {
@@ -169,6 +190,15 @@ static void run_nbdkit(const char *const *values, bool writable, bool progress)
     }
     if (values[WRITTEN] != NULL) {
         add_value(&arguments, "written", values[WRITTEN]);
+    }
+    if (writable && values[HYDRATE] == NULL) {
+        add(&arguments, "writable=true");
+        if (values[WRITE_MAX] != NULL) {
+            add_value(&arguments, "write-max", values[WRITE_MAX]);
+        }
+        if (values[WRITE_PERCENT] != NULL) {
+            add_value(&arguments, "write-percent", values[WRITE_PERCENT]);
+        }
     }
     if (values[PIDFILE] != NULL) {
         add(&arguments, "with-parent=true");

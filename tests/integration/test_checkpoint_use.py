@@ -6,6 +6,7 @@ that is killed in between leaves no process and no file that looks whole.
 far-timeout: 300
 """
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -213,6 +214,29 @@ def an_open_disk_can_be_written_and_closes_by_itself():
     return wrong if farlib.same_bytes(export, copies[1]) else wrong + ["what was written is in the point"]
 
 
+def what_is_written_takes_no_more_than_it_may():
+    job_id = cluster.post("/v1/checkpoints/%d/open" % checkpoints[1], {"writable": True, "write_bytes_max": 32 * BLOCK})["id"]
+    uri = served(job_id)
+    run("qemu-io", "-f", "raw", "-c", "write -P 7 0 %d" % (32 * BLOCK), "-c", "write -P 8 4096 4096", "-c", "read -P 8 4096 4096", uri)
+    told = farlib.until(lambda: (now := result(cluster.job(job_id))).get("write_bytes", 0) >= 30 * BLOCK and now, 20, "it tells what it takes")
+    wrong = [] if told["write_bytes_max"] == 32 * BLOCK and not told.get("write_full") else ["before the bound: %r" % told]
+    refused_write = subprocess.run(["qemu-io", "-f", "raw", "-c", "write -P 9 %d 512" % (40 * BLOCK), uri], capture_output=True, text=True, check=False)
+    if "No space left on device" not in refused_write.stdout + refused_write.stderr:
+        wrong.append("beyond the bound: %s" % (refused_write.stdout + refused_write.stderr))
+    run("qemu-io", "-f", "raw", "-c", "write -P 6 8192 4096", "-c", "read -P 6 8192 4096", uri)
+    farlib.until(lambda: result(cluster.job(job_id)).get("write_full"), 20, "it tells that it is full")
+    cluster.post("/v1/jobs/%d/cancel" % job_id)
+    cluster.finish(job_id)
+    job_id = cluster.post("/v1/checkpoints/%d/open" % checkpoints[1], {"writable": True})["id"]
+    served(job_id)
+    farlib.until(lambda: result(cluster.job(job_id)).get("write_bytes_max"), 20, "the bound is told")
+    free = os.statvfs(cluster.base)
+    share = result(cluster.job(job_id))["write_bytes_max"] / (free.f_bavail * free.f_frsize)
+    cluster.post("/v1/jobs/%d/cancel" % job_id)
+    cluster.finish(job_id)
+    return wrong + ([] if 0.2 < share < 0.3 else ["without a bound it may take %.2f of what is free" % share]) + left_over()
+
+
 def differences_are_told():
     job = use("diff", checkpoints[0], {"other_checkpoint_id": checkpoints[1], "path": "ranges.txt"})
     told, expected = result(job), []
@@ -232,9 +256,17 @@ def differences_are_told():
         wrong.append("told: %r" % {k: v for k, v in told.items() if k != "ranges"})
     if [(r.get("offset", 0), r["length"]) for r in told["ranges"]] != expected[:64]:
         wrong.append("the first ranges: %r" % told["ranges"][:5])
+    page = result(use("diff", checkpoints[0], {"other_checkpoint_id": checkpoints[1], "range_offset": 64}))
+    if [(r.get("offset", 0), r["length"]) for r in page["ranges"]] != expected[64:128] or page["range_count"] != len(expected):
+        wrong.append("the second page: %r" % page["ranges"][:5])
     text = cluster.cli("checkpoint", "diff", str(checkpoints[1]), str(checkpoints[0]), as_json=False)
-    if "total: %d ranges" % len(expected) not in text:
+    shown = [tuple(int(word) for word in line.split()) for line in text.splitlines() if re.fullmatch(r"\d+ \d+", line)]
+    if len(expected) <= 64 or shown != expected or "total: %d ranges" % len(expected) not in text or "more" in text:
         wrong.append("the command says: %s" % text)
+    _, text = cluster.cli("checkpoint", "diff", str(checkpoints[1]), str(checkpoints[0]), check=False)
+    whole = result(json.JSONDecoder().raw_decode(text[text.index("{"):])[0])  # what it says on stderr is in there, too
+    if [(r.get("offset", 0), r["length"]) for r in whole["ranges"]] != expected or whole["truncated"]:
+        wrong.append("in JSON %d ranges instead of %d" % (len(whole["ranges"]), len(expected)))
     return wrong + left_over()
 
 
@@ -458,7 +490,7 @@ def plain_build():
 
 
 TESTS = [a_disk_is_exported, what_differs_is_exported_over_a_base, what_may_not_be_written_is_not, a_disk_is_opened_and_closed, an_open_disk_can_be_written_and_closes_by_itself,
-         differences_are_told, a_point_is_copied_into_a_second_vault, a_disk_is_recovered_at_once, the_machine_can_be_used_meanwhile,
+         what_is_written_takes_no_more_than_it_may, differences_are_told, a_point_is_copied_into_a_second_vault, a_disk_is_recovered_at_once, the_machine_can_be_used_meanwhile,
          elsewhere_only_with_certificates, what_is_encrypted_is_used_as_well,
          a_killed_node_leaves_nothing_and_goes_on,
          who_changed_a_hydrated_disk_is_known_over_a_restart, what_is_canceled_leaves_no_file, nobody_may_write_where_nothing_is_allowed]

@@ -179,6 +179,8 @@ static void what_makes_no_sense_is_refused(void **unused)
     REFUSED(FAR_INVALID, .checkpoint_id = newer, .operation = FAR_point_use_export, .path = far_slice("a\0b", 3));
     REFUSED(FAR_INVALID, .checkpoint_id = newer);
     REFUSED(FAR_INVALID, .checkpoint_id = newer, .operation = FAR_point_use_open, .path = S("a"));
+    REFUSED(FAR_INVALID, .checkpoint_id = newer, .operation = FAR_point_use_open, .range_offset = 64);
+    REFUSED(FAR_INVALID, .checkpoint_id = newer, .operation = FAR_point_use_open, .write_bytes_max = 1 << 20); /* and not writable */
     REFUSED(FAR_INVALID, .checkpoint_id = newer, .operation = FAR_point_use_open, .other_checkpoint_id = older);
     REFUSED(FAR_INVALID, .checkpoint_id = newer, .operation = FAR_point_use_open, .format = FAR_image_format_raw);
     REFUSED(FAR_INVALID, .checkpoint_id = newer, .operation = FAR_point_use_open, .duration_s = 400ull * 86400);
