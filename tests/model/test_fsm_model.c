@@ -300,6 +300,39 @@ static void watch(struct model *m, struct far_slice plan, struct far_slice workl
 }
 
 /* Bandwidth limits with windows around now, zones whose clocks change soon; and what nodes are told by them. */
+/* What is set of a plan as a whole or in part: how its workloads are brought up, networks, schedule, who comes and goes. */
+static void edit_plan(struct model *m, struct far_slice plan, struct far_slice workload)
+{
+    static const uint64_t days[] = {1, 3, 5};
+    struct far_sub_recovery_gate gate = {.kind = FAR_gate_kind_agent, .timeout_s = draw(3)};
+    struct far_sub_recovery config = {.name = workload, .processors = draw(3), .gates = {&gate, draw(2)}}, both[2] = {config, config};
+    struct far_sub_network_map map = {.source = S("vms"), .target = S(draw(2) == 0 ? "a" : "b")};
+    struct far_sub_day_window window = {.days = {days, 3}, .from_min = draw(1500), .to_min = draw(1500)};
+    struct far_sub_schedule schedule = {.catch_up = draw(3), .start_ms = draw(2) * m->w.now_ms, .blackouts = {&window, draw(2)}};
+    both[1].name = S(workload_names[draw(WORKLOADS)]);
+    switch (draw(6)) {
+    case 0:
+        ACT(m, recovery_set, .workload = workload, .config = {&config, draw(2)});
+        break;
+    case 1:
+        ACT(m, plan_networks_set, .name = plan, .networks = {&map, draw(2)});
+        break;
+    case 2:
+        ACT(m, plan_schedule_set, .name = plan, .interval_s = draw(3) * 60, .schedule = {&schedule, draw(2)});
+        break;
+    case 3:
+        ACT(m, plan_workloads_add, .name = plan, .workloads = {&workload, 1});
+        break;
+    case 4:
+        ACT(m, plan_workloads_remove, .name = plan, .workloads = {&workload, 1});
+        break;
+    default:
+        ACT(m, plan_apply, .name = plan, .source_site = S("paris"), .target_site = S("lyon"), .state = draw(3), .interval_s = draw(3) * 60,
+            .rpo_s = draw(2) * 90, .rto_s = draw(2) * 60, .workloads = {both, 1 + draw(2)}, .networks = {&map, draw(2)},
+            .schedule = {&schedule, draw(2)});
+    }
+}
+
 static void limit(struct model *m, struct far_slice plan)
 {
     static const uint64_t days[] = {1, 2, 3, 4, 5, 6, 7};
@@ -371,7 +404,10 @@ static void use(struct model *m)
     struct far_slice consumer = S(draw(2) == 0 ? "audit" : "billing");
     uint64_t seq = draw(m->w.events + 3);
     static uint8_t bytes[64] = {7}, other[32] = {8};
-    switch (draw(23)) {
+    switch (draw(24)) {
+    case 23:
+        edit_plan(m, plan, workload);
+        break;
     case 22:
         limit(m, plan);
         use_domains(m);
