@@ -202,6 +202,7 @@ int cli_run_vault_space(struct cli *cli, struct far_error *err);
 int cli_run_domain_adopt(struct cli *cli, struct far_error *err);
 /* ---- plan_command.c ---- */
 int cli_run_plan_apply(struct cli *cli, struct far_error *err);
+int cli_run_plan_pause(struct cli *cli, struct far_error *err);
 int cli_run_plan_export(struct cli *cli, struct far_error *err);
 /* ---- use_command.c ---- */
 int cli_run_checkpoint_open(struct cli *cli, struct far_error *err);

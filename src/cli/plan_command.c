@@ -305,3 +305,17 @@ int cli_run_plan_export(struct cli *cli, struct far_error *err)
     }
     return rc;
 }
+
+int cli_run_plan_pause(struct cli *cli, struct far_error *err)
+{
+    const char *until = cli_value(&cli->parsed, "until");
+    uint64_t until_ms = 0;
+    int rc = until != NULL ? cli_parse_date(until, &until_ms, err) : 0;
+    if (rc != 0) {
+        return rc;
+    }
+    json_t *body = json_pack("{s:I}", "until_ms", (json_int_t)until_ms);
+    rc = cli_write_and_say(cli, body, err);
+    json_decref(body);
+    return rc;
+}

@@ -250,7 +250,7 @@ static int check_plan(struct far_step *step, struct sums *sums, struct far_slice
     sums->plan_jobs += row->job_count;
     sums->domain_plans -= row->domain_id != 0;
     sums->planned += row->workload_count;
-    if (row->state != FAR_plan_state_active && row->due_ms != 0) {
+    if (row->state == FAR_plan_state_stopped && row->due_ms != 0) {
         return broken(step, "plan", row->id, "is stopped and due");
     }
     if (row->running_job_id == 0) {

@@ -13,18 +13,21 @@
 #include "fsm/recovery.h"
 #include "fsm/rpo.h"
 
-enum { ABSENT, STOPPED, STOPPED_RUNNING, ACTIVE, ACTIVE_RUNNING };
-enum { CREATE, REMOVE, START, STOP, REPLICATE, DUE, RECOVER, FINISH, UPDATE };
-static const char *const states[] = {"absent", "stopped", "stopped, a cycle running", "active", "active, a cycle running"};
+enum { ABSENT, STOPPED, STOPPED_RUNNING, ACTIVE, ACTIVE_RUNNING, PAUSED, PAUSED_RUNNING };
+enum { CREATE, REMOVE, START, STOP, REPLICATE, DUE, RECOVER, FINISH, UPDATE, PAUSE = FAR_PLAN_PAUSE, RESUME = FAR_PLAN_RESUME };
+static const char *const states[] = {"absent", "stopped", "stopped, a cycle running", "active", "active, a cycle running",
+                                     "paused", "paused, a cycle running"};
 static const char *const inputs[] = {"plan_create", "plan_remove", "plan_start", "plan_stop", "plan_replicate", "due",
-                                     "recover", "cycle finished", "plan_update"};
+                                     "recover", "cycle finished", "plan_update", "plan_pause", "plan_resume"};
 #define GONE FAR_REJECT(FAR_NOT_FOUND, "does not exist")
 #define TAKEN FAR_REJECT(FAR_CONFLICT, "exists already; choose another name")
 #define RUNS FAR_REJECT(FAR_CONFLICT, "runs a replication cycle already; wait for it or cancel its job")
 #define BUSY FAR_REJECT(FAR_CONFLICT, "runs a replication cycle; wait for it or cancel its job, then remove the plan")
 #define IDLE FAR_REJECT(FAR_INTERNAL, "runs no cycle")
 #define NO_DUE FAR_REJECT(FAR_INTERNAL, "is stopped and has no deadline")
-static const struct far_cell cells[5][9] = {
+#define NO_PAUSE FAR_REJECT(FAR_CONFLICT, "is stopped: there is nothing to pause; start it first")
+#define NO_RESUME FAR_REJECT(FAR_CONFLICT, "is stopped; start it")
+static const struct far_cell cells[7][11] = {
     [ABSENT] = {[CREATE] = FAR_MOVE(STOPPED),
                 [REMOVE] = GONE,
                 [START] = GONE,
@@ -33,7 +36,9 @@ static const struct far_cell cells[5][9] = {
                 [DUE] = GONE,
                 [RECOVER] = GONE,
                 [FINISH] = GONE,
-                [UPDATE] = GONE},
+                [UPDATE] = GONE,
+                [PAUSE] = GONE,
+                [RESUME] = GONE},
     [STOPPED] = {[CREATE] = TAKEN,
                  [REMOVE] = FAR_MOVE(ABSENT),
                  [START] = FAR_MOVE(ACTIVE),
@@ -42,7 +47,9 @@ static const struct far_cell cells[5][9] = {
                  [DUE] = NO_DUE,
                  [RECOVER] = FAR_MOVE(STOPPED),
                  [FINISH] = IDLE,
-                 [UPDATE] = FAR_MOVE(STOPPED)},
+                 [UPDATE] = FAR_MOVE(STOPPED),
+                 [PAUSE] = NO_PAUSE,
+                 [RESUME] = NO_RESUME},
     [STOPPED_RUNNING] = {[CREATE] = TAKEN,
                          [REMOVE] = BUSY,
                          [START] = FAR_MOVE(ACTIVE_RUNNING),
@@ -51,7 +58,9 @@ static const struct far_cell cells[5][9] = {
                          [DUE] = NO_DUE,
                          [RECOVER] = FAR_MOVE(STOPPED_RUNNING),
                          [FINISH] = FAR_MOVE(STOPPED),
-                         [UPDATE] = FAR_MOVE(STOPPED_RUNNING)},
+                         [UPDATE] = FAR_MOVE(STOPPED_RUNNING),
+                         [PAUSE] = NO_PAUSE,
+                         [RESUME] = NO_RESUME},
     [ACTIVE] = {[CREATE] = TAKEN,
                 [REMOVE] = FAR_MOVE(ABSENT),
                 [START] = FAR_MOVE(ACTIVE),
@@ -60,7 +69,9 @@ static const struct far_cell cells[5][9] = {
                 [DUE] = FAR_MOVE(ACTIVE_RUNNING),
                 [RECOVER] = FAR_MOVE(ACTIVE),
                 [FINISH] = IDLE,
-                [UPDATE] = FAR_MOVE(ACTIVE)},
+                [UPDATE] = FAR_MOVE(ACTIVE),
+                [PAUSE] = FAR_MOVE(PAUSED),
+                [RESUME] = FAR_MOVE(ACTIVE)},
     [ACTIVE_RUNNING] = {[CREATE] = TAKEN,
                         [REMOVE] = BUSY,
                         [START] = FAR_MOVE(ACTIVE_RUNNING),
@@ -69,7 +80,31 @@ static const struct far_cell cells[5][9] = {
                         [DUE] = FAR_MOVE(ACTIVE_RUNNING),
                         [RECOVER] = FAR_MOVE(ACTIVE_RUNNING),
                         [FINISH] = FAR_MOVE(ACTIVE),
-                        [UPDATE] = FAR_MOVE(ACTIVE_RUNNING)},
+                        [UPDATE] = FAR_MOVE(ACTIVE_RUNNING),
+                        [PAUSE] = FAR_MOVE(PAUSED_RUNNING),
+                        [RESUME] = FAR_MOVE(ACTIVE_RUNNING)},
+    [PAUSED] = {[CREATE] = TAKEN,
+                [REMOVE] = FAR_MOVE(ABSENT),
+                [START] = FAR_MOVE(ACTIVE),
+                [STOP] = FAR_MOVE(STOPPED),
+                [REPLICATE] = FAR_MOVE(PAUSED_RUNNING),
+                [DUE] = FAR_MOVE(PAUSED),
+                [RECOVER] = FAR_MOVE(PAUSED),
+                [FINISH] = IDLE,
+                [UPDATE] = FAR_MOVE(PAUSED),
+                [PAUSE] = FAR_MOVE(PAUSED),
+                [RESUME] = FAR_MOVE(ACTIVE)},
+    [PAUSED_RUNNING] = {[CREATE] = TAKEN,
+                        [REMOVE] = BUSY,
+                        [START] = FAR_MOVE(ACTIVE_RUNNING),
+                        [STOP] = FAR_MOVE(STOPPED_RUNNING),
+                        [REPLICATE] = RUNS,
+                        [DUE] = FAR_MOVE(PAUSED_RUNNING),
+                        [RECOVER] = FAR_MOVE(PAUSED_RUNNING),
+                        [FINISH] = FAR_MOVE(PAUSED),
+                        [UPDATE] = FAR_MOVE(PAUSED_RUNNING),
+                        [PAUSE] = FAR_MOVE(PAUSED_RUNNING),
+                        [RESUME] = FAR_MOVE(ACTIVE_RUNNING)},
 };
 const struct far_table far_table_plan = FAR_TABLE("plan", states, inputs, cells);
 
@@ -80,8 +115,13 @@ static unsigned state_of(const struct far_row_plan *row)
     if (row->id == 0) {
         return ABSENT;
     }
-    unsigned state = row->state == FAR_plan_state_active ? ACTIVE : STOPPED;
+    unsigned state = row->state == FAR_plan_state_active ? ACTIVE : row->state == FAR_plan_state_paused ? PAUSED : STOPPED;
     return state + (row->running_job_id != 0);
+}
+
+int far_plan_moves(struct far_step *step, const struct far_row_plan *row, struct far_slice name, enum far_plan_input input)
+{
+    return far_move(step, &far_table_plan, state_of(row), input, name, NULL);
 }
 
 /* The row with this id; all zero if there is none. */
@@ -448,6 +488,7 @@ int far_evolve_plan_started(struct far_step *step, const struct far_ev_plan_star
     uint64_t due_before_ms = row.due_ms;
     row.state = FAR_plan_state_active;
     row.due_ms = ev->due_ms;
+    row.paused_ms = 0;
     row.rpo_from_ms = row.rpo_s != 0 ? step->time_ms : row.rpo_from_ms;
     FAR_TRY(far_rpo_arm(step, &row));
     return far_plan_put(step, &row, due_before_ms);
@@ -475,6 +516,7 @@ int far_evolve_plan_stopped(struct far_step *step, const struct far_ev_plan_stop
     row.state = FAR_plan_state_stopped;
     row.due_ms = 0;
     row.owed = false;
+    row.paused_ms = 0;
     return far_plan_put(step, &row, due_before_ms);
 }
 
@@ -535,8 +577,12 @@ int far_plan_due(struct far_step *step, uint64_t plan_id)
     struct far_row_plan row;
     FAR_TRY(look(step, plan_id, &row));
     FAR_TRY(far_move_id(step, &far_table_plan, state_of(&row), DUE, plan_id, NULL));
-    if (row.interval_s == 0 || row.due_ms == 0 || row.due_ms > step->time_ms) {
+    bool is_paused = row.state == FAR_plan_state_paused;
+    if ((row.interval_s == 0 && !is_paused) || row.due_ms == 0 || row.due_ms > step->time_ms) {
         return 0; /* dropped by deadline.c */
+    }
+    if (is_paused) {
+        return far_plan_resume_now(step, &row);
     }
     struct far_ev_plan_scheduled ev;
     bool begins;
@@ -566,7 +612,7 @@ int far_plan_for_erase(struct far_step *step, struct far_slice name, struct far_
 {
     FAR_TRY(look_name(step, name, ret_plan));
     FAR_TRY(far_move(step, &far_table_plan, state_of(ret_plan), REPLICATE, name, NULL));
-    if (ret_plan->state == FAR_plan_state_active) {
+    if (ret_plan->state != FAR_plan_state_stopped) {
         return far_reject(step, FAR_CONFLICT, "plan '%.*s' is active; stop it before it is erased", FAR_TEXT(name));
     }
     return ret_plan->job_count == 0 ? 0

@@ -341,6 +341,11 @@ static int put_state(struct far_step *step, const struct apply *a)
 {
     struct far_cmd_plan_start start = {.name = a->cmd->name};
     struct far_cmd_plan_stop stop = {.name = a->cmd->name};
+    struct far_cmd_plan_pause pause = {.name = a->cmd->name};
+    if (a->cmd->state == FAR_plan_state_paused) {
+        FAR_TRY(a->plan.state == FAR_plan_state_stopped ? far_decide_plan_start(step, &start) : 0);
+        return a->plan.state == FAR_plan_state_paused ? 0 : far_decide_plan_pause(step, &pause);
+    }
     return a->cmd->state == FAR_plan_state_active    ? far_decide_plan_start(step, &start)
            : a->cmd->state == FAR_plan_state_stopped ? far_decide_plan_stop(step, &stop)
                                                      : 0;

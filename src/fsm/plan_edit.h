@@ -10,7 +10,12 @@
 #define FAR_POLICY_AGE_S_MAX (10 * FAR_INTERVAL_S_MAX)
 enum { FAR_PLAN_WORKLOADS_MAX = 256 };
 
+/* Inputs of the plan's table behind those of plan.c. */
+enum far_plan_input { FAR_PLAN_PAUSE = 9, FAR_PLAN_RESUME = 10 };
+
 /* ---- plan.c ---- */
+/* Rejects as the table says; all zero: there is no such plan. */
+int far_plan_moves(struct far_step *step, const struct far_row_plan *row, struct far_slice name, enum far_plan_input input);
 /* Decide: these policies from now on; nothing where they are in force already. They were checked. */
 int far_plan_policies_put(struct far_step *step, const struct far_row_plan *row, const struct far_ev_plan_updated *policies);
 /* Evolve. */
@@ -33,6 +38,13 @@ int far_schedule_next(struct far_step *step, const struct far_row_plan *plan, ui
 int far_schedule_judge(struct far_step *step, const struct far_row_plan *plan, struct far_ev_plan_scheduled *ev, bool *ret_begins);
 /* Evolve: the plan is gone. */
 int far_schedule_gone(struct far_step *step, uint64_t plan_id);
+
+/* When the next cycle is due of a plan that is resumed: at once if one was missed and is caught up with. */
+int far_schedule_resume(struct far_step *step, const struct far_row_plan *plan, uint64_t *ret_due_ms);
+
+/* ---- plan_pause.c ---- */
+/* Decide: the pause is over. */
+int far_plan_resume_now(struct far_step *step, const struct far_row_plan *plan);
 
 /* ---- plan_members.c ---- */
 /* Decide: these come, these leave: at once, or when the cycle that runs is over. They were checked. */

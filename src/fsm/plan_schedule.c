@@ -115,6 +115,16 @@ int far_schedule_next(struct far_step *step, const struct far_row_plan *plan, ui
     return due_from(step, &row, plan->interval_s, from_ms, ret_due_ms);
 }
 
+int far_schedule_resume(struct far_step *step, const struct far_row_plan *plan, uint64_t *ret_due_ms)
+{
+    struct far_row_plan_schedule row;
+    uint64_t interval_ms = plan->interval_s * 1000;
+    FAR_TRY(far_schedule_of(step, plan->id, &row));
+    bool has_missed = row.start_ms != 0 && interval_ms != 0 && slot_from(row.start_ms, interval_ms, plan->paused_ms) < step->time_ms;
+    row.start_ms = has_missed && row.catch_up == FAR_catch_up_now ? 0 : row.start_ms;
+    return due_from(step, &row, plan->interval_s, step->time_ms, ret_due_ms);
+}
+
 int far_schedule_judge(struct far_step *step, const struct far_row_plan *plan, struct far_ev_plan_scheduled *ev, bool *ret_begins)
 {
     struct far_row_plan_schedule row;
@@ -222,7 +232,7 @@ static int due_after(struct far_step *step, const struct far_row_plan *plan, con
                                         .catch_up = ev->catch_up};
     uint64_t latest_ms = step->time_ms + ev->interval_s * 1000;
     uint64_t from_ms = plan->due_ms == 0 ? step->time_ms : plan->due_ms < latest_ms ? plan->due_ms : latest_ms;
-    *ret_ms = 0;
+    *ret_ms = plan->state == FAR_plan_state_paused ? plan->due_ms : 0; /* the end of the pause */
     return plan->state == FAR_plan_state_active ? due_from(step, &row, ev->interval_s, from_ms, ret_ms) : 0;
 }
 

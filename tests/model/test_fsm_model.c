@@ -310,7 +310,13 @@ static void edit_plan(struct model *m, struct far_slice plan, struct far_slice w
     struct far_sub_day_window window = {.days = {days, 3}, .from_min = draw(1500), .to_min = draw(1500)};
     struct far_sub_schedule schedule = {.catch_up = draw(3), .start_ms = draw(2) * m->w.now_ms, .blackouts = {&window, draw(2)}};
     both[1].name = S(workload_names[draw(WORKLOADS)]);
-    switch (draw(6)) {
+    switch (draw(8)) {
+    case 6:
+        ACT(m, plan_pause, .name = plan, .until_ms = draw(2) * (m->w.now_ms + draw(90000)));
+        break;
+    case 7:
+        ACT(m, plan_resume, .name = plan);
+        break;
     case 0:
         ACT(m, recovery_set, .workload = workload, .config = {&config, draw(2)});
         break;

@@ -119,6 +119,8 @@ static void make_world(void)
     world_workload(&w, "pot", 1);
     world_workload(&w, "tub", 1);
     world_plan(&w, "zinc", (const char *const[]){"pot", "tub"}, 2);
+    MUST(&w, plan_start, .name = S("zinc"));
+    MUST(&w, plan_pause, .name = S("zinc"));
     struct far_sub_recovery config = {.processors = 1};
     MUST(&w, recovery_set, .workload = S("tub"), .config = {&config, 1});
     MUST(&w, plan_start, .name = S("iron"));
@@ -254,6 +256,8 @@ static const struct trial trials[] = {
      "{\"name\":\"new\",\"source_site\":\"paris\",\"target_site\":\"lyon\",\"workloads\":[\"free\"],\"interval_s\":60}"},
     {"DELETE", "/v1/plans/{name}", "/v1/plans/iron", NULL},
     {"POST", "/v1/plans/{name}/start", "/v1/plans/silver/start", NULL},
+    {"POST", "/v1/plans/{name}/pause", "/v1/plans/iron/pause", "{}"},
+    {"POST", "/v1/plans/{name}/resume", "/v1/plans/zinc/resume", NULL},
     {"POST", "/v1/plans/{name}/stop", "/v1/plans/iron/stop", NULL},
     {"POST", "/v1/plans/{name}/replicate", "/v1/plans/silver/replicate", NULL},
     {"PATCH", "/v1/plans/{name}", "/v1/plans/gold", "{\"audit_age_s\": 3600, \"full_age_s\": null}"},

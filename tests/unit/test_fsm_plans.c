@@ -355,6 +355,35 @@ static void another_interval_moves_the_next_cycle_only_nearer(void **unused)
     assert_int_equal(due(), 0);
 }
 
+static void a_pause_ends_by_itself_or_when_somebody_says_so(void **unused)
+{
+    schedule(3600, (struct far_sub_schedule){.start_ms = MONDAY_MS + 30 * MINUTE_MS});
+    assert_int_equal(APPLY(&w, plan_pause, .name = S("p")), FAR_CONFLICT); /* it is stopped */
+    MUST(&w, plan_start, .name = S("p"));
+    MUST(&w, plan_pause, .name = S("p"));
+    assert_int_equal(due(), 0);
+    until(MONDAY_MS + HOUR_MS);
+    assert_false(runs());
+    assert_int_equal(APPLY(&w, plan_pause, .name = S("p"), .until_ms = w.now_ms), FAR_INVALID);
+    MUST(&w, plan_pause, .name = S("p"), .until_ms = MONDAY_MS + 3 * HOUR_MS);
+    uint64_t events = w.events;
+    MUST(&w, plan_pause, .name = S("p"), .until_ms = MONDAY_MS + 3 * HOUR_MS);
+    assert_int_equal(w.events, events);
+    schedule(3600, (struct far_sub_schedule){.start_ms = MONDAY_MS + 40 * MINUTE_MS});
+    assert_int_equal(due(), MONDAY_MS + 3 * HOUR_MS);
+    until(MONDAY_MS + 3 * HOUR_MS);
+    assert_int_equal(world_row_plan(&w, plan).state, FAR_plan_state_active);
+    assert_int_equal(due(), MONDAY_MS + 3 * HOUR_MS + 40 * MINUTE_MS);
+    schedule(3600, (struct far_sub_schedule){.start_ms = MONDAY_MS + 40 * MINUTE_MS, .catch_up = FAR_catch_up_now});
+    MUST(&w, plan_pause, .name = S("p"));
+    until(MONDAY_MS + 5 * HOUR_MS);
+    MUST(&w, plan_resume, .name = S("p"));
+    assert_int_equal(due(), w.now_ms); /* two were missed */
+    MUST(&w, plan_pause, .name = S("p"));
+    MUST(&w, plan_start, .name = S("p"));
+    assert_int_equal(world_row_plan(&w, plan).state, FAR_plan_state_active);
+}
+
 /* ---- whole plans ---- */
 
 static void a_whole_plan_is_as_it_is_said_and_says_so(void **unused)
@@ -460,6 +489,7 @@ int main(void)
         TEST(an_outage_is_caught_up_with_or_not),
         TEST(a_schedule_without_any_time_is_refused),
         TEST(another_interval_moves_the_next_cycle_only_nearer),
+        TEST(a_pause_ends_by_itself_or_when_somebody_says_so),
         TEST(a_whole_plan_is_as_it_is_said_and_says_so),
         TEST(what_one_part_refuses_leaves_all_as_it_was),
         cmocka_unit_test(addresses_are_read_as_they_are_written),

@@ -565,9 +565,12 @@ static void reach_plan(unsigned state)
     }
     if (state == 2) {
         job = MUST(&w, plan_replicate, .name = S("p"));
-    } else if (state == 4) {
+    } else if (state == 4 || state == 6) {
         MUST(&w, tick);
         job = world_row_plan(&w, plan).running_job_id;
+    }
+    if (state >= 5) {
+        MUST(&w, plan_pause, .name = S("p"));
     }
 }
 static void give_plan(unsigned state, unsigned input)
@@ -594,7 +597,7 @@ static void give_plan(unsigned state, unsigned input)
         COMMAND(plan_replicate, .name = name);
         break;
     case 5:
-        if (state >= 3) {
+        if (state == 3 || state == 4) {
             w.now_ms += 60000;
             COMMAND(tick);
         } else {
@@ -607,8 +610,14 @@ static void give_plan(unsigned state, unsigned input)
     case 8:
         COMMAND(plan_update, .name = name, .audit_ppm = 5);
         break;
+    case 9:
+        COMMAND(plan_pause, .name = name);
+        break;
+    case 10:
+        COMMAND(plan_resume, .name = name);
+        break;
     default:
-        if (state == 2 || state == 4) {
+        if (state == 2 || state == 4 || state == 6) {
             COMMAND(job_cancel, .job_id = job);
         } else {
             by_table(&far_table_plan, state, input);
@@ -618,7 +627,8 @@ static void give_plan(unsigned state, unsigned input)
 static unsigned see_plan(void)
 {
     struct far_row_plan row = world_row_plan(&w, object);
-    return row.id == 0 ? 0 : (row.state == FAR_plan_state_active ? 3 : 1) + (row.running_job_id != 0);
+    unsigned state = row.state == FAR_plan_state_active ? 3 : row.state == FAR_plan_state_paused ? 5 : 1;
+    return row.id == 0 ? 0 : state + (row.running_job_id != 0);
 }
 
 /* ---- jobs and tasks ---- */
