@@ -88,6 +88,15 @@ static bool put_disks(struct far_kvm_xml *devices, const struct far_kvm_machine 
     return ok;
 }
 
+/* Beside the first disk, or the socket that it comes by: where a console that was a file goes. */
+static int folder_len(const struct far_kvm_machine *machine, const char **ret_path)
+{
+    const char *path = machine->disks[0].path, *socket = strstr(path, "?socket=");
+    *ret_path = path[0] != '/' && socket != NULL ? socket + strlen("?socket=") : path;
+    const char *end = strrchr(*ret_path, '/');
+    return end != NULL ? (int)(end - *ret_path) : 0;
+}
+
 /* Networks, and what names files of the other host. */
 static bool put_devices(struct far_kvm_xml *devices, const struct far_kvm_machine *machine)
 {
@@ -101,9 +110,10 @@ static bool put_devices(struct far_kvm_xml *devices, const struct far_kvm_machin
         if (is_char && strcmp(far_kvm_xml_attr(child, "type"), "file") == 0) {
             const char *path = far_kvm_xml_attr(far_kvm_xml_child(child, "source"), "path"), *slash = strrchr(path, '/');
             char fragment[PATH_MAX + 64];
-            const char *folder = machine->disks[0].path, *end = strrchr(folder, '/');
-            snprintf(fragment, sizeof fragment, "<source path='%.*s/%s-%.100s' append='on'/>", folder[0] == '/' ? (int)(end - folder) : 4,
-                     folder[0] == '/' ? folder : "/tmp", machine->name, slash != NULL ? slash + 1 : path);
+            const char *folder;
+            int len = folder_len(machine, &folder);
+            snprintf(fragment, sizeof fragment, "<source path='%.*s/%s-%.100s' append='on'/>", len, folder, machine->name,
+                     slash != NULL ? slash + 1 : path);
             far_kvm_xml_drop(child, "source");
             ok = far_kvm_xml_add(child, fragment);
         } else if (is_char && strcmp(far_kvm_xml_attr(child, "type"), "unix") == 0) {
