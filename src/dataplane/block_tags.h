@@ -1,11 +1,12 @@
 /* Which blocks of an image are as they were at its last import, told without hashing them: a keyed tag of 16 bytes for each block,
  * four to six times as fast as SHA-256.
  *
- * A tag is GMAC (NIST SP 800-38D) of the block under a key that only this vault has, encrypted once more, so that tags that were read
- * tell nothing of the key. Two different blocks have the same tag with a probability of at most 2^-115, whoever chose them, as long as
- * they do not know the key: what is equal by its tag is equal. What differs is hashed as ever; ids, trees and roots never depend on a
- * tag. In a keyed domain the key comes from the domain's secret and the file's own random seed, in the plain one from the seed alone:
- * there, who can read the vault's files *and* write to the machine that is protected could hide a change from an import.
+ * A tag is GMAC (NIST SP 800-38D) of the block under a key that only this vault has. Two different blocks have the same tag with a
+ * probability of at most 2^-115, whoever chose them, as long as they know neither the key nor tags: what is equal by its tag is equal.
+ * What differs is hashed as ever; ids, trees and roots never depend on a tag. The tags lie encrypted and authenticated (AES-256-GCM), under
+ * a key of each import, so pages of one import cannot be put among those of another. In a keyed domain the keys come from the domain's
+ * secret and the file's own random seed, in the plain one from the seed alone: there, who can write to the vault's files could hide a
+ * change from an import, as they could alter everything else of the vault that no signature covers.
  *
  * The file replicas/<disk id>.tags (docs/FORMATS.md) holds for one root only: for another (an import that was interrupted, another
  * size), or damaged, as a whole or a page of it, it is as if it were not there. It may be lost at any time, and is never synced.

@@ -75,6 +75,7 @@ struct batch {
     size_t at; /* in the run */
     size_t count;
     const uint8_t *bytes; /* of all its blocks: the worker's, or mapped */
+    bool is_hole;         /* nothing was read: all are zeroes */
 };
 
 static int fail_of(struct import *import, int rc, const struct far_error *error)
@@ -90,15 +91,15 @@ static int fail_of(struct import *import, int rc, const struct far_error *error)
 
 /* ---- one batch ---- */
 
-static int read_batch(struct worker *worker, const struct batch *batch, struct far_error *err)
+static int read_batch(struct worker *worker, struct batch *batch, struct far_error *err)
 {
     struct import *import = worker->import;
     uint64_t at = (batch->run->first + batch->at) * FAR_BLOCK_BYTES;
     uint64_t want = batch->count * FAR_BLOCK_BYTES;
     uint64_t there = import->size - at < want ? import->size - at : want;
     off_t data = lseek(worker->fd, (off_t)at, SEEK_DATA);
-    if ((data < 0 && errno == ENXIO) || data >= (off_t)(at + there)) { /* a hole */
-        memset(worker->blocks, 0, want);
+    batch->is_hole = (data < 0 && errno == ENXIO) || data >= (off_t)(at + there);
+    if (batch->is_hole) {
         return 0;
     }
     memset(worker->blocks + there, 0, want - there);
@@ -220,7 +221,8 @@ static int compare_batch(const struct import *import, const struct batch *batch,
     const struct run *run = batch->run;
     struct far_hash256 before[BATCH];
     size_t count = 0;
-    int rc = run->is_known ? 0 : far_replica_get_many(import->replica, run->first + batch->at, batch->count, before, err);
+    /* Also where tags say it all: a tree that cannot be read is not to get a point. */
+    int rc = far_replica_get_many(import->replica, run->first + batch->at, batch->count, before, err);
     for (size_t i = 0; rc == 0 && i < batch->count; i++) {
         size_t in_run = batch->at + i;
         bool same = run->is_known ? far_tag_equal(&run->tags[in_run], &run->tags_before[in_run])
@@ -258,6 +260,19 @@ static void own_changed(struct worker *worker, const struct batch *batch, const 
     }
 }
 
+/* Blocks that nothing was read of. No bytes are needed: a vault stores no zeroes. */
+static void take_hole(struct worker *worker, const struct batch *batch)
+{
+    struct run *run = batch->run;
+    for (size_t i = batch->at; i < batch->at + batch->count; i++) {
+        run->zero[i] = true;
+        run->leaves[i] = *far_zero_leaf();
+        if (run->is_tagged) {
+            run->tags[i] = *far_tag_of_zeroes(worker->maker);
+        }
+    }
+}
+
 static int import_batch(struct worker *worker, struct batch *batch, struct far_error *err)
 {
     struct import *import = worker->import;
@@ -265,14 +280,16 @@ static int import_batch(struct worker *worker, struct batch *batch, struct far_e
     struct far_import_result result = {0};
     size_t changed[BATCH], count;
     int rc = run->mapped == NULL ? read_batch(worker, batch, err) : 0;
-    if (rc == 0 && run->mapped == NULL) {
+    if (rc == 0 && batch->is_hole) {
+        take_hole(worker, batch);
+    } else if (rc == 0 && run->mapped == NULL) {
         look_at_blocks(worker, run, batch->at, batch->count, batch->bytes);
     }
     rc = rc == 0 ? compare_batch(import, batch, changed, &count, err) : rc;
     if (rc != 0) {
         return rc;
     }
-    if (count > 0 && (run->mapped != NULL || run->is_known)) {
+    if (count > 0 && !batch->is_hole && (run->mapped != NULL || run->is_known)) {
         own_changed(worker, batch, changed, count);
     }
     for (size_t i = 0, next = 0; i < batch->count; i++) {
@@ -342,7 +359,8 @@ static int import_run(struct worker *worker, struct run *run, struct far_error *
     int rc = 0;
     run->is_tagged = worker->maker != NULL;
     run->is_known = run->is_tagged && far_block_tags_known(import->tags, page, run->tags_before);
-    run->mapped = map_run(worker, run);
+    /* Leaf and tag must be of the same bytes, and what is mapped may be written to between them. */
+    run->mapped = run->is_known || !run->is_tagged ? map_run(worker, run) : NULL;
     if (run->mapped != NULL) {
         look_at_blocks(worker, run, 0, run->count, run->mapped);
     }
@@ -536,7 +554,7 @@ static int run_import(struct import *import, struct far_error *err)
     struct far_replica_state state = {0};
     uint64_t disk_id = FAR_IMPORTED | far_hash64_parts(far_slice_str(options->label), far_slice("", 1), far_slice_str(options->disk)) >> 1;
     int rc = far_vault_replica_state(import->vault, disk_id, &state, err);
-    struct far_fence fence = {.job = state.job + 1};
+    struct far_fence fence = {.job = state.fence_job + 1};
     rc = rc == 0 || rc == FAR_NOT_FOUND ? next_point(import->vault, &import->result.point_id, err) : rc;
     rc = rc == 0 ? far_replica_open(import->vault, options->domain, disk_id, import->size, &fence, &import->replica, err) : rc;
     import->is_again = import->is_dense && state.job != 0;

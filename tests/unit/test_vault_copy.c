@@ -202,6 +202,23 @@ static void a_canceled_copy_goes_on_where_it_was_also_after_reclaim(void **state
     check_block(target, 1, "root", 179, 1079);
 }
 
+/* A smaller disk begins its replica anew, before anything of it is there. */
+static void a_copy_of_a_smaller_disk_that_was_killed_keeps_none_away(void **state)
+{
+    (void)state;
+    struct far_replica_state there_now;
+    struct far_replica *replica;
+    make_points(NULL);
+    copy_point(1);
+    uint64_t id = far_copy_replica_id(manifest.cluster_uuid, 11);
+    assert_int_equal(far_vault_replica_state(target, id, &there_now, &err), 0);
+    struct far_fence fence = {.job = there_now.fence_job + 1};
+    assert_int_equal(far_replica_open(target, NULL, id, SIZE - FAR_BLOCK_BYTES, &fence, &replica, &err), 0);
+    far_replica_close(replica);
+    copy_point(2);
+    check_points(target);
+}
+
 static void a_replica_that_the_cluster_has_there_is_left_alone(void **state)
 {
     (void)state;
@@ -343,6 +360,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(each_disk_of_a_point_costs_what_changed_and_the_manifest_stays),
         TEST(a_canceled_copy_goes_on_where_it_was_also_after_reclaim),
+        TEST(a_copy_of_a_smaller_disk_that_was_killed_keeps_none_away),
         TEST(a_replica_that_the_cluster_has_there_is_left_alone),
         TEST(an_encrypted_domain_is_made_in_the_target_and_follows_orders_there),
         TEST(a_domain_that_is_locked_on_one_side_refuses),
