@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
 
 enum { BLOCKS = 700, TAIL_BYTES = 100, DISK = 7 };
 static const uint64_t size_bytes = (uint64_t)(BLOCKS - 1) * FAR_BLOCK_BYTES + TAIL_BYTES;
@@ -254,13 +253,13 @@ static void tags_of_two_imports_do_not_mix(void **state)
 static _Atomic bool writes;
 static void *write_on(void *arg)
 {
-    int fd = open(image, O_WRONLY);
+    int fd = open(image, O_RDWR);
     uint64_t round = (uint64_t)(uintptr_t)arg;
-    struct timespec pause = {.tv_nsec = 20000}; /* so that they are spread over the import */
+    static uint8_t block[4 * FAR_BLOCK_BYTES]; /* read after each write, so that they are spread over the import */
     for (uint64_t i = 0; writes && i < BLOCKS - 1; i++) {
         uint64_t at = (i * 211 + round * 37) % (BLOCKS - 1) * FAR_BLOCK_BYTES + i % 60000, bytes = round << 32 | i;
         must(far_file_pwrite(fd, &bytes, sizeof bytes, at, image, &err));
-        nanosleep(&pause, NULL);
+        must(far_file_pread(fd, block, sizeof block, 0, image, &err));
     }
     close(fd);
     return NULL;
