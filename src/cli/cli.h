@@ -204,6 +204,10 @@ int cli_run_domain_adopt(struct cli *cli, struct far_error *err);
 int cli_run_plan_apply(struct cli *cli, struct far_error *err);
 int cli_run_plan_pause(struct cli *cli, struct far_error *err);
 int cli_run_plan_export(struct cli *cli, struct far_error *err);
+/* ---- recovery_command.c ---- */
+int cli_run_set_recovery(struct cli *cli, struct far_error *err);
+int cli_run_show_recovery(struct cli *cli, struct far_error *err);
+int cli_run_set_schedule(struct cli *cli, struct far_error *err);
 /* ---- use_command.c ---- */
 int cli_run_checkpoint_open(struct cli *cli, struct far_error *err);
 int cli_run_checkpoint_diff(struct cli *cli, struct far_error *err);

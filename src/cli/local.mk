@@ -13,6 +13,7 @@ libcli_la_SOURCES = \
 	src/cli/plan_command.c \
 	src/cli/foretell.c \
 	src/cli/rebuild_command.c \
+	src/cli/recovery_command.c \
 	src/cli/replace_command.c \
 	src/cli/request.c \
 	src/cli/resync_command.c \

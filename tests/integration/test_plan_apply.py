@@ -142,6 +142,42 @@ def the_command_line_shows_what_changes_and_asks():
     assert put(base())[0] == 200
 
 
+def each_part_can_be_set_by_flags():
+    cluster.cli("plan", "set-recovery", "app", "--name", "App 1", "--processors", "2", "--memory", "4GiB", "--tag", "tier=web",
+                "--nic", "0,network=dr-vms,mode=static,address=10.9.0.7/16,gateway=10.9.0.1,dns=10.9.0.2+10.9.0.3",
+                "--group", "2", "--gate", "port:80:120", "--gate", "person:3600:see the page", "--leave-out", "swap", as_json=False)
+    shown = cluster.cli("plan", "show-recovery", "app")
+    assert shown == {"recovered_name": "App 1", "processors": 2, "memory_bytes": 4 << 30, "tags": [{"key": "tier", "value": "web"}],
+                     "nics": [{"network": "dr-vms", "mode": "static", "address": "10.9.0.7", "prefix": 16, "gateway": "10.9.0.1",
+                               "dns": ["10.9.0.2", "10.9.0.3"]}], "group": 2, "disks_left_out": ["swap"],
+                     "gates": [{"kind": "port", "port": 80, "timeout_s": 120},
+                               {"kind": "person", "note": "see the page", "timeout_s": 3600}]}, shown
+    cluster.cli("plan", "clear-recovery", "app", as_json=False)
+    assert cluster.cli("plan", "show-recovery", "app") is None
+    cluster.cli("plan", "set-networks", "web", "--map", "vms=far", as_json=False)
+    assert [n["target"] for n in cluster.get("/v1/plans/web")["networks"]] == ["far"]
+    cluster.cli("plan", "set-schedule", "web", "--interval", "900", "--start", "2026-01-01", "--blackout", "sat,sun 22:00-04:00",
+                "--zone", "Europe/Paris", "--catch-up", "now", as_json=False)
+    assert spec()["schedule"] == {"start_ms": 1767225600000, "zone": "Europe/Paris", "catch_up": "now",
+                                  "blackouts": [{"days": [6, 7], "from_min": 1320, "to_min": 240}]}, spec()
+    status, text = cluster.cli("plan", "set-recovery", "app", "--gate", "luck", check=False, as_json=False)
+    assert status == 2 and "write it like port:5432:300" in text, text
+    assert put(base())[0] == 200
+
+
+def a_pause_shows_and_ends():
+    plan = base()
+    plan["state"] = "paused"
+    assert put(plan)[0] == 200 and spec()["state"] == "paused"
+    assert put(plan, dry=True)[2]["events"] == []
+    assert cluster.get("/v1/plans/web")["rpo"]["reasons"][-1]["code"] == "paused", cluster.get("/v1/plans/web")["rpo"]
+    cluster.cli("plan", "resume", "web", as_json=False)
+    assert spec()["state"] == "active"
+    cluster.cli("plan", "pause", "web", "--until", "2027-01-31", as_json=False)
+    assert cluster.get("/v1/plans/web")["due_ms"] == 1801353600000
+    assert put(base())[0] == 200 and spec()["state"] == "stopped"
+
+
 # ---- bad values ----
 
 LONG = "x" * 2000
@@ -317,5 +353,6 @@ if __name__ == "__main__":
         tap.run_all([told(test) for test in (
             a_plan_is_made_by_one_command_and_exported_as_it_was_written, applied_again_nothing_changes,
             a_change_makes_only_its_own_event, who_read_an_older_plan_changes_nothing, the_command_line_shows_what_changes_and_asks,
+            each_part_can_be_set_by_flags, a_pause_shows_and_ends,
             every_field_refuses_bad_values_by_its_path, what_does_not_fit_is_refused_as_a_whole,
             workloads_come_and_go_without_a_copy_of_the_others)])
