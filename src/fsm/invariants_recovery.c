@@ -1,5 +1,5 @@
-/* Invariants of recovery configurations: what members and plans name is in force and theirs, what points and checkpoints name is there,
- * and each counts what was made under it. */
+/* Invariants of plans in full: what members and plans name of recovery configurations is in force and theirs, what points and checkpoints
+ * name is there, and each counts what was made under it; only who is in a running cycle is about to leave, or owed another one. */
 #include "fsm/invariants.h"
 
 struct sums {
@@ -35,6 +35,24 @@ static int held(struct far_step *step, struct sums *sums, uint64_t id, uint64_t 
     return row.holds != 0 && row.workload_id == workload_id ? 0 : broken(step, id, "does not count what was made under it");
 }
 
+static int check_leaving(struct far_step *step, const struct far_row_plan_workload *row)
+{
+    struct far_row_plan plan;
+    FAR_TRY(far_row_need(step, &far_schema_row_plan, row->plan_id, &plan));
+    return plan.running_job_id != 0 ? 0
+                                    : far_reject(step, FAR_INTERNAL, "workload %llu is to leave plan %llu, which runs no cycle",
+                                                 FAR_LLU(row->workload_id), FAR_LLU(row->plan_id));
+}
+
+static int check_schedule(struct far_step *step, const struct far_row_plan_schedule *row)
+{
+    struct far_row_plan plan;
+    FAR_TRY(far_row_need(step, &far_schema_row_plan, row->plan_id, &plan));
+    return row->start_ms != 0 || row->windows.count + row->blackouts.count > 0 || row->catch_up != 0
+               ? 0
+               : far_reject(step, FAR_INTERNAL, "the schedule of plan %llu says nothing", FAR_LLU(row->plan_id));
+}
+
 static int check(struct far_step *step, struct sums *sums, const struct far_schema *table, const void *object)
 {
     if (table == &far_schema_row_recovery) {
@@ -45,12 +63,21 @@ static int check(struct far_step *step, struct sums *sums, const struct far_sche
         sums->holds += row->holds;
         return is_one && (row->in_force || row->holds != 0) ? 0 : broken(step, row->id, "is empty, or nothing needs it");
     }
+    if (table == &far_schema_row_plan_schedule) {
+        return check_schedule(step, object);
+    }
     if (table == &far_schema_row_plan_workload) {
         const struct far_row_plan_workload *row = object;
+        FAR_TRY(row->leaving ? check_leaving(step, row) : 0);
         return in_force(step, sums, row->recovery_id, row->plan_id, row->workload_id);
     }
     if (table == &far_schema_row_plan) {
         const struct far_row_plan *row = object;
+        bool is_paused = row->state == FAR_plan_state_paused;
+        if (is_paused != (row->paused_ms != 0) || (row->owed && (row->running_job_id == 0 || row->state != FAR_plan_state_active))) {
+            return far_reject(step, FAR_INTERNAL, "plan %llu is paused since never, or owed a cycle that nothing waits for",
+                              FAR_LLU(row->id));
+        }
         return in_force(step, sums, row->networks_id, row->id, 0);
     }
     if (table == &far_schema_row_point) {
@@ -85,6 +112,7 @@ int far_check_recoveries(struct far_step *step)
     FAR_TRY(walk(step, &sums, &far_schema_row_recovery));
     FAR_TRY(walk(step, &sums, &far_schema_row_plan_workload));
     FAR_TRY(walk(step, &sums, &far_schema_row_plan));
+    FAR_TRY(walk(step, &sums, &far_schema_row_plan_schedule));
     FAR_TRY(walk(step, &sums, &far_schema_row_point));
     FAR_TRY(walk(step, &sums, &far_schema_row_checkpoint));
     return sums.in_force == 0 && sums.holds == 0
