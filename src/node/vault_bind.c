@@ -97,8 +97,8 @@ static int find_trust(const char *const values[OPT_COUNT], struct far_store_atta
 static void print_trust(const struct far_store_attached *attached)
 {
     static const char *const words[] = {
-        [FAR_STORE_FIRST_USE] = "TRUSTED ON FIRST USE: nobody said which keys this vault has. Compare them with what the cluster shows "
-                                "(farshore vault show), or with what was printed when the vault was attached before",
+        [FAR_STORE_FIRST_USE] = ("TRUSTED ON FIRST USE: nobody said which keys this vault has. Compare them with what the cluster shows "
+                                 "(farshore node show), or with what was printed when the vault was attached before"),
         [FAR_STORE_AS_BEFORE] = "as this folder was attached with before",
         [FAR_STORE_AS_SAID] = "as was said",
     };
