@@ -135,6 +135,9 @@ int far_api_propose(struct far_api_request *request, const void *object, struct 
     const char *key = far_http_exchange_request(request->exchange)->idempotency_key;
     struct far_command *command = &request->command;
     int rc = far_schema_encode(schema, object, &request->payload, err);
+    if (rc == FAR_LIMIT) {
+        return far_fail(err, FAR_INVALID, "the request says too much at once: as a command it may be %d bytes", FAR_COMMAND_PAYLOAD_MAX);
+    }
     if (rc == 0 && key[0] != '\0') {
         rc = far_command_id_parse(key, command->id, err);
     } else {

@@ -299,6 +299,11 @@ def what_does_not_fit_is_refused_as_a_whole():
     status, _, value = put(plan)
     assert status == 400 and "1700 are allowed" in value["detail"], (status, value)
     plan = base()
+    config = {"nics": [{"nic": n, "network": "n" * 127} for n in range(8)], "recovered_name": "x"}
+    plan["workloads"] = [dict(config, name="w%d" % n) for n in range(200)]
+    status, _, value = put(plan)
+    assert status == 400 and "131072" in value["detail"], (status, value)
+    plan = base()
     plan["unheard"] = 1
     status, _, value = put(plan)
     assert status == 400 and "'unheard'" in value["detail"], value

@@ -428,6 +428,34 @@ static void a_whole_plan_is_as_it_is_said_and_says_so(void **unused)
     assert_int_equal(w.events, events);
 }
 
+static void a_plan_of_256_workloads_is_applied_at_once(void **unused)
+{
+    enum { COUNT = 256 };
+    static char names[COUNT][8], networks[COUNT][64];
+    static struct far_sub_recovery members[COUNT];
+    static struct far_sub_recovery_nic nics[COUNT][2];
+    for (size_t i = 0; i < COUNT; i++) {
+        snprintf(names[i], sizeof names[i], "w%zu", i);
+        snprintf(networks[i], sizeof networks[i], "network-%zu-of-the-far-side-with-a-name-of-some-length", i);
+        nics[i][0] = (struct far_sub_recovery_nic){.network = S(networks[i]), .test_network = S("lab")};
+        nics[i][1] = (struct far_sub_recovery_nic){.nic = 1, .network = S(networks[i]), .mode = FAR_address_mode_dhcp};
+        members[i] = (struct far_sub_recovery){.name = S(names[i]), .processors = 1 + i, .group = i / 10, .nics = {nics[i], 2}};
+        world_workload(&w, names[i], 1);
+    }
+    struct far_cmd_plan_apply apply = {
+        .name = S("big"), .source_site = S("paris"), .target_site = S("lyon"), .workloads = {members, COUNT}};
+    world_must(&w, &far_schema_cmd_plan_apply, &apply);
+    uint64_t events = w.events;
+    world_must(&w, &far_schema_cmd_plan_apply, &apply);
+    assert_int_equal(w.events, events);
+    for (size_t i = 0; i < COUNT; i++) {
+        members[i].processors = 2;
+    }
+    world_must(&w, &far_schema_cmd_plan_apply, &apply);
+    apply.workloads.count = 1;
+    world_must(&w, &far_schema_cmd_plan_apply, &apply);
+}
+
 static void what_one_part_refuses_leaves_all_as_it_was(void **unused)
 {
     struct far_sub_recovery members[] = {{.name = S("mail"), .processors = 2}};
@@ -491,6 +519,7 @@ int main(void)
         TEST(another_interval_moves_the_next_cycle_only_nearer),
         TEST(a_pause_ends_by_itself_or_when_somebody_says_so),
         TEST(a_whole_plan_is_as_it_is_said_and_says_so),
+        TEST(a_plan_of_256_workloads_is_applied_at_once),
         TEST(what_one_part_refuses_leaves_all_as_it_was),
         cmocka_unit_test(addresses_are_read_as_they_are_written),
     };
