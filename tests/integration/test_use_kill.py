@@ -57,7 +57,7 @@ def remains():
 
 def left_over():
     try:
-        farlib.until(lambda: not remains(), 30, "nothing is left")
+        farlib.until(lambda: revive() and not remains(), 30, "nothing is left")
         return []
     except farlib.Failure:
         return ["left: %r" % remains()]
