@@ -8,6 +8,7 @@ import os
 import random
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ import farlib
 import s3lib
 import tap
 
+os.environ["FARSHORE_NBDKIT_PLUGIN"] = os.path.join(farlib.BUILD, ".libs/nbdkit-farshore-plugin.so")
 MIB = 1 << 20
 SIZE = 12 * MIB + 4096
 SEED = int(os.environ.get("FAR_SEED", random.randrange(1 << 32)))
@@ -128,6 +130,28 @@ def points_go_to_the_store_and_are_recovered_from_there():
     here = [name for name in os.listdir(target().dir + "/vault/packs") if name.endswith(".pack")]
     assert len(here) < len(packs_in_store()), here
     return recovered()
+
+
+def points_in_the_store_are_used_from_the_cluster():
+    """Compared, and written out over NBD and without: by children of the node, which read the store as it does."""
+    older, newer = sorted(c["id"] for c in cluster.get("/v1/checkpoints")["items"])[-2:]
+    told = succeed(cluster.post("/v1/checkpoints/%d/diff" % older, {"other_checkpoint_id": newer})["id"])["use_result"][0]
+    with open(versions[-2], "rb") as one, open(versions[-1], "rb") as two:
+        one, two = one.read(), two.read()
+    expected = [at for at in range(0, SIZE, farlib.BLOCK) if one[at:at + farlib.BLOCK] != two[at:at + farlib.BLOCK]]
+    found = [at for r in told["ranges"] for at in range(r.get("offset", 0), r.get("offset", 0) + r["length"], farlib.BLOCK)]
+    wrong = [] if found == expected and expected else ["they differ at %r, and it says %r" % (expected, found)]
+    for name in ("used.raw", "used.qcow2")[:2 if can_load_plugin() else 1]:
+        succeed(cluster.post("/v1/checkpoints/%d/export" % older, {"path": name, "format": name[5:]})["id"])
+        same = subprocess.run(["qemu-img", "compare", "-q", "-f", "raw", "-F", name[5:], versions[-2], path("exports/" + name)], check=False)
+        wrong += [] if same.returncode == 0 else ["%s is another disk" % name]
+    return wrong
+
+
+def can_load_plugin():
+    """nbdkit cannot if there are sanitizers in it."""
+    with open(os.environ["FARSHORE_NBDKIT_PLUGIN"], "rb") as file:
+        return b"__asan_init" not in (content := file.read()) and b"__tsan_init" not in content
 
 
 def points_wait_while_the_store_is_away():
@@ -257,7 +281,8 @@ def what_the_cluster_does_not_know_is_refused_and_an_alert():
     succeed(cycle())
 
 
-ALL = [points_go_to_the_store_and_are_recovered_from_there, points_wait_while_the_store_is_away, a_killed_node_goes_on,
+ALL = [points_go_to_the_store_and_are_recovered_from_there, points_in_the_store_are_used_from_the_cluster,
+       points_wait_while_the_store_is_away, a_killed_node_goes_on,
        a_locked_checkpoint_is_locked_in_the_store, a_lost_folder_comes_back, a_second_node_shares_the_store,
        a_dead_nodes_vault_is_taken_over_and_it_is_refused, what_the_cluster_does_not_know_is_refused_and_an_alert]
 
@@ -276,7 +301,8 @@ def main():
         store = server.store_file("vaults", prefix="vm/", keep_bytes=1, lock_mode="governance", retry_max_ms=2000)
         with farlib.Cluster(servers=farlib.SERVERS[:1], nodes=False) as cluster:
             cluster.add_node("source", "protected")
-            cluster.add_node("target", "recovery", settings={"store": store})
+            os.makedirs(path("exports"))
+            cluster.add_node("target", "recovery", settings={"store": store, "export_dir": os.path.realpath(path("exports"))})
             cluster.wait_nodes()
             tap.run_all(ALL)
 
