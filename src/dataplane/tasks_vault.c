@@ -85,12 +85,16 @@ static int tell_space(struct far_attempt *attempt, struct far_engine_vault *vaul
 
 int far_run_measure(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
 {
-    struct far_engine_vault *vault = result->vault != NULL ? result->vault : calloc(1, sizeof *vault);
+    bool is_part = result->vault != NULL; /* of a pass, which opened the domains */
+    struct far_engine_vault *vault = is_part ? result->vault : calloc(1, sizeof *vault);
     if (vault == NULL) {
         return far_fail(err, FAR_LIMIT, "no memory for what the vault says");
     }
     vault->users = 1;
     result->vault = vault; /* let go of at the end of the attempt */
+    if (!is_part) {
+        far_attempt_vault_domains(attempt, result);
+    }
     int rc = far_vault_usage(attempt->engine->vault, &vault->usage, err);
     return rc == 0 ? tell_space(attempt, vault, err) : rc;
 }

@@ -234,10 +234,12 @@ static int reclaim(struct far_step *step, struct far_row_job *job, const struct 
 {
     struct far_sub_task_new *items = far_step_alloc(step, (count + 1) * sizeof *items);
     struct far_ev_job_phase ev = {.job_id = job->id, .phase = phase, .pass = step->index};
-    bool waits = false;
+    bool waits = false, goes_on;
     if (items == NULL) {
         return FAR_LIMIT;
     }
+    FAR_TRY(far_level_has(step, 4, &goes_on)); /* where no vault has anything of the plan: before, such a job stood still */
+    ev.wake_ms = goes_on && count == 0 ? step->time_ms + 1 : 0;
     for (size_t i = 0; i < count; i++) {
         uint64_t before = job->pass + 1;
         FAR_TRY(phase == DELETE ? far_vault_row_delete_before(step, &vaults[i], &before) : 0);

@@ -279,6 +279,31 @@ int far_point_verified(struct far_step *step, const struct far_group *g)
     return ev.state == FAR_point_state_available ? far_scrub_good(step, g->tasks[0].node_id) : 0;
 }
 
+/* From feature level 4 on a damaged checkpoint is available again with the last of its points. */
+static int look_again(struct far_step *step, struct far_row_checkpoint *checkpoint)
+{
+    struct far_key key = far_key_id(&far_schema_row_checkpoint_member, checkpoint->id);
+    bool has;
+    FAR_TRY(far_level_has(step, 4, &has));
+    if (!has || checkpoint->state != FAR_point_state_damaged) {
+        return 0;
+    }
+    for (;;) {
+        struct far_row_checkpoint_member member;
+        struct far_row_point point;
+        int rc = far_checkpoint_member(step, checkpoint->id, &key, &member);
+        if (rc == FAR_NOT_FOUND) {
+            checkpoint->state = FAR_point_state_available;
+            return far_row_put(step, &far_schema_row_checkpoint, checkpoint->id, checkpoint);
+        }
+        FAR_TRY(rc);
+        FAR_TRY(far_point_find(step, member.point_id, &point));
+        if (point.state == FAR_point_state_damaged) {
+            return 0;
+        }
+    }
+}
+
 int far_evolve_point_verified(struct far_step *step, const struct far_ev_point_verified *ev)
 {
     struct far_row_point row;
@@ -292,7 +317,10 @@ int far_evolve_point_verified(struct far_step *step, const struct far_ev_point_v
     FAR_TRY(far_row_put(step, &far_schema_row_point, row.id, &row));
     FAR_TRY(far_row_need(step, &far_schema_row_checkpoint, ev->checkpoint_id, &checkpoint));
     FAR_TRY(far_expiry_wake(step, checkpoint.plan_id));
-    if (!is_damaged || checkpoint.state != FAR_point_state_available) {
+    if (!is_damaged) {
+        return look_again(step, &checkpoint);
+    }
+    if (checkpoint.state != FAR_point_state_available) {
         return 0;
     }
     checkpoint.state = FAR_point_state_damaged;

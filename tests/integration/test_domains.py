@@ -217,6 +217,38 @@ def a_pass_of_reclaim_brings_the_keys_of_what_it_walks():
     verify_all()
 
 
+def restart_target():
+    cluster.nodes["target"].kill()
+    cluster.nodes["target"].start()
+    cluster.wait_nodes()
+
+
+def a_look_at_the_vault_brings_the_keys_too():
+    restart_target()
+    job = cluster.finish(cluster.post("/v1/vaults/target/measure")["id"])
+    assert job["state"] == "succeeded", job
+
+
+def a_plan_in_a_domain_is_erased_when_its_node_began_anew():
+    before = cluster.plan
+    farlib.make_image(path("e.img"), SIZE, seed + 40)
+    cluster.protect("brief", [path("e.img")], plan="brief")
+    try:
+        cluster.replicate()
+        reclaim()
+        restart_target()
+        cluster.post("/v1/plans/brief/stop")
+        cluster.cli("plan", "erase", "brief", "--confirm", "brief", "--wait", as_json=False, timeout=120)
+        job = cluster.get("/v1/jobs?kind=erase&limit=10")["items"][-1]
+        assert job["state"] == "succeeded" and job["deleted_records"] > 0, job
+        cluster.cli("plan", "erase", "brief", "--confirm", "brief", "--wait", as_json=False, timeout=60)  # nothing is left: no vault is asked
+        job = cluster.get("/v1/jobs?kind=erase&limit=10")["items"][-1]
+        assert job["state"] == "succeeded" and job["task_count"] == 0, job
+        cluster.call("DELETE", "/v1/plans/brief")
+    finally:
+        cluster.plan = before
+
+
 def a_destroyed_domain_is_gone_and_the_rest_is_not():
     cluster.post("/v1/plans/plan/stop")
     status = cluster.cli("domain", "destroy", "gold", "--confirm", "gold", as_json=False, check=False)
@@ -226,7 +258,8 @@ def a_destroyed_domain_is_gone_and_the_rest_is_not():
     assert "second time" in str(status), status
     command("destroy", "gold", "--confirm", "gold")
     assert domain()["state"] == "destroyed" and domain().get("keys", []) == [], domain()
-    newest = max((c for c in cluster.get("/v1/checkpoints")["items"] if c["plan"] is None or c["plan"] != "before"), key=lambda c: c["id"])
+    newest = max((c for c in cluster.get("/v1/checkpoints")["items"] if c["plan"] != "before" and c["state"] != "removed"),
+                 key=lambda c: c["id"])
     job = cluster.finish(cluster.post("/v1/checkpoints/%d/verify" % newest["id"])["id"])
     assert job["state"] != "succeeded", job
     assert len(domain()["vaults"]) == 1
@@ -293,5 +326,6 @@ if __name__ == "__main__":
             nodes_that_die_find_their_keys_again, the_vault_and_the_recovery_key_give_the_disk_back,
             a_point_in_a_domain_opens_over_nbd_with_the_recovery_key, no_secret_is_in_logs_answers_and_exports,
             another_server_and_another_leader_hand_out_the_same_keys, a_pass_of_reclaim_brings_the_keys_of_what_it_walks,
+            a_look_at_the_vault_brings_the_keys_too, a_plan_in_a_domain_is_erased_when_its_node_began_anew,
             a_destroyed_domain_is_gone_and_the_rest_is_not, all_stores_agree,
         ])

@@ -730,6 +730,24 @@ static void a_damaged_point_is_marked_and_an_older_one_is_recovered(void **unuse
     assert_int_equal(world_row_job(&w, job).state, FAR_job_state_succeeded);
 }
 
+/* Healed, say: it is as good as before when it has been read again. */
+static void a_damaged_checkpoint_is_available_again_when_its_points_are(void **unused)
+{
+    struct far_sub_restore_spec good[2] = {{S("root"), S("/out/a")}, {S("data"), S("/out/b")}};
+    uint64_t checkpoint = world_row_job(&w, replicate()).checkpoint_id;
+    work();
+    uint64_t job = MUST(&w, checkpoint_verify, .checkpoint_id = checkpoint);
+    report(job, 1, (struct far_sub_report_item){.state = FAR_report_state_done, .blocks_damaged = 3});
+    work();
+    assert_int_equal(world_row_checkpoint(&w, checkpoint).state, FAR_point_state_damaged);
+    job = MUST(&w, checkpoint_verify, .checkpoint_id = checkpoint);
+    work();
+    assert_int_equal(world_row_job(&w, job).state, FAR_job_state_succeeded);
+    bool is_old = level != 0 && level < 4; /* there it stays damaged, as servers of then have it */
+    assert_int_equal(world_row_checkpoint(&w, checkpoint).state, is_old ? FAR_point_state_damaged : FAR_point_state_available);
+    assert_int_equal(recover(good, 2, checkpoint), 0);
+}
+
 static void a_removed_checkpoint_is_forgotten_in_the_vault(void **unused)
 {
     uint64_t first = world_row_job(&w, replicate()).checkpoint_id;
@@ -867,6 +885,7 @@ int main(void)
         TEST(a_recovered_disk_with_another_root_fails_the_job),
         TEST(a_fuzzy_point_marks_its_recovery),
         TEST(a_damaged_point_is_marked_and_an_older_one_is_recovered),
+        TEST(a_damaged_checkpoint_is_available_again_when_its_points_are),
         TEST(a_removed_checkpoint_is_forgotten_in_the_vault),
         TEST(an_adapter_that_no_node_of_the_site_has_is_refused),
         TEST(a_plan_says_which_workload_waits_for_an_adapter),

@@ -261,6 +261,30 @@ static void a_plan_is_erased_step_by_step(void **unused)
     MUST(&w, plan_remove, .name = S("p"));
 }
 
+/* There is no vault to do anything: the job ends by itself; and so does one of a plan that was erased before. */
+static void a_plan_without_points_is_erased_at_once(void **unused)
+{
+    for (size_t i = 0; i < 2; i++) {
+        uint64_t job = MUST(&w, plan_erase, .name = S("p"), .confirm = S("p"));
+        world_pass(&w, 100);
+        struct far_row_job row = world_row_job(&w, job);
+        assert_int_equal(row.state, FAR_job_state_succeeded);
+        assert_int_equal(row.task_count, 0);
+        world_verify(&w);
+    }
+    cycle();
+    for (size_t i = 0; i < 2; i++) {
+        uint64_t job = MUST(&w, plan_erase, .name = S("p"), .confirm = S("p"));
+        for (size_t k = 0; k < 20; k++) {
+            work();
+            world_pass(&w, 1000);
+        }
+        assert_int_equal(world_row_job(&w, job).state, FAR_job_state_succeeded);
+        assert_int_equal(world_row_job(&w, job).task_count == 0, i == 1);
+    }
+    MUST(&w, plan_remove, .name = S("p"));
+}
+
 static void erasing_waits_for_transfers_and_can_be_canceled(void **unused)
 {
     world_workload(&w, "db", 1);
@@ -589,6 +613,7 @@ int main(void)
         IN_A_WORLD(samples_tell_how_it_fills),
         cmocka_unit_test(a_line_through_the_samples_says_when_it_is_full),
         IN_A_WORLD(a_plan_is_erased_step_by_step),
+        IN_A_WORLD(a_plan_without_points_is_erased_at_once),
         IN_A_WORLD(erasing_waits_for_transfers_and_can_be_canceled),
         IN_A_WORLD(a_plan_is_not_erased_as_long_as_some_of_it_is_left),
         IN_A_WORLD(scrubs_come_hourly_and_go_on_where_the_last_one_ended),

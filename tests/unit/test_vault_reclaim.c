@@ -104,6 +104,37 @@ static void plans_take_what_they_alone_need_and_what_they_share(void **state)
     assert_int_equal(far_vault_space(vault, &unknown, 1, spaces, &err), FAR_NOT_FOUND);
 }
 
+static void assert_space(uint64_t plan, uint64_t logical, uint64_t points, uint64_t unique, uint64_t shared)
+{
+    struct far_space space;
+    must(far_vault_space(vault, &plan, 1, &space, &err));
+    assert_int_equal(space.logical_bytes, logical * FAR_BLOCK_BYTES);
+    assert_int_equal(space.points_bytes, points * FAR_BLOCK_BYTES);
+    assert_int_equal(blocks_of(space.unique_bytes), unique);
+    assert_int_equal(blocks_of(space.shared_bytes), shared);
+}
+
+static void a_disk_that_was_in_several_plans_counts_for_each_with_its_points(void **state)
+{
+    (void)state;
+    make_point(1, 7, 1, 0, 1000, 40);
+    make_point(2, 7, 1, 0, 2000, 10);
+    reclaim();
+    assert_space(7, 40, 80, 50, 0);
+    make_point(3, 9, 1, 10, 3000, 5); /* the same disk in another plan */
+    reclaim();
+    assert_space(7, 40, 80, 15, 35); /* what the other one's point has as well is shared */
+    assert_space(9, 40, 40, 5, 35);
+    make_point(4, 7, 1, 0, 4000, 1); /* and in the first one again */
+    reclaim();
+    assert_space(7, 40, 120, 16, 40);
+    assert_space(9, 40, 40, 0, 40);
+    must(far_vault_forget(vault, 3, &err));
+    reclaim();
+    reclaim();
+    assert_space(7, 40, 120, 56, 0);
+}
+
 static uint64_t pack_blocks(void)
 {
     struct far_vault_stats stats;
@@ -549,6 +580,7 @@ static void a_locked_domain_keeps_its_own_and_a_destroyed_one_nothing(void **sta
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_disk_that_was_in_several_plans_counts_for_each_with_its_points, set_up, tear_down),
         cmocka_unit_test_setup_teardown(plans_take_what_they_alone_need_and_what_they_share, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_a_forgotten_point_alone_needed_is_given_back_after_a_further_pass, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_block_that_is_offered_while_it_is_in_quarantine_stays, set_up, tear_down),
