@@ -23,6 +23,7 @@ enum {
     BUSY_MS = 600000,  /* one that a job reads is looked at again so much later */
     SCRATCH_BYTES = 1024 * 1024,
 };
+static const unsigned FOR_A_WHILE = FAR_STAYS_LOCKED | FAR_STAYS_READ;
 
 static struct far_key key_of(uint64_t plan_id)
 {
@@ -234,6 +235,26 @@ struct look {
     size_t drops, members;
 };
 
+/* Is a point of it the last one before a rise that is not over? The workload names it until then. */
+static int is_calm(struct far_step *step, const struct far_row_checkpoint *row, bool *ret_is_calm)
+{
+    struct far_key key = far_key_id(&far_schema_row_checkpoint_member, row->id);
+    *ret_is_calm = false;
+    while (!*ret_is_calm) {
+        struct far_row_checkpoint_member member;
+        struct far_row_workload workload;
+        int rc = far_checkpoint_member(step, row->id, &key, &member);
+        if (rc == FAR_NOT_FOUND) {
+            return 0;
+        }
+        FAR_TRY(rc);
+        rc = far_row_find(step, &far_schema_row_workload, member.workload_id, &workload);
+        FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc); /* removed since */
+        *ret_is_calm = rc == 0 && member.point_id != 0 && workload.calm_point_id == member.point_id;
+    }
+    return 0;
+}
+
 int far_expiry_judge(struct far_step *step, struct far_expiry_look *look, const struct far_row_checkpoint *row, unsigned *ret_stays)
 {
     bool is_sound = false;
@@ -245,7 +266,9 @@ int far_expiry_judge(struct far_step *step, struct far_expiry_look *look, const 
     stays |= row->preserved_ms != 0 ? FAR_STAYS_PRESERVED : 0;
     stays |= row->locked_until_ms > step->time_ms ? FAR_STAYS_LOCKED : 0;
     stays |= row->readers != 0 ? FAR_STAYS_READ : 0;
-    *ret_stays = stays;
+    bool is_held = false;
+    FAR_TRY((stays & ~FOR_A_WHILE) == 0 ? is_calm(step, row, &is_held) : 0);
+    *ret_stays = stays | (is_held ? FAR_STAYS_CALM : 0);
     return 0;
 }
 
@@ -269,7 +292,7 @@ static int begin(struct far_step *step, struct look *look)
 /* What holds it, if only that does, will not for ever. */
 static int drop_or_wait(struct far_step *step, struct look *look, const struct far_row_checkpoint *row, unsigned stays)
 {
-    if ((stays & ~(unsigned)(FAR_STAYS_LOCKED | FAR_STAYS_READ)) != 0) {
+    if ((stays & ~FOR_A_WHILE) != 0) {
         return 0;
     }
     if (stays != 0) {

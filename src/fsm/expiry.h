@@ -4,7 +4,8 @@
  * A look goes from the newest to the oldest, a bounded piece at each tick; its place is in the row plan_retention, and whatever could
  * change what it has seen begins it anew. What the rules (keep.h) do not keep is removed, but never
  *   - the plan's newest checkpoint, nor the newest one that is sound: neither damaged nor suspect in any part,
- *   - one that is preserved, locked, or read by a running job. */
+ *   - one that is preserved, locked, or read by a running job, nor one with the last point of a workload before what looks like
+ *     ransomware, until that is over (signal_score.c). */
 #ifndef FAR_FSM_EXPIRY_H
 #define FAR_FSM_EXPIRY_H
 
@@ -26,6 +27,7 @@ enum {
     FAR_STAYS_PRESERVED = 4 << FAR_KEEP_RULES,
     FAR_STAYS_LOCKED = 8 << FAR_KEEP_RULES,
     FAR_STAYS_READ = 16 << FAR_KEEP_RULES, /* by a running job */
+    FAR_STAYS_CALM = 32 << FAR_KEEP_RULES, /* has a point that an open alarm names as the last calm one; looked at if it would go else */
 };
 struct far_expiry_look {
     struct far_keep keep;

@@ -7,7 +7,7 @@ enum { SCRATCH_MAX = 4 * 1024 * 1024 };
 
 const char *far_retention_reason(size_t bit)
 {
-    static const char *const others[] = {"newest", "sound", "preserved", "locked", "read"};
+    static const char *const others[] = {"newest", "sound", "preserved", "locked", "read", "calm"};
     size_t other = bit - FAR_KEEP_RULES;
     return bit < FAR_KEEP_RULES ? far_keep_name((enum far_keep_rule)bit) : other < sizeof others / sizeof others[0] ? others[other] : NULL;
 }

@@ -2,8 +2,9 @@
  *
  * A point whose score is SCORE_OF_ALARM or more *rose*. The workload then names the first one that did and the last one before, until it
  * is over; each disk that rose has an alert. An encryptor that has finished writes nothing more, so calm points alone end nothing: the
- * alert stays until a person has acknowledged it and a later point is calm. */
+ * alert stays until a person has acknowledged it and a later point is calm. As long retention holds the last point before (expiry.c). */
 #include "fsm/alert.h"
+#include "fsm/expiry.h"
 #include "fsm/task.h"
 
 enum { SCORE_OF_ALARM = 500 };
@@ -147,6 +148,14 @@ static int keep_checkpoint(struct far_step *step, const struct far_row_point *po
     return far_row_put(step, &far_schema_row_checkpoint, checkpoint.id, &checkpoint);
 }
 
+/* Retention held it for the alarm. */
+static int let_go(struct far_step *step, uint64_t calm_point_id)
+{
+    struct far_row_point point;
+    int rc = calm_point_id != 0 ? far_row_find(step, &far_schema_row_point, calm_point_id, &point) : FAR_NOT_FOUND;
+    return rc == 0 ? far_expiry_wake(step, point.plan_id) : rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
 int far_evolve_point_scored(struct far_step *step, const struct far_ev_point_scored *ev)
 {
     const struct far_sub_signal *signals = ev->disks.items;
@@ -173,6 +182,7 @@ int far_evolve_point_scored(struct far_step *step, const struct far_ev_point_sco
         workload.rose_point_id = ev->point_id;
         workload.calm_point_id = ev->calm_point_id;
     } else if (ev->over) {
+        FAR_TRY(let_go(step, workload.calm_point_id));
         workload.rose_point_id = workload.calm_point_id = 0;
     } else {
         return 0;

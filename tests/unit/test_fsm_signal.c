@@ -162,6 +162,52 @@ static void it_ends_when_a_person_saw_it_and_a_point_is_calm(void **unused)
     assert_int_equal(world_row_workload(&w, workload).calm_point_id, 0);
 }
 
+static uint64_t state_of(uint64_t point)
+{
+    return world_row_point(&w, point).state;
+}
+
+static void later(void)
+{
+    static uint8_t nonce = 100;
+    world_pass(&w, 3600000);
+    for (size_t i = 0; i < 2; i++) {
+        world_boot(&w, nodes[i], nonce++);
+    }
+    world_pass(&w, 2);
+    world_work_all(&w, nodes, 2);
+}
+
+/* What the alarm says to keep is there as long as it says so. */
+static void retention_holds_the_last_calm_point_until_the_alarm_is_over(void **unused)
+{
+    struct far_row_alert alert;
+    uint64_t older = cycle(0, 0, 0), calm = cycle(0, 0, 0), rose = cycle(700, 0, calm);
+    MUST(&w, plan_retention_set, .name = S("p"), .last = 1);
+    cycle(0, 0, 0);
+    later();
+    assert_int_equal(state_of(older), FAR_point_state_removed);
+    assert_int_equal(state_of(rose), FAR_point_state_removed);
+    assert_int_equal(state_of(calm), FAR_point_state_available);
+    struct far_retention retention;
+    struct far_retention_wish wish = {.plan_id = world_row_point(&w, calm).plan_id, .max = 10};
+    assert_int_equal(far_query_retention(&w.state, &wish, w.now_ms, &w.arena, &retention, &w.err), 0);
+    assert_int_equal(retention.item_count, 2);
+    unsigned bit = 0;
+    while (far_retention_reason(bit) != NULL && strcmp(far_retention_reason(bit), "calm") != 0) {
+        bit++;
+    }
+    assert_int_equal(retention.items[1].stays, 1u << bit);
+    assert_int_equal(open_alerts(&alert), 1);
+    MUST(&w, alert_ack, .alert_id = alert.id);
+    later();
+    assert_int_equal(state_of(calm), FAR_point_state_available); /* seen, and not calm since */
+    cycle(0, 0, 0);
+    later();
+    assert_int_equal(open_alerts(&alert), 0);
+    assert_int_equal(state_of(calm), FAR_point_state_removed);
+}
+
 static void points_are_judged_anew(void **unused)
 {
     struct far_row_alert alert;
@@ -215,6 +261,7 @@ int main(void)
         CASE(an_alarm_names_the_first_point_and_the_last_before),
         CASE(a_removed_point_is_not_named),
         CASE(it_ends_when_a_person_saw_it_and_a_point_is_calm),
+        CASE(retention_holds_the_last_calm_point_until_the_alarm_is_over),
         CASE(points_are_judged_anew),
         CASE(nonsense_of_a_node_changes_nothing),
         CASE(below_level_4_there_are_none),
