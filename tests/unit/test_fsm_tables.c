@@ -768,10 +768,10 @@ static void reach_checkpoint(unsigned state)
 {
     object = state == 0 ? 999 : checkpoint;
     if (state == 2) { /* damaged by a member that is none of the workload's that is recovered */
-        uint64_t old = checkpoint;
-        uint64_t point = world_row_workload(&w, workload).last_point_id;
-        EVENT(point_verified, .point_id = point, .checkpoint_id = old, .state = FAR_point_state_damaged);
-        EVENT(point_verified, .point_id = point, .checkpoint_id = old, .state = FAR_point_state_available);
+        uint64_t other = world_row_workload(&w, workload).last_point_id;
+        cycle();
+        object = checkpoint;
+        EVENT(point_verified, .point_id = other, .checkpoint_id = checkpoint, .state = FAR_point_state_damaged);
         assert_int_equal(outcome.klass, 0);
     } else if (state == 3) {
         MUST(&w, checkpoint_remove, .checkpoint_id = checkpoint);
