@@ -201,6 +201,9 @@ int cli_run_checkpoint_lock(struct cli *cli, struct far_error *err);
 int cli_run_vault_space(struct cli *cli, struct far_error *err);
 int cli_run_domain_adopt(struct cli *cli, struct far_error *err);
 /* ---- plan_command.c ---- */
+/* Make the plan (an object with its name) so, as plan apply does. */
+int cli_apply_plan(struct cli *cli, json_t *plan, struct far_error *err);
+int cli_run_plan_wizard(struct cli *cli, struct far_error *err); /* wizard_command.c */
 int cli_run_plan_apply(struct cli *cli, struct far_error *err);
 int cli_run_plan_pause(struct cli *cli, struct far_error *err);
 int cli_run_plan_export(struct cli *cli, struct far_error *err);

@@ -25,7 +25,8 @@ libcli_la_SOURCES = \
 	src/cli/use_command.c \
 	src/cli/vault_command.c \
 	src/cli/verify_command.c \
-	src/cli/wait.c
+	src/cli/wait.c \
+	src/cli/wizard_command.c
 libcli_la_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS) -DFARSHORE_VERSION=\"$(PACKAGE_VERSION)\"
 libcli_la_LIBADD = libfarshore.la libbase.la $(JANSSON_LIBS)
 

@@ -222,7 +222,7 @@ static int ask(struct cli *cli, struct far_error *err)
     if (cli_value(&cli->parsed, "yes") != NULL) {
         return 0;
     }
-    if (!isatty(STDIN_FILENO)) {
+    if (!isatty(STDIN_FILENO) && strcmp(cli->parsed.command->verb, "wizard") != 0) {
         return far_fail(err, FAR_INVALID, "nothing was changed: look at the differences, then give --yes");
     }
     fprintf(stderr, "Apply this? [y/N] ");
@@ -276,20 +276,24 @@ static int apply(struct cli *cli, struct apply *a, struct far_error *err)
     return rc;
 }
 
-int cli_run_plan_apply(struct cli *cli, struct far_error *err)
+int cli_apply_plan(struct cli *cli, json_t *plan, struct far_error *err)
 {
-    struct apply a = {.changes = json_array()};
-    int rc = read_plan(cli_value(&cli->parsed, "file"), &a.wanted, err);
-    if (rc == 0) {
-        a.name = json_string_value(json_object_get(a.wanted, "name"));
-        snprintf(a.path, sizeof a.path, "/v1/plans/");
-        cli_append_encoded(a.path, sizeof a.path, a.name);
-        strncat(a.path, "/spec", sizeof a.path - strlen(a.path) - 1);
-        rc = apply(cli, &a, err);
-    }
-    json_decref(a.wanted);
+    struct apply a = {.changes = json_array(), .wanted = plan, .name = json_string_value(json_object_get(plan, "name"))};
+    snprintf(a.path, sizeof a.path, "/v1/plans/");
+    cli_append_encoded(a.path, sizeof a.path, a.name);
+    strncat(a.path, "/spec", sizeof a.path - strlen(a.path) - 1);
+    int rc = apply(cli, &a, err);
     json_decref(a.now);
     json_decref(a.changes);
+    return rc;
+}
+
+int cli_run_plan_apply(struct cli *cli, struct far_error *err)
+{
+    json_t *plan = NULL;
+    int rc = read_plan(cli_value(&cli->parsed, "file"), &plan, err);
+    rc = rc == 0 ? cli_apply_plan(cli, plan, err) : rc;
+    json_decref(plan);
     return rc;
 }
 

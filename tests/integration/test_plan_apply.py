@@ -9,6 +9,7 @@ import copy
 import json
 import os
 import re
+import subprocess
 
 import farlib
 import tap
@@ -163,6 +164,24 @@ def each_part_can_be_set_by_flags():
     status, text = cluster.cli("plan", "set-recovery", "app", "--gate", "luck", check=False, as_json=False)
     assert status == 2 and "write it like port:5432:300" in text, text
     assert put(base())[0] == 200
+
+
+def a_plan_is_made_by_questions():
+    def wizard(*answers):
+        argv = [farlib.program("farshore"), "plan", "wizard", "--server", "https://" + cluster.wait_leader().api, "--token-file",
+                cluster.token_file, "--ca", cluster.ca_file]
+        return subprocess.run(argv, input="".join(a + "\n" for a in answers), capture_output=True, text=True, timeout=60)
+
+    done = wizard("post", "", "", "", "900", "3600", "5", "", "n", "no")  # not at last
+    assert done.returncode != 0 and "nothing was changed" in done.stderr, done
+    done = wizard("post", "", "", "mail", "900", "3600", "5", "", "n", "y")
+    assert done.returncode == 0 and "plan 'post' created" in done.stdout, done
+    made = cluster.get("/v1/plans/post/spec", cluster.wait_leader())
+    assert made == {"name": "post", "source_site": "protected", "target_site": "recovery", "domain": "plain", "state": "stopped",
+                    "interval_s": 900, "rpo_s": 3600, "workloads": [{"name": "mail"}], "retention": {"last": 5}}, made
+    done = wizard("post", "", "", "mail", "soon")
+    assert done.returncode == 2 and "is no number" in done.stderr, done
+    cluster.cli("plan", "remove", "post", as_json=False)
 
 
 def a_pause_shows_and_ends():
@@ -358,6 +377,6 @@ if __name__ == "__main__":
         tap.run_all([told(test) for test in (
             a_plan_is_made_by_one_command_and_exported_as_it_was_written, applied_again_nothing_changes,
             a_change_makes_only_its_own_event, who_read_an_older_plan_changes_nothing, the_command_line_shows_what_changes_and_asks,
-            each_part_can_be_set_by_flags, a_pause_shows_and_ends,
+            each_part_can_be_set_by_flags, a_plan_is_made_by_questions, a_pause_shows_and_ends,
             every_field_refuses_bad_values_by_its_path, what_does_not_fit_is_refused_as_a_whole,
             workloads_come_and_go_without_a_copy_of_the_others)])
