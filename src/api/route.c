@@ -147,7 +147,7 @@ const struct far_route far_routes[] = {
     {.method = FAR_HTTP_PUT, .pattern = "/v1/plans/{name}/spec", .action = FAR_ROUTE_PLAN_APPLY,
      .schema = &far_schema_cmd_plan_apply, .status = 200, .path_field = "name",
      .rule = {"name source_site target_site domain state interval_s rpo_s rto_s audit_age_s audit_ppm full_age_s lock_days workloads "
-              "networks schedule retention throttle revision",
+              "networks schedule retention throttle scripts consistency_groups revision",
               "source_site target_site workloads"},
      .summary = "Make a plan, or change it in one step to what is said here; what is not named is as if it had never been set"},
     COMMAND(POST, "/v1/plans/{name}/networks", plan_networks_set, 200, .path_field = "name", .rule = {"networks", NULL},

@@ -48,6 +48,7 @@ libfsm_la_SOURCES = \
 	src/fsm/plan_members.c \
 	src/fsm/plan_pause.c \
 	src/fsm/plan_schedule.c \
+	src/fsm/plan_scripts.c \
 	src/fsm/query_plan.c \
 	src/fsm/point.c \
 	src/fsm/recovery.c src/fsm/recovery.h \

@@ -339,6 +339,7 @@ int far_evolve_plan_removed(struct far_step *step, const struct far_ev_plan_remo
     }
     FAR_TRY(far_recovery_end(step, row.networks_id));
     FAR_TRY(far_schedule_gone(step, row.id));
+    FAR_TRY(far_scripts_gone(step, row.id));
     FAR_TRY(far_throttle_gone(step, row.id));
     FAR_TRY(far_domain_plans(step, row.domain_id, -1));
     FAR_TRY(far_expiry_gone(step, row.id));

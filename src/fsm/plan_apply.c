@@ -215,6 +215,7 @@ static int check(struct far_step *step, struct apply *a)
     FAR_TRY(check_numbers(step, cmd));
     FAR_TRY(check_members(step, a));
     FAR_TRY(far_networks_check(step, &cmd->networks));
+    FAR_TRY(far_scripts_check(step, cmd));
     FAR_TRY(cmd->schedule.count > 0 ? far_schedule_check(step, "schedule.", cmd->schedule.items) : 0);
     FAR_TRY(cmd->retention.count > 0 ? check_retention(step, cmd->retention.items) : 0);
     return cmd->throttle.count > 0 ? check_throttle(step, cmd->throttle.items) : 0;
@@ -390,6 +391,7 @@ int far_decide_plan_apply(struct far_step *step, const struct far_cmd_plan_apply
     FAR_TRY(put_configurations(step, &a));
     FAR_TRY(reread(step, &a));
     FAR_TRY(far_schedule_put(step, &a.plan, cmd->interval_s, cmd->schedule.count > 0 ? cmd->schedule.items : NULL));
+    FAR_TRY(far_scripts_put(step, a.plan.id, cmd));
     FAR_TRY(put_retention(step, &a));
     FAR_TRY(put_throttle(step, &a));
     FAR_TRY(put_state(step, &a));

@@ -46,6 +46,17 @@ int far_schedule_resume(struct far_step *step, const struct far_row_plan *plan, 
 /* Decide: the pause is over. */
 int far_plan_resume_now(struct far_step *step, const struct far_row_plan *plan);
 
+/* ---- plan_scripts.c ---- */
+/* All zero if there are none. */
+int far_scripts_of(struct far_step *step, uint64_t plan_id, struct far_row_plan_scripts *ret);
+/* Rejects what cannot be of scripts and consistency groups. */
+int far_scripts_check(struct far_step *step, const struct far_cmd_plan_apply *cmd);
+/* Decide: these from now on. They were checked. */
+int far_scripts_put(struct far_step *step, uint64_t plan_id, const struct far_cmd_plan_apply *cmd);
+/* Evolve: the plan is gone; a workload of it is. */
+int far_scripts_gone(struct far_step *step, uint64_t plan_id);
+int far_scripts_leave(struct far_step *step, uint64_t plan_id, struct far_slice workload);
+
 /* ---- plan_members.c ---- */
 /* Decide: these come, these leave: at once, or when the cycle that runs is over. They were checked. */
 int far_members_change(struct far_step *step, const struct far_row_plan *plan, const struct far_list *add_ids,

@@ -186,8 +186,11 @@ static int mark_leaving(struct far_step *step, uint64_t plan_id, uint64_t worklo
 static int drop(struct far_step *step, struct far_row_plan *plan, uint64_t workload_id)
 {
     struct far_row_plan_workload member;
+    struct far_row_workload workload;
     struct far_key key = key_of(plan->id, workload_id);
     FAR_TRY(far_key_need(step, &far_schema_row_plan_workload, &key, &member));
+    FAR_TRY(far_row_need(step, &far_schema_row_workload, workload_id, &workload));
+    FAR_TRY(far_scripts_leave(step, plan->id, workload.name));
     FAR_TRY(far_key_del(step, &far_schema_row_plan_workload, &key));
     FAR_TRY(far_recovery_end(step, member.recovery_id));
     plan->workload_count--;

@@ -111,6 +111,7 @@ static int add_throttle(struct far_step *step, uint64_t plan_id, struct far_cmd_
 static int describe(struct far_step *step, const struct far_row_plan *plan, struct far_cmd_plan_apply *ret)
 {
     struct far_row_recovery networks = {.networks = {.count = 0}};
+    struct far_row_plan_scripts scripts;
     *ret = (struct far_cmd_plan_apply){.name = plan->name,
                                        .state = plan->state,
                                        .interval_s = plan->interval_s,
@@ -128,6 +129,9 @@ static int describe(struct far_step *step, const struct far_row_plan *plan, stru
     FAR_TRY(add_members(step, plan->id, ret));
     FAR_TRY(plan->networks_id != 0 ? far_row_need(step, &far_schema_row_recovery, plan->networks_id, &networks) : 0);
     ret->networks = networks.networks;
+    FAR_TRY(far_scripts_of(step, plan->id, &scripts));
+    ret->scripts = scripts.scripts;
+    ret->consistency_groups = scripts.consistency_groups;
     FAR_TRY(add_schedule(step, plan->id, ret));
     FAR_TRY(add_retention(step, plan->id, ret));
     return add_throttle(step, plan->id, ret);

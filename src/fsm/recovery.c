@@ -80,6 +80,14 @@ int far_same(struct far_step *step, const struct far_schema *schema, const void 
     return 0;
 }
 
+int far_fits_row(struct far_step *step, const struct far_schema *schema, const void *object, bool *ret_fits)
+{
+    struct far_slice bytes;
+    FAR_TRY(encoded(step, schema, object, &bytes));
+    *ret_fits = bytes.len <= FAR_RECOVERY_BYTES_MAX;
+    return 0;
+}
+
 /* The event, unless the version that is in force says the same. What it sets has to fit a row. */
 static int put(struct far_step *step, struct far_ev_recovery_changed *ev, uint64_t now_id, const char *whose, struct far_slice name)
 {

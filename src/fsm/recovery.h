@@ -18,6 +18,8 @@ int far_recovery_put(struct far_step *step, const struct far_row_plan *plan, uin
 int far_networks_put(struct far_step *step, const struct far_row_plan *plan, const struct far_list *networks);
 /* Are both the same bytes, once encoded? */
 int far_same(struct far_step *step, const struct far_schema *schema, const void *a, const void *b, bool *ret_same);
+/* Is it short enough for a row, encoded? */
+int far_fits_row(struct far_step *step, const struct far_schema *schema, const void *object, bool *ret_fits);
 /* Evolve: a point or checkpoint was made under it, or is removed; 0: under none. */
 int far_recovery_hold(struct far_step *step, uint64_t id);
 int far_recovery_let_go(struct far_step *step, uint64_t id);

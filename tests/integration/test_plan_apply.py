@@ -31,6 +31,9 @@ def base():
         "throttle": {"bytes_per_s": 20000000, "zone": "UTC",
                      "windows": [{"days": [1, 2], "from_min": 480, "to_min": 1080, "bytes_per_s": 1000000},
                                  {"days": [1], "from_min": 1100, "to_min": 1200, "bytes_per_s": 1}]},
+        "scripts": [{"name": "flush.sh", "sha256": "ab" * 32, "phase": "before_cycle", "workload": "db", "timeout_s": 30, "retries": 2},
+                    {"name": "flush.sh", "sha256": "cd" * 32, "phase": "after_recovery", "timeout_s": 60}],
+        "consistency_groups": [{"name": "books", "workloads": ["db", "app"]}],
         "workloads": [
             {"name": "db", "recovered_name": "DB at Lyon", "processors": 4, "memory_bytes": 4 << 30, "firmware": "uefi",
              "tags": [{"key": "owner", "value": "ann"}, {"key": "tier", "value": "1"}],
@@ -106,7 +109,9 @@ def a_change_makes_only_its_own_event():
     assert kinds(lambda p: p["throttle"].update(bytes_per_s=30000000)) == ["throttle_changed"]
     assert kinds(lambda p: p.pop("throttle")) == ["throttle_removed"]
     assert kinds(lambda p: p.update(state="active")) == ["plan_started"]
-    assert kinds(lambda p: p["workloads"].pop()) == ["plan_workloads_changed"]
+    assert kinds(lambda p: p["scripts"].pop()) == ["plan_scripts_changed"]
+    assert kinds(lambda p: p.pop("consistency_groups")) == ["plan_scripts_changed"]
+    assert kinds(lambda p: (p["workloads"].pop(), p.pop("consistency_groups"))) == ["plan_workloads_changed"]
     assert kinds(lambda p: p["workloads"].append({"name": "mail"})) == ["plan_workloads_changed"]
     assert kinds(lambda p: p.update(workloads=p["workloads"][::-1])) == []
 
@@ -225,6 +230,9 @@ BAD = {
     "workloads[].gates[].timeout_s": [0, 86401], "workloads[].disks_left_out": [["tape"], ["swap", "swap"], ["root", "swap"]],
     "networks[].source": ["", "dmz"], "networks[].target": ["", "a\nb"], "networks[].test": ["a\nb"],
     "networks[].source_subnet": ["10.1.0.0", "10.1.0.1/16", "10.1.0.0/33", ""], "networks[].target_subnet": ["10.9.0.0/17", "x", ""],
+    "scripts": [], "scripts[].name": ["", "a/b"], "scripts[].sha256": ["", "zz", "ab" * 31], "scripts[].phase": ["later"],
+    "scripts[].workload": ["mail"], "scripts[].timeout_s": [0, 86401], "scripts[].retries": [11], "consistency_groups": [],
+    "consistency_groups[].name": ["", "A"], "consistency_groups[].workloads": [[], ["db"], ["db", "db"], ["db", "mail"]],
     "schedule.start_ms": [1 << 52], "schedule.zone": ["no zone", "Nowhere/There"], "schedule.windows": [],
     "schedule.windows[].days": [[], [0], [8], [1, 1]], "schedule.windows[].from_min": [1440], "schedule.windows[].to_min": [0, 1441],
     "schedule.blackouts": [[{"days": [1, 2, 3, 4, 5, 6, 7], "from_min": 0, "to_min": 1440}]],
@@ -238,6 +246,7 @@ BAD = {
 }
 # Where another field is at fault, too, or another one says it.
 NAMED_BY = {"workloads[].disks_left_out": "disks_left_out", "workloads[].nics[].dns": "dns", "networks[].source_subnet": "subnet",
+            "consistency_groups[].workloads": "workloads",
             "name": "name"}
 
 
@@ -319,6 +328,8 @@ def what_does_not_fit_is_refused_as_a_whole():
     assert status == 400 and "1700 are allowed" in value["detail"], (status, value)
     plan = base()
     config = {"nics": [{"nic": n, "network": "n" * 127} for n in range(8)], "recovered_name": "x"}
+    plan.pop("scripts")
+    plan.pop("consistency_groups")
     plan["workloads"] = [dict(config, name="w%d" % n) for n in range(200)]
     status, _, value = put(plan)
     assert status == 400 and "131072" in value["detail"], (status, value)

@@ -98,4 +98,31 @@ static unsigned see_schedule(void)
     return far_state_get(&w.state, &far_schema_row_plan_schedule, &key, &w.arena, &row, &w.err) == 0;
 }
 
+static const struct far_sub_plan_script script = {.name = {.data = (const uint8_t *)"s", .len = 1}, .timeout_s = 5, .phase = 1};
+
+static void reach_scripts(unsigned state)
+{
+    if (state == 1) {
+        EVENT(plan_scripts_changed, .plan_id = plan, .scripts = {&script, 1});
+        assert_int_equal(outcome.klass, 0);
+    }
+}
+static void give_scripts(unsigned state, unsigned input)
+{
+    if (input == 0) {
+        EVENT(plan_scripts_changed, .plan_id = plan, .scripts = {&script, 1});
+    } else if (input == 1) {
+        EVENT(plan_scripts_changed, .plan_id = plan);
+    } else {
+        EVENT(plan_removed, .id = plan);
+    }
+}
+static unsigned see_scripts(void)
+{
+    struct far_row_plan_scripts row;
+    struct far_key key = far_key(&far_schema_row_plan_scripts);
+    far_key_u64(&key, plan);
+    return far_state_get(&w.state, &far_schema_row_plan_scripts, &key, &w.arena, &row, &w.err) == 0;
+}
+
 #endif

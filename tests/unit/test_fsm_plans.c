@@ -428,6 +428,33 @@ static void a_whole_plan_is_as_it_is_said_and_says_so(void **unused)
     assert_int_equal(w.events, events);
 }
 
+static void scripts_and_groups_of_a_workload_go_with_it(void **unused)
+{
+    static uint8_t hash[32] = {7};
+    struct far_slice both[] = {S("web"), S("db")}, db = S("db");
+    struct far_sub_recovery members[] = {{.name = S("web")}, {.name = S("db")}};
+    struct far_sub_plan_script scripts[] = {
+        {.name = S("a.sh"), .sha256 = far_slice(hash, 32), .phase = FAR_script_phase_before_cycle, .workload = S("db"), .timeout_s = 5},
+        {.name = S("a.sh"), .sha256 = far_slice(hash, 32), .phase = FAR_script_phase_before_cycle, .timeout_s = 5}};
+    struct far_sub_consistency_group group = {.name = S("g"), .workloads = {both, 2}};
+    struct far_cmd_plan_apply apply = {.name = S("p"),
+                                       .source_site = S("paris"),
+                                       .target_site = S("lyon"),
+                                       .workloads = {members, 2},
+                                       .scripts = {scripts, 2},
+                                       .consistency_groups = {&group, 1}};
+    struct far_cmd_plan_apply said;
+    world_must(&w, &far_schema_cmd_plan_apply, &apply);
+    MUST(&w, plan_workloads_remove, .name = S("p"), .workloads = {&db, 1});
+    struct far_row_plan row = world_row_plan(&w, plan);
+    assert_int_equal(far_query_plan(&w.state, &row, &w.arena, &said, &w.err), 0);
+    assert_int_equal(said.scripts.count, 1);
+    assert_int_equal(said.consistency_groups.count, 0);
+    apply.workloads.count = 1; /* the group names one that is not in the plan */
+    assert_int_equal(world_apply(&w, &far_schema_cmd_plan_apply, &apply), FAR_INVALID);
+    assert_non_null(strstr(w.result.message, "'scripts[0].workload' is 'db'"));
+}
+
 static void a_plan_of_256_workloads_is_applied_at_once(void **unused)
 {
     enum { COUNT = 256 };
@@ -519,6 +546,7 @@ int main(void)
         TEST(another_interval_moves_the_next_cycle_only_nearer),
         TEST(a_pause_ends_by_itself_or_when_somebody_says_so),
         TEST(a_whole_plan_is_as_it_is_said_and_says_so),
+        TEST(scripts_and_groups_of_a_workload_go_with_it),
         TEST(a_plan_of_256_workloads_is_applied_at_once),
         TEST(what_one_part_refuses_leaves_all_as_it_was),
         cmocka_unit_test(addresses_are_read_as_they_are_written),

@@ -842,6 +842,7 @@ static const struct driver {
     {"plan", reach_plan, give_plan, see_plan},
     {"progress", reach_compaction, give_compaction, see_nothing},
     {"recovery configuration", reach_recovery, give_recovery, see_recovery},
+    {"scripts of plan", reach_scripts, give_scripts, see_scripts},
     {"schedule of plan", reach_schedule, give_schedule, see_schedule},
     {"recovery point", reach_point, give_point, see_point},
     {"site", reach_site, give_site, see_site},
