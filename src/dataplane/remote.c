@@ -228,6 +228,8 @@ static int begin(struct far_vault *vault, const struct far_objects_options *opti
     struct far_remote *remote = vault->remote;
     pthread_mutex_init(&remote->lock, NULL);
     pthread_mutex_init(&remote->head_lock, NULL);
+    pthread_mutex_init(&remote->push_lock, NULL);
+    pthread_mutex_init(&remote->up_lock, NULL);
     pthread_condattr_t steady; /* a machine's clock that is set back makes nobody sleep */
     pthread_condattr_init(&steady);
     pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
@@ -286,6 +288,8 @@ void far_remote_close(struct far_vault *vault)
     free(remote->packs);
     pthread_cond_destroy(&remote->changed);
     pthread_mutex_destroy(&remote->head_lock);
+    pthread_mutex_destroy(&remote->push_lock);
+    pthread_mutex_destroy(&remote->up_lock);
     pthread_mutex_destroy(&remote->lock);
     free(remote);
     vault->remote = NULL;

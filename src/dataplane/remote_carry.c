@@ -32,24 +32,7 @@ static int read_small(const struct far_vault *vault, const char *name, struct fa
     return far_file_read(path, bytes, err);
 }
 
-int far_remote_push(struct far_vault *vault, const char *name, struct far_error *err)
-{
-    struct far_buf bytes;
-    if (vault->remote == NULL) {
-        return 0;
-    }
-    far_buf_init(&bytes, 16 << 20);
-    int rc = read_small(vault, name, &bytes, err);
-    if (rc == 0) {
-        rc = far_objects_put(vault->remote->objects, name, far_buf_slice(&bytes), NULL, NULL, err);
-    } else if (rc == FAR_NOT_FOUND) {
-        rc = far_objects_delete(vault->remote->objects, name, NULL, err);
-    }
-    far_buf_done(&bytes);
-    return rc == 0 ? 0 : far_error_context(err, "store of the vault");
-}
-
-/* The slot of a name; NULL: there are too many, so it is carried every time. */
+/* push_lock is held. The slot of a name; NULL: there are too many, so it is carried every time. */
 static uint64_t *sum_of(struct far_remote *remote, const char *name)
 {
     for (size_t i = 0; i < remote->name_count; i++) {
@@ -63,6 +46,29 @@ static uint64_t *sum_of(struct far_remote *remote, const char *name)
     snprintf(remote->names[remote->name_count].name, FAR_REMOTE_NAME_MAX, "%s", name);
     remote->names[remote->name_count].sum = 0;
     return &remote->names[remote->name_count++].sum;
+}
+
+int far_remote_push(struct far_vault *vault, const char *name, struct far_error *err)
+{
+    struct far_buf bytes;
+    if (vault->remote == NULL) {
+        return 0;
+    }
+    far_buf_init(&bytes, 16 << 20);
+    pthread_mutex_lock(&vault->remote->push_lock);
+    int rc = read_small(vault, name, &bytes, err);
+    if (rc == 0) {
+        uint64_t *known = strncmp(name, "domains/", 8) == 0 ? sum_of(vault->remote, name) : NULL; /* not by the carrier once more */
+        rc = far_objects_put(vault->remote->objects, name, far_buf_slice(&bytes), NULL, NULL, err);
+        if (rc == 0 && known != NULL) {
+            *known = far_hash64(bytes.data, bytes.len);
+        }
+    } else if (rc == FAR_NOT_FOUND) {
+        rc = far_objects_delete(vault->remote->objects, name, NULL, err);
+    }
+    pthread_mutex_unlock(&vault->remote->push_lock);
+    far_buf_done(&bytes);
+    return rc == 0 ? 0 : far_error_context(err, "store of the vault");
 }
 
 struct round {
@@ -86,6 +92,7 @@ static int push_changed(struct round *round, const char *name, struct far_error 
     struct far_remote *remote = vault->remote;
     struct far_buf bytes;
     far_buf_init(&bytes, 16 << 20);
+    pthread_mutex_lock(&remote->push_lock);
     uint64_t *known = sum_of(remote, name);
     int rc = read_small(vault, name, &bytes, err);
     uint64_t sum = rc == 0 ? far_hash64(bytes.data, bytes.len) : 0;
@@ -96,6 +103,7 @@ static int push_changed(struct round *round, const char *name, struct far_error 
             *known = sum;
         }
     }
+    pthread_mutex_unlock(&remote->push_lock);
     far_buf_done(&bytes);
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }

@@ -88,6 +88,7 @@ int far_remote_drop_pack(struct far_vault *vault, uint32_t number, struct far_er
         return rc;
     }
     snprintf(path, sizeof path, "%.4000s/%08" PRIu32 ".up", vault->packs.dir, number);
+    pthread_mutex_lock(&remote->up_lock);
     unlink(path);
     pthread_mutex_lock(&remote->lock);
     struct far_remote_pack *there = far_remote_find(remote, number);
@@ -96,6 +97,7 @@ int far_remote_drop_pack(struct far_vault *vault, uint32_t number, struct far_er
     memmove(there, there + 1, (remote->count - at - 1) * sizeof *there);
     remote->count--;
     pthread_mutex_unlock(&remote->lock);
+    pthread_mutex_unlock(&remote->up_lock);
     return 0;
 }
 
@@ -191,16 +193,19 @@ static int ask_to_retain(struct far_vault *vault, struct far_remote_pack *pack, 
     char key[FAR_REMOTE_NAME_MAX];
     far_remote_key(pack->number, pack->epoch, ".pack", key, sizeof key);
     int rc = far_objects_retain(remote->objects, key, pack->version[0] != '\0' ? pack->version : NULL, until_ms, err);
-    pack->retain_until_ms = until_ms;
-    rc = rc == 0 ? far_remote_up_write(vault->packs.dir, vault->uuid, pack, err) : rc;
+    pthread_mutex_lock(&remote->up_lock); /* two may lock it at once, or reclaim lets it go */
     pthread_mutex_lock(&remote->lock);
     struct far_remote_pack *now = far_remote_find(remote, pack->number);
-    if (rc == 0 && now != NULL) {
+    bool is_there = now != NULL;
+    if (rc == 0 && is_there) {
         note_locked(remote, now, until_ms);
+        *pack = *now;
     }
     pthread_mutex_unlock(&remote->lock);
+    rc = rc == 0 && is_there ? far_remote_up_write(vault->packs.dir, vault->uuid, pack, err) : rc;
+    pthread_mutex_unlock(&remote->up_lock);
     if (rc == FAR_NOT_FOUND) { /* reclaim was faster: nobody needs it */
-        rc = now == NULL ? 0 : far_fail(err, FAR_CORRUPT, "the store has lost it");
+        rc = !is_there ? 0 : far_fail(err, FAR_CORRUPT, "the store has lost it");
     }
     return rc;
 }

@@ -62,6 +62,8 @@ struct far_remote {
     bool head_is_known; /* the store was asked */
     bool head_is_there; /* it has this mark */
 
+    pthread_mutex_t push_lock; /* a small file is read and put wholly before it is so again: no older one comes behind. Before `lock` */
+    pthread_mutex_t up_lock;   /* files `.up` of packs that are in the table are written, and go with it. Before `lock` */
     pthread_mutex_t lock; /* what follows */
     pthread_cond_t changed;
     struct far_remote_pack *packs; /* by number, ascending */
