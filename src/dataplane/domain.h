@@ -72,6 +72,9 @@ int far_vault_domain_find(struct far_vault *vault, const uint8_t uuid[16], const
 int far_vault_domain_numbered(struct far_vault *vault, uint16_t number, const struct far_domain **ret_domain,
                               struct far_error *err);
 
+/* Are its keys gone from this vault, the file and its copy both damaged or missing? Then nothing of it can be read, whoever brings a
+ * key. */
+bool far_vault_domain_is_lost(struct far_vault *vault, const uint8_t uuid[16], struct far_error *err);
 enum far_domain_access { FAR_DOMAIN_LOCKED, FAR_DOMAIN_UNLOCKED, FAR_DOMAIN_DESTROYED, FAR_DOMAIN_DAMAGED };
 struct far_domain_info {
     uint8_t uuid[16];

@@ -84,7 +84,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/layer.c src/dataplane/layer.h \
 	src/dataplane/import.h src/dataplane/vault_import.c \
 	src/dataplane/reclaim.h \
-	src/dataplane/replica.c src/dataplane/replica_file.c \
+	src/dataplane/replica.c src/dataplane/replica_file.c src/dataplane/replica_mend.c \
 	src/dataplane/signal.c src/dataplane/signal.h \
 	src/dataplane/signal_detect.c \
 	src/dataplane/signal_page.c src/dataplane/signal_page.h \

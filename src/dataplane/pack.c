@@ -30,7 +30,7 @@ int far_packs_init(struct far_packs *packs, const char *dir, const uint8_t vault
     return packs->buffer != NULL ? 0 : far_fail(err, FAR_LIMIT, "no memory for the write buffer of the vault");
 }
 
-void far_packs_done(struct far_packs *packs)
+static void close_files(struct far_packs *packs)
 {
     for (int i = 0; i < FAR_PACK_FILES_MAX; i++) {
         if (packs->files[i].number != 0) {
@@ -41,6 +41,20 @@ void far_packs_done(struct far_packs *packs)
     if (packs->write_fd >= 0) {
         close(packs->write_fd);
     }
+}
+
+void far_packs_restart(struct far_packs *packs)
+{
+    struct far_packs fresh = {.write_fd = -1, .pack_bytes_max = packs->pack_bytes_max, .buffer = packs->buffer};
+    close_files(packs);
+    memcpy(fresh.dir, packs->dir, sizeof fresh.dir);
+    memcpy(fresh.vault_uuid, packs->vault_uuid, sizeof fresh.vault_uuid);
+    *packs = fresh;
+}
+
+void far_packs_done(struct far_packs *packs)
+{
+    close_files(packs);
     free(packs->buffer);
     memset(packs, 0, sizeof *packs);
     packs->write_fd = -1;

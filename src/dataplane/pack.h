@@ -112,6 +112,8 @@ struct far_packs {
 int far_packs_init(struct far_packs *packs, const char *dir, const uint8_t vault_uuid[16], uint64_t pack_bytes_max,
                    struct far_error *err);
 void far_packs_done(struct far_packs *packs);
+/* As far_packs_init() left it. */
+void far_packs_restart(struct far_packs *packs);
 void far_packs_path(const struct far_packs *packs, uint32_t number, char *path, size_t len);
 /* Append one record; *ret_place is where it will be. FAR_LIMIT: no space, nothing was appended. */
 int far_packs_append(struct far_packs *packs, const struct far_record *record, const void *stored,

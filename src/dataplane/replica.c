@@ -236,11 +236,37 @@ static void begin_anew(struct far_replica_file *file, uint16_t domain, uint64_t 
     file->top = *far_map_zero(8 * far_map_height(size_bytes));
 }
 
+/* Under replicas_lock. */
+static int read_mended(struct far_vault *vault, uint64_t disk_id, struct far_replica_file *ret_file, struct far_error *err)
+{
+    int rc = far_replica_file_read(vault, disk_id, ret_file, err);
+    if (rc != FAR_CORRUPT || far_vault_check_writable(vault, NULL) != 0) {
+        return rc;
+    }
+    for (struct far_replica *open = vault->replicas; open != NULL; open = open->next) {
+        if (open->disk_id == disk_id) {
+            pthread_mutex_lock(&open->lock);
+            *ret_file = open->file;
+            pthread_mutex_unlock(&open->lock);
+            return far_replica_file_write(vault, ret_file, err);
+        }
+    }
+    return far_replica_file_remake(vault, disk_id, ret_file, err);
+}
+
+int far_replica_file_mend(struct far_vault *vault, uint64_t disk_id, struct far_replica_file *ret_file, struct far_error *err)
+{
+    pthread_mutex_lock(&vault->replicas_lock);
+    int rc = read_mended(vault, disk_id, ret_file, err);
+    pthread_mutex_unlock(&vault->replicas_lock);
+    return rc;
+}
+
 /* The durable state of the disk, or that of an empty one if there is none yet. */
 static int read_state(struct far_vault *vault, const struct far_domain *domain, uint64_t disk_id, uint64_t size_bytes,
                       struct far_replica_file *ret_file, struct far_error *err)
 {
-    int rc = far_replica_file_read(vault, disk_id, ret_file, err);
+    int rc = read_mended(vault, disk_id, ret_file, err);
     if (rc == FAR_NOT_FOUND) {
         *ret_file = (struct far_replica_file){.disk_id = disk_id, .domain = far_domain_number(domain), .size_bytes = size_bytes};
         ret_file->top = *far_map_zero(8 * far_map_height(size_bytes));
@@ -366,7 +392,7 @@ int far_vault_replica_state(struct far_vault *vault, uint64_t disk_id, struct fa
                             struct far_error *err)
 {
     struct far_replica_file file;
-    int rc = far_replica_file_read(vault, disk_id, &file, err);
+    int rc = far_replica_file_mend(vault, disk_id, &file, err);
     if (rc == 0) {
         state_of_file(&file, ret_state);
     }

@@ -1,5 +1,7 @@
 /* The scrub of a vault: see scrub.h. Here is the way through its points; who needs what is damaged is in scrub_names.c. */
+#include "dataplane/domain.h"
 #include "dataplane/scrub_private.h"
+#include "dataplane/vault_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,15 +55,22 @@ static int make_room(struct scrub *scrub, size_t more)
     return 0;
 }
 
+/* Something of the vault's own; told by each run until the rotation is past it. Blocks keep their room. */
+static void note_own(struct scrub *scrub, uint64_t point_id, const char *text)
+{
+    bool is_ahead = point_id >= scrub->order->cursor.point_id;
+    if (is_ahead && scrub->result->damage_count < FAR_SCRUB_DAMAGES_MAX / 2) {
+        note_damage(scrub, point_id, "", 0, 0, text);
+    }
+}
+
 static int note_point(void *arg, uint64_t point_id, const struct far_manifest *manifest, const char *problem)
 {
     struct scrub *scrub = arg;
     const struct far_domain *domain;
-    if (manifest == NULL) { /* told by each run until the rotation is past it; blocks keep their room */
-        bool is_ahead = point_id >= scrub->order->cursor.point_id;
-        if (is_ahead && scrub->result->damage_count < FAR_SCRUB_DAMAGES_MAX / 2) {
-            note_damage(scrub, point_id, "", 0, 0, problem);
-        }
+    struct far_error cause;
+    if (manifest == NULL || far_vault_domain_is_lost(scrub->vault, manifest->domain_uuid, &cause)) {
+        note_own(scrub, point_id, manifest == NULL ? problem : cause.message);
         return 0;
     }
     if (far_vault_domain_find(scrub->vault, manifest->domain_uuid, &domain, NULL) != 0) {
@@ -79,6 +88,19 @@ static int note_point(void *arg, uint64_t point_id, const struct far_manifest *m
     return scrub->list_rc;
 }
 
+/* Whoever writes next makes it anew (replica_mend.c). */
+static int note_replica(void *arg, uint64_t disk_id, struct far_error *err)
+{
+    struct scrub *scrub = arg;
+    struct far_replica_file file;
+    struct far_error cause;
+    (void)err;
+    if (far_replica_file_read(scrub->vault, disk_id, &file, &cause) == FAR_CORRUPT) {
+        note_own(scrub, 0, cause.message);
+    }
+    return 0;
+}
+
 static int compare(const void *a, const void *b)
 {
     const struct far_scrub_entry *x = *(struct far_scrub_entry *const *)a, *y = *(struct far_scrub_entry *const *)b;
@@ -90,7 +112,10 @@ static int compare(const void *a, const void *b)
 
 static int list(struct scrub *scrub, struct far_error *err)
 {
-    int rc = far_vault_points(scrub->vault, note_point, scrub, err);
+    char replicas[4096];
+    snprintf(replicas, sizeof replicas, "%s/replicas", scrub->vault->dir);
+    int rc = far_vault_each_number(replicas, ".replica", note_replica, scrub, err);
+    rc = rc == 0 ? far_vault_points(scrub->vault, note_point, scrub, err) : rc;
     if (scrub->list_rc != 0) {
         return far_fail(err, FAR_LIMIT, "no memory for the disks of so many points");
     }

@@ -33,8 +33,8 @@ struct far_scrub_order {
 };
 
 struct far_scrub_damage {
-    uint64_t point_id; /* where it was found */
-    char disk[64];     /* "": the manifest itself */
+    uint64_t point_id; /* where it was found; 0: in the file of a replica, which whoever writes next makes anew */
+    char disk[64];     /* "": the manifest itself, or the keys of its domain */
     uint64_t first_block, block_count;
     char text[256]; /* names the pack file, offset and id */
     uint64_t needed_by; /* disks of points, this one included; 0 for a manifest */

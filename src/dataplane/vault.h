@@ -49,11 +49,12 @@ struct far_vault_stats {
     char damage[512];       /* the newest of them, in words; "" if none */
     bool index_rebuilt;     /* at this open */
     uint64_t tail_cut;      /* bytes of torn tail cut at this open */
+    bool is_disk_full;      /* at this open: room had to be made for it */
 };
 void far_vault_stats(struct far_vault *vault, struct far_vault_stats *ret_stats);
 
-/* A file of some MiB that holds nothing: a pass of reclaim gives it up when the disk is too full to begin. Makes it if it is not there
- * and there is space. */
+/* A file of some MiB that holds nothing: whoever opens the vault to write, or a pass of reclaim, gives it up when the disk is too full
+ * to begin. Makes it if it is not there and there is space; opening does, too. */
 void far_vault_reserve_keep(struct far_vault *vault);
 
 /* ---- blocks ---- */

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define COPY ".copy"
 static _Atomic uint64_t serials;
 
 static void path_of(const struct far_vault *vault, const uint8_t uuid[16], char path[4096])
@@ -85,12 +86,9 @@ static void wipe(struct far_domain *domain)
 
 /* ---- files ---- */
 
-/* bytes holds what the file's slices point to. FAR_NOT_FOUND: there is none. */
-static int read_file(const struct far_vault *vault, const uint8_t uuid[16], struct far_buf *bytes, struct far_domain_file *ret_file,
-                     struct far_error *err)
+static int read_one(const struct far_vault *vault, const uint8_t uuid[16], const char *path, struct far_buf *bytes,
+                    struct far_domain_file *ret_file, struct far_error *err)
 {
-    char path[4096];
-    path_of(vault, uuid, path);
     int rc = far_file_read(path, bytes, err);
     if (rc == FAR_LIMIT) {
         rc = far_fail(err, FAR_CORRUPT, "it is too long");
@@ -101,6 +99,53 @@ static int read_file(const struct far_vault *vault, const uint8_t uuid[16], stru
         rc = far_fail(err, FAR_CORRUPT, "it is of another domain or vault");
     }
     return rc == FAR_CORRUPT ? far_error_context(err, "domain '%s'", path) : rc;
+}
+
+static void mend_file(const struct far_vault *vault, const char *path, const struct far_buf *bytes)
+{
+    if (!vault->read_only) {
+        far_file_replace(path, bytes->data, bytes->len, 0600, NULL); /* what cannot be mended is no harm yet */
+    }
+}
+
+/* bytes holds what the file's slices point to. The file is written first, then its copy: while the file is whole it is believed, whatever
+ * the copy says, and who may write makes both that. FAR_NOT_FOUND: there is none. FAR_CORRUPT: there were, and none is whole. */
+static int read_file(const struct far_vault *vault, const uint8_t uuid[16], struct far_buf *bytes, struct far_domain_file *ret_file,
+                     struct far_error *err)
+{
+    char path[4096], copy_path[4096 + 8];
+    struct far_buf copy_bytes;
+    struct far_domain_file copy = {0};
+    struct far_error cause, copy_cause; /* what a class comes from, also for who does not want to know */
+    err = err != NULL ? err : &cause;
+    path_of(vault, uuid, path);
+    snprintf(copy_path, sizeof copy_path, "%s" COPY, path);
+    far_buf_init(&copy_bytes, FAR_DOMAIN_FILE_MAX);
+    int rc = read_one(vault, uuid, path, bytes, ret_file, err);
+    int copy_rc = read_one(vault, uuid, copy_path, &copy_bytes, &copy, &copy_cause);
+    bool is_behind = copy_rc != 0 || copy_bytes.len != bytes->len || memcmp(copy_bytes.data, bytes->data, bytes->len) != 0;
+    if (rc == 0 && is_behind) {
+        mend_file(vault, copy_path, bytes);
+    } else if ((rc == FAR_CORRUPT || rc == FAR_NOT_FOUND) && copy_rc == 0) {
+        struct far_buf unused = *bytes;
+        *bytes = copy_bytes; /* what the slices point to */
+        copy_bytes = unused;
+        *ret_file = copy;
+        mend_file(vault, path, bytes);
+        rc = 0;
+    } else if (rc == FAR_NOT_FOUND && copy_rc == FAR_CORRUPT) {
+        rc = far_fail(err, FAR_CORRUPT, "domain '%s': it is gone, and its copy is damaged", path);
+    }
+    far_buf_done(&copy_bytes);
+    return rc;
+}
+
+static int write_both(const char *path, const struct far_buf *bytes, struct far_error *err)
+{
+    char copy_path[4096 + 8];
+    snprintf(copy_path, sizeof copy_path, "%s" COPY, path);
+    int rc = far_file_replace(path, bytes->data, bytes->len, 0600, err);
+    return rc == 0 ? far_file_replace(copy_path, bytes->data, bytes->len, 0600, err) : rc;
 }
 
 static int write_file(const struct far_vault *vault, const struct far_domain *domain, const struct far_domain_secrets *secrets,
@@ -116,7 +161,7 @@ static int write_file(const struct far_vault *vault, const struct far_domain *do
     far_buf_init(&bytes, FAR_DOMAIN_FILE_MAX);
     path_of(vault, domain->uuid, path);
     int rc = far_domain_file_encode(&file, secrets, key, &bytes, err);
-    rc = rc == 0 ? far_file_replace(path, bytes.data, bytes.len, 0600, err) : rc;
+    rc = rc == 0 ? write_both(path, &bytes, err) : rc;
     far_buf_done(&bytes);
     return rc;
 }
@@ -158,7 +203,8 @@ int far_vault_domains_list(struct far_vault *vault, struct far_error *err)
     }
     struct dirent *entry;
     while (rc == 0 && (entry = readdir(folder)) != NULL) {
-        if (strlen(entry->d_name) == 32 + 7 && strcmp(entry->d_name + 32, ".domain") == 0 &&
+        const char *end = entry->d_name + (strlen(entry->d_name) > 32 ? 32 : 0);
+        if ((strcmp(end, ".domain") == 0 || strcmp(end, ".domain" COPY) == 0) &&
             far_hex_decode(entry->d_name, 32, uuid, 16)) {
             rc = note_domain(vault, uuid, err);
         }
@@ -604,4 +650,29 @@ uint32_t far_domain_generation(struct far_vault *vault, const struct far_domain 
     uint32_t generation = domain != NULL ? domain->generation : 0;
     pthread_mutex_unlock(&vault->domains_lock);
     return generation;
+}
+
+bool far_vault_domain_is_lost(struct far_vault *vault, const uint8_t uuid[16], struct far_error *err)
+{
+    const struct far_domain *domain;
+    struct far_domain_file file;
+    struct far_buf bytes;
+    struct far_error cause;
+    if (is_zero(uuid, 16)) {
+        return false;
+    }
+    int rc = far_vault_domain_find(vault, uuid, &domain, &cause);
+    far_buf_init(&bytes, FAR_DOMAIN_FILE_MAX);
+    pthread_mutex_lock(&vault->domains_lock);
+    domain = find(vault, uuid);
+    bool is_lost = rc == FAR_DENIED && domain != NULL && domain->state == FAR_DOMAIN_DAMAGED;
+    if (rc == FAR_NOT_FOUND) { /* who only reads may have been there before it was made */
+        is_lost = read_file(vault, uuid, &bytes, &file, NULL) != 0;
+    }
+    pthread_mutex_unlock(&vault->domains_lock);
+    far_buf_done(&bytes);
+    if (is_lost && err != NULL) {
+        *err = cause;
+    }
+    return is_lost;
 }

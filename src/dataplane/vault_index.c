@@ -2,6 +2,7 @@
  *
  * The file is walked below the library at each open. While a writer has it open a file `in-use` lies beside it; who finds one left by a
  * crash also has all of it read through LMDB, in a child process: what kills that one costs a rebuild, and not the node. */
+#define _GNU_SOURCE
 #include "dataplane/vault_index.h"
 
 #include "base/assert.h"
@@ -10,6 +11,7 @@
 #include "base/hash.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <lmdb.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -18,12 +20,14 @@
 
 enum { MAP_BYTES_FIRST = 64 << 20, READERS_MAX = 510, CHECK_BYTES = 4, PLACE_BYTES = 16, ROW_BYTES = FAR_INDEX_ROW_VALUE - CHECK_BYTES };
 _Static_assert((int)FAR_INDEX_NOTHING == MDB_NOTFOUND && (int)FAR_INDEX_BROKEN == MDB_CORRUPTED, "codes of LMDB");
+enum { WRITTEN_AT_ONCE = 256 << 10 }; /* the most, by LMDB */
 static const char position_key[] = "position";
 
 struct far_index {
     MDB_env *env;
     MDB_dbi dbi;
     bool dbi_open;
+    char dir[4096];
     char in_use[4096]; /* path of the file that says so; "": read only */
     uint8_t vault_uuid[16];
     uint64_t others; /* rows that are no records; atomic */
@@ -63,8 +67,23 @@ static struct far_place decode_place(const uint8_t bytes[PLACE_BYTES])
         .pack = far_get_le32(bytes), .length = far_get_le32(bytes + 4), .offset = far_get_le64(bytes + 8)};
 }
 
-static int index_fail(struct far_error *err, int code, const char *what)
+/* LMDB says of a write that was cut short only that it failed. Is there no room for as much as it writes at once? */
+static bool is_disk_full(const char *dir)
 {
+    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    bool is_full = fd < 0 && errno == ENOSPC;
+    if (fd >= 0) {
+        is_full = fallocate(fd, 0, 0, WRITTEN_AT_ONCE) != 0 && (errno == ENOSPC || errno == EDQUOT);
+        close(fd);
+    }
+    return is_full;
+}
+
+static int index_fail(struct far_error *err, const char *dir, int code, const char *what)
+{
+    if (code == EIO && is_disk_full(dir)) {
+        code = ENOSPC;
+    }
     if (code == MDB_MAP_FULL || code == MDB_TXN_FULL || code == MDB_READERS_FULL) {
         return far_fail(err, FAR_LIMIT, "%s of the vault: %s", what, mdb_strerror(code));
     }
@@ -153,6 +172,7 @@ static int open_once(const char *dir, const uint8_t vault_uuid[16], bool read_on
     }
     pthread_rwlock_init(&index->growing, NULL);
     memcpy(index->vault_uuid, vault_uuid, 16);
+    snprintf(index->dir, sizeof index->dir, "%s", dir);
     int code = mdb_env_create(&index->env);
     if (code == 0) {
         code = mdb_env_set_mapsize(index->env, MAP_BYTES_FIRST);
@@ -168,7 +188,7 @@ static int open_once(const char *dir, const uint8_t vault_uuid[16], bool read_on
     }
     if (code != 0) {
         far_index_close(index);
-        return index_fail(err, code, "open the index");
+        return index_fail(err, dir, code, "open the index");
     }
     *ret_index = index;
     return 0;
@@ -227,7 +247,7 @@ static int walk_all(void *arg, struct far_error *err)
     code = code == 0 ? mdb_env_open(env, walk->dir, MDB_RDONLY | MDB_NOLOCK | MDB_NOTLS, 0600) : code;
     code = code == 0 ? walk_rows(walk, env) : code;
     mdb_env_close(env);
-    return code == 0 ? 0 : index_fail(err, code, "walk the index");
+    return code == 0 ? 0 : index_fail(err, walk->dir, code, "walk the index");
 }
 
 static void path_of_in_use(const char *dir, char path[4096])
@@ -476,7 +496,7 @@ int far_index_write(struct far_index *index, int (*change)(void *arg, struct far
                 continue;
             }
         }
-        return code == 0 ? 0 : index_fail(err, code, "write the index");
+        return code == 0 ? 0 : index_fail(err, index->dir, code, "write the index");
     }
 }
 
@@ -563,7 +583,7 @@ int far_index_look(struct far_index *index, const struct far_hash256 *ids, size_
         }
         end_reading(index, txn);
     }
-    return code == 0 ? 0 : index_fail(err, code, "read the index");
+    return code == 0 ? 0 : index_fail(err, index->dir, code, "read the index");
 }
 
 int far_index_get(struct far_index *index, const struct far_index_key *key, void *ret_value, size_t len,
@@ -575,7 +595,7 @@ int far_index_get(struct far_index *index, const struct far_index_key *key, void
         code = get_value(index, txn, key_slice(key), ret_value, len);
         end_reading(index, txn);
     }
-    return code == MDB_NOTFOUND ? FAR_NOT_FOUND : code == 0 ? 0 : index_fail(err, code, "read the index");
+    return code == MDB_NOTFOUND ? FAR_NOT_FOUND : code == 0 ? 0 : index_fail(err, index->dir, code, "read the index");
 }
 
 /* Does the cursor stand at a row of this kind? Its key into *ret_key. */
@@ -624,7 +644,7 @@ int far_index_seek(struct far_index *index, struct far_index_key *key, size_t pr
         }
         end_reading(index, txn);
     }
-    return code == MDB_NOTFOUND ? FAR_NOT_FOUND : code == 0 ? 0 : index_fail(err, code, "read the index");
+    return code == MDB_NOTFOUND ? FAR_NOT_FOUND : code == 0 ? 0 : index_fail(err, index->dir, code, "read the index");
 }
 
 int far_index_list(struct far_index *index, const struct far_index_key *key, size_t prefix_len, struct far_index_key *ret_keys,
@@ -637,7 +657,7 @@ int far_index_list(struct far_index *index, const struct far_index_key *key, siz
     size_t count = 0;
     int code = begin_reading(index, &txn);
     if (code != 0) {
-        return index_fail(err, code, "read the index");
+        return index_fail(err, index->dir, code, "read the index");
     }
     code = mdb_cursor_open(txn, index->dbi, &cursor);
     if (code == 0) {
@@ -654,7 +674,7 @@ int far_index_list(struct far_index *index, const struct far_index_key *key, siz
     }
     end_reading(index, txn);
     *ret_count = count;
-    return code == 0 || code == MDB_NOTFOUND ? 0 : index_fail(err, code, "read the index");
+    return code == 0 || code == MDB_NOTFOUND ? 0 : index_fail(err, index->dir, code, "read the index");
 }
 
 uint64_t far_index_count(struct far_index *index)

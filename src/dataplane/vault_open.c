@@ -346,11 +346,47 @@ static int read_removed(struct far_vault *vault, struct far_error *err)
     return rc;
 }
 
+static int open_packs(struct far_vault *vault, struct far_place *ret_indexed, struct far_error *err)
+{
+    int rc = open_index(vault, ret_indexed, err);
+    return rc == 0 ? far_vault_repair(vault, *ret_indexed, err) : rc;
+}
+
+static void close_packs(struct far_vault *vault)
+{
+    far_index_close(vault->index);
+    vault->index = NULL;
+    far_packs_restart(&vault->packs);
+}
+
+/* Where the disk is too full for what the index has yet to be told, room is made: first of what was set aside for that, then of what was
+ * written behind everything that was ever acknowledged. As rows of the index may name some of that, it is made anew. */
+static int open_packs_with_room(struct far_vault *vault, struct far_error *err)
+{
+    struct far_error unused;
+    struct far_place indexed = {0};
+    const struct far_vault_stats stats = vault->stats;
+    const size_t damaged_count = vault->damaged_count;
+    err = err != NULL ? err : &unused;
+    int rc = open_packs(vault, &indexed, err);
+    for (int step = 0; step < 2 && rc == FAR_LIMIT && err->sys_errno == ENOSPC && !vault->read_only; step++) {
+        bool is_made = step == 0 ? far_vault_reserve_release(vault) : far_vault_cut_unacknowledged(vault, indexed);
+        if (is_made) {
+            close_packs(vault);
+            vault->stats = stats;
+            vault->damaged_count = damaged_count;
+            rc = step == 0 ? 0 : far_index_remove(vault->index_dir, err);
+            rc = rc == 0 ? open_packs(vault, &indexed, err) : rc;
+            vault->stats.is_disk_full = true;
+        }
+    }
+    return rc;
+}
+
 static int open_parts(struct far_vault *vault, const struct far_vault_options *options, struct far_error *err)
 {
     uint64_t cache = options->cache_bytes_max != 0 ? options->cache_bytes_max : CACHE_BYTES_DEFAULT;
     uint64_t pack = options->pack_bytes_max != 0 ? options->pack_bytes_max : PACK_BYTES_DEFAULT;
-    struct far_place position;
     char path[4096];
     vault->dirty_pages_max = cache / 2 / FAR_MAP_PAGE_BYTES;
     path_in(vault, "packs", path, sizeof path);
@@ -361,8 +397,8 @@ static int open_parts(struct far_vault *vault, const struct far_vault_options *o
     rc = rc != 0 ? rc : far_vault_domains_list(vault, err);
     rc = rc != 0 ? rc : read_removed(vault, err);
     rc = rc != 0 ? rc : far_remote_open(vault, err);
-    rc = rc != 0 ? rc : open_index(vault, &position, err);
-    rc = rc != 0 ? rc : far_vault_repair(vault, position, err);
+    rc = rc != 0 ? rc : open_packs_with_room(vault, err);
+    far_vault_reserve_keep(vault);
     return rc != 0 ? rc : far_remote_start(vault, err);
 }
 

@@ -89,6 +89,11 @@ static int read_owner(const struct far_vault *vault, struct far_vault_owner *ret
     return rc;
 }
 
+int far_vault_owner_read(const struct far_vault *vault, struct far_vault_owner *ret_owner, struct far_error *err)
+{
+    return read_owner(vault, ret_owner, err);
+}
+
 static int write_owner(const struct far_vault *vault, const struct far_vault_owner *owner, struct far_error *err)
 {
     uint8_t b[OWNER_BYTES] = {0};

@@ -28,6 +28,8 @@ struct far_vault_owner {
 /* Of a node of this cluster that opens the vault for writing: the owner; written down if nobody was. FAR_CORRUPT: the file is damaged. */
 int far_vault_owner_claim(struct far_vault *vault, const uint8_t cluster_uuid[16], struct far_vault_owner *ret_owner,
                           struct far_error *err);
+/* As it is written. FAR_NOT_FOUND: it is not; FAR_CORRUPT. */
+int far_vault_owner_read(const struct far_vault *vault, struct far_vault_owner *ret_owner, struct far_error *err);
 /* FAR_CONFLICT: it is another cluster's; FAR_BUSY: it is being adopted. */
 int far_vault_owner_check(const struct far_vault *vault, const struct far_vault_owner *owner, const uint8_t cluster_uuid[16],
                           struct far_error *err);

@@ -129,6 +129,9 @@ int far_vault_find_durable(struct far_vault *vault, struct far_place indexed, st
                            struct far_error *err);
 /* Cut the torn tail, note damage, bring the index up to date from `indexed` on, make ready to write. */
 int far_vault_repair(struct far_vault *vault, struct far_place indexed, struct far_error *err);
+/* The last pack ends where everything before it is known to have been durable, at least `indexed`; rows of the index may name what was
+ * behind. False: there is nothing worth it, or it is not known (no index: what was moved is durable by it alone). After a failed open. */
+bool far_vault_cut_unacknowledged(struct far_vault *vault, struct far_place indexed);
 
 /* vault_pages.c */
 int far_pages_init(struct far_pages *pages, uint64_t bytes_max, struct far_error *err);
@@ -188,6 +191,11 @@ int far_vault_each_number(const char *dir, const char *suffix,
 /* vault_bury.c: the file of a pack that is named in `removed`, and its list of dead ranges. */
 int far_vault_remove_pack(struct far_vault *vault, uint32_t number, struct far_error *err);
 
+/* replica_mend.c: one that is damaged anew, durably, from the newest point of its disk, or an empty one. FAR_DENIED: that point's domain
+ * is locked; *ret_file names it. replicas_lock is held, and no handle is open. */
+int far_replica_file_remake(struct far_vault *vault, uint64_t disk_id, struct far_replica_file *ret_file, struct far_error *err);
+/* replica.c: as far_replica_file_read(), but what is damaged is made anew if the vault is open for writing. FAR_DENIED: as above. */
+int far_replica_file_mend(struct far_vault *vault, uint64_t disk_id, struct far_replica_file *ret_file, struct far_error *err);
 /* replica.c: every open replica's tree as it is now is durable. */
 int far_vault_settle_replicas(struct far_vault *vault, struct far_error *err);
 

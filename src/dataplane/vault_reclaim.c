@@ -227,8 +227,8 @@ static int count_replica(void *arg, uint64_t disk_id, struct far_error *err)
     struct far_replica_file file = {0};
     struct far_ledger_tree tree;
     struct far_error cause = {0};
-    int rc = far_replica_file_read(counting->reclaim->vault, disk_id, &file, &cause);
-    bool is_read = rc == 0;
+    int rc = far_replica_file_mend(counting->reclaim->vault, disk_id, &file, &cause);
+    bool is_read = rc == 0 || (rc == FAR_DENIED && file.disk_id == disk_id); /* damaged, of a domain that is locked */
     if (rc == 0) {
         struct far_chain chain = {.disk_id = disk_id, .domain = file.domain};
         far_ledger_tree_set(&tree, file.size_bytes, &file.top);

@@ -425,3 +425,26 @@ int far_vault_repair(struct far_vault *vault, struct far_place indexed, struct f
     free(recovery.entries);
     return rc;
 }
+
+bool far_vault_cut_unacknowledged(struct far_vault *vault, struct far_place indexed)
+{
+    enum { WORTH_IT = 1 << 20 };
+    struct far_place durable;
+    char path[4096];
+    struct stat st;
+    uint32_t last = vault->packs.last;
+    bool is_known = vault->remote == NULL && indexed.pack != 0 && far_vault_find_durable(vault, indexed, &durable, NULL) == 0 &&
+                    durable.pack <= last;
+    if (!is_known) {
+        return false;
+    }
+    off_t end = durable.pack == last ? (off_t)durable.offset : FAR_PACK_HEADER_BYTES;
+    far_packs_path(&vault->packs, last, path, sizeof path);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    bool is_cut = fd >= 0 && fstat(fd, &st) == 0 && st.st_size > end + WORTH_IT && !ends_sealed(fd, (uint64_t)st.st_size) &&
+                  ftruncate(fd, end) == 0 && fdatasync(fd) == 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return is_cut;
+}

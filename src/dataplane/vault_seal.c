@@ -99,7 +99,7 @@ static int hold_disk(struct far_vault *vault, const struct far_domain *domain, c
     int rc = far_replica_file_read(vault, far_copy_replica_id(manifest->cluster_uuid, disk->disk_id), &file, NULL);
     if (rc != 0 || !far_hash256_equal(&file.top, top)) {
         file = (struct far_replica_file){0};
-        rc = far_replica_file_read(vault, disk->disk_id, &file, err);
+        rc = far_replica_file_mend(vault, disk->disk_id, &file, err);
     }
     bool beside = rc == 0 && file.domain == far_domain_number(domain);
     rc = rc == FAR_NOT_FOUND ? 0 : rc;

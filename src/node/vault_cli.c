@@ -132,8 +132,10 @@ void far_vault_cli_progress(uint64_t done, uint64_t total)
 /* ---- list ---- */
 
 struct listing {
+    struct far_vault *vault;
     uint64_t points;
     uint64_t damaged;
+    uint64_t unreadable; /* the keys of their domains are lost */
 };
 
 static void print_disks(const struct far_manifest *manifest)
@@ -161,6 +163,11 @@ static int list_point(void *arg, uint64_t point_id, const struct far_manifest *m
         listing->damaged++;
         fprintf(stderr, "farshore-node: point %" PRIu64 " is damaged: %s\n", point_id, problem);
         return 0;
+    }
+    struct far_error cause;
+    if (far_vault_domain_is_lost(listing->vault, manifest->domain_uuid, &cause)) {
+        listing->unreadable++;
+        fprintf(stderr, "farshore-node: point %" PRIu64 " cannot be read: %s\n", point_id, cause.message);
     }
     listing->points++;
     print_disks(manifest);
@@ -193,12 +200,16 @@ static int list(int argc, char **argv)
         print_domains(vault);
         printf("%-8s %-20s %-12s %-12s %-12s %-12s %14s  %-16s\n", "POINT", "FROZEN AT", "SITE", "PLAN", "WORKLOAD",
                "DISK", "BYTES", "ROOT");
+        listing.vault = vault;
         rc = far_vault_points(vault, list_point, &listing, &err);
     }
     far_vault_close(vault);
     if (rc == 0 && listing.damaged > 0) {
         rc = far_fail(&err, FAR_CORRUPT, "%" PRIu64 " manifests are damaged, %" PRIu64 " disks' points are good",
-                      listing.damaged, listing.points);
+                      listing.damaged, listing.points - listing.unreadable);
+    }
+    if (rc == 0 && listing.unreadable > 0) {
+        rc = far_fail(&err, FAR_CORRUPT, "%" PRIu64 " points cannot be read: the keys of their domains are damaged", listing.unreadable);
     }
     return rc == 0 ? 0 : far_node_failed(&err);
 }

@@ -47,8 +47,10 @@ static int read_cursor(const char *text, struct far_scrub_cursor *ret_cursor, st
 static void print_damage(const struct far_scrub_result *result, size_t at)
 {
     const struct far_scrub_damage *damage = &result->damages[at];
-    if (damage->disk[0] == '\0') {
-        printf("the manifest of point %" PRIu64 " is damaged: %s\n", damage->point_id, damage->text);
+    if (damage->disk[0] == '\0') { /* its manifest, or the keys of its domain; or what is no point's */
+        char of[48] = "";
+        snprintf(of, sizeof of, "point %" PRIu64 " cannot be read: ", damage->point_id);
+        printf("damaged: %s%s\n", damage->point_id != 0 ? of : "", damage->text);
         return;
     }
     printf("damaged: blocks %" PRIu64 " to %" PRIu64 " of disk '%s' of point %" PRIu64 ": %s\n  needed by %" PRIu64 " disks of points:",

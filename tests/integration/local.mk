@@ -21,6 +21,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_powercut.py:store \
 	tests/integration/test_vault_kill.py \
 	tests/integration/test_vault_keep.py \
+	tests/integration/test_vault_full.py \
 	tests/integration/test_vault_copy.py \
 	tests/integration/test_vault_export.py \
 	tests/integration/test_rebuild_kill.py \

@@ -4,6 +4,7 @@
 #include "../lib/vault_kit.h"
 
 #include "dataplane/id_key.h"
+#include "dataplane/scrub.h"
 #include "net/seal.h"
 
 #include <fcntl.h>
@@ -508,10 +509,21 @@ static void a_destroyed_domain_cannot_be_read_by_anybody(void **state)
     assert_int_equal(far_domain_number(domain_of('c', 1)), 3); /* its number is never another's */
 }
 
+static void flip_file(const char *file, size_t from_end)
+{
+    struct stat st;
+    int fd = open(file, O_RDWR | O_CLOEXEC);
+    uint8_t byte;
+    assert_true(fd >= 0 && fstat(fd, &st) == 0 && (size_t)st.st_size > from_end);
+    assert_int_equal(pread(fd, &byte, 1, st.st_size - 1 - (off_t)from_end), 1);
+    byte ^= 4;
+    assert_int_equal(pwrite(fd, &byte, 1, st.st_size - 1 - (off_t)from_end), 1);
+    close(fd);
+}
+
 static void flip(const char *folder, size_t from_end)
 {
     char path[4096], file[4400] = "";
-    struct stat st;
     snprintf(path, sizeof path, "%s/%s", dir, folder);
     DIR *list = opendir(path);
     struct dirent *entry;
@@ -522,30 +534,47 @@ static void flip(const char *folder, size_t from_end)
         }
     }
     closedir(list);
-    int fd = open(file, O_RDWR | O_CLOEXEC);
-    uint8_t byte;
-    assert_true(fd >= 0 && fstat(fd, &st) == 0 && (size_t)st.st_size > from_end);
-    assert_int_equal(pread(fd, &byte, 1, st.st_size - 1 - (off_t)from_end), 1);
-    byte ^= 4;
-    assert_int_equal(pwrite(fd, &byte, 1, st.st_size - 1 - (off_t)from_end), 1);
-    close(fd);
+    flip_file(file, from_end);
 }
 
-static void a_flipped_bit_in_the_file_of_a_domain_is_named(void **state)
+static size_t scrub_names_points(void)
+{
+    struct far_scrub_order order = {.bytes_max = 0};
+    struct far_scrub_result *result = calloc(1, sizeof *result);
+    assert_int_equal(far_vault_scrub(vault, &order, NULL, NULL, result, &err), 0);
+    assert_int_equal(result->points_skipped, 0);
+    assert_true(result->damage_count == 0 || result->damages[0].point_id == 1);
+    size_t count = result->damage_count;
+    free(result);
+    return count;
+}
+
+static off_t paths_of_domain(struct far_domain_keys keys, char path[4096], char copy[4096 + 8])
+{
+    struct stat st;
+    char hex[33];
+    far_hex_encode(keys.uuid, 16, hex);
+    snprintf(path, 4096, "%s/domains/%s.domain", dir, hex);
+    snprintf(copy, 4096 + 8, "%s.copy", path);
+    assert_int_equal(stat(path, &st), 0);
+    return st.st_size;
+}
+
+static void a_flipped_bit_in_both_files_of_a_domain_is_named(void **state)
 {
     (void)state;
-    struct stat st;
-    char path[4096], hex[33];
+    char path[4096], copy[4096 + 8], hex[33];
     struct far_domain_keys keys = keys_of('a', 1);
     const struct far_domain *domain;
     make_point(domain_of('a', 1), 5, 1, 101);
     make_point(NULL, 7, 3, 101);
+    off_t size = paths_of_domain(keys, path, copy);
     far_hex_encode(keys.uuid, 16, hex);
-    snprintf(path, sizeof path, "%s/domains/%s.domain", dir, hex);
-    assert_int_equal(stat(path, &st), 0);
-    for (off_t at = 0; at < st.st_size; at += 7) {
+    assert_int_equal(scrub_names_points(), 0);
+    for (off_t at = 0; at < size; at += 7) {
         close_vault();
-        flip("domains", (size_t)at);
+        flip_file(path, (size_t)at);
+        flip_file(copy, (size_t)(size - 1 - at));
         open_vault();
         assert_int_equal(far_vault_domain_open(vault, &keys, &domain, &err), FAR_CORRUPT);
         assert_non_null(strstr(err.message, hex));
@@ -553,11 +582,49 @@ static void a_flipped_bit_in_the_file_of_a_domain_is_named(void **state)
         assert_int_equal(far_vault_domain_open(vault, &other, &domain, &err), FAR_CORRUPT);
         assert_int_equal(verify(1), FAR_DENIED);
         assert_int_equal(verify(3), 0);
-        flip("domains", (size_t)at);
+        assert_int_equal(scrub_names_points(), 1);
+        flip_file(path, (size_t)at);
+        flip_file(copy, (size_t)(size - 1 - at));
     }
-    reopen();
-    domain_of('a', 1);
+    close_vault();
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(unlink(copy), 0);
+    open_vault();
+    assert_int_equal(scrub_names_points(), 1); /* that it is gone is no better */
+}
+
+/* Damaged, cut or gone: the other one says all, and the next start has both again; so does a rotation. */
+static void either_file_of_a_domain_will_do(void **state)
+{
+    (void)state;
+    char paths[2][4096 + 8];
+    struct far_domain_keys keys = keys_of('a', 1);
+    make_point(domain_of('a', 1), 5, 1, 101);
+    off_t size = paths_of_domain(keys, paths[0], paths[1]);
+    for (off_t at = 0; at < size; at += 7) {
+        size_t which = (size_t)at / 7 % 2;
+        close_vault();
+        if (at % 5 == 0) {
+            assert_int_equal(unlink(paths[which]), 0);
+        } else {
+            flip_file(paths[which], (size_t)at);
+        }
+        open_vault();
+        domain_of('a', 1);
+        assert_int_equal(scrub_names_points(), 0);
+        assert_int_equal(verify(1), 0);
+    }
+    domain_of('a', 2);
+    close_vault();
+    flip_file(paths[0], 9);
+    open_vault();
+    domain_of('a', 2);
     assert_point(1, 101);
+    assert_int_equal(far_vault_domain_destroy(vault, keys.uuid, &err), 0);
+    close_vault();
+    assert_int_equal(unlink(paths[0]), 0);
+    open_vault();
+    assert_int_equal(verify(1), FAR_CONFLICT); /* the copy has no keys either */
 }
 
 static void a_flipped_bit_in_an_encrypted_record_is_found_without_a_key(void **state)
@@ -677,7 +744,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_vault_that_was_reset_opens_with_any_key_of_its_domain, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_disk_that_changes_its_domain_begins_anew, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_destroyed_domain_cannot_be_read_by_anybody, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_flipped_bit_in_the_file_of_a_domain_is_named, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_flipped_bit_in_both_files_of_a_domain_is_named, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(either_file_of_a_domain_will_do, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_flipped_bit_in_an_encrypted_record_is_found_without_a_key, set_up, tear_down),
         cmocka_unit_test_setup_teardown(no_flipped_bit_is_ever_returned_as_data, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_older_program_refuses_a_keyed_vault, set_up, tear_down),

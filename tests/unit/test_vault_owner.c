@@ -226,6 +226,19 @@ static void either_of_its_two_files_will_do(void **state)
     assert_int_equal(claim(second), FAR_CORRUPT);
 }
 
+/* A replica that has to be made anew keeps older attempts out. */
+static void a_damaged_replica_has_the_fence_of_its_newest_point(void **state)
+{
+    struct far_replica *replica;
+    (void)state;
+    must(claim(first));
+    make_point(7, 3, "plan");
+    flip("replicas/3.replica", 60);
+    assert_int_equal(open_replica(3, 1, 8, &replica), FAR_CONFLICT); /* before the job of the point */
+    must(open_replica(3, 2, 1, &replica));
+    far_replica_close(replica);
+}
+
 static void portions_tell_what_is_proven_and_what_is_not(void **state)
 {
     static struct far_adopted adopted;
@@ -274,6 +287,7 @@ int main(void)
         IN_A_VAULT(the_former_owner_is_refused_and_its_fences_are_gone),
         IN_A_VAULT(what_was_interrupted_is_finished),
         IN_A_VAULT(either_of_its_two_files_will_do),
+        IN_A_VAULT(a_damaged_replica_has_the_fence_of_its_newest_point),
         IN_A_VAULT(portions_tell_what_is_proven_and_what_is_not),
     };
     return cmocka_run_group_tests_name("vault_owner", tests, NULL, NULL);
