@@ -7,10 +7,13 @@
 #include "dataplane/vault_private.h"
 
 #include "base/assert.h"
+#include "base/file.h"
 #include "base/thread.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { BUCKETS = 1024, DIRTY_LEAST = 16, SET_BATCH = 64 };
 
@@ -368,6 +371,39 @@ void far_replica_close(struct far_replica *replica)
     drop_dirty(replica);
     pthread_mutex_destroy(&replica->lock);
     free(replica);
+}
+
+static bool is_open(const struct far_vault *vault, uint64_t disk_id)
+{
+    const struct far_replica *replica = vault->replicas;
+    while (replica != NULL && replica->disk_id != disk_id) {
+        replica = replica->next;
+    }
+    return replica != NULL;
+}
+
+bool far_replica_is_open(struct far_vault *vault, uint64_t disk_id)
+{
+    pthread_mutex_lock(&vault->replicas_lock);
+    bool is = is_open(vault, disk_id);
+    pthread_mutex_unlock(&vault->replicas_lock);
+    return is;
+}
+
+int far_replica_drop(struct far_vault *vault, uint64_t disk_id, struct far_error *err)
+{
+    static const char *const suffixes[] = {"tags", "replica"};
+    char path[FAR_DIR_MAX + 64];
+    pthread_mutex_lock(&vault->replicas_lock);
+    int rc = is_open(vault, disk_id) ? far_fail(err, FAR_BUSY, "the replica is open") : 0;
+    for (size_t i = 0; rc == 0 && i < 2; i++) {
+        snprintf(path, sizeof path, "%s/replicas/%llu.%s", vault->dir, (unsigned long long)disk_id, suffixes[i]);
+        rc = unlink(path) == 0 || errno == ENOENT ? 0 : far_fail_errno(err, FAR_IO, errno, "remove '%s'", path);
+    }
+    snprintf(path, sizeof path, "%s/replicas", vault->dir);
+    rc = rc == 0 ? far_file_sync_dir(path, err) : rc;
+    pthread_mutex_unlock(&vault->replicas_lock);
+    return rc;
 }
 
 static void state_of_file(const struct far_replica_file *file, struct far_replica_state *ret_state)

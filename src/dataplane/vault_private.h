@@ -196,6 +196,9 @@ int far_vault_remove_pack(struct far_vault *vault, uint32_t number, struct far_e
 int far_replica_file_remake(struct far_vault *vault, uint64_t disk_id, struct far_replica_file *ret_file, struct far_error *err);
 /* replica.c: as far_replica_file_read(), but what is damaged is made anew if the vault is open for writing. FAR_DENIED: as above. */
 int far_replica_file_mend(struct far_vault *vault, uint64_t disk_id, struct far_replica_file *ret_file, struct far_error *err);
+/* replica.c: its files are gone, with its fence: only where no log knows the disk. FAR_BUSY: it is open. */
+int far_replica_drop(struct far_vault *vault, uint64_t disk_id, struct far_error *err);
+bool far_replica_is_open(struct far_vault *vault, uint64_t disk_id);
 /* replica.c: every open replica's tree as it is now is durable. */
 int far_vault_settle_replicas(struct far_vault *vault, struct far_error *err);
 

@@ -1,7 +1,9 @@
 /* A pass of reclaim: the mark, the counting, the order of the rest. See reclaim.h. */
 #include "dataplane/vault_reclaim_private.h"
 
+#include "dataplane/import.h"
 #include "dataplane/remote.h"
+#include "dataplane/vault_copy.h"
 #include "dataplane/vault_store.h"
 
 #include "base/file.h"
@@ -87,6 +89,8 @@ struct counting {
     uint64_t done;
     uint64_t released[RELEASED_MAX]; /* points whose forgotten manifests go behind the next commit */
     size_t released_count;
+    uint64_t dropped[2 * FAR_MANIFEST_DISKS_MAX]; /* replicas of one of them, out of the counts */
+    size_t dropped_count;
 };
 
 /* What it needs is not known. The manifest that was read last is the point's, but where there is none: then of no domain. */
@@ -276,10 +280,82 @@ static int release_disks(struct counting *counting, uint64_t point_id, struct fa
     return rc;
 }
 
+/* Has the disk a point, counted, in any domain? What cannot be told counts as yes. */
+static bool has_points(const struct counting *counting, uint64_t disk_id)
+{
+    for (size_t i = 0; i <= counting->info_count; i++) {
+        struct far_chain chain = {.disk_id = disk_id, .domain = i < counting->info_count ? counting->infos[i].number : 0};
+        struct far_ledger_tree tree;
+        uint64_t point_id = 0;
+        int rc = far_ledger_next(counting->reclaim->vault, chain, &point_id, &tree, NULL);
+        if (rc != FAR_NOT_FOUND && (rc != 0 || point_id != FAR_LEDGER_REPLICA)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The replica of an import, or of copies, out of the counts. It is nobody's base any more: who imports or copies again begins anew. */
+static int let_go(struct counting *counting, uint64_t disk_id, struct far_error *err)
+{
+    struct far_replica_file file;
+    int rc = far_replica_file_read(counting->reclaim->vault, disk_id, &file, NULL);
+    if (rc != 0 || far_replica_is_open(counting->reclaim->vault, disk_id)) {
+        return 0;
+    }
+    struct far_chain chain = {.disk_id = disk_id, .domain = file.domain};
+    rc = far_ledger_remove(counting->ledger, chain, FAR_LEDGER_REPLICA, err);
+    rc = rc == FAR_CONFLICT ? far_ledger_drop(counting->ledger, chain, FAR_LEDGER_REPLICA, err) : rc;
+    if (rc == 0) {
+        counting->dropped[counting->dropped_count++] = disk_id;
+    }
+    return rc == FAR_DENIED ? 0 : rc;
+}
+
+/* Out of the counts first, durably; then the files. A crash between them leaves the point to be let go of once more. */
+static int drop_replicas(struct counting *counting, struct far_error *err)
+{
+    struct far_vault *vault = counting->reclaim->vault;
+    int rc = counting->dropped_count > 0 ? far_ledger_commit(counting->ledger, err) : 0;
+    for (size_t i = 0; rc == 0 && i < counting->dropped_count; i++) {
+        char name[96];
+        rc = far_replica_drop(vault, counting->dropped[i], err);
+        snprintf(name, sizeof name, "replicas/%" PRIu64 ".replica", counting->dropped[i]);
+        rc = rc == 0 ? far_remote_push(vault, name, err) : rc == FAR_BUSY ? 0 : rc;
+    }
+    counting->dropped_count = 0;
+    return rc;
+}
+
+/* The points' replicas that no log knows, where this was the last point of the disk. */
+static int release_replicas(struct counting *counting, struct far_error *err)
+{
+    struct far_vault *vault = counting->reclaim->vault;
+    struct far_manifest *manifest = counting->manifest;
+    int rc = 0;
+    bool is_known = counting->reclaim->result->points_uncountable == 0; /* else one of those may be of the same disk */
+    for (size_t i = 0; rc == 0 && is_known && i < counting->released_count; i++) {
+        if (far_vault_forgotten_read(vault, counting->released[i], manifest, NULL) != 0) {
+            continue;
+        }
+        for (uint32_t d = 0; rc == 0 && d < manifest->disk_count; d++) {
+            uint64_t disk_id = manifest->disks[d].disk_id;
+            if (has_points(counting, disk_id)) {
+                continue;
+            }
+            rc = disk_id >= FAR_IMPORTED ? let_go(counting, disk_id, err) : 0;
+            rc = rc == 0 ? let_go(counting, far_copy_replica_id(manifest->cluster_uuid, disk_id), err) : rc;
+        }
+        rc = rc == 0 ? drop_replicas(counting, err) : rc;
+    }
+    return rc;
+}
+
 /* Their chains and rows are gone from the index: now the files. */
 static int unlink_released(struct counting *counting, struct far_error *err)
 {
     int rc = far_ledger_commit(counting->ledger, err);
+    rc = rc == 0 ? release_replicas(counting, err) : rc;
     rc = rc == 0 && counting->released_count > 0 ? far_remote_check_holder(counting->reclaim->vault, err) : rc;
     rc = rc == 0 && counting->released_count > 0 ? far_remote_announce(counting->reclaim->vault, err) : rc;
     for (size_t i = 0; rc == 0 && i < counting->released_count; i++) {

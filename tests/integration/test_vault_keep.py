@@ -129,6 +129,22 @@ def a_scrub_reads_all_within_its_budget_and_names_who_needs_what_is_damaged():
     return wrong
 
 
+def two_passes_give_all_of_a_forgotten_image_back():
+    """Its last point was all that needed it: its replica and tags go, too; the image can be imported again."""
+    image, folder = os.path.join(WORK, "lone.img"), os.path.join(WORK, "lone")
+    with open(image, "wb") as file:
+        file.write(random.Random(9).randbytes(9 * MIB))
+    for _ in range(2):
+        text = vault("import", "--vault", folder, "--image", image, "--label", "lone")
+        vault("forget", "--vault", folder, "--point", re.search(r"of point (\d+)", text).group(1))
+        first, second = (vault("reclaim", "--vault", folder, "--secure") for _ in range(2))
+        left = os.listdir(os.path.join(folder, "replicas"))
+        used = sum(os.stat(os.path.join(folder, "packs", name)).st_blocks * 512 for name in os.listdir(os.path.join(folder, "packs")))
+        if left or used > MIB:
+            return ["left: %s, %d bytes in packs" % (left, used), first, second]
+    return []
+
+
 def bad_input_changes_nothing():
     before = vault("list", "--vault", VAULT)
     wrong = []
@@ -155,7 +171,8 @@ def main():
     shutil.rmtree(WORK, ignore_errors=True)
     tap.run_all([an_image_becomes_a_point_and_its_next_version_costs_what_changed,
                  what_a_forgotten_import_alone_had_comes_back_and_the_other_stays,
-                 a_scrub_reads_all_within_its_budget_and_names_who_needs_what_is_damaged, bad_input_changes_nothing])
+                 a_scrub_reads_all_within_its_budget_and_names_who_needs_what_is_damaged,
+                 two_passes_give_all_of_a_forgotten_image_back, bad_input_changes_nothing])
 
 
 main()
