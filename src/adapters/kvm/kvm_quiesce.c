@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { AGENT_S = 10, GUARD_TRIES = 60 };
+enum { AGENT_S = 10, GUARD_TRIES = 3600, LATE_TRIES = 30 };
 
 _Noreturn static void become_guard(const struct far_kvm_domain *domain, int pipe_fd)
 {
@@ -33,9 +33,15 @@ _Noreturn static void become_guard(const struct far_kvm_domain *domain, int pipe
 
 void far_kvm_quiesce(struct far_kvm_domain *domain, struct far_kvm_quiesce *quiesce)
 {
-    int fds[2];
+    int fds[2], ready[2];
+    char byte;
     *quiesce = (struct far_kvm_quiesce){.guard_fd = -1};
     if (!domain->has_agent || pipe2(fds, O_CLOEXEC) != 0) {
+        return;
+    }
+    if (pipe2(ready, O_CLOEXEC) != 0) {
+        close(fds[0]);
+        close(fds[1]);
         return;
     }
     quiesce->guard_pid = fork();
@@ -43,7 +49,10 @@ void far_kvm_quiesce(struct far_kvm_domain *domain, struct far_kvm_quiesce *quie
         become_guard(domain, fds[0]);
     }
     close(fds[0]);
-    if (quiesce->guard_pid < 0) {
+    close(ready[1]);
+    ssize_t told = read(ready[0], &byte, 1); /* ends when the guard runs, out of this process's group: not before is anything frozen */
+    close(ready[0]);
+    if (quiesce->guard_pid < 0 || told != 0 || waitpid(quiesce->guard_pid, NULL, WNOHANG) != 0) {
         close(fds[1]);
         return;
     }
@@ -73,11 +82,13 @@ int far_kvm_guard(const char *locator)
     static struct far_kvm_domain domain;
     char byte;
     ssize_t n = read(STDIN_FILENO, &byte, 1);
-    bool thawed = n == 1;
-    for (int i = 0; !thawed && i < GUARD_TRIES; i++) {
-        thawed = far_kvm_open(&locator, 1, &domain, NULL) == FAR_ADAPTER_OK && virDomainFSThaw(domain.domain, NULL, 0, 0) >= 0;
+    int in_vain = 0, thawed = -1;
+    /* Where nothing was frozen, libvirtd may have the dead one's question still before it. */
+    for (int i = 0; n != 1 && thawed <= 0 && in_vain < LATE_TRIES && i < GUARD_TRIES; i++) {
+        nanosleep(&(struct timespec){.tv_sec = i > 0}, NULL);
+        thawed = far_kvm_open(&locator, 1, &domain, NULL) == FAR_ADAPTER_OK ? virDomainFSThaw(domain.domain, NULL, 0, 0) : -1;
         far_kvm_close(&domain);
-        nanosleep(&(struct timespec){.tv_sec = thawed ? 0 : 1}, NULL);
+        in_vain += thawed == 0;
     }
-    return thawed ? 0 : 1;
+    return n == 1 || thawed >= 0 ? 0 : 1;
 }
