@@ -511,12 +511,12 @@ static int begin(struct far_hydrate *hydrate, bool is_new, struct far_error *err
     /* First what says that the target is not whole: who is killed in between leaves an empty one, never one of zeroes that looks done. */
     hydrate->bits_fd = open(hydrate->beside, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (hydrate->bits_fd < 0) {
-        return far_fail_errno(err, FAR_IO, errno, "make '%s'", hydrate->beside);
+        return far_fail_errno(err, errno == ENOENT ? FAR_NOT_FOUND : FAR_IO, errno, "make '%s'", hydrate->beside);
     }
     head_of(hydrate, false, head);
     rc = far_file_pwrite(hydrate->bits_fd, head, sizeof head, 0, hydrate->beside, err);
     if (rc == 0 && (ftruncate(hydrate->bits_fd, HEAD_BYTES + (off_t)bits_bytes(hydrate)) != 0 || fdatasync(hydrate->bits_fd) != 0)) {
-        rc = far_fail_errno(err, FAR_IO, errno, "make '%s'", hydrate->beside);
+        rc = far_fail_errno(err, errno == ENOENT ? FAR_NOT_FOUND : FAR_IO, errno, "make '%s'", hydrate->beside);
     }
     rc = rc == 0 ? far_file_sync_dir(dir, err) : rc;
     if (rc == 0 && S_ISREG(st.st_mode) && ftruncate(hydrate->fd, (off_t)hydrate->size) != 0) {
@@ -548,7 +548,7 @@ static int open_target(struct far_hydrate *hydrate, struct far_error *err)
         hydrate->fd = open(hydrate->target, O_RDWR | O_CLOEXEC);
     }
     if (hydrate->fd < 0) {
-        return far_fail_errno(err, FAR_IO, errno, "open '%s'", hydrate->target);
+        return far_fail_errno(err, errno == ENOENT ? FAR_NOT_FOUND : FAR_IO, errno, "open '%s'", hydrate->target);
     }
     if (flock(hydrate->fd, LOCK_EX | LOCK_NB) != 0) {
         return far_fail(err, FAR_BUSY, "'%s' is being hydrated by another process", hydrate->target);

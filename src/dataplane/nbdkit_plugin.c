@@ -35,8 +35,18 @@ static bool ends_with_parent;       /* at once */
 static bool tells_progress;         /* a line for each change, for the node that runs this */
 static _Atomic uint64_t connections, writes, there_now, blocks_now, damaged_now;
 
+static int told_fd = -1; /* told-to=FD: who started this reads there how the start went: ready, or the class of what was wrong */
+
+static void tell_start(int klass)
+{
+    if (told_fd >= 0) {
+        (void)!dprintf(told_fd, "%d\n", klass);
+    }
+}
+
 static void say(const struct far_error *error)
 {
+    tell_start(error->klass);
     nbdkit_error("%s", error->message);
     nbdkit_set_error(error->klass == FAR_INVALID ? EINVAL : error->klass == FAR_LIMIT ? ENOSPC : EIO);
 }
@@ -93,7 +103,7 @@ static int take_paths_and_flags(const char *key, const char *value, bool *ret_kn
     return 0;
 }
 
-static int plugin_config(const char *key, const char *value)
+static int take(const char *key, const char *value)
 {
     bool is_known;
     int rc = take_paths_and_flags(key, value, &is_known);
@@ -121,8 +131,20 @@ static int plugin_config(const char *key, const char *value)
     if (strcmp(key, "write-percent") == 0) {
         return nbdkit_parse_unsigned("write-percent", value, &write_percent);
     }
+    if (strcmp(key, "told-to") == 0) {
+        return nbdkit_parse_int("told-to", value, &told_fd);
+    }
     nbdkit_error("unknown parameter '%s'", key);
     return -1;
+}
+
+static int plugin_config(const char *key, const char *value)
+{
+    int rc = take(key, value);
+    if (rc != 0) {
+        tell_start(FAR_INVALID);
+    }
+    return rc;
 }
 
 /* nbdkit asks for SIGTERM itself, after which it waits for every client. Before and after the fork: a child does not inherit it. */
@@ -222,6 +244,8 @@ static int plugin_after_fork(void)
         say(&error);
         return -1;
     }
+    tell_start(0);
+    told_fd = -1; /* what fails from now on is told to who reads the disk */
     return 0;
 }
 

@@ -14,7 +14,7 @@ int far_node_run(int argc, char **argv);
 int far_store_cli(int argc, char **argv); /* store_check.c */
 int far_vault_cli(int argc, char **argv); /* vault_cli.c */
 int far_vault_parse_point(const char *text, uint64_t *ret_point, struct far_error *err);
-/* vault_nbd.c: does not return but when it fails. */
+/* vault_nbd.c: until it is stopped. */
 int far_vault_nbd_cli(int argc, char **argv, bool writable, bool progress, struct far_error *err);
 /* vault_cli.c: with --progress, a line that the node reads (dataplane/tasks_use.c), at most once a permille. */
 void far_vault_cli_progress(uint64_t done, uint64_t total);

@@ -406,14 +406,13 @@ static int rekey(int argc, char **argv)
     return 0;
 }
 
-/* Returns only if it fails. */
 static int open_disk(int argc, char **argv)
 {
     struct far_error err;
     bool writable = take_flag(&argc, argv, "--writable"), progress = take_flag(&argc, argv, "--progress");
     take_flag(&argc, argv, "--offline");
     int rc = far_vault_nbd_cli(argc, argv, writable, progress, &err);
-    return rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
+    return rc == 0 ? 0 : rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
 }
 
 /* Those of vault_keep.c, vault_scrub.c and vault_keys.c; -1: it is none of them. */

@@ -4,6 +4,8 @@
  *              [--recovery-key FILE] [--pidfile FILE]
  *              [--writable [--write-max SIZE | --write-percent N] | --hydrate PATH [--order FILE] [--written FILE] [--progress]]
  *
+ * nbdkit is a child, which says by the plugin when it serves or what was wrong; only then the URI is printed. It ends with this process,
+ * and when it has ended its socket goes. With --pidfile, as a node starts it, this process becomes nbdkit itself.
  * With --hydrate the disk comes to PATH while it is used, and what is written stays there (hydrate.h).
  * What is written with --writable is kept in a temporary file, of at most --write-max bytes (a quarter of what is free in TMPDIR, or
  * --write-percent), and goes when nbdkit ends; the point never changes. A port listens on loopback only, unless --tls names the folder of a
@@ -14,10 +16,14 @@
 #include "node/node.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -43,7 +49,7 @@ enum value {
     VALUES
 };
 
-enum { ARGUMENTS_MAX = 40, TEXT_MAX = 4300, SOCKET_PATH_MAX = 107 };
+enum { ARGUMENTS_MAX = 40, TEXT_MAX = 4300, SOCKET_PATH_MAX = 107, LOOK_MS = 10, ENDS_MS = 1000 };
 
 /* Opens it once itself: what is wrong is said in our words, and nbdkit is not started for it. */
 static int try_to_open(const char *const *values, uint64_t point, uint64_t *ret_bytes, struct far_error *err)
@@ -86,10 +92,43 @@ static int check(const char *const *values, struct far_error *err)
     if (!is_near && values[TLS] == NULL) {
         return far_fail(err, FAR_INVALID, "everybody who reaches '%s' could read the disk: --tls NODE-DIR is needed for it", address);
     }
-    if (values[SOCKET] != NULL && access(values[SOCKET], F_OK) == 0) {
-        return far_fail(err, FAR_CONFLICT, "'%s' is there already", values[SOCKET]);
+    if (values[SOCKET] != NULL && strlen(values[SOCKET]) > SOCKET_PATH_MAX) {
+        return far_fail(err, FAR_INVALID, "'%s' is too long for a socket: at most %d bytes", values[SOCKET], SOCKET_PATH_MAX);
     }
     return 0;
+}
+
+/* ---- the socket ---- */
+
+static bool is_listened_to(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    bool is_refused = fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) != 0 && errno == ECONNREFUSED;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return !is_refused;
+}
+
+/* One that a killed server left makes room; the server may be dying this moment, with who started it. */
+static int make_room_for_socket(const char *path, struct far_error *err)
+{
+    char folder[SOCKET_PATH_MAX + 1];
+    struct stat stat;
+    if (lstat(path, &stat) == 0) {
+        for (int i = 0; S_ISSOCK(stat.st_mode) && i < ENDS_MS / LOOK_MS && is_listened_to(path); i++) {
+            usleep(LOOK_MS * 1000);
+        }
+        if (!S_ISSOCK(stat.st_mode) || is_listened_to(path)) {
+            return far_fail(err, FAR_CONFLICT, "'%s' is there already", path);
+        }
+        return unlink(path) == 0 || errno == ENOENT ? 0 : far_fail_errno(err, FAR_IO, errno, "remove '%s'", path);
+    }
+    const char *slash = strrchr(path, '/');
+    snprintf(folder, sizeof folder, "%.*s", slash != NULL ? (int)(slash - path) + 1 : 1, slash != NULL ? path : ".");
+    return access(folder, F_OK) == 0 ? 0 : far_fail_errno(err, errno == ENOENT ? FAR_NOT_FOUND : FAR_IO, errno, "make '%s'", path);
 }
 
 struct arguments {
@@ -113,12 +152,15 @@ static void add_value(struct arguments *arguments, const char *name, const char 
 }
 
 /* The plugin and what it opens; all that is before are nbdkit's own. */
-static void add_plugin(struct arguments *arguments, const char *vault, const char *point, const char *disk, const char *cache,
+static void add_plugin(struct arguments *arguments, const char *told_fd, const char *vault, const char *point, const char *disk, const char *cache,
                        const char *recovery_key)
 {
     const char *plugin = getenv("FARSHORE_NBDKIT_PLUGIN");
     add(arguments, "--filter=readahead");
     add(arguments, plugin != NULL ? plugin : "farshore");
+    if (told_fd != NULL) { /* first: also what is wrong with the others is told */
+        add_value(arguments, "told-to", told_fd);
+    }
     add_value(arguments, "vault", vault);
     add_value(arguments, "point", point);
     add_value(arguments, "disk", disk);
@@ -154,67 +196,71 @@ static int make_tls_folder(const char *node_dir, struct far_error *err)
     return rc;
 }
 
-static void run_nbdkit(const char *const *values, bool writable, bool progress)
+static struct arguments command_line;
+
+static void list_server_arguments(const char *const *values)
 {
-    static struct arguments arguments;
-    add(&arguments, "nbdkit");
-    add(&arguments, "--foreground");
+    add(&command_line, "nbdkit");
+    add(&command_line, "--foreground");
     if (values[PIDFILE] != NULL) { /* there when it listens */
-        add(&arguments, "--pidfile");
-        add(&arguments, values[PIDFILE]);
+        add(&command_line, "--pidfile");
+        add(&command_line, values[PIDFILE]);
     }
     if (values[TLS] != NULL) {
-        add(&arguments, "--tls=require");
-        add(&arguments, "--tls-verify-peer");
-        add(&arguments, "--tls-certificates");
-        add(&arguments, tls_folder);
+        add(&command_line, "--tls=require");
+        add(&command_line, "--tls-verify-peer");
+        add(&command_line, "--tls-certificates");
+        add(&command_line, tls_folder);
     }
     if (values[SOCKET] != NULL) {
-        add(&arguments, "--unix");
-        add(&arguments, values[SOCKET]);
+        add(&command_line, "--unix");
+        add(&command_line, values[SOCKET]);
     } else {
-        add(&arguments, "--ipaddr");
-        add(&arguments, values[ADDRESS] != NULL ? values[ADDRESS] : "127.0.0.1");
-        add(&arguments, "--port");
-        add(&arguments, values[PORT]);
+        add(&command_line, "--ipaddr");
+        add(&command_line, values[ADDRESS] != NULL ? values[ADDRESS] : "127.0.0.1");
+        add(&command_line, "--port");
+        add(&command_line, values[PORT]);
     }
+}
+
+static void list_arguments(const char *const *values, bool writable, bool progress, int told_fd)
+{
+    char fd[12];
+    command_line = (struct arguments){.count = 0};
+    list_server_arguments(values);
     if (values[HYDRATE] == NULL && !writable) { /* else the plugin takes what is written */
-        add(&arguments, "--readonly");
+        add(&command_line, "--readonly");
     }
-    add_plugin(&arguments, values[VAULT], values[POINT], values[DISK], values[CACHE], values[RECOVERY_KEY]);
+    snprintf(fd, sizeof fd, "%d", told_fd);
+    add_plugin(&command_line, told_fd >= 0 ? fd : NULL, values[VAULT], values[POINT], values[DISK], values[CACHE], values[RECOVERY_KEY]);
     if (values[HYDRATE] != NULL) {
-        add_value(&arguments, "hydrate", values[HYDRATE]);
+        add_value(&command_line, "hydrate", values[HYDRATE]);
     }
     if (values[ORDER] != NULL) {
-        add_value(&arguments, "order", values[ORDER]);
+        add_value(&command_line, "order", values[ORDER]);
     }
     if (values[WRITTEN] != NULL) {
-        add_value(&arguments, "written", values[WRITTEN]);
+        add_value(&command_line, "written", values[WRITTEN]);
     }
     if (writable && values[HYDRATE] == NULL) {
-        add(&arguments, "writable=true");
+        add(&command_line, "writable=true");
         if (values[WRITE_MAX] != NULL) {
-            add_value(&arguments, "write-max", values[WRITE_MAX]);
+            add_value(&command_line, "write-max", values[WRITE_MAX]);
         }
         if (values[WRITE_PERCENT] != NULL) {
-            add_value(&arguments, "write-percent", values[WRITE_PERCENT]);
+            add_value(&command_line, "write-percent", values[WRITE_PERCENT]);
         }
     }
-    if (values[PIDFILE] != NULL) {
-        add(&arguments, "with-parent=true");
-    }
+    add(&command_line, "with-parent=true");
     if (progress) {
-        add(&arguments, "progress=true");
+        add(&command_line, "progress=true");
     }
-    become_nbdkit(&arguments);
 }
 
 /* ---- for a command of ours ----
  *
  * Not by nbdkit's --run: there a process that only waits for the command has the socket, too, and whoever connects to it after the server
  * died waits for an answer for ever. */
-
-enum { LOOK_MS = 10 };
 
 static char socket_path[SOCKET_PATH_MAX + 1], ready_path[SOCKET_PATH_MAX + 8];
 
@@ -345,7 +391,6 @@ static int serve(const struct far_nbd_order *order, struct arguments *arguments,
 
 int far_vault_nbd_run(const struct far_nbd_order *order, const char *command, struct far_error *err)
 {
-    static struct arguments arguments;
     const char *values[VALUES] = {[VAULT] = order->vault, [DISK] = order->disk, [RECOVERY_KEY] = order->recovery_key};
     char point[24], folder[TEXT_MAX];
     uint64_t bytes;
@@ -355,21 +400,111 @@ int far_vault_nbd_run(const struct far_nbd_order *order, const char *command, st
         return rc;
     }
     snprintf(point, sizeof point, "%llu", (unsigned long long)order->point);
-    arguments = (struct arguments){.count = 0};
-    add(&arguments, "nbdkit");
-    add(&arguments, "--foreground");
-    add(&arguments, "--pidfile"); /* there when it listens */
-    add(&arguments, ready_path);
-    add(&arguments, "--unix");
-    add(&arguments, socket_path);
-    add(&arguments, "--readonly");
-    add_plugin(&arguments, order->vault, point, order->disk, NULL, order->recovery_key);
-    add(&arguments, "sha=true");
-    add(&arguments, "with-parent=true");
-    rc = serve(order, &arguments, command, err);
+    command_line = (struct arguments){.count = 0};
+    add(&command_line, "nbdkit");
+    add(&command_line, "--foreground");
+    add(&command_line, "--pidfile"); /* there when it listens */
+    add(&command_line, ready_path);
+    add(&command_line, "--unix");
+    add(&command_line, socket_path);
+    add(&command_line, "--readonly");
+    add_plugin(&command_line, NULL, order->vault, point, order->disk, NULL, order->recovery_key);
+    add(&command_line, "sha=true");
+    add(&command_line, "with-parent=true");
+    rc = serve(order, &command_line, command, err);
     unlink(socket_path);
     unlink(ready_path);
     rmdir(folder);
+    return rc;
+}
+
+/* ---- for whoever typed it ---- */
+
+static volatile sig_atomic_t served_by;
+
+static void pass_on(int signal)
+{
+    if (served_by > 0) {
+        kill((pid_t)served_by, signal);
+    }
+}
+
+static void print_uri(const char *const *values, uint64_t bytes)
+{
+    printf("disk '%s' of point %s, %llu bytes: ", values[DISK], values[POINT], (unsigned long long)bytes);
+    if (values[SOCKET] != NULL) {
+        printf("nbd+unix:///?socket=%s\n", values[SOCKET]);
+    } else {
+        printf("%s://%s:%s\n", values[TLS] != NULL ? "nbds" : "nbd", values[ADDRESS] != NULL ? values[ADDRESS] : "127.0.0.1",
+               values[PORT]);
+    }
+    fflush(stdout);
+}
+
+/* What the plugin says of the start: true if it serves; else *ret_class, FAR_IO where nothing was said. */
+static bool read_start(int fd, int *ret_class)
+{
+    char text[16] = "";
+    ssize_t n;
+    while ((n = read(fd, text, sizeof text - 1)) < 0 && errno == EINTR) {
+    }
+    int klass = n > 0 ? atoi(text) : FAR_IO;
+    *ret_class = klass;
+    return n > 0 && klass == 0;
+}
+
+static int serve_until_stopped(const char *const *values, uint64_t bytes, int told[2], struct far_error *err)
+{
+    struct sigaction action = {.sa_handler = pass_on};
+    int status = 0, klass;
+    char how[40];
+    pid_t server = start_server(&command_line, err);
+    close(told[1]);
+    if (server < 0) {
+        return FAR_IO;
+    }
+    served_by = server;
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    bool serves = read_start(told[0], &klass);
+    if (serves) {
+        print_uri(values, bytes);
+    }
+    int rc = wait_for(server, &status, err);
+    served_by = 0;
+    describe_end(status, how);
+    if (rc == 0 && WIFEXITED(status) && WEXITSTATUS(status) == 127) {
+        return far_fail(err, FAR_NOT_FOUND, "nbdkit cannot be started (Debian: apt-get install nbdkit)");
+    }
+    if (rc == 0 && how[0] != '\0') {
+        return far_fail(err, serves ? FAR_IO : (enum far_class)klass, "nbdkit failed, see above (%s)", how);
+    }
+    return rc;
+}
+
+static int serve_disk(const char *const *values, uint64_t bytes, bool writable, bool progress, struct far_error *err)
+{
+    int told[2];
+    int rc = values[SOCKET] != NULL ? make_room_for_socket(values[SOCKET], err) : 0;
+    if (rc == 0 && values[PIDFILE] != NULL) {
+        print_uri(values, bytes);
+        list_arguments(values, writable, progress, -1);
+        become_nbdkit(&command_line);
+        return far_fail_errno(err, errno == ENOENT ? FAR_NOT_FOUND : FAR_IO, errno, "start nbdkit (Debian: apt-get install nbdkit)");
+    }
+    if (rc == 0 && (pipe(told) != 0 || fcntl(told[0], F_SETFD, FD_CLOEXEC) != 0)) {
+        rc = far_fail_errno(err, FAR_IO, errno, "make a pipe");
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    list_arguments(values, writable, progress, told[1]);
+    rc = serve_until_stopped(values, bytes, told, err);
+    close(told[0]);
+    if (values[SOCKET] != NULL && !is_listened_to(values[SOCKET])) {
+        unlink(values[SOCKET]);
+    }
     return rc;
 }
 
@@ -391,13 +526,5 @@ int far_vault_nbd_cli(int argc, char **argv, bool writable, bool progress, struc
     if (rc != 0) {
         return rc;
     }
-    if (values[SOCKET] != NULL) {
-        printf("disk '%s' of point %s, %llu bytes: nbd+unix:///?socket=%s\n", values[DISK], values[POINT], (unsigned long long)bytes,
-               values[SOCKET]);
-    } else {
-        printf("disk '%s' of point %s, %llu bytes: %s://%s:%s\n", values[DISK], values[POINT], (unsigned long long)bytes,
-               values[TLS] != NULL ? "nbds" : "nbd", values[ADDRESS] != NULL ? values[ADDRESS] : "127.0.0.1", values[PORT]);
-    }
-    run_nbdkit(values, writable, progress);
-    return far_fail_errno(err, errno == ENOENT ? FAR_NOT_FOUND : FAR_IO, errno, "start nbdkit (Debian: apt-get install nbdkit)");
+    return serve_disk(values, bytes, writable, progress, err);
 }

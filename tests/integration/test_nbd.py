@@ -166,7 +166,43 @@ def what_makes_no_sense_is_refused():
     refused("--disk is missing", *good[:4], *good[6:])
     refused("is there already", *good[:6], "--socket", path("a.img"))
     refused("goes with --hydrate", *good, "--order", path("o"))
+    refused("too long for a socket", *good[:6], "--socket", path("s" * 200))
     refused("is writable already", *good, "--writable", "--hydrate", path("o"))
+
+
+def what_nbdkit_refuses_is_refused_before_a_uri_is_told():
+    need_a_plain_build()
+    base = ["--vault", cluster.nodes["target"].dir + "/vault", "--point", str(points()[0]), "--disk", "disk0"]
+    environment = dict(os.environ, FARSHORE_NBDKIT_PLUGIN=PLUGIN)
+    for wanted, *options in ((2, "--cache", "1"), (4, "--hydrate", path("a.img")), (3, "--hydrate", path("nowhere/disk")),
+                             (2, "--hydrate", path("n" * 5000)), (2, "--cache", "much")):
+        done = subprocess.run([farlib.program("farshore-node"), "vault", "open", *base, "--socket", path("s"), *options], env=environment,
+                              capture_output=True, text=True)
+        assert done.returncode == wanted and "nbd" not in done.stdout and not os.path.exists(path("s")), (options, done)
+    status, text = run(farlib.program("farshore-node"), "vault", "open", *base, "--socket", path("nowhere/s"))
+    assert status == 3, text
+
+
+def a_socket_that_nobody_listens_on_makes_room():
+    """After SIGTERM there is none; what kill -9 leaves is replaced by the same command; one that is served is not."""
+    first = points()[0]
+    with Opened(first) as opened:
+        pass
+    assert not os.path.exists(opened.socket) and opened.process.returncode == 0, opened.err
+    with Opened(first) as opened:
+        assert "nbd+unix" in opened.process.stdout.readline()
+        status, text = run(*opened.process.args)
+        assert status == 4 and "is there already" in text, text
+        opened.process.kill()
+        opened.process.wait()
+        again = subprocess.Popen(opened.process.args, env=dict(os.environ, FARSHORE_NBDKIT_PLUGIN=PLUGIN), text=True,
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=farlib.die_with_parent)
+        assert "nbd+unix" in again.stdout.readline(), again.communicate()
+        status, text = run("nbdcopy", opened.uri, path("copy"))
+        again.send_signal(signal.SIGTERM)
+        again.communicate()
+    assert status == 0 and farlib.same_bytes(path("a.first"), path("copy")) and not os.path.exists(opened.socket), text
+    os.unlink(path("copy"))
 
 
 def a_damaged_block_is_an_error_and_never_data():
@@ -189,4 +225,5 @@ if __name__ == "__main__":
     with farlib.Cluster() as cluster:
         tap.run_all([every_point_is_the_disk_of_its_time, its_holes_are_told, a_point_stays_open_while_the_node_works_on,
                      what_is_written_is_seen_and_goes, a_disk_is_used_while_it_is_written_out,
-                     what_makes_no_sense_is_refused, a_damaged_block_is_an_error_and_never_data])
+                     what_makes_no_sense_is_refused, what_nbdkit_refuses_is_refused_before_a_uri_is_told,
+                     a_socket_that_nobody_listens_on_makes_room, a_damaged_block_is_an_error_and_never_data])
