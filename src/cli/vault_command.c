@@ -256,6 +256,19 @@ static void print_forecast(FILE *out, const json_t *vault)
     }
 }
 
+/* What was not measured, or cannot be counted, is not 0. */
+static void hide_unmeasured(json_t *plans)
+{
+    static const char *const fields[] = {"logical_bytes", "points_bytes", "unique_bytes", "shared_bytes"};
+    json_t *plan;
+    size_t i;
+    json_array_foreach (plans, i, plan) {
+        for (size_t k = 0; json_integer_value(json_object_get(plan, "measured_ms")) == 0 && k < sizeof fields / sizeof fields[0]; k++) {
+            json_object_set_new(plan, fields[k], json_null());
+        }
+    }
+}
+
 int cli_run_vault_space(struct cli *cli, struct far_error *err)
 {
     char path[CLI_PATH_MAX], used[32], free_text[32];
@@ -268,11 +281,17 @@ int cli_run_vault_space(struct cli *cli, struct far_error *err)
     if (cli->json) {
         cli_print_json(cli->out, vault);
     } else {
+        hide_unmeasured(json_object_get(vault, "plans"));
         cli_print_table(cli->out, json_object_get(vault, "plans"),
                         "plan:PLAN point_count:POINTS logical_bytes:LOGICAL points_bytes:ALL_POINTS unique_bytes:UNIQUE "
                         "shared_bytes:SHARED measured_ms:MEASURED");
-        fprintf(cli->out, "used %s, free %s\n", cli_bytes((uint64_t)json_integer_value(json_object_get(vault, "used_bytes")), used),
-                cli_bytes((uint64_t)json_integer_value(json_object_get(vault, "free_bytes")), free_text));
+        uint64_t used_bytes = (uint64_t)json_integer_value(json_object_get(vault, "used_bytes"));
+        uint64_t free_bytes = (uint64_t)json_integer_value(json_object_get(vault, "free_bytes"));
+        if (used_bytes + free_bytes == 0) {
+            fputs("not measured yet: 'farshore vault measure' has it done\n", cli->out);
+        } else {
+            fprintf(cli->out, "used %s, free %s\n", cli_bytes(used_bytes, used), cli_bytes(free_bytes, free_text));
+        }
         print_forecast(cli->out, vault);
     }
     json_decref(vault);

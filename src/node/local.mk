@@ -22,6 +22,7 @@ src_node_farshore_node_SOURCES = \
 	src/node/vault_browse.c \
 	src/node/vault_carry.c \
 	src/node/vault_export.c \
+	src/node/vault_help.c \
 	src/node/vault_keep.c \
 	src/node/vault_nbd.c \
 	src/node/vault_qcow2.c \

@@ -17,13 +17,10 @@ static void usage(FILE *out)
 {
     fputs("usage: farshore-node join --dir DIR --token TOKEN|@FILE --name NAME [--data HOST:PORT]\n"
           "       farshore-node run --dir DIR\n"
-          "       farshore-node follow --dir DIR --server NUMBER@HOST:PORT\n"
-          "       farshore-node vault list --vault DIR\n"
-          "       farshore-node vault recover [--offline] --vault DIR --point ID --disk NAME --target PATH"
-          " [--overwrite-device]\n"
-          "       farshore-node vault verify --vault DIR --point ID [--disk NAME] [--since POINT]\n"
-          "       farshore-node vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER) [--writable]\n"
-          "       farshore-node store check FILE\n"
+          "       farshore-node follow --dir DIR --server NUMBER@HOST:PORT\n",
+          out);
+    (void)far_vault_print_usage(out, NULL, "       ");
+    fputs("       farshore-node store check FILE\n"
           "       farshore-node --help | --version\n",
           out);
 }
@@ -32,7 +29,7 @@ int main(int argc, char **argv)
 {
     umask(077);
     const char *command = argc > 1 ? argv[1] : "";
-    if (argc > 2 && strcmp(argv[2], "--help") == 0) {
+    if (argc > 2 && strcmp(argv[2], "--help") == 0 && strcmp(command, "vault") != 0) {
         usage(stdout);
         return 0;
     }

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 int far_node_join(int argc, char **argv);
 int far_node_follow(int argc, char **argv);
@@ -14,6 +15,12 @@ int far_node_run(int argc, char **argv);
 int far_store_cli(int argc, char **argv); /* store_check.c */
 int far_vault_cli(int argc, char **argv); /* vault_cli.c */
 int far_vault_parse_point(const char *text, uint64_t *ret_point, struct far_error *err);
+/* vault_help.c: the usage of one command, or of all (NULL); false: there is none of this name. */
+bool far_vault_print_usage(FILE *out, const char *command, const char *indent);
+/* No control characters in it? And a name that may have some, as it can be printed. */
+bool far_vault_is_printable(const char *text);
+enum { FAR_SHOWN_MAX = 256 };
+const char *far_vault_shown(const char *text, char shown[FAR_SHOWN_MAX]);
 /* vault_nbd.c: until it is stopped. */
 int far_vault_nbd_cli(int argc, char **argv, bool writable, bool progress, struct far_error *err);
 /* vault_cli.c: with --progress, a line that the node reads (dataplane/tasks_use.c), at most once a permille. */

@@ -29,37 +29,13 @@
 #include <time.h>
 #include <unistd.h>
 
+static const char *command_name = ""; /* that is run */
+
 static void print_usage(FILE *out)
 {
-    fputs("usage: farshore-node vault list --vault DIR\n"
-          "       farshore-node vault recover [--offline] --vault DIR --point ID --disk NAME --target PATH"
-          " [--overwrite-device] [--recovery-key FILE]\n"
-          "       farshore-node vault verify --vault DIR --point ID [--disk NAME] [--since POINT] [--recovery-key FILE]\n"
-          "       farshore-node vault open --vault DIR --point ID --disk NAME (--socket PATH | --port NUMBER [--address ADDRESS"
-          " [--tls NODE-DIR]]) [--cache SIZE] [--recovery-key FILE] [--pidfile FILE]"
-          " [--writable [--write-max SIZE | --write-percent N] | --hydrate PATH [--order FILE] [--written FILE] [--progress]]\n"
-          "       farshore-node vault import --vault DIR --image FILE --label NAME [--disk NAME] [--level 1-19]"
-          " [--domain NAME --recovery-key FILE]\n"
-          "       farshore-node vault copy --vault DIR --to DIR --point ID[,ID…]|all [--recovery-key FILE]\n"
-          "       farshore-node vault repair --vault DIR --from DIR [--point ID] [--recovery-key FILE]\n"
-          "       farshore-node vault diff --vault DIR --point ID --with ID --disk NAME [--pages] [--json] [--recovery-key FILE]\n"
-          "       farshore-node vault export --vault DIR --point ID --disk NAME --format raw|qcow2 --out FILE"
-          " [--base ID --backing FILE] [--recovery-key FILE]\n"
-          "       farshore-node vault browse --vault DIR --point ID --disk NAME (--list PATH | --cat PATH | --get PATH --out FILE)"
-          " [--mount DEVICE] [--recovery-key FILE]\n"
-          "       farshore-node vault forget --vault DIR --point ID\n"
-          "       farshore-node vault reclaim --vault DIR [--secure] [--recovery-key FILE]\n"
-          "       farshore-node vault space --vault DIR [--recovery-key FILE]\n"
-          "       farshore-node vault scrub --vault DIR [--bytes N] [--from POINT/DISK/BLOCK] [--recovery-key FILE]\n"
-          "       farshore-node vault rekey --vault DIR --recovery-key FILE\n"
-          "       farshore-node vault keys --vault DIR --recovery-key FILE --out FILE\n"
-          "       farshore-node vault bind --vault DIR --store FILE\n"
-          "       farshore-node vault attach --vault DIR --store FILE [--uuid UUID] [--read-only | --take-over]"
-          " [--key FINGERPRINT | --key FILE | --node NODE-DIR]\n"
-          "       farshore-node vault store (--vault DIR | --store FILE)\n"
-          "       farshore-node vault signal --vault DIR [--point ID] [--features]\n"
-          "       farshore-node vault confirm-time --vault DIR\n",
-          out);
+    if (!far_vault_print_usage(out, command_name, "usage: ")) {
+        (void)far_vault_print_usage(out, NULL, "usage: ");
+    }
 }
 
 static int fail_usage(const struct far_error *err)
@@ -141,7 +117,7 @@ struct listing {
 static void print_disks(const struct far_manifest *manifest)
 {
     char when[32] = "?";
-    char root[65];
+    char root[65], shown[4][FAR_SHOWN_MAX];
     time_t seconds = (time_t)(manifest->frozen_at_ms / 1000);
     struct tm tm;
     if (gmtime_r(&seconds, &tm) != NULL) {
@@ -151,7 +127,8 @@ static void print_disks(const struct far_manifest *manifest)
         const struct far_manifest_disk *disk = &manifest->disks[i];
         far_hex_encode(disk->root.bytes, 32, root);
         printf("%-8" PRIu64 " %-20s %-12s %-12s %-12s %-12s %14" PRIu64 "  %.16s  %s\n", manifest->point_id, when,
-               manifest->site, manifest->plan, manifest->workload, disk->name, disk->size_bytes, root,
+               far_vault_shown(manifest->site, shown[0]), far_vault_shown(manifest->plan, shown[1]),
+               far_vault_shown(manifest->workload, shown[2]), far_vault_shown(disk->name, shown[3]), disk->size_bytes, root,
                manifest->fuzzy ? "fuzzy" : manifest->domain_number != 0 ? "encrypted" : "");
     }
 }
@@ -178,9 +155,11 @@ static void print_domains(struct far_vault *vault)
 {
     static const char *const states[] = {"encrypted, no key here", "encrypted, the key opens it", "destroyed", "its keys are damaged"};
     static struct far_domain_info infos[FAR_DOMAINS_MAX];
+    char shown[FAR_SHOWN_MAX];
     size_t count = far_vault_domains(vault, infos, FAR_DOMAINS_MAX);
     for (size_t i = 0; i < count; i++) {
-        printf("domain %u '%s': %s, key of generation %u\n", infos[i].number, infos[i].name, states[infos[i].state], infos[i].generation);
+        printf("domain %u '%s': %s, key of generation %u\n", infos[i].number, far_vault_shown(infos[i].name, shown),
+               states[infos[i].state], infos[i].generation);
     }
 }
 
@@ -503,6 +482,11 @@ int far_vault_cli(int argc, char **argv)
 {
     struct far_error err;
     const char *command = argc > 1 ? argv[1] : "";
+    command_name = command;
+    if ((argc > 2 && strcmp(argv[2], "--help") == 0) || strcmp(command, "--help") == 0 || strcmp(command, "help") == 0) {
+        print_usage(stdout);
+        return 0;
+    }
     if (strcmp(command, "list") == 0) {
         return list(argc - 1, argv + 1);
     }
@@ -526,10 +510,6 @@ int far_vault_cli(int argc, char **argv)
     }
     if (strcmp(command, "confirm-time") == 0) {
         return confirm_time(argc - 1, argv + 1);
-    }
-    if (strcmp(command, "--help") == 0 || strcmp(command, "help") == 0) {
-        print_usage(stdout);
-        return 0;
     }
     int status = argc > 1 ? keep(command, argc - 1, argv + 1) : -1;
     status = argc > 1 && status < 0 ? carry(command, argc - 1, argv + 1) : status;

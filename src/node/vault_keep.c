@@ -8,10 +8,13 @@
 #include "dataplane/reclaim.h"
 #include "node/node.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static bool is_terminal(void)
@@ -55,6 +58,31 @@ static int read_level(const char *text, int *ret_level, struct far_error *err)
     return 0;
 }
 
+static int check_name(const char *name, const char *option, struct far_error *err)
+{
+    size_t len = strlen(name);
+    if (len == 0 || len > 63) {
+        return far_fail(err, FAR_INVALID, "%s: a name has 1 to 63 characters", option);
+    }
+    return far_vault_is_printable(name) ? 0 : far_fail(err, FAR_INVALID, "%s: a name has no control characters in it", option);
+}
+
+/* Before a vault is made for it. */
+static int check_image(const char *image, struct far_error *err)
+{
+    struct stat stat;
+    int fd = open(image, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        return far_fail_errno(err, errno == ENOENT ? FAR_NOT_FOUND : FAR_IO, errno, "open '%s'", image);
+    }
+    int rc = fstat(fd, &stat) != 0 ? far_fail_errno(err, FAR_IO, errno, "look at '%s'", image)
+             : S_ISREG(stat.st_mode) || S_ISBLK(stat.st_mode)
+                 ? 0
+                 : far_fail(err, FAR_INVALID, "'%s' is no image: neither a file nor a block device", image);
+    close(fd);
+    return rc;
+}
+
 int far_vault_import_cli(int argc, char **argv, struct far_error *err)
 {
     static const char *const names[] = {"--vault", "--image", "--label", "--disk", "--level", "--domain", "--recovery-key", NULL};
@@ -68,7 +96,11 @@ int far_vault_import_cli(int argc, char **argv, struct far_error *err)
     options.image = values[1];
     options.label = values[2];
     options.disk = rc == 0 && values[3] != NULL ? values[3] : "disk0";
-    rc = rc == 0 ? far_vault_cli_open(values[0], FAR_VAULT_MAKE, values[6], &vault, err) : rc;
+    rc = rc == 0 ? check_name(options.label, "--label", err) : rc;
+    rc = rc == 0 ? check_name(options.disk, "--disk", err) : rc;
+    rc = rc == 0 ? check_image(options.image, err) : rc;
+    bool is_new = values[5] == NULL && values[6] == NULL; /* a new vault has no domain */
+    rc = rc == 0 ? far_vault_cli_open(values[0], is_new ? FAR_VAULT_MAKE : FAR_VAULT_WRITE, values[6], &vault, err) : rc;
     rc = rc == 0 && values[5] != NULL ? find_domain(vault, values[5], &options.domain, err) : rc;
     rc = rc == 0 ? far_vault_import(vault, &options, &result, err) : rc;
     far_vault_close(vault);
@@ -94,11 +126,12 @@ int far_vault_forget_cli(int argc, char **argv, struct far_error *err)
     int rc = manifest != NULL ? far_node_options(argc, argv, names, values, err) : far_fail(err, FAR_LIMIT, "no memory");
     rc = rc == 0 ? far_vault_cli_need(names, values, 2, err) : rc;
     rc = rc == 0 ? far_vault_parse_point(values[1], &point, err) : rc;
-    if (rc == 0 && point < FAR_IMPORTED) {
+    bool is_imported = point >= FAR_IMPORTED;
+    rc = rc == 0 ? far_vault_cli_open(values[0], is_imported ? FAR_VAULT_WRITE : FAR_VAULT_READ, NULL, &vault, err) : rc;
+    rc = rc == 0 ? far_vault_point(vault, point, manifest, err) : rc;
+    if (rc == 0 && !is_imported) {
         rc = far_fail(err, FAR_CONFLICT, "point %" PRIu64 " is a cluster's: there it is removed (farshore checkpoint remove)", point);
     }
-    rc = rc == 0 ? far_vault_cli_open(values[0], FAR_VAULT_WRITE, NULL, &vault, err) : rc;
-    rc = rc == 0 ? far_vault_point(vault, point, manifest, err) : rc;
     rc = rc == 0 ? far_vault_forget(vault, point, err) : rc;
     far_vault_close(vault);
     free(manifest);
@@ -132,8 +165,9 @@ static void print_pass(const struct far_reclaim_result *result)
                result->points_locked);
     }
     if (result->points_uncountable > 0) {
-        printf("%" PRIu64 " points cannot be counted, so nothing of their domains was deleted: %s\n", result->points_uncountable,
-               result->problem);
+        printf("%" PRIu64 " points cannot be counted, so nothing of their domains was deleted: %s\nGive --recovery-key for an encrypted "
+               "domain; mend or forget a point that is damaged (farshore-node vault repair, forget); then reclaim again\n",
+               result->points_uncountable, result->problem);
     } else if (result->problem[0] != '\0') {
         printf("%s\n", result->problem);
     }
@@ -201,12 +235,14 @@ static int note_plan(void *arg, uint64_t point_id, const struct far_manifest *ma
 static int print_space(struct far_vault *vault, const struct plan *plan, struct far_error *err)
 {
     struct far_space space;
+    char shown[FAR_SHOWN_MAX];
     int rc = far_vault_space(vault, &plan->id, 1, &space, err);
+    far_vault_shown(plan->name, shown);
     if (rc == 0) {
-        printf("%-20s %18" PRIu64 " %18" PRIu64 " %18" PRIu64 " %18" PRIu64 "%s\n", plan->name, space.logical_bytes, space.points_bytes,
+        printf("%-20s %18" PRIu64 " %18" PRIu64 " %18" PRIu64 " %18" PRIu64 "%s\n", shown, space.logical_bytes, space.points_bytes,
                space.unique_bytes, space.shared_bytes, space.estimated ? "  about" : "");
     } else if (rc == FAR_NOT_FOUND) {
-        printf("%-20s not counted yet: that is done by a pass of reclaim\n", plan->name);
+        printf("%-20s %18s %18s %18s %18s  not counted yet: that is done by a pass of reclaim\n", shown, "-", "-", "-", "-");
         rc = 0;
     }
     return rc;
@@ -221,6 +257,9 @@ int far_vault_space_cli(int argc, char **argv, struct far_error *err)
     int rc = far_node_options(argc, argv, names, values, err);
     rc = rc == 0 ? far_vault_cli_need(names, values, 1, err) : rc;
     rc = rc == 0 ? far_vault_cli_open(values[0], FAR_VAULT_WRITE, values[1], &vault, err) : rc;
+    if (rc != 0 && (err->sys_errno == EROFS || err->sys_errno == EACCES)) { /* it is only looked at */
+        rc = far_vault_cli_open(values[0], FAR_VAULT_READ, values[1], &vault, err);
+    }
     rc = rc == 0 ? far_vault_points(vault, note_plan, &plans, err) : rc;
     rc = rc == 0 && plans.rc != 0 ? far_fail(err, FAR_LIMIT, "no memory for so many plans") : rc;
     if (rc == 0) {

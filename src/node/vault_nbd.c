@@ -152,8 +152,8 @@ static void add_value(struct arguments *arguments, const char *name, const char 
 }
 
 /* The plugin and what it opens; all that is before are nbdkit's own. */
-static void add_plugin(struct arguments *arguments, const char *told_fd, const char *vault, const char *point, const char *disk, const char *cache,
-                       const char *recovery_key)
+static void add_plugin(struct arguments *arguments, const char *told_fd, const char *vault, const char *point, const char *disk,
+                       const char *cache, const char *recovery_key)
 {
     const char *plugin = getenv("FARSHORE_NBDKIT_PLUGIN");
     add(arguments, "--filter=readahead");

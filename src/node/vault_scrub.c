@@ -47,6 +47,7 @@ static int read_cursor(const char *text, struct far_scrub_cursor *ret_cursor, st
 static void print_damage(const struct far_scrub_result *result, size_t at)
 {
     const struct far_scrub_damage *damage = &result->damages[at];
+    char shown[FAR_SHOWN_MAX];
     if (damage->disk[0] == '\0') { /* its manifest, or the keys of its domain; or what is no point's */
         char of[48] = "";
         snprintf(of, sizeof of, "point %" PRIu64 " cannot be read: ", damage->point_id);
@@ -54,12 +55,12 @@ static void print_damage(const struct far_scrub_result *result, size_t at)
         return;
     }
     printf("damaged: blocks %" PRIu64 " to %" PRIu64 " of disk '%s' of point %" PRIu64 ": %s\n  needed by %" PRIu64 " disks of points:",
-           damage->first_block, damage->first_block + damage->block_count - 1, damage->disk, damage->point_id, damage->text,
-           damage->needed_by);
+           damage->first_block, damage->first_block + damage->block_count - 1, far_vault_shown(damage->disk, shown), damage->point_id,
+           damage->text, damage->needed_by);
     for (size_t i = 0; i < result->name_count; i++) {
         const struct far_scrub_name *name = &result->names[i];
         if ((name->damages[at / 8] >> at % 8 & 1) == 1) {
-            printf(" %" PRIu64 "/%s", name->point_id, name->disk);
+            printf(" %" PRIu64 "/%s", name->point_id, far_vault_shown(name->disk, shown));
         }
     }
     printf("%s\n", result->more_names ? " and more" : "");

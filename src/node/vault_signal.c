@@ -1,5 +1,5 @@
-/* farshore-node vault signal --vault DIR [--point ID] [--features]: scores of points, by this program's detector, from the features that
- * the vault keeps; of points of which it keeps none they are computed now (and not kept: the vault is only read). */
+/* farshore-node vault signal --vault DIR [--point ID] [--features] [--recovery-key FILE]: scores of points, by this program's detector,
+ * from the features that the vault keeps; of points of which it keeps none they are computed now (and not kept: the vault is only read). */
 #include "dataplane/signal_store.h"
 #include "node/node.h"
 
@@ -28,8 +28,9 @@ static void print_features(const struct far_signal_features *features)
 static void print_disk(const struct listing *listing, const struct far_signal_disk *disk, const char *name)
 {
     struct far_signal_score score;
+    char shown[FAR_SHOWN_MAX];
     far_signal_judge(disk, &score);
-    printf("%-8" PRIu64 " %-16s ", listing->signal->point_id, name);
+    printf("%-8" PRIu64 " %-16s ", listing->signal->point_id, far_vault_shown(name, shown));
     if (disk->since_point == 0) {
         printf("%-8s %6s  the first point of this disk\n", "-", "-");
         return;
@@ -66,10 +67,9 @@ static int list_point(void *arg, uint64_t point_id, const struct far_manifest *m
 
 int far_vault_signal_cli(int argc, char **argv, bool features, struct far_error *err)
 {
-    static const char *const names[] = {"--vault", "--point", NULL};
-    const struct far_vault_options options = {.read_only = true};
+    static const char *const names[] = {"--vault", "--point", "--recovery-key", NULL};
     struct listing listing = {.features = features};
-    const char *values[2];
+    const char *values[3];
     int rc = far_node_options(argc, argv, names, values, err);
     if (rc == 0 && values[0] == NULL) {
         rc = far_fail(err, FAR_INVALID, "--vault is missing");
@@ -79,7 +79,8 @@ int far_vault_signal_cli(int argc, char **argv, bool features, struct far_error 
         return rc;
     }
     listing.signal = malloc(sizeof *listing.signal);
-    rc = listing.signal != NULL ? far_vault_open(values[0], &options, &listing.vault, err) : far_fail(err, FAR_LIMIT, "no memory");
+    rc = listing.signal != NULL ? far_vault_cli_open(values[0], FAR_VAULT_READ, values[2], &listing.vault, err)
+                                : far_fail(err, FAR_LIMIT, "no memory");
     if (rc == 0) {
         printf("%-8s %-16s %-8s %6s %8s %9s %12s %9s\n", "POINT", "DISK", "SINCE", "SCORE", "AT ONCE", "BY AND BY", "EVIDENCE", "CHANGED");
         rc = far_vault_points(listing.vault, list_point, &listing, err);

@@ -139,6 +139,10 @@ def the_vault_and_the_recovery_key_give_the_disk_back():
         os.unlink(path("offline"))
     status, text = cluster.run_tool(*base, "verify", "--vault", vault(), "--point", str(newest), "--recovery-key", key_file())
     assert status == 0 and "good: disk 'disk0'" in text, text
+    status, text = cluster.run_tool(*base, "signal", "--vault", vault(), "--point", str(newest), "--recovery-key", key_file())
+    assert status == 0 and str(newest) in text, text
+    status, text = cluster.run_tool(*base, "forget", "--vault", vault(), "--point", str(newest), check=False)
+    assert status == 4 and "is a cluster's" in text, text
     plain = points("open")[0]  # what is in no domain needs no key
     cluster.run_tool(*recover, "--point", str(plain), "--target", path("offline"))
     assert farlib.same_bytes(path("plain.img"), path("offline"))

@@ -155,7 +155,7 @@ def bad_input_changes_nothing():
             (("import", "--vault", VAULT, "--image", WORK, "--label", "web"), "no image"),
             (("import", "--vault", VAULT, "--image", IMAGE + ".not", "--label", "web"), "open"),
             (("import", "--vault", VAULT, "--image", IMAGE, "--label", "web", "--domain", "gold"), "no domain 'gold'"),
-            (("forget", "--vault", VAULT, "--point", "17"), "is a cluster's"),
+            (("forget", "--vault", VAULT, "--point", "17"), "no point"),
             (("forget", "--vault", VAULT, "--point", "9223372036854779999"), "no point"),
             (("scrub", "--vault", VAULT, "--bytes", "x"), "no number"),
             (("scrub", "--vault", VAULT, "--from", "1/2"), "no place"),
@@ -167,12 +167,46 @@ def bad_input_changes_nothing():
     return wrong
 
 
+def an_import_that_is_refused_makes_no_vault():
+    new = os.path.join(WORK, "new")
+    wrong = []
+    for wanted, arguments in ((3, ("--image", IMAGE + ".not", "--label", "web")), (2, ("--image", IMAGE, "--label", "")),
+                              (2, ("--image", IMAGE, "--label", "a\nb\x1b[31m")), (2, ("--image", IMAGE, "--label", "web", "--disk", "\x7f")),
+                              (3, ("--image", IMAGE, "--label", "web", "--domain", "gold")), (2, ("--image", "/dev/zero", "--label", "web"))):
+        vault("import", "--vault", new, *arguments, status=wanted)
+        wrong += ["%r made one" % (arguments,)] if os.path.exists(new) else []
+    return wrong
+
+
+def space_is_told_where_nothing_can_be_written():
+    read_only = "mount --bind '%s' '%s' && mount -o remount,bind,ro '%s'" % (VAULT, VAULT, VAULT)
+    for unshare in (["unshare", "-m"], ["unshare", "-rm"]):
+        if subprocess.run([*unshare, "sh", "-c", read_only], capture_output=True).returncode == 0:
+            done = subprocess.run([*unshare, "sh", "-c", read_only + " && exec '%s' vault space --vault '%s'" % (NODE, VAULT)],
+                                  capture_output=True, text=True)
+            return [] if done.returncode == 0 and re.search(r"import +\d+ +\d+ +\d+", done.stdout) else ["%r" % done]
+    raise tap.Skip("no file system can be mounted here")
+
+
+def each_command_says_what_it_is_called_with():
+    whole = subprocess.run([NODE, "--help"], capture_output=True, text=True, check=True).stdout
+    names = re.findall(r"farshore-node vault (\S+)", whole)
+    wrong = [] if len(names) == 21 else ["%d commands" % len(names)]
+    for name in names:
+        for text in (vault(name, "--help"), vault(name, "--nonsense", status=2)):
+            usages = [line for line in text.split("\n") if "farshore-node vault" in line]
+            wrong += [] if len(usages) == 1 and "farshore-node vault %s " % name in usages[0] else ["%s says %s" % (name, text)]
+    return wrong + ([] if vault("--help").count("farshore-node vault") == 21 else ["not all"])
+
+
 def main():
     shutil.rmtree(WORK, ignore_errors=True)
     tap.run_all([an_image_becomes_a_point_and_its_next_version_costs_what_changed,
                  what_a_forgotten_import_alone_had_comes_back_and_the_other_stays,
                  a_scrub_reads_all_within_its_budget_and_names_who_needs_what_is_damaged,
-                 two_passes_give_all_of_a_forgotten_image_back, bad_input_changes_nothing])
+                 two_passes_give_all_of_a_forgotten_image_back, bad_input_changes_nothing,
+                 an_import_that_is_refused_makes_no_vault, space_is_told_where_nothing_can_be_written,
+                 each_command_says_what_it_is_called_with])
 
 
 main()
