@@ -10,6 +10,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/logging.h"
 #include "base/thread.h"
 #include "dataplane/use_place.h"
 
@@ -419,6 +420,16 @@ void far_engine_cancel(struct far_engine *engine, uint64_t job_id, uint64_t task
 
 /* ---- the engine ---- */
 
+/* It can be read and reclaimed; what wants to write more finds no space. */
+static void tell_full(struct far_vault *vault)
+{
+    struct far_vault_stats stats;
+    far_vault_stats(vault, &stats);
+    if (stats.is_disk_full) {
+        far_logf(FAR_LEVEL_WARN, "vault", "the disk of the vault is full: its reserve was given up to open it; a reclaim gives space back");
+    }
+}
+
 static int open_stores(struct far_engine *engine, struct far_error *err)
 {
     const struct far_engine_config *config = &engine->config;
@@ -426,7 +437,7 @@ static int open_stores(struct far_engine *engine, struct far_error *err)
     int rc = config->vault_dir != NULL ? far_vault_open(config->vault_dir, &options, &engine->vault, err) : 0;
     rc = rc == 0 && engine->vault != NULL ? far_engine_owner_claim(engine, err) : rc;
     if (rc == 0 && engine->vault != NULL) {
-        far_vault_reserve_keep(engine->vault);
+        tell_full(engine->vault);
     }
     /* Half for what leaves the node, half for what comes in. */
     size_t buffers = (size_t)(config->memory_bytes / 2 / FAR_ENGINE_CHUNK);

@@ -5,6 +5,8 @@
 #include "dataplane/vault_owner.h"
 #include "dataplane/vault_private.h"
 
+#include "base/logging.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,6 +93,7 @@ int far_replica_file_remake(struct far_vault *vault, uint64_t disk_id, struct fa
     if (rc == 0) {
         char text[256];
         snprintf(text, sizeof text, "the file of the replica of disk %" PRIu64 " was damaged; it was made anew", disk_id);
+        far_logf(FAR_LEVEL_WARN, "vault", "%s", text);
         far_vault_note_damage(vault, (struct far_place){0}, text);
     }
     return rc;
