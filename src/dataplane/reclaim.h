@@ -38,6 +38,7 @@ struct far_reclaim_progress {
     uint64_t freed_bytes; /* so far */
 };
 
+enum { FAR_UNUSED_DISKS_MAX = 256 };
 struct far_reclaim_result {
     uint64_t points_counted;      /* new ones */
     uint64_t points_released;     /* forgotten ones */
@@ -54,6 +55,8 @@ struct far_reclaim_result {
     uint64_t packs_removed;
     uint64_t waiting_records; /* left in quarantine */
     char problem[512];      /* of the first uncountable point, in words; else of the vault's store; "" if none */
+    size_t unused_disk_count; /* disks of a log whose replicas hold something, and no point is made of; those with a place here */
+    uint64_t unused_disk_ids[FAR_UNUSED_DISKS_MAX];
 };
 
 /* One pass. progress (may be NULL) is called now and then, without locks; a result other than 0 ends the pass with FAR_CANCELED

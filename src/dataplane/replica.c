@@ -412,7 +412,7 @@ static void state_of_file(const struct far_replica_file *file, struct far_replic
     ret_state->size_bytes = file->size_bytes;
     far_map_bind_root(file->size_bytes, &file->top, &ret_state->root);
     ret_state->job = file->job;
-    ret_state->fence_job = file->fence.job;
+    ret_state->fence = file->fence;
     ret_state->frontier_blocks = file->frontier_blocks;
     memcpy(ret_state->freeze_ref, file->freeze_ref, sizeof ret_state->freeze_ref);
 }

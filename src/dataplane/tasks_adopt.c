@@ -83,6 +83,9 @@ void far_engine_exchange_report(struct far_engine *engine, struct far_engine_rep
     for (size_t i = 0; i < report->damage_count; i++) {
         report->damages[i].point_id = far_engine_number(engine, report->damages[i].point_id);
     }
+    for (size_t i = 0; vault != NULL && i < vault->reclaimed.unused_disk_count; i++) {
+        vault->reclaimed.unused_disk_ids[i] = far_engine_number(engine, vault->reclaimed.unused_disk_ids[i]);
+    }
     for (size_t i = 0; vault != NULL && i < vault->space_count; i++) {
         vault->spaces[i].plan_id = far_engine_number(engine, vault->spaces[i].plan_id);
     }

@@ -111,7 +111,8 @@ static int on_progress(void *arg, const struct far_reclaim_progress *progress)
     return far_attempt_stopped(attempt) ? FAR_CANCELED : 0;
 }
 
-/* A smaller replica is a new one, all zeroes: what it was needs nothing any more. Of no disk is there a transfer: its plan is erased. */
+/* A smaller replica is a new one, all zeroes: what it was needs nothing any more. Of no disk is there a transfer: its plan is erased, or
+ * it is gone for good, and with it everybody who might have written to it. */
 static int empty_replica(struct far_attempt *attempt, uint64_t disk_id, struct far_error *err)
 {
     struct far_vault *vault = attempt->engine->vault;
@@ -125,7 +126,8 @@ static int empty_replica(struct far_attempt *attempt, uint64_t disk_id, struct f
     if (rc != 0) {
         return rc == FAR_NOT_FOUND ? 0 : rc;
     }
-    rc = far_replica_open(vault, NULL, disk_id, FAR_BLOCK_BYTES, &fence, &replica, err);
+    /* Of a disk that is gone the fence stays what it is: a cluster that was restored may give its number once more. */
+    rc = far_replica_open(vault, NULL, disk_id, FAR_BLOCK_BYTES, attempt->order.secure ? &fence : &state.fence, &replica, err);
     if (rc != 0) {
         return rc;
     }
@@ -149,6 +151,7 @@ int far_run_reclaim(struct far_attempt *attempt, struct far_engine_report *resul
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < attempt->order.erase_disk_count; i++) {
         rc = empty_replica(attempt, attempt->order.erase_disk_ids[i], err);
+        rc = attempt->order.secure || rc == FAR_LIMIT || rc == FAR_IO ? rc : 0; /* of what is gone: the next pass tries again */
     }
     /* Also where an earlier attempt began it: what that left undone, whoever waits for this pass believes done. */
     rc = rc == 0 ? far_vault_reclaim(vault, &order, on_progress, attempt, &result->vault->reclaimed, err) : rc;

@@ -110,7 +110,7 @@ struct far_replica_state {
     uint64_t size_bytes;
     struct far_hash256 root;  /* of the tree at that checkpoint */
     uint64_t job;             /* that made it; 0 = never */
-    uint64_t fence_job;       /* of the highest fence that was ever seen, at least that job */
+    struct far_fence fence;   /* the highest that was ever seen, its job at least that one */
     uint64_t frontier_blocks; /* of that job: all blocks before this one are as in its frozen view */
     char freeze_ref[129];     /* of that job */
 };

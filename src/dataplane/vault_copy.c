@@ -140,7 +140,7 @@ static int copy_disk(struct copy *copy, const struct far_manifest *manifest, str
     struct far_replica_state state = {0};
     uint64_t id = far_copy_replica_id(manifest->cluster_uuid, copy->disk->disk_id);
     int rc = far_vault_replica_state(copy->target, id, &state, err);
-    struct far_fence fence = {.job = state.fence_job + 1};
+    struct far_fence fence = {.job = state.fence.job + 1};
     rc = rc == 0 || rc == FAR_NOT_FOUND ? far_point_open_disk(copy->source, copy->point_id, copy->disk->name, &after, err) : rc;
     rc = rc == 0 ? far_replica_open(copy->target, copy->target_domain, id, copy->disk->size_bytes, &fence, &copy->replica, err) : rc;
     rc = rc == 0 ? open_before(copy, &before, err) : rc;

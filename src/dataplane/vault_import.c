@@ -554,7 +554,7 @@ static int run_import(struct import *import, struct far_error *err)
     struct far_replica_state state = {0};
     uint64_t disk_id = FAR_IMPORTED | far_hash64_parts(far_slice_str(options->label), far_slice("", 1), far_slice_str(options->disk)) >> 1;
     int rc = far_vault_replica_state(import->vault, disk_id, &state, err);
-    struct far_fence fence = {.job = state.fence_job + 1};
+    struct far_fence fence = {.job = state.fence.job + 1};
     rc = rc == 0 || rc == FAR_NOT_FOUND ? next_point(import->vault, &import->result.point_id, err) : rc;
     rc = rc == 0 ? far_replica_open(import->vault, options->domain, disk_id, import->size, &fence, &import->replica, err) : rc;
     import->is_again = import->is_dense && state.job != 0;

@@ -312,6 +312,24 @@ static int let_go(struct counting *counting, uint64_t disk_id, struct far_error 
     return rc == FAR_DENIED ? 0 : rc;
 }
 
+/* A replica that no point is made of: of a first copy under way, or of a workload that is gone, which only the log can tell. Imports and
+ * copies are let go of with their last point. */
+static int note_unused(void *arg, uint64_t disk_id, struct far_error *err)
+{
+    struct counting *counting = arg;
+    struct far_reclaim_result *result = counting->reclaim->result;
+    struct far_replica_file file;
+    (void)err;
+    if (result->unused_disk_count == FAR_UNUSED_DISKS_MAX || disk_id >= FAR_IMPORTED ||
+        far_replica_file_read(counting->reclaim->vault, disk_id, &file, NULL) != 0 ||
+        far_hash256_equal(&file.top, far_map_zero(8 * far_map_height(file.size_bytes))) ||
+        far_replica_is_open(counting->reclaim->vault, disk_id) || has_points(counting, disk_id)) {
+        return 0;
+    }
+    result->unused_disk_ids[result->unused_disk_count++] = disk_id;
+    return 0;
+}
+
 /* Out of the counts first, durably; then the files. A crash between them leaves the point to be let go of once more. */
 static int drop_replicas(struct counting *counting, struct far_error *err)
 {
@@ -461,6 +479,9 @@ static int count_all(struct far_reclaim *reclaim, struct far_error *err)
     rc = rc == 0 ? far_ledger_commit(counting->ledger, err) : rc;
     rc = rc == 0 ? far_vault_each_number(points, FAR_FORGOTTEN, release_point, counting, err) : rc;
     rc = rc == 0 ? unlink_released(counting, err) : rc;
+    if (rc == 0 && reclaim->result->points_uncountable == 0) { /* else one of those may be of the same disk */
+        rc = far_vault_each_number(replicas, ".replica", note_unused, counting, err);
+    }
     if (counting->ledger != NULL) {
         reclaim->result->quarantined_records += far_ledger_quarantined(counting->ledger);
     }

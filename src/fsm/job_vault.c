@@ -131,7 +131,8 @@ int far_vault_row_done(struct far_step *step, struct far_group *g, size_t at, co
                                             .job_id = g->job.id,
                                             .pass = g->job.pass,
                                             .delete_before = g->job.delete_before,
-                                            .reclaimed = item->reclaimed};
+                                            .reclaimed = item->reclaimed,
+                                            .unused_disk_ids = item->unused_disk_ids};
         FAR_TRY(far_scrub_good(step, row->node_id)); /* what it named may have been removed since */
         FAR_TRY(far_emit(step, &far_schema_ev_vault_reclaimed, &ev));
     }

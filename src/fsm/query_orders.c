@@ -285,6 +285,29 @@ static int fill_adopt(struct context *c, const struct far_row_task *task, struct
 }
 
 /* An erasing plan wants to know of itself alone. */
+/* Of the disks whose replicas no point is made of those that no workload has any more: numbers are never given twice. */
+static int list_gone_disks(struct context *c, uint64_t node_id, struct far_list *ret_disk_ids)
+{
+    struct far_row_vault vault;
+    size_t count = 0;
+    int rc = far_row_find(c->step, &far_schema_row_vault, node_id, &vault);
+    uint64_t *ids = rc == 0 ? far_step_alloc(c->step, (vault.unused_disk_ids.count + 1) * sizeof *ids) : NULL;
+    if (rc != 0 || ids == NULL) {
+        return rc == FAR_NOT_FOUND ? 0 : rc != 0 ? rc : FAR_LIMIT;
+    }
+    for (size_t i = 0; i < vault.unused_disk_ids.count; i++) {
+        struct far_row_disk disk;
+        uint64_t id = ((const uint64_t *)vault.unused_disk_ids.items)[i];
+        rc = far_row_find(c->step, &far_schema_row_disk, id, &disk);
+        FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+        if (rc == FAR_NOT_FOUND) {
+            ids[count++] = id;
+        }
+    }
+    *ret_disk_ids = (struct far_list){.items = ids, .count = count};
+    return 0;
+}
+
 static int fill_vault(struct context *c, const struct far_row_task *task, struct far_sub_order *order)
 {
     uint64_t *plan_id = far_step_alloc(c->step, sizeof *plan_id);
@@ -303,7 +326,11 @@ static int fill_vault(struct context *c, const struct far_row_task *task, struct
     order->pass = task->kind == FAR_task_kind_reclaim ? c->job.pass : 0;
     order->delete_before = task->kind == FAR_task_kind_reclaim ? c->job.delete_before : 0;
     order->secure = task->kind == FAR_task_kind_reclaim && c->job.kind == FAR_job_kind_erase;
-    FAR_TRY(order->secure ? far_erase_disks(c->step, c->job.plan_id, &order->erase_disk_ids) : 0);
+    if (order->secure) {
+        FAR_TRY(far_erase_disks(c->step, c->job.plan_id, &order->erase_disk_ids));
+    } else if (task->kind == FAR_task_kind_reclaim) {
+        FAR_TRY(list_gone_disks(c, task->vault_node_id, &order->erase_disk_ids));
+    }
     return c->job.plan_id != 0 ? 0 : far_vault_row_plans(c->step, task->vault_node_id, &order->plan_ids);
 }
 

@@ -332,6 +332,7 @@ int far_evolve_vault_reclaimed(struct far_step *step, const struct far_ev_vault_
     FAR_TRY(far_vault_damages_prune(step, &row));
     row.reclaimed_ms = step->time_ms;
     row.pass = ev->pass;
+    row.unused_disk_ids = ev->unused_disk_ids;
     if (ev->reclaimed.count > 0) {
         row.freed_bytes = said->freed_bytes;
         row.waiting_records = said->waiting_records;

@@ -253,6 +253,7 @@ static void add_vault(const struct far_engine_vault *vault, struct vault_lists *
                                                        .estimated = space->estimated};
     }
     item->reclaimed = (struct far_list){&lists->reclaimed, vault->is_reclaimed};
+    item->unused_disk_ids = (struct far_list){r->unused_disk_ids, r->unused_disk_count};
     item->usage = (struct far_list){&lists->usage, 1};
     item->spaces = (struct far_list){lists->spaces, vault->space_count};
     if (vault->scrubbed != NULL) {

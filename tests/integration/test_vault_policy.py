@@ -5,6 +5,7 @@ also when the cluster's clock says that it need not, and an erased plan leaves n
 far-timeout: 240
 """
 import os
+import random
 import re
 
 import farlib
@@ -55,6 +56,39 @@ def vault():
 def reclaim():
     cluster.cli("vault", "reclaim", "target", "--wait", as_json=False)
     return cluster.get("/v1/jobs?kind=reclaim&limit=1000")["items"][-1]
+
+
+def is_in_packs(bytes_sought):
+    packs = os.path.join(target.dir, "vault", "packs")
+    for name in os.listdir(packs):
+        with open(os.path.join(packs, name), "rb") as file:
+            if bytes_sought in file.read():
+                return True
+    return False
+
+
+def a_disk_that_is_gone_with_its_points_leaves_nothing():
+    gone = os.path.join(cluster.base, "gone.img")
+    farlib.make_image(gone, 2 * farlib.MIB, SEED + 77)
+    mark = random.Random(SEED).randbytes(65536)
+    with open(gone, "r+b") as file:
+        file.write(mark)
+    cluster.post("/v1/workloads", {"name": "gone", "site": "protected", "adapter": "file", "disks": [{"name": "disk0", "locator": gone}]})
+    cluster.post("/v1/plans", {"name": "gone", "source_site": "protected", "target_site": "recovery", "workloads": ["gone"]})
+    before = len(manifests())
+    job = cluster.finish(cluster.start_cycle("gone"))
+    reclaim()
+    wrong = [] if is_in_packs(mark[:4096]) else ["the mark did not come"]
+    cluster.cli("plan", "remove", "gone", as_json=False)
+    cluster.cli("checkpoint", "remove", str(job["checkpoint_id"]), as_json=False)
+    farlib.until(lambda: len(manifests()) == before, 30, "the manifest goes")
+    for _ in range(2):  # the replica stays while its workload is there
+        reclaim()
+    wrong += [] if is_in_packs(mark[:4096]) else ["what the next cycle goes by is gone"]
+    cluster.cli("workload", "remove", "gone", as_json=False)
+    for _ in range(4):
+        reclaim()
+    return wrong + (["what nobody needs is still there"] if is_in_packs(mark[:4096]) else [])
 
 
 def what_the_rules_do_not_keep_goes():
@@ -153,5 +187,6 @@ if __name__ == "__main__":
         image = os.path.join(cluster.base, "vm1.img")
         farlib.make_image(image, 24 * farlib.MIB, SEED)
         cluster.protect("vm1", [image])
-        tap.run_all([what_the_rules_do_not_keep_goes, space_comes_back_with_the_second_pass, a_lock_holds_against_the_cluster_clock,
+        tap.run_all([what_the_rules_do_not_keep_goes, space_comes_back_with_the_second_pass,
+                     a_disk_that_is_gone_with_its_points_leaves_nothing, a_lock_holds_against_the_cluster_clock,
                      a_node_whose_clock_jumps_is_not_believed_until_somebody_says_so, an_erased_plan_leaves_nothing])

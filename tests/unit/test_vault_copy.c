@@ -212,7 +212,7 @@ static void a_copy_of_a_smaller_disk_that_was_killed_keeps_none_away(void **stat
     copy_point(1);
     uint64_t id = far_copy_replica_id(manifest.cluster_uuid, 11);
     assert_int_equal(far_vault_replica_state(target, id, &there_now, &err), 0);
-    struct far_fence fence = {.job = there_now.fence_job + 1};
+    struct far_fence fence = {.job = there_now.fence.job + 1};
     assert_int_equal(far_replica_open(target, NULL, id, SIZE - FAR_BLOCK_BYTES, &fence, &replica, &err), 0);
     far_replica_close(replica);
     copy_point(2);
