@@ -100,9 +100,12 @@ struct guestfish {
     size_t line_count;
 };
 
-_Noreturn static void become_guestfish(const char *uri, int in, int out, const char *complaints)
+_Noreturn static void become_guestfish(pid_t parent, const char *uri, int in, int out, const char *complaints)
 {
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) { /* it was killed before that */
+        _exit(126);
+    }
     int error = open(complaints, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     dup2(in, STDIN_FILENO);
     dup2(out, STDOUT_FILENO);
@@ -134,9 +137,10 @@ static int start(struct guestfish *fish, const char *uri, struct far_error *err)
     }
     snprintf(path, sizeof path, "%s/said", fish->folder);
     signal(SIGPIPE, SIG_IGN);
+    pid_t parent = getpid();
     fish->pid = fork();
     if (fish->pid == 0) {
-        become_guestfish(text, in[0], out[1], path);
+        become_guestfish(parent, text, in[0], out[1], path);
     }
     close(in[0]);
     close(out[1]);

@@ -319,13 +319,21 @@ static int wait_until_ready(pid_t server, struct far_error *err)
     return 0;
 }
 
-/* A child ends with this process: the server at once, though somebody is connected. */
+/* A child ends with its parent: the server at once, though somebody is connected. The parent may be gone already. */
+static void end_with(pid_t parent)
+{
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) {
+        _exit(126);
+    }
+}
+
 static pid_t start_server(struct arguments *arguments, struct far_error *err)
 {
     fflush(NULL); /* the child has copies of what is buffered */
-    pid_t server = fork();
+    pid_t parent = getpid(), server = fork();
     if (server == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        end_with(parent);
         become_nbdkit(arguments);
         _exit(127);
     }
@@ -339,9 +347,9 @@ static int run_command(const char *command, int *ret_status, struct far_error *e
 {
     char uri[SOCKET_PATH_MAX + 40];
     snprintf(uri, sizeof uri, "nbd+unix:///?socket=%s", socket_path);
-    pid_t child = fork();
+    pid_t parent = getpid(), child = fork();
     if (child == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        end_with(parent);
         setenv("uri", uri, 1);
         execl("/bin/sh", "sh", "-c", command, (char *)NULL);
         _exit(127);

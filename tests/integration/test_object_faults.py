@@ -71,8 +71,8 @@ class Told:
                     todo = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
                 if callable(todo):
                     todo(link, (lines, body))
-                else:
-                    link.sendall(todo)
+                else:  # who closes says so, or the next request may go to a link that is about to end, which counts as lost
+                    link.sendall(todo.replace(b"\r\n", b"\r\nConnection: close\r\n", 1) if self.close else todo)
                 if self.close or callable(todo):
                     link.shutdown(socket.SHUT_RDWR)
                     return
