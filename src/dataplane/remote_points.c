@@ -48,10 +48,13 @@ static int push_missing(struct settling *settling, uint64_t number, const char *
     if (was_new < 0) {
         return far_fail(err, FAR_LIMIT, "no memory for the points of a store");
     }
-    int rc = was_new == 1 ? far_remote_push(settling->vault, name, err) : 0;
+    if (was_new == 0) {
+        return 0;
+    }
+    /* Also a lock that somebody else is putting there just now: the version that comes last is to be locked, too. */
     uint64_t until_ms = 0;
-    bool is_locked = was_new == 1 && strcmp(suffix, ".manifest") == 0 &&
-                     far_vault_lock_until(settling->vault, number, &until_ms, NULL) == 0 && until_ms > far_clock_wall_ms();
+    bool is_locked = far_vault_lock_until(settling->vault, number, &until_ms, NULL) == 0 && until_ms > far_clock_wall_ms();
+    int rc = far_remote_push(settling->vault, name, err);
     return rc == 0 && is_locked ? far_remote_lock(settling->vault, number, until_ms, err) : rc; /* what was hidden is so no more */
 }
 

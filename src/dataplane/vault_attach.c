@@ -71,7 +71,7 @@ static int check_folder(const struct attaching *attaching, struct far_error *err
 
 /* ---- what was hidden ---- */
 
-enum { HIDDEN_MAX = 1 << 20 };
+enum { HIDDEN_MAX = 1 << 20, FORMER_MAX = 16 };
 
 static int compare_hidden(const void *a, const void *b)
 {
@@ -454,8 +454,44 @@ static bool was_removed(const struct attaching *attaching, uint32_t number)
     return was;
 }
 
+/* Versions of one key, as they are listed. */
+struct former {
+    const char *key;
+    struct far_object items[FORMER_MAX];
+    size_t count;
+};
+
+static int note_former(void *arg, const char *key, const struct far_object *object, bool is_marker, bool is_latest, struct far_error *err)
+{
+    struct former *former = arg;
+    (void)is_latest;
+    (void)err;
+    if (!is_marker && strcmp(key, former->key) == 0 && former->count < FORMER_MAX) {
+        former->items[former->count++] = *object;
+    }
+    return 0;
+}
+
+/* Of the hidden versions one that is locked: that was written last may be none (two wrote it at once). Else as it is. */
+static int pick_locked(struct attaching *attaching, struct hidden *hidden, struct far_error *err)
+{
+    struct former former = {.key = hidden->key};
+    int rc = far_objects_versions(attaching->objects, hidden->key, note_former, &former, err);
+    for (size_t i = 0; rc == 0 && i < former.count; i++) {
+        uint64_t until_ms = 0;
+        rc = far_objects_retained(attaching->objects, hidden->key, former.items[i].version, &until_ms, err);
+        if (rc == 0 && until_ms > far_clock_wall_ms()) {
+            snprintf(hidden->version, sizeof hidden->version, "%s", former.items[i].version);
+            hidden->size = former.items[i].size;
+            return 0;
+        }
+        rc = rc == FAR_NOT_FOUND ? 0 : rc;
+    }
+    return rc;
+}
+
 /* What nobody may delete yet is not gone, and what a holder never deletes is not either: somebody else hid it. */
-static int bring_hidden(struct attaching *attaching, const struct hidden *hidden, struct far_error *err)
+static int bring_hidden(struct attaching *attaching, struct hidden *hidden, struct far_error *err)
 {
     char packs[FAR_DIR_MAX + 16];
     struct far_object object = {0};
@@ -465,7 +501,8 @@ static int bring_hidden(struct attaching *attaching, const struct hidden *hidden
     if (hidden->version[0] == '\0' || is_replica || (!is_pack && !is_wanted(hidden->key)) || (is_pack && was_removed(attaching, number))) {
         return 0;
     }
-    int rc = far_objects_look(attaching->objects, hidden->key, hidden->version, &object, err);
+    int rc = is_pack || is_point ? pick_locked(attaching, hidden, err) : 0;
+    rc = rc == 0 ? far_objects_look(attaching->objects, hidden->key, hidden->version, &object, err) : rc;
     rc = rc == 0 ? far_objects_retained(attaching->objects, hidden->key, hidden->version, &object.retain_until_ms, err) : rc;
     if (rc != 0 || ((is_pack || is_point) && object.retain_until_ms <= far_clock_wall_ms())) {
         return rc == FAR_NOT_FOUND ? 0 : rc;

@@ -112,7 +112,9 @@ def what_was_hidden_is_found_where_the_store_locks_it():
     case.change([2])
     third = case.point(case.path("w"))
     # What the vault needs shows itself again, and is locked again.
-    assert until(case, "points/%s.manifest" % second) and until(case, "points/%s.lock" % second)
+    for end in ("manifest", "lock"):
+        key = "points/%s.%s" % (second, end)
+        assert until(case, key), (key, case.request("HEAD", key)[:2], versions(case, key))
     assert case.request("HEAD", "vault")[0] == 200
     case.attach("again", "--read-only")
     assert case.is_exact(case.path("again"), second) and case.is_exact(case.path("again"), third)
