@@ -8,6 +8,27 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+void far_child_end_with(pid_t parent)
+{
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) {
+        _exit(127);
+    }
+}
+
+void far_child_begin_program(pid_t parent)
+{
+    static const int reset[] = {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGCHLD};
+    sigset_t none;
+    setpgid(0, 0);
+    far_child_end_with(parent);
+    for (size_t i = 0; i < sizeof reset / sizeof reset[0]; i++) {
+        signal(reset[i], SIG_DFL);
+    }
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 void far_child_settle(void)
 {
     static const int deadly[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};

@@ -74,12 +74,6 @@ static void note_there(struct far_hydrate *hydrate, uint64_t block)
     }
 }
 
-static size_t bytes_of(const struct far_hydrate *hydrate, uint64_t block)
-{
-    uint64_t rest = hydrate->size - block * FAR_BLOCK_BYTES;
-    return rest < FAR_BLOCK_BYTES ? (size_t)rest : FAR_BLOCK_BYTES;
-}
-
 /* ---- what is asked for ---- */
 
 static void note_asked(struct far_hydrate *hydrate, uint64_t block)
@@ -155,7 +149,7 @@ static bool is_hole(const struct far_hydrate *hydrate, uint64_t offset, size_t l
  * from reading. */
 static int fetch_locked(struct far_hydrate *hydrate, uint64_t block, uint8_t *bytes, struct far_error *err)
 {
-    size_t length = bytes_of(hydrate, block);
+    size_t length = far_map_block_bytes(hydrate->size, block);
     bool zero = false;
     uint64_t extent;
     int rc = far_opened_extent(hydrate->opened, block * FAR_BLOCK_BYTES, &zero, &extent, err);
@@ -246,7 +240,7 @@ static int write_piece(struct far_hydrate *hydrate, uint64_t block, size_t from,
     pthread_mutex_t *lock = &hydrate->locks[block % LOCKS];
     int rc = 0;
     pthread_mutex_lock(lock);
-    if (!bit(hydrate->there, block) && length < bytes_of(hydrate, block)) {
+    if (!bit(hydrate->there, block) && length < far_map_block_bytes(hydrate->size, block)) {
         note_asked(hydrate, block);
         rc = fetch_locked(hydrate, block, before, err);
     }
@@ -258,17 +252,10 @@ static int write_piece(struct far_hydrate *hydrate, uint64_t block, size_t from,
     return rc;
 }
 
-static int check_range(const struct far_hydrate *hydrate, uint64_t offset, uint64_t length, struct far_error *err)
-{
-    bool inside = offset <= hydrate->size && length <= hydrate->size - offset;
-    return inside ? 0 : far_fail(err, FAR_INVALID, "bytes %llu to %llu are outside the disk of %llu bytes", (unsigned long long)offset,
-                                 (unsigned long long)(offset + length), (unsigned long long)hydrate->size);
-}
-
 int far_hydrate_read(struct far_hydrate *hydrate, void *ret_bytes, size_t length, uint64_t offset, struct far_error *err)
 {
     uint8_t *at = ret_bytes;
-    int rc = check_range(hydrate, offset, length, err);
+    int rc = far_map_check_range(hydrate->size, offset, length, err);
     while (rc == 0 && length > 0) {
         size_t from = offset % FAR_BLOCK_BYTES, rest = FAR_BLOCK_BYTES - from, piece = length < rest ? length : rest;
         rc = read_piece(hydrate, offset / FAR_BLOCK_BYTES, from, at, piece, err);
@@ -282,7 +269,7 @@ int far_hydrate_read(struct far_hydrate *hydrate, void *ret_bytes, size_t length
 int far_hydrate_write(struct far_hydrate *hydrate, const void *bytes, size_t length, uint64_t offset, struct far_error *err)
 {
     const uint8_t *at = bytes;
-    int rc = check_range(hydrate, offset, length, err);
+    int rc = far_map_check_range(hydrate->size, offset, length, err);
     rc = rc == 0 ? note_written(hydrate, err) : rc;
     while (rc == 0 && length > 0) {
         size_t from = offset % FAR_BLOCK_BYTES, rest = FAR_BLOCK_BYTES - from, piece = length < rest ? length : rest;

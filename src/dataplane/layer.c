@@ -32,23 +32,10 @@ static bool is_in(const struct far_layer *layer, uint64_t block)
     return (atomic_load(&layer->written[block / 8]) >> (block % 8) & 1) != 0;
 }
 
-static size_t bytes_of(const struct far_layer *layer, uint64_t block)
-{
-    uint64_t rest = layer->size - block * FAR_BLOCK_BYTES;
-    return rest < FAR_BLOCK_BYTES ? (size_t)rest : FAR_BLOCK_BYTES;
-}
-
-static int check_range(const struct far_layer *layer, uint64_t offset, uint64_t length, struct far_error *err)
-{
-    bool inside = offset <= layer->size && length <= layer->size - offset;
-    return inside ? 0 : far_fail(err, FAR_INVALID, "bytes %llu to %llu are outside the disk of %llu bytes", (unsigned long long)offset,
-                                 (unsigned long long)(offset + length), (unsigned long long)layer->size);
-}
-
 int far_layer_read(struct far_layer *layer, void *ret_bytes, size_t length, uint64_t offset, struct far_error *err)
 {
     uint8_t *at = ret_bytes;
-    int rc = check_range(layer, offset, length, err);
+    int rc = far_map_check_range(layer->size, offset, length, err);
     while (rc == 0 && length > 0) {
         size_t from = offset % FAR_BLOCK_BYTES, rest = FAR_BLOCK_BYTES - from, piece = length < rest ? length : rest;
         rc = is_in(layer, offset / FAR_BLOCK_BYTES) ? far_file_pread(layer->fd, at, piece, offset, "what was written", err)
@@ -76,7 +63,7 @@ static int take_room(struct far_layer *layer, struct far_error *err)
 static int add_block(struct far_layer *layer, uint64_t block, size_t from, const uint8_t *bytes, size_t length, struct far_error *err)
 {
     uint8_t whole[FAR_BLOCK_BYTES];
-    size_t size = bytes_of(layer, block);
+    size_t size = far_map_block_bytes(layer->size, block);
     int rc = take_room(layer, err);
     if (rc != 0) {
         return rc;
@@ -111,7 +98,7 @@ static int write_piece(struct far_layer *layer, uint64_t block, size_t from, con
 int far_layer_write(struct far_layer *layer, const void *bytes, size_t length, uint64_t offset, struct far_error *err)
 {
     const uint8_t *at = bytes;
-    int rc = check_range(layer, offset, length, err);
+    int rc = far_map_check_range(layer->size, offset, length, err);
     while (rc == 0 && length > 0) {
         size_t from = offset % FAR_BLOCK_BYTES, rest = FAR_BLOCK_BYTES - from, piece = length < rest ? length : rest;
         rc = write_piece(layer, offset / FAR_BLOCK_BYTES, from, at, piece, err);
@@ -129,7 +116,7 @@ int far_layer_extent(struct far_layer *layer, uint64_t offset, bool *ret_zero, u
     *ret_zero = false;
     int rc = here ? 0 : far_opened_extent(layer->opened, offset, ret_zero, ret_length, err);
     if (rc == 0) {
-        *ret_length = block * FAR_BLOCK_BYTES + bytes_of(layer, block) - offset;
+        *ret_length = block * FAR_BLOCK_BYTES + far_map_block_bytes(layer->size, block) - offset;
     }
     return rc;
 }

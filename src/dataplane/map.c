@@ -75,6 +75,13 @@ static void set_up(void)
     }
 }
 
+int far_map_check_range(uint64_t size_bytes, uint64_t offset, uint64_t length, struct far_error *err)
+{
+    bool inside = offset <= size_bytes && length <= size_bytes - offset;
+    return inside ? 0 : far_fail(err, FAR_INVALID, "bytes %llu to %llu are outside the disk of %llu bytes", (unsigned long long)offset,
+                                 (unsigned long long)(offset + length), (unsigned long long)size_bytes);
+}
+
 bool far_block_is_zero(const void *data, size_t len)
 {
     const uint8_t *p = data;

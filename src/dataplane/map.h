@@ -46,6 +46,8 @@ static inline uint32_t far_map_block_bytes(uint64_t size_bytes, uint64_t index)
     uint64_t rest = size_bytes - index * FAR_BLOCK_BYTES;
     return rest < FAR_BLOCK_BYTES ? (uint32_t)rest : FAR_BLOCK_BYTES;
 }
+/* FAR_INVALID: not all of these bytes lie inside the disk. */
+int far_map_check_range(uint64_t size_bytes, uint64_t offset, uint64_t length, struct far_error *err);
 /* Levels of pages of a disk, 1 to FAR_MAP_HEIGHT_MAX. */
 unsigned far_map_height(uint64_t size_bytes);
 

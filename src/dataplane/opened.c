@@ -126,19 +126,10 @@ void far_opened_root(const struct far_opened *opened, struct far_hash256 *ret_ro
     far_point_root(opened->point, ret_root);
 }
 
-static int check_range(const struct far_opened *opened, uint64_t offset, uint64_t length, struct far_error *err)
-{
-    if (offset > opened->size_bytes || length > opened->size_bytes - offset) {
-        return far_fail(err, FAR_INVALID, "bytes %llu to %llu are outside the disk of %llu bytes", (unsigned long long)offset,
-                        (unsigned long long)(offset + length), (unsigned long long)opened->size_bytes);
-    }
-    return 0;
-}
-
 int far_opened_read(struct far_opened *opened, void *ret_bytes, size_t length, uint64_t offset, struct far_error *err)
 {
     uint8_t *at = ret_bytes;
-    int rc = check_range(opened, offset, length, err);
+    int rc = far_map_check_range(opened->size_bytes, offset, length, err);
     while (rc == 0 && length > 0) {
         uint64_t block = offset / FAR_BLOCK_BYTES;
         size_t from = offset % FAR_BLOCK_BYTES, rest = FAR_BLOCK_BYTES - from, piece = length < rest ? length : rest;
@@ -156,7 +147,7 @@ int far_opened_read(struct far_opened *opened, void *ret_bytes, size_t length, u
 
 void far_opened_prefetch(struct far_opened *opened, uint64_t offset, uint64_t length)
 {
-    if (length == 0 || check_range(opened, offset, length, NULL) != 0) {
+    if (length == 0 || far_map_check_range(opened->size_bytes, offset, length, NULL) != 0) {
         return;
     }
     uint64_t last = (offset + length - 1) / FAR_BLOCK_BYTES;
@@ -171,7 +162,7 @@ int far_opened_extent(struct far_opened *opened, uint64_t offset, bool *ret_zero
 {
     uint64_t count = 0, block = offset / FAR_BLOCK_BYTES;
     int rc = offset < opened->size_bytes ? far_point_extent(opened->point, block, ret_zero, &count, err)
-                                         : check_range(opened, offset, 1, err);
+                                         : far_map_check_range(opened->size_bytes, offset, 1, err);
     if (rc == 0) {
         uint64_t end = (block + count) * FAR_BLOCK_BYTES;
         *ret_length = (end < opened->size_bytes ? end : opened->size_bytes) - offset;

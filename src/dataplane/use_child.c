@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "dataplane/use_child.h"
 
+#include "base/child.h"
 #include "base/clock.h"
 
 #include <errno.h>
@@ -14,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -39,18 +39,7 @@ struct running {
 
 _Noreturn static void become(const struct far_use_child *child, char *const *environment, pid_t parent, int out, int error)
 {
-    static const int reset[] = {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGCHLD};
-    sigset_t none;
-    setpgid(0, 0);
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* nbdkit would wait for a client that does not read */
-    if (getppid() != parent) {
-        _exit(127); /* it died before that */
-    }
-    for (size_t i = 0; i < sizeof reset / sizeof reset[0]; i++) {
-        signal(reset[i], SIG_DFL);
-    }
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    far_child_begin_program(parent); /* killed: nbdkit would wait for a client that does not read */
     int nothing = open("/dev/null", O_RDONLY);
     dup2(nothing, STDIN_FILENO);
     dup2(out, STDOUT_FILENO);

@@ -69,8 +69,8 @@ int far_job_replicate(struct far_step *step, const struct far_row_plan *plan, co
 {
     struct far_row_plan_workload member;
     struct far_key key = far_key_id(&far_schema_row_plan_workload, plan->id);
-    int rc = far_next(step, &far_schema_row_plan_workload, &key, NULL, &member);
-    if (rc == FAR_NOT_FOUND || (rc == 0 && member.plan_id != plan->id)) {
+    int rc = far_plan_member_next(step, plan->id, &key, &member);
+    if (rc == FAR_NOT_FOUND) {
         return far_reject(step, FAR_INTERNAL, "broken: plan '%.*s' has no workload", FAR_TEXT(plan->name));
     }
     FAR_TRY(rc);

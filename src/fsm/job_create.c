@@ -70,8 +70,8 @@ static int create_replicated(struct far_step *step, const struct far_row_job *jo
     for (;;) {
         struct far_row_plan_workload member;
         struct far_row_workload workload;
-        int rc = far_next(step, &far_schema_row_plan_workload, &key, NULL, &member);
-        if (rc == FAR_NOT_FOUND || (rc == 0 && member.plan_id != job->plan_id)) {
+        int rc = far_plan_member_next(step, job->plan_id, &key, &member);
+        if (rc == FAR_NOT_FOUND) {
             return emit(step, job, batch, 0);
         }
         FAR_TRY(rc);

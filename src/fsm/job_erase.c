@@ -341,8 +341,8 @@ int far_erase_disks(struct far_step *step, uint64_t plan_id, struct far_list *re
     }
     for (;;) {
         struct far_row_plan_workload member;
-        int rc = far_next(step, &far_schema_row_plan_workload, &key, NULL, &member);
-        if (rc == FAR_NOT_FOUND || (rc == 0 && member.plan_id != plan_id)) {
+        int rc = far_plan_member_next(step, plan_id, &key, &member);
+        if (rc == FAR_NOT_FOUND) {
             break;
         }
         FAR_TRY(rc);

@@ -41,8 +41,8 @@ static int list_members(struct far_step *step, const struct far_row_job *job, st
     for (;;) {
         struct far_row_plan_workload row;
         struct far_row_workload workload;
-        int rc = far_next(step, &far_schema_row_plan_workload, &key, NULL, &row);
-        if (rc == FAR_NOT_FOUND || (rc == 0 && row.plan_id != job->plan_id)) {
+        int rc = far_plan_member_next(step, job->plan_id, &key, &row);
+        if (rc == FAR_NOT_FOUND) {
             return 0;
         }
         FAR_TRY(rc);

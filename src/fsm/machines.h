@@ -67,6 +67,10 @@ const char *far_token_fault(const struct far_row_token *token, uint64_t purpose,
 /* The key that the server has in use; FAR_NOT_FOUND without a rejection. */
 int far_server_key_find(struct far_step *step, uint64_t server_id, struct far_row_server_key *ret_row);
 
+/* ---- plan_members.c ---- */
+/* The plan's next workload; the first one after far_key_id() of the plan. FAR_NOT_FOUND, without a rejection: there is no other. */
+int far_plan_member_next(struct far_step *step, uint64_t plan_id, struct far_key *key, struct far_row_plan_workload *ret);
+
 /* ---- state_clock.c ---- */
 /* Does a deadline of this kind wait until the clocks can be believed? */
 bool far_clock_waits(const struct far_row_progress *progress, uint64_t deadline_kind);

@@ -153,8 +153,8 @@ int far_offer_warn(struct far_step *step, uint64_t plan_id)
         struct far_row_plan_workload member;
         struct far_row_workload workload;
         char why[FAR_MESSAGE_MAX];
-        int rc = far_next(step, &far_schema_row_plan_workload, &key, NULL, &member);
-        if (rc == FAR_NOT_FOUND || (rc == 0 && member.plan_id != plan_id)) {
+        int rc = far_plan_member_next(step, plan_id, &key, &member);
+        if (rc == FAR_NOT_FOUND) {
             return 0;
         }
         FAR_TRY(rc);

@@ -274,8 +274,8 @@ static int change_members(struct far_step *step, const struct apply *a)
     }
     for (;;) {
         struct far_row_plan_workload member;
-        int rc = far_next(step, &far_schema_row_plan_workload, &key, NULL, &member);
-        if (rc == FAR_NOT_FOUND || (rc == 0 && member.plan_id != a->plan.id)) {
+        int rc = far_plan_member_next(step, a->plan.id, &key, &member);
+        if (rc == FAR_NOT_FOUND) {
             break;
         }
         FAR_TRY(rc);

@@ -91,6 +91,12 @@ int far_decide_plan_workloads_add(struct far_step *step, const struct far_cmd_pl
     return far_members_change(step, &plan, &(struct far_list){.items = ids, .count = count}, &(struct far_list){.count = 0});
 }
 
+int far_plan_member_next(struct far_step *step, uint64_t plan_id, struct far_key *key, struct far_row_plan_workload *ret)
+{
+    int rc = far_next(step, &far_schema_row_plan_workload, key, NULL, ret);
+    return rc == 0 && ret->plan_id != plan_id ? FAR_NOT_FOUND : rc;
+}
+
 /* Members that are not about to leave. */
 static int staying(struct far_step *step, uint64_t plan_id, uint64_t *ret_count)
 {
@@ -98,8 +104,8 @@ static int staying(struct far_step *step, uint64_t plan_id, uint64_t *ret_count)
     *ret_count = 0;
     for (;;) {
         struct far_row_plan_workload member;
-        int rc = far_next(step, &far_schema_row_plan_workload, &key, NULL, &member);
-        if (rc == FAR_NOT_FOUND || (rc == 0 && member.plan_id != plan_id)) {
+        int rc = far_plan_member_next(step, plan_id, &key, &member);
+        if (rc == FAR_NOT_FOUND) {
             return 0;
         }
         FAR_TRY(rc);
@@ -143,8 +149,8 @@ int far_members_leave(struct far_step *step, uint64_t plan_id)
     }
     for (;;) {
         struct far_row_plan_workload member;
-        int rc = far_next(step, &far_schema_row_plan_workload, &key, NULL, &member);
-        if (rc == FAR_NOT_FOUND || (rc == 0 && member.plan_id != plan_id)) {
+        int rc = far_plan_member_next(step, plan_id, &key, &member);
+        if (rc == FAR_NOT_FOUND) {
             break;
         }
         FAR_TRY(rc);

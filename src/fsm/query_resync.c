@@ -98,8 +98,8 @@ static int walk(struct context *c, bool is_sum)
     for (;;) {
         struct far_row_plan_workload member;
         far_arena_reset(c->step->arena);
-        int rc = far_next(c->step, &far_schema_row_plan_workload, &key, NULL, &member);
-        if (rc == FAR_NOT_FOUND || (rc == 0 && member.plan_id != c->wish.plan_id)) {
+        int rc = far_plan_member_next(c->step, c->wish.plan_id, &key, &member);
+        if (rc == FAR_NOT_FOUND) {
             return 0;
         }
         FAR_TRY(rc);

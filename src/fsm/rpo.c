@@ -45,8 +45,8 @@ int far_rpo_oldest(struct far_step *step, const struct far_row_plan *plan, struc
     for (;;) {
         struct far_row_plan_workload member;
         struct far_rpo_oldest from;
-        int rc = far_next(step, &far_schema_row_plan_workload, &key, NULL, &member);
-        if (rc == FAR_NOT_FOUND || (rc == 0 && member.plan_id != plan->id)) {
+        int rc = far_plan_member_next(step, plan->id, &key, &member);
+        if (rc == FAR_NOT_FOUND) {
             return 0;
         }
         FAR_TRY(rc);

@@ -10,6 +10,7 @@
  * Names are printed with bytes that are not printable as \xNN, and a backslash as \\. */
 #define _GNU_SOURCE
 #include "base/bytes.h"
+#include "base/child.h"
 #include "base/file.h"
 #include "base/random.h"
 #include "node/node.h"
@@ -21,7 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -102,10 +102,7 @@ struct guestfish {
 
 _Noreturn static void become_guestfish(pid_t parent, const char *uri, int in, int out, const char *complaints)
 {
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) { /* it was killed before that */
-        _exit(126);
-    }
+    far_child_end_with(parent);
     int error = open(complaints, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     dup2(in, STDIN_FILENO);
     dup2(out, STDOUT_FILENO);

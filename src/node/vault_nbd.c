@@ -11,6 +11,7 @@
  * --write-percent), and goes when nbdkit ends; the point never changes. A port listens on loopback only, unless --tls names the folder of a
  * node: then nothing is said without TLS, and only to who shows a certificate of the cluster's CA. FARSHORE_NBDKIT_PLUGIN: the
  * plugin's file, where it is not installed. */
+#include "base/child.h"
 #include "base/file.h"
 #include "dataplane/opened.h"
 #include "node/node.h"
@@ -20,7 +21,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -319,21 +319,13 @@ static int wait_until_ready(pid_t server, struct far_error *err)
     return 0;
 }
 
-/* A child ends with its parent: the server at once, though somebody is connected. The parent may be gone already. */
-static void end_with(pid_t parent)
-{
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) {
-        _exit(126);
-    }
-}
-
+/* A child ends with this process: the server at once, though somebody is connected. */
 static pid_t start_server(struct arguments *arguments, struct far_error *err)
 {
     fflush(NULL); /* the child has copies of what is buffered */
     pid_t parent = getpid(), server = fork();
     if (server == 0) {
-        end_with(parent);
+        far_child_end_with(parent);
         become_nbdkit(arguments);
         _exit(127);
     }
@@ -349,7 +341,7 @@ static int run_command(const char *command, int *ret_status, struct far_error *e
     snprintf(uri, sizeof uri, "nbd+unix:///?socket=%s", socket_path);
     pid_t parent = getpid(), child = fork();
     if (child == 0) {
-        end_with(parent);
+        far_child_end_with(parent);
         setenv("uri", uri, 1);
         execl("/bin/sh", "sh", "-c", command, (char *)NULL);
         _exit(127);

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "adapters/kvm/kvm_call.h"
 
+#include "base/child.h"
 #include "base/clock.h"
 #include "base/error.h"
 
@@ -13,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -49,18 +49,7 @@ bool far_adapter_kvm_is_there(void)
 
 _Noreturn static void become(const char *path, const char *const *argv, pid_t parent, int out)
 {
-    static const int reset[] = {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGCHLD};
-    sigset_t none;
-    setpgid(0, 0);
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* of the thread that waits for it */
-    if (getppid() != parent) {
-        _exit(127);
-    }
-    for (size_t i = 0; i < sizeof reset / sizeof reset[0]; i++) {
-        signal(reset[i], SIG_DFL);
-    }
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    far_child_begin_program(parent); /* of the thread that waits for it */
     int nothing = open("/dev/null", O_RDONLY);
     dup2(nothing, STDIN_FILENO);
     dup2(out, STDOUT_FILENO);
