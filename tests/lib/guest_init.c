@@ -4,7 +4,10 @@
  * on the first disk, which is then synced, then the same on the second, and so on; then "ACK n" goes to the console. So in a view
  * that froze all disks at one moment the last record of each disk is that of the disk before it, or the one before that. A
  * guest that starts again goes on behind the last record of its first disk. Now and then a file beside it is made anew or
- * removed, so that the file system's own blocks change as well. */
+ * removed, so that the file system's own blocks change as well.
+ *
+ * With far.load_kib=N on the kernel's command line it does so once a second only, and writes N KiB that never repeat to `load` on its first
+ * disk in each of these, synced as well. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -17,9 +20,10 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { RECORD_BYTES = 4096, DISKS_MAX = 8, FILES = 16 };
+enum { RECORD_BYTES = 4096, DISKS_MAX = 8, FILES = 16, LOAD_SHARE = 2 };
 
 static const char magic[8] = "FARREC01";
 
@@ -183,9 +187,72 @@ static void stir(const struct disk *disk, uint64_t number)
     close(fd);
 }
 
+/* ---- a steady load ---- */
+
+struct load {
+    uint64_t kib; /* a second; 0: none */
+    uint64_t at, bytes, number;
+    int fd;
+};
+
+static uint64_t asked_load(void)
+{
+    char line[2048] = "";
+    unsigned long long kib = 0;
+    FILE *file = fopen("/proc/cmdline", "r");
+    const char *found = file != NULL && fgets(line, sizeof line, file) != NULL ? strstr(line, "far.load_kib=") : NULL;
+    if (found != NULL && sscanf(found, "far.load_kib=%llu", &kib) != 1) {
+        kib = 0;
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return kib;
+}
+
+static void open_load(struct load *load, const struct disk *disk)
+{
+    char path[64];
+    load->kib = asked_load();
+    load->bytes = disk->slots * 4 / LOAD_SHARE * RECORD_BYTES; /* then round again */
+    load->number = (uint64_t)1 << 40;
+    snprintf(path, sizeof path, "%s/load", disk->folder);
+    load->fd = load->kib == 0 ? -1 : open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (load->kib != 0 && load->fd < 0) {
+        die(path);
+    }
+}
+
+/* What is due in a second; returns when that is over, or at once if it took longer. */
+static void write_load(struct load *load)
+{
+    static uint8_t chunk[64 * RECORD_BYTES];
+    struct timespec began, now;
+    clock_gettime(CLOCK_MONOTONIC, &began);
+    for (uint64_t done = 0; done < load->kib * 1024; done += sizeof chunk) {
+        for (size_t at = 0; at < sizeof chunk; at += RECORD_BYTES) {
+            fill(chunk + at, load->number++);
+        }
+        load->at = load->at + sizeof chunk > load->bytes ? 0 : load->at;
+        if (pwrite(load->fd, chunk, sizeof chunk, (off_t)load->at) != sizeof chunk) {
+            die("write the load");
+        }
+        load->at += sizeof chunk;
+    }
+    if (fdatasync(load->fd) != 0) {
+        die("sync the load");
+    }
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int64_t left_us = 1000000 - (int64_t)(now.tv_sec - began.tv_sec) * 1000000 - (now.tv_nsec - began.tv_nsec) / 1000;
+    if (left_us > 0) {
+        usleep((useconds_t)left_us); /* far-poll */
+    }
+}
+
 int main(void)
 {
     struct disk disks[DISKS_MAX] = {0};
+    struct load load = {.fd = -1};
     unsigned count = 0;
     mount("dev", "/dev", "devtmpfs", 0, NULL);
     mount("proc", "/proc", "proc", 0, NULL);
@@ -201,11 +268,15 @@ int main(void)
         die("no disk came");
     }
     start_agent();
+    open_load(&load, &disks[0]);
     for (uint64_t number = disks[0].last + 1;; number++) {
         for (unsigned i = 0; i < count; i++) {
             write_record(&disks[i], number);
         }
         printf("ACK %llu\n", (unsigned long long)number);
+        if (load.kib != 0) {
+            write_load(&load);
+        }
         if (number % 8 == 0) {
             stir(&disks[number / 8 % count], number);
         }

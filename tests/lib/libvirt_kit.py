@@ -240,7 +240,8 @@ def initramfs(folder):
 class Guest:
     """A domain with one or more disks, each an ext4 that guest_init.c writes records to; agent: with QEMU's guest agent in it."""
 
-    def __init__(self, libvirt, name, disk_mib=(64,), disk_format="qcow2", memory_mib=128, agent=False, nic=False):
+    def __init__(self, libvirt, name, disk_mib=(64,), disk_format="qcow2", memory_mib=128, agent=False, nic=False, options=""):
+        self.options = options  # behind the kernel's own
         self.agent = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>" if agent else ""
         self.nic = "<interface type='user'><model type='virtio'/></interface>" if nic else ""
         self.libvirt, self.name, self.memory_mib, self.disk_format = libvirt, name, memory_mib, disk_format
@@ -270,11 +271,11 @@ class Guest:
         uuid = "<uuid>%s</uuid>" % self.uuid if self.uuid else ""
         return ("<domain type='qemu'><name>%s</name>%s<memory unit='MiB'>%d</memory><vcpu>1</vcpu>"
                 "<os><type arch='x86_64' machine='pc'>hvm</type><kernel>%s</kernel><initrd>%s</initrd>"
-                "<cmdline>console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable</cmdline></os><features><acpi/></features>"
+                "<cmdline>console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable %s</cmdline></os><features><acpi/></features>"
                 "<on_reboot>destroy</on_reboot><on_crash>destroy</on_crash><devices>"
                 "<emulator>/usr/bin/qemu-system-x86_64</emulator>%s"
                 "<serial type='file'><source path='%s' append='on'/></serial><memballoon model='none'/>%s"
-                "</devices></domain>" % (self.name, uuid, self.memory_mib, kernels()[-1], initramfs(self.libvirt.folder), disks,
+                "</devices></domain>" % (self.name, uuid, self.memory_mib, kernels()[-1], initramfs(self.libvirt.folder), self.options, disks,
                                          self.console, self.agent + self.nic))
 
     def define(self):
