@@ -71,6 +71,8 @@ int far_workload_claim(struct far_step *step, uint64_t id, uint64_t plan_id);
 
 /* ---- node.c ---- */
 int far_node_due(struct far_step *step, uint64_t node_id);
+/* Evolve: a node has said so. */
+int far_node_heard(struct far_step *step, const struct far_ev_node_reported *said);
 
 /* ---- checkpoint.c ---- */
 /* The checkpoint, if it may be recovered from. */

@@ -391,6 +391,7 @@ static int see_domains(struct far_step *step, const struct far_row_node *row, co
 int far_decide_node_report(struct far_step *step, const struct far_cmd_node_report *cmd)
 {
     struct far_row_node row;
+    bool bundles;
     FAR_TRY(check_actor(step, cmd->node_id));
     FAR_TRY(look(step, cmd->node_id, &row));
     FAR_TRY(far_move_id(step, &far_table_node, state_of(&row), REPORT, cmd->node_id, NULL));
@@ -409,24 +410,31 @@ int far_decide_node_report(struct far_step *step, const struct far_cmd_node_repo
     struct far_ev_node_reported ev = {.node_id = row.id, .sequence = cmd->sequence};
     FAR_TRY(far_lease_until(step, &ev.lease_until_ms));
     FAR_TRY(sample(step, &row, &cmd->items, &ev.samples));
-    FAR_TRY(far_emit(step, &far_schema_ev_node_reported, &ev));
-    FAR_TRY(far_tasks_report(step, &row, &cmd->items));
+    FAR_TRY(far_level_has(step, FAR_BUNDLE_LEVEL, &bundles));
+    bool is_bundled = bundles && ev.samples.count == 0 && !was_idle(step, &row); /* before the report it can be given work, too */
+    FAR_TRY(is_bundled ? 0 : far_emit(step, &far_schema_ev_node_reported, &ev));
+    FAR_TRY(far_tasks_report(step, &row, &cmd->items, is_bundled ? &ev : NULL));
     FAR_TRY(see_domains(step, &row, &cmd->items));
     return was_idle(step, &row) ? far_jobs_wake(step) : 0;
 }
 
-int far_evolve_node_reported(struct far_step *step, const struct far_ev_node_reported *ev)
+int far_node_heard(struct far_step *step, const struct far_ev_node_reported *said)
 {
     struct far_row_node row;
-    FAR_TRY(look(step, ev->node_id, &row));
-    FAR_TRY(far_move_id(step, &far_table_node, state_of(&row), REPORT, ev->node_id, NULL));
+    FAR_TRY(look(step, said->node_id, &row));
+    FAR_TRY(far_move_id(step, &far_table_node, state_of(&row), REPORT, said->node_id, NULL));
     uint64_t lease_before_ms = row.lease_until_ms;
     row.state = FAR_node_state_up;
-    row.sequence = ev->sequence;
+    row.sequence = said->sequence;
     row.seen_ms = step->time_ms;
-    row.lease_until_ms = ev->lease_until_ms;
-    FAR_TRY(far_task_samples(step, &row, &ev->samples, ev->lease_until_ms));
+    row.lease_until_ms = said->lease_until_ms;
+    FAR_TRY(far_task_samples(step, &row, &said->samples, said->lease_until_ms));
     return store(step, &row, lease_before_ms);
+}
+
+int far_evolve_node_reported(struct far_step *step, const struct far_ev_node_reported *ev)
+{
+    return far_node_heard(step, ev);
 }
 
 /* ---- leases ---- */

@@ -334,29 +334,42 @@ static int note_source(struct far_step *step, const struct far_row_task *row, ui
     return far_row_put(step, &far_schema_row_workload, workload.id, &workload);
 }
 
+static int change_one(struct far_step *step, struct far_row_job *job, const struct far_sub_task_change *change, uint64_t lease_until_ms)
+{
+    struct far_row_task row;
+    struct far_key key = far_key_part(&far_schema_row_task, job->id, change->task);
+    int rc = far_key_find(step, &far_schema_row_task, &key, &row);
+    if (rc == FAR_NOT_FOUND) {
+        return far_move_id(step, &far_table_task, ABSENT, (size_t)change->step, change->task, NULL);
+    }
+    FAR_TRY(rc);
+    FAR_TRY(far_running_show(step, &row, NULL));
+    struct far_row_task old = row;
+    FAR_TRY(far_task_apply(step, &row, change, lease_until_ms));
+    FAR_TRY(store(step, &old, &row));
+    FAR_TRY(note_source(step, &row, change->step));
+    bool ends = far_task_over(&row) && !far_task_over(&old);
+    FAR_TRY(ends && row.kind == FAR_task_kind_reclaim ? far_vault_row_reclaiming(step, row.vault_node_id, job->id, false) : 0);
+    FAR_TRY(ends && row.kind == FAR_task_kind_scrub ? far_scrub_running(step, row.vault_node_id, job->id, false) : 0);
+    count(job, &old, &row);
+    show_error(job, &row);
+    return 0;
+}
+
 int far_evolve_tasks_changed(struct far_step *step, const struct far_ev_tasks_changed *ev)
 {
     const struct far_sub_task_change *items = ev->items.items;
+    struct far_ev_node_reported said = {.node_id = ev->node_id, .sequence = ev->sequence, .lease_until_ms = ev->lease_until_ms};
     struct far_row_job job;
+    FAR_TRY(ev->node_id != 0 ? far_node_heard(step, &said) : 0);
     FAR_TRY(far_job_open(step, ev->job_id, &job));
     for (size_t i = 0; i < ev->items.count; i++) {
-        struct far_row_task row;
-        struct far_key key = far_key_part(&far_schema_row_task, ev->job_id, items[i].task);
-        int rc = far_key_find(step, &far_schema_row_task, &key, &row);
-        if (rc == FAR_NOT_FOUND) {
-            return far_move_id(step, &far_table_task, ABSENT, (size_t)items[i].step, items[i].task, NULL);
+        uint64_t job_id = items[i].job_id != 0 ? items[i].job_id : ev->job_id;
+        if (job_id != job.id) {
+            FAR_TRY(far_row_put(step, &far_schema_row_job, job.id, &job));
+            FAR_TRY(far_job_open(step, job_id, &job));
         }
-        FAR_TRY(rc);
-        FAR_TRY(far_running_show(step, &row, NULL));
-        struct far_row_task old = row;
-        FAR_TRY(far_task_apply(step, &row, &items[i], ev->lease_until_ms));
-        FAR_TRY(store(step, &old, &row));
-        FAR_TRY(note_source(step, &row, items[i].step));
-        bool ends = far_task_over(&row) && !far_task_over(&old);
-        FAR_TRY(ends && row.kind == FAR_task_kind_reclaim ? far_vault_row_reclaiming(step, row.vault_node_id, job.id, false) : 0);
-        FAR_TRY(ends && row.kind == FAR_task_kind_scrub ? far_scrub_running(step, row.vault_node_id, job.id, false) : 0);
-        count(&job, &old, &row);
-        show_error(&job, &row);
+        FAR_TRY(change_one(step, &job, &items[i], ev->lease_until_ms));
     }
     return far_row_put(step, &far_schema_row_job, job.id, &job);
 }

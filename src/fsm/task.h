@@ -10,6 +10,7 @@ enum {
     FAR_TASK_BACKOFF_MS = 1000,     /* after the first failure, doubling */
     FAR_TASK_BACKOFF_MS_MAX = 60000,
     FAR_TASKS_AT_ONCE_MAX = 256,
+    FAR_BUNDLE_LEVEL = 4, /* since then what one report changes is one event, whatever jobs it is of */
 };
 
 /* ---- task.c: rows ---- */
@@ -65,11 +66,13 @@ void far_candidate_add(struct far_candidate *node, const struct far_row_task *ro
 
 /* ---- task_group.c: all tasks of one workload in one job ---- */
 struct far_changes {
-    uint64_t job_id;
+    uint64_t job_id; /* of those that name none */
     struct far_sub_task_change *items;
     size_t count;
     size_t capacity;
     size_t bytes; /* about what they take in an event */
+    bool is_mixed; /* items name their jobs (since level 4) */
+    const struct far_ev_node_reported *report; /* goes with the next event, as it has no samples; or NULL */
 };
 enum { FAR_GROUP_TASKS_MAX = 3 + 2 * 60, FAR_CHANGES_MAX = 512 };
 struct far_group {
@@ -96,7 +99,7 @@ static inline size_t far_at_receive(size_t disk)
     return FAR_AT_PAIRS + 2 * disk + 1;
 }
 int far_changes_new(struct far_step *step, uint64_t job_id, struct far_changes **ret);
-/* Emit what has been collected. */
+/* Emit what has been collected, and the report. */
 int far_changes_flush(struct far_step *step, struct far_changes *changes);
 /* The number of the first task of this task's group. */
 uint64_t far_group_first(const struct far_row_task *task);
@@ -122,7 +125,9 @@ int far_replicate_missed(struct far_step *step, struct far_group *g, size_t at, 
 int far_simple_advance(struct far_step *step, struct far_group *g);
 int far_simple_done(struct far_step *step, struct far_group *g, size_t at, const struct far_sub_report_item *item);
 /* ---- task_work.c: what happens to tasks ---- */
-int far_tasks_report(struct far_step *step, const struct far_row_node *node, const struct far_list *items);
+/* What the items of a report mean. report: what remains to be emitted of it, by FAR_BUNDLE_LEVEL on and with no samples; NULL: nothing. */
+int far_tasks_report(struct far_step *step, const struct far_row_node *node, const struct far_list *items,
+                     const struct far_ev_node_reported *report);
 /* A new boot of the node: what an earlier one held is lost. */
 int far_tasks_lost(struct far_step *step, uint64_t node_id, uint64_t boot);
 /* The node is drained: look at the group of each task that it holds again. */

@@ -28,13 +28,32 @@ int far_changes_new(struct far_step *step, uint64_t job_id, struct far_changes *
     return changes->items != NULL ? 0 : FAR_LIMIT;
 }
 
+/* The first one's job is the event's: who is of that names none. */
+static void name_jobs(struct far_changes *changes)
+{
+    changes->job_id = changes->items[0].job_id;
+    for (size_t i = 0; i < changes->count; i++) {
+        changes->items[i].job_id = changes->items[i].job_id != changes->job_id ? changes->items[i].job_id : 0;
+    }
+}
+
 int far_changes_flush(struct far_step *step, struct far_changes *changes)
 {
+    const struct far_ev_node_reported *report = changes->report;
+    changes->report = NULL;
     if (changes->count == 0) {
-        return 0;
+        return report != NULL ? far_emit(step, &far_schema_ev_node_reported, report) : 0;
+    }
+    if (changes->is_mixed) {
+        name_jobs(changes);
     }
     struct far_ev_tasks_changed ev = {.job_id = changes->job_id,
                                       .items = {.items = changes->items, .count = changes->count}};
+    if (report != NULL) {
+        ev.node_id = report->node_id;
+        ev.sequence = report->sequence;
+        ev.lease_until_ms = report->lease_until_ms;
+    }
     for (size_t i = 0; i < changes->count && ev.lease_until_ms == 0; i++) {
         if (changes->items[i].step == FAR_task_step_assign) {
             FAR_TRY(far_lease_until(step, &ev.lease_until_ms));
@@ -50,7 +69,8 @@ static bool merge(struct far_changes *changes, const struct far_sub_task_change 
 {
     struct far_sub_task_change *last = NULL;
     for (size_t i = changes->count; i > 0 && last == NULL; i--) {
-        last = changes->items[i - 1].task == change->task ? &changes->items[i - 1] : NULL;
+        bool is_same = changes->items[i - 1].task == change->task && changes->items[i - 1].job_id == change->job_id;
+        last = is_same ? &changes->items[i - 1] : NULL;
     }
     if (last == NULL || last->step != FAR_task_step_ready || change->step != FAR_task_step_assign) {
         return false;
@@ -63,7 +83,7 @@ static bool merge(struct far_changes *changes, const struct far_sub_task_change 
 
 static int collect(struct far_step *step, struct far_changes *changes, const struct far_sub_task_change *change)
 {
-    size_t bytes = 160 + change->identity.len + change->token.len + change->freeze_ref.len +
+    size_t bytes = 170 + change->identity.len + change->token.len + change->freeze_ref.len +
                    change->error_message.len + change->error_class.len;
     if (merge(changes, change)) {
         return 0;
@@ -187,6 +207,7 @@ int far_group_change(struct far_step *step, struct far_group *g, size_t at, stru
     struct far_row_task *row = &g->tasks[at], before = *row;
     uint64_t lease_until_ms = 0;
     change.task = row->task;
+    change.job_id = g->changes->is_mixed ? row->job_id : 0;
     if (change.step == FAR_task_step_assign) {
         FAR_TRY(far_lease_until(step, &lease_until_ms));
     }

@@ -2,7 +2,8 @@
  *
  * Each is a piece of work on one job: load the groups it touches, change their rows, let each group do what it can do
  * next, emit the steps of all of them together, then make the points of what was sealed and finish the job if that was
- * all. */
+ * all. From FAR_BUNDLE_LEVEL on the steps of all jobs of a report are emitted together, and the report with them; points and ends of
+ * jobs follow. */
 #include "fsm/task.h"
 
 #include "fsm/job_use.h"
@@ -11,6 +12,8 @@
 enum { LOST_AT_ONCE_MAX = 1000 };
 
 struct work {
+    struct work *next; /* of the same report */
+    uint64_t job_id;
     struct far_changes *changes;
     struct far_group *first; /* groups touched, in the order of the first touch */
     struct far_group *last;
@@ -18,7 +21,7 @@ struct work {
 
 static int begin(struct far_step *step, struct work *work, uint64_t job_id)
 {
-    *work = (struct work){0};
+    *work = (struct work){.job_id = job_id};
     return far_changes_new(step, job_id, &work->changes);
 }
 
@@ -58,12 +61,17 @@ static bool is_over(const struct far_group *g)
     return true;
 }
 
-static int end(struct far_step *step, struct work *work)
+static int advance(struct far_step *step, struct work *work)
 {
     for (struct far_group *g = work->first; g != NULL; g = g->next) {
         FAR_TRY(g->job.kind == FAR_job_kind_replicate ? far_replicate_advance(step, g) : far_simple_advance(step, g));
     }
-    FAR_TRY(far_changes_flush(step, work->changes));
+    return 0;
+}
+
+/* Its steps are emitted. */
+static int conclude(struct far_step *step, struct work *work)
+{
     for (struct far_group *g = work->first; g != NULL; g = g->next) {
         if (g->is_sealed) {
             FAR_TRY(far_point_create(step, g));
@@ -74,7 +82,14 @@ static int end(struct far_step *step, struct work *work)
             FAR_TRY(far_point_verified(step, g));
         }
     }
-    return far_job_settle(step, work->changes->job_id);
+    return far_job_settle(step, work->job_id);
+}
+
+static int end(struct far_step *step, struct work *work)
+{
+    FAR_TRY(advance(step, work));
+    FAR_TRY(far_changes_flush(step, work->changes));
+    return conclude(step, work);
 }
 
 static int find_task(struct far_step *step, uint64_t job_id, uint64_t task, struct far_row_task *ret_row)
@@ -108,12 +123,71 @@ static int report_one(struct far_step *step, struct work *work, const struct far
                                                  : far_simple_done(step, g, at, item);
 }
 
-int far_tasks_report(struct far_step *step, const struct far_row_node *node, const struct far_list *items)
+/* The works of a report: one after the other, or all together. */
+struct works {
+    struct far_changes *changes; /* of all together; or NULL */
+    struct work *first;
+    struct work *last;
+};
+
+static int begin_works(struct far_step *step, const struct far_ev_node_reported *report, struct works *works)
+{
+    bool bundles;
+    *works = (struct works){0};
+    FAR_TRY(far_level_has(step, FAR_BUNDLE_LEVEL, &bundles));
+    if (bundles) {
+        FAR_TRY(far_changes_new(step, 0, &works->changes));
+        works->changes->is_mixed = true;
+        works->changes->report = report;
+    }
+    return 0;
+}
+
+static int end_works(struct far_step *step, struct works *works)
+{
+    for (struct work *work = works->first; work != NULL; work = work->next) {
+        FAR_TRY(advance(step, work));
+    }
+    FAR_TRY(works->changes != NULL ? far_changes_flush(step, works->changes) : 0);
+    FAR_TRY(works->changes == NULL && works->first != NULL ? far_changes_flush(step, works->first->changes) : 0);
+    for (struct work *work = works->first; work != NULL; work = work->next) {
+        FAR_TRY(conclude(step, work));
+    }
+    works->first = works->last = NULL;
+    return 0;
+}
+
+/* The work on the job; alone, what was before it is ended. */
+static int work_on(struct far_step *step, struct works *works, uint64_t job_id, struct work **ret)
+{
+    struct work *work = works->first;
+    while (work != NULL && work->job_id != job_id) {
+        work = work->next;
+    }
+    if (work == NULL) {
+        FAR_TRY(works->changes == NULL ? end_works(step, works) : 0);
+        work = far_step_alloc(step, sizeof *work);
+        if (work == NULL) {
+            return FAR_LIMIT;
+        }
+        *work = (struct work){.job_id = job_id, .changes = works->changes};
+        FAR_TRY(works->changes == NULL ? far_changes_new(step, job_id, &work->changes) : 0);
+        *(works->last != NULL ? &works->last->next : &works->first) = work;
+        works->last = work;
+    }
+    *ret = work;
+    return 0;
+}
+
+int far_tasks_report(struct far_step *step, const struct far_row_node *node, const struct far_list *items,
+                     const struct far_ev_node_reported *report)
 {
     const struct far_sub_report_item *item = items->items;
-    struct work work = {0};
+    struct works works;
+    FAR_TRY(begin_works(step, report, &works));
     for (size_t i = 0; i < items->count; i++) {
         struct far_row_task task;
+        struct work *work;
         bool is_end = item[i].state == FAR_report_state_done || item[i].state == FAR_report_state_failed;
         bool tells = item[i].missed_block_count != 0 || item[i].use_result.count > 0;
         if (!is_end && (item[i].state != FAR_report_state_running || !tells)) {
@@ -127,14 +201,10 @@ int far_tasks_report(struct far_step *step, const struct far_row_node *node, con
         if (!is_end && item[i].use_result.count == 0 && item[i].missed_block_count <= task.missed_block_count) {
             continue; /* told already */
         }
-        if (work.changes != NULL && work.changes->job_id != item[i].job_id) {
-            FAR_TRY(end(step, &work));
-            work.changes = NULL;
-        }
-        FAR_TRY(work.changes == NULL ? begin(step, &work, item[i].job_id) : 0);
-        FAR_TRY(report_one(step, &work, node, &task, &item[i]));
+        FAR_TRY(work_on(step, &works, item[i].job_id, &work));
+        FAR_TRY(report_one(step, work, node, &task, &item[i]));
     }
-    return work.changes != NULL ? end(step, &work) : 0;
+    return end_works(step, &works);
 }
 
 /* ---- losses ---- */

@@ -86,16 +86,18 @@ def probe(address, ca, token, seconds):
     context = ssl.create_default_context(cafile=ca)
     context.check_hostname = False
     connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=30)
-    rng, took, until = random.Random(1), {"list": [], "detail": []}, time.monotonic() + seconds
+    rng, took, until = random.Random(1), {}, time.monotonic() + seconds
 
     def get(kind, path):
+        name = kind + " " + path.split("?")[0].split("/")[2]
         start = time.monotonic()
         connection.request("GET", path, headers={"Authorization": "Bearer " + token})
         answer = connection.getresponse()
         text = answer.read()
         if answer.status != 200:
             sys.exit("%s failed: %d" % (path, answer.status))
-        took[kind].append((time.monotonic() - start) * 1000)
+        for of in (kind, name):
+            took.setdefault(of, []).append((time.monotonic() - start) * 1000)
         return json.loads(text)
 
     while time.monotonic() < until:
@@ -106,7 +108,7 @@ def probe(address, ca, token, seconds):
         get("detail", "/v1/workloads/w-%05d" % rng.randrange(PLANS * SHARE))
         get("detail", "/v1/jobs/%d" % rng.choice(jobs)["id"])
         time.sleep(0.05)  # far-poll: of a client that does other things too
-    print(json.dumps({kind: sorted(times)[len(times) * 99 // 100] for kind, times in took.items()}))
+    print(json.dumps({kind: [sorted(times)[len(times) * percent // 100] for percent in (50, 99)] for kind, times in took.items()}))
 
 
 # ---- the run ----
@@ -130,20 +132,20 @@ def events_from(cluster, place):
 
 def look(events, begin_ms):
     """How late cycles began, and what they cost, of the events since then."""
-    due, late, count, size, disks, cycles = {}, [], 0, 0, 0, 0
+    due, late, kinds, disks, cycles = {}, [], {}, 0, 0
     for event in events:
         data = event["data"] or {}
         is_counted = event["time_ms"] >= begin_ms
         if is_counted:
-            count += 1
-            size += ROW_BYTES + struct.unpack_from("<I", base64.b64decode(event["header"]), 56)[0]
+            count, size = kinds.get(event["kind"], (0, 0))
+            kinds[event["kind"]] = (count + 1, size + ROW_BYTES + struct.unpack_from("<I", base64.b64decode(event["header"]), 56)[0])
         if event["kind"] == "plan_scheduled":
             due.setdefault(data["plan_id"], []).append(data["due_ms"])
         if event["kind"] == "job_started" and is_counted:
             cycles += 1
             late.append(event["time_ms"] - max((d for d in due.get(data["plan_id"], []) if d <= event["time_ms"]), default=0))
         disks += is_counted and event["kind"] == "point_created"
-    return late, count, size, disks, cycles
+    return late, kinds, disks, cycles
 
 
 def run(cluster):
@@ -178,11 +180,17 @@ def run(cluster):
 
 def measure():
     with farlib.Cluster(nodes=False) as cluster:
-        late, count, size, disks, cycles, said, peak = run(cluster)
+        late, kinds, disks, cycles, said, peak = run(cluster)
     late.sort()
+    count, size = (sum(figures) for figures in zip(*kinds.values()))
     kit.say("%d cycles, %d points, %d events of %d bytes; late by %d ms in the middle" % (cycles, disks, count, size, late[len(late) // 2]))
+    for kind, (number, length) in sorted(kinds.items(), key=lambda item: -item[1][0]):
+        kit.say("  %-20s %6.3f events and %6.1f bytes a disk and cycle" % (kind, number / max(disks, 1), length / max(disks, 1)))
+    for kind, (half, most) in sorted(said.items()):
+        kit.say("  %-20s p50 %5.1f ms, p99 %5.1f ms" % (kind, half, most))
     return {"late": late[-1] / 1000, "late99": late[len(late) * 99 // 100] / 1000, "events": count / max(disks, 1),
-            "bytes": size / max(disks, 1), "list": said["list"], "detail": said["detail"], "memory": peak, "share": disks / SHARE / cycles}
+            "bytes": size / max(disks, 1), "list": said["list"][1], "detail": said["detail"][1], "memory": peak,
+            "share": disks / SHARE / cycles}
 
 
 measured = kit.Measured({"schedule": measure})

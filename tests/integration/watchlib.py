@@ -122,22 +122,23 @@ class Cycles:
 
     def on_tasks_changed(self, data):
         for item in data["items"]:
-            task = self.tasks[data["job_id"], item["task"]]
+            job = item["job_id"] or data["job_id"]
+            task = self.tasks[job, item["task"]]
             step = item["step"]
             if step in ("retry", "lose", "redo", "suspend"):
                 self.attempts[task.kind, step] += 1
                 task.state = "waiting"
                 if task.kind == "freeze" and step == "lose":
-                    self.lost_freezes.add("%d-%d-%d" % (data["job_id"], item["task"], item["attempt"] - 1))
+                    self.lost_freezes.add("%d-%d-%d" % (job, item["task"], item["attempt"] - 1))
             elif step == "assign":
                 task.state, task.node, task.began = "assigned", item["node_id"], time.monotonic()
             elif step in ("finish", "fail", "cancel"):
                 task.state = step
                 self.usual[task.kind, task.workload, task.disk] = time.monotonic() - task.began
                 if step == "fail":
-                    print("# job %d: %s failed: %s" % (data["job_id"], task.kind, item["error_message"]), flush=True)
+                    print("# job %d: %s failed: %s" % (job, task.kind, item["error_message"]), flush=True)
             if task.kind == "freeze" and step == "finish":
-                self.views[data["job_id"], task.workload] = item["freeze_ref"]
+                self.views[job, task.workload] = item["freeze_ref"]
 
     def on_point_created(self, data):
         view = self.views.get((data["job_id"], data["workload_id"]), "")

@@ -144,7 +144,8 @@ static void read_event(struct sim_orders *orders, const struct far_event *event,
         struct far_ev_tasks_changed changed;
         FAR_ASSERT(far_schema_decode(&far_schema_ev_tasks_changed, event->payload, arena, &changed, NULL) == 0);
         for (size_t i = 0; i < changed.items.count; i++) {
-            change(orders, changed.job_id, (const struct far_sub_task_change *)changed.items.items + i, decided, report);
+            const struct far_sub_task_change *item = (const struct far_sub_task_change *)changed.items.items + i;
+            change(orders, item->job_id != 0 ? item->job_id : changed.job_id, item, decided, report);
         }
     }
 }
