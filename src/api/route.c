@@ -167,6 +167,10 @@ const struct far_route far_routes[] = {
     COMMAND(POST, "/v1/plans/{name}/resync", plan_resync, 202, .path_field = "name", .rule = {"workload disk", NULL},
             .summary = "One cycle now that hashes everything, whatever lists of changes say, and moves what differs; the answer's id is "
                        "the job's"),
+    COMMAND(POST, "/v1/plans/{name}/seed", plan_seed, 202, .path_field = "name",
+            .rule = {"workload disk node adapter locator", "workload node locator"},
+            .summary = "Have a vault take what another disk at the target site holds, so that the first copy sends only what differs; the "
+                       "answer's id is the job's"),
     {.method = FAR_HTTP_GET, .pattern = "/v1/plans/{name}/retention", .action = FAR_ROUTE_PLAN_RETENTION,
      .summary = "What the retention of a plan, or other rules, make of its checkpoints: which stay, and why, and which go"},
     {.method = FAR_HTTP_POST, .pattern = "/v1/plans/{name}/retention", .action = FAR_ROUTE_RETENTION_SET,

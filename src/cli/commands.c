@@ -284,6 +284,14 @@ const struct cli_command cli_commands[] = {
                  {"disk", CLI_TEXT, "NAME", false, "disk", NULL, NULL, "only of this disk of it"},
                  {"estimate", CLI_SWITCH, NULL, false, NULL, NULL, NULL, "only show what would be read, and start nothing"},
                  WAIT}},
+    {.noun = "plan", .verb = "seed", .argument = "NAME", .run = cli_run_job, .method = "POST", .path = "/v1/plans/%s/seed",
+     .help = "have a vault take what another disk at the target site holds (carried there, or there before): the first copy then sends "
+             "only what differs",
+     .options = {{"workload", CLI_TEXT, "NAME", true, "workload", NULL, NULL, "whose disk is to be copied"},
+                 {"disk", CLI_TEXT, "NAME", false, "disk", NULL, NULL, "which of its disks (the only one)"},
+                 {"node", CLI_TEXT, "NODE", true, "node", NULL, NULL, "whose vault takes it, and that finds the other disk"},
+                 {"adapter", CLI_TEXT, "ADAPTER", false, "adapter", NULL, NULL, "by which it finds it (file)"},
+                 {"from", CLI_TEXT, "LOCATOR", true, "locator", NULL, NULL, "where; for file an absolute path on the node"}, WAIT}},
 
     LIST("job", "/v1/jobs",
          "id:ID kind:KIND state:STATE plan:PLAN started_ms:STARTED bytes_done:DONE bytes_total:OF bytes_changed:CHANGED "

@@ -281,6 +281,7 @@ static int run(struct far_attempt *attempt, struct far_engine_report *result, st
         [FAR_ENGINE_MEASURE] = far_run_measure, [FAR_ENGINE_SCRUB] = far_run_scrub,
         [FAR_ENGINE_ADOPT] = far_run_adopt,
         [FAR_ENGINE_USE] = far_run_use,
+        [FAR_ENGINE_SEED] = far_run_seed,
     };
     int rc = wait_for_turn(attempt, err);
     rc = rc == 0 ? far_attempt_enter_vault(attempt, err) : rc;

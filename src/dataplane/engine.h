@@ -88,6 +88,7 @@ enum far_engine_kind {
     FAR_ENGINE_SCRUB = 13,
     FAR_ENGINE_ADOPT = 14,
     FAR_ENGINE_USE = 15,
+    FAR_ENGINE_SEED = 17,
 };
 
 struct far_engine_disk {

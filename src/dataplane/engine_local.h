@@ -153,6 +153,10 @@ uint64_t far_engine_number(struct far_engine *engine, uint64_t number);
 void far_engine_exchange_report(struct far_engine *engine, struct far_engine_report *report);
 /* tasks_use.c */
 int far_run_use(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+/* tasks_seed.c */
+int far_run_seed(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+/* A point of these disks is sealed: what the vault was seeded with for them is forgotten. */
+void far_seeds_over(struct far_attempt *attempt);
 /* The thread that keeps the vault's time going. */
 void *far_engine_clock_main(void *arg);
 

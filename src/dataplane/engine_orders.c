@@ -4,7 +4,7 @@
 
 int far_engine_check_order(const struct far_engine *engine, const struct far_engine_order *order, struct far_error *err)
 {
-    if (order->kind < FAR_ENGINE_FREEZE || order->kind > FAR_ENGINE_USE) {
+    if (order->kind < FAR_ENGINE_FREEZE || order->kind > FAR_ENGINE_SEED || order->kind == FAR_ENGINE_USE + 1) {
         return far_fail(err, FAR_INVALID, "an order of unknown kind %d", (int)order->kind);
     }
     if (order->disk_count > FAR_ENGINE_DISKS_MAX || order->point_disk_count > FAR_ENGINE_DISKS_MAX) {

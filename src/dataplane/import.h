@@ -11,8 +11,18 @@
 
 #define FAR_IMPORTED (1ull << 63) /* in the numbers of imported points and disks */
 
+/* A disk that is no file, read by whoever knows how. Calls of one handle come from one thread. */
+struct far_import_source {
+    uint64_t size_bytes;
+    int (*open)(void *arg, void **ret_handle, struct far_error *err);
+    int (*read)(void *arg, void *handle, void *buffer, size_t length, uint64_t offset, struct far_error *err);
+    void (*close)(void *arg, void *handle);
+    void *arg;
+};
+
 struct far_import_options {
-    const char *image;   /* path of a raw image or block device; read, never written */
+    const char *image;   /* path of a raw image or block device; read, never written. With a source only what it is called in messages */
+    const struct far_import_source *source; /* NULL: image is a file */
     const char *label;   /* 1 to 63 bytes: what it is an image of */
     const char *disk;    /* 1 to 63 bytes: name of the disk in the point */
     const struct far_domain *domain;
@@ -31,6 +41,8 @@ struct far_import_result {
     uint64_t bytes_stored;  /* of them, compressed */
     struct far_hash256 root;
 };
+/* Forget what was imported under this label and name of a disk; nothing was: 0. Errors as far_vault_forget(). */
+int far_vault_import_forget(struct far_vault *vault, const char *label, const char *disk, struct far_error *err);
 /* Blocks the caller; memory: 6 MiB a worker. An image that is cut short while it is imported once more may end the process
  * (SIGBUS), which costs the vault nothing. FAR_NOT_FOUND, FAR_IO: the image; FAR_INVALID: names, size; FAR_LIMIT: no space. */
 int far_vault_import(struct far_vault *vault, const struct far_import_options *options, struct far_import_result *ret_result,

@@ -36,6 +36,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/source_map.c src/dataplane/source_map.h src/dataplane/source_map_local.h \
 	src/dataplane/tasks.c \
 	src/dataplane/tasks_adopt.c \
+	src/dataplane/tasks_seed.c \
 	src/dataplane/tasks_use.c \
 	src/dataplane/tasks_vault.c \
 	src/dataplane/throttle.c src/dataplane/throttle.h \

@@ -209,6 +209,9 @@ int far_run_seal(struct far_attempt *attempt, struct far_engine_report *result, 
         rc = far_vault_seal(attempt->engine->vault, manifest, err);
     }
     free(manifest);
+    if (rc == 0) {
+        far_seeds_over(attempt);
+    }
     if (rc == 0) { /* the point is good whatever becomes of its signal, or of what was damaged before */
         look_at_damages(attempt, result);
         judge(attempt, JUDGED_MS_MAX, result, NULL);

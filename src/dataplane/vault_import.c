@@ -49,7 +49,8 @@ struct import {
 
 struct worker {
     struct import *import;
-    int fd;
+    int fd;       /* -1: there is a source */
+    void *handle; /* of the source */
     uint8_t *blocks; /* BATCH of them */
     uint8_t *stored; /* compressed ones */
     ZSTD_CCtx *zstd;
@@ -97,6 +98,11 @@ static int read_batch(struct worker *worker, struct batch *batch, struct far_err
     uint64_t at = (batch->run->first + batch->at) * FAR_BLOCK_BYTES;
     uint64_t want = batch->count * FAR_BLOCK_BYTES;
     uint64_t there = import->size - at < want ? import->size - at : want;
+    const struct far_import_source *source = import->options->source;
+    if (source != NULL) {
+        memset(worker->blocks + there, 0, want - there);
+        return source->read(source->arg, worker->handle, worker->blocks, there, at, err);
+    }
     off_t data = lseek(worker->fd, (off_t)at, SEEK_DATA);
     batch->is_hole = (data < 0 && errno == ENXIO) || data >= (off_t)(at + there);
     if (batch->is_hole) {
@@ -415,13 +421,19 @@ static bool set_level(ZSTD_CCtx *zstd, int level)
 
 static int prepare(struct worker *worker, struct import *import, struct far_error *err)
 {
+    const struct far_import_source *source = import->options->source;
     worker->import = import;
-    worker->fd = open(import->options->image, O_RDONLY | O_CLOEXEC);
+    worker->fd = source == NULL ? open(import->options->image, O_RDONLY | O_CLOEXEC) : -1;
+    int rc = source != NULL ? source->open(source->arg, &worker->handle, err) : 0;
     worker->blocks = malloc((size_t)BATCH * FAR_BLOCK_BYTES);
     worker->stored = malloc((size_t)BATCH * FAR_BLOCK_BYTES);
     worker->zstd = ZSTD_createCCtx();
     worker->maker = import->tags != NULL ? far_tag_maker_new(import->tags) : NULL;
-    if (worker->fd < 0) {
+    if (rc != 0) {
+        worker->handle = NULL;
+        return rc;
+    }
+    if (source == NULL && worker->fd < 0) {
         return far_fail_errno(err, FAR_IO, errno, "open '%s'", import->options->image);
     }
     bool good = worker->blocks != NULL && worker->stored != NULL && worker->zstd != NULL && set_level(worker->zstd, import->options->level);
@@ -432,6 +444,10 @@ static void release(struct worker *worker)
 {
     if (worker->fd >= 0) {
         close(worker->fd);
+    }
+    const struct far_import_source *source = worker->import->options->source;
+    if (worker->handle != NULL) {
+        source->close(source->arg, worker->handle);
     }
     free(worker->blocks);
     free(worker->stored);
@@ -548,11 +564,16 @@ static void open_tags(struct import *import, uint64_t disk_id)
     }
 }
 
+static uint64_t disk_id_of(const char *label, const char *disk)
+{
+    return FAR_IMPORTED | far_hash64_parts(far_slice_str(label), far_slice("", 1), far_slice_str(disk)) >> 1;
+}
+
 static int run_import(struct import *import, struct far_error *err)
 {
     const struct far_import_options *options = import->options;
     struct far_replica_state state = {0};
-    uint64_t disk_id = FAR_IMPORTED | far_hash64_parts(far_slice_str(options->label), far_slice("", 1), far_slice_str(options->disk)) >> 1;
+    uint64_t disk_id = disk_id_of(options->label, options->disk);
     int rc = far_vault_replica_state(import->vault, disk_id, &state, err);
     struct far_fence fence = {.job = state.fence.job + 1};
     rc = rc == 0 || rc == FAR_NOT_FOUND ? next_point(import->vault, &import->result.point_id, err) : rc;
@@ -588,7 +609,11 @@ int far_vault_import(struct far_vault *vault, const struct far_import_options *o
     if (options->level < 0 || options->level > 19) {
         return far_fail(err, FAR_INVALID, "the level of compression is 1 to 19");
     }
-    int rc = size_of(options->image, &import.size, &import.is_dense, err);
+    import.size = options->source != NULL ? options->source->size_bytes : 0;
+    bool is_sized = import.size > 0 && import.size <= FAR_DISK_BYTES_MAX;
+    int rc = options->source == NULL ? size_of(options->image, &import.size, &import.is_dense, err)
+             : is_sized              ? 0
+                                     : far_fail(err, FAR_INVALID, "'%s' has no size that a disk can have", options->image);
     if (rc != 0) {
         return rc;
     }
@@ -601,4 +626,34 @@ int far_vault_import(struct far_vault *vault, const struct far_import_options *o
         *ret_result = import.result;
     }
     return rc;
+}
+
+/* ---- forgetting ---- */
+
+struct search {
+    struct far_vault *vault;
+    uint64_t disk_id;
+};
+
+static int forget_if_of(void *arg, uint64_t point_id, struct far_error *err)
+{
+    const struct search *search = arg;
+    struct far_manifest *manifest = point_id >= FAR_IMPORTED ? malloc(sizeof *manifest) : NULL;
+    bool is_of = manifest != NULL && far_vault_manifest_peek(search->vault, point_id, manifest, NULL) == 0 && manifest->disk_count == 1 &&
+                 manifest->disks[0].disk_id == search->disk_id;
+    free(manifest);
+    return is_of ? far_vault_forget(search->vault, point_id, err) : 0;
+}
+
+int far_vault_import_forget(struct far_vault *vault, const char *label, const char *disk, struct far_error *err)
+{
+    struct search search = {.vault = vault, .disk_id = disk_id_of(label, disk)};
+    struct far_replica_state state;
+    char points[4096];
+    int rc = far_vault_replica_state(vault, search.disk_id, &state, err);
+    if (rc != 0) {
+        return rc == FAR_NOT_FOUND ? 0 : rc;
+    }
+    snprintf(points, sizeof points, "%s/points", vault->dir);
+    return far_vault_each_number(points, ".manifest", forget_if_of, &search, err);
 }

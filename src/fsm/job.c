@@ -114,6 +114,7 @@ int far_evolve_job_started(struct far_step *step, const struct far_ev_job_starte
                                .delete_before = ev->delete_before,
                                .lock_until_ms = ev->lock_until_ms,
                                .scrub_bytes = ev->scrub_bytes,
+                               .seed = ev->seed,
                                .use = ev->use};
     FAR_TRY(far_plan_job_started(step, ev->plan_id, ev->id, is_alone));
     FAR_TRY(far_plan_jobs_add(step, ev->plan_id, ev->node_id, ev->id));

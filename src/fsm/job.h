@@ -65,6 +65,9 @@ enum { FAR_ERASE_DISKS_MAX = 1024 };
 int far_erase_disks(struct far_step *step, uint64_t plan_id, struct far_list *ret_disk_ids);
 
 /* ---- workload.c ---- */
+/* Rejects an adapter, or a place of a disk, that cannot be. */
+int far_workload_place_check(struct far_step *step, struct far_slice workload, struct far_slice adapter,
+                             const struct far_sub_disk_spec *disk);
 int far_workload_claimable(struct far_step *step, struct far_slice name, struct far_row_workload *ret_row);
 /* plan_id 0: out of its plan. */
 int far_workload_claim(struct far_step *step, uint64_t id, uint64_t plan_id);

@@ -29,6 +29,7 @@ libfsm_la_SOURCES = \
 	src/fsm/job_finish.c \
 	src/fsm/job_prune.c \
 	src/fsm/job_replicate.c \
+	src/fsm/job_seed.c \
 	src/fsm/job_simple.c \
 	src/fsm/job_use.c src/fsm/job_use.h \
 	src/fsm/job_vault.c \

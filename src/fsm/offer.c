@@ -273,6 +273,7 @@ static int why_waits(struct far_step *step, const struct far_row_task *task, cha
     case FAR_task_kind_measure:
     case FAR_task_kind_scrub:
     case FAR_task_kind_adopt:
+    case FAR_task_kind_seed:
         return why_not_node(step, task->vault_node_id, "the vault", text);
     default:
         return 0;

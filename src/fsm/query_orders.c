@@ -334,6 +334,18 @@ static int fill_vault(struct context *c, const struct far_row_task *task, struct
     return c->job.plan_id != 0 ? 0 : far_vault_row_plans(c->step, task->vault_node_id, &order->plan_ids);
 }
 
+static int fill_seed(struct context *c, struct far_sub_order *order)
+{
+    const struct far_sub_seed *seed = c->job.seed.items;
+    if (c->job.seed.count > 0) {
+        order->adapter = seed->adapter;
+        order->locator = seed->locator;
+        order->disk = seed->disk;
+        order->disk_id = seed->disk_id;
+    }
+    return fill_domain(c, c->plan.domain_id, order);
+}
+
 static int load_context(struct context *c, const struct far_row_task *task)
 {
     if (c->job.id != task->job_id) {
@@ -396,6 +408,9 @@ static int compose(struct context *c, const struct far_row_task *task, struct fa
     case FAR_task_kind_scrub:
     case FAR_task_kind_adopt:
         rc = fill_vault(c, task, &order);
+        break;
+    case FAR_task_kind_seed:
+        rc = fill_seed(c, &order);
         break;
     default:
         rc = fill_point(c, task, &order);

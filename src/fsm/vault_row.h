@@ -47,7 +47,8 @@ int far_vault_row_done(struct far_step *step, struct far_group *g, size_t at, co
 /* Does a task of this kind belong to a vault, and to no point? */
 static inline bool far_task_of_vault(uint64_t kind)
 {
-    return kind == FAR_task_kind_reclaim || kind == FAR_task_kind_measure || kind == FAR_task_kind_scrub || kind == FAR_task_kind_adopt;
+    return kind == FAR_task_kind_reclaim || kind == FAR_task_kind_measure || kind == FAR_task_kind_scrub || kind == FAR_task_kind_adopt ||
+           kind == FAR_task_kind_seed;
 }
 /* The plans whose space is to be told, those measured longest ago; 256 at most. */
 int far_vault_row_plans(struct far_step *step, uint64_t node_id, struct far_list *ret_plan_ids);

@@ -97,6 +97,15 @@ static int check_disk(struct far_step *step, struct far_slice workload, struct f
     return 0;
 }
 
+int far_workload_place_check(struct far_step *step, struct far_slice workload, struct far_slice adapter,
+                             const struct far_sub_disk_spec *disk)
+{
+    if (!adapter_ok(adapter, true)) {
+        return far_reject(step, FAR_INVALID, "'%.*s' is no adapter, as 'file'", FAR_TEXT(adapter));
+    }
+    return check_disk(step, workload, adapter, disk, 0);
+}
+
 int far_decide_workload_create(struct far_step *step, const struct far_cmd_workload_create *cmd)
 {
     struct far_row_workload old;

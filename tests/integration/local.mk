@@ -55,6 +55,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_objects.py \
 	tests/integration/test_vault_policy.py \
 	tests/integration/test_adopt.py \
+	tests/integration/test_seed.py \
 	tests/integration/test_replicate.py \
 	tests/integration/test_remote_locks.py \
 	tests/integration/test_disks.py \
@@ -95,3 +96,4 @@ EXTRA_DIST += tests/integration/test_remote_locks.py
 EXTRA_DIST += tests/integration/test_remote_clones.py
 EXTRA_DIST += tests/integration/test_remote_trust.py
 EXTRA_DIST += tests/integration/test_kvm_rpo.py
+EXTRA_DIST += tests/integration/test_seed.py

@@ -294,6 +294,11 @@ static void watch(struct model *m, struct far_slice plan, struct far_slice workl
         ACT(m, plan_resync, .name = plan, .workload = draw(2) == 0 ? workload : S(""), .disk = S(draw(2) == 0 ? "" : "data"));
         return;
     }
+    if (draw(8) == 0) {
+        ACT(m, plan_seed, .name = plan, .workload = workload, .disk = S(draw(2) == 0 ? "" : "root"), .node = S(draw(3) == 0 ? "n1" : "n2"),
+            .locator = S("/carried/disk.raw"));
+        return;
+    }
     while (far_state_next(&m->w.state, &far_schema_row_alert, &key, &m->w.arena, NULL, &alert, NULL) == 0 && draw(3) != 0) {
     }
     alerts_seen += ACT(m, alert_ack, .alert_id = alert.id, .note = S(draw(2) == 0 ? "" : "seen")) == 0;

@@ -395,6 +395,12 @@ tests_unit_test_fsm_vault_SOURCES = tests/unit/test_fsm_vault.c tests/lib/fsm_wo
 tests_unit_test_fsm_vault_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_unit_test_fsm_vault_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_fsm_vault_LDADD = libfsm.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_fsm_seed
+tests_unit_test_fsm_seed_SOURCES = tests/unit/test_fsm_seed.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_unit_test_fsm_seed_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_unit_test_fsm_seed_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_fsm_seed_LDADD = libfsm.la $(CMOCKA_LIBS)
+
 UNIT_TESTS += tests/unit/test_fsm_use
 tests_unit_test_fsm_use_SOURCES = tests/unit/test_fsm_use.c tests/lib/fsm_world.c tests/lib/fsm_world.h
 tests_unit_test_fsm_use_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests

@@ -220,6 +220,7 @@ static const struct trial trials[] = {
     {"POST", "/v1/domains/{name}/rotate", "/v1/domains/vault/rotate", "{\"generation\":2}"},
     {"POST", "/v1/domains/{name}/destroy", "/v1/domains/spare/destroy", NULL},
     {"POST", "/v1/plans/{name}/retention", "/v1/plans/silver/retention", "{\"daily\":7}"},
+    {"POST", "/v1/plans/{name}/seed", "/v1/plans/silver/seed", "{\"workload\":\"db\",\"node\":\"n2\",\"locator\":\"/d\"}"},
     {"DELETE", "/v1/plans/{name}/retention", "/v1/plans/iron/retention", NULL},
     {"PUT", "/v1/plans/{name}/spec", "/v1/plans/silver/spec",
      "{\"source_site\":\"paris\",\"target_site\":\"lyon\",\"interval_s\":60,\"rto_s\":600,"
