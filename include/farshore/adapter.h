@@ -141,7 +141,9 @@ enum far_adapter_machine_state {
  * what does not bear it is never touched. */
 struct far_adapter_machines {
     uint32_t version;
-    /* The recovery configuration of the machine whose disks these are, as text of the platform's own, closed by NUL. */
+    /* The recovery configuration of the machine whose disks these are, as text of the platform's own, closed by NUL; empty: these disks
+     * are of none. Called with each freeze: while the machine is the same the text is, byte for byte, with nothing of the moment in it
+     * (ids of a run, current values, an order that changes). */
     int (*capture)(void *platform, const struct far_adapter_disk *disks, size_t count, char *ret_config, size_t size,
                    struct far_adapter_error *ret_error);
     /* Defined, not started. A repeat is FAR_ADAPTER_OK; a machine of this name that is another's is fatal. */

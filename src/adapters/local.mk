@@ -16,7 +16,8 @@ libadapters_la_SOURCES = \
 	src/adapters/kvm/kvm_call.c src/adapters/kvm/kvm_call.h \
 	src/adapters/kvm/kvm_machines.c \
 	src/adapters/fault/fault.c src/adapters/fault/fault.h \
-	src/adapters/fault/fault_changed.c
+	src/adapters/fault/fault_changed.c \
+	src/adapters/fault/fault_machines.c
 libadapters_la_CFLAGS = $(AM_CFLAGS) $(LIBNBD_CFLAGS)
 libadapters_la_LIBADD = libbase.la $(LIBNBD_LIBS)
 
@@ -25,6 +26,7 @@ if HAVE_LIBVIRT
 bin_PROGRAMS += src/node/farshore-kvm
 endif
 src_node_farshore_kvm_SOURCES = \
+	src/adapters/kvm/kvm_canon.c \
 	src/adapters/kvm/kvm_checkpoint.c \
 	src/adapters/kvm/kvm_domain.c \
 	src/adapters/kvm/kvm_helper.h \

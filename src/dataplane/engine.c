@@ -302,6 +302,7 @@ static void *attempt_main(void *arg)
     far_attempt_report_end(attempt, &result, rc, &error);
     far_engine_vault_unref(result.vault);
     far_engine_used_unref(result.used);
+    far_captured_unref(result.captured);
     pthread_mutex_lock(&engine->mutex);
     atomic_store(&attempt->ended, true);
     pthread_cond_broadcast(&engine->changed);
@@ -562,6 +563,7 @@ void far_engine_free(struct far_engine *engine)
         free((void *)engine->remembered[i].disks);
         far_engine_vault_unref(engine->remembered[i].vault);
         far_engine_used_unref(engine->remembered[i].used);
+        far_captured_unref(engine->remembered[i].captured);
     }
     free(engine->remembered);
     free(engine->cache_dir);

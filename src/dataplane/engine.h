@@ -15,6 +15,7 @@
 #define FAR_DATAPLANE_ENGINE_H
 
 #include "base/error.h"
+#include "dataplane/captured.h"
 #include "dataplane/domain.h"
 #include "dataplane/reclaim.h"
 #include "dataplane/scrub.h"
@@ -216,6 +217,8 @@ struct far_engine_order {
     size_t damage_count;
     bool proven;     /* release: the view became a point, its place in the lineage of changes is kept */
     struct far_engine_use use; /* use */
+    bool has_config_hash; /* freeze: the log knows this configuration of the workload's machine as the newest; seal: of `config` */
+    uint8_t config_hash[32];
 };
 
 /* The numbers are those of report_state in the log. */
@@ -365,6 +368,7 @@ struct far_engine_report {
 
     struct far_engine_vault *vault; /* reclaim, measure, scrub: done; borrowed for the callback */
     struct far_engine_used *used;   /* use: running too; the same */
+    struct far_captured *captured;  /* freeze: done, the same; NULL: the platform has no machines */
     char resync_reason[200]; /* why the list could not be used, in the platform's words; "": it was, or there is none */
 };
 

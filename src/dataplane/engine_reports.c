@@ -55,10 +55,12 @@ static void remember(struct far_engine *engine, const struct far_engine_report *
     free((void *)kept->disks);
     far_engine_vault_unref(kept->vault);
     far_engine_used_unref(kept->used);
+    far_captured_unref(kept->captured);
     *kept = *report;
     kept->disks = NULL;
     kept->vault = far_engine_vault_ref(report->vault);
     kept->used = far_engine_used_ref(report->used);
+    kept->captured = far_captured_ref(report->captured);
     if (report->disk_count > 0) {
         struct far_engine_found *disks = calloc(report->disk_count, sizeof *disks);
         kept->disk_count = disks != NULL ? report->disk_count : 0;
@@ -111,10 +113,12 @@ bool far_engine_report_again(struct far_engine *engine, const struct far_engine_
         }
         struct far_engine_vault *vault = far_engine_vault_ref(report.vault);
         struct far_engine_used *used = far_engine_used_ref(report.used);
+        struct far_captured *captured = far_captured_ref(report.captured);
         pthread_mutex_unlock(&engine->mutex);
         engine->report(engine->report_arg, &report);
         far_engine_vault_unref(vault);
         far_engine_used_unref(used);
+        far_captured_unref(captured);
         pthread_mutex_lock(&engine->mutex);
         return true;
     }

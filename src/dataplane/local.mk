@@ -12,6 +12,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/engine_platforms.c \
 	src/dataplane/engine_reports.c \
 	src/dataplane/block_tags.c src/dataplane/block_tags.h \
+	src/dataplane/captured.c src/dataplane/captured.h \
 	src/dataplane/compressible.h \
 	src/dataplane/leaf_lanes.c src/dataplane/leaf_lanes.h \
 	src/dataplane/pool.c src/dataplane/pool.h \

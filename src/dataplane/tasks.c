@@ -29,6 +29,38 @@ static void copy_token(char to[128], const char from[128])
     memcpy(to, from, good ? len : 0);
 }
 
+/* What the machine is, before it is frozen. That it cannot be told fails no cycle. */
+static void capture(const struct far_platform *platform, const struct far_engine_order *order, const struct far_adapter_disk *disks,
+                    struct far_engine_report *result)
+{
+    const struct far_adapter_machines *machines = platform->adapter->machines;
+    struct far_adapter_error said = {0};
+    struct far_error err = {0};
+    if (machines == NULL || machines->capture == NULL) {
+        return;
+    }
+    char *text = calloc(1, FAR_CAPTURED_TEXT_MAX);
+    struct far_captured *captured = calloc(1, sizeof *captured);
+    if (text == NULL || captured == NULL) {
+        free(text);
+        free(captured);
+        return;
+    }
+    captured->users = 1;
+    int answer = machines->capture(platform->platform, disks, order->disk_count, text, FAR_CAPTURED_TEXT_MAX, &said);
+    if (answer != FAR_ADAPTER_OK) {
+        snprintf(captured->problem, sizeof captured->problem, "%.*s", (int)sizeof captured->problem - 1,
+                 said.message[0] != '\0' ? said.message : "it did not say why");
+    } else if (text[0] == '\0') { /* this one has none */
+        far_captured_unref(captured);
+        captured = NULL;
+    } else if (far_captured_pack(captured, text, order->has_config_hash ? order->config_hash : NULL, &err) != 0) {
+        snprintf(captured->problem, sizeof captured->problem, "%.*s", (int)sizeof captured->problem - 1, err.message);
+    }
+    free(text);
+    result->captured = captured; /* let go of at the end of the attempt */
+}
+
 int far_run_freeze(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
 {
     const struct far_engine_order *order = &attempt->order;
@@ -47,6 +79,7 @@ int far_run_freeze(struct far_attempt *attempt, struct far_engine_report *result
     disks_of(order, disks);
     snprintf(hint, sizeof hint, "%llu-%llu-%llu", (unsigned long long)order->job_id, (unsigned long long)order->task,
              (unsigned long long)order->attempt);
+    capture(platform, order, disks, result);
     result->frozen_at_ms = far_clock_wall_ms();
     int answer = platform->adapter->changes->freeze(platform->platform, hint, disks, order->disk_count, found, ref,
                                                     &result->fuzzy, &said);

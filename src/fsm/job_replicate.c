@@ -19,6 +19,7 @@
  * What rules 2, 3, 5 and 7 say of drained nodes and of views that survive holds from FAR_SPREAD_LEVEL on: before, no node is
  * drained and no freeze says so. */
 #include "fsm/coverage.h"
+#include "fsm/machine_config.h"
 #include "fsm/node_load.h"
 #include "fsm/task.h"
 #include "fsm/vault_row.h"
@@ -409,6 +410,7 @@ static int freeze_done(struct far_step *step, struct far_group *g, const struct 
             return 0;
         }
     }
+    FAR_TRY(far_machine_config_seen(step, g, item));
     struct far_sub_task_change finish = finish_of(item);
     finish.freeze_ref = item->freeze_ref;
     finish.fuzzy = item->fuzzy;

@@ -7,6 +7,7 @@
 #include "fsm/dedup_domain.h"
 #include "fsm/expiry.h"
 #include "fsm/job.h"
+#include "fsm/machine_config.h"
 #include "fsm/node_load.h"
 #include "fsm/recovery.h"
 #include "fsm/rpo.h"
@@ -239,12 +240,14 @@ int far_evolve_point_created(struct far_step *step, const struct far_ev_point_cr
                                  .recovery_id = ev->recovery_id};
     bool has;
     FAR_TRY(far_row_need(step, &far_schema_row_workload, ev->workload_id, &workload));
+    row.config_id = ev->adopted ? ev->config_id : workload.config_id;
     bool is_newest = !ev->adopted || workload.last_point_id < ev->id;
     FAR_TRY(far_level_has(step, 4, &has));
     FAR_TRY(has ? keep_coverage(step, ev, is_newest) : 0);
     FAR_TRY(has && !ev->adopted ? keep_reached(step, ev) : 0);
     FAR_TRY(far_row_put(step, &far_schema_row_point, row.id, &row));
     FAR_TRY(far_recovery_hold(step, row.recovery_id));
+    FAR_TRY(far_machine_config_hold(step, row.config_id));
     FAR_TRY(far_node_points(step, row.node_id, 1));
     FAR_TRY(far_domain_points(step, row.domain_id, 1));
     FAR_TRY(far_vault_row_point(step, row.node_id, row.plan_id, 1));
@@ -363,6 +366,7 @@ int far_point_remove(struct far_step *step, uint64_t id)
     row.state = FAR_point_state_removed;
     FAR_TRY(far_row_put(step, &far_schema_row_point, id, &row));
     FAR_TRY(far_recovery_let_go(step, row.recovery_id));
+    FAR_TRY(far_machine_config_let_go(step, row.config_id));
     FAR_TRY(far_node_points(step, row.node_id, -1));
     FAR_TRY(far_domain_points(step, row.domain_id, -1));
     FAR_TRY(far_vault_row_point(step, row.node_id, row.plan_id, -1));

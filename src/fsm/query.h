@@ -48,6 +48,10 @@ int far_query_throttle(struct far_state *state, const struct far_row_throttle *r
 int far_query_plan(struct far_state *state, const struct far_row_plan *plan, struct far_arena *arena, struct far_cmd_plan_apply *ret,
                    struct far_error *err);
 
+/* A version of what a machine was: its row, and its bytes as they were reported (one frame of zstd), in the arena. FAR_NOT_FOUND. */
+int far_query_machine_config(struct far_state *state, uint64_t id, struct far_arena *arena, struct far_row_machine_config *ret,
+                             struct far_slice *ret_bytes, struct far_error *err);
+
 /* What a resync would read, and about how long that takes. */
 struct far_resync_wish {
     uint64_t plan_id;

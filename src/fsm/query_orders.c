@@ -3,6 +3,7 @@
 
 #include "fsm/coverage.h"
 #include "fsm/dedup_domain.h"
+#include "fsm/machine_config.h"
 #include "fsm/running.h"
 #include "fsm/task.h"
 #include "fsm/vault_row.h"
@@ -72,6 +73,11 @@ static int is_proven(struct context *c, const struct far_row_task *release, bool
 static int fill_view(struct context *c, const struct far_row_task *task, struct far_sub_order *order)
 {
     FAR_TRY(list_disks(c, &order->disks));
+    if (task->kind == FAR_task_kind_freeze) {
+        struct far_row_machine_config config;
+        FAR_TRY(far_machine_config_find(c->step, c->workload.config_id, &config));
+        order->config_sha256 = config.sha256;
+    }
     if (task->kind == FAR_task_kind_release) {
         struct far_row_task freeze;
         FAR_TRY(sibling(c, task, FAR_AT_FREEZE, &freeze));

@@ -4,6 +4,7 @@
 #include "fsm/alert.h"
 #include "fsm/coverage.h"
 #include "fsm/job.h"
+#include "fsm/machine_config.h"
 #include "fsm/node_load.h"
 #include "fsm/offer.h"
 
@@ -355,7 +356,7 @@ static int clear_alerts(struct far_step *step, const struct far_row_workload *ro
         FAR_TRY(far_alert_clear(step, FAR_alert_kind_change_list_refused, disk.id));
         FAR_TRY(far_alert_clear(step, FAR_alert_kind_signal_rose, disk.id));
     }
-    return 0;
+    return far_alert_clear(step, FAR_alert_kind_config_missed, row->id);
 }
 
 int far_decide_workload_remove(struct far_step *step, const struct far_cmd_workload_remove *cmd)
@@ -375,6 +376,7 @@ int far_evolve_workload_removed(struct far_step *step, const struct far_ev_workl
     FAR_TRY(look(step, ev->id, &row));
     FAR_TRY(far_move_id(step, &far_table_workload, state_of(&row), REMOVE, ev->id, NULL));
     FAR_TRY(far_node_vault_leave(step, &row));
+    FAR_TRY(far_machine_config_end(step, row.config_id));
     for (uint64_t i = 0; i < row.disk_count; i++) {
         struct far_key key = far_key_part(&far_schema_row_disk, row.id, i);
         FAR_TRY(far_key_del(step, &far_schema_row_disk, &key));

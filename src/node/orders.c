@@ -216,6 +216,7 @@ int far_orders_convert(const struct far_sub_order *order, struct far_arena *aren
     }
     out.has_base_root = root_from(order->base_root, out.base_root);
     out.has_peer_fingerprint = root_from(order->peer_fingerprint, out.peer_fingerprint);
+    out.has_config_hash = root_from(order->config_sha256, out.config_hash);
     if ((order->base_root.len != 0 && !out.has_base_root) ||
         (order->root.len != 0 && !root_from(order->root, out.root))) {
         return far_fail(err, FAR_INVALID, "an order has a root that is not 32 bytes");

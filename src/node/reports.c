@@ -20,6 +20,7 @@ void far_report_entry_clear(struct far_report_entry *entry)
     free(entry->found);
     far_engine_vault_unref(entry->report.vault);
     far_engine_used_unref(entry->report.used);
+    far_captured_unref(entry->report.captured);
     *entry = (struct far_report_entry){0};
 }
 
@@ -59,13 +60,16 @@ static int store(struct far_report_entry *entry, const struct far_engine_report 
     }
     free(entry->found);
     struct far_engine_used *used = far_engine_used_ref(report->used); /* it may be the one that is there */
+    struct far_captured *captured = far_captured_ref(report->captured);
     far_engine_vault_unref(entry->report.vault);
     far_engine_used_unref(entry->report.used);
+    far_captured_unref(entry->report.captured);
     entry->found = found;
     entry->report = *report;
     entry->report.disks = found;
     entry->report.vault = far_engine_vault_ref(report->vault);
     entry->report.used = used;
+    entry->report.captured = captured;
     return 0;
 }
 
@@ -437,6 +441,13 @@ static struct far_sub_report_item to_item(const struct far_report_entry *e, cons
     };
 }
 
+static void add_captured(const struct far_captured *captured, struct far_sub_report_item *item)
+{
+    item->config_sha256 = far_slice(captured->hash, captured->is_known ? sizeof captured->hash : 0);
+    item->config = far_slice(captured->bytes, captured->len);
+    item->config_problem = far_slice_str(captured->problem);
+}
+
 static bool has_adoption(const struct far_report_entry *e)
 {
     return e->report.vault != NULL && e->report.vault->adoption != NULL;
@@ -462,7 +473,7 @@ static size_t item_bytes(const struct far_report_entry *e)
 {
     return 480 + strlen(e->report.error_message) + strlen(e->report.resync_reason) + e->report.disk_count * 310 +
            e->report.missed_count * 24 + e->report.damage_count * 120 + e->report.signal_count * 96 +
-           used_bytes(e->report.used) +
+           used_bytes(e->report.used) + (e->report.captured != NULL ? 280 + e->report.captured->len : 0) +
            (e->report.vault != NULL ? 800 + e->report.vault->space_count * 64 : 0) +
            (has_adoption(e) ? 800 + e->report.vault->adoption->adopted.count * 420 + adopted_disks(e) * 140 : 0) +
            (e->report.vault != NULL && e->report.vault->scrubbed != NULL ? 300 + SCRUB_POINTS_MAX * 10 + SCRUB_DAMAGES_MAX * 400 : 0);
@@ -531,6 +542,9 @@ static size_t gather(struct far_reports *reports, const struct far_report_entry 
         }
         if (lists.adoption != NULL) {
             add_adoption(e->report.vault->adoption, lists.adoption, &items[count]);
+        }
+        if (e->report.captured != NULL) {
+            add_captured(e->report.captured, &items[count]);
         }
         if (lists.used != NULL) {
             add_used(e->report.used, lists.used, &items[count]);

@@ -13,6 +13,7 @@ void far_report_strip(struct far_report_entry *entry)
     free(entry->found);
     far_engine_vault_unref(r.vault);
     far_engine_used_unref(r.used);
+    far_captured_unref(r.captured);
     entry->found = NULL;
     entry->report = (struct far_engine_report){.job_id = r.job_id,
                                                .task = r.task,

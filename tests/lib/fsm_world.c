@@ -296,6 +296,19 @@ static void take_vault(struct world *w, const struct far_sub_order *order, struc
     item->reclaimed = (struct far_list){reclaimed, order->kind == FAR_task_kind_reclaim};
 }
 
+/* As a node says it: a configuration that the log knows already by its hash alone. */
+static void take_machine(struct world *w, const struct far_sub_order *order, struct far_sub_report_item *item)
+{
+    uint8_t *hash = far_arena_alloc(&w->arena, 32), *bytes = far_arena_alloc(&w->arena, w->machine);
+    assert_true(hash != NULL && bytes != NULL);
+    memset(hash, 0, 32);
+    far_put_be64(hash, w->machine);
+    far_put_be64(hash + 8, order->workload_id);
+    memset(bytes, (int)w->machine, w->machine);
+    item->config_sha256 = far_slice(hash, 32);
+    item->config = far_slice(bytes, far_slice_equal(item->config_sha256, order->config_sha256) ? 0 : w->machine);
+}
+
 static struct far_sub_report_item success(struct world *w, const struct far_sub_order *order)
 {
     struct far_sub_report_item item = {.job_id = order->job_id,
@@ -312,6 +325,9 @@ static struct far_sub_report_item success(struct world *w, const struct far_sub_
         item.disks = (struct far_list){.items = found, .count = order->disks.count};
         item.freeze_ref = S("view-1");
         item.frozen_at_ms = w->now_ms - 10;
+        if (w->machine != 0) {
+            take_machine(w, order, &item);
+        }
     } else if (order->kind == FAR_task_kind_send || order->kind == FAR_task_kind_receive) {
         item.root = root_of(w, order);
         item.bytes_total = item.bytes_done = 1 << 30;

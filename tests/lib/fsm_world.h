@@ -24,6 +24,7 @@ struct world {
     struct far_error err;
     uint64_t sequence[16]; /* of nodes, by id modulo 16 */
     bool lists;            /* the platform keeps lists of changes: world_work() reports tokens, and audits as it is told */
+    uint64_t machine;      /* the platform has machines: freezes report this version of theirs, of so many bytes; 0: it has none */
     FILE *transcript;      /* every command and event as a line of text; NULL = none */
     bool check_fold;       /* keep a second state that only evolves */
     struct far_state fold;

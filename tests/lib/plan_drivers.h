@@ -3,7 +3,7 @@
 #ifndef FAR_TESTS_LIB_PLAN_DRIVERS_H
 #define FAR_TESTS_LIB_PLAN_DRIVERS_H
 
-extern const struct far_table far_table_recovery;
+extern const struct far_table far_table_recovery, far_table_machine_config;
 
 static uint64_t version;
 
@@ -70,6 +70,46 @@ static unsigned see_recovery(void)
     far_key_u64(&key, version);
     int rc = far_state_get(&w.state, &far_schema_row_recovery, &key, &w.arena, &row, &w.err);
     return rc == FAR_NOT_FOUND ? 0 : row.in_force ? 1 : 2;
+}
+
+static void change_machine(uint64_t id, bool kept)
+{
+    uint8_t sum[32] = {7};
+    struct far_slice bytes = far_slice(sum, 32);
+    EVENT(machine_config_changed, .id = id, .workload_id = workload, .sha256 = bytes, .config = bytes, .kept = kept);
+}
+static void reach_machine_config(unsigned state)
+{
+    version = 50000;
+    if (state > 0) {
+        change_machine(version, false);
+    }
+    if (state == 2) {
+        cycle();
+        change_machine(60000, false);
+    }
+}
+static void give_machine_config(unsigned state, unsigned input)
+{
+    if (input < 2) {
+        change_machine(version, input == 1);
+    } else if (state == 1 && (input == 2 || input == 3)) {
+        if (input == 2) {
+            cycle(); /* a point is made under it */
+        }
+        change_machine(60000, false);
+    } else if (state == 2 && input == 3) {
+        remove_its_checkpoint();
+    } else {
+        by_table(&far_table_machine_config, state, input);
+    }
+}
+static unsigned see_machine_config(void)
+{
+    struct far_row_machine_config row;
+    struct far_slice bytes;
+    int rc = far_query_machine_config(&w.state, version, &w.arena, &row, &bytes, &w.err);
+    return rc == FAR_NOT_FOUND ? 0 : row.newest ? 1 : 2;
 }
 
 static void reach_schedule(unsigned state)

@@ -841,6 +841,7 @@ static const struct driver {
     {"node", reach_node, give_node, see_node},
     {"plan", reach_plan, give_plan, see_plan},
     {"progress", reach_compaction, give_compaction, see_nothing},
+    {"configuration of machine", reach_machine_config, give_machine_config, see_machine_config},
     {"recovery configuration", reach_recovery, give_recovery, see_recovery},
     {"scripts of plan", reach_scripts, give_scripts, see_scripts},
     {"schedule of plan", reach_schedule, give_schedule, see_schedule},

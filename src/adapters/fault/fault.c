@@ -21,6 +21,7 @@
  *   page_extents      pe   a page holds so many extents at most
  *   empty_pages       ep   every n-th page holds nothing where it may (1: each)
  *   repeat_changed    rp   1: each page begins with what the one before ended with
+ *   capture_beside    cb   1: what the machine is stands in the file beside its first disk, whose name ends in ".machine"
  *   outcome           oc   how they fail: 2 retry (default), 3 slow_down, 4 refresh_credentials, 6 fatal
  *
  * Calls are counted for the life of the platform, by all threads. */
@@ -60,6 +61,7 @@ static const struct {
     [FAR_FAULT_PAGE_EXTENTS] = {"page_extents", "pe"},
     [FAR_FAULT_EMPTY_PAGES] = {"empty_pages", "ep"},
     [FAR_FAULT_REPEAT_CHANGED] = {"repeat_changed", "rp"},
+    [FAR_FAULT_CAPTURE_BESIDE] = {"capture_beside", "cb"},
     [FAR_FAULT_SEED] = {"seed", "sd"},
     [FAR_FAULT_OUTCOME] = {"outcome", "oc"},
 };
@@ -396,4 +398,5 @@ const struct far_adapter far_adapter_fault = {
     .inventory = &inventory,
     .changes = &changes,
     .bytes = &bytes,
+    .machines = &far_fault_machines,
 };

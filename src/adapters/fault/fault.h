@@ -31,6 +31,7 @@ enum far_fault_number {
     FAR_FAULT_PAGE_EXTENTS,
     FAR_FAULT_EMPTY_PAGES,
     FAR_FAULT_REPEAT_CHANGED,
+    FAR_FAULT_CAPTURE_BESIDE,
     FAR_FAULT_SEED,
     FAR_FAULT_OUTCOME,
     FAR_FAULT_NUMBERS
@@ -54,5 +55,8 @@ int far_fault_injected(const struct far_fault *fault, const char *what, struct f
 int far_fault_changed(void *platform, const char *ref, const struct far_adapter_disk *disk, const char *since,
                       uint64_t offset, struct far_adapter_extent *ret_extents, size_t max, size_t *ret_count,
                       uint64_t *ret_next, struct far_adapter_error *ret_error);
+
+/* fault_machines.c: the inner adapter's, or a file's. */
+extern const struct far_adapter_machines far_fault_machines;
 
 #endif

@@ -97,7 +97,9 @@ void far_kvm_thaw(struct far_kvm_domain *domain, struct far_kvm_quiesce *quiesce
 /* The second process: thaws unless it hears that this was done. */
 int far_kvm_guard(const char *locator);
 
-/* The configuration of the domain, on standard output. */
+/* kvm_canon.c: nothing of a run is left in it, and it is in one order. */
+void far_kvm_canonical(struct far_kvm_xml *domain);
+/* The configuration of the domain, so canonical, on standard output. */
 int far_kvm_capture(struct far_kvm_domain *domain, struct far_adapter_error *ret_error);
 
 struct far_kvm_machine_disk {

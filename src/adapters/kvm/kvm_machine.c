@@ -19,13 +19,26 @@ enum { CONFIG_MAX = 4 << 20 };
 
 int far_kvm_capture(struct far_kvm_domain *domain, struct far_adapter_error *ret_error)
 {
+    struct far_buf canonical;
     char *text = virDomainGetXMLDesc(domain->domain, VIR_DOMAIN_XML_INACTIVE);
     if (text == NULL) {
         return far_kvm_said(ret_error, "read what the domain '%.100s' is made of", domain->disks[0].place.domain);
     }
-    printf("%s\n", text);
+    struct far_kvm_xml *xml = far_kvm_xml_parse(text);
+    far_buf_init(&canonical, CONFIG_MAX);
+    if (xml != NULL) {
+        far_kvm_canonical(xml);
+    }
+    bool ok = xml != NULL && far_kvm_xml_write(xml, &canonical) == 0;
+    if (ok) {
+        printf("%.*s\n", (int)canonical.len, (const char *)canonical.data);
+    }
+    far_buf_done(&canonical);
+    far_kvm_xml_free(xml);
     free(text);
-    return FAR_ADAPTER_OK;
+    return ok ? FAR_ADAPTER_OK
+              : far_adapter_fail(ret_error, FAR_ADAPTER_RETRY, FAR_LIMIT, "what the domain '%.100s' is made of cannot be read",
+                                 domain->disks[0].place.domain);
 }
 
 /* ---- putting the recovered disks in ---- */
