@@ -6,24 +6,36 @@
  * guest that starts again goes on behind the last record of its first disk. Now and then a file beside it is made anew or
  * removed, so that the file system's own blocks change as well.
  *
- * With far.load_kib=N on the kernel's command line it does so once a second only, and writes N KiB that never repeat to `load` on its first
+ * Words on the kernel's command line make more of it:
+ *   far.ip=10.9.0.2/24  its first network card has that address;
+ *   far.serve=7000      it writes nothing by itself but what others send: on that TCP port each line "PUT n" has record n written, synced,
+ *                       and answered by "OK n";
+ *   far.peer=10.9.0.2:7000  each record goes to its own disks first, then there; it is acknowledged when it was answered. So what is
+ *                       acknowledged is on both, and the other one never has a record that this one has not.
+ *
+ * With far.load_kib=N it does so once a second only, and writes N KiB that never repeat to `load` on its first
  * disk in each of these, synced as well. */
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
+#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { RECORD_BYTES = 4096, DISKS_MAX = 8, FILES = 16, LOAD_SHARE = 2 };
+enum { LINE_BYTES = 64, RETRY_US = 200000, RECORD_BYTES = 4096, DISKS_MAX = 8, FILES = 16, LOAD_SHARE = 2 };
 
 static const char magic[8] = "FARREC01";
 
@@ -187,6 +199,59 @@ static void stir(const struct disk *disk, uint64_t number)
     close(fd);
 }
 
+/* ---- what it is asked to be ---- */
+
+/* The word on the kernel's command line that begins so, without that. */
+static bool asked(const char *name, char ret_text[LINE_BYTES])
+{
+    char line[2048] = "";
+    FILE *file = fopen("/proc/cmdline", "r");
+    const char *found = file != NULL && fgets(line, sizeof line, file) != NULL ? strstr(line, name) : NULL;
+    if (file != NULL) {
+        fclose(file);
+    }
+    size_t len = found != NULL ? strcspn(found + strlen(name), " \n") : 0;
+    if (found == NULL || len == 0 || len >= LINE_BYTES) {
+        return false;
+    }
+    memcpy(ret_text, found + strlen(name), len);
+    ret_text[len] = '\0';
+    return true;
+}
+
+/* ---- its network ---- */
+
+static void start_network(void)
+{
+    struct ifreq request = {.ifr_name = "eth0"};
+    struct sockaddr_in *address = (struct sockaddr_in *)&request.ifr_addr;
+    char text[LINE_BYTES];
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    strcpy(request.ifr_name, "lo");
+    request.ifr_flags = IFF_UP;
+    ioctl(fd, SIOCSIFFLAGS, &request);
+    if (!asked("far.ip=", text)) {
+        close(fd);
+        return;
+    }
+    strcpy(request.ifr_name, "eth0");
+    char *slash = strchr(text, '/');
+    unsigned prefix = slash != NULL ? (unsigned)atoi(slash + 1) : 24;
+    if (slash != NULL) {
+        *slash = '\0';
+    }
+    address->sin_family = AF_INET;
+    bool good = inet_pton(AF_INET, text, &address->sin_addr) == 1 && ioctl(fd, SIOCSIFADDR, &request) == 0;
+    address->sin_addr.s_addr = htonl(prefix == 0 ? 0 : ~0u << (32 - prefix));
+    good = good && ioctl(fd, SIOCSIFNETMASK, &request) == 0;
+    request.ifr_flags = IFF_UP | IFF_RUNNING;
+    good = good && ioctl(fd, SIOCSIFFLAGS, &request) == 0;
+    if (!good) {
+        die("bring the network up");
+    }
+    close(fd);
+}
+
 /* ---- a steady load ---- */
 
 struct load {
@@ -195,25 +260,12 @@ struct load {
     int fd;
 };
 
-static uint64_t asked_load(void)
-{
-    char line[2048] = "";
-    unsigned long long kib = 0;
-    FILE *file = fopen("/proc/cmdline", "r");
-    const char *found = file != NULL && fgets(line, sizeof line, file) != NULL ? strstr(line, "far.load_kib=") : NULL;
-    if (found != NULL && sscanf(found, "far.load_kib=%llu", &kib) != 1) {
-        kib = 0;
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return kib;
-}
 
 static void open_load(struct load *load, const struct disk *disk)
 {
     char path[64];
-    load->kib = asked_load();
+    char text[LINE_BYTES];
+    load->kib = asked("far.load_kib=", text) ? strtoull(text, NULL, 10) : 0;
     load->bytes = disk->slots * 4 / LOAD_SHARE * RECORD_BYTES; /* then round again */
     load->number = (uint64_t)1 << 40;
     snprintf(path, sizeof path, "%s/load", disk->folder);
@@ -249,6 +301,81 @@ static void write_load(struct load *load)
     }
 }
 
+/* ---- one of two ---- */
+
+/* Serves whoever comes, one after the other, for ever. */
+static void serve(struct disk *disks, unsigned count, const char *port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
+    int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 8) != 0) {
+        die("listen");
+    }
+    for (;;) {
+        int fd = accept(listener, NULL, NULL);
+        FILE *stream = fd >= 0 ? fdopen(fd, "r") : NULL;
+        unsigned long long number;
+        char line[LINE_BYTES];
+        struct timeval patience = {.tv_sec = 5};
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience); /* who only looks whether it answers says nothing */
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        while (stream != NULL && fgets(line, sizeof line, stream) != NULL && sscanf(line, "PUT %llu", &number) == 1) {
+            for (unsigned i = 0; i < count; i++) {
+                write_record(&disks[i], number);
+            }
+            printf("ACK %llu\n", number);
+            dprintf(fd, "OK %llu\n", number);
+        }
+        if (stream != NULL) {
+            fclose(stream);
+        }
+    }
+}
+
+static FILE *dial(const char *peer)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    struct timeval patience = {.tv_sec = 5};
+    char host[LINE_BYTES];
+    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    snprintf(host, sizeof host, "%s", peer);
+    char *colon = strchr(host, ':');
+    if (colon == NULL) {
+        die(peer);
+    }
+    *colon = '\0';
+    address.sin_port = htons((uint16_t)atoi(colon + 1));
+    inet_pton(AF_INET, host, &address.sin_addr);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
+        close(fd);
+        usleep(RETRY_US); /* far-poll */
+        return NULL;
+    }
+    return fdopen(fd, "r");
+}
+
+/* Until it is answered. */
+static void send_record(FILE **stream, const char *peer, uint64_t number)
+{
+    for (;;) {
+        unsigned long long answer;
+        char line[LINE_BYTES];
+        if (*stream == NULL && (*stream = dial(peer)) == NULL) {
+            continue;
+        }
+        if (dprintf(fileno(*stream), "PUT %llu\n", (unsigned long long)number) > 0 && fgets(line, sizeof line, *stream) != NULL &&
+            sscanf(line, "OK %llu", &answer) == 1 && answer == number) {
+            return;
+        }
+        fclose(*stream);
+        *stream = NULL;
+    }
+}
+
 int main(void)
 {
     struct disk disks[DISKS_MAX] = {0};
@@ -263,15 +390,28 @@ int main(void)
         find_last(&disks[count]);
         count++;
     }
-    printf("GUEST %u disks, last record %llu\n", count, (unsigned long long)disks[0].last);
+    struct timespec now;
+    char port[LINE_BYTES], peer[LINE_BYTES] = "";
+    FILE *stream = NULL;
+    clock_gettime(CLOCK_REALTIME, &now);
+    printf("GUEST %u disks, last record %llu, at %lld.%03ld\n", count, (unsigned long long)disks[0].last, (long long)now.tv_sec,
+           now.tv_nsec / 1000000);
     if (count == 0) {
         die("no disk came");
     }
     start_agent();
+    start_network();
+    if (asked("far.serve=", port)) {
+        serve(disks, count, port);
+    }
+    bool has_peer = asked("far.peer=", peer);
     open_load(&load, &disks[0]);
     for (uint64_t number = disks[0].last + 1;; number++) {
         for (unsigned i = 0; i < count; i++) {
             write_record(&disks[i], number);
+        }
+        if (has_peer) {
+            send_record(&stream, peer, number);
         }
         printf("ACK %llu\n", (unsigned long long)number);
         if (load.kib != 0) {

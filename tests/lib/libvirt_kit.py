@@ -18,13 +18,14 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import tap
 
 SOURCE = os.path.abspath(os.environ.get("FAR_SOURCE", os.path.join(os.path.dirname(__file__), "../..")))
 BUILD = os.path.abspath(os.environ.get("FAR_BUILD", "."))
-MODULES = ("virtio_pci", "virtio_blk", "virtio_console")
+MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "virtio_net")
 # The first process of the namespaces: nobody's children are reaped by the kernel, so that no dead guest is taken for a living one.
 FIRST = """
 import os, signal, subprocess, sys
@@ -40,6 +41,7 @@ for name, line in (("passwd", "libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr
     if ("\\n" + line.split(":")[0] + ":") not in text:  # Debian's libvirtd looks for its user even where another one is set
         open(copy, "w").write(text + line + "\\n")
         os.system("mount --bind %s %s" % (copy, place))
+os.makedirs("/var/lib/libvirt/dnsmasq", exist_ok=True)
 os.system("ip link set lo up")
 print("ready", flush=True)
 signal.pause()
@@ -58,6 +60,14 @@ def until(condition, seconds, what):
 def die_with_parent():
     import ctypes
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def in_a_network_of_its_own():
+    """Begins the program anew in a network namespace of its own: what it starts, and libvirts that share it (own_network=False), reach each
+    other and their guests, and nothing else. Call it first in main()."""
+    if os.environ.get("FAR_OWN_NETWORK") != str(os.getppid()):
+        script = "ip link set lo up && FAR_OWN_NETWORK=$PPID exec \"$0\" \"$@\""
+        os.execvp("unshare", ["unshare", "--net", "--", "sh", "-c", script, sys.executable, *sys.argv])
 
 
 def need(*more):
@@ -100,7 +110,8 @@ def tool(*argv, check=True, timeout=120, **more):
 
 
 class Libvirt:
-    def __init__(self, folder):
+    def __init__(self, folder, own_network=True):
+        self.namespaces = ["--mount", "--pid", *(["--net"] if own_network else [])]
         self.folder = os.path.abspath(folder)
         self.base = os.path.join(self.folder, "ns")
         self.etc = os.path.join(self.folder, "etc")
@@ -119,7 +130,7 @@ class Libvirt:
             file.write('user = "root"\ngroup = "root"\ndynamic_ownership = 0\nremember_owner = 0\nsecurity_driver = "none"\n'
                        'cgroup_controllers = []\nnamespaces = []\nstdio_handler = "file"\n')
         # The folder of the settings is laid over /etc/libvirt as the last mount, so that the machine's own is not read.
-        command = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child=KILL", "--mount-proc", "--propagation", "private",
+        command = ["unshare", *self.namespaces, "--fork", "--kill-child=KILL", "--mount-proc", "--propagation", "private",
                    "sh", "-c", "mount --bind '%s' /etc/libvirt && exec python3 -c \"$0\" '%s'" % (self.etc, self.base), FIRST]
         self.keeper = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
         if self.keeper.stdout.readline().strip() != "ready":
@@ -135,7 +146,7 @@ class Libvirt:
             return [int(word) for word in file.read().split()]
 
     def inside(self, *argv):
-        return ["nsenter", "--target", str(self.first), "--mount", "--pid", "--net", "--", *argv]
+        return ["nsenter", "--target", str(self.first), *self.namespaces, "--", *argv]
 
     def start_daemon(self):
         log = open(os.path.join(self.folder, "libvirtd.log"), "a", encoding="utf-8")
@@ -181,6 +192,16 @@ class Libvirt:
             self.keeper = None
 
     # ---- its words ----
+
+    def network(self, name, address):
+        """A network of its guests and of this host, which has that address in it ("10.9.0.1/24")."""
+        host, prefix = address.split("/")
+        path = os.path.join(self.folder, "network-%s.xml" % name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("<network><name>%s</name><forward mode='open'/><dns enable='no'/><ip address='%s' prefix='%s'/></network>" % (
+                name, host, prefix))
+        self.virsh("net-define", path)
+        self.virsh("net-start", name)
 
     def virsh(self, *argv, check=True, timeout=120):
         return tool("virsh", "-q", "-c", self.uri, *argv, check=check, timeout=timeout).strip()
@@ -243,7 +264,10 @@ class Guest:
     def __init__(self, libvirt, name, disk_mib=(64,), disk_format="qcow2", memory_mib=128, agent=False, nic=False, options=""):
         self.options = options  # behind the kernel's own
         self.agent = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>" if agent else ""
-        self.nic = "<interface type='user'><model type='virtio'/></interface>" if nic else ""
+        self.nic = ""  # nic: True for one that leads nowhere in particular, or a network's name
+        if nic:
+            self.nic = ("<interface type='user'><model type='virtio'/></interface>" if nic is True else
+                        "<interface type='network'><source network='%s'/><model type='virtio'/></interface>" % nic)
         self.libvirt, self.name, self.memory_mib, self.disk_format = libvirt, name, memory_mib, disk_format
         self.folder = os.path.join(libvirt.folder, "guests", name)
         os.makedirs(self.folder, exist_ok=True)
