@@ -16,6 +16,7 @@ extern "C" {
 #endif
 
 #define FAR_ADAPTER_VERSION 0
+#define FAR_ADAPTER_MACHINES_VERSION 1 /* of the table machines; 0 ended before addresses() */
 
 /* The numbers are those of `outcome` in the log. */
 enum far_adapter_outcome {
@@ -119,14 +120,50 @@ struct far_adapter_machine_disk {
     const char *format; /* "raw" or "qcow2"; of an NBD URI "raw" */
 };
 
+/* Where one of its network cards goes, instead of where it was. */
+struct far_adapter_machine_nic {
+    uint32_t index;           /* which one, from 0 on, as the configuration has them */
+    const char *mac;          /* or by its address there; NULL or "": by its index */
+    const char *network;      /* the platform's; NULL or "": as the networks say */
+    const char *test_network; /* where it goes while `isolated`; NULL or "": as the networks say */
+    const char *address;      /* that the guest will have; NULL or "": nobody knows */
+    uint32_t prefix;          /* length of its subnet's */
+    const char *gateway;      /* NULL or "": none */
+};
+
+/* Where cards go that were in the network `source`. */
+struct far_adapter_machine_network {
+    const char *source;
+    const char *target; /* NULL or "": one of the same name */
+    const char *test;   /* while `isolated`; NULL or "": one that leads nowhere */
+};
+
+struct far_adapter_machine_tag {
+    const char *key;
+    const char *value;
+};
+
+enum far_adapter_firmware { FAR_ADAPTER_FIRMWARE_SAME = 0, FAR_ADAPTER_FIRMWARE_BIOS = 1, FAR_ADAPTER_FIRMWARE_UEFI = 2 };
+
 /* What becomes a machine; all borrowed for the call. */
 struct far_adapter_machine {
     const char *place;  /* the platform that it is to run on, in its own words; for `kvm` "kvm:///", perhaps with ?socket= */
     const char *name;   /* unique on the platform */
     const char *config; /* as capture() gave it; create() only */
-    bool isolated;      /* its networks reach each other's machines of the same ref, and nothing else */
+    bool isolated;      /* its networks reach each other's machines of the same group, and nothing else */
     const struct far_adapter_machine_disk *disks;
     size_t disk_count;
+    /* Those that are recovered together bear the same; NULL: it is alone, ref is its group. */
+    const char *group;
+    /* create() only: how it is to differ from what it was. 0, NULL: not at all. */
+    uint64_t processors, memory_bytes;
+    int firmware; /* enum far_adapter_firmware */
+    const struct far_adapter_machine_nic *nics;
+    size_t nic_count;
+    const struct far_adapter_machine_network *networks;
+    size_t network_count;
+    const struct far_adapter_machine_tag *tags;
+    size_t tag_count;
 };
 
 enum far_adapter_power { FAR_ADAPTER_POWER_ON = 1, FAR_ADAPTER_POWER_SHUTDOWN = 2, FAR_ADAPTER_POWER_OFF = 3 };
@@ -155,6 +192,31 @@ struct far_adapter_machines {
                 struct far_adapter_error *ret_error);
     /* Without a trace, but for its disks, which are the caller's. What is not there is FAR_ADAPTER_OK. */
     int (*destroy)(void *platform, const char *ref, const struct far_adapter_machine *machine, struct far_adapter_error *ret_error);
+
+    /* version 1: */
+
+    /* Addresses that the machine has now, as far as anybody knows: its guest's agent, who gave them, whom the host heard. Text, one after
+     * the other, each closed by NUL; none is FAR_ADAPTER_OK with *ret_count 0. */
+    int (*addresses)(void *platform, const char *ref, const struct far_adapter_machine *machine, char *ret_text, size_t size,
+                     size_t *ret_count, struct far_adapter_error *ret_error);
+    /* Does the agent in the guest answer? */
+    int (*ping)(void *platform, const char *ref, const struct far_adapter_machine *machine, bool *ret_answers,
+                struct far_adapter_error *ret_error);
+    /* It is a machine like any other from now on: it does not bear the ref any more, and destroy() never touches it. A repeat is
+     * FAR_ADAPTER_OK. */
+    int (*keep)(void *platform, const char *ref, const struct far_adapter_machine *machine, struct far_adapter_error *ret_error);
+    /* What is on the platform that bears the ref, in the platform's words, as addresses() gives them. A group's networks count once no
+     * machine of it is left. */
+    int (*remains)(void *platform, const char *ref, const struct far_adapter_machine *machine, char *ret_text, size_t size,
+                   size_t *ret_count, struct far_adapter_error *ret_error);
+    /* The protected machine whose disks these are. Turned off it does not start by itself either, until it is turned on. power() and
+     * look() otherwise; one that is not there any more is FAR_ADAPTER_MACHINE_ABSENT. */
+    int (*source_power)(void *platform, const struct far_adapter_disk *disks, size_t count, int power, struct far_adapter_error *ret_error);
+    int (*source_look)(void *platform, const struct far_adapter_disk *disks, size_t count, int *ret_state,
+                       struct far_adapter_error *ret_error);
+    /* As what a disk of this machine can be protected itself: its locator, for what was at `source` where it came from. */
+    int (*disk_locator)(void *platform, const struct far_adapter_machine *machine, const char *source, char *ret_locator, size_t size,
+                        struct far_adapter_error *ret_error);
 };
 
 struct far_adapter {

@@ -29,13 +29,15 @@ src_node_farshore_kvm_SOURCES = \
 	src/adapters/kvm/kvm_canon.c \
 	src/adapters/kvm/kvm_checkpoint.c \
 	src/adapters/kvm/kvm_domain.c \
+	src/adapters/kvm/kvm_guest.c \
 	src/adapters/kvm/kvm_helper.h \
 	src/adapters/kvm/kvm_list.c \
 	src/adapters/kvm/kvm_machine.c \
 	src/adapters/kvm/kvm_main.c \
 	src/adapters/kvm/kvm_quiesce.c \
+	src/adapters/kvm/kvm_recovery.c \
 	src/adapters/kvm/kvm_view.c \
 	src/adapters/kvm/kvm_xml.c src/adapters/kvm/kvm_xml.h \
 	src/adapters/kvm/kvm_xml_edit.c
 src_node_farshore_kvm_CFLAGS = $(AM_CFLAGS) $(LIBVIRT_CFLAGS) $(EXPAT_CFLAGS) $(JANSSON_CFLAGS)
-src_node_farshore_kvm_LDADD = libadapters.la libbase.la $(LIBVIRT_LIBS) $(EXPAT_LIBS) $(JANSSON_LIBS)
+src_node_farshore_kvm_LDADD = libadapters.la libbase.la $(LIBVIRT_LIBS) -lvirt-qemu $(EXPAT_LIBS) $(JANSSON_LIBS)

@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { ORDER_BYTES_MAX = 256 * 1024, WAIT_MS = 1000 };
+enum { ORDER_BYTES_MAX = 1024 * 1024, WAIT_MS = 1000 };
 
 /* ---- waiting ---- */
 
@@ -119,12 +119,22 @@ static bool same_task(const struct far_attempt *attempt, uint64_t job_id, uint64
     return attempt->order.job_id == job_id && attempt->order.task == task;
 }
 
+/* Of one machine one thing is done after the other, and its disks go when nobody writes them any more. */
+static bool excludes_machine(const struct far_attempt *a, const struct far_attempt *b)
+{
+    bool is_machine = b->order.kind == FAR_ENGINE_MACHINE;
+    return is_machine && ((a->order.kind == FAR_ENGINE_MACHINE && strcmp(a->order.machine.ref, b->order.machine.ref) == 0) ||
+                          (a->order.kind == FAR_ENGINE_RESTORE && a->order.job_id == b->order.job_id &&
+                           b->order.machine.operation == FAR_ENGINE_MACHINE_DESTROY && atomic_load(&a->canceled)));
+}
+
 /* Would both write the same thing? */
 static bool excludes(const struct far_attempt *a, const struct far_attempt *b)
 {
     return same_task(a, b->order.job_id, b->order.task) ||
            (a->order.kind == b->order.kind && a->order.disk_id == b->order.disk_id &&
-            (a->order.kind == FAR_ENGINE_SEND || a->order.kind == FAR_ENGINE_RECEIVE));
+            (a->order.kind == FAR_ENGINE_SEND || a->order.kind == FAR_ENGINE_RECEIVE)) ||
+           excludes_machine(a, b);
 }
 
 static void attempt_free(struct far_attempt *attempt)
@@ -280,7 +290,7 @@ static int run(struct far_attempt *attempt, struct far_engine_report *result, st
         [FAR_ENGINE_RECLAIM] = far_run_reclaim, [FAR_ENGINE_LOCK] = far_run_lock,
         [FAR_ENGINE_MEASURE] = far_run_measure, [FAR_ENGINE_SCRUB] = far_run_scrub,
         [FAR_ENGINE_ADOPT] = far_run_adopt,
-        [FAR_ENGINE_USE] = far_run_use,
+        [FAR_ENGINE_USE] = far_run_use,         [FAR_ENGINE_MACHINE] = far_run_machine,
         [FAR_ENGINE_SEED] = far_run_seed,
     };
     int rc = wait_for_turn(attempt, err);
@@ -303,6 +313,7 @@ static void *attempt_main(void *arg)
     far_engine_vault_unref(result.vault);
     far_engine_used_unref(result.used);
     far_captured_unref(result.captured);
+    far_engine_machined_unref(result.machined);
     pthread_mutex_lock(&engine->mutex);
     atomic_store(&attempt->ended, true);
     pthread_cond_broadcast(&engine->changed);
@@ -493,6 +504,7 @@ int far_engine_new(const struct far_engine_config *config, far_engine_report_fn 
     engine->remembered = calloc(FAR_ENGINE_REMEMBERED_MAX, sizeof engine->remembered[0]);
     int rc = engine->remembered == NULL ? far_fail(err, FAR_LIMIT, "no memory for the engine")
                                            : far_throttle_new(&engine->throttle, err);
+    rc = rc == 0 ? far_engine_check_machines(&engine->config, err) : rc;
     rc = rc == 0 ? open_stores(engine, err) : rc;
     if (rc == 0) {
         int failed = pthread_create(&engine->ticker, NULL, far_engine_ticker_main, engine);
@@ -564,6 +576,7 @@ void far_engine_free(struct far_engine *engine)
         far_engine_vault_unref(engine->remembered[i].vault);
         far_engine_used_unref(engine->remembered[i].used);
         far_captured_unref(engine->remembered[i].captured);
+        far_engine_machined_unref(engine->remembered[i].machined);
     }
     free(engine->remembered);
     free(engine->cache_dir);

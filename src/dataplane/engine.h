@@ -1,7 +1,7 @@
 /* The data-plane engine of a node: takes orders, carries them out on threads of its own, and reports.
  *
- * An order is one attempt of a task: freeze, send, receive, seal, release, restore, verify, forget, lock or rescore, or one over
- * the whole vault: reclaim, measure, scrub, adopt (DESIGN.md section 7). It is told by (job, task, attempt). At most one attempt of a
+ * An order is one attempt of a task: freeze, send, receive, seal, release, restore, verify, forget, lock, rescore, use or machine, or one
+ * over the whole vault: reclaim, measure, scrub, adopt (DESIGN.md section 7). It is told by (job, task, attempt). At most one attempt of a
  * (job, task) is active: an order with a newer attempt cancels the one that runs and takes its place, an older one is refused, the same one
  * again changes nothing (one that has ended reports its end again, as long as it is remembered). The engine never decides; it
  * knows no cluster state but its orders.
@@ -43,6 +43,8 @@ enum {
     FAR_ENGINE_RANGES_MAX = 64,      /* of one report of a use */
     FAR_ENGINE_ENTRIES_MAX = 256,    /* the same */
     FAR_ENGINE_ENTRIES_BYTES = 16384, /* of them together */
+    FAR_ENGINE_LEFT_MAX = 16,         /* of one report of a machine */
+    FAR_ENGINE_MACHINE_TEXT_BYTES = 16384,
 };
 
 enum far_engine_compress {
@@ -70,6 +72,11 @@ struct far_engine_config {
     const char *export_dir;  /* the folder in which they may make files; NULL or "": none */
     uint32_t nbd_write_percent; /* of what is free there: so much may be written to a point that is opened writable; 0: 25 */
     const char *nbd_address; /* besides loopback they may serve at this address, by TLS only; NULL or "": nowhere */
+    /* Machines of recovered disks (tasks_machine.c), borrowed; NULL or "": none: */
+    const char *machines_place; /* the platform that they run on, in its adapter's words: "kvm:///" */
+    const char *recovery_dir;   /* the folder below which their disks are made (run_folder.h) */
+    const char *scripts_dir;    /* scripts that gates run (script_child.h), */
+    const char *scripts_user;   /* and as whom */
 };
 
 /* The numbers are those of task_kind in the log. */
@@ -89,6 +96,7 @@ enum far_engine_kind {
     FAR_ENGINE_SCRUB = 13,
     FAR_ENGINE_ADOPT = 14,
     FAR_ENGINE_USE = 15,
+    FAR_ENGINE_MACHINE = 16,
     FAR_ENGINE_SEED = 17,
 };
 
@@ -136,6 +144,56 @@ struct far_engine_use {
     const char *backing;
     uint64_t range_offset;    /* diff: so many ranges are counted and not told */
     uint64_t write_bytes_max; /* open, writable; 0: a share of what is free (nbd_write_percent) */
+};
+
+/* What is done with a machine. The numbers are those of machine_operation in the log. */
+enum far_engine_machine_operation {
+    FAR_ENGINE_MACHINE_UP = 1,
+    FAR_ENGINE_MACHINE_GATE = 2,
+    FAR_ENGINE_MACHINE_DESTROY = 3,
+    FAR_ENGINE_MACHINE_SOURCE_OFF = 4,
+    FAR_ENGINE_MACHINE_SOURCE_ON = 5,
+    FAR_ENGINE_MACHINE_KEEP = 6,
+};
+
+/* The numbers are those of gate_kind in the log. */
+enum far_engine_gate_kind {
+    FAR_ENGINE_GATE_ADDRESS = 1,
+    FAR_ENGINE_GATE_PORT = 2,
+    FAR_ENGINE_GATE_AGENT = 3,
+    FAR_ENGINE_GATE_SCRIPT = 4,
+    FAR_ENGINE_GATE_PERSON = 5,
+};
+
+struct far_engine_machine_disk {
+    const char *name;
+    const char *source; /* its locator at the source */
+    const char *target; /* below recovery_dir, or an NBD URI; "": the machine comes up without it */
+    bool is_qcow2;      /* else raw */
+};
+
+/* struct far_sub_machine_order in plain C; source_off and source_on are about the disks of the order itself. */
+struct far_engine_machine {
+    enum far_engine_machine_operation operation;
+    const char *ref;
+    const char *name;
+    bool isolated;
+    const char *config; /* as captured; "": it was not */
+    uint64_t processors, memory_bytes;
+    int firmware; /* enum far_adapter_firmware */
+    const struct far_adapter_machine_nic *nics;
+    size_t nic_count;
+    const struct far_adapter_machine_network *networks;
+    size_t network_count;
+    const struct far_adapter_machine_tag *tags;
+    size_t tag_count;
+    const struct far_engine_machine_disk *disks;
+    size_t disk_count;
+    enum far_engine_gate_kind gate;
+    uint64_t gate_port;
+    const char *gate_script;
+    uint64_t timeout_s; /* gate, source_off; 0: 300 */
+    bool force;         /* source_off: when the time is over its power is cut */
 };
 
 /* A place in a vault that a scrub found damaged. */
@@ -219,6 +277,7 @@ struct far_engine_order {
     struct far_engine_use use; /* use */
     bool has_config_hash; /* freeze: the log knows this configuration of the workload's machine as the newest; seal: of `config` */
     uint8_t config_hash[32];
+    struct far_engine_machine machine; /* machine */
 };
 
 /* The numbers are those of report_state in the log. */
@@ -323,6 +382,24 @@ struct far_engine_used {
 struct far_engine_used *far_engine_used_ref(struct far_engine_used *used);
 void far_engine_used_unref(struct far_engine_used *used);
 
+/* What has come of an operation on a machine: struct far_sub_machine_result in plain C. */
+struct far_engine_machined {
+    unsigned users; /* far_engine_machined_ref() */
+    char address[64];
+    char state[32];
+    uint64_t platform_ms, waited_ms;
+    bool was_off, was_forced;
+    size_t left_count;
+    char left[FAR_ENGINE_LEFT_MAX][256];
+    size_t disk_count; /* as what its disks can be protected themselves */
+    struct far_engine_disk disks[FAR_ENGINE_DISKS_MAX];
+    size_t text_bytes;                       /* of `text` */
+    char text[FAR_ENGINE_MACHINE_TEXT_BYTES]; /* what `disks` points to */
+};
+/* As far_engine_vault_ref(). */
+struct far_engine_machined *far_engine_machined_ref(struct far_engine_machined *machined);
+void far_engine_machined_unref(struct far_engine_machined *machined);
+
 /* struct far_sub_report_item in plain C; counters are totals of the attempt. */
 struct far_engine_report {
     uint64_t job_id;
@@ -369,6 +446,7 @@ struct far_engine_report {
     struct far_engine_vault *vault; /* reclaim, measure, scrub: done; borrowed for the callback */
     struct far_engine_used *used;   /* use: running too; the same */
     struct far_captured *captured;  /* freeze: done, the same; NULL: the platform has no machines */
+    struct far_engine_machined *machined; /* machine: done or failed; the same */
     char resync_reason[200]; /* why the list could not be used, in the platform's words; "": it was, or there is none */
 };
 

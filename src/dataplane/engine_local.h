@@ -157,6 +157,13 @@ int far_run_use(struct far_attempt *attempt, struct far_engine_report *result, s
 int far_run_seed(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 /* A point of these disks is sealed: what the vault was seeded with for them is forgotten. */
 void far_seeds_over(struct far_attempt *attempt);
+/* tasks_machine.c */
+int far_run_machine(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+/* machine_order.c. Is "kvm:///…" a place of the adapter "kvm"? */
+bool far_is_place_of(const char *adapter, const char *place);
+/* At the start: can this node do what its config says of machines and scripts? */
+int far_engine_check_machines(const struct far_engine_config *config, struct far_error *err);
+int far_attempt_copy_machine(struct far_arena *arena, struct far_engine_machine *machine, struct far_error *err);
 /* The thread that keeps the vault's time going. */
 void *far_engine_clock_main(void *arg);
 
@@ -201,6 +208,8 @@ void far_attempt_report_end(struct far_attempt *attempt, struct far_engine_repor
  * during the callback. */
 bool far_engine_report_again(struct far_engine *engine, const struct far_engine_order *order);
 void *far_engine_ticker_main(void *arg);
+
+const char *far_order_copy_string(struct far_arena *arena, const char *text); /* engine_orders.c; NULL is "", and no memory */
 
 /* engine_platforms.c */
 int far_engine_platform(struct far_engine *engine, const char *name, struct far_platform **ret_platform,

@@ -4,17 +4,20 @@
 
 int far_engine_check_order(const struct far_engine *engine, const struct far_engine_order *order, struct far_error *err)
 {
-    if (order->kind < FAR_ENGINE_FREEZE || order->kind > FAR_ENGINE_SEED || order->kind == FAR_ENGINE_USE + 1) {
+    if (order->kind < FAR_ENGINE_FREEZE || order->kind > FAR_ENGINE_SEED) {
         return far_fail(err, FAR_INVALID, "an order of unknown kind %d", (int)order->kind);
     }
     if (order->disk_count > FAR_ENGINE_DISKS_MAX || order->point_disk_count > FAR_ENGINE_DISKS_MAX) {
         return far_fail(err, FAR_INVALID, "an order with more than %d disks", FAR_ENGINE_DISKS_MAX);
     }
+    if (order->machine.disk_count > FAR_ENGINE_DISKS_MAX) {
+        return far_fail(err, FAR_INVALID, "a machine of more than %d disks", FAR_ENGINE_DISKS_MAX);
+    }
     if (order->freeze_ref != NULL && strlen(order->freeze_ref) > FAR_TRANSFER_REF_MAX) {
         return far_fail(err, FAR_INVALID, "an order whose freeze reference is too long");
     }
     bool source = order->kind == FAR_ENGINE_FREEZE || order->kind == FAR_ENGINE_SEND ||
-                  order->kind == FAR_ENGINE_RELEASE;
+                  order->kind == FAR_ENGINE_RELEASE || order->kind == FAR_ENGINE_MACHINE; /* for which there need be no vault */
     if (!source && engine->vault == NULL) {
         return far_fail(err, FAR_INVALID, "this node has no vault, it cannot be a target");
     }
@@ -54,7 +57,7 @@ void far_attempt_vault_domains(struct far_attempt *attempt, struct far_engine_re
     }
 }
 
-static const char *copy_string(struct far_arena *arena, const char *text)
+const char *far_order_copy_string(struct far_arena *arena, const char *text)
 {
     size_t len = text != NULL ? strlen(text) : 0;
     char *copy = far_arena_alloc(arena, len + 1);
@@ -74,7 +77,7 @@ static int copy_lists(struct far_arena *arena, struct far_engine_order *order, s
     const char **adopted = far_arena_alloc(arena, (order->adopt_plan_count + 1) * sizeof *adopted);
     bool complete = disks != NULL && points != NULL && domains != NULL && plan_ids != NULL && erased != NULL && adopted != NULL;
     for (size_t i = 0; complete && i < order->adopt_plan_count; i++) {
-        adopted[i] = copy_string(arena, order->adopt_plans[i]);
+        adopted[i] = far_order_copy_string(arena, order->adopt_plans[i]);
         complete = adopted[i] != NULL;
     }
     order->adopt_plans = adopted;
@@ -82,13 +85,13 @@ static int copy_lists(struct far_arena *arena, struct far_engine_order *order, s
         memcpy(domains, order->vault_domains, order->vault_domain_count * sizeof *domains);
     }
     for (size_t i = 0; complete && i < order->disk_count; i++) {
-        disks[i].name = copy_string(arena, order->disks[i].name);
-        disks[i].locator = copy_string(arena, order->disks[i].locator);
+        disks[i].name = far_order_copy_string(arena, order->disks[i].name);
+        disks[i].locator = far_order_copy_string(arena, order->disks[i].locator);
         complete = disks[i].name != NULL && disks[i].locator != NULL;
     }
     for (size_t i = 0; complete && i < order->point_disk_count; i++) {
         points[i] = order->point_disks[i];
-        points[i].name = copy_string(arena, order->point_disks[i].name);
+        points[i].name = far_order_copy_string(arena, order->point_disks[i].name);
         complete = points[i].name != NULL;
     }
     if (complete && order->plan_count > 0) {
@@ -115,12 +118,13 @@ int far_attempt_copy_order(struct far_attempt *attempt, const struct far_engine_
                                     &attempt->order.since,       &attempt->order.use.path,   &attempt->order.use.listen,
                                     &attempt->order.use.guest_path, &attempt->order.use.backing};
     for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
-        *strings[i] = copy_string(arena, *strings[i]);
+        *strings[i] = far_order_copy_string(arena, *strings[i]);
         if (*strings[i] == NULL) {
             return far_fail(err, FAR_LIMIT, "no memory for an order");
         }
     }
-    return copy_lists(arena, &attempt->order, err);
+    int rc = copy_lists(arena, &attempt->order, err);
+    return rc == 0 ? far_attempt_copy_machine(arena, &attempt->order.machine, err) : rc;
 }
 
 /* ---- what is kept until the log knows ---- */

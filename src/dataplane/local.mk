@@ -23,6 +23,8 @@ libdataplane_la_SOURCES += \
 	src/dataplane/receive_worker.c \
 	src/dataplane/receive_writer.c \
 	src/dataplane/restore.c \
+	src/dataplane/run_folder.c src/dataplane/run_folder.h \
+	src/dataplane/script_child.c src/dataplane/script_child.h \
 	src/dataplane/send.c src/dataplane/send_local.h \
 	src/dataplane/send_frames.c \
 	src/dataplane/send_judge.c \
@@ -38,6 +40,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/tasks.c \
 	src/dataplane/tasks_adopt.c \
 	src/dataplane/tasks_seed.c \
+	src/dataplane/tasks_machine.c \
 	src/dataplane/tasks_use.c \
 	src/dataplane/tasks_vault.c \
 	src/dataplane/throttle.c src/dataplane/throttle.h \
@@ -76,6 +79,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/domain.c src/dataplane/domain.h src/dataplane/domain_private.h \
 	src/dataplane/domain_crypt.c src/dataplane/domain_file.c \
 	src/dataplane/id_key.c src/dataplane/id_key.h \
+	src/dataplane/machine_order.c \
 	src/dataplane/manifest.c src/dataplane/manifest.h \
 	src/dataplane/map.c src/dataplane/map.h src/dataplane/map_private.h \
 	src/dataplane/map_stream.c \

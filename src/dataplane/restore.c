@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "dataplane/leaf_lanes.h"
+#include "dataplane/run_folder.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -182,6 +183,22 @@ static int check_target(const struct far_engine *engine, const char *target, str
     return rc;
 }
 
+/* A relative target is a disk of a machine that is recovered: below the folder that the node has for them. */
+static int place_target(struct far_attempt *attempt, struct far_error *err)
+{
+    const struct far_engine *engine = attempt->engine;
+    const char *target = attempt->order.target_path;
+    if (target[0] == '/' || strstr(target, "://") != NULL) {
+        return 0;
+    }
+    char *path = far_arena_alloc(&attempt->arena, PATH_MAX);
+    int rc = path == NULL ? far_fail(err, FAR_LIMIT, "no memory for a path")
+                          : far_run_folder_resolve(engine->config.recovery_dir, target, true, (const char *const *)engine->own_dirs,
+                                                   sizeof engine->own_dirs / sizeof engine->own_dirs[0], path, err);
+    attempt->order.target_path = rc == 0 ? path : target;
+    return rc;
+}
+
 /* The form of the target says whose it is: what came from an NBD export may be recovered to a file, and the other way. A wrapped
  * adapter of the same kind stays, so that its faults strike. */
 static const char *target_adapter(const struct far_engine_order *order)
@@ -201,7 +218,8 @@ static int open_both(struct restore *restore, struct far_error *err)
     const struct far_domain *domain;
     char ref[64];
     memcpy(root.bytes, order->root, sizeof root.bytes);
-    int rc = check_target(restore->attempt->engine, order->target_path, err);
+    int rc = place_target(restore->attempt, err);
+    rc = rc == 0 ? check_target(restore->attempt->engine, order->target_path, err) : rc;
     if (rc != 0) {
         restore->outcome = FAR_ADAPTER_FATAL;
         return rc;

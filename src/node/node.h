@@ -96,6 +96,10 @@ struct far_node_config {
     char export_dir[FAR_NODE_PATH_MAX]; /* in which the cluster may have files made; empty: nowhere */
     uint64_t nbd_write_percent;         /* of what is free: bound of what is written to a point that is opened writable */
     char nbd_address[256];              /* besides loopback points are served here, by TLS; empty: nowhere */
+    char machines_place[FAR_NODE_PATH_MAX]; /* where recovered machines run, as kvm:///; empty: nowhere */
+    char recovery_dir[FAR_NODE_PATH_MAX];   /* below which their disks are made */
+    char scripts_dir[FAR_NODE_PATH_MAX];    /* of scripts; empty: none run */
+    char scripts_user[64];                  /* who runs them */
 };
 
 void far_node_config_default(struct far_node_config *config);

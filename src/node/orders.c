@@ -1,6 +1,10 @@
 /* Orders: see orders.h. A string of a message is a slice, the engine's end with NUL, so each is copied once. */
 #include "node/orders.h"
 
+#include "dataplane/captured.h"
+
+#include <stdlib.h>
+
 static const char *text(struct far_slice slice, struct far_arena *arena)
 {
     char *copy = far_arena_alloc(arena, slice.len + 1);
@@ -163,6 +167,122 @@ static int convert_use(const struct far_sub_order *order, struct far_arena *aren
     return complete ? 0 : far_fail(err, FAR_LIMIT, "an order needs too much memory");
 }
 
+/* ---- machines ---- */
+
+static bool convert_nics(const struct far_sub_recovery *recovery, struct far_arena *arena, struct far_engine_machine *out)
+{
+    const struct far_sub_recovery_nic *from = recovery->nics.items;
+    struct far_adapter_machine_nic *nics = far_arena_alloc(arena, (recovery->nics.count + 1) * sizeof *nics);
+    bool ok = nics != NULL;
+    for (size_t i = 0; ok && i < recovery->nics.count; i++) {
+        nics[i] = (struct far_adapter_machine_nic){.index = (uint32_t)from[i].nic,
+                                                   .mac = text(from[i].mac, arena),
+                                                   .network = text(from[i].network, arena),
+                                                   .test_network = text(from[i].test_network, arena),
+                                                   .address = text(from[i].address, arena),
+                                                   .prefix = (uint32_t)from[i].prefix,
+                                                   .gateway = text(from[i].gateway, arena)};
+        ok = nics[i].mac != NULL && nics[i].network != NULL && nics[i].test_network != NULL && nics[i].address != NULL &&
+             nics[i].gateway != NULL;
+    }
+    out->nics = nics;
+    out->nic_count = recovery->nics.count;
+    return ok;
+}
+
+static bool convert_tags(const struct far_sub_recovery *recovery, struct far_arena *arena, struct far_engine_machine *out)
+{
+    const struct far_sub_label *from = recovery->tags.items;
+    struct far_adapter_machine_tag *tags = far_arena_alloc(arena, (recovery->tags.count + 1) * sizeof *tags);
+    bool ok = tags != NULL;
+    for (size_t i = 0; ok && i < recovery->tags.count; i++) {
+        tags[i] = (struct far_adapter_machine_tag){.key = text(from[i].key, arena), .value = text(from[i].value, arena)};
+        ok = tags[i].key != NULL && tags[i].value != NULL;
+    }
+    out->tags = tags;
+    out->tag_count = recovery->tags.count;
+    return ok;
+}
+
+static bool convert_networks(const struct far_list *list, struct far_arena *arena, struct far_engine_machine *out)
+{
+    const struct far_sub_network_map *from = list->items;
+    struct far_adapter_machine_network *networks = far_arena_alloc(arena, (list->count + 1) * sizeof *networks);
+    bool ok = networks != NULL;
+    for (size_t i = 0; ok && i < list->count; i++) {
+        networks[i] = (struct far_adapter_machine_network){
+            .source = text(from[i].source, arena), .target = text(from[i].target, arena), .test = text(from[i].test, arena)};
+        ok = networks[i].source != NULL && networks[i].target != NULL && networks[i].test != NULL;
+    }
+    out->networks = networks;
+    out->network_count = list->count;
+    return ok;
+}
+
+static bool convert_machine_disks(const struct far_list *list, struct far_arena *arena, struct far_engine_machine *out)
+{
+    const struct far_sub_machine_disk *from = list->items;
+    struct far_engine_machine_disk *disks = far_arena_alloc(arena, (list->count + 1) * sizeof *disks);
+    bool ok = disks != NULL;
+    for (size_t i = 0; ok && i < list->count; i++) {
+        disks[i] = (struct far_engine_machine_disk){.name = text(from[i].name, arena),
+                                                    .source = text(from[i].source, arena),
+                                                    .target = text(from[i].target, arena),
+                                                    .is_qcow2 = from[i].format == FAR_image_format_qcow2};
+        ok = disks[i].name != NULL && disks[i].source != NULL && disks[i].target != NULL;
+    }
+    out->disks = disks;
+    out->disk_count = list->count;
+    return ok;
+}
+
+/* As the log keeps it (captured.h), or as it is. */
+static int convert_config(struct far_slice config, struct far_arena *arena, struct far_engine_machine *out, struct far_error *err)
+{
+    static const uint8_t frame[] = {0x28, 0xb5, 0x2f, 0xfd};
+    char *unpacked = NULL;
+    if (config.len < sizeof frame || memcmp(config.data, frame, sizeof frame) != 0) {
+        out->config = text(config, arena);
+        return out->config != NULL ? 0 : far_fail(err, FAR_LIMIT, "an order needs too much memory");
+    }
+    int rc = far_captured_text(config.data, config.len, &unpacked, err);
+    if (rc == 0) {
+        out->config = text(far_slice_str(unpacked), arena);
+        rc = out->config != NULL ? 0 : far_fail(err, FAR_LIMIT, "an order needs too much memory");
+    }
+    free(unpacked);
+    return rc;
+}
+
+static int convert_machine(const struct far_sub_order *order, struct far_arena *arena, struct far_engine_order *out, struct far_error *err)
+{
+    static const struct far_sub_recovery as_it_was;
+    const struct far_sub_machine_order *from = order->machine.items;
+    if (order->machine.count == 0) {
+        return order->kind == FAR_task_kind_machine ? far_fail(err, FAR_INVALID, "an order to do nothing with a machine") : 0;
+    }
+    const struct far_sub_recovery *recovery = from->recovery.count > 0 ? from->recovery.items : &as_it_was;
+    const struct far_sub_recovery_gate *gate = from->gate.count > 0 ? from->gate.items : NULL;
+    struct far_engine_machine machine = {.operation = (enum far_engine_machine_operation)from->operation,
+                                         .ref = text(from->ref, arena),
+                                         .name = text(from->name, arena),
+                                         .isolated = from->isolated,
+                                         .processors = recovery->processors,
+                                         .memory_bytes = recovery->memory_bytes,
+                                         .firmware = (int)recovery->firmware, /* the numbers are the adapter's */
+                                         .gate = gate != NULL ? (enum far_engine_gate_kind)gate->kind : 0,
+                                         .gate_port = gate != NULL ? gate->port : 0,
+                                         .gate_script = gate != NULL ? text(gate->script, arena) : "",
+                                         .timeout_s = gate != NULL && from->timeout_s == 0 ? gate->timeout_s : from->timeout_s,
+                                         .force = from->force};
+    bool ok = machine.ref != NULL && machine.name != NULL && machine.gate_script != NULL && convert_nics(recovery, arena, &machine) &&
+              convert_tags(recovery, arena, &machine) && convert_networks(&from->networks, arena, &machine) &&
+              convert_machine_disks(&from->disks, arena, &machine);
+    int rc = ok ? convert_config(from->config, arena, &machine, err) : far_fail(err, FAR_LIMIT, "an order needs too much memory");
+    out->machine = machine;
+    return rc;
+}
+
 int far_orders_convert(const struct far_sub_order *order, struct far_arena *arena, struct far_engine_order *ret_order,
                        struct far_error *err)
 {
@@ -228,6 +348,7 @@ int far_orders_convert(const struct far_sub_order *order, struct far_arena *aren
         return far_fail(err, rc, "the disks of an order are %s", rc == FAR_LIMIT ? "too many" : "not well formed");
     }
     rc = convert_use(order, arena, &out, err);
+    rc = rc == 0 ? convert_machine(order, arena, &out, err) : rc;
     rc = rc == 0 && convert_adoption(order, arena, &out) != 0 ? far_fail(err, FAR_LIMIT, "an order needs too much memory") : rc;
     rc = rc == 0 ? convert_domains(order, arena, &out, err) : rc;
     if (rc == 0) {

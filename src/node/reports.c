@@ -21,6 +21,7 @@ void far_report_entry_clear(struct far_report_entry *entry)
     far_engine_vault_unref(entry->report.vault);
     far_engine_used_unref(entry->report.used);
     far_captured_unref(entry->report.captured);
+    far_engine_machined_unref(entry->report.machined);
     *entry = (struct far_report_entry){0};
 }
 
@@ -61,15 +62,18 @@ static int store(struct far_report_entry *entry, const struct far_engine_report 
     free(entry->found);
     struct far_engine_used *used = far_engine_used_ref(report->used); /* it may be the one that is there */
     struct far_captured *captured = far_captured_ref(report->captured);
+    struct far_engine_machined *machined = far_engine_machined_ref(report->machined);
     far_engine_vault_unref(entry->report.vault);
     far_engine_used_unref(entry->report.used);
     far_captured_unref(entry->report.captured);
+    far_engine_machined_unref(entry->report.machined);
     entry->found = found;
     entry->report = *report;
     entry->report.disks = found;
     entry->report.vault = far_engine_vault_ref(report->vault);
     entry->report.used = used;
     entry->report.captured = captured;
+    entry->report.machined = machined;
     return 0;
 }
 
@@ -156,6 +160,7 @@ struct item_lists {
     struct vault_lists *vault; /* NULL: it says nothing of a vault */
     struct adoption_lists *adoption; /* NULL: it was none */
     struct used_lists *used;   /* NULL: of no use */
+    struct machined_lists *machined; /* NULL: of no machine */
 };
 
 struct vault_lists {
@@ -348,6 +353,38 @@ static void add_used(const struct far_engine_used *used, struct used_lists *list
     item->use_result = (struct far_list){&lists->result, 1};
 }
 
+struct machined_lists {
+    struct far_sub_machine_result result;
+    struct far_slice left[FAR_ENGINE_LEFT_MAX];
+    struct far_sub_disk_spec disks[FAR_ENGINE_DISKS_MAX];
+};
+
+static void add_machined(const struct far_engine_machined *machined, struct machined_lists *lists, struct far_sub_report_item *item)
+{
+    for (size_t i = 0; i < machined->left_count; i++) {
+        lists->left[i] = far_slice_str(machined->left[i]);
+    }
+    for (size_t i = 0; i < machined->disk_count; i++) {
+        lists->disks[i] = (struct far_sub_disk_spec){.name = far_slice_str(machined->disks[i].name),
+                                                     .locator = far_slice_str(machined->disks[i].locator)};
+    }
+    lists->result = (struct far_sub_machine_result){.address = far_slice_str(machined->address),
+                                                    .state = far_slice_str(machined->state),
+                                                    .platform_ms = machined->platform_ms,
+                                                    .waited_ms = machined->waited_ms,
+                                                    .left = {lists->left, machined->left_count},
+                                                    .disks = {lists->disks, machined->disk_count},
+                                                    .was_off = machined->was_off,
+                                                    .was_forced = machined->was_forced};
+    item->machine_result = (struct far_list){&lists->result, 1};
+}
+
+static size_t machined_bytes(const struct far_engine_machined *machined)
+{
+    size_t lists = machined != NULL ? machined->left_count * sizeof machined->left[0] + machined->disk_count * 8 : 0;
+    return machined != NULL ? 240 + lists + machined->text_bytes : 0;
+}
+
 /* Of a transfer; others have none. */
 static struct far_list to_figures(const struct far_engine_figures *f, struct far_sub_figures *figures)
 {
@@ -473,7 +510,8 @@ static size_t item_bytes(const struct far_report_entry *e)
 {
     return 480 + strlen(e->report.error_message) + strlen(e->report.resync_reason) + e->report.disk_count * 310 +
            e->report.missed_count * 24 + e->report.damage_count * 120 + e->report.signal_count * 96 +
-           used_bytes(e->report.used) + (e->report.captured != NULL ? 280 + e->report.captured->len : 0) +
+           used_bytes(e->report.used) + machined_bytes(e->report.machined) +
+           (e->report.captured != NULL ? 280 + e->report.captured->len : 0) +
            (e->report.vault != NULL ? 800 + e->report.vault->space_count * 64 : 0) +
            (has_adoption(e) ? 800 + e->report.vault->adoption->adopted.count * 420 + adopted_disks(e) * 140 : 0) +
            (e->report.vault != NULL && e->report.vault->scrubbed != NULL ? 300 + SCRUB_POINTS_MAX * 10 + SCRUB_DAMAGES_MAX * 400 : 0);
@@ -524,9 +562,11 @@ static size_t gather(struct far_reports *reports, const struct far_report_entry 
             .vault = e->report.vault != NULL ? far_arena_alloc(arena, sizeof *lists.vault) : NULL,
             .adoption = has_adoption(e) ? far_arena_alloc(arena, sizeof *lists.adoption) : NULL,
             .used = e->report.used != NULL ? far_arena_alloc(arena, sizeof *lists.used) : NULL,
+            .machined = e->report.machined != NULL ? far_arena_alloc(arena, sizeof *lists.machined) : NULL,
         };
         bool lacks_vault = (e->report.vault != NULL && lists.vault == NULL) || (has_adoption(e) && lists.adoption == NULL) ||
-                           (e->report.used != NULL && lists.used == NULL);
+                           (e->report.used != NULL && lists.used == NULL) ||
+                           (e->report.machined != NULL && lists.machined == NULL);
         if (lists.found == NULL || lists.missed == NULL || lists.figures == NULL || lists.signals == NULL || lists.damages == NULL ||
             lacks_vault) {
             continue; /* the next batch has room */
@@ -542,6 +582,9 @@ static size_t gather(struct far_reports *reports, const struct far_report_entry 
         }
         if (lists.adoption != NULL) {
             add_adoption(e->report.vault->adoption, lists.adoption, &items[count]);
+        }
+        if (lists.machined != NULL) {
+            add_machined(e->report.machined, lists.machined, &items[count]);
         }
         if (e->report.captured != NULL) {
             add_captured(e->report.captured, &items[count]);

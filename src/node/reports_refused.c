@@ -14,6 +14,7 @@ void far_report_strip(struct far_report_entry *entry)
     far_engine_vault_unref(r.vault);
     far_engine_used_unref(r.used);
     far_captured_unref(r.captured);
+    far_engine_machined_unref(r.machined);
     entry->found = NULL;
     entry->report = (struct far_engine_report){.job_id = r.job_id,
                                                .task = r.task,

@@ -86,6 +86,10 @@ static int open_engine(struct program *program, const char *dir, const struct fa
         .export_dir = config->export_dir,
         .nbd_address = config->nbd_address,
         .nbd_write_percent = (uint32_t)config->nbd_write_percent,
+        .machines_place = config->machines_place,
+        .recovery_dir = config->recovery_dir,
+        .scripts_dir = config->scripts_dir,
+        .scripts_user = config->scripts_user,
     };
     memcpy(engine.cluster_uuid, config->cluster_uuid, sizeof engine.cluster_uuid);
     int rc = bind_vault(engine.vault_dir, config->store, err);

@@ -108,18 +108,68 @@ struct far_kvm_machine_disk {
     const char *format;
 };
 
+/* kvm_recovery.c. Strings are borrowed from `text`; "": nothing is said. */
+enum { FAR_KVM_NICS_MAX = 64, FAR_KVM_NETWORKS_MAX = 256, FAR_KVM_TAGS_MAX = 64 };
+
+struct far_kvm_recovery_nic {
+    unsigned long index;
+    const char *mac, *network, *test_network, *address, *gateway;
+    unsigned prefix;
+};
+struct far_kvm_recovery_network {
+    const char *source, *target, *test;
+};
+struct far_kvm_recovery_tag {
+    const char *key, *value;
+};
+struct far_kvm_recovery {
+    char *text;
+    uint64_t processors, memory_bytes; /* 0: as they were */
+    const char *firmware;
+    struct far_kvm_recovery_nic nics[FAR_KVM_NICS_MAX];
+    size_t nic_count;
+    struct far_kvm_recovery_network networks[FAR_KVM_NETWORKS_MAX];
+    size_t network_count;
+    struct far_kvm_recovery_tag tags[FAR_KVM_TAGS_MAX];
+    size_t tag_count;
+};
+
 /* A machine of recovered disks. */
 struct far_kvm_machine {
     char uri[PATH_MAX + 64];
-    const char *ref, *name;
-    char network[FAR_KVM_NAME_MAX]; /* the isolated one's name */
-    const char *config;             /* a file */
+    const char *ref, *name, *group;
+    const char *config;        /* a file */
+    const char *recovery_path; /* "": none */
+    struct far_kvm_recovery recovery;
     bool isolated;
     struct far_kvm_machine_disk disks[FAR_KVM_DISKS_MAX];
     size_t disk_count;
 };
-/* create, on, shutdown, off, look (prints its state), destroy */
-int far_kvm_machine(const struct far_kvm_machine *machine, const char *verb, struct far_adapter_error *ret_error);
+/* create, on, shutdown, off, look (prints its state), destroy, addresses, ping, keep, remains */
+int far_kvm_machine(struct far_kvm_machine *machine, const char *verb, struct far_adapter_error *ret_error);
+/* "on", "shutdown" or "off". */
+int far_kvm_power(virDomainPtr domain, const char *how, struct far_adapter_error *ret_error);
+const char *far_kvm_state(virDomainPtr domain); /* NULL: "absent" */
+/* To be freed; NULL: it cannot be read, or is longer. */
+char *far_kvm_read_file(const char *path, size_t max);
+
+#define FAR_KVM_MARK_URI "urn:farshore:machine"
+#define FAR_KVM_TAGS_URI "urn:farshore:tags"
+int far_kvm_recovery_read(const char *path, struct far_kvm_recovery *recovery, struct far_adapter_error *ret_error);
+void far_kvm_recovery_done(struct far_kvm_recovery *recovery);
+/* Into the domain's XML; makes the isolated networks that it names. */
+int far_kvm_recovery_put(virConnectPtr connection, const struct far_kvm_machine *machine, struct far_kvm_xml *xml,
+                         struct far_kvm_xml *metadata, struct far_adapter_error *ret_error);
+/* The isolated networks of the machine's group: removed, or each printed as "left …". */
+void far_kvm_network_prefix(const struct far_kvm_machine *machine, char prefix[FAR_KVM_NAME_MAX]);
+int far_kvm_networks(virConnectPtr connection, const struct far_kvm_machine *machine, bool destroys, struct far_adapter_error *ret_error);
+
+/* kvm_guest.c: prints "address A" for each, "agent answers" or "agent silent". */
+void far_kvm_addresses(virDomainPtr domain);
+void far_kvm_ping(virDomainPtr domain);
+/* The protected machine: look, on, shutdown, off. */
+int far_kvm_source(struct far_kvm_domain *domain, const char *verb, struct far_adapter_error *ret_error);
+
 /* The URI of a place: kvm:///, perhaps with ?socket=PATH. */
 int far_kvm_place_uri(const char *place, char uri[PATH_MAX + 64], struct far_adapter_error *ret_error);
 

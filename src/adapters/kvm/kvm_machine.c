@@ -1,8 +1,9 @@
 /* Machines of recovered disks: a domain defined from the configuration that was captured at the source, with what belongs to one place
  * taken out (its UUID, addresses of the host, images) and the recovered disks put in.
  *
- * What we make bears its recovery's ref in the domain's metadata, and an isolated network has the ref in its name; a domain without it is
- * never touched. Processors, memory, firmware, boot order, MAC addresses and models of devices stay as they were. */
+ * What we make bears its recovery's ref and group in the domain's metadata, and an isolated network has the group in its name; a domain
+ * without the ref is never touched. What the recovery configuration does not change (kvm_recovery.c) stays as it was: processors,
+ * memory, firmware, boot order, MAC addresses and models of devices. */
 #include "adapters/kvm/kvm_helper.h"
 
 #include <libvirt/virterror.h>
@@ -10,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define MARK_URI "urn:farshore:machine"
 
 enum { CONFIG_MAX = 4 << 20 };
 
@@ -110,7 +109,7 @@ static int folder_len(const struct far_kvm_machine *machine, const char **ret_pa
     return end != NULL ? (int)(end - *ret_path) : 0;
 }
 
-/* Networks, and what names files of the other host. */
+/* What names files of the other host. */
 static bool put_devices(struct far_kvm_xml *devices, const struct far_kvm_machine *machine)
 {
     static const char *const chars[] = {"serial", "console", "parallel", "channel"};
@@ -131,25 +130,40 @@ static bool put_devices(struct far_kvm_xml *devices, const struct far_kvm_machin
             ok = far_kvm_xml_add(child, fragment);
         } else if (is_char && strcmp(far_kvm_xml_attr(child, "type"), "unix") == 0) {
             far_kvm_xml_drop(child, "source"); /* libvirt finds a place */
-        } else if (machine->isolated && strcmp(child->name, "interface") == 0) {
-            char fragment[FAR_KVM_NAME_MAX + 64];
-            static const char *const gone[] = {"source", "virtualport", "vlan", "portForwarding", "backend"};
-            for (size_t i = 0; i < sizeof gone / sizeof gone[0]; i++) {
-                far_kvm_xml_drop(child, gone[i]);
-            }
-            snprintf(fragment, sizeof fragment, "<source network='%s'/>", machine->network);
-            ok = far_kvm_xml_set(child, "type", "network") && far_kvm_xml_add(child, fragment);
         }
     }
     return ok;
 }
 
-static int rewrite(struct far_kvm_xml *xml, const struct far_kvm_machine *machine, struct far_adapter_error *ret_error)
+/* Name, marks and tags. */
+static bool put_names(struct far_kvm_xml *xml, const struct far_kvm_machine *machine, struct far_kvm_xml **ret_metadata)
+{
+    struct far_buf text;
+    far_buf_init(&text, 4096);
+    int rc = far_buf_append_str(&text, "<name>");
+    rc = rc == 0 ? far_kvm_xml_escape(&text, machine->name) : rc;
+    rc = rc == 0 ? far_buf_append(&text, "</name>", sizeof "</name>") : rc;
+    bool ok = rc == 0 && far_kvm_xml_add(xml, (const char *)text.data) && far_kvm_xml_add(xml, "<metadata/>");
+    *ret_metadata = ok ? xml->last : NULL;
+    far_buf_reset(&text);
+    rc = far_buf_printf(&text, "<farshore:machine xmlns:farshore='" FAR_KVM_MARK_URI "' ref='%s' group='%s' expects='", machine->ref,
+                        machine->group);
+    for (size_t i = 0; rc == 0 && i < machine->recovery.nic_count; i++) { /* kvm_guest.c asks for them */
+        rc = far_kvm_xml_escape(&text, machine->recovery.nics[i].address);
+        rc = rc == 0 ? far_buf_append_str(&text, " ") : rc;
+    }
+    rc = rc == 0 ? far_buf_append(&text, "'/>", sizeof "'/>") : rc;
+    ok = ok && rc == 0 && far_kvm_xml_add(*ret_metadata, (const char *)text.data);
+    far_buf_done(&text);
+    return ok;
+}
+
+static int rewrite(virConnectPtr connection, struct far_kvm_xml *xml, const struct far_kvm_machine *machine,
+                   struct far_adapter_error *ret_error)
 {
     static const char *const gone[] = {"name", "uuid", "metadata", "seclabel", "resource"};
-    struct far_kvm_xml *devices = (struct far_kvm_xml *)far_kvm_xml_child(xml, "devices");
+    struct far_kvm_xml *devices = (struct far_kvm_xml *)far_kvm_xml_child(xml, "devices"), *metadata = NULL;
     struct far_kvm_xml *os = (struct far_kvm_xml *)far_kvm_xml_child(xml, "os");
-    char fragment[512];
     size_t count = 0;
     if (devices == NULL || strcmp(xml->name, "domain") != 0) {
         return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID, "the configuration is none of a domain");
@@ -161,150 +175,219 @@ static int rewrite(struct far_kvm_xml *xml, const struct far_kvm_machine *machin
     if (os != NULL) {
         far_kvm_xml_drop(os, "nvram"); /* the other host's file: libvirt makes one from its template */
     }
-    snprintf(fragment, sizeof fragment, "<name>%s</name>", machine->name);
-    bool ok = far_kvm_xml_add(xml, fragment);
-    snprintf(fragment, sizeof fragment, "<metadata><farshore:machine xmlns:farshore='" MARK_URI "' ref='%s'/></metadata>", machine->ref);
-    ok = ok && far_kvm_xml_add(xml, fragment) && put_disks(devices, machine, &count) && put_devices(devices, machine);
+    bool ok = put_names(xml, machine, &metadata) && put_disks(devices, machine, &count) && put_devices(devices, machine);
     if (ok && count != machine->disk_count) {
         return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID,
                                 "the configuration has only %zu of the %zu disks that were recovered", count, machine->disk_count);
     }
-    return ok ? FAR_ADAPTER_OK : far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID, "the configuration of '%s' cannot be changed",
-                                                  machine->name);
+    return ok ? far_kvm_recovery_put(connection, machine, xml, metadata, ret_error)
+              : far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID, "the configuration of '%s' cannot be changed", machine->name);
 }
 
-static struct far_kvm_xml *read_config(const char *path)
+char *far_kvm_read_file(const char *path, size_t max)
 {
     struct far_buf text;
     FILE *file = fopen(path, "r");
-    char piece[4096];
+    char piece[4096], *copy = NULL;
     size_t n = 0;
-    far_buf_init(&text, CONFIG_MAX);
+    far_buf_init(&text, max);
     int rc = file != NULL ? 0 : FAR_IO;
     while (rc == 0 && (n = fread(piece, 1, sizeof piece, file)) > 0) {
         rc = far_buf_append(&text, piece, n);
     }
     rc = rc == 0 ? far_buf_append(&text, "", 1) : rc;
-    struct far_kvm_xml *xml = rc == 0 ? far_kvm_xml_parse((const char *)text.data) : NULL;
+    copy = rc == 0 ? strdup((const char *)text.data) : NULL;
     far_buf_done(&text);
     if (file != NULL) {
         fclose(file);
     }
-    return xml;
+    return copy;
 }
 
 /* ---- finding ---- */
 
-/* *ret_domain NULL: there is none of this name. One that is another's is fatal. */
-static int find(virConnectPtr connection, const struct far_kvm_machine *machine, virDomainPtr *ret_domain,
-                struct far_adapter_error *ret_error)
+static bool bears(virDomainPtr domain, const char *attribute, const char *value)
 {
-    char wanted[256];
-    *ret_domain = virDomainLookupByName(connection, machine->name);
-    if (*ret_domain == NULL) {
-        return virGetLastErrorCode() == VIR_ERR_NO_DOMAIN
-                   ? FAR_ADAPTER_OK
-                   : far_kvm_said(ret_error, "find the machine '%s'", machine->name);
-    }
-    char *mark = virDomainGetMetadata(*ret_domain, VIR_DOMAIN_METADATA_ELEMENT, MARK_URI, 0);
-    snprintf(wanted, sizeof wanted, "ref=\"%s\"", machine->ref);
-    bool is_it = mark != NULL && (strstr(mark, wanted) != NULL);
-    if (!is_it && mark != NULL) {
-        snprintf(wanted, sizeof wanted, "ref='%s'", machine->ref);
-        is_it = strstr(mark, wanted) != NULL;
-    }
+    char *mark = virDomainGetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, FAR_KVM_MARK_URI, 0);
+    struct far_kvm_xml *xml = mark != NULL ? far_kvm_xml_parse(mark) : NULL;
+    bool does = xml != NULL && strcmp(far_kvm_xml_attr(xml, attribute), value) == 0;
+    far_kvm_xml_free(xml);
     free(mark);
-    if (is_it) {
-        return FAR_ADAPTER_OK;
-    }
-    virDomainFree(*ret_domain);
-    *ret_domain = NULL;
-    return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_CONFLICT, "a machine '%s' is there that this recovery did not make",
-                            machine->name);
+    return does;
 }
 
-static int make_network(virConnectPtr connection, const struct far_kvm_machine *machine, struct far_adapter_error *ret_error)
+/* The first one that bears it, whatever it is called. *ret_domain NULL: none. */
+static int find_bearer(virConnectPtr connection, const char *attribute, const char *value, virDomainPtr *ret_domain,
+                       struct far_adapter_error *ret_error)
 {
-    char xml[FAR_KVM_NAME_MAX + 128];
-    virNetworkPtr network = virNetworkLookupByName(connection, machine->network);
-    if (network == NULL) {
-        snprintf(xml, sizeof xml, "<network><name>%s</name><bridge stp='off' delay='0'/></network>", machine->network);
-        network = virNetworkCreateXML(connection, xml); /* no forward, no address: nothing but its machines */
+    virDomainPtr *domains = NULL;
+    int count = virConnectListAllDomains(connection, &domains, 0);
+    *ret_domain = NULL;
+    if (count < 0) {
+        return far_kvm_said(ret_error, "list the domains");
     }
-    if (network == NULL) {
-        return far_kvm_said(ret_error, "make the isolated network '%s'", machine->network);
+    for (int i = 0; i < count; i++) {
+        if (*ret_domain == NULL && bears(domains[i], attribute, value)) {
+            *ret_domain = domains[i];
+        } else {
+            virDomainFree(domains[i]);
+        }
     }
-    virNetworkFree(network);
+    free(domains);
     return FAR_ADAPTER_OK;
 }
 
-/* ---- the verbs ---- */
-
-static int create(virConnectPtr connection, const struct far_kvm_machine *machine, struct far_adapter_error *ret_error)
+/* *ret_domain NULL: there is none of this name, and none by another that bears the ref. One that is another's is fatal. */
+static int find(virConnectPtr connection, const struct far_kvm_machine *machine, virDomainPtr *ret_domain,
+                struct far_adapter_error *ret_error)
 {
-    struct far_buf text;
-    virDomainPtr domain = NULL;
-    int outcome = find(connection, machine, &domain, ret_error);
-    if (outcome != FAR_ADAPTER_OK || domain != NULL) {
-        if (domain != NULL) {
-            virDomainFree(domain);
-        }
-        return outcome;
+    virDomainPtr named = virDomainLookupByName(connection, machine->name);
+    *ret_domain = NULL;
+    if (named == NULL && virGetLastErrorCode() != VIR_ERR_NO_DOMAIN) {
+        return far_kvm_said(ret_error, "find the machine '%s'", machine->name);
     }
-    struct far_kvm_xml *xml = read_config(machine->config);
-    outcome = xml != NULL ? rewrite(xml, machine, ret_error)
-                          : far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID, "the configuration of '%s' cannot be read",
-                                             machine->name);
-    outcome = outcome == FAR_ADAPTER_OK && machine->isolated ? make_network(connection, machine, ret_error) : outcome;
-    far_buf_init(&text, CONFIG_MAX);
-    if (outcome == FAR_ADAPTER_OK && (far_kvm_xml_write(xml, &text) != 0 || far_buf_append(&text, "", 1) != 0)) {
-        outcome = far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_LIMIT, "the configuration of '%s' is too long", machine->name);
+    if (named != NULL && bears(named, "ref", machine->ref)) {
+        *ret_domain = named;
+        return FAR_ADAPTER_OK;
     }
-    if (outcome == FAR_ADAPTER_OK) {
-        domain = virDomainDefineXML(connection, (const char *)text.data);
-        outcome = domain != NULL ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "define the machine '%s'", machine->name);
+    int outcome = find_bearer(connection, "ref", machine->ref, ret_domain, ret_error); /* somebody gave it another name */
+    if (outcome == FAR_ADAPTER_OK && *ret_domain == NULL && named != NULL) {
+        outcome = far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_CONFLICT, "a machine '%s' is there that this recovery did not make",
+                                   machine->name);
     }
-    far_buf_done(&text);
-    far_kvm_xml_free(xml);
-    if (domain != NULL) {
-        virDomainFree(domain);
+    if (named != NULL) {
+        virDomainFree(named);
     }
     return outcome;
 }
 
-static int power(virDomainPtr domain, const struct far_kvm_machine *machine, const char *how, struct far_adapter_error *ret_error)
+/* ---- the verbs ---- */
+
+static int define(virConnectPtr connection, struct far_kvm_machine *machine, struct far_kvm_xml *xml, struct far_adapter_error *ret_error)
 {
-    bool active = virDomainIsActive(domain) == 1;
-    if (strcmp(how, "on") == 0 && !active) {
-        return virDomainCreate(domain) == 0 ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "start the machine '%s'", machine->name);
+    struct far_buf text;
+    far_buf_init(&text, CONFIG_MAX);
+    int outcome = far_kvm_recovery_read(machine->recovery_path, &machine->recovery, ret_error);
+    outcome = outcome == FAR_ADAPTER_OK ? rewrite(connection, xml, machine, ret_error) : outcome;
+    if (outcome == FAR_ADAPTER_OK && (far_kvm_xml_write(xml, &text) != 0 || far_buf_append(&text, "", 1) != 0)) {
+        outcome = far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_LIMIT, "the configuration of '%s' is too long", machine->name);
     }
-    if (strcmp(how, "on") != 0 && active) {
-        int rc = strcmp(how, "off") == 0 ? virDomainDestroy(domain) : virDomainShutdown(domain);
-        return rc == 0 ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "power off the machine '%s'", machine->name);
+    virDomainPtr domain = outcome == FAR_ADAPTER_OK ? virDomainDefineXML(connection, (const char *)text.data) : NULL;
+    if (domain != NULL) {
+        virDomainFree(domain);
+    } else if (outcome == FAR_ADAPTER_OK) {
+        outcome = far_kvm_said(ret_error, "define the machine '%s'", machine->name);
+    }
+    far_kvm_recovery_done(&machine->recovery);
+    far_buf_done(&text);
+    return outcome;
+}
+
+static int create(virConnectPtr connection, struct far_kvm_machine *machine, struct far_adapter_error *ret_error)
+{
+    virDomainPtr domain = NULL;
+    int outcome = find(connection, machine, &domain, ret_error);
+    if (domain != NULL) {
+        virDomainFree(domain);
+    }
+    if (outcome != FAR_ADAPTER_OK || domain != NULL) {
+        return outcome;
+    }
+    char *text = far_kvm_read_file(machine->config, CONFIG_MAX);
+    struct far_kvm_xml *xml = text != NULL ? far_kvm_xml_parse(text) : NULL;
+    free(text);
+    if (xml == NULL) {
+        return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID, "the configuration of '%s' cannot be read", machine->name);
+    }
+    outcome = define(connection, machine, xml, ret_error);
+    far_kvm_xml_free(xml);
+    return outcome;
+}
+
+int far_kvm_power(virDomainPtr domain, const char *how, struct far_adapter_error *ret_error)
+{
+    bool active = virDomainIsActive(domain) == 1, turns_on = strcmp(how, "on") == 0;
+    if (turns_on && !active) {
+        return virDomainCreate(domain) == 0 ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "start the machine '%s'", virDomainGetName(domain));
+    }
+    if (!turns_on && active) {
+        int rc = strcmp(how, "off") == 0 ? virDomainDestroy(domain) : virDomainShutdown(domain); /* by its agent, else ACPI */
+        bool is_off = rc == 0 || virDomainIsActive(domain) == 0;
+        return is_off ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "power off the machine '%s'", virDomainGetName(domain));
     }
     return FAR_ADAPTER_OK;
+}
+
+static int undefine(virDomainPtr domain, struct far_adapter_error *ret_error)
+{
+    const unsigned everything = VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
+                                VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | VIR_DOMAIN_UNDEFINE_NVRAM;
+    int outcome = far_kvm_power(domain, "off", ret_error);
+    if (outcome == FAR_ADAPTER_OK && virDomainUndefineFlags(domain, everything) != 0 && virGetLastErrorCode() != VIR_ERR_NO_DOMAIN) {
+        outcome = far_kvm_said(ret_error, "undefine the machine '%s'", virDomainGetName(domain));
+    }
+    return outcome;
+}
+
+/* The group's networks go with its last machine; `destroys`, or each is printed. */
+static int end_group(virConnectPtr connection, const struct far_kvm_machine *machine, bool destroys, struct far_adapter_error *ret_error)
+{
+    virDomainPtr other = NULL;
+    int outcome = find_bearer(connection, "group", machine->group, &other, ret_error);
+    if (outcome == FAR_ADAPTER_OK && other == NULL) {
+        outcome = far_kvm_networks(connection, machine, destroys, ret_error);
+    }
+    if (other != NULL) {
+        virDomainFree(other);
+    }
+    return outcome;
 }
 
 static int destroy(virConnectPtr connection, virDomainPtr domain, const struct far_kvm_machine *machine,
                    struct far_adapter_error *ret_error)
 {
-    const unsigned everything = VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
-                                VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | VIR_DOMAIN_UNDEFINE_NVRAM;
-    int outcome = domain != NULL ? power(domain, machine, "off", ret_error) : FAR_ADAPTER_OK;
-    if (outcome == FAR_ADAPTER_OK && domain != NULL && virDomainUndefineFlags(domain, everything) != 0) {
-        outcome = far_kvm_said(ret_error, "undefine the machine '%s'", machine->name);
+    int outcome = domain != NULL ? undefine(domain, ret_error) : FAR_ADAPTER_OK;
+    return outcome == FAR_ADAPTER_OK ? end_group(connection, machine, true, ret_error) : outcome;
+}
+
+static int remains(virConnectPtr connection, const struct far_kvm_machine *machine, struct far_adapter_error *ret_error)
+{
+    virDomainPtr domain = NULL;
+    int outcome = find_bearer(connection, "ref", machine->ref, &domain, ret_error);
+    if (domain != NULL) {
+        printf("left machine '%s'\n", virDomainGetName(domain));
+        virDomainFree(domain);
+        return outcome;
     }
-    virNetworkPtr network = outcome == FAR_ADAPTER_OK ? virNetworkLookupByName(connection, machine->network) : NULL;
-    if (network != NULL) {
-        if (virNetworkDestroy(network) != 0) {
-            outcome = far_kvm_said(ret_error, "remove the network '%s'", machine->network);
+    return outcome == FAR_ADAPTER_OK ? end_group(connection, machine, false, ret_error) : outcome;
+}
+
+/* Somebody's machine of that name which bears no ref is what an earlier attempt has kept. */
+static int keep(virConnectPtr connection, const struct far_kvm_machine *machine, struct far_adapter_error *ret_error)
+{
+    const unsigned both = VIR_DOMAIN_AFFECT_CONFIG;
+    virDomainPtr domain = NULL, named = virDomainLookupByName(connection, machine->name);
+    int outcome = find_bearer(connection, "ref", machine->ref, &domain, ret_error);
+    if (outcome == FAR_ADAPTER_OK && domain == NULL) {
+        char *mark = named != NULL ? virDomainGetMetadata(named, VIR_DOMAIN_METADATA_ELEMENT, FAR_KVM_MARK_URI, 0) : NULL;
+        outcome = named != NULL && mark == NULL
+                      ? FAR_ADAPTER_OK
+                      : far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_NOT_FOUND, "there is no machine '%s'", machine->name);
+        free(mark);
+    } else if (outcome == FAR_ADAPTER_OK) {
+        unsigned flags = both | (virDomainIsActive(domain) == 1 ? VIR_DOMAIN_AFFECT_LIVE : 0);
+        if (virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, NULL, NULL, FAR_KVM_MARK_URI, flags) != 0) {
+            outcome = far_kvm_said(ret_error, "take the mark of the recovery from '%s'", machine->name);
         }
-        virNetworkFree(network);
+        virDomainFree(domain);
+    }
+    if (named != NULL) {
+        virDomainFree(named);
     }
     return outcome;
 }
 
-static const char *state_of(virDomainPtr domain)
+const char *far_kvm_state(virDomainPtr domain)
 {
     int state = VIR_DOMAIN_NOSTATE, reason;
     if (domain == NULL) {
@@ -316,29 +399,42 @@ static const char *state_of(virDomainPtr domain)
                                                                         : "running";
 }
 
-int far_kvm_machine(const struct far_kvm_machine *machine, const char *verb, struct far_adapter_error *ret_error)
+static int of_domain(virConnectPtr connection, const struct far_kvm_machine *machine, const char *verb,
+                     struct far_adapter_error *ret_error)
 {
-    virConnectPtr connection = NULL;
     virDomainPtr domain = NULL;
-    int outcome = far_kvm_connect(machine->uri, &connection, ret_error);
-    if (outcome == FAR_ADAPTER_OK && strcmp(verb, "create") == 0) {
-        outcome = create(connection, machine, ret_error);
-    } else if (outcome == FAR_ADAPTER_OK) {
-        outcome = find(connection, machine, &domain, ret_error);
-        if (outcome == FAR_ADAPTER_OK && strcmp(verb, "destroy") == 0) {
-            outcome = destroy(connection, domain, machine, ret_error);
-        } else if (outcome == FAR_ADAPTER_OK && strcmp(verb, "look") == 0) {
-            printf("state %s\n", state_of(domain));
-        } else if (outcome == FAR_ADAPTER_OK && domain == NULL) {
-            outcome = far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_NOT_FOUND, "there is no machine '%s'", machine->name);
-        } else if (outcome == FAR_ADAPTER_OK) {
-            outcome = power(domain, machine, verb, ret_error);
-        }
+    int outcome = find(connection, machine, &domain, ret_error);
+    if (outcome != FAR_ADAPTER_OK) {
+        return outcome;
+    }
+    if (strcmp(verb, "destroy") == 0) {
+        outcome = destroy(connection, domain, machine, ret_error);
+    } else if (strcmp(verb, "look") == 0) {
+        printf("state %s\n", far_kvm_state(domain));
+    } else if (domain == NULL) {
+        outcome = far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_NOT_FOUND, "there is no machine '%s'", machine->name);
+    } else if (strcmp(verb, "addresses") == 0) {
+        far_kvm_addresses(domain);
+    } else if (strcmp(verb, "ping") == 0) {
+        far_kvm_ping(domain);
+    } else {
+        outcome = far_kvm_power(domain, verb, ret_error);
     }
     if (domain != NULL) {
         virDomainFree(domain);
     }
-    if (connection != NULL) {
+    return outcome;
+}
+
+int far_kvm_machine(struct far_kvm_machine *machine, const char *verb, struct far_adapter_error *ret_error)
+{
+    virConnectPtr connection = NULL;
+    int outcome = far_kvm_connect(machine->uri, &connection, ret_error);
+    if (outcome == FAR_ADAPTER_OK) {
+        outcome = strcmp(verb, "create") == 0    ? create(connection, machine, ret_error)
+                  : strcmp(verb, "keep") == 0    ? keep(connection, machine, ret_error)
+                  : strcmp(verb, "remains") == 0 ? remains(connection, machine, ret_error)
+                                                 : of_domain(connection, machine, verb, ret_error);
         virConnectClose(connection);
     }
     return outcome;

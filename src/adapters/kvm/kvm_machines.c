@@ -2,8 +2,10 @@
 #define _GNU_SOURCE
 #include "adapters/kvm/kvm_adapter.h"
 
+#include "base/buf.h"
 #include "base/error.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { MACHINE_DISKS_MAX = 64 };
+enum { MACHINE_DISKS_MAX = 64 /* with what else it says: FAR_KVM_ARGUMENTS_MAX */, RECOVERY_MAX = 256 * 1024 };
 
 static int no_memory(struct far_adapter_error *ret_error)
 {
@@ -41,18 +43,30 @@ static int kvm_capture(void *platform, const struct far_adapter_disk *disks, siz
     return outcome;
 }
 
-static int ask(void *platform, const char *verb, const char *ref, const struct far_adapter_machine *machine, const char *config,
-               char *answer, struct far_adapter_error *ret_error)
+struct documents {
+    const char *config, *recovery; /* paths; NULL: none */
+};
+
+static int ask(void *platform, const char *verb, const char *ref, const struct far_adapter_machine *machine,
+               const struct documents *documents, char *answer, struct far_adapter_error *ret_error)
 {
     const char *arguments[FAR_KVM_ARGUMENTS_MAX + 1] = {"machine", verb, machine->place, ref, machine->name};
+    char group[128];
     size_t count = 5;
+    if (machine->group != NULL) {
+        snprintf(group, sizeof group, "group=%.100s", machine->group);
+        arguments[count++] = group;
+    }
+    if (documents != NULL) {
+        arguments[count++] = documents->recovery;
+    }
     if (machine->isolated) {
         arguments[count++] = "isolated";
     }
-    if (config != NULL) {
-        arguments[count++] = config;
+    if (documents != NULL) {
+        arguments[count++] = documents->config;
     }
-    for (size_t i = 0; config != NULL && i < machine->disk_count; i++) {
+    for (size_t i = 0; documents != NULL && i < machine->disk_count; i++) {
         arguments[count++] = machine->disks[i].source;
         arguments[count++] = machine->disks[i].format;
         arguments[count++] = machine->disks[i].target;
@@ -69,36 +83,116 @@ static int ask_simply(void *platform, const char *verb, const char *ref, const s
     return outcome;
 }
 
+/* ---- create ---- */
+
+/* One line; what would break it is refused. */
+static int put_line(struct far_buf *text, const char *word, const char *const *fields, size_t count, struct far_adapter_error *ret_error)
+{
+    int rc = far_buf_append_str(text, word);
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        const char *field = fields[i] != NULL ? fields[i] : "";
+        if (strpbrk(field, "\t\n\r") != NULL) {
+            return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID, "a control character in the recovery configuration");
+        }
+        rc = far_buf_printf(text, "\t%s", field);
+    }
+    rc = rc == 0 ? far_buf_append_str(text, "\n") : rc;
+    return rc == 0 ? FAR_ADAPTER_OK : no_memory(ret_error);
+}
+
+static int put_number(struct far_buf *text, const char *word, uint64_t value, struct far_adapter_error *ret_error)
+{
+    char number[24];
+    snprintf(number, sizeof number, "%llu", (unsigned long long)value);
+    return value == 0 ? FAR_ADAPTER_OK : put_line(text, word, (const char *const[]){number}, 1, ret_error);
+}
+
+static int put_nic(struct far_buf *text, const struct far_adapter_machine_nic *nic, struct far_adapter_error *ret_error)
+{
+    char index[16], prefix[16];
+    snprintf(index, sizeof index, "%u", nic->index);
+    snprintf(prefix, sizeof prefix, "%u", nic->prefix);
+    const char *fields[] = {index, nic->mac, nic->network, nic->test_network, nic->address, prefix, nic->gateway};
+    return put_line(text, "nic", fields, sizeof fields / sizeof fields[0], ret_error);
+}
+
+/* As kvm_recovery.c reads it. */
+static int write_recovery(const struct far_adapter_machine *machine, struct far_buf *text, struct far_adapter_error *ret_error)
+{
+    const char *firmware = machine->firmware == FAR_ADAPTER_FIRMWARE_UEFI ? "uefi" : "bios";
+    int outcome = put_number(text, "processors", machine->processors, ret_error);
+    outcome = outcome == FAR_ADAPTER_OK ? put_number(text, "memory", machine->memory_bytes, ret_error) : outcome;
+    if (outcome == FAR_ADAPTER_OK && machine->firmware != FAR_ADAPTER_FIRMWARE_SAME) {
+        outcome = put_line(text, "firmware", &firmware, 1, ret_error);
+    }
+    for (size_t i = 0; outcome == FAR_ADAPTER_OK && i < machine->nic_count; i++) {
+        outcome = put_nic(text, &machine->nics[i], ret_error);
+    }
+    for (size_t i = 0; outcome == FAR_ADAPTER_OK && i < machine->network_count; i++) {
+        const struct far_adapter_machine_network *network = &machine->networks[i];
+        outcome = put_line(text, "network", (const char *const[]){network->source, network->target, network->test}, 3, ret_error);
+    }
+    for (size_t i = 0; outcome == FAR_ADAPTER_OK && i < machine->tag_count; i++) {
+        outcome = put_line(text, "tag", (const char *const[]){machine->tags[i].key, machine->tags[i].value}, 2, ret_error);
+    }
+    return outcome;
+}
+
+/* A file in memory, and the path by which the child reads it; -1: no memory. */
+static int in_memory(const void *bytes, size_t length, char path[64])
+{
+    int fd = memfd_create("farshore-machine", MFD_CLOEXEC);
+    if (fd >= 0 && length > 0 && write(fd, bytes, length) != (ssize_t)length) {
+        close(fd);
+        return -1;
+    }
+    snprintf(path, 64, "/proc/%d/fd/%d", (int)getpid(), fd);
+    return fd;
+}
+
 static int kvm_create(void *platform, const char *ref, const struct far_adapter_machine *machine, struct far_adapter_error *ret_error)
 {
-    char path[64];
-    char *answer = malloc(FAR_KVM_ANSWER_MAX);
-    int fd = memfd_create("farshore-machine", MFD_CLOEXEC), outcome = FAR_ADAPTER_OK;
-    size_t length = strlen(machine->config);
+    char config[64], recovery[64], argument[80];
+    struct far_buf text;
     if (machine->disk_count == 0 || machine->disk_count > MACHINE_DISKS_MAX) {
-        outcome = far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID, "a machine of %zu disks", machine->disk_count);
-    } else if (answer == NULL || fd < 0 || write(fd, machine->config, length) != (ssize_t)length) {
+        return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID, "a machine of %zu disks", machine->disk_count);
+    }
+    far_buf_init(&text, RECOVERY_MAX);
+    int outcome = write_recovery(machine, &text, ret_error);
+    char *answer = malloc(FAR_KVM_ANSWER_MAX);
+    int config_fd = in_memory(machine->config, strlen(machine->config), config), recovery_fd = in_memory(text.data, text.len, recovery);
+    snprintf(argument, sizeof argument, "recovery=%s", recovery);
+    if (outcome == FAR_ADAPTER_OK && (answer == NULL || config_fd < 0 || recovery_fd < 0)) {
         outcome = no_memory(ret_error);
-    } else {
-        snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)getpid(), fd);
-        outcome = ask(platform, "create", ref, machine, path, answer, ret_error);
+    } else if (outcome == FAR_ADAPTER_OK) {
+        const struct documents documents = {.config = config, .recovery = argument};
+        outcome = ask(platform, "create", ref, machine, &documents, answer, ret_error);
     }
-    if (fd >= 0) {
-        close(fd);
+    if (config_fd >= 0) {
+        close(config_fd);
     }
+    if (recovery_fd >= 0) {
+        close(recovery_fd);
+    }
+    far_buf_done(&text);
     free(answer);
     return outcome;
+}
+
+/* ---- the rest ---- */
+
+static const char *verb_of(int power)
+{
+    return power == FAR_ADAPTER_POWER_ON ? "on" : power == FAR_ADAPTER_POWER_SHUTDOWN ? "shutdown" : "off";
 }
 
 static int kvm_power(void *platform, const char *ref, const struct far_adapter_machine *machine, int power,
                      struct far_adapter_error *ret_error)
 {
-    const char *verb = power == FAR_ADAPTER_POWER_ON ? "on" : power == FAR_ADAPTER_POWER_SHUTDOWN ? "shutdown" : "off";
-    return ask_simply(platform, verb, ref, machine, ret_error);
+    return ask_simply(platform, verb_of(power), ref, machine, ret_error);
 }
 
-static int kvm_look(void *platform, const char *ref, const struct far_adapter_machine *machine, int *ret_state,
-                    struct far_adapter_error *ret_error)
+static int state_of(const char *answer, const char *name, int *ret_state, struct far_adapter_error *ret_error)
 {
     static const struct {
         const char *words;
@@ -107,15 +201,21 @@ static int kvm_look(void *platform, const char *ref, const struct far_adapter_ma
                   {"state off", FAR_ADAPTER_MACHINE_OFF},
                   {"state running", FAR_ADAPTER_MACHINE_RUNNING},
                   {"state paused", FAR_ADAPTER_MACHINE_PAUSED}};
+    for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
+        if (strncmp(answer, states[i].words, strlen(states[i].words)) == 0) {
+            *ret_state = states[i].state;
+            return FAR_ADAPTER_OK;
+        }
+    }
+    return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INTERNAL, "farshore-kvm says nothing of '%.60s'", name);
+}
+
+static int kvm_look(void *platform, const char *ref, const struct far_adapter_machine *machine, int *ret_state,
+                    struct far_adapter_error *ret_error)
+{
     char *answer = malloc(FAR_KVM_ANSWER_MAX);
-    int outcome = answer != NULL ? ask(platform, "look", ref, machine, NULL, answer, ret_error) : no_memory(ret_error), found = 0;
-    for (size_t i = 0; outcome == FAR_ADAPTER_OK && i < sizeof states / sizeof states[0]; i++) {
-        found = strncmp(answer, states[i].words, strlen(states[i].words)) == 0 ? states[i].state : found;
-    }
-    if (outcome == FAR_ADAPTER_OK && found == 0) {
-        outcome = far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INTERNAL, "farshore-kvm says nothing of '%.60s'", machine->name);
-    }
-    *ret_state = outcome == FAR_ADAPTER_OK ? found : *ret_state;
+    int outcome = answer != NULL ? ask(platform, "look", ref, machine, NULL, answer, ret_error) : no_memory(ret_error);
+    outcome = outcome == FAR_ADAPTER_OK ? state_of(answer, machine->name, ret_state, ret_error) : outcome;
     free(answer);
     return outcome;
 }
@@ -125,11 +225,124 @@ static int kvm_destroy(void *platform, const char *ref, const struct far_adapter
     return ask_simply(platform, "destroy", ref, machine, ret_error);
 }
 
+/* What stands behind `word` in each line that begins with it, one after the other. */
+static int ask_for_list(void *platform, const char *verb, const char *ref, const struct far_adapter_machine *machine, const char *word,
+                        char *ret_text, size_t size, size_t *ret_count, struct far_adapter_error *ret_error)
+{
+    char *answer = malloc(FAR_KVM_ANSWER_MAX);
+    int outcome = answer != NULL ? ask(platform, verb, ref, machine, NULL, answer, ret_error) : no_memory(ret_error);
+    size_t used = 0, count = 0, length = strlen(word);
+    for (const char *line = answer; outcome == FAR_ADAPTER_OK && *line != '\0'; line += strcspn(line, "\n"), line += *line == '\n') {
+        size_t len = strcspn(line, "\n");
+        if (len > length && strncmp(line, word, length) == 0 && line[length] == ' ' && used + len - length <= size) {
+            used += (size_t)snprintf(ret_text + used, size - used, "%.*s", (int)(len - length - 1), line + length + 1) + 1;
+            count++;
+        }
+    }
+    if (outcome == FAR_ADAPTER_OK) {
+        *ret_count = count;
+    }
+    free(answer);
+    return outcome;
+}
+
+static int kvm_addresses(void *platform, const char *ref, const struct far_adapter_machine *machine, char *ret_text, size_t size,
+                         size_t *ret_count, struct far_adapter_error *ret_error)
+{
+    return ask_for_list(platform, "addresses", ref, machine, "address", ret_text, size, ret_count, ret_error);
+}
+
+static int kvm_ping(void *platform, const char *ref, const struct far_adapter_machine *machine, bool *ret_answers,
+                    struct far_adapter_error *ret_error)
+{
+    char *answer = malloc(FAR_KVM_ANSWER_MAX);
+    int outcome = answer != NULL ? ask(platform, "ping", ref, machine, NULL, answer, ret_error) : no_memory(ret_error);
+    if (outcome == FAR_ADAPTER_OK) {
+        *ret_answers = strncmp(answer, "agent answers", strlen("agent answers")) == 0;
+    }
+    free(answer);
+    return outcome;
+}
+
+static int kvm_keep(void *platform, const char *ref, const struct far_adapter_machine *machine, struct far_adapter_error *ret_error)
+{
+    return ask_simply(platform, "keep", ref, machine, ret_error);
+}
+
+static int kvm_remains(void *platform, const char *ref, const struct far_adapter_machine *machine, char *ret_text, size_t size,
+                       size_t *ret_count, struct far_adapter_error *ret_error)
+{
+    return ask_for_list(platform, "remains", ref, machine, "left", ret_text, size, ret_count, ret_error);
+}
+
+/* ---- the protected machine ---- */
+
+static int ask_source(void *platform, const char *verb, const struct far_adapter_disk *disks, size_t count, char *answer,
+                      struct far_adapter_error *ret_error)
+{
+    const char *arguments[MACHINE_DISKS_MAX + 3] = {"source", verb};
+    if (count == 0 || count > MACHINE_DISKS_MAX) {
+        return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID, "a machine of %zu disks", count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        arguments[2 + i] = disks[i].locator;
+    }
+    return far_kvm_call(far_kvm_timeout_ms(platform), arguments, answer, ret_error);
+}
+
+static int kvm_source_power(void *platform, const struct far_adapter_disk *disks, size_t count, int power,
+                            struct far_adapter_error *ret_error)
+{
+    char *answer = malloc(FAR_KVM_ANSWER_MAX);
+    int outcome = answer != NULL ? ask_source(platform, verb_of(power), disks, count, answer, ret_error) : no_memory(ret_error);
+    free(answer);
+    return outcome;
+}
+
+static int kvm_source_look(void *platform, const struct far_adapter_disk *disks, size_t count, int *ret_state,
+                           struct far_adapter_error *ret_error)
+{
+    char *answer = malloc(FAR_KVM_ANSWER_MAX);
+    int outcome = answer != NULL ? ask_source(platform, "look", disks, count, answer, ret_error) : no_memory(ret_error);
+    outcome = outcome == FAR_ADAPTER_OK ? state_of(answer, disks[0].locator, ret_state, ret_error) : outcome;
+    free(answer);
+    return outcome;
+}
+
+/* kvm:///NAME/TARGET, with the place's own settings; TARGET as it was. */
+static int kvm_disk_locator(void *platform, const struct far_adapter_machine *machine, const char *source, char *ret_locator, size_t size,
+                            struct far_adapter_error *ret_error)
+{
+    static const char scheme[] = "kvm:///";
+    const char *settings = strchr(machine->place, '?');
+    const char *target = strncmp(source, scheme, strlen(scheme)) == 0 ? strchr(source + strlen(scheme), '/') : NULL;
+    char name[3 * 80 + 1];
+    size_t used = 0;
+    for (const char *c = machine->name; *c != '\0' && used + 4 < sizeof name; c++) {
+        bool is_plain = isalnum((unsigned char)*c) || strchr("-_.", *c) != NULL;
+        used += (size_t)sprintf(name + used, is_plain ? "%c" : "%%%02X", (unsigned char)*c);
+    }
+    name[used] = '\0';
+    int n = target != NULL ? snprintf(ret_locator, size, "%s%s/%.*s%s", scheme, name, (int)strcspn(target + 1, "?"), target + 1,
+                                      settings != NULL ? settings : "")
+                           : -1;
+    return n > 0 && (size_t)n < size ? FAR_ADAPTER_OK
+                                     : far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID,
+                                                        "'%.200s' names no disk of a domain", source);
+}
+
 const struct far_adapter_machines far_kvm_machines = {
-    .version = FAR_ADAPTER_VERSION,
+    .version = FAR_ADAPTER_MACHINES_VERSION,
     .capture = kvm_capture,
     .create = kvm_create,
     .power = kvm_power,
     .look = kvm_look,
     .destroy = kvm_destroy,
+    .addresses = kvm_addresses,
+    .ping = kvm_ping,
+    .keep = kvm_keep,
+    .remains = kvm_remains,
+    .source_power = kvm_source_power,
+    .source_look = kvm_source_look,
+    .disk_locator = kvm_disk_locator,
 };

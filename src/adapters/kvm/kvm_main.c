@@ -7,8 +7,10 @@
  *   farshore-kvm forget LOCATOR…              nothing of ours stays in the domain: it is protected no more
  *   farshore-kvm where VIEW LOCATOR           the NBD URI of a disk's view, and of which list
  *   farshore-kvm capture LOCATOR…             the configuration of the domain
- *   farshore-kvm machine create|on|shutdown|off|look|destroy PLACE REF NAME [isolated] [CONFIG {LOCATOR FORMAT TARGET}…]
- *                                             a machine of recovered disks
+ *   farshore-kvm machine VERB PLACE REF NAME [group=GROUP] [recovery=FILE] [isolated] [CONFIG {LOCATOR FORMAT TARGET}…]
+ *                                             a machine of recovered disks: create, on, shutdown, off, look, destroy, addresses, ping,
+ *                                             keep, remains
+ *   farshore-kvm source look|on|shutdown|off LOCATOR…   the protected domain itself
  *
  * Answers are lines; a failure is the one line "fail OUTCOME CLASS words" and exit status 1. */
 #include "adapters/kvm/kvm_helper.h"
@@ -52,7 +54,7 @@ static int end(const char *ref, bool keeps, const char *const *locators, size_t 
     return outcome == FAR_ADAPTER_OK ? far_kvm_end(&domain, ref, keeps, ret_error) : outcome;
 }
 
-static bool is_name(const char *name)
+static bool is_ref(const char *name)
 {
     size_t len = 0;
     while (isalnum((unsigned char)name[len]) || (name[len] != '\0' && strchr("-_.", name[len]) != NULL)) {
@@ -61,25 +63,51 @@ static bool is_name(const char *name)
     return len > 0 && len < 64 && name[len] == '\0';
 }
 
-/* Behind "machine": the verb, place, ref, name, perhaps "isolated", and for create the configuration and three words for each disk. */
+static bool is_name(const char *name)
+{
+    size_t len = strlen(name);
+    bool good = len > 0 && len <= 80 && name[0] != '.' && name[0] != ' ' && name[len - 1] != ' ';
+    for (size_t i = 0; good && i < len; i++) {
+        good = (unsigned char)name[i] >= 0x20 && name[i] != 0x7f && name[i] != '/';
+    }
+    return good;
+}
+
+/* "word=value": its value, else NULL. */
+static const char *value_of(const char *argument, const char *word)
+{
+    size_t len = strlen(word);
+    return argument != NULL && strncmp(argument, word, len) == 0 && argument[len] == '=' ? argument + len + 1 : NULL;
+}
+
+/* Behind "machine": the verb, place, ref, name, what is optional, and for create the configuration and three words for each disk. */
 static int run_machine(int argc, const char *const *argv, struct far_adapter_error *ret_error)
 {
-    static struct far_kvm_machine machine;
+    static struct far_kvm_machine machine = {.recovery_path = ""};
     struct far_kvm_place place;
     int at = 6, outcome = argc >= 6 ? far_kvm_place_uri(argv[3], machine.uri, ret_error) : FAR_ADAPTER_OK;
     if (argc < 6 || outcome != FAR_ADAPTER_OK) {
         return argc < 6 ? far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID, "usage: farshore-kvm machine VERB PLACE REF NAME")
                         : outcome;
     }
-    for (size_t i = 4; i <= 5; i++) {
-        if (!is_name(argv[i])) {
-            return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID,
-                                    "'%.100s' is no name for a machine: 1 to 63 letters, digits, - _ .", argv[i]);
-        }
-    }
     machine.ref = argv[4];
     machine.name = argv[5];
-    snprintf(machine.network, sizeof machine.network, FAR_KVM_OURS "%s", machine.ref);
+    const char *group = value_of(argv[at], "group");
+    at += group != NULL;
+    machine.group = group != NULL ? group : machine.ref;
+    const char *recovery = value_of(argv[at], "recovery");
+    at += recovery != NULL;
+    machine.recovery_path = recovery != NULL ? recovery : "";
+    if (!is_ref(machine.ref) || !is_ref(machine.group)) {
+        return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID,
+                                "'%.100s' is no ref of a machine: 1 to 63 letters, digits, - _ .", argv[4]);
+    }
+    if (!is_name(machine.name)) {
+        return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID,
+                                "'%.100s' is no name for a machine: 1 to 80 bytes, none of them '/' or a control character, the first "
+                                "no '.'",
+                                machine.name);
+    }
     machine.isolated = argc > at && strcmp(argv[at], "isolated") == 0;
     at += machine.isolated;
     machine.config = argc > at ? argv[at] : "";
@@ -93,6 +121,21 @@ static int run_machine(int argc, const char *const *argv, struct far_adapter_err
     return outcome == FAR_ADAPTER_OK ? far_kvm_machine(&machine, argv[2], ret_error) : outcome;
 }
 
+/* One that is not there has nothing to be turned off. */
+static int run_source(const char *verb, const char *const *locators, size_t count, struct far_adapter_error *ret_error)
+{
+    struct far_adapter_error said = {0};
+    int outcome = far_kvm_open(locators, count, &domain, &said);
+    if (outcome == FAR_ADAPTER_FATAL && said.klass == FAR_NOT_FOUND && domain.domain == NULL && strcmp(verb, "on") != 0) {
+        printf("state absent\n");
+        return FAR_ADAPTER_OK;
+    }
+    if (outcome != FAR_ADAPTER_OK && ret_error != NULL) {
+        *ret_error = said;
+    }
+    return outcome == FAR_ADAPTER_OK ? far_kvm_source(&domain, verb, ret_error) : outcome;
+}
+
 static int run(int argc, const char *const *argv, struct far_adapter_error *ret_error)
 {
     const char *verb = argv[1];
@@ -103,6 +146,9 @@ static int run(int argc, const char *const *argv, struct far_adapter_error *ret_
     }
     if (strcmp(verb, "machine") == 0) {
         return run_machine(argc, argv, ret_error);
+    }
+    if (strcmp(verb, "source") == 0 && argc >= 4) {
+        return run_source(argv[2], &argv[3], (size_t)argc - 3, ret_error);
     }
     if (strcmp(verb, "capture") == 0 && argc >= 3) {
         int outcome = far_kvm_open(&argv[2], (size_t)argc - 2, &domain, ret_error);

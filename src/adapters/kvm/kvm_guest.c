@@ -1,0 +1,122 @@
+/* What is known of a guest that runs: its addresses, whether its agent answers; and the protected machine itself, turned off and on. */
+#include "adapters/kvm/kvm_helper.h"
+
+#include <libvirt/libvirt-qemu.h>
+#include <libvirt/virterror.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { AGENT_S = 5 };
+
+#define AUTOSTART_URI "urn:farshore:autostart"
+
+/* ---- addresses ---- */
+
+static bool is_of_use(const char *address)
+{
+    return strncmp(address, "127.", 4) != 0 && strncmp(address, "169.254.", 8) != 0 && strcmp(address, "::1") != 0 &&
+           strncasecmp(address, "fe80:", 5) != 0;
+}
+
+static int print_addresses(virDomainPtr domain, unsigned source)
+{
+    virDomainInterfacePtr *cards = NULL;
+    int count = virDomainInterfaceAddresses(domain, &cards, source, 0), printed = 0;
+    for (int i = 0; i < count; i++) {
+        for (unsigned k = 0; k < cards[i]->naddrs; k++) {
+            if (is_of_use(cards[i]->addrs[k].addr)) {
+                printf("address %s\n", cards[i]->addrs[k].addr);
+                printed++;
+            }
+        }
+        virDomainInterfaceFree(cards[i]);
+    }
+    free(cards);
+    return printed;
+}
+
+static bool agent_is_connected(virDomainPtr domain)
+{
+    char *text = virDomainGetXMLDesc(domain, 0);
+    bool is_connected = text != NULL && strstr(text, "state='connected'") != NULL;
+    free(text);
+    return is_connected;
+}
+
+/* A packet to whom nobody expects one: where the guest is within reach of this host, the host then knows its address. */
+static void call_expected(virDomainPtr domain)
+{
+    char *mark = virDomainGetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, FAR_KVM_MARK_URI, 0), one[64];
+    struct far_kvm_xml *xml = mark != NULL ? far_kvm_xml_parse(mark) : NULL;
+    int at = 0;
+    for (const char *text = far_kvm_xml_attr(xml, "expects"); sscanf(text, "%63s%n", one, &at) == 1; text += at) {
+        struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_DGRAM}, *found = NULL;
+        int fd = getaddrinfo(one, "9", &hints, &found) == 0 ? socket(found->ai_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) : -1;
+        if (fd >= 0) {
+            (void)sendto(fd, "", 1, 0, found->ai_addr, found->ai_addrlen);
+            close(fd);
+        }
+        if (found != NULL) {
+            freeaddrinfo(found);
+        }
+    }
+    far_kvm_xml_free(xml);
+    free(mark);
+}
+
+/* The agent knows best; the others are asked only where it says nothing, for what they heard may be old. */
+void far_kvm_addresses(virDomainPtr domain)
+{
+    static const unsigned sources[] = {VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT, VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
+                                       VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP};
+    int printed = 0;
+    bool has_agent = agent_is_connected(domain);
+    virDomainAgentSetResponseTimeout(domain, AGENT_S, 0);
+    call_expected(domain);
+    for (size_t i = !has_agent; printed == 0 && i < sizeof sources / sizeof sources[0]; i++) {
+        printed = print_addresses(domain, sources[i]);
+    }
+}
+
+void far_kvm_ping(virDomainPtr domain)
+{
+    char *answer = agent_is_connected(domain) ? virDomainQemuAgentCommand(domain, "{\"execute\":\"guest-ping\"}", AGENT_S, 0) : NULL;
+    printf("agent %s\n", answer != NULL ? "answers" : "silent");
+    free(answer);
+}
+
+/* ---- the protected machine ---- */
+
+/* One that was meant to start with its host must not while another has taken its place: it is noted in the domain itself, and undone when
+ * it is turned on again. */
+static int hold_autostart(virDomainPtr domain, bool holds, struct far_adapter_error *ret_error)
+{
+    const unsigned persistent = VIR_DOMAIN_AFFECT_CONFIG;
+    int autostart = 0;
+    char *mark = virDomainGetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, AUTOSTART_URI, persistent);
+    bool was_held = mark != NULL, ok = true;
+    free(mark);
+    if (holds && virDomainGetAutostart(domain, &autostart) == 0 && autostart != 0) {
+        ok = virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, "<held/>", "farshoreautostart", AUTOSTART_URI, persistent) == 0 &&
+             virDomainSetAutostart(domain, 0) == 0;
+    } else if (!holds && was_held) {
+        ok = virDomainSetAutostart(domain, 1) == 0 &&
+             virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, NULL, NULL, AUTOSTART_URI, persistent) == 0;
+    }
+    return ok ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "change whether '%.100s' starts with its host", virDomainGetName(domain));
+}
+
+int far_kvm_source(struct far_kvm_domain *domain, const char *verb, struct far_adapter_error *ret_error)
+{
+    if (strcmp(verb, "look") == 0) {
+        printf("state %s\n", far_kvm_state(domain->domain));
+        return FAR_ADAPTER_OK;
+    }
+    bool turns_on = strcmp(verb, "on") == 0;
+    int outcome = hold_autostart(domain->domain, !turns_on, ret_error);
+    return outcome == FAR_ADAPTER_OK ? far_kvm_power(domain->domain, verb, ret_error) : outcome;
+}
