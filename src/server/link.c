@@ -11,8 +11,6 @@
 
 enum {
     COALESCE_MS = 5,        /* commits within it are looked at once */
-    PACE_MS = 20,           /* between two lots of progress */
-    LOT_BYTES_MAX = 112 * 1024, /* of one: some 2,800 samples, 2 ms of each server's time; so 140,000 a second */
     PROPOSE_TIMEOUT_MS = 8000,
     MESSAGE_MAX = FAR_FRAME_MAX,
 };
@@ -48,24 +46,12 @@ static void session_free_if_over(struct session *session)
     try_done(link);
 }
 
-static void forget_held(struct session *session)
-{
-    struct far_link *link = session->link;
-    for (struct session **at = &link->held; *at != NULL; at = &(*at)->next_held) {
-        if (*at == session) {
-            *at = session->next_held;
-            link->held_last = *at == NULL ? at : link->held_last;
-            return;
-        }
-    }
-}
-
 /* Once: the log may be gone before the session's memory is. */
 static void cease(struct session *session)
 {
     if (session->state != SESSION_ENDED) {
         session->state = SESSION_ENDED;
-        forget_held(session);
+        far_link_forget_held(session);
         far_log_follow(session->link->log, false);
     }
 }
@@ -276,46 +262,9 @@ static void on_reported(void *arg, const struct far_result *result, uint64_t app
     session_free_if_over(session);
 }
 
-/* ---- progress ----
- *
- * That something runs is news that can wait a little: such reports are proposed a lot at a time, with pauses in which the servers
- * have time for others. A node has one report under way, so what waits is bounded, and soon over: long before a lease ends. */
-
-static void on_pace(uv_timer_t *timer)
+void far_link_submit_report(struct session *session)
 {
-    struct far_link *link = timer->data;
-    size_t bytes = 0;
-    while (link->held != NULL && (bytes == 0 || bytes + link->held->held.len <= LOT_BYTES_MAX)) {
-        struct session *session = link->held;
-        forget_held(session);
-        bytes += session->held.len;
-        submit(session, &far_schema_cmd_node_report, far_buf_slice(&session->held), on_reported);
-    }
-    if (link->held != NULL) {
-        uv_timer_start(&link->pace_timer, on_pace, PACE_MS, 0);
-    }
-}
-
-static void hold(struct session *session)
-{
-    struct far_link *link = session->link;
-    session->next_held = NULL;
-    *link->held_last = session;
-    link->held_last = &session->next_held;
-    if (!uv_is_active((uv_handle_t *)&link->pace_timer)) {
-        uv_update_time(link->loop);
-        uv_timer_start(&link->pace_timer, on_pace, PACE_MS, 0);
-    }
-}
-
-static bool is_progress(const struct far_list *list)
-{
-    const struct far_sub_report_item *items = list->items;
-    bool is = true;
-    for (size_t i = 0; i < list->count; i++) {
-        is = is && items[i].state == FAR_report_state_running;
-    }
-    return is;
+    submit(session, &far_schema_cmd_node_report, far_buf_slice(&session->held), on_reported);
 }
 
 /* ---- frames ---- */
@@ -378,10 +327,8 @@ static int take_report(struct session *session, struct far_slice payload, struct
     rc = encode(session, &far_schema_cmd_node_report, &command, err);
     if (rc != 0) { /* too large, say: the node must know which report that was */
         answer_report(session, FAR_INVALID, err->message, &(struct far_list){.count = 0});
-    } else if (is_progress(&report.items)) {
-        hold(session);
     } else {
-        submit(session, &far_schema_cmd_node_report, far_buf_slice(&session->held), on_reported);
+        far_link_pace(session, &report.items);
     }
     return 0;
 }
@@ -506,8 +453,10 @@ int far_link_new(struct far_log *log, uv_loop_t *loop, struct far_link **ret_lin
     FAR_ASSERT(rc == 0);
     rc = uv_timer_init(loop, &link->limits_timer);
     FAR_ASSERT(rc == 0);
-    link->timer.data = link->pace_timer.data = link->limits_timer.data = link;
-    link->timers = 3;
+    rc = uv_timer_init(loop, &link->delay_timer);
+    FAR_ASSERT(rc == 0);
+    link->timer.data = link->pace_timer.data = link->limits_timer.data = link->delay_timer.data = link;
+    link->timers = 4;
     link->held_last = &link->held;
     *ret_link = link;
     return 0;
@@ -535,6 +484,7 @@ void far_link_close(struct far_link *link, void (*done)(void *arg), void *arg)
     uv_close((uv_handle_t *)&link->timer, on_timer_closed);
     uv_close((uv_handle_t *)&link->pace_timer, on_timer_closed);
     uv_close((uv_handle_t *)&link->limits_timer, on_timer_closed);
+    uv_close((uv_handle_t *)&link->delay_timer, on_timer_closed);
     for (struct session *s = link->sessions; s != NULL; s = s->next) {
         far_link_session_end(s);
     }

@@ -146,6 +146,12 @@ static void wipe_domains(const struct far_sub_order *orders, size_t count)
     }
 }
 
+/* Somebody waits for it, and counts the seconds. */
+static bool is_recovery(uint64_t kind)
+{
+    return kind == FAR_task_kind_restore || kind == FAR_task_kind_use || kind == FAR_task_kind_machine;
+}
+
 static int send_starts(struct session *session, struct far_state *state, struct far_list *wanted, struct far_arena *arena,
                        struct far_error *err)
 {
@@ -154,6 +160,10 @@ static int send_starts(struct session *session, struct far_state *state, struct 
     size_t count = 0;
     int rc = far_query_orders_at(state, session->node_id, far_log_now_ms(session->link->log), ORDERS_MAX, arena, &orders, err);
     struct far_sub_order *all = (struct far_sub_order *)orders.items; /* the arena's */
+    session->recovers = false;
+    for (size_t i = 0; rc == 0 && i < orders.count; i++) {
+        session->recovers = session->recovers || is_recovery(all[i].kind);
+    }
     for (size_t i = 0; rc == 0 && i < orders.count; i++) {
         const struct far_sub_order_key *sent = find_sent(session, all[i].job_id, all[i].task);
         bool is_new = sent == NULL || sent->attempt != all[i].attempt, can_go = true;

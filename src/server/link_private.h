@@ -24,6 +24,10 @@ struct session {
     size_t kept_count;
     struct far_buf held;       /* a command that waits for the next lot; empty = none */
     struct session *next_held; /* behind it */
+    bool is_delayed;           /* the command waits until delayed_until_ms */
+    bool recovers;             /* it has a task by which something is brought back: its reports wait for nothing */
+    uint64_t delayed_until_ms; /* uv_now */
+    uint64_t proposed_ms;      /* uv_now: its last report; 0: none */
     struct far_sub_order_key *sent; /* what the node knows, in the order of (job, task) */
     size_t sent_count;
     uint64_t servers_told;     /* the hash of the list that the node was told last */
@@ -38,6 +42,8 @@ struct far_link {
     uv_timer_t timer;      /* to look for orders */
     uv_timer_t pace_timer; /* to the next lot of progress */
     uv_timer_t limits_timer; /* to the next look at what nodes may send */
+    uv_timer_t delay_timer;  /* to the next small report that waits for more */
+    uint64_t ahead_ms;       /* uv_now: small reports that were proposed are paid for until then */
     struct session *held, **held_last; /* whose progress waits, the oldest first */
     struct session *sessions;
     size_t session_count;
@@ -57,6 +63,14 @@ struct far_link {
 /* ---- link.c ---- */
 void far_link_session_end(struct session *session);
 int far_link_send(struct session *session, const struct far_schema *schema, const void *message);
+/* Propose the report in session->held. */
+void far_link_submit_report(struct session *session);
+
+/* ---- link_pace.c ---- */
+/* Propose the report in session->held, of these items, now or soon. */
+void far_link_pace(struct session *session, const struct far_list *items);
+/* What it holds is not proposed any more. */
+void far_link_forget_held(struct session *session);
 
 /* ---- link_orders.c ---- */
 /* Tell the node what is new of what it has to do; a session that this fails for is ended. */

@@ -17,6 +17,7 @@ libserver_la_SOURCES = \
 	src/server/link.c src/server/link.h src/server/link_private.h \
 	src/server/link_limits.c \
 	src/server/link_orders.c \
+	src/server/link_pace.c \
 	src/server/link_servers.c \
 	src/server/link_vaults.c \
 	src/server/members.c src/server/members.h \

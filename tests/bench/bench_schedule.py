@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """One control plane with 10,000 workloads in 500 plans, each with a cycle every five minutes: three servers, and nodes that are only
 spoken here (their links, as in bench_reports.py): each task they get is done half a second later, with a tree that changes each time.
+They report as farshore-node does: that a task runs, or ended, as soon as the report before is answered, and each second how far all are.
 
 The marks (of the cycles behind each plan's first): a cycle begins at most 1 s after it is due (all of them); lists and details are
 answered within 50 ms at 99 %; no server takes more than 1 GiB (RssAnon and RssShmem); at most 4 events and 1 KiB of them per disk and
@@ -17,6 +18,7 @@ import http.client
 import json
 import os
 import random
+import select
 import ssl
 import struct
 import subprocess
@@ -33,8 +35,8 @@ import transfer_kit as kit  # noqa: E402
 PLANS, SHARE = int(os.environ.get("FAR_PLANS", "500")), int(os.environ.get("FAR_WORKLOADS", "20"))
 INTERVAL_S, CYCLES = int(os.environ.get("FAR_INTERVAL_S", "300")), int(os.environ.get("FAR_CYCLES", "2"))
 SOURCES = TARGETS = 10
-DISK, TASK_S, REPORT_S = 1 << 30, 0.5, 0.5
-DONE, FREEZE, SEND, RECEIVE, SEAL, RELEASE = 2, 1, 2, 3, 4, 5
+DISK, TASK_S, PROGRESS_S, SETTLE_S = 1 << 30, 0.5, 1, 30
+RUNNING, DONE, FREEZE, SEND, RECEIVE, SEAL, RELEASE = 1, 2, 1, 2, 3, 4, 5
 ROW_BYTES = 64 + 32 + 8  # of an event beside its payload
 
 
@@ -42,7 +44,7 @@ class Worker(bench_reports.Link):
     """A node that does what it is told, soon."""
 
     def __init__(self, node, server, number):
-        self.orders, self.fresh = {}, {}
+        self.orders, self.told, self.reported = {}, set(), 0.0
         super().__init__(node, server, number)
 
     def take(self):
@@ -55,6 +57,7 @@ class Worker(bench_reports.Link):
                 self.orders[(order[1], order[2])] = (time.monotonic() + TASK_S, order)
             for order in message.get(2, []):
                 self.orders.pop((order[1], order[2]), None)
+                self.told.discard((order[1], order[2]))
         return kind, message
 
     def done(self, order):
@@ -67,16 +70,38 @@ class Worker(bench_reports.Link):
             item.update({5: DISK, 6: DISK, 7: 10 << 20, 8: 5 << 20, 9: 500, 10: root, 11: DISK, 20: True})
         return item
 
+    def running(self, order, is_new):
+        item = {1: order[1], 2: order[2], 3: order[3], 4: RUNNING}
+        if order[4] in (SEND, RECEIVE):
+            item.update({5: DISK} if is_new else {5: DISK, 6: DISK >> 1, 7: 1 << 20, 8: 1 << 19})
+        return item
+
     def step(self):
+        """One report, if there is something to say."""
         now = time.monotonic()
-        ready = [key for key, (due, _) in self.orders.items() if due <= now][:500]
-        self.report(bench_reports.pack([self.done(self.orders.pop(key)[1]) for key in ready]))
+        is_due = now - self.reported >= PROGRESS_S
+        ready = [key for key, (due, _) in self.orders.items() if due <= now][:150]
+        begun = [key for key in self.orders if key not in ready and (is_due or key not in self.told)][:200 - len(ready)]
+        if ready or begun or is_due:
+            items = [self.done(self.orders.pop(key)[1]) for key in ready]
+            items += [self.running(self.orders[key][1], key not in self.told) for key in begun]
+            self.told.update(begun)
+            self.told.difference_update(ready)
+            self.reported = now
+            self.report(bench_reports.pack(items))
+        return bool(ready or begun)
+
+    def listen(self):
+        """Orders, until something is to be said."""
+        soon = min([due for due, _ in self.orders.values()] + [self.reported + PROGRESS_S])
+        while self.stream.pending() or select.select([self.stream], [], [], max(0.0, soon - time.monotonic()))[0]:
+            if self.take()[0] == bench_reports.ORDERS:
+                return
 
     def serve(self, ended):
         while not ended.is_set():
-            began = time.monotonic()
-            self.step()
-            ended.wait(max(0.0, REPORT_S - (time.monotonic() - began)))  # far-poll: a node reports now and then
+            if not self.step():
+                self.listen()
 
 
 # ---- the other client, a process of its own ----
@@ -131,21 +156,25 @@ def events_from(cluster, place):
 
 
 def look(events, begin_ms):
-    """How late cycles began, and what they cost, of the events since then."""
-    due, late, kinds, disks, cycles = {}, [], {}, 0, 0
+    """How late cycles began, and what they cost, of the events since then; and which share of their points those made that began more
+    than SETTLE_S before the end."""
+    due, late, kinds, made, began, last_ms = {}, [], {}, {}, {}, 0
     for event in events:
-        data = event["data"] or {}
-        is_counted = event["time_ms"] >= begin_ms
+        data, last_ms = event["data"] or {}, event["time_ms"]
+        is_counted = last_ms >= begin_ms
         if is_counted:
             count, size = kinds.get(event["kind"], (0, 0))
             kinds[event["kind"]] = (count + 1, size + ROW_BYTES + struct.unpack_from("<I", base64.b64decode(event["header"]), 56)[0])
         if event["kind"] == "plan_scheduled":
             due.setdefault(data["plan_id"], []).append(data["due_ms"])
         if event["kind"] == "job_started" and is_counted:
-            cycles += 1
-            late.append(event["time_ms"] - max((d for d in due.get(data["plan_id"], []) if d <= event["time_ms"]), default=0))
-        disks += is_counted and event["kind"] == "point_created"
-    return late, kinds, disks, cycles
+            began[data["id"]] = last_ms
+            late.append(last_ms - max((d for d in due.get(data["plan_id"], []) if d <= last_ms), default=0))
+        if event["kind"] == "point_created" and is_counted:
+            made[data["job_id"]] = made.get(data["job_id"], 0) + 1
+    settled = [job for job, time_ms in began.items() if time_ms < last_ms - SETTLE_S * 1000]
+    share = sum(made.get(job, 0) for job in settled) / max(len(settled) * SHARE, 1)
+    return late, kinds, sum(made.values()), len(began), share
 
 
 def run(cluster):
@@ -180,7 +209,7 @@ def run(cluster):
 
 def measure():
     with farlib.Cluster(nodes=False) as cluster:
-        late, kinds, disks, cycles, said, peak = run(cluster)
+        late, kinds, disks, cycles, share, said, peak = run(cluster)
     late.sort()
     count, size = (sum(figures) for figures in zip(*kinds.values()))
     kit.say("%d cycles, %d points, %d events of %d bytes; late by %d ms in the middle" % (cycles, disks, count, size, late[len(late) // 2]))
@@ -190,7 +219,7 @@ def measure():
         kit.say("  %-20s p50 %5.1f ms, p99 %5.1f ms" % (kind, half, most))
     return {"late": late[-1] / 1000, "late99": late[len(late) * 99 // 100] / 1000, "events": count / max(disks, 1),
             "bytes": size / max(disks, 1), "list": said["list"][1], "detail": said["detail"][1], "memory": peak,
-            "share": disks / SHARE / cycles}
+            "share": share}
 
 
 measured = kit.Measured({"schedule": measure})

@@ -3,6 +3,7 @@
 #include "net/join_token.h"
 #include "net/pki.h"
 #include "net/seal.h"
+#include "server/link_private.h"
 
 struct node {
     struct fixture *f;
@@ -296,6 +297,73 @@ static void whoever_goes_while_its_progress_waits_takes_nobody_along(void **stat
     disconnect(&nodes[1]);
 }
 
+static struct session *session_of(struct fixture *f, const struct node *n)
+{
+    struct session *session = f->link->sessions;
+    while (session->node_id != n->id || session->state != SESSION_LIVE) {
+        session = session->next;
+        assert_non_null(session);
+    }
+    return session;
+}
+
+/* One small report after the other until one has to wait; returns its sequence. */
+static uint64_t report_until_one_waits(struct fixture *f, struct node *n)
+{
+    const struct session *session = session_of(f, n);
+    for (uint64_t sequence = 1; sequence < 20000; sequence++) {
+        report_one(n, sequence, FAR_report_state_failed);
+        RUN_UNTIL(f, n->acked == sequence || session->is_delayed);
+        if (session->is_delayed) {
+            return sequence;
+        }
+    }
+    fail();
+    return 0;
+}
+
+static void where_small_reports_come_all_the_time_one_waits_and_other_nodes_do_not(void **state)
+{
+    struct fixture *f = *state;
+    struct node busy, quiet;
+    make_live(f, "busy", &busy);
+    make_live(f, "quiet", &quiet);
+    uint64_t waits = report_until_one_waits(f, &busy);
+    assert_true(waits > 200); /* a small plan's cycle never gets there */
+    uv_timer_stop(&f->link->delay_timer); /* however slow this machine is */
+    report_one(&quiet, 1, FAR_report_state_failed);
+    RUN_UNTIL(f, quiet.acked == 1);
+    assert_int_equal(busy.acked, waits - 1);
+    uv_timer_set_repeat(&f->link->delay_timer, 1);
+    uv_timer_again(&f->link->delay_timer);
+    RUN_UNTIL(f, busy.acked == waits);
+    uv_timer_set_repeat(&f->link->delay_timer, 0);
+    assert_string_equal(busy.error_class, "");
+    assert_true(last_report(f, &quiet).seq < last_report(f, &busy).seq);
+    disconnect(&busy);
+    disconnect(&quiet);
+}
+
+static void a_node_that_brings_something_back_does_not_wait_and_who_waits_may_go(void **state)
+{
+    struct fixture *f = *state;
+    struct node n;
+    make_live(f, "leaving", &n);
+    report_until_one_waits(f, &n);
+    disconnect(&n);
+
+    make_live(f, "recovering", &n);
+    uint64_t waits = report_until_one_waits(f, &n);
+    RUN_UNTIL(f, n.acked == waits);
+    session_of(f, &n)->recovers = true;
+    for (uint64_t sequence = waits + 1; sequence < waits + 50; sequence++) {
+        report_one(&n, sequence, FAR_report_state_failed);
+        RUN_UNTIL(f, n.acked == sequence);
+        assert_false(session_of(f, &n)->is_delayed);
+    }
+    disconnect(&n);
+}
+
 static void join_server(struct fixture *f, const char *name)
 {
     struct far_error err;
@@ -414,6 +482,8 @@ int main(void)
         cmocka_unit_test(whoever_is_unknown_or_out_of_turn_is_cut_off),
         cmocka_unit_test(what_ended_goes_before_progress_that_waits),
         cmocka_unit_test(whoever_goes_while_its_progress_waits_takes_nobody_along),
+        cmocka_unit_test(where_small_reports_come_all_the_time_one_waits_and_other_nodes_do_not),
+        cmocka_unit_test(a_node_that_brings_something_back_does_not_wait_and_who_waits_may_go),
         cmocka_unit_test(a_connected_node_is_told_the_servers_whenever_they_change),
         cmocka_unit_test(a_node_is_told_what_it_may_send_and_an_older_one_is_not),
     };
