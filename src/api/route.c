@@ -186,6 +186,32 @@ const struct far_route far_routes[] = {
             .rule = {"workload checkpoint_id disks", "workload disks"},
             .summary = "Write a workload's recovery point out to raw disks; the answer's id is the job's"),
 
+    COMMAND(POST, "/v1/plans/{name}/test", run_start, 202, .path_field = "plan", .fixed_field = "kind",
+            .fixed_value = FAR_job_kind_test_recovery, .rule = {"checkpoint_id workloads expires_s", NULL},
+            .summary = "Test recovery: bring the machines of a plan up apart from everything, while replication goes on; the answer's id "
+                       "is the run's"),
+    COMMAND(POST, "/v1/plans/{name}/failover", run_start, 202, .path_field = "plan", .fixed_field = "kind",
+            .fixed_value = FAR_job_kind_failover, .rule = {"checkpoint_id workloads window_s fence_s shutdown_s force", NULL},
+            .summary = "Bring the machines of a plan up in the place of the source's, which are shut down where they can be reached; the "
+                       "answer's id is the run's"),
+    COMMAND(POST, "/v1/plans/{name}/migrate", run_start, 202, .path_field = "plan", .fixed_field = "kind",
+            .fixed_value = FAR_job_kind_migration, .rule = {"workloads window_s shutdown_s force", NULL},
+            .summary = "Shut the machines of a plan down, carry over what they wrote last, and bring them up at the recovery site; the "
+                       "answer's id is the run's"),
+
+    GET_LIST("runs", run, "List the runs of plans: test recoveries, failovers, migrations"),
+    GET_ONE("runs", "id", run, "One run, with its workloads: how far each is, where, since when"),
+    COMMAND(POST, "/v1/runs/{id}/finish", run_finish, 202, .path_field = "job_id", .rule = {"abandon", NULL},
+            .summary = "Clean up a test, or a run that is not up; or abandon what cannot be cleaned up"),
+    COMMAND(POST, "/v1/runs/{id}/commit", run_commit, 202, .path_field = "job_id", .rule = {"", NULL},
+            .summary = "Keep the machines that a failover or migration brought up"),
+    COMMAND(POST, "/v1/runs/{id}/roll-back", run_roll_back, 202, .path_field = "job_id", .rule = {"", NULL},
+            .summary = "Take the machines of a failover or migration away again, and start those of the source"),
+    COMMAND(POST, "/v1/runs/{id}/pass", run_pass, 200, .path_field = "job_id", .rule = {"workload", "workload"},
+            .summary = "Open the gate that a workload waits for; or go on without one that did not come up"),
+    COMMAND(POST, "/v1/runs/{id}/retry", run_retry, 202, .path_field = "job_id", .rule = {"", NULL},
+            .summary = "Try what failed in a run again"),
+
     GET_LIST("jobs", job, "List jobs"),
     GET_ONE("jobs", "id", job, "One job, with its tasks"),
     COMMAND(POST, "/v1/jobs/{id}/cancel", job_cancel, 202, .path_field = "job_id", .rule = {"", NULL},

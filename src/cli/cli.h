@@ -211,6 +211,9 @@ int cli_run_plan_export(struct cli *cli, struct far_error *err);
 int cli_run_set_recovery(struct cli *cli, struct far_error *err);
 int cli_run_show_recovery(struct cli *cli, struct far_error *err);
 int cli_run_set_schedule(struct cli *cli, struct far_error *err);
+/* ---- run_command.c ---- */
+int cli_run_run_start(struct cli *cli, struct far_error *err);
+int cli_run_gate_pass(struct cli *cli, struct far_error *err);
 /* ---- use_command.c ---- */
 int cli_run_checkpoint_open(struct cli *cli, struct far_error *err);
 int cli_run_checkpoint_diff(struct cli *cli, struct far_error *err);

@@ -12,6 +12,15 @@
 #define REMOVE(noun_, argument_, path_, help_) \
     {.noun = noun_, .verb = "remove", .argument = argument_, .help = help_, .run = cli_run_write, .method = "DELETE", \
      .path = path_ "/%s", .done = "removed"}
+#define RUN_CHECKPOINT \
+    {"checkpoint", CLI_NUMBER, "ID", false, "checkpoint_id", NULL, NULL, "not the newest with usable points, but this one"}
+#define RUN_WORKLOADS {"workloads", CLI_TEXTS, "NAME[,NAME…]", false, "workloads", NULL, NULL, "only these, not all of the plan"}
+#define RUN_WINDOW \
+    {"window", CLI_NUMBER, "SECONDS", false, "window_s", NULL, NULL, "it commits by itself so long after it is up (never)"}
+#define RUN_SHUTDOWN \
+    {"shutdown", CLI_NUMBER, "SECONDS", false, "shutdown_s", NULL, NULL, "so long a guest of the source may take to shut down (120)"}
+#define RUN_WAIT {"wait", CLI_SWITCH, NULL, false, NULL, NULL, NULL, "until its machines are up, or something holds it"}
+#define RUN_FORCE {"force", CLI_SWITCH, NULL, false, "force", NULL, NULL, "then its power is cut"}
 #define FILTER(name_, value_, help_) {name_, CLI_TEXT, value_, false, NULL, NULL, NULL, help_}
 
 const struct cli_option cli_global_options[] = {
@@ -479,6 +488,37 @@ const struct cli_command cli_commands[] = {
                  {"disk", CLI_PAIRS, "NAME=PATH", true, "disks", "disk", "path", "where a disk goes; once for each"},
                  {"checkpoint", CLI_NUMBER, "ID", false, "checkpoint_id", NULL, NULL, "not the newest, but this one"},
                  WAIT}},
+    LIST("run", "/v1/runs",
+         "id:ID kind:KIND plan:PLAN phase:PHASE end:END checkpoint_id:CHECKPOINT member_count:WORKLOADS begun_ms:BEGUN up_ms:UP "
+         "done_ms:DONE problem:PROBLEM",
+         FILTER("plan", "PLAN", "only of this plan")),
+    SHOW("run", "ID", "/v1/runs"),
+    {.noun = "run", .verb = "test", .argument = "PLAN", .run = cli_run_run_start, .method = "POST", .path = "/v1/plans/%s/test",
+     .help = "bring the machines of a plan up apart from everything, while replication goes on",
+     .options = {RUN_CHECKPOINT, RUN_WORKLOADS,
+                 {"expires", CLI_NUMBER, "SECONDS", false, "expires_s", NULL, NULL, "then it cleans up by itself (after a day)"},
+                 RUN_WAIT}},
+    {.noun = "run", .verb = "failover", .argument = "PLAN", .run = cli_run_run_start, .method = "POST", .path = "/v1/plans/%s/failover",
+     .help = "bring the machines of a plan up in the place of the source's, which are shut down where they can be reached",
+     .options = {RUN_CHECKPOINT, RUN_WORKLOADS, RUN_WINDOW,
+                 {"fence", CLI_NUMBER, "SECONDS", false, "fence_s", NULL, NULL, "so long the source is tried to be shut down (60)"},
+                 RUN_SHUTDOWN, RUN_FORCE, RUN_WAIT}},
+    {.noun = "run", .verb = "migrate", .argument = "PLAN", .run = cli_run_run_start, .method = "POST", .path = "/v1/plans/%s/migrate",
+     .help = "shut the machines of a plan down, carry over what they wrote last, and bring them up at the recovery site",
+     .options = {RUN_WORKLOADS, RUN_WINDOW, RUN_SHUTDOWN, RUN_FORCE, RUN_WAIT}},
+    {.noun = "run", .verb = "finish", .argument = "ID", .run = cli_run_write, .method = "POST", .path = "/v1/runs/%s/finish",
+     .done = "ends", .help = "clean up a test, or a run that is not up",
+     .options = {{"abandon", CLI_SWITCH, NULL, false, "abandon", NULL, NULL,
+                  "it is over, whatever could not be cleaned up or started again"}}},
+    {.noun = "run", .verb = "commit", .argument = "ID", .run = cli_run_write, .method = "POST", .path = "/v1/runs/%s/commit",
+     .done = "is being committed", .help = "keep the machines that a failover or migration brought up"},
+    {.noun = "run", .verb = "roll-back", .argument = "ID", .run = cli_run_write, .method = "POST", .path = "/v1/runs/%s/roll-back",
+     .done = "is being rolled back", .help = "take the machines of a failover or migration away again, and start those of the source"},
+    {.noun = "run", .verb = "gate-pass", .argument = "ID", .argument2 = "WORKLOAD", .run = cli_run_gate_pass,
+     .method = "POST", .path = "/v1/runs/%s/pass", .done = "goes on",
+     .help = "open the gate that a workload waits for; or go on without one that did not come up"},
+    {.noun = "run", .verb = "retry", .argument = "ID", .run = cli_run_write, .method = "POST", .path = "/v1/runs/%s/retry",
+     .done = "tries again", .help = "try what failed in a run again"},
     LIST("alert", "/v1/alerts",
          "id:ID kind:KIND state:STATE plan:PLAN workload:WORKLOAD count:COUNT raised_ms:RAISED repeated_ms:AGAIN message:MESSAGE",
          FILTER("state", "STATE", "only in this state: raised, acknowledged, cleared"), FILTER("kind", "KIND", "only of this kind"),

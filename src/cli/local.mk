@@ -17,6 +17,7 @@ libcli_la_SOURCES = \
 	src/cli/replace_command.c \
 	src/cli/request.c \
 	src/cli/resync_command.c \
+	src/cli/run_command.c \
 	src/cli/runs.c \
 	src/cli/settings.c \
 	src/cli/spawn.c \

@@ -9,7 +9,7 @@
 #include "fsm/expiry.h"
 #include "fsm/job.h"
 #include "fsm/rpo.h"
-#include "fsm/task.h"
+#include "fsm/run.h"
 #include "fsm/vault_row.h"
 
 enum { AT_ONCE_MAX = 256 };
@@ -87,6 +87,15 @@ static int forget_policy(struct far_step *step, const struct deadline *d)
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
+static int forget_run(struct far_step *step, const struct deadline *d)
+{
+    struct far_row_run row;
+    FAR_TRY(far_run_find(step, d->object_id, &row));
+    bool is_its = row.id != 0 && row.wake_ms == d->time_ms;
+    row.wake_ms = 0;
+    return is_its ? far_row_put(step, &far_schema_row_run, row.id, &row) : 0;
+}
+
 /* Whoever remembers when it is due forgets that, too. */
 static int forget(struct far_step *step, const struct deadline *d, bool *ret_is_done)
 {
@@ -116,6 +125,9 @@ static int forget(struct far_step *step, const struct deadline *d, bool *ret_is_
         return far_row_put(step, &far_schema_row_plan, plan.id, &plan);
     }
     FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+    if (d->kind == FAR_deadline_kind_run) {
+        return forget_run(step, d);
+    }
     bool is_policy = d->kind == FAR_deadline_kind_plan_expiry || d->kind == FAR_deadline_kind_vault_reclaim ||
                      d->kind == FAR_deadline_kind_vault_scrub;
     return is_policy ? forget_policy(step, d) : 0;
@@ -174,6 +186,8 @@ static int act(struct far_step *step, const struct deadline *d)
         return far_vault_row_reclaim_due(step, d->object_id);
     case FAR_deadline_kind_vault_scrub:
         return far_scrub_due(step, d->object_id);
+    case FAR_deadline_kind_run:
+        return far_run_due(step, d->object_id);
     default:
         return 0;
     }

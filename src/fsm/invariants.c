@@ -733,6 +733,7 @@ static int walk_all(struct far_step *step)
     FAR_TRY(equal(step, "running tasks", sums.running, 0));
     FAR_TRY(walk(step, &far_schema_row_figures, &sums, check_figures));
     FAR_TRY(far_check_recoveries(step));
+    FAR_TRY(far_check_runs(step, &sums.deadlines));
     FAR_TRY(far_check_vaults(step, &sums.deadlines));
     FAR_TRY(walk(step, &far_schema_row_deadline, &sums, NULL));
     return equal(step, "deadlines", sums.counted, sums.deadlines);

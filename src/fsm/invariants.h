@@ -12,4 +12,8 @@ int far_check_vaults(struct far_step *step, uint64_t *deadlines);
 /* Recovery configurations: each that is named is there, and counts what was made under it. */
 int far_check_recoveries(struct far_step *step);
 
+/* ---- invariants_run.c ---- */
+/* Runs of plans and their workloads. *deadlines: that rows ask for, counted on. */
+int far_check_runs(struct far_step *step, uint64_t *deadlines);
+
 #endif

@@ -6,6 +6,7 @@
 #include "fsm/adoption.h"
 #include "fsm/checkpoint.h"
 #include "fsm/job_use.h"
+#include "fsm/run.h"
 
 enum { ABSENT, RUNNING, SUCCEEDED, FAILED, CANCELED, PARTIAL, CANCELING };
 enum { START, TASKS, CANCEL, FINISH, PRUNE };
@@ -140,6 +141,9 @@ int far_decide_job_cancel(struct far_step *step, const struct far_cmd_job_cancel
     }
     struct far_ev_job_cancel_requested ev = {.job_id = cmd->job_id};
     FAR_TRY(far_emit(step, &far_schema_ev_job_cancel_requested, &ev));
+    if (far_job_is_run(row.kind)) {
+        return far_run_cancel(step, row.id);
+    }
     return far_tasks_cancel(step, cmd->job_id);
 }
 
@@ -149,7 +153,7 @@ int far_evolve_job_cancel_requested(struct far_step *step, const struct far_ev_j
     FAR_TRY(look(step, ev->job_id, &row));
     FAR_TRY(far_move_id(step, &far_table_job, state_of(&row), CANCEL, ev->job_id, NULL));
     row.cancel = true;
-    row.next_workload_id = 0;
+    row.next_workload_id = far_job_is_run(row.kind) ? row.next_workload_id : 0; /* a run cleans up first */
     return far_job_wake_at(step, &row, 0);
 }
 
@@ -163,13 +167,17 @@ int far_job_settle(struct far_step *step, uint64_t job_id)
     if (row.kind == FAR_job_kind_erase && row.next_workload_id != 0) {
         return far_erase_next(step, job_id);
     }
+    if (far_job_is_run(row.kind) && row.next_workload_id != 0) {
+        return far_run_due(step, job_id);
+    }
     if (row.state != FAR_job_state_running || row.next_workload_id != 0 || !is_over) {
         return 0;
     }
     FAR_TRY(far_job_finish(step, &row));
     FAR_TRY(row.plan_id != 0 ? far_jobs_prune(step, row.plan_id, row.id) : 0);
     FAR_TRY(row.node_id != 0 ? far_jobs_prune(step, row.node_id, row.id) : 0);
-    return far_jobs_prune(step, 0, row.id);
+    FAR_TRY(far_jobs_prune(step, 0, row.id));
+    return row.kind == FAR_job_kind_replicate ? far_run_cycle_over(step, row.plan_id) : 0;
 }
 
 int far_evolve_job_finished(struct far_step *step, const struct far_ev_job_finished *ev)
@@ -201,6 +209,7 @@ int far_evolve_job_pruned(struct far_step *step, const struct far_ev_job_pruned 
         FAR_TRY(far_key_del(step, &far_schema_row_task, &key));
     }
     FAR_TRY(far_plan_jobs_del(step, row.plan_id, row.node_id, row.id));
+    FAR_TRY(far_run_pruned(step, &row));
     return far_row_del(step, &far_schema_row_job, row.id);
 }
 

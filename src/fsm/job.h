@@ -4,6 +4,12 @@
 
 #include "fsm/machines.h"
 
+/* The run of a plan (run_begin.c). */
+static inline bool far_job_is_run(uint64_t kind)
+{
+    return kind == FAR_job_kind_test_recovery || kind == FAR_job_kind_failover || kind == FAR_job_kind_migration;
+}
+
 /* ---- job.c ---- */
 int far_job_due(struct far_step *step, uint64_t job_id);
 /* What a cycle hashes whatever lists of changes say; 0: all of it. */

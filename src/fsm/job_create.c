@@ -150,6 +150,9 @@ int far_job_create_tasks(struct far_step *step, uint64_t job_id)
     if (job.kind == FAR_job_kind_erase) {
         return far_erase_next(step, job_id);
     }
+    if (far_job_is_run(job.kind)) {
+        return far_job_settle(step, job_id);
+    }
     return job.kind == FAR_job_kind_replicate ? create_replicated(step, &job, batch)
                                               : create_on_points(step, &job, batch);
 }

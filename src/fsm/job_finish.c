@@ -4,7 +4,7 @@
 #include "fsm/checkpoint.h"
 #include "fsm/job.h"
 #include "fsm/plan_edit.h"
-#include "fsm/task.h"
+#include "fsm/run.h"
 
 struct sum {
     struct far_sub_member *members; /* by workload id */
@@ -137,6 +137,11 @@ static int finish_replicate(struct far_step *step, const struct far_row_job *job
 
 static int finish_other(struct far_step *step, const struct far_row_job *job)
 {
+    if (far_job_is_run(job->kind)) {
+        uint64_t state;
+        FAR_TRY(far_run_outcome(step, job, &state));
+        return finish(step, job, state);
+    }
     if (job->kind == FAR_job_kind_erase && job->cancel) {
         return finish(step, job, FAR_job_state_canceled);
     }

@@ -2,6 +2,7 @@
  * forget, lock, rescore, use; or one a vault, on its node: reclaim, measure. A failed restore ends the others of its workload; a failed
  * verification does not, so that all damage is found. */
 #include "fsm/job_use.h"
+#include "fsm/run.h"
 #include "fsm/vault_row.h"
 
 static int assign(struct far_step *step, struct far_group *g, size_t at)
@@ -24,6 +25,30 @@ static int assign(struct far_step *step, struct far_group *g, size_t at)
     return candidate != NULL ? far_group_assign(step, g, at, candidate) : 0;
 }
 
+/* A task of a run; the group is it alone. */
+static int advance_run(struct far_step *step, struct far_group *g)
+{
+    struct far_row_task *row = &g->tasks[0];
+    struct far_candidate *node;
+    bool is_wanted;
+    if (far_task_over(row)) {
+        return 0;
+    }
+    FAR_TRY(far_run_wants(step, &g->job, row, &is_wanted));
+    if (!is_wanted) {
+        return far_group_step(step, g, 0, FAR_task_step_cancel);
+    }
+    if (!far_task_assignable(row)) {
+        return 0;
+    }
+    int rc = far_run_node(step, &g->job, row, &node);
+    if (rc == FAR_NOT_FOUND && !step->is_rejected) {
+        return far_group_fail(step, g, 0, FAR_NOT_FOUND, "the node whose vault held its recovery point was removed");
+    }
+    FAR_TRY(rc);
+    return node != NULL ? far_group_assign(step, g, 0, node) : 0;
+}
+
 static bool is_to_end(const struct far_group *g)
 {
     bool has_failed = false;
@@ -35,6 +60,9 @@ static bool is_to_end(const struct far_group *g)
 
 int far_simple_advance(struct far_step *step, struct far_group *g)
 {
+    if (far_job_is_run(g->job.kind)) {
+        return advance_run(step, g);
+    }
     for (size_t i = 0; !is_to_end(g) && i < g->count; i++) {
         FAR_TRY(far_task_assignable(&g->tasks[i]) ? assign(step, g, i) : 0);
     }
@@ -64,9 +92,33 @@ static int check_root(struct far_step *step, struct far_group *g, size_t at, str
                           found, proven);
 }
 
+/* What came of an operation on a machine; its disks are told by an event of their own. */
+static int machine_done(struct far_step *step, struct far_group *g, size_t at, const struct far_sub_report_item *item)
+{
+    struct far_sub_task_change change = {.step = FAR_task_step_finish};
+    struct far_sub_machine_result *result = far_step_alloc(step, sizeof *result);
+    if (result == NULL) {
+        return FAR_LIMIT;
+    }
+    if (item->machine_result.count > 0) {
+        *result = *(const struct far_sub_machine_result *)item->machine_result.items;
+        change.machine_result = (struct far_list){.items = result, .count = 1};
+    }
+    if (result->left.count > 0) {
+        const struct far_slice *left = result->left.items;
+        return far_group_fail(step, g, at, FAR_CONFLICT, "%zu things of it are still there, first: %.*s", result->left.count,
+                              (int)(left[0].len < 200 ? left[0].len : 200), (const char *)left[0].data);
+    }
+    result->disks = (struct far_list){.count = 0};
+    return far_group_change(step, g, at, change);
+}
+
 int far_simple_done(struct far_step *step, struct far_group *g, size_t at, const struct far_sub_report_item *item)
 {
     const struct far_row_task *row = &g->tasks[at];
+    if (row->kind == FAR_task_kind_machine) {
+        return machine_done(step, g, at, item);
+    }
     if (row->kind == FAR_task_kind_verify && item->blocks_damaged != 0) {
         FAR_TRY(far_vault_damage_found(step, row, item));
         return far_group_fail(step, g, at, FAR_CORRUPT, "%llu blocks are damaged in the vault%s%.*s",

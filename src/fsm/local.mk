@@ -20,6 +20,7 @@ libfsm_la_SOURCES = \
 	src/fsm/cluster_incarnation.c \
 	src/fsm/invariants.c src/fsm/invariants.h \
 	src/fsm/invariants_recovery.c \
+	src/fsm/invariants_run.c \
 	src/fsm/ip.c src/fsm/ip.h \
 	src/fsm/invariants_vault.c \
 	src/fsm/job.c src/fsm/job.h \
@@ -67,6 +68,12 @@ libfsm_la_SOURCES = \
 	src/fsm/query_rpo.c \
 	src/fsm/query_figures.c \
 	src/fsm/row_copy.c src/fsm/row_copy.h \
+	src/fsm/run.h \
+	src/fsm/run_begin.c \
+	src/fsm/run_order.c \
+	src/fsm/run_points.c \
+	src/fsm/run_rows.c \
+	src/fsm/run_walk.c \
 	src/fsm/row_value.c src/fsm/row_value.h \
 	src/fsm/rpo.c src/fsm/rpo.h \
 	src/fsm/rpo_reasons.c src/fsm/rpo_reasons.h \

@@ -12,6 +12,7 @@
 #include "fsm/plan_edit.h"
 #include "fsm/recovery.h"
 #include "fsm/rpo.h"
+#include "fsm/run.h"
 
 enum { ABSENT, STOPPED, STOPPED_RUNNING, ACTIVE, ACTIVE_RUNNING, PAUSED, PAUSED_RUNNING };
 enum { CREATE, REMOVE, START, STOP, REPLICATE, DUE, RECOVER, FINISH, UPDATE, PAUSE = FAR_PLAN_PAUSE, RESUME = FAR_PLAN_RESUME };
@@ -474,6 +475,7 @@ int far_decide_plan_start(struct far_step *step, const struct far_cmd_plan_start
     if (row.state == FAR_plan_state_active) {
         return 0;
     }
+    FAR_TRY(far_run_plan_free(step, &row));
     FAR_TRY(check_sources(step, &row));
     FAR_TRY(far_offer_warn(step, row.id));
     struct far_ev_plan_started ev = {.plan_id = row.id};
@@ -528,6 +530,7 @@ int far_decide_plan_replicate(struct far_step *step, const struct far_cmd_plan_r
     struct far_row_plan row;
     FAR_TRY(look_name(step, cmd->name, &row));
     FAR_TRY(far_move(step, &far_table_plan, state_of(&row), REPLICATE, cmd->name, NULL));
+    FAR_TRY(far_run_plan_free(step, &row));
     FAR_TRY(check_sources(step, &row));
     FAR_TRY(far_offer_warn(step, row.id));
     return far_job_replicate(step, &row, NULL);
@@ -567,6 +570,7 @@ int far_decide_plan_resync(struct far_step *step, const struct far_cmd_plan_resy
     struct far_resync resync = {.workload_id = 0};
     FAR_TRY(look_name(step, cmd->name, &row));
     FAR_TRY(far_move(step, &far_table_plan, state_of(&row), REPLICATE, cmd->name, NULL));
+    FAR_TRY(far_run_plan_free(step, &row));
     FAR_TRY(find_resync(step, cmd, &row, &resync));
     FAR_TRY(check_sources(step, &row));
     FAR_TRY(far_offer_warn(step, row.id));

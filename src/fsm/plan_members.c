@@ -24,7 +24,11 @@ static int emit(struct far_step *step, const struct far_ev_plan_workloads_change
 int far_members_change(struct far_step *step, const struct far_row_plan *plan, const struct far_list *add_ids,
                        const struct far_list *remove_ids)
 {
-    bool runs = plan->running_job_id != 0;
+    bool runs = plan->running_job_id != 0, is_held = plan->run_job_id != 0 || plan->test_job_id != 0;
+    if (is_held && remove_ids->count > 0) {
+        return far_reject(step, FAR_CONFLICT, "plan '%.*s' is being recovered (run %llu): no workload leaves it before that is over",
+                          FAR_TEXT(plan->name), FAR_LLU(plan->run_job_id != 0 ? plan->run_job_id : plan->test_job_id));
+    }
     struct far_ev_plan_workloads_changed ev = {.plan_id = plan->id, .added_ids = *add_ids};
     *(runs ? &ev.leaving_ids : &ev.removed_ids) = *remove_ids;
     return add_ids->count + remove_ids->count == 0 ? 0 : emit(step, &ev);

@@ -3,6 +3,7 @@
 #include "fsm/plan_edit.h"
 
 #include "fsm/refuse.h"
+#include "fsm/run.h"
 
 static int find(struct far_step *step, struct far_slice name, struct far_row_plan *ret)
 {
@@ -18,6 +19,7 @@ int far_decide_plan_pause(struct far_step *step, const struct far_cmd_plan_pause
     struct far_row_plan row;
     FAR_TRY(find(step, cmd->name, &row));
     FAR_TRY(far_plan_moves(step, &row, cmd->name, FAR_PLAN_PAUSE));
+    FAR_TRY(far_run_plan_free(step, &row));
     if (cmd->until_ms != 0 && (cmd->until_ms <= step->time_ms || cmd->until_ms > step->time_ms + FAR_INTERVAL_S_MAX * 1000)) {
         return far_refuse_number(step, "", "until_ms", cmd->until_ms, "a time from now on and within a year, in milliseconds since 1970");
     }
@@ -51,6 +53,7 @@ int far_decide_plan_resume(struct far_step *step, const struct far_cmd_plan_resu
     struct far_row_plan row;
     FAR_TRY(find(step, cmd->name, &row));
     FAR_TRY(far_plan_moves(step, &row, cmd->name, FAR_PLAN_RESUME));
+    FAR_TRY(far_run_plan_free(step, &row));
     return row.state == FAR_plan_state_paused ? far_plan_resume_now(step, &row) : 0;
 }
 

@@ -4,8 +4,8 @@
 #include "fsm/coverage.h"
 #include "fsm/dedup_domain.h"
 #include "fsm/machine_config.h"
+#include "fsm/run.h"
 #include "fsm/running.h"
-#include "fsm/task.h"
 #include "fsm/vault_row.h"
 
 struct context {
@@ -417,6 +417,10 @@ static int compose(struct context *c, const struct far_row_task *task, struct fa
         break;
     case FAR_task_kind_seed:
         rc = fill_seed(c, &order);
+        break;
+    case FAR_task_kind_machine:
+        rc = list_disks(c, &order.disks);
+        rc = rc == 0 ? far_run_order(c->step, &c->job, task, &order) : rc;
         break;
     default:
         rc = fill_point(c, task, &order);

@@ -9,6 +9,7 @@
 
 #include "fsm/figures.h"
 #include "fsm/node_load.h"
+#include "fsm/run.h"
 #include "fsm/running.h"
 #include "fsm/vault_row.h"
 
@@ -279,7 +280,8 @@ static int create_one(struct far_step *step, struct far_row_job *job, uint64_t t
                                     .point_id = item->point_id,
                                     .target_path = item->target_path,
                                     .size_bytes = item->size_bytes,
-                                    .vault_node_id = item->vault_node_id};
+                                    .vault_node_id = item->vault_node_id,
+                                    .operation = item->operation};
     struct far_key key = far_key_part(&far_schema_row_task, job->id, task);
     int rc = far_key_find(step, &far_schema_row_task, &key, &old);
     if (rc != 0 && rc != FAR_NOT_FOUND) {
@@ -296,6 +298,7 @@ static int create_one(struct far_step *step, struct far_row_job *job, uint64_t t
     }
     FAR_TRY(item->kind == FAR_task_kind_reclaim ? far_vault_row_reclaiming(step, item->vault_node_id, job->id, true) : 0);
     FAR_TRY(item->kind == FAR_task_kind_scrub ? far_scrub_running(step, item->vault_node_id, job->id, true) : 0);
+    FAR_TRY(far_job_is_run(job->kind) ? far_run_task_made(step, job, item) : 0);
     old = (struct far_row_task){.task = 0};
     job->task_count++;
     return store(step, &old, &row);
@@ -351,6 +354,7 @@ static int change_one(struct far_step *step, struct far_row_job *job, const stru
     bool ends = far_task_over(&row) && !far_task_over(&old);
     FAR_TRY(ends && row.kind == FAR_task_kind_reclaim ? far_vault_row_reclaiming(step, row.vault_node_id, job->id, false) : 0);
     FAR_TRY(ends && row.kind == FAR_task_kind_scrub ? far_scrub_running(step, row.vault_node_id, job->id, false) : 0);
+    FAR_TRY(ends && far_job_is_run(job->kind) ? far_run_task_over(step, job, &row, change) : 0);
     count(job, &old, &row);
     show_error(job, &row);
     return 0;

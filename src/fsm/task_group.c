@@ -84,7 +84,7 @@ static bool merge(struct far_changes *changes, const struct far_sub_task_change 
 static int collect(struct far_step *step, struct far_changes *changes, const struct far_sub_task_change *change)
 {
     size_t bytes = 170 + change->identity.len + change->token.len + change->freeze_ref.len +
-                   change->error_message.len + change->error_class.len;
+                   change->error_message.len + change->error_class.len + (change->machine_result.count > 0 ? 400 : 0);
     if (merge(changes, change)) {
         return 0;
     }
@@ -176,7 +176,8 @@ int far_group_load(struct far_step *step, const struct far_row_task *task, struc
         FAR_TRY(rc == 0 ? 0 : far_reject(step, FAR_INTERNAL, "broken: there is no workload %llu",
                                          FAR_LLU(task->workload_id)));
     }
-    FAR_TRY(load_rows(step, g, far_group_first(task), is_single(task->kind) ? 1 : FAR_GROUP_TASKS_MAX));
+    bool alone = is_single(task->kind) || far_job_is_run(g->job.kind);
+    FAR_TRY(load_rows(step, g, alone ? task->task : far_group_first(task), alone ? 1 : FAR_GROUP_TASKS_MAX));
     if (g->job.kind == FAR_job_kind_replicate && g->count != FAR_AT_PAIRS + 2 * (size_t)g->workload.disk_count) {
         return far_reject(step, FAR_INTERNAL, "broken: workload %llu has %zu tasks in job %llu",
                           FAR_LLU(g->workload_id), g->count, FAR_LLU(g->job.id));
@@ -336,9 +337,10 @@ int far_group_failed(struct far_step *step, struct far_group *g, size_t at, cons
     struct far_slice klass = item->error_class.len != 0 ? item->error_class : far_slice_str("io");
     char message[ERROR_MAX + 64];
     bool is_tired = failures >= FAR_TASK_FAILURES_MAX && !is_final(item);
+    bool is_asked = row->operation == FAR_machine_operation_gate; /* a person says whether it is waited for again */
     snprintf(message, sizeof message, "%.*s%s", FAR_TEXT(item->error_message),
              is_tired ? " (given up after 10 failed attempts)" : "");
-    if (is_final(item) || is_tired) {
+    if (is_final(item) || is_tired || is_asked) {
         return fail_with(step, g, at, klass, message, failures);
     }
     uint64_t pause_ms = FAR_TASK_BACKOFF_MS;

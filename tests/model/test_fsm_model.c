@@ -16,7 +16,8 @@ enum { SEEDS = 40, STEPS = 500, NODES = 4, WORKLOADS = 3, PLANS = 2 };
 
 static uint64_t random_state;
 static uint64_t tally[3]; /* accepted, rejected, without effect */
-static uint64_t ends[5][6]; /* jobs by kind and state */
+static uint64_t ends[FAR_job_kind_migration + 1][6]; /* jobs by kind and state */
+static uint64_t runs_begun, runs_up; /* that were accepted; of those that ended, were up */
 static uint64_t alerts_seen, suspects; /* alerts that somebody acknowledged, points that are suspect in the end */
 static uint64_t retried;    /* tasks that needed more than one attempt */
 
@@ -413,6 +414,43 @@ static void use_domains(struct model *m)
     }
 }
 
+/* Runs of plans begin, are helped along by a person, and end: by the index, so that older seeds draw what they drew. */
+static void run(struct model *m, struct far_slice plan, struct far_slice workload)
+{
+    struct far_row_run row = {.id = 0};
+    struct far_key key = far_key(&far_schema_row_run);
+    uint64_t salt = m->w.index * 2654435761u >> 3, id = 0;
+    if (m->w.level != 0) {
+        return;
+    }
+    while (far_state_next(&m->w.state, &far_schema_row_run, &key, &m->w.arena, NULL, &row, NULL) == 0) {
+        id = row.phase != FAR_run_phase_done || id == 0 ? row.id : id;
+    }
+    switch (salt % 9) {
+    case 0:
+        ACT(m, run_finish, .job_id = id, .abandon = salt % 2);
+        break;
+    case 1:
+        ACT(m, run_commit, .job_id = id);
+        break;
+    case 2:
+        ACT(m, run_roll_back, .job_id = id);
+        break;
+    case 3:
+        ACT(m, run_pass, .job_id = id, .workload = workload);
+        break;
+    case 4:
+        ACT(m, run_retry, .job_id = id);
+        break;
+    case 5:
+        ACT(m, job_cancel, .job_id = id);
+        break;
+    default:
+        runs_begun += ACT(m, run_start, .plan = plan, .kind = FAR_job_kind_test_recovery + salt % 3, .workloads = {&workload, salt % 2},
+                          .expires_s = salt % 3 == 0 ? 200 : 0, .fence_s = salt % 3 == 1 ? 5 : 0, .force = salt % 3 == 2) == 0;
+    }
+}
+
 static void use(struct model *m)
 {
     struct far_slice plan = S(plan_names[draw(PLANS)]), workload = S(workload_names[draw(WORKLOADS)]);
@@ -511,6 +549,9 @@ static void use(struct model *m)
         ACT(m, site_create, .name = S("nice"), .role = 1 + draw(4));
         break;
     }
+    if (m->w.index % 3 == 0) {
+        run(m, plan, workload);
+    }
 }
 
 static void tick(struct model *m)
@@ -580,6 +621,30 @@ static void one_step(struct model *m)
     }
 }
 
+static bool was_up(struct model *m, uint64_t job_id)
+{
+    struct far_row_run row;
+    struct far_key key = far_key(&far_schema_row_run);
+    far_key_u64(&key, job_id);
+    return far_state_get(&m->w.state, &far_schema_row_run, &key, &m->w.arena, &row, NULL) == 0 && row.up_ms != 0;
+}
+
+/* A person ends them; what cannot be cleaned up is abandoned in the end. */
+static void end_runs(struct model *m, bool abandons)
+{
+    struct far_row_run row;
+    struct far_key key = far_key(&far_schema_row_run);
+    while (far_state_next(&m->w.state, &far_schema_row_run, &key, &m->w.arena, NULL, &row, &m->w.err) == 0) {
+        if (row.phase == FAR_run_phase_done) {
+            continue;
+        }
+        ACT(m, job_cancel, .job_id = row.id);
+        if (abandons) {
+            ACT(m, run_finish, .job_id = row.id, .abandon = true);
+        }
+    }
+}
+
 /* Everything comes back and works: every job must end. */
 static void heal(struct model *m)
 {
@@ -591,11 +656,14 @@ static void heal(struct model *m)
         snprintf(name, sizeof name, "n%zu", i);
         join(m, i);
         boot(m, i, true);
-        ACT(m, node_undrain, .name = S(name));
+        for (unsigned k = 0; k < 3; k++) { /* an id that was drawn before is refused */
+            ACT(m, node_undrain, .name = S(name));
+        }
     }
     for (unsigned round = 0; round < 60; round++) {
         m->w.now_ms += 1500;
         tick(m);
+        end_runs(m, round > 20);
         for (size_t i = 0; i < NODES; i++) {
             report(m, i, 100);
         }
@@ -609,6 +677,7 @@ static void heal(struct model *m)
         }
         assert_int_not_equal(job.state, FAR_job_state_running);
         ends[job.kind][job.state]++;
+        runs_up += was_up(m, job.id);
     }
     struct far_row_task task;
     struct far_row_point point;
@@ -674,6 +743,7 @@ static void random_commands_break_nothing_and_every_job_ends(void **unused)
         assert_true(text != NULL || ends[kind][FAR_job_state_succeeded] > 0);
     }
     printf("# tasks with more than one attempt: %llu\n", (unsigned long long)retried);
+    printf("# runs begun: %llu, up: %llu\n", (unsigned long long)runs_begun, (unsigned long long)runs_up);
     printf("# alerts acknowledged: %llu, suspect points: %llu\n", (unsigned long long)alerts_seen, (unsigned long long)suspects);
     assert_true(text != NULL || (alerts_seen > 0 && suspects > 0));
     assert_true(text != NULL || (retried > 0 && ends[1][FAR_job_state_partial] > 0));

@@ -15,7 +15,7 @@ static struct far_test_https *c;
 static struct world w;
 static char auth[256];
 static char job_path[64], checkpoint_path[64], verify_path[64], token_path[64], alert_path[64], preserve_path[64], unpreserve_path[64],
-    lock_path[64], rescore_path[64], use_paths[7][64], diff_body[64];
+    lock_path[64], rescore_path[64], use_paths[7][64], diff_body[64], run_paths[5][64];
 static const char *const uses[7] = {"open", "export", "diff", "copy", "hydrate", "list", "get"};
 
 static const uint8_t secret[32] = {5}; /* of the token that the test shows */
@@ -92,6 +92,32 @@ static uint64_t first_checkpoint(void)
     return row.id;
 }
 
+/* Runs of plans: a test and a failover that are up, and a test that is held because "vm" could not be written out. */
+static void make_runs(const uint64_t nodes[2])
+{
+    static const char *const verbs[] = {"finish", "commit", "roll-back", "pass", "retry"};
+    static const char *const plans[] = {"lab", "den", "hub"}, *const workloads[] = {"pc", "mac", "vm"};
+    uint64_t runs[3];
+    for (size_t i = 0; i < 3; i++) {
+        world_workload(&w, workloads[i], 1);
+        world_plan(&w, plans[i], &workloads[i], 1);
+        MUST(&w, plan_replicate, .name = S(plans[i]));
+        world_work_all(&w, nodes, 2);
+        uint64_t kind = i == 1 ? FAR_job_kind_failover : FAR_job_kind_test_recovery;
+        runs[i] = MUST(&w, run_start, .plan = S(plans[i]), .kind = kind, .expires_s = i == 1 ? 0 : 2000000);
+        if (i == 2) {
+            struct far_row_task task = world_row_task(&w, runs[i], 1);
+            struct far_sub_report_item item = {
+                .state = FAR_report_state_failed, .outcome = FAR_outcome_fatal, .error_class = S("io"), .error_message = S("disk full")};
+            assert_int_equal(world_report(&w, &task, item), 0);
+        }
+        world_work_all(&w, nodes, 2);
+    }
+    for (size_t i = 0; i < 5; i++) {
+        snprintf(run_paths[i], sizeof run_paths[i], "/v1/runs/%llu/%s", (unsigned long long)runs[i == 0 ? 0 : i < 3 ? 1 : 2], verbs[i]);
+    }
+}
+
 /* Paris, lyon and nice, two nodes, plans "gold" (a job runs), "silver" (stopped, with a checkpoint), "iron" (active), an unused
  * workload, site, node, standby and token. */
 static void make_world(void)
@@ -133,6 +159,7 @@ static void make_world(void)
     uint64_t checkpoint_id = world_row_plan(&w, plan_id).last_checkpoint_id;
     assert_true(checkpoint_id != 0);
     uint64_t preserved_id = MUST(&w, checkpoint_preserve, .checkpoint_id = first_checkpoint(), .reason = S("the audit"));
+    make_runs(nodes);
     uint64_t job_id = MUST(&w, plan_replicate, .name = S("gold"));
     say_keys(nodes[1], 1);
     say_keys(nodes[1], 2); /* nothing speaks for these */
@@ -266,6 +293,14 @@ static const struct trial trials[] = {
     {"POST", "/v1/alerts/{id}/ack", alert_path, "{\"note\":\"seen\"}"},
     {"POST", "/v1/plans/{name}/recover", "/v1/plans/silver/recover",
      "{\"workload\":\"db\",\"disks\":[{\"disk\":\"root\",\"path\":\"/out/root\"}]}"},
+    {"POST", "/v1/plans/{name}/test", "/v1/plans/silver/test", "{\"workloads\":[\"db\"],\"expires_s\":600}"},
+    {"POST", "/v1/plans/{name}/failover", "/v1/plans/silver/failover", "{\"window_s\":600,\"fence_s\":5,\"force\":true}"},
+    {"POST", "/v1/plans/{name}/migrate", "/v1/plans/silver/migrate", "{\"shutdown_s\":60}"},
+    {"POST", "/v1/runs/{id}/finish", run_paths[0], NULL},
+    {"POST", "/v1/runs/{id}/commit", run_paths[1], NULL},
+    {"POST", "/v1/runs/{id}/roll-back", run_paths[2], NULL},
+    {"POST", "/v1/runs/{id}/pass", run_paths[3], "{\"workload\":\"vm\"}"},
+    {"POST", "/v1/runs/{id}/retry", run_paths[4], NULL},
     {"POST", "/v1/jobs/{id}/cancel", job_path, NULL},
     {"DELETE", "/v1/checkpoints/{id}", checkpoint_path, NULL},
     {"POST", "/v1/checkpoints/{id}/verify", verify_path, NULL},

@@ -813,6 +813,7 @@ static unsigned see_checkpoint(void)
 #include "lib/plan_drivers.h"
 #include "lib/throttle_drivers.h"
 #include "lib/vault_drivers.h"
+#include "lib/run_drivers.h"
 
 /* ---- all of them ---- */
 
@@ -855,6 +856,7 @@ static const struct driver {
     {"scrub of vault", reach_scrub_of_vault, give_scrub_of_vault, see_scrub_of_vault},
     {"adoption of vault", reach_adoption, give_adoption, see_adoption},
     {"erasing of job", reach_erasing, give_erasing, see_erasing},
+    {"run", reach_run, give_run, see_run},
     {"token", reach_token, give_token, see_token},
     {"workload", reach_workload, give_workload, see_workload},
 };
