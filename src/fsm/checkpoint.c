@@ -78,6 +78,7 @@ int far_evolve_checkpoint_created(struct far_step *step, const struct far_ev_che
                                       .created_ms = step->time_ms,
                                       .member_count = ev->members.count,
                                       .skew_ms = ev->skew_ms,
+                                      .groups = ev->groups,
                                       .state = FAR_point_state_available,
                                       .locked_until_ms = ev->locked_until_ms,
                                       .networks_id = ev->networks_id};

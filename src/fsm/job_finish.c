@@ -104,6 +104,49 @@ static void leave_out(struct sum *sum, const struct far_row_job *job)
     sum->count = kept;
 }
 
+/* ---- consistency groups ---- */
+
+static int measure_group(struct far_step *step, const struct sum *sum, const struct far_sub_consistency_group *group,
+                         struct far_sub_group_skew *ret)
+{
+    const struct far_slice *names = group->workloads.items;
+    uint64_t first_ms = UINT64_MAX, last_ms = 0;
+    *ret = (struct far_sub_group_skew){.name = group->name, .is_whole = true};
+    for (size_t i = 0; i < group->workloads.count; i++) {
+        uint64_t id = 0;
+        int rc = far_name_find(step, &far_schema_row_workload, names[i], &id);
+        FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+        const struct far_sub_member *member = NULL;
+        for (size_t k = 0; k < sum->count; k++) {
+            member = sum->members[k].workload_id == id ? &sum->members[k] : member;
+        }
+        ret->is_whole = ret->is_whole && member != NULL && !member->failed;
+        if (member != NULL && member->point_id != 0) {
+            struct far_row_point point;
+            FAR_TRY(far_row_need(step, &far_schema_row_point, member->point_id, &point));
+            first_ms = point.frozen_at_ms < first_ms ? point.frozen_at_ms : first_ms;
+            last_ms = point.frozen_at_ms > last_ms ? point.frozen_at_ms : last_ms;
+        }
+    }
+    ret->skew_ms = last_ms > first_ms ? last_ms - first_ms : 0;
+    return 0;
+}
+
+static int measure_groups(struct far_step *step, const struct sum *sum, uint64_t plan_id, struct far_list *ret)
+{
+    struct far_row_plan_scripts row;
+    FAR_TRY(far_scripts_of(step, plan_id, &row));
+    struct far_sub_group_skew *skews = far_step_alloc(step, (row.consistency_groups.count + 1) * sizeof *skews);
+    if (skews == NULL) {
+        return FAR_LIMIT;
+    }
+    for (size_t g = 0; g < row.consistency_groups.count; g++) {
+        FAR_TRY(measure_group(step, sum, (const struct far_sub_consistency_group *)row.consistency_groups.items + g, &skews[g]));
+    }
+    *ret = (struct far_list){.items = skews, .count = row.consistency_groups.count};
+    return 0;
+}
+
 static int finish_replicate(struct far_step *step, const struct far_row_job *job)
 {
     struct sum sum = {.capacity = FAR_PLAN_WORKLOADS_MAX};
@@ -124,6 +167,7 @@ static int finish_replicate(struct far_step *step, const struct far_row_job *job
                                                .members = {.items = sum.members, .count = sum.count},
                                                .locked_until_ms = job->lock_until_ms,
                                                .networks_id = plan.networks_id};
+        FAR_TRY(measure_groups(step, &sum, plan.id, &ev.groups));
         FAR_TRY(far_emit(step, &far_schema_ev_checkpoint_created, &ev));
         FAR_TRY(far_lock_older(step, ev.id));
     }

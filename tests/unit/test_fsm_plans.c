@@ -455,6 +455,54 @@ static void scripts_and_groups_of_a_workload_go_with_it(void **unused)
     assert_non_null(strstr(w.result.message, "'scripts[0].workload' is 'db'"));
 }
 
+/* Of each freeze the node says another time. */
+static void freeze_apart(uint64_t job, uint64_t apart_ms)
+{
+    for (uint64_t number = 1, said = 0; number <= world_row_job(&w, job).task_count; number++) {
+        struct far_row_task task = world_row_task(&w, job, number);
+        struct far_sub_disk_found found[] = {{.disk_index = 0, .size_bytes = 1 << 20, .identity = S("i")},
+                                             {.disk_index = 1, .size_bytes = 1 << 20, .identity = S("j")}};
+        struct far_sub_report_item item = {.state = FAR_report_state_done,
+                                           .frozen_at_ms = w.now_ms + said * apart_ms,
+                                           .freeze_ref = S("view"),
+                                           .disks = {found, task.workload_id == workload_id("web") ? 2 : 1}};
+        if (task.kind == FAR_task_kind_freeze) {
+            assert_int_equal(world_report(&w, &task, item), 0);
+            said++;
+        }
+    }
+}
+
+static const struct far_sub_group_skew *skew_of(uint64_t job)
+{
+    struct far_row_checkpoint row = world_row_checkpoint(&w, world_row_job(&w, job).checkpoint_id);
+    assert_int_equal(row.groups.count, 1);
+    return row.groups.items;
+}
+
+static void a_checkpoint_says_how_near_its_groups_are_to_one_instant(void **unused)
+{
+    struct far_slice both[] = {S("web"), S("db")}, db = S("db");
+    struct far_sub_recovery members[] = {{.name = S("web")}, {.name = S("db")}, {.name = S("mail")}};
+    struct far_sub_consistency_group group = {.name = S("g"), .workloads = {both, 2}};
+    struct far_cmd_plan_apply apply = {.name = S("p"),
+                                       .source_site = S("paris"),
+                                       .target_site = S("lyon"),
+                                       .workloads = {members, 3},
+                                       .consistency_groups = {&group, 1}};
+    world_must(&w, &far_schema_cmd_plan_apply, &apply);
+    uint64_t job = MUST(&w, plan_replicate, .name = S("p"));
+    freeze_apart(job, 40);
+    world_work_all(&w, nodes, 2);
+    assert_true(skew_of(job)->is_whole && far_slice_equal(skew_of(job)->name, S("g")));
+    assert_int_equal(skew_of(job)->skew_ms, 40);
+    assert_int_equal(world_row_checkpoint(&w, world_row_job(&w, job).checkpoint_id).skew_ms, 80); /* with mail, which is not in it */
+    MUST(&w, plan_workloads_remove, .name = S("p"), .workloads = {&db, 1}); /* a group of one is none */
+    uint64_t other = MUST(&w, plan_replicate, .name = S("p"));
+    world_work_all(&w, nodes, 2);
+    assert_int_equal(world_row_checkpoint(&w, world_row_job(&w, other).checkpoint_id).groups.count, 0);
+}
+
 static void a_plan_of_256_workloads_is_applied_at_once(void **unused)
 {
     enum { COUNT = 256 };
@@ -547,6 +595,7 @@ int main(void)
         TEST(a_pause_ends_by_itself_or_when_somebody_says_so),
         TEST(a_whole_plan_is_as_it_is_said_and_says_so),
         TEST(scripts_and_groups_of_a_workload_go_with_it),
+        TEST(a_checkpoint_says_how_near_its_groups_are_to_one_instant),
         TEST(a_plan_of_256_workloads_is_applied_at_once),
         TEST(what_one_part_refuses_leaves_all_as_it_was),
         cmocka_unit_test(addresses_are_read_as_they_are_written),
