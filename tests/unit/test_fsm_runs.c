@@ -238,6 +238,323 @@ static void a_gate_that_fails_holds_the_run_until_it_is_tried_again_or_passed(vo
     assert_over(run, FAR_job_state_canceled);
 }
 
+/* ---- failover ---- */
+
+static void a_failover_fences_the_source_and_is_committed(void **unused)
+{
+    MUST(&w, plan_start, .name = S("p"));
+    uint64_t run = begin(FAR_job_kind_failover);
+    assert_int_equal(world_row_plan(&w, plan).state, FAR_plan_state_paused);
+    assert_int_equal(world_row_plan(&w, plan).run_job_id, run);
+    struct far_sub_order orders[16];
+    assert_int_equal(orders_of(src, run, FAR_machine_operation_source_off, orders), 2);
+    assert_int_equal(orders[0].disks.count + orders[1].disks.count, 3); /* by these the node finds the machines */
+    assert_int_equal(do_all(dst, run, 0), 3);
+    assert_int_equal(run_row(run).phase, FAR_run_phase_preparing); /* it waits for the fence */
+    assert_int_equal(do_all(src, run, FAR_machine_operation_source_off), 2);
+    struct far_sub_order up = only(dst, run, FAR_machine_operation_up);
+    assert_false(machine_of(&up)->isolated);
+    assert_true(far_slice_equal(machine_of(&up)->name, S("db-dr")));
+    assert_int_equal(APPLY(&w, plan_replicate, .name = S("p")), FAR_CONFLICT);
+    assert_int_equal(APPLY(&w, plan_resume, .name = S("p")), FAR_CONFLICT);
+    assert_int_equal(APPLY(&w, plan_remove, .name = S("p")), FAR_CONFLICT);
+    assert_int_equal(APPLY(&w, plan_workloads_remove, .name = S("p"), .workloads = {&(struct far_slice){(const uint8_t *)"db", 2}, 1}),
+                     FAR_CONFLICT);
+    assert_int_equal(APPLY(&w, run_commit, .job_id = run), FAR_CONFLICT);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_up), 1);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_gate), 1);
+    world_pass(&w, 5000);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_up), 1);
+    MUST(&w, run_pass, .job_id = run, .workload = S("web"));
+    MUST(&w, run_commit, .job_id = run);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_keep), 2);
+    assert_over(run, FAR_job_state_succeeded);
+    assert_int_equal(member(run, web).state, FAR_run_member_state_kept);
+    assert_true(world_row_plan(&w, plan).moved_ms != 0);
+    assert_int_equal(APPLY(&w, plan_start, .name = S("p")), FAR_CONFLICT); /* what the source has is older */
+    assert_int_equal(APPLY(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_test_recovery), FAR_CONFLICT);
+}
+
+static void a_failover_that_is_rolled_back_starts_the_source_and_the_plan(void **unused)
+{
+    MUST(&w, plan_start, .name = S("p"));
+    uint64_t run = begin(FAR_job_kind_failover);
+    struct far_sub_order orders[16];
+    world_pass(&w, 2);
+    assert_int_equal(orders_of(src, run, FAR_machine_operation_source_off, orders), 2);
+    tell_done(&orders[0], (struct far_sub_machine_result){.was_off = true});
+    tell_done(&orders[1], (struct far_sub_machine_result){.state = S("off")});
+    bring_up(run);
+    MUST(&w, run_roll_back, .job_id = run);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_destroy), 2);
+    assert_int_equal(run_row(run).phase, FAR_run_phase_unfencing);
+    assert_int_equal(do_all(src, run, FAR_machine_operation_source_on), 1); /* not the one that had been off before */
+    assert_over(run, FAR_job_state_canceled);
+    assert_int_equal(world_row_plan(&w, plan).state, FAR_plan_state_active);
+    assert_int_equal(world_row_plan(&w, plan).moved_ms, 0);
+}
+
+static void a_failover_does_not_wait_for_a_source_that_is_gone(void **unused)
+{
+    world_pass(&w, 20000); /* both leases end */
+    world_boot(&w, dst, 60);
+    uint64_t run = begin(FAR_job_kind_failover);
+    assert_int_equal(member(run, web).source, FAR_run_source_unreachable);
+    bring_up(run);
+    MUST(&w, run_roll_back, .job_id = run);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_destroy), 2);
+    assert_over(run, FAR_job_state_canceled); /* nothing of the source was changed */
+}
+
+static void a_source_that_does_not_answer_is_waited_for_as_long_as_was_said(void **unused)
+{
+    uint64_t run = MUST(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_failover, .fence_s = 5);
+    assert_int_equal(do_all(dst, run, 0), 3);
+    world_pass(&w, 5000);
+    assert_int_equal(member(run, web).source, FAR_run_source_uncertain);
+    assert_int_equal(run_row(run).phase, FAR_run_phase_starting);
+    MUST(&w, run_roll_back, .job_id = run);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_up), 1); /* db's, which the node has already */
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_destroy), 2);
+    assert_int_equal(do_all(src, run, FAR_machine_operation_source_on), 2); /* it may have been shut down after all */
+    assert_over(run, FAR_job_state_canceled);
+}
+
+static void a_window_that_is_over_commits(void **unused)
+{
+    uint64_t run = MUST(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_failover, .window_s = 10);
+    assert_int_equal(do_all(src, run, FAR_machine_operation_source_off), 2);
+    bring_up(run);
+    world_pass(&w, 10000);
+    assert_int_equal(run_row(run).phase, FAR_run_phase_committing);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_keep), 2);
+    assert_over(run, FAR_job_state_succeeded);
+}
+
+/* ---- migration ---- */
+
+/* Up to where the second cycle is done. */
+static void migrate(uint64_t run)
+{
+    assert_int_equal(run_row(run).phase, FAR_run_phase_syncing);
+    uint64_t cycle_id = run_row(run).cycle_job_id;
+    assert_int_equal(world_row_plan(&w, plan).running_job_id, cycle_id);
+    for (unsigned i = 0; i < 20 && run_row(run).phase == FAR_run_phase_syncing; i++) {
+        world_pass(&w, 2);
+        world_work(&w, src);
+        world_work(&w, dst);
+    }
+    assert_int_equal(run_row(run).phase, FAR_run_phase_shutting_down);
+    assert_int_equal(do_all(src, run, FAR_machine_operation_source_off), 2);
+    assert_int_equal(run_row(run).phase, FAR_run_phase_last_increment);
+    assert_int_not_equal(run_row(run).cycle_job_id, cycle_id);
+    for (unsigned i = 0; i < 40 && run_row(run).phase == FAR_run_phase_last_increment; i++) {
+        world_pass(&w, 2);
+        world_work(&w, i % 2 == 0 ? src : dst);
+    }
+    assert_int_equal(run_row(run).phase, FAR_run_phase_preparing);
+}
+
+static void a_migration_comes_up_from_what_was_written_last(void **unused)
+{
+    MUST(&w, plan_start, .name = S("p"));
+    uint64_t run = begin(FAR_job_kind_migration);
+    assert_true(run_row(run).forecast_ms > 0);
+    migrate(run);
+    struct far_row_run row = run_row(run);
+    assert_int_equal(world_row_point(&w, member(run, web).point_id).job_id, row.cycle_job_id);
+    assert_int_equal(world_row_point(&w, member(run, db).point_id).job_id, row.cycle_job_id);
+    assert_true(world_row_job(&w, row.cycle_job_id).started_ms >= row.off_ms);
+    assert_int_equal(world_row_checkpoint(&w, row.checkpoint_id).readers, 1);
+    bring_up(run);
+    MUST(&w, run_commit, .job_id = run);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_keep), 2);
+    assert_over(run, FAR_job_state_succeeded);
+    assert_int_equal(world_row_checkpoint(&w, row.checkpoint_id).readers, 0);
+}
+
+static void a_migration_is_held_where_a_machine_does_not_shut_down(void **unused)
+{
+    uint64_t run = begin(FAR_job_kind_migration);
+    for (unsigned i = 0; i < 20 && run_row(run).phase == FAR_run_phase_syncing; i++) {
+        world_pass(&w, 2);
+        world_work(&w, src);
+        world_work(&w, dst);
+    }
+    struct far_sub_order orders[16];
+    world_pass(&w, 2);
+    assert_int_equal(orders_of(src, run, FAR_machine_operation_source_off, orders), 2);
+    tell_failed(&orders[0], "it is still on");
+    tell_done(&orders[1], (struct far_sub_machine_result){.state = S("off")});
+    assert_non_null(strstr((const char *)run_row(run).problem.data, "it is still on"));
+    assert_int_equal(run_row(run).phase, FAR_run_phase_shutting_down);
+    MUST(&w, run_retry, .job_id = run);
+    assert_int_equal(do_all(src, run, FAR_machine_operation_source_off), 1);
+    assert_int_equal(run_row(run).phase, FAR_run_phase_last_increment);
+    MUST(&w, run_finish, .job_id = run); /* somebody thought better of it: nothing is there to be cleaned up but the source */
+    assert_int_equal(run_row(run).phase, FAR_run_phase_unfencing);
+    assert_int_equal(do_all(src, run, FAR_machine_operation_source_on), 2);
+    assert_over(run, FAR_job_state_canceled);
+}
+
+static void a_cycle_that_fails_holds_the_migration(void **unused)
+{
+    uint64_t run = begin(FAR_job_kind_migration), cycle_id = run_row(run).cycle_job_id;
+    MUST(&w, job_cancel, .job_id = cycle_id);
+    work();
+    assert_int_equal(world_row_job(&w, cycle_id).state, FAR_job_state_canceled);
+    assert_non_null(strstr((const char *)run_row(run).problem.data, "did not go well"));
+    MUST(&w, run_retry, .job_id = run);
+    assert_int_not_equal(run_row(run).cycle_job_id, cycle_id);
+    migrate(run);
+    MUST(&w, job_cancel, .job_id = run);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_destroy), 2);
+    assert_int_equal(do_all(src, run, FAR_machine_operation_source_on), 2);
+    assert_over(run, FAR_job_state_canceled);
+}
+
+/* ---- what goes wrong ---- */
+
+static void what_cannot_be_written_out_is_tried_again_or_left_out(void **unused)
+{
+    uint64_t run = begin(FAR_job_kind_test_recovery);
+    struct far_sub_order orders[16];
+    world_pass(&w, 2);
+    assert_int_equal(orders_of(dst, run, 0, orders), 3);
+    for (size_t i = 0; i < 3; i++) { /* the second disk of web fails */
+        if (orders[i].workload_id == web && orders[i].disk_index == 1) {
+            tell_failed(&orders[i], "no space");
+        } else {
+            tell_done(&orders[i], (struct far_sub_machine_result){.state = S("")});
+        }
+    }
+    assert_int_equal(run_row(run).phase, FAR_run_phase_preparing);
+    MUST(&w, run_retry, .job_id = run);
+    struct far_sub_order again = only(dst, run, 0); /* that disk alone */
+    assert_int_equal(again.disk_index, 1);
+    tell_failed(&again, "no space");
+    MUST(&w, run_pass, .job_id = run, .workload = S("web"));
+    assert_int_equal(member(run, web).state, FAR_run_member_state_left_out);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_up), 1);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_gate), 1);
+    assert_int_equal(run_row(run).phase, FAR_run_phase_up);
+    MUST(&w, run_finish, .job_id = run);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_destroy), 2); /* web's first disk is there */
+    assert_over(run, FAR_job_state_partial);
+}
+
+static void what_is_left_behind_holds_the_end_until_it_is_abandoned(void **unused)
+{
+    uint64_t run = begin(FAR_job_kind_test_recovery);
+    assert_int_equal(do_all(dst, run, 0), 3);
+    assert_int_equal(APPLY(&w, run_finish, .job_id = run, .abandon = true), FAR_CONFLICT);
+    MUST(&w, run_finish, .job_id = run);
+    struct far_sub_order orders[16];
+    assert_int_equal(orders_of(dst, run, FAR_machine_operation_up, orders), 1); /* that it has is waited for */
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_up), 1);
+    world_pass(&w, 2);
+    assert_int_equal(orders_of(dst, run, FAR_machine_operation_destroy, orders), 2);
+    struct far_slice left = S("domain db-dr-test-9");
+    tell_done(&orders[0], (struct far_sub_machine_result){.left = {&left, 1}});
+    tell_done(&orders[1], (struct far_sub_machine_result){.state = S("absent")});
+    assert_non_null(strstr((const char *)run_row(run).problem.data, "is not cleaned up"));
+    assert_non_null(strstr((const char *)run_row(run).problem.data, "domain db-dr-test-9"));
+    MUST(&w, run_retry, .job_id = run);
+    struct far_sub_order again = only(dst, run, FAR_machine_operation_destroy);
+    tell_failed(&again, "libvirtd is gone");
+    MUST(&w, run_finish, .job_id = run, .abandon = true);
+    assert_over(run, FAR_job_state_failed);
+    assert_true(run_row(run).abandoned);
+}
+
+static void a_lost_attempt_of_each_operation_begins_again(void **unused)
+{
+    static const uint64_t operations[] = {0, FAR_machine_operation_up, FAR_machine_operation_gate};
+    uint64_t run = begin(FAR_job_kind_test_recovery);
+    for (size_t i = 0; i < 3; i++) {
+        struct far_sub_order orders[16];
+        world_pass(&w, 2);
+        assert_true(orders_of(dst, run, operations[i], orders) > 0);
+        world_boot(&w, dst, (uint8_t)(70 + i)); /* the process is another one */
+        world_pass(&w, 2);
+        assert_true(orders_of(dst, run, operations[i], orders) > 0);
+        assert_int_equal(orders[0].attempt, 2);
+        assert_true(do_all(dst, run, operations[i]) > 0);
+    }
+    assert_int_equal(member(run, db).state, FAR_run_member_state_passed);
+    MUST(&w, job_cancel, .job_id = run);
+    world_boot(&w, dst, 90);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_destroy), 2);
+    assert_over(run, FAR_job_state_canceled);
+}
+
+/* A run is canceled after so many reports: whatever it had begun, it cleans up. */
+static void canceled_at_any_place_it_cleans_up(void **unused)
+{
+    uint8_t nonce = 100;
+    for (uint64_t kind = FAR_job_kind_test_recovery; kind <= FAR_job_kind_migration; kind++) {
+        for (unsigned reports = 0; reports < 14; reports++) {
+            uint64_t run = begin(kind);
+            for (unsigned i = 0; i < reports; i++) {
+                world_pass(&w, 3000);
+                world_work(&w, i % 2 == 0 ? src : dst);
+                if (run_row(run).phase == FAR_run_phase_starting && member(run, web).ask_ms != 0 && member(run, web).passed_ms == 0) {
+                    MUST(&w, run_pass, .job_id = run, .workload = S("web"));
+                }
+            }
+            bool was_good = kind == FAR_job_kind_test_recovery && run_row(run).phase == FAR_run_phase_up;
+            MUST(&w, job_cancel, .job_id = run);
+            world_boot(&w, src, nonce++); /* who had nothing to say for long is down */
+            world_boot(&w, dst, nonce++);
+            work();
+            assert_over(run, was_good ? FAR_job_state_succeeded : FAR_job_state_canceled);
+            assert_false(member(run, web).touched || member(run, db).touched);
+            assert_int_equal(world_row_plan(&w, plan).running_job_id, 0);
+            world_pass(&w, 2);
+        }
+    }
+}
+
+static void what_makes_no_sense_is_refused(void **unused)
+{
+    struct far_slice twice[] = {S("web"), S("web")}, other = S("other");
+    world_workload(&w, "other", 1);
+    assert_int_equal(APPLY(&w, run_start, .plan = S("p")), FAR_INVALID);
+    assert_int_equal(APPLY(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_replicate), FAR_INVALID);
+    assert_int_equal(APPLY(&w, run_start, .plan = S("q"), .kind = FAR_job_kind_failover), FAR_NOT_FOUND);
+    assert_int_equal(APPLY(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_failover, .workloads = {twice, 2}), FAR_INVALID);
+    assert_int_equal(APPLY(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_failover, .workloads = {&other, 1}), FAR_INVALID);
+    assert_int_equal(APPLY(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_failover, .checkpoint_id = 9999), FAR_NOT_FOUND);
+    assert_int_equal(APPLY(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_failover, .expires_s = 5), FAR_INVALID);
+    assert_int_equal(APPLY(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_test_recovery, .force = true), FAR_INVALID);
+    assert_int_equal(APPLY(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_migration, .checkpoint_id = checkpoint), FAR_INVALID);
+    assert_int_equal(APPLY(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_test_recovery, .expires_s = 40000000), FAR_INVALID);
+    assert_int_equal(APPLY(&w, run_finish, .job_id = 9999), FAR_NOT_FOUND);
+    uint64_t run = begin(FAR_job_kind_test_recovery);
+    assert_int_equal(APPLY(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_test_recovery), FAR_CONFLICT);
+    assert_int_equal(APPLY(&w, run_commit, .job_id = run), FAR_CONFLICT);
+    assert_int_equal(APPLY(&w, run_roll_back, .job_id = run), FAR_CONFLICT);
+    assert_int_equal(APPLY(&w, run_pass, .job_id = run, .workload = S("web")), FAR_CONFLICT);
+    assert_int_equal(APPLY(&w, run_retry, .job_id = run), FAR_CONFLICT);
+    assert_int_equal(APPLY(&w, checkpoint_remove, .checkpoint_id = checkpoint), FAR_CONFLICT);
+}
+
+static void runs_are_forgotten_with_their_jobs(void **unused)
+{
+    uint64_t first = 0;
+    for (unsigned i = 0; i < 110; i++) {
+        uint64_t run = begin(FAR_job_kind_test_recovery);
+        first = first == 0 ? run : first;
+        MUST(&w, job_cancel, .job_id = run);
+        world_work_all(&w, (const uint64_t[]){src, dst}, 2);
+        far_arena_reset(&w.arena);
+    }
+    struct far_row_run row;
+    struct far_key key = far_key(&far_schema_row_run);
+    far_key_u64(&key, first);
+    assert_int_equal(far_state_get(&w.state, &far_schema_row_run, &key, &w.arena, &row, &w.err), FAR_NOT_FOUND);
+}
+
 #define IN_A_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -246,6 +563,20 @@ int main(void)
         IN_A_WORLD(a_test_brings_up_in_order_and_cleans_up),
         IN_A_WORLD(a_test_expires_and_cleans_up_by_itself),
         IN_A_WORLD(a_gate_that_fails_holds_the_run_until_it_is_tried_again_or_passed),
+        IN_A_WORLD(a_failover_fences_the_source_and_is_committed),
+        IN_A_WORLD(a_failover_that_is_rolled_back_starts_the_source_and_the_plan),
+        IN_A_WORLD(a_failover_does_not_wait_for_a_source_that_is_gone),
+        IN_A_WORLD(a_source_that_does_not_answer_is_waited_for_as_long_as_was_said),
+        IN_A_WORLD(a_window_that_is_over_commits),
+        IN_A_WORLD(a_migration_comes_up_from_what_was_written_last),
+        IN_A_WORLD(a_migration_is_held_where_a_machine_does_not_shut_down),
+        IN_A_WORLD(a_cycle_that_fails_holds_the_migration),
+        IN_A_WORLD(what_cannot_be_written_out_is_tried_again_or_left_out),
+        IN_A_WORLD(what_is_left_behind_holds_the_end_until_it_is_abandoned),
+        IN_A_WORLD(a_lost_attempt_of_each_operation_begins_again),
+        IN_A_WORLD(canceled_at_any_place_it_cleans_up),
+        IN_A_WORLD(what_makes_no_sense_is_refused),
+        IN_A_WORLD(runs_are_forgotten_with_their_jobs),
     };
     return cmocka_run_group_tests_name("fsm_runs", tests, NULL, NULL);
 }
