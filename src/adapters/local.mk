@@ -34,6 +34,7 @@ src_node_farshore_kvm_SOURCES = \
 	src/adapters/kvm/kvm_list.c \
 	src/adapters/kvm/kvm_machine.c \
 	src/adapters/kvm/kvm_main.c \
+	src/adapters/kvm/kvm_off.c \
 	src/adapters/kvm/kvm_quiesce.c \
 	src/adapters/kvm/kvm_recovery.c \
 	src/adapters/kvm/kvm_view.c \

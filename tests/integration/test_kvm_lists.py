@@ -12,6 +12,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import urllib.parse
@@ -262,6 +263,53 @@ def raw_disks_are_frozen_and_have_no_list():
     return wrong + ([] if said.startswith("fail 5 -3 ") and "no qcow2" in said else [said]) + left
 
 
+def holders():
+    """qemu-nbd processes of this test."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/cmdline" % pid, "rb") as file:
+                words = file.read()
+        except OSError:
+            continue
+        if words.startswith(b"qemu-nbd") and folder.encode() in words:
+            found.append(int(pid))
+    return found
+
+
+def a_domain_that_is_off_is_held_while_it_is_read(disk_format):
+    guest = libvirt_kit.Guest(libvirt, "off-" + disk_format, SIZE_MIB, disk_format=disk_format)
+    view = driver("freeze", "off", *locators(guest))[0].split()[1]
+    wrong = [] if len(holders()) == len(guest.disks) else ["holders: %r" % holders()]
+    for locator, disk in zip(locators(guest), guest.disks.values()):
+        driver("copy", view, locator, path("off.copy"))
+        libvirt_kit.tool("qemu-img", "convert", "-O", "raw", "-f", disk_format, disk, path("off.raw"))
+        wrong += [] if farlib.same_bytes(path("off.raw"), path("off.copy")) else ["%s is not what it is" % disk]
+    libvirt.virsh("start", "--paused", guest.name, check=False)
+    wrong += [] if libvirt.virsh("domstate", guest.name) == "shut off" else ["it starts while a view lives"]
+    for pid in holders():  # a view of which a part died is gone
+        os.kill(pid, signal.SIGKILL)
+    libvirt_kit.until(lambda: not any(name.startswith("farshore-") for name in os.listdir(guest.folder)), 30, "its files go with it")
+    said = driver("copy", view, locators(guest)[0], path("off.copy"), check=False)[-1]
+    wrong += [] if said.startswith("fail 6 -2 ") else [said]
+    driver("release", view, *locators(guest))
+    for _ in range(2):  # of a dead node; the next takes its place
+        view = driver("freeze", "off", *locators(guest))[0].split()[1]
+    wrong += [] if len(holders()) == len(guest.disks) else ["holders: %r" % holders()]
+    said = libvirt_kit.tool(os.path.join(farlib.BUILD, "src/node/farshore-kvm"), "source", "on", *locators(guest))  # ends the view
+    wrong += [] if libvirt.virsh("domstate", guest.name) == "running" and not holders() else ["not turned on: %s %r" % (said, holders())]
+    guest.destroy()
+    return wrong
+
+
+def a_domain_with_qcow2_disks_that_is_off_is_held_while_it_is_read():
+    return a_domain_that_is_off_is_held_while_it_is_read("qcow2")
+
+
+def a_domain_with_raw_disks_that_is_off_is_held_while_it_is_read():
+    return a_domain_that_is_off_is_held_while_it_is_read("raw")
+
+
 def what_is_forgotten_leaves_nothing():
     helper = os.path.join(farlib.BUILD, "src/node/farshore-kvm")
     freeze()
@@ -364,7 +412,8 @@ def main():
         tap.run_all([a_view_names_what_virtnbdbackup_and_nbdinfo_name, what_is_written_meanwhile_is_in_the_next_view,
                      views_that_no_point_came_of_lose_nothing, what_is_wrong_is_said, the_inventory_is_told,
                      a_broken_lineage_is_said_and_leaves_no_bitmaps, a_disk_that_comes_later_has_no_list_at_first,
-                     raw_disks_are_frozen_and_have_no_list, what_is_forgotten_leaves_nothing,
+                     raw_disks_are_frozen_and_have_no_list, a_domain_with_qcow2_disks_that_is_off_is_held_while_it_is_read,
+                     a_domain_with_raw_disks_that_is_off_is_held_while_it_is_read, what_is_forgotten_leaves_nothing,
                      a_guest_whose_agent_answers_is_quiesced, a_guest_thaws_whatever_dies_meanwhile])
 
 

@@ -295,11 +295,51 @@ def a_libvirtd_that_hangs_is_given_up_and_tried_again():
     return wrong + ([] if "does not answer" in message else [message]) + at_rest() + cycle()
 
 
-def a_domain_that_is_shut_off_says_so():
-    guest.destroy()
-    job = cluster.finish(cluster.start_cycle(), 200)
-    wrong = [] if job["state"] == "failed" and "is shut off" in job["error_message"] else ["%s: %s" % (job["state"], job["error_message"])]
+def held_files():
+    return sorted(name for name in os.listdir(guest.folder) if name.startswith("farshore-") and name.endswith(".sock"))
+
+
+def held_off_cycle(kill=None):
+    """A cycle of the guest that is off, held while its views live; what is wrong."""
+    target, wrong = cluster.nodes["target"], []
+    os.kill(target.pid, signal.SIGSTOP)
+    try:
+        job_id = cluster.start_cycle()
+        farlib.until(lambda: [t for t in cluster.job(job_id)["tasks"] if t["kind"] == "freeze" and t["state"] == "done"], 60,
+                     "the view is made")
+        sockets = held_files()
+        if kill is not None:
+            kill()
+        said = libvirt.virsh("start", guest.name, check=False)
+        wrong += [] if libvirt.virsh("domstate", guest.name) == "shut off" else ["it starts while a view of it lives: " + said]
+    finally:
+        os.kill(target.pid, signal.SIGCONT)
+    job = cluster.finish(job_id, 120)
+    if job["state"] != "succeeded" or len(sockets) != len(guest.disks):
+        return ["the cycle ended as %s: %s; views %r" % (job["state"], job.get("error_message"), sockets)]
+    for index, image in enumerate(guest.disks.values()):
+        libvirt_kit.tool("qemu-img", "convert", "-O", "raw", image, path("frozen%d" % index))
+    sends = {task["disk"]: task for task in job["tasks"] if task["kind"] == "send"}
+    wrong += checked(guest.acked(), job, {})
+    return wrong + ["disk %r: full %s, read %d" % (k, t["full"], t["hashed_bytes"]) for k, t in sends.items()
+                    if t["full"] or t["hashed_bytes"] > 24 << 20]
+
+
+def a_guest_that_was_shut_down_is_read_as_it_is():
+    """Its last record is in the point; nothing is read but what the list names; the node dies over it; once it runs the list goes on."""
+    wrong = cycle()
+    guest.wait_ack(guest.acked() + 50)
+    libvirt.virsh("shutdown", guest.name)
+    libvirt_kit.until(lambda: libvirt.virsh("domstate", guest.name) == "shut off", 60, "the guest shuts down")
+    last = int(re.findall(r"^LAST (\d+)", guest.words(), re.M)[-1])
+    wrong += held_off_cycle(kill_node)
+    found = last_record(path("out0"), wrong)
+    wrong += [] if found == last else ["the guest wrote up to %d, the point has %d" % (last, found)]
+    wrong += held_off_cycle()  # nothing changed
+    left = [name for name in os.listdir(guest.folder) if name.startswith("farshore-")]
+    wrong += ["files are left: %r" % left] if left else []
     guest.start()
+    guest.wait_ack(guest.acked() + 20)
     return wrong + cycle()
 
 
@@ -366,7 +406,7 @@ def main():
                      a_guest_whose_hypervisor_is_killed_costs_the_cycle_and_one_comparison,
                      a_node_that_is_killed_while_it_freezes_leaves_nothing, a_disk_that_was_replaced_is_compared,
                      a_backup_of_another_program_is_left_alone, a_libvirtd_that_hangs_is_given_up_and_tried_again,
-                     a_domain_that_is_shut_off_says_so, the_images_keep_no_more_bitmaps_than_the_one,
+                     a_guest_that_was_shut_down_is_read_as_it_is, the_images_keep_no_more_bitmaps_than_the_one,
                      a_disk_that_was_reverted_is_compared])
 
 

@@ -13,14 +13,20 @@
  *   far.peer=10.9.0.2:7000  each record goes to its own disks first, then there; it is acknowledged when it was answered. So what is
  *                       acknowledged is on both, and the other one never has a record that this one has not.
  *
+ * It shuts down when its power button is pressed (ACPI), or its agent says so: the record that is under way is the last, "LAST n" goes to
+ * the console, and its disks are unmounted.
+ *
  * With far.load_kib=N it does so once a second only, and writes N KiB that never repeat to `load` on its first
  * disk in each of these, synced as well. */
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
+#include <signal.h>
 #include <fcntl.h>
+#include <linux/input.h>
 #include <net/if.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -35,7 +41,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LINE_BYTES = 64, RETRY_US = 200000, RECORD_BYTES = 4096, DISKS_MAX = 8, FILES = 16, LOAD_SHARE = 2 };
+enum { LINE_BYTES = 64, RETRY_US = 200000, INPUTS = 8, RECORD_BYTES = 4096, DISKS_MAX = 8, FILES = 16, LOAD_SHARE = 2 };
+
+static volatile sig_atomic_t is_ending; /* somebody shuts it down */
 
 static const char magic[8] = "FARREC01";
 
@@ -163,6 +171,55 @@ static void start_agent(void)
     }
     if (ports != NULL) {
         closedir(ports);
+    }
+}
+
+/* ---- its end ---- */
+
+static void on_end(int number)
+{
+    (void)number;
+    is_ending = 1;
+}
+
+/* A process that waits for the power button. */
+static void watch_power(void)
+{
+    struct sigaction action = {.sa_handler = on_end}; /* what it interrupts is not begun anew */
+    struct pollfd inputs[INPUTS];
+    char path[32];
+    sigaction(SIGTERM, &action, NULL);
+    if (fork() != 0) {
+        return;
+    }
+    for (unsigned i = 0; i < INPUTS; i++) { /* keyboards and the like among them */
+        snprintf(path, sizeof path, "/dev/input/event%u", i);
+        inputs[i] = (struct pollfd){.fd = open(path, O_RDONLY | O_CLOEXEC), .events = POLLIN};
+    }
+    while (poll(inputs, INPUTS, -1) > 0) {
+        for (unsigned i = 0; i < INPUTS; i++) {
+            struct input_event event;
+            bool is_said = (inputs[i].revents & POLLIN) != 0 && read(inputs[i].fd, &event, sizeof event) == (ssize_t)sizeof event;
+            if (is_said && event.type == EV_KEY && event.code == KEY_POWER && event.value == 1) {
+                kill(1, SIGTERM);
+            }
+        }
+    }
+    _exit(0);
+}
+
+static void end_well(const struct disk *disks, unsigned count)
+{
+    printf("LAST %llu\n", (unsigned long long)disks[0].last);
+    fflush(stdout);
+    for (unsigned i = 0; i < count; i++) {
+        close(disks[i].fd);
+        umount2(disks[i].folder, 0);
+    }
+    sync();
+    reboot(RB_POWER_OFF);
+    for (;;) {
+        pause();
     }
 }
 
@@ -312,7 +369,7 @@ static void serve(struct disk *disks, unsigned count, const char *port)
     if (bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 8) != 0) {
         die("listen");
     }
-    for (;;) {
+    while (!is_ending) {
         int fd = accept(listener, NULL, NULL);
         FILE *stream = fd >= 0 ? fdopen(fd, "r") : NULL;
         unsigned long long number;
@@ -361,7 +418,7 @@ static FILE *dial(const char *peer)
 /* Until it is answered. */
 static void send_record(FILE **stream, const char *peer, uint64_t number)
 {
-    for (;;) {
+    while (!is_ending) {
         unsigned long long answer;
         char line[LINE_BYTES];
         if (*stream == NULL && (*stream = dial(peer)) == NULL) {
@@ -378,6 +435,9 @@ static void send_record(FILE **stream, const char *peer, uint64_t number)
 
 int main(void)
 {
+    if (getpid() != 1) { /* as /sbin/shutdown, which the agent calls */
+        return kill(1, SIGTERM) == 0 ? 0 : 1;
+    }
     struct disk disks[DISKS_MAX] = {0};
     struct load load = {.fd = -1};
     unsigned count = 0;
@@ -400,9 +460,11 @@ int main(void)
         die("no disk came");
     }
     start_agent();
+    watch_power();
     start_network();
     if (asked("far.serve=", port)) {
         serve(disks, count, port);
+        end_well(disks, count);
     }
     bool has_peer = asked("far.peer=", peer);
     open_load(&load, &disks[0]);
@@ -412,6 +474,9 @@ int main(void)
         }
         if (has_peer) {
             send_record(&stream, peer, number);
+        }
+        if (is_ending) {
+            end_well(disks, count);
         }
         printf("ACK %llu\n", (unsigned long long)number);
         if (load.kib != 0) {

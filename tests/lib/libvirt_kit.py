@@ -25,7 +25,7 @@ import tap
 
 SOURCE = os.path.abspath(os.environ.get("FAR_SOURCE", os.path.join(os.path.dirname(__file__), "../..")))
 BUILD = os.path.abspath(os.environ.get("FAR_BUILD", "."))
-MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "virtio_net")
+MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "virtio_net", "evdev", "button")
 # The first process of the namespaces: nobody's children are reaped by the kernel, so that no dead guest is taken for a living one.
 FIRST = """
 import os, signal, subprocess, sys
@@ -233,7 +233,7 @@ def initramfs(folder):
     if os.path.exists(made):
         return made
     root = os.path.join(folder, "initrd.root")
-    for name in ("dev", "proc", "sys", "disks", "modules", "run"):
+    for name in ("dev", "proc", "sys", "disks", "modules", "run", "sbin"):
         os.makedirs(os.path.join(root, name), exist_ok=True)
     release = os.path.basename(kernels()[-1])[len("vmlinuz-"):]
     with open(os.path.join(root, "modules/order"), "w", encoding="ascii") as order:
@@ -253,6 +253,7 @@ def initramfs(folder):
         if agent and os.path.islink("/" + name):
             os.symlink(os.readlink("/" + name), os.path.join(root, name))
     tool("cc", "-static", "-O1", "-o", os.path.join(root, "init"), os.path.join(SOURCE, "tests/lib/guest_init.c"))
+    os.link(os.path.join(root, "init"), os.path.join(root, "sbin/shutdown"))
     tool("sh", "-c", "find . | cpio -o -H newc --quiet > '%s.new'" % made, cwd=root)
     os.rename(made + ".new", made)
     return made

@@ -117,6 +117,11 @@ int far_kvm_source(struct far_kvm_domain *domain, const char *verb, struct far_a
         return FAR_ADAPTER_OK;
     }
     bool turns_on = strcmp(verb, "on") == 0;
+    char prefix[FAR_KVM_NAME_MAX];
+    if (turns_on) { /* with a view of it it could not start */
+        far_kvm_prefix(domain, prefix);
+        far_kvm_off_end(domain, prefix);
+    }
     int outcome = hold_autostart(domain->domain, !turns_on, ret_error);
     return outcome == FAR_ADAPTER_OK ? far_kvm_power(domain->domain, verb, ret_error) : outcome;
 }

@@ -74,8 +74,8 @@ int far_kvm_checkpoint_remove(const struct far_kvm_domain *domain, virDomainChec
 void far_kvm_checkpoint_look(const struct far_kvm_domain *domain, virDomainCheckpointPtr checkpoint, bool has[FAR_KVM_DISKS_MAX]);
 
 struct far_kvm_view {
-    char ref[FAR_KVM_NAME_MAX]; /* and the name of its checkpoint */
-    bool has_bitmap[FAR_KVM_DISKS_MAX];
+    char ref[FAR_KVM_NAME_MAX]; /* and the name of its checkpoint, if it has one */
+    char tokens[FAR_KVM_DISKS_MAX][FAR_KVM_NAME_MAX]; /* each disk's place in the lineage of its changes; "": no list is kept */
 };
 
 /* Freeze all the disks at one moment: a pull-mode backup, with a checkpoint where the disks can have one. */
@@ -86,6 +86,19 @@ int far_kvm_end(struct far_kvm_domain *domain, const char *ref, bool keeps, stru
 int far_kvm_forget(struct far_kvm_domain *domain, struct far_adapter_error *ret_error);
 /* Where the first disk of the domain can be read, and what is known of its changes: prints it. */
 int far_kvm_where(struct far_kvm_domain *domain, const char *ref, struct far_adapter_error *ret_error);
+
+/* Where scratch files and sockets of a disk go. */
+int far_kvm_folder(const struct far_kvm_disk *disk, char folder[PATH_MAX], struct far_adapter_error *ret_error);
+
+/* kvm_off.c: views of a domain that is shut off. view->ref is the caller's. */
+int far_kvm_off_freeze(const struct far_kvm_domain *domain, struct far_kvm_view *view, struct far_adapter_error *ret_error);
+bool far_kvm_listens(const char *path); /* does somebody, at this socket? */
+/* All views whose refs begin so. */
+void far_kvm_off_end(const struct far_kvm_domain *domain, const char *prefix);
+/* false: there is no such view. rest: lines for whoever asked where it is. */
+bool far_kvm_off_where(const struct far_kvm_disk *disk, const char *ref, char socket[PATH_MAX], char *rest, size_t size);
+/* The process that holds one; 8 arguments. */
+int far_kvm_hold(const char *const *argv);
 
 /* Has the guest's file systems frozen, if its agent answers, and thawed again: also if this process dies meanwhile. */
 struct far_kvm_quiesce {

@@ -29,12 +29,12 @@ static void print_disk(const struct far_kvm_disk *disk, const char *token)
 
 static int freeze(const char *hint, struct far_adapter_error *ret_error)
 {
-    struct far_kvm_view view;
+    static struct far_kvm_view view;
     int outcome = far_kvm_freeze(&domain, hint, &view, ret_error);
     if (outcome == FAR_ADAPTER_OK) {
         printf("ref %s\n", view.ref);
         for (size_t i = 0; i < domain.disk_count; i++) {
-            print_disk(&domain.disks[i], view.has_bitmap[i] ? view.ref : "-");
+            print_disk(&domain.disks[i], view.tokens[i][0] != '\0' ? view.tokens[i] : "-");
         }
     }
     return outcome;
@@ -186,6 +186,9 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     if (argc == 3 && strcmp(argv[1], "guard") == 0) {
         return far_kvm_guard(argv[2]);
+    }
+    if (argc == 10 && strcmp(argv[1], "hold") == 0) {
+        return far_kvm_hold((const char *const *)&argv[2]);
     }
     int outcome = argc >= 2 ? run(argc, (const char *const *)argv, &said) : run(2, (const char *const[]){argv[0], "", NULL}, &said);
     far_kvm_close(&domain);

@@ -26,7 +26,7 @@ enum { POLL_MS = 10, END_MS = 20000, XML_MAX = 1 << 20, WORDS_MAX = 400 };
 
 /* ---- names and files ---- */
 
-static int folder_of(const struct far_kvm_disk *disk, char folder[PATH_MAX], struct far_adapter_error *ret_error)
+int far_kvm_folder(const struct far_kvm_disk *disk, char folder[PATH_MAX], struct far_adapter_error *ret_error)
 {
     const char *slash = strrchr(disk->path, '/');
     if (disk->place.folder[0] != '\0') {
@@ -45,7 +45,7 @@ static int folder_of(const struct far_kvm_disk *disk, char folder[PATH_MAX], str
 static int socket_of(const struct far_kvm_domain *domain, const char *ref, char path[PATH_MAX], struct far_adapter_error *ret_error)
 {
     char folder[PATH_MAX];
-    int outcome = folder_of(&domain->disks[0], folder, ret_error);
+    int outcome = far_kvm_folder(&domain->disks[0], folder, ret_error);
     const size_t max = sizeof ((struct sockaddr_un *)0)->sun_path;
     if (outcome == FAR_ADAPTER_OK && (size_t)snprintf(path, PATH_MAX, "%s/%s.sock", folder, ref) >= max) {
         outcome = far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID,
@@ -60,11 +60,11 @@ static void sweep(const struct far_kvm_domain *domain, const char *prefix)
 {
     for (size_t i = 0; i < domain->disk_count; i++) {
         char folder[PATH_MAX], path[PATH_MAX + 256];
-        DIR *dir = folder_of(&domain->disks[i], folder, NULL) == FAR_ADAPTER_OK ? opendir(folder) : NULL;
+        DIR *dir = far_kvm_folder(&domain->disks[i], folder, NULL) == FAR_ADAPTER_OK ? opendir(folder) : NULL;
         for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
             const char *end = strrchr(entry->d_name, '.');
             bool is_ours = strncmp(entry->d_name, prefix, strlen(prefix)) == 0 && end != NULL &&
-                           (strcmp(end, ".sock") == 0 || strcmp(end, ".scratch") == 0);
+                           (strcmp(end, ".sock") == 0 || strcmp(end, ".scratch") == 0 || strcmp(end, ".ctl") == 0);
             if (is_ours) {
                 snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
                 unlink(path);
@@ -197,7 +197,7 @@ static int write_backup(const struct far_kvm_domain *domain, const char *ref, co
     for (size_t i = 0; rc == 0 && outcome == FAR_ADAPTER_OK && i < domain->disk_count; i++) {
         const struct far_kvm_disk *disk = &domain->disks[i];
         const char *target = disk->place.target;
-        outcome = folder_of(disk, path, ret_error);
+        outcome = far_kvm_folder(disk, path, ret_error);
         rc = far_buf_printf(xml, "<disk name='%s' backup='yes' type='file' exportname='%s' ", target, target);
         if (rc == 0 && base->name[0] != '\0' && base->has[i]) {
             rc = far_buf_printf(xml, "backupmode='incremental' incremental='%s' exportbitmap='%s'>", base->name, base->name);
@@ -262,42 +262,43 @@ static bool breaks_lineage(int code)
            code == VIR_ERR_INTERNAL_ERROR || code == VIR_ERR_CONFIG_UNSUPPORTED;
 }
 
-int far_kvm_freeze(struct far_kvm_domain *domain, const char *hint, struct far_kvm_view *ret_view, struct far_adapter_error *ret_error)
+static int freeze_running(struct far_kvm_domain *domain, struct far_kvm_view *view, struct far_adapter_error *why)
 {
     struct base base = {0};
+    int code = VIR_ERR_OK, outcome = take_base(domain, &base, why);
+    outcome = outcome == FAR_ADAPTER_OK ? begin(domain, view->ref, &base, &code, why) : outcome;
+    if (base.name[0] != '\0' && breaks_lineage(code)) {
+        outcome = drop_base(domain, &base, why, why);
+        outcome = outcome == FAR_ADAPTER_OK ? begin(domain, view->ref, &base, &code, why) : outcome;
+    }
+    for (size_t i = 0; i < domain->disk_count; i++) {
+        snprintf(view->tokens[i], sizeof view->tokens[i], "%s", domain->disks[i].is_qcow2 ? view->ref : "");
+    }
+    return outcome;
+}
+
+int far_kvm_freeze(struct far_kvm_domain *domain, const char *hint, struct far_kvm_view *ret_view, struct far_adapter_error *ret_error)
+{
     struct far_adapter_error why = {0};
     char prefix[FAR_KVM_NAME_MAX];
     uint32_t random;
     bool other;
-    int code = VIR_ERR_OK;
-    const char *name = domain->disks[0].place.domain;
-    if (!domain->is_active) {
-        return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_CONFLICT,
-                                "the domain '%.100s' is shut off: it is protected while it runs, its last points stay good", name);
-    }
     int outcome = end_backup(domain, NULL, &other, ret_error);
     if (outcome == FAR_ADAPTER_OK && other) {
         outcome = far_adapter_fail(ret_error, FAR_ADAPTER_RETRY, FAR_BUSY,
-                                   "another program's backup of the domain '%.100s' is under way", name);
+                                   "another program's backup of the domain '%.100s' is under way", domain->disks[0].place.domain);
     }
     if (outcome != FAR_ADAPTER_OK) {
         return outcome;
     }
     far_kvm_prefix(domain, prefix);
+    far_kvm_off_end(domain, prefix);
     sweep(domain, prefix);
-    outcome = take_base(domain, &base, &why);
     far_random_bytes(&random, sizeof random);
     snprintf(ret_view->ref, sizeof ret_view->ref, FAR_KVM_OURS "%.8s-%.64s-%08x", domain->uuid, hint, random);
-    outcome = outcome == FAR_ADAPTER_OK ? begin(domain, ret_view->ref, &base, &code, &why) : outcome;
-    if (base.name[0] != '\0' && breaks_lineage(code)) {
-        outcome = drop_base(domain, &base, &why, &why);
-        outcome = outcome == FAR_ADAPTER_OK ? begin(domain, ret_view->ref, &base, &code, &why) : outcome;
-    }
+    outcome = domain->is_active ? freeze_running(domain, ret_view, &why) : far_kvm_off_freeze(domain, ret_view, &why);
     if (outcome != FAR_ADAPTER_OK && ret_error != NULL && why.message[0] != '\0') {
         *ret_error = why;
-    }
-    for (size_t i = 0; i < domain->disk_count; i++) {
-        ret_view->has_bitmap[i] = domain->disks[i].is_qcow2;
     }
     return outcome;
 }
@@ -308,6 +309,7 @@ int far_kvm_end(struct far_kvm_domain *domain, const char *ref, bool keeps, stru
 {
     struct far_kvm_checkpoints list;
     bool other, there = false;
+    far_kvm_off_end(domain, ref);
     int outcome = end_backup(domain, ref, &other, ret_error);
     outcome = outcome == FAR_ADAPTER_OK ? far_kvm_checkpoints_list(domain, &list, ret_error) : outcome;
     if (outcome != FAR_ADAPTER_OK) {
@@ -333,6 +335,8 @@ int far_kvm_forget(struct far_kvm_domain *domain, struct far_adapter_error *ret_
     struct far_kvm_checkpoints list;
     char prefix[FAR_KVM_NAME_MAX];
     bool other;
+    far_kvm_prefix(domain, prefix);
+    far_kvm_off_end(domain, prefix);
     int outcome = end_backup(domain, NULL, &other, ret_error);
     outcome = outcome == FAR_ADAPTER_OK ? far_kvm_checkpoints_list(domain, &list, ret_error) : outcome;
     if (outcome != FAR_ADAPTER_OK) {
@@ -343,7 +347,6 @@ int far_kvm_forget(struct far_kvm_domain *domain, struct far_adapter_error *ret_
         outcome = is_ours ? far_kvm_checkpoint_remove(domain, list.all[i], ret_error) : FAR_ADAPTER_OK;
     }
     far_kvm_checkpoints_free(&list);
-    far_kvm_prefix(domain, prefix);
     sweep(domain, prefix);
     return outcome;
 }
@@ -384,7 +387,7 @@ static void print_described(const struct far_kvm_domain *domain, const char *ref
 int far_kvm_where(struct far_kvm_domain *domain, const char *ref, struct far_adapter_error *ret_error)
 {
     const struct far_kvm_disk *disk = &domain->disks[0];
-    char *text = backup_of(domain), found[FAR_KVM_NAME_MAX] = "", base[FAR_KVM_NAME_MAX] = "", path[PATH_MAX];
+    char *text = backup_of(domain), found[FAR_KVM_NAME_MAX] = "", base[FAR_KVM_NAME_MAX] = "", path[PATH_MAX], rest[PATH_MAX];
     struct far_kvm_xml *backup = text != NULL ? far_kvm_xml_parse(text) : NULL;
     const struct far_kvm_xml *at = far_kvm_xml_child(far_kvm_xml_child(backup, "disks"), "disk");
     while (at != NULL && strcmp(far_kvm_xml_attr(at, "name"), disk->place.target) != 0) {
@@ -397,7 +400,19 @@ int far_kvm_where(struct far_kvm_domain *domain, const char *ref, struct far_ada
         snprintf(base, sizeof base, "%s", far_kvm_xml_attr(at, "incremental"));
     }
     far_kvm_xml_free(backup);
-    if (at == NULL || strcmp(found, ref) != 0) {
+    bool is_here = at != NULL && strcmp(found, ref) == 0;
+    if (!is_here && far_kvm_off_where(disk, ref, path, rest, sizeof rest)) {
+        print_uri(disk->place.target, path);
+        printf("%s", rest);
+        return FAR_ADAPTER_OK;
+    }
+    if (!is_here && domain->is_active && socket_of(domain, ref, path, NULL) == FAR_ADAPTER_OK && far_kvm_listens(path)) {
+        return far_adapter_fail(ret_error, FAR_ADAPTER_RETRY, FAR_BUSY,
+                                "libvirt does not know of the view '%.100s' of the domain '%.100s', which is there: it may have started "
+                                "anew",
+                                ref, disk->place.domain);
+    }
+    if (!is_here) {
         return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_NOT_FOUND,
                                 "the view '%.100s' of the domain '%.100s' is gone: it was ended, or the domain was", ref,
                                 disk->place.domain);
