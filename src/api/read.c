@@ -15,14 +15,6 @@ enum {
     SCRATCH_MAX = 256 * 1024,
 };
 
-/* What a walk over rows needs. */
-struct reader {
-    struct far_api_request *request;
-    struct far_log_view view;
-    struct far_arena scratch; /* of one row */
-    struct far_state running; /* the same state; rows of what runs on nodes are decoded once for all tasks of a job */
-};
-
 static const struct reference {
     const char *field; /* holds an id */
     const char *name;  /* under which the name is shown */
@@ -38,7 +30,21 @@ static const struct reference {
     {"zone_id", "zone", "zone", &far_schema_row_zone},
     {"domain_id", "domain", "domain", &far_schema_row_domain},
 };
-enum { REFERENCES = sizeof references / sizeof references[0] };
+enum { REFERENCES = sizeof references / sizeof references[0], NAMES_MAX = 64 };
+
+/* What a walk over rows needs. */
+struct reader {
+    struct far_api_request *request;
+    struct far_log_view view;
+    struct far_arena scratch; /* of one row */
+    const struct far_schema *table; /* whose references these are: */
+    const struct far_field *fields[REFERENCES]; /* NULL: it has none such */
+    struct {
+        uint64_t id;
+        json_t *name;
+    } names[NAMES_MAX]; /* of objects that rows referred to, each at the place of its id: many rows refer to the same */
+    struct far_state running; /* the same state; rows of what runs on nodes are decoded once for all tasks of a job */
+};
 
 static const struct part {
     const struct far_schema *owner;
@@ -103,9 +109,37 @@ static int name_of(struct reader *reader, const struct far_schema *table, uint64
                    struct far_error *err)
 {
     void *row = NULL;
+    size_t at = id % NAMES_MAX;
+    if (id != 0 && reader->names[at].id == id) {
+        *ret_name = json_incref(reader->names[at].name);
+        return 0;
+    }
     int rc = id == 0 ? FAR_NOT_FOUND : get_row(reader, table, id, &row, err);
     *ret_name = far_json_text(rc == 0 ? name_in(table, row) : far_slice("", 0));
+    if (rc == 0) {
+        json_decref(reader->names[at].name);
+        reader->names[at].id = id;
+        reader->names[at].name = json_incref(*ret_name);
+    }
     return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+static int add_names(struct reader *reader, const struct far_schema *table, const void *row, json_t *json, struct far_error *err)
+{
+    int rc = 0;
+    for (size_t i = 0; reader->table != table && i < REFERENCES; i++) {
+        reader->fields[i] = field_of(table, references[i].field);
+    }
+    reader->table = table;
+    for (size_t i = 0; rc == 0 && i < REFERENCES; i++) {
+        const struct far_field *field = reader->fields[i];
+        if (field != NULL) {
+            json_t *name = NULL;
+            rc = name_of(reader, references[i].table, *(const uint64_t *)((const uint8_t *)row + field->offset), &name, err);
+            json_object_set_new(json, references[i].name, name);
+        }
+    }
+    return rc;
 }
 
 /* How far it is behind, and whether events that it has yet to read were cut. */
@@ -141,15 +175,7 @@ static int row_to_json(struct reader *reader, const struct far_schema *table, co
 {
     json_t *json = far_json_from_struct(table, row);
     int rc = json == NULL ? far_fail(err, FAR_LIMIT, "the answer needs too much memory") : 0;
-    for (size_t i = 0; rc == 0 && i < REFERENCES; i++) {
-        const struct far_field *field = field_of(table, references[i].field);
-        if (field != NULL) {
-            json_t *name = NULL;
-            rc = name_of(reader, references[i].table, *(const uint64_t *)((const uint8_t *)row + field->offset), &name,
-                         err);
-            json_object_set_new(json, references[i].name, name);
-        }
-    }
+    rc = rc == 0 ? add_names(reader, table, row, json, err) : rc;
     if (rc == 0 && table == &far_schema_row_consumer) {
         rc = add_place(reader, row, json, err);
     }
@@ -328,7 +354,7 @@ static int list_tokens(struct reader *reader, json_t *items, struct far_error *e
 
 static int begin(struct reader *reader, struct far_api_request *request, struct far_error *err)
 {
-    reader->request = request;
+    *reader = (struct reader){.request = request};
     reader->running = (struct far_state){.kv = NULL};
     far_arena_init(&reader->scratch, SCRATCH_MAX);
     return far_api_view(request, &reader->view, err);
@@ -337,6 +363,9 @@ static int begin(struct reader *reader, struct far_api_request *request, struct 
 static void end(struct reader *reader)
 {
     far_rows_free(reader->running.rows);
+    for (size_t i = 0; i < NAMES_MAX; i++) {
+        json_decref(reader->names[i].name);
+    }
     far_api_view_end(reader->request, &reader->view);
     far_arena_done(&reader->scratch);
 }

@@ -461,15 +461,25 @@ void far_log_accept(struct far_log *log, uint64_t peer_id, struct far_stream *st
 
 /* ---- views: any thread ---- */
 
-int far_log_view_begin(struct far_log *log, struct far_log_view *ret_view, struct far_error *err)
+/* Who was answered here sees it here, though the answer may have gone out while the store was still writing. On a full disk that may
+ * take long: then the view is older. */
+static int view_behind(struct far_log *log, uint64_t answered, struct far_log_view *ret_view, struct far_error *err)
 {
-    /* Who was answered here sees it here, though the answer may have gone out while the store was still writing. On a full
-     * disk that may take long: then the view is older. */
     if (!log->is_closing) {
-        uint64_t index = far_apply_thread_read(log->apply), answered = log->answered_index;
+        uint64_t index = far_apply_thread_read(log->apply);
         (void)far_apply_thread_wait(log->apply, index > answered ? index : answered, FAR_LOG_VIEW_WAIT_MS);
     }
     return far_log_view_begin_now(log, ret_view, err);
+}
+
+int far_log_view_begin(struct far_log *log, struct far_log_view *ret_view, struct far_error *err)
+{
+    return view_behind(log, log->answered_index, ret_view, err);
+}
+
+int far_log_view_begin_shown(struct far_log *log, struct far_log_view *ret_view, struct far_error *err)
+{
+    return view_behind(log, log->shown_index, ret_view, err);
 }
 
 void far_log_on_batch(struct far_log *log, far_log_batch_fn on_batch, void *arg)

@@ -72,6 +72,9 @@ struct far_log_view {
     void *past;                  /* private */
 };
 int far_log_view_begin(struct far_log *log, struct far_log_view *ret_view, struct far_error *err);
+/* The same without waiting for the commit of what nodes reported: for clients, who were not told of that. Where much is reported, some
+ * report is always being committed. */
+int far_log_view_begin_shown(struct far_log *log, struct far_log_view *ret_view, struct far_error *err);
 /* The same without waiting for the commit of what was answered here: perhaps some milliseconds older. For the core thread
  * after a commit, and for who asks (tokens), whom that does not matter. */
 int far_log_view_begin_now(struct far_log *log, struct far_log_view *ret_view, struct far_error *err);

@@ -196,6 +196,8 @@ struct far_log {
     uint64_t cut_seq;     /* that the log decided: events before it go */
     bool compact_is_due;  /* it decided more than is compacted here */
     _Atomic uint64_t answered_index; /* of the newest command answered here, perhaps before its commit */
+    _Atomic uint64_t shown_index;    /* the same without reports of nodes: of the newest that clients may ask about */
+    uint64_t answering_index;        /* of the command that is being answered as it was decided; 0: none */
     uint64_t next_deadline_ms;
     uint64_t feature_level; /* of the cluster; 0: there is none yet */
     uint64_t clock_verdict, clock_off_ms; /* of the state */

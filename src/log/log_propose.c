@@ -98,6 +98,9 @@ void far_log_answer(void *arg, const struct far_proposal *proposal, const struct
                     uint64_t applied_index)
 {
     struct far_log *log = arg;
+    if (log->answering_index != 0 && proposal->command.kind != FAR_KIND_cmd_node_report) {
+        log->shown_index = log->answering_index;
+    }
     if (proposal->done != NULL) {
         proposal->done(proposal->arg, result, applied_index);
         return;

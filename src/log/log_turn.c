@@ -257,10 +257,11 @@ static void answer_results(struct far_log *log, const struct far_apply_outcome *
     tell_batch(log, true);
     for (size_t i = 0; i < outcome->result_count; i++) {
         const struct far_apply_result *result = &outcome->results[i];
-        log->answered_index = result->index;
+        log->answered_index = log->answering_index = result->index;
         far_proposals_decided(&log->proposals, result->index, result->term, result->position, &result->result,
                               result->index);
     }
+    log->answering_index = 0;
     tell_batch(log, false);
 }
 

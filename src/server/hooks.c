@@ -17,7 +17,7 @@ enum { ARENA_MAX = 256 * 1024 };
 static int view_begin(void *arg, struct far_log_view *ret_view, struct far_error *err)
 {
     const struct far_hooks_context *context = arg;
-    return far_log_view_begin(context->log, ret_view, err);
+    return far_log_view_begin_shown(context->log, ret_view, err);
 }
 
 static int view_begin_now(void *arg, struct far_log_view *ret_view, struct far_error *err)
