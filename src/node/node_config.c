@@ -10,7 +10,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-enum { KEY_COUNT = 20 };
+enum { MACHINE_KEY_COUNT = 4, KEY_COUNT = 16 + MACHINE_KEY_COUNT };
 
 void far_node_config_default(struct far_node_config *config)
 {
@@ -22,9 +22,36 @@ void far_node_config_default(struct far_node_config *config)
     };
 }
 
+static void fill_machine_keys(struct far_node_config *c, struct far_config_key keys[MACHINE_KEY_COUNT])
+{
+    const struct far_config_key table[MACHINE_KEY_COUNT] = {
+        {.name = "machines_place",
+         .type = FAR_CONFIG_TEXT,
+         .value = c->machines_place,
+         .size = sizeof c->machines_place,
+         .comment = "where recovered machines run: kvm:///, perhaps with ?socket=PATH of libvirtd's socket; empty: nowhere"},
+        {.name = "recovery_dir",
+         .type = FAR_CONFIG_TEXT,
+         .value = c->recovery_dir,
+         .size = sizeof c->recovery_dir,
+         .comment = "folder below which the disks of recovered machines are made; goes with machines_place"},
+        {.name = "scripts_dir",
+         .type = FAR_CONFIG_TEXT,
+         .value = c->scripts_dir,
+         .size = sizeof c->scripts_dir,
+         .comment = "folder of the scripts that plans may run here, root's and writable by nobody else; empty: none"},
+        {.name = "scripts_user",
+         .type = FAR_CONFIG_TEXT,
+         .value = c->scripts_user,
+         .size = sizeof c->scripts_user,
+         .comment = "who runs them, not root; goes with scripts_dir"},
+    };
+    memcpy(keys, table, sizeof table);
+}
+
 static void fill_keys(struct far_node_config *c, struct far_config_key keys[KEY_COUNT])
 {
-    const struct far_config_key table[KEY_COUNT] = {
+    const struct far_config_key table[KEY_COUNT - MACHINE_KEY_COUNT] = {
         {.name = "node_id", .type = FAR_CONFIG_U64, .value = &c->node_id, .min = 1, .max = UINT64_MAX, .required = true},
         {.name = "name", .type = FAR_CONFIG_TEXT, .value = c->name, .size = sizeof c->name, .required = true},
         {.name = "cluster", .type = FAR_CONFIG_TEXT, .value = c->cluster, .size = sizeof c->cluster},
@@ -89,28 +116,9 @@ static void fill_keys(struct far_node_config *c, struct far_config_key keys[KEY_
          .min = 1,
          .max = 100,
          .comment = "of what is free in uses/: so much may be written to a point that is opened writable, if no bound is asked for"},
-        {.name = "machines_place",
-         .type = FAR_CONFIG_TEXT,
-         .value = c->machines_place,
-         .size = sizeof c->machines_place,
-         .comment = "where recovered machines run: kvm:///, perhaps with ?socket=PATH of libvirtd's socket; empty: nowhere"},
-        {.name = "recovery_dir",
-         .type = FAR_CONFIG_TEXT,
-         .value = c->recovery_dir,
-         .size = sizeof c->recovery_dir,
-         .comment = "folder below which the disks of recovered machines are made; goes with machines_place"},
-        {.name = "scripts_dir",
-         .type = FAR_CONFIG_TEXT,
-         .value = c->scripts_dir,
-         .size = sizeof c->scripts_dir,
-         .comment = "folder of the scripts that plans may run here, root's and writable by nobody else; empty: none"},
-        {.name = "scripts_user",
-         .type = FAR_CONFIG_TEXT,
-         .value = c->scripts_user,
-         .size = sizeof c->scripts_user,
-         .comment = "who runs them, not root; goes with scripts_dir"},
     };
     memcpy(keys, table, sizeof table);
+    fill_machine_keys(c, keys + KEY_COUNT - MACHINE_KEY_COUNT);
 }
 
 void far_node_path(const char *dir, const char *name, char path[FAR_NODE_PATH_MAX + 32])

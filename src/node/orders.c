@@ -259,7 +259,7 @@ static int convert_machine(const struct far_sub_order *order, struct far_arena *
     static const struct far_sub_recovery as_it_was;
     const struct far_sub_machine_order *from = order->machine.items;
     if (order->machine.count == 0) {
-        return order->kind == FAR_task_kind_machine ? far_fail(err, FAR_INVALID, "an order to do nothing with a machine") : 0;
+        return far_fail(err, FAR_INVALID, "an order to do nothing with a machine");
     }
     const struct far_sub_recovery *recovery = from->recovery.count > 0 ? from->recovery.items : &as_it_was;
     const struct far_sub_recovery_gate *gate = from->gate.count > 0 ? from->gate.items : NULL;
@@ -347,8 +347,7 @@ int far_orders_convert(const struct far_sub_order *order, struct far_arena *aren
     if (rc != 0) {
         return far_fail(err, rc, "the disks of an order are %s", rc == FAR_LIMIT ? "too many" : "not well formed");
     }
-    rc = convert_use(order, arena, &out, err);
-    rc = rc == 0 ? convert_machine(order, arena, &out, err) : rc;
+    rc = order->kind == FAR_task_kind_machine ? convert_machine(order, arena, &out, err) : convert_use(order, arena, &out, err);
     rc = rc == 0 && convert_adoption(order, arena, &out) != 0 ? far_fail(err, FAR_LIMIT, "an order needs too much memory") : rc;
     rc = rc == 0 ? convert_domains(order, arena, &out, err) : rc;
     if (rc == 0) {

@@ -17,6 +17,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_remote_vault.py \
 	tests/integration/test_powercut.py:three \
 	tests/integration/test_kvm_machines.py \
+	tests/integration/test_kvm_operations.py \
 	tests/integration/test_powercut.py:store \
 	tests/integration/test_demo.py \
 	tests/integration/test_rebuild_kill.py \

@@ -106,4 +106,7 @@ EXTRA_DIST += tests/lib/s3lib.py tests/lib/storelib.py tests/lib/s3fake.py tests
 check_PROGRAMS += tests/lib/adapter_driver
 tests_lib_adapter_driver_SOURCES = tests/lib/adapter_driver.c
 tests_lib_adapter_driver_LDADD = libadapters.la libbase.la
+check_PROGRAMS += tests/lib/machine_driver
+tests_lib_machine_driver_SOURCES = tests/lib/machine_driver.c
+tests_lib_machine_driver_LDADD = libadapters.la libdataplane.la
 EXTRA_DIST += tests/lib/libvirt_kit.py tests/lib/guest_init.c
