@@ -199,6 +199,10 @@ const struct far_route far_routes[] = {
             .summary = "Shut the machines of a plan down, carry over what they wrote last, and bring them up at the recovery site; the "
                        "answer's id is the run's"),
 
+    COMMAND(POST, "/v1/plans/{name}/reverse", plan_reverse, 200, .path_field = "name", .rule = {"to", NULL},
+            .summary = "Protect the machines of a plan that were moved in the other direction: make the plan for it, or have the one that "
+                       "is there go by where they are now"),
+
     GET_LIST("runs", run, "List the runs of plans: test recoveries, failovers, migrations"),
     GET_ONE("runs", "id", run, "One run, with its workloads: how far each is, where, since when"),
     COMMAND(POST, "/v1/runs/{id}/finish", run_finish, 202, .path_field = "job_id", .rule = {"abandon", NULL},

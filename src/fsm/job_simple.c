@@ -109,6 +109,9 @@ static int machine_done(struct far_step *step, struct far_group *g, size_t at, c
         return far_group_fail(step, g, at, FAR_CONFLICT, "%zu things of it are still there, first: %.*s", result->left.count,
                               (int)(left[0].len < 200 ? left[0].len : 200), (const char *)left[0].data);
     }
+    struct far_ev_run_located located = {.job_id = g->job.id, .workload_id = g->workload_id, .disks = result->disks};
+    bool is_up = g->tasks[at].operation == FAR_machine_operation_up || g->tasks[at].operation == FAR_machine_operation_keep;
+    FAR_TRY(is_up && located.disks.count > 0 ? far_emit(step, &far_schema_ev_run_located, &located) : 0);
     result->disks = (struct far_list){.count = 0};
     return far_group_change(step, g, at, change);
 }

@@ -50,6 +50,7 @@ libfsm_la_SOURCES = \
 	src/fsm/plan_apply.c \
 	src/fsm/plan_members.c \
 	src/fsm/plan_pause.c \
+	src/fsm/plan_reverse.c \
 	src/fsm/plan_schedule.c \
 	src/fsm/plan_scripts.c \
 	src/fsm/query_plan.c \

@@ -79,6 +79,8 @@ int far_run_task_made(struct far_step *step, const struct far_row_job *job, cons
 int far_run_task_over(struct far_step *step, const struct far_row_job *job, const struct far_row_task *row,
                       const struct far_sub_task_change *change);
 int far_run_pruned(struct far_step *step, const struct far_row_job *job);
+/* The next disk of the machines of a run behind *key, which moves on; FAR_NOT_FOUND behind the last. */
+int far_run_disk_next(struct far_step *step, uint64_t job_id, struct far_key *key, struct far_row_run_disk *ret);
 
 /* ---- run_order.c ---- */
 int far_run_order(struct far_step *step, const struct far_row_job *job, const struct far_row_task *task, struct far_sub_order *order);

@@ -111,9 +111,9 @@ int far_run_plan_free(struct far_step *step, const struct far_row_plan *plan)
     }
     return plan->moved_ms == 0 ? 0
                                : far_reject(step, FAR_CONFLICT,
-                                            "the machines of plan '%.*s' were moved to its recovery site: what its source has is older; "
-                                            "a plan of the other direction protects them there",
-                                            FAR_TEXT(plan->name));
+                                            "the machines of plan '%.*s' were moved to its recovery site, what its source has is older: "
+                                            "'farshore plan reverse %.*s' protects them there",
+                                            FAR_TEXT(plan->name), FAR_TEXT(plan->name));
 }
 
 /* ---- begin ---- */

@@ -34,7 +34,9 @@ static int own_plan(struct far_step *step, const struct far_row_run *row, bool o
         return far_reject(step, FAR_INTERNAL, "broken: plan %llu has another run", FAR_LLU(plan.id));
     }
     *owner = owns ? row->id : 0;
-    plan.moved_ms = !owns && row->end == FAR_run_end_committed ? step->time_ms : plan.moved_ms;
+    bool has_moved = !owns && row->end == FAR_run_end_committed;
+    plan.moved_ms = has_moved ? step->time_ms : plan.moved_ms;
+    plan.moved_job_id = has_moved ? row->id : plan.moved_job_id;
     return far_plan_put(step, &plan, plan.due_ms);
 }
 
@@ -388,6 +390,48 @@ int far_run_task_over(struct far_step *step, const struct far_row_job *job, cons
     return far_key_put(step, &far_schema_row_run_member, &key, &row);
 }
 
+static struct far_key disk_key(uint64_t job_id, uint64_t workload_id, uint64_t index)
+{
+    struct far_key key = far_key_pair(&far_schema_row_run_disk, job_id, workload_id);
+    far_key_u32(&key, (uint32_t)index);
+    return key;
+}
+
+int far_run_disk_next(struct far_step *step, uint64_t job_id, struct far_key *key, struct far_row_run_disk *ret)
+{
+    int rc = far_next(step, &far_schema_row_run_disk, key, NULL, ret);
+    return rc == 0 && ret->job_id != job_id ? FAR_NOT_FOUND : rc;
+}
+
+/* Those of a machine that came up before go first. */
+static int drop_disks(struct far_step *step, uint64_t job_id, uint64_t workload_id)
+{
+    for (uint64_t index = 0;; index++) {
+        struct far_row_run_disk row;
+        struct far_key key = disk_key(job_id, workload_id, index);
+        int rc = far_key_find(step, &far_schema_row_run_disk, &key, &row);
+        if (rc != 0) {
+            return rc == FAR_NOT_FOUND ? 0 : rc;
+        }
+        FAR_TRY(far_key_del(step, &far_schema_row_run_disk, &key));
+    }
+}
+
+int far_evolve_run_located(struct far_step *step, const struct far_ev_run_located *ev)
+{
+    const struct far_sub_disk_spec *disks = ev->disks.items;
+    struct far_row_run run;
+    FAR_TRY(need(step, ev->job_id, &run));
+    FAR_TRY(drop_disks(step, ev->job_id, ev->workload_id));
+    for (size_t i = 0; i < ev->disks.count; i++) {
+        struct far_row_run_disk row = {
+            .job_id = ev->job_id, .workload_id = ev->workload_id, .name = disks[i].name, .locator = disks[i].locator};
+        struct far_key key = disk_key(ev->job_id, ev->workload_id, i);
+        FAR_TRY(far_key_put(step, &far_schema_row_run_disk, &key, &row));
+    }
+    return 0;
+}
+
 int far_run_pruned(struct far_step *step, const struct far_row_job *job)
 {
     if (!far_job_is_run(job->kind)) {
@@ -402,6 +446,7 @@ int far_run_pruned(struct far_step *step, const struct far_row_job *job)
         }
         FAR_TRY(rc);
         key = member_key(job->id, row.workload_id);
+        FAR_TRY(drop_disks(step, job->id, row.workload_id));
         FAR_TRY(far_key_del(step, &far_schema_row_run_member, &key));
     }
 }

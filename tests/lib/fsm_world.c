@@ -309,6 +309,25 @@ static void take_machine(struct world *w, const struct far_sub_order *order, str
     item->config = far_slice(bytes, far_slice_equal(item->config_sha256, order->config_sha256) ? 0 : w->machine);
 }
 
+/* Where the disks of a machine that is up can be read. */
+static void tell_of_machine(struct world *w, const struct far_sub_order *order, struct far_sub_report_item *item)
+{
+    const struct far_sub_machine_order *machine = order->machine.items;
+    const struct far_sub_machine_disk *disks = machine->disks.items;
+    struct far_sub_machine_result *result = far_arena_alloc(&w->arena, sizeof *result);
+    struct far_sub_disk_spec *located = far_arena_alloc(&w->arena, (machine->disks.count + 1) * sizeof *located);
+    bool is_up = machine->operation == FAR_machine_operation_up || machine->operation == FAR_machine_operation_keep;
+    assert_true(result != NULL && located != NULL);
+    for (size_t i = 0; i < machine->disks.count; i++) {
+        char *locator = far_arena_alloc(&w->arena, 300);
+        assert_non_null(locator);
+        snprintf(locator, 300, "/recovered/%.*s", (int)disks[i].target.len, (const char *)disks[i].target.data);
+        located[i] = (struct far_sub_disk_spec){.name = disks[i].name, .locator = S(locator)};
+    }
+    *result = (struct far_sub_machine_result){.state = S("running"), .disks = {located, is_up ? machine->disks.count : 0}};
+    item->machine_result = (struct far_list){result, 1};
+}
+
 static struct far_sub_report_item success(struct world *w, const struct far_sub_order *order)
 {
     struct far_sub_report_item item = {.job_id = order->job_id,
@@ -348,6 +367,9 @@ static struct far_sub_report_item success(struct world *w, const struct far_sub_
     }
     if (order->kind == FAR_task_kind_reclaim || order->kind == FAR_task_kind_measure) {
         take_vault(w, order, &item);
+    }
+    if (order->machine.count > 0) {
+        tell_of_machine(w, order, &item);
     }
     return item;
 }

@@ -441,6 +441,7 @@ static void run(struct model *m, struct far_slice plan, struct far_slice workloa
         break;
     case 4:
         ACT(m, run_retry, .job_id = id);
+        ACT(m, plan_reverse, .name = plan, .to = S(salt % 2 == 0 ? "" : "home"));
         break;
     case 5:
         ACT(m, job_cancel, .job_id = id);

@@ -92,19 +92,21 @@ static uint64_t first_checkpoint(void)
     return row.id;
 }
 
-/* Runs of plans: a test and a failover that are up, and a test that is held because "vm" could not be written out. */
+/* Runs of plans: a test and a failover that are up, a test that is held because "vm" could not be written
+ * out, and a failover that was committed. */
 static void make_runs(const uint64_t nodes[2])
 {
     static const char *const verbs[] = {"finish", "commit", "roll-back", "pass", "retry"};
-    static const char *const plans[] = {"lab", "den", "hub"}, *const workloads[] = {"pc", "mac", "vm"};
-    uint64_t runs[3];
-    for (size_t i = 0; i < 3; i++) {
+    static const char *const plans[] = {"lab", "den", "hub", "ark"}, *const workloads[] = {"pc", "mac", "vm", "nas"};
+    uint64_t runs[4];
+    for (size_t i = 0; i < 4; i++) {
         world_workload(&w, workloads[i], 1);
         world_plan(&w, plans[i], &workloads[i], 1);
         MUST(&w, plan_replicate, .name = S(plans[i]));
         world_work_all(&w, nodes, 2);
-        uint64_t kind = i == 1 ? FAR_job_kind_failover : FAR_job_kind_test_recovery;
-        runs[i] = MUST(&w, run_start, .plan = S(plans[i]), .kind = kind, .expires_s = i == 1 ? 0 : 2000000);
+        bool is_test = i % 2 == 0;
+        runs[i] = MUST(&w, run_start, .plan = S(plans[i]), .kind = is_test ? FAR_job_kind_test_recovery : FAR_job_kind_failover,
+                       .expires_s = is_test ? 2000000 : 0);
         if (i == 2) {
             struct far_row_task task = world_row_task(&w, runs[i], 1);
             struct far_sub_report_item item = {
@@ -113,6 +115,8 @@ static void make_runs(const uint64_t nodes[2])
         }
         world_work_all(&w, nodes, 2);
     }
+    MUST(&w, run_commit, .job_id = runs[3]);
+    world_work_all(&w, nodes, 2);
     for (size_t i = 0; i < 5; i++) {
         snprintf(run_paths[i], sizeof run_paths[i], "/v1/runs/%llu/%s", (unsigned long long)runs[i == 0 ? 0 : i < 3 ? 1 : 2], verbs[i]);
     }
@@ -296,6 +300,7 @@ static const struct trial trials[] = {
     {"POST", "/v1/plans/{name}/test", "/v1/plans/silver/test", "{\"workloads\":[\"db\"],\"expires_s\":600}"},
     {"POST", "/v1/plans/{name}/failover", "/v1/plans/silver/failover", "{\"window_s\":600,\"fence_s\":5,\"force\":true}"},
     {"POST", "/v1/plans/{name}/migrate", "/v1/plans/silver/migrate", "{\"shutdown_s\":60}"},
+    {"POST", "/v1/plans/{name}/reverse", "/v1/plans/ark/reverse", "{\"to\":\"ark2\"}"},
     {"POST", "/v1/runs/{id}/finish", run_paths[0], NULL},
     {"POST", "/v1/runs/{id}/commit", run_paths[1], NULL},
     {"POST", "/v1/runs/{id}/roll-back", run_paths[2], NULL},

@@ -413,6 +413,69 @@ static void a_cycle_that_fails_holds_the_migration(void **unused)
     assert_over(run, FAR_job_state_canceled);
 }
 
+/* ---- the other direction ---- */
+
+static struct far_row_workload workload_named(const char *name)
+{
+    uint64_t id = 0;
+    assert_int_equal(far_query_id(&w.state, &far_schema_row_workload, S(name), &id, &w.err), 0);
+    return world_row_workload(&w, id);
+}
+
+static struct far_row_disk disk_of(uint64_t workload)
+{
+    struct far_row_disk row;
+    struct far_key key = far_key(&far_schema_row_disk);
+    far_key_u64(&key, workload);
+    far_key_u32(&key, 0);
+    assert_int_equal(far_state_get(&w.state, &far_schema_row_disk, &key, &w.arena, &row, &w.err), 0);
+    return row;
+}
+
+/* A failover or migration of a plan, committed; every report is a good one. */
+static void move(const char *name, uint64_t kind)
+{
+    uint64_t run = MUST(&w, run_start, .plan = S(name), .kind = kind);
+    for (unsigned i = 0; i < 60 && run_row(run).phase != FAR_run_phase_up; i++) {
+        world_pass(&w, 1500);
+        world_work(&w, src);
+        world_work(&w, dst);
+        (void)APPLY(&w, run_pass, .job_id = run, .workload = S("web"));
+        (void)APPLY(&w, run_pass, .job_id = run, .workload = S("web-back"));
+    }
+    MUST(&w, run_commit, .job_id = run);
+    work();
+    assert_int_equal(world_row_job(&w, run).state, FAR_job_state_succeeded);
+}
+
+static void what_was_moved_is_protected_the_other_way_and_comes_home(void **unused)
+{
+    assert_int_equal(APPLY(&w, plan_reverse, .name = S("p")), FAR_CONFLICT); /* nothing was moved */
+    move("p", FAR_job_kind_failover);
+    uint64_t back = MUST(&w, plan_reverse, .name = S("p"));
+    assert_true(far_slice_equal(world_row_plan(&w, back).name, S("p-back")));
+    assert_int_equal(world_row_plan(&w, back).source_site_id, world_row_plan(&w, plan).target_site_id);
+    assert_int_equal(world_row_plan(&w, plan).reverse_id, back);
+    struct far_row_workload twin = workload_named("web-back");
+    assert_int_equal(twin.twin_id, web);
+    assert_int_equal(world_row_workload(&w, web).twin_id, twin.id);
+    assert_int_equal(twin.disk_count, 2);
+    assert_int_equal(memcmp(disk_of(twin.id).locator.data, "/recovered/run-", 15), 0);
+    assert_int_equal(APPLY(&w, plan_reverse, .name = S("p")), FAR_CONFLICT); /* it is already */
+    MUST(&w, plan_replicate, .name = S("p-back"));
+    work();
+    move("p-back", FAR_job_kind_migration);
+    assert_true(world_row_plan(&w, back).moved_ms != 0);
+    assert_int_equal(MUST(&w, plan_reverse, .name = S("p-back")), plan);
+    assert_int_equal(world_row_plan(&w, plan).moved_ms, 0);
+    assert_int_equal(memcmp(disk_of(web).locator.data, "/recovered/run-", 15), 0); /* where the machine came home to */
+    MUST(&w, plan_replicate, .name = S("p"));
+    work();
+    move("p", FAR_job_kind_failover); /* and so on */
+    assert_int_equal(MUST(&w, plan_reverse, .name = S("p")), back);
+    assert_int_equal(world_row_plan(&w, back).moved_ms, 0);
+}
+
 /* ---- what goes wrong ---- */
 
 static void what_cannot_be_written_out_is_tried_again_or_left_out(void **unused)
@@ -568,6 +631,7 @@ int main(void)
         IN_A_WORLD(a_failover_does_not_wait_for_a_source_that_is_gone),
         IN_A_WORLD(a_source_that_does_not_answer_is_waited_for_as_long_as_was_said),
         IN_A_WORLD(a_window_that_is_over_commits),
+        IN_A_WORLD(what_was_moved_is_protected_the_other_way_and_comes_home),
         IN_A_WORLD(a_migration_comes_up_from_what_was_written_last),
         IN_A_WORLD(a_migration_is_held_where_a_machine_does_not_shut_down),
         IN_A_WORLD(a_cycle_that_fails_holds_the_migration),

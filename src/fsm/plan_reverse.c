@@ -1,0 +1,237 @@
+/* The other direction of a plan whose machines were moved (feature level 4). Two plans protect the same machines, each with workloads of
+ * its own, twins of the other's; one of them is at work, from the other one the machines were moved away. A failback is the migration of
+ * the reversed plan, and reversing that has the first one go by where the machines are then. */
+#include "fsm/plan_edit.h"
+
+#include "fsm/recovery.h"
+#include "fsm/run.h"
+
+#include <stdio.h>
+
+struct reversal {
+    struct far_row_plan plan; /* whose machines were moved */
+    struct far_row_plan back; /* of the other direction; id 0: it is to be made */
+    struct far_row_site from, to; /* where they were, where they are */
+    struct far_sub_run_twin *twins;
+    size_t count;
+    struct far_slice *names; /* of the workloads that were made */
+};
+
+/* ---- what is there ---- */
+
+/* The disks of a workload's machine as the run located it; at most 60. */
+static int list_disks(struct far_step *step, uint64_t job_id, uint64_t workload_id, struct far_sub_disk_spec *disks, size_t *ret_count)
+{
+    struct far_key key = far_key_pair(&far_schema_row_run_disk, job_id, workload_id);
+    *ret_count = 0;
+    while (*ret_count < 60) {
+        struct far_row_run_disk row;
+        int rc = far_run_disk_next(step, job_id, &key, &row);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && row.workload_id != workload_id)) {
+            return 0;
+        }
+        FAR_TRY(rc);
+        disks[(*ret_count)++] = (struct far_sub_disk_spec){.name = row.name, .locator = row.locator};
+    }
+    return 0;
+}
+
+static int find(struct far_step *step, struct far_slice name, struct reversal *r)
+{
+    uint64_t id;
+    FAR_TRY(far_name_need(step, &far_schema_row_plan, name, &id));
+    FAR_TRY(far_row_need(step, &far_schema_row_plan, id, &r->plan));
+    if (r->plan.moved_ms == 0) {
+        return far_reject(step, FAR_CONFLICT,
+                          "the machines of plan '%.*s' are at its source: there is nothing to reverse before a failover or migration of it "
+                          "was committed",
+                          FAR_TEXT(name));
+    }
+    int rc = r->plan.reverse_id != 0 ? far_row_find(step, &far_schema_row_plan, r->plan.reverse_id, &r->back) : FAR_NOT_FOUND;
+    FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+    r->back.id = rc == 0 ? r->back.id : 0;
+    if (r->back.id != 0 && r->back.moved_ms == 0) {
+        return far_reject(step, FAR_CONFLICT, "plan '%.*s' protects these machines in the other direction already", FAR_TEXT(r->back.name));
+    }
+    FAR_TRY(far_row_need(step, &far_schema_row_site, r->plan.source_site_id, &r->from));
+    FAR_TRY(far_row_need(step, &far_schema_row_site, r->plan.target_site_id, &r->to));
+    r->twins = far_step_alloc(step, FAR_RUN_MEMBERS_MAX * sizeof *r->twins);
+    r->names = far_step_alloc(step, FAR_RUN_MEMBERS_MAX * sizeof *r->names);
+    return r->twins != NULL && r->names != NULL ? 0 : FAR_LIMIT;
+}
+
+/* ---- workloads ---- */
+
+/* "<name>-back", cut where that is too long; with a number where it is taken. */
+static int name_back(struct far_step *step, const struct far_schema *table, struct far_slice name, uint64_t number, struct far_slice *ret)
+{
+    char text[80];
+    uint64_t id;
+    int len = (int)(name.len < 40 ? name.len : 40);
+    snprintf(text, sizeof text, "%.*s-back", len, (const char *)name.data);
+    int rc = far_name_find(step, table, far_slice_str(text), &id);
+    if (rc == 0) {
+        snprintf(text, sizeof text, "%.*s-back-%llu", len, (const char *)name.data, FAR_LLU(number));
+    }
+    FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+    return far_step_copy(step, far_slice_str(text), ret);
+}
+
+static int make_workload(struct far_step *step, struct reversal *r, const struct far_row_workload *workload,
+                         const struct far_sub_disk_spec *disks, size_t count)
+{
+    struct far_slice name;
+    FAR_TRY(name_back(step, &far_schema_row_workload, workload->name, r->plan.moved_job_id, &name));
+    struct far_cmd_workload_create made = {
+        .name = name, .site = r->to.name, .adapter = workload->adapter, .disks = {.items = disks, .count = count}};
+    FAR_TRY(far_decide_workload_create(step, &made));
+    r->names[r->count] = name;
+    r->twins[r->count++] = (struct far_sub_run_twin){.workload_id = workload->id, .twin_id = step->object_id};
+    return 0;
+}
+
+/* Its twin goes by where the machine is now. */
+static int move_workload(struct far_step *step, struct reversal *r, const struct far_row_workload *twin,
+                         const struct far_sub_disk_spec *disks, size_t count)
+{
+    struct far_cmd_workload_update moved = {.name = twin->name, .disks = {.items = disks, .count = count}};
+    FAR_TRY(far_decide_workload_update(step, &moved));
+    r->twins[r->count++] = (struct far_sub_run_twin){.workload_id = twin->twin_id, .twin_id = twin->id};
+    return 0;
+}
+
+static int reverse_workload(struct far_step *step, struct reversal *r, const struct far_row_run_member *m)
+{
+    struct far_row_workload workload, twin = {.id = 0};
+    struct far_sub_disk_spec *disks = far_step_alloc(step, 60 * sizeof *disks);
+    size_t count;
+    if (disks == NULL) {
+        return FAR_LIMIT;
+    }
+    FAR_TRY(far_row_need(step, &far_schema_row_workload, m->workload_id, &workload));
+    FAR_TRY(list_disks(step, m->job_id, m->workload_id, disks, &count));
+    if (count == 0) {
+        return far_reject(step, FAR_CONFLICT,
+                          "the node that brought workload '%.*s' up did not say how its disks can be read there: make a workload of it by "
+                          "hand, and a plan",
+                          FAR_TEXT(workload.name));
+    }
+    int rc = workload.twin_id != 0 ? far_row_find(step, &far_schema_row_workload, workload.twin_id, &twin) : FAR_NOT_FOUND;
+    FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+    bool has_twin = rc == 0 && r->back.id != 0 && twin.plan_id == r->back.id && twin.twin_id == workload.id;
+    return has_twin ? move_workload(step, r, &twin, disks, count) : make_workload(step, r, &workload, disks, count);
+}
+
+/* ---- plans ---- */
+
+static int make_plan(struct far_step *step, struct reversal *r, struct far_slice to)
+{
+    struct far_row_domain domain = {.name = far_slice_str("plain")};
+    FAR_TRY(to.len == 0 ? name_back(step, &far_schema_row_plan, r->plan.name, r->plan.moved_job_id, &to) : 0);
+    FAR_TRY(r->plan.domain_id != 0 ? far_row_need(step, &far_schema_row_domain, r->plan.domain_id, &domain) : 0);
+    struct far_cmd_plan_create made = {.name = to,
+                                       .source_site = r->to.name,
+                                       .target_site = r->from.name,
+                                       .workloads = {.items = r->names, .count = r->count},
+                                       .interval_s = r->plan.interval_s,
+                                       .rpo_s = r->plan.rpo_s,
+                                       .audit_age_s = r->plan.audit_age_s,
+                                       .audit_ppm = r->plan.audit_ppm,
+                                       .full_age_s = r->plan.full_age_s,
+                                       .domain = domain.name,
+                                       .lock_days = r->plan.lock_days};
+    FAR_TRY(far_decide_plan_create(step, &made));
+    return far_row_need(step, &far_schema_row_plan, step->object_id, &r->back);
+}
+
+/* The order in which they come up, and what is waited for, are the same in both directions. Names, networks and addresses are not. */
+static int copy_order(struct far_step *step, const struct reversal *r)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        struct far_row_plan_workload member;
+        struct far_sub_recovery config;
+        struct far_key key = far_key_pair(&far_schema_row_plan_workload, r->plan.id, r->twins[i].workload_id);
+        FAR_TRY(far_key_need(step, &far_schema_row_plan_workload, &key, &member));
+        FAR_TRY(far_run_recovery(step, member.recovery_id, &config));
+        struct far_sub_recovery same = {.tags = config.tags,
+                                        .group = config.group,
+                                        .position = config.position,
+                                        .delay_s = config.delay_s,
+                                        .gates = config.gates};
+        FAR_TRY(far_recovery_put(step, &r->back, r->twins[i].twin_id, &same));
+    }
+    return 0;
+}
+
+static int add_workloads(struct far_step *step, const struct reversal *r)
+{
+    struct far_slice *names = far_step_alloc(step, (r->count + 1) * sizeof *names);
+    struct far_cmd_plan_workloads_add add = {.name = r->back.name, .workloads = {.items = names}};
+    if (names == NULL) {
+        return FAR_LIMIT;
+    }
+    for (size_t i = 0; i < r->count; i++) {
+        if (r->names[i].len != 0) {
+            names[add.workloads.count++] = r->names[i];
+        }
+    }
+    return add.workloads.count > 0 ? far_decide_plan_workloads_add(step, &add) : 0;
+}
+
+int far_decide_plan_reverse(struct far_step *step, const struct far_cmd_plan_reverse *cmd)
+{
+    struct reversal r = {.count = 0};
+    struct far_run run;
+    FAR_TRY(find(step, cmd->name, &r));
+    FAR_TRY(far_run_find(step, r.plan.moved_job_id, &run.row));
+    if (run.row.id == 0) {
+        return far_reject(step, FAR_CONFLICT, "run %llu, which moved the machines of plan '%.*s', is forgotten: make the plan by hand",
+                          FAR_LLU(r.plan.moved_job_id), FAR_TEXT(cmd->name));
+    }
+    FAR_TRY(far_run_load(step, r.plan.moved_job_id, &run));
+    for (size_t i = 0; i < run.count; i++) {
+        r.names[r.count] = far_slice(NULL, 0);
+        FAR_TRY(run.members[i].state == FAR_run_member_state_kept ? reverse_workload(step, &r, &run.members[i]) : 0);
+    }
+    if (r.count == 0) {
+        return far_reject(step, FAR_CONFLICT, "run %llu kept no machine of plan '%.*s'", FAR_LLU(run.row.id), FAR_TEXT(cmd->name));
+    }
+    if (r.back.id == 0) {
+        FAR_TRY(make_plan(step, &r, cmd->to));
+        FAR_TRY(copy_order(step, &r));
+    } else {
+        FAR_TRY(add_workloads(step, &r));
+    }
+    struct far_ev_plan_reversed ev = {
+        .plan_id = r.plan.id, .reverse_id = r.back.id, .twins = {.items = r.twins, .count = r.count}};
+    FAR_TRY(far_emit(step, &far_schema_ev_plan_reversed, &ev));
+    step->object_id = r.back.id;
+    return 0;
+}
+
+/* ---- evolve ---- */
+
+static int pair(struct far_step *step, uint64_t workload_id, uint64_t twin_id)
+{
+    struct far_row_workload row;
+    FAR_TRY(far_row_need(step, &far_schema_row_workload, workload_id, &row));
+    row.twin_id = twin_id;
+    return far_row_put(step, &far_schema_row_workload, row.id, &row);
+}
+
+int far_evolve_plan_reversed(struct far_step *step, const struct far_ev_plan_reversed *ev)
+{
+    const struct far_sub_run_twin *twins = ev->twins.items;
+    struct far_row_plan plan, back;
+    FAR_TRY(far_row_need(step, &far_schema_row_plan, ev->plan_id, &plan));
+    FAR_TRY(far_row_need(step, &far_schema_row_plan, ev->reverse_id, &back));
+    plan.reverse_id = back.id;
+    back.reverse_id = plan.id;
+    back.moved_ms = back.moved_job_id = 0;
+    for (size_t i = 0; i < ev->twins.count; i++) {
+        FAR_TRY(pair(step, twins[i].workload_id, twins[i].twin_id));
+        FAR_TRY(pair(step, twins[i].twin_id, twins[i].workload_id));
+    }
+    FAR_TRY(far_plan_put(step, &plan, plan.due_ms));
+    return far_plan_put(step, &back, back.due_ms);
+}
