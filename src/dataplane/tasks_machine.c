@@ -281,17 +281,28 @@ static bool connects(const char *address, uint64_t port)
     return is_there;
 }
 
+static bool try_address(struct work *work, const char *address)
+{
+    bool answers = connects(address, work->order->gate_port);
+    if (answers) {
+        snprintf(work->told->address, sizeof work->told->address, "%.63s", address);
+    }
+    return answers;
+}
+
+/* First those that it is to have: a guest without an agent, and with an address of its own, is known to nobody. */
 static int try_port(struct work *work, bool *ret_passed, struct far_error *err)
 {
     char text[ADDRESSES_BYTES];
     size_t count = 0;
-    int rc = ask_addresses(work, text, &count, err);
+    for (size_t i = 0; !*ret_passed && i < work->order->nic_count; i++) {
+        const char *known = work->order->nics[i].address;
+        *ret_passed = known != NULL && known[0] != '\0' && try_address(work, known);
+    }
+    int rc = *ret_passed ? 0 : ask_addresses(work, text, &count, err);
     const char *address = text;
     for (size_t i = 0; rc == 0 && i < count && !*ret_passed; i++, address += strlen(address) + 1) {
-        *ret_passed = connects(address, work->order->gate_port);
-        if (*ret_passed) {
-            snprintf(work->told->address, sizeof work->told->address, "%.63s", address);
-        }
+        *ret_passed = try_address(work, address);
     }
     return rc;
 }

@@ -49,18 +49,11 @@ static int list_networks(struct far_step *step, uint64_t checkpoint_id, struct f
     return 0;
 }
 
-static int fill_up(struct far_step *step, const struct far_row_run *run, uint64_t point_id, const struct far_sub_recovery *config,
-                   struct far_sub_machine_order *machine)
+static int fill_up(struct far_step *step, const struct far_row_run *run, uint64_t point_id, struct far_sub_machine_order *machine)
 {
     struct far_row_point point;
-    struct far_sub_recovery *copy = far_step_alloc(step, sizeof *copy);
-    if (copy == NULL) {
-        return FAR_LIMIT;
-    }
     FAR_TRY(far_row_need(step, &far_schema_row_point, point_id, &point));
     FAR_TRY(far_machine_config_bytes(step, point.config_id, &machine->config));
-    *copy = *config;
-    machine->recovery = (struct far_list){.items = copy, .count = 1};
     return list_networks(step, run->checkpoint_id, &machine->networks);
 }
 
@@ -81,12 +74,12 @@ static int fill_gate(struct far_step *step, const struct far_row_task *task, con
 int far_run_order(struct far_step *step, const struct far_row_job *job, const struct far_row_task *task, struct far_sub_order *order)
 {
     struct far_sub_machine_order *machine = far_step_alloc(step, sizeof *machine);
+    struct far_sub_recovery *config = far_step_alloc(step, sizeof *config);
     struct far_row_run run;
     struct far_row_run_member m;
-    struct far_sub_recovery config;
     struct far_key key = far_key_pair(&far_schema_row_run_member, job->id, task->workload_id);
     char ref[FAR_RUN_REF_MAX];
-    if (machine == NULL) {
+    if (machine == NULL || config == NULL) {
         return FAR_LIMIT;
     }
     FAR_TRY(far_row_need(step, &far_schema_row_run, job->id, &run));
@@ -101,10 +94,12 @@ int far_run_order(struct far_step *step, const struct far_row_job *job, const st
         machine->timeout_s = run.shutdown_s;
         machine->force = run.force;
     } else {
-        FAR_TRY(far_run_recovery(step, m.recovery_id, &config));
-        FAR_TRY(list_disks(step, &m, &config, order->workload, &machine->disks));
-        FAR_TRY(task->operation == FAR_machine_operation_up ? fill_up(step, &run, m.point_id, &config, machine) : 0);
-        FAR_TRY(task->operation == FAR_machine_operation_gate ? fill_gate(step, task, &config, machine) : 0);
+        bool is_up = task->operation == FAR_machine_operation_up, is_gate = task->operation == FAR_machine_operation_gate;
+        FAR_TRY(far_run_recovery(step, m.recovery_id, config));
+        FAR_TRY(list_disks(step, &m, config, order->workload, &machine->disks));
+        FAR_TRY(is_up ? fill_up(step, &run, m.point_id, machine) : 0);
+        FAR_TRY(is_gate ? fill_gate(step, task, config, machine) : 0);
+        machine->recovery = (struct far_list){.items = config, .count = is_up || is_gate}; /* a gate: the addresses that it will have */
     }
     order->machine = (struct far_list){.items = machine, .count = 1};
     order->checkpoint_id = run.checkpoint_id;

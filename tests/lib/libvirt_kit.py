@@ -193,13 +193,11 @@ class Libvirt:
 
     # ---- its words ----
 
-    def network(self, name, address):
-        """A network of its guests and of this host, which has that address in it ("10.9.0.1/24")."""
-        host, prefix = address.split("/")
+    def network(self, name):
+        """A network of its guests, in which the host has no address."""
         path = os.path.join(self.folder, "network-%s.xml" % name)
         with open(path, "w", encoding="utf-8") as file:
-            file.write("<network><name>%s</name><forward mode='open'/><dns enable='no'/><ip address='%s' prefix='%s'/></network>" % (
-                name, host, prefix))
+            file.write("<network><name>%s</name><bridge stp='off' delay='0'/></network>" % name)
         self.virsh("net-define", path)
         self.virsh("net-start", name)
 

@@ -306,14 +306,15 @@ static int create(virConnectPtr connection, struct far_kvm_machine *machine, str
 
 int far_kvm_power(virDomainPtr domain, const char *how, struct far_adapter_error *ret_error)
 {
+    const char *name = virDomainGetName(domain); /* now: asked for later, it would make libvirt forget what it has to say */
     bool active = virDomainIsActive(domain) == 1, turns_on = strcmp(how, "on") == 0;
     if (turns_on && !active) {
-        return virDomainCreate(domain) == 0 ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "start the machine '%s'", virDomainGetName(domain));
+        return virDomainCreate(domain) == 0 ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "start the machine '%s'", name);
     }
     if (!turns_on && active) {
         int rc = strcmp(how, "off") == 0 ? virDomainDestroy(domain) : virDomainShutdown(domain); /* by its agent, else ACPI */
         bool is_off = rc == 0 || virDomainIsActive(domain) == 0;
-        return is_off ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "power off the machine '%s'", virDomainGetName(domain));
+        return is_off ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "power off the machine '%s'", name);
     }
     return FAR_ADAPTER_OK;
 }
