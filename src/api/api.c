@@ -126,7 +126,7 @@ static void act(struct far_api_request *request)
         [FAR_ROUTE_LOG_EXPORT] = far_api_log_export,
         [FAR_ROUTE_LOG_HEADS] = far_api_log_heads,
         [FAR_ROUTE_RETENTION] = far_api_retention, [FAR_ROUTE_RECOVERY_POLICY] = far_api_recovery_policy,
-        [FAR_ROUTE_RESYNC] = far_api_resync,
+        [FAR_ROUTE_RESYNC] = far_api_resync, [FAR_ROUTE_RUN_REPORT] = far_api_run_report,
         [FAR_ROUTE_HISTORY] = far_api_plan_history, [FAR_ROUTE_METRICS] = far_api_metrics,
         [FAR_ROUTE_BACKUP_MAKE] = far_api_backup_make,
         [FAR_ROUTE_BACKUP_LIST] = far_api_backup_list,

@@ -1,5 +1,6 @@
 noinst_LTLIBRARIES += libapi.la
 libapi_la_SOURCES = \
+	src/api/run_report.c \
 	src/api/answer.c \
 	src/api/api.c src/api/api.h \
 	src/api/authorize.c \

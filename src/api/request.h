@@ -128,6 +128,8 @@ int far_api_job_figures(struct far_state *state, const struct far_row_job *job, 
 int far_api_plan_rpo(struct far_state *state, uint64_t plan_id, uint64_t now_ms, struct far_arena *arena, json_t *json,
                      struct far_error *err);
 void far_api_plan_history(struct far_api_request *request);
+/* ---- run_report.c ---- */
+void far_api_run_report(struct far_api_request *request);
 /* ---- metrics.c ---- */
 void far_api_metrics(struct far_api_request *request);
 

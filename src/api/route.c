@@ -205,6 +205,8 @@ const struct far_route far_routes[] = {
 
     GET_LIST("runs", run, "List the runs of plans: test recoveries, failovers, migrations"),
     GET_ONE("runs", "id", run, "One run, with its workloads: how far each is, where, since when"),
+    {.method = FAR_HTTP_GET, .pattern = "/v1/runs/{id}/report", .action = FAR_ROUTE_RUN_REPORT,
+     .summary = "What a run took, step by step, how much of that was the platform's and the gates', and what it lost"},
     COMMAND(POST, "/v1/runs/{id}/finish", run_finish, 202, .path_field = "job_id", .rule = {"abandon", NULL},
             .summary = "Clean up a test, or a run that is not up; or abandon what cannot be cleaned up"),
     COMMAND(POST, "/v1/runs/{id}/commit", run_commit, 202, .path_field = "job_id", .rule = {"", NULL},

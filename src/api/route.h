@@ -22,6 +22,7 @@ enum far_route_action {
     FAR_ROUTE_RECOVERY_POLICY,
     FAR_ROUTE_RESYNC, /* what one would read, and for how long */
     FAR_ROUTE_HISTORY, /* the newest cycles of a plan */
+    FAR_ROUTE_RUN_REPORT, /* what a run took and lost */
     FAR_ROUTE_EVENTS,
     FAR_ROUTE_LIST,    /* rows of a table */
     FAR_ROUTE_OBJECT,  /* one row by name or id, with its parts */

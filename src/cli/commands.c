@@ -496,6 +496,8 @@ const struct cli_command cli_commands[] = {
          "done_ms:DONE problem:PROBLEM",
          FILTER("plan", "PLAN", "only of this plan")),
     SHOW("run", "ID", "/v1/runs"),
+    {.noun = "run", .verb = "report", .argument = "ID", .run = cli_run_run_report, .path = "/v1/runs/%s/report", .takes_at = true,
+     .help = "show what a run took, step by step, how much of that was not its own, and what it lost"},
     {.noun = "run", .verb = "test", .argument = "PLAN", .run = cli_run_run_start, .method = "POST", .path = "/v1/plans/%s/test",
      .help = "bring the machines of a plan up apart from everything, while replication goes on",
      .options = {RUN_CHECKPOINT, RUN_WORKLOADS,

@@ -1,5 +1,5 @@
-/* farshore run test, failover, migrate, gate-pass: runs of plans. Each is a job that lives until its machines are gone or committed, so
- * --wait waits only until they are up, or until something holds the run. */
+/* farshore run test, failover, migrate, report, gate-pass: runs of plans. Each is a job that lives until its machines are gone or
+ * committed, so --wait waits only until they are up, or until something holds the run. */
 #include "cli.h"
 
 #include "base/clock.h"
@@ -63,6 +63,60 @@ int cli_run_run_start(struct cli *cli, struct far_error *err)
     uint64_t job_id = 0;
     int rc = cli_begin_job(cli, NULL, &job_id, err);
     return rc == 0 && job_id != 0 && cli_value(&cli->parsed, "wait") != NULL ? wait_for_run(cli, job_id, err) : rc;
+}
+
+static uint64_t number_in(const json_t *object, const char *name)
+{
+    return (uint64_t)json_integer_value(json_object_get(object, name));
+}
+
+static void print_report(FILE *out, const json_t *report)
+{
+    char text[5][32];
+    size_t i;
+    const json_t *item;
+    bool migrates = strcmp(text_in(report, "kind"), "migration") == 0;
+    fprintf(out, "%s of plan %s, %s\n", text_in(report, "kind"), text_in(report, "plan"), text_in(report, "phase"));
+    fprintf(out, "took %s: disks %s, waiting for the source %s; our own %s of it\n", cli_span(number_in(report, "total_ms"), text[0]),
+            cli_span(number_in(report, "disks_ms"), text[1]), cli_span(number_in(report, "fence_ms"), text[2]),
+            cli_span(number_in(report, "own_ms"), text[3]));
+    if (migrates) {
+        fprintf(out, "machines were down for %s, expected %s\n", cli_span(number_in(report, "down_ms"), text[0]),
+                cli_span(number_in(report, "forecast_ms"), text[1]));
+    }
+    json_array_foreach(json_object_get(report, "steps"), i, item)
+    {
+        uint64_t begun_ms = number_in(item, "begun_ms"), ended_ms = number_in(item, "ended_ms");
+        fprintf(out, "  group %llu, position %llu: %s, last %s (platform %s, gates %s, own %s), then a delay of %s\n",
+                (unsigned long long)number_in(item, "group"), (unsigned long long)number_in(item, "position"),
+                ended_ms == 0 ? "not up" : cli_span(ended_ms - begun_ms, text[0]), text_in(item, "slowest"),
+                cli_span(number_in(item, "platform_ms"), text[1]), cli_span(number_in(item, "waited_ms"), text[2]),
+                cli_span(number_in(item, "own_ms"), text[3]), cli_span(number_in(item, "delay_ms"), text[4]));
+    }
+    json_array_foreach(json_object_get(report, "losses"), i, item)
+    {
+        fprintf(out, "  %s: point %llu of %s, lost %s\n", text_in(item, "workload"), (unsigned long long)number_in(item, "point_id"),
+                cli_time(number_in(item, "frozen_at_ms"), text[0]), cli_span(number_in(item, "lost_ms"), text[1]));
+    }
+}
+
+int cli_run_run_report(struct cli *cli, struct far_error *err)
+{
+    char path[128];
+    json_t *report = NULL;
+    const char *id = cli->parsed.argument, *at = cli_value(&cli->parsed, "at");
+    if (strlen(id) > 18 || id[strspn(id, "0123456789")] != '\0') {
+        return far_fail(err, FAR_INVALID, "'%s' is no id of a run", id);
+    }
+    snprintf(path, sizeof path, "/v1/runs/%s/report%s%.60s", id, at != NULL ? "?at=" : "", at != NULL ? at : "");
+    int rc = cli_request(cli, "GET", path, NULL, &report, err);
+    if (rc == 0 && cli->json) {
+        cli_print_json(cli->out, report);
+    } else if (rc == 0) {
+        print_report(cli->out, report);
+    }
+    json_decref(report);
+    return rc;
 }
 
 int cli_run_gate_pass(struct cli *cli, struct far_error *err)

@@ -64,6 +64,7 @@ libfsm_la_SOURCES = \
 	src/fsm/query_limits.c \
 	src/fsm/query_orders.c \
 	src/fsm/query_resync.c \
+	src/fsm/query_run.c \
 	src/fsm/query_retention.c \
 	src/fsm/query_vault.c \
 	src/fsm/query_rpo.c \

@@ -170,6 +170,40 @@ int far_query_retention(struct far_state *state, const struct far_retention_wish
 /* The names of the reasons in the order of their bits: "last" … "newest", "sound", "preserved", "locked", "read"; NULL behind them. */
 const char *far_retention_reason(size_t bit);
 
+/* ---- runs (query_run.c) ---- */
+
+/* A position of the boot order. */
+struct far_run_turn {
+    uint64_t group, position;
+    uint64_t begun_ms, ended_ms; /* when its first machine began to come up, and its last one's gates were open; 0: not yet */
+    uint64_t slowest_id;         /* the workload that was last */
+    uint64_t platform_ms, waited_ms; /* of that */
+    uint64_t delay_ms;           /* that was waited behind it as the configuration says */
+    uint64_t own_ms;             /* what is left of its time */
+};
+struct far_run_loss {
+    uint64_t workload_id, point_id;
+    uint64_t frozen_at_ms;
+    uint64_t lost_ms; /* from the freeze to when the source was off, or the run began; a test: what would have been */
+};
+struct far_run_report {
+    struct far_row_run run;
+    uint64_t total_ms; /* from its begin to when all was up, or as far as it came */
+    uint64_t down_ms;  /* a migration: since the source was off */
+    uint64_t disks_from_ms;
+    uint64_t disks_ms; /* disks were written out */
+    uint64_t fence_ms; /* and the source was waited for beyond that */
+    uint64_t own_ms;   /* of the total: neither inside the platform, nor waiting for gates, delays or the source; disks included */
+    uint64_t worst_lost_ms;
+    struct far_run_turn *steps; /* in their order; in the arena, as the losses */
+    size_t step_count;
+    struct far_run_loss *losses;
+    size_t loss_count;
+};
+/* FAR_NOT_FOUND: there is no such run. */
+int far_query_run_report(struct far_state *state, uint64_t job_id, struct far_arena *arena, struct far_run_report *ret,
+                         struct far_error *err);
+
 /* ---- vaults (query_vault.c) ---- */
 
 struct far_forecast {

@@ -238,6 +238,53 @@ static void a_gate_that_fails_holds_the_run_until_it_is_tried_again_or_passed(vo
     assert_over(run, FAR_job_state_canceled);
 }
 
+/* With all that a configuration can say: lists in lists in lists. */
+static void an_order_goes_over_the_wire_as_it_is(void **unused)
+{
+    struct far_slice dns = S("10.0.0.1");
+    struct far_sub_recovery_nic nic = {.nic = 0, .network = S("lan"), .mode = FAR_address_mode_static, .address = S("10.0.0.7"),
+                                       .prefix = 24, .dns = {&dns, 1}};
+    struct far_sub_recovery_gate gate = {.kind = FAR_gate_kind_agent, .timeout_s = 30};
+    struct far_sub_label tag = {.key = S("owner"), .value = S("ann")};
+    struct far_sub_network_map map = {.source = S("vms"), .target = S("far")};
+    configure("db", (struct far_sub_recovery){.gates = {&gate, 1}, .tags = {&tag, 1}, .nics = {&nic, 1}, .memory_bytes = 1 << 30});
+    MUST(&w, plan_networks_set, .name = S("p"), .networks = {&map, 1});
+    checkpoint = cycle();
+    uint64_t run = begin(FAR_job_kind_test_recovery);
+    assert_int_equal(do_all(dst, run, 0), 3);
+    struct far_list list;
+    struct far_buf wire;
+    struct far_msg_orders got;
+    assert_int_equal(far_query_orders(&w.state, dst, 100, &w.arena, &list, &w.err), 0);
+    struct far_msg_orders sent = {.start = list};
+    far_buf_init(&wire, 1 << 20);
+    assert_int_equal(far_schema_encode(&far_schema_msg_orders, &sent, &wire, &w.err), 0);
+    assert_int_equal(far_schema_decode(&far_schema_msg_orders, far_buf_slice(&wire), &w.arena, &got, &w.err), 0);
+    const struct far_sub_order *order = got.start.items;
+    const struct far_sub_recovery *recovery = machine_of(order)->recovery.items;
+    const struct far_sub_recovery_nic *card = recovery->nics.items;
+    assert_int_equal(order->kind, FAR_task_kind_machine);
+    assert_true(far_slice_equal(((const struct far_slice *)card->dns.items)[0], dns));
+    assert_true(far_slice_equal(((const struct far_sub_network_map *)machine_of(order)->networks.items)->target, S("far")));
+    assert_int_equal(recovery->gates.count, 1);
+    far_buf_done(&wire);
+    MUST(&w, job_cancel, .job_id = run);
+    work();
+}
+
+/* The networks and the configuration of then, not those of now. */
+static void what_is_set_later_changes_nothing_of_an_older_checkpoint(void **unused)
+{
+    configure("db", (struct far_sub_recovery){.processors = 8, .recovered_name = S("other")});
+    uint64_t run = begin(FAR_job_kind_failover);
+    assert_true(far_slice_equal(member(run, db).machine, S("db-dr")));
+    assert_int_equal(member(run, db).gate_count, 1);
+    assert_int_equal(member(run, db).delay_s, 5);
+    MUST(&w, job_cancel, .job_id = run);
+    work();
+    assert_over(run, FAR_job_state_canceled);
+}
+
 /* ---- failover ---- */
 
 static void a_failover_fences_the_source_and_is_committed(void **unused)
@@ -329,6 +376,46 @@ static void a_window_that_is_over_commits(void **unused)
     assert_int_equal(run_row(run).phase, FAR_run_phase_committing);
     assert_int_equal(do_all(dst, run, FAR_machine_operation_keep), 2);
     assert_over(run, FAR_job_state_succeeded);
+}
+
+static void the_report_tells_what_was_our_own(void **unused)
+{
+    uint64_t begun_ms = w.now_ms;
+    uint64_t run = begin(FAR_job_kind_failover);
+    struct far_run_report report;
+    world_pass(&w, 1000);
+    assert_int_equal(do_all(src, run, FAR_machine_operation_source_off), 2);
+    uint64_t off_ms = w.now_ms;
+    world_pass(&w, 2000);
+    assert_int_equal(do_all(dst, run, 0), 3);
+    struct far_sub_order up = only(dst, run, FAR_machine_operation_up);
+    world_pass(&w, 4000);
+    tell_done(&up, (struct far_sub_machine_result){.platform_ms = 3000});
+    struct far_sub_order gate = only(dst, run, FAR_machine_operation_gate);
+    world_pass(&w, 7000);
+    tell_done(&gate, (struct far_sub_machine_result){.waited_ms = 6900});
+    world_pass(&w, 5000);
+    up = only(dst, run, FAR_machine_operation_up);
+    tell_done(&up, (struct far_sub_machine_result){.state = S("running")});
+    MUST(&w, run_pass, .job_id = run, .workload = S("web"));
+    assert_int_equal(far_query_run_report(&w.state, run, &w.arena, &report, &w.err), 0);
+    assert_int_equal(report.step_count, 2);
+    assert_int_equal(report.steps[0].slowest_id, db);
+    assert_int_equal(report.steps[0].platform_ms, 3000);
+    assert_int_equal(report.steps[0].waited_ms, 6900);
+    assert_int_equal(report.steps[0].delay_ms, 5000);
+    assert_in_range(report.steps[0].own_ms, 1000, 1300);
+    assert_int_equal(report.total_ms, run_row(run).up_ms - run_row(run).begun_ms);
+    assert_in_range(report.own_ms, report.total_ms - 3000 - 6900 - 5000, report.total_ms - 3000 - 6900 - 5000);
+    assert_int_equal(report.loss_count, 2);
+    assert_true(run_row(run).begun_ms >= begun_ms);
+    assert_in_range(report.worst_lost_ms, 1, off_ms - world_row_point(&w, member(run, web).point_id).frozen_at_ms + 10);
+    assert_int_equal(far_query_run_report(&w.state, 9999, &w.arena, &report, &w.err), FAR_NOT_FOUND);
+    MUST(&w, run_roll_back, .job_id = run);
+    world_boot(&w, src, 60);
+    world_boot(&w, dst, 61);
+    work();
+    assert_over(run, FAR_job_state_canceled);
 }
 
 /* ---- migration ---- */
@@ -626,11 +713,14 @@ int main(void)
         IN_A_WORLD(a_test_brings_up_in_order_and_cleans_up),
         IN_A_WORLD(a_test_expires_and_cleans_up_by_itself),
         IN_A_WORLD(a_gate_that_fails_holds_the_run_until_it_is_tried_again_or_passed),
+        IN_A_WORLD(an_order_goes_over_the_wire_as_it_is),
+        IN_A_WORLD(what_is_set_later_changes_nothing_of_an_older_checkpoint),
         IN_A_WORLD(a_failover_fences_the_source_and_is_committed),
         IN_A_WORLD(a_failover_that_is_rolled_back_starts_the_source_and_the_plan),
         IN_A_WORLD(a_failover_does_not_wait_for_a_source_that_is_gone),
         IN_A_WORLD(a_source_that_does_not_answer_is_waited_for_as_long_as_was_said),
         IN_A_WORLD(a_window_that_is_over_commits),
+        IN_A_WORLD(the_report_tells_what_was_our_own),
         IN_A_WORLD(what_was_moved_is_protected_the_other_way_and_comes_home),
         IN_A_WORLD(a_migration_comes_up_from_what_was_written_last),
         IN_A_WORLD(a_migration_is_held_where_a_machine_does_not_shut_down),

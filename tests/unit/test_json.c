@@ -473,7 +473,8 @@ static void fields_of_the_table_exist(void **unused)
         }
         bool is_read = route->action == FAR_ROUTE_OBJECT || route->action == FAR_ROUTE_BACKUP_PIECE || route->action == FAR_ROUTE_RESYNC ||
                        route->action == FAR_ROUTE_THROTTLE || route->action == FAR_ROUTE_HISTORY ||
-                       route->action == FAR_ROUTE_PLAN_RETENTION || route->action == FAR_ROUTE_PLAN_SPEC;
+                       route->action == FAR_ROUTE_PLAN_RETENTION || route->action == FAR_ROUTE_PLAN_SPEC ||
+                       route->action == FAR_ROUTE_RUN_REPORT;
         assert_int_equal(route->path_field != NULL || is_read, strchr(route->pattern, '{') != NULL);
     }
 }

@@ -1,0 +1,135 @@
+/* What a run took, step by step, and what it lost: see query.h. From its rows alone, so that it can be said of each moment of the log.
+ *
+ * The machines of a position come up side by side: what its slowest one spent inside the platform, and waiting for its gates, is what
+ * the position spent there; the rest of its time is ours. */
+#include "fsm/query.h"
+
+#include "fsm/run.h"
+
+#include <stdlib.h>
+
+static uint64_t less(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+static int by_order(const void *a, const void *b)
+{
+    const struct far_row_run_member *x = a, *y = b;
+    return x->group != y->group         ? x->group < y->group ? -1 : 1
+           : x->position != y->position ? x->position < y->position ? -1 : 1
+                                        : (x->workload_id > y->workload_id) - (x->workload_id < y->workload_id);
+}
+
+/* The position that begins with this member; returns how many are of it. */
+static size_t add_position(const struct far_row_run_member *m, size_t count, struct far_run_turn *step)
+{
+    size_t same = 0;
+    *step = (struct far_run_turn){.group = m->group, .position = m->position};
+    while (same < count && m[same].group == m->group && m[same].position == m->position) {
+        const struct far_row_run_member *each = &m[same++];
+        step->begun_ms = each->start_ms != 0 && (step->begun_ms == 0 || each->start_ms < step->begun_ms) ? each->start_ms : step->begun_ms;
+        if (each->passed_ms != 0 && each->passed_ms >= step->ended_ms) {
+            step->ended_ms = each->passed_ms;
+            step->slowest_id = each->workload_id;
+            step->platform_ms = each->platform_ms;
+            step->waited_ms = each->waited_ms;
+        }
+        step->delay_ms = each->passed_ms != 0 && each->delay_s * 1000 > step->delay_ms ? each->delay_s * 1000 : step->delay_ms;
+    }
+    step->own_ms = less(less(step->ended_ms, step->begun_ms), step->platform_ms + step->waited_ms);
+    return same;
+}
+
+/* When the disks were written out: of the slowest workload. */
+static uint64_t disks_ready(const struct far_run *run)
+{
+    uint64_t ready_ms = 0;
+    for (size_t i = 0; i < run->count; i++) {
+        ready_ms = run->members[i].prepared_ms > ready_ms ? run->members[i].prepared_ms : ready_ms;
+    }
+    return ready_ms;
+}
+
+static void sum_up(const struct far_run *run, struct far_run_report *report)
+{
+    uint64_t end_ms = run->row.up_ms != 0 ? run->row.up_ms : report->step_count > 0 ? report->steps[report->step_count - 1].ended_ms : 0;
+    uint64_t spent = 0;
+    for (size_t i = 0; i < report->step_count; i++) {
+        bool is_last = i + 1 == report->step_count;
+        uint64_t pause = is_last ? 0 : less(report->steps[i + 1].begun_ms, report->steps[i].ended_ms);
+        spent += report->steps[i].platform_ms + report->steps[i].waited_ms;
+        report->steps[i].delay_ms = pause < report->steps[i].delay_ms ? pause : report->steps[i].delay_ms;
+        spent += report->steps[i].delay_ms;
+    }
+    uint64_t ready_ms = disks_ready(run);
+    report->total_ms = less(end_ms, run->row.begun_ms);
+    report->disks_ms = less(ready_ms, report->disks_from_ms);
+    report->fence_ms = run->row.prepared_ms != 0 ? less(run->row.prepared_ms, ready_ms) : 0;
+    report->down_ms = run->row.off_ms != 0 ? less(end_ms, run->row.off_ms) : 0;
+    uint64_t source_ms = less(report->disks_from_ms, run->row.begun_ms); /* a migration's cycles, and the shutdown */
+    report->own_ms = less(report->total_ms, spent + report->fence_ms + source_ms);
+}
+
+static int list_losses(struct far_step *step, const struct far_run *run, struct far_run_report *report)
+{
+    for (size_t i = 0; i < run->count; i++) {
+        const struct far_row_run_member *m = &run->members[i];
+        struct far_run_loss *loss = &report->losses[report->loss_count];
+        if (m->point_id == 0) {
+            continue;
+        }
+        /* what was written behind the freeze is lost up to when the source was off, as far as that is known, else to the begin */
+        bool is_off = m->source == FAR_run_source_off && m->source_ms > run->row.begun_ms && run->row.kind == FAR_job_kind_failover;
+        uint64_t until_ms = is_off ? m->source_ms : run->row.begun_ms;
+        *loss = (struct far_run_loss){.workload_id = m->workload_id, .point_id = m->point_id, .frozen_at_ms = m->frozen_at_ms};
+        loss->lost_ms = run->row.kind == FAR_job_kind_migration ? 0 : less(until_ms, m->frozen_at_ms);
+        report->worst_lost_ms = loss->lost_ms > report->worst_lost_ms ? loss->lost_ms : report->worst_lost_ms;
+        report->loss_count++;
+    }
+    return 0;
+}
+
+static int report_on(struct far_step *step, uint64_t job_id, struct far_run_report *ret)
+{
+    struct far_run run;
+    struct far_row_run row;
+    FAR_TRY(far_run_find(step, job_id, &row));
+    if (row.id == 0) {
+        return far_reject(step, FAR_NOT_FOUND, "there is no run %llu", FAR_LLU(job_id));
+    }
+    FAR_TRY(far_run_load(step, job_id, &run));
+    *ret = (struct far_run_report){.run = run.row,
+                                   .steps = far_step_alloc(step, (run.count + 1) * sizeof *ret->steps),
+                                   .losses = far_step_alloc(step, (run.count + 1) * sizeof *ret->losses)};
+    if (ret->steps == NULL || ret->losses == NULL) {
+        return FAR_LIMIT;
+    }
+    FAR_TRY(list_losses(step, &run, ret));
+    qsort(run.members, run.count, sizeof *run.members, by_order);
+    for (size_t i = 0; i < run.count;) {
+        i += add_position(&run.members[i], run.count - i, &ret->steps[ret->step_count]);
+        ret->step_count += ret->steps[ret->step_count].begun_ms != 0;
+    }
+    for (size_t i = 0; i < run.count; i++) {
+        uint64_t from = run.members[i].prepare_ms;
+        ret->disks_from_ms = from != 0 && (ret->disks_from_ms == 0 || from < ret->disks_from_ms) ? from : ret->disks_from_ms;
+    }
+    sum_up(&run, ret);
+    return 0;
+}
+
+int far_query_run_report(struct far_state *state, uint64_t job_id, struct far_arena *arena, struct far_run_report *ret,
+                         struct far_error *err)
+{
+    struct far_error cause = {0};
+    struct far_step step = {.state = state, .arena = arena, .err = &cause};
+    int rc = report_on(&step, job_id, ret);
+    if (rc != 0 && step.is_rejected) {
+        return far_fail(err, rc, "%s", step.reject_message);
+    }
+    if (rc != 0 && err != NULL) {
+        *err = cause;
+    }
+    return rc;
+}
