@@ -219,6 +219,22 @@ static int pair(struct far_step *step, uint64_t workload_id, uint64_t twin_id)
     return far_row_put(step, &far_schema_row_workload, row.id, &row);
 }
 
+/* Its disks are others from now on, and meant to be: those of the machine that was brought up. What the vault has of the former ones is what
+ * they are compared with. */
+static int expect_others(struct far_step *step, uint64_t workload_id)
+{
+    struct far_row_workload row;
+    FAR_TRY(far_row_need(step, &far_schema_row_workload, workload_id, &row));
+    for (uint64_t d = 0; d < row.disk_count; d++) {
+        struct far_row_disk disk;
+        struct far_key key = far_key_part(&far_schema_row_disk, workload_id, d);
+        FAR_TRY(far_key_need(step, &far_schema_row_disk, &key, &disk));
+        disk.identity = far_slice(NULL, 0);
+        FAR_TRY(far_key_put(step, &far_schema_row_disk, &key, &disk));
+    }
+    return 0;
+}
+
 int far_evolve_plan_reversed(struct far_step *step, const struct far_ev_plan_reversed *ev)
 {
     const struct far_sub_run_twin *twins = ev->twins.items;
@@ -231,6 +247,7 @@ int far_evolve_plan_reversed(struct far_step *step, const struct far_ev_plan_rev
     for (size_t i = 0; i < ev->twins.count; i++) {
         FAR_TRY(pair(step, twins[i].workload_id, twins[i].twin_id));
         FAR_TRY(pair(step, twins[i].twin_id, twins[i].workload_id));
+        FAR_TRY(expect_others(step, twins[i].twin_id));
     }
     FAR_TRY(far_plan_put(step, &plan, plan.due_ms));
     return far_plan_put(step, &back, back.due_ms);

@@ -12,6 +12,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_use_kill.py \
 	tests/integration/test_powercut.py:copy \
 	tests/integration/test_runs.py \
+	tests/integration/test_failback.py \
 	tests/integration/test_powercut.py:single \
 	tests/integration/test_members.py \
 	tests/integration/test_recover_quorum.py \
@@ -99,4 +100,4 @@ EXTRA_DIST += tests/integration/test_remote_clones.py
 EXTRA_DIST += tests/integration/test_remote_trust.py
 EXTRA_DIST += tests/integration/test_kvm_rpo.py
 EXTRA_DIST += tests/integration/test_seed.py
-EXTRA_DIST += tests/integration/test_runs.py tests/integration/runlib.py
+EXTRA_DIST += tests/integration/test_runs.py tests/integration/test_failback.py tests/integration/runlib.py

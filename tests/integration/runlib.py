@@ -12,6 +12,8 @@ each other at the same addresses. Gates reach them where the host has an address
 has one by itself. What a run left anywhere is what left() names."""
 import os
 import re
+import shutil
+import tempfile
 import urllib.parse
 
 import farlib
@@ -34,9 +36,10 @@ def quoted(path):
 
 class Stage:
     def __init__(self, base=None, **cluster):
-        self.cluster = farlib.Cluster(base, nodes=False, adapter="kvm", **cluster)
+        self.own_base = None if base else tempfile.mkdtemp(prefix="r")  # short: sockets of views are below it
+        self.cluster = farlib.Cluster(base or os.path.join(self.own_base, "c"), nodes=False, adapter="kvm", **cluster)
         self.near = self.far = None
-        self.guests = {}
+        self.guests, self.bridges = {}, {}
 
     def path(self, *names):
         return os.path.join(self.cluster.base, *names)
@@ -48,6 +51,7 @@ class Stage:
             self.far = libvirt_kit.Libvirt(self.path("far"), own_network=False).__enter__()
             for libvirt in (self.near, self.far):
                 libvirt.network("lan")
+                self.bridges[libvirt] = re.search(r"bridge name='([^']+)'", libvirt.virsh("net-dumpxml", "lan")).group(1)
             for name, site, libvirt in (("source", "protected", self.near), ("target", "recovery", self.far)):
                 self.cluster.add_node(name, site, settings=self.settings(name, libvirt))
             self.cluster.wait_nodes()
@@ -57,11 +61,13 @@ class Stage:
         return self
 
     def settings(self, name, libvirt):
-        folders = {key: self.path(name + "-" + key) for key in ("recovered", "scripts")}
-        for folder in folders.values():
+        for folder in (self.recovered(name), self.path(name + "-scripts")):
             os.makedirs(folder, exist_ok=True)
-        return {"machines_place": "kvm:///?socket=" + quoted(libvirt.socket), "recovery_dir": folders["recovered"],
-                "scripts_dir": folders["scripts"], "scripts_user": "nobody"}
+        return {"machines_place": "kvm:///?socket=" + quoted(libvirt.socket), "recovery_dir": self.recovered(name),
+                "scripts_dir": self.path(name + "-scripts"), "scripts_user": "nobody"}
+
+    def recovered(self, node):
+        return self.path("r" + node[0])
 
     def __exit__(self, *why):
         try:
@@ -70,13 +76,14 @@ class Stage:
             for libvirt in (self.near, self.far):
                 if libvirt is not None:
                     libvirt.__exit__(*why)
+            if self.own_base:
+                shutil.rmtree(self.own_base, ignore_errors=True)
 
     def host_in(self, libvirt):
-        """The host's address is in this one's network `lan` from now on, or (None) in neither."""
-        for each in (self.near, self.far):
-            bridge = re.search(r"bridge name='([^']+)'", each.virsh("net-dumpxml", "lan")).group(1)
-            verb = "add" if each is libvirt else "del"
-            libvirt_kit.tool("ip", "address", verb, "%s/%d" % (HOST, PREFIX), "dev", bridge, check=each is libvirt)
+        """The host's address is in this one's network `lan` from now on, and not in the other's."""
+        other = self.far if libvirt is self.near else self.near
+        libvirt_kit.tool("ip", "address", "del", "%s/%d" % (HOST, PREFIX), "dev", self.bridges[other], check=False)
+        libvirt_kit.tool("ip", "address", "add", "%s/%d" % (HOST, PREFIX), "dev", self.bridges[libvirt])
 
     # ---- what is protected ----
 
@@ -122,7 +129,8 @@ class Stage:
         def there():
             run = self.show(run_id)
             if run["phase"] != phase and (run["phase"] == "done" or run.get("problem")):
-                raise farlib.Ended("the run is %s, not %s: %s" % (run["phase"], phase, run))
+                words = {name: self.console(run_id, name, node)[-300:] for name in self.guests for node in ("source", "target")}
+                raise farlib.Ended("the run is %s, not %s: %s\n%r" % (run["phase"], phase, run, words))
             return run if run["phase"] == phase else None
         return farlib.until(there, seconds, lambda: "run %d is %s" % (run_id, phase))
 
@@ -135,7 +143,7 @@ class Stage:
 
     def console(self, run_id, name, node="target"):
         """What the recovered machine said on its console, which is beside its first disk."""
-        folder = self.path(node + "-recovered")
+        folder = self.recovered(node)
         words = ""
         for place, _, names in os.walk(folder):
             for file in names:
@@ -157,7 +165,7 @@ class Stage:
     def left(self, libvirt=None, node="target"):
         """Domains, networks, recovered files and processes at a site."""
         libvirt = libvirt or self.far
-        files = [os.path.join(place, name) for place, folders, names in os.walk(self.path(node + "-recovered"))
+        files = [os.path.join(place, name) for place, folders, names in os.walk(self.recovered(node))
                  for name in (*folders, *names)]
         return {"domains": libvirt.domains(), "networks": libvirt.virsh("net-list", "--all", "--name").split(), "files": files,
                 "processes": libvirt.processes()}

@@ -281,7 +281,7 @@ static bool asked(const char *name, char ret_text[LINE_BYTES])
 static void start_network(void)
 {
     struct ifreq request = {.ifr_name = "eth0"};
-    struct sockaddr_in *address = (struct sockaddr_in *)&request.ifr_addr;
+    struct sockaddr_in wanted = {.sin_family = AF_INET};
     char text[LINE_BYTES];
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     strcpy(request.ifr_name, "lo");
@@ -292,14 +292,19 @@ static void start_network(void)
         return;
     }
     strcpy(request.ifr_name, "eth0");
+    for (unsigned n = 0; ioctl(fd, SIOCGIFINDEX, &request) != 0 && n < 500; n++) {
+        usleep(10000); /* far-poll */
+    }
     char *slash = strchr(text, '/');
     unsigned prefix = slash != NULL ? (unsigned)atoi(slash + 1) : 24;
     if (slash != NULL) {
         *slash = '\0';
     }
-    address->sin_family = AF_INET;
-    bool good = inet_pton(AF_INET, text, &address->sin_addr) == 1 && ioctl(fd, SIOCSIFADDR, &request) == 0;
-    address->sin_addr.s_addr = htonl(prefix == 0 ? 0 : ~0u << (32 - prefix));
+    bool good = inet_pton(AF_INET, text, &wanted.sin_addr) == 1;
+    memcpy(&request.ifr_addr, &wanted, sizeof wanted);
+    good = good && ioctl(fd, SIOCSIFADDR, &request) == 0;
+    wanted.sin_addr.s_addr = htonl(prefix == 0 ? 0 : ~0u << (32 - prefix));
+    memcpy(&request.ifr_netmask, &wanted, sizeof wanted);
     good = good && ioctl(fd, SIOCSIFNETMASK, &request) == 0;
     request.ifr_flags = IFF_UP | IFF_RUNNING;
     good = good && ioctl(fd, SIOCSIFFLAGS, &request) == 0;
