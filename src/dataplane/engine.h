@@ -277,6 +277,10 @@ struct far_engine_order {
     struct far_engine_use use; /* use */
     bool has_config_hash; /* freeze: the log knows this configuration of the workload's machine as the newest; seal: of `config` */
     uint8_t config_hash[32];
+    const uint8_t *config; /* seal: what the machine was, as it was reported, and how it is to be brought up: as in the manifest */
+    size_t config_len;
+    const uint8_t *recovery;
+    size_t recovery_len;
     struct far_engine_machine machine; /* machine */
 };
 

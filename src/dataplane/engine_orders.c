@@ -13,6 +13,9 @@ int far_engine_check_order(const struct far_engine *engine, const struct far_eng
     if (order->machine.disk_count > FAR_ENGINE_DISKS_MAX) {
         return far_fail(err, FAR_INVALID, "a machine of more than %d disks", FAR_ENGINE_DISKS_MAX);
     }
+    if (order->config_len > FAR_CAPTURED_BYTES_MAX || order->recovery_len > FAR_MANIFEST_RECOVERY_MAX) {
+        return far_fail(err, FAR_INVALID, "an order with too long a configuration");
+    }
     if (order->freeze_ref != NULL && strlen(order->freeze_ref) > FAR_TRANSFER_REF_MAX) {
         return far_fail(err, FAR_INVALID, "an order whose freeze reference is too long");
     }
@@ -67,6 +70,16 @@ const char *far_order_copy_string(struct far_arena *arena, const char *text)
     return copy;
 }
 
+static bool copy_bytes(struct far_arena *arena, const uint8_t **bytes, size_t len)
+{
+    uint8_t *copy = far_arena_alloc(arena, len + 1);
+    if (copy != NULL && len > 0) {
+        memcpy(copy, *bytes, len);
+    }
+    *bytes = copy;
+    return copy != NULL;
+}
+
 static int copy_lists(struct far_arena *arena, struct far_engine_order *order, struct far_error *err)
 {
     struct far_engine_disk *disks = far_arena_alloc(arena, (order->disk_count + 1) * sizeof *disks);
@@ -100,6 +113,7 @@ static int copy_lists(struct far_arena *arena, struct far_engine_order *order, s
     if (complete && order->erase_disk_count > 0) {
         memcpy(erased, order->erase_disk_ids, order->erase_disk_count * sizeof *erased);
     }
+    complete = complete && copy_bytes(arena, &order->config, order->config_len) && copy_bytes(arena, &order->recovery, order->recovery_len);
     order->erase_disk_ids = erased;
     order->plan_ids = plan_ids;
     order->disks = disks;

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 
 enum { VERSION = 0, VERSION_EXTENDED = 1, EXTENSION_DOMAIN = 1, DOMAIN_BYTES = 16 + 2 };
+/* From SKIPPED on: with a length of four bytes, for who knows it. */
+enum { EXTENSION_SKIPPED = 128, EXTENSION_CONFIG = 128, EXTENSION_RECOVERY = 129 };
 enum { HEAD_BYTES = 16, TAIL_BYTES = 32 + 64 + 8, NAME_MAX_BYTES = 63 };
 static const char magic[8] = "FARMANI0";
 
@@ -40,7 +42,16 @@ static int append_disk(struct far_buf *buf, const struct far_manifest_disk *disk
 
 static bool is_extended(const struct far_manifest *manifest)
 {
-    return manifest->domain_number != 0;
+    return manifest->domain_number != 0 || manifest->config_len + manifest->recovery_len != 0;
+}
+
+static int append_skipped(struct far_buf *buf, uint8_t type, const uint8_t *before, size_t before_len, const uint8_t *bytes, size_t len)
+{
+    uint8_t head[5] = {type};
+    far_put_le32(head + 1, (uint32_t)(before_len + len));
+    int rc = far_buf_append(buf, head, sizeof head);
+    rc = rc == 0 ? far_buf_append(buf, before, before_len) : rc;
+    return rc == 0 ? far_buf_append(buf, bytes, len) : rc;
 }
 
 static int append_extensions(const struct far_manifest *manifest, struct far_buf *buf)
@@ -48,7 +59,14 @@ static int append_extensions(const struct far_manifest *manifest, struct far_buf
     uint8_t bytes[2 + DOMAIN_BYTES] = {EXTENSION_DOMAIN, DOMAIN_BYTES};
     memcpy(bytes + 2, manifest->domain_uuid, 16);
     far_put_le16(bytes + 18, manifest->domain_number);
-    return is_extended(manifest) ? far_buf_append(buf, bytes, sizeof bytes) : 0;
+    int rc = manifest->domain_number != 0 ? far_buf_append(buf, bytes, sizeof bytes) : 0;
+    if (rc == 0 && manifest->config_len != 0) {
+        rc = append_skipped(buf, EXTENSION_CONFIG, manifest->config_sha256, 32, manifest->config, manifest->config_len);
+    }
+    if (rc == 0 && manifest->recovery_len != 0) {
+        rc = append_skipped(buf, EXTENSION_RECOVERY, manifest->recovery, 0, manifest->recovery, manifest->recovery_len);
+    }
+    return rc;
 }
 
 static int append_fields(const struct far_manifest *manifest, struct far_buf *buf)
@@ -77,6 +95,9 @@ static int check_values(const struct far_manifest *manifest, struct far_error *e
     if (manifest->disk_count == 0 || manifest->disk_count > FAR_MANIFEST_DISKS_MAX) {
         return far_fail(err, FAR_INVALID, "a manifest of %u disks: must be 1 to %d", manifest->disk_count,
                         FAR_MANIFEST_DISKS_MAX);
+    }
+    if (manifest->config_len > FAR_CAPTURED_BYTES_MAX || manifest->recovery_len > FAR_MANIFEST_RECOVERY_MAX) {
+        return far_fail(err, FAR_INVALID, "a manifest with too long a configuration");
     }
     for (uint32_t i = 0; i < manifest->disk_count; i++) {
         const struct far_manifest_disk *disk = &manifest->disks[i];
@@ -128,7 +149,7 @@ static const uint8_t *take(struct cursor *cursor, size_t len)
     static const uint8_t nothing[64];
     if (!cursor->good || cursor->left < len) {
         cursor->good = false;
-        return nothing; /* len is at most 63 wherever the result is used */
+        return nothing; /* len is at most 63 wherever the result is used without a look at good */
     }
     const uint8_t *p = cursor->p;
     cursor->p += len;
@@ -192,10 +213,39 @@ static void take_fields(struct cursor *cursor, struct far_manifest *manifest)
     }
 }
 
-/* Each a type, a length and so many bytes; one that is not known may change what the manifest means. */
+/* One that this program does not know, or what it knows; each at most once. */
+static void take_skipped(struct cursor *cursor, struct far_manifest *manifest)
+{
+    const uint8_t *head = take(cursor, 5);
+    size_t len = far_get_le32(head + 1);
+    uint8_t type = head[0];
+    const uint8_t *bytes = take(cursor, len);
+    if (!cursor->good) {
+        return;
+    }
+    if (type == EXTENSION_CONFIG) {
+        cursor->good = manifest->config_len == 0 && len > 32 && len - 32 <= sizeof manifest->config;
+    } else if (type == EXTENSION_RECOVERY) {
+        cursor->good = manifest->recovery_len == 0 && len > 0 && len <= sizeof manifest->recovery;
+    }
+    if (cursor->good && type == EXTENSION_CONFIG) {
+        memcpy(manifest->config_sha256, bytes, 32);
+        manifest->config_len = (uint32_t)len - 32;
+        memcpy(manifest->config, bytes + 32, len - 32);
+    } else if (cursor->good && type == EXTENSION_RECOVERY) {
+        manifest->recovery_len = (uint32_t)len;
+        memcpy(manifest->recovery, bytes, len);
+    }
+}
+
+/* Each a type, a length and so many bytes. One that is not known, below SKIPPED, may change what the manifest means. */
 static void take_extensions(struct cursor *cursor, struct far_manifest *manifest)
 {
     while (cursor->good && cursor->left > 0) {
+        if (cursor->p[0] >= EXTENSION_SKIPPED) {
+            take_skipped(cursor, manifest);
+            continue;
+        }
         const uint8_t *head = take(cursor, 2);
         cursor->good = cursor->good && head[0] == EXTENSION_DOMAIN && head[1] == DOMAIN_BYTES && manifest->domain_number == 0;
         const uint8_t *bytes = take(cursor, DOMAIN_BYTES);

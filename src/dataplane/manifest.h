@@ -6,9 +6,10 @@
 #define FAR_DATAPLANE_MANIFEST_H
 
 #include "base/buf.h"
+#include "dataplane/captured.h"
 #include "dataplane/map.h"
 
-enum { FAR_MANIFEST_DISKS_MAX = 60, FAR_MANIFEST_BYTES_MAX = 32768 };
+enum { FAR_MANIFEST_DISKS_MAX = 60, FAR_MANIFEST_RECOVERY_MAX = 4096, FAR_MANIFEST_BYTES_MAX = 65536 };
 
 struct far_manifest_disk {
     uint64_t disk_index;
@@ -34,6 +35,13 @@ struct far_manifest {
     bool fuzzy; /* nothing was frozen: blocks may be of different moments */
     uint32_t disk_count;
     struct far_manifest_disk disks[FAR_MANIFEST_DISKS_MAX];
+    /* What the machine was, one frame of zstd and the SHA-256 of its text (captured.h); and how it is to be brought up, as the log has it: sub
+     * recovery_kept, encoded. Both 0 long: not known. No part of what the point is: far_manifest_same() does not look at them. */
+    uint8_t config_sha256[32];
+    uint32_t config_len;
+    uint8_t config[FAR_CAPTURED_BYTES_MAX];
+    uint32_t recovery_len;
+    uint8_t recovery[FAR_MANIFEST_RECOVERY_MAX];
     uint8_t domain_uuid[16]; /* dedup domain (domain.h) of its disks; all zero: the plain one */
     /* filled in by the vault */
     uint16_t domain_number; /* in it; 0: the plain one */
@@ -56,7 +64,7 @@ int far_manifest_sign(struct far_manifest *manifest, const uint8_t seed[32], str
                       struct far_error *err);
 /* Is the file signed by the key in it, and is that key `public_key`? FAR_CORRUPT if not. */
 int far_manifest_verify(struct far_slice file, const uint8_t public_key[32], struct far_error *err);
-/* Do both say the same of the same point (all fields but those filled in by the vault)? */
+/* Do both say the same of the same point (all fields but those filled in by the vault, and what its machine is)? */
 bool far_manifest_same(const struct far_manifest *a, const struct far_manifest *b);
 
 #endif

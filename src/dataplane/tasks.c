@@ -232,6 +232,13 @@ int far_run_seal(struct far_attempt *attempt, struct far_engine_report *result, 
         memcpy(to->root.bytes, from->root, sizeof to->root.bytes);
         copy_text(to->name, sizeof to->name, from->name);
     }
+    if (order->config_len != 0 && order->has_config_hash) {
+        memcpy(manifest->config_sha256, order->config_hash, sizeof manifest->config_sha256);
+        memcpy(manifest->config, order->config, order->config_len);
+        manifest->config_len = (uint32_t)order->config_len;
+    }
+    memcpy(manifest->recovery, order->recovery, order->recovery_len);
+    manifest->recovery_len = (uint32_t)order->recovery_len;
     const struct far_domain *domain;
     int rc = far_attempt_domain(attempt, &domain, result, err);
     if (rc == 0 && order->lock_until_ms != 0) { /* first: there is no moment when it could be forgotten */

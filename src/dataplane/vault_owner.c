@@ -320,6 +320,7 @@ struct portion {
     const char *const *plans;
     size_t plan_count;
     size_t disk_count;
+    size_t config_bytes; /* configurations, each counted once, and how points are to be brought up */
     struct far_adopted *adopted;
     bool is_full;
 };
@@ -370,6 +371,17 @@ static void read_lock(struct portion *portion, uint64_t number, uint64_t *ret_un
     }
 }
 
+/* What this point adds of them. */
+static size_t config_bytes_of(const struct far_adopted *adopted, const struct far_manifest *manifest)
+{
+    bool is_known = false;
+    for (size_t i = 0; i < adopted->count && !is_known; i++) {
+        const struct far_manifest *other = &adopted->points[i].manifest;
+        is_known = other->config_len != 0 && memcmp(other->config_sha256, manifest->config_sha256, 32) == 0;
+    }
+    return manifest->recovery_len + (is_known ? 0 : manifest->config_len);
+}
+
 static int look_at(void *arg, uint64_t number, struct far_error *err)
 {
     struct portion *portion = arg;
@@ -386,6 +398,11 @@ static int look_at(void *arg, uint64_t number, struct far_error *err)
     }
     int rc = far_vault_manifest_read(portion->vault, number, &point->manifest, &cause);
     bool is_there = rc != FAR_NOT_FOUND; /* forgotten meanwhile, or a name like 007 */
+    size_t more_bytes = rc == 0 ? config_bytes_of(adopted, &point->manifest) : 0;
+    if (adopted->count > 0 && portion->config_bytes + more_bytes > FAR_ADOPTED_CONFIG_BYTES_MAX) {
+        portion->is_full = true;
+        return FULL;
+    }
     adopted->after = is_there ? number : adopted->after;
     if (rc == FAR_CORRUPT) {
         return problem_of(adopted, &adopted->damaged, number, cause.message);
@@ -405,6 +422,7 @@ static int look_at(void *arg, uint64_t number, struct far_error *err)
     }
     read_lock(portion, number, &point->lock_until_ms);
     portion->disk_count += point->manifest.disk_count;
+    portion->config_bytes += more_bytes;
     adopted->count++;
     return 0;
 }

@@ -49,7 +49,7 @@ struct far_vault_survey {
 int far_vault_survey(struct far_vault *vault, struct far_vault_survey *ret_survey, struct far_error *err);
 
 /* A portion of the points, ascending. */
-enum { FAR_ADOPTED_MAX = 32, FAR_ADOPTED_DISKS_MAX = 120 };
+enum { FAR_ADOPTED_MAX = 32, FAR_ADOPTED_DISKS_MAX = 120, FAR_ADOPTED_CONFIG_BYTES_MAX = 40 * 1024 };
 struct far_adopted_point {
     struct far_manifest manifest;
     uint64_t lock_until_ms;

@@ -5,6 +5,7 @@
 
 #include "fsm/checkpoint.h"
 #include "fsm/expiry.h"
+#include "fsm/recovery.h"
 #include "fsm/vault_row.h"
 
 #include <stdio.h>
@@ -14,6 +15,7 @@ enum { NAME_BYTES = 63 };
 /* A point on its way in. */
 struct arrival {
     const struct far_row_adoption *adoption;
+    const struct far_sub_adopted *portion;
     const struct far_sub_adopted_point *said;
     struct far_ev_vault_adopted *result;
     uint64_t site_id; /* of the vault */
@@ -231,6 +233,26 @@ static int take_plan(struct far_step *step, const struct arrival *a, const struc
 
 /* ---- the point ---- */
 
+static int take_machine(struct far_step *step, const struct arrival *a, struct far_adopted_machine *ret)
+{
+    struct far_adopted_from from = {.portion = a->portion,
+                                    .said = a->said,
+                                    .point_id = id_of(a, a->said->point_id),
+                                    .workload_id = id_of(a, a->said->workload_id),
+                                    .plan_id = id_of(a, a->said->plan_id),
+                                    .checkpoint_id = id_of(a, a->said->checkpoint_id),
+                                    .job_id = a->result->job_id,
+                                    .node_id = a->result->node_id};
+    char text[400];
+    FAR_TRY(far_adopt_machine(step, &from, ret));
+    if (!ret->is_unsound || a->result->problem.len != 0) {
+        return 0;
+    }
+    snprintf(text, sizeof text, "point %llu of the vault, of workload '%.*s': how it is to be brought up cannot be, and was left out",
+             FAR_LLU(a->said->point_id), FAR_TEXT(a->said->workload));
+    return far_step_copy(step, far_slice_str(text), &a->result->problem);
+}
+
 static int create_point(struct far_step *step, const struct arrival *a)
 {
     const struct far_sub_adopted_point *said = a->said;
@@ -258,6 +280,10 @@ static int create_point(struct far_step *step, const struct arrival *a)
                                                .size_bytes = from[d].size_bytes,
                                                .root = from[d].root};
     }
+    struct far_adopted_machine machine;
+    FAR_TRY(take_machine(step, a, &machine));
+    ev.config_id = machine.config_id;
+    ev.recovery_id = machine.recovery_id;
     FAR_TRY(far_emit(step, &far_schema_ev_point_created, &ev));
     struct far_sub_member member = {.workload_id = ev.workload_id, .point_id = ev.id};
     struct far_ev_checkpoint_adopted checkpoint = {.id = ev.checkpoint_id,
@@ -265,6 +291,7 @@ static int create_point(struct far_step *step, const struct arrival *a)
                                                    .job_id = ev.job_id,
                                                    .created_ms = said->created_ms < step->time_ms ? said->created_ms : step->time_ms,
                                                    .locked_until_ms = said->lock_until_ms,
+                                                   .networks_id = machine.networks_id,
                                                    .members = {.items = &member, .count = 1}};
     return far_emit(step, &far_schema_ev_checkpoint_adopted, &checkpoint);
 }
@@ -307,10 +334,10 @@ static int take(struct far_step *step, struct arrival *a)
     return create_point(step, a);
 }
 
-int far_adopt_point(struct far_step *step, const struct far_row_adoption *adoption, const struct far_sub_adopted_point *said,
-                    struct far_ev_vault_adopted *result)
+int far_adopt_point(struct far_step *step, const struct far_row_adoption *adoption, const struct far_sub_adopted *portion,
+                    const struct far_sub_adopted_point *said, struct far_ev_vault_adopted *result)
 {
-    struct arrival a = {.adoption = adoption, .said = said, .result = result};
+    struct arrival a = {.adoption = adoption, .portion = portion, .said = said, .result = result};
     struct far_row_node node;
     struct far_row_point point;
     FAR_TRY(far_point_find(step, in_log(adoption, said->point_id), &point));
@@ -374,8 +401,10 @@ int far_evolve_checkpoint_adopted(struct far_step *step, const struct far_ev_che
                                           .plan_id = ev->plan_id,
                                           .job_id = ev->job_id,
                                           .created_ms = ev->created_ms,
-                                          .state = FAR_point_state_available};
+                                          .state = FAR_point_state_available,
+                                          .networks_id = ev->networks_id};
         far_id_used(step, ev->id);
+        FAR_TRY(far_recovery_hold(step, ev->networks_id));
     }
     row.locked_until_ms = row.locked_until_ms > ev->locked_until_ms ? row.locked_until_ms : ev->locked_until_ms;
     FAR_TRY(add_members(step, &row, &ev->members));

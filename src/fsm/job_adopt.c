@@ -231,7 +231,7 @@ static int portion(struct far_step *step, struct far_group *g, size_t at, const 
     }
     const struct far_sub_adopted_point *points = said->points.items;
     for (size_t i = 0; i < said->points.count; i++) {
-        FAR_TRY(far_adopt_point(step, &row, &points[i], &ev));
+        FAR_TRY(far_adopt_point(step, &row, said, &points[i], &ev));
     }
     *ret_ended = ev.ended;
     return far_emit(step, &far_schema_ev_vault_adopted, &ev);

@@ -1,6 +1,6 @@
 noinst_LTLIBRARIES += libfsm.la
 libfsm_la_SOURCES = \
-	src/fsm/adopted_point.c src/fsm/adoption.h \
+	src/fsm/adopted_machine.c src/fsm/adopted_point.c src/fsm/adoption.h \
 	src/fsm/alert.c src/fsm/alert.h \
 	src/fsm/bandwidth.c src/fsm/bandwidth.h \
 	src/fsm/calendar.c src/fsm/calendar.h \

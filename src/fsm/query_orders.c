@@ -4,6 +4,7 @@
 #include "fsm/coverage.h"
 #include "fsm/dedup_domain.h"
 #include "fsm/machine_config.h"
+#include "fsm/recovery.h"
 #include "fsm/run.h"
 #include "fsm/running.h"
 #include "fsm/vault_row.h"
@@ -152,6 +153,18 @@ static int fill_copy(struct context *c, const struct far_row_task *task, struct 
     return is_send ? fill_audit(c, task, &disk, target_id, order) : 0;
 }
 
+/* What comes with the point into its manifest: what its machine is, and how it is to be brought up. */
+static int fill_machine_of(struct context *c, struct far_sub_order *order)
+{
+    struct far_row_machine_config config;
+    uint64_t recovery_id;
+    FAR_TRY(far_machine_config_find(c->step, c->workload.config_id, &config));
+    FAR_TRY(far_machine_config_bytes(c->step, config.id, &order->config));
+    order->config_sha256 = config.sha256;
+    FAR_TRY(far_recovery_of(c->step, c->plan.id, c->workload.id, &recovery_id));
+    return far_recovery_kept(c->step, recovery_id, c->plan.networks_id, &order->recovery);
+}
+
 static int fill_seal(struct context *c, const struct far_row_task *task, struct far_sub_order *order)
 {
     size_t count = (size_t)c->workload.disk_count;
@@ -179,6 +192,7 @@ static int fill_seal(struct context *c, const struct far_row_task *task, struct 
     order->checkpoint_id = c->job.checkpoint_id;
     order->lock_until_ms = c->job.lock_until_ms;
     order->site = site.name;
+    FAR_TRY(fill_machine_of(c, order));
     return far_vault_damages_of(c->step, task->node_id, c->workload.id, far_slice(NULL, 0), &order->damages);
 }
 

@@ -2,23 +2,25 @@
 #include "fsm/recovery.h"
 
 enum { ABSENT, IN_FORCE, KEPT };
-enum { SET, KEEP, FORGET, HOLD, LET_GO };
+enum { SET, KEEP, FORGET, HOLD, LET_GO, ADOPT };
 static const char *const states[] = {"absent", "in force", "kept for what was made under it"};
 static const char *const inputs[] = {"recovery_set", "replaced, but something was made under it", "replaced or let go, and nothing was",
-                                     "a point is made", "a point is removed, and others are there"};
+                                     "a point is made", "a point is removed, and others are there", "adopted, and not in force"};
 #define GONE FAR_REJECT(FAR_INTERNAL, "does not exist")
-static const struct far_cell cells[3][5] = {
-    [ABSENT] = {[SET] = FAR_MOVE(IN_FORCE), [KEEP] = GONE, [FORGET] = GONE, [HOLD] = GONE, [LET_GO] = GONE},
+static const struct far_cell cells[3][6] = {
+    [ABSENT] = {[SET] = FAR_MOVE(IN_FORCE), [KEEP] = GONE, [FORGET] = GONE, [HOLD] = GONE, [LET_GO] = GONE, [ADOPT] = FAR_MOVE(KEPT)},
     [IN_FORCE] = {[SET] = FAR_REJECT(FAR_INTERNAL, "exists already"),
                   [KEEP] = FAR_MOVE(KEPT),
                   [FORGET] = FAR_MOVE(ABSENT),
                   [HOLD] = FAR_MOVE(IN_FORCE),
-                  [LET_GO] = FAR_MOVE(IN_FORCE)},
+                  [LET_GO] = FAR_MOVE(IN_FORCE),
+                  [ADOPT] = FAR_REJECT(FAR_INTERNAL, "exists already")},
     [KEPT] = {[SET] = FAR_REJECT(FAR_INTERNAL, "exists already"),
               [KEEP] = FAR_REJECT(FAR_INTERNAL, "is not in force"),
               [FORGET] = FAR_MOVE(ABSENT),
-              [HOLD] = FAR_REJECT(FAR_INTERNAL, "is not in force"),
-              [LET_GO] = FAR_MOVE(KEPT)},
+              [HOLD] = FAR_MOVE(KEPT), /* by an adopted point that was made under it */
+              [LET_GO] = FAR_MOVE(KEPT),
+              [ADOPT] = FAR_REJECT(FAR_INTERNAL, "exists already")},
 };
 const struct far_table far_table_recovery = FAR_TABLE("recovery configuration", states, inputs, cells);
 
@@ -78,6 +80,16 @@ int far_same(struct far_step *step, const struct far_schema *schema, const void 
     FAR_TRY(encoded(step, schema, b, &second));
     *ret_same = far_slice_equal(first, second);
     return 0;
+}
+
+int far_recovery_kept(struct far_step *step, uint64_t recovery_id, uint64_t networks_id, struct far_slice *ret_bytes)
+{
+    struct far_row_recovery recovery, networks;
+    FAR_TRY(look(step, recovery_id, &recovery));
+    FAR_TRY(look(step, networks_id, &networks));
+    struct far_sub_recovery_kept kept = {.config = recovery.config, .networks = networks.networks};
+    *ret_bytes = far_slice(NULL, 0);
+    return kept.config.count + kept.networks.count > 0 ? encoded(step, &far_schema_sub_recovery_kept, &kept, ret_bytes) : 0;
 }
 
 int far_fits_row(struct far_step *step, const struct far_schema *schema, const void *object, bool *ret_fits)
@@ -204,22 +216,24 @@ int far_evolve_recovery_changed(struct far_step *step, const struct far_ev_recov
     struct far_row_recovery old;
     uint64_t before_id;
     FAR_TRY(far_row_need(step, &far_schema_row_plan, ev->plan_id, &plan));
-    FAR_TRY(name_version(step, ev, &plan, &before_id));
-    FAR_TRY(far_recovery_end(step, before_id));
+    if (!ev->kept) {
+        FAR_TRY(name_version(step, ev, &plan, &before_id));
+        FAR_TRY(far_recovery_end(step, before_id));
+    }
     if (ev->id == 0) {
         return 0;
     }
     FAR_TRY(look(step, ev->id, &old));
-    FAR_TRY(far_move_id(step, &far_table_recovery, state_of(&old), SET, ev->id, NULL));
+    FAR_TRY(far_move_id(step, &far_table_recovery, state_of(&old), ev->kept ? ADOPT : SET, ev->id, NULL));
     struct far_row_recovery row = {.id = ev->id,
                                    .plan_id = ev->plan_id,
                                    .workload_id = ev->workload_id,
-                                   .in_force = true,
+                                   .in_force = !ev->kept,
                                    .set_ms = step->time_ms,
                                    .config = ev->config,
                                    .networks = ev->networks};
     far_id_used(step, row.id);
-    return store(step, &row);
+    return far_row_put(step, &far_schema_row_recovery, row.id, &row);
 }
 
 int far_recovery_hold(struct far_step *step, uint64_t id)

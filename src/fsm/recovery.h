@@ -20,6 +20,8 @@ int far_networks_put(struct far_step *step, const struct far_row_plan *plan, con
 int far_same(struct far_step *step, const struct far_schema *schema, const void *a, const void *b, bool *ret_same);
 /* Is it short enough for a row, encoded? */
 int far_fits_row(struct far_step *step, const struct far_schema *schema, const void *object, bool *ret_fits);
+/* Both versions (0: none) as a manifest keeps them: sub recovery_kept, encoded; empty if both are 0. In the step's memory. */
+int far_recovery_kept(struct far_step *step, uint64_t recovery_id, uint64_t networks_id, struct far_slice *ret_bytes);
 /* Evolve: a point or checkpoint was made under it, or is removed; 0: under none. */
 int far_recovery_hold(struct far_step *step, uint64_t id);
 int far_recovery_let_go(struct far_step *step, uint64_t id);

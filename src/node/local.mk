@@ -21,6 +21,7 @@ src_node_farshore_node_SOURCES = \
 	src/node/vault_bind.c \
 	src/node/vault_browse.c \
 	src/node/vault_carry.c \
+	src/node/vault_config.c \
 	src/node/vault_export.c \
 	src/node/vault_help.c \
 	src/node/vault_keep.c \

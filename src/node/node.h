@@ -76,6 +76,8 @@ int far_vault_scrub_cli(int argc, char **argv, struct far_error *err); /* vault_
 int far_vault_keys_cli(int argc, char **argv, struct far_error *err);  /* vault_keys.c */
 int far_vault_signal_cli(int argc, char **argv, bool features, struct far_error *err); /* vault_signal.c */
 
+int far_vault_config_cli(int argc, char **argv, bool recovery, struct far_error *err); /* vault_config.c */
+
 enum { FAR_NODE_PATH_MAX = 3072 };
 
 /* The file `config` of a node's folder. */

@@ -177,6 +177,7 @@ struct adoption_lists {
     struct far_sub_adopted adopted;
     struct far_sub_adopted_point points[FAR_ADOPTED_MAX];
     struct far_sub_point_disk disks[FAR_ADOPTED_DISKS_MAX];
+    struct far_sub_adopted_config configs[FAR_ADOPTED_MAX];
 };
 
 /* True if it is in the list now. */
@@ -270,9 +271,22 @@ static void add_vault(const struct far_engine_vault *vault, struct vault_lists *
     }
 }
 
+/* Each configuration once. */
+static void add_config(const struct far_manifest *m, struct adoption_lists *lists, size_t *count)
+{
+    bool is_there = m->config_len == 0;
+    for (size_t i = 0; i < *count && !is_there; i++) {
+        is_there = memcmp(lists->configs[i].sha256.data, m->config_sha256, 32) == 0;
+    }
+    if (!is_there) {
+        lists->configs[(*count)++] = (struct far_sub_adopted_config){.sha256 = far_slice(m->config_sha256, 32),
+                                                                     .config = far_slice(m->config, m->config_len)};
+    }
+}
+
 static void add_adopted(const struct far_adopted *from, struct adoption_lists *lists)
 {
-    size_t disks = 0;
+    size_t disks = 0, configs = 0;
     for (size_t i = 0; i < from->count; i++) {
         const struct far_manifest *m = &from->points[i].manifest;
         lists->points[i] = (struct far_sub_adopted_point){.point_id = m->point_id,
@@ -288,7 +302,10 @@ static void add_adopted(const struct far_adopted *from, struct adoption_lists *l
                                                           .fuzzy = m->fuzzy,
                                                           .domain_uuid = far_slice(m->domain_uuid, m->domain_number != 0 ? 16 : 0),
                                                           .lock_until_ms = from->points[i].lock_until_ms,
+                                                          .config_sha256 = far_slice(m->config_sha256, m->config_len != 0 ? 32 : 0),
+                                                          .recovery = far_slice(m->recovery, m->recovery_len),
                                                           .disks = {&lists->disks[disks], m->disk_count}};
+        add_config(m, lists, &configs);
         for (uint32_t d = 0; d < m->disk_count; d++) {
             lists->disks[disks++] = (struct far_sub_point_disk){.disk_index = m->disks[d].disk_index,
                                                                 .disk_id = m->disks[d].disk_id,
@@ -302,7 +319,8 @@ static void add_adopted(const struct far_adopted *from, struct adoption_lists *l
                                               .damaged = from->damaged,
                                               .unreadable = from->unreadable,
                                               .problem = far_slice_str(from->problem),
-                                              .points = {lists->points, from->count}};
+                                              .points = {lists->points, from->count},
+                                              .configs = {lists->configs, configs}};
 }
 
 static void add_adoption(const struct far_engine_adoption *from, struct adoption_lists *lists, struct far_sub_report_item *item)
@@ -513,7 +531,8 @@ static size_t item_bytes(const struct far_report_entry *e)
            used_bytes(e->report.used) + machined_bytes(e->report.machined) +
            (e->report.captured != NULL ? 280 + e->report.captured->len : 0) +
            (e->report.vault != NULL ? 800 + e->report.vault->space_count * 64 : 0) +
-           (has_adoption(e) ? 800 + e->report.vault->adoption->adopted.count * 420 + adopted_disks(e) * 140 : 0) +
+           (has_adoption(e) ? 800 + FAR_ADOPTED_CONFIG_BYTES_MAX + e->report.vault->adoption->adopted.count * 480 + adopted_disks(e) * 140
+                            : 0) +
            (e->report.vault != NULL && e->report.vault->scrubbed != NULL ? 300 + SCRUB_POINTS_MAX * 10 + SCRUB_DAMAGES_MAX * 400 : 0);
 }
 

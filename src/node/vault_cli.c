@@ -8,6 +8,7 @@
  *   vault verify --vault DIR --point ID [--disk NAME] [--since POINT]
  *   vault open …                                        vault_nbd.c
  *   vault import|forget|reclaim|space …                 vault_keep.c
+ *   vault config …                                      vault_config.c
  *   vault copy|repair …                                 vault_carry.c
  *   vault diff|export …                                 vault_export.c
  *   vault browse …                                      vault_browse.c
@@ -460,6 +461,14 @@ static int show_signal(int argc, char **argv)
     return rc == 0 ? 0 : rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
 }
 
+static int show_config(int argc, char **argv)
+{
+    struct far_error err;
+    bool recovery = take_flag(&argc, argv, "--recovery");
+    int rc = far_vault_config_cli(argc, argv, recovery, &err);
+    return rc == 0 ? 0 : rc == FAR_INVALID ? fail_usage(&err) : far_node_failed(&err);
+}
+
 /* The operator at the vault says that the clock of this machine is right: locks go by it again. */
 static int confirm_time(int argc, char **argv)
 {
@@ -507,6 +516,9 @@ int far_vault_cli(int argc, char **argv)
     }
     if (strcmp(command, "signal") == 0) {
         return show_signal(argc - 1, argv + 1);
+    }
+    if (strcmp(command, "config") == 0) {
+        return show_config(argc - 1, argv + 1);
     }
     if (strcmp(command, "confirm-time") == 0) {
         return confirm_time(argc - 1, argv + 1);

@@ -21,6 +21,7 @@ static const struct {
     {"export", "--vault DIR --point ID --disk NAME --format raw|qcow2 --out FILE [--base ID --backing FILE] [--recovery-key FILE]"},
     {"browse", "--vault DIR --point ID --disk NAME (--list PATH | --cat PATH | --get PATH --out FILE) [--mount DEVICE]"
                " [--recovery-key FILE]"},
+    {"config", "--vault DIR --point ID [--recovery] [--out FILE]"},
     {"forget", "--vault DIR --point ID"},
     {"reclaim", "--vault DIR [--secure] [--recovery-key FILE]"},
     {"space", "--vault DIR [--recovery-key FILE]"},

@@ -45,7 +45,8 @@ static void make_pack(const char *dir)
     far_packs_done(&packs);
 }
 
-static void make_manifest(const char *path)
+/* machine: with what its machine was and how it is to be brought up, since feature level 4. */
+static void make_manifest(const char *path, bool machine)
 {
     struct far_buf buf;
     uint8_t seed[32] = {3, 1, 4, 1, 5};
@@ -56,6 +57,11 @@ static void make_manifest(const char *path)
     manifest.pack_offset = 4096;
     manifest.fuzzy = true;
     memcpy(manifest.vault_uuid, uuid, 16);
+    if (machine) {
+        manifest.config_sha256[31] = 7;
+        memset(manifest.config, 'c', manifest.config_len = 300);
+        memset(manifest.recovery, 'r', manifest.recovery_len = 5);
+    }
     far_buf_init(&buf, FAR_MANIFEST_BYTES_MAX);
     assert_int_equal(far_manifest_sign(&manifest, seed, &buf, &err), 0);
     assert_int_equal(far_file_replace(path, buf.data, buf.len, 0600, &err), 0);
@@ -79,7 +85,9 @@ static void make_files(const char *dir)
     char path[1400];
     make_pack(dir);
     path_in(dir, "77.manifest", path);
-    make_manifest(path);
+    make_manifest(path, false);
+    path_in(dir, "77-machine.manifest", path);
+    make_manifest(path, true);
     path_in(dir, "5.replica", path);
     make_replica(path);
 }
@@ -87,7 +95,7 @@ static void make_files(const char *dir)
 static void every_file_is_written_as_it_was_written_then(void **state)
 {
     (void)state;
-    static const char *const names[] = {"00000001.pack", "00000002.pack", "77.manifest", "5.replica"};
+    static const char *const names[] = {"00000001.pack", "00000002.pack", "77.manifest", "77-machine.manifest", "5.replica"};
     make_files(folder);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char path[1400];
@@ -103,6 +111,36 @@ static void every_file_is_written_as_it_was_written_then(void **state)
         far_buf_done(&then);
         far_buf_done(&now);
     }
+}
+
+/* An extension that is to be skipped, of a version to come, behind those of a manifest. */
+static void what_a_later_version_adds_to_a_manifest_is_skipped(void **state)
+{
+    (void)state;
+    char path[1400];
+    struct far_buf then, more;
+    const uint8_t added[] = {200, 3, 0, 0, 0, 'n', 'e', 'w'}, meant[] = {100, 3, 0, 0, 0, 'n', 'e', 'w'};
+    const size_t tail = 32 + 64 + 8;
+    far_buf_init(&then, FAR_MANIFEST_BYTES_MAX);
+    path_in(golden, "77-machine.manifest", path);
+    assert_int_equal(far_file_read(path, &then, &err), 0);
+    assert_int_equal(far_manifest_decode(far_buf_slice(&then), &manifest, &err), 0);
+    assert_int_equal(manifest.config_len, 300);
+    assert_int_equal(manifest.config[299], 'c');
+    assert_int_equal(manifest.config_sha256[31], 7);
+    assert_int_equal(manifest.recovery_len, 5);
+    for (size_t i = 0; i < 2; i++) {
+        far_buf_init(&more, FAR_MANIFEST_BYTES_MAX);
+        assert_int_equal(far_buf_append(&more, then.data, then.len - tail), 0);
+        assert_int_equal(far_buf_append(&more, i == 0 ? added : meant, sizeof added), 0);
+        assert_int_equal(far_buf_append(&more, then.data + then.len - tail, tail), 0);
+        far_put_le32(more.data + 12, (uint32_t)(more.len - 16 - tail));
+        far_put_le64(more.data + more.len - 8, far_hash64(more.data, more.len - 8));
+        assert_int_equal(far_manifest_decode(far_buf_slice(&more), &manifest, &err), i == 0 ? 0 : FAR_CORRUPT);
+        assert_int_equal(manifest.config_len, 300);
+        far_buf_done(&more);
+    }
+    far_buf_done(&then);
 }
 
 /* ---- a signal of then ---- */
@@ -272,6 +310,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_file_is_written_as_it_was_written_then),
         cmocka_unit_test(a_whole_vault_of_then_opens_and_verifies),
+        cmocka_unit_test(what_a_later_version_adds_to_a_manifest_is_skipped),
         cmocka_unit_test(a_signal_of_then_is_read),
     };
     if (argc == 3 && strcmp(argv[1], "make-signal") == 0) {

@@ -59,6 +59,9 @@ static void give_recovery(unsigned state, unsigned input)
         version = first;
     } else if (state == 2 && input == 2) {
         remove_its_checkpoint();
+    } else if (input == 5) {
+        version = state == 0 ? 100000 : version;
+        EVENT(recovery_changed, .id = version, .plan_id = plan, .workload_id = workload, .config = {&config, 1}, .kept = true);
     } else {
         by_table(&far_table_recovery, state, input);
     }

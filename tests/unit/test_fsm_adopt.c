@@ -84,9 +84,11 @@ static void survey(size_t node, uint64_t highest)
     assert_int_equal(world_report(&w, &task, done), 0);
 }
 
+static struct far_sub_adopted_config configs[2];
+
 static void portion(uint64_t after, bool ended, size_t count)
 {
-    struct far_sub_adopted said = {.after = after, .ended = ended, .points = {points, count}};
+    struct far_sub_adopted said = {.after = after, .ended = ended, .points = {points, count}, .configs = {configs, 2}};
     struct far_row_task task = world_row_task(&w, job, last_task());
     struct far_sub_report_item done = {.state = FAR_report_state_done, .adopted = {&said, 1}};
     assert_int_equal(world_report(&w, &task, done), 0);
@@ -159,6 +161,84 @@ static void what_a_manifest_says_becomes_what_it_was(void **unused)
     world_work_all(&w, nodes, 3);
     assert_int_equal(adoption(1).points, 3);
     assert_int_equal(world_row_job(&w, job).task_count, 3);
+}
+
+/* As a manifest has it. */
+static struct far_slice kept(uint64_t processors, const char *target)
+{
+    struct far_sub_recovery config = {.processors = processors};
+    struct far_sub_network_map map = {.source = S("vms"), .target = S(target)};
+    struct far_sub_recovery_kept object = {.config = {&config, processors != 0}, .networks = {&map, 1}};
+    struct far_buf buf;
+    far_buf_init(&buf, 4096);
+    assert_int_equal(far_schema_encode(&far_schema_sub_recovery_kept, &object, &buf, &w.err), 0);
+    uint8_t *copy = far_arena_alloc(&w.arena, buf.len);
+    assert_non_null(copy);
+    memcpy(copy, buf.data, buf.len);
+    struct far_slice bytes = far_slice(copy, buf.len);
+    far_buf_done(&buf);
+    return bytes;
+}
+
+static struct far_row_recovery version(uint64_t id)
+{
+    struct far_row_recovery row = {.id = 0};
+    struct far_key key = far_key(&far_schema_row_recovery);
+    far_key_u64(&key, id);
+    (void)far_state_get(&w.state, &far_schema_row_recovery, &key, &w.arena, &row, NULL);
+    return row;
+}
+
+static uint64_t processors_of(uint64_t point_id)
+{
+    struct far_row_recovery row = version(world_row_point(&w, point_id).recovery_id);
+    return row.config.count > 0 ? ((const struct far_sub_recovery *)row.config.items)->processors : 0;
+}
+
+static void machines_and_how_they_are_brought_up_come_with_the_points(void **unused)
+{
+    static uint8_t hashes[2][32] = {{1}, {2}}, bytes[3000];
+    struct far_row_machine_config row;
+    struct far_slice config;
+    for (size_t i = 0; i < 2; i++) {
+        configs[i] = (struct far_sub_adopted_config){.sha256 = far_slice(hashes[i], 32), .config = far_slice(bytes, 1000 + 2000 * i)};
+    }
+    begin("dst", 1, 60);
+    uint64_t base = adoption(1).base;
+    for (size_t i = 0; i < 3; i++) {
+        struct far_sub_adopted_point *said = point(i, 41 + i);
+        said->config_sha256 = configs[i == 2].sha256;
+        said->recovery = kept(i == 2 ? 8 : 4, "dr");
+    }
+    portion(43, false, 3);
+    uint64_t first = world_row_point(&w, base + 41).config_id, last = world_row_point(&w, base + 43).config_id;
+    assert_int_not_equal(first, 0);
+    assert_int_equal(world_row_point(&w, base + 42).config_id, first);
+    assert_int_equal(far_query_machine_config(&w.state, last, &w.arena, &row, &config, &w.err), 0);
+    assert_true(row.newest);
+    assert_int_equal(config.len, 3000);
+    assert_int_equal(workload_of(base + 2).config_id, last);
+    assert_int_equal(processors_of(base + 42), 4);
+    assert_int_equal(processors_of(base + 43), 8);
+    struct far_row_plan plan = world_row_plan(&w, base + 4);
+    assert_int_not_equal(plan.networks_id, 0);
+    assert_int_equal(world_row_checkpoint(&w, base + 141).networks_id, plan.networks_id);
+    assert_int_equal(version(plan.networks_id).holds, 3);
+    /* what is set here is not set back by what comes later; the points keep what was theirs */
+    struct far_sub_recovery own = {.processors = 16};
+    MUST(&w, recovery_set, .workload = workload_of(base + 2).name, .config = {&own, 1});
+    point(0, 44)->recovery = kept(2, "elsewhere");
+    MUST(&w, plan_networks_set, .name = plan.name);
+    point(1, 45)->recovery = far_slice("nonsense", 8);
+    portion(45, true, 2);
+    assert_int_equal(processors_of(base + 44), 2);
+    assert_false(version(world_row_point(&w, base + 44).recovery_id).in_force);
+    assert_int_equal(world_row_plan(&w, base + 4).networks_id, 0);
+    assert_int_not_equal(world_row_checkpoint(&w, base + 144).networks_id, 0);
+    assert_int_equal(world_row_point(&w, base + 45).recovery_id, 0);
+    assert_int_equal(adoption(1).points, 5);
+    MUST(&w, checkpoint_remove, .checkpoint_id = base + 144);
+    memset(configs, 0, sizeof configs);
 }
 
 static void adopting_again_changes_nothing_and_finds_what_was_left_out(void **unused)
@@ -318,6 +398,7 @@ int main(void)
 #define IN_A_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
         IN_A_WORLD(numbers_are_set_aside_that_nothing_has),
         IN_A_WORLD(what_a_manifest_says_becomes_what_it_was),
+        IN_A_WORLD(machines_and_how_they_are_brought_up_come_with_the_points),
         IN_A_WORLD(adopting_again_changes_nothing_and_finds_what_was_left_out),
         IN_A_WORLD(adopting_again_after_own_cycles_keeps_the_numbers),
         IN_A_WORLD(a_vault_that_does_not_say_whose_it_is_is_not_adopted_over_own_points),
