@@ -35,8 +35,8 @@ struct far_manifest {
     bool fuzzy; /* nothing was frozen: blocks may be of different moments */
     uint32_t disk_count;
     struct far_manifest_disk disks[FAR_MANIFEST_DISKS_MAX];
-    /* What the machine was, one frame of zstd and the SHA-256 of its text (captured.h); and how it is to be brought up, as the log has it: sub
-     * recovery_kept, encoded. Both 0 long: not known. No part of what the point is: far_manifest_same() does not look at them. */
+    /* What the machine was, one frame of zstd and the SHA-256 of its text (captured.h); and how it is to be brought up, as the log has it:
+     * sub recovery_kept, encoded. 0 long: not known. No part of what the point is: far_manifest_same() does not look at them. */
     uint8_t config_sha256[32];
     uint32_t config_len;
     uint8_t config[FAR_CAPTURED_BYTES_MAX];

@@ -14,7 +14,8 @@ int far_adoption_over(struct far_step *step, uint64_t node_id, uint64_t job_id);
 int far_adoption_is_whole(struct far_step *step, uint64_t node_id, bool *ret_is_whole);
 
 /* ---- adopted_point.c ---- */
-/* Decide: a point of the portion, and what it needs: site, workload, plan, checkpoint. Counted in *result, where its problem is the first. */
+/* Decide: a point of the portion, and what it needs: site, workload, plan, checkpoint. Counted in *result, where its problem is the
+ * first. */
 int far_adopt_point(struct far_step *step, const struct far_row_adoption *adoption, const struct far_sub_adopted *portion,
                     const struct far_sub_adopted_point *said, struct far_ev_vault_adopted *result);
 
