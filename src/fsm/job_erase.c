@@ -172,8 +172,15 @@ static int forget_some(struct far_step *step, const struct far_row_job *job, str
         (*ret_checkpoints)++;
         for (size_t i = 0; i < count; i++) {
             struct far_row_point point;
-            struct far_sub_task_new *item = &items[(*ret_items)++];
+            struct far_row_node node;
+            struct far_sub_task_new *item = &items[*ret_items];
             FAR_TRY(far_row_need(step, &far_schema_row_point, ids[i], &point));
+            rc = far_row_find(step, &far_schema_row_node, point.node_id, &node);
+            FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+            if (rc == FAR_NOT_FOUND) {
+                continue; /* its vault is gone with the node */
+            }
+            (*ret_items)++;
             *item = (struct far_sub_task_new){
                 .kind = FAR_task_kind_forget, .ready = true, .workload_id = point.workload_id, .point_id = point.id};
             FAR_TRY(assign(step, point.node_id, item));

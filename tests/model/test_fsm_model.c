@@ -332,6 +332,7 @@ static void edit_plan(struct model *m, struct far_slice plan, struct far_slice w
     struct far_sub_network_map map = {.source = S("vms"), .target = S(draw(2) == 0 ? "a" : "b")};
     struct far_sub_day_window window = {.days = {days, 3}, .from_min = draw(1500), .to_min = draw(1500)};
     struct far_sub_schedule schedule = {.catch_up = draw(3), .start_ms = draw(2) * m->w.now_ms, .blackouts = {&window, draw(2)}};
+    struct far_sub_keep keep = {.last = 1 + m->w.index / 3 % 2};
     both[1].name = S(workload_names[draw(WORKLOADS)]);
     switch (draw(8)) {
     case 6:
@@ -358,7 +359,7 @@ static void edit_plan(struct model *m, struct far_slice plan, struct far_slice w
     default:
         ACT(m, plan_apply, .name = plan, .source_site = S("paris"), .target_site = S("lyon"), .state = draw(3), .interval_s = draw(3) * 60,
             .rpo_s = draw(2) * 90, .rto_s = draw(2) * 60, .workloads = {both, 1 + draw(2)}, .networks = {&map, draw(2)},
-            .schedule = {&schedule, draw(2)});
+            .schedule = {&schedule, draw(2)}, .retention = {&keep, m->w.index % 3 == 0});
     }
 }
 

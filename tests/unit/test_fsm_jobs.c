@@ -748,6 +748,29 @@ static void a_damaged_checkpoint_is_available_again_when_its_points_are(void **u
     assert_int_equal(recover(good, 2, checkpoint), 0);
 }
 
+static struct far_row_job newest_job(void)
+{
+    struct far_row_job row = {.id = 0};
+    struct far_key key = far_key(&far_schema_row_job);
+    while (far_state_next(&w.state, &far_schema_row_job, &key, &w.arena, NULL, &row, &w.err) == 0) {
+    }
+    return row;
+}
+
+/* Nobody comes up who could do it: it does not wait for that. */
+static void a_checkpoint_whose_vault_is_gone_is_removed_at_once(void **unused)
+{
+    uint64_t first = world_row_job(&w, replicate()).checkpoint_id;
+    work();
+    MUST(&w, node_remove, .name = world_row_node(&w, target).name);
+    MUST(&w, checkpoint_remove, .checkpoint_id = first);
+    struct far_row_job job = newest_job();
+    assert_int_equal(job.kind, FAR_job_kind_forget);
+    bool is_old = level != 0 && level < 4;
+    assert_int_equal(job.state, is_old ? FAR_job_state_running : FAR_job_state_failed);
+    assert_true(is_old || job.error_message.len > 0);
+}
+
 static void a_removed_checkpoint_is_forgotten_in_the_vault(void **unused)
 {
     uint64_t first = world_row_job(&w, replicate()).checkpoint_id;
@@ -886,6 +909,7 @@ int main(void)
         TEST(a_fuzzy_point_marks_its_recovery),
         TEST(a_damaged_point_is_marked_and_an_older_one_is_recovered),
         TEST(a_damaged_checkpoint_is_available_again_when_its_points_are),
+        TEST(a_checkpoint_whose_vault_is_gone_is_removed_at_once),
         TEST(a_removed_checkpoint_is_forgotten_in_the_vault),
         TEST(an_adapter_that_no_node_of_the_site_has_is_refused),
         TEST(a_plan_says_which_workload_waits_for_an_adapter),
