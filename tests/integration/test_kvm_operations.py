@@ -244,6 +244,11 @@ def what_is_wrong_is_said():
         said = said.get("failed", "")
         wrong += [] if status == 1 and (klass is None or said.startswith("%d " % klass)) and words in said else ["%r: %s" % (keys, said)]
         driver("destroy", "ref=farshore-run-7-3", "name=other", "workload=other")
+    write_disks("other")
+    lone = ["ref=farshore-run-7-3", "name=other", "workload=other", "disk=disk0,%s,run-7/other/disk0.raw" % locator("vda")]
+    status, said = driver("up", *lone, config, "network=lan,nowhere", check=False)
+    wrong += [] if status == 1 and said["failed"].startswith("-2 ") and "matching name 'nowhere'" in said["failed"] else [repr(said)]
+    driver("destroy", *lone)
     for key, words in (("place=xen:///", "machines_place"), ("recovery_dir=/no/such", "recovery_dir"), ("scripts_user=root", "root"),
                        ("recovery_dir=", "belong together")):
         status, said = driver("up", *order(), key, check=False)

@@ -108,6 +108,7 @@ static bool tell_without(const struct far_kvm_domain *domain, virDomainCheckpoin
 
 int far_kvm_checkpoint_remove(const struct far_kvm_domain *domain, virDomainCheckpointPtr checkpoint, struct far_adapter_error *ret_error)
 {
+    const char *name = virDomainCheckpointGetName(checkpoint); /* before: each call forgets what the last one said */
     char target[64] = "";
     for (size_t i = 0; i <= FAR_KVM_DISKS_MAX; i++) {
         if (virDomainCheckpointDelete(checkpoint, 0) == 0 || virGetLastErrorCode() == VIR_ERR_NO_DOMAIN_CHECKPOINT) {
@@ -120,8 +121,8 @@ int far_kvm_checkpoint_remove(const struct far_kvm_domain *domain, virDomainChec
         if (target[0] == '\0' || !tell_without(domain, checkpoint, target)) { /* no disk has anything of it */
             return virDomainCheckpointDelete(checkpoint, VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) == 0
                        ? FAR_ADAPTER_OK
-                       : far_kvm_said(ret_error, "delete the checkpoint '%.100s'", virDomainCheckpointGetName(checkpoint));
+                       : far_kvm_said(ret_error, "delete the checkpoint '%.100s'", name);
         }
     }
-    return far_kvm_said(ret_error, "delete the checkpoint '%.100s'", virDomainCheckpointGetName(checkpoint));
+    return far_kvm_said(ret_error, "delete the checkpoint '%.100s'", name);
 }

@@ -92,6 +92,7 @@ static int outcome_of(int code, int *ret_class)
 {
     switch (code) {
     case VIR_ERR_NO_DOMAIN:
+    case VIR_ERR_NO_NETWORK:
         *ret_class = FAR_NOT_FOUND;
         return FAR_ADAPTER_FATAL;
     case VIR_ERR_CONFIG_UNSUPPORTED:

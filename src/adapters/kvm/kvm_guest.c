@@ -96,6 +96,7 @@ void far_kvm_ping(virDomainPtr domain)
 static int hold_autostart(virDomainPtr domain, bool holds, struct far_adapter_error *ret_error)
 {
     const unsigned persistent = VIR_DOMAIN_AFFECT_CONFIG;
+    const char *name = virDomainGetName(domain);
     int autostart = 0;
     char *mark = virDomainGetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, AUTOSTART_URI, persistent);
     bool was_held = mark != NULL, ok = true;
@@ -107,7 +108,7 @@ static int hold_autostart(virDomainPtr domain, bool holds, struct far_adapter_er
         ok = virDomainSetAutostart(domain, 1) == 0 &&
              virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, NULL, NULL, AUTOSTART_URI, persistent) == 0;
     }
-    return ok ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "change whether '%.100s' starts with its host", virDomainGetName(domain));
+    return ok ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "change whether '%.100s' starts with its host", name);
 }
 
 int far_kvm_source(struct far_kvm_domain *domain, const char *verb, struct far_adapter_error *ret_error)

@@ -313,8 +313,8 @@ int far_kvm_power(virDomainPtr domain, const char *how, struct far_adapter_error
     }
     if (!turns_on && active) {
         int rc = strcmp(how, "off") == 0 ? virDomainDestroy(domain) : virDomainShutdown(domain); /* by its agent, else ACPI */
-        bool is_off = rc == 0 || virDomainIsActive(domain) == 0;
-        return is_off ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "power off the machine '%s'", name);
+        int outcome = rc == 0 ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "power off the machine '%s'", name);
+        return virDomainIsActive(domain) == 0 ? FAR_ADAPTER_OK : outcome;
     }
     return FAR_ADAPTER_OK;
 }
@@ -323,9 +323,10 @@ static int undefine(virDomainPtr domain, struct far_adapter_error *ret_error)
 {
     const unsigned everything = VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
                                 VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | VIR_DOMAIN_UNDEFINE_NVRAM;
+    const char *name = virDomainGetName(domain);
     int outcome = far_kvm_power(domain, "off", ret_error);
     if (outcome == FAR_ADAPTER_OK && virDomainUndefineFlags(domain, everything) != 0 && virGetLastErrorCode() != VIR_ERR_NO_DOMAIN) {
-        outcome = far_kvm_said(ret_error, "undefine the machine '%s'", virDomainGetName(domain));
+        outcome = far_kvm_said(ret_error, "undefine the machine '%s'", name);
     }
     return outcome;
 }

@@ -271,8 +271,9 @@ int far_kvm_recovery_put(virConnectPtr connection, const struct far_kvm_machine 
 
 static int destroy_network(virNetworkPtr network, struct far_adapter_error *ret_error)
 {
+    const char *name = virNetworkGetName(network);
     bool is_gone = virNetworkIsActive(network) != 1 || virNetworkDestroy(network) == 0 || virGetLastErrorCode() == VIR_ERR_NO_NETWORK;
-    return is_gone ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "remove the network '%.100s'", virNetworkGetName(network));
+    return is_gone ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "remove the network '%.100s'", name);
 }
 
 int far_kvm_networks(virConnectPtr connection, const struct far_kvm_machine *machine, bool destroys, struct far_adapter_error *ret_error)
