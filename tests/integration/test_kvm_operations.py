@@ -273,7 +273,9 @@ def main():
         file.write("<network><name>lan2</name><bridge stp='off' delay='0'/></network>")
     try:
         with libvirt_kit.Libvirt(path("a"), own_network=False) as libvirt:
-            libvirt.network("lan", "10.9.7.1/24")
+            libvirt.network("lan")
+            bridge = re.search(r"bridge name='([^']+)'", libvirt.virsh("net-dumpxml", "lan")).group(1)
+            libvirt_kit.tool("ip", "address", "add", "10.9.7.1/24", "dev", bridge)
             guest = libvirt_kit.Guest(libvirt, "web", [64, 32], agent=True, nic="lan", options="far.ip=10.9.7.2/24 far.serve=7000")
             guest.start(wait=False)
             tap.run_all([a_protected_machine_is_turned_off_and_on, a_machine_comes_up_as_was_set, gates_let_it_pass,

@@ -39,6 +39,38 @@ static int print_addresses(virDomainPtr domain, unsigned source)
     return printed;
 }
 
+/* Is it one of the machine's cards that was heard there? */
+static bool is_card(const struct far_kvm_xml *devices, const char *mac, const char *bridge)
+{
+    const struct far_kvm_xml *card = far_kvm_xml_child(devices, "interface");
+    while (card != NULL && (strcasecmp(far_kvm_xml_attr(far_kvm_xml_child(card, "mac"), "address"), mac) != 0 ||
+                            strcmp(far_kvm_xml_attr(far_kvm_xml_child(card, "source"), "bridge"), bridge) != 0)) {
+        card = far_kvm_xml_next(card);
+    }
+    return card != NULL;
+}
+
+/* Whom the host heard, in the machine's own network: another machine may have the same addresses, in another. libvirt 9.0 tells nothing of
+ * that (virArpTableGet: wrong nlmsg len). A line of the kernel's: address, type, flags (2: it answered), MAC, mask, device. */
+static void print_heard(virDomainPtr domain)
+{
+    char *text = virDomainGetXMLDesc(domain, 0), line[256], address[64], mac[32], device[32];
+    struct far_kvm_xml *xml = text != NULL ? far_kvm_xml_parse(text) : NULL;
+    FILE *file = xml != NULL ? fopen("/proc/net/arp", "re") : NULL;
+    unsigned flags;
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        bool is_there = sscanf(line, "%63s %*s %x %31s %*s %31s", address, &flags, mac, device) == 4 && (flags & 2) != 0;
+        if (is_there && is_card(far_kvm_xml_child(xml, "devices"), mac, device)) {
+            printf("address %s\n", address);
+        }
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    far_kvm_xml_free(xml);
+    free(text);
+}
+
 static bool agent_is_connected(virDomainPtr domain)
 {
     char *text = virDomainGetXMLDesc(domain, 0);
@@ -71,14 +103,16 @@ static void call_expected(virDomainPtr domain)
 /* The agent knows best; the others are asked only where it says nothing, for what they heard may be old. */
 void far_kvm_addresses(virDomainPtr domain)
 {
-    static const unsigned sources[] = {VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT, VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
-                                       VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP};
+    static const unsigned sources[] = {VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT, VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE};
     int printed = 0;
     bool has_agent = agent_is_connected(domain);
     virDomainAgentSetResponseTimeout(domain, AGENT_S, 0);
     call_expected(domain);
     for (size_t i = !has_agent; printed == 0 && i < sizeof sources / sizeof sources[0]; i++) {
         printed = print_addresses(domain, sources[i]);
+    }
+    if (printed == 0) {
+        print_heard(domain);
     }
 }
 
