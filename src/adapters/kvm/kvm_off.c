@@ -64,6 +64,18 @@ bool far_kvm_listens(const char *path)
     return fd >= 0;
 }
 
+/* Does an NBD server serve there? One listens before it has opened its image, and may still find that it cannot. */
+static bool greets(const char *path)
+{
+    char magic[8];
+    int fd = connect_to(path);
+    bool there = fd >= 0 && recv(fd, magic, sizeof magic, MSG_WAITALL) == sizeof magic && memcmp(magic, "NBDMAGIC", sizeof magic) == 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return there;
+}
+
 /* ---- the process that holds a view ---- */
 
 /* Its arguments behind "hold": control socket, socket of the view, target, image, driver of the file, is it qcow2, the bitmap, and what
@@ -151,7 +163,7 @@ static bool start_server(struct holder *holder)
         become_server(holder, self);
     }
     while (holder->pid > 0 && !has_ended(holder) && far_clock_monotonic_ms() < until_ms) {
-        if (far_kvm_listens(holder->socket)) {
+        if (greets(holder->socket)) {
             return true;
         }
         pause_ms(POLL_MS);
