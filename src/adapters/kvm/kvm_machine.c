@@ -109,6 +109,24 @@ static int folder_len(const struct far_kvm_machine *machine, const char **ret_pa
     return end != NULL ? (int)(end - *ret_path) : 0;
 }
 
+static bool put_console(struct far_kvm_xml *device, const struct far_kvm_machine *machine)
+{
+    const char *was = far_kvm_xml_attr(far_kvm_xml_child(device, "source"), "path"), *slash = strrchr(was, '/'), *folder;
+    char path[PATH_MAX];
+    struct far_buf text;
+    int len = folder_len(machine, &folder);
+    snprintf(path, sizeof path, "%.*s/%.80s-%.100s", len < PATH_MAX - 256 ? len : PATH_MAX - 256, folder, machine->name,
+             slash != NULL ? slash + 1 : was);
+    far_buf_init(&text, 4 * PATH_MAX);
+    int rc = far_buf_append_str(&text, "<source path='");
+    rc = rc == 0 ? far_kvm_xml_escape(&text, path) : rc;
+    rc = rc == 0 ? far_buf_append(&text, "' append='on'/>", sizeof "' append='on'/>") : rc;
+    far_kvm_xml_drop(device, "source");
+    bool ok = rc == 0 && far_kvm_xml_add(device, (const char *)text.data);
+    far_buf_done(&text);
+    return ok;
+}
+
 /* What names files of the other host. */
 static bool put_devices(struct far_kvm_xml *devices, const struct far_kvm_machine *machine)
 {
@@ -120,14 +138,7 @@ static bool put_devices(struct far_kvm_xml *devices, const struct far_kvm_machin
             is_char = is_char || strcmp(child->name, chars[i]) == 0;
         }
         if (is_char && strcmp(far_kvm_xml_attr(child, "type"), "file") == 0) {
-            const char *path = far_kvm_xml_attr(far_kvm_xml_child(child, "source"), "path"), *slash = strrchr(path, '/');
-            char fragment[PATH_MAX + 64];
-            const char *folder;
-            int len = folder_len(machine, &folder);
-            snprintf(fragment, sizeof fragment, "<source path='%.*s/%s-%.100s' append='on'/>", len, folder, machine->name,
-                     slash != NULL ? slash + 1 : path);
-            far_kvm_xml_drop(child, "source");
-            ok = far_kvm_xml_add(child, fragment);
+            ok = put_console(child, machine);
         } else if (is_char && strcmp(far_kvm_xml_attr(child, "type"), "unix") == 0) {
             far_kvm_xml_drop(child, "source"); /* libvirt finds a place */
         }
