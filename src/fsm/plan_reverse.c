@@ -219,8 +219,8 @@ static int pair(struct far_step *step, uint64_t workload_id, uint64_t twin_id)
     return far_row_put(step, &far_schema_row_workload, row.id, &row);
 }
 
-/* Its disks are others from now on, and meant to be: those of the machine that was brought up. What the vault has of the former ones is what
- * they are compared with. */
+/* Its disks are others from now on, and meant to be: those of the machine that was brought up. What the vault has of the former ones is
+ * what they are compared with. */
 static int expect_others(struct far_step *step, uint64_t workload_id)
 {
     struct far_row_workload row;
