@@ -506,7 +506,7 @@ const struct cli_command cli_commands[] = {
     {.noun = "run", .verb = "failover", .argument = "PLAN", .run = cli_run_run_start, .method = "POST", .path = "/v1/plans/%s/failover",
      .help = "bring the machines of a plan up in the place of the source's, which are shut down where they can be reached",
      .options = {RUN_CHECKPOINT, RUN_WORKLOADS, RUN_WINDOW,
-                 {"fence", CLI_NUMBER, "SECONDS", false, "fence_s", NULL, NULL, "so long the source is tried to be shut down (60)"},
+                 {"fence", CLI_NUMBER, "SECONDS", false, "fence_s", NULL, NULL, "so long it waits for the source to be shut down (60)"},
                  RUN_SHUTDOWN, RUN_FORCE, RUN_WAIT}},
     {.noun = "run", .verb = "migrate", .argument = "PLAN", .run = cli_run_run_start, .method = "POST", .path = "/v1/plans/%s/migrate",
      .help = "shut the machines of a plan down, carry over what they wrote last, and bring them up at the recovery site",

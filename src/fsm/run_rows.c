@@ -224,10 +224,6 @@ static void change(struct far_step *step, struct far_row_run_member *row, const 
     case FAR_run_step_retry:
         begin_again(row);
         break;
-    case FAR_run_step_unreachable:
-        row->source = FAR_run_source_unreachable;
-        row->source_ms = step->time_ms;
-        break;
     default:
         break;
     }
@@ -277,9 +273,12 @@ int far_run_task_made(struct far_step *step, const struct far_row_job *job, cons
     case FAR_machine_operation_keep:
         row.state = FAR_run_member_state_keeping;
         break;
-    case FAR_machine_operation_source_off:
+    case FAR_machine_operation_source_off: /* without a node the task waits for one */
+        row.source = item->node_id != 0 ? FAR_run_source_turning_off : FAR_run_source_unreachable;
+        row.source_ms = step->time_ms;
+        break;
     case FAR_machine_operation_source_on:
-        row.source = item->operation == FAR_machine_operation_source_off ? FAR_run_source_turning_off : FAR_run_source_turning_on;
+        row.source = FAR_run_source_turning_on;
         row.source_ms = step->time_ms;
         break;
     default: /* a restore */

@@ -188,6 +188,9 @@ static int shut_down(struct look *look, bool *ret_again)
         }
         is_off = false;
         FAR_TRY(m->source == FAR_run_source_failed ? hold_for(look, m, "was not shut down") : 0);
+        if (m->source == FAR_run_source_unreachable) {
+            hold(look, "no node of the source's site is up that could shut its machines down");
+        }
         FAR_TRY(m->source == 0 ? add_machine(look, m, FAR_machine_operation_source_off) : 0);
     }
     *ret_again = is_off;
@@ -292,29 +295,22 @@ static int add_restores(struct look *look, const struct far_row_run_member *m)
     return 0;
 }
 
-/* A failover: whoever can be told at the source shuts the machines down; that nobody can does not hold it. */
+/* A failover: whoever is there at the source shuts the machines down, and is waited for so long; that nobody is holds nothing up. What was
+ * not reached yet is tried as long as the run lives: a source that comes back while its machines are up elsewhere does harm. */
 static int fence(struct look *look, bool *ret_is_over)
 {
+    uint64_t until_ms = look->run.row.fence_until_ms;
     *ret_is_over = true;
     for (size_t i = 0; i < look->run.count && look->run.row.kind == FAR_job_kind_failover; i++) {
         const struct far_row_run_member *m = &look->run.members[i];
-        struct far_row_task task = {.operation = FAR_machine_operation_source_off, .workload_id = m->workload_id};
-        struct far_candidate *node = NULL;
-        if (!takes_part(m) || m->source > FAR_run_source_turning_off) {
+        if (!takes_part(m)) {
             continue;
         }
-        if (m->source == FAR_run_source_turning_off) {
-            *ret_is_over = false;
-            wake_at(look, look->run.row.fence_until_ms);
-            continue;
+        if (m->source != FAR_run_source_off && look->step->time_ms < until_ms) {
+            *ret_is_over = *ret_is_over && m->source != FAR_run_source_turning_off;
+            wake_at(look, until_ms);
         }
-        FAR_TRY(far_run_node(look->step, &look->run.job, &task, &node));
-        if (node == NULL) {
-            add_change(look, (struct far_sub_run_change){.workload_id = m->workload_id, .step = FAR_run_step_unreachable});
-        } else {
-            *ret_is_over = false;
-            FAR_TRY(add_machine(look, m, FAR_machine_operation_source_off));
-        }
+        FAR_TRY(m->source == 0 ? add_machine(look, m, FAR_machine_operation_source_off) : 0);
     }
     return 0;
 }
@@ -325,10 +321,6 @@ static int prepare(struct look *look, bool *ret_again)
     size_t ready = 0;
     FAR_TRY(fence(look, &is_fenced));
     is_over = is_fenced;
-    if (!is_fenced && look->run.row.fence_until_ms <= look->step->time_ms && look->task_count == 0) {
-        *ret_again = true;
-        return far_tasks_cancel(look->step, look->run.row.id); /* their time is over: see far_run_wants() */
-    }
     for (size_t i = 0; i < look->run.count; i++) {
         const struct far_row_run_member *m = &look->run.members[i];
         FAR_TRY(m->state == FAR_run_member_state_waiting ? add_restores(look, m) : 0);
@@ -486,7 +478,6 @@ static int clean(struct look *look, bool *ret_again)
     bool is_over = true, unfences = false;
     for (size_t i = 0; i < look->run.count; i++) {
         FAR_TRY(destroy(look, &look->run.members[i], &is_over));
-        is_over = is_over && look->run.members[i].source != FAR_run_source_turning_off;
         unfences = unfences || is_to_turn_on(&look->run.members[i]);
     }
     *ret_again = is_over;
@@ -605,7 +596,7 @@ int far_run_cycle_over(struct far_step *step, uint64_t plan_id)
 
 /* ---- which tasks a phase has use for ---- */
 
-static bool is_wanted(const struct far_row_run *run, const struct far_row_run_member *m, const struct far_row_task *task, uint64_t now_ms)
+static bool is_wanted(const struct far_row_run *run, const struct far_row_run_member *m, const struct far_row_task *task)
 {
     uint64_t phase = run->phase;
     bool goes_up = phase <= FAR_run_phase_up, is_held = far_task_held(task);
@@ -617,7 +608,7 @@ static bool is_wanted(const struct far_row_run *run, const struct far_row_run_me
     case FAR_machine_operation_destroy:
         return phase == FAR_run_phase_cleaning || phase == FAR_run_phase_committing;
     case FAR_machine_operation_source_off:
-        return phase == FAR_run_phase_shutting_down || (phase == FAR_run_phase_preparing && now_ms < run->fence_until_ms);
+        return phase == FAR_run_phase_shutting_down || (run->kind == FAR_job_kind_failover && goes_up);
     case FAR_machine_operation_source_on:
         return phase == FAR_run_phase_unfencing;
     case FAR_machine_operation_keep:
@@ -634,6 +625,6 @@ int far_run_wants(struct far_step *step, const struct far_row_job *job, const st
     struct far_key key = far_key_pair(&far_schema_row_run_member, job->id, task->workload_id);
     FAR_TRY(far_row_need(step, &far_schema_row_run, job->id, &run));
     FAR_TRY(far_key_need(step, &far_schema_row_run_member, &key, &member));
-    *ret_wants = is_wanted(&run, &member, task, step->time_ms);
+    *ret_wants = is_wanted(&run, &member, task);
     return 0;
 }

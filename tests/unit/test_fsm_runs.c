@@ -353,14 +353,31 @@ static void a_failover_does_not_wait_for_a_source_that_is_gone(void **unused)
     assert_over(run, FAR_job_state_canceled); /* nothing of the source was changed */
 }
 
+static void a_source_that_comes_back_is_fenced_then(void **unused)
+{
+    world_pass(&w, 20000);
+    world_boot(&w, dst, 60);
+    uint64_t run = begin(FAR_job_kind_failover);
+    bring_up(run);
+    world_boot(&w, src, 61);
+    assert_int_equal(do_all(src, run, FAR_machine_operation_source_off), 2);
+    assert_int_equal(member(run, web).source, FAR_run_source_off);
+    assert_int_equal(run_row(run).phase, FAR_run_phase_up);
+    MUST(&w, run_roll_back, .job_id = run);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_destroy), 2);
+    assert_int_equal(do_all(src, run, FAR_machine_operation_source_on), 2);
+    assert_over(run, FAR_job_state_canceled);
+}
+
 static void a_source_that_does_not_answer_is_waited_for_as_long_as_was_said(void **unused)
 {
     uint64_t run = MUST(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_failover, .fence_s = 5);
     assert_int_equal(do_all(dst, run, 0), 3);
     world_pass(&w, 5000);
-    assert_int_equal(member(run, web).source, FAR_run_source_uncertain);
+    assert_int_equal(member(run, web).source, FAR_run_source_turning_off);
     assert_int_equal(run_row(run).phase, FAR_run_phase_starting);
     MUST(&w, run_roll_back, .job_id = run);
+    assert_int_equal(member(run, web).source, FAR_run_source_uncertain);
     assert_int_equal(do_all(dst, run, FAR_machine_operation_up), 1); /* db's, which the node has already */
     assert_int_equal(do_all(dst, run, FAR_machine_operation_destroy), 2);
     assert_int_equal(do_all(src, run, FAR_machine_operation_source_on), 2); /* it may have been shut down after all */
@@ -718,6 +735,7 @@ int main(void)
         IN_A_WORLD(a_failover_fences_the_source_and_is_committed),
         IN_A_WORLD(a_failover_that_is_rolled_back_starts_the_source_and_the_plan),
         IN_A_WORLD(a_failover_does_not_wait_for_a_source_that_is_gone),
+        IN_A_WORLD(a_source_that_comes_back_is_fenced_then),
         IN_A_WORLD(a_source_that_does_not_answer_is_waited_for_as_long_as_was_said),
         IN_A_WORLD(a_window_that_is_over_commits),
         IN_A_WORLD(the_report_tells_what_was_our_own),
