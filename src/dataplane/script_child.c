@@ -254,8 +254,11 @@ _Noreturn static void become_script(const struct running *running, int out)
     }
     ok = ok && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
     if (ok) {
+        static const char failed[] = " cannot be run: it is no program, or not for that user\n";
         execve(running->path, (char *const *)argv, running->environment);
-        dprintf(STDERR_FILENO, "%s cannot be run: %s\n", running->path, strerror(errno));
+        bool told = write(STDERR_FILENO, running->path, strlen(running->path)) > 0 &&
+                    write(STDERR_FILENO, failed, sizeof failed - 1) > 0;
+        (void)told;
     }
     _exit(126);
 }
