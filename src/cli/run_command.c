@@ -61,8 +61,11 @@ static int wait_for_run(struct cli *cli, uint64_t job_id, struct far_error *err)
 int cli_run_run_start(struct cli *cli, struct far_error *err)
 {
     uint64_t job_id = 0;
+    if (cli_value(&cli->parsed, "wait") == NULL) {
+        return cli_start_job(cli, NULL, err); /* the answer is shown, as JSON where that is wanted */
+    }
     int rc = cli_begin_job(cli, NULL, &job_id, err);
-    return rc == 0 && job_id != 0 && cli_value(&cli->parsed, "wait") != NULL ? wait_for_run(cli, job_id, err) : rc;
+    return rc == 0 && job_id != 0 ? wait_for_run(cli, job_id, err) : rc;
 }
 
 static uint64_t number_in(const json_t *object, const char *name)

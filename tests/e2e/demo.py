@@ -415,7 +415,8 @@ def check_room(base, disk_bytes):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="./demo", description="A real disk protected, replicated, lost and recovered.")
+    parser = argparse.ArgumentParser(prog="./demo --disks", description="A real disk protected, replicated, lost and recovered.")
+    parser.add_argument("--disks", action="store_true", help="this one, and not the demo of whole machines")
     parser.add_argument("--dir", default=os.path.join(farlib.SOURCE, ".demo"), help="where everything lives")
     parser.add_argument("--disk-mib", type=int, default=DISK_MIB, help="how large the disk is (%d)" % DISK_MIB)
     parser.add_argument("--keep", action="store_true", help="leave it running at the end")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The demo's own options on a small disk: --keep leaves a system that answers, --down ends it, both can be repeated; a folder
+"""The options of the demo of disks (./demo --disks) on a small one: --keep leaves a system that answers, --down ends it, both can be repeated; a folder
 that is not the demo's is left alone.
 
 far-timeout: 240

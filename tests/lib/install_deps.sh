@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that are missing:  install_deps.sh build|check|long|bench …   (each set once)
+# Installs the Debian packages that are missing:  install_deps.sh build|guests|check|long|bench …   (each set once)
 #
 # Debian 12 and 13, as root, only when something is missing, from the machine's own apt configuration. libraft 0.22.1 is
 # in Debian 13; on Debian 12 it comes from that mirror's backports, a source that is derived from the configured one, as does a Go that
@@ -22,8 +22,11 @@ build="gcc make autoconf automake libtool pkg-config libuv1-dev libssl-dev libcu
 check="$build clang libclang-rt-dev libcmocka-dev g++ binutils openssl ca-certificates $go
     nbdkit libnbd-bin qemu-utils xfsprogs btrfs-progs"
 # guests on a libvirt of the tests' own (tests/lib/libvirt_kit.py)
-[ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || check="$check libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
-    qemu-system-x86 linux-image-cloud-amd64 qemu-guest-agent cpio iproute2 iptables util-linux virtnbdbackup"
+guests="qemu-utils libnbd-bin cpio iproute2 iptables util-linux"
+[ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || guests="$guests libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
+    qemu-system-x86 linux-image-cloud-amd64 qemu-guest-agent"
+check="$check $guests"
+[ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || check="$check virtnbdbackup"
 # a guest's files are read in a small virtual machine
 long="$check valgrind xz-utils guestfish linux-image-cloud-$(dpkg --print-architecture 2>/dev/null || echo amd64)"
 bench="$build nbdkit libnbd-bin restic rsync etcd-server wrk"
@@ -32,6 +35,7 @@ wanted=
 for set in "$@"; do
     case $set in
     build) wanted="$wanted $build" ;;
+    guests) wanted="$wanted $guests" ;;
     check) wanted="$wanted $check" ;;
     long) wanted="$wanted $long" ;;
     bench) wanted="$wanted $bench" ;;
