@@ -273,12 +273,31 @@ static int check_is_real(struct far_step *step, const struct far_row_run *run)
                : far_reject(step, FAR_CONFLICT, "run %llu is a test: finish it", FAR_LLU(run->id));
 }
 
+/* A machine that may be on in two places. */
+static int warn_of_source(struct far_step *step, uint64_t job_id)
+{
+    struct far_run *run = far_step_alloc(step, sizeof *run);
+    size_t count = 0;
+    if (run == NULL) {
+        return FAR_LIMIT;
+    }
+    FAR_TRY(far_run_load(step, job_id, run));
+    for (size_t i = 0; i < run->count; i++) {
+        count += run->members[i].state == FAR_run_member_state_passed && run->members[i].source != FAR_run_source_off;
+    }
+    if (count > 0) {
+        far_warn(step, "%zu machines of the source are not known to be off: see to it that they stay off when it comes back", count);
+    }
+    return 0;
+}
+
 int far_decide_run_commit(struct far_step *step, const struct far_cmd_run_commit *cmd)
 {
     struct far_row_run run;
     FAR_TRY(far_run_find(step, cmd->job_id, &run));
     FAR_TRY(check_is_real(step, &run));
     FAR_TRY(may(step, cmd->job_id, FAR_RUN_COMMIT, &run));
+    FAR_TRY(warn_of_source(step, run.id));
     return go_to(step, &run, FAR_run_phase_committing, FAR_run_end_committed, false);
 }
 

@@ -353,12 +353,26 @@ static void a_failover_does_not_wait_for_a_source_that_is_gone(void **unused)
     assert_over(run, FAR_job_state_canceled); /* nothing of the source was changed */
 }
 
+static void who_commits_is_told_that_the_source_may_be_on(void **unused)
+{
+    world_pass(&w, 20000);
+    world_boot(&w, dst, 60);
+    uint64_t run = begin(FAR_job_kind_failover);
+    bring_up(run);
+    MUST(&w, run_commit, .job_id = run);
+    assert_non_null(strstr(w.result.message, "2 machines of the source"));
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_keep), 2);
+    assert_over(run, FAR_job_state_succeeded);
+}
+
 static void a_source_that_comes_back_is_fenced_then(void **unused)
 {
     world_pass(&w, 20000);
     world_boot(&w, dst, 60);
     uint64_t run = begin(FAR_job_kind_failover);
     bring_up(run);
+    struct far_sub_order orders[16];
+    assert_int_equal(orders_of(src, run, FAR_machine_operation_source_off, orders), 0);
     world_boot(&w, src, 61);
     assert_int_equal(do_all(src, run, FAR_machine_operation_source_off), 2);
     assert_int_equal(member(run, web).source, FAR_run_source_off);
@@ -389,6 +403,7 @@ static void a_window_that_is_over_commits(void **unused)
     uint64_t run = MUST(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_failover, .window_s = 10);
     assert_int_equal(do_all(src, run, FAR_machine_operation_source_off), 2);
     bring_up(run);
+    assert_int_equal(APPLY(&w, run_finish, .job_id = run), FAR_CONFLICT); /* is it to stay, or to go? */
     world_pass(&w, 10000);
     assert_int_equal(run_row(run).phase, FAR_run_phase_committing);
     assert_int_equal(do_all(dst, run, FAR_machine_operation_keep), 2);
@@ -706,6 +721,35 @@ static void what_makes_no_sense_is_refused(void **unused)
     assert_int_equal(APPLY(&w, checkpoint_remove, .checkpoint_id = checkpoint), FAR_CONFLICT);
 }
 
+/* More disks than fit one event, more workloads than come up at one position. */
+static void a_large_plan_comes_up_and_goes(void **unused)
+{
+    enum { MANY = 130, DISKS = 3 };
+    static char names[MANY][16];
+    const char *list[MANY];
+    for (size_t i = 0; i < MANY; i++) {
+        snprintf(names[i], sizeof names[i], "vm%03zu", i);
+        list[i] = names[i];
+        world_workload(&w, names[i], DISKS);
+    }
+    world_plan(&w, "big", list, MANY);
+    for (size_t i = 0; i < MANY; i++) {
+        struct far_sub_recovery config = {.group = i % 3, .position = i % 2};
+        configure(names[i], config);
+    }
+    MUST(&w, plan_replicate, .name = S("big"));
+    work();
+    uint64_t run = MUST(&w, run_start, .plan = S("big"), .kind = FAR_job_kind_test_recovery);
+    work();
+    assert_int_equal(run_row(run).phase, FAR_run_phase_up);
+    assert_int_equal(run_row(run).member_count, MANY);
+    struct far_row_job job = world_row_job(&w, run);
+    assert_int_equal(job.task_count, MANY * (DISKS + 1));
+    MUST(&w, run_finish, .job_id = run);
+    work();
+    assert_over(run, FAR_job_state_succeeded);
+}
+
 static void runs_are_forgotten_with_their_jobs(void **unused)
 {
     uint64_t first = 0;
@@ -735,6 +779,7 @@ int main(void)
         IN_A_WORLD(a_failover_fences_the_source_and_is_committed),
         IN_A_WORLD(a_failover_that_is_rolled_back_starts_the_source_and_the_plan),
         IN_A_WORLD(a_failover_does_not_wait_for_a_source_that_is_gone),
+        IN_A_WORLD(who_commits_is_told_that_the_source_may_be_on),
         IN_A_WORLD(a_source_that_comes_back_is_fenced_then),
         IN_A_WORLD(a_source_that_does_not_answer_is_waited_for_as_long_as_was_said),
         IN_A_WORLD(a_window_that_is_over_commits),
@@ -748,6 +793,7 @@ int main(void)
         IN_A_WORLD(a_lost_attempt_of_each_operation_begins_again),
         IN_A_WORLD(canceled_at_any_place_it_cleans_up),
         IN_A_WORLD(what_makes_no_sense_is_refused),
+        IN_A_WORLD(a_large_plan_comes_up_and_goes),
         IN_A_WORLD(runs_are_forgotten_with_their_jobs),
     };
     return cmocka_run_group_tests_name("fsm_runs", tests, NULL, NULL);
