@@ -2,7 +2,7 @@
 BENCH_TESTS = tests/bench/bench_command_latency.py tests/bench/bench_first_copy.py tests/bench/bench_replay.py \
 	tests/bench/bench_start.py tests/bench/bench_etcd.py tests/bench/bench_streams.py tests/bench/bench_failover.py \
 	tests/bench/bench_reports.py tests/bench/bench_state_stream.py tests/bench/bench_increment.py tests/bench/bench_link.py \
-	tests/bench/bench_many.py tests/bench/bench_schedule.py tests/bench/bench_nodes.py tests/bench/bench_nbd.py tests/bench/bench_vault.py tests/bench/bench_reclaim.py
+	tests/bench/bench_many.py tests/bench/bench_schedule.py tests/bench/bench_nodes.py tests/bench/bench_nbd.py tests/bench/bench_recovery.py tests/bench/bench_vault.py tests/bench/bench_reclaim.py
 EXTRA_DIST += tests/bench/run tests/bench/transfer_kit.py tests/bench/wrk_writes.lua $(BENCH_TESTS)
 # disks at once, between two processes
 check_PROGRAMS += tests/bench/transfer

@@ -16,6 +16,8 @@
  * It shuts down when its power button is pressed (ACPI), or its agent says so: the record that is under way is the last, "LAST n" goes to
  * the console, and its disks are unmounted.
  *
+ *   far.port=7000       it writes by itself, and answers at that TCP port: whoever connects is let in, and nothing is said.
+ *
  * With far.load_kib=N it does so once a second only, and writes N KiB that never repeat to `load` on its first
  * disk in each of these, synced as well. */
 #include <arpa/inet.h>
@@ -395,6 +397,22 @@ static void serve(struct disk *disks, unsigned count, const char *port)
     }
 }
 
+/* The kernel answers for it. */
+static void answer_at(const char *port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 8) != 0) {
+        die("listen");
+    }
+    if (fork() == 0) {
+        for (;;) {
+            close(accept(listener, NULL, NULL));
+        }
+    }
+    close(listener);
+}
+
 static FILE *dial(const char *peer)
 {
     struct sockaddr_in address = {.sin_family = AF_INET};
@@ -470,6 +488,9 @@ int main(void)
     if (asked("far.serve=", port)) {
         serve(disks, count, port);
         end_well(disks, count);
+    }
+    if (asked("far.port=", port)) {
+        answer_at(port);
     }
     bool has_peer = asked("far.peer=", peer);
     open_load(&load, &disks[0]);

@@ -294,7 +294,7 @@ class Guest:
         uuid = "<uuid>%s</uuid>" % self.uuid if self.uuid else ""
         return ("<domain type='qemu'><name>%s</name>%s<memory unit='MiB'>%d</memory><vcpu>1</vcpu>"
                 "<os><type arch='x86_64' machine='pc'>hvm</type><kernel>%s</kernel><initrd>%s</initrd>"
-                "<cmdline>console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable %s</cmdline></os><features><acpi/></features>"
+                "<cmdline>console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check %s</cmdline></os><features><acpi/></features>"
                 "<on_reboot>destroy</on_reboot><on_crash>destroy</on_crash><devices>"
                 "<emulator>/usr/bin/qemu-system-x86_64</emulator>%s"
                 "<serial type='file'><source path='%s' append='on'/></serial><memballoon model='none'/>%s"
