@@ -42,6 +42,8 @@ enum { FAR_LOCK_DAYS_MAX = 3660 };
 /* ---- point.c ---- */
 /* All zero if there is none. */
 int far_point_find(struct far_step *step, uint64_t id, struct far_row_point *ret);
+/* Evolve: a checkpoint that is damaged is available again if none of its points is; *checkpoint is put then. */
+int far_point_look_again(struct far_step *step, struct far_row_checkpoint *checkpoint);
 /* Evolve: nobody names it any more. */
 int far_point_remove(struct far_step *step, uint64_t id);
 

@@ -2,6 +2,7 @@
  * and its deadline brings the rest. What can be assigned at once is, in the same event. */
 #include "fsm/job.h"
 #include "fsm/node_load.h"
+#include "fsm/plan_edit.h"
 #include "fsm/task.h"
 
 struct batch {
@@ -152,6 +153,9 @@ int far_job_create_tasks(struct far_step *step, uint64_t job_id)
     }
     if (far_job_is_run(job.kind)) {
         return far_job_settle(step, job_id);
+    }
+    if (job.kind == FAR_job_kind_forget && job.checkpoint_id == 0) {
+        return far_members_forget_next(step, &job);
     }
     return job.kind == FAR_job_kind_replicate ? create_replicated(step, &job, batch)
                                               : create_on_points(step, &job, batch);

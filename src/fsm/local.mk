@@ -41,6 +41,7 @@ libfsm_la_SOURCES = \
 	src/fsm/kv_overlay.c src/fsm/kv_overlay.h \
 	src/fsm/layout.c src/fsm/layout.h \
 	src/fsm/level.c \
+	src/fsm/member_forget.c \
 	src/fsm/machine_config.c src/fsm/machine_config.h \
 	src/fsm/machines.h \
 	src/fsm/node.c \

@@ -64,4 +64,11 @@ int far_members_change(struct far_step *step, const struct far_row_plan *plan, c
 /* Decide: a cycle of the plan is over: who is to leave goes. */
 int far_members_leave(struct far_step *step, uint64_t plan_id);
 
+/* ---- member_forget.c ---- */
+/* Rejects while a checkpoint of the plan with one of these workloads is locked, preserved or being read. */
+int far_members_forget_check(struct far_step *step, uint64_t plan_id, const uint64_t *workload_ids, size_t count);
+/* Decide: the job that takes a workload, which is not the plan's any more, out of its checkpoints and the vaults; its next portion. */
+int far_members_forget(struct far_step *step, uint64_t plan_id, uint64_t workload_id);
+int far_members_forget_next(struct far_step *step, const struct far_row_job *job);
+
 #endif

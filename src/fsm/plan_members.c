@@ -117,6 +117,21 @@ static int staying(struct far_step *step, uint64_t plan_id, uint64_t *ret_count)
     }
 }
 
+static int remove_with_points(struct far_step *step, const struct far_row_plan *plan, const uint64_t *ids, size_t count)
+{
+    struct far_list remove = {.items = ids, .count = count}, none = {.count = 0};
+    if (plan->running_job_id != 0) {
+        return far_reject(step, FAR_CONFLICT, "plan '%.*s' runs job %llu; workloads leave with their points when it is over",
+                          FAR_TEXT(plan->name), FAR_LLU(plan->running_job_id));
+    }
+    FAR_TRY(far_members_forget_check(step, plan->id, ids, count));
+    FAR_TRY(far_members_change(step, plan, &none, &remove));
+    for (size_t i = 0; i < count; i++) {
+        FAR_TRY(far_members_forget(step, plan->id, ids[i]));
+    }
+    return 0;
+}
+
 int far_decide_plan_workloads_remove(struct far_step *step, const struct far_cmd_plan_workloads_remove *cmd)
 {
     const struct far_slice *names = cmd->workloads.items;
@@ -139,6 +154,9 @@ int far_decide_plan_workloads_remove(struct far_step *step, const struct far_cmd
     }
     if (count >= stay) {
         return far_reject(step, FAR_CONFLICT, "plan '%.*s' would have no workload left; remove the plan instead", FAR_TEXT(cmd->name));
+    }
+    if (cmd->with_points) {
+        return remove_with_points(step, &plan, ids, count);
     }
     return far_members_change(step, &plan, &(struct far_list){.count = 0}, &(struct far_list){.items = ids, .count = count});
 }

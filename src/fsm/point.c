@@ -283,7 +283,7 @@ int far_point_verified(struct far_step *step, const struct far_group *g)
 }
 
 /* From feature level 4 on a damaged checkpoint is available again with the last of its points. */
-static int look_again(struct far_step *step, struct far_row_checkpoint *checkpoint)
+int far_point_look_again(struct far_step *step, struct far_row_checkpoint *checkpoint)
 {
     struct far_key key = far_key_id(&far_schema_row_checkpoint_member, checkpoint->id);
     bool has;
@@ -321,7 +321,7 @@ int far_evolve_point_verified(struct far_step *step, const struct far_ev_point_v
     FAR_TRY(far_row_need(step, &far_schema_row_checkpoint, ev->checkpoint_id, &checkpoint));
     FAR_TRY(far_expiry_wake(step, checkpoint.plan_id));
     if (!is_damaged) {
-        return look_again(step, &checkpoint);
+        return far_point_look_again(step, &checkpoint);
     }
     if (checkpoint.state != FAR_point_state_available) {
         return 0;

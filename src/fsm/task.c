@@ -317,7 +317,9 @@ int far_evolve_tasks_created(struct far_step *step, const struct far_ev_tasks_cr
         FAR_TRY(create_one(step, &job, ev->first_task + i, ev->lease_until_ms, &items[i]));
     }
     job.next_workload_id = ev->next_workload_id;
-    return far_job_wake_at(step, &job, ev->next_workload_id != 0 ? step->time_ms + 1 : job.wake_ms);
+    return far_job_wake_at(step, &job, ev->wake_ms != 0               ? ev->wake_ms
+                                       : ev->next_workload_id != 0 ? step->time_ms + 1
+                                                                   : job.wake_ms);
 }
 
 /* Who froze a workload may remember what its disks held. */

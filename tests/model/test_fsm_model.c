@@ -354,7 +354,7 @@ static void edit_plan(struct model *m, struct far_slice plan, struct far_slice w
         ACT(m, plan_workloads_add, .name = plan, .workloads = {&workload, 1});
         break;
     case 4:
-        ACT(m, plan_workloads_remove, .name = plan, .workloads = {&workload, 1});
+        ACT(m, plan_workloads_remove, .name = plan, .workloads = {&workload, 1}, .with_points = m->w.index % 2 == 0);
         break;
     default:
         ACT(m, plan_apply, .name = plan, .source_site = S("paris"), .target_site = S("lyon"), .state = draw(3), .interval_s = draw(3) * 60,

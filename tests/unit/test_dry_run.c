@@ -263,7 +263,7 @@ static const struct trial trials[] = {
     {"POST", "/v1/plans/{name}/schedule", "/v1/plans/iron/schedule",
      "{\"interval_s\":60,\"schedule\":{\"windows\":[{\"days\":[1],\"from_min\":0,\"to_min\":60}]}}"},
     {"POST", "/v1/plans/{name}/workloads", "/v1/plans/gold/workloads", "{\"workloads\":[\"free\"]}"},
-    {"POST", "/v1/plans/{name}/remove-workloads", "/v1/plans/zinc/remove-workloads", "{\"workloads\":[\"tub\"]}"},
+    {"POST", "/v1/plans/{name}/remove-workloads", "/v1/plans/zinc/remove-workloads", "{\"workloads\":[\"tub\"],\"with_points\":true}"},
     {"POST", "/v1/workloads/{name}/recovery", "/v1/workloads/web/recovery", "{\"config\":{\"processors\":2}}"},
     {"DELETE", "/v1/workloads/{name}/recovery", "/v1/workloads/tub/recovery", NULL},
     {"POST", "/v1/plans/{name}/erase", "/v1/plans/tin/erase", "{\"confirm\":\"tin\"}"},

@@ -191,6 +191,102 @@ static void a_workload_leaves_when_the_cycle_is_over(void **unused)
     assert_int_not_equal(base, 0); /* and is what its next cycle builds on */
 }
 
+static struct far_row_job newest_job(void)
+{
+    struct far_row_job row = {.id = 0};
+    struct far_key key = far_key(&far_schema_row_job);
+    while (far_state_next(&w.state, &far_schema_row_job, &key, &w.arena, NULL, &row, &w.err) == 0) {
+    }
+    return row;
+}
+
+static void a_workload_leaves_with_its_points(void **unused)
+{
+    struct far_slice db = S("db"), web = S("web");
+    uint64_t first = cycle(), second = cycle();
+    uint64_t old = newest_point("db").id, stays = newest_point("web").id;
+    MUST(&w, plan_workloads_remove, .name = S("p"), .workloads = {&web, 1}); /* its points stay */
+    MUST(&w, plan_workloads_add, .name = S("p"), .workloads = {&web, 1});
+    MUST(&w, plan_workloads_remove, .name = S("p"), .workloads = {&db, 1}, .with_points = true);
+    assert_int_equal(newest_job().kind, FAR_job_kind_forget);
+    world_pass(&w, 5);
+    world_work_all(&w, nodes, 2);
+    assert_int_equal(newest_job().state, FAR_job_state_succeeded);
+    assert_int_equal(newest_job().tasks_done, 2);
+    assert_int_equal(world_row_checkpoint(&w, first).member_count, 1);
+    assert_int_equal(world_row_checkpoint(&w, second).member_count, 1);
+    assert_int_equal(world_row_point(&w, old).state, FAR_point_state_removed);
+    assert_int_equal(world_row_point(&w, stays).state, FAR_point_state_available);
+    assert_int_equal(world_row_workload(&w, workload_id("db")).point_count, 0);
+    assert_int_equal(world_row_workload(&w, workload_id("db")).last_point_id, 0);
+    assert_int_equal(world_row_workload(&w, workload_id("web")).point_count, 2);
+    cycle();
+}
+
+static void a_checkpoint_of_nothing_else_goes_as_a_whole(void **unused)
+{
+    struct far_slice mail = S("mail"), both[2] = {S("web"), S("db")};
+    uint64_t first = cycle();
+    MUST(&w, plan_workloads_add, .name = S("p"), .workloads = {&mail, 1});
+    uint64_t second = cycle();
+    MUST(&w, plan_workloads_remove, .name = S("p"), .workloads = {both, 2}, .with_points = true);
+    world_pass(&w, 5);
+    world_work_all(&w, nodes, 2);
+    assert_int_equal(world_row_checkpoint(&w, first).state, FAR_point_state_removed);
+    assert_int_equal(world_row_checkpoint(&w, second).state, FAR_point_state_available);
+    assert_int_equal(world_row_checkpoint(&w, second).member_count, 1);
+}
+
+static void what_is_locked_or_preserved_keeps_its_workloads(void **unused)
+{
+    struct far_slice db = S("db");
+    uint64_t first = cycle();
+    MUST(&w, checkpoint_lock, .checkpoint_id = first, .until_ms = w.now_ms + 1000);
+    world_work_all(&w, nodes, 2);
+    assert_int_equal(APPLY(&w, plan_workloads_remove, .name = S("p"), .workloads = {&db, 1}, .with_points = true), FAR_DENIED);
+    world_pass(&w, 2000);
+    MUST(&w, checkpoint_preserve, .checkpoint_id = first, .reason = S("the audit"));
+    assert_int_equal(APPLY(&w, plan_workloads_remove, .name = S("p"), .workloads = {&db, 1}, .with_points = true), FAR_CONFLICT);
+    MUST(&w, checkpoint_unpreserve, .checkpoint_id = first);
+    uint64_t job = MUST(&w, plan_replicate, .name = S("p"));
+    assert_int_equal(APPLY(&w, plan_workloads_remove, .name = S("p"), .workloads = {&db, 1}, .with_points = true), FAR_CONFLICT);
+    world_work_all(&w, nodes, 2);
+    assert_int_equal(world_row_job(&w, job).state, FAR_job_state_succeeded);
+    /* what is read is waited for; what is preserved meanwhile stays */
+    uint64_t second = cycle();
+    MUST(&w, plan_workloads_remove, .name = S("p"), .workloads = {&db, 1}, .with_points = true);
+    struct far_row_job forget = newest_job();
+    uint64_t reader = MUST(&w, checkpoint_verify, .checkpoint_id = second);
+    MUST(&w, checkpoint_preserve, .checkpoint_id = first, .reason = S("the audit"));
+    world_pass(&w, 1000);
+    assert_int_equal(world_row_checkpoint(&w, second).member_count, 2);
+    world_work_all(&w, nodes, 2);
+    assert_int_equal(world_row_job(&w, reader).state, FAR_job_state_succeeded);
+    world_pass(&w, 20000);
+    world_work_all(&w, nodes, 2);
+    assert_int_equal(world_row_job(&w, forget.id).state, FAR_job_state_succeeded);
+    assert_int_equal(world_row_checkpoint(&w, second).member_count, 1);
+    assert_int_equal(world_row_checkpoint(&w, first).member_count, 2);
+    assert_int_equal(world_row_workload(&w, workload_id("db")).point_count, 1);
+}
+
+/* Many checkpoints: some at a time. */
+static void many_points_go_in_portions(void **unused)
+{
+    struct far_slice db = S("db");
+    for (size_t i = 0; i < 150; i++) {
+        cycle();
+    }
+    MUST(&w, node_remove, .name = S("dst")); /* the vault is gone: there is nothing to be forgotten */
+    MUST(&w, plan_workloads_remove, .name = S("p"), .workloads = {&db, 1}, .with_points = true);
+    world_pass(&w, 10);
+    struct far_row_job job = newest_job();
+    assert_int_equal(job.state, FAR_job_state_succeeded);
+    assert_int_equal(job.task_count, 0);
+    assert_int_equal(world_row_workload(&w, workload_id("db")).point_count, 0);
+    assert_int_equal(world_row_workload(&w, workload_id("web")).point_count, 150);
+}
+
 static void one_that_was_to_leave_may_stay(void **unused)
 {
     struct far_slice db = S("db");
@@ -583,6 +679,10 @@ int main(void)
         TEST(what_does_not_fit_a_row_is_refused),
         TEST(a_workload_comes_while_a_cycle_runs),
         TEST(a_workload_leaves_when_the_cycle_is_over),
+        TEST(a_workload_leaves_with_its_points),
+        TEST(a_checkpoint_of_nothing_else_goes_as_a_whole),
+        TEST(what_is_locked_or_preserved_keeps_its_workloads),
+        TEST(many_points_go_in_portions),
         TEST(one_that_was_to_leave_may_stay),
         TEST(a_promise_counts_for_a_workload_from_when_it_came),
         TEST(cycles_begin_on_the_grid_of_their_start),
