@@ -190,7 +190,8 @@ struct far_adapter_machines {
                  struct far_adapter_error *ret_error);
     int (*look)(void *platform, const char *ref, const struct far_adapter_machine *machine, int *ret_state,
                 struct far_adapter_error *ret_error);
-    /* Without a trace, but for its disks, which are the caller's. What is not there is FAR_ADAPTER_OK. */
+    /* Without a trace, but for its disks, which are the caller's. What is not there is FAR_ADAPTER_OK, also where a machine of this name is
+     * another's, which is left alone. One that was kept is fatal (FAR_CONFLICT): its disks are not to be touched. */
     int (*destroy)(void *platform, const char *ref, const struct far_adapter_machine *machine, struct far_adapter_error *ret_error);
 
     /* version 1: */

@@ -356,10 +356,22 @@ static int end_group(virConnectPtr connection, const struct far_kvm_machine *mac
     return outcome;
 }
 
-static int destroy(virConnectPtr connection, virDomainPtr domain, const struct far_kvm_machine *machine,
-                   struct far_adapter_error *ret_error)
+/* Somebody else's of that name is left alone: ours never came to be. One that was kept is refused, so that whoever asks leaves its disks
+ * alone, too. */
+static int destroy(virConnectPtr connection, const struct far_kvm_machine *machine, struct far_adapter_error *ret_error)
 {
-    int outcome = domain != NULL ? undefine(domain, ret_error) : FAR_ADAPTER_OK;
+    virDomainPtr domain = NULL, named = virDomainLookupByName(connection, machine->name);
+    int outcome = find_bearer(connection, "ref", machine->ref, &domain, ret_error);
+    if (domain != NULL) {
+        outcome = undefine(domain, ret_error);
+        virDomainFree(domain);
+    } else if (outcome == FAR_ADAPTER_OK && named != NULL && bears(named, "kept", "yes")) {
+        outcome = far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_CONFLICT,
+                                   "the machine '%s' was kept: it belongs to no recovery any more", machine->name);
+    }
+    if (named != NULL) {
+        virDomainFree(named);
+    }
     return outcome == FAR_ADAPTER_OK ? end_group(connection, machine, true, ret_error) : outcome;
 }
 
@@ -375,21 +387,18 @@ static int remains(virConnectPtr connection, const struct far_kvm_machine *machi
     return outcome == FAR_ADAPTER_OK ? end_group(connection, machine, false, ret_error) : outcome;
 }
 
-/* Somebody's machine of that name which bears no ref is what an earlier attempt has kept. */
+/* It bears another mark from then on: that it was kept, from whatever recovery. */
 static int keep(virConnectPtr connection, const struct far_kvm_machine *machine, struct far_adapter_error *ret_error)
 {
-    const unsigned both = VIR_DOMAIN_AFFECT_CONFIG;
     virDomainPtr domain = NULL, named = virDomainLookupByName(connection, machine->name);
     int outcome = find_bearer(connection, "ref", machine->ref, &domain, ret_error);
     if (outcome == FAR_ADAPTER_OK && domain == NULL) {
-        char *mark = named != NULL ? virDomainGetMetadata(named, VIR_DOMAIN_METADATA_ELEMENT, FAR_KVM_MARK_URI, 0) : NULL;
-        outcome = named != NULL && mark == NULL
+        outcome = named != NULL && bears(named, "kept", "yes") /* by an earlier attempt */
                       ? FAR_ADAPTER_OK
                       : far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_NOT_FOUND, "there is no machine '%s'", machine->name);
-        free(mark);
     } else if (outcome == FAR_ADAPTER_OK) {
-        unsigned flags = both | (virDomainIsActive(domain) == 1 ? VIR_DOMAIN_AFFECT_LIVE : 0);
-        if (virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, NULL, NULL, FAR_KVM_MARK_URI, flags) != 0) {
+        unsigned flags = VIR_DOMAIN_AFFECT_CONFIG | (virDomainIsActive(domain) == 1 ? VIR_DOMAIN_AFFECT_LIVE : 0);
+        if (virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, "<machine kept='yes'/>", "farshore", FAR_KVM_MARK_URI, flags) != 0) {
             outcome = far_kvm_said(ret_error, "take the mark of the recovery from '%s'", machine->name);
         }
         virDomainFree(domain);
@@ -420,9 +429,7 @@ static int of_domain(virConnectPtr connection, const struct far_kvm_machine *mac
     if (outcome != FAR_ADAPTER_OK) {
         return outcome;
     }
-    if (strcmp(verb, "destroy") == 0) {
-        outcome = destroy(connection, domain, machine, ret_error);
-    } else if (strcmp(verb, "look") == 0) {
+    if (strcmp(verb, "look") == 0) {
         printf("state %s\n", far_kvm_state(domain));
     } else if (domain == NULL) {
         outcome = far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_NOT_FOUND, "there is no machine '%s'", machine->name);
@@ -446,6 +453,7 @@ int far_kvm_machine(struct far_kvm_machine *machine, const char *verb, struct fa
     if (outcome == FAR_ADAPTER_OK) {
         outcome = strcmp(verb, "create") == 0    ? create(connection, machine, ret_error)
                   : strcmp(verb, "keep") == 0    ? keep(connection, machine, ret_error)
+                  : strcmp(verb, "destroy") == 0 ? destroy(connection, machine, ret_error)
                   : strcmp(verb, "remains") == 0 ? remains(connection, machine, ret_error)
                                                  : of_domain(connection, machine, verb, ret_error);
         virConnectClose(connection);
