@@ -348,18 +348,21 @@ int far_decide_run_retry(struct far_step *step, const struct far_cmd_run_retry *
 {
     struct far_row_run row;
     struct far_run *run = far_step_alloc(step, sizeof *run);
-    struct far_sub_run_change *items = far_step_alloc(step, FAR_RUN_MEMBERS_MAX * sizeof *items);
+    struct far_sub_run_change *items = far_step_alloc(step, (FAR_RUN_MEMBERS_MAX + 1) * sizeof *items);
     size_t count = 0;
     if (run == NULL || items == NULL) {
         return FAR_LIMIT;
     }
     FAR_TRY(may(step, cmd->job_id, FAR_RUN_RETRY, &row));
     FAR_TRY(far_run_load(step, row.id, run));
-    for (size_t i = 0; i < run->count; i++) {
+    for (size_t i = 0; i < run->count && count < FAR_RUN_MEMBERS_MAX - 1; i++) { /* the rest, if that was not all, the next time */
         const struct far_row_run_member *m = &run->members[i];
         bool has_failed = m->state == FAR_run_member_state_failed && m->open_tasks == 0;
         if (has_failed || m->source == FAR_run_source_failed) {
             items[count++] = (struct far_sub_run_change){.workload_id = m->workload_id, .step = FAR_run_step_retry};
+        }
+        if (m->source == FAR_run_source_uncertain && !is_ending(&row)) {
+            items[count++] = (struct far_sub_run_change){.workload_id = m->workload_id, .step = FAR_run_step_fence};
         }
     }
     struct far_row_job cycle;

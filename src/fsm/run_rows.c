@@ -224,6 +224,9 @@ static void change(struct far_step *step, struct far_row_run_member *row, const 
     case FAR_run_step_retry:
         begin_again(row);
         break;
+    case FAR_run_step_fence:
+        row->source = 0;
+        break;
     default:
         break;
     }

@@ -402,6 +402,8 @@ static int open_gate(struct look *look, const struct far_row_run_member *m)
 static int start(struct look *look, bool *ret_again)
 {
     const struct far_row_run_member *turn = whose_turn(look);
+    bool is_fenced;
+    FAR_TRY(fence(look, &is_fenced)); /* one that failed is tried again when somebody says so */
     *ret_again = turn == NULL;
     if (turn == NULL) {
         return enter(look, FAR_run_phase_up, 0);
@@ -430,6 +432,8 @@ static int start(struct look *look, bool *ret_again)
 static int stay_up(struct look *look, bool *ret_again)
 {
     uint64_t commit_ms = look->run.row.commit_ms;
+    bool is_fenced;
+    FAR_TRY(fence(look, &is_fenced));
     *ret_again = commit_ms != 0 && commit_ms <= look->step->time_ms;
     wake_at(look, commit_ms);
     return *ret_again ? enter(look, FAR_run_phase_committing, FAR_run_end_committed) : 0;

@@ -353,6 +353,28 @@ static void a_failover_does_not_wait_for_a_source_that_is_gone(void **unused)
     assert_over(run, FAR_job_state_canceled); /* nothing of the source was changed */
 }
 
+static void a_source_that_could_not_be_shut_down_is_tried_again_when_somebody_says_so(void **unused)
+{
+    uint64_t run = begin(FAR_job_kind_failover);
+    struct far_sub_order orders[16];
+    world_pass(&w, 2);
+    assert_int_equal(orders_of(src, run, FAR_machine_operation_source_off, orders), 2);
+    tell_failed(&orders[0], "it does not listen");
+    tell_done(&orders[1], (struct far_sub_machine_result){.state = S("off")});
+    bring_up(run);
+    uint64_t left = orders[0].workload_id;
+    assert_int_equal(member(run, left).source, FAR_run_source_uncertain);
+    world_boot(&w, src, 80);
+    MUST(&w, run_retry, .job_id = run);
+    assert_int_equal(do_all(src, run, FAR_machine_operation_source_off), 1);
+    assert_int_equal(member(run, left).source, FAR_run_source_off);
+    assert_int_equal(APPLY(&w, run_retry, .job_id = run), FAR_CONFLICT);
+    MUST(&w, run_commit, .job_id = run);
+    assert_int_equal(w.result.message[0], '\0');
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_keep), 2);
+    assert_over(run, FAR_job_state_succeeded);
+}
+
 static void who_commits_is_told_that_the_source_may_be_on(void **unused)
 {
     world_pass(&w, 20000);
@@ -779,6 +801,7 @@ int main(void)
         IN_A_WORLD(a_failover_fences_the_source_and_is_committed),
         IN_A_WORLD(a_failover_that_is_rolled_back_starts_the_source_and_the_plan),
         IN_A_WORLD(a_failover_does_not_wait_for_a_source_that_is_gone),
+        IN_A_WORLD(a_source_that_could_not_be_shut_down_is_tried_again_when_somebody_says_so),
         IN_A_WORLD(who_commits_is_told_that_the_source_may_be_on),
         IN_A_WORLD(a_source_that_comes_back_is_fenced_then),
         IN_A_WORLD(a_source_that_does_not_answer_is_waited_for_as_long_as_was_said),
