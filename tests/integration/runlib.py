@@ -80,10 +80,11 @@ class Stage:
                 shutil.rmtree(self.own_base, ignore_errors=True)
 
     def host_in(self, libvirt):
-        """The host's address is in this one's network `lan` from now on, and not in the other's."""
-        other = self.far if libvirt is self.near else self.near
-        libvirt_kit.tool("ip", "address", "del", "%s/%d" % (HOST, PREFIX), "dev", self.bridges[other], check=False)
-        libvirt_kit.tool("ip", "address", "add", "%s/%d" % (HOST, PREFIX), "dev", self.bridges[libvirt])
+        """The host's address is in this one's network `lan` from now on, and in no other's; None: in none."""
+        for each, bridge in self.bridges.items():
+            libvirt_kit.tool("ip", "address", "del", "%s/%d" % (HOST, PREFIX), "dev", bridge, check=False)
+            if each is libvirt:
+                libvirt_kit.tool("ip", "address", "add", "%s/%d" % (HOST, PREFIX), "dev", bridge)
 
     # ---- what is protected ----
 

@@ -120,7 +120,7 @@ def main():
         return
     with runlib.Stage() as stage:
         for name in NAMES:
-            stage.guest(name, [32], memory_mib=96, options="far.ip=%s/24 far.port=7000" % address(name))
+            stage.guest(name, [32], memory_mib=96, options="far.ip=%s/24 far.port=7000 far.load_kib=1" % address(name))
         image = stage.path("other.img")
         farlib.make_image(image, 4 * farlib.MIB, 1)
         stage.cluster.post("/v1/workloads", {"name": "other", "site": "protected", "adapter": "file",
