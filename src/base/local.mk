@@ -16,6 +16,7 @@ libbase_la_SOURCES = \
 	src/base/logging.c src/base/logging.h \
 	src/base/new_folder.c src/base/new_folder.h \
 	src/base/random.c src/base/random.h \
-	src/base/thread.c src/base/thread.h
+	src/base/thread.c src/base/thread.h \
+	src/base/users.h
 libbase_la_CFLAGS = $(AM_CFLAGS) $(XXHASH_CFLAGS)
 libbase_la_LIBADD = $(XXHASH_LIBS)

@@ -2,34 +2,24 @@
 #include "dataplane/captured.h"
 
 #include <openssl/evp.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
 
 enum { LEVEL = 9 };
 
-static pthread_mutex_t users_mutex = PTHREAD_MUTEX_INITIALIZER;
-
 struct far_captured *far_captured_ref(struct far_captured *captured)
 {
     if (captured != NULL) {
-        pthread_mutex_lock(&users_mutex);
-        captured->users++;
-        pthread_mutex_unlock(&users_mutex);
+        far_users_add(&captured->users);
     }
     return captured;
 }
 
 void far_captured_unref(struct far_captured *captured)
 {
-    if (captured != NULL) {
-        pthread_mutex_lock(&users_mutex);
-        bool is_last = --captured->users == 0;
-        pthread_mutex_unlock(&users_mutex);
-        if (is_last) {
-            free(captured);
-        }
+    if (captured != NULL && far_users_drop(&captured->users)) {
+        free(captured);
     }
 }
 

@@ -6,6 +6,7 @@
 #define FAR_DATAPLANE_CAPTURED_H
 
 #include "base/error.h"
+#include "base/users.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,7 +18,7 @@ enum {
 };
 
 struct far_captured {
-    unsigned users; /* far_captured_ref() */
+    far_users users; /* far_captured_ref() */
     bool is_known;  /* hash is set, and bytes unless the order named the same */
     uint8_t hash[32];
     char problem[200]; /* why not, in the platform's words; "": the platform has no machines, or it is known */

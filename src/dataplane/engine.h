@@ -15,6 +15,7 @@
 #define FAR_DATAPLANE_ENGINE_H
 
 #include "base/error.h"
+#include "base/users.h"
 #include "dataplane/captured.h"
 #include "dataplane/domain.h"
 #include "dataplane/reclaim.h"
@@ -352,7 +353,7 @@ struct far_engine_adoption {
     struct far_adopted adopted; /* else */
 };
 struct far_engine_vault {
-    unsigned users; /* far_engine_vault_ref() */
+    far_users users; /* far_engine_vault_ref() */
     bool is_reclaimed;
     struct far_reclaim_result reclaimed;
     struct far_scrub_result *scrubbed; /* NULL: it was no scrub */
@@ -370,7 +371,7 @@ struct far_engine_range {
     uint64_t offset, length;
 };
 struct far_engine_used {
-    unsigned users; /* far_engine_used_ref() */
+    far_users users; /* far_engine_used_ref() */
     char uri[1100];
     char path[1025];
     uint64_t bytes, range_count, writes;
@@ -388,7 +389,7 @@ void far_engine_used_unref(struct far_engine_used *used);
 
 /* What has come of an operation on a machine: struct far_sub_machine_result in plain C. */
 struct far_engine_machined {
-    unsigned users; /* far_engine_machined_ref() */
+    far_users users; /* far_engine_machined_ref() */
     char address[64];
     char state[32];
     uint64_t platform_ms, waited_ms;

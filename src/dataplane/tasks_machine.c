@@ -45,27 +45,18 @@ struct work {
 
 /* ---- what is told ---- */
 
-static pthread_mutex_t users_mutex = PTHREAD_MUTEX_INITIALIZER;
-
 struct far_engine_machined *far_engine_machined_ref(struct far_engine_machined *machined)
 {
     if (machined != NULL) {
-        pthread_mutex_lock(&users_mutex);
-        machined->users++;
-        pthread_mutex_unlock(&users_mutex);
+        far_users_add(&machined->users);
     }
     return machined;
 }
 
 void far_engine_machined_unref(struct far_engine_machined *machined)
 {
-    if (machined != NULL) {
-        pthread_mutex_lock(&users_mutex);
-        bool is_last = --machined->users == 0;
-        pthread_mutex_unlock(&users_mutex);
-        if (is_last) {
-            free(machined);
-        }
+    if (machined != NULL && far_users_drop(&machined->users)) {
+        free(machined);
     }
 }
 

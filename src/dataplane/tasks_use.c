@@ -49,27 +49,18 @@ struct usage {
 
 /* ---- what is told ---- */
 
-static pthread_mutex_t users_mutex = PTHREAD_MUTEX_INITIALIZER;
-
 struct far_engine_used *far_engine_used_ref(struct far_engine_used *used)
 {
     if (used != NULL) {
-        pthread_mutex_lock(&users_mutex);
-        used->users++;
-        pthread_mutex_unlock(&users_mutex);
+        far_users_add(&used->users);
     }
     return used;
 }
 
 void far_engine_used_unref(struct far_engine_used *used)
 {
-    if (used != NULL) {
-        pthread_mutex_lock(&users_mutex);
-        bool is_last = --used->users == 0;
-        pthread_mutex_unlock(&users_mutex);
-        if (is_last) {
-            free(used);
-        }
+    if (used != NULL && far_users_drop(&used->users)) {
+        free(used);
     }
 }
 

@@ -36,29 +36,20 @@ void *far_engine_clock_main(void *arg)
 
 /* ---- what a vault says of itself ---- */
 
-static pthread_mutex_t users_mutex = PTHREAD_MUTEX_INITIALIZER;
-
 struct far_engine_vault *far_engine_vault_ref(struct far_engine_vault *vault)
 {
     if (vault != NULL) {
-        pthread_mutex_lock(&users_mutex);
-        vault->users++;
-        pthread_mutex_unlock(&users_mutex);
+        far_users_add(&vault->users);
     }
     return vault;
 }
 
 void far_engine_vault_unref(struct far_engine_vault *vault)
 {
-    if (vault != NULL) {
-        pthread_mutex_lock(&users_mutex);
-        bool is_last = --vault->users == 0;
-        pthread_mutex_unlock(&users_mutex);
-        if (is_last) {
-            free(vault->scrubbed);
-            free(vault->adoption);
-            free(vault);
-        }
+    if (vault != NULL && far_users_drop(&vault->users)) {
+        free(vault->scrubbed);
+        free(vault->adoption);
+        free(vault);
     }
 }
 
