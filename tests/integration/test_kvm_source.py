@@ -399,15 +399,14 @@ def main():
         guest = libvirt_kit.Guest(libvirt, "web", [64, 32])
         guest.start()
         if "long" in sys.argv:
-            tap.run_all([a_guest_is_protected_and_recovered, cycles_with_any_crash_among_them])
+            tap.run_all([a_guest_is_protected_and_recovered, a_node_that_is_killed_while_it_freezes_leaves_nothing,
+                         a_backup_of_another_program_is_left_alone, a_libvirtd_that_hangs_is_given_up_and_tried_again,
+                         the_images_keep_no_more_bitmaps_than_the_one, cycles_with_any_crash_among_them])
         tap.run_all([a_guest_is_protected_and_recovered, cycles_go_by_the_bitmaps,
                      a_node_that_is_killed_reads_on_from_its_view, libvirtd_that_is_killed_takes_no_view_with_it,
                      a_guest_that_is_destroyed_and_started_goes_on_by_its_list,
                      a_guest_whose_hypervisor_is_killed_costs_the_cycle_and_one_comparison,
-                     a_node_that_is_killed_while_it_freezes_leaves_nothing, a_disk_that_was_replaced_is_compared,
-                     a_backup_of_another_program_is_left_alone, a_libvirtd_that_hangs_is_given_up_and_tried_again,
-                     a_guest_that_was_shut_down_is_read_as_it_is, the_images_keep_no_more_bitmaps_than_the_one,
-                     a_disk_that_was_reverted_is_compared])
+                     a_disk_that_was_replaced_is_compared, a_guest_that_was_shut_down_is_read_as_it_is, a_disk_that_was_reverted_is_compared])
 
 
 if __name__ == "__main__":
