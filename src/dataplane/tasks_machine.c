@@ -546,10 +546,23 @@ static int turn_source_off(struct work *work, struct far_error *err)
     return rc;
 }
 
+/* One that is on already may have been asked to shut down a moment ago, by a run that was ended meanwhile, and go off yet: for as long as
+ * guests are given for that it is watched, and turned on again. */
 static int turn_source_on(struct work *work, struct far_error *err)
 {
-    int state = 0, rc = power_source(work, FAR_ADAPTER_POWER_ON, err);
-    return rc == 0 ? look_at_source(work, &state, err) : rc;
+    int state = 0, rc = look_at_source(work, &state, err);
+    bool was_on = rc == 0 && !is_off(state);
+    rc = rc == 0 ? power_source(work, FAR_ADAPTER_POWER_ON, err) : rc;
+    rc = rc == 0 ? look_at_source(work, &state, err) : rc;
+    while (rc == 0 && was_on && !is_off(state) && !is_late(work)) {
+        rc = pause_for(work, err);
+        rc = rc == 0 ? look_at_source(work, &state, err) : rc;
+    }
+    if (rc == 0 && is_off(state)) {
+        rc = power_source(work, FAR_ADAPTER_POWER_ON, err);
+        rc = rc == 0 ? look_at_source(work, &state, err) : rc;
+    }
+    return rc;
 }
 
 /* ---- the task ---- */
@@ -635,7 +648,7 @@ int far_run_machine(struct far_attempt *attempt, struct far_engine_report *resul
     begin(&work);
     int rc = find_platform(&work, err);
     rc = rc == 0 ? operations[operation](&work, err) : rc;
-    bool waits = operation == FAR_ENGINE_MACHINE_GATE || operation == FAR_ENGINE_MACHINE_SOURCE_OFF;
+    bool waits = operation == FAR_ENGINE_MACHINE_GATE || is_about_source(work.order);
     uint64_t took_ms = far_clock_monotonic_ms() - work.started_ms;
     work.told->waited_ms = waits && took_ms > work.told->platform_ms ? took_ms - work.told->platform_ms : 0;
     return rc;

@@ -14,6 +14,7 @@ import re
 import shutil
 import socket
 import subprocess
+import threading
 import tempfile
 import urllib.parse
 
@@ -127,8 +128,26 @@ def a_protected_machine_is_turned_off_and_on():
     wrong += [] if status == 1 and said["failed"].startswith("-9 ") and said["state"] == "paused" else [repr(said)]
     said = driver("source_off", *sources(), "timeout=1", "force=yes")[1]
     wrong += [] if said["state"] == "off" and said["was_forced"] == "1" else [repr(said)]
+    wrong += goes_off_while_it_is_turned_on()
     gone = driver("source_off", "disk=disk0,kvm:///nobody/vda?socket=" + urllib.parse.quote(libvirt.socket))[1]
     return wrong + ([] if gone["state"] == "absent" and gone["was_off"] == "1" else [repr(gone)])
+
+
+def goes_off_while_it_is_turned_on():
+    """As a guest does that was asked to shut down a moment before: what it was turned on for is that it runs."""
+    driver("source_on", *sources())
+    heard = []
+    late = threading.Thread(target=lambda: heard.append(driver("source_on", *sources(), "timeout=10", check=False)[1]))
+    late.start()
+    with open(path("count"), encoding="ascii") as file:  # three questions: it is on
+        libvirt_kit.until(lambda: file.seek(0) == 0 and int(file.read() or 0) >= 3, 30, "it was found on")
+    libvirt.virsh("destroy", "web")
+    late.join()
+    if "failed" in heard[0]:  # it asked just when QEMU died: the core has it tried again
+        heard[0] = driver("source_on", *sources())[1]
+    state = libvirt.virsh("domstate", "web")
+    libvirt.virsh("destroy", "web", check=False)
+    return [] if heard[0]["state"] == state == "running" else ["it stayed %s: %r" % (state, heard)]
 
 
 def answers():
