@@ -46,11 +46,11 @@ def reaches(run_id, operation, moment, after=0):
     states = ("assigned", "running") if moment == "running" else ("done",)
 
     def there():
+        run = stage.show(run_id)  # first: what the last task was is seen even where the run ends with it
         for task in tasks(run_id):
             met.add(what(task))
             if what(task) == operation and task["state"] in states and task["job_id"] * 1000 + task["task"] > after:
                 return task
-        run = stage.show(run_id)
         assert run["phase"] != "done", "the run ended before %s was %s" % (operation, moment)
         return None
     return farlib.until(there, 120, lambda: "%s is %s: %r" % (operation, moment, stage.show(run_id)))
