@@ -14,6 +14,8 @@
 #include "fsm/plan_edit.h"
 #include "fsm/refuse.h"
 
+#include <stdio.h>
+
 enum { ABSENT, BEGUN, SYNCING, SHUTTING, LAST, PREPARING, STARTING, UP, COMMITTING, CLEANING, UNFENCING, DONE };
 static const char *const states[] = {"absent",   "begun",    "syncing", "shutting down", "at the last increment", "preparing",
                                      "starting", "up",       "committing", "cleaning", "unfencing", "done"};
@@ -273,20 +275,33 @@ static int check_is_real(struct far_step *step, const struct far_row_run *run)
                : far_reject(step, FAR_CONFLICT, "run %llu is a test: finish it", FAR_LLU(run->id));
 }
 
-/* A machine that may be on in two places. */
-static int warn_of_source(struct far_step *step, uint64_t job_id)
+/* Machines that may be on in two places, and those that stay behind. */
+static int warn_of_rest(struct far_step *step, uint64_t job_id)
 {
     struct far_run *run = far_step_alloc(step, sizeof *run);
-    size_t count = 0;
+    struct far_row_plan plan;
+    size_t unsure = 0, moved = 0, off = 0;
+    char text[200] = "";
     if (run == NULL) {
         return FAR_LIMIT;
     }
     FAR_TRY(far_run_load(step, job_id, run));
+    FAR_TRY(far_row_need(step, &far_schema_row_plan, run->row.plan_id, &plan));
     for (size_t i = 0; i < run->count; i++) {
-        count += run->members[i].state == FAR_run_member_state_passed && run->members[i].source != FAR_run_source_off;
+        bool is_up = run->members[i].state == FAR_run_member_state_passed;
+        moved += is_up;
+        unsure += is_up && run->members[i].source != FAR_run_source_off;
+        off += !is_up && run->members[i].source == FAR_run_source_off && !run->members[i].was_off;
     }
-    if (count > 0) {
-        far_warn(step, "%zu machines of the source are not known to be off: see to it that they stay off when it comes back", count);
+    if (plan.workload_count > moved) {
+        snprintf(text, sizeof text, "%llu workloads of the plan stay behind: no cycle protects them from now on%s",
+                 FAR_LLU(plan.workload_count - moved), off > 0 ? ", and machines of them were shut down by this run and stay off" : "");
+    }
+    if (unsure > 0) {
+        far_warn(step, "%zu machines of the source are not known to be off: see to it that they stay off when it comes back%s%s", unsure,
+                 text[0] != '\0' ? "; " : "", text);
+    } else if (text[0] != '\0') {
+        far_warn(step, "%s", text);
     }
     return 0;
 }
@@ -297,7 +312,7 @@ int far_decide_run_commit(struct far_step *step, const struct far_cmd_run_commit
     FAR_TRY(far_run_find(step, cmd->job_id, &run));
     FAR_TRY(check_is_real(step, &run));
     FAR_TRY(may(step, cmd->job_id, FAR_RUN_COMMIT, &run));
-    FAR_TRY(warn_of_source(step, run.id));
+    FAR_TRY(warn_of_rest(step, run.id));
     return go_to(step, &run, FAR_run_phase_committing, FAR_run_end_committed, false);
 }
 

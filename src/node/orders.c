@@ -283,6 +283,14 @@ static int convert_machine(const struct far_sub_order *order, struct far_arena *
     return rc;
 }
 
+static bool convert_hashes(const struct far_sub_order *order, struct far_engine_order *out)
+{
+    out->has_base_root = root_from(order->base_root, out->base_root);
+    out->has_peer_fingerprint = root_from(order->peer_fingerprint, out->peer_fingerprint);
+    out->has_config_hash = root_from(order->config_sha256, out->config_hash);
+    return (order->base_root.len == 0 || out->has_base_root) && (order->root.len == 0 || root_from(order->root, out->root));
+}
+
 int far_orders_convert(const struct far_sub_order *order, struct far_arena *arena, struct far_engine_order *ret_order,
                        struct far_error *err)
 {
@@ -338,11 +346,7 @@ int far_orders_convert(const struct far_sub_order *order, struct far_arena *aren
         out.since == NULL) {
         return far_fail(err, FAR_LIMIT, "an order needs too much memory");
     }
-    out.has_base_root = root_from(order->base_root, out.base_root);
-    out.has_peer_fingerprint = root_from(order->peer_fingerprint, out.peer_fingerprint);
-    out.has_config_hash = root_from(order->config_sha256, out.config_hash);
-    if ((order->base_root.len != 0 && !out.has_base_root) ||
-        (order->root.len != 0 && !root_from(order->root, out.root))) {
+    if (!convert_hashes(order, &out)) {
         return far_fail(err, FAR_INVALID, "an order has a root that is not 32 bytes");
     }
     convert_damages(order, &out);

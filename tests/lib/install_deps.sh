@@ -12,8 +12,8 @@ export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 codename=${VERSION_CODENAME:-unknown}
 
 case $codename in
-bookworm) msgpack=libmsgpack-dev go=golang-1.23-go ;; # that Go is in the backports, too
-*) msgpack=libmsgpack-c-dev go=golang-go ;;
+bookworm) msgpack=libmsgpack-dev go=golang-1.23-go libvirt= ;; # that Go is in the backports, too
+*) msgpack=libmsgpack-c-dev go=golang-go libvirt=libvirt-daemon-driver-network ;; # a package of its own there, only recommended
 esac
 build="gcc make autoconf automake libtool pkg-config libuv1-dev libssl-dev libcurl4-openssl-dev libexpat1-dev liblmdb-dev $msgpack
     libzstd-dev libxxhash-dev libwebsockets-dev libjansson-dev libnbd-dev libvirt-dev nbdkit-plugin-dev libraft-dev python3 e2fsprogs procps"
@@ -23,7 +23,7 @@ check="$build clang libclang-rt-dev libcmocka-dev g++ binutils openssl ca-certif
     nbdkit libnbd-bin qemu-utils xfsprogs btrfs-progs"
 # guests on a libvirt of the tests' own (tests/lib/libvirt_kit.py)
 guests="qemu-utils libnbd-bin cpio iproute2 iptables util-linux"
-[ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || guests="$guests libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
+[ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || guests="$guests libvirt-daemon libvirt-daemon-driver-qemu $libvirt libvirt-clients
     qemu-system-x86 linux-image-cloud-amd64 qemu-guest-agent"
 check="$check $guests"
 [ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || check="$check virtnbdbackup"

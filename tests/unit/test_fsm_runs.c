@@ -788,6 +788,19 @@ static void runs_are_forgotten_with_their_jobs(void **unused)
     assert_int_equal(far_state_get(&w.state, &far_schema_row_run, &key, &w.arena, &row, &w.err), FAR_NOT_FOUND);
 }
 
+static void who_commits_some_is_told_of_those_that_stay_behind(void **unused)
+{
+    struct far_slice name = S("db");
+    uint64_t run = MUST(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_failover, .workloads = {&name, 1});
+    assert_int_equal(do_all(src, run, FAR_machine_operation_source_off), 1);
+    assert_true(do_all(dst, run, 0) > 0);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_up), 1);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_gate), 1);
+    MUST(&w, run_commit, .job_id = run);
+    assert_non_null(strstr(w.result.message, "1 workloads of the plan stay behind"));
+    assert_null(strstr(w.result.message, "not known to be off"));
+}
+
 #define IN_A_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -803,6 +816,7 @@ int main(void)
         IN_A_WORLD(a_failover_does_not_wait_for_a_source_that_is_gone),
         IN_A_WORLD(a_source_that_could_not_be_shut_down_is_tried_again_when_somebody_says_so),
         IN_A_WORLD(who_commits_is_told_that_the_source_may_be_on),
+        IN_A_WORLD(who_commits_some_is_told_of_those_that_stay_behind),
         IN_A_WORLD(a_source_that_comes_back_is_fenced_then),
         IN_A_WORLD(a_source_that_does_not_answer_is_waited_for_as_long_as_was_said),
         IN_A_WORLD(a_window_that_is_over_commits),
