@@ -13,7 +13,6 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_powercut.py:copy \
 	tests/integration/test_runs.py \
 	tests/integration/test_run_kill.py \
-	tests/integration/test_failback.py \
 	tests/integration/test_powercut.py:single \
 	tests/integration/test_members.py \
 	tests/integration/test_recover_quorum.py \
@@ -80,7 +79,16 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_signal_roc.py
 INTEGRATION_TESTS = tests/integration/test_memory.py
 # Only in `make check-long`: a virtual machine without KVM takes both processors for a minute or two.
-LONG_INTEGRATION_TESTS = tests/integration/test_vault_browse.py tests/integration/test_kvm_source.py:long tests/integration/test_run_kill.py:long tests/integration/test_runs_ten.py tests/integration/test_demo_guests.py tests/integration/test_kvm_rpo.py
+LONG_INTEGRATION_TESTS = \
+	tests/integration/test_vault_browse.py \
+	tests/integration/test_kvm_lists.py:long \
+	tests/integration/test_kvm_source.py:long \
+	tests/integration/test_runs.py:long \
+	tests/integration/test_failback.py \
+	tests/integration/test_runs_ten.py \
+	tests/integration/test_run_kill.py:long \
+	tests/integration/test_demo_guests.py \
+	tests/integration/test_kvm_rpo.py
 EXTRA_DIST += tests/integration/test_source_faults.py tests/integration/test_target_faults.py tests/integration/test_change_lists.py tests/integration/farlib.py tests/integration/test_rebuild.py tests/integration/test_compaction.py tests/integration/test_audit.py tests/integration/test_kill.py tests/integration/test_cluster.py \
 	tests/integration/test_replicate.py tests/integration/test_bad_input.py \
 	tests/integration/test_allservers_kill.py tests/integration/test_memory.py \

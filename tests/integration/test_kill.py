@@ -20,7 +20,7 @@ import tap
 SIZE = 24 * farlib.MIB
 READ_DELAY_US = 500000  # each read of the source disk is so late
 victim_kind = sys.argv[1] if len(sys.argv) > 1 else "leader"
-kills = int(sys.argv[2]) if len(sys.argv) > 2 else int(os.environ.get("FAR_KILLS", "8"))
+kills = int(sys.argv[2]) if len(sys.argv) > 2 else int(os.environ.get("FAR_KILLS", "5"))
 cluster = seed = None
 phases = collections.Counter()
 cycle_seconds = 5.0

@@ -24,7 +24,7 @@ import s3fake
 import tap
 
 kind = sys.argv[1] if len(sys.argv) > 1 else "single"
-DEFAULT_CUTS = {"single": 240, "three": 20, "vault": 240, "reclaim": 60, "copy": 16, "store": 20}
+DEFAULT_CUTS = {"single": 120, "three": 20, "vault": 240, "reclaim": 60, "copy": 16, "store": 20}
 total = sum(DEFAULT_CUTS.values())
 cuts = int(sys.argv[2]) if len(sys.argv) > 2 else max(1, int(os.environ.get("FAR_CUTS", total)) * DEFAULT_CUTS[kind] // total)
 SHIM = os.path.join(farlib.BUILD, "tests/lib/.libs/libpowercut.so")

@@ -4,7 +4,7 @@ right, and nothing is left: no process, socket, temporary file or note.
 
 The uses are those of the log (enum point_use in src/fsm/events.def): one that has no entry in USES fails. The steps are what the programs do:
 each name made, moved or removed in the node's folder of uses and in the folder of exports, each sync there, each program started
-(tests/lib/kill_shim.c). FAR_KILLS=<n> kills each use so often (5, a fifth of that what needs a virtual machine), 0: before each step.
+(tests/lib/kill_shim.c). FAR_KILLS=<n> kills each use so often (3, a fifth of that what needs a virtual machine), 0: before each step.
 
 far-timeout: 400
 """
@@ -21,7 +21,7 @@ import tap
 os.environ.update(FARSHORE_NBDKIT_PLUGIN=os.path.join(farlib.BUILD, ".libs/nbdkit-farshore-plugin.so"), LIBGUESTFS_BACKEND="direct",
                   LIBGUESTFS_BACKEND_SETTINGS="force_tcg", LIBGUESTFS_MEMSIZE="512")
 SHIM = os.path.join(farlib.BUILD, "tests/lib/.libs/libkill.so")
-KILLS = int(os.environ.get("FAR_KILLS", "5"))
+KILLS = int(os.environ.get("FAR_KILLS", "3"))
 CONTENT = os.urandom(50000)
 cluster = exports = uses = None
 checkpoints, copies = [], []

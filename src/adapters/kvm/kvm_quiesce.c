@@ -5,6 +5,7 @@
  * costs the quiescing only: the view is then crash consistent, like one of a machine whose power went. */
 #define _GNU_SOURCE
 #include "adapters/kvm/kvm_helper.h"
+#include "base/clock.h"
 
 #include <fcntl.h>
 #include <libvirt/virterror.h>
@@ -14,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { AGENT_S = 10, GUARD_TRIES = 3600, LATE_TRIES = 30 };
+enum { AGENT_S = 10, GUARD_TRIES = 3600, LATE_S = 30 };
 
 _Noreturn static void become_guard(const struct far_kvm_domain *domain, int pipe_fd)
 {
@@ -82,13 +83,15 @@ int far_kvm_guard(const char *locator)
     static struct far_kvm_domain domain;
     char byte;
     ssize_t n = read(STDIN_FILENO, &byte, 1);
-    int in_vain = 0, thawed = -1;
-    /* Where nothing was frozen, libvirtd may have the dead one's question still before it. */
-    for (int i = 0; n != 1 && thawed <= 0 && in_vain < LATE_TRIES && i < GUARD_TRIES; i++) {
+    int thawed = -1;
+    bool is_late = false;
+    /* Where nothing was frozen, libvirtd may have the dead one's question still before it: for LATE_S, as long as it lets one wait. */
+    uint64_t died_ms = far_clock_monotonic_ms();
+    for (int i = 0; n != 1 && thawed <= 0 && !(thawed == 0 && is_late) && i < GUARD_TRIES; i++) {
         nanosleep(&(struct timespec){.tv_sec = i > 0}, NULL);
+        is_late = far_clock_monotonic_ms() - died_ms > LATE_S * 1000;
         thawed = far_kvm_open(&locator, 1, &domain, NULL) == FAR_ADAPTER_OK ? virDomainFSThaw(domain.domain, NULL, 0, 0) : -1;
         far_kvm_close(&domain);
-        in_vain += thawed == 0;
     }
     return n == 1 || thawed >= 0 ? 0 : 1;
 }
