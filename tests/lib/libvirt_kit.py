@@ -25,6 +25,7 @@ import tap
 
 SOURCE = os.path.abspath(os.environ.get("FAR_SOURCE", os.path.join(os.path.dirname(__file__), "../..")))
 BUILD = os.path.abspath(os.environ.get("FAR_BUILD", "."))
+SLOW = float(os.environ.get("FAR_SLOW", "1"))  # factor on time limits (tests/run --slow)
 MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "virtio_net", "evdev", "button")
 # The first process of the namespaces: nobody's children are reaped by the kernel, so that no dead guest is taken for a living one.
 FIRST = """
@@ -49,6 +50,7 @@ signal.pause()
 
 
 def until(condition, seconds, what):
+    seconds *= SLOW
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > deadline:
@@ -103,7 +105,7 @@ def kernels():
 
 
 def tool(*argv, check=True, timeout=120, **more):
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, **more)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout * SLOW, **more)
     if check and done.returncode != 0:
         raise AssertionError("%s: %s" % (" ".join(argv), (done.stdout + done.stderr).strip()))
     return done.stdout

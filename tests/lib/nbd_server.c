@@ -57,7 +57,7 @@ pid_t far_nbd_server_start(const char *socket_path, const char *const argv[])
         execvp(argv[0], (char *const *)argv);
         _exit(127);
     }
-    if (pid > 0 && !FAR_UNTIL(listens(socket_path) || waitpid(pid, NULL, WNOHANG) == pid, START_MS * far_test_slow())) {
+    if (pid > 0 && !FAR_UNTIL(listens(socket_path) || waitpid(pid, NULL, WNOHANG) == pid, START_MS)) {
         far_nbd_server_kill(&pid);
     }
     return pid > 0 && listens(socket_path) ? pid : -1;
