@@ -229,6 +229,8 @@ const struct cli_command cli_commands[] = {
                  {"delay", CLI_NUMBER, "SECONDS", false, NULL, NULL, NULL, "after it, before the next position"},
                  {"gate", CLI_TEXTS, "GATE", false, NULL, NULL, NULL,
                   "what to wait for: port:5432:300, agent:60, address:60, script:NAME:60, person:3600:NOTE (seconds); once for each"},
+                 {"disk-format", CLI_TEXT, "NAME", false, NULL, NULL, NULL,
+                  "raw or qcow2; what is not said is qcow2 on kvm: raw disks keep no list of what changes"},
                  {"leave-out", CLI_TEXTS, "DISK", false, NULL, NULL, NULL, "it comes up without this disk; once for each"}}},
     {.noun = "plan", .verb = "clear-recovery", .argument = "WORKLOAD", .run = cli_run_write, .method = "DELETE",
      .path = "/v1/workloads/%s/recovery", .done = "is brought up as it was", .object = "workload",

@@ -169,6 +169,8 @@ static int add_value(json_t *config, const struct cli_value *value, struct far_e
         json_object_set_new(config, "memory_bytes", json_integer(number));
     } else if (strcmp(name, "name") == 0 || strcmp(name, "firmware") == 0) {
         json_object_set_new(config, name[0] == 'n' ? "recovered_name" : name, json_string(text));
+    } else if (strcmp(name, "disk-format") == 0) {
+        json_object_set_new(config, "disk_format", json_string(text));
     } else if (strcmp(name, "leave-out") == 0) {
         json_array_append_new(list_in(config, "disks_left_out"), json_string(text));
     } else if (strcmp(name, "tag") == 0 && equal != NULL) {

@@ -22,6 +22,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/receive_lane.c \
 	src/dataplane/receive_worker.c \
 	src/dataplane/receive_writer.c \
+	src/dataplane/qcow2_target.c src/dataplane/qcow2_target.h \
 	src/dataplane/restore.c \
 	src/dataplane/run_folder.c src/dataplane/run_folder.h \
 	src/dataplane/script_child.c src/dataplane/script_child.h \

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "dataplane/leaf_lanes.h"
+#include "dataplane/qcow2_target.h"
 #include "dataplane/run_folder.h"
 
 #include <limits.h>
@@ -183,14 +184,18 @@ static int check_target(const struct far_engine *engine, const char *target, str
     return rc;
 }
 
-/* A relative target is a disk of a machine that is recovered: below the folder that the node has for them. */
-static int place_target(struct far_attempt *attempt, struct far_error *err)
+/* A relative target is a disk of a machine that is recovered: below the folder that the node has for them, and of the format that its name
+ * ends with. */
+static int place_target(struct far_attempt *attempt, bool *ret_is_qcow2, struct far_error *err)
 {
     const struct far_engine *engine = attempt->engine;
     const char *target = attempt->order.target_path;
+    size_t len = strlen(target);
+    *ret_is_qcow2 = false;
     if (target[0] == '/' || strstr(target, "://") != NULL) {
         return 0;
     }
+    *ret_is_qcow2 = len > 6 && strcmp(target + len - 6, ".qcow2") == 0;
     char *path = far_arena_alloc(&attempt->arena, PATH_MAX);
     int rc = path == NULL ? far_fail(err, FAR_LIMIT, "no memory for a path")
                           : far_run_folder_resolve(engine->config.recovery_dir, target, true, (const char *const *)engine->own_dirs,
@@ -209,16 +214,38 @@ static const char *target_adapter(const struct far_engine_order *order)
     return strlen(kind) == len && strncmp(inner, kind, len) == 0 ? name : kind;
 }
 
-static int open_both(struct restore *restore, struct far_error *err)
+static int open_target(struct restore *restore, const struct far_platform *platform, bool is_qcow2, struct far_error *err)
 {
     const struct far_engine_order *order = &restore->attempt->order;
     struct far_adapter_error said = {0};
+    struct far_qcow2_target *image = NULL;
+    uint64_t bytes = is_qcow2 ? far_qcow2_target_file_bytes(restore->size_bytes) : restore->size_bytes;
+    char ref[64];
+    restore->bytes = platform->adapter->bytes;
+    if (is_qcow2 && bytes == 0) {
+        return far_fail(err, FAR_INVALID, "a disk of %llu bytes cannot be a qcow2 image", (unsigned long long)restore->size_bytes);
+    }
+    /* Of the recovery, not of the attempt: the next attempt goes on with what this one made. */
+    snprintf(ref, sizeof ref, "restore-%llu-%llu", (unsigned long long)order->job_id, (unsigned long long)order->task);
+    int answer = restore->bytes->open_target(platform->platform, ref, order->target_path, bytes, &restore->handle, &said);
+    int rc = adapter_answer(restore, answer, &said, err);
+    rc = rc == 0 && is_qcow2 ? far_qcow2_target_new(restore->bytes, restore->handle, restore->size_bytes, &image, err) : rc;
+    if (image != NULL) {
+        restore->handle = image;
+        restore->bytes = &far_qcow2_target_bytes;
+    }
+    return rc;
+}
+
+static int open_both(struct restore *restore, struct far_error *err)
+{
+    const struct far_engine_order *order = &restore->attempt->order;
     struct far_platform *platform;
     struct far_hash256 root;
     const struct far_domain *domain;
-    char ref[64];
+    bool is_qcow2;
     memcpy(root.bytes, order->root, sizeof root.bytes);
-    int rc = place_target(restore->attempt, err);
+    int rc = place_target(restore->attempt, &is_qcow2, err);
     rc = rc == 0 ? check_target(restore->attempt->engine, order->target_path, err) : rc;
     if (rc != 0) {
         restore->outcome = FAR_ADAPTER_FATAL;
@@ -232,12 +259,7 @@ static int open_both(struct restore *restore, struct far_error *err)
     }
     restore->size_bytes = far_point_size(restore->point);
     restore->blocks = far_map_block_count(restore->size_bytes);
-    restore->bytes = platform->adapter->bytes;
-    /* Of the recovery, not of the attempt: the next attempt goes on with what this one made. */
-    snprintf(ref, sizeof ref, "restore-%llu-%llu", (unsigned long long)order->job_id, (unsigned long long)order->task);
-    int answer = restore->bytes->open_target(platform->platform, ref, order->target_path, restore->size_bytes,
-                                             &restore->handle, &said);
-    return adapter_answer(restore, answer, &said, err);
+    return open_target(restore, platform, is_qcow2, err);
 }
 
 static int write_and_prove(struct restore *restore, struct far_hash256 *ret_root, struct far_error *err)

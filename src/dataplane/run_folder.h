@@ -1,4 +1,4 @@
-/* Folders of recovered disks: RECOVERY_DIR/run-JOB/WORKLOAD/DISK.raw on the node that brings machines up.
+/* Folders of recovered disks: RECOVERY_DIR/run-JOB/WORKLOAD/DISK.raw or .qcow2 on the node that brings machines up.
  *
  * The operator of the node allows one folder (recovery_dir in its config); whoever may give orders to the cluster has disks made below
  * it and nowhere else, whatever the path says, and only what is below run-JOB is ever removed, by that job. Links are not followed.

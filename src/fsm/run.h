@@ -58,8 +58,11 @@ int far_run_choose(struct far_step *step, const struct far_row_plan *plan, uint6
 /* How the machine of a point is to come up; all zero: as it was at the source. */
 int far_run_recovery(struct far_step *step, uint64_t recovery_id, struct far_sub_recovery *ret);
 bool far_run_leaves_disk(const struct far_sub_recovery *config, struct far_slice disk);
-/* "run-<job>/<workload>/<disk>.raw" */
-int far_run_path(struct far_step *step, uint64_t job_id, struct far_slice workload, struct far_slice disk, struct far_slice *ret);
+/* image_format of the disks that it comes up with: what is set, else qcow2 where its platform keeps lists of changes in that. */
+uint64_t far_run_format(const struct far_row_workload *workload, const struct far_sub_recovery *config);
+/* "run-<job>/<workload>/<disk>.raw", or .qcow2 */
+int far_run_path(struct far_step *step, uint64_t job_id, struct far_slice workload, struct far_slice disk, uint64_t format,
+                 struct far_slice *ret);
 /* A migration: so long its machines will be down, by what cycles and disks are like. */
 int far_run_forecast(struct far_step *step, const struct far_row_plan *plan, const struct far_run_pick *pick, uint64_t *ret_ms);
 

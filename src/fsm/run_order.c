@@ -16,9 +16,12 @@ static int source_of(struct far_step *step, uint64_t workload_id, uint64_t disk_
 }
 
 static int list_disks(struct far_step *step, const struct far_row_run_member *m, const struct far_sub_recovery *config,
-                      struct far_slice workload, struct far_list *ret)
+                      struct far_list *ret)
 {
     struct far_row_point point;
+    struct far_row_workload workload;
+    FAR_TRY(far_row_need(step, &far_schema_row_workload, m->workload_id, &workload));
+    uint64_t format = far_run_format(&workload, config);
     FAR_TRY(far_row_need(step, &far_schema_row_point, m->point_id, &point));
     struct far_sub_machine_disk *disks = far_step_alloc(step, (point.disk_count + 1) * sizeof *disks);
     if (disks == NULL) {
@@ -28,9 +31,11 @@ static int list_disks(struct far_step *step, const struct far_row_run_member *m,
         struct far_row_point_disk disk;
         struct far_key key = far_key_part(&far_schema_row_point_disk, point.id, d);
         FAR_TRY(far_key_need(step, &far_schema_row_point_disk, &key, &disk));
-        disks[d] = (struct far_sub_machine_disk){.name = disk.name, .format = FAR_image_format_raw};
+        disks[d] = (struct far_sub_machine_disk){.name = disk.name, .format = format};
         FAR_TRY(source_of(step, m->workload_id, d, disk.disk_id, &disks[d].source));
-        FAR_TRY(far_run_leaves_disk(config, disk.name) ? 0 : far_run_path(step, m->job_id, workload, disk.name, &disks[d].target));
+        FAR_TRY(far_run_leaves_disk(config, disk.name)
+                    ? 0
+                    : far_run_path(step, m->job_id, workload.name, disk.name, format, &disks[d].target));
     }
     *ret = (struct far_list){.items = disks, .count = point.disk_count};
     return 0;
@@ -96,7 +101,7 @@ int far_run_order(struct far_step *step, const struct far_row_job *job, const st
     } else {
         bool is_up = task->operation == FAR_machine_operation_up, is_gate = task->operation == FAR_machine_operation_gate;
         FAR_TRY(far_run_recovery(step, m.recovery_id, config));
-        FAR_TRY(list_disks(step, &m, config, order->workload, &machine->disks));
+        FAR_TRY(list_disks(step, &m, config, &machine->disks));
         FAR_TRY(is_up ? fill_up(step, &run, m.point_id, machine) : 0);
         FAR_TRY(is_gate ? fill_gate(step, task, config, machine) : 0);
         machine->recovery = (struct far_list){.items = config, .count = is_up || is_gate}; /* a gate: the addresses that it will have */

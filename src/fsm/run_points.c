@@ -143,10 +143,30 @@ bool far_run_leaves_disk(const struct far_sub_recovery *config, struct far_slice
     return found;
 }
 
-int far_run_path(struct far_step *step, uint64_t job_id, struct far_slice workload, struct far_slice disk, struct far_slice *ret)
+/* Is the adapter of this kind, with settings or wrapped? */
+static bool is_adapter(struct far_slice adapter, const char *kind)
+{
+    static const char wrapped[] = "fault:";
+    size_t len = strlen(kind), skip = sizeof wrapped - 1;
+    if (adapter.len > skip && memcmp(adapter.data, wrapped, skip) == 0) {
+        adapter = far_slice(adapter.data + skip, adapter.len - skip);
+    }
+    bool begins = adapter.len >= len && memcmp(adapter.data, kind, len) == 0;
+    return begins && (adapter.len == len || adapter.data[len] == '?' || adapter.data[len] == ':');
+}
+
+uint64_t far_run_format(const struct far_row_workload *workload, const struct far_sub_recovery *config)
+{
+    uint64_t usual = is_adapter(workload->adapter, "kvm") ? (uint64_t)FAR_image_format_qcow2 : (uint64_t)FAR_image_format_raw;
+    return config->disk_format != 0 ? config->disk_format : usual;
+}
+
+int far_run_path(struct far_step *step, uint64_t job_id, struct far_slice workload, struct far_slice disk, uint64_t format,
+                 struct far_slice *ret)
 {
     char text[FAR_RUN_PATH_MAX];
-    snprintf(text, sizeof text, "run-%llu/%.*s/%.*s.raw", FAR_LLU(job_id), FAR_TEXT(workload), FAR_TEXT(disk));
+    snprintf(text, sizeof text, "run-%llu/%.*s/%.*s.%s", FAR_LLU(job_id), FAR_TEXT(workload), FAR_TEXT(disk),
+             format == FAR_image_format_qcow2 ? "qcow2" : "raw");
     return far_step_copy(step, far_slice_str(text), ret);
 }
 

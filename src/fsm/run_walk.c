@@ -265,11 +265,11 @@ static int is_restored(struct look *look, const struct far_row_run_member *m, ui
 static int add_restores(struct look *look, const struct far_row_run_member *m)
 {
     struct far_row_point point;
+    struct far_row_workload workload;
     struct far_sub_recovery config;
-    struct far_slice name;
     FAR_TRY(far_row_need(look->step, &far_schema_row_point, m->point_id, &point));
     FAR_TRY(far_run_recovery(look->step, m->recovery_id, &config));
-    FAR_TRY(name_of(look, m->workload_id, &name));
+    FAR_TRY(far_row_need(look->step, &far_schema_row_workload, m->workload_id, &workload));
     if (look->task_count + point.disk_count > FAR_TASKS_AT_ONCE_MAX) {
         look->is_full = true; /* all of a workload in one event */
         return 0;
@@ -284,7 +284,7 @@ static int add_restores(struct look *look, const struct far_row_run_member *m)
         if (is_there || far_run_leaves_disk(&config, disk.name)) {
             continue;
         }
-        FAR_TRY(far_run_path(look->step, m->job_id, name, disk.name, &path));
+        FAR_TRY(far_run_path(look->step, m->job_id, workload.name, disk.name, far_run_format(&workload, &config), &path));
         FAR_TRY(add(look, (struct far_sub_task_new){.kind = FAR_task_kind_restore,
                                                     .workload_id = m->workload_id,
                                                     .disk_index = d,

@@ -153,6 +153,11 @@ class Stage:
                         words += text.read()
         return words
 
+    def disks(self, run_id, node="target"):
+        """Files of its recovered disks."""
+        folder = os.path.join(self.recovered(node), "run-%d" % run_id)
+        return sorted(os.path.join(place, name) for place, _, names in os.walk(folder) for name in names if name.endswith((".raw", ".qcow2")))
+
     @staticmethod
     def booted(words):
         """(when, by the guest's own clock, and its last record then) of each start."""

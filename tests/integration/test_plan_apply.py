@@ -44,7 +44,7 @@ def base():
              "gates": [{"kind": "port", "port": 5432, "timeout_s": 300}, {"kind": "agent", "timeout_s": 60},
                        {"kind": "script", "script": "ready.sh", "timeout_s": 60},
                        {"kind": "person", "note": "look at the books", "timeout_s": 3600}],
-             "disks_left_out": ["swap"]},
+             "disks_left_out": ["swap"], "disk_format": "raw"},
             {"name": "app", "group": 2, "gates": [{"kind": "address", "timeout_s": 120}]},
         ],
     }
@@ -220,6 +220,7 @@ BAD = {
     "lock_days": [3661], "workloads": [[]], "networks": [], "schedule": [], "retention": [], "throttle": [], "revision": [],
     "workloads[].name": ["", "nobody", "app"], "workloads[].recovered_name": ["a/b", " a", "a\n", "app"],
     "workloads[].processors": [1025], "workloads[].memory_bytes": [1000, (64 << 40) + (1 << 20)], "workloads[].firmware": ["coreboot"],
+    "workloads[].disk_format": ["vmdk"],
     "workloads[].tags": [], "workloads[].tags[].key": ["", "Owner", "tier"], "workloads[].tags[].value": ["a\tb"],
     "workloads[].nics": [], "workloads[].nics[].nic": [2, 64], "workloads[].nics[].mac": ["52:54:00:12:34", "52-54-00-12-34-56"],
     "workloads[].nics[].network": ["a\nb"], "workloads[].nics[].test_network": ["a\nb"], "workloads[].nics[].mode": ["magic"],
