@@ -36,4 +36,4 @@ EXTRA_DIST += tests/check_long README.md LICENSE docs/HACKING.md docs/ARCHITECTU
 # Not in EXTRA_DIST: there the script's name would be the target `check`, and `make dist` would run the tests.
 dist-hook:
 	cp -p $(srcdir)/check $(distdir)/check
-EXTRA_DIST += docs/SIMULATION.md docs/FIRST_STEPS.md docs/EVENTS.md docs/DISASTER.md docs/ADAPTERS.md docs/NBD.md docs/OBJECT_STORE.md docs/SIGNAL.md docs/signal_roc.svg
+EXTRA_DIST += docs/SIMULATION.md docs/FIRST_STEPS.md docs/RECOVERY.md docs/EVENTS.md docs/DISASTER.md docs/ADAPTERS.md docs/NBD.md docs/OBJECT_STORE.md docs/SIGNAL.md docs/signal_roc.svg

@@ -213,6 +213,7 @@ int cli_run_show_recovery(struct cli *cli, struct far_error *err);
 int cli_run_set_schedule(struct cli *cli, struct far_error *err);
 /* ---- run_command.c ---- */
 int cli_run_run_start(struct cli *cli, struct far_error *err);
+int cli_run_migrate(struct cli *cli, struct far_error *err);
 int cli_run_run_report(struct cli *cli, struct far_error *err);
 int cli_run_gate_pass(struct cli *cli, struct far_error *err);
 /* ---- use_command.c ---- */

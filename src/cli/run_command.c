@@ -58,6 +58,48 @@ static int wait_for_run(struct cli *cli, uint64_t job_id, struct far_error *err)
     }
 }
 
+/* How long the machines will be down, if a migration began now; 0: nobody says so. */
+static int foresee_down(struct cli *cli, uint64_t *ret_ms, struct far_error *err)
+{
+    char path[CLI_PATH_MAX];
+    json_t *body = NULL, *prediction = NULL, *event;
+    size_t i;
+    *ret_ms = 0;
+    int rc = cli_path(cli, path, err);
+    rc = rc != 0 ? rc : cli_body(&cli->parsed, &body, err);
+    strncat(path, "?dry_run=true", sizeof path - strlen(path) - 1);
+    rc = rc != 0 ? rc : cli_request(cli, "POST", path, json_object_size(body) > 0 ? body : NULL, &prediction, err);
+    json_decref(body);
+    if (rc == 0) {
+        json_array_foreach(json_object_get(prediction, "events"), i, event)
+        {
+            json_t *value = json_object_get(json_object_get(event, "data"), "forecast_ms");
+            *ret_ms = value != NULL ? (uint64_t)json_integer_value(value) : *ret_ms;
+        }
+        json_decref(prediction);
+    }
+    return rc;
+}
+
+int cli_run_migrate(struct cli *cli, struct far_error *err)
+{
+    bool is_only = cli_value(&cli->parsed, "estimate") != NULL, is_dry = cli_value(&cli->parsed, "dry-run") != NULL;
+    uint64_t down_ms = 0;
+    char text[32];
+    if (is_only && is_dry) {
+        return far_fail(err, FAR_INVALID, "options '--estimate' and '--dry-run' do not fit together");
+    }
+    int rc = is_dry || (cli->json && !is_only) ? 0 : foresee_down(cli, &down_ms, err);
+    if (rc == 0 && is_only && cli->json) {
+        json_t *answer = json_pack("{s:I}", "forecast_ms", (json_int_t)down_ms);
+        cli_print_json(cli->out, answer);
+        json_decref(answer);
+    } else if (rc == 0 && down_ms != 0) {
+        fprintf(is_only ? cli->out : stderr, "the machines will be down for about %s\n", cli_span(down_ms, text));
+    }
+    return rc != 0 || is_only ? rc : cli_run_run_start(cli, err);
+}
+
 int cli_run_run_start(struct cli *cli, struct far_error *err)
 {
     uint64_t job_id = 0;

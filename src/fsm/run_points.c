@@ -11,6 +11,7 @@
 enum {
     CHECKPOINTS_MAX = 64, /* that are looked at for one with usable points of all */
     CYCLES_MAX = 3,       /* that say how long the next one takes */
+    RUNS_MAX = 3,         /* of the plan, that say how long its machines take: the quickest, as others may have waited for a person */
     START_MS = 10000,     /* that a machine takes to be defined and powered on, before any run has told */
 };
 #define BYTES_PER_S (200ull * 1000 * 1000) /* that are written out, before any run has told */
@@ -288,10 +289,38 @@ static int size_of(struct far_step *step, uint64_t workload_id, uint64_t *bytes)
     return 0;
 }
 
+/* How long at least as many machines of the plan took lately from points to being up, by the runs that are still known; 0: none tells. */
+static int machines_ms(struct far_step *step, uint64_t plan_id, size_t count, uint64_t cycle, uint64_t *ret_ms)
+{
+    struct far_key key = far_key(&far_schema_row_run);
+    uint64_t took[RUNS_MAX] = {0};
+    struct far_row_run run;
+    int rc;
+    size_t n = 0;
+    while ((rc = far_next(step, &far_schema_row_run, &key, NULL, &run)) == 0) {
+        bool is_test = run.kind == FAR_job_kind_test_recovery;
+        if (run.plan_id == plan_id && run.up_ms != 0 && run.member_count >= count && (is_test || run.off_ms != 0)) {
+            uint64_t all_ms = run.up_ms - (is_test ? run.begun_ms : run.off_ms), cycle_ms = is_test ? 0 : cycle;
+            took[n++ % RUNS_MAX] = all_ms > cycle_ms ? all_ms - cycle_ms : 1;
+        }
+    }
+    FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+    *ret_ms = took[0];
+    for (size_t i = 1; i < RUNS_MAX && i < n; i++) {
+        *ret_ms = took[i] < *ret_ms ? took[i] : *ret_ms;
+    }
+    return 0;
+}
+
 int far_run_forecast(struct far_step *step, const struct far_row_plan *plan, const struct far_run_pick *pick, uint64_t *ret_ms)
 {
-    uint64_t cycle, bytes = 0, delays_s = 0;
+    uint64_t cycle, machines, bytes = 0, delays_s = 0;
     FAR_TRY(cycle_ms(step, plan->id, &cycle));
+    FAR_TRY(machines_ms(step, plan->id, pick->count, cycle, &machines));
+    if (machines != 0) {
+        *ret_ms = cycle + machines;
+        return 0;
+    }
     for (size_t i = 0; i < pick->count; i++) {
         struct far_row_plan_workload member;
         struct far_sub_recovery config;
