@@ -5,6 +5,7 @@
 
 #include "fsm/checkpoint.h"
 #include "fsm/expiry.h"
+#include "fsm/plan_edit.h"
 #include "fsm/recovery.h"
 #include "fsm/vault_row.h"
 
@@ -369,6 +370,7 @@ int far_evolve_plan_joined(struct far_step *step, const struct far_ev_plan_joine
     FAR_TRY(far_workload_claim(step, ev->workload_id, ev->plan_id));
     FAR_TRY(far_key_put(step, &far_schema_row_plan_workload, &key, &member));
     plan.workload_count++;
+    far_plan_moved_settle(step, &plan);
     return far_row_put(step, &far_schema_row_plan, plan.id, &plan);
 }
 

@@ -87,6 +87,7 @@ int far_evolve_checkpoint_created(struct far_step *step, const struct far_ev_che
                                                    .workload_id = members[i].workload_id,
                                                    .point_id = members[i].point_id,
                                                    .failed = members[i].failed,
+                                                   .moved = members[i].moved,
                                                    .error_message = members[i].error_message};
         struct far_key key = far_key_pair(&far_schema_row_checkpoint_member, ev->id, member.workload_id);
         FAR_TRY(far_key_put(step, &far_schema_row_checkpoint_member, &key, &member));

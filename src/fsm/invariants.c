@@ -23,6 +23,7 @@ struct sums {
     uint64_t readers;
     uint64_t jobs; /* there and listed with their plans */
     uint64_t planned; /* workloads in plans */
+    uint64_t moved;   /* of them, as plans say, less what is found */
     bool spreads;     /* nodes count what they have to do and hold: as they say, less what is found */
     uint64_t todo_bytes, receiving_bytes, vault_bytes, points_held;
     uint64_t domain_plans, domain_points; /* as keyed dedup domains say, less what is found */
@@ -250,6 +251,10 @@ static int check_plan(struct far_step *step, struct sums *sums, struct far_slice
     sums->plan_jobs += row->job_count;
     sums->domain_plans -= row->domain_id != 0;
     sums->planned += row->workload_count;
+    sums->moved += row->moved_count;
+    if ((row->moved_ms != 0) != (row->moved_count != 0 && row->moved_count == row->workload_count)) {
+        return broken(step, "plan", row->id, "has moved as a whole, and some of its workloads have not, or the reverse");
+    }
     if (row->state == FAR_plan_state_stopped && row->due_ms != 0) {
         return broken(step, "plan", row->id, "is stopped and due");
     }
@@ -267,6 +272,7 @@ static int check_member(struct far_step *step, struct sums *sums, struct far_sli
 {
     const struct far_row_plan_workload *row = object;
     struct far_row_workload workload;
+    sums->moved -= row->moved_ms != 0;
     FAR_TRY(far_row_need(step, &far_schema_row_workload, row->workload_id, &workload));
     return equal(step, "the plan of a workload", workload.plan_id, row->plan_id);
 }
@@ -701,6 +707,7 @@ static int walk_all(struct far_step *step)
     FAR_TRY(walk(step, &far_schema_row_throttle, &sums, check_throttle));
     FAR_TRY(walk(step, &far_schema_row_plan_workload, &sums, check_member));
     FAR_TRY(equal(step, "workloads in plans", sums.counted, sums.planned));
+    FAR_TRY(equal(step, "workloads that were moved", sums.moved, 0));
     FAR_TRY(walk(step, &far_schema_row_job, &sums, check_job));
     FAR_TRY(equal(step, "running jobs of plans", sums.plan_jobs, 0));
     FAR_TRY(walk(step, &far_schema_row_plan_job, &sums, NULL));

@@ -76,6 +76,9 @@ static int create_replicated(struct far_step *step, const struct far_row_job *jo
             return emit(step, job, batch, 0);
         }
         FAR_TRY(rc);
+        if (member.moved_ms != 0) {
+            continue;
+        }
         FAR_TRY(far_row_need(step, &far_schema_row_workload, member.workload_id, &workload));
         if (batch->count + 3 + 2 * workload.disk_count > FAR_TASKS_AT_ONCE_MAX) {
             return emit(step, job, batch, member.workload_id);

@@ -10,7 +10,8 @@ struct sum {
     struct far_sub_member *members; /* by workload id */
     size_t count;
     size_t capacity;
-    size_t good; /* members with a new point */
+    size_t good;  /* members with a new point */
+    size_t moved; /* that the cycle was not about: with their last one, so that it is kept as long as others of the plan are */
     uint64_t joined_ms[FAR_PLAN_WORKLOADS_MAX]; /* of members that came when the plan was there */
     bool has_tasks[FAR_PLAN_WORKLOADS_MAX];
     uint64_t first_freeze_ms;
@@ -34,7 +35,7 @@ static struct far_sub_member *member_of(struct sum *sum, uint64_t workload_id)
     return NULL;
 }
 
-/* Every workload of the plan, as if it had failed. */
+/* Every workload of the plan, as if it had failed, but for those that were moved. */
 static int list_members(struct far_step *step, const struct far_row_job *job, struct sum *sum)
 {
     struct far_key key = far_key_id(&far_schema_row_plan_workload, job->plan_id);
@@ -51,9 +52,14 @@ static int list_members(struct far_step *step, const struct far_row_job *job, st
             return far_reject(step, FAR_INTERNAL, "broken: plan %llu has more than %zu workloads",
                               FAR_LLU(job->plan_id), sum->capacity);
         }
+        bool is_moved = row.moved_ms != 0;
+        if (is_moved && workload.last_point_id == 0) {
+            continue;
+        }
+        sum->moved += is_moved;
         sum->joined_ms[sum->count] = row.joined_ms;
         sum->members[sum->count++] = (struct far_sub_member){
-            .workload_id = row.workload_id, .point_id = workload.last_point_id, .failed = true};
+            .workload_id = row.workload_id, .point_id = workload.last_point_id, .failed = !is_moved, .moved = is_moved};
     }
 }
 
@@ -120,8 +126,8 @@ static int measure_group(struct far_step *step, const struct sum *sum, const str
         for (size_t k = 0; k < sum->count; k++) {
             member = sum->members[k].workload_id == id ? &sum->members[k] : member;
         }
-        ret->is_whole = ret->is_whole && member != NULL && !member->failed;
-        if (member != NULL && member->point_id != 0) {
+        ret->is_whole = ret->is_whole && member != NULL && !member->failed && !member->moved;
+        if (member != NULL && member->point_id != 0 && !member->moved) {
             struct far_row_point point;
             FAR_TRY(far_row_need(step, &far_schema_row_point, member->point_id, &point));
             first_ms = point.frozen_at_ms < first_ms ? point.frozen_at_ms : first_ms;
@@ -171,7 +177,7 @@ static int finish_replicate(struct far_step *step, const struct far_row_job *job
         FAR_TRY(far_emit(step, &far_schema_ev_checkpoint_created, &ev));
         FAR_TRY(far_lock_older(step, ev.id));
     }
-    if (sum.good == sum.count) {
+    if (sum.good + sum.moved == sum.count) {
         return finish(step, job, FAR_job_state_succeeded);
     }
     return finish(step, job, job->cancel      ? FAR_job_state_canceled

@@ -50,6 +50,7 @@ libfsm_la_SOURCES = \
 	src/fsm/plan.c src/fsm/plan_edit.h \
 	src/fsm/plan_apply.c \
 	src/fsm/plan_members.c \
+	src/fsm/plan_moved.c \
 	src/fsm/plan_pause.c \
 	src/fsm/plan_reverse.c \
 	src/fsm/plan_schedule.c \

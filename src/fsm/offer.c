@@ -158,6 +158,9 @@ int far_offer_warn(struct far_step *step, uint64_t plan_id)
             return 0;
         }
         FAR_TRY(rc);
+        if (member.moved_ms != 0) {
+            continue;
+        }
         FAR_TRY(far_row_need(step, &far_schema_row_workload, member.workload_id, &workload));
         FAR_TRY(why_not(step, &workload, why));
         if (why[0] != '\0') {

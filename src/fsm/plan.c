@@ -456,7 +456,7 @@ static int check_sources(struct far_step *step, const struct far_row_plan *row)
         struct far_row_workload workload;
         FAR_TRY(far_next(step, &far_schema_row_plan_workload, &key, NULL, &member));
         FAR_TRY(far_row_need(step, &far_schema_row_workload, member.workload_id, &workload));
-        if (workload.adapter.len == 0) {
+        if (workload.adapter.len == 0 && member.moved_ms == 0) {
             return far_reject(step, FAR_CONFLICT,
                               "workload '%.*s' was adopted and has no source: 'farshore workload set %.*s --adapter NAME --disk "
                               "DISK=PATH' gives it one",
@@ -549,6 +549,7 @@ static int find_resync(struct far_step *step, const struct far_cmd_plan_resync *
     if (workload.plan_id != plan->id) {
         return far_reject(step, FAR_INVALID, "workload '%.*s' is not in plan '%.*s'", FAR_TEXT(cmd->workload), FAR_TEXT(plan->name));
     }
+    FAR_TRY(far_member_refuse_moved(step, plan, workload.id));
     if (cmd->disk.len == 0) {
         return 0;
     }
@@ -585,6 +586,10 @@ int far_plan_due(struct far_step *step, uint64_t plan_id)
     bool is_paused = row.state == FAR_plan_state_paused;
     if ((row.interval_s == 0 && !is_paused) || row.due_ms == 0 || row.due_ms > step->time_ms) {
         return 0; /* dropped by deadline.c */
+    }
+    if (row.moved_ms != 0) { /* the last workload that was not moved has left it */
+        struct far_ev_plan_paused pause = {.plan_id = row.id};
+        return far_emit(step, &far_schema_ev_plan_paused, &pause);
     }
     if (is_paused) {
         return far_plan_resume_now(step, &row);

@@ -64,6 +64,18 @@ int far_members_change(struct far_step *step, const struct far_row_plan *plan, c
 /* Decide: a cycle of the plan is over: who is to leave goes. */
 int far_members_leave(struct far_step *step, uint64_t plan_id);
 
+/* ---- plan_moved.c ---- */
+/* Since when all workloads are moved, after their number or that of the moved ones changed. */
+void far_plan_moved_settle(struct far_step *step, struct far_row_plan *plan);
+int far_member_is_moved(struct far_step *step, uint64_t plan_id, uint64_t workload_id, bool *ret);
+/* Rejects where the machine of this workload was moved. */
+int far_member_refuse_moved(struct far_step *step, const struct far_row_plan *plan, uint64_t workload_id);
+/* Evolve, as what follows; the plan's row is put by the caller. What this run kept is moved from now on. */
+struct far_run;
+int far_members_moved(struct far_step *step, struct far_row_plan *plan, const struct far_run *run);
+/* A workload is at its source again, by the reversal of the plan of the other direction. */
+int far_member_home(struct far_step *step, struct far_row_plan *plan, uint64_t workload_id);
+
 /* ---- member_forget.c ---- */
 /* Rejects while a checkpoint of the plan with one of these workloads is locked, preserved or being read. */
 int far_members_forget_check(struct far_step *step, uint64_t plan_id, const uint64_t *workload_ids, size_t count);

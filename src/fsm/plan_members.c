@@ -222,6 +222,7 @@ static int drop(struct far_step *step, struct far_row_plan *plan, uint64_t workl
     FAR_TRY(far_key_del(step, &far_schema_row_plan_workload, &key));
     FAR_TRY(far_recovery_end(step, member.recovery_id));
     plan->workload_count--;
+    plan->moved_count -= member.moved_ms != 0;
     return far_workload_claim(step, workload_id, 0);
 }
 
@@ -240,6 +241,7 @@ int far_evolve_plan_workloads_changed(struct far_step *step, const struct far_ev
         FAR_TRY(drop(step, &plan, removed[i]));
     }
     plan.revision++;
+    far_plan_moved_settle(step, &plan);
     FAR_TRY(far_rpo_arm(step, &plan));
     return far_plan_put(step, &plan, plan.due_ms);
 }

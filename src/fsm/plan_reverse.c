@@ -4,12 +4,13 @@
 #include "fsm/plan_edit.h"
 
 #include "fsm/recovery.h"
+#include "fsm/rpo.h"
 #include "fsm/run.h"
 
 #include <stdio.h>
 
 struct reversal {
-    struct far_row_plan plan; /* whose machines were moved */
+    struct far_row_plan plan; /* whose machines were moved, or some of them */
     struct far_row_plan back; /* of the other direction; id 0: it is to be made */
     struct far_row_site from, to; /* where they were, where they are */
     struct far_sub_run_twin *twins;
@@ -41,7 +42,7 @@ static int find(struct far_step *step, struct far_slice name, struct reversal *r
     uint64_t id;
     FAR_TRY(far_name_need(step, &far_schema_row_plan, name, &id));
     FAR_TRY(far_row_need(step, &far_schema_row_plan, id, &r->plan));
-    if (r->plan.moved_ms == 0) {
+    if (r->plan.moved_count == 0) {
         return far_reject(step, FAR_CONFLICT,
                           "the machines of plan '%.*s' are at its source: there is nothing to reverse before a failover or migration of it "
                           "was committed",
@@ -50,9 +51,6 @@ static int find(struct far_step *step, struct far_slice name, struct reversal *r
     int rc = r->plan.reverse_id != 0 ? far_row_find(step, &far_schema_row_plan, r->plan.reverse_id, &r->back) : FAR_NOT_FOUND;
     FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
     r->back.id = rc == 0 ? r->back.id : 0;
-    if (r->back.id != 0 && r->back.moved_ms == 0) {
-        return far_reject(step, FAR_CONFLICT, "plan '%.*s' protects these machines in the other direction already", FAR_TEXT(r->back.name));
-    }
     FAR_TRY(far_row_need(step, &far_schema_row_site, r->plan.source_site_id, &r->from));
     FAR_TRY(far_row_need(step, &far_schema_row_site, r->plan.target_site_id, &r->to));
     r->twins = far_step_alloc(step, FAR_RUN_MEMBERS_MAX * sizeof *r->twins);
@@ -100,26 +98,71 @@ static int move_workload(struct far_step *step, struct reversal *r, const struct
     return 0;
 }
 
-static int reverse_workload(struct far_step *step, struct reversal *r, const struct far_row_run_member *m)
+/* What the other plan has of it already; id 0: nothing. */
+static int find_twin(struct far_step *step, const struct reversal *r, const struct far_row_workload *workload, struct far_row_workload *ret)
+{
+    int rc = workload->twin_id != 0 && r->back.id != 0 ? far_row_find(step, &far_schema_row_workload, workload->twin_id, ret)
+                                                       : FAR_NOT_FOUND;
+    FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+    ret->id = rc == 0 && ret->plan_id == r->back.id && ret->twin_id == workload->id ? ret->id : 0;
+    return 0;
+}
+
+/* Where its machine is, as the run said that moved it. */
+static int located(struct far_step *step, const struct reversal *r, const struct far_row_plan_workload *m, struct far_slice name,
+                   struct far_sub_disk_spec *disks, size_t *ret_count)
+{
+    struct far_row_run run;
+    FAR_TRY(far_run_find(step, m->moved_job_id, &run));
+    if (run.id == 0) {
+        return far_reject(step, FAR_CONFLICT, "run %llu, which moved workload '%.*s' of plan '%.*s', is forgotten: make the plan by hand",
+                          FAR_LLU(m->moved_job_id), FAR_TEXT(name), FAR_TEXT(r->plan.name));
+    }
+    FAR_TRY(list_disks(step, m->moved_job_id, m->workload_id, disks, ret_count));
+    return *ret_count > 0 ? 0
+                          : far_reject(step, FAR_CONFLICT,
+                                       "the node that brought workload '%.*s' up did not say how its disks can be read there: make a "
+                                       "workload of it by hand, and a plan",
+                                       FAR_TEXT(name));
+}
+
+/* Unless the other plan is at work with it already. */
+static int reverse_workload(struct far_step *step, struct reversal *r, const struct far_row_plan_workload *m)
 {
     struct far_row_workload workload, twin = {.id = 0};
     struct far_sub_disk_spec *disks = far_step_alloc(step, 60 * sizeof *disks);
     size_t count;
+    bool is_away = false;
     if (disks == NULL) {
         return FAR_LIMIT;
     }
     FAR_TRY(far_row_need(step, &far_schema_row_workload, m->workload_id, &workload));
-    FAR_TRY(list_disks(step, m->job_id, m->workload_id, disks, &count));
-    if (count == 0) {
-        return far_reject(step, FAR_CONFLICT,
-                          "the node that brought workload '%.*s' up did not say how its disks can be read there: make a workload of it by "
-                          "hand, and a plan",
-                          FAR_TEXT(workload.name));
+    FAR_TRY(find_twin(step, r, &workload, &twin));
+    FAR_TRY(twin.id != 0 ? far_member_is_moved(step, r->back.id, twin.id, &is_away) : 0);
+    if (twin.id != 0 && !is_away) {
+        return 0;
     }
-    int rc = workload.twin_id != 0 ? far_row_find(step, &far_schema_row_workload, workload.twin_id, &twin) : FAR_NOT_FOUND;
-    FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
-    bool has_twin = rc == 0 && r->back.id != 0 && twin.plan_id == r->back.id && twin.twin_id == workload.id;
-    return has_twin ? move_workload(step, r, &twin, disks, count) : make_workload(step, r, &workload, disks, count);
+    r->names[r->count] = far_slice(NULL, 0);
+    FAR_TRY(located(step, r, m, workload.name, disks, &count));
+    return twin.id != 0 ? move_workload(step, r, &twin, disks, count) : make_workload(step, r, &workload, disks, count);
+}
+
+/* All that were moved. */
+static int reverse_workloads(struct far_step *step, struct reversal *r)
+{
+    struct far_key key = far_key_id(&far_schema_row_plan_workload, r->plan.id);
+    for (;;) {
+        struct far_row_plan_workload m;
+        int rc = far_plan_member_next(step, r->plan.id, &key, &m);
+        if (rc == FAR_NOT_FOUND) {
+            break;
+        }
+        FAR_TRY(rc);
+        FAR_TRY(m.moved_ms != 0 && !m.leaving ? reverse_workload(step, r, &m) : 0);
+    }
+    return r->count > 0 ? 0
+                        : far_reject(step, FAR_CONFLICT, "plan '%.*s' protects these machines in the other direction already",
+                                     FAR_TEXT(r->back.id != 0 ? r->back.name : r->plan.name));
 }
 
 /* ---- plans ---- */
@@ -151,6 +194,9 @@ static int copy_order(struct far_step *step, const struct reversal *r)
         struct far_row_plan_workload member;
         struct far_sub_recovery config;
         struct far_key key = far_key_pair(&far_schema_row_plan_workload, r->plan.id, r->twins[i].workload_id);
+        if (r->names[i].len == 0) {
+            continue; /* it was there, with what was set since */
+        }
         FAR_TRY(far_key_need(step, &far_schema_row_plan_workload, &key, &member));
         FAR_TRY(far_run_recovery(step, member.recovery_id, &config));
         struct far_sub_recovery same = {.tags = config.tags,
@@ -181,27 +227,10 @@ static int add_workloads(struct far_step *step, const struct reversal *r)
 int far_decide_plan_reverse(struct far_step *step, const struct far_cmd_plan_reverse *cmd)
 {
     struct reversal r = {.count = 0};
-    struct far_run run;
     FAR_TRY(find(step, cmd->name, &r));
-    FAR_TRY(far_run_find(step, r.plan.moved_job_id, &run.row));
-    if (run.row.id == 0) {
-        return far_reject(step, FAR_CONFLICT, "run %llu, which moved the machines of plan '%.*s', is forgotten: make the plan by hand",
-                          FAR_LLU(r.plan.moved_job_id), FAR_TEXT(cmd->name));
-    }
-    FAR_TRY(far_run_load(step, r.plan.moved_job_id, &run));
-    for (size_t i = 0; i < run.count; i++) {
-        r.names[r.count] = far_slice(NULL, 0);
-        FAR_TRY(run.members[i].state == FAR_run_member_state_kept ? reverse_workload(step, &r, &run.members[i]) : 0);
-    }
-    if (r.count == 0) {
-        return far_reject(step, FAR_CONFLICT, "run %llu kept no machine of plan '%.*s'", FAR_LLU(run.row.id), FAR_TEXT(cmd->name));
-    }
-    if (r.back.id == 0) {
-        FAR_TRY(make_plan(step, &r, cmd->to));
-        FAR_TRY(copy_order(step, &r));
-    } else {
-        FAR_TRY(add_workloads(step, &r));
-    }
+    FAR_TRY(reverse_workloads(step, &r));
+    FAR_TRY(r.back.id == 0 ? make_plan(step, &r, cmd->to) : add_workloads(step, &r));
+    FAR_TRY(copy_order(step, &r));
     struct far_ev_plan_reversed ev = {
         .plan_id = r.plan.id, .reverse_id = r.back.id, .twins = {.items = r.twins, .count = r.count}};
     FAR_TRY(far_emit(step, &far_schema_ev_plan_reversed, &ev));
@@ -243,12 +272,13 @@ int far_evolve_plan_reversed(struct far_step *step, const struct far_ev_plan_rev
     FAR_TRY(far_row_need(step, &far_schema_row_plan, ev->reverse_id, &back));
     plan.reverse_id = back.id;
     back.reverse_id = plan.id;
-    back.moved_ms = back.moved_job_id = 0;
     for (size_t i = 0; i < ev->twins.count; i++) {
         FAR_TRY(pair(step, twins[i].workload_id, twins[i].twin_id));
         FAR_TRY(pair(step, twins[i].twin_id, twins[i].workload_id));
         FAR_TRY(expect_others(step, twins[i].twin_id));
+        FAR_TRY(far_member_home(step, &back, twins[i].twin_id));
     }
+    FAR_TRY(far_rpo_arm(step, &back));
     FAR_TRY(far_plan_put(step, &plan, plan.due_ms));
     return far_plan_put(step, &back, back.due_ms);
 }

@@ -103,6 +103,9 @@ static int walk(struct context *c, bool is_sum)
             return 0;
         }
         FAR_TRY(rc);
+        if (member.moved_ms != 0) {
+            continue;
+        }
         bool is_meant = is_sum || c->wish.workload_id == 0 || c->wish.workload_id == member.workload_id;
         FAR_TRY(is_meant ? look_at(c, member.workload_id, is_sum) : 0);
     }

@@ -70,6 +70,11 @@ static void say_idle(struct far_rpo_ask *ask)
     const struct far_row_plan *plan = &ask->plan;
     char every[FAR_RPO_SPAN_MAX], promised[FAR_RPO_SPAN_MAX], left[FAR_RPO_SPAN_MAX];
     bool is_suspect = ask->step->progress.clock_verdict == FAR_clock_verdict_suspect;
+    if (plan->moved_ms != 0) {
+        far_rpo_add(ask, "moved", "all its machines were moved to its recovery site: 'farshore plan reverse %.*s' protects them there",
+                    FAR_TEXT(plan->name));
+        return;
+    }
     if (plan->state == FAR_plan_state_paused) {
         far_rpo_span(plan->due_ms > ask->now_ms ? plan->due_ms - ask->now_ms : 0, left);
         far_rpo_add(ask, "paused", "the plan is paused%s%s: no cycles begin until then, or 'farshore plan resume %.*s'",

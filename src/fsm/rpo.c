@@ -50,6 +50,9 @@ int far_rpo_oldest(struct far_step *step, const struct far_row_plan *plan, struc
             return 0;
         }
         FAR_TRY(rc);
+        if (member.moved_ms != 0) {
+            continue; /* the plan of the other direction has it */
+        }
         FAR_TRY(from_of(step, plan, &member, &from));
         if (from.ms != 0 && (ret->ms == 0 || from.ms < ret->ms)) {
             *ret = from;

@@ -38,10 +38,14 @@ int far_run_load(struct far_step *step, uint64_t job_id, struct far_run *ret);
 int far_run_cancel(struct far_step *step, uint64_t job_id);
 /* Decide: it enters this phase; what the phase has no use for ends. */
 int far_run_enter(struct far_step *step, const struct far_row_run *run, uint64_t phase, uint64_t end, bool abandoned);
-/* Rejects while a run of the plan goes on, or since its machines are at the recovery site. */
+/* Rejects while a run of the plan goes on, or since all its machines are at the recovery site. */
 int far_run_plan_free(struct far_step *step, const struct far_row_plan *plan);
 /* What became of its job. */
 int far_run_outcome(struct far_step *step, const struct far_row_job *job, uint64_t *ret_state);
+
+/* ---- plan_moved.c ---- */
+/* When the run is over and was committed: is its machine at the recovery site? */
+bool far_run_has_moved(const struct far_row_run_member *m);
 
 /* ---- run_points.c ---- */
 /* Decide: who takes part, and from which points of which checkpoint. names: none = all; checkpoint_id 0: the newest that will do. */

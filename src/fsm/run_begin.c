@@ -4,8 +4,8 @@
  * so a leader that dies, or a node, leaves nothing behind that is not looked at again.
  *
  *   test recovery  begun, preparing, starting, up, cleaning, done
- *   failover       begun, preparing (the source is fenced beside it), starting, up, committing or cleaning and unfencing, done
- *   migration      begun, syncing, shutting down, last increment, preparing, starting, up, committing or cleaning and unfencing, done
+ *   failover       begun, preparing (the source is fenced beside it), starting, up, committing or cleaning, unfencing, done
+ *   migration      begun, syncing, shutting down, last increment, preparing, starting, up, committing or cleaning, unfencing, done
  *
  * What fails holds the run: what is up stays up, nothing new begins behind it, and a person has it tried again, opens the gate, goes on
  * without the workload, or ends the run. The end of a run cleans up; what cannot be cleaned up holds it, too, until it is abandoned. */
@@ -13,6 +13,7 @@
 
 #include "fsm/plan_edit.h"
 #include "fsm/refuse.h"
+#include "fsm/rpo.h"
 
 #include <stdio.h>
 
@@ -45,7 +46,8 @@ static const struct far_cell cells[12][17] = {
     [STARTING] = ROW_OF(NO, NO, NO, NO, NO, FAR_MOVE(UP), NO, CLEANS, NO, NO, CLEANS, GOES_ON, NOT_UP, CLEANS, FAR_MOVE(STARTING)),
     [UP] = ROW_OF(NO, NO, NO, NO, NO, NO, FAR_MOVE(COMMITTING), CLEANS, NO, NO, CLEANS, GOES_ON, FAR_MOVE(COMMITTING), CLEANS,
                   FAR_MOVE(UP)),
-    [COMMITTING] = ROW_OF(NO, NO, NO, NO, NO, NO, NO, NO, NO, FAR_MOVE(DONE), ENDS, FAR_MOVE(DONE), ENDS, ENDS, FAR_MOVE(COMMITTING)),
+    [COMMITTING] = ROW_OF(NO, NO, NO, NO, NO, NO, NO, NO, FAR_MOVE(UNFENCING), FAR_MOVE(DONE), ENDS, FAR_MOVE(DONE), ENDS, ENDS,
+                          FAR_MOVE(COMMITTING)),
     [CLEANING] = ROW_OF(NO, NO, NO, NO, NO, NO, NO, NO, FAR_MOVE(UNFENCING), FAR_MOVE(DONE), ENDS, FAR_MOVE(DONE), ENDS, ENDS,
                         FAR_MOVE(CLEANING)),
     [UNFENCING] = ROW_OF(NO, NO, NO, NO, NO, NO, NO, NO, NO, FAR_MOVE(DONE), ENDS, FAR_MOVE(DONE), ENDS, ENDS, FAR_MOVE(UNFENCING)),
@@ -88,7 +90,7 @@ int far_run_load(struct far_step *step, uint64_t job_id, struct far_run *ret)
     return 0;
 }
 
-/* It came to nothing: the plan goes on as before. */
+/* The plan goes on as before, if it came to nothing, or with those of its workloads that were not moved. */
 static int resume_plan(struct far_step *step, const struct far_row_run *run)
 {
     struct far_row_plan plan;
@@ -102,6 +104,7 @@ int far_run_enter(struct far_step *step, const struct far_row_run *run, uint64_t
     struct far_ev_run_moved ev = {.job_id = run->id, .phase = phase, .end = end, .abandoned = abandoned};
     FAR_TRY(far_emit(step, &far_schema_ev_run_moved, &ev));
     FAR_TRY(phase == FAR_run_phase_done ? resume_plan(step, run) : 0);
+    FAR_TRY(phase == FAR_run_phase_done ? far_rpo_look(step, run->plan_id) : 0); /* what was moved is not late here */
     return far_tasks_cancel(step, run->id);
 }
 
@@ -275,33 +278,20 @@ static int check_is_real(struct far_step *step, const struct far_row_run *run)
                : far_reject(step, FAR_CONFLICT, "run %llu is a test: finish it", FAR_LLU(run->id));
 }
 
-/* Machines that may be on in two places, and those that stay behind. */
-static int warn_of_rest(struct far_step *step, uint64_t job_id)
+/* Machines that may be on in two places. */
+static int warn_of_two(struct far_step *step, uint64_t job_id)
 {
     struct far_run *run = far_step_alloc(step, sizeof *run);
-    struct far_row_plan plan;
-    size_t unsure = 0, moved = 0, off = 0;
-    char text[200] = "";
+    size_t unsure = 0;
     if (run == NULL) {
         return FAR_LIMIT;
     }
     FAR_TRY(far_run_load(step, job_id, run));
-    FAR_TRY(far_row_need(step, &far_schema_row_plan, run->row.plan_id, &plan));
     for (size_t i = 0; i < run->count; i++) {
-        bool is_up = run->members[i].state == FAR_run_member_state_passed;
-        moved += is_up;
-        unsure += is_up && run->members[i].source != FAR_run_source_off;
-        off += !is_up && run->members[i].source == FAR_run_source_off && !run->members[i].was_off;
-    }
-    if (plan.workload_count > moved) {
-        snprintf(text, sizeof text, "%llu workloads of the plan stay behind: no cycle protects them from now on%s",
-                 FAR_LLU(plan.workload_count - moved), off > 0 ? ", and machines of them were shut down by this run and stay off" : "");
+        unsure += run->members[i].state == FAR_run_member_state_passed && run->members[i].source != FAR_run_source_off;
     }
     if (unsure > 0) {
-        far_warn(step, "%zu machines of the source are not known to be off: see to it that they stay off when it comes back%s%s", unsure,
-                 text[0] != '\0' ? "; " : "", text);
-    } else if (text[0] != '\0') {
-        far_warn(step, "%s", text);
+        far_warn(step, "%zu machines of the source are not known to be off: see to it that they stay off when it comes back", unsure);
     }
     return 0;
 }
@@ -312,7 +302,7 @@ int far_decide_run_commit(struct far_step *step, const struct far_cmd_run_commit
     FAR_TRY(far_run_find(step, cmd->job_id, &run));
     FAR_TRY(check_is_real(step, &run));
     FAR_TRY(may(step, cmd->job_id, FAR_RUN_COMMIT, &run));
-    FAR_TRY(warn_of_rest(step, run.id));
+    FAR_TRY(warn_of_two(step, run.id));
     return go_to(step, &run, FAR_run_phase_committing, FAR_run_end_committed, false);
 }
 

@@ -5,6 +5,7 @@
 
 #include "fsm/checkpoint.h"
 #include "fsm/expiry.h"
+#include "fsm/plan_edit.h"
 
 #include <stdio.h>
 
@@ -42,7 +43,7 @@ static int add_all(struct far_step *step, const struct far_row_plan *plan, struc
             return pick->count > 0 ? 0 : far_reject(step, FAR_CONFLICT, "plan '%.*s' has no workload", FAR_TEXT(plan->name));
         }
         FAR_TRY(rc);
-        FAR_TRY(!member.leaving ? add(step, pick, member.workload_id) : 0);
+        FAR_TRY(!member.leaving && member.moved_ms == 0 ? add(step, pick, member.workload_id) : 0);
     }
 }
 
@@ -62,6 +63,7 @@ int far_run_list(struct far_step *step, const struct far_row_plan *plan, const s
         if (row.plan_id != plan->id) {
             return far_reject(step, FAR_INVALID, "workload '%.*s' is not in plan '%.*s'", FAR_TEXT(name[i]), FAR_TEXT(plan->name));
         }
+        FAR_TRY(far_member_refuse_moved(step, plan, id));
         FAR_TRY(add(step, ret, id));
     }
     ret->usable = ret->count;

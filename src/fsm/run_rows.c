@@ -3,6 +3,7 @@
 
 #include "fsm/checkpoint.h"
 #include "fsm/plan_edit.h"
+#include "fsm/rpo.h"
 
 static struct far_key member_key(uint64_t job_id, uint64_t workload_id)
 {
@@ -34,9 +35,12 @@ static int own_plan(struct far_step *step, const struct far_row_run *row, bool o
         return far_reject(step, FAR_INTERNAL, "broken: plan %llu has another run", FAR_LLU(plan.id));
     }
     *owner = owns ? row->id : 0;
-    bool has_moved = !owns && row->end == FAR_run_end_committed;
-    plan.moved_ms = has_moved ? step->time_ms : plan.moved_ms;
-    plan.moved_job_id = has_moved ? row->id : plan.moved_job_id;
+    if (!owns && row->end == FAR_run_end_committed) {
+        struct far_run *run = far_step_alloc(step, sizeof *run);
+        FAR_TRY(run == NULL ? FAR_LIMIT : far_run_load(step, row->id, run));
+        FAR_TRY(far_members_moved(step, &plan, run));
+        FAR_TRY(far_rpo_arm(step, &plan));
+    }
     return far_plan_put(step, &plan, plan.due_ms);
 }
 

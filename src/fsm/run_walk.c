@@ -453,6 +453,22 @@ static int destroy(struct look *look, const struct far_row_run_member *m, bool *
     return m->open_tasks == 0 && !has_failed ? add_machine(look, m, FAR_machine_operation_destroy) : 0;
 }
 
+/* Did this run turn it off, or may it have, and did its machine not come up elsewhere to stay? */
+static bool is_to_turn_on(const struct far_row_run_member *m)
+{
+    return !m->was_off && (m->source == FAR_run_source_off || m->source == FAR_run_source_uncertain) && !far_run_has_moved(m);
+}
+
+/* Behind the end of what is at the recovery site. */
+static int end(struct look *look)
+{
+    bool unfences = false;
+    for (size_t i = 0; i < look->run.count; i++) {
+        unfences = unfences || is_to_turn_on(&look->run.members[i]);
+    }
+    return enter(look, unfences ? FAR_run_phase_unfencing : FAR_run_phase_done, 0);
+}
+
 static int commit(struct look *look, bool *ret_again)
 {
     bool is_over = true;
@@ -468,24 +484,17 @@ static int commit(struct look *look, bool *ret_again)
         }
     }
     *ret_again = is_over;
-    return is_over ? enter(look, FAR_run_phase_done, 0) : 0;
-}
-
-/* Did this run turn it off, or may it have? */
-static bool is_to_turn_on(const struct far_row_run_member *m)
-{
-    return !m->was_off && (m->source == FAR_run_source_off || m->source == FAR_run_source_uncertain);
+    return is_over ? end(look) : 0;
 }
 
 static int clean(struct look *look, bool *ret_again)
 {
-    bool is_over = true, unfences = false;
+    bool is_over = true;
     for (size_t i = 0; i < look->run.count; i++) {
         FAR_TRY(destroy(look, &look->run.members[i], &is_over));
-        unfences = unfences || is_to_turn_on(&look->run.members[i]);
     }
     *ret_again = is_over;
-    return is_over ? enter(look, unfences ? FAR_run_phase_unfencing : FAR_run_phase_done, 0) : 0;
+    return is_over ? end(look) : 0;
 }
 
 static int unfence(struct look *look, bool *ret_again)

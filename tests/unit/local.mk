@@ -422,10 +422,15 @@ tests_unit_test_fsm_seed_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_fsm_seed_LDADD = libfsm.la $(CMOCKA_LIBS)
 
 UNIT_TESTS += tests/unit/test_fsm_runs
-tests_unit_test_fsm_runs_SOURCES = tests/unit/test_fsm_runs.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_unit_test_fsm_runs_SOURCES = tests/unit/test_fsm_runs.c tests/lib/fsm_world.c tests/lib/fsm_world.h tests/lib/run_world.h
 tests_unit_test_fsm_runs_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_unit_test_fsm_runs_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_fsm_runs_LDADD = libfsm.la $(CMOCKA_LIBS)
+UNIT_TESTS += tests/unit/test_run_moved
+tests_unit_test_run_moved_SOURCES = tests/unit/test_run_moved.c tests/lib/fsm_world.c tests/lib/fsm_world.h tests/lib/run_world.h
+tests_unit_test_run_moved_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_unit_test_run_moved_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_run_moved_LDADD = libfsm.la $(CMOCKA_LIBS)
 UNIT_TESTS += tests/unit/test_fsm_use
 tests_unit_test_fsm_use_SOURCES = tests/unit/test_fsm_use.c tests/lib/fsm_world.c tests/lib/fsm_world.h
 tests_unit_test_fsm_use_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
