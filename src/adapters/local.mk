@@ -27,6 +27,7 @@ bin_PROGRAMS += src/node/farshore-kvm
 endif
 src_node_farshore_kvm_SOURCES = \
 	src/adapters/kvm/kvm_canon.c \
+	src/adapters/kvm/kvm_bridge.c \
 	src/adapters/kvm/kvm_checkpoint.c \
 	src/adapters/kvm/kvm_domain.c \
 	src/adapters/kvm/kvm_guest.c \

@@ -86,7 +86,9 @@ LONG_INTEGRATION_TESTS = \
 	tests/integration/test_runs.py:long \
 	tests/integration/test_failback.py \
 	tests/integration/test_runs_ten.py \
-	tests/integration/test_run_kill.py:long \
+	tests/integration/test_run_kill.py:long:test:vault \
+	tests/integration/test_run_kill.py:long:failover \
+	tests/integration/test_run_kill.py:long:migrate \
 	tests/integration/test_demo_guests.py \
 	tests/integration/test_kvm_rpo.py
 EXTRA_DIST += tests/integration/test_source_faults.py tests/integration/test_target_faults.py tests/integration/test_change_lists.py tests/integration/farlib.py tests/integration/test_rebuild.py tests/integration/test_compaction.py tests/integration/test_audit.py tests/integration/test_kill.py tests/integration/test_cluster.py \
@@ -108,6 +110,6 @@ EXTRA_DIST += tests/integration/test_remote_faults.py
 EXTRA_DIST += tests/integration/test_remote_locks.py
 EXTRA_DIST += tests/integration/test_remote_clones.py
 EXTRA_DIST += tests/integration/test_remote_trust.py
-EXTRA_DIST += tests/integration/test_run_kill.py tests/integration/test_runs_ten.py tests/integration/test_kvm_rpo.py
+EXTRA_DIST += tests/integration/test_run_kill.py tests/integration/remainslib.py tests/integration/test_runs_ten.py tests/integration/test_kvm_rpo.py
 EXTRA_DIST += tests/integration/test_seed.py
 EXTRA_DIST += tests/integration/test_runs.py tests/integration/test_failback.py tests/integration/runlib.py tests/integration/test_demo_guests.py

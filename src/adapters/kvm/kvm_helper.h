@@ -176,6 +176,9 @@ int far_kvm_recovery_put(virConnectPtr connection, const struct far_kvm_machine 
 /* The isolated networks of the machine's group: removed, or each printed as "left …". */
 void far_kvm_network_prefix(const struct far_kvm_machine *machine, char prefix[FAR_KVM_NAME_MAX]);
 int far_kvm_networks(virConnectPtr connection, const struct far_kvm_machine *machine, bool destroys, struct far_adapter_error *ret_error);
+/* kvm_bridge.c. What a killed libvirtd left of the group's networks: bridges that no network has; removed, or printed. */
+void far_kvm_bridge_name(const struct far_kvm_machine *machine, const char *network, char ret_name[16]);
+int far_kvm_bridges(virConnectPtr connection, const struct far_kvm_machine *machine, bool destroys, struct far_adapter_error *ret_error);
 
 /* kvm_guest.c: prints "address A" for each, "agent answers" or "agent silent". */
 void far_kvm_addresses(virDomainPtr domain);

@@ -185,17 +185,23 @@ static bool connect_to(struct far_kvm_xml *nic, const char *network)
 }
 
 /* A bridge without a way out. The host's own address in it answers as the gateway that the guest knows. */
-static int make_network(virConnectPtr connection, const char *name, const struct far_kvm_recovery_nic *nic,
-                        struct far_adapter_error *ret_error)
+static int make_network(virConnectPtr connection, const struct far_kvm_machine *machine, const char *name,
+                        const struct far_kvm_recovery_nic *nic, struct far_adapter_error *ret_error)
 {
-    char xml[FAR_KVM_NAME_MAX + 400], address[200] = "";
+    char xml[FAR_KVM_NAME_MAX + 400], address[200] = "", bridge[16];
     virNetworkPtr network = virNetworkLookupByName(connection, name);
+    int outcome = network == NULL ? far_kvm_bridges(connection, machine, true, ret_error) : FAR_ADAPTER_OK;
+    if (outcome != FAR_ADAPTER_OK) {
+        return outcome;
+    }
+    far_kvm_bridge_name(machine, name, bridge);
     if (network == NULL && nic != NULL && nic->gateway[0] != '\0' && nic->prefix > 0 && strpbrk(nic->gateway, "'<&") == NULL) {
         snprintf(address, sizeof address, "<dns enable='no'/><ip family='%s' address='%.50s' prefix='%u'/>",
                  strchr(nic->gateway, ':') != NULL ? "ipv6" : "ipv4", nic->gateway, nic->prefix);
     }
     for (int with_address = address[0] != '\0'; network == NULL && with_address >= 0; with_address--) {
-        snprintf(xml, sizeof xml, "<network><name>%s</name><bridge stp='off' delay='0'/>%s</network>", name, with_address ? address : "");
+        snprintf(xml, sizeof xml, "<network><name>%s</name><bridge name='%s' stp='off' delay='0'/>%s</network>", name, bridge,
+                 with_address ? address : "");
         network = virNetworkCreateXML(connection, xml); /* no forward: nothing but its machines, and the host */
     }
     network = network == NULL ? virNetworkLookupByName(connection, name) : network; /* another machine of the group was first */
@@ -234,7 +240,7 @@ static int put_nic(virConnectPtr connection, const struct far_kvm_machine *machi
     if (to[0] == '\0' && machine->isolated) {
         isolated_name(machine, source, own);
         to = own;
-        outcome = make_network(connection, own, config, ret_error);
+        outcome = make_network(connection, machine, own, config, ret_error);
     }
     if (outcome == FAR_ADAPTER_OK && to[0] != '\0' && !connect_to(nic, to)) {
         outcome = far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID, "a network card cannot be put into the network '%.100s'", to);
@@ -295,5 +301,5 @@ int far_kvm_networks(virConnectPtr connection, const struct far_kvm_machine *mac
         virNetworkFree(networks[i]);
     }
     free(networks);
-    return outcome;
+    return outcome == FAR_ADAPTER_OK ? far_kvm_bridges(connection, machine, destroys, ret_error) : outcome;
 }

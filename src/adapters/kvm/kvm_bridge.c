@@ -1,0 +1,95 @@
+/* Bridges of isolated networks. libvirt removes what it knows of a network before it removes its bridge, and writes it down after the
+ * bridge is there: a libvirtd that is killed between the two leaves a bridge that nobody will ever ask for. So ours have names that follow
+ * from their network, and one that no network of libvirt has, and nothing is connected to, goes. A libvirtd in another network namespace
+ * has its bridges there, and none is found here. */
+#include "adapters/kvm/kvm_helper.h"
+
+#include "base/hash.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { OF_GROUP = 10 }; /* characters, up to and with the '-' */
+
+void far_kvm_bridge_name(const struct far_kvm_machine *machine, const char *network, char ret_name[16])
+{
+    char prefix[FAR_KVM_NAME_MAX];
+    far_kvm_network_prefix(machine, prefix);
+    uint64_t group = far_hash64(prefix, strlen(prefix)), own = far_hash64(network, strlen(network));
+    snprintf(ret_name, 16, "fr%07x-%05x", (unsigned)(group & 0xfffffff), (unsigned)(own & 0xfffff));
+}
+
+static bool has_no_ports(const char *bridge)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/sys/class/net/%s/brif", bridge);
+    DIR *dir = opendir(path);
+    size_t count = 0;
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        count += entry->d_name[0] != '.';
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    }
+    return dir != NULL && count == 0;
+}
+
+/* -1: libvirt could not be asked. */
+static int belongs_to_network(virConnectPtr connection, const char *bridge)
+{
+    virNetworkPtr *networks = NULL;
+    int count = virConnectListAllNetworks(connection, &networks, 0), found = count < 0 ? -1 : 0;
+    for (int i = 0; i < count; i++) {
+        char *name = virNetworkGetBridgeName(networks[i]);
+        found = name != NULL && strcmp(name, bridge) == 0 ? 1 : found;
+        free(name);
+        virNetworkFree(networks[i]);
+    }
+    free(networks);
+    return found;
+}
+
+static bool take_down(const char *bridge)
+{
+    struct ifreq request = {.ifr_flags = 0};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    snprintf(request.ifr_name, sizeof request.ifr_name, "%s", bridge);
+    bool is_gone = fd >= 0 && (ioctl(fd, SIOCSIFFLAGS, &request) == 0 || errno == ENODEV) &&
+                   (ioctl(fd, SIOCBRDELBR, request.ifr_name) == 0 || errno == ENXIO || errno == ENODEV);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return is_gone;
+}
+
+int far_kvm_bridges(virConnectPtr connection, const struct far_kvm_machine *machine, bool destroys, struct far_adapter_error *ret_error)
+{
+    char own[16];
+    int outcome = FAR_ADAPTER_OK;
+    far_kvm_bridge_name(machine, "", own);
+    DIR *dir = opendir("/sys/class/net");
+    for (struct dirent *entry; dir != NULL && outcome == FAR_ADAPTER_OK && (entry = readdir(dir)) != NULL;) {
+        const char *name = entry->d_name;
+        if (strncmp(name, own, OF_GROUP) != 0 || strlen(name) >= sizeof own || !has_no_ports(name)) {
+            continue;
+        }
+        int belongs = belongs_to_network(connection, name);
+        if (belongs < 0) {
+            outcome = far_kvm_said(ret_error, "list the networks");
+        } else if (belongs == 0 && (!destroys || !take_down(name))) {
+            printf("left bridge '%s'\n", name);
+        }
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    }
+    return outcome;
+}
