@@ -184,6 +184,12 @@ static void fail(struct far_row_run_member *row, uint64_t in, struct far_slice k
     row->error_message = message;
 }
 
+/* A machine that went off at its gate, or that its gate's script refused, is powered on first; one that merely took too long is waited for. */
+static uint64_t before_gate(const struct far_row_run_member *row)
+{
+    return far_slice_equal(row->error_class, far_slice_str("conflict")) ? FAR_run_member_state_prepared : FAR_run_member_state_gating;
+}
+
 /* Where a member that failed is again, so that the same is begun once more. */
 static void begin_again(struct far_row_run_member *row)
 {
@@ -200,7 +206,7 @@ static void begin_again(struct far_row_run_member *row)
                  : in == FAR_run_member_state_starting ? FAR_run_member_state_prepared
                  : in == FAR_run_member_state_keeping  ? FAR_run_member_state_passed
                  : in == FAR_run_member_state_cleaning ? FAR_run_member_state_left_out
-                                                       : FAR_run_member_state_gating;
+                                                       : before_gate(row);
     row->failed_in = 0;
     row->ask_ms = row->ask_until_ms = 0;
     row->tries++;
