@@ -330,7 +330,8 @@ def one_run(kind, guest, pending, end):
     wrong += [] if state == ("canceled" if end == "roll-back" else "succeeded") else ["the job is %s" % state]
     if end == "commit":
         wrong += take_over(life, guest, before)
-        new_plan(guest)
+        if pending or LONG:
+            new_plan(guest)
     else:
         wrong += [] if is_on(guest.name, stage.near) else ["the source is not on"]
         wrong += nothing_left(before)
