@@ -16,6 +16,7 @@ extern "C" {
 #endif
 
 #define FAR_ADAPTER_VERSION 0
+#define FAR_ADAPTER_INVENTORY_VERSION 1 /* of the table inventory; 0 ended before written() */
 #define FAR_ADAPTER_MACHINES_VERSION 1 /* of the table machines; 0 ended before addresses() */
 
 /* The numbers are those of `outcome` in the log. */
@@ -59,6 +60,12 @@ struct far_adapter_inventory {
     /* Size and identity of one disk as it is now. */
     int (*probe)(void *platform, const struct far_adapter_disk *disk, struct far_adapter_found *ret_found,
                  struct far_adapter_error *ret_error);
+
+    /* version 1: */
+
+    /* When the disk was written the last time, or at least whoever could write it ended: milliseconds since 1970, by the machine's
+     * clock; 0: nobody knows. Nothing is changed by asking. NULL: the platform cannot tell. */
+    int (*written)(void *platform, const struct far_adapter_disk *disk, uint64_t *ret_ms, struct far_adapter_error *ret_error);
 };
 
 /* changes: freeze all disks of a workload at one instant; what changed since a base. */

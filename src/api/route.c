@@ -217,6 +217,9 @@ const struct far_route far_routes[] = {
             .summary = "Open the gate that a workload waits for; or go on without one that did not come up"),
     COMMAND(POST, "/v1/runs/{id}/retry", run_retry, 202, .path_field = "job_id", .rule = {"", NULL},
             .summary = "Try what failed in a run again"),
+    COMMAND(POST, "/v1/runs/{id}/compare", run_compare, 202, .path_field = "job_id", .rule = {"", NULL},
+            .summary = "Hold the source of a failover against what was recovered, now: what was lost? It is done by itself once the source "
+                       "is back; the answer's id is the job's"),
 
     GET_LIST("jobs", job, "List jobs"),
     GET_ONE("jobs", "id", job, "One job, with its tasks"),

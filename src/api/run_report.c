@@ -36,17 +36,47 @@ static int add_steps(struct far_state *state, const struct far_run_report *repor
     return rc;
 }
 
+/* What the source told of its disks once it was back. */
+static json_t *disks_to_json(const struct far_run_loss *loss)
+{
+    json_t *disks = json_array();
+    for (size_t d = 0; d < loss->disk_count; d++) {
+        const struct far_row_run_lost_disk *disk = &loss->disks[d];
+        const struct far_sub_byte_range *extents = disk->extents.items;
+        json_t *list = json_array();
+        for (size_t i = 0; i < disk->extents.count; i++) {
+            json_array_append_new(list, json_pack("{s:o, s:o}", "offset", far_json_u64(extents[i].offset), "length",
+                                                  far_json_u64(extents[i].length)));
+        }
+        json_array_append_new(disks, json_pack("{s:o, s:o, s:o, s:b, s:b, s:o, s:o, s:o, s:o}", "disk", far_json_text(disk->name),
+                                               "size_bytes", far_json_u64(disk->size_bytes), "compared_bytes",
+                                               far_json_u64(disk->compared_bytes), "by_list", disk->by_list, "skipped", disk->skipped,
+                                               "lost_bytes", far_json_u64(disk->lost_bytes), "extent_count",
+                                               far_json_u64(disk->extent_count), "extents", list, "problem",
+                                               far_json_text(disk->problem)));
+    }
+    return disks;
+}
+
 static int add_losses(struct far_state *state, const struct far_run_report *report, struct far_arena *arena, json_t *losses,
                       struct far_error *err)
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < report->loss_count; i++) {
         const struct far_run_loss *loss = &report->losses[i];
+        const struct far_row_run_lost *told = &loss->told;
+        const char *said = told->job_id != 0 ? far_enum_name(&far_enum_lost_state, told->state) : "";
         json_t *name = NULL;
         rc = name_to_json(state, false, loss->workload_id, arena, &name, err);
-        json_array_append_new(losses, json_pack("{s:o, s:o, s:o, s:o}", "workload", name, "point_id", far_json_u64(loss->point_id),
-                                                "frozen_at_ms", far_json_u64(loss->frozen_at_ms), "lost_ms",
-                                                far_json_u64(loss->lost_ms)));
+        json_array_append_new(
+            losses,
+            json_pack("{s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:o, s:o, s:b, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "workload", name, "point_id",
+                      far_json_u64(loss->point_id), "frozen_at_ms", far_json_u64(loss->frozen_at_ms), "lost_ms",
+                      far_json_u64(loss->lost_ms), "until_ms", far_json_u64(loss->until_ms), "estimate", loss->is_estimate, "source", said,
+                      "told_ms", far_json_u64(told->told_ms), "compare_job_id", far_json_u64(told->compare_job_id), "was_sending",
+                      told->was_sending, "seen_bytes", far_json_u64(told->seen_bytes), "written_ms", far_json_u64(told->written_ms),
+                      "has_run_since", told->has_run_since, "note", far_json_text(told->note), "lost_bytes",
+                      far_json_u64(loss->lost_bytes), "extent_count", far_json_u64(loss->extent_count), "disks", disks_to_json(loss)));
     }
     return rc;
 }

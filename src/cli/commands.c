@@ -530,6 +530,10 @@ const struct cli_command cli_commands[] = {
      .help = "open the gate that a workload waits for; or go on without one that did not come up"},
     {.noun = "run", .verb = "retry", .argument = "ID", .run = cli_run_write, .method = "POST", .path = "/v1/runs/%s/retry",
      .done = "tries again", .help = "try what failed in a run again"},
+    {.noun = "run", .verb = "compare", .argument = "ID", .run = cli_run_job, .method = "POST", .path = "/v1/runs/%s/compare",
+     .help = "hold the source of a failover against what was recovered: what was lost? By itself once the source is back; 'run report' "
+             "shows it",
+     .options = {WAIT}},
     LIST("alert", "/v1/alerts",
          "id:ID kind:KIND state:STATE plan:PLAN workload:WORKLOAD count:COUNT raised_ms:RAISED repeated_ms:AGAIN message:MESSAGE",
          FILTER("state", "STATE", "only in this state: raised, acknowledged, cleared"), FILTER("kind", "KIND", "only of this kind"),

@@ -115,6 +115,85 @@ static uint64_t number_in(const json_t *object, const char *name)
     return (uint64_t)json_integer_value(json_object_get(object, name));
 }
 
+static void print_disk(FILE *out, const json_t *disk)
+{
+    enum { SHOWN = 8 };
+    char text[2][32];
+    uint64_t count = number_in(disk, "extent_count");
+    const json_t *extents = json_object_get(disk, "extents"), *extent;
+    uint64_t shown = 0, bytes = 0;
+    size_t i;
+    const char *problem = text_in(disk, "problem");
+    if (json_is_true(json_object_get(disk, "skipped"))) {
+        fprintf(out, "      disk %s: not compared: %s\n", text_in(disk, "disk"), problem);
+        return;
+    }
+    fprintf(out, "      disk %s: %llu extents, %s", text_in(disk, "disk"), (unsigned long long)count,
+            cli_bytes(number_in(disk, "lost_bytes"), text[0]));
+    json_array_foreach(extents, i, extent)
+    {
+        if (shown < SHOWN) {
+            fprintf(out, "%s 0x%llx+%s", shown == 0 ? ":" : ",", (unsigned long long)number_in(extent, "offset"),
+                    cli_bytes(number_in(extent, "length"), text[0]));
+            bytes += number_in(extent, "length");
+            shown++;
+        }
+    }
+    if (count > shown) {
+        fprintf(out, " and %llu more, %s", (unsigned long long)(count - shown), cli_bytes(number_in(disk, "lost_bytes") - bytes, text[0]));
+    }
+    fprintf(out, " (%s of %s read)%s%s\n", cli_bytes(number_in(disk, "compared_bytes"), text[0]),
+            cli_bytes(number_in(disk, "size_bytes"), text[1]), problem[0] != '\0' ? "; " : "", problem);
+}
+
+/* What is known of the extents. */
+static void print_source(FILE *out, const json_t *loss)
+{
+    const char *source = text_in(loss, "source"), *note = text_in(loss, "note");
+    char text[32];
+    const json_t *disk;
+    size_t i;
+    if (strcmp(source, "unknown") == 0 || strcmp(source, "comparing") == 0) {
+        fprintf(out, "    extents not known yet: %s",
+                source[0] == 'u' ? "the source was not reachable since, or its machine is not off" : "the source is being compared");
+        if (json_is_true(json_object_get(loss, "was_sending"))) {
+            fprintf(out, "; the cycle that was cut short had found %s changed", cli_bytes(number_in(loss, "seen_bytes"), text));
+        }
+        fputc('\n', out);
+    } else if (strcmp(source, "failed") == 0) {
+        fprintf(out, "    extents not known: %s\n", note);
+    } else if (strcmp(source, "none") == 0) {
+        fprintf(out, "    nothing is lost: the source goes on with all that it had\n");
+    }
+    json_array_foreach(json_object_get(loss, "disks"), i, disk)
+    {
+        print_disk(out, disk);
+    }
+    if (json_is_true(json_object_get(loss, "has_run_since"))) {
+        fprintf(out, "    somebody started the source after the failover: what it wrote since is among the extents\n");
+    }
+}
+
+static void print_loss(FILE *out, const json_t *loss, bool is_failover)
+{
+    char text[4][32];
+    uint64_t lost_ms = number_in(loss, "lost_ms");
+    bool is_compared = strcmp(text_in(loss, "source"), "compared") == 0, guesses = json_is_true(json_object_get(loss, "estimate"));
+    fprintf(out, "  %s: point %llu of %s\n", text_in(loss, "workload"), (unsigned long long)number_in(loss, "point_id"),
+            cli_time(number_in(loss, "frozen_at_ms"), text[0]));
+    fprintf(out, "    lost: %s%s", is_failover && guesses ? "about " : "", cli_span(lost_ms, text[0]));
+    if (lost_ms != 0) {
+        fprintf(out, " (from %s to %s%s)", cli_time(number_in(loss, "frozen_at_ms"), text[1]),
+                cli_time(number_in(loss, "until_ms"), text[2]), is_failover && guesses ? ", an estimate" : "");
+    }
+    if (is_compared) {
+        fprintf(out, "; %llu extents, %s", (unsigned long long)number_in(loss, "extent_count"),
+                cli_bytes(number_in(loss, "lost_bytes"), text[3]));
+    }
+    fputc('\n', out);
+    print_source(out, loss);
+}
+
 static void print_report(FILE *out, const json_t *report)
 {
     char text[5][32];
@@ -140,8 +219,7 @@ static void print_report(FILE *out, const json_t *report)
     }
     json_array_foreach(json_object_get(report, "losses"), i, item)
     {
-        fprintf(out, "  %s: point %llu of %s, lost %s\n", text_in(item, "workload"), (unsigned long long)number_in(item, "point_id"),
-                cli_time(number_in(item, "frozen_at_ms"), text[0]), cli_span(number_in(item, "lost_ms"), text[1]));
+        print_loss(out, item, strcmp(text_in(report, "kind"), "failover") == 0);
     }
 }
 

@@ -196,11 +196,18 @@ static void attempt_cancel_locked(struct far_attempt *attempt)
     pthread_cond_broadcast(&attempt->engine->changed);
 }
 
+/* Who compares is called as who sends is. */
+static bool answers_as(enum far_engine_kind own, enum far_engine_kind wanted)
+{
+    return own == wanted || (own == FAR_ENGINE_COMPARE && wanted == FAR_ENGINE_SEND) ||
+           (own == FAR_ENGINE_LEAVES && wanted == FAR_ENGINE_RECEIVE);
+}
+
 struct far_attempt *far_engine_find_transfer(struct far_engine *engine, enum far_engine_kind kind, uint64_t job_id,
                                              uint64_t disk_id, uint64_t node_id)
 {
     for (struct far_attempt *a = engine->attempts; a != NULL; a = a->next) {
-        if (a->order.kind == kind && a->order.job_id == job_id && a->order.disk_id == disk_id &&
+        if (answers_as(a->order.kind, kind) && a->order.job_id == job_id && a->order.disk_id == disk_id &&
             a->order.peer_node_id == node_id && !far_attempt_stopped(a) && !atomic_load(&a->ended)) {
             a->users++;
             return a;
@@ -291,7 +298,8 @@ static int run(struct far_attempt *attempt, struct far_engine_report *result, st
         [FAR_ENGINE_MEASURE] = far_run_measure, [FAR_ENGINE_SCRUB] = far_run_scrub,
         [FAR_ENGINE_ADOPT] = far_run_adopt,
         [FAR_ENGINE_USE] = far_run_use,         [FAR_ENGINE_MACHINE] = far_run_machine,
-        [FAR_ENGINE_SEED] = far_run_seed,
+        [FAR_ENGINE_SEED] = far_run_seed,       [FAR_ENGINE_COMPARE] = far_run_compare,
+        [FAR_ENGINE_LEAVES] = far_run_leaves,
     };
     int rc = wait_for_turn(attempt, err);
     rc = rc == 0 ? far_attempt_enter_vault(attempt, err) : rc;
@@ -314,6 +322,7 @@ static void *attempt_main(void *arg)
     far_engine_used_unref(result.used);
     far_captured_unref(result.captured);
     far_engine_machined_unref(result.machined);
+    far_engine_lost_unref(result.lost);
     pthread_mutex_lock(&engine->mutex);
     atomic_store(&attempt->ended, true);
     pthread_cond_broadcast(&engine->changed);
@@ -577,6 +586,7 @@ void far_engine_free(struct far_engine *engine)
         far_engine_used_unref(engine->remembered[i].used);
         far_captured_unref(engine->remembered[i].captured);
         far_engine_machined_unref(engine->remembered[i].machined);
+        far_engine_lost_unref(engine->remembered[i].lost);
     }
     free(engine->remembered);
     free(engine->cache_dir);

@@ -99,6 +99,8 @@ enum far_engine_kind {
     FAR_ENGINE_USE = 15,
     FAR_ENGINE_MACHINE = 16,
     FAR_ENGINE_SEED = 17,
+    FAR_ENGINE_COMPARE = 18,
+    FAR_ENGINE_LEAVES = 19,
 };
 
 struct far_engine_disk {
@@ -283,6 +285,9 @@ struct far_engine_order {
     const uint8_t *recovery;
     size_t recovery_len;
     struct far_engine_machine machine; /* machine */
+    /* compare: `since` of each of the disks, of which point_disks says what they are compared with; "": everything is read. A disk without
+     * a locator is none any more. compare, leaves: disk_id is that by which the two find each other */
+    const char *const *since_each;
 };
 
 /* The numbers are those of report_state in the log. */
@@ -405,6 +410,28 @@ struct far_engine_machined {
 struct far_engine_machined *far_engine_machined_ref(struct far_engine_machined *machined);
 void far_engine_machined_unref(struct far_engine_machined *machined);
 
+/* What a comparison found: struct far_sub_lost_result in plain C. */
+struct far_engine_lost_disk {
+    uint64_t disk_id;
+    char name[64];
+    uint64_t size_bytes, compared_bytes, lost_bytes;
+    uint64_t extent_count;
+    size_t extent_room; /* of extents, those that are filled in */
+    struct far_engine_range extents[FAR_ENGINE_RANGES_MAX];
+    bool by_list, skipped;
+    char problem[200];
+};
+struct far_engine_lost {
+    far_users users; /* far_engine_lost_ref() */
+    bool runs;
+    uint64_t written_ms;
+    size_t disk_count;
+    struct far_engine_lost_disk disks[FAR_ENGINE_DISKS_MAX];
+};
+/* As far_engine_vault_ref(). */
+struct far_engine_lost *far_engine_lost_ref(struct far_engine_lost *lost);
+void far_engine_lost_unref(struct far_engine_lost *lost);
+
 /* struct far_sub_report_item in plain C; counters are totals of the attempt. */
 struct far_engine_report {
     uint64_t job_id;
@@ -452,6 +479,7 @@ struct far_engine_report {
     struct far_engine_used *used;   /* use: running too; the same */
     struct far_captured *captured;  /* freeze: done, the same; NULL: the platform has no machines */
     struct far_engine_machined *machined; /* machine: done or failed; the same */
+    struct far_engine_lost *lost;   /* compare: done; the same */
     char resync_reason[200]; /* why the list could not be used, in the platform's words; "": it was, or there is none */
 };
 

@@ -157,6 +157,9 @@ int far_run_use(struct far_attempt *attempt, struct far_engine_report *result, s
 int far_run_seed(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 /* A point of these disks is sealed: what the vault was seeded with for them is forgotten. */
 void far_seeds_over(struct far_attempt *attempt);
+/* tasks_compare.c, tasks_leaves.c */
+int far_run_compare(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+int far_run_leaves(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 /* tasks_machine.c */
 int far_run_machine(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 /* machine_order.c. Is "kvm:///…" a place of the adapter "kvm"? */

@@ -4,11 +4,15 @@
 
 int far_engine_check_order(const struct far_engine *engine, const struct far_engine_order *order, struct far_error *err)
 {
-    if (order->kind < FAR_ENGINE_FREEZE || order->kind > FAR_ENGINE_SEED) {
+    if (order->kind < FAR_ENGINE_FREEZE || order->kind > FAR_ENGINE_LEAVES) {
         return far_fail(err, FAR_INVALID, "an order of unknown kind %d", (int)order->kind);
     }
     if (order->disk_count > FAR_ENGINE_DISKS_MAX || order->point_disk_count > FAR_ENGINE_DISKS_MAX) {
         return far_fail(err, FAR_INVALID, "an order with more than %d disks", FAR_ENGINE_DISKS_MAX);
+    }
+    if ((order->kind == FAR_ENGINE_COMPARE || order->kind == FAR_ENGINE_LEAVES) &&
+        (order->point_disk_count == 0 || (order->kind == FAR_ENGINE_COMPARE && order->point_disk_count != order->disk_count))) {
+        return far_fail(err, FAR_INVALID, "an order to compare other disks than a point has");
     }
     if (order->machine.disk_count > FAR_ENGINE_DISKS_MAX) {
         return far_fail(err, FAR_INVALID, "a machine of more than %d disks", FAR_ENGINE_DISKS_MAX);
@@ -19,8 +23,8 @@ int far_engine_check_order(const struct far_engine *engine, const struct far_eng
     if (order->freeze_ref != NULL && strlen(order->freeze_ref) > FAR_TRANSFER_REF_MAX) {
         return far_fail(err, FAR_INVALID, "an order whose freeze reference is too long");
     }
-    bool source = order->kind == FAR_ENGINE_FREEZE || order->kind == FAR_ENGINE_SEND ||
-                  order->kind == FAR_ENGINE_RELEASE || order->kind == FAR_ENGINE_MACHINE; /* for which there need be no vault */
+    bool source = order->kind == FAR_ENGINE_FREEZE || order->kind == FAR_ENGINE_SEND || order->kind == FAR_ENGINE_RELEASE ||
+                  order->kind == FAR_ENGINE_MACHINE || order->kind == FAR_ENGINE_COMPARE; /* for which there need be no vault */
     if (!source && engine->vault == NULL) {
         return far_fail(err, FAR_INVALID, "this node has no vault, it cannot be a target");
     }
@@ -94,6 +98,13 @@ static int copy_lists(struct far_arena *arena, struct far_engine_order *order, s
         complete = adopted[i] != NULL;
     }
     order->adopt_plans = adopted;
+    const char **since = far_arena_alloc(arena, (order->disk_count + 1) * sizeof *since);
+    complete = complete && since != NULL;
+    for (size_t i = 0; complete && i < order->disk_count; i++) {
+        since[i] = far_order_copy_string(arena, order->since_each != NULL ? order->since_each[i] : NULL);
+        complete = since[i] != NULL;
+    }
+    order->since_each = since;
     if (complete && order->vault_domain_count > 0) {
         memcpy(domains, order->vault_domains, order->vault_domain_count * sizeof *domains);
     }

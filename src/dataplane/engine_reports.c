@@ -57,12 +57,14 @@ static void remember(struct far_engine *engine, const struct far_engine_report *
     far_engine_used_unref(kept->used);
     far_captured_unref(kept->captured);
     far_engine_machined_unref(kept->machined);
+    far_engine_lost_unref(kept->lost);
     *kept = *report;
     kept->disks = NULL;
     kept->vault = far_engine_vault_ref(report->vault);
     kept->used = far_engine_used_ref(report->used);
     kept->captured = far_captured_ref(report->captured);
     kept->machined = far_engine_machined_ref(report->machined);
+    kept->lost = far_engine_lost_ref(report->lost);
     if (report->disk_count > 0) {
         struct far_engine_found *disks = calloc(report->disk_count, sizeof *disks);
         kept->disk_count = disks != NULL ? report->disk_count : 0;
@@ -117,12 +119,14 @@ bool far_engine_report_again(struct far_engine *engine, const struct far_engine_
         struct far_engine_used *used = far_engine_used_ref(report.used);
         struct far_captured *captured = far_captured_ref(report.captured);
         struct far_engine_machined *machined = far_engine_machined_ref(report.machined);
+        struct far_engine_lost *lost = far_engine_lost_ref(report.lost);
         pthread_mutex_unlock(&engine->mutex);
         engine->report(engine->report_arg, &report);
         far_engine_vault_unref(vault);
         far_engine_used_unref(used);
         far_captured_unref(captured);
         far_engine_machined_unref(machined);
+        far_engine_lost_unref(lost);
         pthread_mutex_lock(&engine->mutex);
         return true;
     }

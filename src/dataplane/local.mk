@@ -40,6 +40,8 @@ libdataplane_la_SOURCES += \
 	src/dataplane/source_map.c src/dataplane/source_map.h src/dataplane/source_map_local.h \
 	src/dataplane/tasks.c \
 	src/dataplane/tasks_adopt.c \
+	src/dataplane/compare.h src/dataplane/compare_disk.c src/dataplane/compare_link.c \
+	src/dataplane/tasks_compare.c src/dataplane/tasks_leaves.c \
 	src/dataplane/tasks_seed.c \
 	src/dataplane/tasks_machine.c \
 	src/dataplane/tasks_use.c \

@@ -6,7 +6,7 @@
 #include "fsm/adoption.h"
 #include "fsm/checkpoint.h"
 #include "fsm/job_use.h"
-#include "fsm/run.h"
+#include "fsm/run_lost.h"
 
 enum { ABSENT, RUNNING, SUCCEEDED, FAILED, CANCELED, PARTIAL, CANCELING };
 enum { START, TASKS, CANCEL, FINISH, PRUNE };
@@ -116,6 +116,7 @@ int far_evolve_job_started(struct far_step *step, const struct far_ev_job_starte
                                .lock_until_ms = ev->lock_until_ms,
                                .scrub_bytes = ev->scrub_bytes,
                                .seed = ev->seed,
+                               .run_job_id = ev->run_job_id,
                                .use = ev->use};
     FAR_TRY(far_plan_job_started(step, ev->plan_id, ev->id, is_alone));
     FAR_TRY(far_plan_jobs_add(step, ev->plan_id, ev->node_id, ev->id));
@@ -173,10 +174,12 @@ int far_job_settle(struct far_step *step, uint64_t job_id)
     if (row.state != FAR_job_state_running || row.next_workload_id != 0 || !is_over) {
         return 0;
     }
+    FAR_TRY(row.kind == FAR_job_kind_compare ? far_compare_over(step, &row) : 0);
     FAR_TRY(far_job_finish(step, &row));
     FAR_TRY(row.plan_id != 0 ? far_jobs_prune(step, row.plan_id, row.id) : 0);
     FAR_TRY(row.node_id != 0 ? far_jobs_prune(step, row.node_id, row.id) : 0);
     FAR_TRY(far_jobs_prune(step, 0, row.id));
+    FAR_TRY(row.kind == FAR_job_kind_compare ? far_lost_look(step, row.run_job_id) : 0); /* there may have been more of them */
     return row.kind == FAR_job_kind_replicate ? far_run_cycle_over(step, row.plan_id) : 0;
 }
 
@@ -258,7 +261,8 @@ int far_jobs_wake(struct far_step *step)
         at = far_key_id(&far_schema_row_task_ready, ids[count - 1] + 1);
     }
     struct far_ev_jobs_woken ev = {.job_ids = {.items = ids, .count = count}};
-    return count > 0 ? far_emit(step, &far_schema_ev_jobs_woken, &ev) : 0;
+    FAR_TRY(count > 0 ? far_emit(step, &far_schema_ev_jobs_woken, &ev) : 0);
+    return far_lost_look_all(step);
 }
 
 int far_evolve_jobs_woken(struct far_step *step, const struct far_ev_jobs_woken *ev)

@@ -192,6 +192,9 @@ static int finish_other(struct far_step *step, const struct far_row_job *job)
         FAR_TRY(far_run_outcome(step, job, &state));
         return finish(step, job, state);
     }
+    if (job->kind == FAR_job_kind_compare && job->tasks_done > 0 && !job->cancel) { /* the vault's side is ended when the source's is */
+        return finish(step, job, 2 * job->tasks_done >= job->task_count ? FAR_job_state_succeeded : FAR_job_state_partial);
+    }
     if (job->kind == FAR_job_kind_erase && job->cancel) {
         return finish(step, job, FAR_job_state_canceled);
     }

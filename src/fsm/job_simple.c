@@ -2,7 +2,7 @@
  * forget, lock, rescore, use; or one a vault, on its node: reclaim, measure. A failed restore ends the others of its workload; a failed
  * verification does not, so that all damage is found. */
 #include "fsm/job_use.h"
-#include "fsm/run.h"
+#include "fsm/run_lost.h"
 #include "fsm/vault_row.h"
 
 static int assign(struct far_step *step, struct far_group *g, size_t at)
@@ -63,6 +63,9 @@ int far_simple_advance(struct far_step *step, struct far_group *g)
     if (far_job_is_run(g->job.kind)) {
         return advance_run(step, g);
     }
+    if (g->job.kind == FAR_job_kind_compare) {
+        return far_compare_advance(step, g);
+    }
     for (size_t i = 0; !is_to_end(g) && i < g->count; i++) {
         FAR_TRY(far_task_assignable(&g->tasks[i]) ? assign(step, g, i) : 0);
     }
@@ -121,6 +124,9 @@ int far_simple_done(struct far_step *step, struct far_group *g, size_t at, const
     const struct far_row_task *row = &g->tasks[at];
     if (row->kind == FAR_task_kind_machine) {
         return machine_done(step, g, at, item);
+    }
+    if (g->job.kind == FAR_job_kind_compare) {
+        return far_compare_done(step, g, at, item);
     }
     if (row->kind == FAR_task_kind_verify && item->blocks_damaged != 0) {
         FAR_TRY(far_vault_damage_found(step, row, item));

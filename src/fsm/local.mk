@@ -74,6 +74,9 @@ libfsm_la_SOURCES = \
 	src/fsm/row_copy.c src/fsm/row_copy.h \
 	src/fsm/run.h \
 	src/fsm/run_begin.c \
+	src/fsm/run_lost.c src/fsm/run_lost.h \
+	src/fsm/run_lost_order.c \
+	src/fsm/run_lost_rows.c \
 	src/fsm/run_order.c \
 	src/fsm/run_points.c \
 	src/fsm/run_rows.c \

@@ -3,6 +3,7 @@
 
 #include "fsm/node_load.h"
 #include "fsm/query.h"
+#include "fsm/run_lost.h"
 #include "fsm/task.h"
 
 #include <stdio.h>
@@ -278,6 +279,9 @@ static int why_waits(struct far_step *step, const struct far_row_task *task, cha
     case FAR_task_kind_adopt:
     case FAR_task_kind_seed:
         return why_not_node(step, task->vault_node_id, "the vault", text);
+    case FAR_task_kind_compare:
+    case FAR_task_kind_leaves:
+        return far_compare_wait(step, task, text, FAR_MESSAGE_MAX);
     default:
         return 0;
     }

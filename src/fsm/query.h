@@ -184,7 +184,13 @@ struct far_run_turn {
 struct far_run_loss {
     uint64_t workload_id, point_id;
     uint64_t frozen_at_ms;
-    uint64_t lost_ms; /* from the freeze to when the source was off, or the run began; a test: what would have been */
+    uint64_t lost_ms; /* from the freeze to until_ms; a test: what would have been */
+    uint64_t until_ms; /* when the source was written the last time, or was off, or the run began: as much of that as is known */
+    bool is_estimate;  /* of lost_ms: it may have been less */
+    struct far_row_run_lost told; /* by the source since; job_id 0: it is not asked, the run is no failover */
+    uint64_t lost_bytes, extent_count; /* compared: of all its disks */
+    struct far_row_run_lost_disk *disks;
+    size_t disk_count;
 };
 struct far_run_report {
     struct far_row_run run;

@@ -5,7 +5,7 @@
 #include "fsm/dedup_domain.h"
 #include "fsm/machine_config.h"
 #include "fsm/recovery.h"
-#include "fsm/run.h"
+#include "fsm/run_lost.h"
 #include "fsm/running.h"
 #include "fsm/vault_row.h"
 
@@ -366,6 +366,14 @@ static int fill_seed(struct context *c, struct far_sub_order *order)
     return fill_domain(c, c->plan.domain_id, order);
 }
 
+static int fill_compare(struct context *c, const struct far_row_task *task, struct far_sub_order *order)
+{
+    struct far_row_point point;
+    FAR_TRY(far_row_need(c->step, &far_schema_row_point, task->point_id, &point));
+    FAR_TRY(far_compare_order(c->step, task, order));
+    return task->kind == FAR_task_kind_leaves ? fill_domain(c, point.domain_id, order) : 0;
+}
+
 static int load_context(struct context *c, const struct far_row_task *task)
 {
     if (c->job.id != task->job_id) {
@@ -431,6 +439,10 @@ static int compose(struct context *c, const struct far_row_task *task, struct fa
         break;
     case FAR_task_kind_seed:
         rc = fill_seed(c, &order);
+        break;
+    case FAR_task_kind_compare:
+    case FAR_task_kind_leaves:
+        rc = fill_compare(c, task, &order);
         break;
     case FAR_task_kind_machine:
         rc = list_disks(c, &order.disks);

@@ -4,7 +4,7 @@
  * the position spent there; the rest of its time is ours. */
 #include "fsm/query.h"
 
-#include "fsm/run.h"
+#include "fsm/run_lost.h"
 
 #include <stdlib.h>
 
@@ -71,6 +71,51 @@ static void sum_up(const struct far_run *run, struct far_run_report *report)
     report->own_ms = less(report->total_ms, spent + report->fence_ms + source_ms);
 }
 
+/* What the source told of its disks since. */
+static int add_disks(struct far_step *step, const struct far_row_run_member *m, struct far_run_loss *loss)
+{
+    struct far_key key = far_key_id(&far_schema_row_run_lost_disk, m->job_id);
+    struct far_row_run_lost_disk row;
+    int rc;
+    loss->disks = far_step_alloc(step, FAR_RUN_LOST_DISKS_MAX * sizeof *loss->disks);
+    if (loss->disks == NULL) {
+        return FAR_LIMIT;
+    }
+    while (loss->disk_count < FAR_RUN_LOST_DISKS_MAX && (rc = far_lost_disk_next(step, m->job_id, &key, &row)) != FAR_NOT_FOUND) {
+        FAR_TRY(rc);
+        if (row.workload_id == m->workload_id) {
+            loss->disks[loss->disk_count++] = row;
+            loss->lost_bytes += row.lost_bytes;
+            loss->extent_count += row.extent_count;
+        }
+    }
+    return 0;
+}
+
+static bool is_whole(const struct far_run_loss *loss)
+{
+    bool whole = loss->disk_count > 0;
+    for (size_t i = 0; i < loss->disk_count; i++) {
+        whole = whole && !loss->disks[i].skipped;
+    }
+    return whole;
+}
+
+/* What the source knows better than the estimate. */
+static void correct(struct far_run_loss *loss)
+{
+    const struct far_row_run_lost *told = &loss->told;
+    bool is_known = told->state == FAR_lost_state_compared && !told->has_run_since && is_whole(loss);
+    if (told->state == FAR_lost_state_none) {
+        loss->lost_ms = 0;
+        loss->is_estimate = false;
+    } else if (is_known && (loss->lost_bytes == 0 || told->written_ms > loss->frozen_at_ms)) {
+        loss->until_ms = loss->lost_bytes == 0 ? loss->frozen_at_ms : told->written_ms;
+        loss->lost_ms = less(loss->until_ms, loss->frozen_at_ms);
+        loss->is_estimate = false;
+    }
+}
+
 static int list_losses(struct far_step *step, const struct far_run *run, struct far_run_report *report)
 {
     for (size_t i = 0; i < run->count; i++) {
@@ -81,9 +126,15 @@ static int list_losses(struct far_step *step, const struct far_run *run, struct 
         }
         /* what was written behind the freeze is lost up to when the source was off, as far as that is known, else to the begin */
         bool is_off = m->source == FAR_run_source_off && m->source_ms > run->row.begun_ms && run->row.kind == FAR_job_kind_failover;
-        uint64_t until_ms = is_off ? m->source_ms : run->row.begun_ms;
-        *loss = (struct far_run_loss){.workload_id = m->workload_id, .point_id = m->point_id, .frozen_at_ms = m->frozen_at_ms};
-        loss->lost_ms = run->row.kind == FAR_job_kind_migration ? 0 : less(until_ms, m->frozen_at_ms);
+        *loss = (struct far_run_loss){.workload_id = m->workload_id,
+                                      .point_id = m->point_id,
+                                      .frozen_at_ms = m->frozen_at_ms,
+                                      .until_ms = is_off ? m->source_ms : run->row.begun_ms,
+                                      .is_estimate = run->row.kind != FAR_job_kind_migration};
+        loss->lost_ms = run->row.kind == FAR_job_kind_migration ? 0 : less(loss->until_ms, m->frozen_at_ms);
+        FAR_TRY(far_lost_find(step, run->row.id, m->workload_id, &loss->told));
+        FAR_TRY(loss->told.state == FAR_lost_state_compared ? add_disks(step, m, loss) : 0);
+        correct(loss);
         report->worst_lost_ms = loss->lost_ms > report->worst_lost_ms ? loss->lost_ms : report->worst_lost_ms;
         report->loss_count++;
     }

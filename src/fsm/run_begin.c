@@ -9,7 +9,7 @@
  *
  * What fails holds the run: what is up stays up, nothing new begins behind it, and a person has it tried again, opens the gate, goes on
  * without the workload, or ends the run. The end of a run cleans up; what cannot be cleaned up holds it, too, until it is abandoned. */
-#include "fsm/run.h"
+#include "fsm/run_lost.h"
 
 #include "fsm/plan_edit.h"
 #include "fsm/refuse.h"
@@ -103,6 +103,7 @@ int far_run_enter(struct far_step *step, const struct far_row_run *run, uint64_t
 {
     struct far_ev_run_moved ev = {.job_id = run->id, .phase = phase, .end = end, .abandoned = abandoned};
     FAR_TRY(far_emit(step, &far_schema_ev_run_moved, &ev));
+    FAR_TRY(phase == FAR_run_phase_cleaning && run->kind == FAR_job_kind_failover ? far_lost_none(step, run->id) : 0);
     FAR_TRY(phase == FAR_run_phase_done ? resume_plan(step, run) : 0);
     FAR_TRY(phase == FAR_run_phase_done ? far_rpo_look(step, run->plan_id) : 0); /* what was moved is not late here */
     return far_tasks_cancel(step, run->id);
@@ -206,6 +207,7 @@ static int begin(struct far_step *step, const struct far_cmd_run_start *cmd, con
     FAR_TRY(far_emit(step, &far_schema_ev_job_started, &job));
     FAR_TRY(far_emit(step, &far_schema_ev_run_begun, &ev));
     FAR_TRY(tell_members(step, pick, id));
+    FAR_TRY(cmd->kind == FAR_job_kind_failover ? far_lost_open(step, plan, pick, id) : 0);
     FAR_TRY(is_test ? 0 : stop_cycles(step, plan, cmd->kind));
     FAR_TRY(far_run_next(step, id));
     step->object_id = id;

@@ -1,5 +1,5 @@
 /* Runs of plans: their rows, and what events and finished tasks do to them. See run_begin.c. */
-#include "fsm/run.h"
+#include "fsm/run_lost.h"
 
 #include "fsm/checkpoint.h"
 #include "fsm/plan_edit.h"
@@ -449,6 +449,7 @@ int far_run_pruned(struct far_step *step, const struct far_row_job *job)
     if (!far_job_is_run(job->kind)) {
         return 0;
     }
+    FAR_TRY(far_lost_pruned(step, job->id));
     for (;;) {
         struct far_row_run_member row;
         struct far_key key = far_key_id(&far_schema_row_run_member, job->id);

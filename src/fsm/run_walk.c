@@ -1,6 +1,6 @@
 /* Runs of plans: what comes next. Each look finds it in the rows alone and does one thing after the other until there is something to wait
  * for: a task, a cycle, a time, or a person. See run_begin.c. */
-#include "fsm/run.h"
+#include "fsm/run_lost.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -554,7 +554,8 @@ static int tell(struct look *look)
     struct far_slice problem = far_slice_str(look->run.problem);
     struct far_ev_run_waits ev = {.job_id = run->id, .wake_ms = look->run.wake_ms, .problem = problem};
     bool is_news = run->wake_ms != ev.wake_ms || !far_slice_equal(run->problem, problem);
-    return is_news ? far_emit(look->step, &far_schema_ev_run_waits, &ev) : 0;
+    FAR_TRY(is_news ? far_emit(look->step, &far_schema_ev_run_waits, &ev) : 0);
+    return far_lost_look(look->step, run->id);
 }
 
 static int load(struct look *look, uint64_t job_id)
@@ -581,7 +582,7 @@ int far_run_next(struct far_step *step, uint64_t job_id)
         bool again = false, any = false;
         FAR_TRY(load(look, job_id));
         if (look->run.row.phase == FAR_run_phase_done) {
-            return 0;
+            return far_lost_look(step, job_id);
         }
         FAR_TRY(act(look, &again));
         FAR_TRY(!again ? flush(look, &any) : 0);

@@ -118,6 +118,8 @@ uint64_t far_group_first(const struct far_row_task *task)
         return task->task - far_at_send((size_t)task->disk_index);
     case FAR_task_kind_receive:
         return task->task - far_at_receive((size_t)task->disk_index);
+    case FAR_task_kind_leaves:
+        return task->task - 1;
     case FAR_task_kind_restore:
     case FAR_task_kind_verify:
         return task->task - task->disk_index;
@@ -290,12 +292,16 @@ int far_group_fail(struct far_step *step, struct far_group *g, size_t at, int kl
 
 static bool is_pair(const struct far_row_task *row)
 {
-    return row->kind == FAR_task_kind_send || row->kind == FAR_task_kind_receive;
+    return row->kind == FAR_task_kind_send || row->kind == FAR_task_kind_receive || row->kind == FAR_task_kind_compare ||
+           row->kind == FAR_task_kind_leaves;
 }
 
 static size_t peer_of(const struct far_row_task *row)
 {
     size_t disk = (size_t)row->disk_index;
+    if (row->kind == FAR_task_kind_compare || row->kind == FAR_task_kind_leaves) { /* two of them, side by side */
+        return row->kind == FAR_task_kind_compare;
+    }
     return row->kind == FAR_task_kind_send ? far_at_receive(disk) : far_at_send(disk);
 }
 

@@ -126,6 +126,25 @@ static int convert_adoption(const struct far_sub_order *order, struct far_arena 
     return names != NULL ? 0 : FAR_LIMIT;
 }
 
+static int convert_since(const struct far_sub_order *order, struct far_arena *arena, struct far_engine_order *out)
+{
+    const struct far_slice *from = order->since_each.items;
+    const char **since = far_arena_alloc(arena, (out->disk_count + 1) * sizeof *since);
+    bool ok = since != NULL;
+    for (size_t i = 0; ok && i < out->disk_count; i++) {
+        since[i] = i < order->since_each.count ? text(from[i], arena) : "";
+        ok = since[i] != NULL;
+    }
+    out->since_each = since;
+    return ok ? 0 : FAR_LIMIT;
+}
+
+static int convert_lists(const struct far_sub_order *order, struct far_arena *arena, struct far_engine_order *out)
+{
+    int rc = convert_since(order, arena, out);
+    return rc == 0 ? convert_adoption(order, arena, out) : rc;
+}
+
 static void convert_damages(const struct far_sub_order *order, struct far_engine_order *out)
 {
     const struct far_sub_scrub_damage *from = order->damages.items;
@@ -356,7 +375,7 @@ int far_orders_convert(const struct far_sub_order *order, struct far_arena *aren
         return far_fail(err, rc, "the disks of an order are %s", rc == FAR_LIMIT ? "too many" : "not well formed");
     }
     rc = order->kind == FAR_task_kind_machine ? convert_machine(order, arena, &out, err) : convert_use(order, arena, &out, err);
-    rc = rc == 0 && convert_adoption(order, arena, &out) != 0 ? far_fail(err, FAR_LIMIT, "an order needs too much memory") : rc;
+    rc = rc == 0 && convert_lists(order, arena, &out) != 0 ? far_fail(err, FAR_LIMIT, "an order needs too much memory") : rc;
     rc = rc == 0 ? convert_domains(order, arena, &out, err) : rc;
     if (rc == 0) {
         *ret_order = out;

@@ -22,6 +22,7 @@ void far_report_entry_clear(struct far_report_entry *entry)
     far_engine_used_unref(entry->report.used);
     far_captured_unref(entry->report.captured);
     far_engine_machined_unref(entry->report.machined);
+    far_engine_lost_unref(entry->report.lost);
     *entry = (struct far_report_entry){0};
 }
 
@@ -63,10 +64,12 @@ static int store(struct far_report_entry *entry, const struct far_engine_report 
     struct far_engine_used *used = far_engine_used_ref(report->used); /* it may be the one that is there */
     struct far_captured *captured = far_captured_ref(report->captured);
     struct far_engine_machined *machined = far_engine_machined_ref(report->machined);
+    struct far_engine_lost *lost = far_engine_lost_ref(report->lost);
     far_engine_vault_unref(entry->report.vault);
     far_engine_used_unref(entry->report.used);
     far_captured_unref(entry->report.captured);
     far_engine_machined_unref(entry->report.machined);
+    far_engine_lost_unref(entry->report.lost);
     entry->found = found;
     entry->report = *report;
     entry->report.disks = found;
@@ -74,6 +77,7 @@ static int store(struct far_report_entry *entry, const struct far_engine_report 
     entry->report.used = used;
     entry->report.captured = captured;
     entry->report.machined = machined;
+    entry->report.lost = lost;
     return 0;
 }
 
@@ -161,6 +165,7 @@ struct item_lists {
     struct adoption_lists *adoption; /* NULL: it was none */
     struct used_lists *used;   /* NULL: of no use */
     struct machined_lists *machined; /* NULL: of no machine */
+    struct lost_lists *lost;   /* NULL: nothing was compared */
 };
 
 struct vault_lists {
@@ -397,6 +402,44 @@ static void add_machined(const struct far_engine_machined *machined, struct mach
     item->machine_result = (struct far_list){&lists->result, 1};
 }
 
+struct lost_lists {
+    struct far_sub_lost_result result;
+    struct far_sub_lost_disk disks[FAR_ENGINE_DISKS_MAX];
+    struct far_sub_byte_range extents[FAR_ENGINE_DISKS_MAX][FAR_ENGINE_RANGES_MAX];
+};
+
+static void add_lost(const struct far_engine_lost *lost, struct lost_lists *lists, struct far_sub_report_item *item)
+{
+    for (size_t i = 0; i < lost->disk_count; i++) {
+        const struct far_engine_lost_disk *from = &lost->disks[i];
+        for (size_t e = 0; e < from->extent_room; e++) {
+            lists->extents[i][e] = (struct far_sub_byte_range){.offset = from->extents[e].offset, .length = from->extents[e].length};
+        }
+        lists->disks[i] = (struct far_sub_lost_disk){.disk_id = from->disk_id,
+                                                     .name = far_slice_str(from->name),
+                                                     .size_bytes = from->size_bytes,
+                                                     .compared_bytes = from->compared_bytes,
+                                                     .by_list = from->by_list,
+                                                     .lost_bytes = from->lost_bytes,
+                                                     .extent_count = from->extent_count,
+                                                     .extents = {lists->extents[i], from->extent_room},
+                                                     .problem = far_slice_str(from->problem),
+                                                     .skipped = from->skipped};
+    }
+    lists->result = (struct far_sub_lost_result){
+        .runs = lost->runs, .written_ms = lost->written_ms, .disks = {lists->disks, lost->disk_count}};
+    item->lost_result = (struct far_list){&lists->result, 1};
+}
+
+static size_t lost_bytes(const struct far_engine_lost *lost)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; lost != NULL && i < lost->disk_count; i++) {
+        bytes += 360 + lost->disks[i].extent_room * 24;
+    }
+    return bytes;
+}
+
 static size_t machined_bytes(const struct far_engine_machined *machined)
 {
     size_t lists = machined != NULL ? machined->left_count * sizeof machined->left[0] + machined->disk_count * 8 : 0;
@@ -528,7 +571,7 @@ static size_t item_bytes(const struct far_report_entry *e)
 {
     return 480 + strlen(e->report.error_message) + strlen(e->report.resync_reason) + e->report.disk_count * 310 +
            e->report.missed_count * 24 + e->report.damage_count * 120 + e->report.signal_count * 96 +
-           used_bytes(e->report.used) + machined_bytes(e->report.machined) +
+           used_bytes(e->report.used) + machined_bytes(e->report.machined) + lost_bytes(e->report.lost) +
            (e->report.captured != NULL ? 280 + e->report.captured->len : 0) +
            (e->report.vault != NULL ? 800 + e->report.vault->space_count * 64 : 0) +
            (has_adoption(e) ? 800 + FAR_ADOPTED_CONFIG_BYTES_MAX + e->report.vault->adoption->adopted.count * 480 + adopted_disks(e) * 140
@@ -582,10 +625,11 @@ static size_t gather(struct far_reports *reports, const struct far_report_entry 
             .adoption = has_adoption(e) ? far_arena_alloc(arena, sizeof *lists.adoption) : NULL,
             .used = e->report.used != NULL ? far_arena_alloc(arena, sizeof *lists.used) : NULL,
             .machined = e->report.machined != NULL ? far_arena_alloc(arena, sizeof *lists.machined) : NULL,
+            .lost = e->report.lost != NULL ? far_arena_alloc(arena, sizeof *lists.lost) : NULL,
         };
         bool lacks_vault = (e->report.vault != NULL && lists.vault == NULL) || (has_adoption(e) && lists.adoption == NULL) ||
                            (e->report.used != NULL && lists.used == NULL) ||
-                           (e->report.machined != NULL && lists.machined == NULL);
+                           (e->report.machined != NULL && lists.machined == NULL) || (e->report.lost != NULL && lists.lost == NULL);
         if (lists.found == NULL || lists.missed == NULL || lists.figures == NULL || lists.signals == NULL || lists.damages == NULL ||
             lacks_vault) {
             continue; /* the next batch has room */
@@ -604,6 +648,9 @@ static size_t gather(struct far_reports *reports, const struct far_report_entry 
         }
         if (lists.machined != NULL) {
             add_machined(e->report.machined, lists.machined, &items[count]);
+        }
+        if (lists.lost != NULL) {
+            add_lost(e->report.lost, lists.lost, &items[count]);
         }
         if (e->report.captured != NULL) {
             add_captured(e->report.captured, &items[count]);

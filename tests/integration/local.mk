@@ -59,7 +59,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_vault_policy.py \
 	tests/integration/test_machine_config.py \
 	tests/integration/test_adopt.py \
-	tests/integration/test_seed.py \
+	tests/integration/test_seed.py tests/integration/test_run_lost.py \
 	tests/integration/test_replicate.py \
 	tests/integration/test_remote_locks.py \
 	tests/integration/test_disks.py \
@@ -112,4 +112,6 @@ EXTRA_DIST += tests/integration/test_remote_clones.py
 EXTRA_DIST += tests/integration/test_remote_trust.py
 EXTRA_DIST += tests/integration/test_run_kill.py tests/integration/remainslib.py tests/integration/test_runs_ten.py tests/integration/test_kvm_rpo.py
 EXTRA_DIST += tests/integration/test_seed.py
+EXTRA_DIST += tests/integration/test_run_kill.py tests/integration/test_runs_ten.py tests/integration/test_kvm_rpo.py
+EXTRA_DIST += tests/integration/test_seed.py tests/integration/test_run_lost.py
 EXTRA_DIST += tests/integration/test_runs.py tests/integration/test_failback.py tests/integration/runlib.py tests/integration/test_demo_guests.py

@@ -328,6 +328,29 @@ static void tell_of_machine(struct world *w, const struct far_sub_order *order, 
     item->machine_result = (struct far_list){result, 1};
 }
 
+/* One block of each disk differs from the point. */
+static void tell_of_disks(struct world *w, const struct far_sub_order *order, struct far_sub_report_item *item)
+{
+    const struct far_sub_point_disk *points = order->point_disks.items;
+    struct far_sub_lost_result *result = far_arena_alloc(&w->arena, sizeof *result);
+    struct far_sub_lost_disk *disks = far_arena_alloc(&w->arena, order->point_disks.count * sizeof *disks);
+    struct far_sub_byte_range *extent = far_arena_alloc(&w->arena, sizeof *extent);
+    assert_true(result != NULL && disks != NULL && extent != NULL);
+    *extent = (struct far_sub_byte_range){.offset = 1 << 20, .length = 65536};
+    for (size_t i = 0; i < order->point_disks.count; i++) {
+        disks[i] = (struct far_sub_lost_disk){.disk_id = points[i].disk_id,
+                                              .name = points[i].name,
+                                              .size_bytes = 1 << 30,
+                                              .compared_bytes = 1 << 20,
+                                              .by_list = true,
+                                              .lost_bytes = 65536,
+                                              .extent_count = 1,
+                                              .extents = {extent, 1}};
+    }
+    *result = (struct far_sub_lost_result){.written_ms = order->frozen_at_ms + 500, .disks = {disks, order->point_disks.count}};
+    item->lost_result = (struct far_list){result, 1};
+}
+
 static struct far_sub_report_item success(struct world *w, const struct far_sub_order *order)
 {
     struct far_sub_report_item item = {.job_id = order->job_id,
@@ -371,6 +394,9 @@ static struct far_sub_report_item success(struct world *w, const struct far_sub_
     if (order->machine.count > 0) {
         tell_of_machine(w, order, &item);
     }
+    if (order->kind == FAR_task_kind_compare) {
+        tell_of_disks(w, order, &item);
+    }
     return item;
 }
 
@@ -379,13 +405,17 @@ size_t world_work(struct world *w, uint64_t node_id)
     struct far_list list;
     assert_int_equal(far_query_orders(&w->state, node_id, 1000, &w->arena, &list, &w->err), 0);
     struct far_sub_report_item items[1000];
+    size_t count = 0;
     for (size_t i = 0; i < list.count; i++) {
-        items[i] = success(w, (const struct far_sub_order *)list.items + i);
+        const struct far_sub_order *order = (const struct far_sub_order *)list.items + i;
+        if (order->kind != FAR_task_kind_leaves) { /* it ends with who compares */
+            items[count++] = success(w, order);
+        }
     }
-    if (list.count > 0) {
-        assert_int_equal(send_report(w, node_id, items, list.count), 0);
+    if (count > 0) {
+        assert_int_equal(send_report(w, node_id, items, count), 0);
     }
-    return list.count;
+    return count;
 }
 
 size_t world_work_all(struct world *w, const uint64_t *nodes, size_t count)

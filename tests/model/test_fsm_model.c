@@ -433,6 +433,7 @@ static void run(struct model *m, struct far_slice plan, struct far_slice workloa
         break;
     case 1:
         ACT(m, run_commit, .job_id = id);
+        ACT(m, run_compare, .job_id = id);
         break;
     case 2:
         ACT(m, run_roll_back, .job_id = id);

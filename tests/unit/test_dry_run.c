@@ -15,7 +15,7 @@ static struct far_test_https *c;
 static struct world w;
 static char auth[256];
 static char job_path[64], checkpoint_path[64], verify_path[64], token_path[64], alert_path[64], preserve_path[64], unpreserve_path[64],
-    lock_path[64], rescore_path[64], use_paths[7][64], diff_body[64], run_paths[5][64];
+    lock_path[64], rescore_path[64], use_paths[7][64], diff_body[64], run_paths[6][64];
 static const char *const uses[7] = {"open", "export", "diff", "copy", "hydrate", "list", "get"};
 
 static const uint8_t secret[32] = {5}; /* of the token that the test shows */
@@ -96,7 +96,7 @@ static uint64_t first_checkpoint(void)
  * out, and a failover that was committed. */
 static void make_runs(const uint64_t nodes[2])
 {
-    static const char *const verbs[] = {"finish", "commit", "roll-back", "pass", "retry"};
+    static const char *const verbs[] = {"finish", "commit", "roll-back", "pass", "retry", "compare"};
     static const char *const plans[] = {"lab", "den", "hub", "ark"}, *const workloads[] = {"pc", "mac", "vm", "nas"};
     uint64_t runs[4];
     for (size_t i = 0; i < 4; i++) {
@@ -117,8 +117,9 @@ static void make_runs(const uint64_t nodes[2])
     }
     MUST(&w, run_commit, .job_id = runs[3]);
     world_work_all(&w, nodes, 2);
-    for (size_t i = 0; i < 5; i++) {
-        snprintf(run_paths[i], sizeof run_paths[i], "/v1/runs/%llu/%s", (unsigned long long)runs[i == 0 ? 0 : i < 3 ? 1 : 2], verbs[i]);
+    for (size_t i = 0; i < 6; i++) {
+        uint64_t run = runs[i == 0 ? 0 : i < 3 ? 1 : i == 5 ? 3 : 2];
+        snprintf(run_paths[i], sizeof run_paths[i], "/v1/runs/%llu/%s", (unsigned long long)run, verbs[i]);
     }
 }
 
@@ -306,6 +307,7 @@ static const struct trial trials[] = {
     {"POST", "/v1/runs/{id}/roll-back", run_paths[2], NULL},
     {"POST", "/v1/runs/{id}/pass", run_paths[3], "{\"workload\":\"vm\"}"},
     {"POST", "/v1/runs/{id}/retry", run_paths[4], NULL},
+    {"POST", "/v1/runs/{id}/compare", run_paths[5], NULL},
     {"POST", "/v1/jobs/{id}/cancel", job_path, NULL},
     {"DELETE", "/v1/checkpoints/{id}", checkpoint_path, NULL},
     {"POST", "/v1/checkpoints/{id}/verify", verify_path, NULL},

@@ -234,6 +234,16 @@ static int fault_probe(void *platform, const struct far_adapter_disk *disk, stru
     return fault->inner->inventory->probe(fault->platform, disk, ret_found, ret_error);
 }
 
+static int fault_written(void *platform, const struct far_adapter_disk *disk, uint64_t *ret_ms, struct far_adapter_error *ret_error)
+{
+    struct far_fault *fault = platform;
+    const struct far_adapter_inventory *inventory = fault->inner->inventory;
+    *ret_ms = 0;
+    return inventory->version >= FAR_ADAPTER_INVENTORY_VERSION && inventory->written != NULL
+               ? inventory->written(fault->platform, disk, ret_ms, ret_error)
+               : FAR_ADAPTER_OK;
+}
+
 static int fault_freeze(void *platform, const char *ref_hint, const struct far_adapter_disk *disks, size_t count,
                         struct far_adapter_found *ret_found, char ret_ref[128], bool *ret_fuzzy,
                         struct far_adapter_error *ret_error)
@@ -368,7 +378,8 @@ static void fault_close_handle(void *opaque)
     }
 }
 
-static const struct far_adapter_inventory inventory = {.version = FAR_ADAPTER_VERSION, .probe = fault_probe};
+static const struct far_adapter_inventory inventory = {
+    .version = FAR_ADAPTER_INVENTORY_VERSION, .probe = fault_probe, .written = fault_written};
 static const struct far_adapter_changes changes = {
     .version = FAR_ADAPTER_VERSION,
     .survives_node = true, /* as the inner ones do */

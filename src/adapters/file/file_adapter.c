@@ -117,6 +117,19 @@ int far_file_probe(void *platform, const struct far_adapter_disk *disk, struct f
     return outcome;
 }
 
+/* A device says nothing of it: the time of its node is not that of its bytes. */
+static int file_written(void *platform, const struct far_adapter_disk *disk, uint64_t *ret_ms, struct far_adapter_error *ret_error)
+{
+    struct stat st;
+    (void)platform;
+    if (stat(disk->locator, &st) != 0) {
+        return far_file_fail_errno(ret_error, errno, "look at", disk->locator);
+    }
+    bool is_file = S_ISREG(st.st_mode) && st.st_mtim.tv_sec > 0;
+    *ret_ms = is_file ? (uint64_t)st.st_mtim.tv_sec * 1000 + (uint64_t)st.st_mtim.tv_nsec / 1000000 : 0;
+    return FAR_ADAPTER_OK;
+}
+
 static int file_changed(void *platform, const char *ref, const struct far_adapter_disk *disk, const char *since,
                         uint64_t offset, struct far_adapter_extent *ret_extents, size_t max, size_t *ret_count,
                         uint64_t *ret_next, struct far_adapter_error *ret_error)
@@ -181,7 +194,8 @@ static void file_close(void *platform)
     }
 }
 
-static const struct far_adapter_inventory inventory = {.version = FAR_ADAPTER_VERSION, .probe = far_file_probe};
+static const struct far_adapter_inventory inventory = {
+    .version = FAR_ADAPTER_INVENTORY_VERSION, .probe = far_file_probe, .written = file_written};
 
 static const struct far_adapter_changes changes = {
     .version = FAR_ADAPTER_VERSION,

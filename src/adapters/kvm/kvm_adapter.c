@@ -154,6 +154,21 @@ static int kvm_probe(void *platform, const struct far_adapter_disk *disk, struct
     return outcome;
 }
 
+static int kvm_written(void *platform, const struct far_adapter_disk *disk, uint64_t *ret_ms, struct far_adapter_error *ret_error)
+{
+    struct kvm *kvm = platform;
+    char word[32];
+    char *answer = malloc(FAR_KVM_ANSWER_MAX);
+    int outcome = answer != NULL ? far_kvm_call(kvm->timeout_ms, (const char *const[]){"written", disk->locator, NULL}, answer, ret_error)
+                                 : far_adapter_fail(ret_error, FAR_ADAPTER_RETRY, FAR_LIMIT, "no memory");
+    if (outcome == FAR_ADAPTER_OK) {
+        take_line(answer, "written", word, sizeof word);
+        *ret_ms = strtoull(word, NULL, 10);
+    }
+    free(answer);
+    return outcome;
+}
+
 static int kvm_freeze(void *platform, const char *ref_hint, const struct far_adapter_disk *disks, size_t count,
                       struct far_adapter_found *ret_found, char ret_ref[128], bool *ret_fuzzy, struct far_adapter_error *ret_error)
 {
@@ -343,7 +358,8 @@ static void kvm_close(void *platform)
     free(kvm);
 }
 
-static const struct far_adapter_inventory inventory = {.version = FAR_ADAPTER_VERSION, .probe = kvm_probe};
+static const struct far_adapter_inventory inventory = {
+    .version = FAR_ADAPTER_INVENTORY_VERSION, .probe = kvm_probe, .written = kvm_written};
 
 static const struct far_adapter_changes changes = {
     .version = FAR_ADAPTER_VERSION,

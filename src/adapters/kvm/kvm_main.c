@@ -2,6 +2,7 @@
  *
  *   farshore-kvm list [SOCKET]                the domains of the machine's libvirtd, or of the one behind a socket, as JSON
  *   farshore-kvm probe LOCATOR                size and identity of a disk
+ *   farshore-kvm written LOCATOR              when its image was written the last time, 0: nobody knows
  *   farshore-kvm freeze HINT LOCATOR…         all of them at one moment
  *   farshore-kvm release|keep VIEW LOCATOR…   the view ends; with keep its checkpoint stays for the list of the next
  *   farshore-kvm forget LOCATOR…              nothing of ours stays in the domain: it is protected no more
@@ -19,6 +20,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static struct far_kvm_domain domain;
 
@@ -36,6 +38,18 @@ static int freeze(const char *hint, struct far_adapter_error *ret_error)
         for (size_t i = 0; i < domain.disk_count; i++) {
             print_disk(&domain.disks[i], view.tokens[i][0] != '\0' ? view.tokens[i] : "-");
         }
+    }
+    return outcome;
+}
+
+/* QEMU writes its bitmaps when it ends: so this is when that was, of an image that has some. */
+static int written(const char *locator, struct far_adapter_error *ret_error)
+{
+    struct stat st;
+    int outcome = far_kvm_open(&locator, 1, &domain, ret_error);
+    if (outcome == FAR_ADAPTER_OK) {
+        bool is_file = domain.disks[0].path[0] != '\0' && stat(domain.disks[0].path, &st) == 0 && S_ISREG(st.st_mode);
+        printf("written %lld\n", is_file ? (long long)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000 : 0LL);
     }
     return outcome;
 }
@@ -160,6 +174,9 @@ static int run(int argc, const char *const *argv, struct far_adapter_error *ret_
             print_disk(&domain.disks[0], "-");
         }
         return outcome;
+    }
+    if (strcmp(verb, "written") == 0 && argc == 3) {
+        return written(argv[2], ret_error);
     }
     if (strcmp(verb, "forget") == 0 && argc >= 3) {
         int outcome = far_kvm_open(&argv[2], (size_t)argc - 2, &domain, ret_error);
