@@ -184,7 +184,8 @@ static void fail(struct far_row_run_member *row, uint64_t in, struct far_slice k
     row->error_message = message;
 }
 
-/* A machine that went off at its gate, or that its gate's script refused, is powered on first; one that merely took too long is waited for. */
+/* A machine that went off at its gate, or that its gate's script refused, is powered on first; one that merely took too long is waited
+ * for. */
 static uint64_t before_gate(const struct far_row_run_member *row)
 {
     return far_slice_equal(row->error_class, far_slice_str("conflict")) ? FAR_run_member_state_prepared : FAR_run_member_state_gating;
