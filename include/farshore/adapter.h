@@ -136,6 +136,7 @@ struct far_adapter_machine_nic {
     const char *address;      /* that the guest will have; NULL or "": nobody knows */
     uint32_t prefix;          /* length of its subnet's */
     const char *gateway;      /* NULL or "": none */
+    bool is_mapped;           /* its address is the one that it had, in the subnet that its network's is mapped to; `address` is empty */
 };
 
 /* Where cards go that were in the network `source`. */
@@ -143,6 +144,7 @@ struct far_adapter_machine_network {
     const char *source;
     const char *target; /* NULL or "": one of the same name */
     const char *test;   /* while `isolated`; NULL or "": one that leads nowhere */
+    const char *source_subnet, *target_subnet; /* "10.1.0.0/16": for addresses that are mapped; NULL or "": none */
 };
 
 struct far_adapter_machine_tag {
@@ -181,13 +183,17 @@ enum far_adapter_machine_state {
     FAR_ADAPTER_MACHINE_PAUSED = 4,
 };
 
+enum { FAR_ADAPTER_CONFIG_TEXT_MAX = 256 * 1024 /* with its NUL */, FAR_ADAPTER_CONFIG_PACKED_MAX = 24576 };
+
 /* machines: make machines of recovered disks. ref is unique to the recovery: whatever is created bears it, so that a repeat finds it, and
  * what does not bear it is never touched. */
 struct far_adapter_machines {
     uint32_t version;
     /* The recovery configuration of the machine whose disks these are, as text of the platform's own, closed by NUL; empty: these disks
      * are of none. Called with each freeze: while the machine is the same the text is, byte for byte, with nothing of the moment in it
-     * (ids of a run, current values, an order that changes). */
+     * (ids of a run, current values, an order that changes), and no secrets: whoever may read points may read it. What is longer than
+     * allowed, also once it is compressed (zstd, level 9), is not captured at all. FAR_ADAPTER_OK with words in ret_error: it says which
+     * part of the machine could not come along. */
     int (*capture)(void *platform, const struct far_adapter_disk *disks, size_t count, char *ret_config, size_t size,
                    struct far_adapter_error *ret_error);
     /* Defined, not started. A repeat is FAR_ADAPTER_OK; a machine of this name that is another's is fatal. */
@@ -218,9 +224,12 @@ struct far_adapter_machines {
     int (*remains)(void *platform, const char *ref, const struct far_adapter_machine *machine, char *ret_text, size_t size,
                    size_t *ret_count, struct far_adapter_error *ret_error);
     /* The protected machine whose disks these are. Turned off it does not start by itself either, until it is turned on. power() and
-     * look() otherwise; one that is not there any more is FAR_ADAPTER_MACHINE_ABSENT. */
-    int (*source_power)(void *platform, const struct far_adapter_disk *disks, size_t count, int power, struct far_adapter_error *ret_error);
-    int (*source_look)(void *platform, const struct far_adapter_disk *disks, size_t count, int *ret_state,
+     * look() otherwise. config: as capture() gave it last, NULL or "": nobody knows; what it has of the machine's identity finds one that
+     * has another name meanwhile. One that cannot be found is FAR_ADAPTER_MACHINE_ABSENT: nobody knows whether it runs elsewhere; turning
+     * it off is FAR_ADAPTER_OK. */
+    int (*source_power)(void *platform, const struct far_adapter_disk *disks, size_t count, const char *config, int power,
+                        struct far_adapter_error *ret_error);
+    int (*source_look)(void *platform, const struct far_adapter_disk *disks, size_t count, const char *config, int *ret_state,
                        struct far_adapter_error *ret_error);
     /* As what a disk of this machine can be protected itself: its locator, for what was at `source` where it came from. */
     int (*disk_locator)(void *platform, const struct far_adapter_machine *machine, const char *source, char *ret_locator, size_t size,

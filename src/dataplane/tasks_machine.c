@@ -137,7 +137,8 @@ static int look_at_source(struct work *work, int *ret_state, struct far_error *e
         disks[i] = (struct far_adapter_disk){.name = order->disks[i].name, .locator = order->disks[i].locator};
     }
     begin_call(work);
-    int rc = end_call(work, work->machines->source_look(work->platform, disks, order->disk_count, ret_state, &work->said), err);
+    int rc = end_call(work, work->machines->source_look(work->platform, disks, order->disk_count, work->order->config, ret_state,
+                                                        &work->said), err);
     if (rc == 0) {
         note_state(work, *ret_state);
     }
@@ -152,7 +153,8 @@ static int power_source(struct work *work, int power, struct far_error *err)
         disks[i] = (struct far_adapter_disk){.name = order->disks[i].name, .locator = order->disks[i].locator};
     }
     begin_call(work);
-    return end_call(work, work->machines->source_power(work->platform, disks, order->disk_count, power, &work->said), err);
+    return end_call(work, work->machines->source_power(work->platform, disks, order->disk_count, work->order->config, power,
+                                                       &work->said), err);
 }
 
 /* ---- waiting ---- */
@@ -529,7 +531,7 @@ static int turn_source_off(struct work *work, struct far_error *err)
     if (rc != 0) {
         return rc;
     }
-    work->told->was_off = is_off(state);
+    work->told->was_off = state == FAR_ADAPTER_MACHINE_OFF;
     if (work->told->was_off) { /* it is not to start by itself either */
         return power_source(work, FAR_ADAPTER_POWER_OFF, err);
     }

@@ -284,16 +284,23 @@ static int check_is_real(struct far_step *step, const struct far_row_run *run)
 static int warn_of_two(struct far_step *step, uint64_t job_id)
 {
     struct far_run *run = far_step_alloc(step, sizeof *run);
-    size_t unsure = 0;
+    size_t unsure = 0, absent = 0;
+    char nowhere[120] = "";
     if (run == NULL) {
         return FAR_LIMIT;
     }
     FAR_TRY(far_run_load(step, job_id, run));
     for (size_t i = 0; i < run->count; i++) {
-        unsure += run->members[i].state == FAR_run_member_state_passed && run->members[i].source != FAR_run_source_off;
+        bool is_up = run->members[i].state == FAR_run_member_state_passed;
+        unsure += is_up && run->members[i].source != FAR_run_source_off;
+        absent += is_up && run->members[i].source == FAR_run_source_absent;
+    }
+    if (absent > 0) {
+        snprintf(nowhere, sizeof nowhere, "; %zu of them were not found there under name or id, and may run elsewhere", absent);
     }
     if (unsure > 0) {
-        far_warn(step, "%zu machines of the source are not known to be off: see to it that they stay off when it comes back", unsure);
+        far_warn(step, "%zu machines of the source are not known to be off: see to it that they stay off when it comes back%s", unsure,
+                 nowhere);
     }
     return 0;
 }
@@ -343,11 +350,16 @@ int far_decide_run_pass(struct far_step *step, const struct far_cmd_run_pass *cm
     FAR_TRY(rc);
     bool is_failed = row.state == FAR_run_member_state_failed, ends = is_ending(&run);
     bool at_gate = row.state == FAR_run_member_state_gating || (is_failed && row.failed_in == FAR_run_member_state_gating);
-    if (ends || (!at_gate && !is_failed)) {
-        return far_reject(step, FAR_CONFLICT, "workload '%.*s' waits at no gate, and has not failed on its way up",
+    bool is_absent = row.source == FAR_run_source_absent;
+    if (ends || (!at_gate && !is_failed && !is_absent)) {
+        return far_reject(step, FAR_CONFLICT,
+                          "workload '%.*s' waits at no gate, has not failed on its way up, and its machine at the source is not absent",
                           FAR_TEXT(cmd->workload));
     }
-    struct far_sub_run_change item = {.workload_id = workload_id, .step = at_gate ? FAR_run_step_pass : FAR_run_step_leave_out};
+    struct far_sub_run_change item = {.workload_id = workload_id,
+                                      .step = at_gate     ? FAR_run_step_pass
+                                              : is_failed ? FAR_run_step_leave_out
+                                                          : FAR_run_step_call_off};
     return change(step, run.id, &item, 1);
 }
 
@@ -368,7 +380,8 @@ int far_decide_run_retry(struct far_step *step, const struct far_cmd_run_retry *
         if (has_failed || m->source == FAR_run_source_failed) {
             items[count++] = (struct far_sub_run_change){.workload_id = m->workload_id, .step = FAR_run_step_retry};
         }
-        if (m->source == FAR_run_source_uncertain && !is_ending(&row)) {
+        bool is_unknown = m->source == FAR_run_source_uncertain || m->source == FAR_run_source_absent;
+        if (is_unknown && !is_ending(&row)) {
             items[count++] = (struct far_sub_run_change){.workload_id = m->workload_id, .step = FAR_run_step_fence};
         }
     }

@@ -96,6 +96,9 @@ int far_run_order(struct far_step *step, const struct far_row_job *job, const st
     FAR_TRY(far_step_copy(step, far_slice_str(ref), &machine->ref));
     bool is_source = task->operation == FAR_machine_operation_source_off || task->operation == FAR_machine_operation_source_on;
     if (is_source) {
+        struct far_row_workload workload; /* the id in it finds a machine that was given another name */
+        FAR_TRY(far_row_need(step, &far_schema_row_workload, task->workload_id, &workload));
+        FAR_TRY(far_machine_config_bytes(step, workload.config_id, &machine->config));
         machine->timeout_s = run.shutdown_s;
         machine->force = run.force;
     } else {

@@ -238,6 +238,11 @@ static void change(struct far_step *step, struct far_row_run_member *row, const 
     case FAR_run_step_fence:
         row->source = 0;
         break;
+    case FAR_run_step_call_off: /* as if it had been found so: it is not ours to turn on again */
+        row->source = FAR_run_source_off;
+        row->source_ms = step->time_ms;
+        row->was_off = true;
+        break;
     default:
         break;
     }
@@ -316,7 +321,9 @@ static void source_over(struct far_step *step, const struct far_row_job *job, st
     const struct far_sub_machine_result *result = result_of(change);
     bool turns_off = task->operation == FAR_machine_operation_source_off, is_done = task->state == FAR_task_state_done;
     bool was_told = task->started_ms != 0;
-    if (is_done) {
+    if (is_done && turns_off && far_slice_equal(result->state, far_slice_str("absent"))) {
+        row->source = FAR_run_source_absent;
+    } else if (is_done) {
         row->source = turns_off ? FAR_run_source_off : FAR_run_source_on;
         row->was_off = turns_off ? result->was_off : row->was_off;
         row->was_forced = turns_off ? result->was_forced : row->was_forced;

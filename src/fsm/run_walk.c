@@ -178,6 +178,15 @@ static int sync_source(struct look *look, bool *ret_again)
     return is_done ? enter(look, FAR_run_phase_shutting_down, 0) : 0;
 }
 
+static int hold_for_absent(struct look *look, const struct far_row_run_member *m)
+{
+    struct far_slice name;
+    FAR_TRY(name_of(look, m->workload_id, &name));
+    hold(look, "the machine of workload '%.*s' is not there: nobody knows whether it runs elsewhere; try again when it is back, pass it if "
+               "you know that it is off, or end the run", FAR_TEXT(name));
+    return 0;
+}
+
 static int shut_down(struct look *look, bool *ret_again)
 {
     bool is_off = true;
@@ -191,6 +200,7 @@ static int shut_down(struct look *look, bool *ret_again)
         if (m->source == FAR_run_source_unreachable) {
             hold(look, "no node of the source's site is up that could shut its machines down");
         }
+        FAR_TRY(m->source == FAR_run_source_absent ? hold_for_absent(look, m) : 0);
         FAR_TRY(m->source == 0 ? add_machine(look, m, FAR_machine_operation_source_off) : 0);
     }
     *ret_again = is_off;

@@ -249,6 +249,30 @@ static void who_commits_is_told_that_the_source_may_be_on(void **unused)
     assert_over(run, FAR_job_state_succeeded);
 }
 
+/* Undefined, renamed or moved: it may run elsewhere. A failover goes on, and says so to whoever commits. */
+static void a_source_that_is_absent_is_not_taken_for_off(void **unused)
+{
+    uint64_t run = begin(FAR_job_kind_failover);
+    struct far_sub_order orders[16];
+    world_pass(&w, 2);
+    assert_int_equal(orders_of(src, run, FAR_machine_operation_source_off, orders), 2);
+    tell_done(&orders[0], (struct far_sub_machine_result){.state = S("absent")});
+    tell_done(&orders[1], (struct far_sub_machine_result){.state = S("off")});
+    uint64_t id = orders[0].workload_id;
+    assert_int_equal(member(run, id).source, FAR_run_source_absent);
+    assert_false(member(run, id).was_off);
+    bring_up(run);
+    MUST(&w, run_retry, .job_id = run); /* it is looked for again */
+    assert_int_equal(member(run, id).source, FAR_run_source_turning_off);
+    orders[0] = only(src, run, FAR_machine_operation_source_off);
+    tell_done(&orders[0], (struct far_sub_machine_result){.state = S("absent")});
+    MUST(&w, run_commit, .job_id = run);
+    assert_non_null(strstr(w.result.message, "1 machines of the source are not known to be off"));
+    assert_non_null(strstr(w.result.message, "1 of them were not found there"));
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_keep), 2);
+    assert_over(run, FAR_job_state_succeeded);
+}
+
 static void a_source_that_comes_back_is_fenced_then(void **unused)
 {
     world_pass(&w, 20000);
@@ -365,6 +389,31 @@ static void a_forecast_goes_by_what_earlier_runs_took(void **unused)
     struct far_row_job cycle = world_row_job(&w, world_row_checkpoint(&w, checkpoint).job_id);
     uint64_t next = begin(FAR_job_kind_migration);
     assert_int_equal(run_row(next).forecast_ms, row.up_ms - row.begun_ms + (cycle.finished_ms - cycle.started_ms));
+}
+
+static void a_migration_waits_for_a_source_that_is_absent(void **unused)
+{
+    uint64_t run = begin(FAR_job_kind_migration);
+    for (unsigned i = 0; i < 20 && run_row(run).phase == FAR_run_phase_syncing; i++) {
+        world_pass(&w, 2);
+        world_work(&w, src);
+        world_work(&w, dst);
+    }
+    struct far_sub_order orders[16];
+    assert_int_equal(orders_of(src, run, FAR_machine_operation_source_off, orders), 2);
+    uint64_t id = orders[0].workload_id;
+    struct far_slice name = id == web ? S("web") : S("db"), other = id == web ? S("db") : S("web");
+    tell_done(&orders[0], (struct far_sub_machine_result){.state = S("absent")});
+    tell_done(&orders[1], (struct far_sub_machine_result){.state = S("off")});
+    assert_int_equal(run_row(run).phase, FAR_run_phase_shutting_down);
+    assert_non_null(strstr((const char *)run_row(run).problem.data, "nobody knows whether it runs elsewhere"));
+    assert_int_equal(APPLY(&w, run_pass, .job_id = run, .workload = other), FAR_CONFLICT);
+    MUST(&w, run_pass, .job_id = run, .workload = name); /* somebody knows that it is off */
+    assert_int_equal(member(run, id).source, FAR_run_source_off);
+    assert_int_equal(run_row(run).phase, FAR_run_phase_last_increment);
+    MUST(&w, run_roll_back, .job_id = run);
+    assert_int_equal(do_all(src, run, FAR_machine_operation_source_on), 1); /* not the one that this run did not turn off */
+    assert_over(run, FAR_job_state_canceled);
 }
 
 static void a_migration_is_held_where_a_machine_does_not_shut_down(void **unused)
@@ -655,6 +704,8 @@ int main(void)
         IN_A_WORLD(a_failover_does_not_wait_for_a_source_that_is_gone),
         IN_A_WORLD(a_source_that_could_not_be_shut_down_is_tried_again_when_somebody_says_so),
         IN_A_WORLD(who_commits_is_told_that_the_source_may_be_on),
+        IN_A_WORLD(a_source_that_is_absent_is_not_taken_for_off),
+        IN_A_WORLD(a_migration_waits_for_a_source_that_is_absent),
         IN_A_WORLD(a_source_that_comes_back_is_fenced_then),
         IN_A_WORLD(a_source_that_does_not_answer_is_waited_for_as_long_as_was_said),
         IN_A_WORLD(a_window_that_is_over_commits),

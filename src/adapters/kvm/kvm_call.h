@@ -7,7 +7,7 @@
 
 #include "adapters/adapters.h"
 
-enum { FAR_KVM_ARGUMENTS_MAX = 208, FAR_KVM_ANSWER_MAX = 65536 };
+enum { FAR_KVM_ARGUMENTS_MAX = 208, FAR_KVM_ANSWER_MAX = 256 * 1024 /* a configuration may be as long */ };
 
 /* arguments: what comes behind the program's name, closed by NULL. ret_answer: its lines, FAR_KVM_ANSWER_MAX bytes of room. Returns
  * an enum far_adapter_outcome: what it said, or why it could say nothing. */

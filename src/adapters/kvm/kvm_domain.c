@@ -186,11 +186,14 @@ static bool agent_answers(const struct far_kvm_xml *devices)
     return false;
 }
 
-static int look(struct far_kvm_domain *domain, struct far_adapter_error *ret_error)
+static int look(struct far_kvm_domain *domain, const char *uuid, struct far_adapter_error *ret_error)
 {
     const char *name = domain->disks[0].place.domain;
     domain->domain = strlen(name) == VIR_UUID_STRING_BUFLEN - 1 ? virDomainLookupByUUIDString(domain->connection, name) : NULL;
     domain->domain = domain->domain != NULL ? domain->domain : virDomainLookupByName(domain->connection, name);
+    if (domain->domain == NULL && uuid != NULL && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN) {
+        domain->domain = virDomainLookupByUUIDString(domain->connection, uuid);
+    }
     if (domain->domain == NULL) {
         return far_kvm_said(ret_error, "find the domain '%.100s'", name);
     }
@@ -211,6 +214,12 @@ static int look(struct far_kvm_domain *domain, struct far_adapter_error *ret_err
 
 int far_kvm_open(const char *const *locators, size_t count, struct far_kvm_domain *domain, struct far_adapter_error *ret_error)
 {
+    return far_kvm_open_as(locators, count, NULL, domain, ret_error);
+}
+
+int far_kvm_open_as(const char *const *locators, size_t count, const char *uuid, struct far_kvm_domain *domain,
+                    struct far_adapter_error *ret_error)
+{
     memset(domain, 0, sizeof *domain);
     int outcome = FAR_ADAPTER_OK;
     if (count == 0 || count > FAR_KVM_DISKS_MAX) {
@@ -227,7 +236,7 @@ int far_kvm_open(const char *const *locators, size_t count, struct far_kvm_domai
     }
     domain->disk_count = count;
     outcome = outcome == FAR_ADAPTER_OK ? far_kvm_connect(domain->disks[0].place.uri, &domain->connection, ret_error) : outcome;
-    return outcome == FAR_ADAPTER_OK ? look(domain, ret_error) : outcome;
+    return outcome == FAR_ADAPTER_OK ? look(domain, uuid, ret_error) : outcome;
 }
 
 void far_kvm_close(struct far_kvm_domain *domain)

@@ -54,6 +54,9 @@ int far_kvm_said(struct far_adapter_error *ret_error, const char *format, ...) _
 
 /* Connects and looks at the domain that all the locators name. close also what a failed open left. */
 int far_kvm_open(const char *const *locators, size_t count, struct far_kvm_domain *domain, struct far_adapter_error *ret_error);
+/* One that has another name meanwhile is found by its UUID; NULL: it is not known. */
+int far_kvm_open_as(const char *const *locators, size_t count, const char *uuid, struct far_kvm_domain *domain,
+                    struct far_adapter_error *ret_error);
 void far_kvm_close(struct far_kvm_domain *domain);
 int far_kvm_connect(const char *uri, virConnectPtr *ret_connection, struct far_adapter_error *ret_error);
 
@@ -112,6 +115,11 @@ int far_kvm_guard(const char *locator);
 
 /* kvm_canon.c: nothing of a run is left in it, and it is in one order. */
 void far_kvm_canonical(struct far_kvm_xml *domain);
+/* kvm_nvram.c: the variables of its UEFI firmware, into the canonical XML; out of it again, to a file at `path` that the XML then names
+ * (`takes_them`; else the machine begins with new ones). */
+bool far_kvm_nvram_capture(const struct far_kvm_domain *domain, struct far_kvm_xml *xml);
+int far_kvm_nvram_put(struct far_kvm_xml *xml, struct far_kvm_xml *os, const char *path, bool takes_them,
+                      struct far_adapter_error *ret_error);
 /* The configuration of the domain, so canonical, on standard output. */
 int far_kvm_capture(struct far_kvm_domain *domain, struct far_adapter_error *ret_error);
 
@@ -128,9 +136,11 @@ struct far_kvm_recovery_nic {
     unsigned long index;
     const char *mac, *network, *test_network, *address, *gateway;
     unsigned prefix;
+    bool is_mapped; /* its address is what the networks make of the one that it had */
+    char mapped[48];
 };
 struct far_kvm_recovery_network {
-    const char *source, *target, *test;
+    const char *source, *target, *test, *source_subnet, *target_subnet;
 };
 struct far_kvm_recovery_tag {
     const char *key, *value;
@@ -170,9 +180,34 @@ char *far_kvm_read_file(const char *path, size_t max);
 #define FAR_KVM_TAGS_URI "urn:farshore:tags"
 int far_kvm_recovery_read(const char *path, struct far_kvm_recovery *recovery, struct far_adapter_error *ret_error);
 void far_kvm_recovery_done(struct far_kvm_recovery *recovery);
+/* The addresses that are to be mapped, of a machine that was as this XML says; one that nobody knows stays empty. */
+void far_kvm_recovery_map(struct far_kvm_recovery *recovery, const struct far_kvm_xml *xml);
 /* Into the domain's XML; makes the isolated networks that it names. */
 int far_kvm_recovery_put(virConnectPtr connection, const struct far_kvm_machine *machine, struct far_kvm_xml *xml,
                          struct far_kvm_xml *metadata, struct far_adapter_error *ret_error);
+
+/* kvm_network.c. A card of the machine, and the address that it is to have; "": none is set. */
+struct far_kvm_card {
+    size_t index;
+    const char *mac, *address, *gateway;
+    const char *subnet; /* that the plan maps its network's to, "10.1.0.0/16"; "": none */
+    unsigned prefix;
+};
+/* The group's own network for those that were in `source`, found or made. */
+int far_kvm_network_make(virConnectPtr connection, const struct far_kvm_machine *machine, const struct far_kvm_card *card,
+                         const char *source, char name[FAR_KVM_NAME_MAX], struct far_adapter_error *ret_error);
+/* The address is the card's in that network, if that gives addresses; FAR_CONFLICT: it is another's. */
+int far_kvm_reserve(virConnectPtr connection, const struct far_kvm_machine *machine, const char *network_name,
+                    const struct far_kvm_card *card, struct far_adapter_error *ret_error);
+/* All that were reserved for the machine: removed, left where they are without the recovery's name, or each printed as "left …". */
+enum far_kvm_reservations { FAR_KVM_RESERVATIONS_END, FAR_KVM_RESERVATIONS_KEEP, FAR_KVM_RESERVATIONS_TELL };
+int far_kvm_reservations(virConnectPtr connection, const struct far_kvm_machine *machine, enum far_kvm_reservations how,
+                         struct far_adapter_error *ret_error);
+/* The same host in the subnet that the network's is mapped to; false: it is in none that is. */
+bool far_kvm_network_map(const char *address, const struct far_kvm_recovery_network *network, char ret_address[48], unsigned *ret_prefix);
+/* What addresses its cards have, as far as libvirt's networks gave them, into the canonical XML. */
+#define FAR_KVM_ADDRESS_ELEMENT "farshore:address"
+bool far_kvm_network_capture(virConnectPtr connection, struct far_kvm_xml *xml);
 /* The isolated networks of the machine's group: removed, or each printed as "left …". */
 void far_kvm_network_prefix(const struct far_kvm_machine *machine, char prefix[FAR_KVM_NAME_MAX]);
 int far_kvm_networks(virConnectPtr connection, const struct far_kvm_machine *machine, bool destroys, struct far_adapter_error *ret_error);

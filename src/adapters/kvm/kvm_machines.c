@@ -20,6 +20,19 @@ static int no_memory(struct far_adapter_error *ret_error)
     return far_adapter_fail(ret_error, FAR_ADAPTER_RETRY, FAR_LIMIT, "no memory");
 }
 
+/* kvm_nvram.c says why the firmware's variables could not come along. */
+static void note_missed(const char *config, struct far_adapter_error *ret_error)
+{
+    static const char element[] = "<farshore:nvram ", word[] = " missed='";
+    const char *at = strstr(config, element), *missed = at != NULL ? strstr(at, word) : NULL;
+    const char *end = at != NULL ? strchr(at, '>') : NULL;
+    if (missed != NULL && missed < end && ret_error != NULL) {
+        missed += strlen(word);
+        snprintf(ret_error->message, sizeof ret_error->message, "the variables of its UEFI firmware (NVRAM): %.*s",
+                 (int)strcspn(missed, "'"), missed);
+    }
+}
+
 static int kvm_capture(void *platform, const struct far_adapter_disk *disks, size_t count, char *ret_config, size_t size,
                        struct far_adapter_error *ret_error)
 {
@@ -38,6 +51,7 @@ static int kvm_capture(void *platform, const struct far_adapter_disk *disks, siz
     }
     if (outcome == FAR_ADAPTER_OK) {
         strcpy(ret_config, answer);
+        note_missed(answer, ret_error);
     }
     free(answer);
     return outcome;
@@ -112,7 +126,8 @@ static int put_nic(struct far_buf *text, const struct far_adapter_machine_nic *n
     char index[16], prefix[16];
     snprintf(index, sizeof index, "%u", nic->index);
     snprintf(prefix, sizeof prefix, "%u", nic->prefix);
-    const char *fields[] = {index, nic->mac, nic->network, nic->test_network, nic->address, prefix, nic->gateway};
+    const char *mapped = nic->is_mapped ? "mapped" : "";
+    const char *fields[] = {index, nic->mac, nic->network, nic->test_network, nic->address, prefix, nic->gateway, mapped};
     return put_line(text, "nic", fields, sizeof fields / sizeof fields[0], ret_error);
 }
 
@@ -130,7 +145,8 @@ static int write_recovery(const struct far_adapter_machine *machine, struct far_
     }
     for (size_t i = 0; outcome == FAR_ADAPTER_OK && i < machine->network_count; i++) {
         const struct far_adapter_machine_network *network = &machine->networks[i];
-        outcome = put_line(text, "network", (const char *const[]){network->source, network->target, network->test}, 3, ret_error);
+        const char *fields[] = {network->source, network->target, network->test, network->source_subnet, network->target_subnet};
+        outcome = put_line(text, "network", fields, sizeof fields / sizeof fields[0], ret_error);
     }
     for (size_t i = 0; outcome == FAR_ADAPTER_OK && i < machine->tag_count; i++) {
         outcome = put_line(text, "tag", (const char *const[]){machine->tags[i].key, machine->tags[i].value}, 2, ret_error);
@@ -277,33 +293,48 @@ static int kvm_remains(void *platform, const char *ref, const struct far_adapter
 
 /* ---- the protected machine ---- */
 
-static int ask_source(void *platform, const char *verb, const struct far_adapter_disk *disks, size_t count, char *answer,
-                      struct far_adapter_error *ret_error)
+/* "uuid=…" of a configuration; "": it has none. */
+static void uuid_of(const char *config, char argument[64])
 {
-    const char *arguments[MACHINE_DISKS_MAX + 3] = {"source", verb};
+    static const char head[] = "<uuid>";
+    const char *found = config != NULL ? strstr(config, head) : NULL;
+    size_t len = found != NULL ? strspn(found + strlen(head), "0123456789abcdefABCDEF-") : 0;
+    argument[0] = '\0';
+    if (len == 36) {
+        snprintf(argument, 64, "uuid=%.36s", found + strlen(head));
+    }
+}
+
+static int ask_source(void *platform, const char *verb, const struct far_adapter_disk *disks, size_t count, const char *config,
+                      char *answer, struct far_adapter_error *ret_error)
+{
+    char uuid[64];
+    const char *arguments[MACHINE_DISKS_MAX + 4] = {"source", verb, uuid};
+    uuid_of(config, uuid);
+    size_t head = 2 + (uuid[0] != '\0');
     if (count == 0 || count > MACHINE_DISKS_MAX) {
         return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID, "a machine of %zu disks", count);
     }
     for (size_t i = 0; i < count; i++) {
-        arguments[2 + i] = disks[i].locator;
+        arguments[head + i] = disks[i].locator;
     }
     return far_kvm_call(far_kvm_timeout_ms(platform), arguments, answer, ret_error);
 }
 
-static int kvm_source_power(void *platform, const struct far_adapter_disk *disks, size_t count, int power,
+static int kvm_source_power(void *platform, const struct far_adapter_disk *disks, size_t count, const char *config, int power,
                             struct far_adapter_error *ret_error)
 {
     char *answer = malloc(FAR_KVM_ANSWER_MAX);
-    int outcome = answer != NULL ? ask_source(platform, verb_of(power), disks, count, answer, ret_error) : no_memory(ret_error);
+    int outcome = answer != NULL ? ask_source(platform, verb_of(power), disks, count, config, answer, ret_error) : no_memory(ret_error);
     free(answer);
     return outcome;
 }
 
-static int kvm_source_look(void *platform, const struct far_adapter_disk *disks, size_t count, int *ret_state,
+static int kvm_source_look(void *platform, const struct far_adapter_disk *disks, size_t count, const char *config, int *ret_state,
                            struct far_adapter_error *ret_error)
 {
     char *answer = malloc(FAR_KVM_ANSWER_MAX);
-    int outcome = answer != NULL ? ask_source(platform, "look", disks, count, answer, ret_error) : no_memory(ret_error);
+    int outcome = answer != NULL ? ask_source(platform, "look", disks, count, config, answer, ret_error) : no_memory(ret_error);
     outcome = outcome == FAR_ADAPTER_OK ? state_of(answer, disks[0].locator, ret_state, ret_error) : outcome;
     free(answer);
     return outcome;

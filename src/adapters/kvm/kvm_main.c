@@ -11,7 +11,8 @@
  *   farshore-kvm machine VERB PLACE REF NAME [group=GROUP] [recovery=FILE] [isolated] [CONFIG {LOCATOR FORMAT TARGET}…]
  *                                             a machine of recovered disks: create, on, shutdown, off, look, destroy, addresses, ping,
  *                                             keep, remains
- *   farshore-kvm source look|on|shutdown|off LOCATOR…   the protected domain itself
+ *   farshore-kvm source look|on|shutdown|off [uuid=UUID] LOCATOR…
+ *                                             the protected domain itself; by its UUID where none has the name
  *
  * Answers are lines; a failure is the one line "fail OUTCOME CLASS words" and exit status 1. */
 #include "adapters/kvm/kvm_helper.h"
@@ -23,6 +24,36 @@
 #include <sys/stat.h>
 
 static struct far_kvm_domain domain;
+
+static const char help[] =
+    "farshore-kvm: what farshore-node asks libvirt. By hand, on the hypervisor's machine:\n"
+    "\n"
+    "  list [SOCKET]                 the domains, as JSON, of the machine's libvirtd or of the one behind SOCKET\n"
+    "  probe LOCATOR                 size and identity of a disk\n"
+    "  forget LOCATOR...             nothing of Farshore stays in the domain: it is protected no more\n"
+    "  capture LOCATOR...            what the domain is, as its points keep it\n"
+    "  source look LOCATOR...        is it off, running, paused, absent?\n"
+    "  source on|shutdown|off [uuid=UUID] LOCATOR...\n"
+    "                                turned off it does not start with its host either, until it is turned on;\n"
+    "                                where no domain has the name, the one of that UUID is meant\n"
+    "  machine VERB PLACE REF NAME [group=GROUP] [recovery=FILE] [isolated] [CONFIG {LOCATOR FORMAT TARGET}...]\n"
+    "                                a machine of recovered disks; VERB is one of\n"
+    "      create                    defined from CONFIG (a file of what capture gave) with the disks: where each was,\n"
+    "                                raw or qcow2, and the image's path or NBD URI; changed as the recovery file says\n"
+    "      on, shutdown, off, look   its power; look says what it is\n"
+    "      addresses, ping           what is known of its addresses; does the agent in it answer?\n"
+    "      keep                      it is a domain like any other from then on\n"
+    "      destroy, remains          nothing of it stays but its disks; what is there of it?\n"
+    "\n"
+    "What the node does in each cycle:\n"
+    "\n"
+    "  freeze HINT LOCATOR...        a view of all the disks at one moment\n"
+    "  where VIEW LOCATOR            the NBD URI of a disk's view, and of which list of changes\n"
+    "  release|keep VIEW LOCATOR...  the view ends; with keep its checkpoint stays for the list of the next\n"
+    "\n"
+    "LOCATOR is kvm:///DOMAIN/TARGET, as kvm:///web/vda, PLACE is kvm:///; behind both may stand ?socket=PATH of\n"
+    "libvirtd's socket, behind a LOCATOR also folder=PATH for scratch files. Answers are lines; a failure is the\n"
+    "one line \"fail OUTCOME CLASS words\" and exit status 1. docs/KVM.md says more.\n";
 
 static void print_disk(const struct far_kvm_disk *disk, const char *token)
 {
@@ -135,11 +166,14 @@ static int run_machine(int argc, const char *const *argv, struct far_adapter_err
     return outcome == FAR_ADAPTER_OK ? far_kvm_machine(&machine, argv[2], ret_error) : outcome;
 }
 
-/* One that is not there has nothing to be turned off. */
+/* One that is not there cannot be turned off: where it is, whoever asks is told that nobody knows. */
 static int run_source(const char *verb, const char *const *locators, size_t count, struct far_adapter_error *ret_error)
 {
     struct far_adapter_error said = {0};
-    int outcome = far_kvm_open(locators, count, &domain, &said);
+    const char *uuid = value_of(locators[0], "uuid");
+    locators += uuid != NULL;
+    count -= uuid != NULL;
+    int outcome = far_kvm_open_as(locators, count, uuid, &domain, &said);
     if (outcome == FAR_ADAPTER_FATAL && said.klass == FAR_NOT_FOUND && domain.domain == NULL && strcmp(verb, "on") != 0) {
         printf("state absent\n");
         return FAR_ADAPTER_OK;
@@ -194,7 +228,8 @@ static int run(int argc, const char *const *argv, struct far_adapter_error *ret_
     }
     return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID,
                             "usage: farshore-kvm list [SOCKET] | probe LOCATOR | freeze HINT LOCATOR... | release VIEW LOCATOR... | "
-                            "keep VIEW LOCATOR... | where VIEW LOCATOR | forget LOCATOR...");
+                            "keep VIEW LOCATOR... | where VIEW LOCATOR | forget LOCATOR... | capture LOCATOR... | "
+                            "machine VERB PLACE REF NAME ... | source VERB LOCATOR...; --help says more");
 }
 
 int main(int argc, char **argv)
@@ -206,6 +241,9 @@ int main(int argc, char **argv)
     }
     if (argc == 10 && strcmp(argv[1], "hold") == 0) {
         return far_kvm_hold((const char *const *)&argv[2]);
+    }
+    if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)) {
+        return fputs(help, stdout) >= 0 && fflush(stdout) == 0 ? 0 : 1;
     }
     int outcome = argc >= 2 ? run(argc, (const char *const *)argv, &said) : run(2, (const char *const[]){argv[0], "", NULL}, &said);
     far_kvm_close(&domain);
