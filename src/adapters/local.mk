@@ -35,11 +35,13 @@ src_node_farshore_kvm_SOURCES = \
 	src/adapters/kvm/kvm_list.c \
 	src/adapters/kvm/kvm_machine.c \
 	src/adapters/kvm/kvm_main.c \
+	src/adapters/kvm/kvm_network.c \
+	src/adapters/kvm/kvm_nvram.c \
 	src/adapters/kvm/kvm_off.c \
 	src/adapters/kvm/kvm_quiesce.c \
 	src/adapters/kvm/kvm_recovery.c \
 	src/adapters/kvm/kvm_view.c \
 	src/adapters/kvm/kvm_xml.c src/adapters/kvm/kvm_xml.h \
 	src/adapters/kvm/kvm_xml_edit.c
-src_node_farshore_kvm_CFLAGS = $(AM_CFLAGS) $(LIBVIRT_CFLAGS) $(EXPAT_CFLAGS) $(JANSSON_CFLAGS)
-src_node_farshore_kvm_LDADD = libadapters.la libbase.la $(LIBVIRT_LIBS) -lvirt-qemu $(EXPAT_LIBS) $(JANSSON_LIBS)
+src_node_farshore_kvm_CFLAGS = $(AM_CFLAGS) $(LIBVIRT_CFLAGS) $(EXPAT_CFLAGS) $(JANSSON_CFLAGS) $(ZSTD_CFLAGS)
+src_node_farshore_kvm_LDADD = libadapters.la libbase.la $(LIBVIRT_LIBS) -lvirt-qemu $(EXPAT_LIBS) $(JANSSON_LIBS) $(ZSTD_LIBS)

@@ -7,14 +7,15 @@
 
 #include "base/error.h"
 #include "base/users.h"
+#include "farshore/adapter.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum {
-    FAR_CAPTURED_TEXT_MAX = 256 * 1024, /* its text, with the NUL */
-    FAR_CAPTURED_BYTES_MAX = 24576,     /* compressed */
+    FAR_CAPTURED_TEXT_MAX = FAR_ADAPTER_CONFIG_TEXT_MAX,    /* its text, with the NUL */
+    FAR_CAPTURED_BYTES_MAX = FAR_ADAPTER_CONFIG_PACKED_MAX, /* compressed */
 };
 
 struct far_captured {

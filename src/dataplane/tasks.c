@@ -56,6 +56,8 @@ static void capture(const struct far_platform *platform, const struct far_engine
         captured = NULL;
     } else if (far_captured_pack(captured, text, order->has_config_hash ? order->config_hash : NULL, &err) != 0) {
         snprintf(captured->problem, sizeof captured->problem, "%.*s", (int)sizeof captured->problem - 1, err.message);
+    } else if (said.message[0] != '\0') { /* a part of it is missing */
+        snprintf(captured->problem, sizeof captured->problem, "%.*s", (int)sizeof captured->problem - 1, said.message);
     }
     free(text);
     result->captured = captured; /* let go of at the end of the attempt */

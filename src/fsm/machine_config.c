@@ -102,6 +102,14 @@ static int missed(struct far_step *step, const struct far_group *g, struct far_s
                            FAR_TEXT(why));
 }
 
+static int missed_part(struct far_step *step, const struct far_group *g, struct far_slice why)
+{
+    struct far_alert_cause cause = {
+        .kind = FAR_alert_kind_config_missed, .object_id = g->workload_id, .plan_id = g->plan.id, .workload_id = g->workload_id};
+    return far_alert_raise(step, &cause, "workload '%.*s': what its machine is was captured without a part of it: %.*s",
+                           FAR_TEXT(g->workload.name), FAR_TEXT(why));
+}
+
 int far_machine_config_seen(struct far_step *step, const struct far_group *g, const struct far_sub_report_item *item)
 {
     struct far_row_machine_config now;
@@ -111,14 +119,14 @@ int far_machine_config_seen(struct far_step *step, const struct far_group *g, co
         return 0; /* the platform has no machines */
     }
     FAR_TRY(far_machine_config_find(step, g->workload.config_id, &now));
-    bool is_same = now.id != 0 && far_slice_equal(now.sha256, item->config_sha256);
-    if (item->config_problem.len != 0) {
+    bool is_same = now.id != 0 && far_slice_equal(now.sha256, item->config_sha256), is_whole = item->config_problem.len == 0;
+    if (!is_whole && item->config_sha256.len == 0) {
         return missed(step, g, item->config_problem);
     }
     if (!is_same && (item->config_sha256.len != 32 || item->config.len == 0)) {
         return missed(step, g, far_slice_str("its node told another one by name only; the next cycle brings it"));
     }
-    FAR_TRY(far_alert_clear(step, FAR_alert_kind_config_missed, g->workload_id));
+    FAR_TRY(is_whole ? far_alert_clear(step, FAR_alert_kind_config_missed, g->workload_id) : missed_part(step, g, item->config_problem));
     struct far_ev_machine_config_changed ev = {.id = step->progress.next_id,
                                                .workload_id = g->workload_id,
                                                .job_id = g->job.id,

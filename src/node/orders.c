@@ -200,7 +200,8 @@ static bool convert_nics(const struct far_sub_recovery *recovery, struct far_are
                                                    .test_network = text(from[i].test_network, arena),
                                                    .address = text(from[i].address, arena),
                                                    .prefix = (uint32_t)from[i].prefix,
-                                                   .gateway = text(from[i].gateway, arena)};
+                                                   .gateway = text(from[i].gateway, arena),
+                                                   .is_mapped = from[i].mode == FAR_address_mode_mapped};
         ok = nics[i].mac != NULL && nics[i].network != NULL && nics[i].test_network != NULL && nics[i].address != NULL &&
              nics[i].gateway != NULL;
     }
@@ -230,8 +231,13 @@ static bool convert_networks(const struct far_list *list, struct far_arena *aren
     bool ok = networks != NULL;
     for (size_t i = 0; ok && i < list->count; i++) {
         networks[i] = (struct far_adapter_machine_network){
-            .source = text(from[i].source, arena), .target = text(from[i].target, arena), .test = text(from[i].test, arena)};
-        ok = networks[i].source != NULL && networks[i].target != NULL && networks[i].test != NULL;
+            .source = text(from[i].source, arena),
+            .target = text(from[i].target, arena),
+            .test = text(from[i].test, arena),
+            .source_subnet = text(from[i].source_subnet, arena),
+            .target_subnet = text(from[i].target_subnet, arena)};
+        ok = networks[i].source != NULL && networks[i].target != NULL && networks[i].test != NULL && networks[i].source_subnet != NULL &&
+             networks[i].target_subnet != NULL;
     }
     out->networks = networks;
     out->network_count = list->count;

@@ -86,6 +86,8 @@ LONG_INTEGRATION_TESTS = \
 	tests/integration/test_runs.py:long \
 	tests/integration/test_failback.py \
 	tests/integration/test_runs_ten.py \
+	tests/integration/test_kvm_operations.py:long \
+	tests/integration/test_kvm_firmware.py \
 	tests/integration/test_run_kill.py:long:test:vault \
 	tests/integration/test_run_kill.py:long:failover \
 	tests/integration/test_run_kill.py:long:migrate \
@@ -114,4 +116,5 @@ EXTRA_DIST += tests/integration/test_run_kill.py tests/integration/remainslib.py
 EXTRA_DIST += tests/integration/test_seed.py
 EXTRA_DIST += tests/integration/test_run_kill.py tests/integration/test_runs_ten.py tests/integration/test_kvm_rpo.py
 EXTRA_DIST += tests/integration/test_seed.py tests/integration/test_run_lost.py
+EXTRA_DIST += tests/integration/test_seed.py tests/integration/test_kvm_firmware.py
 EXTRA_DIST += tests/integration/test_runs.py tests/integration/test_failback.py tests/integration/runlib.py tests/integration/test_demo_guests.py

@@ -4,6 +4,8 @@ that comes up changed as was set, on a network of its own; gates let it pass whe
 when a script says so; it is taken away and nothing is left, or kept. Killed before and after each question to libvirt, the operation is done
 again and comes to the same.
 
+With `long`: guests that ask by DHCP get the addresses that are set, or mapped, in networks of the run's own and in others.
+
 The engine is tests/lib/machine_driver; the test and its libvirt are in one network namespace, so that the engine reaches the guests.
 Skipped where libvirt, QEMU or namespaces are missing.
 
@@ -14,6 +16,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import tempfile
 import urllib.parse
@@ -129,8 +132,11 @@ def a_protected_machine_is_turned_off_and_on():
     said = driver("source_off", *sources(), "timeout=1", "force=yes")[1]
     wrong += [] if said["state"] == "off" and said["was_forced"] == "1" else [repr(said)]
     wrong += goes_off_while_it_is_turned_on()
-    gone = driver("source_off", "disk=disk0,kvm:///nobody/vda?socket=" + urllib.parse.quote(libvirt.socket))[1]
-    return wrong + ([] if gone["state"] == "absent" and gone["was_off"] == "1" else [repr(gone)])
+    nobody = "disk=disk0,kvm:///nobody/vda?socket=" + urllib.parse.quote(libvirt.socket)
+    gone = driver("source_off", nobody)[1]
+    wrong += [] if gone["state"] == "absent" and gone["was_off"] == "0" else [repr(gone)]  # which is not off: it may run elsewhere
+    found = driver("source_off", nobody, "config=" + path("config.xml"))[1]  # by the UUID that it had when it was captured
+    return wrong + ([] if found["state"] == "off" and "disable" in libvirt.virsh("dominfo", "web") else [repr(found)])
 
 
 def goes_off_while_it_is_turned_on():
@@ -281,9 +287,115 @@ def what_is_wrong_is_said():
     return wrong
 
 
+# ---- addresses (test_kvm_operations.py:long) ----
+
+def define_network(name, subnet):
+    with open(path("network.xml"), "w", encoding="utf-8") as file:
+        file.write("<network><name>%s</name><bridge stp='off' delay='0'/><ip address='%s.1' prefix='24'><dhcp>"
+                   "<range start='%s.100' end='%s.150'/>"
+                   "</dhcp></ip></network>" % (name, subnet, subnet, subnet))
+    libvirt.virsh("net-define", path("network.xml"))
+    libvirt.virsh("net-start", name)
+
+
+def reserve(network, mac, address):
+    libvirt.virsh("net-update", network, "add", "ip-dhcp-host", "<host mac='%s' ip='%s'/>" % (mac, address), "--live", "--config")
+
+
+def reserved(network):
+    """[(name, address)] of what it does now, and of what it will."""
+    return [re.findall(r"<host mac='[^']*'(?: name='([^']*)')? ip='([^']*)'/>", libvirt.virsh("net-dumpxml", network, *which))
+            for which in ([], ["--inactive"])]
+
+
+def mac_of(name):
+    return re.search(r"<mac address='([^']+)'", libvirt.virsh("dumpxml", name)).group(1)
+
+
+def recovered_console():
+    with open(path("recovered/run-7/web/web-there-console"), encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def real():
+    """As a failover's."""
+    return [key for key in order() if key != "isolated=yes"]
+
+
+def the_address_at_the_source_is_captured():
+    reserve("lan", mac_of("web"), "10.9.7.20")
+    guest.start(wait=False)
+    libvirt_kit.until(lambda: "DHCP 10.9.7.20" in guest.words(), 120, lambda: "it has its address: " + guest.words()[-500:])
+    libvirt_kit.tool(os.path.join(farlib.BUILD, "tests/lib/adapter_driver"), "kvm", "capture", path("config.xml"),
+                     *map(locator, guest.disks), env=dict(os.environ, FARSHORE_KVM=path("wrapper")))
+    driver("source_off", *sources(), "timeout=60", "force=yes")
+    with open(path("config.xml"), encoding="utf-8") as file:
+        config = file.read()
+    return [] if re.search(r"<farshore:address [^>]*address='10.9.7.20' mac='%s'" % mac_of("web"), config) else [config]
+
+
+def a_test_gives_the_mapped_address_in_a_network_of_its_own():
+    write_disks()
+    before = everything()
+    keys = ["config=" + path("config.xml"), "nic=0,,,,,,,mapped", "network=lan,lan2,,10.9.7.0/24,10.9.8.0/24"]
+    driver("up", *order(), *keys)
+    said = driver("gate", *order(), *keys, "gate=port:7000", "timeout=120")[1]
+    wrong = [] if said["address"] == "10.9.8.20" else [repr(said)]
+    wrong += [] if "DHCP 10.9.8.20" in recovered_console() else [recovered_console()[-500:]]
+    said = driver("destroy", *order())[1]
+    return wrong + ([] if said["left"] == [] and everything()[:2] == before[:2] else [repr(everything()), repr(said)])
+
+
+def an_address_that_is_set_is_reserved_where_it_goes():
+    define_network("lan2", "10.9.8")
+    wrong = []
+    keys = ["config=" + path("config.xml"), "nic=0,,lan2,,10.9.8.30,24,10.9.8.1"]
+    ours = [("farshore-run-7-1-0", "10.9.8.30")]
+    for how in ("KILL_AFTER", "KILL_SELF"):
+        write_disks()
+        driver("up", *real(), *keys, check=False, **{how: "1"})
+        driver("up", *real(), *keys)
+        wrong += [] if reserved("lan2") == [ours, ours] else ["%s: %r" % (how, reserved("lan2"))]
+        if how == "KILL_AFTER":
+            driver("destroy", *real())
+            wrong += [] if reserved("lan2") == [[], []] else ["it stayed: %r" % reserved("lan2")]
+    said = driver("gate", *real(), *keys, "gate=port:7000", "timeout=120")[1]
+    wrong += [] if said["address"] == "10.9.8.30" and "DHCP 10.9.8.30" in recovered_console() else [repr(said), recovered_console()[-500:]]
+    for _ in range(2):
+        driver("keep", *real())
+    kept = [("", "10.9.8.30")]
+    wrong += [] if reserved("lan2") == [kept, kept] else ["kept: %r" % reserved("lan2")]
+    libvirt.virsh("destroy", "web-there")
+    libvirt.virsh("undefine", "web-there")
+    libvirt.virsh("net-update", "lan2", "delete", "ip-dhcp-host", "<host mac='%s' ip='10.9.8.30'/>" % mac_of("web"), "--live", "--config")
+    return wrong
+
+
+def what_is_anothers_is_refused():
+    wrong, other = [], "52:54:00:00:00:77"
+    reserve("lan2", other, "10.9.8.40")
+    write_disks()
+    for address, words in (("10.9.8.40", "has reserved 10.9.8.40 for " + other), ("10.9.8.1", "the host's own")):
+        keys = ["config=" + path("config.xml"), "nic=0,,lan2,,%s,24," % address]
+        status, said = driver("up", *real(), *keys, check=False)
+        wrong += [] if status == 1 and said["failed"].startswith("-3 ") and words in said["failed"] else [repr(said)]
+    reserve("lan2", mac_of("web"), "10.9.8.50")
+    status, said = driver("up", *real(), "config=" + path("config.xml"), "nic=0,,lan2,,10.9.8.60,24,", check=False)
+    wrong += [] if status == 1 and "10.9.8.50" in said["failed"] else [repr(said)]
+    driver("up", *real(), "config=" + path("config.xml"), "nic=0,,lan2,,10.9.8.50,24,")  # as somebody reserved it: fine, and theirs
+    driver("destroy", *real())
+    theirs = [("", "10.9.8.40"), ("", "10.9.8.50")]
+    return wrong + ([] if reserved("lan2") == [theirs, theirs] else [repr(reserved("lan2"))])
+
+
+ADDRESSES = [the_address_at_the_source_is_captured, a_test_gives_the_mapped_address_in_a_network_of_its_own,
+             an_address_that_is_set_is_reserved_where_it_goes, what_is_anothers_is_refused]
+
+
 def main():
     global folder, libvirt, guest
-    if libvirt_kit.is_missing("iptables", "qemu-ga"):
+    is_long = "long" in sys.argv
+    if libvirt_kit.is_missing("iptables", "qemu-ga", *(["dnsmasq"] if is_long else [])):
         return
     libvirt_kit.in_a_network_of_its_own()
     folder = tempfile.mkdtemp(prefix="far-kvm-")
@@ -298,6 +410,11 @@ def main():
         file.write("<network><name>lan2</name><bridge stp='off' delay='0'/></network>")
     try:
         with libvirt_kit.Libvirt(path("a"), own_network=False) as libvirt:
+            if is_long:
+                define_network("lan", "10.9.7")
+                guest = libvirt_kit.Guest(libvirt, "web", [64, 32], nic="lan", options="far.ip=dhcp far.serve=7000")
+                tap.run_all(ADDRESSES)
+                return
             libvirt.network("lan")
             bridge = re.search(r"bridge name='([^']+)'", libvirt.virsh("net-dumpxml", "lan")).group(1)
             libvirt_kit.tool("ip", "address", "add", "10.9.7.1/24", "dev", bridge)

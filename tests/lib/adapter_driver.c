@@ -76,7 +76,7 @@ static int copy(const struct far_adapter *adapter, void *platform, const char *r
 static int capture(const struct far_adapter *adapter, void *platform, const char *path, const struct far_adapter_disk *disks, size_t count,
                    struct far_adapter_error *said)
 {
-    static char config[1 << 16];
+    static char config[FAR_ADAPTER_CONFIG_TEXT_MAX];
     int outcome = adapter->machines->capture(platform, disks, count, config, sizeof config, said);
     FILE *file = outcome == FAR_ADAPTER_OK ? fopen(path, "w") : NULL;
     if (outcome == FAR_ADAPTER_OK && (file == NULL || fputs(config, file) < 0 || fclose(file) != 0)) {
@@ -87,7 +87,7 @@ static int capture(const struct far_adapter *adapter, void *platform, const char
 
 static int run_machine(const struct far_adapter *adapter, void *platform, char **argv, int argc, struct far_adapter_error *said)
 {
-    static char config[1 << 16];
+    static char config[FAR_ADAPTER_CONFIG_TEXT_MAX];
     static struct far_adapter_machine_disk disks[DISKS_MAX];
     struct far_adapter_machine machine = {.place = argv[4], .name = argv[5], .isolated = strcmp(argv[6], "yes") == 0, .disks = disks};
     const struct far_adapter_machines *machines = adapter->machines;

@@ -7,7 +7,7 @@
  * removed, so that the file system's own blocks change as well.
  *
  * Words on the kernel's command line make more of it:
- *   far.ip=10.9.0.2/24  its first network card has that address;
+ *   far.ip=10.9.0.2/24  its first network card has that address; far.ip=dhcp: the one that it is given, "DHCP A" goes to the console;
  *   far.serve=7000      it writes nothing by itself but what others send: on that TCP port each line "PUT n" has record n written, synced,
  *                       and answered by "OK n";
  *   far.peer=10.9.0.2:7000  each record goes to its own disks first, then there; it is acknowledged when it was answered. So what is
@@ -30,6 +30,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -280,10 +281,89 @@ static bool asked(const char *name, char ret_text[LINE_BYTES])
 
 /* ---- its network ---- */
 
+struct dhcp {
+    uint8_t op, hardware, hardware_len, hops;
+    uint32_t id;
+    uint16_t seconds, flags;
+    uint32_t client, yours, server, relay;
+    uint8_t mac[16], names[64 + 128], cookie[4], options[312];
+} __attribute__((packed));
+
+enum { DHCP_MASK = 1, DHCP_ADDRESS = 50, DHCP_TYPE = 53, DHCP_SERVER = 54, DHCP_END = 255, DISCOVER = 1, OFFER = 2, REQUEST = 3, ACK = 5 };
+
+/* The option's bytes; NULL: it has none of so many. */
+static const uint8_t *option_of(const struct dhcp *message, uint8_t code, uint8_t len)
+{
+    for (size_t at = 0; at + 2 < sizeof message->options && message->options[at] != DHCP_END;) {
+        if (message->options[at] == 0) {
+            at++;
+        } else if (message->options[at] == code && message->options[at + 1] == len && at + 2 + len <= sizeof message->options) {
+            return &message->options[at + 2];
+        } else {
+            at += 2u + message->options[at + 1];
+        }
+    }
+    return NULL;
+}
+
+/* Says it to whoever listens, and hears for a second. offer: what is asked for; NULL: who gives one? */
+static bool ask_dhcp(int fd, const uint8_t mac[6], const struct dhcp *offer, struct dhcp *ret_answer)
+{
+    struct dhcp say = {.op = 1, .hardware = 1, .hardware_len = 6, .id = htonl(0xfa5041e), .flags = htons(0x8000)};
+    struct sockaddr_in all = {.sin_family = AF_INET, .sin_port = htons(67), .sin_addr.s_addr = INADDR_BROADCAST};
+    uint8_t kind = offer != NULL ? REQUEST : DISCOVER, *to = say.options;
+    memcpy(say.mac, mac, 6);
+    memcpy(say.cookie, (const uint8_t[]){99, 130, 83, 99}, 4);
+    to = (uint8_t *)memcpy(to, (const uint8_t[]){DHCP_TYPE, 1, kind}, 3) + 3;
+    const uint8_t *server = offer != NULL ? option_of(offer, DHCP_SERVER, 4) : NULL;
+    if (offer != NULL && server != NULL) {
+        to = (uint8_t *)memcpy(to, (const uint8_t[]){DHCP_ADDRESS, 4}, 2) + 2;
+        to = (uint8_t *)memcpy(to, &offer->yours, 4) + 4;
+        to = (uint8_t *)memcpy(to, (const uint8_t[]){DHCP_SERVER, 4}, 2) + 2;
+        to = (uint8_t *)memcpy(to, server, 4) + 4;
+    }
+    *to = DHCP_END;
+    (void)sendto(fd, &say, sizeof say, 0, (struct sockaddr *)&all, sizeof all);
+    for (ssize_t n; (n = recv(fd, ret_answer, sizeof *ret_answer, 0)) > 0; memset(ret_answer, 0, sizeof *ret_answer)) {
+        const uint8_t *type = n > (ssize_t)offsetof(struct dhcp, options) ? option_of(ret_answer, DHCP_TYPE, 1) : NULL;
+        if (ret_answer->op == 2 && ret_answer->id == say.id && type != NULL && *type == (offer != NULL ? ACK : OFFER)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A card that is up and has no address. */
+static bool ask_for_address(const char *card, struct in_addr *ret_address, struct in_addr *ret_mask)
+{
+    struct ifreq request = {.ifr_flags = IFF_UP | IFF_RUNNING};
+    struct sockaddr_in own = {.sin_family = AF_INET, .sin_port = htons(68)};
+    struct timeval patience = {.tv_sec = 1};
+    static struct dhcp offer, answer;
+    int one = 1, fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    strcpy(request.ifr_name, card);
+    bool is_given = false, ok = ioctl(fd, SIOCSIFFLAGS, &request) == 0 && ioctl(fd, SIOCGIFHWADDR, &request) == 0 &&
+                    setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &one, sizeof one) == 0 &&
+                    setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, card, (socklen_t)strlen(card)) == 0 &&
+                    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0 &&
+                    bind(fd, (struct sockaddr *)&own, sizeof own) == 0;
+    uint8_t mac[6];
+    memcpy(mac, request.ifr_hwaddr.sa_data, sizeof mac);
+    for (unsigned n = 0; ok && !is_given && n < 60; n++) {
+        is_given = ask_dhcp(fd, mac, NULL, &offer) && ask_dhcp(fd, mac, &offer, &answer);
+    }
+    const uint8_t *mask = is_given ? option_of(&answer, DHCP_MASK, 4) : NULL;
+    close(fd);
+    ret_address->s_addr = answer.yours;
+    memcpy(ret_mask, mask != NULL ? mask : (const uint8_t[]){255, 255, 255, 0}, 4);
+    return is_given;
+}
+
 static void start_network(void)
 {
     struct ifreq request = {.ifr_name = "eth0"};
     struct sockaddr_in wanted = {.sin_family = AF_INET};
+    struct in_addr mask;
     char text[LINE_BYTES];
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     strcpy(request.ifr_name, "lo");
@@ -302,15 +382,20 @@ static void start_network(void)
     if (slash != NULL) {
         *slash = '\0';
     }
-    bool good = inet_pton(AF_INET, text, &wanted.sin_addr) == 1;
+    mask.s_addr = htonl(prefix == 0 ? 0 : ~0u << (32 - prefix));
+    bool asks = strcmp(text, "dhcp") == 0;
+    bool good = asks ? ask_for_address("eth0", &wanted.sin_addr, &mask) : inet_pton(AF_INET, text, &wanted.sin_addr) == 1;
+    if (asks) {
+        printf("DHCP %s\n", good ? inet_ntop(AF_INET, &wanted.sin_addr, text, sizeof text) : "gives nothing");
+    }
     memcpy(&request.ifr_addr, &wanted, sizeof wanted);
     good = good && ioctl(fd, SIOCSIFADDR, &request) == 0;
-    wanted.sin_addr.s_addr = htonl(prefix == 0 ? 0 : ~0u << (32 - prefix));
+    wanted.sin_addr = mask;
     memcpy(&request.ifr_netmask, &wanted, sizeof wanted);
     good = good && ioctl(fd, SIOCSIFNETMASK, &request) == 0;
     request.ifr_flags = IFF_UP | IFF_RUNNING;
     good = good && ioctl(fd, SIOCSIFFLAGS, &request) == 0;
-    if (!good) {
+    if (!good && !asks) {
         die("bring the network up");
     }
     close(fd);

@@ -24,7 +24,7 @@ check="$build clang libclang-rt-dev libcmocka-dev g++ binutils openssl ca-certif
 # guests on a libvirt of the tests' own (tests/lib/libvirt_kit.py)
 guests="qemu-utils libnbd-bin cpio iproute2 iptables util-linux"
 [ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || guests="$guests libvirt-daemon libvirt-daemon-driver-qemu $libvirt libvirt-clients
-    qemu-system-x86 linux-image-cloud-amd64 qemu-guest-agent"
+    qemu-system-x86 linux-image-cloud-amd64 qemu-guest-agent ovmf dnsmasq-base"
 check="$check $guests"
 [ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || check="$check virtnbdbackup"
 # a guest's files are read in a small virtual machine

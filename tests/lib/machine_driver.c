@@ -4,7 +4,8 @@
  *
  * Keys of the node: place, recovery_dir, scripts_dir, scripts_user. Of the order: job, ref, name, plan, workload, config (a file),
  * isolated, processors, memory, firmware, gate (address, port:N, agent, script:NAME), timeout, force; and several times, their fields
- * apart by commas: disk=NAME,SOURCE,TARGET nic=INDEX,MAC,NETWORK,TEST,ADDRESS,PREFIX,GATEWAY network=SOURCE,TARGET,TEST tag=KEY,VALUE.
+ * apart by commas: disk=NAME,SOURCE,TARGET nic=INDEX,MAC,NETWORK,TEST,ADDRESS,PREFIX,GATEWAY,mapped
+ * network=SOURCE,TARGET,TEST,SUBNET,SUBNET tag=KEY,VALUE.
  *
  * What comes of it are lines, each a word and its value; "failed CLASS words" and exit status 1 where it failed. */
 #include "adapters/adapters.h"
@@ -15,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { EACH_MAX = 8, FIELDS = 7, CONFIG_MAX = 1 << 16 };
+enum { EACH_MAX = 8, FIELDS = 8, CONFIG_MAX = FAR_ADAPTER_CONFIG_TEXT_MAX };
 
 struct words {
     char *fields[FIELDS];
@@ -49,7 +50,7 @@ static void on_report(void *arg, const struct far_engine_report *report)
 
 static struct words split(char *value)
 {
-    struct words words = {{"", "", "", "", "", "", ""}};
+    struct words words = {{"", "", "", "", "", "", "", ""}};
     for (size_t i = 0; i < FIELDS && value != NULL; i++) {
         words.fields[i] = strsep(&value, ",");
     }
@@ -99,10 +100,14 @@ static bool take_one_of_many(const char *key, char *value)
                                                                       .test_network = w.fields[3],
                                                                       .address = w.fields[4],
                                                                       .prefix = (uint32_t)atoi(w.fields[5]),
-                                                                      .gateway = w.fields[6]};
+                                                                      .gateway = w.fields[6],
+                                                                      .is_mapped = strcmp(w.fields[7], "mapped") == 0};
     } else if (is_network && machine->network_count < EACH_MAX) {
-        networks[machine->network_count++] =
-            (struct far_adapter_machine_network){.source = w.fields[0], .target = w.fields[1], .test = w.fields[2]};
+        networks[machine->network_count++] = (struct far_adapter_machine_network){.source = w.fields[0],
+                                                                                  .target = w.fields[1],
+                                                                                  .test = w.fields[2],
+                                                                                  .source_subnet = w.fields[3],
+                                                                                  .target_subnet = w.fields[4]};
     } else if (machine->tag_count < EACH_MAX) {
         tags[machine->tag_count++] = (struct far_adapter_machine_tag){.key = w.fields[0], .value = w.fields[1]};
     }

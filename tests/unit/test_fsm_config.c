@@ -123,6 +123,31 @@ static void a_machine_that_cannot_be_told_fails_no_cycle(void **unused)
     assert_int_not_equal(newest_point().config_id, 0);
 }
 
+/* As of a machine whose firmware's variables cannot be read: the rest is kept, and it is said as long as it is so. */
+static void one_without_a_part_is_kept_and_said(void **unused)
+{
+    static const uint8_t hash[32] = {1}, config[100] = {2};
+    struct far_sub_disk_found found[2] = {{.size_bytes = 1 << 30, .identity = S("id")},
+                                          {.disk_index = 1, .size_bytes = 1 << 30, .identity = S("id")}};
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t job = MUST(&w, plan_replicate, .name = S("p"));
+        struct far_row_task freeze = freeze_of(job);
+        world_report(&w, &freeze,
+                     (struct far_sub_report_item){.state = FAR_report_state_done,
+                                                  .disks = {found, 2},
+                                                  .freeze_ref = S("v"),
+                                                  .config_sha256 = far_slice(hash, 32),
+                                                  .config = far_slice(config, i == 0 ? sizeof config : 0), /* then it is known */
+                                                  .config_problem = S("its variables cannot be read")});
+        world_work_all(&w, nodes, 2);
+        assert_int_equal(world_row_job(&w, job).state, FAR_job_state_succeeded);
+        assert_int_equal(version(newest_point().config_id, NULL).holds, i + 1);
+        assert_int_equal(open_alerts(), 1);
+    }
+    cycle(200);
+    assert_int_equal(open_alerts(), 0);
+}
+
 /* As when an order was composed by a server that lagged. */
 static void a_hash_that_nobody_knows_is_told(void **unused)
 {
@@ -159,6 +184,7 @@ int main(void)
         TEST(a_point_keeps_what_its_machine_was),
         TEST(the_same_machine_is_no_news),
         TEST(a_machine_that_cannot_be_told_fails_no_cycle),
+        TEST(one_without_a_part_is_kept_and_said),
         TEST(a_hash_that_nobody_knows_is_told),
         TEST(a_workload_that_goes_leaves_what_points_need),
     };

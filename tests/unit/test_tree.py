@@ -33,7 +33,7 @@ MAY = {
     "src/net": ({"base"}, {"uv", "openssl", "curl", "jansson", "intel-ipsec-mb"}),
     "src/objects": ({"base"}, {"curl", "openssl", "expat"}),
     "src/dataplane": ({"base", "net", "objects", "farshore/adapter.h"}, {"uv", "lmdb", "zstd", "xxhash", "openssl", "msgpack", "nbdkit-plugin"}),
-    "src/adapters": ({"base", "net", "farshore/adapter.h"}, {"uv", "openssl", "curl", "libnbd", "libvirt", "expat", "jansson"}),
+    "src/adapters": ({"base", "net", "farshore/adapter.h"}, {"uv", "openssl", "curl", "libnbd", "libvirt", "expat", "jansson", "zstd"}),
     "src/api": ({"base", "net", "fsm", "log"}, {"uv", "libwebsockets", "jansson", "openssl"}),
     "src/client": ({"base", "farshore", "fsm/events.def"}, {"curl", "jansson", "openssl"}),
     "src/cli": ({"base", "client", "farshore"}, {"jansson"}),

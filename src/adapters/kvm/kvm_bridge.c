@@ -1,14 +1,18 @@
-/* Bridges of isolated networks. libvirt removes what it knows of a network before it removes its bridge, and writes it down after the
- * bridge is there: a libvirtd that is killed between the two leaves a bridge that nobody will ever ask for. So ours have names that follow
- * from their network, and one that no network of libvirt has goes. A libvirtd in another network namespace
- * has its bridges there, and none is found here. */
+/* Bridges of isolated networks, and who gives addresses in them. libvirt removes what it knows of a network before it removes its bridge,
+ * and writes it down after the bridge is there: a libvirtd that is killed between the two leaves a bridge that nobody will ever ask for.
+ * So ours have names that follow from their network, and one that no network of libvirt has goes. A libvirtd in another network namespace
+ * has its bridges there, and none is found here. So it is with its dnsmasq, whose command line names the network. */
 #include "adapters/kvm/kvm_helper.h"
 
 #include "base/hash.h"
 
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
+#include <libvirt/virterror.h>
 #include <linux/sockios.h>
 #include <net/if.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,10 +58,55 @@ static bool take_down(const char *bridge)
     return is_gone;
 }
 
+/* Of a dnsmasq of libvirt's that serves a network of the group, which libvirt has not: that network's name. */
+static bool serves_nobody(virConnectPtr connection, const char *pid, const char *prefix, char name[FAR_KVM_NAME_MAX])
+{
+    static const char option[] = "--conf-file=";
+    char path[64], line[1024];
+    snprintf(path, sizeof path, "/proc/%.20s/cmdline", pid);
+    FILE *file = fopen(path, "re");
+    size_t n = file != NULL ? fread(line, 1, sizeof line - 1, file) : 0;
+    line[n] = '\0';
+    if (file != NULL) {
+        fclose(file);
+    }
+    const char *program = strrchr(line, '/'), *word = line + strlen(line) + 1;
+    bool is_server = n > 0 && strcmp(program != NULL ? program + 1 : line, "dnsmasq") == 0 && word < line + n &&
+                     strncmp(word, option, strlen(option)) == 0;
+    const char *slash = is_server ? strrchr(word, '/') : NULL, *end = slash != NULL ? strstr(slash, ".conf") : NULL;
+    if (end == NULL || strncmp(slash + 1, prefix, strlen(prefix)) != 0) {
+        return false;
+    }
+    snprintf(name, FAR_KVM_NAME_MAX, "%.*s", (int)(end - slash - 1), slash + 1);
+    virNetworkPtr network = virNetworkLookupByName(connection, name);
+    bool is_gone = network == NULL && virGetLastErrorCode() == VIR_ERR_NO_NETWORK;
+    if (network != NULL) {
+        virNetworkFree(network);
+    }
+    return is_gone;
+}
+
+static void end_servers(virConnectPtr connection, const struct far_kvm_machine *machine, bool destroys)
+{
+    char prefix[FAR_KVM_NAME_MAX], name[FAR_KVM_NAME_MAX];
+    DIR *dir = opendir("/proc");
+    far_kvm_network_prefix(machine, prefix);
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        bool is_left = isdigit((unsigned char)entry->d_name[0]) && serves_nobody(connection, entry->d_name, prefix, name);
+        if (is_left && (!destroys || kill((pid_t)atoi(entry->d_name), SIGTERM) != 0)) {
+            printf("left dnsmasq of the network '%s'\n", name);
+        }
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    }
+}
+
 int far_kvm_bridges(virConnectPtr connection, const struct far_kvm_machine *machine, bool destroys, struct far_adapter_error *ret_error)
 {
     char own[16];
     int outcome = FAR_ADAPTER_OK;
+    end_servers(connection, machine, destroys);
     far_kvm_bridge_name(machine, "", own);
     struct if_nameindex *all = if_nameindex();
     for (struct if_nameindex *each = all; each != NULL && each->if_index != 0 && outcome == FAR_ADAPTER_OK; each++) {

@@ -28,7 +28,8 @@ int far_kvm_capture(struct far_kvm_domain *domain, struct far_adapter_error *ret
     if (xml != NULL) {
         far_kvm_canonical(xml);
     }
-    bool ok = xml != NULL && far_kvm_xml_write(xml, &canonical) == 0;
+    bool ok = xml != NULL && far_kvm_network_capture(domain->connection, xml) && far_kvm_nvram_capture(domain, xml) &&
+              far_kvm_xml_write(xml, &canonical) == 0;
     if (ok) {
         printf("%.*s\n", (int)canonical.len, (const char *)canonical.data);
     }
@@ -169,12 +170,22 @@ static bool put_names(struct far_kvm_xml *xml, const struct far_kvm_machine *mac
     return ok;
 }
 
+/* Beside the first disk, too. Other firmware has other variables. */
+static int put_variables(struct far_kvm_xml *xml, const struct far_kvm_machine *machine, struct far_adapter_error *ret_error)
+{
+    char path[PATH_MAX];
+    const char *folder;
+    int len = folder_len(machine, &folder);
+    snprintf(path, sizeof path, "%.*s/%.100s_VARS.fd", len < PATH_MAX - 128 ? len : PATH_MAX - 128, folder, machine->name);
+    struct far_kvm_xml *os = (struct far_kvm_xml *)far_kvm_xml_child(xml, "os");
+    return far_kvm_nvram_put(xml, os, path, machine->recovery.firmware[0] == '\0', ret_error);
+}
+
 static int rewrite(virConnectPtr connection, struct far_kvm_xml *xml, const struct far_kvm_machine *machine,
                    struct far_adapter_error *ret_error)
 {
     static const char *const gone[] = {"name", "uuid", "metadata", "seclabel", "resource"};
     struct far_kvm_xml *devices = (struct far_kvm_xml *)far_kvm_xml_child(xml, "devices"), *metadata = NULL;
-    struct far_kvm_xml *os = (struct far_kvm_xml *)far_kvm_xml_child(xml, "os");
     size_t count = 0;
     if (devices == NULL || strcmp(xml->name, "domain") != 0) {
         return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID, "the configuration is none of a domain");
@@ -183,8 +194,9 @@ static int rewrite(virConnectPtr connection, struct far_kvm_xml *xml, const stru
         far_kvm_xml_drop(xml, gone[i]);
     }
     far_kvm_xml_set(xml, "id", NULL);
-    if (os != NULL) {
-        far_kvm_xml_drop(os, "nvram"); /* the other host's file: libvirt makes one from its template */
+    int outcome = put_variables(xml, machine, ret_error);
+    if (outcome != FAR_ADAPTER_OK) {
+        return outcome;
     }
     bool ok = put_names(xml, machine, &metadata) && put_disks(devices, machine, &count) && put_devices(devices, machine);
     if (ok && count != machine->disk_count) {
@@ -279,7 +291,11 @@ static int define(virConnectPtr connection, struct far_kvm_machine *machine, str
     struct far_buf text;
     far_buf_init(&text, CONFIG_MAX);
     int outcome = far_kvm_recovery_read(machine->recovery_path, &machine->recovery, ret_error);
-    outcome = outcome == FAR_ADAPTER_OK ? rewrite(connection, xml, machine, ret_error) : outcome;
+    if (outcome == FAR_ADAPTER_OK) {
+        far_kvm_recovery_map(&machine->recovery, xml);
+        far_kvm_xml_drop(xml, FAR_KVM_ADDRESS_ELEMENT);
+        outcome = rewrite(connection, xml, machine, ret_error);
+    }
     if (outcome == FAR_ADAPTER_OK && (far_kvm_xml_write(xml, &text) != 0 || far_buf_append(&text, "", 1) != 0)) {
         outcome = far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_LIMIT, "the configuration of '%s' is too long", machine->name);
     }
@@ -372,6 +388,7 @@ static int destroy(virConnectPtr connection, const struct far_kvm_machine *machi
     if (named != NULL) {
         virDomainFree(named);
     }
+    outcome = outcome == FAR_ADAPTER_OK ? far_kvm_reservations(connection, machine, FAR_KVM_RESERVATIONS_END, ret_error) : outcome;
     return outcome == FAR_ADAPTER_OK ? end_group(connection, machine, true, ret_error) : outcome;
 }
 
@@ -384,6 +401,7 @@ static int remains(virConnectPtr connection, const struct far_kvm_machine *machi
         virDomainFree(domain);
         return outcome;
     }
+    outcome = outcome == FAR_ADAPTER_OK ? far_kvm_reservations(connection, machine, FAR_KVM_RESERVATIONS_TELL, ret_error) : outcome;
     return outcome == FAR_ADAPTER_OK ? end_group(connection, machine, false, ret_error) : outcome;
 }
 
@@ -406,7 +424,7 @@ static int keep(virConnectPtr connection, const struct far_kvm_machine *machine,
     if (named != NULL) {
         virDomainFree(named);
     }
-    return outcome;
+    return outcome == FAR_ADAPTER_OK ? far_kvm_reservations(connection, machine, FAR_KVM_RESERVATIONS_KEEP, ret_error) : outcome;
 }
 
 const char *far_kvm_state(virDomainPtr domain)

@@ -5,13 +5,13 @@
  *   processors N
  *   memory BYTES
  *   firmware bios|uefi
- *   nic INDEX MAC NETWORK TEST-NETWORK ADDRESS PREFIX GATEWAY
- *   network SOURCE TARGET TEST
+ *   nic INDEX MAC NETWORK TEST-NETWORK ADDRESS PREFIX GATEWAY [mapped]
+ *   network SOURCE TARGET TEST SOURCE-SUBNET TARGET-SUBNET
  *   tag KEY VALUE
  *
  * A network is a name of libvirt's, or bridge:NAME for a bridge of the host. While a machine is isolated, a card that is given no test
- * network goes to one of its group's own that leads nowhere, one for each network of the source. Where the guest's address is known the
- * host has one there as well, so that gates can reach it; where that would stand in another network's way the host has none. */
+ * network goes to one of its group's own that leads nowhere, one for each network of the source (kvm_network.c). An address that is set is
+ * reserved for its card where its network gives addresses by DHCP. */
 #include "adapters/kvm/kvm_helper.h"
 
 #include <libvirt/virterror.h>
@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LINE_FIELDS = 8, RECOVERY_MAX = 256 * 1024 };
+enum { LINE_FIELDS = 9, RECOVERY_MAX = 256 * 1024 };
 
 static const char bridge_prefix[] = "bridge:";
 
@@ -40,10 +40,12 @@ static bool take_line(struct far_kvm_recovery *recovery, const char *const field
                                                                                .test_network = fields[4],
                                                                                .address = fields[5],
                                                                                .prefix = (unsigned)strtoul(fields[6], NULL, 10),
-                                                                               .gateway = fields[7]};
+                                                                               .gateway = fields[7],
+                                                                               .is_mapped = strcmp(fields[8], "mapped") == 0};
     } else if (strcmp(fields[0], "network") == 0 && recovery->network_count < FAR_KVM_NETWORKS_MAX) {
         recovery->networks[recovery->network_count++] =
-            (struct far_kvm_recovery_network){.source = fields[1], .target = fields[2], .test = fields[3]};
+            (struct far_kvm_recovery_network){
+                .source = fields[1], .target = fields[2], .test = fields[3], .source_subnet = fields[4], .target_subnet = fields[5]};
     } else if (strcmp(fields[0], "tag") == 0 && recovery->tag_count < FAR_KVM_TAGS_MAX) {
         recovery->tags[recovery->tag_count++] = (struct far_kvm_recovery_tag){.key = fields[1], .value = fields[2]};
     } else {
@@ -59,7 +61,7 @@ int far_kvm_recovery_read(const char *path, struct far_kvm_recovery *recovery, s
     recovery->text = text;
     bool ok = text != NULL;
     for (char *line; ok && (line = strsep(&text, "\n")) != NULL;) {
-        const char *fields[LINE_FIELDS] = {"", "", "", "", "", "", "", ""};
+        const char *fields[LINE_FIELDS] = {"", "", "", "", "", "", "", "", ""};
         for (size_t i = 0; i < LINE_FIELDS && line != NULL; i++) {
             fields[i] = strsep(&line, "\t");
         }
@@ -140,12 +142,6 @@ static bool put_tags(struct far_kvm_xml *metadata, const struct far_kvm_recovery
 
 /* ---- networks ---- */
 
-void far_kvm_network_prefix(const struct far_kvm_machine *machine, char prefix[FAR_KVM_NAME_MAX])
-{
-    bool is_ours = strncmp(machine->group, FAR_KVM_OURS, strlen(FAR_KVM_OURS)) == 0;
-    snprintf(prefix, FAR_KVM_NAME_MAX, "%s%.64s-", is_ours ? "" : FAR_KVM_OURS, machine->group);
-}
-
 /* What the card was in, as a plan's networks call it. */
 static void source_of(const struct far_kvm_xml *nic, char to[FAR_KVM_NAME_MAX])
 {
@@ -153,18 +149,6 @@ static void source_of(const struct far_kvm_xml *nic, char to[FAR_KVM_NAME_MAX])
     const char *network = far_kvm_xml_attr(source, "network"), *bridge = far_kvm_xml_attr(source, "bridge");
     snprintf(to, FAR_KVM_NAME_MAX, "%s%.100s", network[0] == '\0' && bridge[0] != '\0' ? bridge_prefix : "",
              network[0] != '\0' ? network : bridge);
-}
-
-/* Of the group's own: one for each network of the source, whoever of the group was in it. FNV-1a. */
-static void isolated_name(const struct far_kvm_machine *machine, const char *source, char name[FAR_KVM_NAME_MAX])
-{
-    uint32_t hash = 2166136261u;
-    for (const char *c = source; *c != '\0'; c++) {
-        hash = (hash ^ (uint8_t)*c) * 16777619u;
-    }
-    far_kvm_network_prefix(machine, name);
-    size_t used = strlen(name);
-    snprintf(name + used, FAR_KVM_NAME_MAX - used, "%08x", hash);
 }
 
 static bool connect_to(struct far_kvm_xml *nic, const char *network)
@@ -184,35 +168,6 @@ static bool connect_to(struct far_kvm_xml *nic, const char *network)
     return ok;
 }
 
-/* A bridge without a way out. The host's own address in it answers as the gateway that the guest knows. */
-static int make_network(virConnectPtr connection, const struct far_kvm_machine *machine, const char *name,
-                        const struct far_kvm_recovery_nic *nic, struct far_adapter_error *ret_error)
-{
-    char xml[FAR_KVM_NAME_MAX + 400], address[200] = "", bridge[16];
-    virNetworkPtr network = virNetworkLookupByName(connection, name);
-    int outcome = network == NULL ? far_kvm_bridges(connection, machine, true, ret_error) : FAR_ADAPTER_OK;
-    if (outcome != FAR_ADAPTER_OK) {
-        return outcome;
-    }
-    far_kvm_bridge_name(machine, name, bridge);
-    if (network == NULL && nic != NULL && nic->gateway[0] != '\0' && nic->prefix > 0 && strpbrk(nic->gateway, "'<&") == NULL) {
-        snprintf(address, sizeof address, "<dns enable='no'/><ip family='%s' address='%.50s' prefix='%u'/>",
-                 strchr(nic->gateway, ':') != NULL ? "ipv6" : "ipv4", nic->gateway, nic->prefix);
-    }
-    for (int with_address = address[0] != '\0'; network == NULL && with_address >= 0; with_address--) {
-        snprintf(xml, sizeof xml, "<network><name>%s</name><bridge name='%s' stp='off' delay='0'/>%s</network>", name, bridge,
-                 with_address ? address : "");
-        network = virNetworkCreateXML(connection, xml); /* no forward: nothing but its machines, and the host */
-        outcome = network == NULL ? far_kvm_said(ret_error, "make the isolated network '%s'", name) : FAR_ADAPTER_OK;
-    }
-    network = network == NULL ? virNetworkLookupByName(connection, name) : network; /* another machine of the group was first */
-    if (network == NULL) {
-        return outcome;
-    }
-    virNetworkFree(network);
-    return FAR_ADAPTER_OK;
-}
-
 static const struct far_kvm_recovery_nic *nic_of(const struct far_kvm_recovery *recovery, const struct far_kvm_xml *nic, size_t index)
 {
     const char *mac = far_kvm_xml_attr(far_kvm_xml_child(nic, "mac"), "address");
@@ -225,23 +180,69 @@ static const struct far_kvm_recovery_nic *nic_of(const struct far_kvm_recovery *
     return NULL;
 }
 
+static const struct far_kvm_recovery_network *map_of(const struct far_kvm_recovery *recovery, const char *source)
+{
+    for (size_t i = 0; i < recovery->network_count; i++) {
+        if (strcmp(recovery->networks[i].source, source) == 0) {
+            return &recovery->networks[i];
+        }
+    }
+    return NULL;
+}
+
+/* By index, as the adapter interface counts them. */
+static const struct far_kvm_xml *interface_of(const struct far_kvm_xml *xml, const struct far_kvm_recovery *recovery,
+                                              const struct far_kvm_recovery_nic *config)
+{
+    const struct far_kvm_xml *nic = far_kvm_xml_child(far_kvm_xml_child(xml, "devices"), "interface");
+    for (size_t index = 0; nic != NULL && nic_of(recovery, nic, index) != config; index++) {
+        nic = far_kvm_xml_next(nic);
+    }
+    return nic;
+}
+
+void far_kvm_recovery_map(struct far_kvm_recovery *recovery, const struct far_kvm_xml *xml)
+{
+    char source[FAR_KVM_NAME_MAX];
+    for (size_t i = 0; i < recovery->nic_count; i++) {
+        struct far_kvm_recovery_nic *config = &recovery->nics[i];
+        const struct far_kvm_xml *nic = config->is_mapped ? interface_of(xml, recovery, config) : NULL;
+        const struct far_kvm_xml *had = nic != NULL ? far_kvm_xml_child(xml, FAR_KVM_ADDRESS_ELEMENT) : NULL;
+        const char *mac = far_kvm_xml_attr(far_kvm_xml_child(nic, "mac"), "address");
+        source_of(nic, source);
+        const struct far_kvm_recovery_network *map = map_of(recovery, source);
+        while (had != NULL && strcasecmp(far_kvm_xml_attr(had, "mac"), mac) != 0) {
+            had = far_kvm_xml_next(had);
+        }
+        if (map != NULL && had != NULL && far_kvm_network_map(far_kvm_xml_attr(had, "address"), map, config->mapped, &config->prefix)) {
+            config->address = config->mapped;
+        }
+    }
+}
+
 static int put_nic(virConnectPtr connection, const struct far_kvm_machine *machine, struct far_kvm_xml *nic, size_t index,
                    struct far_adapter_error *ret_error)
 {
-    const struct far_kvm_recovery *recovery = &machine->recovery;
-    const struct far_kvm_recovery_nic *config = nic_of(recovery, nic, index);
+    const struct far_kvm_recovery_nic *config = nic_of(&machine->recovery, nic, index);
     const char *to = config == NULL ? "" : machine->isolated ? config->test_network : config->network;
     char source[FAR_KVM_NAME_MAX], own[FAR_KVM_NAME_MAX];
     int outcome = FAR_ADAPTER_OK;
     source_of(nic, source);
-    for (size_t i = 0; to[0] == '\0' && i < recovery->network_count; i++) {
-        const struct far_kvm_recovery_network *network = &recovery->networks[i];
-        to = strcmp(network->source, source) == 0 ? (machine->isolated ? network->test : network->target) : to;
-    }
+    const struct far_kvm_recovery_network *map = map_of(&machine->recovery, source);
+    const struct far_kvm_card card = {.index = index,
+                                      .mac = far_kvm_xml_attr(far_kvm_xml_child(nic, "mac"), "address"),
+                                      .address = config != NULL ? config->address : "",
+                                      .prefix = config != NULL ? config->prefix : 0,
+                                      .gateway = config != NULL ? config->gateway : "",
+                                      .subnet = map != NULL ? map->target_subnet : ""};
+    to = to[0] == '\0' && map != NULL ? (machine->isolated ? map->test : map->target) : to;
     if (to[0] == '\0' && machine->isolated) {
-        isolated_name(machine, source, own);
         to = own;
-        outcome = make_network(connection, machine, own, config, ret_error);
+        outcome = far_kvm_network_make(connection, machine, &card, source, own, ret_error);
+    }
+    if (outcome == FAR_ADAPTER_OK && strncmp(to, bridge_prefix, strlen(bridge_prefix)) != 0) {
+        const char *network = to[0] != '\0' ? to : far_kvm_xml_attr(far_kvm_xml_child(nic, "source"), "network");
+        outcome = far_kvm_reserve(connection, machine, network, &card, ret_error);
     }
     if (outcome == FAR_ADAPTER_OK && to[0] != '\0' && !connect_to(nic, to)) {
         outcome = far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID, "a network card cannot be put into the network '%.100s'", to);
@@ -272,35 +273,4 @@ int far_kvm_recovery_put(virConnectPtr connection, const struct far_kvm_machine 
         }
     }
     return outcome;
-}
-
-/* ---- the end of a group ---- */
-
-static int destroy_network(virNetworkPtr network, struct far_adapter_error *ret_error)
-{
-    const char *name = virNetworkGetName(network);
-    bool is_gone = virNetworkIsActive(network) != 1 || virNetworkDestroy(network) == 0 || virGetLastErrorCode() == VIR_ERR_NO_NETWORK;
-    return is_gone ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "remove the network '%.100s'", name);
-}
-
-int far_kvm_networks(virConnectPtr connection, const struct far_kvm_machine *machine, bool destroys, struct far_adapter_error *ret_error)
-{
-    virNetworkPtr *networks = NULL;
-    char prefix[FAR_KVM_NAME_MAX];
-    int count = virConnectListAllNetworks(connection, &networks, 0), outcome = FAR_ADAPTER_OK;
-    far_kvm_network_prefix(machine, prefix);
-    if (count < 0) {
-        return far_kvm_said(ret_error, "list the networks");
-    }
-    for (int i = 0; i < count; i++) {
-        bool is_ours = strncmp(virNetworkGetName(networks[i]), prefix, strlen(prefix)) == 0;
-        if (is_ours && destroys && outcome == FAR_ADAPTER_OK) {
-            outcome = destroy_network(networks[i], ret_error);
-        } else if (is_ours && !destroys) {
-            printf("left network '%s'\n", virNetworkGetName(networks[i]));
-        }
-        virNetworkFree(networks[i]);
-    }
-    free(networks);
-    return outcome == FAR_ADAPTER_OK ? far_kvm_bridges(connection, machine, destroys, ret_error) : outcome;
 }
