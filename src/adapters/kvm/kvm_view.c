@@ -277,8 +277,8 @@ static int freeze_running(struct far_kvm_domain *domain, struct far_kvm_view *vi
     return outcome;
 }
 
-/* A libvirtd that is killed while it begins a backup knows afterwards that the domain has such a job, and nothing of it: it lets nobody begin
- * another, and has no call that ends this one (9.0). For a moment that is so of every backup that begins. */
+/* A libvirtd that is killed while it begins a backup knows afterwards that the domain has such a job, and nothing of it: it lets nobody
+ * begin another, and has no call that ends this one (9.0). For a moment that is so of every backup that begins. */
 static int check_is_free(const struct far_kvm_domain *domain, struct far_adapter_error *ret_error)
 {
     uint64_t until_ms = far_clock_monotonic_ms() + STUCK_MS;
