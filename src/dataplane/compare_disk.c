@@ -1,6 +1,7 @@
 /* One disk against its point: what the platform's list of changes names, or all of it, is read and hashed; the map of the point comes page
  * by page from its vault, each held against the root in the log (source_map.h). Blocks that differ become extents. */
 #include "dataplane/compare.h"
+#include "dataplane/id_key.h"
 #include "dataplane/leaf_lanes.h"
 #include "dataplane/send_plan.h"
 #include "dataplane/source_map.h"
@@ -257,12 +258,13 @@ static int compare_all(struct work *work, struct far_error *err)
 
 /* ---- a disk ---- */
 
-static int begin(struct work *work, struct far_error *err)
+/* Which disk of which point; in a keyed domain with the proof that this node has its secret. */
+static int make_hello(struct work *work, struct far_error *err)
 {
     const struct compare_disk *disk = work->disk;
     const struct far_engine_order *order = &work->link->attempt->order;
-    struct far_source_map_config config = {.disk_id = disk->point->disk_id, .has_base = true, .freeze_ref = ""};
-    uint64_t base_bytes = 0;
+    struct far_id_key ids;
+    uint8_t bound[FAR_TRANSFER_HEAD_MAX];
     work->hello = (struct far_transfer_hello){.job_id = order->job_id,
                                               .disk_index = disk->index,
                                               .disk_id = order->disk_id,
@@ -271,10 +273,25 @@ static int begin(struct work *work, struct far_error *err)
                                               .incarnation_epoch = order->incarnation_epoch,
                                               .plan_epoch = order->plan_epoch,
                                               .size_bytes = disk->size_bytes,
-                                              .has_base = true};
+                                              .has_base = true,
+                                              .keyed = order->has_domain};
     memcpy(work->hello.base_root, disk->point->root, sizeof work->hello.base_root);
+    int rc = order->has_domain ? far_id_key_init(&ids, order->domain.uuid, order->domain.secret, err) : 0;
+    if (rc == 0 && order->has_domain) {
+        far_hmac(&ids.hello, bound, far_transfer_hello_bound(&work->hello, bound), work->hello.proof);
+        explicit_bzero(&ids, sizeof ids);
+    }
+    return rc;
+}
+
+static int begin(struct work *work, struct far_error *err)
+{
+    const struct compare_disk *disk = work->disk;
+    struct far_source_map_config config = {.disk_id = disk->point->disk_id, .has_base = true, .freeze_ref = ""};
+    uint64_t base_bytes = 0;
     memcpy(config.base_root.bytes, disk->point->root, sizeof config.base_root.bytes);
-    int rc = compare_link_begin(work->link, &work->hello, &base_bytes, err);
+    int rc = make_hello(work, err);
+    rc = rc == 0 ? compare_link_begin(work->link, &work->hello, &base_bytes, err) : rc;
     config.size_bytes = base_bytes > disk->size_bytes ? base_bytes : disk->size_bytes;
     rc = rc == 0 ? far_source_map_new(&config, &work->map, err) : rc;
     if (rc != 0) {

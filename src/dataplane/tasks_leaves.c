@@ -1,6 +1,7 @@
 /* The vault's side of a comparison: says what the hashes of a point's disks are, to one source after the other asks, until it is canceled:
  * its task ends with the source's. */
 #include "dataplane/compare.h"
+#include "dataplane/id_key.h"
 
 #include <stdlib.h>
 
@@ -11,6 +12,21 @@ struct serving {
     struct far_transfer_page page;
 };
 
+/* Has the source the secret of the point's domain? Without it nothing is answered, as in a transfer. */
+static bool has_secret(const struct serving *serving, const struct far_transfer_hello *hello)
+{
+    const struct far_id_key *key = far_domain_id_key(serving->domain);
+    uint8_t bound[FAR_TRANSFER_HEAD_MAX], proof[32], differs = 0;
+    if (key == NULL || !hello->keyed) {
+        return key == NULL && !hello->keyed;
+    }
+    far_hmac(&key->hello, bound, far_transfer_hello_bound(hello, bound), proof);
+    for (size_t i = 0; i < sizeof proof; i++) {
+        differs |= proof[i] ^ hello->proof[i];
+    }
+    return differs == 0;
+}
+
 static int open_point(struct serving *serving, const struct far_transfer_hello *hello, struct far_error *err)
 {
     const struct far_engine_order *order = &serving->link.attempt->order;
@@ -20,6 +36,9 @@ static int open_point(struct serving *serving, const struct far_transfer_hello *
     if (!is_known || hello->incarnation_epoch != order->incarnation_epoch || hello->task + 1 != order->task ||
         hello->attempt != order->attempt) {
         return far_fail(err, FAR_CONFLICT, "the source node compares with another point than this one");
+    }
+    if (!has_secret(serving, hello)) {
+        return far_fail(err, FAR_DENIED, "the source node has not the secret of the point's dedup domain");
     }
     memcpy(root.bytes, hello->base_root, sizeof root.bytes);
     int rc = far_point_open(serving->link.attempt->engine->vault, serving->domain, &root, &serving->point, err);
@@ -74,7 +93,7 @@ static int serve(struct serving *serving, const struct far_transfer_hello *hello
     }
     far_point_close(serving->point);
     serving->point = NULL;
-    return own && rc != FAR_CONFLICT ? rc : 0; /* who is of another attempt comes again, or another does */
+    return own && rc != FAR_CONFLICT && rc != FAR_DENIED ? rc : 0; /* who is of another attempt comes again, or another does */
 }
 
 int far_run_leaves(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)

@@ -121,7 +121,7 @@ int far_domain_unseal_box(const struct far_master_key *master, const uint8_t uui
 
 static bool goes_to_a_vault(uint64_t kind)
 {
-    return kind != FAR_task_kind_freeze && kind != FAR_task_kind_send && kind != FAR_task_kind_release;
+    return kind != FAR_task_kind_freeze && kind != FAR_task_kind_send && kind != FAR_task_kind_release && kind != FAR_task_kind_compare;
 }
 
 static int unseal_into(const struct far_master_key *master, const struct far_row_domain *row, uint64_t generation, struct far_slice box,

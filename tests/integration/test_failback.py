@@ -60,11 +60,48 @@ def a_site_that_is_gone_is_failed_over():
     return wrong
 
 
-def the_other_direction_begins_with_what_differs():
+def extents_of(guest):
+    """Of the disk that was left behind those that the recovered point has not, as blocks of 64 KiB, merged."""
+    old, point, block, found = stage.path(guest.name + ".left"), stage.path(guest.name + ".point"), 64 << 10, []
+    libvirt_kit.tool("qemu-img", "convert", "-U", "-O", "raw", guest.disks["vda"], old)
+    job = stage.cluster.finish(stage.cluster.post("/v1/plans/gold/recover", {
+        "workload": guest.name, "checkpoint_id": stage.show(lost["run"])["checkpoint_id"],
+        "disks": [{"disk": "disk0", "path": point}]})["id"])
+    assert job["state"] == "succeeded", job
+    with open(old, "rb") as one, open(point, "rb") as two:
+        a, b = one.read(), two.read()
+    for at in range(0, len(b), block):
+        if a[at:at + block] != b[at:at + block]:
+            if found and found[-1]["offset"] + found[-1]["length"] == at:
+                found[-1]["length"] += block
+            else:
+                found.append({"offset": at, "length": block})
+    return found
+
+
+def losses():
+    return {loss["workload"]: loss for loss in stage.cluster.get("/v1/runs/%d/report" % lost["run"])["losses"]}
+
+
+def a_site_that_is_back_tells_what_was_lost():
+    wrong = [] if all(loss["source"] == "unknown" and loss["estimate"] for loss in losses().values()) else [repr(losses())]
     stage.near.start_daemon()
     stage.cluster.servers["protected"].start()
     stage.cluster.nodes["source"].start()
     farlib.until(lambda: stage.cluster.get("/v1/nodes/source")["state"] == "up", 60, "the old site's node is back")
+    told = farlib.until(lambda: all(loss["source"] in ("compared", "failed") for loss in losses().values()) and losses(), 120,
+                        lambda: "it tells: %r" % losses())
+    print("# " + "\n# ".join(stage.cluster.cli("run", "report", str(lost["run"]), as_json=False).splitlines()))
+    for guest in (db, app):
+        loss, want = told[guest.name], extents_of(guest)
+        disk = loss["disks"][0] if loss["disks"] else {}
+        wrong += [] if disk.get("extents") == want[:64] and disk["extent_count"] == len(want) and want else ["%r, not %r" % (loss, want)]
+        wrong += [] if loss["written_ms"] and not loss["estimate"] and not loss["has_run_since"] else [repr(loss)]
+    wrong += [] if sorted(stage.near.domains()) == ["app", "db"] or stage.near.domains() == [] else [repr(stage.near.domains())]
+    return wrong
+
+
+def the_other_direction_begins_with_what_differs():
     stage.cluster.post("/v1/plans/gold/reverse")
     spec = stage.cluster.get("/v1/plans/gold-back/spec")
     spec["workloads"] = [{"name": name + "-back", **config(name, recovered_name=name + "-home")} for name in ("db", "app")]
@@ -131,7 +168,8 @@ def main():
         app = stage.guest("app", [DISK_MIB], options="far.ip=%s/24 far.peer=%s:7000" % (ADDRESS["app"], ADDRESS["db"]))
         app.wait_ack(3)
         stage.protect("gold", {name: config(name) for name in ADDRESS})
-        tap.run_all([a_site_that_is_gone_is_failed_over, the_other_direction_begins_with_what_differs,
+        tap.run_all([a_site_that_is_gone_is_failed_over, a_site_that_is_back_tells_what_was_lost,
+                     the_other_direction_begins_with_what_differs,
                      the_next_cycle_goes_by_the_list_of_changes, they_come_home_and_lose_nothing])
 
 
