@@ -84,7 +84,7 @@ static void look_at_machine(struct comparing *c)
     struct far_adapter_error said = {0};
     int state = 0;
     if (machines != NULL && machines->version >= 1 && machines->source_look != NULL && c->count > 0 &&
-        machines->source_look(c->platform->platform, c->disks, c->count, &state, &said) == FAR_ADAPTER_OK) {
+        machines->source_look(c->platform->platform, c->disks, c->count, NULL, &state, &said) == FAR_ADAPTER_OK) {
         c->told->runs = state == FAR_ADAPTER_MACHINE_RUNNING || state == FAR_ADAPTER_MACHINE_PAUSED;
     }
 }
