@@ -95,6 +95,11 @@ const struct far_route far_routes[] = {
     GET_LIST("sites", site, "List sites"),
     COMMAND(POST, "/v1/sites", site_create, 201, .rule = {NULL, "name role"}, .summary = "Create a site"),
     GET_ONE("sites", "name", site, "One site"),
+    {.method = FAR_HTTP_PATCH, .pattern = "/v1/sites/{name}", .action = FAR_ROUTE_PATCH,
+     .schema = &far_schema_cmd_site_update, .status = 200, .path_field = "name",
+     .rule = {"parallel_sends parallel_recoveries clear revision", NULL},
+     .summary = "Change what a site's platform bears at a time: what is not named stays, null is no limit; If-Match holds it to a "
+                "revision"},
     COMMAND(DELETE, "/v1/sites/{name}", site_remove, 200, .path_field = "name", .rule = {"", NULL},
             .summary = "Remove a site that nothing uses"),
 

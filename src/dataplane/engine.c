@@ -119,13 +119,23 @@ static bool same_task(const struct far_attempt *attempt, uint64_t job_id, uint64
     return attempt->order.job_id == job_id && attempt->order.task == task;
 }
 
+static bool destroys(const struct far_engine_order *order)
+{
+    return order->kind == FAR_ENGINE_MACHINE && order->machine.operation == FAR_ENGINE_MACHINE_DESTROY;
+}
+
+/* Does this order make a disk of the machine that the other one takes away? */
+static bool writes_for(const struct far_engine_order *order, const struct far_engine_order *destroy)
+{
+    return order->kind == FAR_ENGINE_RESTORE && order->job_id == destroy->job_id && order->workload_id == destroy->workload_id;
+}
+
 /* Of one machine one thing is done after the other, and its disks go when nobody writes them any more. */
 static bool excludes_machine(const struct far_attempt *a, const struct far_attempt *b)
 {
     bool is_machine = b->order.kind == FAR_ENGINE_MACHINE;
     return is_machine && ((a->order.kind == FAR_ENGINE_MACHINE && strcmp(a->order.machine.ref, b->order.machine.ref) == 0) ||
-                          (a->order.kind == FAR_ENGINE_RESTORE && a->order.job_id == b->order.job_id &&
-                           b->order.machine.operation == FAR_ENGINE_MACHINE_DESTROY && atomic_load(&a->canceled)));
+                          (destroys(&b->order) && writes_for(&a->order, &b->order)));
 }
 
 /* Would both write the same thing? */
@@ -355,6 +365,32 @@ static struct far_attempt *attempt_new(struct far_engine *engine, const struct f
     return attempt;
 }
 
+/* Where the machine of a workload goes, what was ordered for its disks before is over, whether the order to stop has come or not: who
+ * writes them is canceled, and who comes late, from a server that does not know yet, is refused. engine->mutex is held. */
+static int make_way_for_destroy(struct far_engine *engine, const struct far_engine_order *order, struct far_error *err)
+{
+    struct far_engine_gone *gone = NULL;
+    for (size_t i = 0; i < FAR_ENGINE_GONE_MAX; i++) {
+        struct far_engine_gone *g = &engine->gone[i];
+        gone = g->job_id == order->job_id && g->workload_id == order->workload_id && g->task != 0 ? g : gone;
+    }
+    if (order->kind == FAR_ENGINE_RESTORE && gone != NULL && order->task < gone->task) {
+        return far_fail(err, FAR_CONFLICT, "the machine that this disk is for was taken away: task %llu came before that",
+                        (unsigned long long)order->task);
+    }
+    if (!destroys(order)) {
+        return 0;
+    }
+    gone = gone != NULL ? gone : &engine->gone[engine->gone_next++ % FAR_ENGINE_GONE_MAX];
+    *gone = (struct far_engine_gone){.job_id = order->job_id, .workload_id = order->workload_id, .task = order->task};
+    for (struct far_attempt *a = engine->attempts; a != NULL; a = a->next) {
+        if (writes_for(&a->order, order) && a->order.task < order->task && !far_attempt_stopped(a)) {
+            attempt_cancel_locked(a);
+        }
+    }
+    return 0;
+}
+
 /* Older attempts of the same task are canceled; a newer one refuses. engine->mutex is held. *ret_same: it runs
  * already. */
 static int make_way(struct far_engine *engine, const struct far_engine_order *order, bool *ret_same,
@@ -405,6 +441,7 @@ int far_engine_start(struct far_engine *engine, const struct far_engine_order *o
     bool same = false;
     pthread_mutex_lock(&engine->mutex);
     rc = engine->closing ? far_fail(err, FAR_CANCELED, "the engine ends") : make_way(engine, order, &same, err);
+    rc = rc == 0 ? make_way_for_destroy(engine, order, err) : rc;
     if (rc == 0 && !same && engine->attempt_count >= FAR_ENGINE_ATTEMPTS_MAX) {
         rc = far_fail(err, FAR_LIMIT, "this node carries out %d orders already", FAR_ENGINE_ATTEMPTS_MAX);
     }

@@ -85,6 +85,12 @@ struct far_attempt {
     atomic_size_t visitor_count;
 };
 
+/* A machine that was taken away, by this task of its run. */
+struct far_engine_gone {
+    uint64_t job_id, workload_id, task;
+};
+enum { FAR_ENGINE_GONE_MAX = 1024 }; /* that are remembered: more than a node has machines of runs */
+
 struct far_engine {
     struct far_engine_config config;
     far_engine_report_fn *report;
@@ -113,6 +119,8 @@ struct far_engine {
     size_t uses; /* children that run */
     atomic_bool keeps; /* there may be notes of uses */
     bool closing;
+    struct far_engine_gone gone[FAR_ENGINE_GONE_MAX]; /* task 0: none; under mutex, as what follows */
+    size_t gone_next;
     struct far_engine_report *remembered; /* ring of FAR_ENGINE_REMEMBERED_MAX ends */
     uint64_t remembered_count;
 

@@ -212,6 +212,21 @@ static int place_disks(struct work *work, struct far_error *err)
     return rc;
 }
 
+/* An attempt before this one may have turned the machine on. One that is on is not asked why; one that was made and is off may have run
+ * from its disks: they are not the point any more, as far as anybody knows. */
+static int check_unused(struct work *work, struct far_error *err)
+{
+    int state = 0, rc = work->attempt->order.attempt > 1 ? look(work, &state, err) : 0;
+    if (rc != 0 || work->attempt->order.attempt <= 1 || state != FAR_ADAPTER_MACHINE_OFF) {
+        return rc;
+    }
+    work->result->outcome = FAR_ADAPTER_FATAL;
+    return far_fail(err, FAR_UNKNOWN_OUTCOME,
+                    "an earlier attempt made the machine '%s', and it is off: it may have run and written to its disks, which have to be "
+                    "written out anew",
+                    work->order->name);
+}
+
 static int bring_up(struct work *work, struct far_error *err)
 {
     const struct far_engine_machine *order = work->order;
@@ -222,6 +237,7 @@ static int bring_up(struct work *work, struct far_error *err)
                         work->attempt->order.workload);
     }
     int rc = place_disks(work, err);
+    rc = rc == 0 ? check_unused(work, err) : rc;
     if (rc != 0) {
         return rc;
     }

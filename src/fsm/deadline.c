@@ -10,6 +10,7 @@
 #include "fsm/job.h"
 #include "fsm/rpo.h"
 #include "fsm/run.h"
+#include "fsm/site_limit.h"
 #include "fsm/vault_row.h"
 
 enum { AT_ONCE_MAX = 256 };
@@ -87,6 +88,17 @@ static int forget_policy(struct far_step *step, const struct deadline *d)
     return rc == FAR_NOT_FOUND ? 0 : rc;
 }
 
+static int forget_slots(struct far_step *step, const struct deadline *d)
+{
+    struct far_row_site row;
+    int rc = far_row_find(step, &far_schema_row_site, d->object_id, &row);
+    if (rc != 0 || row.slots_ms != d->time_ms) {
+        return rc == FAR_NOT_FOUND ? 0 : rc;
+    }
+    row.slots_ms = 0;
+    return far_row_put(step, &far_schema_row_site, row.id, &row);
+}
+
 static int forget_run(struct far_step *step, const struct deadline *d)
 {
     struct far_row_run row;
@@ -127,6 +139,9 @@ static int forget(struct far_step *step, const struct deadline *d, bool *ret_is_
     FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
     if (d->kind == FAR_deadline_kind_run) {
         return forget_run(step, d);
+    }
+    if (d->kind == FAR_deadline_kind_site_slots) {
+        return forget_slots(step, d);
     }
     bool is_policy = d->kind == FAR_deadline_kind_plan_expiry || d->kind == FAR_deadline_kind_vault_reclaim ||
                      d->kind == FAR_deadline_kind_vault_scrub;
@@ -188,6 +203,8 @@ static int act(struct far_step *step, const struct deadline *d)
         return far_scrub_due(step, d->object_id);
     case FAR_deadline_kind_run:
         return far_run_due(step, d->object_id);
+    case FAR_deadline_kind_site_slots:
+        return far_slots_due(step, d->object_id);
     default:
         return 0;
     }

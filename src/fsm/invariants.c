@@ -8,7 +8,7 @@
 #include "fsm/node_load.h"
 #include "fsm/figures.h"
 #include "fsm/running.h"
-#include "fsm/task.h"
+#include "fsm/site_limit.h"
 
 struct sums {
     uint64_t deadlines; /* that rows ask for */
@@ -25,7 +25,8 @@ struct sums {
     uint64_t planned; /* workloads in plans */
     uint64_t moved;   /* of them, as plans say, less what is found */
     bool spreads;     /* nodes count what they have to do and hold: as they say, less what is found */
-    uint64_t todo_bytes, receiving_bytes, vault_bytes, points_held;
+    uint64_t todo_bytes, receiving_bytes, vault_bytes, points_held, sending, recovering;
+    uint64_t queued; /* tasks in the queues of sites */
     uint64_t domain_plans, domain_points; /* as keyed dedup domains say, less what is found */
     uint64_t answers; /* to heads, as the heads say */
     uint64_t newest_head, signed_head, newest_incarnation;
@@ -115,6 +116,7 @@ static int check_server(struct far_step *step, struct sums *sums, struct far_sli
 static int check_site(struct far_step *step, struct sums *sums, struct far_slice id, const void *object)
 {
     const struct far_row_site *row = object;
+    FAR_TRY(deadline(step, sums, FAR_deadline_kind_site_slots, row->id, 0, row->slots_ms));
     return named(step, sums, &far_schema_row_site, row->name, row->id);
 }
 
@@ -197,6 +199,8 @@ static int check_node(struct far_step *step, struct sums *sums, struct far_slice
     FAR_TRY(equal(step, "tasks that a node holds", row->task_count, count));
     sums->todo_bytes += row->todo_bytes;
     sums->receiving_bytes += row->receiving_bytes;
+    sums->sending += row->sending_count;
+    sums->recovering += row->recovering_count;
     sums->vault_bytes += row->vault_bytes;
     sums->points_held += row->point_count;
     return check_running(step, sums, row);
@@ -366,6 +370,9 @@ static int check_lease(struct far_step *step, struct sums *sums, const struct fa
     FAR_TRY(show_running(step, &shown, &lease_until_ms));
     sums->todo_bytes -= sums->spreads ? far_task_todo(&shown) : 0;
     sums->receiving_bytes -= sums->spreads ? far_task_receiving(&shown) : 0;
+    enum far_slot slot = far_slot_of(row);
+    sums->sending -= sums->spreads && (slot == FAR_SLOT_SEND || slot == FAR_SLOT_FREEZE);
+    sums->recovering -= sums->spreads && slot == FAR_SLOT_RECOVERY;
     if (row->boot > node.boot || lease_until_ms == 0) {
         return broken(step, "task", row->task, "is held by a boot to come, or without a lease");
     }
@@ -386,6 +393,10 @@ static int check_task(struct far_step *step, struct sums *sums, struct far_slice
         (!far_task_held(row) && row->lease_until_ms != 0)) {
         return broken(step, "task", row->task, "has no state, no attempt, or a lease that nobody holds");
     }
+    if (row->queue_site_id != 0 && !far_task_assignable(row)) {
+        return broken(step, "task", row->task, "is in the queue of a site and waits for no node");
+    }
+    sums->queued += row->queue_site_id != 0;
     if (far_task_assignable(row)) {
         sums->ready++;
         FAR_TRY(far_key_need(step, &far_schema_row_task_ready, &key, &ready));
@@ -735,6 +746,10 @@ static int walk_all(struct far_step *step)
     FAR_TRY(equal(step, "names", sums.counted, sums.names));
     FAR_TRY(walk(step, &far_schema_row_task_ready, &sums, NULL));
     FAR_TRY(equal(step, "ready tasks", sums.counted, sums.ready));
+    FAR_TRY(walk(step, &far_schema_row_site_queue, &sums, NULL));
+    FAR_TRY(equal(step, "tasks in the queues of sites", sums.counted, sums.queued));
+    FAR_TRY(equal(step, "freezes and sends that nodes hold", sums.sending, 0));
+    FAR_TRY(equal(step, "restores and machines that nodes hold", sums.recovering, 0));
     FAR_TRY(walk(step, &far_schema_row_node_task, &sums, NULL));
     FAR_TRY(equal(step, "held tasks", sums.counted, sums.held));
     FAR_TRY(equal(step, "running tasks", sums.running, 0));

@@ -3,7 +3,7 @@
 #include "fsm/job.h"
 #include "fsm/node_load.h"
 #include "fsm/plan_edit.h"
-#include "fsm/task.h"
+#include "fsm/site_limit.h"
 
 struct batch {
     struct far_sub_task_new items[FAR_TASKS_AT_ONCE_MAX];
@@ -16,13 +16,17 @@ static struct far_sub_task_new *add(struct batch *batch, struct far_sub_task_new
     return &batch->items[batch->count++];
 }
 
-static void hold(struct far_sub_task_new *item, struct far_candidate *node)
+static int hold(struct far_step *step, struct far_sub_task_new *item, struct far_candidate *node)
 {
-    if (node != NULL) {
+    struct far_row_task row = {.kind = item->kind, .size_bytes = item->size_bytes};
+    bool is_free = false;
+    FAR_TRY(node != NULL ? far_slot_free(step, node->site_id, &row, &is_free) : 0);
+    if (is_free) {
         item->node_id = node->node_id;
         item->boot = node->boot;
-        far_candidate_add(node, &(struct far_row_task){.kind = item->kind, .size_bytes = item->size_bytes});
+        far_candidate_add(step, node, &row);
     }
+    return 0;
 }
 
 static int emit(struct far_step *step, const struct far_row_job *job, const struct batch *batch,
@@ -45,7 +49,7 @@ static int add_replicated(struct far_step *step, struct batch *batch, const stru
     struct far_sub_task_new item = {.kind = FAR_task_kind_freeze, .ready = true, .workload_id = workload->id};
     FAR_TRY(far_workload_size(step, workload, &item.size_bytes));
     FAR_TRY(far_candidate_source(step, workload->site_id, workload->adapter, workload->source_node_id, item.size_bytes, &node));
-    hold(add(batch, item), node);
+    FAR_TRY(hold(step, add(batch, item), node));
     item.ready = false;
     item.size_bytes = 0;
     item.kind = FAR_task_kind_seal;
@@ -112,7 +116,7 @@ static int add_point(struct far_step *step, struct batch *batch, const struct fa
             item.size_bytes = disk.size_bytes;
         }
         FAR_TRY(far_candidate_node(step, point->node_id, &node));
-        hold(add(batch, item), node);
+        FAR_TRY(hold(step, add(batch, item), node));
     }
     return 0;
 }
@@ -268,7 +272,7 @@ static int add_restores(struct far_step *step, const struct far_cmd_recover *cmd
                                         .target_path = spec->path,
                                         .size_bytes = disk.size_bytes};
         FAR_TRY(far_candidate_node(step, point->node_id, &node));
-        hold(add(batch, item), node);
+        FAR_TRY(hold(step, add(batch, item), node));
     }
     return cmd->disks.count == point->disk_count
                ? 0

@@ -84,7 +84,7 @@ static int assign(struct far_step *step, uint64_t node_id, struct far_sub_task_n
     if (node != NULL) {
         item->node_id = node->node_id;
         item->boot = node->boot;
-        far_candidate_add(node, &(struct far_row_task){.kind = item->kind});
+        far_candidate_add(step, node, &(struct far_row_task){.kind = item->kind});
     }
     return 0;
 }

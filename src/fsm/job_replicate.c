@@ -9,8 +9,9 @@
  *   3. A view whose node booted anew, is gone, is drained, or is down while another could freeze, is lost: unless all disks are
  *      proven, freeze again; every send and receive waits for it with its next attempt. One that survives its node is not lost
  *      by a new boot; one that is shared is not lost at all. A node that is up releases what it is to give up.
- *   4. Freeze: an up node of the workload's site that has its adapter, as far_candidate_source() chooses.
- *   5. Pairs: send where the view is, or where it can be opened; receive on the target, both at once, when both nodes are up and
+ *   4. Freeze, as far as the platform's limits let (site_limit.h): an up node of the workload's site that has its adapter, as
+ *      far_candidate_source() chooses.
+ *   5. Pairs, the same: send where the view is, or where it can be opened; receive on the target, both at once, when both nodes are up and
  *      one of them listens.
  *   6. Seal, when every disk's two roots are equal.
  *   7. Release, where the view is or can be opened, when the seal is over; canceled when no such node is up, which drops what it
@@ -21,7 +22,7 @@
 #include "fsm/coverage.h"
 #include "fsm/machine_config.h"
 #include "fsm/node_load.h"
-#include "fsm/task.h"
+#include "fsm/site_limit.h"
 #include "fsm/vault_row.h"
 
 static size_t disk_count(const struct far_group *g)
@@ -228,7 +229,9 @@ static int assign_freeze(struct far_step *step, struct far_group *g)
 {
     const struct far_row_task *row = &g->tasks[FAR_AT_FREEZE];
     struct far_candidate *node;
-    if (!far_task_assignable(row)) {
+    bool is_free = false;
+    FAR_TRY(far_task_assignable(row) ? far_slot_free(step, g->workload.site_id, row, &is_free) : 0);
+    if (!is_free) {
         return 0;
     }
     FAR_TRY(far_candidate_source(step, g->workload.site_id, g->workload.adapter, g->workload.source_node_id, row->size_bytes, &node));
@@ -270,8 +273,13 @@ static int assign_pairs(struct far_step *step, struct far_group *g, struct far_c
     }
     for (size_t d = 0; d < disk_count(g); d++) {
         size_t send = far_at_send(d), receive = far_at_receive(d);
+        bool is_free;
         if (!far_task_assignable(&g->tasks[send]) || !far_task_assignable(&g->tasks[receive])) {
             continue;
+        }
+        FAR_TRY(far_slot_free(step, g->workload.site_id, &g->tasks[send], &is_free));
+        if (!is_free) {
+            return 0;
         }
         FAR_TRY(source_of(step, g, g->tasks[send].size_bytes, &source));
         if (source == NULL) {

@@ -3,7 +3,16 @@
  * verification does not, so that all damage is found. */
 #include "fsm/job_use.h"
 #include "fsm/run_lost.h"
+#include "fsm/site_limit.h"
 #include "fsm/vault_row.h"
+
+/* If that is up, and its platform's limits let it. */
+static int assign_to(struct far_step *step, struct far_group *g, size_t at, struct far_candidate *node)
+{
+    bool is_free = false;
+    FAR_TRY(node != NULL ? far_slot_free(step, node->site_id, &g->tasks[at], &is_free) : 0);
+    return is_free ? far_group_assign(step, g, at, node) : 0;
+}
 
 static int assign(struct far_step *step, struct far_group *g, size_t at)
 {
@@ -22,7 +31,7 @@ static int assign(struct far_step *step, struct far_group *g, size_t at)
     }
     FAR_TRY(rc);
     FAR_TRY(far_candidate_node(step, point.node_id, &candidate));
-    return candidate != NULL ? far_group_assign(step, g, at, candidate) : 0;
+    return assign_to(step, g, at, candidate);
 }
 
 /* A task of a run; the group is it alone. */
@@ -46,7 +55,7 @@ static int advance_run(struct far_step *step, struct far_group *g)
         return far_group_fail(step, g, 0, FAR_NOT_FOUND, "the node whose vault held its recovery point was removed");
     }
     FAR_TRY(rc);
-    return node != NULL ? far_group_assign(step, g, 0, node) : 0;
+    return assign_to(step, g, 0, node);
 }
 
 static bool is_to_end(const struct far_group *g)

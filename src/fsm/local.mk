@@ -92,6 +92,8 @@ libfsm_la_SOURCES = \
 	src/fsm/server.c \
 	src/fsm/server_key.c \
 	src/fsm/site.c \
+	src/fsm/site_limit.c \
+	src/fsm/site_limit.h \
 	src/fsm/skip.c \
 	src/fsm/state.c src/fsm/state.h \
 	src/fsm/state_clock.c \

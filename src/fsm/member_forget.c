@@ -86,7 +86,7 @@ static int add_forget(struct far_step *step, struct portion *portion, const stru
     if (candidate != NULL) {
         item->node_id = candidate->node_id;
         item->boot = candidate->boot;
-        far_candidate_add(candidate, &(struct far_row_task){.kind = item->kind});
+        far_candidate_add(step, candidate, &(struct far_row_task){.kind = item->kind});
     }
     portion->count++;
     return 0;

@@ -3,7 +3,7 @@
 
 #include "fsm/machines.h"
 #include "fsm/running.h"
-#include "fsm/task.h"
+#include "fsm/site_limit.h"
 
 enum { SCAN_BYTES_MAX = 64 * 1024 * 1024 };
 
@@ -48,6 +48,7 @@ int far_node_load_hold(struct far_step *step, struct far_row_node *node, const s
     }
     node->todo_bytes = is_held ? node->todo_bytes + todo : node->todo_bytes - todo;
     node->receiving_bytes = is_held ? node->receiving_bytes + receiving : node->receiving_bytes - receiving;
+    far_slot_hold(node, row, is_held);
     return 0;
 }
 
@@ -219,6 +220,18 @@ static int count_point(struct far_step *step, struct tally *tally, struct far_sl
     return 0;
 }
 
+/* What waits for a node stands in the queue of its site from now on. */
+static int queue_task(struct far_step *step, struct tally *tally, struct far_slice id, const void *unused)
+{
+    struct far_row_task task;
+    struct far_key key = far_key_part(&far_schema_row_task, far_get_be64(id.data), far_get_be32(id.data + 8));
+    (void)tally;
+    (void)unused;
+    FAR_TRY(far_key_need(step, &far_schema_row_task, &key, &task));
+    FAR_TRY(far_slot_queue(step, &task, true));
+    return far_key_put(step, &far_schema_row_task, &key, &task);
+}
+
 static int list_nodes(struct far_step *step, struct tally *tally)
 {
     struct far_key key = far_key(&far_schema_row_node);
@@ -247,6 +260,7 @@ int far_node_load_count(struct far_step *step)
     struct tally tally = {.count = 0};
     FAR_TRY(list_nodes(step, &tally));
     FAR_TRY(scan(step, &far_schema_row_node_task, &tally, count_task));
+    FAR_TRY(scan(step, &far_schema_row_task_ready, &tally, queue_task));
     FAR_TRY(scan(step, &far_schema_row_workload, &tally, count_workload));
     FAR_TRY(scan(step, &far_schema_row_point, &tally, count_point));
     for (size_t i = 0; i < tally.count; i++) {

@@ -4,7 +4,7 @@
 #include "fsm/node_load.h"
 #include "fsm/query.h"
 #include "fsm/run_lost.h"
-#include "fsm/task.h"
+#include "fsm/site_limit.h"
 
 #include <stdio.h>
 
@@ -256,6 +256,10 @@ static int why_waits(struct far_step *step, const struct far_row_task *task, cha
 {
     struct far_row_workload workload;
     struct far_row_point point;
+    FAR_TRY(far_slot_why(step, task, text));
+    if (text[0] != '\0') {
+        return 0;
+    }
     switch (task->kind) {
     case FAR_task_kind_freeze:
         FAR_TRY(far_row_need(step, &far_schema_row_workload, task->workload_id, &workload));

@@ -155,6 +155,7 @@ static int waits_for_node(struct far_rpo_ask *ask, const struct far_row_task *ta
     FAR_TRY(look_at_site(ask->step, site_id, &nodes));
     const char *code = nodes.up > 0 && nodes.taking_part == 0 ? "node_drained" : nodes.up == 0 ? "no_node" : "node_busy";
     FAR_TRY(far_query_wait(ask->step->state, task, ask->step->arena, &why, &cause));
+    code = why.len > 12 && memcmp(why.data, "the platform", 12) == 0 ? "platform_limit" : code;
     if (is_said(ask, code, 0)) {
         return 0;
     }

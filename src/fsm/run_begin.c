@@ -363,29 +363,52 @@ int far_decide_run_pass(struct far_step *step, const struct far_cmd_run_pass *cm
     return change(step, run.id, &item, 1);
 }
 
-int far_decide_run_retry(struct far_step *step, const struct far_cmd_run_retry *cmd)
+/* What is done again of one workload; returns how many changes that are. */
+static size_t retry_one(const struct far_row_run *run, const struct far_row_run_member *m, struct far_sub_run_change *items)
 {
-    struct far_row_run row;
+    bool has_failed = m->state == FAR_run_member_state_failed && m->open_tasks == 0;
+    size_t count = 0;
+    if (has_failed || m->source == FAR_run_source_failed) {
+        items[count++] = (struct far_sub_run_change){.workload_id = m->workload_id, .step = FAR_run_step_retry};
+    }
+    bool is_unknown = m->source == FAR_run_source_uncertain || m->source == FAR_run_source_absent;
+    if (is_unknown && !is_ending(run)) {
+        items[count++] = (struct far_sub_run_change){.workload_id = m->workload_id, .step = FAR_run_step_fence};
+    }
+    return count;
+}
+
+/* All of it, in as many events as it takes. */
+static int retry_members(struct far_step *step, const struct far_row_run *row, size_t *ret_count)
+{
     struct far_run *run = far_step_alloc(step, sizeof *run);
-    struct far_sub_run_change *items = far_step_alloc(step, (FAR_RUN_MEMBERS_MAX + 1) * sizeof *items);
+    struct far_sub_run_change *items = far_step_alloc(step, (FAR_RUN_MEMBERS_MAX + 2) * sizeof *items);
     size_t count = 0;
     if (run == NULL || items == NULL) {
         return FAR_LIMIT;
     }
-    FAR_TRY(may(step, cmd->job_id, FAR_RUN_RETRY, &row));
-    FAR_TRY(far_run_load(step, row.id, run));
-    for (size_t i = 0; i < run->count && count < FAR_RUN_MEMBERS_MAX - 1; i++) { /* the rest, if that was not all, the next time */
-        const struct far_row_run_member *m = &run->members[i];
-        bool has_failed = m->state == FAR_run_member_state_failed && m->open_tasks == 0;
-        if (has_failed || m->source == FAR_run_source_failed) {
-            items[count++] = (struct far_sub_run_change){.workload_id = m->workload_id, .step = FAR_run_step_retry};
+    *ret_count = 0;
+    FAR_TRY(far_run_load(step, row->id, run));
+    for (size_t i = 0; i <= run->count; i++) {
+        struct far_ev_run_changed ev = {.job_id = row->id, .items = {.items = items, .count = count}};
+        bool is_full = count + 2 > FAR_RUN_MEMBERS_MAX;
+        if (count > 0 && (is_full || i == run->count)) {
+            FAR_TRY(far_emit(step, &far_schema_ev_run_changed, &ev));
+            *ret_count += count;
+            count = 0;
         }
-        bool is_unknown = m->source == FAR_run_source_uncertain || m->source == FAR_run_source_absent;
-        if (is_unknown && !is_ending(&row)) {
-            items[count++] = (struct far_sub_run_change){.workload_id = m->workload_id, .step = FAR_run_step_fence};
-        }
+        count += i < run->count ? retry_one(row, &run->members[i], items + count) : 0;
     }
+    return 0;
+}
+
+int far_decide_run_retry(struct far_step *step, const struct far_cmd_run_retry *cmd)
+{
+    struct far_row_run row;
     struct far_row_job cycle;
+    size_t count;
+    FAR_TRY(may(step, cmd->job_id, FAR_RUN_RETRY, &row));
+    FAR_TRY(retry_members(step, &row, &count));
     int rc = row.cycle_job_id != 0 ? far_row_find(step, &far_schema_row_job, row.cycle_job_id, &cycle) : FAR_NOT_FOUND;
     FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
     bool in_cycle = row.phase == FAR_run_phase_syncing || row.phase == FAR_run_phase_last_increment;
@@ -395,7 +418,7 @@ int far_decide_run_retry(struct far_step *step, const struct far_cmd_run_retry *
     } else if (count == 0) {
         return far_reject(step, FAR_CONFLICT, "nothing of run %llu has failed", FAR_LLU(row.id));
     }
-    FAR_TRY(count > 0 ? change(step, row.id, items, count) : far_run_next(step, row.id));
+    FAR_TRY(count > 0 ? far_tasks_cancel(step, row.id) : far_run_next(step, row.id));
     step->object_id = row.id;
     return 0;
 }

@@ -198,7 +198,7 @@ static int add_pair(struct far_step *step, struct wish *wish, const struct far_r
                                              .node_id = is_ready ? nodes[i]->node_id : 0,
                                              .boot = is_ready ? nodes[i]->boot : 0};
         if (is_ready) {
-            far_candidate_add(nodes[i], &(struct far_row_task){.kind = tasks[i].kind});
+            far_candidate_add(step, nodes[i], &(struct far_row_task){.kind = tasks[i].kind});
         }
     }
     wish->is_mute = wish->is_mute || (nodes[0] != NULL && nodes[1] != NULL && !is_ready);

@@ -204,9 +204,9 @@ static void begin_again(struct far_row_run_member *row)
     }
     uint64_t in = row->failed_in;
     row->state = in == FAR_run_member_state_preparing  ? FAR_run_member_state_waiting
-                 : in == FAR_run_member_state_starting ? FAR_run_member_state_prepared
+                 : in == FAR_run_member_state_starting ? row->stale ? FAR_run_member_state_waiting : FAR_run_member_state_prepared
                  : in == FAR_run_member_state_keeping  ? FAR_run_member_state_passed
-                 : in == FAR_run_member_state_cleaning ? FAR_run_member_state_left_out
+                 : in == FAR_run_member_state_cleaning ? row->stale ? FAR_run_member_state_waiting : FAR_run_member_state_left_out
                                                        : before_gate(row);
     row->failed_in = 0;
     row->ask_ms = row->ask_until_ms = 0;
@@ -341,7 +341,7 @@ static void source_over(struct far_step *step, const struct far_row_job *job, st
 }
 
 static void machine_done(struct far_step *step, struct far_row_run_member *row, const struct far_row_task *task,
-                         const struct far_sub_machine_result *result)
+                         const struct far_sub_machine_result *result, bool goes_up)
 {
     row->platform_ms += result->platform_ms;
     row->waited_ms += result->waited_ms;
@@ -359,9 +359,9 @@ static void machine_done(struct far_step *step, struct far_row_run_member *row, 
             pass_gate(step, row);
         }
         break;
-    case FAR_machine_operation_destroy:
-        row->state = FAR_run_member_state_cleaned;
-        row->touched = false;
+    case FAR_machine_operation_destroy: /* on the way up: its disks are written out anew */
+        row->state = row->stale && goes_up ? FAR_run_member_state_waiting : FAR_run_member_state_cleaned;
+        row->stale = row->touched = false;
         row->address = row->machine_state = far_slice(NULL, 0);
         break;
     case FAR_machine_operation_keep:
@@ -400,8 +400,11 @@ int far_run_task_over(struct far_step *step, const struct far_row_job *job, cons
     bool is_gate = task->operation == FAR_machine_operation_gate, is_past = is_gate && task->disk_index != row.gate;
     if (task->state == FAR_task_state_failed && !is_past) {
         fail(&row, state_for(task->operation), task->error_class, task->error_message);
+        row.stale = row.stale || (task->operation == FAR_machine_operation_up && task->started_ms != 0); /* a node was told */
     } else if (task->state == FAR_task_state_done && task->kind == FAR_task_kind_machine) {
-        machine_done(step, &row, task, result_of(change));
+        struct far_row_run run;
+        FAR_TRY(need(step, job->id, &run));
+        machine_done(step, &row, task, result_of(change), run.phase <= FAR_run_phase_up);
     }
     if (row.state == FAR_run_member_state_preparing && row.open_tasks == 0) {
         row.state = FAR_run_member_state_prepared;

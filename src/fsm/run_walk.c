@@ -2,10 +2,15 @@
  * for: a task, a cycle, a time, or a person. See run_begin.c. */
 #include "fsm/run_lost.h"
 
+#include "fsm/site_limit.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { MOVES_MAX = 64 };
+enum {
+    MOVES_MAX = 64, /* of one look */
+    TRIES_MAX = 3,  /* of a machine, by itself */
+};
 
 /* What a look at a run is about. */
 struct look {
@@ -90,10 +95,12 @@ static int add(struct look *look, struct far_sub_task_new item)
     }
     int rc = far_run_node(look->step, &look->run.job, &row, &node);
     FAR_TRY(rc == FAR_NOT_FOUND && !look->step->is_rejected ? 0 : rc);
-    if (node != NULL) {
+    bool is_free = false;
+    FAR_TRY(node != NULL ? far_slot_free(look->step, node->site_id, &row, &is_free) : 0);
+    if (is_free) {
         item.node_id = node->node_id;
         item.boot = node->boot;
-        far_candidate_add(node, &row);
+        far_candidate_add(look->step, node, &row);
     }
     item.ready = true;
     look->tasks[look->task_count++] = item;
@@ -254,20 +261,21 @@ static int last_increment(struct look *look, bool *ret_again)
 
 /* ---- preparing ---- */
 
-/* A disk that an earlier try has written out already. */
+/* A disk that an earlier try has written out already, and that nobody took away since. */
 static int is_restored(struct look *look, const struct far_row_run_member *m, uint64_t disk, bool *ret)
 {
     struct far_key key = far_key_id(&far_schema_row_task, m->job_id);
     *ret = false;
-    while (m->tries > 0 && !*ret) {
+    while (m->tries > 0) {
         struct far_row_task task;
         int rc = far_next(look->step, &far_schema_row_task, &key, NULL, &task);
         if (rc == FAR_NOT_FOUND || (rc == 0 && task.job_id != m->job_id)) {
             return 0;
         }
         FAR_TRY(rc);
-        *ret = task.kind == FAR_task_kind_restore && task.workload_id == m->workload_id && task.disk_index == disk &&
-               task.state == FAR_task_state_done;
+        bool is_done = task.workload_id == m->workload_id && task.state == FAR_task_state_done;
+        *ret = *ret || (is_done && task.kind == FAR_task_kind_restore && task.disk_index == disk);
+        *ret = *ret && !(is_done && task.operation == FAR_machine_operation_destroy);
     }
     return 0;
 }
@@ -305,6 +313,15 @@ static int add_restores(struct look *look, const struct far_row_run_member *m)
     return 0;
 }
 
+/* Its disks, as the point has them: where its machine may have run from those that are there, these go first. */
+static int write_out(struct look *look, const struct far_row_run_member *m)
+{
+    if (!m->stale) {
+        return add_restores(look, m);
+    }
+    return m->open_tasks == 0 ? add_machine(look, m, FAR_machine_operation_destroy) : 0;
+}
+
 /* A failover: whoever is there at the source shuts the machines down, and is waited for so long; that nobody is holds nothing up. What was
  * not reached yet is tried as long as the run lives: a source that comes back while its machines are up elsewhere does harm. */
 static int fence(struct look *look, bool *ret_is_over)
@@ -333,7 +350,7 @@ static int prepare(struct look *look, bool *ret_again)
     is_over = is_fenced;
     for (size_t i = 0; i < look->run.count; i++) {
         const struct far_row_run_member *m = &look->run.members[i];
-        FAR_TRY(m->state == FAR_run_member_state_waiting ? add_restores(look, m) : 0);
+        FAR_TRY(m->state == FAR_run_member_state_waiting ? write_out(look, m) : 0);
         FAR_TRY(m->state == FAR_run_member_state_failed ? hold_for(look, m, "cannot be written out") : 0);
         is_over = is_over && (m->state == FAR_run_member_state_prepared || !takes_part(m));
         ready += m->state == FAR_run_member_state_prepared;
@@ -409,6 +426,13 @@ static int open_gate(struct look *look, const struct far_row_run_member *m)
     return 0;
 }
 
+/* Its node does not know whether the machine has run: it is brought up once more by itself, from disks that are written out anew. */
+static bool begins_anew(const struct far_row_run_member *m)
+{
+    return m->state == FAR_run_member_state_failed && m->failed_in == FAR_run_member_state_starting && m->open_tasks == 0 &&
+           m->tries < TRIES_MAX && far_slice_equal(m->error_class, far_slice_str(far_class_info(FAR_UNKNOWN_OUTCOME)->name));
+}
+
 static int start(struct look *look, bool *ret_again)
 {
     const struct far_row_run_member *turn = whose_turn(look);
@@ -430,10 +454,12 @@ static int start(struct look *look, bool *ret_again)
             FAR_TRY(add_machine(look, m, FAR_machine_operation_up));
         } else if (m->state == FAR_run_member_state_gating) {
             FAR_TRY(open_gate(look, m));
+        } else if (begins_anew(m)) {
+            add_change(look, (struct far_sub_run_change){.workload_id = m->workload_id, .step = FAR_run_step_retry});
         } else if (m->state == FAR_run_member_state_failed) {
             FAR_TRY(hold_for(look, m, m->failed_in == FAR_run_member_state_gating ? "waits at a gate that failed" : "did not come up"));
         } else if (m->state == FAR_run_member_state_waiting) { /* it is tried again from its disks on */
-            FAR_TRY(add_restores(look, m));
+            FAR_TRY(write_out(look, m));
         }
     }
     return 0;
@@ -600,7 +626,9 @@ int far_run_next(struct far_step *step, uint64_t job_id)
             return tell(look);
         }
     }
-    return 0; /* its deadline, or its tasks, bring us back */
+    look->run.problem[0] = '\0';
+    look->run.wake_ms = step->time_ms + 1; /* the rest */
+    return tell(look);
 }
 
 int far_run_due(struct far_step *step, uint64_t job_id)
@@ -630,7 +658,7 @@ static bool is_wanted(const struct far_row_run *run, const struct far_row_run_me
     case FAR_machine_operation_gate:
         return phase == FAR_run_phase_starting && m->state == FAR_run_member_state_gating && task->disk_index == m->gate;
     case FAR_machine_operation_destroy:
-        return phase == FAR_run_phase_cleaning || phase == FAR_run_phase_committing;
+        return phase == FAR_run_phase_cleaning || phase == FAR_run_phase_committing || (goes_up && m->stale);
     case FAR_machine_operation_source_off:
         return phase == FAR_run_phase_shutting_down || (run->kind == FAR_job_kind_failover && goes_up);
     case FAR_machine_operation_source_on:

@@ -33,6 +33,7 @@ struct far_step {
     struct far_emitted *first;
     struct far_emitted *last;
     struct far_candidates *candidates; /* loaded when first asked for */
+    bool goes_by_queue; /* what waits for a limit of its platform is looked at in its order */
     bool is_rejected;
     int reject_class;
     char reject_message[FAR_MESSAGE_MAX];

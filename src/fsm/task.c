@@ -11,6 +11,7 @@
 #include "fsm/node_load.h"
 #include "fsm/run.h"
 #include "fsm/running.h"
+#include "fsm/site_limit.h"
 #include "fsm/vault_row.h"
 
 enum { ABSENT, WAITING, READY, ASSIGNED, RUNNING, DONE, FAILED, CANCELED };
@@ -194,13 +195,15 @@ static int hold(struct far_step *step, const struct far_row_task *row, bool is_h
     }
     node.task_count = is_held ? node.task_count + 1 : node.task_count - 1;
     FAR_TRY(far_node_load_hold(step, &node, row, is_held));
-    return far_row_put(step, &far_schema_row_node, node.id, &node);
+    FAR_TRY(far_row_put(step, &far_schema_row_node, node.id, &node));
+    return !is_held && far_slot_of(row) != FAR_SLOT_NONE ? far_slots_wake(step, node.site_id) : 0;
 }
 
-static int list_ready(struct far_step *step, const struct far_row_task *row, bool is_ready)
+static int list_ready(struct far_step *step, struct far_row_task *row, bool is_ready)
 {
     struct far_row_task_ready ready;
     struct far_key key = far_key_part(&far_schema_row_task_ready, row->job_id, row->task);
+    FAR_TRY(far_slot_queue(step, row, is_ready));
     return is_ready ? far_key_put(step, &far_schema_row_task_ready, &key, &ready)
                     : far_key_del(step, &far_schema_row_task_ready, &key);
 }
@@ -211,7 +214,7 @@ static uint64_t retry_of(const struct far_row_task *row)
 }
 
 /* old is all zero for a new task. */
-static int store(struct far_step *step, const struct far_row_task *old, const struct far_row_task *row)
+static int store(struct far_step *step, const struct far_row_task *old, struct far_row_task *row)
 {
     bool is_moved = old->node_id != row->node_id;
     if (far_task_held(old) && (!far_task_held(row) || is_moved)) {

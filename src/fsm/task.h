@@ -62,7 +62,7 @@ int far_candidate_source(struct far_step *step, uint64_t site_id, struct far_sli
 /* The up node of a site, not drained, whose vault holds and gets the least; then the one that has the least to do. */
 int far_candidate_target(struct far_step *step, uint64_t site_id, struct far_candidate **ret);
 /* It gets the task as its row says. */
-void far_candidate_add(struct far_candidate *node, const struct far_row_task *row);
+void far_candidate_add(struct far_step *step, struct far_candidate *node, const struct far_row_task *row);
 
 /* ---- task_group.c: all tasks of one workload in one job ---- */
 struct far_changes {

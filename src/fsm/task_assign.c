@@ -5,7 +5,7 @@
  * tasks by their number, and where one disk is bigger than all others together, they go elsewhere. */
 #include "fsm/node_load.h"
 #include "fsm/offer.h"
-#include "fsm/task.h"
+#include "fsm/site_limit.h"
 
 #define TASK_BYTES (64ull * 1024 * 1024) /* what a task costs besides its bytes */
 
@@ -13,6 +13,8 @@ struct far_candidates {
     size_t count;
     size_t capacity;
     struct far_candidate *nodes; /* by id */
+    struct far_site_slots *sites; /* those that were asked for, and of all what is held */
+    size_t site_count, site_capacity;
 };
 
 static int add(struct far_step *step, struct far_candidates *c, const struct far_row_node *row)
@@ -45,6 +47,46 @@ static int add(struct far_step *step, struct far_candidates *c, const struct far
     return 0;
 }
 
+static int add_site(struct far_step *step, struct far_candidates *c, uint64_t site_id, struct far_site_slots **ret)
+{
+    for (size_t i = 0; i < c->site_count; i++) {
+        if (c->sites[i].site_id == site_id) {
+            *ret = &c->sites[i];
+            return 0;
+        }
+    }
+    if (c->site_count == c->site_capacity) {
+        size_t capacity = c->site_capacity == 0 ? 8 : 2 * c->site_capacity;
+        struct far_site_slots *sites = far_step_alloc(step, capacity * sizeof *sites);
+        if (sites == NULL) {
+            return FAR_LIMIT;
+        }
+        for (size_t i = 0; i < c->site_count; i++) {
+            sites[i] = c->sites[i];
+        }
+        c->sites = sites;
+        c->site_capacity = capacity;
+    }
+    struct far_row_site row;
+    int rc = far_row_find(step, &far_schema_row_site, site_id, &row);
+    FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+    *ret = &c->sites[c->site_count++];
+    **ret = (struct far_site_slots){.site_id = site_id};
+    (*ret)->limits[0] = rc == 0 ? row.parallel_sends : 0;
+    (*ret)->limits[1] = rc == 0 ? row.parallel_recoveries : 0;
+    return 0;
+}
+
+/* Whoever is down holds what it has until its lease ends. */
+static int add_held(struct far_step *step, struct far_candidates *c, const struct far_row_node *row)
+{
+    struct far_site_slots *site;
+    FAR_TRY(add_site(step, c, row->site_id, &site));
+    site->used[0] += row->sending_count;
+    site->used[1] += row->recovering_count;
+    return 0;
+}
+
 static int load(struct far_step *step)
 {
     struct far_row_node row;
@@ -62,12 +104,31 @@ static int load(struct far_step *step)
         /* a node whose lease ends now is as good as down, whichever deadline of this tick comes first */
         bool is_live = row.state == FAR_node_state_up && row.lease_until_ms > step->time_ms;
         FAR_TRY(is_live ? add(step, c, &row) : 0);
+        FAR_TRY(add_held(step, c, &row));
     }
     if (rc == FAR_NOT_FOUND) {
         step->candidates = c;
         rc = 0;
     }
     return rc;
+}
+
+int far_site_slots(struct far_step *step, uint64_t site_id, struct far_site_slots **ret)
+{
+    FAR_TRY(load(step));
+    return add_site(step, step->candidates, site_id, ret);
+}
+
+void far_site_slot_take(struct far_step *step, uint64_t site_id, const struct far_row_task *row, bool is_taken)
+{
+    struct far_candidates *c = step->candidates;
+    enum far_slot slot = far_slot_of(row);
+    for (size_t i = 0; slot != FAR_SLOT_NONE && c != NULL && i < c->site_count; i++) {
+        uint64_t *used = &c->sites[i].used[far_slot_kind(slot)];
+        if (c->sites[i].site_id == site_id) {
+            *used = is_taken ? *used + 1 : *used - (*used > 0);
+        }
+    }
 }
 
 int far_candidate_node(struct far_step *step, uint64_t node_id, struct far_candidate **ret)
@@ -136,8 +197,9 @@ int far_candidate_target(struct far_step *step, uint64_t site_id, struct far_can
     return 0;
 }
 
-void far_candidate_add(struct far_candidate *node, const struct far_row_task *row)
+void far_candidate_add(struct far_step *step, struct far_candidate *node, const struct far_row_task *row)
 {
+    far_site_slot_take(step, node->site_id, row, true);
     node->held++;
     if (node->spreads) {
         node->todo_bytes += far_task_todo(row);

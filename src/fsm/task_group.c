@@ -5,7 +5,7 @@
  * The tasks of a replicated workload with disks 0, 1, …: freeze, seal, release, send 0, receive 0, send 1, receive 1, … */
 #include "fsm/node_load.h"
 #include "fsm/running.h"
-#include "fsm/task.h"
+#include "fsm/site_limit.h"
 #include "fsm/vault_row.h"
 
 #include <stdarg.h>
@@ -194,7 +194,13 @@ int far_group_load(struct far_step *step, const struct far_row_task *task, struc
 static int let_go(struct far_step *step, const struct far_row_task *row)
 {
     struct far_candidate *node;
+    struct far_row_node holder;
     FAR_TRY(far_candidate_node(step, row->node_id, &node));
+    int rc = far_row_find(step, &far_schema_row_node, row->node_id, &holder);
+    FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+    if (rc == 0) {
+        far_site_slot_take(step, holder.site_id, row, false);
+    }
     if (node == NULL || node->held == 0) {
         return 0;
     }
@@ -231,7 +237,7 @@ int far_group_assign(struct far_step *step, struct far_group *g, size_t at, stru
     FAR_TRY(far_group_change(step, g, at,
                              (struct far_sub_task_change){
                                  .step = FAR_task_step_assign, .node_id = node->node_id, .boot = node->boot}));
-    far_candidate_add(node, &g->tasks[at]);
+    far_candidate_add(step, node, &g->tasks[at]);
     return 0;
 }
 

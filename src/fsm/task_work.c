@@ -8,6 +8,7 @@
 
 #include "fsm/job_use.h"
 #include "fsm/running.h"
+#include "fsm/site_limit.h"
 
 enum { LOST_AT_ONCE_MAX = 1000 };
 
@@ -356,6 +357,14 @@ int far_task_retry_due(struct far_step *step, uint64_t job_id, uint64_t task)
 }
 
 /* ---- looking again ---- */
+
+int far_task_look(struct far_step *step, const struct far_row_task *task)
+{
+    struct work work;
+    FAR_TRY(begin(step, &work, task->job_id));
+    FAR_TRY(look_again(step, &work, task));
+    return end(step, &work);
+}
 
 int far_tasks_assign(struct far_step *step, uint64_t job_id)
 {

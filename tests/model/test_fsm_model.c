@@ -546,6 +546,7 @@ static void use(struct model *m)
         }
         break;
     case 14:
+        ACT(m, site_update, .name = S(draw(2) == 0 ? "paris" : "lyon"), .parallel_sends = draw(4), .parallel_recoveries = draw(3));
         ACT(m, site_remove, .name = S(draw(2) == 0 ? "paris" : "nice"));
         break;
     default:

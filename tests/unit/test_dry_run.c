@@ -282,6 +282,7 @@ static const struct trial trials[] = {
     {"POST", "/v1/workloads", "/v1/workloads",
      "{\"name\":\"new\",\"site\":\"paris\",\"adapter\":\"file\",\"disks\":[{\"name\":\"a\",\"locator\":\"/d/a\"},"
      "{\"name\":\"b\",\"locator\":\"/d/b\"}]}"},
+    {"PATCH", "/v1/sites/{name}", "/v1/sites/lyon", "{\"parallel_recoveries\": 3, \"parallel_sends\": null}"},
     {"PATCH", "/v1/workloads/{name}", "/v1/workloads/free",
      "{\"description\": \"the books\", \"labels\": [{\"key\": \"owner\", \"value\": \"ann\"}]}"},
     {"DELETE", "/v1/workloads/{name}", "/v1/workloads/free", NULL},

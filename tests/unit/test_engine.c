@@ -1,6 +1,7 @@
 /* Source and target engine against each other over real TLS: cycles, restores, cancels, what goes wrong. */
 #include "../lib/cm.h"
 #include "../lib/engine_disk.h"
+#include "../lib/until.h"
 
 #include "dataplane/vault.h"
 
@@ -297,6 +298,44 @@ static void a_repeated_restore_goes_on_with_its_own_target(void **state)
     assert_int_equal(pair_wait(&pair, 503, TASK_RESTORE, 2).error_class, FAR_CONFLICT);
 }
 
+/* The order to stop may come later than that to destroy, and a restore from a server that does not know yet later than both. */
+static void what_a_destroyed_machine_was_to_get_is_given_up(void **state)
+{
+    struct engine_disk disk;
+    struct far_error err;
+    char dir[300], folder[300];
+    disk_make(&disk, &pair, "disk", 8 * MIB, 20);
+    assert_true(disk_cycle(&disk));
+    assert_int_equal(mkdir(pair_path(&pair, "recovered", dir, sizeof dir), 0700), 0);
+    pair_path(&pair, "recovered/run-510/workload", folder, sizeof folder);
+    pair_stop_target(&pair);
+    pair.config.recovery_dir = dir;
+    pair_start_target(&pair);
+    struct far_engine_order restore = disk_order(&disk, FAR_ENGINE_RESTORE, 510, 3, 1);
+    memcpy(restore.root, disk.receive.root, 32);
+    restore.target_path = "run-510/workload/disk.raw";
+    restore.adapter = "fault:file?wd=50000";
+    disk_start(&disk, &restore);
+    assert_true(FAR_UNTIL(access(folder, F_OK) == 0, 20000));
+    struct far_engine_order destroy = disk_order(&disk, FAR_ENGINE_MACHINE, 510, 5, 1);
+    destroy.machine = (struct far_engine_machine){.operation = FAR_ENGINE_MACHINE_DESTROY, .ref = "farshore-run-510-21"};
+    disk_start(&disk, &destroy);
+    assert_int_equal(pair_wait(&pair, 510, 5, 1).state, FAR_ENGINE_DONE);
+    assert_int_equal(access(folder, F_OK), -1);
+    restore.attempt = 2;
+    assert_int_equal(far_engine_start(pair.target, &restore, &err), FAR_CONFLICT);
+    assert_int_equal(access(folder, F_OK), -1);
+    restore.task = 6; /* it is to be brought up once more */
+    restore.attempt = 1;
+    restore.adapter = "file";
+    disk_start(&disk, &restore);
+    assert_int_equal(pair_wait(&pair, 510, 6, 1).state, FAR_ENGINE_DONE);
+    assert_int_equal(access(folder, F_OK), 0);
+    pair_stop_target(&pair);
+    pair.config.recovery_dir = NULL;
+    pair_start_target(&pair);
+}
+
 static void a_point_is_sealed_verified_and_a_flipped_byte_found(void **state)
 {
     struct engine_disk disk;
@@ -468,6 +507,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_existing_recovery_target_is_refused_and_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_is_recovered_into_the_nodes_own_folders, setup, teardown),
         cmocka_unit_test_setup_teardown(a_repeated_restore_goes_on_with_its_own_target, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_a_destroyed_machine_was_to_get_is_given_up, setup, teardown),
         cmocka_unit_test_setup_teardown(a_point_is_sealed_verified_and_a_flipped_byte_found, setup, teardown),
         cmocka_unit_test_setup_teardown(a_source_without_a_place_for_its_maps_still_copies, setup, teardown),
         cmocka_unit_test_setup_teardown(a_node_with_another_key_than_the_registered_one_is_refused_by_its_peer, setup,

@@ -71,8 +71,10 @@ static void give_site(unsigned state, unsigned input)
 {
     if (input == 0) {
         COMMAND(site_create, .name = S("rome"), .role = FAR_site_role_recovery);
-    } else {
+    } else if (input == 1) {
         COMMAND(site_remove, .name = S("rome"));
+    } else {
+        COMMAND(site_update, .name = S("rome"), .parallel_sends = 2);
     }
 }
 static unsigned see_site(void)
