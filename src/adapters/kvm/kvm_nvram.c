@@ -145,6 +145,7 @@ bool far_kvm_nvram_capture(const struct far_kvm_domain *domain, struct far_kvm_x
     size_t packed;
     ssize_t len = find_file(domain, xml, path) ? (path[0] != '\0' ? read_all(path, &bytes, words) : 0) : -1;
     if (len <= 0) {
+        free(bytes); /* of an empty file */
         return len == 0 || add_missed(xml, words);
     }
     far_buf_init(&text, FRAGMENT_MAX);
