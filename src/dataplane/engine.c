@@ -138,13 +138,40 @@ static bool excludes_machine(const struct far_attempt *a, const struct far_attem
                           (destroys(&b->order) && writes_for(&a->order, &b->order)));
 }
 
+/* Are the two disks in one place: of one domain, or in one folder? */
+static bool shares_place(const char *one, const char *two)
+{
+    size_t place[2] = {0, 0}, ends[2] = {strcspn(one, "?"), strcspn(two, "?")};
+    for (size_t i = 0; i < ends[0]; i++) {
+        place[0] = one[i] == '/' ? i : place[0];
+    }
+    for (size_t i = 0; i < ends[1]; i++) {
+        place[1] = two[i] == '/' ? i : place[1];
+    }
+    return place[0] == place[1] && memcmp(one, two, place[0]) == 0;
+}
+
+/* Each view of a machine takes the place of the one before: who compares it, and who seeds a vault with it, wait for each other. */
+static bool excludes_view(const struct far_attempt *a, const struct far_attempt *b)
+{
+    const struct far_attempt *compare = a->order.kind == FAR_ENGINE_COMPARE ? a : b, *seed = compare == a ? b : a;
+    bool found = false;
+    if (compare->order.kind != FAR_ENGINE_COMPARE || seed->order.kind != FAR_ENGINE_SEED) {
+        return false;
+    }
+    for (size_t i = 0; i < compare->order.disk_count && !found; i++) {
+        found = shares_place(compare->order.disks[i].locator, seed->order.locator);
+    }
+    return found;
+}
+
 /* Would both write the same thing? */
 static bool excludes(const struct far_attempt *a, const struct far_attempt *b)
 {
     return same_task(a, b->order.job_id, b->order.task) ||
            (a->order.kind == b->order.kind && a->order.disk_id == b->order.disk_id &&
             (a->order.kind == FAR_ENGINE_SEND || a->order.kind == FAR_ENGINE_RECEIVE)) ||
-           excludes_machine(a, b);
+           excludes_machine(a, b) || excludes_view(a, b);
 }
 
 static void attempt_free(struct far_attempt *attempt)

@@ -301,6 +301,9 @@ def nothing_left(before):
 def take_over(life, guest, before):
     """After a commit: the far machine is one like any other, the near one is off. Both are brought back to where they were, by hand."""
     name = guest.name
+    if life.kind == "failover":  # the disks that were left behind tell what was lost; until then the near machine cannot start
+        farlib.until(lambda: all(loss["source"] in ("compared", "failed") for loss in stage.cluster.get(
+            "/v1/runs/%d/report" % life.run_id)["losses"]), 120, "it is told what was lost")
     wrong = [] if is_on(name, stage.far) and not is_on(name, stage.near) else ["not only the far side runs"]
     wrong += ["it bears the run's ref"] if re.search(r"machine[^>]* ref=", stage.far.virsh("dumpxml", name, check=False)) else []
     folder = os.path.join(stage.recovered("target"), "run-%d" % life.run_id)
