@@ -181,6 +181,7 @@ enum far_adapter_machine_state {
     FAR_ADAPTER_MACHINE_OFF = 2,
     FAR_ADAPTER_MACHINE_RUNNING = 3,
     FAR_ADAPTER_MACHINE_PAUSED = 4,
+    FAR_ADAPTER_MACHINE_STOPPED = 5, /* source_look(): off, and it was on when it was told to be turned off, perhaps by an attempt before */
 };
 
 enum { FAR_ADAPTER_CONFIG_TEXT_MAX = 256 * 1024 /* with its NUL */, FAR_ADAPTER_CONFIG_PACKED_MAX = 24576 };

@@ -114,8 +114,8 @@ static int end_call(struct work *work, int answer, struct far_error *err)
 
 static void note_state(struct work *work, int state)
 {
-    static const char *const names[] = {"", "absent", "off", "running", "paused"};
-    bool is_known = state >= FAR_ADAPTER_MACHINE_ABSENT && state <= FAR_ADAPTER_MACHINE_PAUSED;
+    static const char *const names[] = {"", "absent", "off", "running", "paused", "off"};
+    bool is_known = state >= FAR_ADAPTER_MACHINE_ABSENT && state <= FAR_ADAPTER_MACHINE_STOPPED;
     snprintf(work->told->state, sizeof work->told->state, "%s", is_known ? names[state] : "");
 }
 
@@ -518,7 +518,7 @@ static int keep(struct work *work, struct far_error *err)
 
 static bool is_off(int state)
 {
-    return state == FAR_ADAPTER_MACHINE_OFF || state == FAR_ADAPTER_MACHINE_ABSENT;
+    return state == FAR_ADAPTER_MACHINE_OFF || state == FAR_ADAPTER_MACHINE_ABSENT || state == FAR_ADAPTER_MACHINE_STOPPED;
 }
 
 /* The guest is asked now and again, until it is off or its time is over. */
@@ -547,7 +547,7 @@ static int turn_source_off(struct work *work, struct far_error *err)
     if (rc != 0) {
         return rc;
     }
-    work->told->was_off = state == FAR_ADAPTER_MACHINE_OFF;
+    work->told->was_off = state == FAR_ADAPTER_MACHINE_OFF; /* not one that an earlier attempt turned off: STOPPED */
     if (work->told->was_off) { /* it is not to start by itself either */
         return power_source(work, FAR_ADAPTER_POWER_OFF, err);
     }

@@ -47,7 +47,8 @@ SIMPLE = {"verify": "/v1/checkpoints/{}/verify", "lock": "/v1/checkpoints/{}/loc
           "measure": "/v1/vaults/target/measure", "scrub": "/v1/vaults/target/scrub", "forget": "/v1/checkpoints/{}",
           "reclaim": "/v1/vaults/target/reclaim"}
 # Kinds of tasks that have tests of their own, which kill whoever does them.
-ELSEWHERE = {"adopt": "test_adopt.py", "use": "test_use_kill.py", "seed": "test_seed.py"}
+ELSEWHERE = {"adopt": "test_adopt.py", "use": "test_use_kill.py", "seed": "test_seed.py", "compare": "test_run_lost.py",
+             "leaves": "test_run_lost.py"}
 NEAR = {"freeze", "send", "release", "source_off", "source_on"}
 ASKS = {"freeze", "release", "up", "gate", "destroy", "keep", "source_off", "source_on"}  # libvirt
 # What else there is while a task runs: the recovered machine itself, and who serves the disks of a domain that is off.

@@ -13,6 +13,7 @@
 enum { AGENT_S = 5 };
 
 #define AUTOSTART_URI "urn:farshore:autostart"
+#define STOPPED_URI "urn:farshore:stopped"
 
 /* ---- addresses ---- */
 
@@ -145,10 +146,29 @@ static int hold_autostart(virDomainPtr domain, bool holds, struct far_adapter_er
     return ok ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "change whether '%.100s' starts with its host", name);
 }
 
+/* Whoever is killed between turning it off and telling so is not to take it for one that was off before. A domain without a lasting
+ * configuration cannot bear the mark, and is gone when it is off. */
+static void mark_stopped(virDomainPtr domain, bool is_stopped)
+{
+    (void)virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, is_stopped ? "<stopped/>" : NULL, is_stopped ? "farshorestopped" : NULL,
+                               STOPPED_URI, VIR_DOMAIN_AFFECT_CONFIG);
+}
+
+static const char *state_of_source(virDomainPtr domain)
+{
+    const char *state = far_kvm_state(domain);
+    char *mark = strcmp(state, "off") == 0
+                     ? virDomainGetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, STOPPED_URI, VIR_DOMAIN_AFFECT_CONFIG)
+                     : NULL;
+    bool is_stopped = mark != NULL;
+    free(mark);
+    return is_stopped ? "stopped" : state;
+}
+
 int far_kvm_source(struct far_kvm_domain *domain, const char *verb, struct far_adapter_error *ret_error)
 {
     if (strcmp(verb, "look") == 0) {
-        printf("state %s\n", far_kvm_state(domain->domain));
+        printf("state %s\n", state_of_source(domain->domain));
         return FAR_ADAPTER_OK;
     }
     bool turns_on = strcmp(verb, "on") == 0;
@@ -158,5 +178,12 @@ int far_kvm_source(struct far_kvm_domain *domain, const char *verb, struct far_a
         far_kvm_off_end(domain, prefix);
     }
     int outcome = hold_autostart(domain->domain, !turns_on, ret_error);
-    return outcome == FAR_ADAPTER_OK ? far_kvm_power(domain->domain, verb, ret_error) : outcome;
+    if (outcome == FAR_ADAPTER_OK && !turns_on && virDomainIsActive(domain->domain) == 1) {
+        mark_stopped(domain->domain, true);
+    }
+    outcome = outcome == FAR_ADAPTER_OK ? far_kvm_power(domain->domain, verb, ret_error) : outcome;
+    if (outcome == FAR_ADAPTER_OK && turns_on) {
+        mark_stopped(domain->domain, false);
+    }
+    return outcome;
 }

@@ -216,7 +216,8 @@ static int state_of(const char *answer, const char *name, int *ret_state, struct
     } states[] = {{"state absent", FAR_ADAPTER_MACHINE_ABSENT},
                   {"state off", FAR_ADAPTER_MACHINE_OFF},
                   {"state running", FAR_ADAPTER_MACHINE_RUNNING},
-                  {"state paused", FAR_ADAPTER_MACHINE_PAUSED}};
+                  {"state paused", FAR_ADAPTER_MACHINE_PAUSED},
+                  {"state stopped", FAR_ADAPTER_MACHINE_STOPPED}};
     for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
         if (strncmp(answer, states[i].words, strlen(states[i].words)) == 0) {
             *ret_state = states[i].state;
