@@ -116,7 +116,7 @@ static int add_gate(json_t *list, const char *text, struct far_error *err)
     bool is_port = kind_len == 4 && memcmp(text, "port", 4) == 0, is_script = kind_len == 6 && memcmp(text, "script", 6) == 0;
     const char *rest = text[kind_len] == ':' ? text + kind_len + 1 : "";
     json_t *gate = json_pack("{s:s%}", "kind", text, kind_len);
-    json_int_t number;
+    json_int_t number = 0;
     bool good = gate != NULL;
     if (good && (is_port || is_script)) {
         size_t len = strcspn(rest, ":");
