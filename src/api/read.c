@@ -60,6 +60,7 @@ static const struct part {
     {&far_schema_row_node, "vault_keys", &far_schema_row_vault_keys},
     {&far_schema_row_job, "tasks", &far_schema_row_task},
     {&far_schema_row_run, "members", &far_schema_row_run_member},
+    {&far_schema_row_run, "scripts", &far_schema_row_run_script},
     {&far_schema_row_checkpoint, "members", &far_schema_row_checkpoint_member},
     {&far_schema_row_point, "disks", &far_schema_row_point_disk},
     {&far_schema_row_domain, "keys", &far_schema_row_domain_key},

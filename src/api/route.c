@@ -219,7 +219,8 @@ const struct far_route far_routes[] = {
     COMMAND(POST, "/v1/runs/{id}/roll-back", run_roll_back, 202, .path_field = "job_id", .rule = {"", NULL},
             .summary = "Take the machines of a failover or migration away again, and start those of the source"),
     COMMAND(POST, "/v1/runs/{id}/pass", run_pass, 200, .path_field = "job_id", .rule = {"workload", "workload"},
-            .summary = "Open the gate that a workload waits for; or go on without one that did not come up"),
+            .summary = "Open the gate that a workload waits for; or go on without a script of it (by the plan's name: of the plan), "
+                       "or without one that is not up"),
     COMMAND(POST, "/v1/runs/{id}/retry", run_retry, 202, .path_field = "job_id", .rule = {"", NULL},
             .summary = "Try what failed in a run again"),
     COMMAND(POST, "/v1/runs/{id}/compare", run_compare, 202, .path_field = "job_id", .rule = {"", NULL},

@@ -81,21 +81,45 @@ static int add_losses(struct far_state *state, const struct far_run_report *repo
     return rc;
 }
 
+static int add_scripts(struct far_state *state, const struct far_run_report *report, struct far_arena *arena, json_t *scripts,
+                       struct far_error *err)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < report->script_count; i++) {
+        const struct far_run_scripted *each = &report->scripts[i];
+        const struct far_sub_plan_script *script = each->row.script.items;
+        json_t *name = NULL;
+        rc = name_to_json(state, false, each->row.workload_id, arena, &name, err);
+        json_t *item = json_pack("{s:o, s:s, s:o, s:s}", "name", far_json_text(script->name), "phase",
+                                 far_enum_name(&far_enum_script_phase, script->phase), "workload", name, "state",
+                                 far_enum_name(&far_enum_run_script_state, each->row.state));
+        json_object_set_new(item, "started_ms", far_json_u64(each->row.started_ms));
+        json_object_set_new(item, "ended_ms", far_json_u64(each->row.ended_ms));
+        json_object_set_new(item, "status", far_json_u64(each->result.status));
+        json_object_set_new(item, "output", far_json_text(each->result.output));
+        json_object_set_new(item, "error_message", far_json_text(each->row.error_message));
+        json_array_append_new(scripts, item);
+    }
+    return rc;
+}
+
 static int report_in(struct far_api_request *request, struct far_log_view *view, json_t **ret_answer, struct far_error *err)
 {
     struct far_arena *arena = &request->arena;
     struct far_run_report report;
-    json_t *steps = json_array(), *losses = json_array(), *plan = NULL;
+    json_t *steps = json_array(), *losses = json_array(), *scripts = json_array(), *plan = NULL;
     const char *param = request->param;
     bool is_id = param[0] != '\0' && strlen(param) < 19 && param[strspn(param, "0123456789")] == '\0';
     int rc = is_id ? far_query_run_report(&view->state, strtoull(param, NULL, 10), arena, &report, err)
                    : far_fail(err, FAR_NOT_FOUND, "there is no run '%s'", param);
     rc = rc != 0 ? rc : add_steps(&view->state, &report, arena, steps, err);
     rc = rc != 0 ? rc : add_losses(&view->state, &report, arena, losses, err);
+    rc = rc != 0 ? rc : add_scripts(&view->state, &report, arena, scripts, err);
     rc = rc != 0 ? rc : name_to_json(&view->state, true, report.run.plan_id, arena, &plan, err);
     if (rc != 0) {
         json_decref(steps);
         json_decref(losses);
+        json_decref(scripts);
         json_decref(plan);
         return rc;
     }
@@ -107,6 +131,8 @@ static int report_in(struct far_api_request *request, struct far_log_view *view,
                             "forecast_ms", far_json_u64(run->forecast_ms), "disks_ms", far_json_u64(report.disks_ms), "fence_ms",
                             far_json_u64(report.fence_ms), "own_ms", far_json_u64(report.own_ms), "worst_lost_ms",
                             far_json_u64(report.worst_lost_ms), "steps", steps, "losses", losses);
+    json_object_set_new(*ret_answer, "scripts_ms", far_json_u64(report.scripts_ms));
+    json_object_set_new(*ret_answer, "scripts", scripts);
     return 0;
 }
 

@@ -214,6 +214,8 @@ int cli_run_set_schedule(struct cli *cli, struct far_error *err);
 /* ---- run_command.c ---- */
 int cli_run_run_start(struct cli *cli, struct far_error *err);
 int cli_run_migrate(struct cli *cli, struct far_error *err);
+/* One script of a run's report, or of a cycle. */
+void cli_print_script(FILE *out, const json_t *script);
 int cli_run_run_report(struct cli *cli, struct far_error *err);
 int cli_run_gate_pass(struct cli *cli, struct far_error *err);
 /* ---- use_command.c ---- */

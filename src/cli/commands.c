@@ -539,7 +539,8 @@ const struct cli_command cli_commands[] = {
      .done = "is being rolled back", .help = "take the machines of a failover or migration away again, and start those of the source"},
     {.noun = "run", .verb = "gate-pass", .argument = "ID", .argument2 = "WORKLOAD", .run = cli_run_gate_pass,
      .method = "POST", .path = "/v1/runs/%s/pass", .done = "goes on",
-     .help = "open the gate that a workload waits for; or go on without one that did not come up"},
+     .help = "open the gate that a workload waits for; or go on without a script of it (by the plan's name: of the plan), "
+             "or without one that did not come up"},
     {.noun = "run", .verb = "retry", .argument = "ID", .run = cli_run_write, .method = "POST", .path = "/v1/runs/%s/retry",
      .done = "tries again", .help = "try what failed in a run again"},
     {.noun = "run", .verb = "compare", .argument = "ID", .run = cli_run_job, .method = "POST", .path = "/v1/runs/%s/compare",

@@ -194,6 +194,25 @@ static void print_loss(FILE *out, const json_t *loss, bool is_failover)
     print_source(out, loss);
 }
 
+/* What a script did, and the end of what it wrote. */
+void cli_print_script(FILE *out, const json_t *script)
+{
+    char text[32];
+    const char *workload = text_in(script, "workload"), *output = text_in(script, "output");
+    uint64_t begun_ms = number_in(script, "started_ms"), ended_ms = number_in(script, "ended_ms");
+    fprintf(out, "  script %s, %s%s%s: %s", text_in(script, "name"), text_in(script, "phase"), workload[0] != '\0' ? " of " : "", workload,
+            text_in(script, "state"));
+    if (ended_ms > begun_ms) {
+        fprintf(out, ", status %llu, took %s", (unsigned long long)number_in(script, "status"), cli_span(ended_ms - begun_ms, text));
+    }
+    fprintf(out, "\n");
+    for (const char *line = output; *line != '\0';) {
+        size_t len = strcspn(line, "\n");
+        fprintf(out, "    | %.*s\n", (int)len, line);
+        line += len + (line[len] == '\n');
+    }
+}
+
 static void print_report(FILE *out, const json_t *report)
 {
     char text[5][32];
@@ -216,6 +235,10 @@ static void print_report(FILE *out, const json_t *report)
                 ended_ms == 0 ? "not up" : cli_span(ended_ms - begun_ms, text[0]), text_in(item, "slowest"),
                 cli_span(number_in(item, "platform_ms"), text[1]), cli_span(number_in(item, "waited_ms"), text[2]),
                 cli_span(number_in(item, "own_ms"), text[3]), cli_span(number_in(item, "delay_ms"), text[4]));
+    }
+    json_array_foreach(json_object_get(report, "scripts"), i, item)
+    {
+        cli_print_script(out, item);
     }
     json_array_foreach(json_object_get(report, "losses"), i, item)
     {

@@ -131,6 +131,26 @@ int cli_run_show(struct cli *cli, struct far_error *err)
     return 0;
 }
 
+/* Those that ran, with the end of what they wrote. */
+static void print_scripts(FILE *out, const json_t *tasks)
+{
+    size_t i;
+    json_t *task;
+    json_array_foreach(tasks, i, task)
+    {
+        const json_t *script = json_array_get(json_object_get(task, "script"), 0);
+        const json_t *result = json_array_get(json_object_get(task, "script_result"), 0);
+        json_t *shown = script != NULL && result != NULL ? json_copy((json_t *)result) : NULL;
+        json_object_update(shown, (json_t *)script);
+        json_object_set(shown, "state", json_object_get(task, "state"));
+        json_object_set_new(shown, "ended_ms", json_integer(json_integer_value(json_object_get(result, "duration_ms"))));
+        if (shown != NULL) {
+            cli_print_script(out, shown);
+        }
+        json_decref(shown);
+    }
+}
+
 /* A job for people: what it is, how far it is, and a line for each task. */
 static void print_job(FILE *out, json_t *job)
 {
@@ -155,11 +175,13 @@ static void print_job(FILE *out, json_t *job)
     json_decref(head);
     json_array_foreach(tasks, i, task)
     {
+        const json_t *script = json_array_get(json_object_get(task, "script"), 0);
         const char *waits = json_string_value(json_object_get(task, "waits_for"));
         const char *error = json_string_value(json_object_get(task, "error_message"));
         json_object_set_new(task, "note", json_string(error != NULL && error[0] != '\0' ? error
                                                       : waits != NULL                    ? waits
-                                                                                         : ""));
+                                                      : script != NULL ? json_string_value(json_object_get(script, "name"))
+                                                                       : ""));
     }
     cli_print_cycle(out, job);
     fputc('\n', out);
@@ -168,6 +190,7 @@ static void print_job(FILE *out, json_t *job)
     if (json_is_true(json_object_get(job, "more"))) {
         fprintf(out, "and more tasks\n");
     }
+    print_scripts(out, tasks);
 }
 
 int cli_run_job_show(struct cli *cli, struct far_error *err)

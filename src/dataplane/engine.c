@@ -337,6 +337,7 @@ static int run(struct far_attempt *attempt, struct far_engine_report *result, st
         [FAR_ENGINE_USE] = far_run_use,         [FAR_ENGINE_MACHINE] = far_run_machine,
         [FAR_ENGINE_SEED] = far_run_seed,       [FAR_ENGINE_COMPARE] = far_run_compare,
         [FAR_ENGINE_LEAVES] = far_run_leaves,
+        [FAR_ENGINE_SCRIPT] = far_run_script,
     };
     int rc = wait_for_turn(attempt, err);
     rc = rc == 0 ? far_attempt_enter_vault(attempt, err) : rc;
@@ -360,6 +361,7 @@ static void *attempt_main(void *arg)
     far_captured_unref(result.captured);
     far_engine_machined_unref(result.machined);
     far_engine_lost_unref(result.lost);
+    far_engine_scripted_unref(result.scripted);
     pthread_mutex_lock(&engine->mutex);
     atomic_store(&attempt->ended, true);
     pthread_cond_broadcast(&engine->changed);
@@ -651,6 +653,7 @@ void far_engine_free(struct far_engine *engine)
         far_captured_unref(engine->remembered[i].captured);
         far_engine_machined_unref(engine->remembered[i].machined);
         far_engine_lost_unref(engine->remembered[i].lost);
+        far_engine_scripted_unref(engine->remembered[i].scripted);
     }
     free(engine->remembered);
     free(engine->cache_dir);

@@ -1,10 +1,10 @@
 /* The data-plane engine of a node: takes orders, carries them out on threads of its own, and reports.
  *
- * An order is one attempt of a task: freeze, send, receive, seal, release, restore, verify, forget, lock, rescore, use or machine, or one
- * over the whole vault: reclaim, measure, scrub, adopt (DESIGN.md section 7). It is told by (job, task, attempt). At most one attempt of a
- * (job, task) is active: an order with a newer attempt cancels the one that runs and takes its place, an older one is refused, the same one
- * again changes nothing (one that has ended reports its end again, as long as it is remembered). The engine never decides; it
- * knows no cluster state but its orders.
+ * An order is one attempt of a task: freeze, send, receive, seal, release, restore, verify, forget, lock, rescore, use, machine, compare,
+ * leaves or script, or one over the whole vault: reclaim, measure, scrub, adopt (DESIGN.md section 7). It is told by (job, task, attempt).
+ * At most one attempt of a (job, task) is active: an order with a newer attempt cancels the one that runs and takes its place, an older one
+ * is refused, the same one again changes nothing (one that has ended reports its end again, as long as it is remembered). The engine never
+ * decides; it knows no cluster state but its orders.
  *
  * Threads: any thread may call any function here, but not from within the report callback, except
  * far_engine_data_address. Each active attempt has a thread, transfers have more; one ticker reports `running` for
@@ -76,7 +76,7 @@ struct far_engine_config {
     /* Machines of recovered disks (tasks_machine.c), borrowed; NULL or "": none: */
     const char *machines_place; /* the platform that they run on, in its adapter's words: "kvm:///" */
     const char *recovery_dir;   /* the folder below which their disks are made (run_folder.h) */
-    const char *scripts_dir;    /* scripts that gates run (script_child.h), */
+    const char *scripts_dir;    /* scripts that gates and plans run (script_child.h), */
     const char *scripts_user;   /* and as whom */
 };
 
@@ -101,6 +101,7 @@ enum far_engine_kind {
     FAR_ENGINE_SEED = 17,
     FAR_ENGINE_COMPARE = 18,
     FAR_ENGINE_LEAVES = 19,
+    FAR_ENGINE_SCRIPT = 20,
 };
 
 struct far_engine_disk {
@@ -199,6 +200,17 @@ struct far_engine_machine {
     bool force;         /* source_off: when the time is over its power is cut */
 };
 
+/* struct far_sub_script_order in plain C. */
+struct far_engine_script {
+    const char *name;
+    uint8_t sha256[32];
+    const char *phase, *kind; /* "before_cycle"; of the job: "replicate" */
+    const char *machine, *address;
+    bool isolated;
+    const char *result; /* "": it is told none */
+    uint64_t timeout_s;
+};
+
 /* A place in a vault that a scrub found damaged. */
 enum { FAR_ENGINE_DAMAGES_MAX = 16 };
 struct far_engine_damage {
@@ -288,6 +300,7 @@ struct far_engine_order {
     /* compare: `since` of each of the disks, of which point_disks says what they are compared with; "": everything is read. A disk without
      * a locator is none any more. compare, leaves: disk_id is that by which the two find each other */
     const char *const *since_each;
+    struct far_engine_script script;   /* script */
 };
 
 /* The numbers are those of report_state in the log. */
@@ -431,6 +444,17 @@ struct far_engine_lost {
 /* As far_engine_vault_ref(). */
 struct far_engine_lost *far_engine_lost_ref(struct far_engine_lost *lost);
 void far_engine_lost_unref(struct far_engine_lost *lost);
+/* What has come of a script: struct far_sub_script_result in plain C. */
+struct far_engine_scripted {
+    far_users users; /* far_engine_scripted_ref() */
+    uint32_t status;
+    bool is_killed, is_late;
+    char output[1001]; /* the last of what it wrote, UTF-8 */
+    uint64_t duration_ms;
+};
+/* As far_engine_vault_ref(). */
+struct far_engine_scripted *far_engine_scripted_ref(struct far_engine_scripted *scripted);
+void far_engine_scripted_unref(struct far_engine_scripted *scripted);
 
 /* struct far_sub_report_item in plain C; counters are totals of the attempt. */
 struct far_engine_report {
@@ -480,6 +504,7 @@ struct far_engine_report {
     struct far_captured *captured;  /* freeze: done, the same; NULL: the platform has no machines */
     struct far_engine_machined *machined; /* machine: done or failed; the same */
     struct far_engine_lost *lost;   /* compare: done; the same */
+    struct far_engine_scripted *scripted; /* script: the same; NULL: it did not begin */
     char resync_reason[200]; /* why the list could not be used, in the platform's words; "": it was, or there is none */
 };
 

@@ -170,6 +170,7 @@ int far_run_compare(struct far_attempt *attempt, struct far_engine_report *resul
 int far_run_leaves(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 /* tasks_machine.c */
 int far_run_machine(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
+int far_run_script(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 /* machine_order.c. Is "kvm:///…" a place of the adapter "kvm"? */
 bool far_is_place_of(const char *adapter, const char *place);
 /* At the start: can this node do what its config says of machines and scripts? */

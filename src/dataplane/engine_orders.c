@@ -4,7 +4,7 @@
 
 int far_engine_check_order(const struct far_engine *engine, const struct far_engine_order *order, struct far_error *err)
 {
-    if (order->kind < FAR_ENGINE_FREEZE || order->kind > FAR_ENGINE_LEAVES) {
+    if (order->kind < FAR_ENGINE_FREEZE || order->kind > FAR_ENGINE_SCRIPT) {
         return far_fail(err, FAR_INVALID, "an order of unknown kind %d", (int)order->kind);
     }
     if (order->disk_count > FAR_ENGINE_DISKS_MAX || order->point_disk_count > FAR_ENGINE_DISKS_MAX) {
@@ -24,7 +24,8 @@ int far_engine_check_order(const struct far_engine *engine, const struct far_eng
         return far_fail(err, FAR_INVALID, "an order whose freeze reference is too long");
     }
     bool source = order->kind == FAR_ENGINE_FREEZE || order->kind == FAR_ENGINE_SEND || order->kind == FAR_ENGINE_RELEASE ||
-                  order->kind == FAR_ENGINE_MACHINE || order->kind == FAR_ENGINE_COMPARE; /* for which there need be no vault */
+                  order->kind == FAR_ENGINE_MACHINE || order->kind == FAR_ENGINE_COMPARE ||
+                  order->kind == FAR_ENGINE_SCRIPT; /* for which there need be no vault */
     if (!source && engine->vault == NULL) {
         return far_fail(err, FAR_INVALID, "this node has no vault, it cannot be a target");
     }
@@ -141,7 +142,9 @@ int far_attempt_copy_order(struct far_attempt *attempt, const struct far_engine_
                                     &attempt->order.disk,        &attempt->order.locator,    &attempt->order.freeze_ref,
                                     &attempt->order.peer_address, &attempt->order.target_path, &attempt->order.site,
                                     &attempt->order.since,       &attempt->order.use.path,   &attempt->order.use.listen,
-                                    &attempt->order.use.guest_path, &attempt->order.use.backing};
+                                    &attempt->order.use.guest_path, &attempt->order.use.backing, &attempt->order.script.name,
+                                    &attempt->order.script.phase, &attempt->order.script.kind, &attempt->order.script.machine,
+                                    &attempt->order.script.address, &attempt->order.script.result};
     for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
         *strings[i] = far_order_copy_string(arena, *strings[i]);
         if (*strings[i] == NULL) {

@@ -58,6 +58,7 @@ static void remember(struct far_engine *engine, const struct far_engine_report *
     far_captured_unref(kept->captured);
     far_engine_machined_unref(kept->machined);
     far_engine_lost_unref(kept->lost);
+    far_engine_scripted_unref(kept->scripted);
     *kept = *report;
     kept->disks = NULL;
     kept->vault = far_engine_vault_ref(report->vault);
@@ -65,6 +66,7 @@ static void remember(struct far_engine *engine, const struct far_engine_report *
     kept->captured = far_captured_ref(report->captured);
     kept->machined = far_engine_machined_ref(report->machined);
     kept->lost = far_engine_lost_ref(report->lost);
+    kept->scripted = far_engine_scripted_ref(report->scripted);
     if (report->disk_count > 0) {
         struct far_engine_found *disks = calloc(report->disk_count, sizeof *disks);
         kept->disk_count = disks != NULL ? report->disk_count : 0;
@@ -120,6 +122,7 @@ bool far_engine_report_again(struct far_engine *engine, const struct far_engine_
         struct far_captured *captured = far_captured_ref(report.captured);
         struct far_engine_machined *machined = far_engine_machined_ref(report.machined);
         struct far_engine_lost *lost = far_engine_lost_ref(report.lost);
+        struct far_engine_scripted *scripted = far_engine_scripted_ref(report.scripted);
         pthread_mutex_unlock(&engine->mutex);
         engine->report(engine->report_arg, &report);
         far_engine_vault_unref(vault);
@@ -127,6 +130,7 @@ bool far_engine_report_again(struct far_engine *engine, const struct far_engine_
         far_captured_unref(captured);
         far_engine_machined_unref(machined);
         far_engine_lost_unref(lost);
+        far_engine_scripted_unref(scripted);
         pthread_mutex_lock(&engine->mutex);
         return true;
     }

@@ -44,6 +44,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/tasks_compare.c src/dataplane/tasks_leaves.c \
 	src/dataplane/tasks_seed.c \
 	src/dataplane/tasks_machine.c \
+	src/dataplane/tasks_script.c \
 	src/dataplane/tasks_use.c \
 	src/dataplane/tasks_vault.c \
 	src/dataplane/throttle.c src/dataplane/throttle.h \

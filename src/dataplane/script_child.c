@@ -7,6 +7,7 @@
 #include "dataplane/script_child.h"
 
 #include "base/buf.h"
+#include "base/bytes.h"
 #include "base/clock.h"
 
 #include <errno.h>
@@ -117,11 +118,14 @@ static int check_bytes(int fd, const struct far_script *script, struct far_error
     if (rc != 0 || n < 0) {
         rc = far_fail(err, rc != 0 ? FAR_LIMIT : FAR_IO, "the script '%s' cannot be read, or is too long", script->name);
     } else {
+        char is[65], wanted[65];
         bool hashed = EVP_Digest(bytes.data, bytes.len, found, NULL, EVP_sha256(), NULL) == 1;
+        far_hex_encode(found, sizeof found, is);
+        far_hex_encode(script->sha256, sizeof found, wanted);
         rc = hashed && memcmp(found, script->sha256, sizeof found) == 0
                  ? 0
-                 : far_fail(err, FAR_CORRUPT, "the script '%s' on this node is not the one that the plan names: its SHA-256 is another",
-                            script->name);
+                 : far_fail(err, FAR_CORRUPT, "the script '%s' on this node is not the one that the plan names: SHA-256 %s, not %s",
+                            script->name, is, wanted);
     }
     far_buf_done(&bytes);
     return rc;
@@ -176,7 +180,10 @@ static int make_input(const struct far_script_about *about, int *ret_fd, struct 
     for (size_t i = 0; rc == 0 && i < sizeof texts / sizeof texts[0]; i++) {
         rc = put_text(&json, texts[i].key, texts[i].text);
     }
-    rc = rc == 0 ? far_buf_printf(&json, "\"isolated\":%s}\n", about->isolated ? "true" : "false") : rc;
+    rc = rc == 0 ? far_buf_printf(&json, "\"isolated\":%s%s%s%s}\n", about->isolated ? "true" : "false",
+                                  about->result != NULL ? ",\"result\":\"" : "", about->result != NULL ? about->result : "",
+                                  about->result != NULL ? "\"" : "")
+                 : rc;
     int fd = rc == 0 ? memfd_create("farshore-script", MFD_CLOEXEC) : -1;
     bool ok = fd >= 0 && write(fd, json.data, json.len) == (ssize_t)json.len && lseek(fd, 0, SEEK_SET) == 0;
     far_buf_done(&json);
@@ -214,6 +221,8 @@ static int make_environment(struct running *running, struct far_error *err)
         ok = asprintf(&running->environment[count], "FARSHORE_%s=%s", texts[i].key, text) >= 0;
         count += ok;
     }
+    ok = ok && (about->result == NULL || asprintf(&running->environment[count], "FARSHORE_RESULT=%s", about->result) >= 0);
+    count += ok && about->result != NULL;
     running->environment[count] = NULL;
     return ok ? 0 : far_fail(err, FAR_LIMIT, "no memory to start a script");
 }

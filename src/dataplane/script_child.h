@@ -11,12 +11,17 @@
 #include "base/error.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum {
     FAR_SCRIPT_OUTPUT_MAX = 4096,
     FAR_SCRIPT_NOT_YET = 75, /* this exit status (EX_TEMPFAIL) says: ask again */
 };
+
+/* The end of what a script wrote as UTF-8 of at most size - 1 bytes: what is none, and control characters but line feeds and tabs, become
+ * '?'. */
+void far_script_clean(const char *output, char *ret_text, size_t size);
 
 /* What it is about; NULL: "". Numbers 0: none. */
 struct far_script_about {
@@ -25,6 +30,7 @@ struct far_script_about {
     const char *phase;
     const char *plan, *workload, *machine, *address;
     bool isolated;
+    const char *result; /* of what it comes after: "succeeded"; NULL: it is not told */
 };
 
 struct far_script {

@@ -55,7 +55,7 @@ int far_attempt_enter_vault(struct far_attempt *attempt, struct far_error *err)
     struct far_engine *engine = attempt->engine;
     struct far_engine_order *order = &attempt->order;
     bool is_source = order->kind == FAR_ENGINE_FREEZE || order->kind == FAR_ENGINE_SEND || order->kind == FAR_ENGINE_RELEASE ||
-                     order->kind == FAR_ENGINE_MACHINE || order->kind == FAR_ENGINE_COMPARE;
+                     order->kind == FAR_ENGINE_MACHINE || order->kind == FAR_ENGINE_COMPARE || order->kind == FAR_ENGINE_SCRIPT;
     if (is_source || order->kind == FAR_ENGINE_ADOPT || engine->vault == NULL) {
         return 0;
     }

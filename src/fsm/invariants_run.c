@@ -25,7 +25,8 @@ static int need_deadline(struct far_step *step, const struct far_row_run *row, u
 
 static bool is_at_recovery_site(const struct far_row_task *task)
 {
-    return task->operation != FAR_machine_operation_source_off && task->operation != FAR_machine_operation_source_on;
+    bool is_of_source = task->operation == FAR_machine_operation_source_off || task->operation == FAR_machine_operation_source_on;
+    return task->kind != FAR_task_kind_script && !is_of_source;
 }
 
 /* Open tasks of all workloads together, less what they count. */

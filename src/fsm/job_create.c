@@ -3,6 +3,7 @@
 #include "fsm/job.h"
 #include "fsm/node_load.h"
 #include "fsm/plan_edit.h"
+#include "fsm/script_task.h"
 #include "fsm/site_limit.h"
 
 struct batch {
@@ -29,26 +30,32 @@ static int hold(struct far_step *step, struct far_sub_task_new *item, struct far
     return 0;
 }
 
-static int emit(struct far_step *step, const struct far_row_job *job, const struct batch *batch,
-                uint64_t next_workload_id)
+static int emit_and_wake(struct far_step *step, const struct far_row_job *job, const struct batch *batch, uint64_t next_workload_id,
+                         uint64_t wake_ms)
 {
     struct far_ev_tasks_created ev = {.job_id = job->id,
                                       .first_task = job->task_count + 1,
                                       .next_workload_id = next_workload_id,
+                                      .wake_ms = wake_ms,
                                       .items = {.items = batch->items, .count = batch->count}};
     FAR_TRY(far_lease_until(step, &ev.lease_until_ms));
     return far_emit(step, &far_schema_ev_tasks_created, &ev);
 }
 
+static int emit(struct far_step *step, const struct far_row_job *job, const struct batch *batch, uint64_t next_workload_id)
+{
+    return emit_and_wake(step, job, batch, next_workload_id, 0);
+}
+
 /* ---- a replication ---- */
 
 static int add_replicated(struct far_step *step, struct batch *batch, const struct far_row_workload *workload,
-                          uint64_t point_id)
+                          uint64_t point_id, bool waits)
 {
-    struct far_candidate *node;
-    struct far_sub_task_new item = {.kind = FAR_task_kind_freeze, .ready = true, .workload_id = workload->id};
+    struct far_candidate *node = NULL;
+    struct far_sub_task_new item = {.kind = FAR_task_kind_freeze, .ready = !waits, .workload_id = workload->id};
     FAR_TRY(far_workload_size(step, workload, &item.size_bytes));
-    FAR_TRY(far_candidate_source(step, workload->site_id, workload->adapter, workload->source_node_id, item.size_bytes, &node));
+    FAR_TRY(waits ? 0 : far_candidate_source(step, workload->site_id, workload->adapter, workload->source_node_id, item.size_bytes, &node));
     FAR_TRY(hold(step, add(batch, item), node));
     item.ready = false;
     item.size_bytes = 0;
@@ -68,16 +75,39 @@ static int add_replicated(struct far_step *step, struct batch *batch, const stru
     return 0;
 }
 
+/* Its first tasks. */
+static int add_scripts(struct far_step *step, const struct far_row_job *job, struct batch *batch, size_t *ret_count)
+{
+    struct far_row_plan plan;
+    bool has;
+    FAR_TRY(far_level_has(step, 4, &has));
+    FAR_TRY(has ? far_row_need(step, &far_schema_row_plan, job->plan_id, &plan) : 0);
+    FAR_TRY(has ? far_cycle_scripts_new(step, &plan, batch->items, ret_count) : 0);
+    batch->count = *ret_count;
+    return 0;
+}
+
+static int emit_cycle(struct far_step *step, const struct far_row_job *job, const struct batch *batch, size_t scripts,
+                      uint64_t next_workload_id)
+{
+    bool has_scripts = scripts > 0 || job->script_count > 0; /* it may be over at once: its deadline looks */
+    FAR_TRY(emit_and_wake(step, job, batch, next_workload_id, has_scripts ? step->time_ms + 1 : 0));
+    return has_scripts ? far_tasks_look_around(step, job->id) : 0;
+}
+
 static int create_replicated(struct far_step *step, const struct far_row_job *job, struct batch *batch)
 {
     struct far_key key = far_key_pair(&far_schema_row_plan_workload, job->plan_id, job->next_workload_id);
     uint64_t point_id = step->progress.next_id;
+    size_t scripts = 0;
+    FAR_TRY(job->task_count == 0 ? add_scripts(step, job, batch, &scripts) : 0);
     for (;;) {
         struct far_row_plan_workload member;
         struct far_row_workload workload;
+        bool waits;
         int rc = far_plan_member_next(step, job->plan_id, &key, &member);
         if (rc == FAR_NOT_FOUND) {
-            return emit(step, job, batch, 0);
+            return emit_cycle(step, job, batch, scripts, 0);
         }
         FAR_TRY(rc);
         if (member.moved_ms != 0) {
@@ -85,9 +115,10 @@ static int create_replicated(struct far_step *step, const struct far_row_job *jo
         }
         FAR_TRY(far_row_need(step, &far_schema_row_workload, member.workload_id, &workload));
         if (batch->count + 3 + 2 * workload.disk_count > FAR_TASKS_AT_ONCE_MAX) {
-            return emit(step, job, batch, member.workload_id);
+            return emit_cycle(step, job, batch, scripts, member.workload_id);
         }
-        FAR_TRY(add_replicated(step, batch, &workload, point_id++));
+        FAR_TRY(far_cycle_scripts_hold(step, job, batch->items, scripts, workload.id, &waits));
+        FAR_TRY(add_replicated(step, batch, &workload, point_id++, waits));
     }
 }
 

@@ -5,6 +5,7 @@
 #include "fsm/job.h"
 #include "fsm/plan_edit.h"
 #include "fsm/run.h"
+#include "fsm/script_task.h"
 
 struct sum {
     struct far_sub_member *members; /* by workload id */
@@ -86,7 +87,7 @@ static int sum_up(struct far_step *step, const struct far_row_job *job, struct s
         }
         FAR_TRY(rc);
         struct far_sub_member *member = member_of(sum, task.workload_id);
-        if (member == NULL || task.kind == FAR_task_kind_release) {
+        if (member == NULL || task.kind == FAR_task_kind_release || task.kind == FAR_task_kind_script) {
             continue;
         }
         sum->has_tasks[member - sum->members] = true;
@@ -177,8 +178,10 @@ static int finish_replicate(struct far_step *step, const struct far_row_job *job
         FAR_TRY(far_emit(step, &far_schema_ev_checkpoint_created, &ev));
         FAR_TRY(far_lock_older(step, ev.id));
     }
-    if (sum.good + sum.moved == sum.count) {
-        return finish(step, job, FAR_job_state_succeeded);
+    if (sum.good + sum.moved == sum.count) { /* its points are good whatever a script behind it says */
+        uint64_t failed;
+        FAR_TRY(far_cycle_scripts_failed(step, job, &failed));
+        return finish(step, job, failed > 0 ? FAR_job_state_partial : FAR_job_state_succeeded);
     }
     return finish(step, job, job->cancel      ? FAR_job_state_canceled
                              : sum.good == 0 ? FAR_job_state_failed

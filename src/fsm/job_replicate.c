@@ -22,6 +22,7 @@
 #include "fsm/coverage.h"
 #include "fsm/machine_config.h"
 #include "fsm/node_load.h"
+#include "fsm/script_task.h"
 #include "fsm/site_limit.h"
 #include "fsm/vault_row.h"
 
@@ -341,6 +342,9 @@ static int release(struct far_step *step, struct far_group *g)
 int far_replicate_advance(struct far_step *step, struct far_group *g)
 {
     struct far_candidate *target = NULL;
+    if (g->tasks[FAR_AT_FREEZE].state == FAR_task_state_waiting && !g->job.cancel) {
+        FAR_TRY(far_cycle_scripts_gate(step, g));
+    }
     if (g->job.cancel || has_failed(g)) {
         FAR_TRY(cancel_rest(step, g));
     } else if (!far_task_over(&g->tasks[FAR_AT_SEAL])) {
@@ -510,6 +514,8 @@ int far_replicate_done(struct far_step *step, struct far_group *g, size_t at, co
     switch (g->tasks[at].kind) {
     case FAR_task_kind_freeze:
         return freeze_done(step, g, item);
+    case FAR_task_kind_script:
+        return far_script_done(step, g, at, item);
     case FAR_task_kind_send:
     case FAR_task_kind_receive:
         return disk_done(step, g, at, item);

@@ -3,6 +3,7 @@
  * verification does not, so that all damage is found. */
 #include "fsm/job_use.h"
 #include "fsm/run_lost.h"
+#include "fsm/script_task.h"
 #include "fsm/site_limit.h"
 #include "fsm/vault_row.h"
 
@@ -131,6 +132,9 @@ static int machine_done(struct far_step *step, struct far_group *g, size_t at, c
 int far_simple_done(struct far_step *step, struct far_group *g, size_t at, const struct far_sub_report_item *item)
 {
     const struct far_row_task *row = &g->tasks[at];
+    if (row->kind == FAR_task_kind_script) {
+        return far_script_done(step, g, at, item);
+    }
     if (row->kind == FAR_task_kind_machine) {
         return machine_done(step, g, at, item);
     }

@@ -30,6 +30,9 @@ libfsm_la_SOURCES = \
 	src/fsm/job_finish.c \
 	src/fsm/job_prune.c \
 	src/fsm/job_replicate.c \
+	src/fsm/job_scripts.c \
+	src/fsm/run_scripts.c \
+	src/fsm/script_task.c src/fsm/script_task.h \
 	src/fsm/job_seed.c \
 	src/fsm/job_simple.c \
 	src/fsm/job_use.c src/fsm/job_use.h \

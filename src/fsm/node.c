@@ -293,7 +293,8 @@ int far_decide_node_boot(struct far_step *step, const struct far_cmd_node_boot *
                                     .boot = row.boot + (input == BOOT_NEW),
                                     .nonce = cmd->nonce,
                                     .data_address = address_of(&row, cmd),
-                                    .adapters = cmd->adapters};
+                                    .adapters = cmd->adapters,
+                                    .runs_scripts = cmd->runs_scripts};
     FAR_TRY(far_lease_until(step, &ev.lease_until_ms));
     step->object_id = ev.boot;
     FAR_TRY(far_emit(step, &far_schema_ev_node_booted, &ev));
@@ -317,6 +318,7 @@ int far_evolve_node_booted(struct far_step *step, const struct far_ev_node_boote
     row.nonce = ev->nonce;
     row.data_address = ev->data_address;
     row.adapters = ev->adapters;
+    row.runs_scripts = ev->runs_scripts;
     row.seen_ms = step->time_ms;
     row.lease_until_ms = ev->lease_until_ms;
     return store(step, &row, lease_before_ms);

@@ -181,6 +181,11 @@ struct far_run_turn {
     uint64_t delay_ms;           /* that was waited behind it as the configuration says */
     uint64_t own_ms;             /* what is left of its time */
 };
+/* A script, as far as it ran. */
+struct far_run_scripted {
+    struct far_row_run_script row;
+    struct far_sub_script_result result; /* of its last attempt; all zero: there is none yet */
+};
 struct far_run_loss {
     uint64_t workload_id, point_id;
     uint64_t frozen_at_ms;
@@ -205,6 +210,9 @@ struct far_run_report {
     size_t step_count;
     struct far_run_loss *losses;
     size_t loss_count;
+    struct far_run_scripted *scripts;
+    size_t script_count;
+    uint64_t scripts_ms; /* of total_ms: scripts ran, disks and all before them apart */
 };
 /* FAR_NOT_FOUND: there is no such run. */
 int far_query_run_report(struct far_state *state, uint64_t job_id, struct far_arena *arena, struct far_run_report *ret,

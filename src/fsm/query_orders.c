@@ -7,6 +7,7 @@
 #include "fsm/recovery.h"
 #include "fsm/run_lost.h"
 #include "fsm/running.h"
+#include "fsm/script_task.h"
 #include "fsm/vault_row.h"
 
 struct context {
@@ -443,6 +444,9 @@ static int compose(struct context *c, const struct far_row_task *task, struct fa
     case FAR_task_kind_compare:
     case FAR_task_kind_leaves:
         rc = fill_compare(c, task, &order);
+        break;
+    case FAR_task_kind_script:
+        rc = far_script_order(c->step, &c->job, task, &order);
         break;
     case FAR_task_kind_machine:
         rc = list_disks(c, &order.disks);

@@ -51,6 +51,46 @@ static uint64_t disks_ready(const struct far_run *run)
     return ready_ms;
 }
 
+/* Time in which a script ran, from when the disks were there to the end. */
+static uint64_t scripts_time(const struct far_run *run, uint64_t from_ms, uint64_t end_ms)
+{
+    uint64_t sum_ms = 0, at_ms = from_ms;
+    for (;;) { /* the next of them by its begin */
+        const struct far_row_run_script *next = NULL;
+        for (uint64_t i = 0; i < run->row.script_count; i++) {
+            const struct far_row_run_script *row = &run->scripts[i];
+            bool is_behind = row->started_ms != 0 && row->ended_ms > at_ms;
+            next = is_behind && (next == NULL || row->started_ms < next->started_ms) ? row : next;
+        }
+        if (next == NULL) {
+            return sum_ms;
+        }
+        uint64_t begun_ms = next->started_ms > at_ms ? next->started_ms : at_ms;
+        sum_ms += less(next->ended_ms < end_ms ? next->ended_ms : end_ms, begun_ms);
+        at_ms = next->ended_ms;
+    }
+}
+
+static int list_scripts(struct far_step *step, const struct far_run *run, struct far_run_report *report)
+{
+    report->scripts = far_step_alloc(step, (run->row.script_count + 1) * sizeof *report->scripts);
+    if (report->scripts == NULL) {
+        return FAR_LIMIT;
+    }
+    for (; report->script_count < run->row.script_count; report->script_count++) {
+        struct far_run_scripted *to = &report->scripts[report->script_count];
+        struct far_row_task task;
+        struct far_key key = far_key_part(&far_schema_row_task, run->row.id, run->scripts[report->script_count].task);
+        *to = (struct far_run_scripted){.row = run->scripts[report->script_count]};
+        int rc = to->row.task != 0 ? far_key_find(step, &far_schema_row_task, &key, &task) : FAR_NOT_FOUND;
+        FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+        if (rc == 0 && task.script_result.count > 0) {
+            to->result = *(const struct far_sub_script_result *)task.script_result.items;
+        }
+    }
+    return 0;
+}
+
 static void sum_up(const struct far_run *run, struct far_run_report *report)
 {
     uint64_t end_ms = run->row.up_ms != 0 ? run->row.up_ms : report->step_count > 0 ? report->steps[report->step_count - 1].ended_ms : 0;
@@ -68,7 +108,8 @@ static void sum_up(const struct far_run *run, struct far_run_report *report)
     report->fence_ms = run->row.prepared_ms != 0 ? less(run->row.prepared_ms, ready_ms) : 0;
     report->down_ms = run->row.off_ms != 0 ? less(end_ms, run->row.off_ms) : 0;
     uint64_t source_ms = less(report->disks_from_ms, run->row.begun_ms); /* a migration's cycles, and the shutdown */
-    report->own_ms = less(report->total_ms, spent + report->fence_ms + source_ms);
+    report->scripts_ms = scripts_time(run, ready_ms, end_ms);
+    report->own_ms = less(report->total_ms, spent + report->fence_ms + source_ms + report->scripts_ms);
 }
 
 /* What the source told of its disks since. */
@@ -157,6 +198,7 @@ static int report_on(struct far_step *step, uint64_t job_id, struct far_run_repo
         return FAR_LIMIT;
     }
     FAR_TRY(list_losses(step, &run, ret));
+    FAR_TRY(list_scripts(step, &run, ret));
     qsort(run.members, run.count, sizeof *run.members, by_order);
     for (size_t i = 0; i < run.count;) {
         i += add_position(&run.members[i], run.count - i, &ret->steps[ret->step_count]);

@@ -26,6 +26,7 @@ struct far_run {
     struct far_row_job job;
     struct far_row_run_member *members; /* by workload id */
     size_t count;
+    struct far_row_run_script *scripts; /* row.script_count, in the order in which they run */
     uint64_t wake_ms;  /* what the look at it found: when to look again; 0: when something happens */
     char problem[400]; /* and what holds it */
 };
@@ -88,6 +89,25 @@ int far_run_task_over(struct far_step *step, const struct far_row_job *job, cons
 int far_run_pruned(struct far_step *step, const struct far_row_job *job);
 /* The next disk of the machines of a run behind *key, which moves on; FAR_NOT_FOUND behind the last. */
 int far_run_disk_next(struct far_step *step, uint64_t job_id, struct far_key *key, struct far_row_run_disk *ret);
+
+/* ---- run_scripts.c ---- */
+/* Decide: the scripts that the plan has for recoveries of these become those of the run. */
+int far_run_scripts_begin(struct far_step *step, uint64_t plan_id, const struct far_run_pick *pick);
+int far_run_scripts_load(struct far_step *step, struct far_run *run);
+/* Of this place (workload_id 0: the whole plan): are all over? */
+bool far_run_scripts_over(const struct far_run *run, uint64_t workload_id, uint64_t phase);
+/* The same, and the task that is to be made for the next one; one that failed is the run's problem. */
+int far_run_scripts_next(struct far_step *step, struct far_run *run, uint64_t workload_id, uint64_t phase,
+                         struct far_sub_task_new *ret_task, bool *ret_begins, bool *ret_is_over);
+int far_run_script_wanted(struct far_step *step, const struct far_row_run *run, const struct far_row_task *task, bool *ret_wants);
+/* What a person changes: those that failed are tried again, or those that failed or run are gone on without; of one place, or any.
+ * ret has room for all; returns how many. */
+size_t far_run_scripts_held(const struct far_run *run, uint64_t workload_id, bool is_any, bool is_failed, struct far_sub_run_change *ret);
+/* Evolve. */
+int far_run_script_change(struct far_step *step, uint64_t job_id, const struct far_sub_run_change *item);
+int far_run_script_made(struct far_step *step, const struct far_row_job *job, const struct far_sub_task_new *item);
+int far_run_script_over(struct far_step *step, const struct far_row_task *task);
+int far_run_scripts_pruned(struct far_step *step, uint64_t job_id);
 
 /* ---- run_order.c ---- */
 int far_run_order(struct far_step *step, const struct far_row_job *job, const struct far_row_task *task, struct far_sub_order *order);

@@ -87,7 +87,7 @@ int far_run_load(struct far_step *step, uint64_t job_id, struct far_run *ret)
         FAR_TRY(rc);
         ret->count++;
     }
-    return 0;
+    return far_run_scripts_load(step, ret);
 }
 
 /* The plan goes on as before, if it came to nothing, or with those of its workloads that were not moved. */
@@ -208,6 +208,7 @@ static int begin(struct far_step *step, const struct far_cmd_run_start *cmd, con
     FAR_TRY(far_emit(step, &far_schema_ev_run_begun, &ev));
     FAR_TRY(tell_members(step, pick, id));
     FAR_TRY(cmd->kind == FAR_job_kind_failover ? far_lost_open(step, plan, pick, id) : 0);
+    FAR_TRY(far_run_scripts_begin(step, plan->id, pick));
     FAR_TRY(is_test ? 0 : stop_cycles(step, plan, cmd->kind));
     FAR_TRY(far_run_next(step, id));
     step->object_id = id;
@@ -335,12 +336,42 @@ static int change(struct far_step *step, uint64_t job_id, const struct far_sub_r
     return 0;
 }
 
+/* Scripts of this workload, or of the plan by its name, that run or have failed. */
+static int pass_scripts(struct far_step *step, const struct far_row_run *row, struct far_slice name, bool *ret_is_done)
+{
+    struct far_run *run = far_step_alloc(step, sizeof *run);
+    struct far_sub_run_change *items = far_step_alloc(step, (row->script_count + 1) * sizeof *items);
+    struct far_row_plan plan;
+    uint64_t workload_id = 0;
+    size_t count = 0;
+    *ret_is_done = false;
+    if (row->script_count == 0) {
+        return 0;
+    }
+    if (run == NULL || items == NULL) {
+        return FAR_LIMIT;
+    }
+    FAR_TRY(far_run_load(step, row->id, run));
+    FAR_TRY(far_row_need(step, &far_schema_row_plan, row->plan_id, &plan));
+    int rc = far_name_find(step, &far_schema_row_workload, name, &workload_id);
+    FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
+    count = rc == 0 ? far_run_scripts_held(run, workload_id, false, false, items) : 0;
+    count = count == 0 && far_slice_equal(name, plan.name) ? far_run_scripts_held(run, 0, false, false, items) : count;
+    *ret_is_done = count > 0;
+    return count > 0 ? change(step, row->id, items, count) : 0;
+}
+
 int far_decide_run_pass(struct far_step *step, const struct far_cmd_run_pass *cmd)
 {
     struct far_row_run run;
     struct far_row_run_member row;
     uint64_t workload_id;
+    bool is_done;
     FAR_TRY(may(step, cmd->job_id, FAR_RUN_PASS, &run));
+    FAR_TRY(pass_scripts(step, &run, cmd->workload, &is_done));
+    if (is_done) {
+        return 0;
+    }
     FAR_TRY(far_name_need(step, &far_schema_row_workload, cmd->workload, &workload_id));
     struct far_key key = far_key_pair(&far_schema_row_run_member, run.id, workload_id);
     int rc = far_key_find(step, &far_schema_row_run_member, &key, &row);
@@ -389,6 +420,7 @@ static int retry_members(struct far_step *step, const struct far_row_run *row, s
     }
     *ret_count = 0;
     FAR_TRY(far_run_load(step, row->id, run));
+    count = far_run_scripts_held(run, 0, true, true, items);
     for (size_t i = 0; i <= run->count; i++) {
         struct far_ev_run_changed ev = {.job_id = row->id, .items = {.items = items, .count = count}};
         bool is_full = count + 2 > FAR_RUN_MEMBERS_MAX;

@@ -256,6 +256,10 @@ int far_evolve_run_changed(struct far_step *step, const struct far_ev_run_change
     for (size_t i = 0; i < ev->items.count; i++) {
         struct far_row_run_member row;
         struct far_key key = member_key(ev->job_id, items[i].workload_id);
+        if (items[i].step == FAR_run_step_script_retry || items[i].step == FAR_run_step_script_pass) {
+            FAR_TRY(far_run_script_change(step, ev->job_id, &items[i]));
+            continue;
+        }
         FAR_TRY(far_key_need(step, &far_schema_row_run_member, &key, &row));
         change(step, &row, &items[i]);
         FAR_TRY(far_key_put(step, &far_schema_row_run_member, &key, &row));
@@ -274,6 +278,9 @@ int far_run_task_made(struct far_step *step, const struct far_row_job *job, cons
 {
     struct far_row_run_member row;
     struct far_key key = member_key(job->id, item->workload_id);
+    if (item->kind == FAR_task_kind_script) {
+        return far_run_script_made(step, job, item);
+    }
     FAR_TRY(far_key_need(step, &far_schema_row_run_member, &key, &row));
     bool is_source = is_of_source(item->operation);
     row.open_tasks += !is_source;
@@ -387,6 +394,9 @@ int far_run_task_over(struct far_step *step, const struct far_row_job *job, cons
 {
     struct far_row_run_member row;
     struct far_key key = member_key(job->id, task->workload_id);
+    if (task->kind == FAR_task_kind_script) {
+        return far_run_script_over(step, task);
+    }
     FAR_TRY(far_key_need(step, &far_schema_row_run_member, &key, &row));
     if (is_of_source(task->operation)) {
         source_over(step, job, &row, task, change);
@@ -461,6 +471,7 @@ int far_run_pruned(struct far_step *step, const struct far_row_job *job)
         return 0;
     }
     FAR_TRY(far_lost_pruned(step, job->id));
+    FAR_TRY(far_run_scripts_pruned(step, job->id));
     for (;;) {
         struct far_row_run_member row;
         struct far_key key = far_key_id(&far_schema_row_run_member, job->id);

@@ -2,6 +2,7 @@
  * for: a task, a cycle, a time, or a person. See run_begin.c. */
 #include "fsm/run_lost.h"
 
+#include "fsm/script_task.h"
 #include "fsm/site_limit.h"
 
 #include <stdarg.h>
@@ -116,6 +117,15 @@ static int add_machine(struct look *look, const struct far_row_run_member *m, ui
                                                .disk_index = operation == FAR_machine_operation_gate ? m->gate : 0});
 }
 
+/* Scripts of the plan (m NULL) or of a workload: the next one begins; are all over? */
+static int run_scripts(struct look *look, const struct far_row_run_member *m, uint64_t phase, bool *ret_is_over)
+{
+    struct far_sub_task_new task;
+    bool begins;
+    FAR_TRY(far_run_scripts_next(look->step, &look->run, m != NULL ? m->workload_id : 0, phase, &task, &begins, ret_is_over));
+    return begins ? add(look, task) : 0;
+}
+
 /* What was found to do becomes events; were there any? */
 static int flush(struct look *look, bool *ret_any)
 {
@@ -166,7 +176,10 @@ static int cycle(struct look *look, struct far_row_job *ret_job, bool *ret_is_do
     }
     int rc = far_row_find(look->step, &far_schema_row_job, run->cycle_job_id, &job);
     FAR_TRY(rc == FAR_NOT_FOUND ? 0 : rc);
-    if (rc == 0 && job.state == FAR_job_state_succeeded) {
+    uint64_t spoilt = 0;
+    FAR_TRY(rc == 0 && job.state == FAR_job_state_partial ? far_cycle_scripts_failed(look->step, &job, &spoilt) : 0);
+    bool is_good = rc == 0 && (job.state == FAR_job_state_succeeded || (spoilt > 0 && spoilt == job.tasks_failed));
+    if (is_good) { /* a script behind it that failed leaves its points good */
         *ret_job = job;
         *ret_is_done = true;
     } else if (rc != 0 || job.state != FAR_job_state_running) {
@@ -376,7 +389,8 @@ static const struct far_row_run_member *whose_turn(const struct look *look)
     const struct far_row_run_member *first = NULL;
     for (size_t i = 0; i < look->run.count; i++) {
         const struct far_row_run_member *m = &look->run.members[i];
-        bool is_open = takes_part(m) && m->state != FAR_run_member_state_passed;
+        bool is_open = takes_part(m) && (m->state != FAR_run_member_state_passed ||
+                                         !far_run_scripts_over(&look->run, m->workload_id, FAR_script_phase_after_recovery));
         first = is_open && (first == NULL || comes_before(m, first)) ? m : first;
     }
     return first;
@@ -436,11 +450,11 @@ static bool begins_anew(const struct far_row_run_member *m)
 static int start(struct look *look, bool *ret_again)
 {
     const struct far_row_run_member *turn = whose_turn(look);
-    bool is_fenced;
+    bool is_fenced, is_over;
     FAR_TRY(fence(look, &is_fenced)); /* one that failed is tried again when somebody says so */
-    *ret_again = turn == NULL;
     if (turn == NULL) {
-        return enter(look, FAR_run_phase_up, 0);
+        FAR_TRY(run_scripts(look, NULL, FAR_script_phase_after_recovery, ret_again));
+        return *ret_again ? enter(look, FAR_run_phase_up, 0) : 0;
     }
     uint64_t begins_ms = turn_begins(look, turn);
     for (size_t i = 0; i < look->run.count; i++) {
@@ -451,7 +465,10 @@ static int start(struct look *look, bool *ret_again)
         if (m->state == FAR_run_member_state_prepared && begins_ms > look->step->time_ms) {
             wake_at(look, begins_ms);
         } else if (m->state == FAR_run_member_state_prepared && m->open_tasks == 0) {
-            FAR_TRY(add_machine(look, m, FAR_machine_operation_up));
+            FAR_TRY(run_scripts(look, m, FAR_script_phase_before_recovery, &is_over));
+            FAR_TRY(is_over ? add_machine(look, m, FAR_machine_operation_up) : 0);
+        } else if (m->state == FAR_run_member_state_passed) {
+            FAR_TRY(run_scripts(look, m, FAR_script_phase_after_recovery, &is_over));
         } else if (m->state == FAR_run_member_state_gating) {
             FAR_TRY(open_gate(look, m));
         } else if (begins_anew(m)) {
@@ -549,6 +566,17 @@ static int unfence(struct look *look, bool *ret_again)
 
 /* ---- the look ---- */
 
+static int begin(struct look *look, bool *ret_again)
+{
+    const struct far_row_run *run = &look->run.row;
+    bool is_fenced;
+    FAR_TRY(run_scripts(look, NULL, FAR_script_phase_before_recovery, ret_again));
+    if (!*ret_again) {
+        return fence(look, &is_fenced);
+    }
+    return enter(look, run->kind == FAR_job_kind_migration ? FAR_run_phase_syncing : FAR_run_phase_preparing, 0);
+}
+
 static int act(struct look *look, bool *ret_again)
 {
     const struct far_row_run *run = &look->run.row;
@@ -560,8 +588,7 @@ static int act(struct look *look, bool *ret_again)
     wake_at(look, expires ? run->expires_ms : 0);
     switch (run->phase) {
     case FAR_run_phase_begun:
-        *ret_again = true;
-        return enter(look, run->kind == FAR_job_kind_migration ? FAR_run_phase_syncing : FAR_run_phase_preparing, 0);
+        return begin(look, ret_again);
     case FAR_run_phase_syncing:
         return sync_source(look, ret_again);
     case FAR_run_phase_shutting_down:
@@ -676,6 +703,9 @@ int far_run_wants(struct far_step *step, const struct far_row_job *job, const st
     struct far_row_run_member member;
     struct far_key key = far_key_pair(&far_schema_row_run_member, job->id, task->workload_id);
     FAR_TRY(far_row_need(step, &far_schema_row_run, job->id, &run));
+    if (task->kind == FAR_task_kind_script) {
+        return far_run_script_wanted(step, &run, task, ret_wants);
+    }
     FAR_TRY(far_key_need(step, &far_schema_row_run_member, &key, &member));
     *ret_wants = is_wanted(&run, &member, task);
     return 0;

@@ -147,6 +147,7 @@ int far_task_apply(struct far_step *step, struct far_row_task *row, const struct
         break;
     case FAR_task_step_finish:
         keep_results(row, change);
+        row->script_result = change->script_result;
         end(step, row);
         break;
     case FAR_task_step_retry:
@@ -154,8 +155,10 @@ int far_task_apply(struct far_step *step, struct far_row_task *row, const struct
     case FAR_task_step_redo:
     case FAR_task_step_suspend:
         forget_attempt(row, change);
+        row->script_result = change->script_result;
         break;
     case FAR_task_step_fail:
+        row->script_result = change->script_result;
         row->error_class = change->error_class;
         row->error_message = change->error_message;
         row->failures = change->failures != 0 ? change->failures : row->failures;
@@ -284,7 +287,8 @@ static int create_one(struct far_step *step, struct far_row_job *job, uint64_t t
                                     .target_path = item->target_path,
                                     .size_bytes = item->size_bytes,
                                     .vault_node_id = item->vault_node_id,
-                                    .operation = item->operation};
+                                    .operation = item->operation,
+                                    .script = item->script};
     struct far_key key = far_key_part(&far_schema_row_task, job->id, task);
     int rc = far_key_find(step, &far_schema_row_task, &key, &old);
     if (rc != 0 && rc != FAR_NOT_FOUND) {
@@ -304,6 +308,7 @@ static int create_one(struct far_step *step, struct far_row_job *job, uint64_t t
     FAR_TRY(far_job_is_run(job->kind) ? far_run_task_made(step, job, item) : 0);
     old = (struct far_row_task){.task = 0};
     job->task_count++;
+    job->script_count += item->kind == FAR_task_kind_script && job->kind == FAR_job_kind_replicate;
     return store(step, &old, &row);
 }
 

@@ -49,6 +49,7 @@ struct far_candidate {
     bool spreads; /* these are counted */
     bool is_drained;
     bool listens; /* it has a data address */
+    bool runs_scripts;
 };
 /* The up node with this id; *ret is NULL if it is not up. */
 int far_candidate_node(struct far_step *step, uint64_t node_id, struct far_candidate **ret);
@@ -61,6 +62,8 @@ int far_candidate_source(struct far_step *step, uint64_t site_id, struct far_sli
                          struct far_candidate **ret);
 /* The up node of a site, not drained, whose vault holds and gets the least; then the one that has the least to do. */
 int far_candidate_target(struct far_step *step, uint64_t site_id, struct far_candidate **ret);
+/* The up node of a site, not drained, that runs scripts: prefer_id if it is one, else the one that has the least to do. */
+int far_candidate_scripts(struct far_step *step, uint64_t site_id, uint64_t prefer_id, struct far_candidate **ret);
 /* It gets the task as its row says. */
 void far_candidate_add(struct far_step *step, struct far_candidate *node, const struct far_row_task *row);
 
@@ -85,6 +88,7 @@ struct far_group {
     struct far_row_task *tasks;  /* in the order of their numbers */
     struct far_changes *changes; /* what to emit */
     bool is_sealed;              /* in this step: its point is to be made */
+    bool looks_around; /* in this step: a script, or what scripts wait for, came to its end */
     const struct far_list *signals; /* in this step: what the node's detector says of the point that was sealed or judged; or NULL */
     bool was_over;               /* before this step */
 };
@@ -138,6 +142,8 @@ int far_task_lease_due(struct far_step *step, uint64_t job_id, uint64_t task);
 int far_task_retry_due(struct far_step *step, uint64_t job_id, uint64_t task);
 /* Look at the group of each ready task of the job again. */
 int far_tasks_assign(struct far_step *step, uint64_t job_id);
+/* Look at every group of the job until there is nothing more to do: it has scripts. */
+int far_tasks_look_around(struct far_step *step, uint64_t job_id);
 /* Look at every group of the job again: it was canceled. */
 int far_tasks_cancel(struct far_step *step, uint64_t job_id);
 

@@ -43,7 +43,8 @@ static int add(struct far_step *step, struct far_candidates *c, const struct far
                                                   .vault_bytes = row->vault_bytes,
                                                   .spreads = spreads,
                                                   .is_drained = row->drained_ms != 0,
-                                                  .listens = row->data_address.len != 0};
+                                                  .listens = row->data_address.len != 0,
+                                                  .runs_scripts = row->runs_scripts};
     return 0;
 }
 
@@ -191,6 +192,20 @@ int far_candidate_target(struct far_step *step, uint64_t site_id, struct far_can
     for (size_t i = 0; i < step->candidates->count; i++) {
         struct far_candidate *c = &step->candidates->nodes[i];
         if (fits(c, site_id, far_slice(NULL, 0)) && (*ret == NULL || holds_less(c, *ret))) {
+            *ret = c;
+        }
+    }
+    return 0;
+}
+
+int far_candidate_scripts(struct far_step *step, uint64_t site_id, uint64_t prefer_id, struct far_candidate **ret)
+{
+    FAR_TRY(load(step));
+    *ret = NULL;
+    for (size_t i = 0; i < step->candidates->count; i++) {
+        struct far_candidate *c = &step->candidates->nodes[i];
+        bool is_better = *ret == NULL || c->node_id == prefer_id || ((*ret)->node_id != prefer_id && load_of(c) < load_of(*ret));
+        if (c->runs_scripts && fits(c, site_id, far_slice(NULL, 0)) && is_better) {
             *ret = c;
         }
     }

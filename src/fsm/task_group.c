@@ -5,6 +5,7 @@
  * The tasks of a replicated workload with disks 0, 1, …: freeze, seal, release, send 0, receive 0, send 1, receive 1, … */
 #include "fsm/node_load.h"
 #include "fsm/running.h"
+#include "fsm/script_task.h"
 #include "fsm/site_limit.h"
 #include "fsm/vault_row.h"
 
@@ -84,7 +85,8 @@ static bool merge(struct far_changes *changes, const struct far_sub_task_change 
 static int collect(struct far_step *step, struct far_changes *changes, const struct far_sub_task_change *change)
 {
     size_t bytes = 170 + change->identity.len + change->token.len + change->freeze_ref.len +
-                   change->error_message.len + change->error_class.len + (change->machine_result.count > 0 ? 400 : 0);
+                   change->error_message.len + change->error_class.len + (change->machine_result.count > 0 ? 400 : 0) +
+                   (change->script_result.count > 0 ? 1100 : 0);
     if (merge(changes, change)) {
         return 0;
     }
@@ -131,7 +133,8 @@ uint64_t far_group_first(const struct far_row_task *task)
 /* One that goes with no other, whatever else the job does for its workload. */
 static bool is_single(uint64_t kind)
 {
-    return kind == FAR_task_kind_forget || kind == FAR_task_kind_lock || kind == FAR_task_kind_use || far_task_of_vault(kind);
+    return kind == FAR_task_kind_forget || kind == FAR_task_kind_lock || kind == FAR_task_kind_use || kind == FAR_task_kind_script ||
+           far_task_of_vault(kind);
 }
 
 static int load_rows(struct far_step *step, struct far_group *g, uint64_t first, size_t max)
@@ -175,12 +178,14 @@ int far_group_load(struct far_step *step, const struct far_row_task *task, struc
     }
     if (g->job.kind == FAR_job_kind_replicate) {
         FAR_TRY(far_row_need(step, &far_schema_row_plan, g->job.plan_id, &g->plan));
-        FAR_TRY(rc == 0 ? 0 : far_reject(step, FAR_INTERNAL, "broken: there is no workload %llu",
+        bool is_there = rc == 0 || task->kind == FAR_task_kind_script;
+        FAR_TRY(is_there ? 0 : far_reject(step, FAR_INTERNAL, "broken: there is no workload %llu",
                                          FAR_LLU(task->workload_id)));
     }
     bool alone = is_single(task->kind) || far_job_is_run(g->job.kind);
     FAR_TRY(load_rows(step, g, alone ? task->task : far_group_first(task), alone ? 1 : FAR_GROUP_TASKS_MAX));
-    if (g->job.kind == FAR_job_kind_replicate && g->count != FAR_AT_PAIRS + 2 * (size_t)g->workload.disk_count) {
+    bool is_copy = g->job.kind == FAR_job_kind_replicate && task->kind != FAR_task_kind_script;
+    if (is_copy && g->count != FAR_AT_PAIRS + 2 * (size_t)g->workload.disk_count) {
         return far_reject(step, FAR_INTERNAL, "broken: workload %llu has %zu tasks in job %llu",
                           FAR_LLU(g->workload_id), g->count, FAR_LLU(g->job.id));
     }
@@ -224,6 +229,8 @@ int far_group_change(struct far_step *step, struct far_group *g, size_t at, stru
     if (far_task_held(&before) && !far_task_held(row)) {
         FAR_TRY(let_go(step, &before));
     }
+    bool is_turn = row->kind == FAR_task_kind_seal || row->kind == FAR_task_kind_script;
+    g->looks_around = g->looks_around || (g->job.script_count > 0 && is_turn && far_task_over(row));
     return collect(step, g->changes, &change);
 }
 
@@ -345,6 +352,9 @@ static bool is_final(const struct far_sub_report_item *item)
 int far_group_failed(struct far_step *step, struct far_group *g, size_t at, const struct far_sub_report_item *item)
 {
     const struct far_row_task *row = &g->tasks[at];
+    if (row->kind == FAR_task_kind_script) {
+        return far_script_failed(step, g, at, item);
+    }
     uint64_t failures = row->failures + 1;
     struct far_slice klass = item->error_class.len != 0 ? item->error_class : far_slice_str("io");
     char message[ERROR_MAX + 64];

@@ -8,9 +8,10 @@
 
 #include "fsm/job_use.h"
 #include "fsm/running.h"
+#include "fsm/script_task.h"
 #include "fsm/site_limit.h"
 
-enum { LOST_AT_ONCE_MAX = 1000 };
+enum { LOST_AT_ONCE_MAX = 1000, LOOKS_MAX = 64 };
 
 struct work {
     struct work *next; /* of the same report */
@@ -65,15 +66,60 @@ static bool is_over(const struct far_group *g)
 static int advance(struct far_step *step, struct work *work)
 {
     for (struct far_group *g = work->first; g != NULL; g = g->next) {
-        FAR_TRY(g->job.kind == FAR_job_kind_replicate ? far_replicate_advance(step, g) : far_simple_advance(step, g));
+        bool is_cycle = g->job.kind == FAR_job_kind_replicate;
+        FAR_TRY(!is_cycle                                        ? far_simple_advance(step, g)
+                : g->tasks[0].kind == FAR_task_kind_script ? far_cycle_script_advance(step, g)
+                                                               : far_replicate_advance(step, g));
     }
     return 0;
+}
+
+/* Every group of the job. */
+static int touch_all(struct far_step *step, struct work *work)
+{
+    struct far_key at = far_key_id(&far_schema_row_task, work->job_id);
+    for (;;) {
+        struct far_row_task task;
+        struct far_group *g;
+        size_t place;
+        int rc = far_next(step, &far_schema_row_task, &at, NULL, &task);
+        if (rc == FAR_NOT_FOUND || (rc == 0 && task.job_id != work->job_id)) {
+            return 0;
+        }
+        FAR_TRY(rc);
+        FAR_TRY(touch(step, work, &task, &g, &place));
+        at = far_key_part(&far_schema_row_task, work->job_id, g->tasks[0].task + g->count);
+    }
+}
+
+/* A script came to its end, or what one waited for: groups that nothing happened to may go on. */
+static int look_around(struct far_step *step, uint64_t job_id)
+{
+    for (unsigned i = 0; i < LOOKS_MAX; i++) {
+        struct work work;
+        FAR_TRY(begin(step, &work, job_id));
+        FAR_TRY(touch_all(step, &work));
+        FAR_TRY(advance(step, &work));
+        bool any = work.changes->count > 0;
+        FAR_TRY(far_changes_flush(step, work.changes));
+        if (!any) {
+            return 0;
+        }
+    }
+    return 0; /* the next report brings us back */
+}
+
+int far_tasks_look_around(struct far_step *step, uint64_t job_id)
+{
+    return look_around(step, job_id);
 }
 
 /* Its steps are emitted. */
 static int conclude(struct far_step *step, struct work *work)
 {
+    bool looks_around = false;
     for (struct far_group *g = work->first; g != NULL; g = g->next) {
+        looks_around = looks_around || g->looks_around;
         if (g->is_sealed) {
             FAR_TRY(far_point_create(step, g));
             FAR_TRY(far_point_score(step, g->tasks[FAR_AT_SEAL].point_id, g->signals));
@@ -83,6 +129,7 @@ static int conclude(struct far_step *step, struct work *work)
             FAR_TRY(far_point_verified(step, g));
         }
     }
+    FAR_TRY(looks_around ? look_around(step, work->job_id) : 0);
     return far_job_settle(step, work->job_id);
 }
 
@@ -218,7 +265,8 @@ static int lose(struct far_step *step, struct work *work, const struct far_row_t
     if (!far_task_held(&g->tasks[at]) || g->tasks[at].attempt != task->attempt) {
         return 0; /* its peer's loss took it along */
     }
-    return far_group_again(step, g, at, (struct far_sub_task_change){.step = FAR_task_step_lose});
+    return task->kind == FAR_task_kind_script ? far_script_lost(step, g, at)
+                                              : far_group_again(step, g, at, (struct far_sub_task_change){.step = FAR_task_step_lose});
 }
 
 /* The tasks that the node holds, at most LOST_AT_ONCE_MAX; the leases of any beyond run out by themselves. */
@@ -390,19 +438,8 @@ int far_tasks_assign(struct far_step *step, uint64_t job_id)
 
 int far_tasks_cancel(struct far_step *step, uint64_t job_id)
 {
-    struct far_key at = far_key_id(&far_schema_row_task, job_id);
     struct work work;
     FAR_TRY(begin(step, &work, job_id));
-    for (;;) {
-        struct far_row_task task;
-        struct far_group *g;
-        size_t place;
-        int rc = far_next(step, &far_schema_row_task, &at, NULL, &task);
-        if (rc == FAR_NOT_FOUND || (rc == 0 && task.job_id != job_id)) {
-            return end(step, &work);
-        }
-        FAR_TRY(rc);
-        FAR_TRY(touch(step, &work, &task, &g, &place));
-        at = far_key_part(&far_schema_row_task, job_id, g->tasks[0].task + g->count);
-    }
+    FAR_TRY(touch_all(step, &work));
+    return end(step, &work);
 }

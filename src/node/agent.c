@@ -45,6 +45,7 @@ struct far_agent {
     int (*on_follow)(void *arg, struct far_incarnation_id incarnation, struct far_error *err);
     void *owner; /* of the two */
     const struct far_adapter *const *adapters;
+    bool runs_scripts;
 
     enum state state;
     struct far_stream *stream;
@@ -149,6 +150,7 @@ static void send_hello(struct far_agent *agent)
         .version = far_slice_str(version_text(version)),
         .adapters = {.items = names, .count = count},
         .dials_only = far_engine_data_address(agent->engine)[0] == '\0',
+        .runs_scripts = agent->runs_scripts,
     };
     struct far_buf out;
     far_buf_init(&out, 4096);
@@ -758,6 +760,7 @@ int far_agent_new(const struct far_agent_config *config, uv_loop_t *loop, struct
     agent->servers_path = config->servers_path == NULL ? NULL : strdup(config->servers_path);
     agent->vaults_path = config->vaults_path == NULL ? NULL : strdup(config->vaults_path);
     agent->adapters = config->adapters;
+    agent->runs_scripts = config->runs_scripts;
     far_buf_init(&agent->batch, BATCH_MAX);
     far_random_bytes(agent->nonce, sizeof agent->nonce);
     rc = uv_timer_init(loop, &agent->timer);

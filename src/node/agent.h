@@ -44,6 +44,7 @@ struct far_agent_config {
     const char *vaults_path;  /* where it is kept by which keys the cluster believes vaults (vault_trust.h); NULL = nowhere */
     const char *servers_path; /* where the list that the servers tell is kept for the next start; NULL = nowhere */
     const struct far_adapter *const *adapters; /* what it tells the servers it has; ends with NULL; NULL = nothing */
+    bool runs_scripts; /* the same */
 };
 
 /* "<id>@<host>:<port>", with "#<64 hexadecimal digits>" where the fingerprint of its key is known; false if text is anything

@@ -308,6 +308,35 @@ static int convert_machine(const struct far_sub_order *order, struct far_arena *
     return rc;
 }
 
+static int convert_script(const struct far_sub_order *order, struct far_arena *arena, struct far_engine_order *out, struct far_error *err)
+{
+    const struct far_sub_script_order *from = order->script.items;
+    const struct far_sub_plan_script *script = order->script.count > 0 && from->script.count > 0 ? from->script.items : NULL;
+    if (script == NULL) {
+        return far_fail(err, FAR_INVALID, "an order to run no script");
+    }
+    out->script = (struct far_engine_script){.name = text(script->name, arena),
+                                             .phase = far_enum_name(&far_enum_script_phase, script->phase),
+                                             .kind = far_enum_name(&far_enum_job_kind, from->kind),
+                                             .machine = text(from->machine, arena),
+                                             .address = text(from->address, arena),
+                                             .isolated = from->isolated,
+                                             .result = text(from->result, arena),
+                                             .timeout_s = script->timeout_s};
+    if (!root_from(script->sha256, out->script.sha256)) {
+        return far_fail(err, FAR_INVALID, "an order to run a script of any bytes");
+    }
+    bool complete = out->script.name != NULL && out->script.machine != NULL && out->script.address != NULL && out->script.result != NULL;
+    return complete ? 0 : far_fail(err, FAR_LIMIT, "an order needs too much memory");
+}
+
+static int convert_work(const struct far_sub_order *order, struct far_arena *arena, struct far_engine_order *out, struct far_error *err)
+{
+    return order->kind == FAR_task_kind_machine  ? convert_machine(order, arena, out, err)
+           : order->kind == FAR_task_kind_script ? convert_script(order, arena, out, err)
+                                                 : convert_use(order, arena, out, err);
+}
+
 static bool convert_hashes(const struct far_sub_order *order, struct far_engine_order *out)
 {
     out->has_base_root = root_from(order->base_root, out->base_root);
@@ -380,7 +409,7 @@ int far_orders_convert(const struct far_sub_order *order, struct far_arena *aren
     if (rc != 0) {
         return far_fail(err, rc, "the disks of an order are %s", rc == FAR_LIMIT ? "too many" : "not well formed");
     }
-    rc = order->kind == FAR_task_kind_machine ? convert_machine(order, arena, &out, err) : convert_use(order, arena, &out, err);
+    rc = convert_work(order, arena, &out, err);
     rc = rc == 0 && convert_lists(order, arena, &out) != 0 ? far_fail(err, FAR_LIMIT, "an order needs too much memory") : rc;
     rc = rc == 0 ? convert_domains(order, arena, &out, err) : rc;
     if (rc == 0) {

@@ -23,6 +23,7 @@ void far_report_entry_clear(struct far_report_entry *entry)
     far_captured_unref(entry->report.captured);
     far_engine_machined_unref(entry->report.machined);
     far_engine_lost_unref(entry->report.lost);
+    far_engine_scripted_unref(entry->report.scripted);
     *entry = (struct far_report_entry){0};
 }
 
@@ -65,11 +66,13 @@ static int store(struct far_report_entry *entry, const struct far_engine_report 
     struct far_captured *captured = far_captured_ref(report->captured);
     struct far_engine_machined *machined = far_engine_machined_ref(report->machined);
     struct far_engine_lost *lost = far_engine_lost_ref(report->lost);
+    struct far_engine_scripted *scripted = far_engine_scripted_ref(report->scripted);
     far_engine_vault_unref(entry->report.vault);
     far_engine_used_unref(entry->report.used);
     far_captured_unref(entry->report.captured);
     far_engine_machined_unref(entry->report.machined);
     far_engine_lost_unref(entry->report.lost);
+    far_engine_scripted_unref(entry->report.scripted);
     entry->found = found;
     entry->report = *report;
     entry->report.disks = found;
@@ -78,6 +81,7 @@ static int store(struct far_report_entry *entry, const struct far_engine_report 
     entry->report.captured = captured;
     entry->report.machined = machined;
     entry->report.lost = lost;
+    entry->report.scripted = scripted;
     return 0;
 }
 
@@ -166,6 +170,7 @@ struct item_lists {
     struct used_lists *used;   /* NULL: of no use */
     struct machined_lists *machined; /* NULL: of no machine */
     struct lost_lists *lost;   /* NULL: nothing was compared */
+    struct far_sub_script_result *scripted; /* NULL: of no script */
 };
 
 struct vault_lists {
@@ -440,6 +445,16 @@ static size_t lost_bytes(const struct far_engine_lost *lost)
     return bytes;
 }
 
+static void add_scripted(const struct far_engine_scripted *scripted, struct far_sub_script_result *result, struct far_sub_report_item *item)
+{
+    *result = (struct far_sub_script_result){.status = scripted->status,
+                                             .killed = scripted->is_killed,
+                                             .late = scripted->is_late,
+                                             .output = far_slice_str(scripted->output),
+                                             .duration_ms = scripted->duration_ms};
+    item->script_result = (struct far_list){result, 1};
+}
+
 static size_t machined_bytes(const struct far_engine_machined *machined)
 {
     size_t lists = machined != NULL ? machined->left_count * sizeof machined->left[0] + machined->disk_count * 8 : 0;
@@ -572,6 +587,7 @@ static size_t item_bytes(const struct far_report_entry *e)
     return 480 + strlen(e->report.error_message) + strlen(e->report.resync_reason) + e->report.disk_count * 310 +
            e->report.missed_count * 24 + e->report.damage_count * 120 + e->report.signal_count * 96 +
            used_bytes(e->report.used) + machined_bytes(e->report.machined) + lost_bytes(e->report.lost) +
+           (e->report.scripted != NULL ? 60 + strlen(e->report.scripted->output) : 0) +
            (e->report.captured != NULL ? 280 + e->report.captured->len : 0) +
            (e->report.vault != NULL ? 800 + e->report.vault->space_count * 64 : 0) +
            (has_adoption(e) ? 800 + FAR_ADOPTED_CONFIG_BYTES_MAX + e->report.vault->adoption->adopted.count * 480 + adopted_disks(e) * 140
@@ -626,10 +642,12 @@ static size_t gather(struct far_reports *reports, const struct far_report_entry 
             .used = e->report.used != NULL ? far_arena_alloc(arena, sizeof *lists.used) : NULL,
             .machined = e->report.machined != NULL ? far_arena_alloc(arena, sizeof *lists.machined) : NULL,
             .lost = e->report.lost != NULL ? far_arena_alloc(arena, sizeof *lists.lost) : NULL,
+            .scripted = e->report.scripted != NULL ? far_arena_alloc(arena, sizeof *lists.scripted) : NULL,
         };
         bool lacks_vault = (e->report.vault != NULL && lists.vault == NULL) || (has_adoption(e) && lists.adoption == NULL) ||
                            (e->report.used != NULL && lists.used == NULL) ||
-                           (e->report.machined != NULL && lists.machined == NULL) || (e->report.lost != NULL && lists.lost == NULL);
+                           (e->report.machined != NULL && lists.machined == NULL) || (e->report.lost != NULL && lists.lost == NULL) ||
+                           (e->report.scripted != NULL && lists.scripted == NULL);
         if (lists.found == NULL || lists.missed == NULL || lists.figures == NULL || lists.signals == NULL || lists.damages == NULL ||
             lacks_vault) {
             continue; /* the next batch has room */
@@ -651,6 +669,9 @@ static size_t gather(struct far_reports *reports, const struct far_report_entry 
         }
         if (lists.lost != NULL) {
             add_lost(e->report.lost, lists.lost, &items[count]);
+        }
+        if (lists.scripted != NULL) {
+            add_scripted(e->report.scripted, lists.scripted, &items[count]);
         }
         if (e->report.captured != NULL) {
             add_captured(e->report.captured, &items[count]);

@@ -16,6 +16,7 @@ void far_report_strip(struct far_report_entry *entry)
     far_captured_unref(r.captured);
     far_engine_machined_unref(r.machined);
     far_engine_lost_unref(r.lost);
+    far_engine_scripted_unref(r.scripted);
     entry->found = NULL;
     entry->report = (struct far_engine_report){.job_id = r.job_id,
                                                .task = r.task,

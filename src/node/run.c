@@ -155,7 +155,8 @@ static int open_agent(struct program *program, const char *dir, const struct far
     far_node_path(dir, "vaults", vaults);
     struct far_agent_config agent = {
         .net = program->net, .node_id = config->node_id, .servers = servers, .servers_path = path, .vaults_path = vaults,
-        .on_removed = on_removed, .on_follow = on_follow, .owner = program, .adapters = far_adapters()};
+        .on_removed = on_removed, .on_follow = on_follow, .owner = program, .adapters = far_adapters(),
+        .runs_scripts = config->scripts_dir[0] != '\0' && config->scripts_user[0] != '\0'};
     int rc = load_servers(dir, servers, &agent.server_count, err);
     return rc != 0 ? rc : far_agent_new(&agent, &program->loop, &program->agent, err);
 }

@@ -280,9 +280,13 @@ static int take_hello(struct session *session, struct far_slice payload, struct 
     if (hello.node_id != session->node_id) {
         return far_fail(err, FAR_DENIED, "the hello names node %llu", (unsigned long long)hello.node_id);
     }
+    rc = far_link_look_at_level(session->link, err);
+    if (rc != 0) {
+        return rc;
+    }
     struct far_cmd_node_boot boot = {
         .node_id = hello.node_id, .nonce = hello.nonce, .data_address = hello.data_address, .adapters = hello.adapters,
-        .dials_only = hello.dials_only};
+        .dials_only = hello.dials_only, .runs_scripts = hello.runs_scripts && session->link->level >= far_schema_row_run_script.since(0)};
     session->level = far_link_level_of(hello.version);
     session->state = SESSION_BOOTING;
     rc = encode(session, &far_schema_cmd_node_boot, &boot, err);

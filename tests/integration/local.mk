@@ -58,6 +58,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_objects.py \
 	tests/integration/test_vault_policy.py \
 	tests/integration/test_machine_config.py \
+	tests/integration/test_scripts.py \
 	tests/integration/test_adopt.py \
 	tests/integration/test_seed.py tests/integration/test_run_lost.py \
 	tests/integration/test_replicate.py \
@@ -101,7 +102,7 @@ EXTRA_DIST += tests/integration/test_nodes.py tests/integration/test_strangers.p
 EXTRA_DIST += tests/integration/test_rebuild_kill.py tests/integration/test_history.py tests/integration/test_forget.py tests/integration/test_vault_policy.py tests/integration/test_heads.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
 EXTRA_DIST += tests/integration/test_levels.py tests/integration/test_recover_quorum.py tests/integration/test_recover_crash.py tests/integration/test_backup.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
 EXTRA_DIST += tests/integration/test_engine_kill.py tests/integration/watchlib.py
-EXTRA_DIST += tests/integration/test_use_kill.py tests/integration/test_nbd.py tests/integration/test_scrub.py tests/integration/test_adopt.py tests/integration/test_machine_config.py
+EXTRA_DIST += tests/integration/test_use_kill.py tests/integration/test_nbd.py tests/integration/test_scrub.py tests/integration/test_adopt.py tests/integration/test_machine_config.py tests/integration/test_scripts.py
 EXTRA_DIST += tests/integration/test_use_kill.py tests/integration/test_nbd.py tests/integration/test_scrub.py tests/integration/test_checkpoint_use.py tests/integration/test_vault_browse.py
 EXTRA_DIST += tests/integration/test_signal.py tests/integration/test_signal_roc.py tests/bench/signal_features.csv.gz \
 	tests/bench/bench_signal.py tests/bench/signal_kit.py tests/bench/signal_corpus.py tests/bench/signal_roc.py

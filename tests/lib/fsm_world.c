@@ -400,7 +400,7 @@ static struct far_sub_report_item success(struct world *w, const struct far_sub_
     return item;
 }
 
-size_t world_work(struct world *w, uint64_t node_id)
+size_t world_work_but(struct world *w, uint64_t node_id, uint64_t kind)
 {
     struct far_list list;
     assert_int_equal(far_query_orders(&w->state, node_id, 1000, &w->arena, &list, &w->err), 0);
@@ -408,7 +408,7 @@ size_t world_work(struct world *w, uint64_t node_id)
     size_t count = 0;
     for (size_t i = 0; i < list.count; i++) {
         const struct far_sub_order *order = (const struct far_sub_order *)list.items + i;
-        if (order->kind != FAR_task_kind_leaves) { /* it ends with who compares */
+        if (order->kind != kind && order->kind != FAR_task_kind_leaves) { /* it ends with who compares */
             items[count++] = success(w, order);
         }
     }
@@ -416,6 +416,11 @@ size_t world_work(struct world *w, uint64_t node_id)
         assert_int_equal(send_report(w, node_id, items, count), 0);
     }
     return count;
+}
+
+size_t world_work(struct world *w, uint64_t node_id)
+{
+    return world_work_but(w, node_id, 0);
 }
 
 size_t world_work_all(struct world *w, const uint64_t *nodes, size_t count)

@@ -67,6 +67,8 @@ struct far_row_server world_row_server(struct world *w, uint64_t id);
 int world_report(struct world *w, const struct far_row_task *task, struct far_sub_report_item item);
 /* Report success of whatever the node holds, with matching roots; returns how many items. */
 size_t world_work(struct world *w, uint64_t node_id);
+/* The same, but for tasks of this kind. */
+size_t world_work_but(struct world *w, uint64_t node_id, uint64_t kind);
 /* Work on all nodes until nobody holds anything; returns the rounds. */
 size_t world_work_all(struct world *w, const uint64_t *nodes, size_t count);
 /* Invariants, the digest from the bytes, and the fold of the events must all agree. */

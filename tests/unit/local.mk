@@ -446,6 +446,12 @@ tests_unit_test_run_limits_SOURCES = tests/unit/test_run_limits.c tests/lib/fsm_
 tests_unit_test_run_limits_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_unit_test_run_limits_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_run_limits_LDADD = libfsm.la $(CMOCKA_LIBS)
+
+UNIT_TESTS += tests/unit/test_fsm_scripts
+tests_unit_test_fsm_scripts_SOURCES = tests/unit/test_fsm_scripts.c tests/lib/fsm_world.c tests/lib/fsm_world.h
+tests_unit_test_fsm_scripts_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_unit_test_fsm_scripts_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_fsm_scripts_LDADD = libfsm.la $(CMOCKA_LIBS)
 UNIT_TESTS += tests/unit/test_fsm_use
 tests_unit_test_fsm_use_SOURCES = tests/unit/test_fsm_use.c tests/lib/fsm_world.c tests/lib/fsm_world.h
 tests_unit_test_fsm_use_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests

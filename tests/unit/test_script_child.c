@@ -174,7 +174,11 @@ static void another_file_than_the_one_that_is_meant_does_not_run(void **unused)
     assert_int_equal(run_with("good", 30000, sha256, NULL), 0);
     assert_int_equal(result.status, 0);
     sha256[5] ^= 1;
-    assert_int_equal(run_with("good", 30000, sha256, NULL), FAR_CORRUPT);
+    struct far_error err = {0};
+    assert_int_equal(run_with("good", 30000, sha256, &err), FAR_CORRUPT);
+    assert_non_null(strstr(err.message, ": SHA-256 ")); /* of what is there, and of what was meant */
+    assert_non_null(strstr(err.message, ", not "));
+    assert_true(strlen(err.message) > 128);
     write_script("open", text, 0777);
     assert_int_equal(run("open"), FAR_DENIED);
     write_script("plain", text, 0644);
@@ -205,6 +209,28 @@ static void what_the_node_s_config_says_is_checked(void **unused)
     assert_int_equal(far_script_check("/no/such/folder", user, NULL), FAR_NOT_FOUND);
 }
 
+static void its_output_becomes_text(void **unused)
+{
+    static const struct {
+        const char *output, *text;
+    } cases[] = {
+        {"plain\n\tline", "plain\n\tline"},
+        {"b\xc3\xa4r \xe2\x82\xac \xf0\x9f\x9a\xa2", "b\xc3\xa4r \xe2\x82\xac \xf0\x9f\x9a\xa2"},
+        {"\xff\x1b[31m\xc3", "??[31m?"},
+        {"\xed\xa0\x80 \xc0\xaf", "??? ??"},
+        {"", ""},
+    };
+    char text[32];
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        far_script_clean(cases[i].output, text, sizeof text);
+        assert_string_equal(text, cases[i].text);
+    }
+    far_script_clean("0123456789\xe2\x82\xac", text, 6); /* the end of it, never half a character */
+    assert_string_equal(text, "89\xe2\x82\xac");
+    far_script_clean("0123456789\xe2\x82\xac", text, 3);
+    assert_string_equal(text, "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +241,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_it_leaves_behind_goes_with_it, setup, teardown),
         cmocka_unit_test_setup_teardown(it_ends_when_it_is_canceled, setup, teardown),
         cmocka_unit_test_setup_teardown(another_file_than_the_one_that_is_meant_does_not_run, setup, teardown),
+        cmocka_unit_test(its_output_becomes_text),
         cmocka_unit_test_setup_teardown(what_the_node_s_config_says_is_checked, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
