@@ -74,6 +74,7 @@ def a_failover_of_a_site_that_is_there_is_rolled_back():
 
 
 def a_migration_loses_nothing():
+    stage.host_in(stage.far)
     run_id = stage.run("migrate", "gold")
     acked = app.acked()  # the last one before the shutdown
     wrong = came_up(run_id, acked)
