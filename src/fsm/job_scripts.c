@@ -11,6 +11,7 @@
 #include "fsm/script_task.h"
 
 #include "fsm/plan_edit.h"
+#include "fsm/run.h"
 
 /* What a look at all tasks of a cycle with scripts found. */
 struct cycle {
@@ -35,15 +36,24 @@ static bool is_after(const struct far_row_task *row)
 
 /* ---- making them ---- */
 
-/* The id of a workload that is part of the plan; 0: it is none. */
+/* The id of a workload that is part of the plan's cycles; 0: it is none. */
 static int member_id(struct far_step *step, uint64_t plan_id, struct far_slice name, uint64_t *ret_id)
 {
     struct far_row_plan_workload member;
     int rc = far_name_find(step, &far_schema_row_workload, name, ret_id);
     struct far_key key = far_key_pair(&far_schema_row_plan_workload, plan_id, *ret_id);
     rc = rc == 0 ? far_key_find(step, &far_schema_row_plan_workload, &key, &member) : rc;
-    *ret_id = rc == 0 ? *ret_id : 0;
+    *ret_id = rc == 0 && member.moved_ms == 0 ? *ret_id : 0;
     return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+/* The last increment of a migration: its machines are off, so no script finds what it is for. */
+static int is_last_increment(struct far_step *step, const struct far_row_plan *plan, bool *ret)
+{
+    struct far_row_run run = {0};
+    FAR_TRY(plan->run_job_id != 0 ? far_run_find(step, plan->run_job_id, &run) : 0);
+    *ret = run.phase == FAR_run_phase_last_increment;
+    return 0;
 }
 
 int far_cycle_scripts_new(struct far_step *step, const struct far_row_plan *plan, struct far_sub_task_new *ret_items, size_t *ret_count)
@@ -59,7 +69,9 @@ int far_cycle_scripts_new(struct far_step *step, const struct far_row_plan *plan
     FAR_TRY(far_scripts_of(step, plan->id, &row));
     const struct far_sub_plan_script *scripts = row.scripts.items;
     *ret_count = 0;
-    for (size_t o = 0; o < sizeof order / sizeof order[0]; o++) {
+    bool is_last;
+    FAR_TRY(is_last_increment(step, plan, &is_last));
+    for (size_t o = 0; !is_last && o < sizeof order / sizeof order[0]; o++) {
         for (size_t i = 0; i < row.scripts.count; i++) {
             uint64_t workload_id = 0;
             bool is_of_plan = scripts[i].workload.len == 0;

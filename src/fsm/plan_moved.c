@@ -58,7 +58,11 @@ int far_members_moved(struct far_step *step, struct far_row_plan *plan, const st
         if (!far_run_has_moved(&run->members[i])) {
             continue;
         }
-        FAR_TRY(far_key_need(step, &far_schema_row_plan_workload, &key, &row));
+        int rc = far_key_find(step, &far_schema_row_plan_workload, &key, &row);
+        if (rc == FAR_NOT_FOUND) { /* it left the plan meanwhile */
+            continue;
+        }
+        FAR_TRY(rc);
         plan->moved_count += row.moved_ms == 0;
         plan->moved_job_id = run->row.id;
         row.moved_ms = step->time_ms;

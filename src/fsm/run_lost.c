@@ -165,8 +165,7 @@ static int is_where_it_was_moved(struct far_step *step, const struct wish *wish,
     struct far_row_plan_workload row;
     struct far_key key = far_key_pair(&far_schema_row_plan_workload, run->plan_id, m->workload_id);
     *ret = true;
-    *ret_none = is_kept(run) && m->state != FAR_run_member_state_kept && m->state != FAR_run_member_state_keeping &&
-                m->state != FAR_run_member_state_passed;
+    *ret_none = is_kept(run) && !far_run_has_moved(m);
     if (run->phase != FAR_run_phase_done) {
         return 0;
     }

@@ -47,6 +47,16 @@ static int add_all(struct far_step *step, const struct far_row_plan *plan, struc
     }
 }
 
+/* Its row goes with the cycle that it waits for. */
+static int refuse_leaving(struct far_step *step, const struct far_row_plan *plan, uint64_t workload_id, struct far_slice name)
+{
+    struct far_row_plan_workload member;
+    struct far_key key = far_key_pair(&far_schema_row_plan_workload, plan->id, workload_id);
+    FAR_TRY(far_key_need(step, &far_schema_row_plan_workload, &key, &member));
+    return !member.leaving ? 0
+                           : far_reject(step, FAR_CONFLICT, "workload '%.*s' is leaving plan '%.*s'", FAR_TEXT(name), FAR_TEXT(plan->name));
+}
+
 int far_run_list(struct far_step *step, const struct far_row_plan *plan, const struct far_list *names, struct far_run_pick *ret)
 {
     const struct far_slice *name = names->items;
@@ -63,6 +73,7 @@ int far_run_list(struct far_step *step, const struct far_row_plan *plan, const s
         if (row.plan_id != plan->id) {
             return far_reject(step, FAR_INVALID, "workload '%.*s' is not in plan '%.*s'", FAR_TEXT(name[i]), FAR_TEXT(plan->name));
         }
+        FAR_TRY(refuse_leaving(step, plan, id, name[i]));
         FAR_TRY(far_member_refuse_moved(step, plan, id));
         FAR_TRY(add(step, ret, id));
     }

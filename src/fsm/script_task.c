@@ -30,10 +30,11 @@ static bool is_of_cycle(uint64_t phase)
 /* At most max bytes, never half a character. */
 static struct far_slice cut(struct far_slice text, size_t max)
 {
-    text.len = text.len > max ? max : text.len;
-    while (text.len == max && text.len > 0 && (text.data[text.len - 1] & 0x80) != 0) {
-        text.len--;
+    size_t len = text.len > max ? max : text.len;
+    while (len > 0 && len < text.len && (text.data[len] & 0xc0) == 0x80) {
+        len--;
     }
+    text.len = len;
     return text;
 }
 

@@ -455,15 +455,50 @@ static void a_migration_goes_on_though_one_behind_its_cycle_failed(void **unused
     add("after-cycle", FAR_script_phase_after_cycle, "", 0);
     uint64_t run = begin_run(FAR_job_kind_migration);
     do_script(dst, "before-all");
-    for (unsigned i = 0; i < 2; i++) { /* while the source runs, and when it is off */
-        do_copies();
-        struct far_sub_order order = only(src, "after-cycle");
-        tell_failed(&order, FAR_outcome_retry);
-        do_rest(src);
-    }
+    do_copies();
+    struct far_sub_order order = only(src, "after-cycle");
+    tell_failed(&order, FAR_outcome_retry);
+    do_rest(src);
     do_copies();
     do_rest(dst);
     assert_int_equal(run_row(run).phase, FAR_run_phase_up);
+}
+
+/* Its machines are off: what would quiesce them finds nobody. */
+static void the_last_increment_of_a_migration_runs_none(void **unused)
+{
+    add("before-db", FAR_script_phase_before_cycle, "db", 0);
+    add("after-db", FAR_script_phase_after_cycle, "db", 0);
+    uint64_t run = begin_run(FAR_job_kind_migration);
+    do_script(src, "before-db");
+    do_copies();
+    do_script(src, "after-db");
+    do_rest(src); /* they are shut down */
+    assert_int_equal(run_row(run).phase, FAR_run_phase_last_increment);
+    assert_int_equal(count_of(src, FAR_task_kind_script), 0);
+    do_copies();
+    do_rest(dst);
+    assert_int_equal(run_row(run).phase, FAR_run_phase_up);
+}
+
+static void a_workload_that_was_moved_has_none(void **unused)
+{
+    add("before-db", FAR_script_phase_before_cycle, "db", 0);
+    add("before-web", FAR_script_phase_before_cycle, "web", 0);
+    struct far_slice names[] = {S("db")};
+    begin_cycle();
+    do_copies();
+    apply();
+    uint64_t run = MUST(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_failover, .workloads = {names, 1}, .fence_s = 5);
+    world_pass(&w, 2);
+    do_rest(src);
+    do_rest(dst);
+    MUST(&w, run_commit, .job_id = run);
+    do_rest(dst);
+    assert_int_equal(run_row(run).phase, FAR_run_phase_done);
+    MUST(&w, plan_replicate, .name = S("p"));
+    only(src, "before-web");
+    assert_int_equal(count_of(src, FAR_task_kind_script), 1);
 }
 
 static void a_run_that_ends_ends_its_scripts(void **unused)
@@ -495,6 +530,8 @@ int main(void)
         IN_A_WORLD(one_that_fails_holds_the_run),
         IN_A_WORLD(a_failover_fences_beside_the_first_script),
         IN_A_WORLD(a_migration_goes_on_though_one_behind_its_cycle_failed),
+        IN_A_WORLD(the_last_increment_of_a_migration_runs_none),
+        IN_A_WORLD(a_workload_that_was_moved_has_none),
         IN_A_WORLD(a_run_that_ends_ends_its_scripts),
     };
     return cmocka_run_group_tests_name("fsm_scripts", tests, NULL, NULL);
