@@ -81,6 +81,7 @@ PARALLEL_INTEGRATION_TESTS = \
 INTEGRATION_TESTS = tests/integration/test_memory.py
 # Only in `make check-long`: a virtual machine without KVM takes both processors for a minute or two.
 LONG_INTEGRATION_TESTS = \
+	tests/integration/test_run_scripts.py \
 	tests/integration/test_vault_browse.py \
 	tests/integration/test_kvm_lists.py:long \
 	tests/integration/test_kvm_source.py:long \
@@ -102,7 +103,7 @@ EXTRA_DIST += tests/integration/test_nodes.py tests/integration/test_strangers.p
 EXTRA_DIST += tests/integration/test_rebuild_kill.py tests/integration/test_history.py tests/integration/test_forget.py tests/integration/test_vault_policy.py tests/integration/test_heads.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
 EXTRA_DIST += tests/integration/test_levels.py tests/integration/test_recover_quorum.py tests/integration/test_recover_crash.py tests/integration/test_backup.py tests/integration/test_init.py tests/integration/test_demo.py tests/integration/test_streams.py
 EXTRA_DIST += tests/integration/test_engine_kill.py tests/integration/watchlib.py
-EXTRA_DIST += tests/integration/test_use_kill.py tests/integration/test_nbd.py tests/integration/test_scrub.py tests/integration/test_adopt.py tests/integration/test_machine_config.py tests/integration/test_scripts.py
+EXTRA_DIST += tests/integration/test_use_kill.py tests/integration/test_nbd.py tests/integration/test_scrub.py tests/integration/test_adopt.py tests/integration/test_machine_config.py tests/integration/test_scripts.py tests/integration/test_run_scripts.py
 EXTRA_DIST += tests/integration/test_use_kill.py tests/integration/test_nbd.py tests/integration/test_scrub.py tests/integration/test_checkpoint_use.py tests/integration/test_vault_browse.py
 EXTRA_DIST += tests/integration/test_signal.py tests/integration/test_signal_roc.py tests/bench/signal_features.csv.gz \
 	tests/bench/bench_signal.py tests/bench/signal_kit.py tests/bench/signal_corpus.py tests/bench/signal_roc.py
