@@ -48,7 +48,7 @@ SIMPLE = {"verify": "/v1/checkpoints/{}/verify", "lock": "/v1/checkpoints/{}/loc
           "reclaim": "/v1/vaults/target/reclaim"}
 # Kinds of tasks that have tests of their own, which kill whoever does them.
 ELSEWHERE = {"adopt": "test_adopt.py", "use": "test_use_kill.py", "seed": "test_seed.py", "compare": "test_run_lost.py",
-             "leaves": "test_run_lost.py"}
+             "leaves": "test_run_lost.py", "script": "test_scripts.py"}
 NEAR = {"freeze", "send", "release", "source_off", "source_on"}
 ASKS = {"freeze", "release", "up", "gate", "destroy", "keep", "source_off", "source_on"}  # libvirt
 # What else there is while a task runs: the recovered machine itself, and who serves the disks of a domain that is off.
