@@ -384,7 +384,12 @@ def runs_end_well_whatever_is_killed():
 
 def begin_simple(what, checkpoint):
     path, body = SIMPLE[what].format(checkpoint), {"until_ms": int(time.time() * 1000) + 2000} if what == "lock" else {}
-    return (stage.cluster.call("DELETE", path) if what == "forget" else stage.cluster.post(path, body))["id"]
+    if what != "forget":
+        return stage.cluster.post(path, body)["id"]
+    stage.cluster.call("DELETE", path)  # its answer is about the checkpoint
+    jobs = farlib.until(lambda: [job for job in stage.cluster.get("/v1/jobs?limit=1000")["items"] if job["kind"] == "forget"
+                                 and job["checkpoint_id"] == checkpoint], 30, "a job forgets checkpoint %d" % checkpoint)
+    return jobs[-1]["id"]
 
 
 def kill_in_simple(what, moment, process, checkpoint):
@@ -394,7 +399,7 @@ def kill_in_simple(what, moment, process, checkpoint):
         os.kill(node.pid, signal.SIGSTOP)
     job_id = begin_simple(what, checkpoint)
     farlib.until(lambda: any(task["kind"] == what and task["state"] in states for task in stage.cluster.job(job_id)["tasks"]), 60,
-                 lambda: "%s is %s: %r" % (what, moment, stage.cluster.job(job_id)))
+                 "%s is %s" % (what, moment))
     kill(process, lambda: True)
     kills[process] += 1
     if moment == "running" and process != "far node":
@@ -414,6 +419,7 @@ def jobs_of_one_task_end_well_whatever_is_killed():
                 if what == "forget":
                     stage.cycle(stage.plan)  # it is not the last one
                 wrong += kill_in_simple(what, moment, process, checkpoint)
+                print("# %s %s: killed %s: %s" % (what, moment, process, wrong or "well"), flush=True)
     print("# kills: %r" % dict(kills))
     return wrong
 
