@@ -333,8 +333,9 @@ static int take_report(struct session *session, struct far_slice payload, struct
         answer_report(session, FAR_INVALID, err->message, &(struct far_list){.count = 0});
     } else {
         far_link_pace(session, &report.items);
+        rc = far_link_stop_strays(session, &report.items, arena);
     }
-    return 0;
+    return rc == FAR_LIMIT ? rc : 0;
 }
 
 /* Said again with the next stream, should it not get into the log. */

@@ -98,6 +98,28 @@ static int send_stops(struct session *session, const struct far_list *wanted, st
     return far_link_send(session, &far_schema_msg_orders, &message);
 }
 
+/* Attempts that the node still runs, and that nobody wants: they ended while it was between two streams, and this one never named them.
+ * Each report would renew their leases. */
+int far_link_stop_strays(struct session *session, const struct far_list *items, struct far_arena *arena)
+{
+    const struct far_sub_report_item *item = items->items;
+    struct far_sub_order_key *stops = NULL;
+    size_t count = 0;
+    for (size_t i = 0; i < items->count; i++) {
+        const struct far_sub_order_key *sent = find_sent(session, item[i].job_id, item[i].task);
+        if (item[i].state != FAR_report_state_running || (sent != NULL && sent->attempt == item[i].attempt)) {
+            continue;
+        }
+        stops = stops != NULL ? stops : far_arena_alloc(arena, items->count * sizeof *stops);
+        if (stops == NULL) {
+            return FAR_LIMIT;
+        }
+        stops[count++] = (struct far_sub_order_key){.job_id = item[i].job_id, .task = item[i].task, .attempt = item[i].attempt};
+    }
+    struct far_msg_orders message = {.stop = {.items = stops, .count = count}};
+    return count == 0 ? 0 : far_link_send(session, &far_schema_msg_orders, &message);
+}
+
 /* It was not sent: the next look does, or finds that the lease has ended. */
 static void unwant(struct far_list *wanted, const struct far_sub_order *order)
 {

@@ -75,6 +75,8 @@ void far_link_forget_held(struct session *session);
 /* ---- link_orders.c ---- */
 /* Tell the node what is new of what it has to do; a session that this fails for is ended. */
 void far_link_push_orders(struct session *session, struct far_log_view *view);
+/* Have the node stop what it reports to be running, and what nobody wants of it. FAR_LIMIT: no memory. */
+int far_link_stop_strays(struct session *session, const struct far_list *items, struct far_arena *arena);
 /* What can have changed for nodes since the event since_seq. */
 struct far_link_news {
     bool orders;  /* what some node has to do */

@@ -22,6 +22,7 @@ struct node {
     unsigned told_limits;
     uint64_t rate; /* as told last */
     uint64_t acked;
+    unsigned told_stops; /* so many attempts */
     struct far_error why;
 };
 
@@ -61,6 +62,10 @@ static void node_got_frame(void *arg, struct far_stream *stream, uint16_t type, 
         assert_int_equal(far_schema_decode(&far_schema_msg_limits, payload, &arena, &message, &err), 0);
         n->rate = message.bytes_per_s;
         n->told_limits++;
+    } else if (type == FAR_KIND_msg_orders) {
+        struct far_msg_orders message;
+        assert_int_equal(far_schema_decode(&far_schema_msg_orders, payload, &arena, &message, &err), 0);
+        n->told_stops += (unsigned)message.stop.count;
     } else if (type == FAR_KIND_msg_report_ack) {
         struct far_msg_report_ack ack;
         assert_int_equal(far_schema_decode(&far_schema_msg_report_ack, payload, &arena, &ack, &err), 0);
@@ -258,6 +263,21 @@ static struct far_event last_report(struct fixture *f, const struct node *n)
     far_log_view_end(&view);
     far_arena_done(&arena);
     return event;
+}
+
+/* It ended while the node was between two streams: nobody told it, and each report would renew its lease. */
+static void what_nobody_wants_of_a_node_is_stopped_when_it_says_that_it_runs(void **state)
+{
+    struct fixture *f = *state;
+    struct node n = {.id = 0};
+    make_live(f, "a", &n);
+    report_one(&n, 1, FAR_report_state_done);
+    RUN_UNTIL(f, n.acked == 1);
+    assert_int_equal(n.told_stops, 0);
+    report_one(&n, 2, FAR_report_state_running);
+    RUN_UNTIL(f, n.told_stops == 1);
+    RUN_UNTIL(f, n.acked == 2);
+    disconnect(&n);
 }
 
 static void what_ended_goes_before_progress_that_waits(void **state)
@@ -480,6 +500,7 @@ int main(void)
         cmocka_unit_test(the_newer_of_two_streams_of_a_node_stays),
         cmocka_unit_test(a_node_with_another_key_than_it_joined_with_is_refused),
         cmocka_unit_test(whoever_is_unknown_or_out_of_turn_is_cut_off),
+        cmocka_unit_test(what_nobody_wants_of_a_node_is_stopped_when_it_says_that_it_runs),
         cmocka_unit_test(what_ended_goes_before_progress_that_waits),
         cmocka_unit_test(whoever_goes_while_its_progress_waits_takes_nobody_along),
         cmocka_unit_test(where_small_reports_come_all_the_time_one_waits_and_other_nodes_do_not),
