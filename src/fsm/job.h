@@ -43,12 +43,12 @@ int far_plan_for_recover(struct far_step *step, struct far_slice name, struct fa
 int far_plan_job_started(struct far_step *step, uint64_t plan_id, uint64_t job_id, bool is_cycle);
 /* job_prune.c: which jobs of a plan there are, and how long they are kept. */
 enum {
-    FAR_JOBS_KEPT = 100,         /* of a plan or vault, running ones included; and of all that were removed */
+    FAR_JOBS_KEPT = 100,         /* of a plan or vault, running ones included, runs that moved its machines not; of all removed ones */
     FAR_JOBS_PRUNED_AT_ONCE = 4, /* at the end of a job; more than one, so that a backlog goes */
     FAR_PRUNED_TASKS_MAX = 1024, /* at once, but for one job that has more */
 };
-/* Decide: forget the oldest jobs of this plan that are over, beyond FAR_JOBS_KEPT, but not kept_id. plan_id 0: of
- * removed plans. */
+/* Decide: forget the oldest jobs of this plan that are over, beyond FAR_JOBS_KEPT, but not kept_id, nor runs that are needed. plan_id 0:
+ * of removed plans. */
 int far_jobs_prune(struct far_step *step, uint64_t plan_id, uint64_t kept_id);
 /* Evolve. */
 int far_plan_jobs_add(struct far_step *step, uint64_t plan_id, uint64_t node_id, uint64_t job_id);

@@ -246,6 +246,33 @@ static void what_is_written_after_the_fence_was_not_lost_by_it(void **unused)
     assert_true(loss_of(run, orders[0].workload_id).told.has_run_since);
 }
 
+/* It had a node, so nobody knows: the comparison does not wait for the commit, and somebody can have it turned off again. */
+static void a_source_that_is_back_and_cannot_be_turned_off_is_compared_as_it_is(void **unused)
+{
+    uint64_t run = fail_over();
+    struct far_sub_order orders[32];
+    come_back(91);
+    assert_int_equal(orders_of(src, FAR_task_kind_machine, orders), 2);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(orders_of(src, FAR_task_kind_compare, &orders[2]), 0);
+        tell(&orders[i], (struct far_sub_report_item){.state = FAR_report_state_failed,
+                                                      .outcome = FAR_outcome_fatal,
+                                                      .error_class = S("io"),
+                                                      .error_message = S("it does not listen")});
+    }
+    world_pass(&w, 2);
+    assert_int_equal(run_row(run).phase, FAR_run_phase_up);
+    assert_int_equal(orders_of(src, FAR_task_kind_machine, orders), 0);
+    assert_int_equal(orders_of(src, FAR_task_kind_compare, orders), 2);
+    MUST(&w, run_retry, .job_id = run);
+    world_pass(&w, 2);
+    do_fence();
+    assert_int_equal(APPLY(&w, run_retry, .job_id = run), FAR_CONFLICT);
+    work();
+    assert_int_equal(loss_of(run, web).told.state, FAR_lost_state_compared);
+    assert_int_equal(loss_of(run, db).told.state, FAR_lost_state_compared);
+}
+
 /* Killed, lost, canceled. */
 static void a_comparison_goes_on_with_another_attempt_and_can_be_canceled(void **unused)
 {
@@ -330,6 +357,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_source_that_is_back_tells_what_was_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(a_source_that_comes_back_after_the_commit_is_compared_as_it_is, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_written_after_the_fence_was_not_lost_by_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_source_that_is_back_and_cannot_be_turned_off_is_compared_as_it_is, setup, teardown),
         cmocka_unit_test_setup_teardown(a_comparison_goes_on_with_another_attempt_and_can_be_canceled, setup, teardown),
         cmocka_unit_test_setup_teardown(a_run_that_is_rolled_back_has_lost_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(an_older_point_is_compared_as_a_whole, setup, teardown),

@@ -1,6 +1,8 @@
 /* Runs of some workloads of a plan, in the core alone: what was moved, what goes on as before, and what is left where it was. */
 #include "lib/run_world.h"
 
+#include "fsm/job.h"
+
 static struct far_row_plan_workload plan_member(uint64_t workload)
 {
     struct far_row_plan_workload row;
@@ -19,6 +21,26 @@ static struct far_row_checkpoint_member checkpoint_member(uint64_t id, uint64_t 
     far_key_u64(&key, workload);
     assert_int_equal(far_state_get(&w.state, &far_schema_row_checkpoint_member, &key, &w.arena, &row, &w.err), 0);
     return row;
+}
+
+static bool is_job(uint64_t id)
+{
+    struct far_row_job row;
+    struct far_key key = far_key(&far_schema_row_job);
+    far_key_u64(&key, id);
+    return far_state_get(&w.state, &far_schema_row_job, &key, &w.arena, &row, NULL) == 0;
+}
+
+/* Of the plan. */
+static size_t count_jobs(void)
+{
+    struct far_row_plan_job row;
+    struct far_key key = far_key(&far_schema_row_plan_job);
+    size_t count = 0;
+    while (far_state_next(&w.state, &far_schema_row_plan_job, &key, &w.arena, NULL, &row, NULL) == 0) {
+        count += row.plan_id == plan;
+    }
+    return count;
 }
 
 /* A failover of these alone, committed. */
@@ -190,6 +212,55 @@ static void what_a_migration_goes_on_without_is_turned_on_again(void **unused)
     assert_int_equal(world_row_job(&w, world_row_checkpoint(&w, checkpoint).job_id).state, FAR_job_state_succeeded);
 }
 
+/* However many cycles the others have since: where it is, and what was lost, is still known. */
+static void the_run_that_moved_a_workload_is_not_forgotten_before_it_is_home(void **unused)
+{
+    struct far_row_run_lost lost;
+    struct far_key key = far_key(&far_schema_row_run_lost);
+    MUST(&w, plan_start, .name = S("p"));
+    uint64_t first = world_row_job(&w, world_row_checkpoint(&w, checkpoint).job_id).id;
+    uint64_t run = move_some("p", "db", FAR_job_kind_failover);
+    assert_true(is_job(first));
+    for (unsigned i = 0; i < FAR_JOBS_KEPT + 10; i++) {
+        checkpoint = cycle();
+        far_arena_reset(&w.arena);
+    }
+    assert_false(is_job(first));
+    assert_int_equal(run_row(run).phase, FAR_run_phase_done);
+    assert_int_equal(count_jobs(), FAR_JOBS_KEPT + 1); /* it is not one of them */
+    far_key_u64(&key, run);
+    far_key_u64(&key, db);
+    assert_int_equal(far_state_get(&w.state, &far_schema_row_run_lost, &key, &w.arena, &lost, &w.err), 0);
+    uint64_t back = MUST(&w, plan_reverse, .name = S("p"));
+    assert_int_equal(world_row_plan(&w, back).workload_count, 1);
+    MUST(&w, plan_replicate, .name = S("p-back"));
+    work();
+    move_some("p-back", "db-back", FAR_job_kind_migration);
+    MUST(&w, plan_reverse, .name = S("p-back"));
+    cycle();
+    assert_false(is_job(run)); /* it is of no use any more */
+    assert_int_equal(count_jobs(), FAR_JOBS_KEPT);
+}
+
+/* So no cycle has a member at home of which it has no tasks: that would count as failed. */
+static void nobody_comes_home_while_a_cycle_of_the_plan_runs(void **unused)
+{
+    MUST(&w, plan_start, .name = S("p"));
+    move_some("p", "db", FAR_job_kind_failover);
+    MUST(&w, plan_reverse, .name = S("p"));
+    MUST(&w, plan_replicate, .name = S("p-back"));
+    work();
+    move_some("p-back", "db-back", FAR_job_kind_migration);
+    uint64_t job = MUST(&w, plan_replicate, .name = S("p"));
+    assert_int_equal(APPLY(&w, plan_reverse, .name = S("p-back")), FAR_CONFLICT);
+    assert_non_null(strstr(w.result.message, "runs a cycle"));
+    assert_true(plan_member(db).moved_ms != 0);
+    work();
+    assert_int_equal(world_row_job(&w, job).state, FAR_job_state_succeeded);
+    MUST(&w, plan_reverse, .name = S("p-back"));
+    assert_int_equal(plan_member(db).moved_ms, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -197,6 +268,8 @@ int main(void)
         IN_A_WORLD(a_promise_is_about_what_was_not_moved),
         IN_A_WORLD(an_active_plan_whose_last_workload_at_home_leaves_is_paused),
         IN_A_WORLD(workloads_that_move_one_by_one_come_home_one_by_one),
+        IN_A_WORLD(the_run_that_moved_a_workload_is_not_forgotten_before_it_is_home),
+        IN_A_WORLD(nobody_comes_home_while_a_cycle_of_the_plan_runs),
         IN_A_WORLD(what_a_migration_goes_on_without_is_turned_on_again),
     };
     return cmocka_run_group_tests_name("run_moved", tests, NULL, NULL);
