@@ -84,6 +84,8 @@ static bool ends_with(const char *text, const char *end)
     return len >= end_len && strcmp(text + len - end_len, end) == 0;
 }
 
+#define MOMENT_MIN_MS 100000000000ull /* 1973 */
+
 /* Fields in _ms that are moments, not spans. */
 static bool is_moment(const char *field)
 {
@@ -103,6 +105,8 @@ void cli_cell(const char *field, const json_t *value, char *text, size_t room)
     uint64_t n = (uint64_t)json_integer_value(value);
     if (json_is_string(value)) {
         snprintf(text, room, "%s", json_string_value(value)[0] == '\0' ? "-" : json_string_value(value));
+    } else if (json_is_integer(value) && is_moment(field) && n != 0 && n < MOMENT_MIN_MS) {
+        snprintf(text, room, "%s", cli_span(n, number)); /* forecast_ms, platform_ms: no moment is so long ago */
     } else if (json_is_integer(value) && is_moment(field)) {
         snprintf(text, room, "%s", cli_time(n, number));
     } else if (json_is_integer(value) && ends_with(field, "_bytes_per_s")) {

@@ -212,6 +212,11 @@ class Demo:
         down = (run["up_ms"] - run["off_ms"]) / 1000
         self.figures.append("migration home: nothing lost, down for %.1f s" % down)
         say("   The last record before the shutdown, %d, is there. They were down for %.1f s." % (acked, down))
+        say("   And the first plan again, by the machines where they are now:")
+        self.far("plan", "reverse", "shop-back", server="recovery")
+        self.far("plan", "start", "shop", server="recovery")
+        self.next_point("shop")
+        self.far("checkpoint", "list", "--plan", "shop", server="recovery")
 
     def hold(self):
         cluster = self.stage.cluster
