@@ -133,7 +133,7 @@ int compare_link_begin(struct compare_link *link, const struct far_transfer_hell
     for (;;) {
         compare_link_close(link);
         int rc = begin_once(link, hello, ret_base_bytes, err);
-        bool may_come = compare_link_is_lost(rc) || rc == FAR_NOT_FOUND; /* the other one's order may be on its way */
+        bool may_come = compare_link_is_lost(rc) || rc == FAR_NOT_FOUND || rc == FAR_CONFLICT; /* the other one's order may be on its way */
         if (rc == 0 || !may_come || far_clock_monotonic_ms() > until_ms) {
             return rc == FAR_NOT_FOUND ? far_fail(err, FAR_IO, "the node of the point's vault does not wait for this comparison") : rc;
         }

@@ -80,6 +80,7 @@ int far_member_home(struct far_step *step, struct far_row_plan *plan, uint64_t w
     FAR_TRY(far_key_need(step, &far_schema_row_plan_workload, &key, &row));
     plan->moved_count -= row.moved_ms != 0;
     plan->moved_job_id = plan->moved_count != 0 ? plan->moved_job_id : 0;
+    row.home_id = row.moved_ms != 0 ? step->progress.next_id : row.home_id;
     row.moved_ms = row.moved_job_id = 0;
     far_plan_moved_settle(step, plan);
     return far_key_put(step, &far_schema_row_plan_workload, &key, &row);

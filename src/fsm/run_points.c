@@ -96,15 +96,39 @@ static int point_in(struct far_step *step, uint64_t checkpoint_id, uint64_t work
     return 0;
 }
 
-static int count_usable(struct far_step *step, const struct far_run_pick *pick, uint64_t checkpoint_id, size_t *ret_count)
+/* Is it from before the machine was away, and came home? What was written there is not in it. */
+static int is_from_before(struct far_step *step, uint64_t plan_id, const struct far_row_point *point, bool *ret)
+{
+    struct far_row_plan_workload member;
+    struct far_key key = far_key_pair(&far_schema_row_plan_workload, plan_id, point->workload_id);
+    int rc = far_key_find(step, &far_schema_row_plan_workload, &key, &member);
+    *ret = rc == 0 && point->id < member.home_id;
+    return rc == FAR_NOT_FOUND ? 0 : rc;
+}
+
+static int count_usable(struct far_step *step, uint64_t plan_id, const struct far_run_pick *pick, uint64_t checkpoint_id,
+                        size_t *ret_count)
 {
     *ret_count = 0;
     for (size_t i = 0; i < pick->count; i++) {
         struct far_row_point point;
+        bool is_old = false;
         FAR_TRY(point_in(step, checkpoint_id, pick->items[i].workload_id, &point));
-        *ret_count += point.id != 0;
+        FAR_TRY(point.id != 0 ? is_from_before(step, plan_id, &point, &is_old) : 0);
+        *ret_count += point.id != 0 && !is_old;
     }
     return 0;
+}
+
+static bool came_home(struct far_step *step, const struct far_row_plan *plan, const struct far_run_pick *pick)
+{
+    bool home = false;
+    for (size_t i = 0; i < pick->count && !home; i++) {
+        struct far_row_plan_workload member;
+        struct far_key key = far_key_pair(&far_schema_row_plan_workload, plan->id, pick->items[i].workload_id);
+        home = far_key_find(step, &far_schema_row_plan_workload, &key, &member) == 0 && member.home_id != 0;
+    }
+    return home;
 }
 
 /* The newest with usable points of all; else the newest one with any. */
@@ -119,7 +143,7 @@ static int newest(struct far_step *step, const struct far_row_plan *plan, struct
             break;
         }
         FAR_TRY(rc);
-        FAR_TRY(count_usable(step, pick, row.id, &usable));
+        FAR_TRY(count_usable(step, plan->id, pick, row.id, &usable));
         if (usable == pick->count || (usable > 0 && pick->checkpoint_id == 0)) {
             pick->checkpoint_id = row.id;
         }
@@ -129,8 +153,9 @@ static int newest(struct far_step *step, const struct far_row_plan *plan, struct
     }
     return pick->checkpoint_id != 0 ? 0
                                     : far_reject(step, FAR_NOT_FOUND,
-                                                 "plan '%.*s' has no checkpoint with a usable recovery point; replicate first",
-                                                 FAR_TEXT(plan->name));
+                                                 "plan '%.*s' has no checkpoint with a usable recovery point%s; replicate first",
+                                                 FAR_TEXT(plan->name),
+                                                 came_home(step, plan, pick) ? " of since its machines came home" : "");
 }
 
 int far_run_recovery(struct far_step *step, uint64_t recovery_id, struct far_sub_recovery *ret)
@@ -206,6 +231,19 @@ static int leave_out(struct far_step *step, struct far_run_pick *pick, struct fa
     return far_step_copy(step, far_slice_str(text), &item->left_out);
 }
 
+static int warn_of_old(struct far_step *step, const struct far_run_pick *pick, const struct far_row_point *point, struct far_slice name)
+{
+    struct far_row_checkpoint row;
+    bool is_old;
+    FAR_TRY(far_row_need(step, &far_schema_row_checkpoint, pick->checkpoint_id, &row));
+    FAR_TRY(is_from_before(step, row.plan_id, point, &is_old));
+    if (is_old) {
+        far_warn(step, "recovery point %llu of workload '%.*s' is from before its machine came home: it lacks what was written meanwhile",
+                 FAR_LLU(point->id), FAR_TEXT(name));
+    }
+    return 0;
+}
+
 static int fill(struct far_step *step, struct far_run_pick *pick, struct far_sub_run_member *item)
 {
     struct far_row_point point;
@@ -241,6 +279,7 @@ static int fill(struct far_step *step, struct far_run_pick *pick, struct far_sub
                                         .delay_s = config.delay_s,
                                         .gate_count = config.gates.count,
                                         .machine = called};
+    FAR_TRY(warn_of_old(step, pick, &point, workload.name));
     if (point.suspect) {
         far_warn(step, "recovery point %llu of workload '%.*s' is suspect: it rests on lists of changes that were found to miss some",
                  FAR_LLU(point.id), FAR_TEXT(workload.name));

@@ -141,8 +141,10 @@ int far_slot_queue(struct far_step *step, struct far_row_task *task, bool waits)
     }
     if (!waits) {
         struct far_key key = queue_key(task->queue_site_id, slot, task->job_id, task->task);
+        uint64_t site_id = task->queue_site_id;
         task->queue_site_id = 0;
-        return far_key_del(step, &far_schema_row_site_queue, &key);
+        FAR_TRY(far_key_del(step, &far_schema_row_site_queue, &key));
+        return far_slots_wake(step, site_id); /* those behind it waited for it, whatever is free */
     }
     FAR_TRY(site_of(step, task, &task->queue_site_id));
     struct far_key key = queue_key(task->queue_site_id, slot, task->job_id, task->task);

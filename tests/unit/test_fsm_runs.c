@@ -512,6 +512,8 @@ static void what_was_moved_is_protected_the_other_way_and_comes_home(void **unus
     assert_int_equal(MUST(&w, plan_reverse, .name = S("p-back")), plan);
     assert_int_equal(world_row_plan(&w, plan).moved_ms, 0);
     assert_int_equal(memcmp(disk_of(web).locator.data, "/recovered/run-", 15), 0); /* where the machine came home to */
+    assert_int_equal(APPLY(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_failover), FAR_NOT_FOUND);
+    assert_non_null(strstr(w.result.message, "since its machines came home"));
     MUST(&w, plan_replicate, .name = S("p"));
     work();
     move("p", FAR_job_kind_failover); /* and so on */
