@@ -422,7 +422,8 @@ static void next_chunks(struct far_send *send, struct send_worker *worker, size_
     pthread_mutex_lock(&send->plan_mutex);
     int rc = take_chunks(send, chunks, max, &count, &end, &error);
     pthread_mutex_lock(&send->mutex);
-    if (rc == FAR_CORRUPT && send->plan.has_list) {
+    bool dial_again = rc == FAR_CORRUPT && send->plan.has_list; /* without the list; once */
+    if (dial_again) {
         send->list_failed = true;
         snprintf(send->resync_reason, sizeof send->resync_reason, "%.*s", (int)sizeof send->resync_reason - 1,
                  error.message);
@@ -449,7 +450,7 @@ static void next_chunks(struct far_send *send, struct send_worker *worker, size_
     worker->work_block = UINT64_MAX;
     worker->low_block = worker->open != NULL ? worker->open->low_block : UINT64_MAX;
     if (rc != 0) {
-        send_stop(send, rc, &error, !send->list_failed);
+        send_stop(send, rc, &error, !dial_again);
     } else if (count == 0 && !end && pages_come == send->pages_come) { /* pages of the map are on their way */
         struct timespec at = far_clock_monotonic_in(send->engine->config.idle_ms / 4);
         pthread_cond_signal(&send->out);

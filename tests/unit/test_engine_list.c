@@ -233,6 +233,38 @@ static void a_list_that_fails_on_the_way_begins_the_disk_anew(void **state)
     assert_true(disk_restore(&l.disk, "restored"));
 }
 
+/* Without the list it is sent again; if then the disk cannot be read either, the attempt is over, as any other. */
+static void after_a_list_that_failed_a_disk_that_cannot_be_read_ends_the_attempt(void **state)
+{
+    struct listed l;
+    char here[300];
+    begin(&l, 20 * (uint64_t)MIB);
+    int before = open(".", O_RDONLY | O_DIRECTORY); /* the name of an adapter is short */
+    assert_true(before >= 0 && chdir(pair_path(&pair, ".", here, sizeof here)) == 0);
+    l.disk.adapter = "fault:file?changes=.&rc=1&bk=64";
+    write_list(&l, NULL, 0, 0);
+    struct far_engine_disk disks[] = {{.name = "disk", .locator = l.disk.path}};
+    uint64_t job = ++pair.job;
+    struct far_engine_order freeze = disk_order(&l.disk, FAR_ENGINE_FREEZE, job, TASK_FREEZE, 1);
+    freeze.disks = disks;
+    freeze.disk_count = 1;
+    disk_start(&l.disk, &freeze);
+    l.disk.freeze = pair_wait(&pair, job, TASK_FREEZE, 1);
+    assert_string_equal(l.disk.freeze.error_message, "");
+    assert_int_equal(l.disk.freeze.state, FAR_ENGINE_DONE);
+    struct far_engine_order send = disk_order(&l.disk, FAR_ENGINE_SEND, job, TASK_SEND, 1);
+    struct far_engine_order receive = disk_order(&l.disk, FAR_ENGINE_RECEIVE, job, TASK_RECEIVE, 1);
+    send.since = l.token;
+    disk_start(&l.disk, &send);
+    disk_start(&l.disk, &receive);
+    struct far_engine_report report = pair_wait(&pair, job, TASK_SEND, 1);
+    assert_int_equal(report.state, FAR_ENGINE_FAILED);
+    assert_int_equal(report.outcome, FAR_ADAPTER_RETRY);
+    assert_non_null(strstr(report.error_message, "read"));
+    assert_int_equal(fchdir(before), 0);
+    close(before);
+}
+
 static void a_source_without_its_maps_asks_the_target_for_pages(void **state)
 {
     struct listed l;
@@ -465,6 +497,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_audit_finds_what_the_list_left_out, setup, teardown),
         cmocka_unit_test_setup_teardown(a_list_of_another_lineage_means_that_all_is_compared, setup, teardown),
         cmocka_unit_test_setup_teardown(a_list_that_fails_on_the_way_begins_the_disk_anew, setup, teardown),
+        cmocka_unit_test_setup_teardown(after_a_list_that_failed_a_disk_that_cannot_be_read_ends_the_attempt, setup, teardown),
         cmocka_unit_test_setup_teardown(a_source_without_its_maps_asks_the_target_for_pages, setup, teardown),
         cmocka_unit_test_setup_teardown(far_connections_are_several_and_cuts_cost_little, setup, teardown),
         cmocka_unit_test_setup_teardown(a_far_target_that_has_everything_or_lost_the_base_says_so, setup, teardown),
