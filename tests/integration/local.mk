@@ -29,6 +29,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_vault_copy.py \
 	tests/integration/test_remote_nodes.py \
 	tests/integration/test_engine_kill.py \
+	tests/integration/test_task_kill.py \
 	tests/integration/test_coverage.py \
 	tests/integration/test_checkpoint_use.py \
 	tests/integration/test_recover_crash.py \
@@ -90,6 +91,9 @@ LONG_INTEGRATION_TESTS = \
 	tests/integration/test_runs_ten.py \
 	tests/integration/test_kvm_operations.py:long \
 	tests/integration/test_kvm_firmware.py \
+	tests/integration/test_task_kill.py:long:first_copy:cycle \
+	tests/integration/test_task_kill.py:long:resync:recover:seed:compare:use \
+	tests/integration/test_task_kill.py:long:adopt:verify:rescore:lock:forget:measure:scrub:reclaim:erase \
 	tests/integration/test_run_kill.py:long:test:vault \
 	tests/integration/test_run_kill.py:long:failover \
 	tests/integration/test_run_kill.py:long:migrate \
@@ -120,3 +124,4 @@ EXTRA_DIST += tests/integration/test_run_kill.py tests/integration/test_runs_ten
 EXTRA_DIST += tests/integration/test_seed.py tests/integration/test_run_lost.py
 EXTRA_DIST += tests/integration/test_seed.py tests/integration/test_kvm_firmware.py
 EXTRA_DIST += tests/integration/test_runs.py tests/integration/test_failback.py tests/integration/runlib.py tests/integration/test_demo_guests.py
+EXTRA_DIST += tests/integration/test_task_kill.py tests/integration/turnslib.py

@@ -100,8 +100,9 @@ def nbdinfo_says(since):
 def virtnbdbackup(level):
     """A backup of the twin; the data blocks that it took of each disk."""
     environment = dict(os.environ, HOME=folder)
-    done = subprocess.run(["virtnbdbackup", "-U", libvirt.uri, "-d", theirs.name, "-l", level, "-o", path("backup"), "-S", path("scratch"),
-                           "-f", path("v.sock"), "-n"], capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(["virtnbdbackup", "--uri", libvirt.uri, "--domain", theirs.name, "--level", level, "--output", path("backup"),
+                           "--scratchdir", path("scratch"), "--socketfile", path("v.sock"), "--noprogress"],  # -S is no longer the same in 2.28
+                          capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = []
     for target in theirs.disks:
