@@ -331,7 +331,7 @@ static int script_failed(const struct work *work, const struct far_script_result
     const char *name = work->order->gate_script;
     return ran->is_late
                ? far_fail(err, FAR_TIMEOUT, "the script '%s' was ended, its time was over; it said last: %s", name, tail)
-               : far_fail(err, FAR_CONFLICT, "the script '%s' does not let the machine pass (status %d): %s", name, ran->status, tail);
+               : far_fail(err, FAR_DENIED, "the script '%s' does not let the machine pass (status %d): %s", name, ran->status, tail);
 }
 
 static int try_script(struct work *work, bool *ret_passed, struct far_error *err)

@@ -184,11 +184,13 @@ static void fail(struct far_row_run_member *row, uint64_t in, struct far_slice k
     row->error_message = message;
 }
 
-/* A machine that went off at its gate, or that its gate's script refused, is powered on first; one that merely took too long is waited
- * for. */
+/* A machine that went off at its gate, or that its gate's script refused, is powered on first (one that is on stays so); one that merely
+ * took too long is waited for. */
 static uint64_t before_gate(const struct far_row_run_member *row)
 {
-    return far_slice_equal(row->error_class, far_slice_str("conflict")) ? FAR_run_member_state_prepared : FAR_run_member_state_gating;
+    bool is_off = far_slice_equal(row->error_class, far_slice_str("conflict"));
+    bool is_refused = far_slice_equal(row->error_class, far_slice_str("denied"));
+    return is_off || is_refused ? FAR_run_member_state_prepared : FAR_run_member_state_gating;
 }
 
 /* Where a member that failed is again, so that the same is begun once more. */

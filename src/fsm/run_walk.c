@@ -440,11 +440,18 @@ static int open_gate(struct look *look, const struct far_row_run_member *m)
     return 0;
 }
 
-/* Its node does not know whether the machine has run: it is brought up once more by itself, from disks that are written out anew. */
-static bool begins_anew(const struct far_row_run_member *m)
+static bool has_failed(const struct far_row_run_member *m, uint64_t in, int klass)
 {
-    return m->state == FAR_run_member_state_failed && m->failed_in == FAR_run_member_state_starting && m->open_tasks == 0 &&
-           m->tries < TRIES_MAX && far_slice_equal(m->error_class, far_slice_str(far_class_info(FAR_UNKNOWN_OUTCOME)->name));
+    return m->state == FAR_run_member_state_failed && m->failed_in == in && m->open_tasks == 0 &&
+           far_slice_equal(m->error_class, far_slice_str(far_class_info(klass)->name));
+}
+
+/* By itself: a machine of which its node does not know whether it has run, from disks that are written out anew; and once, one that went
+ * off at its gate (its hypervisor may have died). If that happens again, a person is to look. */
+static bool begins_again(const struct far_row_run_member *m)
+{
+    return (m->tries < TRIES_MAX && has_failed(m, FAR_run_member_state_starting, FAR_UNKNOWN_OUTCOME)) ||
+           (m->tries == 0 && has_failed(m, FAR_run_member_state_gating, FAR_CONFLICT));
 }
 
 static int start(struct look *look, bool *ret_again)
@@ -471,7 +478,7 @@ static int start(struct look *look, bool *ret_again)
             FAR_TRY(run_scripts(look, m, FAR_script_phase_after_recovery, &is_over));
         } else if (m->state == FAR_run_member_state_gating) {
             FAR_TRY(open_gate(look, m));
-        } else if (begins_anew(m)) {
+        } else if (begins_again(m)) {
             add_change(look, (struct far_sub_run_change){.workload_id = m->workload_id, .step = FAR_run_step_retry});
         } else if (m->state == FAR_run_member_state_failed) {
             FAR_TRY(hold_for(look, m, m->failed_in == FAR_run_member_state_gating ? "waits at a gate that failed" : "did not come up"));

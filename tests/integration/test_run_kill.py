@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """kill -9 of every process at every boundary of runs of plans: near and far node, the leading server, near and far libvirtd, the program
-that asks libvirt; while each task runs, when it is done, and in each phase. The run goes on by itself to its end: the right machines are up
+that asks libvirt; before each task on a machine (the node was told, and stood still), while it runs, when it is done and no server heard of it
+(turnslib.py), when that was heard, and in each phase. The run goes on by itself to its end: the right machines are up
 or gone, the source is on or off as it should be, a migration has lost nothing, the plan goes on, and nothing is left at either site
 (remainslib.py). What somebody has to try again is a failure, but where HOLDS says that this is right.
 
@@ -25,6 +26,7 @@ import libvirt_kit
 import remainslib
 import runlib
 import tap
+import turnslib
 
 LONG = "long" in sys.argv
 KINDS = ["test", "failover", "migrate", "vault"]
@@ -42,13 +44,16 @@ WORKFLOWS = {
     "migrate": {"syncing": CYCLE, "shutting_down": ["source_off"], "last_increment": CYCLE, **RISE, "committing": ["keep"], **AWAY},
 }
 UNSEEN = {"begun": "the step that begins a run leaves it", "done": "nothing is left to be done"}
+# Which runs have somebody killed before each operation, and when it was done and nobody heard; and the task or phase that it comes behind
+# ("": it begins with the run, or with what ends that).
+TURNS = {"up": ("test", "restore"), "gate": ("test", "up"), "destroy": ("test", ""), "source_off": ("failover", ""),
+         "keep": ("failover", ""), "source_on": ("failover", "destroy")}
 # Tasks of jobs of one task each, and how such a job begins ({}: a checkpoint).
 SIMPLE = {"verify": "/v1/checkpoints/{}/verify", "lock": "/v1/checkpoints/{}/lock", "rescore": "/v1/checkpoints/{}/rescore",
           "measure": "/v1/vaults/target/measure", "scrub": "/v1/vaults/target/scrub", "forget": "/v1/checkpoints/{}",
           "reclaim": "/v1/vaults/target/reclaim"}
 # Kinds of tasks that have tests of their own, which kill whoever does them.
-ELSEWHERE = {"adopt": "test_adopt.py", "use": "test_use_kill.py", "seed": "test_seed.py", "compare": "test_run_lost.py",
-             "leaves": "test_run_lost.py", "script": "test_scripts.py"}
+ELSEWHERE = {what: "test_task_kill.py" for what in ("adopt", "use", "seed", "compare", "leaves", "script")}
 NEAR = {"freeze", "send", "release", "source_off", "source_on"}
 ASKS = {"freeze", "release", "up", "gate", "destroy", "keep", "source_off", "source_on"}  # libvirt
 # What else there is while a task runs: the recovered machine itself, and who serves the disks of a domain that is off.
@@ -57,7 +62,8 @@ PROCESSES = ("near node", "far node", "leader", "near libvirtd", "far libvirtd")
 
 Goal = collections.namedtuple("Goal", "kind phase what moment process")
 SOME = [Goal("test", "starting", "up", "running", "far node"), Goal("test", "cleaning", "destroy", "running", "far libvirtd"),
-        Goal("failover", "preparing", "source_off", "running", "near node"), Goal("failover", "committing", "keep", "done", "far node")]
+        Goal("failover", "preparing", "source_off", "running", "near node"), Goal("failover", "committing", "keep", "done", "far node"),
+        Goal("test", "starting", "gate", "assigned", "far node"), Goal("test", "cleaning", "destroy", "unheard", "leader")]
 
 
 def goals():
@@ -66,8 +72,10 @@ def goals():
         for phase, works in phases.items():
             for what in works:
                 side = "near " if what in NEAR else "far "
-                for moment in ("running", "done"):
-                    found += [Goal(kind, phase, what, moment, process) for process in (side + "node", "leader")]
+                nodes = ("near node", "far node") if what in TURNS else (side + "node",)
+                for moment in turnslib.MOMENTS if TURNS.get(what, ("",))[0] == kind else ("running", "done"):
+                    found += [Goal(kind, phase, what, moment, process) for process in (*nodes, "leader")]
+                    found += [Goal(kind, phase, what, moment, side + "libvirtd")] if moment in ("assigned", "unheard") else []
                 if what in ASKS:
                     found += [Goal(kind, phase, what, *each) for each in (
                         ("running", side + "libvirtd"), ("done", side + "libvirtd"), ("running", side + "asker"))]
@@ -84,15 +92,20 @@ def values(enum):
 def every_boundary_has_its_kill():
     phases = {phase for each in WORKFLOWS.values() for phase in each}
     works = {what for each in WORKFLOWS.values() for tasks in each.values() for what in tasks} | set(SIMPLE)
-    kinds, operations = values("task_kind") - {"machine"}, values("machine_operation")
+    kinds, operations, listed = values("task_kind") - {"machine"}, values("machine_operation"), goals()
     wrong = ["phase %s is in no workflow here" % each for each in sorted(values("run_phase") - phases - set(UNSEEN))]
     wrong += ["nobody kills anything at task %s" % each for each in sorted((kinds | operations) - works - set(ELSEWHERE))]
+    wrong += ["nobody is killed before %s" % each for each in sorted(operations ^ set(TURNS))]
+    for what in sorted(operations & set(TURNS)):
+        for moment in turnslib.MOMENTS:
+            killed = {goal.process for goal in listed if goal.what == what and goal.moment == moment}
+            wrong += ["at %s, %s: nobody kills the %s" % (what, moment, each) for each in sorted(
+                {"near node", "far node", "leader", ("near " if what in NEAR else "far ") + "libvirtd"} - killed)]
     wrong += ["%s is no phase" % each for each in sorted((phases | set(UNSEEN)) - values("run_phase"))]
     wrong += ["%s is no task" % each for each in sorted((works | set(ELSEWHERE)) - kinds - operations)]
     for what, test in ELSEWHERE.items():
         with open(os.path.join(farlib.SOURCE, "tests/integration", test), encoding="utf-8") as file:
             wrong += [] if "kill" in file.read() else ["%s kills nothing at %s" % (test, what)]
-    listed = goals()
     wrong += ["%r is not generated" % (goal,) for goal in SOME if goal not in listed]
     for phase in sorted(phases):
         killed = {goal.process for goal in listed if goal.phase == phase}
@@ -109,7 +122,7 @@ MORE = {"test": {}, "failover": FAILOVER, "migrate": {"shutdown_s": 2, "force": 
 KILLS_MAX = 10  # in one run
 HELD_S = 40     # what is held for so long does not go on by itself
 # Holds that are the documented right state: what the words are, why a person is to decide, and what that does before it is tried again.
-HOLDS = ((r"went off while its gate was waited for", "the recovered machine itself died: whether it may start again is a person's to say",
+HOLDS = ((r"went off while its gate was waited for", "the recovered machine died twice: whether it may start once more is a person's to say",
           lambda guest: None),
          (r"does not let go of it", "libvirt's own defect: the guest must be restarted, and that is a person's to say",
           lambda guest: (guest.destroy(), guest.start(wait=False))))
@@ -162,10 +175,10 @@ def kill_program(name, space):
     return found
 
 
-def kill(process, still):
-    """False: it was not there."""
+def kill(process, still, leader=None):
+    """False: it was not there. leader: who was it, while the servers are stopped."""
     if process == "leader":
-        server = stage.cluster.wait_leader()
+        server = leader or stage.cluster.wait_leader()
         server.kill()
         server.start()
         return True
@@ -190,7 +203,51 @@ class Life:
         self.kind, self.pending, self.guest = kind, pending, guest
         self.cycles, self.seen, self.count, self.what = [], set(), 0, []
         self.held, self.held_since, self.wrong = "", 0, []
-        self.run_id = stage.run(kind, stage.plan, phase=None, **MORE[kind])
+        self.run_id, self.turns = 0, turnslib.Turns(stage.cluster, asker)
+        self.begin("", lambda: stage.run(kind, stage.plan, phase=None, **MORE[kind]))
+
+    def begin(self, behind, act):
+        """act() begins the run, or its end; somebody may be killed at the operation that this begins with."""
+        first = "source_off" if not self.run_id else "keep" if behind == "commit" else "destroy"
+        goal = self.turn_goal("", first)
+        if goal:
+            self.take_turns(goal, act)
+        else:
+            self.run_id = act() or self.run_id
+
+    def turn_goal(self, behind, first=None):
+        found = [goal for goal in self.pending if goal.kind == self.kind and goal.moment in ("assigned", "unheard") and
+                 TURNS[goal.what][1] == behind and first in (None, goal.what)]
+        return found[0] if found and self.count < KILLS_MAX else None
+
+    def take_turns(self, goal, act=lambda: None):
+        """Turn by turn up to that operation; there somebody is killed."""
+        leader, hit, before = stage.cluster.wait_leader(), False, set()
+        self.turns.to_servers()
+        try:
+            self.run_id = act() or self.run_id
+            for _ in range(12):
+                job = self.turns.wait_decided(self.run_id, before)
+                before = turnslib.states(job)
+                there = any(t.get("operation") == goal.what and t["state"] in ("assigned", "running") for t in job["tasks"])
+                if there and goal.moment == "assigned":
+                    hit = kill(goal.process, lambda: True)
+                    break
+                leader = stage.cluster.wait_leader()
+                self.turns.to_nodes()
+                if there and goal.what == "gate":  # it waits for the guest, and does nothing meanwhile
+                    with contextlib.suppress(farlib.Failure):
+                        farlib.until(lambda: stage.booted(stage.console(self.run_id, self.guest.name)), 20, "the machine has booted")
+                self.turns.wait_idle(6)
+                if there:
+                    hit = kill(goal.process, lambda: True, leader)
+                self.turns.to_servers()
+                if hit or job["state"] != "running":
+                    break
+        finally:
+            self.turns.over()
+        if hit:
+            self.note(goal)
 
     def boundaries(self, run):
         """(phase, task, moment) of each task that runs, or that was seen to be done only now."""
@@ -228,6 +285,11 @@ class Life:
         if self.count >= KILLS_MAX:
             return False
         boundaries = self.boundaries(run)
+        for behind in {what for _, what, moment, *_ in boundaries if moment == "running"}:
+            goal = self.turn_goal(behind)
+            if goal and goal.phase in WORKFLOWS[self.kind]:
+                self.take_turns(goal)
+                return True
         for place, what, moment, job_id, number in boundaries:
             for goal in [goal for goal in self.pending if goal[:4] == (self.kind, place, what, moment)][:1]:
                 return self.hit(goal, run["phase"], lambda j=job_id, n=number: self.still(j, n))
@@ -240,14 +302,17 @@ class Life:
     def hit(self, goal, phase, still):
         if not kill(goal.process, still):
             return False
-        kills[goal.process] += 1
-        self.count += 1
-        self.pending.remove(goal)
+        self.note(goal)
         same = Goal(self.kind, phase, "", "", goal.process)
         if same in self.pending:
             self.pending.remove(same)
-        self.what.append("%s at %s" % (goal.process, " ".join((goal.what, goal.moment)).strip() or goal.phase))
         return True
+
+    def note(self, goal):
+        kills[goal.process] += 1
+        self.count += 1
+        self.pending.remove(goal)
+        self.what.append("%s at %s" % (goal.process, " ".join((goal.what, goal.moment)).strip() or goal.phase))
 
     def look_at_hold(self, run, phase):
         problem = run["problem"] or ""
@@ -327,7 +392,7 @@ def one_run(kind, guest, pending, end):
         pass
     life.wrong += [] if stage.show(life.run_id)["phase"] == "up" else ["it does not stay up"]
     life.wrong += has_all(life, guest, guest.acked() if kind == "migrate" else acked)
-    stage.cluster.post("/v1/runs/%d/%s" % (life.run_id, end))
+    life.begin(end, lambda: stage.cluster.post("/v1/runs/%d/%s" % (life.run_id, end)) and None)
     run = life.go_to("done")
     wrong = life.wrong + ([run["problem"]] if run["problem"] else [])
     state = stage.cluster.job(life.run_id)["state"]

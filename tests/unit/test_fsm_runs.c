@@ -42,16 +42,44 @@ static void a_test_brings_up_in_order_and_cleans_up(void **unused)
     assert_over(run, FAR_job_state_succeeded);
 }
 
-static void a_machine_that_went_off_at_its_gate_is_powered_on_when_that_is_tried_again(void **unused)
+static void fail_gate(uint64_t run, const char *klass, const char *message)
 {
-    uint64_t run = begin(FAR_job_kind_test_recovery);
-    assert_int_equal(do_all(dst, run, 0), 3);
-    assert_int_equal(do_all(dst, run, FAR_machine_operation_up), 1);
     struct far_sub_order gate = only(dst, run, FAR_machine_operation_gate);
     tell(&gate, (struct far_sub_report_item){.state = FAR_report_state_failed,
                                              .outcome = FAR_outcome_fatal,
-                                             .error_class = S("conflict"),
-                                             .error_message = S("the machine went off")});
+                                             .error_class = S(klass),
+                                             .error_message = S(message)});
+}
+
+static void a_machine_that_its_script_refused_is_powered_on_when_a_person_says_so(void **unused)
+{
+    uint64_t run = begin(FAR_job_kind_test_recovery);
+    struct far_sub_order orders[16];
+    assert_int_equal(do_all(dst, run, 0), 3);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_up), 1);
+    fail_gate(run, "denied", "the script said no");
+    world_pass(&w, 2);
+    assert_int_equal(orders_of(dst, run, FAR_machine_operation_up, orders), 0);
+    assert_non_null(strstr((const char *)run_row(run).problem.data, "the script said no"));
+    MUST(&w, run_retry, .job_id = run);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_up), 1);
+    MUST(&w, run_finish, .job_id = run);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_destroy), 2);
+    assert_over(run, FAR_job_state_canceled);
+}
+
+static void a_machine_that_went_off_at_its_gate_is_powered_on_once_by_itself_then_when_that_is_tried_again(void **unused)
+{
+    uint64_t run = begin(FAR_job_kind_test_recovery);
+    struct far_sub_order orders[16];
+    assert_int_equal(do_all(dst, run, 0), 3);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_up), 1);
+    fail_gate(run, "conflict", "the machine went off");
+    assert_int_equal(run_row(run).problem.len, 0);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_up), 1);
+    fail_gate(run, "conflict", "the machine went off");
+    world_pass(&w, 2);
+    assert_int_equal(orders_of(dst, run, FAR_machine_operation_up, orders), 0);
     assert_non_null(strstr((const char *)run_row(run).problem.data, "went off"));
     MUST(&w, run_retry, .job_id = run);
     assert_int_equal(do_all(dst, run, FAR_machine_operation_up), 1);
@@ -696,7 +724,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_A_WORLD(a_test_brings_up_in_order_and_cleans_up),
-        IN_A_WORLD(a_machine_that_went_off_at_its_gate_is_powered_on_when_that_is_tried_again),
+        IN_A_WORLD(a_machine_that_went_off_at_its_gate_is_powered_on_once_by_itself_then_when_that_is_tried_again),
+        IN_A_WORLD(a_machine_that_its_script_refused_is_powered_on_when_a_person_says_so),
         IN_A_WORLD(a_test_expires_and_cleans_up_by_itself),
         IN_A_WORLD(a_gate_that_fails_holds_the_run_until_it_is_tried_again_or_passed),
         IN_A_WORLD(an_order_goes_over_the_wire_as_it_is),
