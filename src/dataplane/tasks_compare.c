@@ -116,20 +116,25 @@ static int compare(struct comparing *c, struct far_error *err)
     }
     for (size_t i = 0; rc == 0 && i < c->count; i++) {
         size_t at = c->index[i];
+        struct far_engine_lost_disk *told = &c->told->disks[at];
+        bool has_list = c->found[i].token[0] != '\0';
         struct compare_disk disk = {.platform = c->platform,
                                     .ref = c->ref,
                                     .disk = c->disks[i],
                                     .size_bytes = c->found[i].size_bytes,
                                     .point = &order->point_disks[at],
                                     .index = at,
-                                    .since = c->found[i].token[0] != '\0' ? order->since_each[at] : "",
+                                    .since = has_list ? order->since_each[at] : "",
                                     .done_before = done,
                                     .extents_max = room};
         if (disk.size_bytes == 0) {
-            skip(&c->told->disks[at], "it is empty");
+            skip(told, "it is empty");
             continue;
         }
-        rc = compare_disk_run(&link, &disk, &c->told->disks[at], err);
+        rc = compare_disk_run(&link, &disk, told, err);
+        if (!has_list && order->since_each[at][0] != '\0' && told->problem[0] == '\0') {
+            snprintf(told->problem, sizeof told->problem, "its list of changes is lost, as after a crash: all of it was read");
+        }
         done += disk.size_bytes;
     }
     compare_link_done(&link);

@@ -117,6 +117,10 @@ static int empty_replica(struct far_attempt *attempt, uint64_t disk_id, struct f
     if (rc != 0) {
         return rc == FAR_NOT_FOUND ? 0 : rc;
     }
+    /* The passes of an erase are tasks of one job: if an earlier one needed more attempts, this one is not behind it. */
+    bool is_same_job = state.fence.incarnation_epoch == fence.incarnation_epoch && state.fence.plan_epoch == fence.plan_epoch &&
+                       state.fence.job == fence.job;
+    fence.attempt = is_same_job && state.fence.attempt > fence.attempt ? state.fence.attempt : fence.attempt;
     /* Of a disk that is gone the fence stays what it is: a cluster that was restored may give its number once more. */
     rc = far_replica_open(vault, NULL, disk_id, FAR_BLOCK_BYTES, attempt->order.secure ? &fence : &state.fence, &replica, err);
     if (rc != 0) {

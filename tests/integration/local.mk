@@ -91,6 +91,7 @@ LONG_INTEGRATION_TESTS = \
 	tests/integration/test_runs_ten.py \
 	tests/integration/test_kvm_operations.py:long \
 	tests/integration/test_kvm_firmware.py \
+	tests/integration/test_kvm_lost.py \
 	tests/integration/test_task_kill.py:long:first_copy:cycle \
 	tests/integration/test_task_kill.py:long:resync:recover:seed:compare:use \
 	tests/integration/test_task_kill.py:long:adopt:verify:rescore:lock:forget:measure:scrub:reclaim:erase \
@@ -125,3 +126,4 @@ EXTRA_DIST += tests/integration/test_seed.py tests/integration/test_run_lost.py
 EXTRA_DIST += tests/integration/test_seed.py tests/integration/test_kvm_firmware.py
 EXTRA_DIST += tests/integration/test_runs.py tests/integration/test_failback.py tests/integration/runlib.py tests/integration/test_demo_guests.py
 EXTRA_DIST += tests/integration/test_task_kill.py tests/integration/turnslib.py
+EXTRA_DIST += tests/integration/test_kvm_lost.py
