@@ -114,7 +114,7 @@ static void note_time(struct far_step *step, struct far_row_run *row, uint64_t p
 {
     if (phase == FAR_run_phase_last_increment) {
         row->off_ms = step->time_ms;
-        row->cycle_job_id = 0;
+        row->cycle_job_id = row->cycle_tries = 0;
     } else if (phase == FAR_run_phase_starting) {
         row->prepared_ms = step->time_ms;
     } else if (phase == FAR_run_phase_up) {
@@ -152,6 +152,7 @@ int far_evolve_run_cycle(struct far_step *step, const struct far_ev_run_cycle *e
     struct far_row_run row;
     FAR_TRY(need(step, ev->job_id, &row));
     row.cycle_job_id = ev->cycle_job_id;
+    row.cycle_tries += ev->cycle_job_id != 0;
     return far_row_put(step, &far_schema_row_run, row.id, &row);
 }
 

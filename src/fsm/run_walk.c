@@ -11,6 +11,7 @@
 enum {
     MOVES_MAX = 64, /* of one look */
     TRIES_MAX = 3,  /* of a machine, by itself */
+    CYCLES_MAX = 2, /* of a migration in one phase, by itself: what froze or served its disks may have died */
 };
 
 /* What a look at a run is about. */
@@ -182,6 +183,8 @@ static int cycle(struct look *look, struct far_row_job *ret_job, bool *ret_is_do
     if (is_good) { /* a script behind it that failed leaves its points good */
         *ret_job = job;
         *ret_is_done = true;
+    } else if (rc == 0 && (job.state == FAR_job_state_failed || job.state == FAR_job_state_partial) && run->cycle_tries < CYCLES_MAX) {
+        return look->plan.running_job_id == 0 ? begin_cycle(look) : 0;
     } else if (rc != 0 || job.state != FAR_job_state_running) {
         hold(look, "cycle %llu did not go well: %.*s; try it again, or end the run", FAR_LLU(run->cycle_job_id),
              rc == 0 ? (int)job.error_message.len : 0, rc == 0 ? (const char *)job.error_message.data : "");

@@ -404,6 +404,31 @@ def a_guest_thaws_whatever_dies_meanwhile():
     return wrong + ([] if done.returncode == 0 else ["the guard ended with status %d" % done.returncode])
 
 
+def a_domain_that_libvirtd_never_stops_starting_is_said():
+    """Its note of the domain as it is for a moment while QEMU starts; a libvirtd that was killed then goes by it."""
+    guest = libvirt_kit.Guest(libvirt, "stuck", [16])
+    libvirt.virsh("start", "--paused", guest.name)
+    note, process = next(name for name in libvirt.notes() if name.endswith("/stuck.xml")), guest.pid()
+    libvirt.kill_daemon()
+    os.kill(process, signal.SIGKILL)
+    with open(note, encoding="utf-8") as file:
+        text = re.sub(r"<domstatus [^>]*>", "<domstatus state='paused' reason='starting up' pid='0'>", file.read())
+    with open(note, "w", encoding="utf-8") as file:
+        file.write(text.replace("</domstatus>", "<job type='none' async='start' phase='none' flags='0x0'/></domstatus>"))
+    libvirt.start_daemon()
+    said = driver("freeze", "x", *locators(guest), check=False)[-1]
+    wrong = [] if "ended while it started the domain 'stuck'" in said else [said]
+    libvirt.forget_starts()
+    libvirt.virsh("start", "--paused", guest.name)
+    view = driver("freeze", "x", *locators(guest))[0].split()[1]
+    driver("release", view, *locators(guest))
+    guest.destroy()
+    return wrong
+
+
+LONG = [a_guest_thaws_whatever_dies_meanwhile, a_domain_that_libvirtd_never_stops_starting_is_said]
+
+
 def main():
     global folder, libvirt, ours, theirs, rng
     if libvirt_kit.is_missing("virtnbdbackup", "nbdinfo"):
@@ -420,7 +445,7 @@ def main():
                      a_broken_lineage_is_said_and_leaves_no_bitmaps, a_disk_that_comes_later_has_no_list_at_first,
                      raw_disks_are_frozen_and_have_no_list, a_domain_with_qcow2_disks_that_is_off_is_held_while_it_is_read,
                      a_domain_with_raw_disks_that_is_off_is_held_while_it_is_read, what_is_forgotten_leaves_nothing,
-                     a_guest_whose_agent_answers_is_quiesced, *([a_guest_thaws_whatever_dies_meanwhile] if "long" in sys.argv else [])])
+                     a_guest_whose_agent_answers_is_quiesced, *(LONG if "long" in sys.argv else [])])
 
 
 if __name__ == "__main__":

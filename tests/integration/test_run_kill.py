@@ -124,7 +124,9 @@ HELD_S = 40     # what is held for so long does not go on by itself
 # Holds that are the documented right state: what the words are, why a person is to decide, and what that does before it is tried again.
 HOLDS = ((r"went off while its gate was waited for", "the recovered machine died twice: whether it may start once more is a person's to say",
           lambda guest: None),
-         (r"does not let go of it", "libvirt's own defect: the guest must be restarted, and that is a person's to say",
+         (r"ended while it started the domain", "libvirt's own defect: its note must go, while it is stopped",
+          lambda guest: (stage.near.forget_starts(), stage.far.forget_starts())),
+         (r"does not let go of it: no view", "libvirt's own defect: the guest must be restarted, and that is a person's to say",
           lambda guest: (guest.destroy(), guest.start(wait=False))))
 kills = collections.Counter()
 met, holds, retries = set(), [], []

@@ -172,6 +172,20 @@ class Libvirt:
         os.kill(self.daemon_pid(), signal.SIGKILL)
         self.daemon.wait()
 
+    def notes(self):
+        """What libvirtd wrote down of domains that it starts or that run: files."""
+        return glob.glob(os.path.join(self.base, "run/libvirt/qemu/*.xml"))
+
+    def forget_starts(self):
+        """As docs/KVM.md says: a libvirtd that was killed while it started a domain does not let go of it otherwise."""
+        self.kill_daemon()
+        for name in self.notes():
+            with open(name, encoding="utf-8") as file:
+                text = file.read()
+            if "reason='starting up' pid='0'" in text:
+                os.unlink(name)
+        self.start_daemon()
+
     def pause_daemon(self):
         """libvirtd hangs until resume_daemon()."""
         os.kill(self.daemon_pid(), signal.SIGSTOP)

@@ -484,6 +484,37 @@ static void a_cycle_that_fails_holds_the_migration(void **unused)
     assert_over(run, FAR_job_state_canceled);
 }
 
+static void fail_cycle(uint64_t run)
+{
+    uint64_t cycle_id = run_row(run).cycle_job_id;
+    struct far_sub_order orders[16];
+    world_pass(&w, 2);
+    size_t count = orders_of(src, cycle_id, 0, orders);
+    assert_int_equal(count, 2); /* a freeze of each */
+    for (size_t i = 0; i < count; i++) {
+        tell_failed(&orders[i], "the view is gone");
+    }
+    assert_int_equal(world_row_job(&w, cycle_id).state, FAR_job_state_failed);
+}
+
+static void a_cycle_that_fails_is_begun_once_more_by_the_migration_itself(void **unused)
+{
+    uint64_t run = begin(FAR_job_kind_migration), first = run_row(run).cycle_job_id;
+    fail_cycle(run);
+    uint64_t second = run_row(run).cycle_job_id;
+    assert_int_not_equal(second, first);
+    assert_int_equal(run_row(run).problem.len, 0);
+    fail_cycle(run);
+    assert_int_equal(run_row(run).cycle_job_id, second); /* a person is to look */
+    assert_non_null(strstr((const char *)run_row(run).problem.data, "did not go well"));
+    MUST(&w, run_retry, .job_id = run);
+    migrate(run);
+    MUST(&w, job_cancel, .job_id = run);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_destroy), 2);
+    assert_int_equal(do_all(src, run, FAR_machine_operation_source_on), 2);
+    assert_over(run, FAR_job_state_canceled);
+}
+
 /* ---- the other direction ---- */
 
 static struct far_row_workload workload_named(const char *name)
@@ -746,6 +777,7 @@ int main(void)
         IN_A_WORLD(a_forecast_goes_by_what_earlier_runs_took),
         IN_A_WORLD(a_migration_is_held_where_a_machine_does_not_shut_down),
         IN_A_WORLD(a_cycle_that_fails_holds_the_migration),
+        IN_A_WORLD(a_cycle_that_fails_is_begun_once_more_by_the_migration_itself),
         IN_A_WORLD(what_cannot_be_written_out_is_tried_again_or_left_out),
         IN_A_WORLD(what_is_left_behind_holds_the_end_until_it_is_abandoned),
         IN_A_WORLD(a_lost_attempt_of_each_operation_begins_again),

@@ -1,12 +1,17 @@
 /* Locators, connections, and what a domain is made of: see kvm_helper.h. */
 #include "adapters/kvm/kvm_helper.h"
 
+#include "base/clock.h"
+
 #include <ctype.h>
 #include <libvirt/virterror.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+enum { POLL_MS = 50, START_MS = 15000 };
 
 static const char scheme[] = "kvm://";
 
@@ -186,6 +191,24 @@ static bool agent_answers(const struct far_kvm_xml *devices)
     return false;
 }
 
+/* A libvirtd that is killed while it starts a domain may read its own note so that it goes on starting it for ever, without a process
+ * (9.0): all calls fail after half a minute, also that which would power it off, also after a restart. The state can be asked for. */
+int far_kvm_check_started(virDomainPtr domain, const char *name, struct far_adapter_error *ret_error)
+{
+    uint64_t until_ms = far_clock_monotonic_ms() + START_MS;
+    int state = VIR_DOMAIN_NOSTATE, reason = 0;
+    while (virDomainGetState(domain, &state, &reason, 0) == 0 && state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_STARTING_UP) {
+        if (far_clock_monotonic_ms() > until_ms) {
+            return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_CONFLICT,
+                                    "libvirtd ended while it started the domain '%.100s', and does not let go of it: stop libvirtd, remove "
+                                    "its note of it (/run/libvirt/qemu/NAME.xml), and start libvirtd again",
+                                    name);
+        }
+        nanosleep(&(struct timespec){.tv_nsec = POLL_MS * 1000000L}, NULL);
+    }
+    return FAR_ADAPTER_OK;
+}
+
 static int look(struct far_kvm_domain *domain, const char *uuid, struct far_adapter_error *ret_error)
 {
     const char *name = domain->disks[0].place.domain;
@@ -197,10 +220,14 @@ static int look(struct far_kvm_domain *domain, const char *uuid, struct far_adap
     if (domain->domain == NULL) {
         return far_kvm_said(ret_error, "find the domain '%.100s'", name);
     }
+    int outcome = far_kvm_check_started(domain->domain, name, ret_error);
+    if (outcome != FAR_ADAPTER_OK) {
+        return outcome;
+    }
     char *text = virDomainGetXMLDesc(domain->domain, 0);
     struct far_kvm_xml *xml = text != NULL ? far_kvm_xml_parse(text) : NULL;
     const struct far_kvm_xml *devices = far_kvm_xml_child(xml, "devices");
-    int outcome = devices != NULL ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "read what the domain '%.100s' is made of", name);
+    outcome = devices != NULL ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "read what the domain '%.100s' is made of", name);
     free(text);
     virDomainGetUUIDString(domain->domain, domain->uuid);
     domain->is_active = virDomainIsActive(domain->domain) == 1;

@@ -52,6 +52,9 @@ int far_kvm_place(const char *locator, struct far_kvm_place *ret_place, struct f
 /* Fill ret_error with libvirt's words on what could not be done; returns the outcome that its code means. */
 int far_kvm_said(struct far_adapter_error *ret_error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Fails where libvirtd has been starting the domain for long: it was killed meanwhile, and will never let go of it. */
+int far_kvm_check_started(virDomainPtr domain, const char *name, struct far_adapter_error *ret_error);
+
 /* Connects and looks at the domain that all the locators name. close also what a failed open left. */
 int far_kvm_open(const char *const *locators, size_t count, struct far_kvm_domain *domain, struct far_adapter_error *ret_error);
 /* One that has another name meanwhile is found by its UUID; NULL: it is not known. */

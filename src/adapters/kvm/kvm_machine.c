@@ -335,12 +335,16 @@ int far_kvm_power(virDomainPtr domain, const char *how, struct far_adapter_error
 {
     const char *name = virDomainGetName(domain); /* now: asked for later, it would make libvirt forget what it has to say */
     bool active = virDomainIsActive(domain) == 1, turns_on = strcmp(how, "on") == 0;
+    int outcome = active ? far_kvm_check_started(domain, name, ret_error) : FAR_ADAPTER_OK;
+    if (outcome != FAR_ADAPTER_OK) {
+        return outcome;
+    }
     if (turns_on && !active) {
         return virDomainCreate(domain) == 0 ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "start the machine '%s'", name);
     }
     if (!turns_on && active) {
         int rc = strcmp(how, "off") == 0 ? virDomainDestroy(domain) : virDomainShutdown(domain); /* by its agent, else ACPI */
-        int outcome = rc == 0 ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "power off the machine '%s'", name);
+        outcome = rc == 0 ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "power off the machine '%s'", name);
         return virDomainIsActive(domain) == 0 ? FAR_ADAPTER_OK : outcome;
     }
     return FAR_ADAPTER_OK;
