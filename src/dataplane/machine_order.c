@@ -36,7 +36,8 @@ static bool copy_networks(struct far_arena *arena, struct far_engine_machine *ma
     bool ok = networks != NULL && tags != NULL;
     for (size_t i = 0; ok && i < machine->network_count; i++) {
         networks[i] = machine->networks[i];
-        ok = copy_one(arena, &networks[i].source) && copy_one(arena, &networks[i].target) && copy_one(arena, &networks[i].test);
+        ok = copy_one(arena, &networks[i].source) && copy_one(arena, &networks[i].target) && copy_one(arena, &networks[i].test) &&
+             copy_one(arena, &networks[i].source_subnet) && copy_one(arena, &networks[i].target_subnet);
     }
     for (size_t i = 0; ok && i < machine->tag_count; i++) {
         tags[i] = machine->tags[i];
