@@ -124,10 +124,10 @@ static bool destroys(const struct far_engine_order *order)
     return order->kind == FAR_ENGINE_MACHINE && order->machine.operation == FAR_ENGINE_MACHINE_DESTROY;
 }
 
-/* Does this order make a disk of the machine that the other one takes away? */
-static bool writes_for(const struct far_engine_order *order, const struct far_engine_order *destroy)
+/* Does it make a disk of the machine that this order takes away? */
+static bool writes_for(const struct far_attempt *a, const struct far_engine_order *destroy)
 {
-    return order->kind == FAR_ENGINE_RESTORE && order->job_id == destroy->job_id && order->workload_id == destroy->workload_id;
+    return a->order.kind == FAR_ENGINE_RESTORE && a->order.job_id == destroy->job_id && a->workload_id == destroy->workload_id;
 }
 
 /* Of one machine one thing is done after the other, and its disks go when nobody writes them any more. */
@@ -135,7 +135,7 @@ static bool excludes_machine(const struct far_attempt *a, const struct far_attem
 {
     bool is_machine = b->order.kind == FAR_ENGINE_MACHINE;
     return is_machine && ((a->order.kind == FAR_ENGINE_MACHINE && strcmp(a->order.machine.ref, b->order.machine.ref) == 0) ||
-                          (destroys(&b->order) && writes_for(&a->order, &b->order)));
+                          (destroys(&b->order) && writes_for(a, &b->order)));
 }
 
 /* Are the two disks in one place: of one domain, or in one folder? */
@@ -383,6 +383,7 @@ static struct far_attempt *attempt_new(struct far_engine *engine, const struct f
     attempt->engine = engine;
     attempt->started_ms = far_clock_monotonic_ms();
     attempt->users = 1;
+    attempt->workload_id = order->workload_id;
     far_arena_init(&attempt->arena, ORDER_BYTES_MAX);
     pthread_mutex_init(&attempt->report_mutex, NULL);
     pthread_mutex_init(&attempt->mutex, NULL);
@@ -413,7 +414,7 @@ static int make_way_for_destroy(struct far_engine *engine, const struct far_engi
     gone = gone != NULL ? gone : &engine->gone[engine->gone_next++ % FAR_ENGINE_GONE_MAX];
     *gone = (struct far_engine_gone){.job_id = order->job_id, .workload_id = order->workload_id, .task = order->task};
     for (struct far_attempt *a = engine->attempts; a != NULL; a = a->next) {
-        if (writes_for(&a->order, order) && a->order.task < order->task && !far_attempt_stopped(a)) {
+        if (writes_for(a, order) && a->order.task < order->task && !far_attempt_stopped(a)) {
             attempt_cancel_locked(a);
         }
     }

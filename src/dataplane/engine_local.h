@@ -62,7 +62,8 @@ struct far_attempt {
     struct far_engine *engine;
     struct far_attempt *next; /* in engine->attempts, newest first */
     struct far_arena arena;   /* holds the strings of order */
-    struct far_engine_order order;
+    struct far_engine_order order; /* from its turn on with the vault's own numbers, which is its thread's alone */
+    uint64_t workload_id;          /* of the log */
     uint64_t started_ms;
     uint64_t turn; /* grows with each start: who came first */
 

@@ -17,8 +17,9 @@ import libvirt_kit
 
 OURS = re.compile(r"^farshore-")
 # libvirt's logs and caches, the folders that it keeps of each network that there ever was, the list of MAC addresses that it forgets when
-# it is killed while it removes one, and what it writes at any moment.
-NOISE = re.compile(r"/ns/(log|cache)(/|$)|/run/libvirt/network/[^/]+(/ports)?$|/dnsmasq/[^/]+\.macs$|\.log$|\.new$|\.tmp$|libvirtd\.pid")
+# it is killed while it removes one (of domains: the number of their process), and what it writes at any moment.
+NOISE = re.compile(r"/ns/(log|cache)(/|$)|/run/libvirt/network/[^/]+(/ports)?$|/dnsmasq/[^/]+\.macs$|/run/libvirt/qemu/[^/]+\.pid$|"
+                   r"\.log$|\.new$|\.tmp$|libvirtd\.pid")
 NODE_KEEPS = re.compile(r"^(vault|db|config|.*\.(crt|key|token|db|db-wal|db-shm|lock))")
 
 

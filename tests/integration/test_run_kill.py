@@ -127,9 +127,18 @@ HOLDS = ((r"went off while its gate was waited for", "the recovered machine died
          (r"ended while it started the domain", "libvirt's own defect: its note must go, while it is stopped",
           lambda guest: (stage.near.forget_starts(), stage.far.forget_starts())),
          (r"does not let go of it: no view", "libvirt's own defect: the guest must be restarted, and that is a person's to say",
-          lambda guest: (guest.destroy(), guest.start(wait=False))))
+          lambda guest: start_anew(guest)))
 kills = collections.Counter()
 met, holds, retries = set(), [], []
+
+
+def start_anew(guest):
+    """libvirtd, which was killed, may not have let go of what it knew of the domain: then it is started anew, too."""
+    guest.destroy()
+    guest.libvirt.virsh("start", guest.name, check=False)
+    if not is_on(guest.name, guest.libvirt):
+        guest.libvirt.forget_starts()
+        guest.start(wait=False)
 
 
 def site_of(process):
