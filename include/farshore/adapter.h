@@ -17,7 +17,7 @@ extern "C" {
 
 #define FAR_ADAPTER_VERSION 0
 #define FAR_ADAPTER_INVENTORY_VERSION 1 /* of the table inventory; 0 ended before written() */
-#define FAR_ADAPTER_MACHINES_VERSION 1 /* of the table machines; 0 ended before addresses() */
+#define FAR_ADAPTER_MACHINES_VERSION 2 /* of the table machines; 0 ended before addresses(), 1 before hydrate() */
 
 /* The numbers are those of `outcome` in the log. */
 enum far_adapter_outcome {
@@ -125,6 +125,7 @@ struct far_adapter_machine_disk {
     const char *source; /* the workload's locator of it */
     const char *target; /* an image's absolute path, or an NBD URI */
     const char *format; /* "raw" or "qcow2"; of an NBD URI "raw" */
+    const char *backing; /* the socket of an NBD server: what the image (qcow2) has not is read there; NULL or "": it has all */
 };
 
 /* Where one of its network cards goes, instead of where it was. */
@@ -173,6 +174,7 @@ struct far_adapter_machine {
     size_t network_count;
     const struct far_adapter_machine_tag *tags;
     size_t tag_count;
+    uint64_t hydrate_bytes_per_s; /* hydrate() only: of each disk, at the most; 0: no bound */
 };
 
 enum far_adapter_power { FAR_ADAPTER_POWER_ON = 1, FAR_ADAPTER_POWER_SHUTDOWN = 2, FAR_ADAPTER_POWER_OFF = 3 };
@@ -235,6 +237,14 @@ struct far_adapter_machines {
     /* As what a disk of this machine can be protected itself: its locator, for what was at `source` where it came from. */
     int (*disk_locator)(void *platform, const struct far_adapter_machine *machine, const char *source, char *ret_locator, size_t size,
                         struct far_adapter_error *ret_error);
+
+    /* version 2: */
+
+    /* Of a machine that runs: what its disks still read from their backing is carried into them, beside all that it does. Begins it, or
+     * looks how far it is: bytes; *ret_is_over: nothing of the backings is needed any more, also when it is turned off and on.
+     * Fatal (FAR_CONFLICT): it does not run. */
+    int (*hydrate)(void *platform, const char *ref, const struct far_adapter_machine *machine, uint64_t *ret_done, uint64_t *ret_total,
+                   bool *ret_is_over, struct far_adapter_error *ret_error);
 };
 
 struct far_adapter {

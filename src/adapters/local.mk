@@ -31,6 +31,7 @@ src_node_farshore_kvm_SOURCES = \
 	src/adapters/kvm/kvm_checkpoint.c \
 	src/adapters/kvm/kvm_domain.c \
 	src/adapters/kvm/kvm_guest.c \
+	src/adapters/kvm/kvm_hydrate.c \
 	src/adapters/kvm/kvm_helper.h \
 	src/adapters/kvm/kvm_list.c \
 	src/adapters/kvm/kvm_machine.c \

@@ -192,15 +192,15 @@ const struct far_route far_routes[] = {
             .summary = "Write a workload's recovery point out to raw disks; the answer's id is the job's"),
 
     COMMAND(POST, "/v1/plans/{name}/test", run_start, 202, .path_field = "plan", .fixed_field = "kind",
-            .fixed_value = FAR_job_kind_test_recovery, .rule = {"checkpoint_id workloads expires_s", NULL},
+            .fixed_value = FAR_job_kind_test_recovery, .rule = {"checkpoint_id workloads expires_s at_once", NULL},
             .summary = "Test recovery: bring the machines of a plan up apart from everything, while replication goes on; the answer's id "
                        "is the run's"),
     COMMAND(POST, "/v1/plans/{name}/failover", run_start, 202, .path_field = "plan", .fixed_field = "kind",
-            .fixed_value = FAR_job_kind_failover, .rule = {"checkpoint_id workloads window_s fence_s shutdown_s force", NULL},
+            .fixed_value = FAR_job_kind_failover, .rule = {"checkpoint_id workloads window_s fence_s shutdown_s force at_once", NULL},
             .summary = "Bring the machines of a plan up in the place of the source's, which are shut down where they can be reached; the "
                        "answer's id is the run's"),
     COMMAND(POST, "/v1/plans/{name}/migrate", run_start, 202, .path_field = "plan", .fixed_field = "kind",
-            .fixed_value = FAR_job_kind_migration, .rule = {"workloads window_s shutdown_s force", NULL},
+            .fixed_value = FAR_job_kind_migration, .rule = {"workloads window_s shutdown_s force at_once", NULL},
             .summary = "Shut the machines of a plan down, carry over what they wrote last, and bring them up at the recovery site; the "
                        "answer's id is the run's"),
 

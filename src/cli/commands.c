@@ -20,6 +20,9 @@
 #define RUN_SHUTDOWN \
     {"shutdown", CLI_NUMBER, "SECONDS", false, "shutdown_s", NULL, NULL, "so long a guest of the source may take to shut down (120)"}
 #define RUN_WAIT {"wait", CLI_SWITCH, NULL, false, NULL, NULL, NULL, "until its machines are up, or something holds it"}
+#define RUN_AT_ONCE                                                                                                              \
+    {"at-once", CLI_SWITCH, NULL, false, "at_once", NULL, NULL,                                                                  \
+     "from disks that the vault serves, which are written out while the machines run"}
 #define RUN_FORCE {"force", CLI_SWITCH, NULL, false, "force", NULL, NULL, "then its power is cut"}
 #define FILTER(name_, value_, help_) {name_, CLI_TEXT, value_, false, NULL, NULL, NULL, help_}
 
@@ -518,15 +521,15 @@ const struct cli_command cli_commands[] = {
      .help = "bring the machines of a plan up apart from everything, while replication goes on",
      .options = {RUN_CHECKPOINT, RUN_WORKLOADS,
                  {"expires", CLI_NUMBER, "SECONDS", false, "expires_s", NULL, NULL, "then it cleans up by itself (after a day)"},
-                 RUN_WAIT}},
+                 RUN_AT_ONCE, RUN_WAIT}},
     {.noun = "run", .verb = "failover", .argument = "PLAN", .run = cli_run_run_start, .method = "POST", .path = "/v1/plans/%s/failover",
      .help = "bring the machines of a plan up in the place of the source's, which are shut down where they can be reached",
      .options = {RUN_CHECKPOINT, RUN_WORKLOADS, RUN_WINDOW,
                  {"fence", CLI_NUMBER, "SECONDS", false, "fence_s", NULL, NULL, "so long it waits for the source to be shut down (60)"},
-                 RUN_SHUTDOWN, RUN_FORCE, RUN_WAIT}},
+                 RUN_SHUTDOWN, RUN_FORCE, RUN_AT_ONCE, RUN_WAIT}},
     {.noun = "run", .verb = "migrate", .argument = "PLAN", .run = cli_run_migrate, .method = "POST", .path = "/v1/plans/%s/migrate",
      .help = "shut the machines of a plan down, carry over what they wrote last, and bring them up at the recovery site",
-     .options = {RUN_WORKLOADS, RUN_WINDOW, RUN_SHUTDOWN, RUN_FORCE,
+     .options = {RUN_WORKLOADS, RUN_WINDOW, RUN_SHUTDOWN, RUN_FORCE, RUN_AT_ONCE,
                  {"estimate", CLI_SWITCH, NULL, false, NULL, NULL, NULL, "only say how long the machines will be down, and begin nothing"},
                  RUN_WAIT}},
     {.noun = "run", .verb = "finish", .argument = "ID", .run = cli_run_write, .method = "POST", .path = "/v1/runs/%s/finish",

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/logging.h"
 #include "base/thread.h"
+#include "dataplane/served.h"
 #include "dataplane/use_place.h"
 
 #include <stdio.h>
@@ -124,16 +125,30 @@ static bool destroys(const struct far_engine_order *order)
     return order->kind == FAR_ENGINE_MACHINE && order->machine.operation == FAR_ENGINE_MACHINE_DESTROY;
 }
 
+static bool hydrates(const struct far_engine_order *order)
+{
+    return order->kind == FAR_ENGINE_MACHINE && order->machine.operation == FAR_ENGINE_MACHINE_HYDRATE;
+}
+
+static bool writes_disks(const struct far_engine_order *order)
+{
+    return order->kind == FAR_ENGINE_RESTORE || hydrates(order);
+}
+
 /* Does it make a disk of the machine that this order takes away? */
 static bool writes_for(const struct far_attempt *a, const struct far_engine_order *destroy)
 {
-    return a->order.kind == FAR_ENGINE_RESTORE && a->order.job_id == destroy->job_id && a->workload_id == destroy->workload_id;
+    return writes_disks(&a->order) && a->order.job_id == destroy->job_id && a->workload_id == destroy->workload_id;
 }
 
-/* Of one machine one thing is done after the other, and its disks go when nobody writes them any more. */
+/* Of one machine one thing is done after the other, and its disks go when nobody writes them any more. Under one that runs they are written
+ * out beside all else. */
 static bool excludes_machine(const struct far_attempt *a, const struct far_attempt *b)
 {
     bool is_machine = b->order.kind == FAR_ENGINE_MACHINE;
+    if ((hydrates(&a->order) && !destroys(&b->order)) || (hydrates(&b->order) && !destroys(&a->order))) {
+        return false;
+    }
     return is_machine && ((a->order.kind == FAR_ENGINE_MACHINE && strcmp(a->order.machine.ref, b->order.machine.ref) == 0) ||
                           (destroys(&b->order) && writes_for(a, &b->order)));
 }
@@ -404,7 +419,7 @@ static int make_way_for_destroy(struct far_engine *engine, const struct far_engi
         struct far_engine_gone *g = &engine->gone[i];
         gone = g->job_id == order->job_id && g->workload_id == order->workload_id && g->task != 0 ? g : gone;
     }
-    if (order->kind == FAR_ENGINE_RESTORE && gone != NULL && order->task < gone->task) {
+    if (writes_disks(order) && gone != NULL && order->task < gone->task) {
         return far_fail(err, FAR_CONFLICT, "the machine that this disk is for was taken away: task %llu came before that",
                         (unsigned long long)order->task);
     }
@@ -642,6 +657,7 @@ void far_engine_free(struct far_engine *engine)
         return;
     }
     stop_everything(engine);
+    far_served_end_all(engine);
     far_engine_platforms_close(engine);
     far_vault_close(engine->vault);
     far_pool_free(engine->pool_in);

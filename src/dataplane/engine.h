@@ -75,6 +75,7 @@ struct far_engine_config {
     const char *nbd_address; /* besides loopback they may serve at this address, by TLS only; NULL or "": nowhere */
     /* Machines of recovered disks (tasks_machine.c), borrowed; NULL or "": none: */
     const char *machines_place; /* the platform that they run on, in its adapter's words: "kvm:///" */
+    uint64_t hydrate_bytes_per_s; /* so fast a disk is written out from under its machine at the most; 0: no bound */
     const char *recovery_dir;   /* the folder below which their disks are made (run_folder.h) */
     const char *scripts_dir;    /* scripts that gates and plans run (script_child.h), */
     const char *scripts_user;   /* and as whom */
@@ -158,6 +159,7 @@ enum far_engine_machine_operation {
     FAR_ENGINE_MACHINE_SOURCE_OFF = 4,
     FAR_ENGINE_MACHINE_SOURCE_ON = 5,
     FAR_ENGINE_MACHINE_KEEP = 6,
+    FAR_ENGINE_MACHINE_HYDRATE = 7,
 };
 
 /* The numbers are those of gate_kind in the log. */
@@ -198,6 +200,7 @@ struct far_engine_machine {
     const char *gate_script;
     uint64_t timeout_s; /* gate, source_off; 0: 300 */
     bool force;         /* source_off: when the time is over its power is cut */
+    bool at_once;       /* up: its disks are served from the vault: served.h */
 };
 
 /* struct far_sub_script_order in plain C. */

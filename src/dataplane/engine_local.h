@@ -118,6 +118,7 @@ struct far_engine {
     atomic_size_t sending_hint, receiving_hint; /* the same, to be read without the mutex */
     size_t greetings;
     size_t uses; /* children that run */
+    struct far_served *served; /* served.c */
     atomic_bool keeps; /* there may be notes of uses */
     bool closing;
     struct far_engine_gone gone[FAR_ENGINE_GONE_MAX]; /* task 0: none; under mutex, as what follows */
@@ -161,6 +162,8 @@ uint64_t far_engine_number(struct far_engine *engine, uint64_t number);
 /* Numbers of the vault in a report become the log's. */
 void far_engine_exchange_report(struct far_engine *engine, struct far_engine_report *report);
 /* tasks_use.c */
+/* Keys of the order's domain for a command of ours, in a file in memory; -1: it has none. */
+int far_use_keys(struct far_attempt *attempt, int *ret_fd, struct far_error *err);
 int far_run_use(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);
 /* tasks_seed.c */
 int far_run_seed(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err);

@@ -25,6 +25,7 @@ libdataplane_la_SOURCES += \
 	src/dataplane/qcow2_target.c src/dataplane/qcow2_target.h \
 	src/dataplane/restore.c \
 	src/dataplane/run_folder.c src/dataplane/run_folder.h \
+	src/dataplane/served.c src/dataplane/served.h \
 	src/dataplane/script_child.c src/dataplane/script_child.h \
 	src/dataplane/send.c src/dataplane/send_local.h \
 	src/dataplane/send_frames.c \

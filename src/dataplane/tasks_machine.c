@@ -7,6 +7,7 @@
 #include "dataplane/engine_local.h"
 #include "dataplane/run_folder.h"
 #include "dataplane/script_child.h"
+#include "dataplane/served.h"
 
 #include "base/clock.h"
 
@@ -184,6 +185,19 @@ static bool may_pass(const struct work *work)
 
 /* ---- up ---- */
 
+/* It is read from the vault, through a socket beside it. */
+static int serve_disk(struct work *work, const struct far_engine_machine_disk *disk, struct far_adapter_machine_disk *to, bool makes,
+                      struct far_error *err)
+{
+    char *socket = far_arena_alloc(&work->attempt->arena, 108);
+    if (socket == NULL) {
+        return far_fail(err, FAR_LIMIT, "no memory for a path");
+    }
+    int rc = far_served_begin(work->attempt, disk->name, to->target, socket, err);
+    to->backing = socket;
+    return rc == 0 && makes ? far_served_image(work->attempt, to->target, socket, err) : rc;
+}
+
 static int place_disks(struct work *work, struct far_error *err)
 {
     const struct far_engine *engine = work->attempt->engine;
@@ -200,9 +214,13 @@ static int place_disks(struct work *work, struct far_error *err)
             .source = disk->source, .target = is_nbd ? disk->target : path, .format = disk->is_qcow2 && !is_nbd ? "qcow2" : "raw"};
         rc = is_nbd         ? 0
              : path == NULL ? far_fail(err, FAR_LIMIT, "no memory for a path")
-                            : far_run_folder_resolve(engine->config.recovery_dir, disk->target, false,
+                            : far_run_folder_resolve(engine->config.recovery_dir, disk->target, work->order->at_once,
                                                      (const char *const *)engine->own_dirs,
                                                      sizeof engine->own_dirs / sizeof engine->own_dirs[0], path, err);
+        bool is_up = work->order->operation == FAR_ENGINE_MACHINE_UP, is_hydrate = work->order->operation == FAR_ENGINE_MACHINE_HYDRATE;
+        if (rc == 0 && !is_nbd && ((is_up && work->order->at_once) || is_hydrate)) {
+            rc = serve_disk(work, disk, to, is_up, err);
+        }
         struct stat st;
         if (rc == 0 && !is_nbd && lstat(path, &st) != 0) {
             rc = far_fail_errno(err, FAR_NOT_FOUND, errno, "find the recovered disk '%s'", path);
@@ -236,8 +254,11 @@ static int bring_up(struct work *work, struct far_error *err)
                         "the point of workload '%s' was made without its machine's configuration: recover its disks, or use a newer point",
                         work->attempt->order.workload);
     }
-    int rc = place_disks(work, err);
-    rc = rc == 0 ? check_unused(work, err) : rc;
+    bool can = !order->at_once || (work->machines->version >= 2 && work->machines->hydrate != NULL);
+    int rc = can ? check_unused(work, err)
+                 : far_fail(err, FAR_INVALID,
+                            "the platform cannot run a machine from disks that are served from the vault: begin the run without at_once");
+    rc = rc == 0 ? place_disks(work, err) : rc;
     if (rc != 0) {
         return rc;
     }
@@ -251,6 +272,40 @@ static int bring_up(struct work *work, struct far_error *err)
     rc = rc == 0 ? look(work, &state, err) : rc;
     if (rc == 0) {
         tell_disks(work);
+    }
+    return rc;
+}
+
+/* ---- its disks are written out while it runs ---- */
+
+/* Nothing of it goes by the orders before: what is there still is looked up on the platform each time. */
+static int hydrate(struct work *work, struct far_error *err)
+{
+    struct far_attempt *attempt = work->attempt;
+    bool is_over = false;
+    if (work->machines->version < 2 || work->machines->hydrate == NULL) {
+        return far_fail(err, FAR_INVALID, "the platform cannot write disks out while a machine runs from them");
+    }
+    int rc = place_disks(work, err);
+    while (rc == 0 && !is_over) {
+        struct far_error why = {0};
+        uint64_t done = 0, total = 0;
+        begin_call(work);
+        rc = end_call(work, work->machines->hydrate(work->platform, work->order->ref, &work->machine, &done, &total, &is_over, &work->said),
+                      &why);
+        if (rc != 0 && !may_pass(work)) {
+            *err = why;
+            return rc;
+        }
+        if (rc == 0) {
+            atomic_store(&attempt->bytes_total, total);
+            atomic_store(&attempt->bytes_done, done < total ? done : total);
+        }
+        rc = is_over ? 0 : pause_for(work, err);
+    }
+    if (rc == 0) { /* nobody reads there any more */
+        far_served_end(attempt->engine, attempt->order.job_id, attempt->order.workload_id);
+        note_state(work, FAR_ADAPTER_MACHINE_RUNNING);
     }
     return rc;
 }
@@ -486,6 +541,9 @@ static int take_away(struct work *work, struct far_error *err)
         begin_call(work);
         rc = end_call(work, work->machines->destroy(work->platform, work->order->ref, &work->machine, &work->said), err);
     }
+    if (rc == 0) {
+        far_served_end(work->attempt->engine, work->attempt->order.job_id, work->attempt->order.workload_id);
+    }
     rc = rc == 0 ? remove_disks(work, err) : rc;
     if (rc == 0 && work->machines != NULL) {
         begin_call(work);
@@ -610,7 +668,7 @@ static int find_platform(struct work *work, struct far_error *err)
         return rc;
     }
     const struct far_adapter_machines *machines = platform->adapter->machines;
-    if (machines == NULL || machines->version < FAR_ADAPTER_MACHINES_VERSION) {
+    if (machines == NULL || machines->version < 1) {
         return far_fail(err, FAR_INVALID, "the adapter '%s' has no machines that could be turned on or off", name);
     }
     work->machines = machines;
@@ -639,7 +697,8 @@ static void begin(struct work *work)
                                                  .networks = order->networks,
                                                  .network_count = order->network_count,
                                                  .tags = order->tags,
-                                                 .tag_count = order->tag_count};
+                                                 .tag_count = order->tag_count,
+                                                 .hydrate_bytes_per_s = work->attempt->engine->config.hydrate_bytes_per_s};
 }
 
 int far_run_machine(struct far_attempt *attempt, struct far_engine_report *result, struct far_error *err)
@@ -651,10 +710,11 @@ int far_run_machine(struct far_attempt *attempt, struct far_engine_report *resul
         [FAR_ENGINE_MACHINE_SOURCE_OFF] = turn_source_off,
         [FAR_ENGINE_MACHINE_SOURCE_ON] = turn_source_on,
         [FAR_ENGINE_MACHINE_KEEP] = keep,
+        [FAR_ENGINE_MACHINE_HYDRATE] = hydrate,
     };
     struct work work = {.attempt = attempt, .order = &attempt->order.machine, .result = result};
     enum far_engine_machine_operation operation = work.order->operation;
-    if (operation < FAR_ENGINE_MACHINE_UP || operation > FAR_ENGINE_MACHINE_KEEP) {
+    if (operation < FAR_ENGINE_MACHINE_UP || operation > FAR_ENGINE_MACHINE_HYDRATE) {
         return far_fail(err, FAR_INVALID, "an order to do nothing with a machine");
     }
     work.told = calloc(1, sizeof *work.told);

@@ -114,17 +114,18 @@ static const char *number(struct usage *usage, uint64_t value)
 }
 
 /* One line that far_vault_unlock_from() knows, in memory only. */
-static int write_keys(struct usage *usage, struct far_error *err)
+int far_use_keys(struct far_attempt *attempt, int *ret_fd, struct far_error *err)
 {
-    const struct far_domain_keys *keys = &usage->attempt->order.domain;
+    const struct far_domain_keys *keys = &attempt->order.domain;
     const struct far_domain *domain;
     char uuid[33], secret[65], key[65], recovery[65] = "-", line[512];
-    if (!usage->attempt->order.has_domain) {
+    *ret_fd = -1;
+    if (!attempt->order.has_domain) {
         return 0;
     }
-    int rc = far_attempt_domain(usage->attempt, &domain, NULL, err); /* the vault's file has the newest generation then */
-    usage->keys_fd = rc == 0 ? memfd_create("farshore-keys", MFD_CLOEXEC) : -1;
-    if (rc != 0 || usage->keys_fd < 0) {
+    int rc = far_attempt_domain(attempt, &domain, NULL, err); /* the vault's file has the newest generation then */
+    *ret_fd = rc == 0 ? memfd_create("farshore-keys", MFD_CLOEXEC) : -1;
+    if (rc != 0 || *ret_fd < 0) {
         return rc != 0 ? rc : far_fail_errno(err, FAR_LIMIT, errno, "pass the keys of a domain on");
     }
     far_hex_encode(keys->uuid, 16, uuid);
@@ -135,7 +136,7 @@ static int write_keys(struct usage *usage, struct far_error *err)
     }
     int len = snprintf(line, sizeof line, "%s%s %s %s %" PRIu32 " %s %s\n", FAR_DOMAIN_KEYS_LINE, uuid, secret, key, keys->generation,
                        recovery, keys->name);
-    rc = far_file_pwrite(usage->keys_fd, line, (size_t)len, 0, "the keys of a domain", err);
+    rc = far_file_pwrite(*ret_fd, line, (size_t)len, 0, "the keys of a domain", err);
     explicit_bzero(line, sizeof line);
     explicit_bzero(secret, sizeof secret);
     explicit_bzero(key, sizeof key);
@@ -149,7 +150,7 @@ static int begin_command(struct usage *usage, const char *command, struct far_er
     add(usage, "vault");
     add(usage, command);
     add_option(usage, "--vault", engine->config.vault_dir);
-    int rc = write_keys(usage, err);
+    int rc = far_use_keys(usage->attempt, &usage->keys_fd, err);
     if (rc == 0 && usage->keys_fd >= 0) {
         char *path = far_arena_alloc(&usage->attempt->arena, 40);
         if (path == NULL) {

@@ -23,10 +23,9 @@ static int need_deadline(struct far_step *step, const struct far_row_run *row, u
     return far_key_need(step, &far_schema_row_deadline, &key, &deadline);
 }
 
-static bool is_at_recovery_site(const struct far_row_task *task)
+static bool is_counted(const struct far_row_task *task)
 {
-    bool is_of_source = task->operation == FAR_machine_operation_source_off || task->operation == FAR_machine_operation_source_on;
-    return task->kind != FAR_task_kind_script && !is_of_source;
+    return task->kind != FAR_task_kind_script && !far_run_is_beside(task->operation);
 }
 
 /* Open tasks of all workloads together, less what they count. */
@@ -44,7 +43,7 @@ static int check_tasks(struct far_step *step, const struct far_run *run)
             return open == 0 ? 0 : broken(step, run->row.id, "has another number of open tasks than its workloads count");
         }
         FAR_TRY(rc);
-        open += !far_task_over(&task) && is_at_recovery_site(&task);
+        open += !far_task_over(&task) && is_counted(&task);
     }
 }
 

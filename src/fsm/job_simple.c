@@ -115,6 +115,8 @@ static int machine_done(struct far_step *step, struct far_group *g, size_t at, c
     }
     if (item->machine_result.count > 0) {
         *result = *(const struct far_sub_machine_result *)item->machine_result.items;
+        change.bytes_total = item->bytes_total; /* hydrate */
+        change.bytes_done = item->bytes_done;
         change.machine_result = (struct far_list){.items = result, .count = 1};
     }
     if (result->left.count > 0) {

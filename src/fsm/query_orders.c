@@ -259,6 +259,18 @@ static int fill_point(struct context *c, const struct far_row_task *task, struct
     return task->kind == FAR_task_kind_use ? fill_use(c, order) : 0;
 }
 
+/* A machine that is served from the vault: what opens its point there. */
+static int fill_served(struct context *c, const struct far_row_task *task, struct far_sub_order *order)
+{
+    const struct far_sub_machine_order *machine = order->machine.items;
+    struct far_row_point point;
+    if (!machine->at_once && task->operation != FAR_machine_operation_hydrate) {
+        return 0;
+    }
+    FAR_TRY(far_row_need(c->step, &far_schema_row_point, task->point_id, &point));
+    return fill_domain(c, point.domain_id, order);
+}
+
 /* All that the vault holds; `any`: that there are. */
 static int list_domains(struct context *c, uint64_t node_id, bool any, struct far_sub_order *order)
 {
@@ -451,6 +463,7 @@ static int compose(struct context *c, const struct far_row_task *task, struct fa
     case FAR_task_kind_machine:
         rc = list_disks(c, &order.disks);
         rc = rc == 0 ? far_run_order(c->step, &c->job, task, &order) : rc;
+        rc = rc == 0 ? fill_served(c, task, &order) : rc;
         break;
     default:
         rc = fill_point(c, task, &order);

@@ -83,6 +83,8 @@ int far_run_wants(struct far_step *step, const struct far_row_job *job, const st
 int far_run_node(struct far_step *step, const struct far_row_job *job, const struct far_row_task *task, struct far_candidate **ret);
 
 /* ---- run_rows.c: evolve ---- */
+/* Operations that go on beside whatever else is done with the machine: those of the source, and hydrate. */
+bool far_run_is_beside(uint64_t operation);
 int far_run_task_made(struct far_step *step, const struct far_row_job *job, const struct far_sub_task_new *item);
 int far_run_task_over(struct far_step *step, const struct far_row_job *job, const struct far_row_task *row,
                       const struct far_sub_task_change *change);

@@ -202,6 +202,7 @@ static int begin(struct far_step *step, const struct far_cmd_run_start *cmd, con
         .fence_until_ms = cmd->kind == FAR_job_kind_failover ? now + (cmd->fence_s != 0 ? cmd->fence_s : (uint64_t)FENCE_S) * 1000 : 0,
         .shutdown_s = is_test ? 0 : cmd->shutdown_s != 0 ? cmd->shutdown_s : (uint64_t)SHUTDOWN_S,
         .force = cmd->force,
+        .at_once = cmd->at_once,
         .resumes = !is_test && plan->state == FAR_plan_state_active};
     FAR_TRY(cmd->kind == FAR_job_kind_migration ? far_run_forecast(step, plan, pick, &ev.forecast_ms) : 0);
     FAR_TRY(far_emit(step, &far_schema_ev_job_started, &job));
@@ -397,7 +398,7 @@ int far_decide_run_pass(struct far_step *step, const struct far_cmd_run_pass *cm
 /* What is done again of one workload; returns how many changes that are. */
 static size_t retry_one(const struct far_row_run *run, const struct far_row_run_member *m, struct far_sub_run_change *items)
 {
-    bool has_failed = m->state == FAR_run_member_state_failed && m->open_tasks == 0;
+    bool has_failed = (m->state == FAR_run_member_state_failed && m->open_tasks == 0) || m->hydration == FAR_run_hydration_failed;
     size_t count = 0;
     if (has_failed || m->source == FAR_run_source_failed) {
         items[count++] = (struct far_sub_run_change){.workload_id = m->workload_id, .step = FAR_run_step_retry};

@@ -16,12 +16,12 @@ static int source_of(struct far_step *step, uint64_t workload_id, uint64_t disk_
 }
 
 static int list_disks(struct far_step *step, const struct far_row_run_member *m, const struct far_sub_recovery *config,
-                      struct far_list *ret)
+                      bool at_once, struct far_list *ret)
 {
     struct far_row_point point;
     struct far_row_workload workload;
     FAR_TRY(far_row_need(step, &far_schema_row_workload, m->workload_id, &workload));
-    uint64_t format = far_run_format(&workload, config);
+    uint64_t format = at_once ? (uint64_t)FAR_image_format_qcow2 : far_run_format(&workload, config); /* over the point */
     FAR_TRY(far_row_need(step, &far_schema_row_point, m->point_id, &point));
     struct far_sub_machine_disk *disks = far_step_alloc(step, (point.disk_count + 1) * sizeof *disks);
     if (disks == NULL) {
@@ -104,7 +104,8 @@ int far_run_order(struct far_step *step, const struct far_row_job *job, const st
     } else {
         bool is_up = task->operation == FAR_machine_operation_up, is_gate = task->operation == FAR_machine_operation_gate;
         FAR_TRY(far_run_recovery(step, m.recovery_id, config));
-        FAR_TRY(list_disks(step, &m, config, &machine->disks));
+        machine->at_once = is_up && run.at_once;
+        FAR_TRY(list_disks(step, &m, config, run.at_once, &machine->disks));
         FAR_TRY(is_up ? fill_up(step, &run, m.point_id, machine) : 0);
         FAR_TRY(is_gate ? fill_gate(step, task, config, machine) : 0);
         machine->recovery = (struct far_list){.items = config, .count = is_up || is_gate}; /* a gate: the addresses that it will have */

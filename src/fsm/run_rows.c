@@ -61,6 +61,7 @@ int far_evolve_run_begun(struct far_step *step, const struct far_ev_run_begun *e
                                .fence_until_ms = ev->fence_until_ms,
                                .shutdown_s = ev->shutdown_s,
                                .force = ev->force,
+                               .at_once = ev->at_once,
                                .resumes = ev->resumes,
                                .forecast_ms = ev->forecast_ms};
     FAR_TRY(own_plan(step, &row, true));
@@ -202,6 +203,10 @@ static void begin_again(struct far_row_run_member *row)
         row->source_was = 0;
         row->error_class = row->error_message = far_slice(NULL, 0);
     }
+    if (row->hydration == FAR_run_hydration_failed) {
+        row->hydration = 0;
+        row->hydration_problem = far_slice(NULL, 0);
+    }
     if (row->state != FAR_run_member_state_failed) {
         return;
     }
@@ -237,6 +242,10 @@ static void change(struct far_step *step, struct far_row_run_member *row, const 
         break;
     case FAR_run_step_retry:
         begin_again(row);
+        break;
+    case FAR_run_step_serve:
+        row->state = FAR_run_member_state_prepared;
+        row->prepare_ms = row->prepared_ms = step->time_ms;
         break;
     case FAR_run_step_fence:
         row->source = 0;
@@ -277,6 +286,11 @@ static bool is_of_source(uint64_t operation)
     return operation == FAR_machine_operation_source_off || operation == FAR_machine_operation_source_on;
 }
 
+bool far_run_is_beside(uint64_t operation)
+{
+    return is_of_source(operation) || operation == FAR_machine_operation_hydrate;
+}
+
 int far_run_task_made(struct far_step *step, const struct far_row_job *job, const struct far_sub_task_new *item)
 {
     struct far_row_run_member row;
@@ -285,10 +299,10 @@ int far_run_task_made(struct far_step *step, const struct far_row_job *job, cons
         return far_run_script_made(step, job, item);
     }
     FAR_TRY(far_key_need(step, &far_schema_row_run_member, &key, &row));
-    bool is_source = is_of_source(item->operation);
-    row.open_tasks += !is_source;
-    row.touched = row.touched || !is_source;
-    row.failed_in = is_source ? row.failed_in : 0;
+    bool is_beside = far_run_is_beside(item->operation);
+    row.open_tasks += !is_beside;
+    row.touched = row.touched || !is_beside;
+    row.failed_in = is_beside ? row.failed_in : 0;
     switch (item->operation) {
     case FAR_machine_operation_up:
         row.state = FAR_run_member_state_starting;
@@ -301,6 +315,9 @@ int far_run_task_made(struct far_step *step, const struct far_row_job *job, cons
         break;
     case FAR_machine_operation_keep:
         row.state = FAR_run_member_state_keeping;
+        break;
+    case FAR_machine_operation_hydrate:
+        row.hydration = FAR_run_hydration_running;
         break;
     case FAR_machine_operation_source_off: /* without a node the task waits for one */
         row.source = item->node_id != 0 ? FAR_run_source_turning_off : FAR_run_source_unreachable;
@@ -372,6 +389,7 @@ static void machine_done(struct far_step *step, struct far_row_run_member *row, 
     case FAR_machine_operation_destroy: /* on the way up: its disks are written out anew */
         row->state = row->stale && goes_up ? FAR_run_member_state_waiting : FAR_run_member_state_cleaned;
         row->stale = row->touched = false;
+        row->hydration = row->hydrated_ms = 0;
         row->address = row->machine_state = far_slice(NULL, 0);
         break;
     case FAR_machine_operation_keep:
@@ -381,6 +399,21 @@ static void machine_done(struct far_step *step, struct far_row_run_member *row, 
     default:
         break;
     }
+}
+
+/* It goes on beside gates and people: the machine is up whatever becomes of it. */
+static void hydrate_over(struct far_step *step, struct far_row_run_member *row, const struct far_row_task *task,
+                         const struct far_sub_machine_result *result)
+{
+    row->hydration = task->state == FAR_task_state_done     ? FAR_run_hydration_done
+                     : task->state == FAR_task_state_failed ? FAR_run_hydration_failed
+                                                            : 0;
+    row->hydrated_ms = task->state == FAR_task_state_done ? step->time_ms : 0;
+    row->machine_state = result->state.len != 0 ? result->state : row->machine_state;
+    row->hydration_problem = task->state == FAR_task_state_failed ? far_slice(task->error_message.data, task->error_message.len < 200
+                                                                                                            ? task->error_message.len
+                                                                                                            : 200)
+                                                                  : far_slice(NULL, 0);
 }
 
 static uint64_t state_for(uint64_t operation)
@@ -403,6 +436,10 @@ int far_run_task_over(struct far_step *step, const struct far_row_job *job, cons
     FAR_TRY(far_key_need(step, &far_schema_row_run_member, &key, &row));
     if (is_of_source(task->operation)) {
         source_over(step, job, &row, task, change);
+        return far_key_put(step, &far_schema_row_run_member, &key, &row);
+    }
+    if (task->operation == FAR_machine_operation_hydrate) {
+        hydrate_over(step, &row, task, result_of(change));
         return far_key_put(step, &far_schema_row_run_member, &key, &row);
     }
     if (row.open_tasks == 0) {

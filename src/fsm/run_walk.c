@@ -332,6 +332,10 @@ static int add_restores(struct look *look, const struct far_row_run_member *m)
 /* Its disks, as the point has them: where its machine may have run from those that are there, these go first. */
 static int write_out(struct look *look, const struct far_row_run_member *m)
 {
+    if (!m->stale && look->run.row.at_once) {
+        add_change(look, (struct far_sub_run_change){.workload_id = m->workload_id, .step = FAR_run_step_serve});
+        return 0;
+    }
     if (!m->stale) {
         return add_restores(look, m);
     }
@@ -443,6 +447,24 @@ static int open_gate(struct look *look, const struct far_row_run_member *m)
     return 0;
 }
 
+/* What machines take from the vault while they run is written out beside everything else. */
+static int hydrate(struct look *look)
+{
+    for (size_t i = 0; look->run.row.at_once && i < look->run.count; i++) {
+        const struct far_row_run_member *m = &look->run.members[i];
+        bool is_on = m->state == FAR_run_member_state_gating || m->state == FAR_run_member_state_passed ||
+                     (m->state == FAR_run_member_state_failed && m->failed_in == FAR_run_member_state_gating);
+        FAR_TRY(is_on && m->hydration == 0 ? add_machine(look, m, FAR_machine_operation_hydrate) : 0);
+        if (is_on && m->hydration == FAR_run_hydration_failed) {
+            struct far_slice name;
+            FAR_TRY(name_of(look, m->workload_id, &name));
+            hold(look, "the disks of workload '%.*s' are not written out, and need this node's vault: %.*s", FAR_TEXT(name),
+                 FAR_TEXT(m->hydration_problem));
+        }
+    }
+    return 0;
+}
+
 static bool has_failed(const struct far_row_run_member *m, uint64_t in, int klass)
 {
     return m->state == FAR_run_member_state_failed && m->failed_in == in && m->open_tasks == 0 &&
@@ -462,6 +484,7 @@ static int start(struct look *look, bool *ret_again)
     const struct far_row_run_member *turn = whose_turn(look);
     bool is_fenced, is_over;
     FAR_TRY(fence(look, &is_fenced)); /* one that failed is tried again when somebody says so */
+    FAR_TRY(hydrate(look));
     if (turn == NULL) {
         FAR_TRY(run_scripts(look, NULL, FAR_script_phase_after_recovery, ret_again));
         return *ret_again ? enter(look, FAR_run_phase_up, 0) : 0;
@@ -497,6 +520,7 @@ static int stay_up(struct look *look, bool *ret_again)
     uint64_t commit_ms = look->run.row.commit_ms;
     bool is_fenced;
     FAR_TRY(fence(look, &is_fenced));
+    FAR_TRY(hydrate(look));
     *ret_again = commit_ms != 0 && commit_ms <= look->step->time_ms;
     wake_at(look, commit_ms);
     return *ret_again ? enter(look, FAR_run_phase_committing, FAR_run_end_committed) : 0;
@@ -511,6 +535,9 @@ static int destroy(struct look *look, const struct far_row_run_member *m, bool *
         return 0;
     }
     *ret_is_over = false;
+    if (m->hydration == FAR_run_hydration_running) { /* it was told to stop */
+        return 0;
+    }
     bool has_failed = m->state == FAR_run_member_state_failed && m->failed_in == FAR_run_member_state_cleaning;
     FAR_TRY(has_failed ? hold_for(look, m, "is not cleaned up") : 0);
     return m->open_tasks == 0 && !has_failed ? add_machine(look, m, FAR_machine_operation_destroy) : 0;
@@ -532,16 +559,25 @@ static int end(struct look *look)
     return enter(look, unfences ? FAR_run_phase_unfencing : FAR_run_phase_done, 0);
 }
 
+/* Kept is what stands on its own: one that reads from the vault is waited for. */
+static int keep(struct look *look, const struct far_row_run_member *m)
+{
+    bool needs_vault = look->run.row.at_once && m->hydration != FAR_run_hydration_done;
+    bool is_ready = m->state == FAR_run_member_state_passed && m->open_tasks == 0 && !needs_vault;
+    return is_ready ? add_machine(look, m, FAR_machine_operation_keep) : 0;
+}
+
 static int commit(struct look *look, bool *ret_again)
 {
     bool is_over = true;
+    FAR_TRY(hydrate(look));
     for (size_t i = 0; i < look->run.count; i++) {
         const struct far_row_run_member *m = &look->run.members[i];
         bool is_failed = m->state == FAR_run_member_state_failed && m->failed_in == FAR_run_member_state_keeping;
         if (m->state == FAR_run_member_state_passed || m->state == FAR_run_member_state_keeping || is_failed) {
             is_over = false;
             FAR_TRY(is_failed ? hold_for(look, m, "is not committed") : 0);
-            FAR_TRY(m->state == FAR_run_member_state_passed && m->open_tasks == 0 ? add_machine(look, m, FAR_machine_operation_keep) : 0);
+            FAR_TRY(keep(look, m));
         } else {
             FAR_TRY(destroy(look, m, &is_over));
         }
@@ -694,6 +730,8 @@ static bool is_wanted(const struct far_row_run *run, const struct far_row_run_me
         return goes_up ? m->state == FAR_run_member_state_starting : is_held && phase != FAR_run_phase_done;
     case FAR_machine_operation_gate:
         return phase == FAR_run_phase_starting && m->state == FAR_run_member_state_gating && task->disk_index == m->gate;
+    case FAR_machine_operation_hydrate:
+        return phase >= FAR_run_phase_starting && phase <= FAR_run_phase_committing && takes_part(m) && !m->stale;
     case FAR_machine_operation_destroy:
         return phase == FAR_run_phase_cleaning || phase == FAR_run_phase_committing || (goes_up && m->stale);
     case FAR_machine_operation_source_off:

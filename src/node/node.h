@@ -96,6 +96,7 @@ struct far_node_config {
     uint64_t checkpoint_bytes;  /* between intermediate checkpoints of a transfer */
     uint64_t checkpoint_ms;
     char export_dir[FAR_NODE_PATH_MAX]; /* in which the cluster may have files made; empty: nowhere */
+    uint64_t hydrate_bytes_per_s;       /* of each disk of a machine that came up at once; 0: no bound */
     uint64_t nbd_write_percent;         /* of what is free: bound of what is written to a point that is opened writable */
     char nbd_address[256];              /* besides loopback points are served here, by TLS; empty: nowhere */
     char machines_place[FAR_NODE_PATH_MAX]; /* where recovered machines run, as kvm:///; empty: nowhere */

@@ -10,7 +10,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-enum { MACHINE_KEY_COUNT = 4, KEY_COUNT = 16 + MACHINE_KEY_COUNT };
+enum { MACHINE_KEY_COUNT = 5, KEY_COUNT = 16 + MACHINE_KEY_COUNT };
 
 void far_node_config_default(struct far_node_config *config)
 {
@@ -45,6 +45,11 @@ static void fill_machine_keys(struct far_node_config *c, struct far_config_key k
          .value = c->scripts_user,
          .size = sizeof c->scripts_user,
          .comment = "who runs them, not root; goes with scripts_dir"},
+        {.name = "hydrate_bytes_per_s",
+         .type = FAR_CONFIG_U64,
+         .value = &c->hydrate_bytes_per_s,
+         .max = (uint64_t)1 << 40,
+         .comment = "so fast at the most each disk of a machine that came up at once is written out; 0: no bound"},
     };
     memcpy(keys, table, sizeof table);
 }

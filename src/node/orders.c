@@ -299,7 +299,8 @@ static int convert_machine(const struct far_sub_order *order, struct far_arena *
                                          .gate_port = gate != NULL ? gate->port : 0,
                                          .gate_script = gate != NULL ? text(gate->script, arena) : "",
                                          .timeout_s = gate != NULL && from->timeout_s == 0 ? gate->timeout_s : from->timeout_s,
-                                         .force = from->force};
+                                         .force = from->force,
+                                         .at_once = from->at_once};
     bool ok = machine.ref != NULL && machine.name != NULL && machine.gate_script != NULL && convert_nics(recovery, arena, &machine) &&
               convert_tags(recovery, arena, &machine) && convert_networks(&from->networks, arena, &machine) &&
               convert_machine_disks(&from->disks, arena, &machine);

@@ -85,6 +85,7 @@ static int open_engine(struct program *program, const char *dir, const struct fa
         .use_program = "/proc/self/exe", /* this one, also after an upgrade of the file */
         .export_dir = config->export_dir,
         .nbd_address = config->nbd_address,
+        .hydrate_bytes_per_s = config->hydrate_bytes_per_s,
         .nbd_write_percent = (uint32_t)config->nbd_write_percent,
         .machines_place = config->machines_place,
         .recovery_dir = config->recovery_dir,

@@ -12,6 +12,7 @@ PARALLEL_INTEGRATION_TESTS = \
 	tests/integration/test_use_kill.py \
 	tests/integration/test_powercut.py:copy \
 	tests/integration/test_runs.py \
+	tests/integration/test_runs_at_once.py \
 	tests/integration/test_run_kill.py \
 	tests/integration/test_powercut.py:single \
 	tests/integration/test_members.py \
@@ -87,6 +88,7 @@ LONG_INTEGRATION_TESTS = \
 	tests/integration/test_kvm_lists.py:long \
 	tests/integration/test_kvm_source.py:long \
 	tests/integration/test_runs.py:long \
+	tests/integration/test_runs_at_once.py:long \
 	tests/integration/test_failback.py \
 	tests/integration/test_runs_ten.py \
 	tests/integration/test_kvm_operations.py:long \
@@ -126,4 +128,4 @@ EXTRA_DIST += tests/integration/test_seed.py tests/integration/test_run_lost.py
 EXTRA_DIST += tests/integration/test_seed.py tests/integration/test_kvm_firmware.py
 EXTRA_DIST += tests/integration/test_runs.py tests/integration/test_failback.py tests/integration/runlib.py tests/integration/test_demo_guests.py
 EXTRA_DIST += tests/integration/test_task_kill.py tests/integration/turnslib.py
-EXTRA_DIST += tests/integration/test_kvm_lost.py
+EXTRA_DIST += tests/integration/test_kvm_lost.py tests/integration/test_runs_at_once.py

@@ -346,6 +346,51 @@ static void a_window_that_is_over_commits(void **unused)
     assert_over(run, FAR_job_state_succeeded);
 }
 
+/* From the vault at once: no disk is written out before, a gate is waited for beside it, and a commit waits until nothing needs it. */
+static void at_once_machines_come_up_first_and_are_kept_when_they_are_written_out(void **unused)
+{
+    struct far_sub_order orders[16];
+    uint64_t run = MUST(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_failover, .at_once = true);
+    assert_int_equal(do_all(src, run, FAR_machine_operation_source_off), 2);
+    assert_int_equal(orders_of(dst, run, 0, orders), 0);
+    struct far_sub_order up = only(dst, run, FAR_machine_operation_up);
+    assert_true(machine_of(&up)->at_once);
+    assert_true(((const struct far_sub_machine_disk *)machine_of(&up)->disks.items)->format == FAR_image_format_qcow2);
+    tell_done(&up, (struct far_sub_machine_result){.state = S("running")});
+    struct far_sub_order first = only(dst, run, FAR_machine_operation_hydrate);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_gate), 1); /* beside it */
+    assert_int_equal(member(run, db).state, FAR_run_member_state_passed);
+    world_pass(&w, 5000);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_up), 1);
+    MUST(&w, run_pass, .job_id = run, .workload = S("web"));
+    assert_int_equal(run_row(run).phase, FAR_run_phase_up);
+    tell_failed(&first, "no space is left");
+    assert_int_equal(member(run, db).state, FAR_run_member_state_passed);
+    assert_int_equal(member(run, db).hydration, FAR_run_hydration_failed);
+    assert_non_null(strstr((const char *)run_row(run).problem.data, "no space is left"));
+    MUST(&w, run_commit, .job_id = run);
+    assert_int_equal(orders_of(dst, run, FAR_machine_operation_keep, orders), 0);
+    MUST(&w, run_retry, .job_id = run);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_hydrate), 2);
+    assert_true(member(run, db).hydrated_ms == w.now_ms && run_row(run).problem.len == 0);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_keep), 2);
+    assert_over(run, FAR_job_state_succeeded);
+}
+
+/* What is written out is told to stop, and only when it has does the machine go. */
+static void at_once_a_test_ends_whatever_is_written_out(void **unused)
+{
+    struct far_sub_order orders[16];
+    uint64_t run = MUST(&w, run_start, .plan = S("p"), .kind = FAR_job_kind_test_recovery, .at_once = true);
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_up), 1);
+    struct far_sub_order first = only(dst, run, FAR_machine_operation_hydrate);
+    MUST(&w, run_finish, .job_id = run);
+    assert_int_equal(orders_of(dst, run, FAR_machine_operation_hydrate, orders), 0);
+    tell_failed(&first, "canceled");
+    assert_int_equal(do_all(dst, run, FAR_machine_operation_destroy), 1);
+    assert_over(run, FAR_job_state_canceled);
+}
+
 static void the_report_tells_what_was_our_own(void **unused)
 {
     uint64_t begun_ms = w.now_ms;
@@ -771,6 +816,8 @@ int main(void)
         IN_A_WORLD(a_source_that_comes_back_is_fenced_then),
         IN_A_WORLD(a_source_that_does_not_answer_is_waited_for_as_long_as_was_said),
         IN_A_WORLD(a_window_that_is_over_commits),
+        IN_A_WORLD(at_once_machines_come_up_first_and_are_kept_when_they_are_written_out),
+        IN_A_WORLD(at_once_a_test_ends_whatever_is_written_out),
         IN_A_WORLD(the_report_tells_what_was_our_own),
         IN_A_WORLD(what_was_moved_is_protected_the_other_way_and_comes_home),
         IN_A_WORLD(a_migration_comes_up_from_what_was_written_last),

@@ -130,6 +130,7 @@ struct far_kvm_machine_disk {
     char target[64]; /* in the configuration: "vda" */
     const char *path; /* of an image, or an NBD URI */
     const char *format;
+    const char *backing; /* the socket of what its image lies over; "": nothing */
 };
 
 /* kvm_recovery.c. Strings are borrowed from `text`; "": nothing is said. */
@@ -168,10 +169,14 @@ struct far_kvm_machine {
     const char *recovery_path; /* "": none */
     struct far_kvm_recovery recovery;
     bool isolated;
+    unsigned long speed; /* hydrate */
     struct far_kvm_machine_disk disks[FAR_KVM_DISKS_MAX];
     size_t disk_count;
 };
-/* create, on, shutdown, off, look (prints its state), destroy, addresses, ping, keep, remains */
+/* kvm_hydrate.c. "hydrated DONE TOTAL over|on": what its disks read from NBD servers is carried into their images, at most so
+ * many bytes of each in a second (0: no bound). */
+int far_kvm_hydrate(virDomainPtr domain, unsigned long speed, struct far_adapter_error *ret_error);
+/* create, on, shutdown, off, look (prints its state), destroy, addresses, ping, keep, remains, hydrate */
 int far_kvm_machine(struct far_kvm_machine *machine, const char *verb, struct far_adapter_error *ret_error);
 /* "on", "shutdown" or "off". */
 int far_kvm_power(virDomainPtr domain, const char *how, struct far_adapter_error *ret_error);

@@ -46,8 +46,10 @@ int far_kvm_capture(struct far_kvm_domain *domain, struct far_adapter_error *ret
 static bool write_disk(struct far_kvm_xml *disk, const struct far_kvm_machine_disk *with)
 {
     static const char nbd[] = "nbd+unix:///", socket[] = "?socket=";
-    struct far_buf source;
+    static const char tail[] = "'/><reconnect delay='3600'/></source><backingStore/></backingStore>";
+    struct far_buf source, backing;
     far_buf_init(&source, 16384);
+    far_buf_init(&backing, 4096);
     bool is_nbd = strncmp(with->path, nbd, strlen(nbd)) == 0;
     const char *name = with->path + (is_nbd ? strlen(nbd) : 0), *at = is_nbd ? strstr(name, socket) : NULL;
     int rc = is_nbd && at == NULL ? FAR_INVALID : 0;
@@ -65,9 +67,16 @@ static bool write_disk(struct far_kvm_xml *disk, const struct far_kvm_machine_di
         far_kvm_xml_drop(disk, gone[i]);
     }
     char driver[64];
+    if (rc == 0 && with->backing != NULL && with->backing[0] != '\0') { /* it waits an hour for who serves it */
+        rc = far_buf_append_str(&backing, "<backingStore type='network'><format type='raw'/><source protocol='nbd' name=''>"
+                                          "<host transport='unix' socket='");
+        rc = rc == 0 ? far_kvm_xml_escape(&backing, with->backing) : rc;
+        rc = rc == 0 ? far_buf_append(&backing, tail, sizeof tail) : rc;
+    }
     snprintf(driver, sizeof driver, "<driver name='qemu' type='%.16s' discard='unmap'/>", with->format);
     bool ok = rc == 0 && far_kvm_xml_set(disk, "type", is_nbd ? "network" : "file") && far_kvm_xml_add(disk, (const char *)source.data) &&
-              far_kvm_xml_add(disk, driver);
+              far_kvm_xml_add(disk, driver) && (backing.len == 0 || far_kvm_xml_add(disk, (const char *)backing.data));
+    far_buf_done(&backing);
     far_buf_done(&source);
     return ok;
 }
@@ -459,6 +468,8 @@ static int of_domain(virConnectPtr connection, const struct far_kvm_machine *mac
         far_kvm_addresses(domain);
     } else if (strcmp(verb, "ping") == 0) {
         far_kvm_ping(domain);
+    } else if (strcmp(verb, "hydrate") == 0) {
+        outcome = far_kvm_hydrate(domain, machine->speed, ret_error);
     } else {
         outcome = far_kvm_power(domain, verb, ret_error);
     }

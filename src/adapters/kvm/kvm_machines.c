@@ -59,13 +59,14 @@ static int kvm_capture(void *platform, const struct far_adapter_disk *disks, siz
 
 struct documents {
     const char *config, *recovery; /* paths; NULL: none */
+    char (*formats)[128];          /* of each disk; "": its own */
 };
 
 static int ask(void *platform, const char *verb, const char *ref, const struct far_adapter_machine *machine,
                const struct documents *documents, char *answer, struct far_adapter_error *ret_error)
 {
     const char *arguments[FAR_KVM_ARGUMENTS_MAX + 1] = {"machine", verb, machine->place, ref, machine->name};
-    char group[128];
+    char group[128], speed[32];
     size_t count = 5;
     if (machine->group != NULL) {
         snprintf(group, sizeof group, "group=%.100s", machine->group);
@@ -73,6 +74,10 @@ static int ask(void *platform, const char *verb, const char *ref, const struct f
     }
     if (documents != NULL) {
         arguments[count++] = documents->recovery;
+    }
+    if (strcmp(verb, "hydrate") == 0) {
+        snprintf(speed, sizeof speed, "speed=%llu", (unsigned long long)machine->hydrate_bytes_per_s);
+        arguments[count++] = speed;
     }
     if (machine->isolated) {
         arguments[count++] = "isolated";
@@ -82,7 +87,8 @@ static int ask(void *platform, const char *verb, const char *ref, const struct f
     }
     for (size_t i = 0; documents != NULL && i < machine->disk_count; i++) {
         arguments[count++] = machine->disks[i].source;
-        arguments[count++] = machine->disks[i].format;
+        bool is_over = documents->formats != NULL && documents->formats[i][0] != '\0';
+        arguments[count++] = is_over ? documents->formats[i] : machine->disks[i].format;
         arguments[count++] = machine->disks[i].target;
     }
     return far_kvm_call(far_kvm_timeout_ms(platform), arguments, answer, ret_error);
@@ -181,7 +187,12 @@ static int kvm_create(void *platform, const char *ref, const struct far_adapter_
     if (outcome == FAR_ADAPTER_OK && (answer == NULL || config_fd < 0 || recovery_fd < 0)) {
         outcome = no_memory(ret_error);
     } else if (outcome == FAR_ADAPTER_OK) {
-        const struct documents documents = {.config = config, .recovery = argument};
+        char formats[MACHINE_DISKS_MAX][128];
+        for (size_t i = 0; i < machine->disk_count; i++) {
+            bool is_over = machine->disks[i].backing != NULL && machine->disks[i].backing[0] != '\0';
+            snprintf(formats[i], sizeof formats[i], "%s%.110s", is_over ? "qcow2:" : "", is_over ? machine->disks[i].backing : "");
+        }
+        const struct documents documents = {.config = config, .recovery = argument, .formats = formats};
         outcome = ask(platform, "create", ref, machine, &documents, answer, ret_error);
     }
     if (config_fd >= 0) {
@@ -292,6 +303,22 @@ static int kvm_remains(void *platform, const char *ref, const struct far_adapter
     return ask_for_list(platform, "remains", ref, machine, "left", ret_text, size, ret_count, ret_error);
 }
 
+static int kvm_hydrate(void *platform, const char *ref, const struct far_adapter_machine *machine, uint64_t *ret_done, uint64_t *ret_total,
+                       bool *ret_is_over, struct far_adapter_error *ret_error)
+{
+    char *answer = malloc(FAR_KVM_ANSWER_MAX), word[8] = "";
+    unsigned long long done = 0, total = 0;
+    int outcome = answer != NULL ? ask(platform, "hydrate", ref, machine, NULL, answer, ret_error) : no_memory(ret_error);
+    if (outcome == FAR_ADAPTER_OK && sscanf(answer, "hydrated %llu %llu %7s", &done, &total, word) != 3) {
+        outcome = far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INTERNAL, "farshore-kvm says nothing of '%.60s'", machine->name);
+    }
+    *ret_done = done;
+    *ret_total = total;
+    *ret_is_over = strcmp(word, "over") == 0;
+    free(answer);
+    return outcome;
+}
+
 /* ---- the protected machine ---- */
 
 /* "uuid=…" of a configuration; "": it has none. */
@@ -377,4 +404,5 @@ const struct far_adapter_machines far_kvm_machines = {
     .source_power = kvm_source_power,
     .source_look = kvm_source_look,
     .disk_locator = kvm_disk_locator,
+    .hydrate = kvm_hydrate,
 };

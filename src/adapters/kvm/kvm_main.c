@@ -20,6 +20,7 @@
 #include <ctype.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -129,6 +130,7 @@ static const char *value_of(const char *argument, const char *word)
 static int run_machine(int argc, const char *const *argv, struct far_adapter_error *ret_error)
 {
     static struct far_kvm_machine machine = {.recovery_path = ""};
+    static const char over[] = "qcow2:";
     struct far_kvm_place place;
     int at = 6, outcome = argc >= 6 ? far_kvm_place_uri(argv[3], machine.uri, ret_error) : FAR_ADAPTER_OK;
     if (argc < 6 || outcome != FAR_ADAPTER_OK) {
@@ -143,6 +145,9 @@ static int run_machine(int argc, const char *const *argv, struct far_adapter_err
     const char *recovery = value_of(argv[at], "recovery");
     at += recovery != NULL;
     machine.recovery_path = recovery != NULL ? recovery : "";
+    const char *speed = value_of(argv[at], "speed");
+    at += speed != NULL;
+    machine.speed = speed != NULL ? strtoul(speed, NULL, 10) : 0;
     if (!is_ref(machine.ref) || !is_ref(machine.group)) {
         return far_adapter_fail(ret_error, FAR_ADAPTER_FATAL, FAR_INVALID,
                                 "'%.100s' is no ref of a machine: 1 to 63 letters, digits, - _ .", argv[4]);
@@ -160,7 +165,9 @@ static int run_machine(int argc, const char *const *argv, struct far_adapter_err
         struct far_kvm_machine_disk *disk = &machine.disks[machine.disk_count++];
         outcome = far_kvm_place(argv[at], &place, ret_error);
         snprintf(disk->target, sizeof disk->target, "%s", place.target);
-        disk->format = argv[at + 1];
+        bool is_over = strncmp(argv[at + 1], over, strlen(over)) == 0; /* "qcow2:SOCKET": what is served there */
+        disk->format = is_over ? "qcow2" : argv[at + 1];
+        disk->backing = is_over ? argv[at + 1] + strlen(over) : "";
         disk->path = argv[at + 2];
     }
     return outcome == FAR_ADAPTER_OK ? far_kvm_machine(&machine, argv[2], ret_error) : outcome;
