@@ -566,7 +566,8 @@ static int keep(struct work *work, struct far_error *err)
 {
     begin_call(work);
     int rc = end_call(work, work->machines->keep(work->platform, work->order->ref, &work->machine, &work->said), err);
-    if (rc == 0) {
+    if (rc == 0) { /* it stands on its own: who brought it up once more after it was written out had its disks served again */
+        far_served_end(work->attempt->engine, work->attempt->order.job_id, work->attempt->order.workload_id);
         tell_disks(work);
     }
     return rc;

@@ -195,6 +195,15 @@ static uint64_t before_gate(const struct far_row_run_member *row)
     return is_off || is_refused ? FAR_run_member_state_prepared : FAR_run_member_state_gating;
 }
 
+/* It begins once more. */
+static void forget_failed_hydration(struct far_row_run_member *row)
+{
+    if (row->hydration == FAR_run_hydration_failed) {
+        row->hydration = 0;
+        row->hydration_problem = far_slice(NULL, 0);
+    }
+}
+
 /* Where a member that failed is again, so that the same is begun once more. */
 static void begin_again(struct far_row_run_member *row)
 {
@@ -203,10 +212,7 @@ static void begin_again(struct far_row_run_member *row)
         row->source_was = 0;
         row->error_class = row->error_message = far_slice(NULL, 0);
     }
-    if (row->hydration == FAR_run_hydration_failed) {
-        row->hydration = 0;
-        row->hydration_problem = far_slice(NULL, 0);
-    }
+    forget_failed_hydration(row);
     if (row->state != FAR_run_member_state_failed) {
         return;
     }
@@ -378,6 +384,7 @@ static void machine_done(struct far_step *step, struct far_row_run_member *row, 
     case FAR_machine_operation_up:
         row->on_ms = step->time_ms;
         row->gate = 0;
+        forget_failed_hydration(row); /* it failed as the machine was off */
         row->state = row->gate_count == 0 ? FAR_run_member_state_passed : FAR_run_member_state_gating;
         row->passed_ms = row->gate_count == 0 ? step->time_ms : 0;
         break;

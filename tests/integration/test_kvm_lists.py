@@ -370,16 +370,7 @@ def a_guest_whose_agent_answers_is_quiesced():
 
 def guards():
     """Processes that thaw this test's guest if who froze it dies."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open("/proc/%s/cmdline" % pid, "rb") as file:
-                words = file.read().split(b"\0")
-        except OSError:
-            continue
-        if words[1:2] == [b"guard"] and quiet.uuid.encode() in words[2]:
-            found.append(int(pid))
-    return found
+    return libvirt_kit.processes(lambda words: words[1:2] == [b"guard"] and quiet.uuid.encode() in words[2])
 
 
 def a_guest_thaws_whatever_dies_meanwhile():

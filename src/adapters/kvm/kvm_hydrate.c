@@ -67,6 +67,15 @@ static int look_at_disks(struct hydration *hydration, unsigned flags, struct far
     return outcome;
 }
 
+/* It stopped at a disk that nobody served for a while; who asks has them served. */
+static int let_go_on(virDomainPtr domain, const char *name, struct far_adapter_error *ret_error)
+{
+    int state = VIR_DOMAIN_NOSTATE, reason = 0;
+    bool is_known = virDomainGetState(domain, &state, &reason, 0) == 0;
+    bool is_stopped = is_known && state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_IOERROR;
+    return !is_stopped || virDomainResume(domain) == 0 ? FAR_ADAPTER_OK : far_kvm_said(ret_error, "let the machine '%s' go on", name);
+}
+
 int far_kvm_hydrate(virDomainPtr domain, unsigned long speed, struct far_adapter_error *ret_error)
 {
     struct hydration hydration = {.domain = domain, .name = virDomainGetName(domain), .begins = true, .speed = speed};
@@ -75,7 +84,8 @@ int far_kvm_hydrate(virDomainPtr domain, unsigned long speed, struct far_adapter
                                 "the machine '%s' is off: its disks are written out while it runs; start it, and try again",
                                 hydration.name);
     }
-    int outcome = look_at_disks(&hydration, 0, ret_error);
+    int outcome = let_go_on(domain, hydration.name, ret_error);
+    outcome = outcome == FAR_ADAPTER_OK ? look_at_disks(&hydration, 0, ret_error) : outcome;
     hydration.begins = false;
     outcome = outcome == FAR_ADAPTER_OK ? look_at_disks(&hydration, VIR_DOMAIN_XML_INACTIVE, ret_error) : outcome;
     if (outcome == FAR_ADAPTER_OK) {

@@ -46,7 +46,7 @@ int far_kvm_capture(struct far_kvm_domain *domain, struct far_adapter_error *ret
 static bool write_disk(struct far_kvm_xml *disk, const struct far_kvm_machine_disk *with)
 {
     static const char nbd[] = "nbd+unix:///", socket[] = "?socket=";
-    static const char tail[] = "'/><reconnect delay='3600'/></source><backingStore/></backingStore>";
+    static const char tail[] = "'/></source><backingStore/></backingStore>";
     struct far_buf source, backing;
     far_buf_init(&source, 16384);
     far_buf_init(&backing, 4096);
@@ -66,14 +66,18 @@ static bool write_disk(struct far_kvm_xml *disk, const struct far_kvm_machine_di
     for (size_t i = 0; i < sizeof gone / sizeof gone[0]; i++) {
         far_kvm_xml_drop(disk, gone[i]);
     }
-    char driver[64];
-    if (rc == 0 && with->backing != NULL && with->backing[0] != '\0') { /* it waits an hour for who serves it */
+    char driver[128];
+    bool is_over = with->backing != NULL && with->backing[0] != '\0';
+    if (rc == 0 && is_over) {
         rc = far_buf_append_str(&backing, "<backingStore type='network'><format type='raw'/><source protocol='nbd' name=''>"
                                           "<host transport='unix' socket='");
         rc = rc == 0 ? far_kvm_xml_escape(&backing, with->backing) : rc;
         rc = rc == 0 ? far_buf_append(&backing, tail, sizeof tail) : rc;
     }
-    snprintf(driver, sizeof driver, "<driver name='qemu' type='%.16s' discard='unmap'/>", with->format);
+    /* A guest is told of no error while nobody serves its disk: it stops, and hydrate lets it go on (kvm_hydrate.c). libvirt 9.0 has no
+     * way to say that QEMU is to wait for the server itself. */
+    snprintf(driver, sizeof driver, "<driver name='qemu' type='%.16s' discard='unmap'%s/>", with->format,
+             is_over ? " error_policy='stop' rerror_policy='stop'" : "");
     bool ok = rc == 0 && far_kvm_xml_set(disk, "type", is_nbd ? "network" : "file") && far_kvm_xml_add(disk, (const char *)source.data) &&
               far_kvm_xml_add(disk, driver) && (backing.len == 0 || far_kvm_xml_add(disk, (const char *)backing.data));
     far_buf_done(&backing);
